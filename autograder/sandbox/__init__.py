@@ -1,0 +1,1 @@
+"""Runs code that nobody trusts, and answers calls to it; knows nothing of exercises."""

@@ -1,0 +1,397 @@
+"""The end of the wire that runs the student's code: loads it as a module and answers calls to it.
+
+Nothing here can be trusted once student code has run; it is written so that honest code is served well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import linecache
+import math
+import random
+import socket
+import sys
+import traceback
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autograder import messages as m
+from autograder.sandbox.link import Kept, link
+from autograder.sandbox.operators import Forbidden, forbid
+
+MODULE = "submission"
+FILE = "submission.py"
+Ask = Callable[[m.Response, m.Outgoing], tuple[m.Reply, bytearray]]
+
+
+class Missing(Exception):
+    """Something that the grader asks for is not there; the text says what is."""
+
+
+class Worker:
+    """Holds one exercise's code, the modules that it made and the calls whose graphs are kept."""
+
+    def __init__(self, ask: Ask, announce: Callable[[m.Running], None]) -> None:
+        self._ask = ask
+        self._announce = announce
+        self._module = types.ModuleType(MODULE)
+        self._modules: dict[int, nn.Module] = {}
+        self._kept: dict[int, Kept] = {}
+        self._models: dict[int, nn.Module] = {}
+        self._asked = 0
+        self.hits: list[str] = []
+
+    def handle(
+        self, number: int, request: m.Request, payload: bytearray
+    ) -> tuple[m.Response, m.Outgoing]:
+        """Answer one request; whatever the student's code raises becomes a `Failure`."""
+        out = m.Outgoing()
+        try:
+            return self._respond(number, request, payload, out), out
+        except Missing as missing:
+            return m.Failure("missing", "", str(missing)[: m.MAX_TEXT]), m.Outgoing()
+        except BaseException as error:
+            return self._failure(error), m.Outgoing()
+
+    def _respond(
+        self, number: int, request: m.Request, payload: bytearray, out: m.Outgoing
+    ) -> m.Response:
+        match request:
+            case m.Load():
+                return m.Answer(out.data(self._load(request), _opaque))
+            case m.Call():
+                return self._call(number, request, payload, out)
+            case m.Backward():
+                return self._backward(request, payload, out)
+            case m.Weights():
+                weights = self._decode(request.weights, payload)
+                return m.Answer(out.data(load_weights(self._modules[request.module], weights), _opaque))
+            case m.Read():
+                return m.Answer(out.data(read(self._modules[request.module], request), _opaque))
+            case m.Set():
+                module = self._modules[request.module]
+                if request.training is not None:
+                    module.train(request.training)
+                if request.dtype is not None:
+                    module.to(m.DTYPES[request.dtype])
+            case m.Forget():
+                for call in request.calls:
+                    self._kept.pop(call, None)
+        return m.Answer(out.data(None, _opaque))
+
+    # ---- code
+
+    def _load(self, request: m.Load) -> list[list[Any]]:
+        """Run the pieces in order, those that miss a name again after the others; the errors that remain."""
+        seed_everything(request.seed)
+        forbid(request.operators, request.attributes, self.hits)
+        sys.modules[MODULE] = self._module
+        self._module.__file__ = FILE
+        lines = request.source.splitlines(keepends=True)
+        linecache.cache[FILE] = (len(request.source), None, lines, FILE)
+        pending = [
+            (first, "\n" * (first - 1) + "".join(lines[first - 1 : last]))
+            for first, last in request.pieces
+        ]
+        errors: list[tuple[int, BaseException]] = []
+        while pending:
+            postponed: list[tuple[int, str]] = []
+            missing: list[tuple[int, BaseException]] = []
+            for first, source in pending:
+                self._announce(m.Running(first))
+                try:
+                    code = compile(source, FILE, "exec", request.flags, dont_inherit=True)
+                    exec(code, self._module.__dict__)
+                except NameError as error:
+                    postponed.append((first, source))
+                    missing.append((first, error))
+                except BaseException as error:
+                    errors.append((first, error))
+            if len(postponed) == len(pending):
+                errors += missing
+                break
+            pending = postponed
+        if errors and not hasattr(self._module, request.wanted):
+            raise errors[0][1]
+        return [[first, type(error).__name__, _text(error)] for first, error in errors]
+
+    # ---- calls
+
+    def _call(
+        self, number: int, request: m.Call, payload: bytearray, out: m.Outgoing
+    ) -> m.Response:
+        tensors = m.tensors_of(request.arguments, payload)
+        for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
+            tensor.requires_grad_(meta.requires_grad)
+        args, kwargs = m.value_of(request.arguments.value, tensors, self._from_wire)
+        before = [None if t.is_meta else t.detach().clone() for t in tensors]
+        function = self._target(request)
+        with torch.set_grad_enabled(request.grad):
+            result = function(*args, **kwargs)
+        outputs: list[Tensor] = []
+        data = out.data(result, self._to_wire, outputs)
+        if request.keep:
+            self._kept[number] = Kept(tensors, outputs)
+        return m.Answer(
+            data,
+            _changed(function, args, kwargs, tensors, before),
+            [(id_, model.training) for id_, model in self._models.items()],
+            self.hits,
+        )
+
+    def _target(self, request: m.Call) -> Callable[..., Any]:
+        if isinstance(request.target, str):
+            try:
+                target = getattr(self._module, request.target)
+            except AttributeError:
+                raise Missing(f"`{request.target}` is not defined") from None
+        else:
+            target = self._modules[request.target]
+            if request.method:
+                target = _attribute(target, request.method)
+        if not callable(target):
+            name = request.method or request.target
+            raise Missing(f"`{name}` is {m.Opaque(_kind(target))}, not a function")
+        return target  # type: ignore[no-any-return]
+
+    def _backward(self, request: m.Backward, payload: bytearray, out: m.Outgoing) -> m.Response:
+        kept = self._kept[request.call]
+        upstream = self._decode(request.upstream, payload)
+        parameters: list[Tensor] = []
+        if request.parameters:
+            module, *names = request.parameters
+            named = dict(self._modules[int(module)].named_parameters(remove_duplicate=False))
+            parameters = [named[name] for name in names]
+        return m.Answer(out.data(kept.gradients(upstream, parameters), _opaque))
+
+    # ---- values
+
+    def _decode(self, data: m.Data, payload: bytearray) -> Any:
+        return m.value_of(data.value, m.tensors_of(data, payload), self._from_wire)
+
+    def _to_wire(self, item: Any) -> m.Value:
+        if isinstance(item, nn.Module):
+            id_ = id(item)
+            self._modules[id_] = item
+            return m.Handle(id_, type(item).__name__[:200])
+        return _opaque(item)
+
+    def _from_wire(self, item: m.Value) -> Any:
+        if isinstance(item, m.Handle):
+            return self._modules[item.id]
+        if isinstance(item, m.Model):
+            if item.id not in self._models:
+                self._models[item.id] = self._thin(item)
+            model = self._models[item.id]
+            model.train(item.training)
+            return model
+        raise m.WireError("a value that the grader does not send")
+
+    def _thin(self, model: m.Model) -> nn.Module:
+        """An `nn.Module` whose methods are answered by the grader's model."""
+
+        def method(name: str) -> Callable[..., Any]:
+            def call(thin: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                return self._ask_model(model.id, thin.training, name, args, kwargs)
+
+            return call
+
+        kind = type("Model", (nn.Module,), {name: method(name) for name in model.methods})
+        thin: nn.Module = kind()
+        # Real models have parameters, and code asks them for device and dtype.
+        thin.weight = nn.Parameter(torch.zeros(1))
+        for name, value in model.attributes:
+            setattr(thin, name, m.value_of(value, [], self._from_wire))
+        return thin
+
+    def _ask_model(
+        self, model: int, training: bool, method: str, args: Any, kwargs: Any
+    ) -> Any:
+        out = m.Outgoing()
+        inputs: list[Tensor] = []
+        data = out.data([list(args), kwargs], self._to_wire, inputs)
+        keep = 0
+        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+            self._asked += 1
+            keep = self._asked
+        question = m.Ask(model, method, data, training, torch.is_grad_enabled(), keep)
+        reply, payload = self._ask(question, out)
+        if reply.error:
+            raise RuntimeError(reply.error)
+        tensors = m.tensors_of(reply.answer, payload)
+        if keep:
+            flags = [meta.requires_grad for meta in reply.answer.tensors]
+            tensors = link(inputs, tensors, flags, lambda upstream: self._ask_gradients(keep, upstream))
+        return m.value_of(reply.answer.value, tensors, self._from_wire)
+
+    def _ask_gradients(self, keep: int, upstream: list[Tensor | None]) -> list[Tensor | None]:
+        out = m.Outgoing()
+        reply, payload = self._ask(m.AskBackward(keep, out.data(upstream, _opaque)), out)
+        if reply.error:
+            raise RuntimeError(reply.error)
+        return self._decode(reply.answer, payload)  # type: ignore[no-any-return]
+
+    def _failure(self, error: BaseException) -> m.Failure:
+        bases = [base.__name__[:200] for base in type(error).__mro__][:20]
+        kind = "forbidden" if isinstance(error, Forbidden) else "raised"
+        return m.Failure(
+            kind, type(error).__name__[:200], _text(error), bases, _line(error), self.hits[:20]
+        )
+
+
+def seed_everything(seed: int) -> None:
+    """Give every generator that a student may use a state of its own."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy tensors into the parameters of these names.
+
+    Raises:
+        Missing: there is no parameter of that name or shape; the text lists what there is.
+    """
+    named = dict(module.named_parameters(remove_duplicate=False))
+    for name, weight in weights.items():
+        if name not in named:
+            have = ", ".join(f"`{n}`" for n in list(named)[:12]) or "none"
+            more = ", …" if len(named) > 12 else ""
+            raise Missing(f"there is no parameter `{name}`; its parameters are: {have}{more}")
+        shape = tuple(named[name].shape)
+        if shape != tuple(weight.shape):
+            raise Missing(f"the parameter `{name}` should have the shape {tuple(weight.shape)}, not {shape}")
+    with torch.no_grad():
+        for name, weight in weights.items():
+            named[name].copy_(weight)
+
+
+def read(module: nn.Module, request: m.Read) -> Any:
+    """The parameters, the state, a plain attribute or the length of a list, at a dotted path."""
+    match request.what:
+        case "parameters":
+            return {k: v.detach() for k, v in module.named_parameters(remove_duplicate=False)}
+        case "state":
+            return dict(module.state_dict())
+        case "attribute":
+            return _attribute(module, request.path)
+        case "length":
+            part = _attribute(module, request.path)
+            try:
+                return len(part)
+            except TypeError:
+                raise Missing(f"`{request.path}` has no length") from None
+    raise m.WireError("a read that is not known")
+
+
+def _attribute(module: nn.Module, path: str) -> Any:
+    target: Any = module
+    for name in path.split("."):
+        try:
+            target = target[int(name)] if name.isdigit() else getattr(target, name)
+        except (AttributeError, IndexError, TypeError, KeyError):
+            raise Missing(f"there is no attribute `{path}`") from None
+    return target
+
+
+def _changed(
+    function: Callable[..., Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+    tensors: list[Tensor],
+    before: list[Tensor | None],
+) -> list[str]:
+    changed = {
+        id(tensor)
+        for tensor, old in zip(tensors, before, strict=True)
+        if old is not None and not torch.equal(old, tensor.detach())
+    }
+    if not changed:
+        return []
+    try:
+        names = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        names = []
+    names += [f"argument {i + 1}" for i in range(len(names), len(args))]
+    given = [*zip(names, args, strict=False), *kwargs.items()]
+    return [str(name)[:200] for name, value in given if id(value) in changed]
+
+
+def _kind(item: Any) -> str:
+    kind = type(item)
+    module = getattr(kind, "__module__", "")
+    name = getattr(kind, "__name__", "object")
+    where = "" if module in ("builtins", MODULE) else f"{module}."
+    return f"a {where}{name}"[:200]
+
+
+def _opaque(item: Any) -> m.Value:
+    if isinstance(item, bool | int | float | str):
+        plain = next(kind for kind in (bool, int, float, str) if isinstance(item, kind))
+        return plain(item)
+    return m.Opaque(_kind(item))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException as second:
+        return f"(its message could not be made: {type(second).__name__})"
+    return text if len(text) <= m.MAX_TEXT else text[: m.MAX_TEXT - 1] + "…"
+
+
+def _line(error: BaseException) -> int:
+    if isinstance(error, SyntaxError) and error.filename == FILE:
+        return error.lineno or 0
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f.lineno or 0 for f in reversed(frames) if f.filename == FILE), 0)
+
+
+class Tail(io.TextIOBase):
+    """Takes what is printed and keeps the first part of it."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kept: list[str] = []
+
+    def write(self, text: str) -> int:
+        part = text[: self.limit]
+        self.limit -= len(part)
+        if part:
+            self.kept.append(part)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+def serve(connection: socket.socket, output: int) -> None:
+    """Answer requests until the grader hangs up."""
+    number = 0
+
+    def respond(response: m.Response, out: m.Outgoing) -> None:
+        m.send(connection, m.NumberedResponse(number, response), out, math.inf)
+
+    def ask(question: m.Response, out: m.Outgoing) -> tuple[m.Reply, bytearray]:
+        respond(question, out)
+        message, payload = m.receive(connection, m.REQUESTS, math.inf)
+        return message.request, payload
+
+    warnings.simplefilter("ignore")
+    sys.stdout = sys.stderr = Tail(output)
+    worker = Worker(ask, lambda running: respond(running, m.Outgoing()))
+    with contextlib.suppress(ConnectionError):
+        while True:
+            message, payload = m.receive(connection, m.REQUESTS, math.inf)
+            number = message.number
+            respond(*worker.handle(number, message.request, payload))
+
+

@@ -1,0 +1,319 @@
+"""The walled process as the graders see it: its functions and modules, called as if they were here."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autograder import messages as m
+from autograder.messages import Opaque
+from autograder.sandbox.client import Reply
+from autograder.sandbox.link import Kept, link
+
+__all__ = ["Module", "NotAllowed", "Opaque", "Student", "StudentError"]
+
+
+class Process(Protocol):
+    """Answers requests; `client.Process` behind the wall, `local.LocalProcess` without one."""
+
+    def request(
+        self, request: m.Request, payload: m.Outgoing, reply: Reply
+    ) -> tuple[int, m.Answer | m.Failure, bytearray]: ...
+
+    def stop(self) -> int: ...
+
+
+class StudentError(Exception):
+    """The student's code raised, or lacks what was asked for: `type` and `text`, and the `line` in the joined source."""
+
+    def __init__(self, what: str, failure: m.Failure) -> None:
+        self.type, self.text = failure.type, failure.text
+        self.bases, self.line = failure.bases, failure.line
+        if failure.kind == "missing":
+            super().__init__(f"`{what}`: {self.text}")
+        else:
+            super().__init__(f"`{what}` raised {self.type}: {self.text}".rstrip(": "))
+
+
+class NotAllowed(Exception):
+    """The student's code called what the exercise does not allow."""
+
+    def __init__(self, operators: list[str]) -> None:
+        self.operators = [name[:200] for name in operators[:20]]
+        super().__init__(", ".join(f"`{name}`" for name in self.operators))
+
+
+class Student:
+    """The functions and classes of one exercise's code; see graders/README.md for what may be done with them."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._models: dict[int, nn.Module] = {}
+        self._asks: dict[int, Kept] = {}
+        self._forgotten: list[int] = []
+        self._raised: BaseException | None = None
+        self.changed: list[str] = []
+        self.last_call: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._call(name, "", args, kwargs, name)
+
+        return call
+
+    def load(self, load: m.Load) -> list[list[Any]]:
+        """Run the exercise's code; for each piece that failed its line, the exception's name and text."""
+        response, payload = self._request(load, m.Outgoing(), load.wanted)
+        return self._decode(response.result, payload, load.wanted)  # type: ignore[no-any-return]
+
+    # ---- calls
+
+    def _call(
+        self,
+        target: str | int,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        what: str,
+        module: Module | None = None,
+    ) -> Any:
+        self.last_call = (what, args, kwargs)
+        self._forget()
+        out = m.Outgoing()
+        sent: list[Tensor] = []
+        data = out.data([list(args), kwargs], self._to_wire, sent)
+        leaves = module.leaves() if module else {}
+        inputs = [*sent, *leaves.values()]
+        keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+        request = m.Call(target, method, data, keep, torch.is_grad_enabled())
+        response, payload = self._request(request, out, what)
+        self.changed = [str(name) for name in response.changed]
+        for id_, training in response.modes:
+            if id_ in self._models:
+                self._models[id_].train(training)
+        try:
+            tensors = m.tensors_of(response.result, payload)
+        except m.WireError:
+            self._process.stop()
+            raise
+        if keep:
+            flags = [meta.requires_grad and t.is_floating_point() for meta, t in zip(response.result.tensors, tensors, strict=True)]
+            tensors = link(inputs, tensors, flags, self._gradients(self._number, len(sent), leaves, what, module))
+        return self._value(response.result, tensors, what)
+
+    def _gradients(
+        self, call: int, sent: int, leaves: dict[str, Tensor], what: str, module: Module | None
+    ) -> Callable[[list[Tensor | None]], list[Tensor | None]]:
+        """The backward of a call: asks for its gradients there; when it is no longer needed, so is the graph there."""
+        parameters = [str(module.id), *leaves] if module and leaves else []
+        inputs = sent + len(leaves)
+
+        def gradients(upstream: list[Tensor | None]) -> list[Tensor | None]:
+            out = m.Outgoing()
+            request = m.Backward(call, out.data(upstream, self._to_wire), parameters)
+            response, payload = self._request(request, out, what)
+            found = self._decode(response.result, payload, what)
+            if not isinstance(found, list) or len(found) != inputs:
+                raise m.WireError("gradients that do not fit")
+            return [g if isinstance(g, Tensor) else None for g in found]
+
+        weakref.finalize(gradients, self._forgotten.append, call)
+        return gradients
+
+    def _forget(self) -> None:
+        if self._forgotten:
+            calls, self._forgotten[:] = list(self._forgotten), []
+            self._request(m.Forget(calls), m.Outgoing(), "")
+
+    def _request(
+        self, request: m.Request, payload: m.Outgoing, what: str
+    ) -> tuple[m.Answer, bytearray]:
+        self._raised = None
+        self._number, response, data = self._process.request(request, payload, self._reply)
+        if self._raised is not None:
+            raise self._raised
+        if response.forbidden:
+            raise NotAllowed(response.forbidden)
+        if isinstance(response, m.Failure):
+            raise StudentError(what, response)
+        return response, data
+
+    # ---- values
+
+    def _to_wire(self, item: Any) -> m.Value:
+        if isinstance(item, Module):
+            return m.Handle(item.id, "")
+        if isinstance(item, nn.Module):
+            self._models[id(item)] = item
+            attributes: list[tuple[str, m.Value]] = [
+                (name, value)
+                for name, value in vars(item).items()
+                if not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str)
+            ]
+            return m.Model(id(item), _methods(item), attributes, item.training)
+        raise TypeError(f"a grader can not send a {type(item).__name__}")
+
+    def _decode(self, data: m.Data, payload: bytearray, what: str) -> Any:
+        return self._value(data, m.tensors_of(data, payload), what)
+
+    def _value(self, data: m.Data, tensors: list[Tensor], what: str) -> Any:
+        def convert(item: m.Value) -> Any:
+            if isinstance(item, m.Handle):
+                return Module(self, item.id, what)
+            if isinstance(item, m.Opaque):
+                return item
+            raise m.WireError("a value that a student's process does not send")
+
+        return m.value_of(data.value, tensors, convert)
+
+    # ---- the grader's models
+
+    def _reply(
+        self, question: m.Ask | m.AskBackward, payload: bytearray
+    ) -> tuple[m.Reply, m.Outgoing]:
+        """Answer the student's call of a model of the grader; what a test asserts inside it fails the test."""
+        out = m.Outgoing()
+        try:
+            if isinstance(question, m.AskBackward):
+                return m.Reply(out.data(self._ask_gradients(question, payload), self._to_wire)), out
+            outputs: list[Tensor] = []
+            result, inputs = self._ask(question, payload)
+            data = out.data(result, self._to_wire, outputs)
+            if question.keep:
+                self._asks[question.keep] = Kept(inputs, outputs)
+            return m.Reply(data), out
+        except m.WireError:
+            raise
+        except AssertionError as error:
+            self._raised = error
+            return m.Reply(m.Data(None, []), "the call was refused"), m.Outgoing()
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"[: m.MAX_TEXT]
+            return m.Reply(m.Data(None, []), text), m.Outgoing()
+
+    def _ask(self, question: m.Ask, payload: bytearray) -> tuple[Any, list[Tensor]]:
+        model = self._models.get(question.model)
+        if model is None or question.method not in _methods(model):
+            raise m.WireError("a call of a model that the grader did not send")
+        tensors = m.tensors_of(question.arguments, payload)
+        for tensor, meta in zip(tensors, question.arguments.tensors, strict=True):
+            if meta.requires_grad and tensor.is_floating_point():
+                tensor.requires_grad_()
+        decoded = self._value(question.arguments, tensors, question.method)
+        match decoded:
+            case [list(args), dict(kwargs)]:
+                pass
+            case _:
+                raise m.WireError("arguments that are none")
+        was = model.training
+        model.train(question.training)
+        with torch.set_grad_enabled(question.grad):
+            result = getattr(model, question.method)(*args, **kwargs)
+        model.train(was)
+        return result, tensors
+
+    def _ask_gradients(self, question: m.AskBackward, payload: bytearray) -> Any:
+        kept = self._asks.get(question.keep)
+        upstream = self._decode(question.upstream, payload, "")
+        if kept is None or not isinstance(upstream, list) or len(upstream) != len(kept.outputs):
+            raise m.WireError("gradients that do not fit")
+        return kept.gradients(upstream)
+
+
+def _methods(model: nn.Module) -> list[str]:
+    """The public methods that the grader's model defines itself."""
+    return sorted(
+        {
+            name
+            for kind in type(model).__mro__
+            if kind not in nn.Module.__mro__
+            for name, value in vars(kind).items()
+            if inspect.isfunction(value) and not name.startswith("_")
+        }
+    )
+
+
+class Module:
+    """Stands for an `nn.Module` behind the wall."""
+
+    def __init__(self, student: Student, id_: int, name: str) -> None:
+        self.id = id_
+        self._student = student
+        self._name = name
+        self._leaves: dict[str, Tensor] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._student._call(self.id, "", args, kwargs, self._name, self)
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method.startswith("__"):
+            raise AttributeError(method)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            what = f"{self._name}.{method}"
+            return self._student._call(self.id, method, args, kwargs, what, self)
+
+        return call
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Copy tensors into the parameters of these names."""
+        self._leaves = {}
+        out = m.Outgoing()
+        detached = {name: weight.detach() for name, weight in weights.items()}
+        data = out.data(detached, self._student._to_wire)
+        self._ask(m.Weights(self.id, data), out)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters by name, as leaves that later calls of this module are differentiable in."""
+        found = self._ask(m.Read(self.id, "parameters"))
+        if not isinstance(found, dict):
+            raise m.WireError("parameters that are none")
+        self._leaves = {
+            name: weight.requires_grad_(weight.is_floating_point())
+            for name, weight in found.items()
+            if isinstance(weight, Tensor)
+        }
+        return self._leaves
+
+    def leaves(self) -> dict[str, Tensor]:
+        """What `weights` gave last."""
+        return self._leaves
+
+    def state(self) -> Any:
+        """The `state_dict()`."""
+        return self._ask(m.Read(self.id, "state"))
+
+    def get(self, path: str) -> Any:
+        """A plain attribute at a dotted path."""
+        return self._ask(m.Read(self.id, "attribute", path))
+
+    def length(self, path: str) -> Any:
+        """The length of what is at a dotted path."""
+        return self._ask(m.Read(self.id, "length", path))
+
+    def train(self, mode: bool = True) -> Module:
+        """Set training mode, as in torch."""
+        self._ask(m.Set(self.id, training=mode))
+        return self
+
+    def eval(self) -> Module:
+        """Set evaluation mode, as in torch."""
+        return self.train(False)
+
+    def to(self, dtype: torch.dtype) -> Module:
+        """Convert the parameters, as in torch."""
+        self._leaves = {}
+        self._ask(m.Set(self.id, dtype=m.NAMES[dtype]))
+        return self
+
+    def _ask(self, request: m.Request, out: m.Outgoing | None = None) -> Any:
+        response, payload = self._student._request(request, out or m.Outgoing(), self._name)
+        return self._student._decode(response.result, payload, self._name)
