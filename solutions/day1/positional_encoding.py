@@ -1,0 +1,474 @@
+# %% [markdown]
+# # Positional encoding
+#
+# Attention compares each query with each key and does not ask where they stand. It treats a
+# sentence as a bag of words: shuffle the words, and every word receives what it received before.
+# Word order has to come in through the words themselves. The original Transformer adds to every
+# word vector a second vector that depends only on its position.
+#
+# This chapter builds the table of these vectors, shows why its odd-looking formula was chosen,
+# and wraps it in a module. Source: Vaswani et al., *Attention Is All You Need* (2017), section
+# 3.5.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from solutions.day1.attention import attention
+from solutions.opening import demonstration
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        # One random vector a word, and no positions: what does "bites" receive in either sentence?
+        torch.manual_seed(0)
+        word_vectors = {word: torch.randn(8) for word in ("dog", "bites", "man")}
+        received = []
+        for sentence in ("dog bites man", "man bites dog"):
+            embedded = torch.stack([word_vectors[word] for word in sentence.split()])
+            received.append(attention(embedded, embedded, embedded)[0][1])
+            print(f"{sentence}: 'bites' receives {[round(v, 3) for v in received[-1].tolist()]}")
+        print(f"largest difference: {(received[0] - received[1]).abs().max():.0e}")
+
+# %% [markdown]
+# ## `sinusoidal_encoding`
+# ★★★☆☆ · 20 minutes · 5 points
+#
+# Why not simply append the number p? It grows without bound, and a network that has seen
+# positions up to 50 would meet at position 500 a number ten times as large as any before. The
+# sinusoidal encoding writes p the way a clock writes the time: several hands, all turning evenly,
+# each slower than the one before. Each hand is a pair of columns, its height (sine) and its width
+# (cosine); all numbers stay within ±1, and the hands together tell positions apart.
+#
+# For position $p$ and pair $i = 0, 1, 2, \dots$
+#
+# $$\mathrm{PE}(p, 2i) = \sin\!\left(\frac{p}{10000^{2i/d}}\right) \qquad
+# \mathrm{PE}(p, 2i+1) = \cos\!\left(\frac{p}{10000^{2i/d}}\right)
+# \qquad \mathrm{PE}: \text{length} \times d$$
+#
+# ```text
+#   column         0       1       2       3       4       5     …
+#                ┌───────────┐   ┌───────────┐   ┌───────────┐
+#                │ sin   cos │   │ sin   cos │   │ sin   cos │   …
+#                └───────────┘   └───────────┘   └───────────┘
+#                   pair 0          pair 1          pair 2
+#                  fastest          slower        slower still
+# ```
+#
+# **The traps.** The letter i numbers pairs, not columns: write down the exponents of the first
+# six columns before you write code. An odd d leaves one column without a partner; the formula
+# says which function it holds. And the table is used far out: at position 10,000 the fastest hand
+# has turned by 10,000 radians, so think about which type the angles are computed in.
+
+
+# %%
+def sinusoidal_encoding(length: int, d_model: int) -> Float[Tensor, "length d_model"]:
+    """Return the sinusoidal encodings of the positions 0, 1, …, `length` − 1, one a row.
+
+    Column 2i is sin(p / 10000^(2i/d_model)), column 2i+1 the cosine of the same angle.
+
+    Args:
+        length: the number of positions; 0 gives an empty table.
+        d_model: the number of columns, at least 1. If it is odd, the last column is a sine.
+
+    Returns:
+        a float32 table within 2·10⁻³ of the exact values up to position 10,000.
+
+    Source: Vaswani et al. (2017), section 3.5.
+    """
+    ### BEGIN SOLUTION
+    positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    even_columns = torch.arange(0, d_model, 2, dtype=torch.float64)
+    angles = positions / 10000 ** (even_columns / d_model)  # length × pairs
+    pairs = torch.stack([angles.sin(), angles.cos()], dim=-1)  # length × pairs × 2
+    # An odd d_model has half a pair too many: the last cosine goes.
+    return pairs.flatten(1)[:, :d_model].float()
+    ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    def check_sinusoidal_encoding():
+        table = sinusoidal_encoding(3, 4)
+        assert table is not None, "sinusoidal_encoding returns nothing; did you forget `return`?"
+        assert table.shape == (3, 4), (
+            f"3 positions and d_model 4 give shape (3, 4), yours is {tuple(table.shape)}"
+        )
+        assert table.dtype == torch.float32, f"the table should be float32, yours is {table.dtype}"
+        # With d_model 4 the angle of the first pair is p, of the second p/100.
+        expected = torch.tensor(
+            [
+                [0.0, 1.0, 0.0, 1.0],
+                [0.841471, 0.540302, 0.0099998, 0.99995],
+                [0.909297, -0.416147, 0.0199987, 0.9998],
+            ]
+        )
+        assert torch.allclose(table, expected, atol=1e-5), (
+            f"for 3 positions and d_model 4 the table should be\n{expected}\nyours is\n{table}"
+        )
+        # With d_model 8 each pair is ten times slower than the one before.
+        wide = sinusoidal_encoding(1001, 8)
+        for pair in range(1, 4):
+            seen = wide[10**pair, 2 * pair : 2 * pair + 2]
+            assert torch.allclose(seen, expected[1, :2], atol=2e-3), (
+                f"with d_model 8, position {10**pair} turns pair {pair} by an angle of 1: columns "
+                f"{2 * pair} and {2 * pair + 1} should hold sin 1 and cos 1, yours are {seen.tolist()}"
+            )
+        odd = sinusoidal_encoding(4, 5)
+        assert odd.shape == (4, 5), f"d_model 5 should give 5 columns, yours has {odd.shape[1]}"
+        assert abs(odd[0, 4]) < 1e-6, "with d_model 5, column 4 is a sine and so 0 at position 0"
+        assert sinusoidal_encoding(0, 6).shape == (0, 6), (
+            "length 0 should give a table without rows"
+        )
+        print("sinusoidal_encoding: the visible checks hold.")
+
+    check_sinusoidal_encoding()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# There are two axes: positions and pairs. Make a vector for each, give one of them a second axis
+# of size 1, and let broadcasting fill in the table of angles. Sine and cosine then come from the
+# *same* table of angles.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The numbers 2i are `0, 2, 4, …`, which is a range with a step. To let two tables take turns as
+# columns you can assign to every second column, or stack them along a new last axis and flatten
+# it. For an odd width count the sines and the cosines: there is one sine more. A Python loop over
+# pairs is right, too.
+# </details>
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        table = sinusoidal_encoding(100, 64)
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
+        image = left.imshow(table.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1)
+        left.set(title="the table, on its side", xlabel="position", ylabel="column")
+        figure.colorbar(image, ax=left)
+        for column in (0, 8, 16, 32):
+            right.plot(table[:, column], label=f"column {column}")
+        right.set(title="some columns", xlabel="position")
+        right.legend(loc="lower right")
+        plt.show()
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        table = sinusoidal_encoding(100, 64)
+        similarity = table @ table.T
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
+        image = left.imshow(similarity)
+        left.set(title="PE(p) · PE(q)", xlabel="q", ylabel="p")
+        figure.colorbar(image, ax=left)
+        for position in (20, 50, 80):
+            distance = torch.arange(100) - position
+            right.plot(distance, similarity[position], label=f"p = {position}")
+        right.set(title="the same over the distance q − p", xlabel="q − p")
+        right.legend()
+        plt.show()
+
+# %% [markdown]
+# **What to notice.** On the left of the first figure the fast columns flicker from one position
+# to the next, while the slow ones hardly move within 100 positions: fast ones tell neighbours
+# apart, slow ones tell near from far. In the second figure the three curves lie on top of each
+# other. The similarity of two positions depends on their distance alone, not on where they are:
+# for each pair, sine times sine plus cosine times cosine is the cosine of the *difference* of two
+# angles.
+
+# %% [markdown]
+# ## `shift_matrix`
+# ★★★☆☆ · 20 minutes · 4 points
+#
+# The authors chose sines and cosines because they expected that a model would easily learn to
+# attend by relative positions (section 3.5). The reason: going k positions further is one fixed
+# matrix, the same wherever one starts. A linear layer can learn such a matrix, and with it a head
+# that looks "two words back", everywhere in the sentence.
+#
+# $$\underbrace{M_k}_{d \times d}\;\underbrace{\mathrm{PE}(p)}_{d} = \underbrace{\mathrm{PE}(p + k)}_{d}
+# \qquad \text{for every position } p$$
+#
+# All hands of the clock turn, each by its own angle $k \cdot \omega_i$ with $\omega_i =
+# 10000^{-2i/d}$, and no hand moves another. So M consists of 2×2 blocks on the diagonal, zeros
+# elsewhere, and each block is a rotation:
+#
+# ```text
+#        ┌ ■ ■ · · · · ┐   ┌ sin ┐
+#        │ ■ ■ · · · · │   │ cos │   pair 0, turned by k·ω₀
+#   M =  │ · · ■ ■ · · │   │ sin │
+#        │ · · ■ ■ · · │   │ cos │   pair 1, turned by k·ω₁
+#        │ · · · · ■ ■ │   │ sin │
+#        └ · · · · ■ ■ ┘   └ cos ┘   pair 2, turned by k·ω₂
+# ```
+#
+# **The trap.** The rotation matrix of the textbooks turns a vector (width, height). Our pairs
+# hold the height first. Taking it over unchanged gives a perfectly good rotation, and yet not
+# this one.
+
+
+# %%
+def shift_matrix(offset: int, d_model: int) -> Float[Tensor, "d_model d_model"]:
+    """Return the matrix M with M · PE(p) = PE(p + offset) for every position p.
+
+    Args:
+        offset: how many positions to go on; negative goes back, 0 stays.
+        d_model: the width of the sinusoidal encoding PE.
+
+    Returns:
+        a float32 matrix, so exact that the equation holds within 2·10⁻³ for positions up to 10,000.
+
+    Raises:
+        ValueError: where `d_model` is odd: a sine without its cosine cannot be shifted.
+
+    Source: Vaswani et al. (2017), section 3.5.
+    """
+    ### BEGIN SOLUTION
+    if d_model % 2:
+        raise ValueError(f"d_model is {d_model}, but a shift needs pairs: an even d_model")
+    sines = torch.arange(0, d_model, 2)
+    cosines = sines + 1
+    turn = offset / 10000 ** (sines.double() / d_model)  # the angle of each pair
+    # sin(a + t) = cos t sin a + sin t cos a,  cos(a + t) = -sin t sin a + cos t cos a
+    matrix = torch.zeros(d_model, d_model, dtype=torch.float64)
+    matrix[sines, sines] = turn.cos()
+    matrix[sines, cosines] = turn.sin()
+    matrix[cosines, sines] = -turn.sin()
+    matrix[cosines, cosines] = turn.cos()
+    return matrix.float()
+    ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    def check_shift_matrix():
+        matrix = shift_matrix(1, 2)
+        assert matrix is not None, "shift_matrix returns nothing; did you forget `return`?"
+        assert matrix.shape == (2, 2), (
+            f"d_model 2 gives a 2×2 matrix, yours has shape {tuple(matrix.shape)}"
+        )
+        assert matrix.dtype == torch.float32, (
+            f"the matrix should be float32, yours is {matrix.dtype}"
+        )
+        # With d_model 2: PE(p) = (sin p, cos p).
+        at_zero, at_one = torch.tensor([0.0, 1.0]), torch.tensor([0.841471, 0.540302])
+        assert torch.allclose(matrix @ at_zero, at_one, atol=1e-5), (
+            f"one step takes PE(0) = {at_zero.tolist()} to PE(1) = {at_one.tolist()}; "
+            f"yours takes it to {(matrix @ at_zero).tolist()}"
+        )
+        back = shift_matrix(-1, 2)
+        assert torch.allclose(back @ at_one, at_zero, atol=1e-5), (
+            f"offset -1 takes PE(1) back to PE(0) = {at_zero.tolist()}; "
+            f"yours takes it to {(back @ at_one).tolist()}"
+        )
+        assert torch.allclose(shift_matrix(0, 8), torch.eye(8)), "offset 0 should change nothing"
+        # With d_model 4 the second pair turns by 1/100 a position: 100 positions are an angle of 1.
+        corner = shift_matrix(100, 4)[2:, 2:]
+        assert torch.allclose(corner, matrix, atol=1e-5), (
+            "with d_model 4, offset 100 turns pair 1 by the angle by which offset 1 turns pair 0: its "
+            f"block should be\n{matrix}\nyours is\n{corner}"
+        )
+        try:
+            shift_matrix(1, 5)
+        except ValueError as error:
+            message = str(error)
+            assert "d_model" in message, f"the message should name d_model, yours is '{message}'"
+        else:
+            raise AssertionError("an odd d_model should raise a ValueError")
+        print("shift_matrix: the visible checks hold.")
+
+    check_shift_matrix()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Write the two rules for sin(a + b) and cos(a + b) on paper. In both, a belongs to the position
+# and b to the offset. What stands before sin a and what before cos a are the four numbers of a
+# block.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The first row of a block makes the new *sine*. So its first number is what sin a is multiplied
+# by in the rule for sin(a + b), its second what cos a is multiplied by. The second row does the
+# same for the new cosine. To place the blocks, start from zeros and loop over the pairs, or look
+# at `torch.block_diag`.
+# </details>
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        offset, start = 5, 2
+        shift = shift_matrix(offset, 16)
+        table = sinusoidal_encoding(60, 16)
+        figure, axes = plt.subplots(1, 5, figsize=(14, 3))
+        axes[0].imshow(shift, cmap="RdBu", vmin=-1, vmax=1)
+        axes[0].set_title(f"the matrix, offset {offset}")
+        for pair, axis in enumerate(axes[1:]):
+            # A pair is a hand of the clock: the cosine is its width, the sine its height.
+            height, width = table[start, 2 * pair : 2 * pair + 2].tolist()
+            moved = (shift @ table[start])[2 * pair : 2 * pair + 2].tolist()
+            axis.add_patch(plt.Circle((0, 0), 1, fill=False, color="lightgrey"))
+            axis.plot([0, width], [0, height], "o-", label=f"PE({start})")
+            axis.plot([0, moved[1]], [0, moved[0]], "o-", label=f"M · PE({start})")
+            axis.plot(table[start + offset, 2 * pair + 1], table[start + offset, 2 * pair], "kx")
+            axis.set(title=f"pair {pair}", aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
+        axes[-1].legend(loc="lower left")
+        plt.show()
+        error = (table[:-offset] @ shift.T - table[offset:]).abs().max()
+        print(f"black cross: PE({start + offset}). Largest error over all positions: {error:.0e}")
+
+# %% [markdown]
+# **What to notice.** One matrix moves every position, and each hand lands on the cross. M is
+# orthogonal: it turns and never stretches, and M for −k is its transpose. In a layer of
+# attention, position p meets position q through $x_p^\top W_q^\top W_k\, x_q$. Where that product
+# of weights is such an M, the score is largest at one fixed distance. The next chapter lets a
+# head do just that. Day 2 takes the idea further: rotary embeddings turn queries and keys
+# themselves, and add nothing to the words.
+
+# %% [markdown]
+# ## `PositionalEncoding`
+# ★★☆☆☆ · 15 minutes · 4 points
+#
+# The table becomes a part of the model: a module that adds to every word vector the encoding of
+# its place.
+#
+# $$y = \mathrm{dropout}\big(\underbrace{x}_{b \times n \times d} + \underbrace{\mathrm{PE}_{0 \dots n-1}}_{n \times d}\big)$$
+#
+# ```text
+#                position 0      position 1      position 2
+#  sentence 0    x₀₀ + PE(0)     x₀₁ + PE(1)     x₀₂ + PE(2)
+#  sentence 1    x₁₀ + PE(0)     x₁₁ + PE(1)     x₁₂ + PE(2)
+# ```
+#
+# Nothing here is learned. The table is no parameter: an optimizer must not see it, and a
+# checkpoint need not carry it, for it can be computed anew at any time. But it has to be there
+# wherever the model goes: on another device, in another dtype.
+#
+# **The traps.** Older code puts the batch on the second axis; ours stands on the first. Adding a
+# float32 table to a float16 input makes the result float32, silently. And a sentence longer than
+# the table deserves a clear message, not whatever broadcasting makes of it.
+
+
+# %%
+class PositionalEncoding(nn.Module):
+    """Add the sinusoidal encoding of its position to every vector, then apply dropout.
+
+    Has no parameters and an empty `state_dict()`. Works for inputs on the device and in the dtype to
+    which the module was moved.
+
+    Args:
+        d_model: the number of features.
+        max_length: the longest sequence that can be encoded.
+        dropout: the probability with which a number is set to 0 in training mode.
+
+    Source: Vaswani et al. (2017), sections 3.5 and 5.4.
+    """
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.dropout = nn.Dropout(dropout)
+        table = sinusoidal_encoding(max_length, d_model)
+        # A buffer moves with the module; not persistent, it stays out of the state_dict.
+        self.register_buffer("table", table, persistent=False)
+        ### END SOLUTION
+
+    def forward(self, x: Float[Tensor, "b n d_model"]) -> Float[Tensor, "b n d_model"]:
+        """Return dropout(x + PE[:n]) in the dtype of `x`.
+
+        Raises:
+            ValueError: where n is larger than `max_length`.
+        """
+        ### BEGIN SOLUTION
+        n, max_length = x.shape[1], len(self.table)
+        if n > max_length:
+            raise ValueError(f"n is {n}, but max_length is {max_length}")
+        return self.dropout(x + self.table[:n].to(x.dtype))
+        ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    def check_positional_encoding():
+        module = PositionalEncoding(4, max_length=6)
+        encoded = module(torch.zeros(2, 3, 4))
+        assert encoded is not None, "forward returns nothing; did you forget `return`?"
+        assert encoded.shape == (2, 3, 4), (
+            f"the shape should stay (2, 3, 4), yours is {tuple(encoded.shape)}"
+        )
+        # Position 1 with d_model 4: sin 1, cos 1, sin 1/100, cos 1/100.
+        expected = torch.tensor([0.841471, 0.540302, 0.0099998, 0.99995])
+        for sentence in range(2):
+            seen = encoded[sentence, 1]
+            assert torch.allclose(seen, expected, atol=1e-4), (
+                f"zeros plus the encoding of position 1 should be {expected.tolist()}; "
+                f"in sentence {sentence} yours is {seen.tolist()}"
+            )
+        shifted = module(torch.full((2, 3, 4), 7.0))
+        assert torch.allclose(shifted, encoded + 7, atol=1e-4), "the encoding should be added to x"
+        half = module(torch.zeros(1, 3, 4, dtype=torch.float16))
+        assert half.dtype == torch.float16, f"a float16 input should stay so, yours is {half.dtype}"
+        assert not list(module.parameters()), (
+            "nothing is learned here: there should be no parameter"
+        )
+        assert not module.state_dict(), (
+            f"the state_dict should be empty, yours holds {list(module.state_dict())}"
+        )
+        noisy = PositionalEncoding(4, dropout=0.5)
+        x = torch.ones(5, 6, 4)
+        assert not torch.equal(noisy.train()(x), noisy(x)), "in training mode dropout should act"
+        assert torch.equal(noisy.eval()(x), noisy(x)), "in evaluation mode nothing should be random"
+        try:
+            module(torch.zeros(1, 7, 4))
+        except ValueError as error:
+            message = str(error)
+            assert "max_length" in message, (
+                f"the message should name max_length, yours is '{message}'"
+            )
+        else:
+            raise AssertionError("7 positions with max_length 6 should raise a ValueError")
+        print("PositionalEncoding: the visible checks hold.")
+
+    check_positional_encoding()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Build the table once, in `__init__`, and keep it as what torch calls a *buffer*: read the
+# arguments of `register_buffer`. In `forward` take as many of its rows as x has positions. Which
+# axis of x counts positions?
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `n × d` added to `b × n × d` broadcasts as it should, without another axis. One argument of
+# `register_buffer` keeps the buffer out of the `state_dict`. Compare n with the length of the
+# table first, and bring the rows to the dtype of x before you add them. `nn.Dropout` knows about
+# the two modes.
+# </details>
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        # The two sentences from above, now with positions.
+        place = PositionalEncoding(8).eval()
+        received = []
+        for sentence in ("dog bites man", "man bites dog"):
+            embedded = torch.stack([word_vectors[word] for word in sentence.split()]).unsqueeze(0)
+            placed = place(embedded)
+            received.append(attention(placed, placed, placed)[0][0, 1])
+            print(f"{sentence}: 'bites' receives {[round(v, 3) for v in received[-1].tolist()]}")
+        print(f"largest difference: {(received[0] - received[1]).abs().max():.2f}")
+
+# %% [markdown]
+# **What to notice.** Who bites whom now makes a difference. The encoding is *added* to the words,
+# so both share the same d numbers; the projections of the next chapter can learn to read one or
+# the other. And attention itself has not changed: it still sees a bag, but of words that carry
+# their place with them.
