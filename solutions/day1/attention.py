@@ -275,10 +275,11 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Entropy says over how many keys the weights are spread: log 64 if over all
-# alike, 0 if one key gets everything. Divided by √d the scores give the same spread for every d.
-# Undivided, a query of a wide model looks at a single key before it has learned anything, and the
-# gradient by which it could learn to look elsewhere goes towards zero. That is the reason which
-# the paper gives for the root.
+# alike, 0 if one key gets everything. Divided by √d the scores give the same spread for every d,
+# and the same gradient. Undivided, a query of a wide model looks at a single key before it has
+# learned anything, and once it does, the gradient by which it could learn to look elsewhere falls
+# towards zero (on the right, beyond d ≈ 10). That is the reason which the paper gives for the
+# root.
 
 # %% [markdown]
 # ## `attention`
