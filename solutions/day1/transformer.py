@@ -1,0 +1,499 @@
+# %% [markdown]
+# # The Transformer
+#
+# All parts are there. In this chapter you put them together, say what a good answer is (the loss) and let the model write
+# (greedy decoding). At the end your model learns to read dates.
+
+# %%
+import datetime
+import math
+import random
+import string
+import time
+
+import matplotlib.pyplot as plt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from solutions.day1.layers import DecoderLayer, EncoderLayer
+from solutions.day1.masking import decoder_mask, padding_mask
+from solutions.day1.positional_encoding import PositionalEncoding
+from solutions.opening import demonstration
+
+# %% [markdown]
+# ## `Transformer`
+# ★★★★☆ · 40 minutes · 10 points
+#
+# Two stacks. The encoder turns the source into one vector a position, all at once. The decoder reads the target as far as it is
+# written, looks at those vectors, and gives for each position a score for every token that could come next.
+#
+# $$\text{memory} = \operatorname{encoder}\bigl(\sqrt{d}\; E_s[\text{source}] + \text{PE}\bigr) \qquad \text{shape } b\; m\; d$$
+# $$\text{logits} = W_o \operatorname{decoder}\bigl(\sqrt{d}\; E_t[\text{target}] + \text{PE},\ \text{memory}\bigr) + b_o
+# \qquad \text{shape } b\; n\; v_t$$
+#
+# $E_s$ and $E_t$ are tables with one row of $d$ features a token. The factor $\sqrt d$ sets how much an embedding weighs
+# against the positional encoding beside it.
+#
+# ```text
+#   source (b m)                                        target (b n)
+#      │ source_embedding · √d                             │ target_embedding · √d
+#      │ positional_encoding                               │ positional_encoding
+#      ▼                                                   ▼
+#   EncoderLayer  × n_layers                            DecoderLayer  × n_layers ─► output ─► logits (b n target_vocab)
+#      │  attends to: real source                          ▲  attends to itself: real target, not the future
+#      └───────────────── memory (b m d) ──────────────────┘  attends to memory: real source
+# ```
+#
+# Sentences of a batch are filled up with `pad_id` to one length. How much was filled up is an accident of the batch and must
+# change nothing.
+#
+# **The trap.** Three attentions need three masks, built from two sequences. Write down for each whose keys it has. With
+# source and target of equal length a mix-up raises no error; and it trains, only worse.
+
+
+# %%
+class Transformer(nn.Module):
+    """Encoder and decoder: from source tokens and the target so far to logits for each next target token.
+
+    Attributes to define: `source_embedding`, `target_embedding` (`nn.Embedding`), `positional_encoding` (a
+    `PositionalEncoding`), `encoder`, `decoder` (`nn.ModuleList` of `n_layers` layers each), `output`
+    (`nn.Linear(d_model, target_vocab)`) and `pad_id`, which is an id of both vocabularies. `dropout` goes to the
+    positional encoding and to every layer; there is no norm after the last layer, and no weights are shared.
+    Source: Vaswani et al. 2017, section 3.
+    """
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(d_model, n_heads, d_ff, dropout) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(d_model, n_heads, d_ff, dropout) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+        self.pad_id = pad_id
+        self.max_length = max_length
+        # Scaled by √d in use: small here, or embeddings would drown the positions.
+        for embedding in (self.source_embedding, self.target_embedding):
+            nn.init.normal_(embedding.weight, std=d_model**-0.5)
+        ### END SOLUTION
+
+    def encode(self, source: Int[Tensor, "b m"]) -> Float[Tensor, "b m d_model"]:
+        """Return the memory of `source`; `ValueError` where it is longer than `max_length`."""
+        ### BEGIN SOLUTION
+        if source.shape[1] > self.max_length:
+            raise ValueError(f"source has {source.shape[1]} tokens, max_length is {self.max_length}")
+        mask = padding_mask(source, self.pad_id)
+        x = self.positional_encoding(self.source_embedding(source) * math.sqrt(self.source_embedding.embedding_dim))
+        for layer in self.encoder:
+            x = layer(x, mask)
+        return x
+        ### END SOLUTION
+
+    def decode(
+        self, target: Int[Tensor, "b n"], memory: Float[Tensor, "b m d_model"], source: Int[Tensor, "b m"]
+    ) -> Float[Tensor, "b n target_vocab"]:
+        """Return the logits of the token after each target position; `ValueError` where `target` is too long.
+
+        `source` only says where the memory stands for padding.
+        """
+        ### BEGIN SOLUTION
+        if target.shape[1] > self.max_length:
+            raise ValueError(f"target has {target.shape[1]} tokens, max_length is {self.max_length}")
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        x = self.positional_encoding(self.target_embedding(target) * math.sqrt(self.target_embedding.embedding_dim))
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+        ### END SOLUTION
+
+    def forward(self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]) -> Float[Tensor, "b n target_vocab"]:
+        """Return the logits: decode after encode."""
+        ### BEGIN SOLUTION
+        return self.decode(target, self.encode(source), source)
+        ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    def check_Transformer():
+        torch.manual_seed(0)
+        model = Transformer(9, 11, d_model=8, n_heads=2, n_layers=2, d_ff=12, max_length=6).eval()
+        source = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
+        target = torch.tensor([[1, 5, 10, 2, 3], [1, 6, 2, 0, 0]])
+        logits = model(source, target)
+        assert logits.shape == (2, 5, 11), f"the logits should be (2, 5, 11), yours are {tuple(logits.shape)}"
+        assert len(model.encoder) == len(model.decoder) == 2, "encoder and decoder should hold n_layers layers each"
+
+        moved = (model(source[1:, :2], target[1:]) - logits[1:])[:, :3].abs().max()
+        assert moved < 1e-5, f"padding after the source should change no logit, here by {moved:.2g}"
+
+        changed = target.clone()
+        changed[:, 3:] = 7
+        moved = (model(source, changed) - logits)[:, :3].abs().max()
+        assert moved < 1e-5, f"targets 3 and 4 are the future of 0 to 2, yet they move their logits by {moved:.2g}"
+
+        changed = source.clone()
+        changed[0, 3] = 1
+        assert (model(changed, target) - logits)[0].abs().max() > 1e-6, "another source should give other logits"
+
+        logits = model(torch.zeros(1, 3, dtype=torch.long), target[:1])
+        assert torch.isfinite(logits).all(), "a source of nothing but padding should give finite logits"
+
+        for wrong in (lambda: model.encode(torch.ones(1, 7).long()), lambda: model(source[:1], torch.ones(1, 7).long())):
+            try:
+                wrong()
+            except ValueError as error:
+                assert "max_length" in str(error) or "length" in str(error), f"say what is too long, not {error}"
+            else:
+                raise AssertionError("7 tokens are longer than max_length=6, that should be a ValueError")
+
+        # One layer whose steps are silent leaves the input, normalised. Here 2 · (1, 0, 0, 0) + PE(0) = (2, 1, 0, 1).
+        model = Transformer(9, 11, d_model=4, n_heads=2, n_layers=1).eval()
+        with torch.no_grad():
+            model.source_embedding.weight[3] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+            for linear in (model.encoder[0].self_attention.out, model.encoder[0].feed_forward.linear2):
+                linear.weight.zero_()
+                linear.bias.zero_()
+        seen = model.encode(torch.tensor([[3]]))[0, 0]
+        assert torch.allclose(seen, torch.tensor([2, 0, -2, 0]) / 2**0.5, atol=1e-3), (
+            f"a lone embedding (1, 0, 0, 0) should come out as (1.414, 0, −1.414, 0), not {seen.tolist()}: "
+            "is it scaled, and the encoding of position 0 added?"
+        )
+        print("Transformer: the visible checks hold.")
+
+    check_Transformer()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Make the masks from token ids where you have them: one from the source in `encode`, two in `decode`. You have written the
+# functions. A list of layers must be an `nn.ModuleList`, or torch does not see their parameters.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `encode` is: embed, scale, add positions, then each layer with the mask of the source. `decode` is the same with the target,
+# each layer with two masks, and `output` at the end. The mask for the memory is made from `source`; that is why it is an
+# argument.
+# </details>
+
+# %% [markdown]
+# **What to notice.** `forward` computes the logits of all target positions at once, as if every token before each of them had
+# been written already: this is what the causal mask buys. Training goes through a whole sentence in one step, while writing
+# goes token by token. That `encode` and `decode` can be called apart is what makes the second bearable.
+
+# %% [markdown]
+# ## `sequence_loss`
+# ★★★☆☆ · 25 minutes · 6 points
+#
+# How surprised is the model by the right tokens? With $p = \operatorname{softmax}(\text{logits})$ over the $v$ tokens, the loss is the
+# mean of
+#
+# $$-\sum_{c=1}^{v} y_c \log p_c \qquad y = (1 - \varepsilon)\,\text{onehot}(\text{target}) + \frac{\varepsilon}{v}$$
+#
+# over all targets that are not padding, in the whole batch: a long sentence counts for more than a short one. With
+# $\varepsilon = 0$ it is $-\log p_{\text{target}}$. A small $\varepsilon$ ("label smoothing", the paper uses 0.1) asks the
+# model to leave a little probability for everything else.
+#
+# ```text
+#   logits  b n v          targets  b n              a loss for each         mean over the ■
+#                          7  3  2  ·  ·             ■ ■ ■ · ·
+#                          5  9  4  6  2             ■ ■ ■ ■ ■               8 of 10 count here
+# ```
+#
+# **The trap.** Three quiet ones: logits of 10,000, a `pad_id` that is not a class at all (−100 is common), and a batch in
+# which nothing is left to take the mean of.
+
+
+# %%
+def sequence_loss(
+    logits: Float[Tensor, "b n v"], targets: Int[Tensor, "b n"], pad_id: int, label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy over the targets that are not padding; 0 if all are.
+
+    Sources: Szegedy et al. 2016, section 7 (label smoothing); Vaswani et al. 2017, section 5.4.
+    """
+    ### BEGIN SOLUTION
+    real = targets != pad_id
+    log_p = torch.log_softmax(logits, dim=-1)
+    # Padding may be no class: it needs some index that exists, and its loss is then left out.
+    of_target = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)  # b n
+    losses = -(1 - label_smoothing) * of_target - label_smoothing * log_p.mean(dim=-1)
+    return losses.masked_fill(~real, 0).sum() / real.sum().clamp(min=1)
+    ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    def check_sequence_loss():
+        logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().repeat(2, 2, 1)
+        targets = torch.tensor([[0, 2], [1, 3]])
+        seen = sequence_loss(logits, targets, pad_id=-1)
+        assert seen.shape == (), f"the loss should be a single number, yours has shape {tuple(seen.shape)}"
+        assert abs(seen - 2.25 * math.log(2)) < 1e-5, (
+            f"probabilities of 1/2, 1/8, 1/4 and 1/8 cost 1, 3, 2 and 3 bits: 1.560 nats in the mean, not {seen:.3f}"
+        )
+        seen = sequence_loss(logits, targets, pad_id=3)
+        assert abs(seen - 2 * math.log(2)) < 1e-5, (
+            f"if class 3 is padding, 1, 3 and 2 bits are left: 1.386 nats in the mean, not {seen:.3f}"
+        )
+        seen = sequence_loss(logits[:1, :1], targets[:1, :1], pad_id=-1, label_smoothing=0.2)
+        assert abs(seen - 1.25 * math.log(2)) < 1e-5, (
+            f"with ε = 0.2, y is (0.85, 0.05, 0.05, 0.05): 1.25 bits, 0.866 nats, not {seen:.3f}"
+        )
+        seen = sequence_loss(torch.tensor([[[1e4, -1e4, 0.0]]]), torch.tensor([[1]]), pad_id=-1)
+        assert abs(seen - 2e4) < 1, f"the right token is 20,000 below the largest: a loss of 20,000, not {seen}"
+
+        logits = torch.randn(1, 2, 4, requires_grad=True)
+        seen = sequence_loss(logits, torch.full((1, 2), -100), pad_id=-100)
+        assert seen == 0, f"with nothing but padding the loss should be 0, not {seen}"
+        seen.backward()
+        assert torch.equal(logits.grad, torch.zeros_like(logits)), "… and its gradients zero"
+        print("sequence_loss: the visible checks hold.")
+
+    check_sequence_loss()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The logarithm of a softmax is a function of its own, and safer than the two one after the other. Picking one class at each
+# position is what `gather` does.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With smoothing, the sum falls into two parts: (1 − ε) times the term of the target, and ε times the mean over all classes.
+# For padding, look up any class that exists, and set the loss there to 0 before the sum. Then divide by how many are
+# real, or by 1 if there are none.
+# </details>
+
+# %% [markdown]
+# **What to notice.** A model that knows nothing has a loss of $\log v$: compare that with the start of the curve below. With
+# smoothing the loss does not reach 0 even for a perfect model, since $y$ itself is uncertain.
+
+# %% [markdown]
+# ## `greedy_decode`
+# ★★★☆☆ · 25 minutes · 6 points
+#
+# To write, start with the token `bos_id` ("begin"), ask for the logits of the last position, take the most likely token,
+# append it, and go on until the model says `eos_id` ("end") or `max_length` tokens are there.
+#
+# ```text
+#   step        0      1      2      3      4
+#   row 0      bos     h      i     eos    pad      finished at 3, filled up
+#   row 1      bos     y      o      u     eos      finished at 4: all are, so 5 tokens
+# ```
+#
+# **The trap.** The rows of a batch end at different times, and only *producing* `eos_id` ends one. Then: what does this
+# function leave behind? Whoever calls it in the middle of training expects a model that still trains.
+
+
+# %%
+def greedy_decode(
+    model: nn.Module, source: Int[Tensor, "b m"], bos_id: int, eos_id: int, max_length: int
+) -> Int[Tensor, "b k"]:
+    """Write the most likely next token again and again, for each row until it has produced `eos_id`.
+
+    The result starts with `bos_id`, which counts; finished rows are filled up with `model.pad_id`, and k is the length of
+    the longest row, at most `max_length` (at least 1). `encode` runs once, without gradients and in evaluation mode;
+    afterwards the model is in the mode in which it was. `model` has `encode(source)`, `decode(target, memory, source)`
+    and `pad_id`.
+    """
+    ### BEGIN SOLUTION
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        memory = model.encode(source)
+        target = source.new_full((source.shape[0], 1), bos_id)
+        finished = torch.zeros(source.shape[0], dtype=torch.bool, device=source.device)
+        while target.shape[1] < max_length and not finished.all():
+            following = model.decode(target, memory, source)[:, -1].argmax(dim=-1)
+            following = following.to(source.dtype).masked_fill(finished, model.pad_id)
+            target = torch.cat([target, following.unsqueeze(1)], dim=1)
+            finished |= following == eos_id
+    model.train(was_training)
+    return target
+    ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    class Copier(nn.Module):
+        """A model that writes its source; the argument of `decode` is trusted only for its length."""
+
+        pad_id = 0
+
+        def __init__(self):
+            super().__init__()
+            self.n_encoded, self.modes, self.gradients = 0, set(), set()
+
+        def encode(self, source):
+            self.n_encoded += 1
+            return nn.functional.one_hot(source, 9).float()
+
+        def decode(self, target, memory, source):
+            self.modes.add(self.training)
+            self.gradients.add(torch.is_grad_enabled())
+            return memory[:, : target.shape[1]]
+
+    def check_greedy_decode():
+        model = Copier().train()
+        source = torch.tensor([[5, 4, 2, 7, 7], [6, 2, 8, 8, 2]])
+        seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=6)
+        expected = torch.tensor([[1, 5, 4, 2], [1, 6, 2, 0]])
+        assert torch.equal(seen, expected), f"the result should be {expected.tolist()}, yours is {seen.tolist()}"
+        assert model.n_encoded == 1, f"the source should be encoded once, not {model.n_encoded} times"
+        assert model.modes == {False}, "the model should be in evaluation mode while it writes"
+        assert model.gradients == {False}, "no gradients are needed for writing: switch them off"
+        assert model.training, "the model was in training mode before, and should be in it afterwards"
+
+        model.eval()
+        seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=3)
+        expected = torch.tensor([[1, 5, 4], [1, 6, 2]])
+        assert torch.equal(seen, expected), f"cut off at 3 it should be {expected.tolist()}, not {seen.tolist()}"
+        assert not model.training, "the model was in evaluation mode before, and should be in it afterwards"
+
+        seen = greedy_decode(model, source, bos_id=2, eos_id=2, max_length=6)
+        expected = torch.tensor([[2, 5, 4, 2], [2, 6, 2, 0]])
+        assert torch.equal(seen, expected), "bos_id is not produced, so it ends nothing even if it equals eos_id"
+        print("greedy_decode: the visible checks hold.")
+
+    check_greedy_decode()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Keep a boolean for each row that says whether it is finished, and overwrite what finished rows produce.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Remember `model.training` before you change it. Inside `torch.no_grad()`: encode, start with a column of `bos_id`, and loop
+# while there is room and a row is unfinished. Every step decodes all that is written and reads the last position.
+# </details>
+
+# %% [markdown]
+# **What to notice.** Every step runs the decoder over everything written so far, though only the last position is new. On
+# Day 2 a cache of keys and values saves that work. And greedy is a choice: the most likely next token at each step need not
+# give the most likely sentence.
+
+# %% [markdown]
+# ## Your Transformer at work: reading dates
+#
+# People write dates in many ways; computers like one, `1987-03-04`. The rules are not told: your model sees pairs and has to find
+# out that `March 4, 1987`, `04.03.1987` and `3/4/1987` mean the same day (dots: the day first; slashes: the month first),
+# that months have names and numbers, and that the weekday does not matter. All dates are real ones from a century; 2,000 of
+# its days are kept aside, and the model is tested on days that it has never seen in any form.
+
+# %%
+PAD, BOS, EOS = 0, 1, 2
+SYMBOLS = " ,-./0123456789" + string.ascii_letters  # the source; a target has only digits and "-"
+FIRST_DAY, N_DAYS = datetime.date(1950, 1, 1), 36_525  # to the end of 2049, so that '87 can be one year only
+
+
+def written_in_six_ways(day: datetime.date) -> list[str]:
+    """Return the ways in which a source may write `day`."""
+    return [
+        f"{day.day} {day:%B} {day.year}",
+        f"{day:%B} {day.day}, {day.year}",
+        f"{day:%A}, {day.day} {day:%b} {day.year}",
+        f"{day:%d.%m.%Y}",
+        f"{day.month}/{day.day}/{day.year}",
+        f"{day:%d-%b-%y}",
+    ]
+
+
+def as_tokens(texts: list[str]) -> Int[Tensor, "b n"]:
+    """Spell texts as BOS, one token a symbol, EOS; filled up with PAD."""
+    rows = [torch.tensor([BOS, *(3 + SYMBOLS.index(symbol) for symbol in text), EOS]) for text in texts]
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
+
+
+def as_text(tokens: Int[Tensor, "n"]) -> str:
+    """Return what a row of tokens spells, up to its EOS."""
+    before_end = tokens.tolist()[1:]
+    before_end = before_end[: before_end.index(EOS)] if EOS in before_end else before_end
+    return "".join(SYMBOLS[token - 3] if token >= 3 else "?" for token in before_end)
+
+
+def date_pairs(days: list[datetime.date], rng: random.Random) -> tuple[list[str], list[str]]:
+    """Return each day written in one of six ways, and as year-month-day."""
+    return [rng.choice(written_in_six_ways(day)) for day in days], [day.isoformat() for day in days]
+
+
+# %%
+if __name__ == "__main__":
+    for text in written_in_six_ways(datetime.date(1987, 3, 4)):
+        print(f"{text:<24} → 1987-03-04   {as_tokens([text])[0].tolist()}")
+
+# %% [markdown]
+# The training loop. The decoder reads the target without its last token and is asked for the target without its first:
+# at every position, the next one. The learning rate warms up and falls again, which post-norm layers need.
+
+# %%
+N_STEPS, BATCH_SIZE = 700, 128
+
+
+def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Random) -> list[float]:
+    """Train `model` for N_STEPS steps; return the loss of each."""
+    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=N_STEPS, pct_start=0.2)
+    losses = []
+    model.train()
+    progress_bar = tqdm(range(N_STEPS), desc="reading dates", mininterval=0.5)
+    for _ in progress_bar:
+        sources, targets = map(as_tokens, date_pairs(rng.choices(days, k=BATCH_SIZE), rng))
+        loss = sequence_loss(model(sources, targets[:, :-1]), targets[:, 1:], PAD)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        progress_bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+    return losses
+
+
+def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
+    """Return what `model` writes for each source."""
+    return [as_text(row) for row in greedy_decode(model, as_tokens(sources), BOS, EOS, max_length=12)]
+
+
+# %%
+if __name__ == "__main__":
+    seed = 0
+    with demonstration():
+        torch.manual_seed(seed)
+        rng = random.Random(seed)
+        days = [FIRST_DAY + datetime.timedelta(number) for number in rng.sample(range(N_DAYS), N_DAYS)]
+        held_out, training = days[:2000], days[2000:]
+        reader = Transformer(3 + len(SYMBOLS), 3 + len(SYMBOLS), d_model=64, n_heads=4, n_layers=2, d_ff=128)
+
+        cpu, wall = time.process_time(), time.perf_counter()
+        losses = train_on_dates(reader, training, rng)
+        test_sources, test_targets = date_pairs(held_out, rng)
+        written = read_dates(reader, test_sources)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+
+        right = sum(seen == expected for seen, expected in zip(written, test_targets, strict=True))
+        print(f"{right} of {len(held_out)} unseen days right, letter for letter ({right / len(held_out):.1%}).")
+        print(f"{N_STEPS} steps and the test: {cpu:.0f} s of CPU time, {wall:.0f} s by the clock.")
+        for source, seen, expected in list(zip(test_sources, written, test_targets, strict=True))[:8]:
+            print(f"  {source:<26} → {seen}  {'right' if seen == expected else 'wrong: ' + expected}")
