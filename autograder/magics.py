@@ -1,0 +1,200 @@
+"""A cell's code as Python: without IPython's magics, and without the statements that do not compile.
+
+Lines keep their numbers. Students' code is read here in the grader's own process, so everything is
+linear in its length, and nesting that would exhaust the C stack is refused before it is compiled
+(CPython 3.11 dies on a comprehension of 100,000 `for`s).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Callable, Iterator
+
+from IPython.core.inputtransformer2 import classic_prompt, ipython_prompt, leading_indent
+
+MAX_LENGTH = (
+    1_500_000  # characters; a list of a million numbers takes half a gigabyte as a syntax tree
+)
+MAX_DEPTH = 200  # levels of the syntax tree, as deep as CPython lets parentheses nest
+MAX_PARTS = 1000  # braces of one string, dots of one import: CPython's time is quadratic in both
+
+# Cell magics whose body is Python that runs in the notebook; every other one's body is blanked.
+PYTHON_MAGICS = {"capture", "debug", "memit", "prun", "pyinstrument", "snakeviz", "time", "timeit"}
+
+CLEAN: list[Callable[[list[str]], list[str]]] = [leading_indent, classic_prompt, ipython_prompt]
+CELL_MAGIC = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*%%(\w*)[^\n]*")
+TO_THE_END = r"[^\n]*(?:(?<=\\)\n[^\n]*)*"
+TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=[^\s\-])")
+COMMAND = re.compile(r"([ \t]*)(?:[%!?]|(?:pip3?|conda|mamba)[ \t]+(?:un)?install\b)" + TO_THE_END)
+HELP = re.compile(r"([ \t]*)[\w.*\[\]]+\?{1,2}[ \t]*;?[ \t]*(?:#[^\n]*)?(?=\n|\Z)")
+ASSIGNED = re.compile(r"([ \t]*[\w.,\[\] \t]*?[\w\]][ \t]*=[ \t]*)[%!]" + TO_THE_END)
+
+LEXEME = re.compile(r"""\#[^\n]*|\"""|'{3}|"|'|[(\[{]|[)\]}]|\\\n|\n""")
+STRING_ENDS = {
+    '"""': re.compile(r'\\.|"""', re.DOTALL),
+    "'''": re.compile(r"\\.|'''", re.DOTALL),
+    '"': re.compile(r'\\.|"|(?=\n)', re.DOTALL),
+    "'": re.compile(r"\\.|'|(?=\n)", re.DOTALL),
+}
+IMPORTED = re.compile(r"\b(?:import|from)[\s\\]+[\w.\s\\]+")
+# What never stands in brackets: there one was not closed, and a new statement begins.
+STATEMENT = re.compile(
+    r"(?:@[^\n]*\n){0,5}(?:(?:async[ \t]+)?def|class)[ \t]+\w"
+    r"|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b"
+)
+CONTINUES = re.compile(r"(?:else|elif|except|finally)\b|[^\w@\"'(\[{*]")
+
+
+def runnable(source: str) -> tuple[str, str | None]:
+    """Returns the code that Python can run and what was wrong with the rest, or None."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an invalid escape in a student's string is no news here
+        problem = _problem(source)
+        if problem is None:
+            return source, None
+        if len(source) > MAX_LENGTH:
+            return _blank(source), problem
+        lines = list(logical_lines(_undecorated(source)))
+        python = "".join(lines)
+        problem = _problem(python)
+        if problem is None:
+            return python, None
+        kept = "".join(_compiling(block) for block in _blocks(lines))
+        return (kept if _problem(kept) is None else _blank(kept)), problem
+
+
+def logical_lines(source: str) -> Iterator[str]:
+    """Yields the source in logical lines (brackets and strings closed), magics made harmless."""
+    position = 0
+    while position < len(source):
+        if timed := TIMED.match(source, position):
+            yield timed[1]
+            position = timed.end()
+        for magic, harmless in ((COMMAND, "pass"), (HELP, "pass"), (ASSIGNED, "None")):
+            if match := magic.match(source, position):
+                yield match[1] + harmless + "\n" * match[0].count("\n")
+                position = match.end()
+                break
+        end = _end_of_logical_line(source, position)
+        yield source[position:end]
+        position = end
+
+
+def _undecorated(source: str) -> str:
+    """Takes off what IPython takes off a whole cell: common indentation, prompts, a cell magic."""
+    lines = source.split("\n")
+    first = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    for transform in CLEAN:
+        lines[first:] = transform(lines[first:])
+    source = "\n".join(lines)
+    if magic := CELL_MAGIC.match(source):
+        rest = source[magic.end() :]
+        return _blank(magic[0]) + (rest if magic[1] in PYTHON_MAGICS else _blank(rest))
+    return source
+
+
+def _end_of_logical_line(source: str, position: int) -> int:
+    depth = 0
+    for start, end in _lexemes(source, position):
+        character = source[start]
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth = max(0, depth - 1)
+        elif character == "\n" and (depth == 0 or STATEMENT.match(source, end)):
+            return end
+    return len(source)
+
+
+def _lexemes(source: str, position: int) -> Iterator[tuple[int, int]]:
+    """Where comments, whole strings, brackets, continued lines and line ends stand."""
+    while lexeme := LEXEME.search(source, position):
+        position = lexeme.end()
+        if closing := STRING_ENDS.get(lexeme[0]):
+            while part := closing.search(source, position):
+                position = part.end()
+                if not part[0].startswith("\\"):
+                    break
+            else:
+                position = len(source)
+        yield lexeme.start(), position
+
+
+def _blocks(lines: list[str]) -> Iterator[str]:
+    """Joins logical lines to top-level statements with their bodies and decorators."""
+    block: list[str] = []
+    decorated = False
+    for line in lines:
+        if line[:1].strip() and not CONTINUES.match(line) and not decorated and block:
+            yield "".join(block)
+            block = []
+        block.append(line)
+        if line.strip() and not line.startswith("#"):
+            decorated = line.startswith("@")
+    yield "".join(block)
+
+
+def _compiling(block: str) -> str:
+    """The block if it compiles, or else those of its parts that begin in column 0 and do."""
+    if _problem(block) is None:
+        return block
+    parts = _blocks(re.findall(r"[^\n]*\n|[^\n]+", block))
+    harmless = ("".join(logical_lines(part)) for part in parts)
+    return "".join(part if _problem(part) is None else _blank(part) for part in harmless)
+
+
+def _blank(source: str) -> str:
+    return "\n" * source.count("\n")
+
+
+# ---- what Python says
+
+
+def _problem(source: str) -> str | None:
+    """Why this code cannot be compiled, in words; None if it can."""
+    if len(source) > MAX_LENGTH:
+        return f"too long: {len(source):,} characters, at most {MAX_LENGTH:,} are read"
+    if "\0" in source:
+        number = source.count("\n", 0, source.index("\0")) + 1
+        return f"a NUL character stands in the code (line {number})"
+    if _is_slow(source):
+        return f"too many parts in one string or import: at most {MAX_PARTS:,} are read"
+    try:
+        tree = ast.parse(source)
+        if _is_deep(tree):
+            return f"too deeply nested: at most {MAX_DEPTH} levels are read"
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        compile(tree, "<cell>", "exec", flags=flags, dont_inherit=True)
+    except SyntaxError as error:
+        line = f" (line {error.lineno})" if error.lineno else ""
+        return f"{type(error).__name__}: {error.msg}{line}"
+    except (RecursionError, MemoryError):
+        return "too deeply nested for Python to read"
+    except (ValueError, OverflowError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _is_slow(source: str) -> bool:
+    if source.count("{") > MAX_PARTS and any(
+        source[start] in "\"'" and source.count("{", start, end) > MAX_PARTS
+        for start, end in _lexemes(source, 0)
+        if "f" in source[max(0, start - 2) : start].lower()
+    ):
+        return True
+    return source.count(".") > MAX_PARTS and any(
+        match[0].count(".") > MAX_PARTS for match in IMPORTED.finditer(source)
+    )
+
+
+def _is_deep(tree: ast.AST) -> bool:
+    level: list[ast.AST] = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if any(len(getattr(node, "generators", ())) > MAX_DEPTH for node in level):
+            return True
+        if not level:
+            return False
+    return True
