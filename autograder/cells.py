@@ -1,7 +1,7 @@
 """A notebook or percent script → cells.
 
 Students hand in what their tools leave behind: notebooks cut off in the middle of a save, scripts
-named .ipynb, cells without a type. Whatever can be read is read, and what was wrong is said in words.
+named .ipynb, cells without a type. What can be read is read, and what was wrong is said in words.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A cell's code as Python: without IPython's magics, and without the statements that do not compile.
+"""A cell's code as Python: without IPython's magics and without statements that do not compile.
 
 Lines keep their numbers. Students' code is read here in the grader's own process, so everything is
 linear in its length, and nesting that would exhaust the C stack is refused before it is compiled
@@ -10,9 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Callable, Iterator
-
-from IPython.core.inputtransformer2 import classic_prompt, ipython_prompt, leading_indent
+from collections.abc import Iterator
 
 MAX_LENGTH = (
     1_500_000  # characters; a list of a million numbers takes half a gigabyte as a syntax tree
@@ -23,7 +21,8 @@ MAX_PARTS = 1000  # braces of one string, dots of one import: CPython's time is 
 # Cell magics whose body is Python that runs in the notebook; every other one's body is blanked.
 PYTHON_MAGICS = {"capture", "debug", "memit", "prun", "pyinstrument", "snakeviz", "time", "timeit"}
 
-CLEAN: list[Callable[[list[str]], list[str]]] = [leading_indent, classic_prompt, ipython_prompt]
+PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:)(?: |$)", re.MULTILINE)
+INDENT = re.compile(r"(?:[ \t]*\n)*([ \t]+)(?=\S)")
 CELL_MAGIC = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*%%(\w*)[^\n]*")
 TO_THE_END = r"[^\n]*(?:(?<=\\)\n[^\n]*)*"
 TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=[^\s\-])")
@@ -83,12 +82,11 @@ def logical_lines(source: str) -> Iterator[str]:
 
 
 def _undecorated(source: str) -> str:
-    """Takes off what IPython takes off a whole cell: common indentation, prompts, a cell magic."""
-    lines = source.split("\n")
-    first = next((i for i, line in enumerate(lines) if line.strip()), 0)
-    for transform in CLEAN:
-        lines[first:] = transform(lines[first:])
-    source = "\n".join(lines)
+    """Takes off what IPython takes off a whole cell: prompts, common indentation, a cell magic."""
+    if PROMPT.match(source):
+        source = PROMPT.sub("", source)
+    if indent := INDENT.match(source):
+        source = re.sub(f"^{indent[1]}", "", source, flags=re.MULTILINE)
     if magic := CELL_MAGIC.match(source):
         rest = source[magic.end() :]
         return _blank(magic[0]) + (rest if magic[1] in PYTHON_MAGICS else _blank(rest))
