@@ -115,7 +115,7 @@ if __name__ == "__main__":
             seen = wide[10**pair, 2 * pair : 2 * pair + 2]
             assert torch.allclose(seen, expected[1, :2], atol=2e-3), (
                 f"with d_model 8, position {10**pair} turns pair {pair} by an angle of 1: columns "
-                f"{2 * pair} and {2 * pair + 1} should hold sin 1 and cos 1, yours are {seen.tolist()}"
+                f"{2 * pair} and {2 * pair + 1} should be sin 1 and cos 1, not {seen.tolist()}"
             )
         odd = sinusoidal_encoding(4, 5)
         assert odd.shape == (4, 5), f"d_model 5 should give 5 columns, yours has {odd.shape[1]}"
@@ -190,7 +190,8 @@ if __name__ == "__main__":
 # matrix, the same wherever one starts. A linear layer can learn such a matrix, and with it a head
 # that looks "two words back", everywhere in the sentence.
 #
-# $$\underbrace{M_k}_{d \times d}\;\underbrace{\mathrm{PE}(p)}_{d} = \underbrace{\mathrm{PE}(p + k)}_{d}
+# $$\underbrace{M_k}_{d \times d}\;\underbrace{\mathrm{PE}(p)}_{d}
+# = \underbrace{\mathrm{PE}(p + k)}_{d}
 # \qquad \text{for every position } p$$
 #
 # All hands of the clock turn, each by its own angle $k \cdot \omega_i$ with $\omega_i =
@@ -270,8 +271,8 @@ if __name__ == "__main__":
         # With d_model 4 the second pair turns by 1/100 a position: 100 positions are an angle of 1.
         corner = shift_matrix(100, 4)[2:, 2:]
         assert torch.allclose(corner, matrix, atol=1e-5), (
-            "with d_model 4, offset 100 turns pair 1 by the angle by which offset 1 turns pair 0: its "
-            f"block should be\n{matrix}\nyours is\n{corner}"
+            "with d_model 4, offset 100 turns pair 1 by the angle by which offset 1 turns pair 0: "
+            f"its block should be\n{matrix}\nyours is\n{corner}"
         )
         try:
             shift_matrix(1, 5)
@@ -319,6 +320,7 @@ if __name__ == "__main__":
             axis.plot(table[start + offset, 2 * pair + 1], table[start + offset, 2 * pair], "kx")
             axis.set(title=f"pair {pair}", aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
         axes[-1].legend(loc="lower left")
+        figure.tight_layout()
         plt.show()
         error = (table[:-offset] @ shift.T - table[offset:]).abs().max()
         print(f"black cross: PE({start + offset}). Largest error over all positions: {error:.0e}")
@@ -338,7 +340,8 @@ if __name__ == "__main__":
 # The table becomes a part of the model: a module that adds to every word vector the encoding of
 # its place.
 #
-# $$y = \mathrm{dropout}\big(\underbrace{x}_{b \times n \times d} + \underbrace{\mathrm{PE}_{0 \dots n-1}}_{n \times d}\big)$$
+# $$y = \mathrm{dropout}\big(\underbrace{x}_{b \times n \times d}
+# + \underbrace{\mathrm{PE}_{0 \dots n-1}}_{n \times d}\big)$$
 #
 # ```text
 #                position 0      position 1      position 2
@@ -359,8 +362,8 @@ if __name__ == "__main__":
 class PositionalEncoding(nn.Module):
     """Add the sinusoidal encoding of its position to every vector, then apply dropout.
 
-    Has no parameters and an empty `state_dict()`. Works for inputs on the device and in the dtype to
-    which the module was moved.
+    Has no parameters and an empty `state_dict()`. After `.to(device or dtype)` it works for
+    inputs there.
 
     Args:
         d_model: the number of features.
