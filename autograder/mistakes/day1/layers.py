@@ -1,0 +1,823 @@
+# %%
+# ruff: noqa: F811 (each cell is a whole, wrong solution of its exercise)
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+# %% LayerNorm: unbiased variance
+# harvardnlp issue 122, hyunwoongko issue 7, BERT-pytorch issue 30
+class LayerNorm(nn.Module):
+    """The variance was divided by d − 1 here. Look at the default of torch's `var` and `std`, and
+    at the formula."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = x.var(-1, keepdim=True)
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: eps outside of the root
+# ARENA's tests raise eps to 0.1 so that this matters.
+class LayerNorm(nn.Module):
+    """`eps` is added to the standard deviation here instead of to the variance. Look at where it
+    stands in the formula; a large `eps` shows it."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.weight * centred / (torch.sqrt(variance) + self.eps) + self.bias
+
+
+# %% LayerNorm: unbiased, and eps outside of the root
+# harvardnlp issue 122 and PR 119, hkproj PR 31: the Annotated Transformer's own form.
+class LayerNorm(nn.Module):
+    """This is the standard deviation with d − 1 below the line and `eps` added to it. Look at both:
+    how torch's `std` divides, and where `eps` stands."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return self.weight * centred / (x.std(-1, keepdim=True) + self.eps) + self.bias
+
+
+# %% LayerNorm: divided by the variance
+class LayerNorm(nn.Module):
+    """The result has the standard deviation 1/σ here instead of 1. Look at what the centred values
+    are divided by."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.weight * centred / (variance + self.eps) + self.bias
+
+
+# %% LayerNorm: the mean not subtracted
+class LayerNorm(nn.Module):
+    """This is RMSNorm: the values are divided by their root mean square and keep their mean. Look
+    at the first step of the formula."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: over the last two axes
+class LayerNorm(nn.Module):
+    """Mean and variance run over positions and features together here. Look at which numbers share
+    a mean: those of one position."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean((-2, -1), keepdim=True)
+        variance = centred.square().mean((-2, -1), keepdim=True)
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: over axis 1
+class LayerNorm(nn.Module):
+    """Mean and variance run over axis 1 here, which is the features only for an input of two axes.
+    Look at how the axis is counted."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(1, keepdim=True)
+        variance = centred.square().mean(1, keepdim=True)
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: eps ignored
+class LayerNorm(nn.Module):
+    """Whatever `eps` is given, 1e-5 is used here. Look at where your code uses the argument."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = 1e-5
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: no eps
+class LayerNorm(nn.Module):
+    """A row of equal values gives NaN here, 0/0. Look at what `eps` is there for."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.weight * centred / torch.sqrt(variance) + self.bias
+
+
+# %% LayerNorm: bias multiplied too
+class LayerNorm(nn.Module):
+    """The bias is added before the multiplication with `weight` here. Look at which of the two
+    comes last."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.weight * (centred / torch.sqrt(variance + self.eps) + self.bias)
+
+
+# %% LayerNorm: the variance as a difference of squares
+class LayerNorm(nn.Module):
+    """This is right for values around 0, but where the mean is large against the spread the
+    difference of two nearly equal squares is lost in rounding. Look for a form of the variance
+    that subtracts first."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = x.square().mean(-1, keepdim=True) - x.mean(-1, keepdim=True).square()
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% FeedForward: no activation
+class FeedForward(nn.Module):
+    """Two linear layers in a row are one linear layer. Look at what stands between them in the
+    formula."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.linear1(x)))
+
+
+# %% FeedForward: GELU
+class FeedForward(nn.Module):
+    """The activation here is GELU, as in GPT and BERT. Look at which one this paper uses."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(F.gelu(self.linear1(x))))
+
+
+# %% FeedForward: leaky ReLU
+class FeedForward(nn.Module):
+    """Negative values are not cut off here but made small. Look at the activation."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(F.leaky_relu(self.linear1(x))))
+
+
+# %% FeedForward: cut off at 6
+class FeedForward(nn.Module):
+    """Values above 6 are cut off here as well. Look at the activation."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(F.relu6(self.linear1(x))))
+
+
+# %% FeedForward: ReLU at the end
+class FeedForward(nn.Module):
+    """The activation comes after the second layer here, so that no output is negative. Look at
+    where it stands in the formula."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.linear2(self.dropout(self.linear1(x))))
+
+
+# %% FeedForward: ReLU at both layers
+class FeedForward(nn.Module):
+    """An activation follows the second layer here as well, so that no output is negative. Look at
+    how many there are in the formula."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.linear2(self.dropout(torch.relu(self.linear1(x)))))
+
+
+# %% FeedForward: ReLU on the input
+class FeedForward(nn.Module):
+    """The activation acts on the input here. Look at where it stands in the formula."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.linear1(torch.relu(x))))
+
+
+# %% FeedForward: with a residual connection
+class FeedForward(nn.Module):
+    """The input is added to the output here. Look at who adds it: this module or the layer around
+    it."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.linear2(self.dropout(torch.relu(self.linear1(x))))
+
+
+# %% FeedForward: no dropout
+class FeedForward(nn.Module):
+    """Nothing is dropped in training mode here. Look at whether `forward` uses the dropout that it
+    was given."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(torch.relu(self.linear1(x)))
+
+
+# %% FeedForward: dropout at the end
+class FeedForward(nn.Module):
+    """Dropout acts on the output here instead of between the two layers. Look at where it stands in
+    the formula."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear2(torch.relu(self.linear1(x))))
+
+
+# %% FeedForward: dropout in evaluation mode too
+# nanoGPT PR 240 and 749
+class FeedForward(nn.Module):
+    """Values are dropped here after `eval()` too. Look at how your dropout knows the mode that the
+    module is in."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.p = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(F.dropout(torch.relu(self.linear1(x)), self.p))
+
+
+# %% EncoderLayer: pre-norm
+# harvardnlp issues 13, 92 and 110: text and code of the Annotated Transformer are at odds.
+class EncoderLayer(nn.Module):
+    """The norms stand in front of attention and network here, as in GPT-2. Look at where the paper
+    and the formula have them."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        normed = self.norm1(x)
+        x = x + self.dropout(self.self_attention(normed, normed, normed, mask)[0])
+        return x + self.dropout(self.feed_forward(self.norm2(x)))
+
+
+# %% EncoderLayer: no residual connection around attention
+class EncoderLayer(nn.Module):
+    """Attention replaces x here instead of being added to it. Look at the first sum of
+    the formula."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: no residual connection around the network
+class EncoderLayer(nn.Module):
+    """The network replaces x here instead of being added to it. Look at the second sum of the
+    formula."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm2(self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: the second sum with the layer's input
+class EncoderLayer(nn.Module):
+    """The second residual connection starts at the input of the layer here instead of at what the
+    first norm gave. Look at which x is meant after the first step."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(y)))
+
+
+# %% EncoderLayer: norms on the branches only
+class EncoderLayer(nn.Module):
+    """The norm acts on the result of attention or network here, before the sum, so that x itself is
+    never normalised. Look at what stands inside of the norm."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.norm1(self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return x + self.norm2(self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: one norm used twice
+class EncoderLayer(nn.Module):
+    """The first norm is used in both places here and the second one never. Look at which norm
+    belongs to which step."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm1(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: norms exchanged
+class EncoderLayer(nn.Module):
+    """The two norms have changed places here. Look at which one belongs to which step; it matters
+    once they are trained."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm2(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm1(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: the mask not passed on
+class EncoderLayer(nn.Module):
+    """These are the answers without any mask. Look at what self-attention is called with."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: always one head
+class EncoderLayer(nn.Module):
+    """Attention has one head here whatever `n_heads` says. Look at what it is made with."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, 1)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: no dropout
+class EncoderLayer(nn.Module):
+    """Nothing is dropped in training mode here. Look at where the formula has dropout."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.self_attention(x, x, x, mask)[0])
+        return self.norm2(x + self.feed_forward(x))
+
+
+# %% EncoderLayer: dropout after the norm
+class EncoderLayer(nn.Module):
+    """Dropout acts on the whole sum here, behind the norm, so that x itself is dropped too. Look at
+    what stands inside of dropout in the formula."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.dropout(self.norm1(x + self.self_attention(x, x, x, mask)[0]))
+        return self.dropout(self.norm2(x + self.feed_forward(x)))
+
+
+# %% EncoderLayer: dropout in evaluation mode too
+# nanoGPT PR 240 and 749
+class EncoderLayer(nn.Module):
+    """Values are dropped here after `eval()` too. Look at how your dropout knows the mode that the
+    module is in."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.p = dropout
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + F.dropout(self.self_attention(x, x, x, mask)[0], self.p))
+        return self.norm2(x + F.dropout(self.feed_forward(x), self.p))
+
+
+# %% DecoderLayer: pre-norm
+# harvardnlp issues 13, 92 and 110
+class DecoderLayer(nn.Module):
+    """The norms stand in front of the three steps here, as in GPT-2. Look at where the paper and
+    the formula have them."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        y = self.norm1(x)
+        x = x + self.dropout(self.self_attention(y, y, y, mask)[0])
+        y = self.norm2(x)
+        x = x + self.dropout(self.cross_attention(y, memory, memory, memory_mask)[0])
+        return x + self.dropout(self.feed_forward(self.norm3(x)))
+
+
+# %% DecoderLayer: memory attends to x
+class DecoderLayer(nn.Module):
+    """Here the memory asks and x answers. Look at which of the two the queries come from, and how
+    long the result has to be."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(memory, x, x, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: cross-attention without the memory
+class DecoderLayer(nn.Module):
+    """The second attention looks at x again here, so that the source has no influence. Look at
+    where its keys and values come from."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, x, x, mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: no mask on the target
+# xformers issue 103, keras issue 23038
+class DecoderLayer(nn.Module):
+    """The future is visible in self-attention here. Look at which of the two masks it is called
+    with."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: no mask on the memory
+class DecoderLayer(nn.Module):
+    """Padding in the source is visible here. Look at which of the two masks cross-attention is
+    called with."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: the target's mask in cross-attention
+# Informer issue 38; keras-io PR 1046 and joeynmt issue 151 have it for padding.
+class DecoderLayer(nn.Module):
+    """Cross-attention is masked with the target's mask here: that fits only where source and target
+    are equally long, and then it hides the wrong positions. Look at whose positions its keys
+    are."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: self-attention used twice
+class DecoderLayer(nn.Module):
+    """The weights of self-attention do the cross-attention as well here, and its own are never
+    used. Look at which module each step calls."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.self_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: cross-attention first
+class DecoderLayer(nn.Module):
+    """Attention to the memory comes before self-attention here. Look at the order of the steps."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: no residual connection around cross-attention
+class DecoderLayer(nn.Module):
+    """Cross-attention replaces x here instead of being added to it. Look at the second sum."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: cross-attention asks with the layer's input
+class DecoderLayer(nn.Module):
+    """The queries of cross-attention are the input of the layer here instead of what the first norm
+    gave. Look at which x is meant after the first step."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        y = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(y + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: the second norm used twice
+class DecoderLayer(nn.Module):
+    """The second norm follows the network as well here, and the third one is never used. Look at
+    which norm belongs to which step."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: no dropout
+class DecoderLayer(nn.Module):
+    """Nothing is dropped in training mode here. Look at where the formula has dropout."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.self_attention(x, x, x, mask)[0])
+        x = self.norm2(x + self.cross_attention(x, memory, memory, memory_mask)[0])
+        return self.norm3(x + self.feed_forward(x))
