@@ -30,6 +30,8 @@ NOT_TEXT = [
     (b"PK\x03\x04", "a zip archive or an office document"),
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
+    (b"Rar!", "a rar archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"\xd0\xcf\x11\xe0", "an office document"),
 ]
@@ -65,7 +67,7 @@ def read_cells(data: bytes, name: str) -> tuple[tuple[Cell, ...], tuple[str, ...
     A JSON object is a notebook whatever its name. Raises Unreadable.
     """
     if len(data) > MAX_BYTES:
-        raise Unreadable(f"it is too large: {len(data):,} bytes, at most {MAX_BYTES:,} are read")
+        raise Unreadable(f"it is too large: at most {MAX_BYTES:,} bytes are read")
     if not data.strip():
         raise Unreadable("it is empty")
     for start, what in NOT_TEXT:
