@@ -339,6 +339,32 @@ class MultiHeadAttention(nn.Module):
         return merge_heads(output), weights
 
 
+# %% MultiHeadAttention: as many keys as queries
+class MultiHeadAttention(nn.Module):
+    """This is right for self-attention and fails where there are more or fewer keys than queries.
+    Look at the lengths with which keys and values are split."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        b, n, d_model = query.shape
+        heads = (b, n, self.n_heads, d_model // self.n_heads)
+        queries = self.query(query).reshape(heads).transpose(1, 2)
+        keys = self.key(key).reshape(heads).transpose(1, 2)
+        values = self.value(value).reshape(heads).transpose(1, 2)
+        mask = None if mask is None else mask.unsqueeze(-3)
+        output, weights = masked_attention(queries, keys, values, mask)
+        return self.out(merge_heads(output)), weights
+
+
 # %% MultiHeadAttention: the mask without an axis for the heads
 class MultiHeadAttention(nn.Module):
     """The mask of a sequence lands on a head here, or does not fit at all: its batch axis meets the

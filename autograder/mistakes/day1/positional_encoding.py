@@ -409,6 +409,23 @@ class PositionalEncoding(nn.Module):
         return self.dropout(x + self.table[:n].to(x.dtype))
 
 
+# %% PositionalEncoding: the table left behind
+class PositionalEncoding(nn.Module):
+    """The table stays on the CPU here when the module is moved. Look at how a module knows which
+    tensors belong to it."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.table = sinusoidal_encoding(max_length, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, max_length = x.shape[1], len(self.table)
+        if n > max_length:
+            raise ValueError(f"{n} positions, but max_length is {max_length}")
+        return self.dropout(x + self.table[:n].to(x.dtype))
+
+
 # %% PositionalEncoding: in the dtype of the table
 class PositionalEncoding(nn.Module):
     """Half-precision input comes back as float32 here, because the table is float32. Look at the

@@ -673,6 +673,50 @@ class Transformer(nn.Module):
         return self.decode(target, self.encode(source), source)
 
 
+# %% Transformer: no dropout in the layers
+class Transformer(nn.Module):
+    """In training mode only the encoding drops values here. Look at which parts get
+    the argument."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
 # %% Transformer: max_length not passed on
 class Transformer(nn.Module):
     """A source or target longer than `max_length` is accepted here. Look at who should refuse it,
