@@ -247,7 +247,7 @@ class TestAttentionScores:
         draw = Draw(seed)
         # Sums from 35²·64 = 78,400 on leave float16 (65,504); an eighth of them does not.
         query, key = (
-            draw.uniform(n, 64, low=35.0, high=50.0) * torch.where(draw.mask(n, 1), 1.0, -1.0)
+            torch.where(draw.mask(2, n, 1), 1.0, -1.0) * draw.uniform(2, n, 64, low=35.0, high=50.0)
             for n in (3, 5)
         )
         query, key = query.half(), key.half()
@@ -258,7 +258,7 @@ class TestAttentionScores:
     def test_gradient(self, student, seed):
         """The gradients of queries and keys are those of the formula."""
         draw = Draw(seed)
-        query, key, upstream = draw.normal(2, 3, 5), draw.normal(4, 5), draw.normal(2, 3, 4)
+        query, key, upstream = (draw.normal(2, *shape) for shape in ((3, 5), (4, 5), (3, 4)))
         exact, given = leaves(query.double(), key.double()), leaves(query, key)
         expected = gradients([scores_oracle(*exact)], exact, [upstream])
         result = shaped(student.attention_scores(*given), (2, 3, 4), torch.float32)
@@ -282,6 +282,7 @@ class TestAttentionScores:
 class TestAttention:
     exercise = "attention"
 
+    @weight(0.5)
     def test_sums(self, student, seed):
         """The weights are not negative, and those of each query sum to 1 over the keys."""
         draw = Draw(seed)
@@ -291,7 +292,7 @@ class TestAttention:
         assert bool((weights >= 0).all()), f"a weight is negative: {weights.min().item():.3g}"
         close(weights.sum(dim=-1), torch.ones(2, 3), "the sum of a query's weights", **LOOSE)
 
-    @weight(2)
+    @weight(2.5)
     def test_weights(self, student, seed):
         """The weights are softmax of the scores over the keys."""
         draw = Draw(seed)
@@ -300,13 +301,15 @@ class TestAttention:
         expected = attention_oracle(query, key, value)[1]
         close(weights, expected, "weights", **LOOSE, dtype=torch.float32)
 
-    @weight(2)
+    @weight(1.5)
     def test_output(self, student, seed):
-        """The output is the sum of the values, each times its weight."""
+        """The output is the sum of the values, each times the weight that is returned with it."""
         draw = Draw(seed)
         query, key, value = draw.normal(2, 3, 4), draw.normal(2, 5, 4), draw.normal(2, 5, 6)
-        output, _ = pair(student.attention(query, key, value), "output", "weights")
-        expected = attention_oracle(query, key, value)[0]
+        output, weights = pair(student.attention(query, key, value), "output", "weights")
+        finite(shaped(weights, (2, 3, 5), torch.float32, "weights"), "weights")
+        assert bool((weights != 0).any()), "all weights are 0"
+        expected = torch.einsum("bnm,bmv->bnv", weights.double(), value.double())
         close(output, expected, "output", **LOOSE, dtype=torch.float32)
 
     def test_leading_axes(self, student, seed):
@@ -341,9 +344,9 @@ class TestAttention:
         """Large scores do not overflow."""
         draw = Draw(seed)
         # Scores between −5,000 and 5,000, whole numbers that float32 holds exactly.
-        query = draw.integers(-50, 51, 3, 4).float()
-        key = draw.integers(-50, 51, 5, 4).float()
-        value = draw.normal(5, 2)
+        query = draw.integers(-50, 51, 2, 3, 4).float()
+        key = draw.integers(-50, 51, 2, 5, 4).float()
+        value = draw.normal(2, 5, 6)
         seen = pair(student.attention(query, key, value), "output", "weights")
         for name, part, expected in zip(
             ("output", "weights"), seen, attention_oracle(query, key, value), strict=True
