@@ -1,0 +1,127 @@
+"""A chapter of `solutions/` → its cells, each with what it is for. solutions/README.md says how one is written."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jupytext
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+Role = Literal["text", "exercise", "checks", "demonstration", "given"]
+
+
+class ChapterError(Exception):
+    """A chapter is not written as it should be; names the file and the cell."""
+
+
+@dataclass(frozen=True)
+class ChapterCell:
+    """One cell; `name` is its exercise's (for `exercise` and `checks`) or empty, `number` counts from 1."""
+
+    role: Role
+    name: str
+    source: str
+    number: int
+
+    @property
+    def stub(self) -> str:
+        """An exercise as it is released: each solution is a line that raises NotImplementedError."""
+        return re.sub(
+            rf"^([ \t]*){BEGIN}\n.*?^[ \t]*{END}",
+            rf'\1raise NotImplementedError("{self.name}")',
+            self.source,
+            flags=re.MULTILINE | re.DOTALL,
+        )
+
+
+@dataclass(frozen=True)
+class Chapter:
+    path: Path
+    cells: tuple[ChapterCell, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    def exercise(self, name: str) -> ChapterCell:
+        """The cell of this exercise."""
+        return next(c for c in self.cells if c.role == "exercise" and c.name == name)
+
+    def check(self, exercises: Sequence[str]) -> None:
+        """Check that each of these exercises has one exercise cell and one check cell after it.
+
+        Raises:
+            ChapterError: the first that has not.
+        """
+        for name in exercises:
+            cells = [c for c in self.cells if c.role == "exercise" and c.name == name]
+            checks = [c for c in self.cells if c.role == "checks" and c.name == name]
+            if len(cells) != 1:
+                raise ChapterError(f"{self.path}: {name} has {len(cells)} exercise cells, not one")
+            if len(checks) != 1 or checks[0].number < cells[0].number:
+                raise ChapterError(
+                    f"{self.path}: {name} needs one cell of visible checks after it, with "
+                    f"def check_{name} under the main guard"
+                )
+            if BEGIN not in cells[0].source or cells[0].stub.count(BEGIN):
+                raise ChapterError(
+                    f"{self.path}, cell {cells[0].number}: {name} needs {BEGIN!r} and {END!r}"
+                )
+        for cell in self.cells:
+            if cell.role in ("exercise", "checks") and cell.name not in exercises:
+                raise ChapterError(
+                    f"{self.path}, cell {cell.number}: {cell.name} is not an exercise of this chapter"
+                )
+
+
+def read(path: Path, exercises: Collection[str]) -> Chapter:
+    """Read a percent script; `exercises` are the names that make a cell an exercise.
+
+    Raises:
+        ChapterError: it can not be read, or a cell does not parse.
+    """
+    try:
+        notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ChapterError(f"{path}: {error}") from None
+    cells: list[ChapterCell] = []
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type != "code":
+            cells.append(ChapterCell("text", "", cell.source, number))
+            continue
+        try:
+            tree = ast.parse(cell.source)
+        except SyntaxError as error:
+            raise ChapterError(f"{path}, cell {number}: {error}") from None
+        role, name = _role(tree, exercises)
+        cells.append(ChapterCell(role, name, cell.source, number))
+    return Chapter(path, tuple(cells))
+
+
+def _role(tree: ast.Module, exercises: Collection[str]) -> tuple[Role, str]:
+    if len(tree.body) == 1:
+        statement = tree.body[0]
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name in exercises:
+            return "exercise", statement.name
+        if is_main_guard(statement):
+            assert isinstance(statement, ast.If)
+            for inner in statement.body:
+                if isinstance(inner, ast.FunctionDef) and inner.name.startswith("check_"):
+                    return "checks", inner.name.removeprefix("check_")
+            return "demonstration", ""
+    return "given", ""
+
+
+def is_main_guard(statement: ast.stmt) -> bool:
+    """Whether a statement is `if __name__ == "__main__":`."""
+    return (
+        isinstance(statement, ast.If)
+        and isinstance(statement.test, ast.Compare)
+        and isinstance(statement.test.left, ast.Name)
+        and statement.test.left.id == "__name__"
+    )

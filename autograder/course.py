@@ -1,0 +1,248 @@
+"""grading.toml → typed values; a file that does not fit is refused with the key, the line and what would be right."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from autograder import chapters
+from autograder.chapters import Chapter
+from autograder.sandbox.client import Limits
+
+FILE = "grading.toml"
+POINTS_A_DAY = 100
+UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
+EXERCISE_KEYS = {"chapter", "points", "not_allowed", "seconds", "total_seconds", "memory", "output"}
+DEFAULTS = {"seconds": 5, "total_seconds": 30, "memory": "2 GB", "output": "64 kB"}
+
+
+class CourseError(Exception):
+    """The course's own files do not fit together; one sentence each."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: a function or class of a chapter."""
+
+    name: str
+    chapter: str
+    points: float
+    not_allowed: tuple[str, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Day:
+    """One assignment: its exercises in order, and the chapters that hold them."""
+
+    root: Path
+    name: str
+    title: str
+    exercises: tuple[Exercise, ...]
+
+    @property
+    def points(self) -> float:
+        return sum(exercise.points for exercise in self.exercises)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(exercise.name for exercise in self.exercises)
+
+    @cached_property
+    def chapters(self) -> tuple[Chapter, ...]:
+        """The chapters in the order of `grading.toml`, read from `solutions/`."""
+        order = dict.fromkeys(exercise.chapter for exercise in self.exercises)
+        folder = self.root / "solutions" / self.name
+        return tuple(chapters.read(folder / f"{name}.py", self.names) for name in order)
+
+    @property
+    def graders(self) -> Path:
+        return self.root / "autograder" / "graders" / self.name
+
+
+@dataclass(frozen=True)
+class Course:
+    """All days of the course, in order."""
+
+    root: Path
+    days: Mapping[str, Day]
+
+    def day(self, name: str) -> Day:
+        """The day of this name.
+
+        Raises:
+            CourseError: there is none.
+        """
+        if name not in self.days:
+            raise CourseError(f"there is no {name!r}; the course has {', '.join(self.days)}")
+        return self.days[name]
+
+
+def find_root(start: Path) -> Path:
+    """The folder at or above `start` that holds `grading.toml`.
+
+    Raises:
+        CourseError: there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise CourseError(f"{FILE} is neither in {start} nor above it; run this inside the course")
+
+
+def load(root: Path) -> Course:
+    """Read and check `grading.toml`.
+
+    Raises:
+        CourseError: what is wrong, with the key and where possible the line.
+    """
+    path = root / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CourseError(f"{path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise CourseError(f"{path}: not TOML: {error}") from None
+    return _Reader(text).course(root, tables)
+
+
+def check(course: Course) -> None:
+    """Check that every exercise has a stub, a reference, visible checks and a grader, and no grader stands alone.
+
+    Raises:
+        CourseError: the first that does not.
+    """
+    for day in course.days.values():
+        try:
+            for chapter in day.chapters:
+                chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
+        except chapters.ChapterError as error:
+            raise CourseError(str(error)) from None
+        graded = graded_exercises(day)
+        for exercise in day.exercises:
+            if exercise.name not in graded:
+                file = day.graders / f"test_{exercise.chapter}.py"
+                raise CourseError(
+                    f"{day.name}: {exercise.name} has no grader; {file} needs a class with "
+                    f'exercise = "{exercise.name}"'
+                )
+        for name, file in graded.items():
+            if name not in day.names:
+                raise CourseError(f"{file}: grader of {name!r}, which {FILE} does not name")
+
+
+def graded_exercises(day: Day) -> dict[str, Path]:
+    """The exercises that the day's graders name, each with its file."""
+    found: dict[str, Path] = {}
+    for file in sorted(day.graders.glob("test_*.py")):
+        text = file.read_text(encoding="utf-8")
+        for name in re.findall(r'^    exercise = "(\w+)"', text, re.MULTILINE):
+            if name in found:
+                raise CourseError(f"{file}: a second grader of {name!r}; one stands in {found[name]}")
+            found[name] = file
+    return found
+
+
+class _Reader:
+    """Reads tables and says where in the text a key stands."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.splitlines()
+
+    def _wrong(self, table: str, key: str, what: str) -> CourseError:
+        line = self._line(table, key)
+        where = f"{FILE}, line {line}" if line else FILE
+        return CourseError(f"{where}: {table}{'.' if key else ''}{key}: {what}")
+
+    def _line(self, table: str, key: str) -> int:
+        inside = False
+        header = 0
+        for number, line in enumerate(self._lines, 1):
+            if line.lstrip().startswith("["):
+                inside = line.strip().split("]")[0] == f"[{table}"
+                header = number if inside else header
+            elif inside and key and re.match(rf"\s*{re.escape(key)}\s*=", line):
+                return number
+        return header
+
+    def course(self, root: Path, tables: dict[str, Any]) -> Course:
+        defaults = tables.pop("defaults", {})
+        self._known("defaults", defaults, set(DEFAULTS))
+        defaults = {**DEFAULTS, **defaults}
+        self._limits("defaults", defaults)
+        days = {name: self._day(root, name, table, defaults) for name, table in tables.items()}
+        if not days:
+            raise CourseError(f"{FILE}: there is no day; begin one with [day1]")
+        return Course(root, days)
+
+    def _day(self, root: Path, name: str, table: Any, defaults: dict[str, Any]) -> Day:
+        if not isinstance(table, dict):
+            raise self._wrong(name, "", f"unknown key; a day is a table, [{name}]")
+        self._known(name, table, {"title", "exercises"})
+        title = self._typed(name, table, "title", str, "a text")
+        exercises = self._typed(name, table, "exercises", dict, "a table")
+        listed = tuple(self._exercise(name, e, t, defaults) for e, t in exercises.items())
+        total = sum(exercise.points for exercise in listed)
+        if abs(total - POINTS_A_DAY) > 1e-9:
+            raise self._wrong(
+                name, "", f"the points add up to {total:g}; they should be {POINTS_A_DAY}"
+            )
+        return Day(root, name, title, listed)
+
+    def _exercise(self, day: str, name: str, table: Any, defaults: dict[str, Any]) -> Exercise:
+        where = f"{day}.exercises.{name}"
+        if not isinstance(table, dict) or not name.isidentifier():
+            raise self._wrong(where, "", "an exercise is a table named like its function or class")
+        self._known(where, table, EXERCISE_KEYS)
+        points = self._typed(where, table, "points", (int, float), "a number")
+        if not points > 0:
+            raise self._wrong(where, "points", f"{points} is not more than 0")
+        names = table.get("not_allowed", [])
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise self._wrong(where, "not_allowed", "should be a list of names in quotes")
+        chapter = self._typed(where, table, "chapter", str, "a chapter's name in quotes")
+        limits = self._limits(where, {**defaults, **table})
+        return Exercise(name, chapter, float(points), tuple(names), limits)
+
+    def _limits(self, where: str, table: dict[str, Any]) -> Limits:
+        seconds, total = (
+            float(self._typed(where, table, key, (int, float), "a number of seconds"))
+            for key in ("seconds", "total_seconds")
+        )
+        for key, value in (("seconds", seconds), ("total_seconds", total)):
+            if not 0 < value < 86400:
+                raise self._wrong(where, key, f"{value:g} seconds is not between 0 and a day")
+        memory, output = (self._size(where, table, key) for key in ("memory", "output"))
+        return Limits(seconds, total, memory, output)
+
+    def _size(self, where: str, table: dict[str, Any], key: str) -> int:
+        text = self._typed(where, table, key, str, 'a size such as "2 GB"')
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|kB|MB|GB)", text)
+        if not match:
+            raise self._wrong(where, key, f'{text!r} should be a size such as "2 GB" or "64 kB"')
+        return int(float(match[1]) * UNITS[match[2]])
+
+    def _typed(
+        self, where: str, table: dict[str, Any], key: str, kind: Any, words: str
+    ) -> Any:
+        if key not in table:
+            raise self._wrong(where, "", f"{key} is missing; it should be {words}")
+        value = table[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self._wrong(where, key, f"{value!r} should be {words}")
+        return value
+
+    def _known(self, where: str, table: Any, known: set[str]) -> None:
+        if not isinstance(table, dict):
+            raise self._wrong(where, "", "should be a table")
+        for key in table:
+            if key not in known:
+                raise self._wrong(
+                    where, key, f"unknown key; known are {', '.join(sorted(known))}"
+                )
