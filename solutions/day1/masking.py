@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from solutions.day1.attention import attention, attention_scores, letter_features, softmax
+from solutions.day1.attention import attention_scores, letter_features, softmax
 from solutions.opening import demonstration
 
 # %% [markdown]
@@ -341,9 +341,20 @@ if __name__ == "__main__":
         output.sum().backward()
         assert query.grad.isfinite().all(), f"the gradient of the query is\n{query.grad}"
         with torch.no_grad():
-            same = masked_attention(query, key, value)[0]
-            assert torch.allclose(same, attention(query, key, value)[0]), (
-                "without a mask the output should be that of `attention`"
+            # d is 4, so these scores are log 3, 0 and 0.
+            one, keys = torch.zeros(1, 4), torch.zeros(3, 4)
+            one[0, 0], keys[0, 0] = 2.0, math.log(3.0)
+            weights = masked_attention(one, keys, torch.ones(3, 2))[1]
+            assert torch.allclose(weights, torch.tensor([[0.6, 0.2, 0.2]])), (
+                "for scores log 3, 0, 0 without a mask the weights should be 3/5, 1/5, 1/5, "
+                f"yours are {weights.tolist()}"
+            )
+            weights = masked_attention(
+                one, keys, torch.ones(3, 2), torch.tensor([True, True, False])
+            )[1]
+            assert torch.allclose(weights, torch.tensor([[0.75, 0.25, 0.0]])), (
+                "for scores log 3, 0, 0 without the last key they should be 3/4, 1/4, 0, "
+                f"yours are {weights.tolist()}"
             )
             batch = masked_attention(query.expand(2, 3, 2), key, value, mask[:2, None])
             assert (batch[1][~mask[:2, None].expand(2, 3, 4)] == 0).all(), (
