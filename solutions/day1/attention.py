@@ -169,9 +169,9 @@ if __name__ == "__main__":
 #
 # Row i of S belongs to query i, column j to key j.
 #
-# Why the root? If the entries of q and k are independent with mean 0 and variance 1, then $q
-# \cdot k = \sum_{i=1}^{d} q_i k_i$ has variance d. Its typical size grows like √d, and softmax
-# would get sharper and sharper as d grows. Dividing by √d keeps the variance at 1 for every d.
+# Why the root? If the entries of q and k are independent with mean 0 and variance 1, then q·k, a
+# sum of d such products, has variance d. Its typical size grows like √d, and softmax would get
+# sharper and sharper as d grows. Dividing by √d keeps the variance at 1 for every d.
 #
 # **The traps.** Several sizes stand around here (n, m, d, later the number of heads), and only
 # one of them belongs under the root. Leading axes may be there or not, and they broadcast:
@@ -276,11 +276,11 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Entropy says over how many keys the weights are spread: log 64 if over all
-# alike, 0 if one key gets everything. Divided by √d the scores give the same spread for every d,
-# and the same gradient. Undivided, a query of a wide model looks at a single key before it has
-# learned anything, and once it does, the gradient by which it could learn to look elsewhere falls
-# towards zero (on the right, beyond d ≈ 10). That is the reason which the paper gives for the
-# root.
+# alike, 0 if one key gets everything. Divided by √d the scores give nearly the same spread for
+# every d, and the same gradient. Undivided, a query of a wide model looks at a single key before
+# it has learned anything, and once it does, the gradient by which it could learn to look
+# elsewhere falls towards zero (on the right, beyond d ≈ 10). That is the reason which the paper
+# gives for the root.
 
 # %% [markdown]
 # ## `attention`
