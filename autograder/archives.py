@@ -57,6 +57,8 @@ def entries(file: BinaryIO) -> Iterator[Entry]:
     """
     try:
         size = file.seek(0, os.SEEK_END)
+        if size == 0:
+            raise Refused("it is empty")
         file.seek(0)
         beginning = file.read(8)
         file.seek(0)
@@ -67,7 +69,7 @@ def entries(file: BinaryIO) -> Iterator[Entry]:
     except Refused:
         raise
     except Exception as error:  # zipfile and tarfile raise a dozen kinds on broken input
-        raise Refused(f"the archive is broken ({type(error).__name__})") from None
+        raise Refused("the archive is broken, cut off or of an unknown kind") from error
 
 
 def _zip_entries(file: BinaryIO, size: int) -> Iterator[Entry]:
@@ -111,6 +113,10 @@ def _tar_entries(file: BinaryIO) -> Iterator[Entry]:
         _check(count, total, total)
         if not member.isdir():
             yield Entry(member.name, partial(_tar_read, archive, member), problem)
+    file.seek(archive.offset)  # tarfile takes a damaged header after the first for the end
+    end = file.read(tarfile.BLOCKSIZE)
+    if end and end != bytes(tarfile.BLOCKSIZE):
+        raise Refused("the archive is damaged or cut off; what comes before is read")
 
 
 def _tar_problem(member: tarfile.TarInfo) -> str:

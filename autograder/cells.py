@@ -16,6 +16,7 @@ from typing import Any, Literal
 from autograder.magics import runnable
 
 MAX_BYTES = 20_000_000
+MAX_SCRIPT = 2_000_000
 MAX_CELLS = 5_000
 
 BYTE_ORDER_MARKS = [
@@ -121,6 +122,8 @@ def _decoded(data: bytes, problems: list[str]) -> str:
 def _script(text: str, problems: list[str]) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
     if not text.strip():
         raise Unreadable("it is empty")
+    if len(text) > MAX_SCRIPT:
+        raise Unreadable(f"it is too large: at most {MAX_SCRIPT:,} characters of a script are read")
     markers = len(PERCENT.findall(text))
     if markers > MAX_CELLS:
         raise Unreadable(f"it has {markers:,} cells, at most {MAX_CELLS:,} are read")
@@ -223,7 +226,7 @@ def _cells(found: list[Any], problems: list[str]) -> tuple[tuple[Cell, ...], tup
         if isinstance(raw, dict):
             cells.append(_cell(number, raw, problems))
         else:
-            problems.append(f"cell {number}: not a cell but {type(raw).__name__}; skipped")
+            problems.append(f"cell {number}: it is not a cell; skipped")
     if not cells:
         raise Unreadable("it has no cell that can be read")
     return tuple(cells), tuple(problems)

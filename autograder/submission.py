@@ -1,7 +1,7 @@
 """A file, folder or archive → cells, with what is wrong said in words.
 
 Nothing that a student hands in stops the rest of the class: what cannot be read becomes a
-submission that says so. Names are shown escaped, links are not followed, archives are never extracted.
+submission that says so. Names are shown escaped, links are not followed, nothing is extracted.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def _file(path: Path, day: str, notes: tuple[str, ...]) -> Iterator[Submission]:
             if is_archive(path.name, beginning):
                 yield from _archive(label, student, file, day, nested=False)
             elif not path.name.lower().endswith(NOTEBOOKS) and not beginning.startswith(b"{"):
-                yield _unreadable(label, day, "it is not a notebook, a script, a zip or a tar")
+                problem = "it is not a notebook, a script, a zip or a tar"
+                yield _unreadable(label, day, problem, path.stem)
             else:
                 yield _read(label, student, file.read(MAX_BYTES + 1), notes)
     except (OSError, Refused) as error:
@@ -151,10 +152,10 @@ def _archive(
             if _is_wanted(name, day) and all(_is_of_the_day(part, day) for part in folders):
                 inside.setdefault("/".join(folders), []).append(entry)
     except Refused as error:
-        yield _unreadable(label, day, str(error))
-        return
-    if not inside:
-        yield _unreadable(label, day, "the archive has no notebook or script")
+        yield _unreadable(label, day, str(error), student)  # what came before is still read
+    else:
+        if not inside:
+            yield _unreadable(label, day, "the archive has no notebook or script", student)
     alone = sum(map(len, inside.values())) == 1
     for folder in sorted(inside, key=os.fsencode):
         here = {entry.name.rsplit("/")[-1]: entry for entry in inside[folder]}
@@ -175,8 +176,8 @@ def _member(
     except Refused as error:
         yield _unreadable(label, day, str(error), student)
         return
-    except Exception as error:  # as in entries
-        yield _unreadable(label, day, f"it cannot be unpacked ({type(error).__name__})", student)
+    except Exception:  # as many kinds as there are ways to be broken
+        yield _unreadable(label, day, "it is damaged or packed in an unknown way", student)
         return
     if not is_archive(entry.name, data[:8]):
         yield _read(label, student, data, notes)

@@ -1,0 +1,378 @@
+"""Cells from whatever students' tools leave behind, and Python from whatever stands in a cell."""
+
+from __future__ import annotations
+
+import ast
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autograder.cells import MAX_BYTES, MAX_CELLS, Cell, Unreadable, python_source, read_cells
+
+
+def notebook(*cells: Any, **more: Any) -> bytes:
+    return json.dumps({"nbformat": 4, "metadata": {}, "cells": list(cells), **more}).encode()
+
+
+def code(source: Any, **more: Any) -> dict[str, Any]:
+    return {"cell_type": "code", "source": source, **more}
+
+
+def sources(data: bytes, name: str = "a.ipynb") -> list[str]:
+    return [cell.source for cell in read_cells(data, name)[0]]
+
+
+def count_or_words(data: bytes) -> int | str:
+    try:
+        return len(read_cells(data, "a.ipynb")[0])
+    except Unreadable as error:
+        return str(error)
+
+
+def python(source: str) -> tuple[str, str | None]:
+    result, problem = python_source(Cell(14, "code", source))
+    assert result.count("\n") == source.count("\n")
+    compile(result, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return result, problem
+
+
+FRAGMENTS = [
+    *("x = 1\n", "def f():\n", "    pass\n", "  ", "@f\n", "(", ")", "[", "'", '"""', "\\\n", "\n"),
+    *(
+        "%time ",
+        "%%bash\n",
+        "!ls",
+        "x = ",
+        "?",
+        "# ",
+        "else:\n",
+        "return\n",
+        "\0",
+        "\x0c",
+        "é",
+        ">>> ",
+    ),
+]
+
+
+# ---- notebooks
+
+
+def test_cells_keep_what_they_are() -> None:
+    data = notebook(
+        {"cell_type": "markdown", "id": "intro", "metadata": {}, "source": "# Day 1"},
+        code(["x = 1\n", "y = 2"], id="a", metadata={"nbgrader": {"points": 4}}),
+        {"cell_type": "raw", "source": "text"},
+    )
+    cells, problems = read_cells(data, "a.ipynb")
+    assert cells == (
+        Cell(1, "markdown", "# Day 1", "intro"),
+        Cell(2, "code", "x = 1\ny = 2", "a", {"nbgrader": {"points": 4}}),
+        Cell(3, "raw", "text"),
+    )
+    assert problems == ()
+
+
+@pytest.mark.parametrize("name", ["a.ipynb", "a.txt", "a.py"])
+def test_json_is_a_notebook_whatever_its_name(name: str) -> None:
+    assert sources(notebook(code("x = 1")), name) == ["x = 1"]
+
+
+def test_nbformat_3() -> None:
+    data = json.dumps(
+        {
+            "nbformat": 3,
+            "worksheets": [
+                {"cells": [{"cell_type": "heading", "level": 1, "source": "Day 1"}]},
+                {"cells": [{"cell_type": "code", "input": ["x = 1\n", "y"], "language": "python"}]},
+            ],
+        }
+    ).encode()
+    cells, problems = read_cells(data, "a.ipynb")
+    assert [(cell.number, cell.kind, cell.source) for cell in cells] == [
+        (1, "markdown", "Day 1"),
+        (2, "code", "x = 1\ny"),
+    ]
+    assert problems == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "source", "problem"),
+    [
+        ({"source": "x"}, "code", "x", "cell 1: it has no type; read as code"),
+        ({"cell_type": "sql", "source": "x"}, "raw", "x", "unknown; read as raw text"),
+        (code(None), "code", "", ""),
+        (code(["x", None, 3]), "code", "x", "parts of its source are not text"),
+        (code({"a": 1}), "code", "", "parts of its source are not text"),
+        (code("\ufeffx\r\ny\rz"), "code", "x\ny\nz", ""),
+        (code("'\ud800'"), "code", "'\ufffd'", "half a character"),
+        (code("x", metadata=None, id=None), "code", "x", ""),
+        (code("x", metadata=[1], id=7), "code", "x", ""),
+    ],
+)
+def test_mangled_cell(raw: dict[str, Any], kind: str, source: str, problem: str) -> None:
+    (cell,), problems = read_cells(notebook(raw), "a.ipynb")
+    assert (cell.kind, cell.source, cell.id, cell.metadata) == (kind, source, "", {})
+    assert len(problems) == bool(problem)
+    assert problem in "".join(problems)
+
+
+def test_what_is_no_cell_is_skipped_and_still_counted() -> None:
+    cells, problems = read_cells(notebook(None, "text", code("x = 1")), "a.ipynb")
+    assert [cell.number for cell in cells] == [3]
+    assert problems == (
+        "cell 1: it is not a cell; skipped",
+        "cell 2: it is not a cell; skipped",
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("text", ['{"cells": [{"cell_type": "code", "source": "é = 1"}]}', "é = 1"])
+def test_encodings(encoding: str, text: str) -> None:
+    assert sources(text.encode(encoding)) == ["é = 1"]
+
+
+def test_latin_1_is_read_and_said() -> None:
+    cells, problems = read_cells("é = 1\r\n".encode("latin-1"), "a.py")
+    assert cells[0].source == "é = 1\n"
+    assert "Latin-1" in problems[0]
+
+
+def test_truncated_notebook_gives_its_complete_cells() -> None:
+    whole = notebook(*(code(f"x = {i}") for i in range(20)))
+    cut = whole[: whole.index(b"x = 12")]
+    cells, problems = read_cells(cut, "a.ipynb")
+    assert [cell.source for cell in cells] == [f"x = {i}" for i in range(12)]
+    assert problems == ("the file ends in the middle: 12 cells could be read",)
+
+
+def test_every_cut_is_recovered_or_unreadable() -> None:
+    whole = notebook(code("x = 1"), code("y = 2"))
+    cuts = [count_or_words(whole[:end]) for end in range(1, len(whole))]
+    counts = [cut for cut in cuts if isinstance(cut, int)]
+    words = [cut for cut in cuts if isinstance(cut, str)]
+    assert cuts == words + counts
+    assert counts == sorted(counts)
+    assert set(counts) == {1, 2}
+    assert all("the file ends in the middle" in said for said in words)
+
+
+def test_merge_conflict_is_damage_at_a_line() -> None:
+    data = b'{"cells": [\n{"cell_type": "code", "source": "x"},\n<<<<<<< HEAD\n{}]}'
+    _, problems = read_cells(data, "a.ipynb")
+    assert problems == ("the file is damaged at line 3: 1 cell could be read",)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "it is empty"),
+        (b" \r\n\t", "it is empty"),
+        ("\ufeff".encode(), "it is empty"),
+        (b"{}", "no list of cells"),
+        (b'{"cells": 3}', "no list of cells"),
+        (b'{"cells": []}', "the notebook has no cells"),
+        (b'{"cells": [1, null]}', "no cell that can be read"),
+        (b'{"nbformat": 4, "cel', "the file ends in the middle"),
+        (b'{"cells": ' + b"[" * 100_000, "nested too deeply"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (b"%PDF-1.7", "a PDF"),
+        (bytes(MAX_BYTES + 1), "too large"),
+        (notebook(*[{}] * (MAX_CELLS + 1)), "5,001 cells"),
+        (b"# %%\n" * (MAX_CELLS + 1), "5,001 cells"),
+    ],
+)
+def test_unreadable(data: bytes, problem: str) -> None:
+    with pytest.raises(Unreadable, match=problem):
+        read_cells(data, "a.ipynb")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"cells": [], "cells": [{"cell_type": "code", "source": "x"}]}',
+        b'{"n": ' + b"9" * 5000 + b', "cells": [{"cell_type": "code", "source": "x"}]}',
+        b'{"n": NaN, "cells": [{"cell_type": "code", "source": "x", "execution_count": 1e999}]}',
+    ],
+)
+def test_odd_json_is_still_a_notebook(data: bytes) -> None:
+    assert sources(data) == ["x"]
+
+
+# ---- scripts
+
+
+def test_percent_script() -> None:
+    text = "# %% [markdown]\n# # Day 1\n\n# %%\nx = 1\n\n#%%\n# %matplotlib inline\ny = 2\n"
+    cells, problems = read_cells(text.encode(), "a.py")
+    assert [(cell.number, cell.kind, cell.source) for cell in cells] == [
+        (1, "markdown", "# Day 1"),
+        (2, "code", "x = 1"),
+        (3, "code", "%matplotlib inline\ny = 2"),
+    ]
+    assert problems == ()
+
+
+def test_plain_script_is_one_cell() -> None:
+    assert sources(b"x = 1\n\n\ndef f():\n    pass\n", "a.py") == [
+        "x = 1\n\n\ndef f():\n    pass\n"
+    ]
+
+
+def test_script_with_an_unreadable_header_is_one_cell() -> None:
+    cells, problems = read_cells(b"# %% a=" + b"[" * 5000 + b"\nx = 1\n", "a.py")
+    assert len(cells) == 1
+    assert "read as one" in problems[0]
+
+
+def test_script_named_notebook_is_read_and_said() -> None:
+    cells, problems = read_cells(b"x = 1\n", "a.ipynb")
+    assert cells[0].source == "x = 1\n"
+    assert problems == ("the file is not a notebook; it was read as a Python script",)
+
+
+@settings(derandomize=True, max_examples=300, deadline=None, database=None)
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=4)
+                | st.dictionaries(
+                    st.sampled_from(["cells", "source", "cell_type", "worksheets", "id", "input"]),
+                    inner,
+                    max_size=4,
+                )
+            ),
+            max_leaves=12,
+        ).map(lambda value: json.dumps({"cells": value}).encode()),
+    ),
+    st.integers(0, 300),
+)
+def test_whatever_the_bytes_there_are_cells_or_words(data: bytes, end: int) -> None:
+    for part in (data, data[:end]):
+        assert count_or_words(part)
+
+
+@settings(derandomize=True, max_examples=200, deadline=None, database=None)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join) | st.text(max_size=50))
+def test_whatever_stands_in_a_cell_what_comes_back_compiles(source: str) -> None:
+    python(source.replace("\r", "\n"))
+
+
+# ---- the Python of a cell
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "x = 1\n",
+        "x = (a\n% b)\n",
+        "x = a \\\n% b\n",
+        's = """\n%time\n!ls\nname?\n"""\n',
+        "# %load_ext x\n",
+        "await fetch()\n",
+        "from __future__ import annotations\n",
+        "x = 1\n\x0cy = 2\n",
+    ],
+)
+def test_python_is_untouched(source: str) -> None:
+    assert python(source) == (source, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("%%time\nx = 1\n", "\nx = 1\n"),
+        ("\n# timing\n%%timeit -n 3\nx = 1\n", "\n\n\nx = 1\n"),
+        ("%%capture out\n!pip install x \\\n  y\nx = 1", "\npass\n\nx = 1"),
+        ("%%bash\nls (\n", "\n\n"),
+        ("%%writefile a.py\nx = 1\n", "\n\n"),
+        ("%matplotlib inline\nx = 1", "pass\nx = 1"),
+        ("!echo \"it's (\nx = 1", "pass\nx = 1"),
+        ("files = !ls (\nx = %env PATH\ny[0] = !ls\n", "files = None\nx = None\ny[0] = None\n"),
+        ("%time model = train()\n%time\n", "model = train()\npass\n"),
+        ("torch.nn.Linear??\n?print\nx = 1", "pass\npass\nx = 1"),
+        ("pip install torch\nx = 1", "pass\nx = 1"),
+        (
+            "if a:\n    %time x = f()\n    !ls\nelse:\n\t?x\n",
+            "if a:\n    x = f()\n    pass\nelse:\n\tpass\n",
+        ),
+        ('!ls\ns = """\n%time\n!x\n"""\n', 'pass\ns = """\n%time\n!x\n"""\n'),
+        ("!ls\nx = (a\n% b\n)\ny = a \\\n% b\n", "pass\nx = (a\n% b\n)\ny = a \\\n% b\n"),
+        ("    x = 1\n    y = 2\n", "x = 1\ny = 2\n"),
+        (">>> def f():\n...     return 1\n", "def f():\n    return 1\n"),
+    ],
+)
+def test_magics_become_harmless(source: str, expected: str) -> None:
+    assert python(source) == (expected, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "kept", "problem"),
+    [
+        ("x = 1\n\ny = f(\n\nclass A: 1", "x = 1\n\n\n\nclass A: 1", "'(' was never closed (line 3)"),
+        ("def f(:\n    pass\nx = 1\n", "\n\nx = 1\n", "invalid syntax (line 1)"),
+        ("x = [1,\ny = 2\n%time z = 3", "\ny = 2\nz = 3", None),
+        ("@dec\ndef f():\n  (\n@dec\ndef g(): 1", "\n\n\n@dec\ndef g(): 1", "'(' was never closed"),
+        ('s = """abc\ndef f():\n  pass\n', "\ndef f():\n  pass\n", "unterminated triple-quoted"),
+        ("return 3\nx = 1", "\nx = 1", "'return' outside function (line 1)"),
+        ("x\u00a0= 1\ny = 2", "\ny = 2", "U+00A0"),
+        ("x = 1\ny = '\0'\nz = 3", "x = 1\n\nz = 3", "a NUL character stands in the code (line 2)"),
+        ("try:\n    1\nexcept E:\n    2\nelse\n", "", None),
+        ("if a:\n  1\nelse:\n  2\nx = )", "if a:\n  1\nelse:\n  2\n", "unmatched ')' (line 5)"),
+        ("x = " + "-" * 100_000 + "1\ny = 2", "\ny = 2", "too deeply nested"),
+        ("x = 1" + " + 1" * 1000 + "\ny = 2", "\ny = 2", "at most 200 levels"),
+        ("[x " + "for x in x " * 10_000 + "]\ny = 2", "\ny = 2", "too deeply nested"),
+    ],
+)  # fmt: skip
+def test_what_compiles_is_kept(source: str, kept: str, problem: str | None) -> None:
+    result, said = python(source)
+    assert said is not None
+    assert said.startswith("cell 14: ")
+    assert problem is None or problem in said
+    assert result.rstrip() == kept.rstrip()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = '" + "a" * 1_000_000 + "'",
+        "x = [" + "1," * 250_000 + "]",
+        "x = 1\n" * 50_000,
+        "!ls\n" + "x = 1\n%time y = 2\n" * 25_000,
+    ],
+    ids=["text", "list", "lines", "magics"],
+)
+def test_large_cells_work(source: str) -> None:
+    assert python(source)[1] is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "(" * 100_000,
+        "f(\n" * 50_000,
+        "x = '''\n" * 50_001,
+        "def f(:\n" * 50_000,
+        "(\n@x\n" * 50_000,
+        "x = 1\n" * 50_000 + "(",
+        "import a" + ".a" * 100_000,
+        "x = f'" + "{a}" * 100_000 + "'",
+        "a = b " * 50_000 + "!",
+        "x = 1\n" * 1_000_000,
+    ],
+    ids=["brackets", "calls", "strings", "defs", "at", "last", "dots", "braces", "names", "long"],
+)
+def test_pathological_cells_are_answered_in_words_and_soon(source: str) -> None:
+    begin = time.process_time()
+    _, problem = python(source)
+    assert problem is not None
+    assert time.process_time() - begin < 20  # linear: 1-3 s; quadratic: minutes

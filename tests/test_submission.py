@@ -1,0 +1,388 @@
+"""Submissions from files, folders and archives: all are found, and nothing odd stops the rest."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from autograder import archives
+from autograder.submission import Submission, printable, submissions
+
+BROKEN = "the archive is broken, cut off or of an unknown kind"
+
+
+def notebook(source: str = "x = 1") -> bytes:
+    cell = {"cell_type": "code", "metadata": {}, "source": source}
+    return json.dumps({"nbformat": 4, "cells": [cell]}).encode()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def found(*paths: Path, day: str = "day1") -> list[Submission]:
+    return list(submissions(paths, day))
+
+
+def students(*paths: Path) -> list[str]:
+    return [submission.student for submission in found(*paths)]
+
+
+# ---- whose it is
+
+
+@pytest.mark.parametrize(
+    ("name", "student"),
+    [
+        ("submitted/ada/day1/day1.ipynb", "ada"),
+        ("class/ada/day1.ipynb", "ada"),
+        ("class/ada/Day 1.ipynb", "ada"),
+        ("class/ada/day1 (2).ipynb", "ada"),
+        ("class/ada/day1-Copy1.ipynb", "ada"),
+        ("class/ada.ipynb", "ada"),
+        ("class/ada.py", "ada"),
+        ("class/Ada Lovelace_12_assignsubmission_file_/day1.py", None),
+    ],
+)
+def test_student_is_named_by_the_path(tmp_path: Path, name: str, student: str | None) -> None:
+    write(tmp_path, {name: notebook()})
+    expected = student or "Ada Lovelace_12_assignsubmission_file_"
+    assert students(tmp_path) == [expected]
+    assert students(tmp_path / name) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("archive", "inside", "student"),
+    [
+        ("ada.zip", "day1.ipynb", "ada"),
+        ("ada.zip", "my solution.ipynb", "ada"),
+        ("ada.zip", "day1/day1.ipynb", "ada"),
+        ("class.zip", "ada/day1.ipynb", "ada"),
+        ("class.zip", "ada\\day1\\day1.ipynb", "ada"),
+        ("ada/day1.zip", "day1.ipynb", "ada"),
+    ],
+)
+def test_student_of_an_archive(tmp_path: Path, archive: str, inside: str, student: str) -> None:
+    write(tmp_path, {archive: zipped({inside: notebook()})})
+    assert students(tmp_path / archive) == [student]
+
+
+def test_same_student_twice_is_kept_twice(tmp_path: Path) -> None:
+    write(tmp_path, {"a/ada.ipynb": notebook("x = 1"), "b/ada.ipynb": notebook("x = 2")})
+    first, second = found(tmp_path / "a", tmp_path / "b")
+    assert first.student == second.student == "ada"
+    assert first.sha256 != second.sha256
+
+
+# ---- folders
+
+
+def test_folder_is_walked_in_order_and_without_what_is_no_submission(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "bob.ipynb": notebook(),
+            "ada.ipynb": notebook(),
+            "requirements.txt": b"torch",
+            "setup.py": b"",
+            ".hidden.ipynb": notebook(),
+            ".ipynb_checkpoints/ada-checkpoint.ipynb": notebook(),
+            "__MACOSX/._ada.ipynb": b"\0\5",
+            "__pycache__/cyd.py": b"",
+            "dora/day1/day1.ipynb": notebook(),
+            "dora/day2/day2.ipynb": notebook(),
+            "cyd/day2.ipynb": notebook(),
+        },
+    )
+    assert students(tmp_path) == ["ada", "bob", "dora"]
+
+
+def test_notebook_of_the_day_wins_over_its_neighbours(tmp_path: Path) -> None:
+    write(
+        tmp_path / "ada",
+        {"day1.ipynb": notebook(), "draft.ipynb": notebook(), "tools.py": b"x = 1"},
+    )
+    (submission,) = found(tmp_path)
+    assert submission.path.endswith("ada/day1.ipynb")
+    assert submission.problems == ("not read, for day1.ipynb is beside: draft.ipynb, tools.py",)
+
+
+def test_several_notebooks_of_a_student_are_all_listed(tmp_path: Path) -> None:
+    write(tmp_path / "ada", {"one.ipynb": notebook(), "two.ipynb": notebook()})
+    assert students(tmp_path) == ["one", "two"]
+
+
+def test_student_without_a_notebook_is_named(tmp_path: Path) -> None:
+    write(tmp_path, {"ada/day1.ipynb": notebook(), "bob/report.docx": b"x"})
+    ada, bob = found(tmp_path)
+    assert (ada.student, ada.readable) == ("ada", True)
+    assert (bob.student, bob.readable) == ("bob", False)
+    assert bob.problems == ("the folder has no notebook, script or archive",)
+
+
+def test_students_own_folders_are_not_taken_for_students(tmp_path: Path) -> None:
+    write(tmp_path, {"ada/day1/day1.ipynb": notebook(), "ada/data/numbers.csv": b"1"})
+    assert students(tmp_path / "ada") == ["ada"]
+
+
+# ---- what is wrong is said
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("ada.ipynb", b"", "it is empty"),
+        ("ada.txt", b"hello", "it is not a notebook, a script, a zip or a tar"),
+        ("ada.zip", b"PK\x03\x04 cut off", "the archive is broken: its end is missing"),
+        ("ada.zip", b"", "it is empty"),
+        ("ada.tar", b"x" * 1024, BROKEN),
+        ("ada.tgz", b"\x1f\x8b\x08cut", BROKEN),
+        ("ada.zip", zipped({"notes.txt": b"x"}), "the archive has no notebook or script"),
+        ("ada.rar", b"Rar!", "it is not a notebook, a script, a zip or a tar"),
+    ],
+)
+def test_unreadable_file(tmp_path: Path, name: str, data: bytes, problem: str) -> None:
+    write(tmp_path, {name: data, "bob.ipynb": notebook()})
+    ada, bob = found(tmp_path / name, tmp_path / "bob.ipynb")
+    assert (ada.readable, ada.problems) == (False, (problem,))
+    assert ada.student == "ada"
+    assert bob.readable
+
+
+def test_missing_path_and_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    missing, empty, odd = found(tmp_path / "no.ipynb", tmp_path / "empty", Path("nul\0.ipynb"))
+    assert missing.problems == ("there is no such file or folder",)
+    assert empty.problems == ("the folder has no notebook, script or archive",)
+    assert odd.problems == ("its name cannot be a path",)
+    assert [missing.readable, empty.readable, odd.readable] == [False] * 3
+
+
+def test_links_and_special_files_are_not_opened(tmp_path: Path) -> None:
+    write(tmp_path, {"secret/key.ipynb": notebook()})
+    folder = tmp_path / "class"
+    folder.mkdir()
+    (folder / "ada.ipynb").symlink_to(tmp_path / "secret/key.ipynb")
+    (folder / "bob").symlink_to(tmp_path / "secret")
+    os.mkfifo(folder / "cyd.ipynb")
+    ada, cyd = found(folder)
+    assert ada.problems == ("it is a link, which is not followed",)
+    assert cyd.problems == ("it is a special file",)
+
+
+def test_hard_link_on_disk_is_an_ordinary_file(tmp_path: Path) -> None:
+    write(tmp_path, {"ada.ipynb": notebook()})
+    os.link(tmp_path / "ada.ipynb", tmp_path / "bob.ipynb")
+    assert [submission.readable for submission in found(tmp_path)] == [True, True]
+
+
+def test_digest_is_of_the_bytes(tmp_path: Path) -> None:
+    write(tmp_path, {"ada.ipynb": notebook()})
+    assert found(tmp_path)[0].sha256 == hashlib.sha256(notebook()).hexdigest()
+
+
+# ---- archives
+
+
+PACKED: list[tuple[str, Callable[[dict[str, bytes]], bytes]]] = [
+    ("class.zip", zipped),
+    ("class.tar", tarred),
+    ("class.tar.gz", lambda files: tarred(files, "w:gz")),
+    ("class.tgz", lambda files: tarred(files, "w:gz")),
+    ("class.tar.bz2", lambda files: tarred(files, "w:bz2")),
+    ("class.tar.xz", lambda files: tarred(files, "w:xz")),
+]
+
+
+@pytest.mark.parametrize(("name", "pack"), PACKED)
+def test_archive_of_a_class(
+    tmp_path: Path, name: str, pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    files = {
+        "bob/day1.ipynb": notebook("b = 2"),
+        "ada/day1.ipynb": notebook("a = 1"),
+        "ada/draft.ipynb": notebook(),
+        "__MACOSX/ada/._day1.ipynb": b"\0",
+        "cyd.zip": zipped({"work.ipynb": notebook("c = 3")}),
+    }
+    write(tmp_path, {name: pack(files)})
+    assert [(s.student, s.cells[0].source) for s in found(tmp_path)] == [
+        ("cyd", "c = 3"),
+        ("ada", "a = 1"),
+        ("bob", "b = 2"),
+    ]
+    assert found(tmp_path)[1].path == f"{tmp_path}/{name}/ada/day1.ipynb"
+
+
+def test_archive_under_a_notebooks_name(tmp_path: Path) -> None:
+    write(tmp_path, {"ada.ipynb": zipped({"day1.ipynb": notebook()})})
+    assert students(tmp_path) == ["ada"]
+
+
+def test_archives_are_read_one_within_another_and_no_further(tmp_path: Path) -> None:
+    inner = zipped({"day1.ipynb": notebook()})
+    write(tmp_path, {"class.zip": zipped({"ada.zip": zipped({"again.zip": inner})})})
+    (submission,) = found(tmp_path)
+    assert submission.problems == ("archives are read only one within another",)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/ada.ipynb", "/etc/ada.ipynb", "a/" * 500 + "ada.ipynb"]
+)
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_names_that_lead_elsewhere_lead_nowhere(
+    tmp_path: Path, name: str, pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    write(tmp_path, {"class.zip": pack({name: notebook(), "bob.ipynb": notebook()})})
+    assert sorted(students(tmp_path)) == ["ada", "bob"]
+    assert os.listdir(tmp_path) == ["class.zip"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo("ada.ipynb")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    write(tmp_path, {"class.tar": buffer.getvalue()})
+    (submission,) = found(tmp_path)
+    assert not submission.readable
+    assert "link" in submission.problems[0] or "special" in submission.problems[0]
+
+
+def test_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    info = zipfile.ZipInfo("ada.ipynb")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "class.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+        archive.writestr("bob.ipynb", notebook())
+    ada, bob = found(tmp_path)
+    assert ada.problems == ("it is a link or a special file, which is not followed",)
+    assert bob.readable
+
+
+def test_encrypted_member_costs_only_itself(tmp_path: Path) -> None:
+    data = bytearray(zipped({"ada.ipynb": notebook(), "bob.ipynb": notebook()}))
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag in the first entry of the directory
+    write(tmp_path, {"class.zip": bytes(data)})
+    ada, bob = found(tmp_path)
+    assert ada.problems == ("it is encrypted",)
+    assert bob.readable
+
+
+def test_damaged_member_costs_only_itself(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "class.zip", "w") as archive:
+        archive.writestr("ada.ipynb", notebook("x = 1"))
+        archive.writestr("bob.ipynb", notebook("x = 1"))
+    data = (tmp_path / "class.zip").read_bytes()
+    (tmp_path / "class.zip").write_bytes(data.replace(b"x = 1", b"x = 2", 1))
+    ada, bob = found(tmp_path)
+    assert ada.problems == ("it is damaged or packed in an unknown way",)
+    assert bob.readable
+
+
+def test_bombs_are_refused(tmp_path: Path) -> None:
+    zeros = bytes(30_000_000)
+    write(
+        tmp_path,
+        {
+            "a.zip": zipped({"ada.ipynb": zeros, "bob.ipynb": notebook()}),
+            "b.tar.xz": tarred({"cyd.ipynb": zeros}, "w:xz"),
+            "c.tgz": gzip.compress(zeros),
+        },
+    )
+    ada, bob, cyd, dora = found(tmp_path)
+    assert ada.problems == ("it would unpack to more than 200 times its size",)
+    assert bob.readable
+    assert cyd.problems == dora.problems
+    assert cyd.problems == ("the archive would unpack to more than 200 times its size",)
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_too_many_entries(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pack: Callable[[dict[str, bytes]], bytes],
+) -> None:
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 20)
+    write(tmp_path, {"class.zip": pack({f"{i}.ipynb": b"" for i in range(21)})})
+    refused, *others = found(tmp_path)
+    assert refused.problems == ("the archive has more than 20 entries",)
+    assert len(others) <= 20
+
+
+def test_tar_that_was_cut_off_gives_what_it_has(tmp_path: Path) -> None:
+    whole = tarred({"ada.ipynb": notebook(), "bob.ipynb": notebook()})
+    write(tmp_path, {"class.tar": whole[:1100]})
+    broken, ada = found(tmp_path)
+    assert "cut off" in broken.problems[0]
+    assert (ada.student, ada.readable) == ("ada", True)
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Ada Lovelace", "Ada Lovelace"),
+        ("Zoë 王", "Zoë 王"),
+        ("a\x1b[31m\n", r"a\x1b[31m\n"),
+        ("a\u202eb", r"a\u202eb"),
+        (os.fsdecode(b"a\xff"), r"a\xff"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert len(printable(text * 1000)) <= 300
+
+
+@pytest.mark.parametrize("name", [b"a\xff.ipynb", b"a\x1b[2J\n.ipynb", "a\u202e.ipynb".encode()])
+def test_odd_names_on_disk_are_shown_escaped(tmp_path: Path, name: bytes) -> None:
+    with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+        file.write(notebook())
+    (submission,) = found(tmp_path)
+    assert submission.readable
+    assert submission.path.isprintable()
+    assert submission.student.startswith("a\\")
+
+
+def test_lazily_one_at_a_time(tmp_path: Path) -> None:
+    write(tmp_path, {"ada.ipynb": notebook(), "bob.ipynb": notebook()})
+    lazily = submissions([tmp_path], "day1")
+    assert next(lazily).student == "ada"
+    (tmp_path / "bob.ipynb").write_bytes(b"")
+    assert next(lazily).problems == ("it is empty",)
