@@ -516,6 +516,24 @@ class EncoderLayer(nn.Module):
         return self.norm2(x + self.dropout(self.feed_forward(x)))
 
 
+# %% EncoderLayer: no dropout in the network
+class EncoderLayer(nn.Module):
+    """In training mode nothing is dropped inside of the feed-forward network here. Look at what it
+    is made with."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
 # %% EncoderLayer: no dropout
 class EncoderLayer(nn.Module):
     """Nothing is dropped in training mode here. Look at where the formula has dropout."""
@@ -802,6 +820,27 @@ class DecoderLayer(nn.Module):
         x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
         x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
         return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: no dropout in the network
+class DecoderLayer(nn.Module):
+    """In training mode nothing is dropped inside of the feed-forward network here. Look at what it
+    is made with."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
 
 
 # %% DecoderLayer: no dropout
