@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from autograder.graders import Draw, close, shaped, unchanged, value_error, weight
+from autograder.student import StudentError
 
 # What exercises.md allows a table in float32, up to position 10,000.
 ATOL = 2e-3
@@ -109,7 +110,7 @@ class TestShiftMatrix:
         """With d_model 2, M turns (sin p, cos p) into (sin(p + k), cos(p + k))."""
         moves(student, Draw(seed).choice([2, 4, 5, 7]), 2, range(6))
 
-    @weight(2)
+    @weight(3)
     def test_every_pair(self, student, seed):
         """With several pairs M turns each by its own angle, and no pair moves another."""
         draw = Draw(seed)
@@ -228,6 +229,22 @@ class TestPositionalEncoding:
         close(module(x.half()), expected, "float16 after .to(float16)", dtype=torch.float16)
 
     @weight(0.5)
+    def test_moved_to_another_device(self, student):
+        """After a move to another device the module works on inputs that are there."""
+        module = student.PositionalEncoding(6, max_length=20).eval()
+        x = torch.zeros(2, 3, 6, device="meta")
+        try:
+            module.to_empty(device=x.device)
+            result = shaped(module(x), (2, 3, 6))
+        except StudentError as error:
+            # `meta` stands in for a GPU, but has no values: code that reads them is no mistake.
+            # Tensors of two devices in one sum are.
+            if "meta" in error.text and "on device" not in error.text:
+                return
+            raise
+        assert result.is_meta, f"the result should be where x is, it is on {result.device}"
+
+    @weight(1)
     def test_nothing_to_learn(self, student, seed):
         """There are no parameters and the state_dict is empty, before a call and after it."""
         module = student.PositionalEncoding(6, max_length=20, dropout=0.1)
@@ -237,7 +254,7 @@ class TestPositionalEncoding:
             assert module.state() == {}, f"the state_dict should be empty{when}, and is not"
             module(Draw(seed).normal(2, 3, 6))
 
-    @weight(0.5)
+    @weight(1)
     def test_evaluation(self, student, seed):
         """In evaluation mode nothing is dropped, and neither is it in training with dropout 0."""
         x = Draw(seed).normal(3, 10, 12)
