@@ -29,11 +29,13 @@ def merge(x: Tensor) -> Tensor:
     return torch.cat(x.unbind(dim=1), dim=-1)
 
 
-def gradient(result: Tensor, x: Tensor, upstream: Tensor) -> Tensor | None:
+def gradient(result: Tensor, x: Tensor, upstream: Tensor) -> Tensor:
     """The gradient of x for what comes from above, or a failure in words."""
-    shaped(result, upstream.shape)
-    assert result.requires_grad, "the result has no gradient"
-    return torch.autograd.grad(result, x, upstream, allow_unused=True)[0]
+    shaped(result, upstream.shape, upstream.dtype)
+    assert result.requires_grad, "no gradient flows through the result"
+    (found,) = torch.autograd.grad(result, x, upstream, allow_unused=True)
+    assert found is not None, "no gradient reaches the input"
+    return found
 
 
 class TestSplitHeads:
@@ -277,36 +279,6 @@ class TestMultiHeadAttention:
         close(output, want_output, "the output", ATOL, dtype=torch.float32)
 
     @weight(1)
-    def test_agrees_with_torch(self, student, seed):
-        """With copied weights and a mask, the results are those of nn.MultiheadAttention."""
-        draw = Draw(seed)
-        layer, drawn = loaded(student, draw, 12, 4)
-        theirs = nn.MultiheadAttention(12, 4, batch_first=True).eval()
-        inputs = ("query", "key", "value")
-        theirs.load_state_dict(
-            {
-                "in_proj_weight": torch.cat([drawn[f"{name}.weight"] for name in inputs]),
-                "in_proj_bias": torch.cat([drawn[f"{name}.bias"] for name in inputs]),
-                "out_proj.weight": drawn["out.weight"],
-                "out_proj.bias": drawn["out.bias"],
-            }
-        )
-        query, key, value = draw.normal(3, 5, 12), draw.normal(3, 7, 12), draw.normal(3, 7, 12)
-        mask = draw.mask(3, 5, 7)
-        mask[..., 2] = True  # torch gives NaN for a query that sees nothing
-        with torch.no_grad():
-            want_output, want_weights = theirs(
-                query,
-                key,
-                value,
-                attn_mask=~mask.repeat_interleave(4, dim=0),
-                average_attn_weights=False,
-            )
-        output, weights = pair(layer(query, key, value, mask), "output", "weights")
-        close(weights, want_weights, "the weights", ATOL)
-        close(output, want_output, "the output", ATOL)
-
-    @weight(1)
     def test_mask_of_queries_and_keys(self, student, seed):
         """A mask "n m" holds for every sequence and every head, and so does one "1 n m"."""
         draw = Draw(seed)
@@ -357,6 +329,36 @@ class TestMultiHeadAttention:
         bias = drawn["out.bias"].expand(int(alone.sum()), 12)
         close(output[alone], bias, "the output of queries that may attend to nothing", ATOL)
         finite(gradient(output, x, draw.normal(3, 5, 12)), "the gradient of the input")
+
+    @weight(1)
+    def test_agrees_with_torch(self, student, seed):
+        """With copied weights and a mask, the results are those of nn.MultiheadAttention."""
+        draw = Draw(seed)
+        layer, drawn = loaded(student, draw, 12, 4)
+        theirs = nn.MultiheadAttention(12, 4, batch_first=True).eval()
+        inputs = ("query", "key", "value")
+        theirs.load_state_dict(
+            {
+                "in_proj_weight": torch.cat([drawn[f"{name}.weight"] for name in inputs]),
+                "in_proj_bias": torch.cat([drawn[f"{name}.bias"] for name in inputs]),
+                "out_proj.weight": drawn["out.weight"],
+                "out_proj.bias": drawn["out.bias"],
+            }
+        )
+        query, key, value = draw.normal(3, 5, 12), draw.normal(3, 7, 12), draw.normal(3, 7, 12)
+        mask = draw.mask(3, 5, 7)
+        mask[..., 2] = True  # torch gives NaN for a query that sees nothing
+        with torch.no_grad():
+            want_output, want_weights = theirs(
+                query,
+                key,
+                value,
+                attn_mask=~mask.repeat_interleave(4, dim=0),
+                average_attn_weights=False,
+            )
+        output, weights = pair(layer(query, key, value, mask), "output", "weights")
+        close(weights, want_weights, "the weights", ATOL)
+        close(output, want_output, "the output", ATOL)
 
     @weight(1)
     def test_without_bias(self, student, seed):

@@ -282,9 +282,10 @@ class TestPositionalEncoding:
         draw = Draw(seed)
         x = draw.normal(2, 6, 4).requires_grad_()
         result = shaped(student.PositionalEncoding(4, max_length=9).eval()(x), x.shape)
-        assert result.requires_grad, "the result has no gradient with respect to x"
+        assert result.requires_grad, "no gradient flows through the result"
         upstream = draw.normal(2, 6, 4)
         (gradient,) = torch.autograd.grad(result, x, upstream.to(result.dtype), allow_unused=True)
+        assert gradient is not None, "no gradient reaches x"
         close(gradient, upstream, "the gradient of x")
 
     @weight(0.5)
