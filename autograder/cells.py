@@ -42,7 +42,8 @@ KINDS: dict[str, Literal["code", "markdown", "raw"]] = {
     "heading": "markdown",  # nbformat 3
     "raw": "raw",
 }
-PERCENT = re.compile(r"^#[ \t]*%%", re.MULTILINE)
+PERCENT = re.compile(r"^#[ \t]*%%([^\n]*)", re.MULTILINE)
+MAX_OPTIONS = 1_000  # characters after a cell marker: jupytext is quadratic in them
 SURROGATE = re.compile("[\ud800-\udfff]")
 SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -124,14 +125,16 @@ def _script(text: str, problems: list[str]) -> tuple[tuple[Cell, ...], tuple[str
         raise Unreadable("it is empty")
     if len(text) > MAX_SCRIPT:
         raise Unreadable(f"it is too large: at most {MAX_SCRIPT:,} characters of a script are read")
-    markers = len(PERCENT.findall(text))
-    if markers > MAX_CELLS:
-        raise Unreadable(f"it has {markers:,} cells, at most {MAX_CELLS:,} are read")
+    markers = PERCENT.findall(text)
+    if len(markers) > MAX_CELLS:
+        raise Unreadable(f"it has {len(markers):,} cells, at most {MAX_CELLS:,} are read")
     if markers:
         # Imported here: it costs more than a second, and most submissions are notebooks.
         import jupytext  # type: ignore[import-untyped]
 
         try:
+            if max(map(len, markers)) > MAX_OPTIONS:
+                raise ValueError("a cell marker with overlong options")
             found = jupytext.reads(text, fmt="py:percent").cells
             return _cells([dict(cell) for cell in found], problems)
         except Exception:  # whatever jupytext makes of odd headers and cell options
@@ -205,7 +208,7 @@ def _complete_cells(text: str) -> list[Any]:
             position = skip(position + 1)
             if key == "cells" and text[position] == "[":
                 position = skip(position + 1)
-                while text[position] != "]":
+                while text[position] != "]" and len(cells) <= MAX_CELLS:
                     cell, position = decode(text, position)
                     cells.append(cell)
                     position = skip(position)

@@ -146,6 +146,7 @@ def _archive(
     label: str, student: str, file: BinaryIO, day: str, nested: bool
 ) -> Iterator[Submission]:
     inside: dict[str, list[Entry]] = {}
+    alone = False
     try:
         for entry in entries(file):
             *folders, name = entry.name.split("/")
@@ -154,12 +155,12 @@ def _archive(
     except Refused as error:
         yield _unreadable(label, day, str(error), student)  # what came before is still read
     else:
+        alone = sum(map(len, inside.values())) == 1
         if not inside:
             yield _unreadable(label, day, "the archive has no notebook or script", student)
-    alone = sum(map(len, inside.values())) == 1
-    for folder in sorted(inside, key=os.fsencode):
+    for folder in sorted(inside):
         here = {entry.name.rsplit("/")[-1]: entry for entry in inside[folder]}
-        for name, notes in _chosen(sorted(here, key=os.fsencode), day):
+        for name, notes in _chosen(sorted(here), day):
             place = f"{label}/{here[name].name}"
             only = alone and not is_archive(name, b"") and not _names_the_day(_stem(name), day)
             whose = student if nested or only else _student(os.path.abspath(place), day)

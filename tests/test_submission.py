@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autograder import archives
 from autograder.submission import Submission, printable, submissions
@@ -349,6 +351,30 @@ def test_tar_that_was_cut_off_gives_what_it_has(tmp_path: Path) -> None:
     broken, ada = found(tmp_path)
     assert "cut off" in broken.problems[0]
     assert (ada.student, ada.readable) == ("ada", True)
+
+
+CLASS = {"ada/day1.ipynb": notebook(), "bob.zip": zipped({"b.ipynb": notebook()})}
+
+
+@settings(derandomize=True, max_examples=200, deadline=None, database=None)
+@given(
+    st.sampled_from([pack(CLASS) for _, pack in PACKED]),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=5),
+    st.floats(0.3, 1),
+)
+def test_damaged_archives_never_raise(
+    tmp_path_factory: pytest.TempPathFactory,
+    archive: bytes,
+    changes: list[tuple[float, int]],
+    kept: float,
+) -> None:
+    data = bytearray(archive[: int(kept * len(archive))])
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    path = tmp_path_factory.getbasetemp() / "class.zip"
+    path.write_bytes(data)
+    for submission in found(path):
+        assert submission.readable or submission.problems
 
 
 # ---- names
