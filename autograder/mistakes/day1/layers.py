@@ -142,6 +142,24 @@ class LayerNorm(nn.Module):
         return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
 
 
+# %% LayerNorm: eps 1e-6 by default
+# the Annotated Transformer's default
+class LayerNorm(nn.Module):
+    """Where no `eps` is given, 1e-6 is used here. Look at the default in the signature; rows whose
+    values hardly differ show it."""
+
+    def __init__(self, d_model: int, eps: float = 1e-6):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
 # %% LayerNorm: no eps
 class LayerNorm(nn.Module):
     """A row of equal values gives NaN here, 0/0. Look at what `eps` is there for."""
@@ -336,6 +354,22 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.linear2(torch.relu(self.linear1(x))))
+
+
+# %% FeedForward: dropout by default
+# the paper's 0.1, the default of most public code
+class FeedForward(nn.Module):
+    """Values are dropped in training mode here even where no `dropout` was given. Look at the
+    default in the signature."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.1):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(torch.relu(self.linear1(x))))
 
 
 # %% FeedForward: dropout in evaluation mode too

@@ -673,6 +673,141 @@ class Transformer(nn.Module):
         return self.decode(target, self.encode(source), source)
 
 
+# %% Transformer: dropout by default
+# the paper's 0.1, the default of most public code
+class Transformer(nn.Module):
+    """Values are dropped in training mode here even where no `dropout` was given. Look at the
+    default in the signature."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.1,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
+# %% Transformer: other sizes by default
+class Transformer(nn.Module):
+    """Where no `d_ff` is given, the layers are twice as wide inside as they should be. Look at the
+    defaults in the signature."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 256,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
+# %% Transformer: one embedding for both languages
+class Transformer(nn.Module):
+    """Where both vocabularies are equally large, source and target share one embedding here. Look
+    at what this exercise says about shared weights."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        if source_vocab == target_vocab:
+            self.target_embedding = self.source_embedding
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
 # %% Transformer: no dropout in the layers
 class Transformer(nn.Module):
     """In training mode only the encoding drops values here. Look at which parts get
@@ -1130,6 +1265,30 @@ def greedy_decode(
             finished = finished | (token == eos_id) | (token == model.pad_id)
             tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
     model.train(training)
+    return tokens
+
+
+# %% greedy_decode: padding stripped from the end
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """Columns of padding at the end are cut off here. That is wrong where a row that is not
+    finished has produced `pad_id` itself. Look for a way to stop in time instead of cutting
+    afterwards."""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length and not finished.all():
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            finished = finished | (token == eos_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+    model.train(training)
+    while tokens.shape[1] > 1 and (tokens[:, -1] == model.pad_id).all():
+        tokens = tokens[:, :-1]
     return tokens
 
 
