@@ -204,8 +204,11 @@ class LayerNorm(Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
-        return torch.addcmul(self.bias, (x - mean) * (variance + self.eps).rsqrt(), self.weight)
+        # In float32 at least: the slope of rsqrt at 1e-5 is beyond float16.
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(wide, dim=-1, correction=0, keepdim=True)
+        normed = (wide - mean) * (variance + self.eps).rsqrt()
+        return torch.addcmul(self.bias, normed.to(x.dtype), self.weight)
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, eps={self.eps}"
