@@ -125,3 +125,37 @@ def is_main_guard(statement: ast.stmt) -> bool:
         and isinstance(statement.test.left, ast.Name)
         and statement.test.left.id == "__name__"
     )
+
+
+def is_unfilled(source: str, stub: str) -> bool:
+    """Whether an exercise is still its stub: every body that the stub leaves open is left open."""
+    open_bodies = {name for name, body in _bodies(stub).items() if _is_open(body)}
+    own = _bodies(source)
+    return bool(open_bodies) and all(
+        name in own and (_is_open(own[name]) or own[name] == _bodies(stub)[name])
+        for name in open_bodies
+    )
+
+
+def _bodies(source: str) -> dict[str, list[str]]:
+    """The functions of a definition, each with its statements but the docstring."""
+    return {
+        node.name: [ast.dump(s) for s in node.body if not _is_text(s)]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _is_open(body: list[str]) -> bool:
+    """Nothing, `pass`, or `raise NotImplementedError`, with `super().__init__()` before it or not."""
+    return all(
+        (s.startswith(("Pass(", "Raise(exc=")) and _harmless(s)) or "'super'" in s for s in body
+    )
+
+
+def _harmless(statement: str) -> bool:
+    return statement.startswith("Pass(") or "'NotImplementedError'" in statement

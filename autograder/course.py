@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ class Exercise:
     limits: Limits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Day:
     """One assignment: its exercises in order, and the chapters that hold them."""
 
@@ -137,6 +138,17 @@ def check(course: Course) -> None:
                 raise CourseError(f"{file}: grader of {name!r}, which {FILE} does not name")
 
 
+def fingerprint(day: Day) -> str:
+    """A hash of all that decides about marks: `grading.toml`, the day's chapters and its hidden files."""
+    hidden = [day.graders, day.root / "autograder" / "mistakes" / day.name]
+    files = [day.root / FILE, *(chapter.path for chapter in day.chapters)]
+    files += [file for folder in hidden for file in sorted(folder.glob("*.py"))]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def graded_exercises(day: Day) -> dict[str, Path]:
     """The exercises that the day's graders name, each with its file."""
     found: dict[str, Path] = {}
@@ -144,7 +156,9 @@ def graded_exercises(day: Day) -> dict[str, Path]:
         text = file.read_text(encoding="utf-8")
         for name in re.findall(r'^    exercise = "(\w+)"', text, re.MULTILINE):
             if name in found:
-                raise CourseError(f"{file}: a second grader of {name!r}; one stands in {found[name]}")
+                raise CourseError(
+                    f"{file}: a second grader of {name!r}; one stands in {found[name]}"
+                )
             found[name] = file
     return found
 
@@ -228,9 +242,7 @@ class _Reader:
             raise self._wrong(where, key, f'{text!r} should be a size such as "2 GB" or "64 kB"')
         return int(float(match[1]) * UNITS[match[2]])
 
-    def _typed(
-        self, where: str, table: dict[str, Any], key: str, kind: Any, words: str
-    ) -> Any:
+    def _typed(self, where: str, table: dict[str, Any], key: str, kind: Any, words: str) -> Any:
         if key not in table:
             raise self._wrong(where, "", f"{key} is missing; it should be {words}")
         value = table[key]
@@ -243,6 +255,4 @@ class _Reader:
             raise self._wrong(where, "", "should be a table")
         for key in table:
             if key not in known:
-                raise self._wrong(
-                    where, key, f"unknown key; known are {', '.join(sorted(known))}"
-                )
+                raise self._wrong(where, key, f"unknown key; known are {', '.join(sorted(known))}")

@@ -93,9 +93,7 @@ class Named(Tagged, frozen=True):
     name: str
 
 
-Value = (
-    None | bool | int | float | str | TensorAt | Items | Pairs | Handle | Model | Opaque | Named
-)
+Value = None | bool | int | float | str | TensorAt | Items | Pairs | Handle | Model | Opaque | Named
 
 
 class TensorMeta(msgspec.Struct, array_like=True, frozen=True):
@@ -264,7 +262,9 @@ class Outgoing:
             if item is None or type(item) in (bool, float):
                 return item  # type: ignore[no-any-return]
             if type(item) is str:
-                return item if len(item) <= MAX_STRING else Opaque(f"a str of {len(item)} characters")
+                return (
+                    item if len(item) <= MAX_STRING else Opaque(f"a str of {len(item)} characters")
+                )
             if type(item) is int:
                 return item if -(2**63) <= item < 2**63 else Opaque("an int of over 64 bits")
             if isinstance(item, torch.Tensor):
@@ -373,9 +373,7 @@ def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     return flat.as_strided(shape, strides)
 
 
-def value_of(
-    value: Value, tensors: Sequence[torch.Tensor], convert: Callable[[Value], Any]
-) -> Any:
+def value_of(value: Value, tensors: Sequence[torch.Tensor], convert: Callable[[Value], Any]) -> Any:
     """Rebuild a value around its tensors; handles and models are given to `convert`.
 
     Raises:

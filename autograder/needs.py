@@ -72,6 +72,7 @@ class _Notebook:
     """The units of the course and the student in one line, and who binds and changes what."""
 
     def __init__(self, student: Sequence[Unit], given: Sequence[Unit], exercises: set[str]) -> None:
+        given = [u for u in given if not u.main_only]
         copies = {unit.source for unit in given}
         self.student = student
         self.n_given = len(given)
@@ -83,7 +84,6 @@ class _Notebook:
             if not u.main_only and (u.source not in copies or u.binds & exercises)
         ]
         self.units = [*given, *own]
-        self.imports = {n for u in self.units for n in u.imports}
         self.defined_here = {n for u in own for n in u.defines - u.imports}
         self.classes = {n: u.methods for u in self.units for n in u.binds if u.methods}
         self.binders: dict[str, list[int]] = defaultdict(list)
@@ -96,6 +96,8 @@ class _Notebook:
             for name in unit.binds:
                 if self._may_bind(position, name) and self._is_definition(unit, name, exercises):
                     self.binders[name].append(position)
+        self.imports = {n for n, ps in self.binders.items() if n in self.units[ps[-1]].imports}
+        for position, unit in enumerate(self.units):
             for name in unit.changes | {root for root, _ in unit.calls}:
                 if self._may_change(position, name) and self._changes(unit, name):
                     self.changers[name].append(position)
@@ -137,7 +139,9 @@ class _Notebook:
         return [
             p
             for p in everything
-            if replaced_at <= p < moment or (p < first and (p in changers or p not in alone))
+            if replaced_at <= p < moment
+            or (p < first and (p in changers or p not in alone))
+            or (name in self.units[p].imports and p in changers)  # `import torch.fx` stays done
         ]
 
     def fillers(self, names: Collection[str], reached: Collection[str]) -> set[int]:
@@ -213,9 +217,11 @@ class _Search:
         self.taken.add(position)
         unit = self.notebook.units[position]
         self._to_do += [(name, position) for name in unit.at_once]
-        for name in unit.reads:
-            # A function called at once reads its globals now; what it made may read them later.
-            self._to_do += [(name, moment), (name, END)] if name not in unit.at_once else []
+        # A function called at once reads its globals now; what it made may read them later.
+        moments = {moment, END}
+        if not unit.source.startswith(("def", "async", "class", "@")):
+            moments.add(position)  # a lambda in `table = sorted(…)` is called where it stands
+        self._to_do += [(name, m) for name in unit.reads - unit.at_once for m in moments]
         for word in unit.hints:
             if any(word in self.notebook.units[p].defines for p in self.notebook.binders[word]):
                 self._to_do.append((word, END))

@@ -105,8 +105,16 @@ class Student:
             self._process.stop()
             raise
         if keep:
-            flags = [meta.requires_grad and t.is_floating_point() for meta, t in zip(response.result.tensors, tensors, strict=True)]
-            tensors = link(inputs, tensors, flags, self._gradients(self._number, len(sent), leaves, what, module))
+            flags = [
+                meta.requires_grad and t.is_floating_point()
+                for meta, t in zip(response.result.tensors, tensors, strict=True)
+            ]
+            tensors = link(
+                inputs,
+                tensors,
+                flags,
+                self._gradients(self._number, len(sent), leaves, what, module),
+            )
         return self._value(response.result, tensors, what)
 
     def _gradients(
@@ -156,7 +164,9 @@ class Student:
             attributes: list[tuple[str, m.Value]] = [
                 (name, value)
                 for name, value in vars(item).items()
-                if not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str)
+                if not name.startswith("_")
+                and name != "training"
+                and isinstance(value, bool | int | float | str)
             ]
             return m.Model(id(item), _methods(item), attributes, item.training)
         raise TypeError(f"a grader can not send a {type(item).__name__}")

@@ -68,7 +68,7 @@ class Unit:
     surely: frozenset[str] = frozenset()  # of `binds`: whichever way an `if` or `for` goes
     imports: frozenset[str] = frozenset()  # of `binds`: by an import
     defines: frozenset[str] = frozenset()  # of `binds`: by def, class, import or as another name
-    made_from: frozenset[tuple[str, str]] = frozenset()  # (x, y): x = a call that mentions y
+    made_from: frozenset[tuple[str, str]] = frozenset()  # (x, y): x = y, or a call that mentions y
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): T.m(…) that may change T
     called: frozenset[str] = frozenset()  # functions that it calls by name when it runs
     decorators: frozenset[str] = frozenset()  # of `called`: as decorators
@@ -134,7 +134,6 @@ def _sharing_lines(statements: list[ast.stmt], lines: list[str]) -> Iterator[lis
 
 
 def _unit(text: str, group: list[ast.stmt], cell: int, line: int, given: bool) -> Unit:
-    compile(ast.Module(group, []), "<cell>", "exec", dont_inherit=True)  # 'return' outside, …
     table = symtable.symtable(text, "<cell>", "exec")
     at_once, later, binds = _names(table)
     at_once &= _exposed(group, set())
@@ -194,9 +193,11 @@ def _names(table: symtable.SymbolTable) -> tuple[set[str], set[str], set[str]]:
                 at_once.add(name)  # `_exposed` leaves those that are really read
                 if symbol.is_assigned() or symbol.is_imported():
                     binds.add(name)
-            elif symbol.is_global() or (kind == "class" and symbol.is_assigned()):
-                # A function that writes `global n; n += 1` reads n without "referencing" it.
-                (later if inside_function else at_once).add(name)
+            elif inside_function and symbol.is_global():
+                # `global n; n += 1` reads n without "referencing" it, so every use counts.
+                later.add(name)
+            elif not inside_function and (symbol.is_global() or kind == "class"):
+                at_once.add(name)
         for child in scope.get_children():
             child_kind = str(getattr(child.get_type(), "value", child.get_type()))
             is_function = child_kind == "function" and child.get_name() not in COMPREHENSIONS
@@ -328,6 +329,8 @@ def changed_by(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]
     for node in _at_once(nodes):
         if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
             changed.add(_root(node))
+        elif isinstance(node, ast.Import):  # `import torch.fx` gives torch an attribute
+            changed |= {a.name.partition(".")[0] for a in node.names if "." in a.name}
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if isinstance(node.value.func, ast.Attribute):
                 calls.add((_root(node.value.func), node.value.func.attr))
@@ -364,7 +367,7 @@ def _writes_globals(nodes: Iterable[ast.AST]) -> bool:
 
 
 def _definitions(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]]:
-    """Names bound to functions and classes as far as one can see, and (x, y) for `x = …(… y …)`.
+    """Names bound to functions and classes for sure, and (x, y) for `x = y` and `x = …(… y …)`.
 
     `attention = attention(q, k, v)` and `out, attention = layer(x)` bind a result: no definition.
     """
@@ -380,9 +383,14 @@ def _definitions(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str
         for target in targets:
             if not isinstance(target, ast.Name):
                 continue
-            if isinstance(node.value, ast.Lambda | ast.Name | ast.Attribute | ast.IfExp):
+            is_attribute_of_module = (
+                isinstance(node.value, ast.Attribute) and _root(node.value) in MODULES
+            )
+            if is_attribute_of_module or isinstance(node.value, ast.Lambda | ast.IfExp):
                 defines.add(target.id)
-            elif isinstance(node.value, ast.Call) and _result_of(node.value) != target.id:
+            elif isinstance(node.value, ast.Name | ast.Attribute | ast.Call):
+                if _result_of(node.value) == target.id:
+                    continue
                 mentioned = (n.id for n in ast.walk(node.value) if isinstance(n, ast.Name))
                 made_from |= {(target.id, m) for m in mentioned}
                 if any(isinstance(n, ast.Lambda) for n in ast.walk(node.value)):

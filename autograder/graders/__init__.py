@@ -40,9 +40,7 @@ class Draw:
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
 
-    def normal(
-        self, *shape: int, dtype: torch.dtype = torch.float32, scale: float = 1.0
-    ) -> Tensor:
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> Tensor:
         """Normally distributed values."""
         drawn = torch.randn(shape, generator=self._generator, dtype=torch.float64)
         return (drawn * scale).to(dtype)
@@ -188,4 +186,6 @@ def _values(what: str, seen: Tensor, expected: Tensor, where: int, wrong: int) -
     count = seen.numel()
     values = "the value is" if count == 1 else f"{wrong} of {count} values are"
     have, want = _number(seen, where), _number(expected, where)
-    return f"{what}: {values} wrong; for example {have} instead of {want}{_place(where, seen.shape)}"
+    return (
+        f"{what}: {values} wrong; for example {have} instead of {want}{_place(where, seen.shape)}"
+    )

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 
+from autograder import course as courses
+from autograder.attempt import Attempt, joined
+from autograder.grading import given_units, reference, reference_units
+from autograder.needs import needed, units_of
+from autograder.sandbox.client import Server
 from autograder.student import Student
+from autograder.submission import submissions
+
+SERVER = pytest.StashKey[Server]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,8 +34,35 @@ def seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def student(request: pytest.FixtureRequest) -> Iterator[Student]:
     """The code of the class's exercise, in this process for the reference and behind the wall for a submission."""
-    from autograder.grading import for_pytest
+    day = _day(request.path.parent)
+    exercise = next(e for e in day.exercises if e.name == request.cls.exercise)
+    submission = request.config.getoption("--submission")
+    if submission is None:
+        yield reference(day, exercise, _reference_units(day), _given_units(day))
+        return
+    handed_in = next(submissions([Path(submission)], day.name))
+    code = needed(exercise.name, units_of(handed_in.cells)[0], _given_units(day), day.names)
+    if code is None:
+        pytest.fail(f"{exercise.name} is not defined in {submission}")
+    attempt = Attempt(_server(request.config), exercise, joined(code.units), "0")
+    if lost := attempt.start():
+        pytest.fail(lost.message)
+    assert attempt.student is not None
+    yield attempt.student
+    attempt.stop()
 
-    yield from for_pytest(
-        request.path.parent.name, request.cls.exercise, request.config.getoption("--submission")
-    )
+
+@cache
+def _day(graders: Path) -> courses.Day:
+    return courses.load(courses.find_root(graders)).day(graders.name)
+
+
+_given_units = cache(given_units)
+_reference_units = cache(reference_units)
+
+
+def _server(config: pytest.Config) -> Server:
+    if SERVER not in config.stash:
+        config.stash[SERVER] = Server()
+        config.add_cleanup(config.stash[SERVER].close)
+    return config.stash[SERVER]

@@ -55,6 +55,11 @@ class Server:
     def __init__(self) -> None:
         self._start()
 
+    @property
+    def isolation(self) -> list[str]:
+        """The layers that hold what runs here."""
+        return ["limits"]
+
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -137,7 +142,7 @@ class Process:
     def __init__(self, fork_server: Server, limits: Limits) -> None:
         self._server = fork_server
         self._limits = limits
-        self._left = limits.total_seconds
+        self.left = limits.total_seconds
         self._number = 0
         self._connection, self._pid = fork_server.start(limits)
 
@@ -152,7 +157,7 @@ class Process:
         """
         self._number += 1
         started = time.monotonic()
-        deadline = started + min(self._limits.seconds, self._left)
+        deadline = started + min(self._limits.seconds, self.left)
         line = 0
         try:
             m.send(self._connection, m.Numbered(self._number, request), payload, deadline)
@@ -177,7 +182,7 @@ class Process:
             self.stop()
             raise Died(0, f"it sent what is no message: {error}") from None
         finally:
-            self._left -= time.monotonic() - started
+            self.left -= time.monotonic() - started
 
     def stop(self) -> int:
         """Kill the process; its exit code or minus its signal. Stopping again does nothing."""

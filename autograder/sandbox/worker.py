@@ -73,7 +73,9 @@ class Worker:
                 return self._backward(request, payload, out)
             case m.Weights():
                 weights = self._decode(request.weights, payload)
-                return m.Answer(out.data(load_weights(self._modules[request.module], weights), _opaque))
+                return m.Answer(
+                    out.data(load_weights(self._modules[request.module], weights), _opaque)
+                )
             case m.Read():
                 return m.Answer(out.data(read(self._modules[request.module], request), _opaque))
             case m.Set():
@@ -212,9 +214,7 @@ class Worker:
             setattr(thin, name, m.value_of(value, [], self._from_wire))
         return thin
 
-    def _ask_model(
-        self, model: int, training: bool, method: str, args: Any, kwargs: Any
-    ) -> Any:
+    def _ask_model(self, model: int, training: bool, method: str, args: Any, kwargs: Any) -> Any:
         out = m.Outgoing()
         inputs: list[Tensor] = []
         data = out.data([list(args), kwargs], self._to_wire, inputs)
@@ -229,7 +229,9 @@ class Worker:
         tensors = m.tensors_of(reply.answer, payload)
         if keep:
             flags = [meta.requires_grad for meta in reply.answer.tensors]
-            tensors = link(inputs, tensors, flags, lambda upstream: self._ask_gradients(keep, upstream))
+            tensors = link(
+                inputs, tensors, flags, lambda upstream: self._ask_gradients(keep, upstream)
+            )
         return m.value_of(reply.answer.value, tensors, self._from_wire)
 
     def _ask_gradients(self, keep: int, upstream: list[Tensor | None]) -> list[Tensor | None]:
@@ -268,7 +270,9 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
             raise Missing(f"there is no parameter `{name}`; its parameters are: {have}{more}")
         shape = tuple(named[name].shape)
         if shape != tuple(weight.shape):
-            raise Missing(f"the parameter `{name}` should have the shape {tuple(weight.shape)}, not {shape}")
+            raise Missing(
+                f"the parameter `{name}` should have the shape {tuple(weight.shape)}, not {shape}"
+            )
     with torch.no_grad():
         for name, weight in weights.items():
             named[name].copy_(weight)
@@ -393,5 +397,3 @@ def serve(connection: socket.socket, output: int) -> None:
             message, payload = m.receive(connection, m.REQUESTS, math.inf)
             number = message.number
             respond(*worker.handle(number, message.request, payload))
-
-

@@ -1,0 +1,187 @@
+"""An exercise's code in its process: joined from its units, loaded, asked, and started anew where it hangs or dies."""
+
+from __future__ import annotations
+import __future__ as future
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from autograder import messages as m
+from autograder import not_allowed
+from autograder.collecting import Test
+from autograder.course import Exercise
+from autograder.marks import Status
+from autograder.needs import Unit
+from autograder.sandbox.client import Died, Late, Process, Server
+from autograder.student import NotAllowed, Student, StudentError
+
+RESTARTS = 2
+
+
+@dataclass(frozen=True)
+class Source:
+    """The units of one exercise joined into one text, and where each of its lines comes from."""
+
+    text: str
+    pieces: tuple[tuple[int, int], ...]
+    units: tuple[Unit, ...]
+    flags: int = 0
+
+    def place(self, line: int) -> str:
+        """The student's cell and line for a line of the joined text, in words; empty for the course's own."""
+        for (first, last), unit in zip(self.pieces, self.units, strict=True):
+            if first <= line <= last:
+                where = f"cell {unit.cell}, line {unit.line + line - first}"
+                return "" if unit.given else where
+        return ""
+
+    def without(self, line: int) -> Source:
+        """The same without the unit at this line."""
+        kept = [u for p, u in zip(self.pieces, self.units, strict=True) if not p[0] <= line <= p[1]]
+        return joined(kept)
+
+
+def joined(units: Sequence[Unit]) -> Source:
+    """Join units into one text, a blank line between them."""
+    lines: list[str] = []
+    pieces: list[tuple[int, int]] = []
+    for unit in units:
+        own = unit.source.split("\n")
+        pieces.append((len(lines) + 1, len(lines) + len(own)))
+        lines += [*own, ""]
+    postponed = any("from __future__ import annotations" in unit.source for unit in units)
+    flags = future.annotations.compiler_flag if postponed else 0
+    return Source("\n".join(lines), tuple(pieces), tuple(units), flags)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one test."""
+
+    passed: bool
+    message: str
+    status: Status = "failed"
+
+
+class Attempt:
+    """An exercise's code in its process, started anew where it hangs or dies, at most twice."""
+
+    def __init__(self, server: Server, exercise: Exercise, source: Source, seed: str) -> None:
+        self._server = server
+        self._exercise = exercise
+        self._source = source
+        self._seed = seed
+        self._restarts = 0
+        self._process: Process | None = None
+        self._lost: Outcome | None = None
+        self._left = exercise.limits.total_seconds
+        self.student: Student | None = None
+        self.problems: list[str] = []
+
+    def test(self, test: Test) -> Outcome:
+        """Run one test."""
+        if self._lost is None and self._process is None:
+            self._lost = self.start()
+        if self._lost is not None:
+            return self._lost
+        assert self.student is not None
+        seed = int.from_bytes(derived(self._seed, self._exercise.name, test.name)[:7])
+        try:
+            test.run(self.student, seed)
+        except AssertionError as error:
+            return Outcome(False, str(error))
+        except StudentError as error:
+            return Outcome(False, self._raised(error))
+        except NotAllowed as error:
+            self._lost = Outcome(False, refusal(error.operators), "not_allowed")
+            return self._lost
+        except (Late, Died, m.WireError) as error:
+            return self._interrupted(error)
+        except Exception as error:
+            # An answer so odd that the test's own arithmetic stumbled over it.
+            return Outcome(
+                False, f"the answer could not be judged: {type(error).__name__}: {error}"
+            )
+        return Outcome(True, "")
+
+    def _raised(self, error: StudentError) -> str:
+        place = self._source.place(error.line)
+        return f"{error} ({place})" if place else str(error)
+
+    def start(self) -> Outcome | None:
+        """Start a process and load the code; what is lost if that fails."""
+        limits = replace(self._exercise.limits, total_seconds=max(self._left, 0.0))
+        self._process = Process(self._server, limits)
+        self.student = Student(self._process)
+        load = m.Load(
+            source=self._source.text,
+            pieces=list(self._source.pieces),
+            wanted=self._exercise.name,
+            seed=int.from_bytes(derived(self._seed, self._exercise.name, "student")[:4]),
+            flags=self._source.flags,
+            operators=not_allowed.operators(self._exercise.not_allowed),
+            attributes=not_allowed.attributes(self._exercise.not_allowed),
+        )
+        try:
+            for line, kind, text in self.student.load(load):
+                place = self._source.place(int(line))
+                if place:
+                    self.problems.append(f"{place}: {kind}: {text}")
+        except StudentError as error:
+            where = self._source.place(error.line)
+            text = f"the code could not be loaded: {error.type}: {error.text}"
+            return Outcome(False, f"{text} ({where})" if where else text, "error")
+        except NotAllowed as error:
+            return Outcome(False, refusal(error.operators), "not_allowed")
+        except Late as error:
+            return self._late_loading(error)
+        except (Died, m.WireError, ValueError, TypeError) as error:
+            return self._interrupted(error)
+        return None
+
+    def _late_loading(self, error: Late) -> Outcome | None:
+        """Go on without the statement that did not end; the exercise may not need it."""
+        place = self._source.place(error.line)
+        outcome = self._interrupted(error)
+        if not place or self._lost is not None:
+            self._lost = self._lost or outcome
+            return self._lost
+        self.problems.append(f"{place}: did not end within {self._exercise.limits.seconds:g} s")
+        self._source = self._source.without(error.line)
+        return self.start()
+
+    def _interrupted(self, error: Exception) -> Outcome:
+        """The process is gone: this test is lost, and after two restarts the rest."""
+        outcome = self._ended(error)
+        self.stop()
+        self._restarts += 1
+        if self._restarts > RESTARTS:
+            self._lost = outcome
+        return outcome
+
+    def _ended(self, error: Exception) -> Outcome:
+        if isinstance(error, Late):
+            seconds = self._exercise.limits.seconds
+            text = f"there was no answer within {seconds:g} s: does a loop never end?"
+            return Outcome(False, text, "timed_out")
+        if isinstance(error, Died):
+            return Outcome(False, f"the process died: {error}", "crashed")
+        return Outcome(False, "the process sent what is no answer", "crashed")
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._left = self._process.left
+            self._process.stop()
+            self._process = None
+
+
+def refusal(names: Sequence[str]) -> str:
+    listed = ", ".join(f"`{name}`" for name in names)
+    return f"this exercise does not allow {listed}: it would be the answer itself"
+
+
+def derived(seed: str, *what: str) -> bytes:
+    """A value that follows from the seed, and that the seed does not follow from."""
+    return hmac.digest(seed.encode(), "\0".join(what).encode(), "sha256")

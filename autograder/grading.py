@@ -1,0 +1,254 @@
+"""One submission → marks: for each exercise its code, a process that runs it, and the tests that ask it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import msgspec
+import torch
+
+from autograder import course as courses
+from autograder import messages as m
+from autograder import not_allowed, trivial
+from autograder.attempt import Attempt, Outcome, Source, joined, refusal
+from autograder.cells import Cell
+from autograder.chapters import is_unfilled
+from autograder.collecting import Test, collect
+from autograder.course import Day, Exercise
+from autograder.marks import ExerciseMarks, Status, SubmissionMarks, TestMarks, added, shares, words
+from autograder.needs import Unit, needed, units_of
+from autograder.sandbox.client import Server
+from autograder.sandbox.local import LocalProcess
+from autograder.student import Student
+from autograder.submission import Submission, submissions
+
+Observer = Callable[[Test, str, "Student | None"], None]
+
+
+def given_units(day: Day) -> list[Unit]:
+    """What the course gives: imports, constants, and functions that are not exercises."""
+    return _units(day, "given", given=True)
+
+
+def reference_units(day: Day) -> list[Unit]:
+    """The course's own solution."""
+    return _units(day, "exercise", given=False)
+
+
+def _units(day: Day, role: str, given: bool) -> list[Unit]:
+    cells = [
+        Cell(cell.number, "code", cell.source)
+        for chapter in day.chapters
+        for cell in chapter.cells
+        if cell.role == role
+    ]
+    units, problems = units_of(cells, given)
+    if problems:
+        raise courses.CourseError("; ".join(problems))
+    return [unit for unit in units if not _from_the_course(unit)]
+
+
+def _from_the_course(unit: Unit) -> bool:
+    """Imports between chapters, which disappear when they are joined."""
+    return unit.source.lstrip().startswith("from solutions.")
+
+
+def reference(
+    day: Day, exercise: Exercise, units: Sequence[Unit], given: Sequence[Unit]
+) -> Student:
+    """The course's own solution of an exercise, in this process."""
+    code = needed(exercise.name, units, given, day.names)
+    assert code is not None
+    source = joined(code.units)
+    student = Student(LocalProcess())
+    student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
+    return student
+
+
+class Grader:
+    """Grades submissions of one day, one after the other, with one fork server."""
+
+    def __init__(self, day: Day, server: Server, secret: bytes, seed: str | None = None) -> None:
+        torch.set_num_threads(1)
+        self.day = day
+        self.tests = collect(day)
+        self.given = given_units(day)
+        self.course = courses.fingerprint(day)
+        self._server = server
+        self._secret = secret
+        self._seed = seed
+        self.trivial: frozenset[tuple[str, str]] = frozenset()
+        self.trivial = trivial.passed(self)
+
+    def grade(
+        self, submission: Submission, observe: Observer | None = None, only: str = ""
+    ) -> SubmissionMarks:
+        """Grade a submission; with `only`, that exercise alone."""
+        started = time.monotonic()
+        exercises = [e for e in self.day.exercises if only in ("", e.name)]
+        seed = self._seed or self.seed_of(submission)
+        problems = list(submission.problems)
+        marks: list[ExerciseMarks] = []
+        if submission.readable:
+            units, found = units_of(submission.cells)
+            problems += found
+            for exercise in exercises:
+                marked, more = self._exercise(exercise, units, seed, observe)
+                marks.append(marked)
+                problems += more
+        return SubmissionMarks(
+            path=submission.path,
+            student=submission.student,
+            sha256=submission.sha256,
+            seed=seed,
+            course=self.course,
+            isolation=self._server.isolation,
+            points=added([e.points for e in marks]),
+            max_points=added([e.points for e in exercises]),
+            seconds=round(time.monotonic() - started, 3),
+            problems=[words(p) for p in dict.fromkeys(problems)],
+            exercises=marks,
+        )
+
+    def seed_of(self, submission: Submission) -> str:
+        """HMAC of the secret over the day and the code cells: saving a notebook again changes nothing."""
+        code = "\0".join(cell.source for cell in submission.cells if cell.kind == "code")
+        digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()
+        return hmac.digest(self._secret, self.day.name.encode() + b"\0" + digest, "sha256").hex()
+
+    def _exercise(
+        self, exercise: Exercise, units: Sequence[Unit], seed: str, observe: Observer | None
+    ) -> tuple[ExerciseMarks, list[str]]:
+        code = needed(exercise.name, units, self.given, self.day.names)
+        if code is None:
+            return self._none(exercise, "not_attempted", f"`{exercise.name}` is not defined"), []
+        if self._is_stub(exercise, code.units):
+            return self._none(exercise, "not_attempted", f"`{exercise.name}` is not filled in"), []
+        problems = list(code.problems)
+        own = [unit.source for unit in code.units]
+        used = not_allowed.uses(own, exercise.not_allowed)
+        if used:
+            return self._none(exercise, "not_allowed", refusal(used)), problems
+        return self.run(exercise, joined(code.units), seed, observe, problems), problems
+
+    def _is_stub(self, exercise: Exercise, units: Sequence[Unit]) -> bool:
+        chapter = next(c for c in self.day.chapters if c.name == exercise.chapter)
+        stub = chapter.exercise(exercise.name).stub
+        return any(
+            exercise.name in unit.binds and not unit.given and is_unfilled(unit.source, stub)
+            for unit in units
+        )
+
+    def _none(self, exercise: Exercise, status: Status, message: str) -> ExerciseMarks:
+        tests = self.tests[exercise.name]
+        parts = shares(exercise.points, [test.weight for test in tests])
+        lost = [
+            TestMarks(t.name, 0.0, p, False, message) for t, p in zip(tests, parts, strict=True)
+        ]
+        return ExerciseMarks(
+            exercise.name, 0.0, exercise.points, status, words(message), None, [], 0.0, lost
+        )
+
+    # ---- running
+
+    def run(
+        self,
+        exercise: Exercise,
+        source: Source,
+        seed: str,
+        observe: Observer | None = None,
+        problems: list[str] | None = None,
+    ) -> ExerciseMarks:
+        """Run an exercise's tests on its code, in a process of its own."""
+        started = time.monotonic()
+        attempt = Attempt(self._server, exercise, source, seed)
+        outcomes: list[Outcome] = []
+        for test in self.tests[exercise.name]:
+            outcome = attempt.test(test)
+            outcomes.append(outcome)
+            if observe:
+                observe(test, "" if outcome.passed else outcome.message, attempt.student)
+        attempt.stop()
+        if problems is not None:
+            problems += attempt.problems
+        marked = self._marked(exercise, outcomes)
+        return msgspec.structs.replace(marked, seconds=round(time.monotonic() - started, 4))
+
+    def _marked(self, exercise: Exercise, outcomes: Sequence[Outcome]) -> ExerciseMarks:
+        tests = self.tests[exercise.name]
+        refused = next((o for o in outcomes if o.status == "not_allowed"), None)
+        if refused:
+            return self._none(exercise, "not_allowed", refused.message)
+        earned = any(
+            outcome.passed and (exercise.name, test.name) not in self.trivial
+            for test, outcome in zip(tests, outcomes, strict=True)
+        )
+        parts = shares(exercise.points, [test.weight for test in tests])
+        marks = [
+            TestMarks(
+                test.name,
+                part if outcome.passed and earned else 0.0,
+                part,
+                outcome.passed,
+                "" if outcome.passed else words(f"{test.sentence} {outcome.message}".strip()),
+            )
+            for test, outcome, part in zip(tests, outcomes, parts, strict=True)
+        ]
+        points = added([mark.points for mark in marks])
+        status = _status(outcomes, points)
+        first = next((mark.message for mark in marks if not mark.passed), "")
+        return ExerciseMarks(
+            exercise.name, points, exercise.points, status, first, None, [], 0.0, marks
+        )
+
+
+def _status(outcomes: Sequence[Outcome], points: float) -> Status:
+    for status in ("error", "timed_out", "crashed"):
+        if any(outcome.status == status and not outcome.passed for outcome in outcomes):
+            return status  # type: ignore[return-value]
+    if all(outcome.passed for outcome in outcomes):
+        return "passed"
+    return "partial" if points else "failed"
+
+
+# ---- a class
+
+_grader: Grader | None = None
+
+
+def grade_class(
+    day: Day, paths: Sequence[Path], secret: bytes, jobs: int = 1, seed: str | None = None
+) -> Iterator[SubmissionMarks]:
+    """Grade everything found under `paths`, in their order, in `jobs` processes with a fork server each."""
+    if jobs == 1:
+        with Server() as server:
+            grader = Grader(day, server, secret, seed)
+            for submission in submissions(paths, day.name):
+                yield grader.grade(submission)
+        return
+    arguments = (day.root, day.name, secret, seed)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_job, arguments) as pool:
+        waiting: deque[Future[SubmissionMarks]] = deque()
+        for submission in submissions(paths, day.name):
+            waiting.append(pool.submit(_grade_one, submission))
+            if len(waiting) >= 4 * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _start_job(root: Path, day: str, secret: bytes, seed: str | None) -> None:
+    global _grader
+    _grader = Grader(courses.load(root).day(day), Server(), secret, seed)
+
+
+def _grade_one(submission: Submission) -> SubmissionMarks:
+    assert _grader is not None
+    return _grader.grade(submission)

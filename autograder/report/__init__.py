@@ -1,0 +1,1 @@
+"""Marks made readable: the table in the terminal, and pages."""

@@ -1,0 +1,60 @@
+"""The class in the terminal: a line a submission while it is graded, and what each exercise came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from autograder.marks import ExerciseMarks, SubmissionMarks
+
+SIGNS = {
+    "passed": ("✓", "green"),
+    "partial": ("◐", "yellow"),
+    "failed": ("✗", "red"),
+    "not_attempted": ("·", "dim"),
+    "error": ("E", "red"),
+    "timed_out": ("T", "red"),
+    "crashed": ("C", "red"),
+    "not_allowed": ("N", "magenta"),
+}
+LEGEND = (
+    "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed"
+)
+
+
+def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[SubmissionMarks]:
+    """The same marks, with a line of progress while they come."""
+    columns = (
+        TextColumn("grading {task.fields[student]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, student="")
+        for mark in marks:
+            bar.update(task, advance=1, student=mark.student[:30])
+            yield mark
+
+
+def table(marks: list[SubmissionMarks]) -> Table:
+    """A row a submission: points, and a sign an exercise in the course's order."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("student", overflow="fold", max_width=32)
+    shown.add_column("points", justify="right")
+    shown.add_column("exercises", no_wrap=True)
+    shown.add_column("problems", overflow="fold")
+    for mark in marks:
+        points = f"{mark.points:g} / {mark.max_points:g}"
+        first = mark.problems[0] if mark.problems else ""
+        more = f" (+{len(mark.problems) - 1} more)" if len(mark.problems) > 1 else ""
+        shown.add_row(Text(mark.student), points, _signs(mark.exercises), Text(first[:200] + more))
+    return shown
+
+
+def _signs(exercises: list[ExerciseMarks]) -> Text:
+    return Text("").join(Text(*SIGNS[exercise.status]) for exercise in exercises)
