@@ -111,13 +111,16 @@ if __name__ == "__main__":
 # ## `causal_mask`
 # ★☆☆☆☆ · 5 minutes · 3 points
 #
+# While a model learns, the whole text lies before it; this mask hides from every position what it
+# is to predict. When it writes, later positions do not exist yet, so that it sees the same.
+#
 # $$\mathrm{mask}_{i,j} = (j \le i) \qquad \mathrm{mask}: n \times n$$
 #
 # Row i says what position i may see: itself and everything before.
 #
 # **The trap.** Rows or columns, < or ≤: each of the four combinations is a triangle, and one is
-# right. A position must see itself, for what it knows of its own token comes in nowhere else;
-# shifting inputs against targets is done elsewhere (`sequence_loss`).
+# right. A position must see itself: the first one has nothing else to look at. That the answer
+# stays hidden is seen to elsewhere, by shifting inputs against targets (`sequence_loss`).
 #
 # `nn.Transformer.generate_square_subsequent_mask` is not allowed.
 
@@ -169,7 +172,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With this mask one pass over a text of n tokens gives n predictions, each
-# from another length of past. That is why Transformers train so much faster than they write:
+# from a past of another length. That is why Transformers train so much faster than they write:
 # writing is one position after the other. The device `meta` holds shapes without values; it is a
 # cheap way to see that code puts its tensors where it was told to.
 
