@@ -120,7 +120,7 @@ if __name__ == "__main__":
 #
 # **The trap.** Rows or columns, < or ≤: each of the four combinations is a triangle, and one is
 # right. A position must see itself: the first one has nothing else to look at. That the answer
-# stays hidden is seen to elsewhere, by shifting inputs against targets (`sequence_loss`).
+# stays hidden is seen to elsewhere, by shifting the targets by one in the training loop.
 #
 # `nn.Transformer.generate_square_subsequent_mask` is not allowed.
 
