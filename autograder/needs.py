@@ -219,8 +219,8 @@ class _Search:
         self._to_do += [(name, position) for name in unit.at_once]
         # A function called at once reads its globals now; what it made may read them later.
         moments = {moment, END}
-        if not unit.source.startswith(("def", "async", "class", "@")):
-            moments.add(position)  # a lambda in `table = sorted(…)` is called where it stands
+        if unit.runs_code:
+            moments.add(position)  # the lambda in `table = sorted(…)` is called where it stands
         self._to_do += [(name, m) for name in unit.reads - unit.at_once for m in moments]
         for word in unit.hints:
             if any(word in self.notebook.units[p].defines for p in self.notebook.binders[word]):

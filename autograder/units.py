@@ -49,6 +49,7 @@ SETTINGS = frozenset(
     set_num_interop_threads use_deterministic_algorithms set_float32_matmul_precision
     """.split()  # noqa: SIM905
 )
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 COMPREHENSIONS = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
 
 
@@ -75,6 +76,7 @@ class Unit:
     effects: frozenset[str] = frozenset()  # globals that its function changes when called
     methods: frozenset[str] = frozenset()  # methods of its class that change the instance
     hints: frozenset[str] = frozenset()  # words of annotations in strings
+    runs_code: bool = False  # calls something that may call its lambdas
     first: bool = False  # star and __future__ imports run before the rest
     main_only: bool = False  # if __name__ == "__main__"
 
@@ -144,7 +146,7 @@ def _unit(text: str, group: list[ast.stmt], cell: int, line: int, given: bool) -
             binds -= stored_in([statement])
     changes, calls = changed_by(group)
     if _writes_globals(group):  # `globals()["f"] = …`, `exec("def f…")`: any name in its text
-        binds |= set(re.findall(r"[^\W\d]\w*", text))
+        binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
     defines, made_from = _definitions(group)
     called = {n.func.id for n in _at_once(group) if _calls_name(n)}  # type: ignore[attr-defined]
     decorators = {
@@ -169,6 +171,8 @@ def _unit(text: str, group: list[ast.stmt], cell: int, line: int, given: bool) -
         called=frozenset(called | decorators),
         decorators=frozenset(decorators),
         hints=frozenset(_hints(group)),
+        runs_code=not isinstance(group[0], DEFINITIONS)
+        and any(isinstance(n, ast.Call) for n in _at_once(group)),
         first=first,
         main_only=all(_is_main(s) for s in group),
     )
@@ -191,7 +195,8 @@ def _names(table: symtable.SymbolTable) -> tuple[set[str], set[str], set[str]]:
             name = symbol.get_name()
             if kind == "module":
                 at_once.add(name)  # `_exposed` leaves those that are really read
-                if symbol.is_assigned() or symbol.is_imported():
+                # A walrus in a comprehension counts as declared global.
+                if symbol.is_assigned() or symbol.is_imported() or symbol.is_declared_global():
                     binds.add(name)
             elif inside_function and symbol.is_global():
                 # `global n; n += 1` reads n without "referencing" it, so every use counts.
@@ -233,8 +238,7 @@ def _imported(nodes: Iterable[ast.AST]) -> set[str]:
 def stored_in(nodes: Iterable[ast.AST]) -> set[str]:
     nodes = list(_at_once(nodes))
     names = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    names |= {n.name for n in nodes if isinstance(n, definitions)}
+    names |= {n.name for n in nodes if isinstance(n, DEFINITIONS)}
     return names | _imported(nodes)
 
 
@@ -334,7 +338,7 @@ def changed_by(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if isinstance(node.value.func, ast.Attribute):
                 calls.add((_root(node.value.func), node.value.func.attr))
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        elif isinstance(node, DEFINITIONS):
             for decorator in node.decorator_list:
                 function = decorator.func if isinstance(decorator, ast.Call) else decorator
                 if isinstance(function, ast.Attribute):
@@ -375,7 +379,7 @@ def _definitions(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str
     defines = _imported(nodes)
     made_from: set[tuple[str, str]] = set()
     for node in nodes:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(node, DEFINITIONS):
             defines.add(node.name)
         targets = getattr(node, "targets", [getattr(node, "target", None)])
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
