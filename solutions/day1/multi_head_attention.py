@@ -322,7 +322,7 @@ class MultiHeadAttention(nn.Module):
 # %%
 if __name__ == "__main__":
 
-    def check_multi_head_attention():
+    def check_MultiHeadAttention():
         torch.manual_seed(0)
         layer = MultiHeadAttention(8, 2)
         shapes = {name: tuple(weight.shape) for name, weight in layer.named_parameters()}
@@ -389,7 +389,7 @@ if __name__ == "__main__":
             raise AssertionError("8 features cannot be cut into 3 heads: that is a ValueError")
         print("MultiHeadAttention: the visible checks hold.")
 
-    check_multi_head_attention()
+    check_MultiHeadAttention()
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>

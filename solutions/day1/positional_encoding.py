@@ -399,7 +399,7 @@ class PositionalEncoding(nn.Module):
 # %%
 if __name__ == "__main__":
 
-    def check_positional_encoding():
+    def check_PositionalEncoding():
         module = PositionalEncoding(4, max_length=6)
         encoded = module(torch.zeros(2, 3, 4))
         assert encoded is not None, "forward returns nothing; did you forget `return`?"
@@ -439,7 +439,7 @@ if __name__ == "__main__":
             raise AssertionError("7 positions with max_length 6 should raise a ValueError")
         print("PositionalEncoding: the visible checks hold.")
 
-    check_positional_encoding()
+    check_PositionalEncoding()
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>

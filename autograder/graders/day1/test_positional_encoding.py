@@ -272,8 +272,10 @@ class TestPositionalEncoding:
         seen = shaped(module(x), x.shape).double()
         total = x + encoding(range(20), 16)
         dropped = seen.abs() <= ATOL
-        assert dropped.any(), "with dropout 0.4 nothing was set to 0 in training mode"
-        assert not dropped.all(), "with dropout 0.4 everything was set to 0 in training mode"
+        share = dropped.double().mean().item()
+        assert 0.1 < share < 0.8, (
+            f"with dropout 0.4, {share:.0%} of the numbers became 0 in train()"
+        )
         near(torch.where(dropped, total / 0.6, seen), total / 0.6, "what dropout kept")
 
     @weight(0.5)
