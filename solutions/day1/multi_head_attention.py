@@ -252,8 +252,8 @@ if __name__ == "__main__":
 # the encoder, so n ≠ m.
 #
 # **The traps.** *Which d?* Two of them could stand under the root; `masked_attention` has an
-# opinion if you hand it the right thing. *Which axes has the mask?* It is given for positions, `n
-# m`, `b 1 m` or `b n m`, and serves all heads; the scores have one axis more, and broadcasting
+# opinion if you hand it the right thing. *Which axes has the mask?* It is given for positions,
+# `n m`, `b 1 m` or `b n m`, and serves all heads; the scores have one axis more, and broadcasting
 # counts from the end. With b = h the wrong axis raises no error. *Who projects what?* Names are
 # easily mistyped when three lines look alike.
 #
