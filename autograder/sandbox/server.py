@@ -83,6 +83,7 @@ def warm_up() -> None:
         x.double() @ x.double().mT
         torch.einsum("bnd,bmd->bnm", x, x).softmax(-1)
         torch.nn.functional.cross_entropy(x, x.softmax(-1))
+        torch.ones(2, 2, dtype=torch.bool, device="meta").tril()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     torch.optim.AdamW(model.parameters()).step()
