@@ -194,8 +194,8 @@ if __name__ == "__main__":
 # = \underbrace{\mathrm{PE}(p + k)}_{d}
 # \qquad \text{for every position } p$$
 #
-# All hands of the clock turn, each by its own angle $k \cdot \omega_i$ with $\omega_i =
-# 10000^{-2i/d}$, and no hand moves another. So M consists of 2×2 blocks on the diagonal, zeros
+# All hands of the clock turn, each by its own angle $k \cdot \omega_i$ with
+# $\omega_i = 10000^{-2i/d}$, and no hand moves another. So M consists of 2×2 blocks on the diagonal, zeros
 # elsewhere, and each block is a rotation:
 #
 # ```text
