@@ -7,16 +7,19 @@ of the notebook says.
 
 A binding replaces the earlier ones and what was done to them (`T = {}` after `T["a"] = 1`), unless
 it reads the name itself (`f = cache(f)`) or may not happen (inside `if`, `for`, `try`). A bare call
-is taken only where it changes something needed: `changed_by` in units.py says what counts. A unit
+is taken only where it changes something needed: changes.py says what counts. A unit
 that runs `exec` or writes to `globals()` may bind every name in its text.
 """
 
 import ast
+import functools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from autograder.units import REFUSALS, Unit, changed_by, is_changing, stored_in, units_of
+from autograder.changes import changed_by, is_changing
+from autograder.scopes import run_at_once, stored_in
+from autograder.units import REFUSALS, Unit, units_of
 
 __all__ = ["Code", "Unit", "needed", "units_of"]
 
@@ -41,7 +44,7 @@ def needed(
     Names resolve to the student's units, except that names bound by given units are always the
     course's. A given name that the student binds or changes otherwise is told in `problems`.
     """
-    notebook = _Notebook(student, given, {exercise, *exercises})
+    notebook = _indexed(tuple(student), tuple(given), frozenset({exercise, *exercises}))
     if not notebook.binders[exercise]:
         return None
     search = _Search(notebook)
@@ -71,7 +74,9 @@ def needed(
 class _Notebook:
     """The units of the course and the student in one line, and who binds and changes what."""
 
-    def __init__(self, student: Sequence[Unit], given: Sequence[Unit], exercises: set[str]) -> None:
+    def __init__(
+        self, student: Sequence[Unit], given: Sequence[Unit], exercises: frozenset[str]
+    ) -> None:
         given = [u for u in given if not u.main_only]
         copies = {unit.source for unit in given}
         self.student = student
@@ -109,7 +114,7 @@ class _Notebook:
         # `nn.Module.device = property(…)` is the student's, `KeyValueCache.append = …` is not.
         return self._may_bind(position, name) or name in self.imports
 
-    def _is_definition(self, unit: Unit, name: str, exercises: set[str]) -> bool:
+    def _is_definition(self, unit: Unit, name: str, exercises: frozenset[str]) -> bool:
         """False where an exercise's name is taken for a result: `out, attention = layer(x)`."""
         if name not in exercises or name not in self.defined_here or name in unit.defines:
             return True
@@ -186,6 +191,13 @@ class _Notebook:
                 yield f"cell {unit.cell}: `{name}` is given by the course; {what}"
 
 
+@functools.lru_cache(maxsize=1)  # a submission's exercises come one after the other
+def _indexed(
+    student: tuple[Unit, ...], given: tuple[Unit, ...], exercises: frozenset[str]
+) -> _Notebook:
+    return _Notebook(student, given, exercises)
+
+
 class _Search:
     """Follows names from unit to unit; each unit is followed once for every moment."""
 
@@ -249,7 +261,7 @@ def _meaning(source: str, name: str) -> set[str]:
         elif isinstance(s, ast.ImportFrom):
             found = [a.name for a in s.names if (a.asname or a.name) == name]
             meanings |= {f"{s.module}.{a}" for a in found}
-        elif name in stored_in([s]) or name in changed_by([s])[0]:
+        elif name in stored_in(nodes := run_at_once([s])) or name in changed_by(nodes)[0]:
             for node in ast.walk(s):
                 body = getattr(node, "body", None)
                 if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):

@@ -1,12 +1,4 @@
-"""A notebook's top-level statements, and which names each of them reads, binds and changes.
-
-Two moments of reading are kept apart:
-
-- *at once*: when the statement runs (decorators, defaults, bases, an assignment's right side);
-- *later*: when a function whose body reads the name is called.
-
-What a statement changes without binding it is a matter of judgement: see `changed_by`.
-"""
+"""A notebook's top-level statements as units, with the names that each reads, binds and changes."""
 
 import ast
 import re
@@ -16,31 +8,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from autograder.cells import Cell, python_source
+from autograder.changes import (
+    MODULES,
+    calls_name,
+    changed_by,
+    changing_methods,
+    effects_of,
+    root_of,
+    writes_globals,
+)
+from autograder.scopes import (
+    DEFINITIONS,
+    imported_in,
+    names_of,
+    read_before_bound,
+    run_at_once,
+    stored_in,
+    surely_bound,
+)
 
 # What a hostile or very deep statement makes the parser, symtable or the compiler raise.
 REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
-
-# Methods that change their object when called as a statement of their own (`TABLE.update(x)`).
-# `train`, `eval`, `fit`, `show`, `plot` are not among them on purpose.
-CHANGING = frozenset(
-    """
-    append extend insert remove pop popitem clear update setdefault add discard sort reverse
-    appendleft extendleft popleft rotate subtract move_to_end fill put resize
-    difference_update intersection_update symmetric_difference_update load_state_dict
-    manual_seed seed __setitem__ __delitem__ __setattr__ __delattr__
-    """.split()  # noqa: SIM905
-)
-CHANGING_PREFIXES = ("register", "add_", "set_")
-# Of these the value is often used as well: `first = QUEUE.pop()`.
-CHANGING_ANYWHERE = frozenset({"pop", "popitem", "popleft", "setdefault"})
-# Functions that change their first argument.
-CHANGING_FIRST = frozenset(
-    """
-    setattr delattr update_wrapper setitem delitem shuffle heappush heapify insort copyto
-    fill_diagonal register_parametrization
-    """.split()  # noqa: SIM905
-)
-MODULES = frozenset({"torch", "nn", "F", "init", "functional", "np", "numpy", "random"})
 # Settings of the whole process: always taken, wherever they stand.
 SETTINGS = frozenset(
     """
@@ -49,8 +37,6 @@ SETTINGS = frozenset(
     set_num_interop_threads use_deterministic_algorithms set_float32_matmul_precision
     """.split()  # noqa: SIM905
 )
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-COMPREHENSIONS = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
 
 
 @dataclass(frozen=True)
@@ -137,22 +123,23 @@ def _sharing_lines(statements: list[ast.stmt], lines: list[str]) -> Iterator[lis
 
 def _unit(text: str, group: list[ast.stmt], cell: int, line: int, given: bool) -> Unit:
     table = symtable.symtable(text, "<cell>", "exec")
-    at_once, later, binds = _names(table)
-    at_once &= _exposed(group, set())
+    at_once, later, binds = names_of(table)
+    at_once &= read_before_bound(group, set())
     for statement in group:
         if isinstance(statement, ast.Delete) or (
             isinstance(statement, ast.AnnAssign) and statement.value is None
         ):
-            binds -= stored_in([statement])
-    changes, calls = changed_by(group)
-    if _writes_globals(group):  # `globals()["f"] = …`, `exec("def f…")`: any name in its text
+            binds -= stored_in(run_at_once([statement]))
+    nodes = run_at_once(group)
+    changes, calls = changed_by(nodes)
+    if writes_globals(nodes):  # `globals()["f"] = …`, `exec("def f…")`: any name in its text
         binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
-    defines, made_from = _definitions(group)
-    called = {n.func.id for n in _at_once(group) if _calls_name(n)}  # type: ignore[attr-defined]
+    defines, made_from = _definitions(nodes)
+    called = {n.func.id for n in nodes if calls_name(n)}  # type: ignore[attr-defined]
     decorators = {
         d.id for s in group for d in getattr(s, "decorator_list", []) if isinstance(d, ast.Name)
     }
-    first = any(_is_first(n) for n in _at_once(group))
+    first = any(_is_first(n) for n in nodes)
     unit = Unit(
         source=text,
         cell=cell,
@@ -163,211 +150,24 @@ def _unit(text: str, group: list[ast.stmt], cell: int, line: int, given: bool) -
         changes=frozenset(changes),
         always=first or all(_is_setting(s) for s in group),
         at_once=frozenset(at_once),
-        surely=frozenset(_surely(group) & binds),
-        imports=frozenset(_imported(group) & binds),
+        surely=frozenset(surely_bound(group) & binds),
+        imports=frozenset(imported_in(nodes) & binds),
         defines=frozenset(defines & binds),
         made_from=frozenset(made_from),
         calls=frozenset(calls),
         called=frozenset(called | decorators),
         decorators=frozenset(decorators),
-        hints=frozenset(_hints(group)),
+        hints=frozenset(_hints(group) if "'" in text or '"' in text else ()),
         runs_code=not isinstance(group[0], DEFINITIONS)
-        and any(isinstance(n, ast.Call) for n in _at_once(group)),
+        and any(isinstance(n, ast.Call) for n in nodes),
         first=first,
         main_only=all(_is_main(s) for s in group),
     )
     if len(group) == 1 and isinstance(group[0], ast.FunctionDef | ast.AsyncFunctionDef):
-        return replace(unit, effects=frozenset(_effects(group[0], table)))
+        return replace(unit, effects=frozenset(effects_of(group[0], table)))
     if len(group) == 1 and isinstance(group[0], ast.ClassDef):
-        return replace(unit, methods=frozenset(_changing_methods(group[0])))
+        return replace(unit, methods=frozenset(changing_methods(group[0])))
     return unit
-
-
-def _names(table: symtable.SymbolTable) -> tuple[set[str], set[str], set[str]]:
-    """Global names that are read at once, read later, and bound."""
-    at_once: set[str] = set()
-    later: set[str] = set()
-    binds: set[str] = set()
-
-    def visit(scope: symtable.SymbolTable, inside_function: bool) -> None:
-        kind = str(getattr(scope.get_type(), "value", scope.get_type()))
-        for symbol in scope.get_symbols():
-            name = symbol.get_name()
-            if kind == "module":
-                at_once.add(name)  # `_exposed` leaves those that are really read
-                # A walrus in a comprehension counts as declared global.
-                if symbol.is_assigned() or symbol.is_imported() or symbol.is_declared_global():
-                    binds.add(name)
-            elif inside_function and symbol.is_global():
-                # `global n; n += 1` reads n without "referencing" it, so every use counts.
-                later.add(name)
-            elif not inside_function and (symbol.is_global() or kind == "class"):
-                at_once.add(name)
-        for child in scope.get_children():
-            child_kind = str(getattr(child.get_type(), "value", child.get_type()))
-            is_function = child_kind == "function" and child.get_name() not in COMPREHENSIONS
-            visit(child, inside_function or is_function)
-
-    visit(table, False)
-    return at_once, later, binds
-
-
-def _at_once(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """The nodes and all below them, without the bodies of functions and lambdas."""
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        yield node
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            stack += [*node.decorator_list, node.args, *([node.returns] if node.returns else [])]
-        elif isinstance(node, ast.Lambda):
-            stack.append(node.args)
-        else:
-            stack += ast.iter_child_nodes(node)
-
-
-def _imported(nodes: Iterable[ast.AST]) -> set[str]:
-    return {
-        alias.asname or alias.name.partition(".")[0]
-        for node in _at_once(nodes)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    }
-
-
-def stored_in(nodes: Iterable[ast.AST]) -> set[str]:
-    nodes = list(_at_once(nodes))
-    names = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    names |= {n.name for n in nodes if isinstance(n, DEFINITIONS)}
-    return names | _imported(nodes)
-
-
-def _surely(statements: Iterable[ast.stmt]) -> set[str]:
-    """Names that are bound whichever way the statements go."""
-    names: set[str] = set()
-    for s in statements:
-        if isinstance(s, ast.If):
-            names |= _surely(s.body) & _surely(s.orelse)
-        elif isinstance(s, ast.Try):
-            ways = [_surely([*s.body, *s.orelse])]
-            ways += [_surely(h.body) for h in s.handlers if not isinstance(h.body[-1], ast.Raise)]
-            names |= set.intersection(*ways) | _surely(s.finalbody)
-        elif isinstance(s, ast.With | ast.AsyncWith):
-            names |= stored_in(s.items) | _surely(s.body)
-        elif isinstance(s, ast.ClassDef):
-            names.add(s.name)
-        elif not isinstance(s, ast.For | ast.AsyncFor | ast.While | ast.Match | ast.TryStar):
-            names |= stored_in([s])
-    return names
-
-
-def _blocks(statement: ast.AST) -> tuple[list[ast.AST], list[list[ast.stmt]]]:
-    """A compound statement's heads (what stands before the colons) and its blocks."""
-    heads: list[ast.AST] = []
-    blocks: list[list[ast.stmt]] = []
-    for _, value in ast.iter_fields(statement):
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, ast.ExceptHandler | ast.match_case):
-                inner_heads, inner_blocks = _blocks(item)
-                heads += inner_heads
-                blocks += inner_blocks
-            elif isinstance(item, ast.AST) and not isinstance(item, ast.stmt):
-                heads.append(item)
-        if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
-            blocks.append(value)
-    return heads, blocks
-
-
-def _exposed(statements: Iterable[ast.stmt], bound: set[str]) -> set[str]:
-    """Names that are read before the statements bind them themselves; `bound` grows."""
-    names: set[str] = set()
-    for s in statements:
-        is_function = isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef)
-        heads, blocks = ([s], []) if is_function else _blocks(s)
-        for node in _at_once(heads):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                names |= {node.id} - bound
-        if isinstance(s, ast.AugAssign) and isinstance(s.target, ast.Name):
-            names |= {s.target.id} - bound
-        inside = bound | stored_in(heads)
-        for block in blocks:
-            names |= _exposed(block, set(inside))
-        bound |= _surely([s])
-    return names
-
-
-def _root(node: ast.AST | None) -> str | None:
-    """The name at the root of `A.b[0].c`, of `T.setdefault(k, []).d` and of `vars(A)["x"]`."""
-    while node is not None:
-        if isinstance(node, ast.Name):
-            return node.id
-        if isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
-            node = node.value
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            node = node.func
-        elif _calls_name(node, "getattr", "vars") and node.args:  # type: ignore[attr-defined]
-            node = node.args[0]  # type: ignore[attr-defined]
-        else:
-            return None
-    return None
-
-
-def _calls_name(node: ast.AST, *names: str) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and (not names or node.func.id in names)
-    )
-
-
-def changed_by(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]]:
-    """Names whose object is changed, and method calls (name, method) that may change it.
-
-    A change is an assignment to (or deletion of) an attribute or item, a function that changes its
-    first argument (`setattr`, `nn.init.zeros_`) or `out=`, and the methods of `CHANGING`, of
-    decorators (`@f.register`) and of torch that end in an underscore. Passing an object to any
-    other function is none.
-    """
-    changed: set[str | None] = set()
-    calls: set[tuple[str | None, str]] = set()
-    for node in _at_once(nodes):
-        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
-            changed.add(_root(node))
-        elif isinstance(node, ast.Import):  # `import torch.fx` gives torch an attribute
-            changed |= {a.name.partition(".")[0] for a in node.names if "." in a.name}
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            if isinstance(node.value.func, ast.Attribute):
-                calls.add((_root(node.value.func), node.value.func.attr))
-        elif isinstance(node, DEFINITIONS):
-            for decorator in node.decorator_list:
-                function = decorator.func if isinstance(decorator, ast.Call) else decorator
-                if isinstance(function, ast.Attribute):
-                    calls.add((_root(function), "register"))
-        if isinstance(node, ast.Call):
-            changed |= {_root(k.value) for k in node.keywords if k.arg == "out"}
-            function = node.func
-            name = getattr(function, "attr", getattr(function, "id", ""))
-            in_place = name.endswith("_") and not name.endswith("__")
-            is_method = isinstance(function, ast.Attribute) and _root(function) not in MODULES
-            if name in CHANGING_FIRST or (in_place and not is_method):
-                changed.add(_root(node.args[0]) if node.args else None)
-            elif is_method and (in_place or name in CHANGING_ANYWHERE):
-                calls.add((_root(function), name))
-    return {c for c in changed if c is not None}, {(r, m) for r, m in calls if r is not None}
-
-
-def _writes_globals(nodes: Iterable[ast.AST]) -> bool:
-    for node in _at_once(nodes):
-        if _calls_name(node, "exec"):
-            return True
-        target = node
-        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
-            target = node.value
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            target = node.func.value if node.func.attr in CHANGING else node
-        if target is not node and _calls_name(target, "globals", "locals", "vars"):
-            return not target.args  # type: ignore[attr-defined]
-    return False
 
 
 def _definitions(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]]:
@@ -375,8 +175,7 @@ def _definitions(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str
 
     `attention = attention(q, k, v)` and `out, attention = layer(x)` bind a result: no definition.
     """
-    nodes = list(_at_once(nodes))
-    defines = _imported(nodes)
+    defines = imported_in(nodes)
     made_from: set[tuple[str, str]] = set()
     for node in nodes:
         if isinstance(node, DEFINITIONS):
@@ -388,7 +187,7 @@ def _definitions(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str
             if not isinstance(target, ast.Name):
                 continue
             is_attribute_of_module = (
-                isinstance(node.value, ast.Attribute) and _root(node.value) in MODULES
+                isinstance(node.value, ast.Attribute) and root_of(node.value) in MODULES
             )
             if is_attribute_of_module or isinstance(node.value, ast.Lambda | ast.IfExp):
                 defines.add(target.id)
@@ -405,42 +204,10 @@ def _definitions(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str
 def _result_of(node: ast.AST) -> str | None:
     """The function whose result is bound: `f` in `f(x)`, `f(x)[0]` and `f(x).mean()`."""
     while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
-        if _calls_name(node):
+        if calls_name(node):
             return node.func.id  # type: ignore[union-attr,no-any-return]
         node = node.func if isinstance(node, ast.Call) else node.value
     return None
-
-
-def _effects(
-    function: ast.FunctionDef | ast.AsyncFunctionDef, table: symtable.SymbolTable
-) -> set[str]:
-    """Globals that the function's own body changes or binds when it is called."""
-    scope = next(
-        (c for c in table.get_children() if c.get_name() == function.name and c.get_symbols()), None
-    )
-    if scope is None:
-        return set()
-    changed, calls = changed_by(function.body)
-    changed |= {root for root, method in calls if is_changing(method)}
-    return {
-        symbol.get_name()
-        for symbol in scope.get_symbols()
-        if symbol.is_global() and (symbol.is_assigned() or symbol.get_name() in changed)
-    }
-
-
-def _changing_methods(node: ast.ClassDef) -> Iterator[str]:
-    for method in node.body:
-        if isinstance(method, ast.FunctionDef) and method.args.args:
-            changed, calls = changed_by(method.body)
-            changed |= {root for root, name in calls if is_changing(name)}
-            if method.args.args[0].arg in changed:
-                yield method.name
-
-
-def is_changing(method: str) -> bool:
-    in_place = method.endswith("_") and not method.endswith("__")
-    return in_place or method in CHANGING or method.startswith(CHANGING_PREFIXES)
 
 
 def _hints(nodes: Iterable[ast.AST]) -> Iterator[str]:
