@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Layers
 #
-# Attention lets positions exchange information. A Transformer needs three more things before it can be stacked: something
-# that keeps the numbers in range, something that works on each position alone, and a way round every step. This chapter
-# builds them and puts them together into the two layers of *Attention Is All You Need* (Vaswani et al. 2017, section 3.1).
+# Attention lets positions exchange information. A Transformer needs three more things before it
+# can be stacked: something that keeps the numbers in range, something that works on each position
+# alone, and a way round every step. This chapter builds them and puts them together into the two
+# layers of *Attention Is All You Need* (Vaswani et al. 2017, section 3.1).
 
 # %%
 import matplotlib.pyplot as plt
@@ -18,17 +19,19 @@ from solutions.opening import demonstration
 # ## `LayerNorm`
 # ★★☆☆☆ · 15 minutes · 5 points
 #
-# Every layer adds something to its input. After a few of them the numbers would have wandered off to any size, and softmax
-# and the learning rate depend on size. Layer normalisation brings each position back to mean 0 and variance 1, on its own:
-# it looks at no other position and no other sentence, so it does the same in training and in use.
+# Every layer adds something to its input. After a few of them the numbers would have wandered off
+# to any size, and softmax and the learning rate depend on size. Layer normalisation brings each
+# position back to mean 0 and variance 1, on its own: it looks at no other position and no other
+# sentence, so it does the same in training and in use.
 #
 # For one position $x$ with $d$ features
 #
-# $$\mu = \frac{1}{d}\sum_{i=1}^{d} x_i \qquad \sigma^2 = \frac{1}{d}\sum_{i=1}^{d} (x_i - \mu)^2 \qquad
+# $$\mu = \frac{1}{d}\sum_{i=1}^{d} x_i \qquad
+# \sigma^2 = \frac{1}{d}\sum_{i=1}^{d} (x_i - \mu)^2 \qquad
 # y = \underbrace{w}_{d} \odot \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \underbrace{b}_{d}$$
 #
-# where $w$ (`weight`) and $b$ (`bias`) are learned, so that the layer can undo the normalisation where that helps. They
-# start as ones and zeros.
+# where $w$ (`weight`) and $b$ (`bias`) are learned, so that the layer can undo the normalisation
+# where that helps. They start as ones and zeros.
 #
 # ```text
 #                 features d                       features d
@@ -40,16 +43,18 @@ from solutions.opening import demonstration
 #              layer normalisation              batch normalisation: not this
 # ```
 #
-# **The trap.** Read the formula closely and compare it with what torch's functions do when you do not tell them otherwise.
-# What is divided by what, and where exactly does $\varepsilon$ stand? A network with either slip still trains, so no loss
-# curve will tell you; and weights copied from another implementation will not fit.
+# **The trap.** Read the formula closely and compare it with what torch's functions do when you do
+# not tell them otherwise. What is divided by what, and where exactly does $\varepsilon$ stand? A
+# network with either slip still trains, so no loss curve will tell you; and weights copied from
+# another implementation will not fit.
 
 
 # %%
 class LayerNorm(nn.Module):
     """Normalise the last axis to mean 0 and variance 1, then scale and shift each feature.
 
-    Attributes to define: `weight` and `bias`, parameters of shape `(d_model,)`, at first ones and zeros.
+    Attributes to define: `weight` and `bias`, parameters of shape
+    `(d_model,)`, at first ones and zeros.
     Source: Ba, Kiros and Hinton 2016, section 3.
     """
 
@@ -76,7 +81,9 @@ if __name__ == "__main__":
     def check_LayerNorm():
         norm = LayerNorm(4)
         names = sorted(name for name, _ in norm.named_parameters())
-        assert names == ["bias", "weight"], f"the parameters are `bias` and `weight`, yours: {names}"
+        assert names == ["bias", "weight"], (
+            f"the parameters are `bias` and `weight`, yours: {names}"
+        )
 
         # (1, 0, 0, 0): mean 1/4, variance 3/16, so the first feature becomes (3/4) / (√3/4) = √3.
         seen = norm(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
@@ -89,7 +96,8 @@ if __name__ == "__main__":
         # (3, −3): variance 9; with ε = 16 the root is 5.
         seen = LayerNorm(2, eps=16.0)(torch.tensor([3.0, -3.0]))
         assert torch.allclose(seen, torch.tensor([0.6, -0.6])), (
-            f"with eps=16, (3, −3) should become (0.6, −0.6), yours is {seen.tolist()}: where does ε stand?"
+            f"with eps=16, (3, −3) should become (0.6, −0.6), yours is {seen.tolist()}: "
+            "where does ε stand?"
         )
 
         x = torch.arange(24.0).reshape(2, 3, 4).square()
@@ -104,44 +112,47 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# A tensor is learned, moved and saved with the module when it is an `nn.Parameter` attribute. For the mean, `keepdim=True`
-# keeps an axis of length 1, so that it lines up with `x` again.
+# A tensor is learned, moved and saved with the module when it is an `nn.Parameter` attribute. For
+# the mean, `keepdim=True` keeps an axis of length 1, so that it lines up with `x` again.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `x.var(...)` and `x.std(...)` divide by d − 1 unless `correction=0` is given. Writing the variance out as the mean of a
-# square avoids the question.
+# `x.var(...)` and `x.std(...)` divide by d − 1 unless `correction=0` is given. Writing the
+# variance out as the mean of a square avoids the question.
 # </details>
 
 # %% [markdown]
-# **What to notice.** The result does not change when `x` is multiplied by 10 or when 5 is added to all its features (as long
-# as $\varepsilon$ is small beside the variance): the size of a vector is not passed on, only its direction. And for a vector
-# whose features are all equal, the variance is 0 and $\varepsilon$ alone prevents a division by zero, in the gradient too.
+# **What to notice.** The result does not change when `x` is multiplied by 10 or when 5 is added to
+# all its features (as long as $\varepsilon$ is small beside the variance): the size of a vector is
+# not passed on, only its direction. And for a vector whose features are all equal, the variance is
+# 0 and $\varepsilon$ alone prevents a division by zero, in the gradient too.
 
 # %% [markdown]
 # ## `FeedForward`
 # ★☆☆☆☆ · 5 minutes · 3 points
 #
-# Attention only mixes: its output is a weighted mean of values. What is done *with* the mixture happens here, in a small
-# network with one hidden layer that is applied to every position alone, with the same weights everywhere.
+# Attention only mixes: its output is a weighted mean of values. What is done *with* the mixture
+# happens here, in a small network with one hidden layer that is applied to every position alone,
+# with the same weights everywhere.
 #
 # $$\operatorname{FFN}(x) = \underbrace{W_2}_{d \times d_{ff}}\,
 # \operatorname{dropout}\bigl(\max(0,\; \underbrace{W_1}_{d_{ff} \times d}\, x + b_1)\bigr) + b_2$$
 #
-# The hidden layer is usually four times as wide as the model. Dropout sets each hidden value to 0 with probability
-# `dropout` while training, and scales the others up so that the mean stays.
+# The hidden layer is usually four times as wide as the model. Dropout sets each hidden value to 0
+# with probability `dropout` while training, and scales the others up so that the mean stays.
 #
-# **The trap.** None in the formula; but a module has to know whether it is training. Use something that follows
-# `train()` and `eval()` by itself.
+# **The trap.** None in the formula; but a module has to know whether it is training. Use something
+# that follows `train()` and `eval()` by itself.
 
 
 # %%
 class FeedForward(nn.Module):
     """Apply two linear maps with a ReLU between them to each position.
 
-    Attributes to define: `linear1` (`nn.Linear(d_model, d_ff)`), `linear2` (`nn.Linear(d_ff, d_model)`).
-    Dropout acts on the hidden values, after the ReLU. Source: Vaswani et al. 2017, section 3.3.
+    Attributes to define: `linear1` (`nn.Linear(d_model, d_ff)`) and `linear2`
+    (`nn.Linear(d_ff, d_model)`). Dropout acts on the hidden values, after the ReLU.
+    Source: Vaswani et al. 2017, section 3.3.
     """
 
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
@@ -172,7 +183,8 @@ if __name__ == "__main__":
             network.linear2.bias.fill_(0.5)
         seen = network(torch.tensor([[2.0], [-3.0]]))
         assert torch.allclose(seen, torch.tensor([[2.5], [3.5]])), (
-            f"with these weights the network is |x| + 0.5: 2 and −3 should give 2.5 and 3.5, not {seen.tolist()}"
+            "with these weights the network is |x| + 0.5: 2 and −3 should give 2.5 and 3.5, "
+            f"not {seen.flatten().tolist()}"
         )
 
         network = FeedForward(6, 50, dropout=0.5)
@@ -193,24 +205,30 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `nn.Dropout` in an attribute follows the mode of the module that holds it. `F.dropout` has to be told.
+# `nn.Dropout` in an attribute follows the mode of the module that holds it. `F.dropout` has to be
+# told.
 # </details>
 
 # %% [markdown]
-# **What to notice.** With $d_{ff} = 4d$ this network has $8d^2$ weights and the attention beside it $4d^2$: two thirds of a
-# layer's parameters stand here. Geva et al. (2021) read the rows of $W_1$ as patterns that are looked for and the columns of
-# $W_2$ as what is added when one is found.
+# **What to notice.** With $d_{ff} = 4d$ this network has $8d^2$ weights and the attention beside
+# it $4d^2$: two thirds of a layer's parameters stand here. Geva et al. (2021) read the rows of
+# $W_1$ as patterns that are looked for and the columns of $W_2$ as what is added when one is
+# found.
 
 # %% [markdown]
 # ## `EncoderLayer`
 # ★★★☆☆ · 20 minutes · 6 points
 #
-# The layer that is stacked: attention to gather, the network to work on what was gathered. Around each of the two goes a
-# *residual connection*: the input is added to the output, so the step only has to learn what to change, and gradients
-# have a way past it. The sum is then normalised ("post-norm", as in the paper).
+# The layer that is stacked: attention to gather, the network to work on what was gathered. Around
+# each of the two goes a *residual connection*: the input is added to the output, so the step only
+# has to learn what to change, and gradients have a way past it. The sum is then normalised
+# ("post-norm", as in the paper).
 #
-# $$x \leftarrow \operatorname{norm}_1\bigl(x + \operatorname{dropout}(\operatorname{attention}(x, x, x))\bigr)$$
-# $$x \leftarrow \operatorname{norm}_2\bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
+# $$x \leftarrow \operatorname{norm}_1
+# \bigl(x + \operatorname{dropout}(\operatorname{attention}(x, x, x))\bigr)$$
+#
+# $$x \leftarrow \operatorname{norm}_2
+# \bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
 #
 # All four are of shape `b n d_model`.
 #
@@ -221,16 +239,17 @@ if __name__ == "__main__":
 #               ▲ mask
 # ```
 #
-# **The trap.** There are several orders of norm, sum and dropout that run, train and look alike. Check, for each of the two
-# sums, which tensor is being added back and whether dropout touches it.
+# **The trap.** There are several orders of norm, sum and dropout that run, train and look alike.
+# Check, for each of the two sums, which tensor is being added back and whether dropout touches it.
 
 
 # %%
 class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward network, each with dropout, a residual connection and a norm after it.
+    """Apply self-attention and a feed-forward network, each with dropout, a residual and a norm.
 
-    Attributes to define: `self_attention` (a `MultiHeadAttention`), `feed_forward` (a `FeedForward`, with `dropout` too),
-    `norm1`, `norm2` (each a `LayerNorm`). Source: Vaswani et al. 2017, sections 3.1 and 5.4.
+    Attributes to define: `self_attention` (a `MultiHeadAttention`), `feed_forward` (a
+    `FeedForward`, which gets `dropout` too), `norm1`, `norm2` (each a `LayerNorm`).
+    Source: Vaswani et al. 2017, sections 3.1 and 5.4.
     """
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
@@ -246,7 +265,10 @@ class EncoderLayer(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d_model"], mask: Bool[Tensor, "..."] | None = None
     ) -> Float[Tensor, "b n d_model"]:
-        """Return the new vectors; `mask` (`"n n"`, `"b 1 n"` or `"b n n"`) is True where attention is allowed."""
+        """Return the new vectors.
+
+        `mask` (`"n n"`, `"b 1 n"` or `"b n n"`) is True where attention is allowed.
+        """
         ### BEGIN SOLUTION
         attended, _ = self.self_attention(x, x, x, mask)
         x = self.norm1(x + self.dropout(attended))
@@ -262,14 +284,20 @@ if __name__ == "__main__":
         layer = EncoderLayer(4, 2, 8).eval()
         x = torch.randn(2, 3, 4)
         seen = layer(x)
-        assert seen.shape == (2, 3, 4), f"the shape should stay (2, 3, 4), yours is {tuple(seen.shape)}"
-        assert seen.mean(dim=-1).abs().max() < 1e-4, "after the last norm each position should have mean 0"
+        assert seen.shape == (2, 3, 4), (
+            f"the shape should stay (2, 3, 4), yours is {tuple(seen.shape)}"
+        )
+        assert seen.mean(dim=-1).abs().max() < 1e-4, (
+            "after the last norm each position should have mean 0"
+        )
 
         last_hidden = torch.tensor([True, True, False]).expand(3, 3)
         changed = x.clone()
         changed[:, 2] += 1.0
         moved = (layer(x, last_hidden) - layer(changed, last_hidden))[:, :2].abs().max()
-        assert moved < 1e-6, f"position 2 is masked, yet it moves the other positions by {moved:.2g}"
+        assert moved < 1e-6, (
+            f"position 2 is masked, yet it moves the other positions by {moved:.2g}"
+        )
 
         # With both steps silent only the residuals and the norms are left.
         with torch.no_grad():
@@ -278,16 +306,16 @@ if __name__ == "__main__":
                 linear.bias.zero_()
         seen = layer(torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]))[0, 0, 0]
         assert abs(seen - 3**0.5) < 1e-3, (
-            f"if both steps give 0, (1, 0, 0, 0) should come out as (1.732, …), yours begins with {seen:.3f}: "
-            "is the input added back, and the sum normalised?"
+            "if both steps give 0, (1, 0, 0, 0) should come out as (1.732, …), yours begins with "
+            f"{seen:.3f}: is the input added back, and the sum normalised?"
         )
         with torch.no_grad():
             layer.norm1.weight.zero_()
             layer.norm1.bias.copy_(torch.tensor([1.0, -1.0, 1.0, -1.0]))
         seen = layer(x)
         assert torch.allclose(seen, seen[0, 0].expand_as(seen)), (
-            "norm1 now gives the same vector everywhere and the network adds nothing, yet x is still to be seen: "
-            "what is added back in the second step?"
+            "norm1 now gives the same vector everywhere and the network adds nothing, yet x is "
+            "still to be seen: what is added back in the second step?"
         )
 
         layer = EncoderLayer(4, 2, 8, dropout=0.5).train()
@@ -299,26 +327,29 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Your `MultiHeadAttention` takes query, key and value, and gives a pair. In self-attention all three arguments are the same.
+# Your `MultiHeadAttention` takes query, key and value, and gives a pair. In self-attention all
+# three arguments are the same.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Each step is one line, and both have the form "norm of (what came in + dropout of what was computed from it)". What comes
-# into the second step is what left the first.
+# Each step is one line, and both have the form "norm of (what came in + dropout of what was
+# computed from it)". What comes into the second step is what left the first.
 # </details>
 
 # %% [markdown]
-# **What to notice.** A layer has input and output of one shape, so layers can be stacked, and none of them knows how deep
-# it stands. In most later models the norm moved to the front, $x + \operatorname{FFN}(\operatorname{norm}(x))$ ("pre-norm"): the way along the sums
-# is then free of norms, and deep stacks train without a warm-up of the learning rate (Xiong et al. 2020). You will meet that
-# form on Day 2.
+# **What to notice.** A layer has input and output of one shape, so layers can be stacked, and none
+# of them knows how deep it stands. In most later models the norm moved to the front, $x +
+# \operatorname{FFN}(\operatorname{norm}(x))$ ("pre-norm"): the way along the sums is then free of
+# norms, and deep stacks train without a warm-up of the learning rate (Xiong et al. 2020). You will
+# meet that form on Day 2.
 
 # %% [markdown]
 # ### Demonstration: what norm and residual are good for
 #
-# Twelve of your layers, freshly initialised, one after the other; then the same without their norms, and the same without
-# the way round. Shown is the gradient that reaches the input of each layer, relative to that at the end of the stack.
+# Twelve of your layers, freshly initialised, one after the other; then the same without their
+# norms, and the same without the way round. Shown is the gradient that reaches the input of each
+# layer, relative to that at the end of the stack.
 
 # %%
 if __name__ == "__main__":
@@ -334,7 +365,7 @@ if __name__ == "__main__":
             return self.layer.norm2(self.layer.feed_forward(self.layer.self_attention(x, x, x)[0]))
 
     def gradient_sizes(layers):
-        """The norm of the gradient at the input of each layer, for one fixed random direction at the end."""
+        """The size of the gradient at each layer's input, for one random direction at the end."""
         torch.manual_seed(1)
         inputs = [torch.randn(8, 16, 64, requires_grad=True)]
         for layer in layers:
@@ -359,16 +390,22 @@ if __name__ == "__main__":
 # ## `DecoderLayer`
 # ★★★☆☆ · 20 minutes · 6 points
 #
-# The decoder writes the target one token after the other while it reads the source. Its layer has three steps: it looks at
-# what was written so far (self-attention), then at the source (cross-attention: the queries come from the target, keys and
-# values from `memory`, the output of the encoder), then the network works on the result.
+# The decoder writes the target one token after the other while it reads the source. Its layer has
+# three steps: it looks at what was written so far (self-attention), then at the source
+# (cross-attention: the queries come from the target, keys and values from `memory`, the output of
+# the encoder), then the network works on the result.
 #
-# $$x \leftarrow \operatorname{norm}_1\bigl(x + \operatorname{dropout}(\operatorname{attention}(x, x, x))\bigr)$$
-# $$x \leftarrow \operatorname{norm}_2\bigl(x + \operatorname{dropout}(\operatorname{attention}(x, M, M))\bigr)$$
-# $$x \leftarrow \operatorname{norm}_3\bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
+# $$x \leftarrow \operatorname{norm}_1
+# \bigl(x + \operatorname{dropout}(\operatorname{attention}(x, x, x))\bigr)$$
 #
-# with $x$ of shape `b n d_model` and the memory $M$ of shape `b m d_model`; the weights of the first attention are
-# `b h n n`, those of the second `b h n m`.
+# $$x \leftarrow \operatorname{norm}_2
+# \bigl(x + \operatorname{dropout}(\operatorname{attention}(x, M, M))\bigr)$$
+#
+# $$x \leftarrow \operatorname{norm}_3
+# \bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
+#
+# with $x$ of shape `b n d_model` and the memory $M$ of shape `b m d_model`; the weights of the
+# first attention are `b h n n`, those of the second `b h n m`.
 #
 # ```text
 #                               keys of the        keys of the
@@ -382,16 +419,17 @@ if __name__ == "__main__":
 #                                  mask             memory_mask
 # ```
 #
-# **The trap.** There are two masks, and they do not forbid the same things. Ask of each of them over which sequence its last
-# axis runs.
+# **The trap.** There are two masks, and they do not forbid the same things. Ask of each of them
+# over which sequence its last axis runs.
 
 
 # %%
 class DecoderLayer(nn.Module):
-    """Masked self-attention, attention to the encoder's output, and a feed-forward network.
+    """Apply masked self-attention, attention to the encoder's output, and a feed-forward network.
 
-    Attributes to define: `self_attention` and `cross_attention` (each a `MultiHeadAttention`), `feed_forward` (a
-    `FeedForward`, with `dropout` too), `norm1`, `norm2`, `norm3` (each a `LayerNorm`).
+    Attributes to define: `self_attention` and `cross_attention` (each a `MultiHeadAttention`),
+    `feed_forward` (a `FeedForward`, which gets `dropout` too), `norm1`, `norm2`, `norm3` (each a
+    `LayerNorm`).
     Source: Vaswani et al. 2017, sections 3.1 and 5.4.
     """
 
@@ -416,8 +454,8 @@ class DecoderLayer(nn.Module):
     ) -> Float[Tensor, "b n d_model"]:
         """Return the new vectors; masks are True where attention is allowed.
 
-        `mask` is for attention within x (`"n n"`, `"b 1 n"` or `"b n n"`), `memory_mask` for attention from x to the
-        memory (`"n m"`, `"b 1 m"` or `"b n m"`).
+        `mask` is for attention within x (`"n n"`, `"b 1 n"` or `"b n n"`), `memory_mask` for
+        attention from x to the memory (`"n m"`, `"b 1 m"` or `"b n m"`).
         """
         ### BEGIN SOLUTION
         attended, _ = self.self_attention(x, x, x, mask)
@@ -436,13 +474,17 @@ if __name__ == "__main__":
         layer = DecoderLayer(4, 2, 8).eval()
         x, memory = torch.randn(2, 3, 4), torch.randn(2, 5, 4)
         seen = layer(x, memory)
-        assert seen.shape == x.shape, f"the shape should be that of x, (2, 3, 4), yours is {tuple(seen.shape)}"
+        assert seen.shape == x.shape, (
+            f"the shape should be that of x, (2, 3, 4), yours is {tuple(seen.shape)}"
+        )
 
         causal = torch.ones(3, 3, dtype=torch.bool).tril()
         changed = x.clone()
         changed[:, 2] += 1.0
         moved = (layer(x, memory, causal) - layer(changed, memory, causal))[:, :2].abs().max()
-        assert moved < 1e-6, f"position 2 is the future of 0 and 1, yet it moves them by {moved:.2g}"
+        assert moved < 1e-6, (
+            f"position 2 is the future of 0 and 1, yet it moves them by {moved:.2g}"
+        )
 
         visible = torch.tensor([True, True, True, False, False]).reshape(1, 1, 5)
         changed = memory.clone()
@@ -456,11 +498,14 @@ if __name__ == "__main__":
         with torch.no_grad():
             layer.norm1.weight.zero_()
         assert torch.allclose(layer(x, memory), layer(-x, memory), atol=1e-6), (
-            "norm1 gives the same whatever x is, yet x is still to be seen: what is added back in the second step?"
+            "norm1 gives the same whatever x is, yet x is still to be seen: what is added back in "
+            "the second step?"
         )
 
         layer = DecoderLayer(4, 2, 8, dropout=0.5).train()
-        assert not torch.equal(layer(x, memory), layer(x, memory)), "in train() dropout should do something"
+        assert not torch.equal(layer(x, memory), layer(x, memory)), (
+            "in train() dropout should do something"
+        )
         print("DecoderLayer: the visible checks hold.")
 
     check_DecoderLayer()
@@ -468,7 +513,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The first and the last step are those of `EncoderLayer`. In the middle one, keys and values have the length of the source.
+# The first and the last step are those of `EncoderLayer`. In the middle one, keys and values have
+# the length of the source.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -477,7 +523,7 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The source comes in at one place only, and only as keys and values. So its length is free, and it need
-# be encoded only once, however many tokens are written: `greedy_decode` will use that. The weights of the
-# cross-attention say which source position each target position looked at; you will see them as an alignment at the end of
-# the day.
+# **What to notice.** The source comes in at one place only, and only as keys and values. So its
+# length is free, and it need be encoded only once, however many tokens are written:
+# `greedy_decode` will use that. The weights of the cross-attention say which source position each
+# target position looked at; you will see them as an alignment at the end of the day.

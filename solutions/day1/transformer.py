@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The Transformer
 #
-# All parts are there. In this chapter you put them together, say what a good answer is (the loss) and let the model write
-# (greedy decoding). At the end your model learns to read dates.
+# All parts are there. In this chapter you put them together, say what a good answer is (the loss)
+# and let the model write (greedy decoding). At the end your model learns to read dates.
 
 # %%
 import datetime
@@ -26,41 +26,49 @@ from solutions.opening import demonstration
 # ## `Transformer`
 # ★★★★☆ · 40 minutes · 10 points
 #
-# Two stacks. The encoder turns the source into one vector a position, all at once. The decoder reads the target as far as it is
-# written, looks at those vectors, and gives for each position a score for every token that could come next.
+# Two stacks. The encoder turns the source into one vector a position, all at once. The decoder
+# reads the target as far as it is written, looks at those vectors, and gives for each position a
+# score for every token that could come next.
 #
-# $$\text{memory} = \operatorname{encoder}\bigl(\sqrt{d}\; E_s[\text{source}] + \text{PE}\bigr) \qquad \text{shape } b\; m\; d$$
-# $$\text{logits} = W_o \operatorname{decoder}\bigl(\sqrt{d}\; E_t[\text{target}] + \text{PE},\ \text{memory}\bigr) + b_o
+# $$\text{memory} = \operatorname{encoder}
+# \bigl(\sqrt{d}\; E_s[\text{source}] + \text{PE}\bigr) \qquad \text{shape } b\; m\; d$$
+#
+# $$\text{logits} = W_o \operatorname{decoder}
+# \bigl(\sqrt{d}\; E_t[\text{target}] + \text{PE},\ \text{memory}\bigr) + b_o
 # \qquad \text{shape } b\; n\; v_t$$
 #
-# $E_s$ and $E_t$ are tables with one row of $d$ features a token. The factor $\sqrt d$ sets how much an embedding weighs
-# against the positional encoding beside it.
+# $E_s$ and $E_t$ are tables with one row of $d$ features a token. The factor $\sqrt d$ sets how
+# much an embedding weighs against the positional encoding beside it.
 #
 # ```text
-#   source (b m)                                        target (b n)
-#      │ source_embedding · √d                             │ target_embedding · √d
-#      │ positional_encoding                               │ positional_encoding
-#      ▼                                                   ▼
-#   EncoderLayer  × n_layers                            DecoderLayer  × n_layers ─► output ─► logits (b n target_vocab)
-#      │  attends to: real source                          ▲  attends to itself: real target, not the future
-#      └───────────────── memory (b m d) ──────────────────┘  attends to memory: real source
+#   source (b m)                            target (b n)
+#      │ source_embedding · √d                 │ target_embedding · √d
+#      │ positional_encoding                   │ positional_encoding
+#      ▼                                       ▼
+#   EncoderLayer × n_layers ── memory ──►   DecoderLayer × n_layers
+#      attends to the real source   (b m d)    │ attends to the real target, not the future,
+#                                              │ and to the memory of the real source
+#                                              ▼
+#                                            output ──► logits (b n target_vocab)
 # ```
 #
-# Sentences of a batch are filled up with `pad_id` to one length. How much was filled up is an accident of the batch and must
-# change nothing.
+# Sentences of a batch are filled up with `pad_id` to one length. How much was filled up is an
+# accident of the batch and must change nothing.
 #
-# **The trap.** Three attentions need three masks, built from two sequences. Write down for each whose keys it has. With
-# source and target of equal length a mix-up raises no error; and it trains, only worse.
+# **The trap.** Three attentions need three masks, built from two sequences. Write down for each
+# whose keys it has. With source and target of equal length a mix-up raises no error; and it
+# trains, only worse.
 
 
 # %%
 class Transformer(nn.Module):
-    """Encoder and decoder: from source tokens and the target so far to logits for each next target token.
+    """Turn source tokens and the target so far into logits for each next target token.
 
-    Attributes to define: `source_embedding`, `target_embedding` (`nn.Embedding`), `positional_encoding` (a
-    `PositionalEncoding`), `encoder`, `decoder` (`nn.ModuleList` of `n_layers` layers each), `output`
-    (`nn.Linear(d_model, target_vocab)`) and `pad_id`, which is an id of both vocabularies. `dropout` goes to the
-    positional encoding and to every layer; there is no norm after the last layer, and no weights are shared.
+    Attributes to define: `source_embedding`, `target_embedding` (`nn.Embedding`),
+    `positional_encoding` (a `PositionalEncoding`), `encoder`, `decoder` (`nn.ModuleList` of
+    `n_layers` layers each), `output` (`nn.Linear(d_model, target_vocab)`) and `pad_id`, which is an
+    id of both vocabularies. `dropout` goes to the positional encoding and to every layer; there is
+    no norm after the last layer, and no weights are shared.
     Source: Vaswani et al. 2017, section 3.
     """
 
@@ -81,8 +89,12 @@ class Transformer(nn.Module):
         self.source_embedding = nn.Embedding(source_vocab, d_model)
         self.target_embedding = nn.Embedding(target_vocab, d_model)
         self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
-        self.encoder = nn.ModuleList(EncoderLayer(d_model, n_heads, d_ff, dropout) for _ in range(n_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(d_model, n_heads, d_ff, dropout) for _ in range(n_layers))
+        self.encoder = nn.ModuleList(
+            EncoderLayer(d_model, n_heads, d_ff, dropout) for _ in range(n_layers)
+        )
+        self.decoder = nn.ModuleList(
+            DecoderLayer(d_model, n_heads, d_ff, dropout) for _ in range(n_layers)
+        )
         self.output = nn.Linear(d_model, target_vocab)
         self.pad_id = pad_id
         self.max_length = max_length
@@ -95,32 +107,46 @@ class Transformer(nn.Module):
         """Return the memory of `source`; `ValueError` where it is longer than `max_length`."""
         ### BEGIN SOLUTION
         if source.shape[1] > self.max_length:
-            raise ValueError(f"source has {source.shape[1]} tokens, max_length is {self.max_length}")
+            raise ValueError(
+                f"source has {source.shape[1]} tokens, max_length is {self.max_length}"
+            )
         mask = padding_mask(source, self.pad_id)
-        x = self.positional_encoding(self.source_embedding(source) * math.sqrt(self.source_embedding.embedding_dim))
+        x = self.positional_encoding(
+            self.source_embedding(source) * math.sqrt(self.source_embedding.embedding_dim)
+        )
         for layer in self.encoder:
             x = layer(x, mask)
         return x
         ### END SOLUTION
 
     def decode(
-        self, target: Int[Tensor, "b n"], memory: Float[Tensor, "b m d_model"], source: Int[Tensor, "b m"]
+        self,
+        target: Int[Tensor, "b n"],
+        memory: Float[Tensor, "b m d_model"],
+        source: Int[Tensor, "b m"],
     ) -> Float[Tensor, "b n target_vocab"]:
-        """Return the logits of the token after each target position; `ValueError` where `target` is too long.
+        """Return the logits of the token after each target position.
 
-        `source` only says where the memory stands for padding.
+        `source` only says where the memory stands for padding. `ValueError` where `target` is
+        longer than `max_length`.
         """
         ### BEGIN SOLUTION
         if target.shape[1] > self.max_length:
-            raise ValueError(f"target has {target.shape[1]} tokens, max_length is {self.max_length}")
+            raise ValueError(
+                f"target has {target.shape[1]} tokens, max_length is {self.max_length}"
+            )
         mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
-        x = self.positional_encoding(self.target_embedding(target) * math.sqrt(self.target_embedding.embedding_dim))
+        x = self.positional_encoding(
+            self.target_embedding(target) * math.sqrt(self.target_embedding.embedding_dim)
+        )
         for layer in self.decoder:
             x = layer(x, memory, mask, memory_mask)
         return self.output(x)
         ### END SOLUTION
 
-    def forward(self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]) -> Float[Tensor, "b n target_vocab"]:
+    def forward(
+        self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]
+    ) -> Float[Tensor, "b n target_vocab"]:
         """Return the logits: decode after encode."""
         ### BEGIN SOLUTION
         return self.decode(target, self.encode(source), source)
@@ -136,8 +162,12 @@ if __name__ == "__main__":
         source = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
         target = torch.tensor([[1, 5, 10, 2, 3], [1, 6, 2, 0, 0]])
         logits = model(source, target)
-        assert logits.shape == (2, 5, 11), f"the logits should be (2, 5, 11), yours are {tuple(logits.shape)}"
-        assert len(model.encoder) == len(model.decoder) == 2, "encoder and decoder should hold n_layers layers each"
+        assert logits.shape == (2, 5, 11), (
+            f"the logits should be (2, 5, 11), yours are {tuple(logits.shape)}"
+        )
+        assert len(model.encoder) == len(model.decoder) == 2, (
+            "encoder and decoder should hold n_layers layers each"
+        )
 
         moved = (model(source[1:, :2], target[1:]) - logits[1:])[:, :3].abs().max()
         assert moved < 1e-5, f"padding after the source should change no logit, here by {moved:.2g}"
@@ -145,34 +175,47 @@ if __name__ == "__main__":
         changed = target.clone()
         changed[:, 3:] = 7
         moved = (model(source, changed) - logits)[:, :3].abs().max()
-        assert moved < 1e-5, f"targets 3 and 4 are the future of 0 to 2, yet they move their logits by {moved:.2g}"
+        assert moved < 1e-5, (
+            f"targets 3 and 4 are the future of 0 to 2, yet they move their logits by {moved:.2g}"
+        )
 
         changed = source.clone()
         changed[0, 3] = 1
-        assert (model(changed, target) - logits)[0].abs().max() > 1e-6, "another source should give other logits"
+        assert (model(changed, target) - logits)[0].abs().max() > 1e-6, (
+            "another source should give other logits"
+        )
 
         logits = model(torch.zeros(1, 3, dtype=torch.long), target[:1])
-        assert torch.isfinite(logits).all(), "a source of nothing but padding should give finite logits"
+        assert torch.isfinite(logits).all(), (
+            "a source of nothing but padding should give finite logits"
+        )
 
-        for wrong in (lambda: model.encode(torch.ones(1, 7).long()), lambda: model(source[:1], torch.ones(1, 7).long())):
+        for rows, columns in ((7, 5), (4, 7)):
+            message = ""
             try:
-                wrong()
+                model(torch.ones(1, rows).long(), torch.ones(1, columns).long())
             except ValueError as error:
-                assert "max_length" in str(error) or "length" in str(error), f"say what is too long, not {error}"
-            else:
-                raise AssertionError("7 tokens are longer than max_length=6, that should be a ValueError")
+                message = str(error)
+            assert "max_length" in message, (
+                f"a source of {rows} and a target of {columns} tokens should raise a ValueError "
+                f"that names max_length, which is 6; seen: {message or 'nothing'}"
+            )
 
-        # One layer whose steps are silent leaves the input, normalised. Here 2 · (1, 0, 0, 0) + PE(0) = (2, 1, 0, 1).
+        # One layer whose steps are silent leaves the input, normalised: here the normalised sum
+        # of √4 · (1, 0, 0, 0) and PE(0) = (0, 1, 0, 1).
         model = Transformer(9, 11, d_model=4, n_heads=2, n_layers=1).eval()
         with torch.no_grad():
             model.source_embedding.weight[3] = torch.tensor([1.0, 0.0, 0.0, 0.0])
-            for linear in (model.encoder[0].self_attention.out, model.encoder[0].feed_forward.linear2):
+            for linear in (
+                model.encoder[0].self_attention.out,
+                model.encoder[0].feed_forward.linear2,
+            ):
                 linear.weight.zero_()
                 linear.bias.zero_()
         seen = model.encode(torch.tensor([[3]]))[0, 0]
         assert torch.allclose(seen, torch.tensor([2, 0, -2, 0]) / 2**0.5, atol=1e-3), (
-            f"a lone embedding (1, 0, 0, 0) should come out as (1.414, 0, −1.414, 0), not {seen.tolist()}: "
-            "is it scaled, and the encoding of position 0 added?"
+            "a lone embedding (1, 0, 0, 0) should come out as (1.414, 0, −1.414, 0), not "
+            f"{seen.tolist()}: is it scaled, and the encoding of position 0 added?"
         )
         print("Transformer: the visible checks hold.")
 
@@ -181,34 +224,37 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Make the masks from token ids where you have them: one from the source in `encode`, two in `decode`. You have written the
-# functions. A list of layers must be an `nn.ModuleList`, or torch does not see their parameters.
+# Make the masks from token ids where you have them: one from the source in `encode`, two in
+# `decode`. You have written the functions. A list of layers must be an `nn.ModuleList`, or torch
+# does not see their parameters.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `encode` is: embed, scale, add positions, then each layer with the mask of the source. `decode` is the same with the target,
-# each layer with two masks, and `output` at the end. The mask for the memory is made from `source`; that is why it is an
-# argument.
+# `encode` is: embed, scale, add positions, then each layer with the mask of the source. `decode`
+# is the same with the target, each layer with two masks, and `output` at the end. The mask for the
+# memory is made from `source`; that is why it is an argument.
 # </details>
 
 # %% [markdown]
-# **What to notice.** `forward` computes the logits of all target positions at once, as if every token before each of them had
-# been written already: this is what the causal mask buys. Training goes through a whole sentence in one step, while writing
-# goes token by token. That `encode` and `decode` can be called apart is what makes the second bearable.
+# **What to notice.** `forward` computes the logits of all target positions at once, as if every
+# token before each of them had been written already: this is what the causal mask buys. Training
+# goes through a whole sentence in one step, while writing goes token by token. That `encode` and
+# `decode` can be called apart is what makes the second bearable.
 
 # %% [markdown]
 # ## `sequence_loss`
 # ★★★☆☆ · 25 minutes · 6 points
 #
-# How surprised is the model by the right tokens? With $p = \operatorname{softmax}(\text{logits})$ over the $v$ tokens, the loss is the
-# mean of
+# How surprised is the model by the right tokens? With $p = \operatorname{softmax}(\text{logits})$
+# over the $v$ tokens, the loss is the mean of
 #
-# $$-\sum_{c=1}^{v} y_c \log p_c \qquad y = (1 - \varepsilon)\,\text{onehot}(\text{target}) + \frac{\varepsilon}{v}$$
+# $$-\sum_{c=1}^{v} y_c \log p_c \qquad
+# y = (1 - \varepsilon)\,\text{onehot}(\text{target}) + \frac{\varepsilon}{v}$$
 #
-# over all targets that are not padding, in the whole batch: a long sentence counts for more than a short one. With
-# $\varepsilon = 0$ it is $-\log p_{\text{target}}$. A small $\varepsilon$ ("label smoothing", the paper uses 0.1) asks the
-# model to leave a little probability for everything else.
+# over all targets that are not padding, in the whole batch: a long sentence counts for more than a
+# short one. With $\varepsilon = 0$ it is $-\log p_{\text{target}}$. A small $\varepsilon$ ("label
+# smoothing", the paper uses 0.1) asks the model to leave a little probability for everything else.
 #
 # ```text
 #   logits  b n v          targets  b n              a loss for each         mean over the ■
@@ -216,13 +262,16 @@ if __name__ == "__main__":
 #                          5  9  4  6  2             ■ ■ ■ ■ ■               8 of 10 count here
 # ```
 #
-# **The trap.** Three quiet ones: logits of 10,000, a `pad_id` that is not a class at all (−100 is common), and a batch in
-# which nothing is left to take the mean of.
+# **The trap.** Three quiet ones: logits of 10,000, a `pad_id` that is not a class at all (−100 is
+# common), and a batch in which nothing is left to take the mean of.
 
 
 # %%
 def sequence_loss(
-    logits: Float[Tensor, "b n v"], targets: Int[Tensor, "b n"], pad_id: int, label_smoothing: float = 0.0
+    logits: Float[Tensor, "b n v"],
+    targets: Int[Tensor, "b n"],
+    pad_id: int,
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy over the targets that are not padding; 0 if all are.
 
@@ -245,20 +294,26 @@ if __name__ == "__main__":
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().repeat(2, 2, 1)
         targets = torch.tensor([[0, 2], [1, 3]])
         seen = sequence_loss(logits, targets, pad_id=-1)
-        assert seen.shape == (), f"the loss should be a single number, yours has shape {tuple(seen.shape)}"
+        assert seen.shape == (), (
+            f"the loss should be a single number, yours has shape {tuple(seen.shape)}"
+        )
         assert abs(seen - 2.25 * math.log(2)) < 1e-5, (
-            f"probabilities of 1/2, 1/8, 1/4 and 1/8 cost 1, 3, 2 and 3 bits: 1.560 nats in the mean, not {seen:.3f}"
+            "probabilities of 1/2, 1/8, 1/4 and 1/8 cost 1, 3, 2 and 3 bits: 1.560 nats in the "
+            f"mean, not {seen:.3f}"
         )
         seen = sequence_loss(logits, targets, pad_id=3)
         assert abs(seen - 2 * math.log(2)) < 1e-5, (
-            f"if class 3 is padding, 1, 3 and 2 bits are left: 1.386 nats in the mean, not {seen:.3f}"
+            "if class 3 is padding, 1, 3 and 2 bits are left: 1.386 nats in the mean, "
+            f"not {seen:.3f}"
         )
         seen = sequence_loss(logits[:1, :1], targets[:1, :1], pad_id=-1, label_smoothing=0.2)
         assert abs(seen - 1.25 * math.log(2)) < 1e-5, (
             f"with ε = 0.2, y is (0.85, 0.05, 0.05, 0.05): 1.25 bits, 0.866 nats, not {seen:.3f}"
         )
         seen = sequence_loss(torch.tensor([[[1e4, -1e4, 0.0]]]), torch.tensor([[1]]), pad_id=-1)
-        assert abs(seen - 2e4) < 1, f"the right token is 20,000 below the largest: a loss of 20,000, not {seen}"
+        assert abs(seen - 2e4) < 1, (
+            f"the right token is 20,000 below the largest: a loss of 20,000, not {seen}"
+        )
 
         logits = torch.randn(1, 2, 4, requires_grad=True)
         seen = sequence_loss(logits, torch.full((1, 2), -100), pad_id=-100)
@@ -272,27 +327,29 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The logarithm of a softmax is a function of its own, and safer than the two one after the other. Picking one class at each
-# position is what `gather` does.
+# The logarithm of a softmax is a function of its own, and safer than the two one after the other.
+# Picking one class at each position is what `gather` does.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# With smoothing, the sum falls into two parts: (1 − ε) times the term of the target, and ε times the mean over all classes.
-# For padding, look up any class that exists, and set the loss there to 0 before the sum. Then divide by how many are
-# real, or by 1 if there are none.
+# With smoothing, the sum falls into two parts: (1 − ε) times the term of the target, and ε times
+# the mean over all classes. For padding, look up any class that exists, and set the loss there to
+# 0 before the sum. Then divide by how many are real, or by 1 if there are none.
 # </details>
 
 # %% [markdown]
-# **What to notice.** A model that knows nothing has a loss of $\log v$: compare that with the start of the curve below. With
-# smoothing the loss does not reach 0 even for a perfect model, since $y$ itself is uncertain.
+# **What to notice.** A model that knows nothing has a loss of $\log v$: compare that with the
+# start of the curve below. With smoothing the loss does not reach 0 even for a perfect model,
+# since $y$ itself is uncertain.
 
 # %% [markdown]
 # ## `greedy_decode`
 # ★★★☆☆ · 25 minutes · 6 points
 #
-# To write, start with the token `bos_id` ("begin"), ask for the logits of the last position, take the most likely token,
-# append it, and go on until the model says `eos_id` ("end") or `max_length` tokens are there.
+# To write, start with the token `bos_id` ("begin"), ask for the logits of the last position, take
+# the most likely token, append it, and go on until the model says `eos_id` ("end") or `max_length`
+# tokens are there.
 #
 # ```text
 #   step        0      1      2      3      4
@@ -300,20 +357,21 @@ if __name__ == "__main__":
 #   row 1      bos     y      o      u     eos      finished at 4: all are, so 5 tokens
 # ```
 #
-# **The trap.** The rows of a batch end at different times, and only *producing* `eos_id` ends one. Then: what does this
-# function leave behind? Whoever calls it in the middle of training expects a model that still trains.
+# **The trap.** The rows of a batch end at different times, and only *producing* `eos_id` ends one.
+# Then: what does this function leave behind? Whoever calls it in the middle of training expects a
+# model that still trains.
 
 
 # %%
 def greedy_decode(
     model: nn.Module, source: Int[Tensor, "b m"], bos_id: int, eos_id: int, max_length: int
 ) -> Int[Tensor, "b k"]:
-    """Write the most likely next token again and again, for each row until it has produced `eos_id`.
+    """Write the most likely next token again and again, until each row has produced `eos_id`.
 
-    The result starts with `bos_id`, which counts; finished rows are filled up with `model.pad_id`, and k is the length of
-    the longest row, at most `max_length` (at least 1). `encode` runs once, without gradients and in evaluation mode;
-    afterwards the model is in the mode in which it was. `model` has `encode(source)`, `decode(target, memory, source)`
-    and `pad_id`.
+    The result starts with `bos_id`, which counts; finished rows are filled up with `model.pad_id`,
+    and k is the length of the longest row, at most `max_length` (at least 1). The model runs
+    without gradients and in evaluation mode, `encode` at most once; afterwards it is in the mode in
+    which it was. `model` has `encode(source)`, `decode(target, memory, source)` and `pad_id`.
     """
     ### BEGIN SOLUTION
     was_training = model.training
@@ -336,7 +394,7 @@ def greedy_decode(
 if __name__ == "__main__":
 
     class Copier(nn.Module):
-        """A model that writes its source; the argument of `decode` is trusted only for its length."""
+        """A model that writes its source, and notes how it is called."""
 
         pad_id = 0
 
@@ -358,21 +416,33 @@ if __name__ == "__main__":
         source = torch.tensor([[5, 4, 2, 7, 7], [6, 2, 8, 8, 2]])
         seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=6)
         expected = torch.tensor([[1, 5, 4, 2], [1, 6, 2, 0]])
-        assert torch.equal(seen, expected), f"the result should be {expected.tolist()}, yours is {seen.tolist()}"
-        assert model.n_encoded == 1, f"the source should be encoded once, not {model.n_encoded} times"
+        assert torch.equal(seen, expected), (
+            f"the result should be {expected.tolist()}, yours is {seen.tolist()}"
+        )
+        assert model.n_encoded == 1, (
+            f"the source should be encoded once, not {model.n_encoded} times"
+        )
         assert model.modes == {False}, "the model should be in evaluation mode while it writes"
         assert model.gradients == {False}, "no gradients are needed for writing: switch them off"
-        assert model.training, "the model was in training mode before, and should be in it afterwards"
+        assert model.training, (
+            "the model was in training mode before, and should be in it afterwards"
+        )
 
         model.eval()
         seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=3)
         expected = torch.tensor([[1, 5, 4], [1, 6, 2]])
-        assert torch.equal(seen, expected), f"cut off at 3 it should be {expected.tolist()}, not {seen.tolist()}"
-        assert not model.training, "the model was in evaluation mode before, and should be in it afterwards"
+        assert torch.equal(seen, expected), (
+            f"cut off at 3 it should be {expected.tolist()}, not {seen.tolist()}"
+        )
+        assert not model.training, (
+            "the model was in evaluation mode before, and should be in it afterwards"
+        )
 
         seen = greedy_decode(model, source, bos_id=2, eos_id=2, max_length=6)
         expected = torch.tensor([[2, 5, 4, 2], [2, 6, 2, 0]])
-        assert torch.equal(seen, expected), "bos_id is not produced, so it ends nothing even if it equals eos_id"
+        assert torch.equal(seen, expected), (
+            "bos_id is not produced, so it ends nothing even if it equals eos_id"
+        )
         print("greedy_decode: the visible checks hold.")
 
     check_greedy_decode()
@@ -380,36 +450,39 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Keep a boolean for each row that says whether it is finished, and overwrite what finished rows produce.
+# Keep a boolean for each row that says whether it is finished, and overwrite what finished rows
+# produce.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Remember `model.training` before you change it. Inside `torch.no_grad()`: encode, start with a column of `bos_id`, and loop
-# while there is room and a row is unfinished. Every step decodes all that is written and reads the last position.
+# Remember `model.training` before you change it. Inside `torch.no_grad()`: encode, start with a
+# column of `bos_id`, and loop while there is room and a row is unfinished. Every step decodes all
+# that is written and reads the last position.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Every step runs the decoder over everything written so far, though only the last position is new. On
-# Day 2 a cache of keys and values saves that work. And greedy is a choice: the most likely next token at each step need not
-# give the most likely sentence.
+# **What to notice.** Every step runs the decoder over everything written so far, though only the
+# last position is new. On Day 2 a cache of keys and values saves that work. And greedy is a
+# choice: the most likely next token at each step need not give the most likely sentence.
 
 # %% [markdown]
 # ## Your Transformer at work: reading dates
 #
-# People write dates in many ways; computers like one, `1987-03-04`. The rules are not told: your model sees pairs and has to find
-# out that `March 4, 1987`, `04.03.1987` and `3/4/1987` mean the same day (dots: the day first; slashes: the month first),
-# that months have names and numbers, and that the weekday does not matter. All dates are real ones from a century; 2,000 of
-# its days are kept aside, and the model is tested on days that it has never seen in any form.
+# People write dates in many ways; computers like one, `1987-03-04`. The rules are not told: your
+# model sees pairs and has to find out that `March 4, 1987`, `04.03.1987` and `3/4/1987` mean the
+# same day (dots: the day first; slashes: the month first), that months have names and numbers, and
+# that the weekday does not matter. All dates are real ones from a century; 2,000 of its days are
+# kept aside, and the model is tested on days that it has never seen in any form.
 
 # %%
 PAD, BOS, EOS = 0, 1, 2
-SYMBOLS = " ,-./0123456789" + string.ascii_letters  # the source; a target has only digits and "-"
-FIRST_DAY, N_DAYS = datetime.date(1950, 1, 1), 36_525  # to the end of 2049, so that '87 can be one year only
+SYMBOLS = " ,-./0123456789" + string.ascii_letters
+DAYS = [datetime.date(1950, 1, 1) + datetime.timedelta(days) for days in range(36_525)]
 
 
-def written_in_six_ways(day: datetime.date) -> list[str]:
-    """Return the ways in which a source may write `day`."""
+def six_ways_to_write(day: datetime.date) -> list[str]:
+    """Return what a source may look like; the last way says the year in two digits."""
     return [
         f"{day.day} {day:%B} {day.year}",
         f"{day:%B} {day.day}, {day.year}",
@@ -420,45 +493,47 @@ def written_in_six_ways(day: datetime.date) -> list[str]:
     ]
 
 
+def date_pairs(days: list[datetime.date], rng: random.Random) -> tuple[list[str], list[str]]:
+    """Return sources, each day in one of six ways, and targets, year-month-day."""
+    return [rng.choice(six_ways_to_write(day)) for day in days], [f"{day}" for day in days]
+
+
 def as_tokens(texts: list[str]) -> Int[Tensor, "b n"]:
-    """Spell texts as BOS, one token a symbol, EOS; filled up with PAD."""
-    rows = [torch.tensor([BOS, *(3 + SYMBOLS.index(symbol) for symbol in text), EOS]) for text in texts]
+    """Spell texts as BOS, a token for each symbol, EOS; filled up with PAD."""
+    rows = [[BOS, *(3 + SYMBOLS.index(symbol) for symbol in text), EOS] for text in texts]
+    rows = [torch.tensor(row) for row in rows]
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
 
 
 def as_text(tokens: Int[Tensor, "n"]) -> str:
-    """Return what a row of tokens spells, up to its EOS."""
-    before_end = tokens.tolist()[1:]
-    before_end = before_end[: before_end.index(EOS)] if EOS in before_end else before_end
-    return "".join(SYMBOLS[token - 3] if token >= 3 else "?" for token in before_end)
-
-
-def date_pairs(days: list[datetime.date], rng: random.Random) -> tuple[list[str], list[str]]:
-    """Return each day written in one of six ways, and as year-month-day."""
-    return [rng.choice(written_in_six_ways(day)) for day in days], [day.isoformat() for day in days]
+    """Return what the tokens between BOS and EOS spell."""
+    text = "".join("??$"[token] if token < 3 else SYMBOLS[token - 3] for token in tokens[1:])
+    return text.split("$")[0]
 
 
 # %%
 if __name__ == "__main__":
-    for text in written_in_six_ways(datetime.date(1987, 3, 4)):
-        print(f"{text:<24} → 1987-03-04   {as_tokens([text])[0].tolist()}")
+    for text in six_ways_to_write(datetime.date(1987, 3, 4)):
+        print(f"{text:<22} → 1987-03-04   {as_tokens([text])[0].tolist()}")
 
 # %% [markdown]
-# The training loop. The decoder reads the target without its last token and is asked for the target without its first:
-# at every position, the next one. The learning rate warms up and falls again, which post-norm layers need.
+# The training loop: the decoder reads the target without its last token and is asked for the target
+# without its first, so at every position for the next one. The learning rate warms up and
+# falls again; post-norm layers need the first, and the second gives the last per cent.
 
 # %%
-N_STEPS, BATCH_SIZE = 700, 128
+N_STEPS, BATCH_SIZE = 500, 64
 
 
 def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Random) -> list[float]:
     """Train `model` for N_STEPS steps; return the loss of each."""
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=N_STEPS, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=3e-3, total_steps=N_STEPS, pct_start=0.2
+    )
     losses = []
     model.train()
-    progress_bar = tqdm(range(N_STEPS), desc="reading dates", mininterval=0.5)
-    for _ in progress_bar:
+    for _ in tqdm(range(N_STEPS), desc="reading dates", mininterval=0.5):
         sources, targets = map(as_tokens, date_pairs(rng.choices(days, k=BATCH_SIZE), rng))
         loss = sequence_loss(model(sources, targets[:, :-1]), targets[:, 1:], PAD)
         optimizer.zero_grad()
@@ -467,13 +542,54 @@ def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Rand
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
-        progress_bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     return losses
 
 
 def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
     """Return what `model` writes for each source."""
-    return [as_text(row) for row in greedy_decode(model, as_tokens(sources), BOS, EOS, max_length=12)]
+    tokens = greedy_decode(model, as_tokens(sources), BOS, EOS, max_length=12)
+    return [as_text(row) for row in tokens]
+
+
+# %% [markdown]
+# While the trained model writes, where does it look? `alignment` listens to the cross-attention of
+# your last decoder layer: what it gives is the pair of `MultiHeadAttention`, and the weights are
+# averaged over heads.
+
+
+# %%
+def alignment(model: nn.Module, source: str, target: str) -> Float[Tensor, "n m"] | None:
+    """Return how much each written symbol looked at each source symbol; None if not to be seen."""
+    heard = []
+    hook = model.decoder[-1].cross_attention.register_forward_hook(
+        lambda module, inputs, output: heard.append(output)
+    )
+    model.eval()
+    with torch.no_grad():
+        model(as_tokens([source]), as_tokens([target])[:, :-1])
+    hook.remove()
+    match heard:
+        case [(_, Tensor(ndim=4) as weights)]:
+            return weights[0].mean(dim=0)
+    return None
+
+
+def draw_training(losses: list[float], weights: Tensor | None, source: str, target: str) -> None:
+    """Draw the loss curve, and the alignment of one pair beside it."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=(2, 3))
+    left.semilogy(losses)
+    left.set(xlabel="step", ylabel="loss (nats a token)", title="training")
+    right.set_title("cross-attention: what each written symbol looked at")
+    if weights is None:
+        words = "no weights to be seen: is `cross_attention` called as a module,\n"
+        words += "and does it return the pair of output and weights?"
+        right.text(0.5, 0.5, words, ha="center", va="center")
+    else:
+        right.imshow(weights, cmap="Blues", aspect="auto")
+        right.set_xticks(range(len(source) + 2), ["bos", *source, "eos"], fontsize=8)
+        right.set_yticks(range(len(target) + 1), [*target, "eos"], fontsize=8)
+    figure.tight_layout()
+    plt.show()
 
 
 # %%
@@ -481,19 +597,37 @@ if __name__ == "__main__":
     seed = 0
     with demonstration():
         torch.manual_seed(seed)
+        torch.set_num_threads(1)  # matrices as small as these are no faster on more
         rng = random.Random(seed)
-        days = [FIRST_DAY + datetime.timedelta(number) for number in rng.sample(range(N_DAYS), N_DAYS)]
-        held_out, training = days[:2000], days[2000:]
-        reader = Transformer(3 + len(SYMBOLS), 3 + len(SYMBOLS), d_model=64, n_heads=4, n_layers=2, d_ff=128)
+        shuffled_days = rng.sample(DAYS, len(DAYS))
+        held_out, training_days = shuffled_days[:2000], shuffled_days[2000:]
+        reader = Transformer(3 + len(SYMBOLS), 3 + len(SYMBOLS), d_model=64, n_layers=2)
 
         cpu, wall = time.process_time(), time.perf_counter()
-        losses = train_on_dates(reader, training, rng)
-        test_sources, test_targets = date_pairs(held_out, rng)
-        written = read_dates(reader, test_sources)
+        losses = train_on_dates(reader, training_days, rng)
+        sources, targets = date_pairs(held_out, rng)
+        written = read_dates(reader, sources)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
 
-        right = sum(seen == expected for seen, expected in zip(written, test_targets, strict=True))
-        print(f"{right} of {len(held_out)} unseen days right, letter for letter ({right / len(held_out):.1%}).")
-        print(f"{N_STEPS} steps and the test: {cpu:.0f} s of CPU time, {wall:.0f} s by the clock.")
-        for source, seen, expected in list(zip(test_sources, written, test_targets, strict=True))[:8]:
-            print(f"  {source:<26} → {seen}  {'right' if seen == expected else 'wrong: ' + expected}")
+        results = list(zip(sources, written, targets, strict=True))
+        n_right = sum(seen == target for _, seen, target in results)
+        print(
+            f"{n_right} of {len(results)} unseen days read without a mistake ({n_right / 20:.1f} %)"
+        )
+        print(f"{N_STEPS} steps and the test: {cpu:.0f} s of CPU time, {wall:.0f} s by the clock")
+        wrong = [result for result in results if result[1] != result[2]]
+        for source, seen, target in (wrong + results)[:8]:
+            print(f"  {source:<24} → {seen:<12} {'' if seen == target else f'and not {target}'}")
+
+        example = datetime.date(1987, 3, 4)
+        source, target = six_ways_to_write(example)[2], f"{example}"
+        draw_training(losses, alignment(reader, source, target), source, target)
+
+# %% [markdown]
+# **What to notice.** MEASURED
+#
+# The curve starts near $\log 70 \approx 4.2$, where the model knows nothing, and falls in steps:
+# the
+# year can be copied symbol by symbol and comes first; months by name and by number, days, and the
+# year of two digits follow. In the alignment, the four digits of the year look at the year, and
+# the weekday gets little: it carries nothing that is needed.

@@ -126,7 +126,9 @@ def reached(layer: Module, names: Iterable[str]) -> None:
         assert name in weights, f"there is no parameter `{name}`; seen: {sorted(weights)}"
         gradient = finite(weights[name].grad, f"the gradient of `{name}`")
         # A constant added to all keys cancels in the softmax, so nothing need reach it.
-        assert gradient.abs().max() > 0 or name.endswith("key.bias"), f"no gradient reaches `{name}`"
+        assert gradient.abs().max() > 0 or name.endswith("key.bias"), (
+            f"no gradient reaches `{name}`"
+        )
 
 
 def dropped(layer: Module, inputs: Sequence[Tensor], steps: Sequence[str]) -> None:
@@ -159,7 +161,9 @@ def dropped_inside(layer: Module, inputs: Sequence[Tensor], before: str, after: 
         }
     )
     rows = shaped(layer.train()(*inputs), inputs[0].shape).reshape(-1, D)
-    assert max(map(distinct, rows)) > 2, "in train(), no hidden values of `feed_forward` are dropped"
+    assert max(map(distinct, rows)) > 2, (
+        "in train(), no hidden values of `feed_forward` are dropped"
+    )
 
 
 def distinct(row: Tensor) -> int:
@@ -321,7 +325,7 @@ class TestFeedForward:
         assert finite(x.grad, "the gradient of x").abs().max() > 0, "no gradient reaches x"
         reached(layer, [name.removeprefix("feed_forward.") for name in weights])
 
-    @weight(0.5)
+    @weight(0.75)
     def test_no_dropout_in_eval(self, student, seed):
         """Dropout is off in eval(), and off in train() where its probability is 0."""
         x = Draw(seed).normal(3, 5)
@@ -388,7 +392,7 @@ class TestEncoderLayer:
 
     @weight(1.5)
     def test_agrees_with_torch(self, student, seed):
-        """On copied weights and without a mask the layer agrees with `nn.TransformerEncoderLayer`."""
+        """On copied weights, without a mask, it agrees with `nn.TransformerEncoderLayer`."""
         draw, weights, layer, x = self._drawn(student, seed)
         seen = layer(x)
         unchanged(student)
@@ -451,7 +455,7 @@ class TestEncoderLayer:
         assert finite(x.grad, "the gradient of x").abs().max() > 0, "no gradient reaches x"
         reached(layer, weights)
 
-    @weight(0.5)
+    @weight(1)
     def test_no_dropout_in_eval(self, student, seed):
         """Dropout is off in eval(), and off in train() where its probability is 0."""
         x = Draw(seed).normal(B, N, D)
@@ -464,7 +468,7 @@ class TestEncoderLayer:
 
     @weight(1)
     def test_dropout(self, student, seed):
-        """In train(), dropout acts on what attention and network give, before the sum, on nothing else."""
+        """In train(), dropout acts on what attention and network give, and on nothing else."""
         layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5)
         dropped(layer, [Draw(seed).normal(4, N, D)], ("self_attention.out", "feed_forward.linear2"))
 
@@ -479,7 +483,7 @@ class TestDecoderLayer:
     exercise = "DecoderLayer"
 
     def _drawn(self, student, seed, weights=None):
-        """Random weights with these changes, a layer that has them, x and a memory of another length."""
+        """Random weights with these changes, a layer that has them, x, and a longer memory."""
         draw = Draw(seed)
         weights = decoder_weights(draw) | (weights or {})
         layer = student.DecoderLayer(D, HEADS, D_FF).eval()
@@ -498,7 +502,7 @@ class TestDecoderLayer:
 
     @weight(1.5)
     def test_memory_step(self, student, seed):
-        """Queries of cross-attention come from x, keys and values from the memory, and x is added."""
+        """Queries of cross-attention come from x, keys and values from the memory; x is added."""
         silent = silence("self_attention.out", "feed_forward.linear2")
         _, weights, layer, x, memory = self._drawn(student, seed, silent)
         expected = torch_decoder_layer(weights)(x.double(), memory.double())
@@ -506,7 +510,7 @@ class TestDecoderLayer:
 
     @weight(1.5)
     def test_agrees_with_torch(self, student, seed):
-        """On copied weights and without masks the layer agrees with `nn.TransformerDecoderLayer`."""
+        """On copied weights, without masks, it agrees with `nn.TransformerDecoderLayer`."""
         draw, weights, layer, *inputs = self._drawn(student, seed)
         seen = layer(*inputs)
         unchanged(student)
@@ -535,7 +539,7 @@ class TestDecoderLayer:
 
     @weight(1)
     def test_memory_mask(self, student, seed):
-        """`memory_mask` is for attention to the memory: `n m`, `b 1 m` or `b n m`, True where allowed."""
+        """`memory_mask` is for attention to the memory: `n m`, `b 1 m` or `b n m`."""
         draw, weights, layer, x, memory = self._drawn(student, seed)
         oracle = torch_decoder_layer(weights)
         for shape in ((N, M), (B, 1, M), (B, N, M)):
@@ -597,7 +601,7 @@ class TestDecoderLayer:
             assert gradient.abs().max() > 0, f"no gradient reaches {what}"
         reached(layer, weights)
 
-    @weight(0.5)
+    @weight(1)
     def test_no_dropout_in_eval(self, student, seed):
         """Dropout is off in eval(), and off in train() where its probability is 0."""
         draw = Draw(seed)
@@ -611,7 +615,7 @@ class TestDecoderLayer:
 
     @weight(1)
     def test_dropout(self, student, seed):
-        """In train(), dropout acts on what each of the three steps gives, before the sum, on nothing else."""
+        """In train(), dropout acts on what each of the three steps gives, and on nothing else."""
         draw = Draw(seed)
         layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5)
         steps = ("self_attention.out", "cross_attention.out", "feed_forward.linear2")

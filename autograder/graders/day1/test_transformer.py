@@ -20,6 +20,9 @@ from autograder.graders.day1.test_layers import (
 SOURCE_VOCAB, TARGET_VOCAB, D, HEADS, D_FF, PAD = 12, 9, 6, 3, 10, 4
 SIZES = {"d_model": D, "n_heads": HEADS, "d_ff": D_FF, "pad_id": PAD, "max_length": 11}
 
+# What a message may name: also what a positional encoding or an earlier exercise calls it.
+TOO_LONG = ("source", "target", "max_length", "length", "n", "m", "x", "tokens")
+
 
 def _tokens(draw: Draw, vocab: int, *shape: int) -> Tensor:
     """Token ids without padding."""
@@ -46,35 +49,42 @@ def _all_weights(draw: Draw, n_layers: int = 1) -> dict[str, Tensor]:
     return weights
 
 
+def _silenced(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, with attention and feed-forward networks giving 0."""
+    last = (".out.", ".linear2.")
+    return {n: w * (not any(part in n for part in last)) for n, w in weights.items()}
+
+
 def _layers(weights: dict[str, Tensor], stack: str) -> Iterator[dict[str, Tensor]]:
     """The weights of each layer of a stack."""
     i = 0
-    while layer := {n.split(".", 2)[2]: w for n, w in weights.items() if n.startswith(f"{stack}.{i}.")}:
+    while layer := {
+        n.split(".", 2)[2]: w for n, w in weights.items() if n.startswith(f"{stack}.{i}.")
+    }:
         yield layer
         i += 1
 
 
 def _embedded(tokens: Tensor, table: Tensor) -> Tensor:
     """√d · embedding + positional encoding, in float64."""
+    d = table.shape[1]
     positions = torch.arange(tokens.shape[1], dtype=torch.float64)
-    encoding = torch.empty(tokens.shape[1], D, dtype=torch.float64)
-    for i in range(0, D, 2):
-        angle = positions / 10000 ** (i / D)
+    encoding = torch.empty(tokens.shape[1], d, dtype=torch.float64)
+    for i in range(0, d, 2):
+        angle = positions / 10000 ** (i / d)
         encoding[:, i], encoding[:, i + 1] = angle.sin(), angle.cos()
-    return table.double()[tokens] * D**0.5 + encoding
+    return table.double()[tokens] * d**0.5 + encoding
 
 
-def _encoded(source: Tensor, weights: dict[str, Tensor]) -> Tensor:
+def _encoded(source: Tensor, weights: dict[str, Tensor], heads: int = HEADS) -> Tensor:
     """The memory, by torch's layers in float64."""
     x = _embedded(source, weights["source_embedding.weight"])
     for layer in _layers(weights, "encoder"):
-        x = torch_encoder_layer(layer, HEADS)(x, src_key_padding_mask=source == PAD)
+        x = torch_encoder_layer(layer, heads)(x, src_key_padding_mask=source == PAD)
     return x
 
 
-def _decoded(
-    target: Tensor, memory: Tensor, source: Tensor, weights: dict[str, Tensor]
-) -> Tensor:
+def _decoded(target: Tensor, memory: Tensor, source: Tensor, weights: dict[str, Tensor]) -> Tensor:
     """The logits, by torch's layers in float64."""
     n = target.shape[1]
     future = torch.ones(n, n, dtype=torch.bool).triu(1)
@@ -102,28 +112,53 @@ class TestTransformer:
 
     @weight(1)
     def test_parts(self, student):
-        """Embeddings, `output`, `pad_id` and stacks of `n_layers` layers are there under their names."""
-        model = student.Transformer(SOURCE_VOCAB, TARGET_VOCAB, **SIZES, n_layers=2)
+        """All parts are there under their names, `n_layers` layers a stack, and none share weights."""
+        vocab = TARGET_VOCAB
+        model = student.Transformer(vocab, vocab, **SIZES, n_layers=2)
         for stack in ("encoder", "decoder"):
             length = model.length(stack)
             assert length == 2, f"with n_layers=2, `{stack}` should hold 2 layers, not {length}"
-        seen, expected = model.weights(), _all_weights(Draw(0), n_layers=2)
-        missing = [name for name in expected if name not in seen]
-        assert not missing, f"there is no parameter `{missing[0]}`: is it in an nn.ModuleList?"
-        for name, value in expected.items():
-            shaped(seen[name], value.shape, what=f"`{name}`")
+        draw = Draw(0)
+        weights = _all_weights(draw, n_layers=2)
+        weights["source_embedding.weight"] = draw.normal(vocab, D)
+        model.load(weights)
+        seen = model.weights()
+        for name, value in weights.items():
+            close(seen[name], value, f"`{name}`, after all weights were copied in,")
         pad_id = model.get("pad_id")
         assert pad_id == PAD, f"`pad_id` should be {PAD}, as it was given, yours is {pad_id}"
+
+    @weight(0.5)
+    def test_defaults(self, student, seed):
+        """Sizes, heads, layers, dropout, `pad_id` and `max_length` have the defaults of the signature."""
+        model = student.Transformer(5, 7)
+        shapes = {"output.weight": (7, 64), "encoder.1.feed_forward.linear1.weight": (128, 64)}
+        weights = model.weights()
+        for name, shape in shapes.items():
+            assert name in weights, f"there is no parameter `{name}`"
+            shaped(weights[name], shape, what=f"`{name}`")
+        length, pad_id = model.length("decoder"), model.get("pad_id")
+        assert length == 2, f"there should be 2 decoder layers, not {length}"
+        assert pad_id == 0, f"`pad_id` should be 0, yours is {pad_id}"
+        with value_error(*TOO_LONG, when="the source has 513 tokens and max_length is not given"):
+            model.encode(torch.ones(1, 513, dtype=torch.long))
+        draw = Draw(seed)
+        source, weights = _tokens(draw, SOURCE_VOCAB, 2, 5), encoder_weights(draw, 8, 10)
+        table = {"source_embedding.weight": draw.normal(SOURCE_VOCAB, 8)}
+        layer = {f"encoder.0.{name}": value for name, value in weights.items()}
+        sizes = {"d_model": 8, "n_layers": 1, "d_ff": 10, "pad_id": PAD}
+        model = student.Transformer(SOURCE_VOCAB, TARGET_VOCAB, **sizes)
+        model.load(table | layer)
+        expected = _encoded(source, table | layer, heads=4)
+        what = "in train(), with the default of 4 heads and no dropout, the memory"
+        close(model.train().encode(source), expected, what, 1e-3, 1e-3, torch.float32)
 
     @weight(1)
     def test_embedding(self, student, seed):
         """Embeddings are multiplied by √d_model and the positional encoding is added, on both sides."""
-        # Layers whose steps give 0 only normalise; a difference of normalised inputs shows what came in.
+        # Layers whose steps give 0 only normalise what comes in.
         draw = Draw(seed)
-        weights = _all_weights(draw)
-        for name in weights:
-            if ".out." in name or ".linear2." in name:
-                weights[name] = torch.zeros_like(weights[name])
+        weights = _silenced(_all_weights(draw))
         source, target = _tokens(draw, SOURCE_VOCAB, 2, 7), _tokens(draw, TARGET_VOCAB, 2, 5)
         model = self._model(student, weights)
         memory = _encoded(source, weights)
@@ -140,7 +175,9 @@ class TestTransformer:
         weights = _all_weights(draw, n_layers=2)
         model = self._model(student, weights)
         source = _tokens(draw, SOURCE_VOCAB, 3, 7)
-        close(model.encode(source), _encoded(source, weights), "the memory", 1e-3, 1e-3, torch.float32)
+        close(
+            model.encode(source), _encoded(source, weights), "the memory", 1e-3, 1e-3, torch.float32
+        )
         source[0, 5:], source[1, 0], source[1, 3] = PAD, PAD, PAD
         seen = shaped(model.encode(source), (3, 7, D), torch.float32, "the memory")
         unchanged(student)
@@ -157,7 +194,9 @@ class TestTransformer:
         memory = draw.normal(2, 7, D)
         seen = self._model(student, weights).decode(target, memory, source)
         unchanged(student)
-        close(seen, _decoded(target, memory, source, weights), "the logits", 1e-3, 1e-3, torch.float32)
+        close(
+            seen, _decoded(target, memory, source, weights), "the logits", 1e-3, 1e-3, torch.float32
+        )
 
     @weight(1)
     def test_forward(self, student, seed):
@@ -202,7 +241,9 @@ class TestTransformer:
         after = shaped(model(source, changed), (2, 5, TARGET_VOCAB), what="the logits")
         close(after[:, :3], before[:, :3], "the logits before the changed tokens", atol=1e-4)
         moved = (after - before)[:, 3:].abs().amax(-1)
-        assert (moved > 1e-3).all(), "a changed target token should change the logits at its own position"
+        assert (moved > 1e-3).all(), (
+            "a changed target token should change the logits at its own position"
+        )
         seen = shaped(model(source, target[:, :3]), (2, 3, TARGET_VOCAB), what="the logits")
         close(seen, before[:, :3], "the logits of a shorter target", atol=1e-4)
 
@@ -245,36 +286,54 @@ class TestTransformer:
     def test_too_long(self, student, seed):
         """A source or a target longer than `max_length` raises a ValueError; one just as long does not."""
         draw = Draw(seed)
-        model = student.Transformer(SOURCE_VOCAB, TARGET_VOCAB, **(SIZES | {"max_length": 5}), n_layers=1).eval()
+        model = student.Transformer(
+            SOURCE_VOCAB, TARGET_VOCAB, **(SIZES | {"max_length": 5}), n_layers=1
+        ).eval()
         source, target = _tokens(draw, SOURCE_VOCAB, 2, 6), _tokens(draw, TARGET_VOCAB, 2, 6)
         finite(model(source[:, :5], target[:, :5]), "the logits of 5 tokens where max_length is 5")
-        names = ("source", "target", "max_length", "length", "n", "m", "x", "tokens")
-        with value_error(*names, when="the source has 6 tokens and max_length is 5"):
+        with value_error(*TOO_LONG, when="the source has 6 tokens and max_length is 5"):
             model(source, target[:, :5])
-        with value_error(*names, when="the target has 6 tokens and max_length is 5"):
+        with value_error(*TOO_LONG, when="the target has 6 tokens and max_length is 5"):
             model(source[:, :5], target)
 
     @weight(0.5)
     def test_dropout(self, student, seed):
-        """`dropout` goes to the positional encoding and to every layer, and is off in eval()."""
+        """`dropout` is off in eval(), and acts on the sum of embedding and positional encoding."""
         draw = Draw(seed)
-        weights = _all_weights(draw)
         source, target = _tokens(draw, SOURCE_VOCAB, 3, 7), _tokens(draw, TARGET_VOCAB, 3, 5)
-        model = self._model(student, weights, dropout=0.5)
-        still = shaped(model.encode(source), (3, 7, D), what="the memory")
-        close(model.encode(source), still, "the memory in eval(), a second time,", atol=1e-6)
-        logits = shaped(model.decode(target, still, source), (3, 5, TARGET_VOCAB), what="the logits")
+        # With all steps of the layers giving 0, dropout on what comes in is all that is left.
+        model = self._model(student, _silenced(_all_weights(draw)), dropout=0.5)
+        memory = shaped(model.encode(source), (3, 7, D), what="the memory")
+        close(model.encode(source), memory, "the memory in eval(), a second time,", atol=1e-6)
+        still = shaped(
+            model.decode(target, memory, source), (3, 5, TARGET_VOCAB), what="the logits"
+        )
         model.train()
-        moved = shaped(model.encode(source), (3, 7, D), what="the memory") - still
-        assert moved.abs().max() > 1e-3, "in train(), with dropout=0.5, nothing in encode is random"
-        moved = shaped(model.decode(target, still, source), logits.shape, what="the logits") - logits
-        assert moved.abs().max() > 1e-3, "in train(), with dropout=0.5, nothing in decode is random"
-        # With all steps of the layers giving 0, dropout on the embedded tokens is all that is left.
-        silent = {n: torch.zeros_like(w) for n, w in weights.items() if ".out." in n or ".linear2." in n}
-        model.load(weights | silent)
-        still = shaped(model.eval().encode(source), (3, 7, D), what="the memory")
-        moved = shaped(model.train().encode(source), (3, 7, D), what="the memory") - still
-        assert moved.abs().max() > 1e-3, "in train(), the embedded tokens should pass through dropout"
+        moved = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
+        assert moved.abs().max() > 1e-3, "in train(), nothing of the embedded source is dropped"
+        moved = shaped(model.decode(target, memory, source), still.shape, what="the logits") - still
+        assert moved.abs().max() > 1e-3, "in train(), nothing of the embedded target is dropped"
+
+    @weight(0.5)
+    def test_dropout_in_layers(self, student, seed):
+        """`dropout` is given to the layers of both stacks."""
+        draw = Draw(seed)
+        source, target = _tokens(draw, SOURCE_VOCAB, 3, 7), _tokens(draw, TARGET_VOCAB, 3, 5)
+        weights = _silenced(_all_weights(draw))
+        # The norm before the network forgets all that was dropped earlier; the network gives a constant.
+        for layer, norm in (("encoder.0", "norm1"), ("decoder.0", "norm2")):
+            weights[f"{layer}.{norm}.weight"] = torch.zeros(D)
+            weights[f"{layer}.feed_forward.linear2.bias"] = draw.normal(D) + 3
+        model = self._model(student, weights, dropout=0.5)
+        memory = shaped(model.encode(source), (3, 7, D), what="the memory")
+        still = shaped(
+            model.decode(target, memory, source), (3, 5, TARGET_VOCAB), what="the logits"
+        )
+        model.train()
+        moved = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
+        assert moved.abs().max() > 1e-3, "in train(), the layers of `encoder` drop nothing"
+        moved = shaped(model.decode(target, memory, source), still.shape, what="the logits") - still
+        assert moved.abs().max() > 1e-3, "in train(), the layers of `decoder` drop nothing"
 
     @weight(0.5)
     def test_gradients(self, student, seed):
@@ -337,7 +396,7 @@ class TestSequenceLoss:
         seen = student.sequence_loss(logits, targets, 0, 0.3)
         close(seen, _cross_entropy(logits, targets, 0, 0.3), "the loss", dtype=torch.float32)
 
-    @weight(1)
+    @weight(1.5)
     def test_large_logits(self, student, seed):
         """Logits of ±10⁴ give the right loss, for likely and for hopeless targets."""
         draw = Draw(seed)
@@ -369,7 +428,7 @@ class TestSequenceLoss:
                 expected = _cross_entropy(logits, padded, pad_id, smoothing)
                 close(seen, expected, f"the loss with pad_id={pad_id}", dtype=torch.float32)
 
-    @weight(1)
+    @weight(1.25)
     def test_only_padding(self, student, seed):
         """If every target is padding the loss is 0, and its gradients are zero."""
         draw = Draw(seed)
@@ -406,9 +465,7 @@ class TestSequenceLoss:
             close(seen, expected, f"the loss in {dtype}", dtype=dtype)
 
 
-def _cross_entropy(
-    logits: Tensor, targets: Tensor, pad_id: int, smoothing: float = 0.0
-) -> Tensor:
+def _cross_entropy(logits: Tensor, targets: Tensor, pad_id: int, smoothing: float = 0.0) -> Tensor:
     """torch's own, in float64."""
     return F.cross_entropy(
         logits.double().flatten(0, 1),
@@ -553,9 +610,11 @@ class TestGreedyDecode:
         seen = student.greedy_decode(model, source, BOS, EOS, 40)
         shaped(seen, (2, 4), what="the tokens")
         # Three steps are needed; decoding each row alone, or one step too many, is no harm.
-        assert model._decoded <= 8, f"3 steps finish both rows, but decode was called {model._decoded} times"
+        assert model._decoded <= 8, (
+            f"3 steps finish both rows, but decode was called {model._decoded} times"
+        )
 
-    @weight(1)
+    @weight(1.25)
     def test_what_ends_a_row(self, student, seed):
         """Only a produced `eos_id` ends a row: not `bos_id`, even if it equals `eos_id`, and not `pad_id`."""
         draw = Draw(seed)
@@ -569,8 +628,10 @@ class TestGreedyDecode:
         expected = torch.cat([torch.full((2, 1), BOS), source[:, :5]], dim=1)
         expected[0, 5] = FILL
         equal(seen, expected, "the tokens where pad_id is the most likely")
+        seen = student.greedy_decode(Writer(draw), source, BOS, EOS, 3)
+        equal(seen, expected[:, :3], "the tokens where pad_id is the last one written")
 
-    @weight(0.75)
+    @weight(1)
     def test_evaluation_mode(self, student, seed):
         """The model runs in evaluation mode and is afterwards in the mode in which it was."""
         draw = Draw(seed)
@@ -581,9 +642,11 @@ class TestGreedyDecode:
             assert not any(model._training), "the model was called in training mode"
             shaped(seen, (2, 5), what="the tokens")
             before, after = ("train" if mode else "eval" for mode in (training, model.training))
-            assert before == after, f"the model was in {before}() before, and is in {after}() afterwards"
+            assert before == after, (
+                f"the model was in {before}() before, and is in {after}() afterwards"
+            )
 
-    @weight(0.75)
+    @weight(1)
     def test_no_gradients(self, student, seed):
         """The model runs without gradients, even where the caller has them on."""
         draw = Draw(seed)
@@ -594,7 +657,7 @@ class TestGreedyDecode:
         shaped(seen, (2, 5), what="the tokens")
         assert not any(model._gradients), "the model was called with gradients on"
 
-    @weight(1)
+    @weight(1.25)
     def test_encodes_once(self, student, seed):
         """The source is encoded once, however many tokens are written."""
         draw = Draw(seed)
