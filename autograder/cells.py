@@ -130,7 +130,7 @@ def _script(text: str, problems: list[str]) -> tuple[tuple[Cell, ...], tuple[str
         raise Unreadable(f"it has {len(markers):,} cells, at most {MAX_CELLS:,} are read")
     if markers:
         # Imported here: it costs more than a second, and most submissions are notebooks.
-        import jupytext  # type: ignore[import-untyped]
+        import jupytext
 
         try:
             if max(map(len, markers)) > MAX_OPTIONS:

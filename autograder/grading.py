@@ -212,7 +212,7 @@ class Grader:
 def _status(outcomes: Sequence[Outcome], points: float) -> Status:
     for status in ("error", "timed_out", "crashed"):
         if any(outcome.status == status and not outcome.passed for outcome in outcomes):
-            return status  # type: ignore[return-value]
+            return status
     if all(outcome.passed for outcome in outcomes):
         return "passed"
     return "partial" if points else "failed"

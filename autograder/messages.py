@@ -304,7 +304,7 @@ class Outgoing:
             self.payload.append(bytes(padding))
         start = self.size + padding
         if flat.numel():
-            raw = memoryview(flat.view(torch.uint8).numpy()).cast("B")
+            raw = memoryview(flat.view(torch.uint8).numpy().tobytes())
             self.payload.append(raw)
             self.size = start + len(raw)
         else:

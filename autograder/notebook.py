@@ -6,7 +6,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nbformat import NotebookNode, v4
@@ -51,7 +51,7 @@ def solution_notebook(day: Day) -> NotebookNode:
         ChapterError: `opening.py`, `closing.py` or a chapter can not be read.
     """
     cells = list(_cells(day))
-    notebook: NotebookNode = v4.new_notebook(cells=cells, metadata=METADATA)  # type: ignore[no-untyped-call]
+    notebook: NotebookNode = v4.new_notebook(cells=cells, metadata=METADATA)
     notebook.nbformat_minor = 5
     return notebook
 
@@ -138,9 +138,11 @@ def _cell(
             "task": False,
             **marks,
         }
-    make = v4.new_markdown_cell if kind == "markdown" else v4.new_code_cell
-    cell: NotebookNode = make(source, id=id_, metadata=metadata)  # type: ignore[no-untyped-call]
-    return cell
+    new: dict[str, Callable[..., NotebookNode]] = {
+        "markdown": v4.new_markdown_cell,
+        "code": v4.new_code_cell,
+    }
+    return new[kind](source, id=id_, metadata=metadata)
 
 
 def plain(cell: ChapterCell) -> str:

@@ -93,28 +93,28 @@ def close(
 ) -> Tensor:
     """Check shape, dtype and values within the tolerance of the dtype; `dtype` is that of the answer where the oracle's is finer."""
     dtype = dtype or expected.dtype
-    seen = shaped(seen, expected.shape, dtype, what)
+    found = shaped(seen, expected.shape, dtype, what)
     atol = TOLERANCE[dtype] if atol is None else atol
     rtol = TOLERANCE[dtype] if rtol is None else rtol
-    have, want = seen.detach().double(), expected.detach().double()
+    have, want = found.detach().double(), expected.detach().double()
     difference = (have - want).abs()
     # Equal infinities differ by NaN, and are equal.
     right = (have == want) | (difference <= atol + rtol * want.abs())
     if not bool(right.all()):
         badness = torch.where(right, -1.0, difference.nan_to_num(nan=math.inf))
         where = int(badness.argmax())
-        raise AssertionError(_values(what, seen, expected, where, int((~right).sum())))
-    return seen
+        raise AssertionError(_values(what, found, expected, where, int((~right).sum())))
+    return found
 
 
 def equal(seen: Any, expected: Tensor, what: str = "the result") -> Tensor:
     """Check shape, dtype and every value."""
-    seen = shaped(seen, expected.shape, expected.dtype, what)
-    wrong = seen != expected
+    found = shaped(seen, expected.shape, expected.dtype, what)
+    wrong = found != expected
     if bool(wrong.any()):
         where = int(wrong.reshape(-1).to(torch.uint8).argmax())
-        raise AssertionError(_values(what, seen, expected, where, int(wrong.sum())))
-    return seen
+        raise AssertionError(_values(what, found, expected, where, int(wrong.sum())))
+    return found
 
 
 def finite(seen: Any, what: str = "the result") -> Tensor:

@@ -14,7 +14,7 @@ Gradients = Callable[[list[Tensor | None]], list[Tensor | None]]
 
 class _Link(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, gradients: Gradients, outputs: Sequence[Tensor], flags: Sequence[bool], *_: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.gradients = gradients

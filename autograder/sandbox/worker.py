@@ -73,9 +73,7 @@ class Worker:
                 return self._backward(request, payload, out)
             case m.Weights():
                 weights = self._decode(request.weights, payload)
-                return m.Answer(
-                    out.data(load_weights(self._modules[request.module], weights), _opaque)
-                )
+                load_weights(self._modules[request.module], weights)
             case m.Read():
                 return m.Answer(out.data(read(self._modules[request.module], request), _opaque))
             case m.Set():

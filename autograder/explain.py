@@ -1,0 +1,81 @@
+"""For appeals: the code that was taken, each test, and the failing call with its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autograder import store
+from autograder.attempt import joined
+from autograder.collecting import Test
+from autograder.course import CourseError, Day
+from autograder.grading import Grader
+from autograder.marks import words
+from autograder.needs import needed, units_of
+from autograder.sandbox.client import Server
+from autograder.student import Student
+from autograder.submission import submissions
+
+SHOWN = 24  # elements of a tensor that are printed
+
+
+def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[str]:
+    """Lines of text: grades the exercise again, with the inputs that the submission got.
+
+    Raises:
+        CourseError: the day has no such exercise.
+    """
+    if exercise not in day.names:
+        raise CourseError(f"{day.name} has no exercise {exercise!r}; it has {', '.join(day.names)}")
+    with Server() as server:
+        grader = Grader(day, server, store.secret(day.root), seed)
+        for submission in submissions([path], day.name):
+            yield f"{submission.path} ({submission.student})"
+            tests: list[str] = []
+
+            def observe(
+                test: Test, message: str, student: Student | None, tests: list[str] = tests
+            ) -> None:
+                tests.extend(_test(test, message, student))
+
+            marks = grader.grade(submission, observe, only=exercise)
+            yield from (f"  problem: {problem}" for problem in marks.problems)
+            if not marks.exercises:
+                continue
+            code = needed(exercise, units_of(submission.cells)[0], grader.given, day.names)
+            if code is not None:
+                yield "\nThe code that was taken:\n"
+                yield from (f"    {line}" for line in words_of(joined(code.units).text))
+            yield "\nThe tests:\n"
+            yield from tests or [f"  {marks.exercises[0].message}"]
+            marked = marks.exercises[0]
+            yield f"\n{exercise}: {marked.points:g} of {marked.max_points:g} points, {marked.status}"
+            yield f"replay with --seed {marks.seed}\n"
+
+
+def words_of(text: str) -> list[str]:
+    """Lines that are safe for a terminal, however long the text."""
+    return [words(line) for line in text.split("\n")]
+
+
+def _test(test: Test, message: str, student: Student | None) -> Iterator[str]:
+    yield f"  {'lost' if message else 'held'}  {test.name}: {test.sentence}"
+    if message:
+        yield f"        {words(message)}"
+        if student is not None and student.last_call:
+            what, args, kwargs = student.last_call
+            yield f"        the last call: {what}"
+            for name, value in [*enumerate(args), *kwargs.items()]:
+                yield f"          {name}: {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return words(repr(value))
+    kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if value.is_meta or value.numel() > SHOWN:
+        return kind
+    return f"{kind} {value.tolist()}"
