@@ -24,7 +24,7 @@ from autograder.units import REFUSALS, Unit, units_of
 __all__ = ["Code", "Unit", "needed", "units_of"]
 
 END = 1 << 60  # a moment after every unit: when the grader calls the exercise
-MANY = 100_000  # steps after which only the last bindings are followed (a hostile notebook)
+MANY = 200_000  # names read, after which only last bindings are followed (a hostile notebook)
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,9 @@ def needed(
         for position in fillers:
             search.take(position, END)
         search.follow([])
-    units = sorted(
-        search.taken, key=lambda p: (p >= notebook.n_given, not notebook.units[p].first, p)
-    )
     reached = {n for n in search.names if n in exercises and notebook.binders[n]} - {exercise}
     return Code(
-        units=tuple(notebook.with_given_restored(units)),
+        units=tuple(notebook.in_order(search.taken)),
         reached=frozenset(reached),
         problems=tuple(notebook.edits_of_given(search.names)),
     )
@@ -115,9 +112,15 @@ class _Notebook:
         return self._may_bind(position, name) or name in self.imports
 
     def _is_definition(self, unit: Unit, name: str, exercises: frozenset[str]) -> bool:
-        """False where an exercise's name is taken for a result: `out, attention = layer(x)`."""
-        if name not in exercises or name not in self.defined_here or name in unit.defines:
+        """False where an exercise's name is taken for a result or another library's function.
+
+        `out, attention = layer(x)` and `from torch.nn import LayerNorm`, for a comparison, do not
+        replace the student's own definition.
+        """
+        if name not in exercises or name not in self.defined_here:
             return True
+        if name in unit.defines:
+            return name not in unit.imports
         sources = {source for target, source in unit.made_from if target == name}
         return bool(sources & self.defined_here)
 
@@ -164,8 +167,19 @@ class _Notebook:
             or not (functions - set(reached)).isdisjoint(u.called)
         }
 
-    def with_given_restored(self, positions: list[int]) -> Iterator[Unit]:
-        """The units; after a student's unit that also binds a given name, the given one again."""
+    def in_order(self, taken: set[int]) -> Iterator[Unit]:
+        """The course's units, then star imports and the like, then the rest of the notebook.
+
+        After a student's unit that also binds a given name, the given one comes again.
+        """
+        own = self.defined_here & self.exercises
+
+        def place(position: int) -> tuple[bool, bool, int]:
+            unit = self.units[position]
+            hides_own = not own.isdisjoint(unit.imports)  # from torch.nn import LayerNorm, Linear
+            return position >= self.n_given, not (unit.first or hides_own), position
+
+        positions = sorted(taken, key=place)
         taken_given = [self.units[p] for p in positions if p < self.n_given]
         for position in positions:
             unit = self.units[position]
@@ -208,12 +222,13 @@ class _Search:
         self._done: set[tuple[str, int]] = set()
         self._followed: set[tuple[int, int]] = set()
         self._to_do: list[tuple[str, int]] = []
+        self._n_read = 0
 
     def follow(self, names: Iterable[tuple[str, int]]) -> None:
         self._to_do += names
         while self._to_do:
             name, moment = self._to_do.pop()
-            if len(self._done) > MANY:
+            if self._n_read > MANY:
                 moment = END
             if (name, moment) not in self._done:
                 self._done.add((name, moment))
@@ -228,6 +243,7 @@ class _Search:
         self._followed.add((position, moment))
         self.taken.add(position)
         unit = self.notebook.units[position]
+        self._n_read += len(unit.reads)
         self._to_do += [(name, position) for name in unit.at_once]
         # A function called at once reads its globals now; what it made may read them later.
         moments = {moment, END}
