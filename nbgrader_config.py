@@ -1,0 +1,26 @@
+"""nbgrader's configuration: its own steps, but the notebook is not executed; autograder/nbgrader.py grades it."""
+
+c = get_config()
+
+c.CourseDirectory.course_id = "transformers"
+c.CourseDirectory.release_directory = "assignments"
+
+# Whatever was handed in is read, also what nbgrader's own reader refuses.
+c.Autograde.exporter_class = "autograder.nbgrader.SubmissionExporter"
+c.Autograde.sanitize_preprocessors = [
+    "autograder.nbgrader.Restore",
+    "nbgrader.preprocessors.ClearOutput",
+    "nbgrader.preprocessors.DeduplicateIds",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "nbgrader.preprocessors.OverwriteCells",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+c.Autograde.autograde_preprocessors = [
+    "autograder.nbgrader.Grade",  # in the place of nbgrader's Execute
+    "nbgrader.preprocessors.IgnorePattern",
+    "nbconvert.preprocessors.ClearMetadataPreprocessor",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
