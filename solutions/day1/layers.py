@@ -339,17 +339,17 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** A layer has input and output of one shape, so layers can be stacked, and none
-# of them knows how deep it stands. In most later models the norm moved to the front, $x +
-# \operatorname{FFN}(\operatorname{norm}(x))$ ("pre-norm"): the way along the sums is then free of
-# norms, and deep stacks train without a warm-up of the learning rate (Xiong et al. 2020). You will
-# meet that form on Day 2.
+# of them knows how deep it stands. In most later models the norm moved to the front
+# ("pre-norm"), $x + \operatorname{FFN}(\operatorname{norm}(x))$: the way along the sums is then free
+# of norms, and deep stacks train without a warm-up of the learning rate (Xiong et al. 2020). You
+# will meet that form on Day 2.
 
 # %% [markdown]
-# ### Demonstration: what norm and residual are good for
+# ### Demonstration: what the way round is good for
 #
-# Twelve of your layers, freshly initialised, one after the other; then the same without their
-# norms, and the same without the way round. Shown is the gradient that reaches the input of each
-# layer, relative to that at the end of the stack.
+# Twelve of your layers, freshly initialised, one after the other; then the same twelve without
+# their residual connections. Drawn is how much of the gradient at the end of the stack arrives at
+# the input of each layer.
 
 # %%
 if __name__ == "__main__":
@@ -384,6 +384,7 @@ if __name__ == "__main__":
         axis.semilogy([size / sizes[-1] for size in sizes], marker="o", label="without residuals")
         axis.set(xlabel="layers from the input", ylabel="gradient, relative to the end")
         axis.legend()
+        figure.tight_layout()
         plt.show()
 
 # %% [markdown]
