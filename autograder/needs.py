@@ -153,11 +153,15 @@ class _Notebook:
         ]
 
     def fillers(self, names: Collection[str], reached: Collection[str]) -> set[int]:
-        """Units that call a function which changes one of the names when called."""
+        """Units that call a function which changes one of the names when called.
+
+        A module is no table: a function that calls `torch.manual_seed` fills nothing.
+        """
+        filled = set(names) - self.imports
         functions = {
             f
             for u in self.units
-            if not u.effects.isdisjoint(names) and u.reads.isdisjoint(self.exercises)
+            if not u.effects.isdisjoint(filled) and u.reads.isdisjoint(self.exercises)
             for f in u.binds
         } - self.exercises
         return {
