@@ -8,16 +8,18 @@ of nbgrader's `Execute` and writes what the graders found as the outputs of the 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode, v4
-from nbgrader.api import Gradebook
+from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.converters import NbGraderException
+from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
 
 from autograder import course as courses
@@ -50,21 +52,47 @@ class SubmissionExporter(NotebookExporter):
 
     submission: Submission
 
+    def __init__(self, **kw: Any) -> None:
+        """Start the grader; its fork server ends with this object, at the latest at exit.
+
+        Raises:
+            NbGraderException: the course or the gradebook do not fit; stops the run with one line.
+        """
+        super().__init__(**kw)  # type: ignore[no-untyped-call]
+        try:
+            self.day = self._day()
+            self.checks = check_cells(self.day, self._directory.db_url)
+        except CourseError as error:
+            self.log.error("%s", error)
+            raise NbGraderException(str(error)) from None
+        texts = solution_notebook(self.day).cells
+        self._texts = {cell.source.strip() for cell in texts if cell.cell_type == "markdown"}
+        server = Server()
+        weakref.finalize(self, server.close)
+        self.grader = Grader(self.day, server, store.secret(self.day.root))
+
     def from_filename(
         self, filename: str, resources: dict[str, Any] | None = None, **kw: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Convert a notebook: a submitted one as our own reader sees it, an autograded one as it is."""
         assert resources is not None
-        directory, names = self.parent.coursedir, resources["nbgrader"]
+        directory, names = self._directory, resources["nbgrader"]
         folder = directory.format_path(
             directory.submitted_directory, names["student"], names["assignment"]
         )
         path = Path(filename)
         if path.parent != Path(folder):
-            return super().from_filename(filename, resources, **kw)
+            return super().from_filename(filename, resources, **kw)  # what `Restore` left
         self.submission = next(submissions([path], names["assignment"]))
         resources["metadata"] = {"name": path.stem, "path": str(path.parent)}
-        return self.from_notebook_node(self._notebook(), resources, **kw)
+        converted: tuple[Any, dict[str, Any]]
+        converted = self.from_notebook_node(self._notebook(), resources, **kw)  # type: ignore[no-untyped-call]
+        return converted
+
+    @property
+    def _directory(self) -> CourseDirectory:
+        assert self.parent is not None  # nbgrader's converter
+        return self.parent.coursedir
 
     def _notebook(self) -> NotebookNode:
         cells = [self._cell(cell) for cell in self.submission.cells]
@@ -78,23 +106,31 @@ class SubmissionExporter(NotebookExporter):
         source = cell.source if given else verbatim(cell.source)
         return _made(v4.new_markdown_cell, source, id=name)
 
-    @cached_property
-    def _texts(self) -> frozenset[str]:
-        """The course's own texts."""
-        cells = solution_notebook(self.day).cells
-        return frozenset(cell.source.strip() for cell in cells if cell.cell_type == "markdown")
+    def _day(self) -> Day:
+        root = courses.find_root(Path(self._directory.root))
+        return courses.load(root).day(self._directory.assignment_id)
 
-    @cached_property
-    def day(self) -> Day:
-        root = courses.find_root(Path(self.parent.coursedir.root))
-        return courses.load(root).day(self.parent.coursedir.assignment_id)
 
-    @cached_property
-    def grader(self) -> Grader:
-        """The grader of this run; its fork server ends with it, at the latest at exit."""
-        server = Server()
-        weakref.finalize(self, server.close)
-        return Grader(self.day, server, store.secret(self.day.root))
+def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
+    """The check cell of each exercise, as nbgrader's gradebook holds it.
+
+    Raises:
+        CourseError: the gradebook has no such assignment, or other points than grading.toml.
+    """
+    points: dict[str, float] = {}
+    with Gradebook(gradebook_url) as gradebook, contextlib.suppress(MissingEntry):
+        notebook = gradebook.find_notebook(day.name, day.name)
+        points = {cell.name: float(cell.max_score) for cell in notebook.grade_cells}
+        sources = {cell.name: cell.source for cell in notebook.source_cells}
+    if points != {CHECK + exercise.name: exercise.points for exercise in day.exercises}:
+        raise CourseError(
+            f"nbgrader's gradebook does not know {day.name} as it is in {courses.FILE}: "
+            f"run autograder build {day.name}"
+        )
+    return {
+        name: _marked(sources[CHECK + name], CHECK + name, points[CHECK + name])
+        for name in day.names
+    }
 
 
 def verbatim(text: str) -> str:
@@ -112,30 +148,9 @@ class Restore(NbGraderPreprocessor):  # type: ignore[misc]
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """Mark the cells of a notebook that has no nbgrader metadata."""
         exporter = self.parent
-        checks = self._checks(exporter.day, resources["nbgrader"])
         homes = definitions(exporter.submission.cells, exporter.day.names)
-        nb.cells = list(_restored(nb.cells, homes, checks))
+        nb.cells = list(_restored(nb.cells, homes, exporter.checks))
         return nb, resources
-
-    def _checks(self, day: Day, names: Mapping[str, str]) -> dict[str, NotebookNode]:
-        """The check cell of each exercise, as the gradebook holds it.
-
-        Raises:
-            CourseError: the gradebook does not fit grading.toml.
-        """
-        with Gradebook(names["db_url"]) as gradebook:
-            notebook = gradebook.find_notebook(names["notebook"], names["assignment"])
-            points = {cell.name: float(cell.max_score) for cell in notebook.grade_cells}
-            sources = {cell.name: cell.source for cell in notebook.source_cells}
-        if points != {CHECK + exercise.name: exercise.points for exercise in day.exercises}:
-            raise CourseError(
-                f"the gradebook has other exercises or points for {day.name} than {courses.FILE}: "
-                f"run autograder build {day.name}"
-            )
-        return {
-            name: _marked(sources[CHECK + name], CHECK + name, points[CHECK + name])
-            for name in day.names
-        }
 
 
 def definitions(cells: Sequence[Cell], exercises: Sequence[str]) -> dict[str, int]:
@@ -197,15 +212,19 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """Fill in the outputs; nbgrader takes a check cell's points from its `execute_result`."""
-        exporter = self.parent
-        marks = exporter.grader.grade(exporter.submission)
+        grader, submission = self.parent.grader, self.parent.submission
+        marks = grader.grade(submission)
         exercises = {CHECK + exercise.name: exercise for exercise in marks.exercises}
         for cell in nb.cells:
             metadata = cell.metadata.get("nbgrader", {})
-            if metadata.get("grade"):
-                graded = exercises.get(metadata["grade_id"])
-                text = feedback(exporter.grader, graded) if graded else unread(marks)
-                cell.outputs = _outputs(text, graded.points if graded else 0.0)
+            if not metadata.get("grade"):
+                continue
+            graded = exercises.get(metadata["grade_id"])
+            if graded is None:
+                cell.outputs = _outputs(unread(marks), 0.0)
+            else:
+                sentences = {test.name: test.sentence for test in grader.tests[graded.name]}
+                cell.outputs = _outputs(feedback(graded, sentences), graded.points)
         if marks.exercises and marks.problems:
             noticed = _made(v4.new_code_cell, "# What was noticed in this notebook", id="problems")
             noticed.outputs = _outputs("\n".join(marks.problems) + "\n")
@@ -218,28 +237,28 @@ def unread(marks: SubmissionMarks) -> str:
     return f"Nothing could be graded, for the file can not be read: {'; '.join(marks.problems)}\n"
 
 
-def feedback(grader: Grader, marks: ExerciseMarks) -> str:
+def feedback(marks: ExerciseMarks, sentences: Mapping[str, str]) -> str:
     """What a student reads about an exercise: its status, what is lost and why, what holds."""
-    lines = [
-        f"{marks.name}: {marks.points:g} of {marks.max_points:g} points, {STATUS[marks.status]}."
-    ]
+    total = f"{marks.points:g} of {marks.max_points:g} points"
+    lines = [f"{marks.name}: {total}, {STATUS[marks.status]}."]
     if marks.reference_for:
         others = ", ".join(marks.reference_for)
         lines.append(f"Graded with the course's own {others}, so that a mistake there costs once.")
     lost = [test for test in marks.tests if not test.passed]
-    if len({test.message for test in lost}) == 1:
+    if lost and len({test.message for test in lost}) == 1:
         lines += ["", lost[0].message]
-    else:
-        for test in lost:
-            lines += ["", f"Lost, {test.max_points:g} points: {test.message}"]
-    sentences = {test.name: test.sentence for test in grader.tests[marks.name]}
+    elif lost:
+        lines += ["", "Lost:"]
+        lines += [f"  - {test.max_points:g} points: {_indented(test.message)}" for test in lost]
     held = [test for test in marks.tests if test.passed]
     if held:
-        lines.append("")
-    for test in held:
-        alone = "" if test.points else " (earns nothing alone: any answer passes it)"
-        lines.append(f"Holds, {test.points:g} points: {sentences[test.name]}{alone}")
+        lines += ["", "Holds:" if marks.points else "Holds, but any answer passes it:"]
+        lines += [f"  - {sentences[test.name]}" for test in held]
     return "\n".join(lines) + "\n"
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n    ")
 
 
 def _outputs(text: str, points: float | None = None) -> list[NotebookNode]:

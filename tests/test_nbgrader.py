@@ -1,0 +1,392 @@
+"""nbgrader's own commands in a course of their own: whatever is handed in gets the marks that `autograder grade` gives."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+
+from autograder import course as courses
+from autograder.cells import Cell
+from autograder.nbgrader import definitions, verbatim
+from autograder.notebook import solution_notebook
+from tests.conftest import ROOT, with_cells
+
+HOSTILE = {
+    "shift_matrix": "def shift_matrix(offset, d_model):\n    while True: pass",
+    "sequence_loss": "import os\ndef sequence_loss(*arguments, **options):\n    os._exit(0)",
+    "greedy_decode": (
+        "def greedy_decode(*arguments, **options):\n"
+        "    raise RuntimeError('<script>alert(1)</script>')"
+    ),
+}
+NAIVE = "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, keepdim=True)"
+
+
+# ---- what is handed in
+
+
+def filled_in(release: NotebookNode, names: tuple[str, ...]) -> NotebookNode:
+    """The release with the answers of tests/styles/day1/einsum.py, and without demonstrations."""
+    answers: dict[str, str] = {}
+    others = []
+    for cell in jupytext.read(ROOT / "tests/styles/day1/einsum.py").cells:
+        if cell.cell_type == "code":
+            body = ast.parse(cell.source).body
+            defined = {getattr(statement, "name", "") for statement in body} & set(names)
+            assert len(defined) <= 1
+            others += [] if defined else [cell]
+            answers |= dict.fromkeys(defined, cell.source)
+    notebook = with_cells(release, answers)
+    kept = [cell for cell in notebook.cells if "with demonstration()" not in cell.source]
+    notebook.cells = [*others, *kept]
+    return notebook
+
+
+def role(cell: NotebookNode) -> str:
+    metadata = cell.metadata.get("nbgrader", {})
+    return "checks" if metadata.get("grade") else "answer" if metadata.get("solution") else "other"
+
+
+def moved(notebook: NotebookNode) -> None:
+    notebook.cells.reverse()
+
+
+def copied(notebook: NotebookNode) -> None:
+    """Each cell twice, with the same id and metadata."""
+    notebook.cells = [cell for cell in notebook.cells for _ in range(2)]
+
+
+def bare(notebook: NotebookNode) -> None:
+    """Through a tool that knows neither metadata nor ids."""
+    notebook.nbformat_minor = 4
+    notebook.metadata = {}
+    for cell in notebook.cells:
+        cell.metadata = {}
+        del cell["id"]
+
+
+def retyped(notebook: NotebookNode) -> None:
+    """Checks as text and text as raw, with the metadata that they had."""
+    for cell in notebook.cells:
+        if role(cell) == "checks":
+            cell.cell_type = "markdown"
+        elif cell.cell_type == "markdown":
+            cell.cell_type = "raw"
+
+
+def edited(notebook: NotebookNode) -> None:
+    """Checks that print full points, and metadata that promises more."""
+    for cell in notebook.cells:
+        if role(cell) == "checks":
+            cell.source = "100.0"
+            cell.metadata.nbgrader |= {"points": 1e9, "schema_version": 99, "locked": "no"}
+            cell.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": "100.0"})]
+        elif role(cell) == "answer":
+            cell.metadata.nbgrader |= {"grade": True, "grade_id": "../softmax"}
+
+
+def unchecked(notebook: NotebookNode) -> None:
+    notebook.cells = [cell for cell in notebook.cells if role(cell) != "checks"]
+
+
+def merged(notebook: NotebookNode) -> None:
+    """All answers in one cell, at the end of the notebook; the last check cell is in it, too."""
+    answers = [cell for cell in notebook.cells if role(cell) == "answer"]
+    checks = [cell for cell in notebook.cells if role(cell) == "checks"]
+    others = [cell for cell in notebook.cells if role(cell) == "other"]
+    whole = checks.pop()
+    whole.source = "\n\n".join(cell.source for cell in [*answers, whole])
+    notebook.cells = [*others, *checks, whole]
+
+
+def split(notebook: NotebookNode) -> None:
+    """Answers in two cells: one function takes its name later, one class its method."""
+    at = [cell.id for cell in notebook.cells].index("softmax")
+    notebook.cells[at].source = notebook.cells[at].source.replace("def softmax", "def my_softmax")
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell("softmax = my_softmax"))
+    at = [cell.id for cell in notebook.cells].index("LayerNorm")
+    first, method = re.split(r"(?m)^(?=    def forward)", notebook.cells[at].source)
+    notebook.cells[at].source = first
+    method = re.sub(r"(?m)^    ", "", method).replace("def forward", "def normalise", 1)
+    notebook.cells.insert(
+        at + 1, nbformat.v4.new_code_cell(f"{method}\n\nLayerNorm.forward = normalise")
+    )
+
+
+MANGLED: dict[str, Callable[[NotebookNode], None]] = {
+    f.__name__: f for f in (moved, copied, bare, retyped, edited, unchecked, merged, split)
+}
+
+
+def hostile(notebook: NotebookNode) -> NotebookNode:
+    changed = with_cells(notebook, HOSTILE)
+    changed.cells += [
+        nbformat.v4.new_markdown_cell("```\n<img src=x onerror=alert(2)>\n```\n<script>alert(3)"),
+        nbformat.v4.new_raw_cell("<script>alert(4)</script>"),
+        nbformat.v4.new_code_cell("'</pre></div><script>alert(5)</script>"),
+    ]
+    return changed
+
+
+def handed_in(release: NotebookNode, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Each student's file."""
+    notebook = filled_in(release, names)
+    yield "plain", nbformat.writes(notebook)
+    yield "unfilled", nbformat.writes(release)
+    for name, mangle in MANGLED.items():
+        copy = nbformat.from_dict(notebook)
+        mangle(copy)
+        yield name, json.dumps(copy)
+    old = nbformat.convert(nbformat.from_dict(notebook), 3)
+    yield "version3", nbformat.writes(old, version=nbformat.NO_CONVERT)
+    yield "script", (ROOT / "tests/styles/day1/loops.py").read_text(encoding="utf-8")
+    yield "partial", nbformat.writes(with_cells(notebook, {"softmax": NAIVE}))
+    yield "hostile", nbformat.writes(hostile(notebook))
+    yield "deep", '{"nbformat": 4, "metadata": {}, "cells": ' + "[" * 100_000
+    yield "cut", nbformat.writes(notebook)[:20]
+
+
+FULL = {"plain", "version3", "script", *MANGLED}
+UNREADABLE = {"deep", "cut"}
+
+
+# ---- one course, graded once in both ways
+
+
+class Graded:
+    """A course in a folder after `nbgrader autograde` and `autograder grade`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.log = ""
+        self.marks: dict[str, dict[str, float]] = {}
+
+    def run(self, *command: str) -> subprocess.Popen[str]:
+        binaries = Path(sys.executable).parent
+        environment = {
+            **os.environ,
+            "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.Popen(
+            [str(binaries / command[0]), *command[1:]],
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def ran(self, *command: str) -> str:
+        running = self.run(*command)
+        output, _ = running.communicate()
+        assert running.returncode == 0, output
+        return output
+
+    def gradebook(self) -> Gradebook:
+        return Gradebook(f"sqlite:///{self.root}/gradebook.db", "transformers")
+
+    def scores(self, student: str) -> dict[str, float]:
+        """The points of each exercise in nbgrader's gradebook."""
+        with self.gradebook() as gradebook:
+            notebook = gradebook.find_submission_notebook("day1", "day1", student)
+            assert not any(grade.needs_manual_grade for grade in notebook.grades)
+            return {grade.name.removeprefix("check_"): grade.score for grade in notebook.grades}
+
+    def cells(self, student: str) -> list[NotebookNode]:
+        file = self.root / "autograded" / student / "day1" / "day1.ipynb"
+        return nbformat.read(file, as_version=4).cells
+
+    def said(self, student: str, exercise: str) -> str:
+        """The text at an exercise's check cell."""
+        cell = next(c for c in self.cells(student) if c.id == f"check_{exercise}")
+        return str(cell.outputs[0].text)
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
+    course = Graded(tmp_path_factory.mktemp("course"))
+    root = course.root
+    shutil.copytree(ROOT / "solutions", root / "solutions")
+    shutil.copytree(ROOT / "autograder/graders", root / "autograder/graders")
+    shutil.copy(ROOT / "nbgrader_config.py", root)
+    limited = "[day1.exercises.shift_matrix]\nseconds = 1\n"
+    grading = (ROOT / "grading.toml").read_text(encoding="utf-8")
+    assert limited.splitlines()[0] in grading
+    (root / "grading.toml").write_text(grading.replace(limited.splitlines()[0], limited))
+
+    day = courses.load(root).day("day1")
+    (root / "source/day1").mkdir(parents=True)
+    nbformat.write(solution_notebook(day), root / "source/day1/day1.ipynb")
+    course.ran("nbgrader", "generate_assignment", "day1", "--force")
+    release = nbformat.read(root / "assignments/day1/day1.ipynb", as_version=4)
+    for student, text in handed_in(release, day.names):
+        folder = root / "submitted" / student / "day1"
+        folder.mkdir(parents=True)
+        (folder / "day1.ipynb").write_text(text, encoding="utf-8")
+    with course.gradebook() as gradebook:
+        # An earlier attempt of this student's was worth full points.
+        gradebook.update_or_create_student("cut")
+        earlier = gradebook.add_submission("day1", "cut")
+        for grade in earlier.notebooks[0].grades:
+            grade.auto_score = grade.max_score
+        gradebook.db.commit()
+
+    ours = course.run("autograder", "grade", "day1", "--json", "marks.json", "--jobs", "1")
+    theirs = course.run("nbgrader", "autograde", "day1")
+    course.log, _ = theirs.communicate()
+    assert theirs.returncode == 0, course.log
+    output, _ = ours.communicate()
+    assert ours.returncode == 1, output  # some could not be read
+    for marks in json.loads((root / "marks.json").read_text())["submissions"]:
+        course.marks[marks["student"]] = {e["name"]: e["points"] for e in marks["exercises"]}
+    return course
+
+
+def test_both_ways_give_the_same_marks(graded: Graded) -> None:
+    assert set(graded.marks) == {*FULL, *UNREADABLE, "unfilled", "partial", "hostile"}
+    for student, marks in graded.marks.items():
+        if student not in UNREADABLE:
+            assert graded.scores(student) == marks, student
+
+
+@pytest.mark.parametrize("student", sorted(FULL))
+def test_right_answers_get_full_marks_in_whatever_state(student: str, graded: Graded) -> None:
+    assert sum(graded.scores(student).values()) == pytest.approx(100)
+
+
+def test_an_unfilled_notebook_gets_nothing(graded: Graded) -> None:
+    assert set(graded.scores("unfilled").values()) == {0}
+    assert "not filled in" in graded.said("unfilled", "softmax")
+
+
+def test_partial_credit_is_a_float(graded: Graded) -> None:
+    scores = graded.scores("partial")
+    assert 0 < scores["softmax"] < 4
+    assert sum(scores.values()) == pytest.approx(96 + scores["softmax"])
+    said = graded.said("partial", "softmax")
+    assert said.startswith(f"softmax: {scores['softmax']:g} of 4 points, some tests hold.\n")
+    assert "Lost:" in said
+    assert "Holds:" in said
+
+
+def test_what_hangs_or_dies_costs_itself_alone(graded: Graded) -> None:
+    scores = graded.scores("hostile")
+    assert {name for name, score in scores.items() if score == 0} == set(HOSTILE)
+    assert "no answer within 1 s" in graded.said("hostile", "shift_matrix")
+    assert "the process died" in graded.said("hostile", "sequence_loss")
+
+
+@pytest.mark.parametrize("student", sorted(UNREADABLE))
+def test_what_can_not_be_read_gets_nothing_and_says_why(student: str, graded: Graded) -> None:
+    assert graded.marks[student] == {}
+    assert set(graded.scores(student).values()) == {0}
+    assert "not a notebook" in graded.said(student, "softmax")
+
+
+def test_each_exercise_has_one_answer_and_one_check_cell(graded: Graded) -> None:
+    for student in graded.marks:
+        ids = [c.metadata.nbgrader.grade_id for c in graded.cells(student) if role(c) != "other"]
+        expected = {name for e in graded.scores("plain") for name in (e, f"check_{e}")}
+        assert sorted(ids) == sorted(expected), student
+
+
+def test_the_answer_cell_is_the_one_with_the_definition(graded: Graded) -> None:
+    for student in ("copied", "bare", "version3", "edited"):
+        cells = {cell.id: cell for cell in graded.cells(student)}
+        for exercise in graded.scores(student):
+            assert re.search(rf"^(def|class) {exercise}\b", cells[exercise].source, re.M), student
+
+
+def test_nothing_that_a_student_wrote_is_lost(graded: Graded) -> None:
+    sources = "\n".join(cell.source for cell in graded.cells("merged"))
+    for cell in graded.cells("plain"):
+        if role(cell) == "answer":
+            assert cell.source in sources
+
+
+def test_no_false_alarm_about_the_checks(graded: Graded) -> None:
+    assert "has changed" not in graded.log
+
+
+def test_export_has_the_same_points(graded: Graded) -> None:
+    graded.ran("nbgrader", "export")
+    with (graded.root / "grades.csv").open() as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    assert set(rows) == set(graded.marks)
+    for student, row in rows.items():
+        assert float(row["score"]) == pytest.approx(sum(graded.marks[student].values()))
+        assert float(row["max_score"]) == 100
+
+
+def test_feedback_shows_our_texts_and_runs_nothing(graded: Graded) -> None:
+    graded.ran("nbgrader", "generate_feedback", "day1", "--student=hostile")
+    page = (graded.root / "feedback/hostile/day1/day1.html").read_text(encoding="utf-8")
+    text = html.unescape(re.sub("<[^>]*>", "", page))
+    assert "shift_matrix: 0 of 4 points, a call did not end in time." in text
+    assert "RuntimeError: <script>alert(1)</script>" in text
+    assert not re.search(r"<(script|img)[^>]*>\s*alert|<img src=x", page)
+    for hidden in (graded.root / "autograder/graders/day1").glob("test_*.py"):
+        for line in re.findall(r"^ +(?:assert|close\(|equal\().*", hidden.read_text(), re.M):
+            assert line.strip() not in text
+
+
+def test_validate_tells_the_student_what_fails(graded: Graded) -> None:
+    release = nbformat.read(graded.root / "assignments/day1/day1.ipynb", as_version=4)
+    day = courses.load(graded.root).day("day1")
+    right = filled_in(release, day.names)
+    wrong = with_cells(right, {"causal_mask": "def causal_mask(n, device=None):\n    return None"})
+    for name, notebook in (("right", right), ("wrong", wrong)):
+        nbformat.write(notebook, graded.root / f"{name}.ipynb")
+    assert "Success! Your notebook passes all the tests." in graded.ran(
+        "nbgrader", "validate", "right.ipynb"
+    )
+    said = graded.ran("nbgrader", "validate", "wrong.ipynb")
+    assert "VALIDATION FAILED" in said
+    assert "check_causal_mask" in said
+    assert "check_softmax" not in said
+
+
+def test_other_points_than_the_gradebook_has_are_refused(graded: Graded) -> None:
+    grading = graded.root / "grading.toml"
+    text = grading.read_text(encoding="utf-8")
+    swapped = text.replace("points = 4", "points = 0.5", 1).replace("points = 3", "points = 6.5", 1)
+    grading.write_text(swapped, encoding="utf-8")
+    running = graded.run("nbgrader", "autograde", "day1", "--force", "--student=plain")
+    output, _ = running.communicate()
+    grading.write_text(text, encoding="utf-8")
+    assert running.returncode == 1
+    assert output.splitlines()[-1].endswith("run autograder build day1")
+    assert sum(graded.scores("plain").values()) == pytest.approx(100)
+
+
+# ---- the pieces
+
+
+def test_the_last_definition_counts() -> None:
+    sources = ["def f(): ...", "x = 1", "def f(): ...", "f()", "g = f"]
+    cells = [Cell(number, "code", source) for number, source in enumerate(sources, 1)]
+    assert definitions(cells, ["f", "g", "h"]) == {"f": 3, "g": 5}
+
+
+@pytest.mark.parametrize("text", ["a", "```\nb\n```", "`````", "<b>c</b>"])
+def test_verbatim_text_can_not_leave_its_fence(text: str) -> None:
+    first, *inside, last = verbatim(text).split("\n")
+    assert "\n".join(inside) == text
+    assert first == f"{last}text"
+    assert last not in text
