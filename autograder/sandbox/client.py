@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import msgspec
 
 from autograder import messages as m
-from autograder.sandbox import server
+from autograder.sandbox import control
+from autograder.sandbox.control import LAYERS
 
 Reply = Callable[[m.Ask | m.AskBackward, bytearray], tuple[m.Reply, m.Outgoing]]
 START_SECONDS = 60.0
-T = TypeVar("T", server.Started, server.Stopped)
+# Of one message of the worker: tensors, and bytes of all of them spread out.
+MAX_TENSORS = 4096
+MAX_BYTES = 64 << 20
+# Of one call of a model of the grader, which is answered here and can not be interrupted; and of all calls whose graphs are kept.
+MAX_ASKED = 1 << 17
+MAX_ASKED_AXIS = 512
+MAX_KEPT = 1 << 20
+ADVICE = (
+    "Run the grader on Linux 6.2 or later, or in the container that the README describes; "
+    "`autograder doctor` shows what is missing."
+)
+T = TypeVar("T", control.Ready, control.Started, control.Stopped)
 
 
 class Died(Exception):
@@ -49,23 +62,45 @@ class Limits:
     output: int
 
 
-class Server:
-    """A running fork server; one for each process of the grader."""
+class NoIsolation(Exception):
+    """What this machine gives is not enough to run code that nobody trusts; the text says what is missing and what to do."""
 
-    def __init__(self) -> None:
+
+class Server:
+    """A running fork server; one for each process of the grader.
+
+    `sandbox="required"` runs nothing unless files, network, processes and memory are seen to be isolated; `"none"` runs with
+    the `layers` given, by default limits alone.
+    """
+
+    def __init__(
+        self,
+        sandbox: Literal["required", "none"] = "required",
+        layers: Sequence[str] | None = None,
+    ) -> None:
+        self._required = sandbox == "required"
+        if self._required and not sys.platform.startswith("linux"):
+            raise NoIsolation(f"student code is isolated with means of Linux only. {ADVICE}")
+        self._layers = list(
+            layers if layers is not None else LAYERS if self._required else ["limits"]
+        )
         self._start()
 
     @property
     def isolation(self) -> list[str]:
-        """The layers that hold what runs here."""
-        return ["limits"]
+        """The layers that hold what runs here; waits until the server knows.
+
+        Raises:
+            NoIsolation: they are not enough.
+        """
+        return list(self._await_ready().layers)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-m", server.__name__, str(theirs.fileno())],
-                env=server.ENVIRONMENT,
+                [sys.executable, "-I", "-m", control.SERVER, str(theirs.fileno()), *self._layers],
+                env=control.ENVIRONMENT,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -73,7 +108,7 @@ class Server:
             )
         self._control = ours
         self._control.settimeout(START_SECONDS)
-        self._ready = False
+        self._ready: control.Ready | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -93,8 +128,14 @@ class Server:
             self._process.wait()
 
     def start(self, limits: Limits) -> tuple[socket.socket, int]:
-        """Fork a process; the grader's end of its wire, and its number."""
-        request = server.Start(limits.memory, int(limits.total_seconds) + 5, limits.output)
+        """Fork a process behind the wall; the grader's end of its wire, and its number.
+
+        Raises:
+            NoIsolation: there is no wall to be had, and nothing was started.
+        """
+        # Rounded up, as the grader's own deadline comes first and says more.
+        seconds = math.ceil(limits.total_seconds) + 5
+        request = control.Start(limits.memory, seconds, limits.output)
         for attempt in (1, 2):
             ours, theirs = socket.socketpair()
             with theirs:
@@ -102,38 +143,54 @@ class Server:
                     self._await_ready()
                     data = msgspec.msgpack.encode(request)
                     socket.send_fds(self._control, [data], [theirs.fileno()])
-                    return ours, self._report(server.Started).pid
-                except (ConnectionError, TimeoutError, msgspec.MsgspecError):
+                    return ours, self._report(control.Started).pid
+                except NoIsolation:
                     ours.close()
+                    raise
+                except (OSError, msgspec.MsgspecError):
+                    ours.close()
+                    self.close()
                     if attempt == 2:
                         raise
-                    self.close()
                     self._start()
         raise AssertionError("unreachable")
 
     def stop(self, pid: int) -> int:
         """Kill a process and all that it started; its exit code, or minus the signal."""
         try:
-            self._control.send(msgspec.msgpack.encode(server.Stop(pid)))
-            return self._report(server.Stopped).code
-        except (ConnectionError, TimeoutError, msgspec.MsgspecError):
+            self._control.send(msgspec.msgpack.encode(control.Stop(pid)))
+            return self._report(control.Stopped).code
+        except (OSError, msgspec.MsgspecError):
             self.close()
             self._start()
             return -9
 
-    def _await_ready(self) -> None:
-        if not self._ready:
-            self._report(server.Started)
-            self._ready = True
+    def _await_ready(self) -> control.Ready:
+        if self._ready is None:
+            ready = self._report(control.Ready)
+            if self._required and ready.holes:
+                self.close()
+                raise NoIsolation(_missing(ready))
+            self._ready = ready
+        return self._ready
 
     def _report(self, kind: type[T]) -> T:
-        data = self._control.recv(server.MAX_CONTROL)
+        data = self._control.recv(control.MAX_CONTROL)
         if not data:
             raise ConnectionError("the fork server ended")
-        report = server.REPORT.decode(data)
+        report = control.REPORT.decode(data)
+        if isinstance(report, control.Refused):
+            raise NoIsolation(f"a process could not be walled in: {report.reason}. {ADVICE}")
         if not isinstance(report, kind):
             raise ConnectionError("the fork server is out of step")
         return report
+
+
+def _missing(ready: control.Ready) -> str:
+    holes = "; ".join(ready.holes)
+    refused = "; ".join(f"no {layer} ({reason})" for layer, reason in ready.refused.items())
+    why = f" This machine gives {refused}." if refused else ""
+    return f"student code would not be isolated here. Behind the wall it {holes}.{why} {ADVICE}"
 
 
 class Process:
@@ -144,6 +201,7 @@ class Process:
         self._limits = limits
         self.left = limits.total_seconds
         self._number = 0
+        self._kept = 0
         self._connection, self._pid = fork_server.start(limits)
 
     def request(
@@ -159,30 +217,58 @@ class Process:
         started = time.monotonic()
         deadline = started + min(self._limits.seconds, self.left)
         line = 0
+        # Each piece is tried again at most once for each other piece.
+        pieces = len(request.pieces) if isinstance(request, m.Load) else 0
+        running = pieces * (pieces + 1) // 2
         try:
             m.send(self._connection, m.Numbered(self._number, request), payload, deadline)
             while True:
-                message, data = m.receive(self._connection, m.RESPONSES, deadline)
-                if message.number != self._number:
-                    raise m.WireError("an answer to another question")
-                response = message.response
+                response, data = self._receive(deadline)
                 if isinstance(response, (m.Answer, m.Failure)):
                     return self._number, response, data
                 if isinstance(response, m.Running):
                     line = response.line
+                    running -= 1
+                    if running < 0 or data:
+                        raise m.WireError("progress where there is none")
                     continue
-                answer, out = reply(response, data)
+                answer, out = self._answer(response, data, reply)
                 m.send(self._connection, m.Numbered(self._number, answer), out, deadline)
         except TimeoutError:
             self.stop()
             raise Late(line) from None
-        except (ConnectionError, BrokenPipeError):
-            raise Died(self.stop()) from None
         except m.WireError as error:
             self.stop()
             raise Died(0, f"it sent what is no message: {error}") from None
+        except OSError:
+            raise Died(self.stop()) from None
         finally:
             self.left -= time.monotonic() - started
+
+    def _receive(self, deadline: float) -> tuple[m.Response, bytearray]:
+        message, data = m.receive(self._connection, m.RESPONSES, deadline)
+        if message.number != self._number:
+            raise m.WireError("an answer to another question")
+        response: m.Response = message.response
+        if isinstance(response, m.Answer):
+            _check_size(response.result)
+        elif isinstance(response, m.Failure | m.Running) and data:
+            raise m.WireError("tensors that nothing refers to")
+        return response, data
+
+    def _answer(
+        self, question: m.Ask | m.AskBackward, data: bytearray, reply: Reply
+    ) -> tuple[m.Reply, m.Outgoing]:
+        asked = question.arguments if isinstance(question, m.Ask) else question.upstream
+        _check_size(asked)
+        elements = sum(math.prod(meta.shape) for meta in asked.tensors)
+        if isinstance(question, m.Ask) and question.keep:
+            self._kept += elements
+        axis = max((n for meta in asked.tensors for n in meta.shape), default=0)
+        if elements > MAX_ASKED or axis > MAX_ASKED_AXIS or self._kept > MAX_KEPT:
+            text = f"a model was called with tensors that are too large ({elements} elements)"
+            return m.Reply(m.Data(None, []), text), m.Outgoing()
+        return reply(question, data)
 
     def stop(self) -> int:
         """Kill the process; its exit code or minus its signal. Stopping again does nothing."""
@@ -191,6 +277,20 @@ class Process:
         pid, self._pid = self._pid, 0
         self._connection.close()
         return self._server.stop(pid)
+
+
+def _check_size(data: m.Data) -> None:
+    """Before anything is built from it: a few bytes with strides of zero can stand for gigabytes."""
+    if len(data.tensors) > MAX_TENSORS:
+        raise m.WireError("too many tensors")
+    size = 0
+    for meta in data.tensors:
+        if len(meta.shape) > m.MAX_AXES or any(n < 0 for n in meta.shape):
+            raise m.WireError("a tensor of an impossible shape")
+        elements = math.prod(meta.shape)
+        size += 0 if meta.meta else 8 * elements
+        if elements >= 1 << 62 or size > MAX_BYTES:
+            raise m.WireError("tensors that are too large")
 
 
 def cpu_count() -> int:

@@ -1,7 +1,7 @@
 """Makes torch's operators and functions of given names raise, and counts who tried.
 
-A kernel registered through `torch.library` is met by every thread, by scripted code and by redispatch, where a dispatch mode is not.
-It is a rule of the course and not a wall: the code that it watches runs in the same process.
+A kernel registered through `torch.library` is met by every thread, by scripted code and by redispatch, where a dispatch
+mode is not. It is a rule of the course and not a wall: the code that it watches runs in the same process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The fork server: a process that holds torch, warm and with one thread, and forks a worker for each job.
 
-Started as `python -I -m autograder.sandbox.server FD` with an environment of `ENVIRONMENT` alone; it holds nothing secret.
-On its control socket it takes `Start` (with one end of the job's wire as a descriptor) and `Stop`.
+Started as `python -I -m autograder.sandbox.server FD LAYER...` with an environment of `control.ENVIRONMENT` alone; it holds
+nothing secret. On its control socket it says `Ready` once, and then takes `Start` (with one end of the job's wire as a
+descriptor) and `Stop`. The walls stand before it forks a worker; what is imported after that comes from the walled root.
 """
 
 from __future__ import annotations
@@ -9,56 +10,28 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
+import importlib
 import os
-import resource
+import select
 import signal
 import socket
 import sys
-from typing import Any
 
-import msgspec
-
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "PYTHONHASHSEED": "0",
-    "HOME": "/nonexistent",
-    "PATH": "/nonexistent",
-    "LANG": "C.UTF-8",
-}
-WIRE = 3
-MAX_CONTROL = 1 << 16
-
-
-class Start(msgspec.Struct, tag="start", frozen=True):
-    """Fork a worker; `memory` is address space beyond the server's own, `cpu` seconds, `output` characters."""
-
-    memory: int
-    cpu: int
-    output: int
-
-
-class Stop(msgspec.Struct, tag="stop", frozen=True):
-    pid: int
-
-
-class Started(msgspec.Struct, tag="started", frozen=True):
-    pid: int
-
-
-class Stopped(msgspec.Struct, tag="stopped", frozen=True):
-    """`code` is the exit code, or minus the signal that ended the worker."""
-
-    code: int
-
-
-Control = Start | Stop
-Report = Started | Stopped
-CONTROL = msgspec.msgpack.Decoder(Control)
-REPORT = msgspec.msgpack.Decoder(Report)
+from autograder.sandbox import probes
+from autograder.sandbox.control import (
+    CONTROL,
+    ENCODE,
+    MAX_CONTROL,
+    Control,
+    Ready,
+    Refused,
+    Report,
+    Start,
+    Started,
+    Stopped,
+)
+from autograder.sandbox.folders import WATCH_SECONDS
+from autograder.sandbox.walls import WIRE, Wall, WallError, unavailable
 
 
 def warm_up() -> None:
@@ -66,14 +39,17 @@ def warm_up() -> None:
 
     Forward passes and an optimizer step only: after a backward here, deep backwards crash in the workers.
     """
-    import dataclasses  # noqa: F401
-    import functools  # noqa: F401
-    import typing  # noqa: F401
-
+    # Extension modules that need libraries of the system, which the walled root does not have.
+    for name in ("bz2", "ctypes", "hashlib", "lzma", "sqlite3", "ssl", "zlib", "encodings.idna"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     import jaxtyping  # noqa: F401
     import torch
     import torch._dynamo
     from torch import nn
+
+    # Behind the wall this project's own code is not there to be imported.
+    import autograder.sandbox.worker  # noqa: F401
 
     torch.set_num_threads(1)
     with torch.no_grad():
@@ -89,58 +65,6 @@ def warm_up() -> None:
     torch.optim.AdamW(model.parameters()).step()
 
 
-def fork_worker(start: Start, control: socket.socket, wire: int) -> int:
-    """Fork; the child serves `wire` and never returns."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        control.close()
-        connection = _only_descriptor(wire)
-        os.setsid()
-        limit(start)
-        from autograder.sandbox.worker import serve
-
-        serve(connection, start.output)
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def _only_descriptor(wire: int) -> socket.socket:
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(wire, WIRE) if wire != WIRE else None
-    for standard in range(3):
-        os.dup2(null, standard)
-    os.closerange(WIRE + 1, 1 << 16)
-    return socket.socket(fileno=WIRE)
-
-
-def limit(start: Start) -> None:
-    """Bound memory, processor time, files and descriptors of this process."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    for what, value in (
-        (resource.RLIMIT_AS, used + start.memory),
-        (resource.RLIMIT_CPU, start.cpu),
-        (resource.RLIMIT_FSIZE, 64 << 20),
-        (resource.RLIMIT_NOFILE, 64),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (value, value))
-
-
-def stop_worker(pid: int) -> int:
-    """Kill and reap; what the worker started in its session goes too."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
-
-
 def receive_control(control: socket.socket) -> tuple[Control | None, int]:
     """One request and the descriptor that came with it (-1 for none); None when the grader has gone."""
     room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
@@ -153,33 +77,90 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
     return CONTROL.decode(data), wire
 
 
-def main(descriptor: int) -> None:
-    """Serve the control socket until it is closed."""
+def serve(wall: Wall, control: socket.socket) -> None:
+    """Answer the control socket until it is closed."""
+    children: set[int] = set()
+    while True:
+        if wall.watches() and children and not _readable(control):
+            for pid in wall.overfull():
+                _kill(pid)
+            continue
+        request, wire = receive_control(control)
+        if request is None:
+            break
+        if isinstance(request, Start):
+            report: Report
+            try:
+                pid = wall.fork(wire, request.memory, request.cpu)
+            except (WallError, OSError) as error:
+                report = Refused(str(error))
+            else:
+                if pid == 0:
+                    _work(control, request)
+                children.add(pid)
+                report = Started(pid)
+            os.close(wire)
+            control.send(ENCODE(report))
+        elif request.pid in children:
+            children.discard(request.pid)
+            control.send(ENCODE(Stopped(stop_worker(request.pid))))
+            wall.forget(request.pid)
+    for pid in children:
+        stop_worker(pid)
+        wall.forget(pid)
+
+
+def _work(control: socket.socket, start: Start) -> None:
+    """Serve the wire in the process that was just forked; never returns."""
+    code = 1
+    try:
+        control.detach()  # it is closed, and its number may be another's by now
+        from autograder.sandbox.worker import serve as serve_wire
+
+        serve_wire(socket.socket(fileno=WIRE), start.output)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _readable(control: socket.socket) -> bool:
+    return bool(select.select([control], [], [], WATCH_SECONDS)[0])
+
+
+def stop_worker(pid: int) -> int:
+    """Kill and reap; with namespaces all that it started goes too, without them what is in its session."""
+    _kill(pid)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _kill(pid: int) -> None:
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def main(descriptor: int, layers: list[str]) -> None:
+    """Warm up, put up what layers there are to be had, say how it went, and serve."""
     control = socket.socket(fileno=descriptor)
+    refused = unavailable(layers)
+    wall = Wall([layer for layer in layers if layer not in refused])
+    sys.dont_write_bytecode = True
     warm_up()
     gc.collect()
     gc.freeze()
     tasks = len(os.listdir("/proc/self/task"))
     if tasks != 1:
         raise RuntimeError(f"the fork server must have one thread, it has {tasks}")
-    encode: Any = msgspec.msgpack.Encoder().encode
-    control.send(encode(Started(os.getpid())))
-    children: set[int] = set()
-    while True:
-        request, wire = receive_control(control)
-        if request is None:
-            break
-        if isinstance(request, Start):
-            pid = fork_worker(request, control, wire)
-            os.close(wire)
-            children.add(pid)
-            control.send(encode(Started(pid)))
-        elif request.pid in children:
-            children.discard(request.pid)
-            control.send(encode(Stopped(stop_worker(request.pid))))
-    for pid in children:
-        stop_worker(pid)
+    with probes.targets() as outside:
+        wall.around_server()
+        seen = probes.observe(wall, outside)
+    control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))
+    try:
+        serve(wall, control)
+    finally:
+        wall.close()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,63 @@
+"""What the grader and its fork server say to one another; needs nothing that only Linux has."""
+
+from __future__ import annotations
+
+import msgspec
+
+LAYERS = ("namespaces", "landlock", "seccomp", "limits")
+SERVER = "autograder.sandbox.server"
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "PYTHONHASHSEED": "0",
+    "HOME": "/nonexistent",
+    "PATH": "/nonexistent",
+    "LANG": "C.UTF-8",
+}
+MAX_CONTROL = 1 << 16
+
+
+class Start(msgspec.Struct, tag="start", frozen=True):
+    """Fork a worker; `memory` is address space beyond the server's own, `cpu` seconds, `output` characters."""
+
+    memory: int
+    cpu: int
+    output: int
+
+
+class Stop(msgspec.Struct, tag="stop", frozen=True):
+    pid: int
+
+
+class Started(msgspec.Struct, tag="started", frozen=True):
+    pid: int
+
+
+class Refused(msgspec.Struct, tag="refused", frozen=True):
+    """The wall of a worker could not be put up, and nothing runs."""
+
+    reason: str
+
+
+class Ready(msgspec.Struct, tag="ready", frozen=True):
+    """The layers of the wall, what of the policy was seen not to hold behind them, and the layers that the machine refused."""
+
+    layers: list[str]
+    holes: list[str]
+    refused: dict[str, str]
+
+
+class Stopped(msgspec.Struct, tag="stopped", frozen=True):
+    """`code` is the exit code, or minus the signal that ended the worker."""
+
+    code: int
+
+
+Control = Start | Stop
+Report = Ready | Started | Refused | Stopped
+CONTROL = msgspec.msgpack.Decoder(Control)
+REPORT = msgspec.msgpack.Decoder(Report)
+ENCODE = msgspec.msgpack.Encoder().encode

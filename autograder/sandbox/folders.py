@@ -1,0 +1,104 @@
+"""Private folders for processes that can have no tmpfs of their own: watched, and emptied whatever lies in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+BYTES = 64 << 20
+ENTRIES = 4096
+FILE_BYTES = 8 << 20
+WATCH_SECONDS = 0.05
+
+
+class Folders:
+    """Gives each process a folder, and says which processes have put too much into theirs."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self.root = tempfile.mkdtemp(prefix="autograder-")
+        # Remembered by tempfile, which the forked processes would inherit.
+        tempfile.tempdir = None
+        os.chown(self.root, uid, gid)
+        self._count = 0
+        self._of: dict[int, str] = {}
+
+    def new(self) -> str:
+        """An empty folder for the next process."""
+        self._count += 1
+        folder = os.path.join(self.root, str(self._count))
+        os.mkdir(folder, 0o700)
+        return folder
+
+    def belongs(self, folder: str, pid: int) -> None:
+        """The folder is that of this process."""
+        self._of[pid] = folder
+
+    def overfull(self) -> list[int]:
+        """Processes whose folders are beyond the limits."""
+        return [pid for pid, folder in self._of.items() if not _fits(folder)]
+
+    def remove(self, pid: int) -> None:
+        """Remove the folder of a process that has ended."""
+        folder = self._of.pop(pid, None)
+        if folder is not None:
+            remove(folder)
+
+    def close(self) -> None:
+        """Remove all."""
+        for pid in list(self._of):
+            self.remove(pid)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _fits(folder: str) -> bool:
+    size = 0
+    try:
+        for count, used in enumerate(_blocks(folder)):
+            size += used
+            if size > BYTES or count >= ENTRIES:
+                return False
+    except FileNotFoundError:
+        return True  # it is being changed; the next look counts
+    except OSError:
+        return False  # a folder closed to us, or nested too deeply: no honest program does that
+    return True
+
+
+def _blocks(folder: str) -> Iterator[int]:
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield entry.stat(follow_symlinks=False).st_blocks * 512
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+
+
+def remove(folder: str) -> None:
+    """Remove a folder, however deep what lies in it and whatever its modes.
+
+    Folders in folders are moved up first: paths stay short and nothing recurses.
+    """
+    moved = 0
+    while True:
+        inner = []
+        for entry in list(os.scandir(folder)):
+            if entry.is_dir(follow_symlinks=False):
+                inner.append(entry.path)
+            else:
+                os.unlink(entry.path)
+        if not inner:
+            break
+        for path in inner:
+            os.chmod(path, 0o700)
+            for entry in list(os.scandir(path)):
+                if entry.is_dir(follow_symlinks=False):
+                    os.chmod(entry.path, 0o700)
+                    moved += 1
+                    os.rename(entry.path, os.path.join(folder, f".{moved}"))
+                else:
+                    os.unlink(entry.path)
+            os.rmdir(path)
+    os.rmdir(folder)
