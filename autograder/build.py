@@ -149,7 +149,8 @@ def _sentences(file: Path) -> Iterator[str]:
     """The lines of a hidden file by which it could be told: what it asserts and says."""
     for line in file.read_text(encoding="utf-8").split("\n"):
         if line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_")):
-            yield line
+            if len(_squeezed(line)) >= TRIVIAL:
+                yield line
 
 
 def _is_secret(line: str) -> bool:

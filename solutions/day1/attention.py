@@ -203,13 +203,13 @@ if __name__ == "__main__":
         query = torch.tensor([[2.0, 0.0, 0.0, 4.0], [0.0, -6.0, 0.0, 0.0]])
         key = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 3.0, 0.0, -1.0], [5.0, 0.0, 9.0, 0.0]])
         expected = torch.tensor([[3.0, -2.0, 5.0], [-3.0, -9.0, 0.0]])
-        scores = attention_scores(query, key)
-        assert scores is not None, "attention_scores returns nothing; did you forget `return`?"
-        assert scores.shape == (2, 3), (
-            f"2 queries and 3 keys give scores of shape (2, 3), yours is {tuple(scores.shape)}"
+        result = attention_scores(query, key)
+        assert result is not None, "attention_scores returns nothing; did you forget `return`?"
+        assert result.shape == (2, 3), (
+            f"2 queries and 3 keys give scores of shape (2, 3), yours is {tuple(result.shape)}"
         )
-        assert torch.allclose(scores, expected), (
-            f"d is 4 here, so its root is 2; the scores should be\n{expected}\nyours are\n{scores}"
+        assert torch.allclose(result, expected), (
+            f"d is 4 here, so its root is 2; the scores should be\n{expected}\nyours are\n{result}"
         )
         batch = attention_scores(query.expand(5, 1, 2, 4), key.expand(3, 3, 4))
         assert batch.shape == (5, 3, 2, 3), (

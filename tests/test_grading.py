@@ -1,0 +1,158 @@
+"""Whatever a student hands in is graded: what hangs, dies or lies costs itself alone, and is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from autograder.marks import SubmissionMarks
+from tests.conftest import by_name, with_cells
+
+Grade = Callable[..., SubmissionMarks]
+
+ODD = {
+    "never ends": ("def causal_mask(n, device=None):\n    while True: pass", "timed_out"),
+    "ends the process": (
+        "import os\ndef causal_mask(n, device=None):\n    os._exit(0)",
+        "crashed",
+    ),
+    "exits": ("import sys\ndef causal_mask(n, device=None):\n    sys.exit()", "failed"),
+    "asks for 100 GB": (
+        "import torch\ndef causal_mask(n, device=None):\n    return torch.ones(25 * 10**9)",
+        "failed",
+    ),
+    "speaks 10 MB": (
+        "def causal_mask(n, device=None):\n    raise RuntimeError('é' * 10_000_000)",
+        "failed",
+    ),
+    "returns itself": ("def causal_mask(n, device=None):\n    return causal_mask", "failed"),
+    "returns an endless list": (
+        "def causal_mask(n, device=None):\n    a = []\n    a.append(a)\n    return a",
+        "failed",
+    ),
+    "can not be called": ("causal_mask = 3", "failed"),
+    "does not load": ("causal_mask = 1 / 0", "error"),
+    "needs what never ends": (
+        "def endless():\n    while True: pass\nN = endless()\ndef causal_mask(n, device=None):\n    return N",
+        "failed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "status"), ODD.values(), ids=ODD)
+def test_an_odd_answer_costs_itself_alone(
+    source: str, status: str, grade: Grade, solution: NotebookNode
+) -> None:
+    notebook = with_cells(solution, {"causal_mask": source})
+    marks = by_name(grade(notebook))
+    assert marks["causal_mask"].status == status
+    assert marks["causal_mask"].points == 0
+    assert 0 < len(marks["causal_mask"].message) <= 2000
+    reached = {"causal_mask", "decoder_mask", "Transformer"}
+    for name, exercise in marks.items():
+        if name not in reached:
+            assert exercise.status == "passed", exercise.message
+
+
+def test_a_statement_that_never_ends_is_named_and_left_out(
+    grade: Grade, solution: NotebookNode
+) -> None:
+    source = """
+def causal_mask(n, device=None):
+    return torch.ones(n, n, dtype=torch.bool, device=device).tril()
+def endless(f):
+    while True: pass
+causal_mask.table = endless(causal_mask)
+"""
+    marks = grade(with_cells(solution, {"causal_mask": source}), only="causal_mask")
+    assert marks.exercises[0].status == "passed", marks.exercises[0].message
+    assert any("line 6: did not end within 5 s" in problem for problem in marks.problems)
+
+
+def test_a_right_answer_may_be_noisy(grade: Grade, solution: NotebookNode) -> None:
+    noisy = """
+import sys, threading, warnings
+CACHE = {}
+def helper(n, device):
+    warnings.warn("careful")
+    print("thinking")
+    print("still thinking", file=sys.stderr)
+    return torch.ones(n, n, dtype=torch.bool, device=device).tril()
+def causal_mask(n, device=None):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(helper(n, device)))
+    thread.start()
+    thread.join()
+    CACHE[n] = found[0]
+    return CACHE[n]
+"""
+    marks = grade(with_cells(solution, {"causal_mask": noisy}))
+    assert marks.points == 100, [e for e in marks.exercises if e.status != "passed"]
+
+
+def test_cells_may_be_moved_copied_and_stripped(grade: Grade, solution: NotebookNode) -> None:
+    mangled = nbformat.from_dict(solution)
+    definitions = [c for c in mangled.cells if c.metadata.get("nbgrader", {}).get("solution")]
+    for cell in definitions:
+        cell.metadata = {}
+    mangled.cells = [*definitions[::-1], *definitions[:3]]
+    assert grade(mangled).points == 100
+
+
+def test_a_syntax_error_costs_its_own_cell(grade: Grade, solution: NotebookNode) -> None:
+    marks = grade(with_cells(solution, {"causal_mask": "def causal_mask(n, device=None:\n  pass"}))
+    assert by_name(marks)["causal_mask"].status == "not_attempted"
+    assert by_name(marks)["padding_mask"].status == "passed"
+    assert any("SyntaxError" in problem for problem in marks.problems)
+
+
+def test_what_is_not_allowed_earns_nothing(grade: Grade, solution: NotebookNode) -> None:
+    ways = [
+        "def softmax(x, dim=-1):\n    return torch.softmax(x, dim)",
+        "def softmax(x, dim=-1):\n    return x.softmax(dim)",
+        "def softmax(x, dim=-1):\n    return getattr(torch, 'soft' + 'max')(x, dim)",
+        "def softmax(x, dim=-1):\n    return torch.ops.aten._softmax(x, dim, False)",
+        """
+def softmax(x, dim=-1):
+    try:
+        x.softmax(dim)
+    except Exception:
+        pass
+    e = (x - x.amax(dim, keepdim=True)).exp()
+    return e / e.sum(dim, keepdim=True)""",
+    ]
+    for way in ways:
+        softmax = grade(with_cells(solution, {"softmax": way}), only="softmax").exercises[0]
+        assert (softmax.status, softmax.points) == ("not_allowed", 0), way
+        assert "softmax" in softmax.message
+
+
+def test_honest_mentions_are_not_accused(grade: Grade, solution: NotebookNode) -> None:
+    honest = '''
+def log_softmax(x, dim):  # my own torch.log_softmax
+    """Like torch.softmax, in logs."""
+    return x - x.logsumexp(dim, keepdim=True)
+def softmax(x, dim=-1):
+    print("F.softmax")
+    return log_softmax(x, dim).exp()
+'''
+    softmax = grade(with_cells(solution, {"softmax": honest}), only="softmax").exercises[0]
+    assert softmax.status == "passed", softmax.message
+
+
+def test_the_same_submission_gets_the_same_marks(grade: Grade, solution: NotebookNode) -> None:
+    wrong = with_cells(
+        solution, {"causal_mask": "def causal_mask(n, device=None):\n    return torch.ones(n, n)"}
+    )
+    first, again = (grade(wrong, only="causal_mask") for _ in range(2))
+    assert first.seed == again.seed
+    assert first.exercises[0].tests == again.exercises[0].tests
+
+
+def test_trivial_answers_earn_nothing(grade: Grade, solution: NotebookNode) -> None:
+    for body in ("return None", "return x", "return x * 0"):
+        wrong = with_cells(solution, {"softmax": f"def softmax(x, dim=-1):\n    {body}"})
+        assert grade(wrong, only="softmax").points == 0
