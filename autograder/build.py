@@ -148,9 +148,9 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
 def _sentences(file: Path) -> Iterator[str]:
     """The lines of a hidden file by which it could be told: what it asserts and says."""
     for line in file.read_text(encoding="utf-8").split("\n"):
-        if line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_")):
-            if len(_squeezed(line)) >= TRIVIAL:
-                yield line
+        telling = line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_"))
+        if telling and len(_squeezed(line)) >= TRIVIAL:
+            yield line
 
 
 def _is_secret(line: str) -> bool:

@@ -60,6 +60,10 @@ def warm_up() -> None:
         torch.einsum("bnd,bmd->bnm", x, x).softmax(-1)
         torch.nn.functional.cross_entropy(x, x.softmax(-1))
         torch.ones(2, 2, dtype=torch.bool, device="meta").tril()
+        for dtype in (torch.float16, torch.bfloat16):
+            # Asks /proc/cpuinfo what the processor can do, which is not there behind the wall.
+            half = x.to(dtype)
+            torch.nn.functional.linear(half, half[0]) @ half.mT
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     torch.optim.AdamW(model.parameters()).step()
