@@ -63,7 +63,7 @@ def warm_up() -> None:
         for dtype in (torch.float16, torch.bfloat16):
             # Asks /proc/cpuinfo what the processor can do, which is not there behind the wall.
             half = x.to(dtype)
-            torch.nn.functional.linear(half, half[0]) @ half.mT
+            torch.nn.functional.linear(half, half[0]).exp() @ half
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     torch.optim.AdamW(model.parameters()).step()
