@@ -22,15 +22,25 @@ from nbgrader.api import Gradebook
 
 from autograder import course as courses
 from autograder.cells import Cell
+from autograder.course import Day
 from autograder.nbgrader import definitions, verbatim
 from autograder.notebook import solution_notebook
 from tests.conftest import ROOT, with_cells
 
+CHAPTERS = {"attention", "positional_encoding"}  # two are enough, and quick
+POINTS = {
+    "softmax": 17.5,
+    "attention_scores": 12.5,
+    "attention": 20,
+    "sinusoidal_encoding": 20,
+    "shift_matrix": 15,
+    "PositionalEncoding": 15,
+}
 HOSTILE = {
     "shift_matrix": "def shift_matrix(offset, d_model):\n    while True: pass",
-    "sequence_loss": "import os\ndef sequence_loss(*arguments, **options):\n    os._exit(0)",
-    "greedy_decode": (
-        "def greedy_decode(*arguments, **options):\n"
+    "attention_scores": "import os\ndef attention_scores(query, key):\n    os._exit(0)",
+    "sinusoidal_encoding": (
+        "def sinusoidal_encoding(length, d_model):\n"
         "    raise RuntimeError('<script>alert(1)</script>')"
     ),
 }
@@ -52,9 +62,12 @@ def filled_in(release: NotebookNode, names: tuple[str, ...]) -> NotebookNode:
             others += [] if defined else [cell]
             answers |= dict.fromkeys(defined, cell.source)
     notebook = with_cells(release, answers)
-    kept = [cell for cell in notebook.cells if "with demonstration()" not in cell.source]
-    notebook.cells = [*others, *kept]
+    notebook.cells = [*others, *without_demonstrations(notebook)]
     return notebook
+
+
+def without_demonstrations(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if "with demonstration()" not in cell.source]
 
 
 def role(cell: NotebookNode) -> str:
@@ -100,18 +113,12 @@ def edited(notebook: NotebookNode) -> None:
             cell.metadata.nbgrader |= {"grade": True, "grade_id": "../softmax"}
 
 
-def unchecked(notebook: NotebookNode) -> None:
-    notebook.cells = [cell for cell in notebook.cells if role(cell) != "checks"]
-
-
 def merged(notebook: NotebookNode) -> None:
-    """All answers in one cell, at the end of the notebook; the last check cell is in it, too."""
+    """All answers in the last check cell; the other check cells are deleted."""
     answers = [cell for cell in notebook.cells if role(cell) == "answer"]
-    checks = [cell for cell in notebook.cells if role(cell) == "checks"]
-    others = [cell for cell in notebook.cells if role(cell) == "other"]
-    whole = checks.pop()
+    whole = [cell for cell in notebook.cells if role(cell) == "checks"][-1]
     whole.source = "\n\n".join(cell.source for cell in [*answers, whole])
-    notebook.cells = [*others, *checks, whole]
+    notebook.cells = [cell for cell in notebook.cells if role(cell) == "other"] + [whole]
 
 
 def split(notebook: NotebookNode) -> None:
@@ -119,17 +126,17 @@ def split(notebook: NotebookNode) -> None:
     at = [cell.id for cell in notebook.cells].index("softmax")
     notebook.cells[at].source = notebook.cells[at].source.replace("def softmax", "def my_softmax")
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell("softmax = my_softmax"))
-    at = [cell.id for cell in notebook.cells].index("LayerNorm")
+    at = [cell.id for cell in notebook.cells].index("PositionalEncoding")
     first, method = re.split(r"(?m)^(?=    def forward)", notebook.cells[at].source)
     notebook.cells[at].source = first
-    method = re.sub(r"(?m)^    ", "", method).replace("def forward", "def normalise", 1)
+    method = re.sub(r"(?m)^    ", "", method).replace("def forward", "def add_positions", 1)
     notebook.cells.insert(
-        at + 1, nbformat.v4.new_code_cell(f"{method}\n\nLayerNorm.forward = normalise")
+        at + 1, nbformat.v4.new_code_cell(f"{method}\n\nPositionalEncoding.forward = add_positions")
     )
 
 
 MANGLED: dict[str, Callable[[NotebookNode], None]] = {
-    f.__name__: f for f in (moved, copied, bare, retyped, edited, unchecked, merged, split)
+    f.__name__: f for f in (moved, copied, bare, retyped, edited, merged, split)
 }
 
 
@@ -218,17 +225,31 @@ class Graded:
         return str(cell.outputs[0].text)
 
 
+def small(day: Day) -> str:
+    """The grading.toml of the small course."""
+    lines = ["[day1]", 'title = "Two chapters"']
+    for exercise in day.exercises:
+        if exercise.chapter in CHAPTERS:
+            lines += [f"[day1.exercises.{exercise.name}]", f'chapter = "{exercise.chapter}"']
+            lines += [
+                f"points = {POINTS[exercise.name]}",
+                f"not_allowed = {[*exercise.not_allowed]}",
+            ]
+            lines += ["seconds = 1"] if exercise.name == "shift_matrix" else []
+    return "\n".join(lines)
+
+
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
     course = Graded(tmp_path_factory.mktemp("course"))
     root = course.root
     shutil.copytree(ROOT / "solutions", root / "solutions")
-    shutil.copytree(ROOT / "autograder/graders", root / "autograder/graders")
     shutil.copy(ROOT / "nbgrader_config.py", root)
-    limited = "[day1.exercises.shift_matrix]\nseconds = 1\n"
-    grading = (ROOT / "grading.toml").read_text(encoding="utf-8")
-    assert limited.splitlines()[0] in grading
-    (root / "grading.toml").write_text(grading.replace(limited.splitlines()[0], limited))
+    shutil.copytree(ROOT / "autograder/graders", root / "autograder/graders")
+    for file in (root / "autograder/graders/day1").glob("test_*.py"):
+        if file.stem.removeprefix("test_") not in CHAPTERS:
+            file.unlink()
+    (root / "grading.toml").write_text(small(courses.load(ROOT).day("day1")), encoding="utf-8")
 
     day = courses.load(root).day("day1")
     (root / "source/day1").mkdir(parents=True)
@@ -277,10 +298,10 @@ def test_an_unfilled_notebook_gets_nothing(graded: Graded) -> None:
 
 def test_partial_credit_is_a_float(graded: Graded) -> None:
     scores = graded.scores("partial")
-    assert 0 < scores["softmax"] < 4
-    assert sum(scores.values()) == pytest.approx(96 + scores["softmax"])
+    assert 0 < scores["softmax"] < 17.5
+    assert sum(scores.values()) == pytest.approx(82.5 + scores["softmax"])
     said = graded.said("partial", "softmax")
-    assert said.startswith(f"softmax: {scores['softmax']:g} of 4 points, some tests hold.\n")
+    assert said.startswith(f"softmax: {scores['softmax']:g} of 17.5 points, some tests hold.\n")
     assert "Lost:" in said
     assert "Holds:" in said
 
@@ -289,7 +310,7 @@ def test_what_hangs_or_dies_costs_itself_alone(graded: Graded) -> None:
     scores = graded.scores("hostile")
     assert {name for name, score in scores.items() if score == 0} == set(HOSTILE)
     assert "no answer within 1 s" in graded.said("hostile", "shift_matrix")
-    assert "the process died" in graded.said("hostile", "sequence_loss")
+    assert "the process died" in graded.said("hostile", "attention_scores")
 
 
 @pytest.mark.parametrize("student", sorted(UNREADABLE))
@@ -338,19 +359,22 @@ def test_feedback_shows_our_texts_and_runs_nothing(graded: Graded) -> None:
     graded.ran("nbgrader", "generate_feedback", "day1", "--student=hostile")
     page = (graded.root / "feedback/hostile/day1/day1.html").read_text(encoding="utf-8")
     text = html.unescape(re.sub("<[^>]*>", "", page))
-    assert "shift_matrix: 0 of 4 points, a call did not end in time." in text
+    assert "shift_matrix: 0 of 15 points, a call did not end in time." in text
     assert "RuntimeError: <script>alert(1)</script>" in text
     assert not re.search(r"<(script|img)[^>]*>\s*alert|<img src=x", page)
     for hidden in (graded.root / "autograder/graders/day1").glob("test_*.py"):
-        for line in re.findall(r"^ +(?:assert|close\(|equal\().*", hidden.read_text(), re.M):
-            assert line.strip() not in text
+        for line in re.findall(r"^ +((?:assert|close|equal).{20,})", hidden.read_text(), re.M):
+            assert line not in text
 
 
 def test_validate_tells_the_student_what_fails(graded: Graded) -> None:
+    solution = nbformat.read(graded.root / "source/day1/day1.ipynb", as_version=4)
     release = nbformat.read(graded.root / "assignments/day1/day1.ipynb", as_version=4)
-    day = courses.load(graded.root).day("day1")
-    right = filled_in(release, day.names)
-    wrong = with_cells(right, {"causal_mask": "def causal_mask(n, device=None):\n    return None"})
+    right = with_cells(release, {c.id: c.source for c in solution.cells if role(c) == "answer"})
+    right.cells = without_demonstrations(right)
+    wrong = with_cells(
+        right, {"shift_matrix": "def shift_matrix(offset, d_model):\n    return None"}
+    )
     for name, notebook in (("right", right), ("wrong", wrong)):
         nbformat.write(notebook, graded.root / f"{name}.ipynb")
     assert "Success! Your notebook passes all the tests." in graded.ran(
@@ -358,14 +382,16 @@ def test_validate_tells_the_student_what_fails(graded: Graded) -> None:
     )
     said = graded.ran("nbgrader", "validate", "wrong.ipynb")
     assert "VALIDATION FAILED" in said
-    assert "check_causal_mask" in said
+    assert "check_shift_matrix" in said
     assert "check_softmax" not in said
 
 
 def test_other_points_than_the_gradebook_has_are_refused(graded: Graded) -> None:
     grading = graded.root / "grading.toml"
     text = grading.read_text(encoding="utf-8")
-    swapped = text.replace("points = 4", "points = 0.5", 1).replace("points = 3", "points = 6.5", 1)
+    swapped = text.replace("points = 17.5", "points = 7.5").replace(
+        "points = 12.5", "points = 22.5"
+    )
     grading.write_text(swapped, encoding="utf-8")
     running = graded.run("nbgrader", "autograde", "day1", "--force", "--student=plain")
     output, _ = running.communicate()
