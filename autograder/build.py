@@ -190,7 +190,7 @@ def _runs(notebook: NotebookNode, day: Day) -> None:
             resources={"metadata": {"path": folder}},
         )
         try:
-            client.execute()
+            client.execute(stderr=subprocess.DEVNULL)
         except CellExecutionError as error:
             where = _failed(copy)
             raise CourseError(
