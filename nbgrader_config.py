@@ -5,6 +5,19 @@ c = get_config()
 c.CourseDirectory.course_id = "transformers"
 c.CourseDirectory.release_directory = "assignments"
 
+c.GenerateAssignment.preprocessors = [
+    "nbgrader.preprocessors.IncludeHeaderFooter",
+    "nbgrader.preprocessors.LockCells",
+    "autograder.nbgrader.NameStubs",  # nbgrader's ClearSolutions
+    "nbgrader.preprocessors.ClearOutput",
+    "nbgrader.preprocessors.CheckCellMetadata",
+    "nbgrader.preprocessors.ComputeChecksums",
+    "nbgrader.preprocessors.SaveCells",
+    "nbgrader.preprocessors.ClearHiddenTests",
+    "nbgrader.preprocessors.ComputeChecksums",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+
 # Whatever was handed in is read, also what nbgrader's own reader refuses.
 c.Autograde.exporter_class = "autograder.nbgrader.SubmissionExporter"
 c.Autograde.sanitize_preprocessors = [

@@ -20,7 +20,7 @@ from nbformat import NotebookNode, v4
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import NbGraderException
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import NbGraderPreprocessor
+from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 
 from autograder import course as courses
 from autograder import store
@@ -30,7 +30,7 @@ from autograder.grading import Grader
 from autograder.marks import ExerciseMarks, Status, SubmissionMarks
 from autograder.needs import units_of
 from autograder.notebook import METADATA, solution_notebook
-from autograder.sandbox.client import Server
+from autograder.sandbox.client import NoIsolation, Server
 from autograder.submission import Submission, submissions
 
 CHECK = "check_"
@@ -47,6 +47,19 @@ STATUS: Mapping[Status, str] = {
 }
 
 
+class NameStubs(ClearSolutions):  # type: ignore[misc]
+    """nbgrader's ClearSolutions, whose stubs say which exercise they are."""
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: Any, cell_index: int
+    ) -> tuple[NotebookNode, Any]:
+        """Clear a cell's solutions."""
+        name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+        self.code_stub = {"python": f'raise NotImplementedError("{name}")'}
+        cleared: tuple[NotebookNode, Any] = super().preprocess_cell(cell, resources, cell_index)
+        return cleared
+
+
 class SubmissionExporter(NotebookExporter):
     """Reads what a student handed in, whatever its state; one for each run, with one grader."""
 
@@ -56,20 +69,21 @@ class SubmissionExporter(NotebookExporter):
         """Start the grader; its fork server ends with this object, at the latest at exit.
 
         Raises:
-            NbGraderException: the course or the gradebook do not fit; stops the run with one line.
+            NbGraderException: course and gradebook do not fit, or there is no isolation; it stops the run.
         """
         super().__init__(**kw)  # type: ignore[no-untyped-call]
         try:
             self.day = self._day()
             self.checks = check_cells(self.day, self._directory.db_url)
-        except CourseError as error:
+            server = Server()
+            weakref.finalize(self, server.close)
+            self.log.info("Isolated by %s", ", ".join(server.isolation))
+        except (CourseError, NoIsolation) as error:
             self.log.error("%s", error)
             raise NbGraderException(str(error)) from None
+        self.grader = Grader(self.day, server, store.secret(self.day.root))
         texts = solution_notebook(self.day).cells
         self._texts = {cell.source.strip() for cell in texts if cell.cell_type == "markdown"}
-        server = Server()
-        weakref.finalize(self, server.close)
-        self.grader = Grader(self.day, server, store.secret(self.day.root))
 
     def from_filename(
         self, filename: str, resources: dict[str, Any] | None = None, **kw: Any
@@ -234,7 +248,7 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
 
 def unread(marks: SubmissionMarks) -> str:
     """What stands at every exercise of a submission that could not be read."""
-    return f"Nothing could be graded, for the file can not be read: {'; '.join(marks.problems)}\n"
+    return f"Nothing could be graded, for it cannot be read: {'; '.join(marks.problems)}\n"
 
 
 def feedback(marks: ExerciseMarks, sentences: Mapping[str, str]) -> str:

@@ -4,10 +4,10 @@
 # Work from top to bottom. Each exercise comes in the same order: why the piece is needed, a
 # formula with shapes, a cell to fill in, a cell of checks, and hints.
 #
-# * **Fill in the stub.** Write your code in place of `raise NotImplementedError(...)`, between
-#   the comment lines where there are any. Keep the name of the function or class, its arguments,
-#   and the attribute names that the docstring lists: they are how your work is found. You may add
-#   functions of your own, in the same cell or in new ones.
+# * **Fill in the stub.** Write your code in place of `raise NotImplementedError(...)`. Keep the
+#   name of the function or class, its arguments, and the attribute names that the docstring lists:
+#   they are how your work is found. You may add functions of your own, in the same cell or in new
+#   ones.
 # * **Run the checks below it.** They need a second and say what they saw. They are examples; the
 #   grading uses other numbers and looks closer, at just what the docstring and the text promise.
 # * **Hints are folded.** The first one points in a direction, the second says almost everything.
