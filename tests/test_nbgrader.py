@@ -19,12 +19,15 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
+from nbgrader.converters import Autograde, NbGraderException
+from nbgrader.coursedir import CourseDirectory
 
 from autograder import course as courses
 from autograder.cells import Cell
 from autograder.course import Day
-from autograder.nbgrader import definitions, verbatim
+from autograder.nbgrader import SubmissionExporter, definitions, verbatim
 from autograder.notebook import solution_notebook
+from autograder.sandbox.client import NoIsolation
 from tests.conftest import ROOT, with_cells
 
 CHAPTERS = {"attention", "positional_encoding"}  # two are enough, and quick
@@ -399,6 +402,16 @@ def test_other_points_than_the_gradebook_has_are_refused(graded: Graded) -> None
     assert running.returncode == 1
     assert output.splitlines()[-1].endswith("run autograder build day1")
     assert sum(graded.scores("plain").values()) == pytest.approx(100)
+
+
+def test_no_isolation_stops_the_run(graded: Graded, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise NoIsolation("nothing holds here")
+
+    monkeypatch.setattr("autograder.nbgrader.Server", refuse)
+    directory = CourseDirectory(root=str(graded.root), assignment_id="day1")
+    with pytest.raises(NbGraderException, match="nothing holds here"):
+        SubmissionExporter(parent=Autograde(coursedir=directory))
 
 
 # ---- the pieces
