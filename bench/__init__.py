@@ -1,0 +1,1 @@
+"""What `make bench` and `make demo` run: measurements, and a simulated class."""
