@@ -1,0 +1,125 @@
+"""`make bench`: what grading costs, side by side in one run. Medians of interleaved runs, processor time beside wall time."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from rich.console import Console
+from rich.table import Table
+
+from autograder import course as courses
+from autograder.cells import read_cells
+from autograder.course import Day
+from autograder.grading import Grader, reference, reference_units
+from autograder.notebook import solution_notebook
+from autograder.sandbox.client import Server
+from autograder.submission import Submission
+from bench import plain_nbgrader
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Timing:
+    """Wall and processor seconds of repeated runs; those of ended children count as well."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def run(self, function: Callable[[], object]) -> None:
+        """Time one run."""
+        wall, cpu = time.perf_counter(), _cpu()
+        function()
+        self.wall.append(time.perf_counter() - wall)
+        self.cpu.append(_cpu() - cpu)
+
+    def row(self) -> tuple[str, str, str]:
+        """Median and range in milliseconds."""
+        wall, cpu = (statistics.median(times) * 1000 for times in (self.wall, self.cpu))
+        return (
+            f"{wall:.1f}",
+            f"{cpu:.1f}",
+            f"{min(self.wall) * 1000:.1f}–{max(self.wall) * 1000:.1f}",
+        )
+
+
+def _cpu() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def solution(day: Day) -> Submission:
+    """The course's own solution as something handed in."""
+    data = nbformat.writes(solution_notebook(day)).encode()
+    cells, problems = read_cells(data, "solution.ipynb")
+    return Submission("solution.ipynb", "solution", "", cells, problems, True)
+
+
+def graders_and_wall(day: Day, runs: int, console: Console) -> None:
+    """The graders alone in one warm process, and the same through the fork server."""
+    with Server() as server:
+        grader = Grader(day, server, b"bench")
+        handed_in, units = solution(day), reference_units(day)
+        alone, walled = Timing(), Timing()
+        each = {exercise.name: Timing() for exercise in day.exercises}
+        behind: dict[str, list[float]] = {exercise.name: [] for exercise in day.exercises}
+
+        def run_alone(seed: int) -> None:
+            for exercise in day.exercises:
+                student = reference(day, exercise, units, grader.given)
+                each[exercise.name].run(
+                    lambda e=exercise, s=student: [t.run(s, seed) for t in grader.tests[e.name]]
+                )
+
+        def run_walled() -> None:
+            for marks in grader.grade(handed_in).exercises:
+                assert marks.status == "passed", marks
+                behind[marks.name].append(marks.seconds)
+
+        run_alone(0)
+        run_walled()
+        for timing in each.values():
+            timing.wall.clear(), timing.cpu.clear()
+        for run in range(runs):
+            alone.run(lambda run=run: run_alone(run))
+            walled.run(run_walled)
+    table = Table(
+        "exercise", "graders alone, ms", "processor", "range", "behind the wall, ms", "added"
+    )
+    for name, timing in each.items():
+        wall = statistics.median(behind[name]) * 1000
+        added = wall - statistics.median(timing.wall) * 1000
+        table.add_row(name, *timing.row(), f"{wall:.1f}", f"{added:.1f}")
+    total = sum(statistics.median(timing.wall) for timing in each.values())
+    cpu = sum(statistics.median(timing.cpu) for timing in each.values())
+    wall = statistics.median(walled.wall)
+    count = len(day.exercises)
+    table.add_row(
+        "all", f"{total * 1000:.1f}", f"{cpu * 1000:.1f}", "", f"{wall * 1000:.1f}",
+        f"{(wall - total) / count * 1000:.1f} an exercise",
+    )  # fmt: skip
+    console.print(table)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--runs", type=int, default=11)
+    arguments = parser.parse_args()
+    console = Console()
+    course = courses.load(ROOT)
+    for day in course.days.values():
+        console.rule(day.title)
+        graders_and_wall(day, arguments.runs, console)
+        plain_nbgrader.compare(day, console)
+
+
+if __name__ == "__main__":
+    main()
