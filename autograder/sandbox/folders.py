@@ -18,8 +18,6 @@ class Folders:
 
     def __init__(self, uid: int, gid: int) -> None:
         self.root = tempfile.mkdtemp(prefix="autograder-")
-        # Remembered by tempfile, which the forked processes would inherit.
-        tempfile.tempdir = None
         os.chown(self.root, uid, gid)
         self._count = 0
         self._of: dict[int, str] = {}

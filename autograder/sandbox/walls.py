@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 
 from autograder.sandbox import folders, landlock, limits, namespaces, privileges, seccomp
@@ -130,6 +131,7 @@ class Wall:
         elif self.has("limits"):
             threads += limits.threads_of(os.getuid())
         os.chdir(private)
+        tempfile.tempdir = private  # something that the server imported has asked for it already
         os.environ.update(HOME=private, TMPDIR=private, USER="student", LOGNAME="student")
         if self.has("seccomp") or self.has("landlock"):
             privileges.no_new_privileges()

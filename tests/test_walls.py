@@ -1,0 +1,476 @@
+"""What student code does behind the wall, seen from outside of it: in each way that the wall can be put up.
+
+This file is also a script: it runs all attacks as one user behind one wall and prints what came of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOBODY = 65534
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+# ---- attacks: each returns what it got, or raises
+
+ATTACKS = {
+    "read a file": "return open(T['file']).read()",
+    "read the autograder": "return open(T['package']).read(20)",
+    "read a hidden grader": "return open(T['grader']).read(20)",
+    "read through /proc": "return open('/proc/%d/environ' % T['process'], 'rb').read().decode()",
+    "write a file": "open(T['folder'] + '/written', 'w').close()",
+    "change a mode": "os.chmod(T['mode'], 0o600)",
+    "change a mode, of what may be read": "os.fchmod(os.open(T['mode'], os.O_RDONLY), 0o600)",
+    "truncate": "os.truncate(T['truncated'], 0)",
+    "delete": "os.unlink(T['deleted'])",
+    "link": "os.symlink(T['file'], os.environ['HOME'] + '/link'); return open(os.environ['HOME'] + '/link').read()",
+    "TCP": "socket.create_connection(('127.0.0.1', T['tcp']), 1)",
+    "UDP": "socket.socket(type=socket.SOCK_DGRAM).sendto(b'got out', ('127.0.0.1', T['udp']))",
+    "abstract socket": "socket.socket(socket.AF_UNIX).connect(T['abstract'].encode())",
+    "datagram to a path": "socket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(b'got out', T['path'])",
+    "signal": "os.kill(T['process'], signal.SIGUSR1)",
+    "signal by a descriptor": """
+        a, b = socket.socketpair()
+        fcntl.fcntl(a, fcntl.F_SETOWN, T['process'])
+        fcntl.fcntl(a, fcntl.F_SETSIG, signal.SIGUSR1)
+        fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        b.send(b'x')
+        """,
+    "leave a process behind": """
+        libc.prctl(15, T['name'].encode(), 0, 0, 0)
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                signal.alarm(20)
+                while True: signal.pause()
+            os._exit(0)
+        os.wait()
+        """,
+    "exec": "os.execv('/bin/sh', ['sh', '-c', 'echo > ' + T['folder'] + '/executed'])",
+    "a gigabyte too much": "return len(mmap.mmap(-1, 3 << 30))",
+    "a gigabyte too much, of torch's": "return torch.ones(3 << 28).sum().item()",
+    "raise a limit": "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+    "many descriptors": "return len([os.open('/dev/null', os.O_RDONLY) for _ in range(500)])",
+    "many threads": """
+        done = threading.Event()
+        threading.stack_size(1 << 16)
+        count = 0
+        try:
+            for count in range(2000): threading.Thread(target=done.wait, daemon=True).start()
+        except RuntimeError: pass
+        finally: done.set()
+        return count
+        """,
+    "fill the disk": """
+        for count in range(300):
+            with open(f"{os.environ['HOME']}/{count}", 'wb') as file: file.write(bytes(1 << 20))
+        while True: pass
+        """,
+    "look around": "return sorted(os.listdir('/'))",
+    "descriptors": """
+        found = []
+        for number in range(1024):
+            try: os.fstat(number); found.append(number)
+            except OSError: pass
+        return found
+        """,
+    "environment": "return sorted(os.environ)",
+    "modules": "return sorted(n for n in sys.modules if n.startswith(('autograder', 'solutions', 'pytest')))",
+    "another architecture": "libc.syscall(0x40000000 + 39)",
+    "own namespaces": "if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')",
+    "io_uring": "if libc.syscall(425, 1, ctypes.create_string_buffer(120)) < 0: raise OSError(ctypes.get_errno(), 'io_uring_setup')",
+    "ptrace": "if libc.ptrace(0, 0, 0, 0) < 0: raise OSError(ctypes.get_errno(), 'ptrace')",
+    "leave a marker": """
+        import builtins, random
+        builtins.marker = torch.marker = np.marker = True
+        os.environ['MARKER'] = '1'
+        open(os.environ['HOME'] + '/marker', 'w').close()
+        np.random.seed(1); torch.manual_seed(1); random.seed(1)
+        libc.shmget(4242, 4096, 0o1666)
+        """,
+    "find the marker": """
+        import builtins
+        found = [hasattr(builtins, 'marker'), hasattr(torch, 'marker'), 'MARKER' in os.environ]
+        return [*found, bool(os.listdir(os.environ['HOME'])), libc.shmget(4242, 4096, 0o666) >= 0]
+        """,
+    "kill everything": "os.kill(os.getppid(), 9); os.kill(-1, 9)",
+    "still served": "return 'yes'",
+}
+IMPORTS = "import ctypes, fcntl, mmap, os, resource, signal, socket, sys, threading\nimport numpy as np, torch\n"
+IMPORTS += "libc = ctypes.CDLL(None, use_errno=True)\n"
+
+# ---- honest code: each returns True
+
+HONEST = {
+    "temporary files": """
+        import tempfile
+        with tempfile.TemporaryDirectory() as folder, open(folder + '/x', 'w+') as file:
+            return file.write('text') == 4 and folder.startswith(os.environ['TMPDIR'])
+        """,
+    "saved tensors": """
+        import tempfile
+        with tempfile.NamedTemporaryFile() as file:
+            torch.save(torch.arange(3), file.name)
+            return torch.load(file.name).tolist() == [0, 1, 2]
+        """,
+    "renamed files": """
+        open('a', 'w').close(); os.mkdir('d'); os.rename('a', 'd/a')
+        return os.listdir('d') == ['a']
+        """,
+    "source of the standard library": """
+        import inspect, json
+        return 'def dumps' in inspect.getsource(json.dumps)
+        """,
+    "late imports": """
+        import sympy, torch.distributions, torch.fft, torch.nn.utils.parametrize, sqlite3, hashlib, decimal, statistics
+        return torch.distributions.Normal(0., 1.).sample().dim() == 0
+        """,
+    "threads": """
+        results = []
+        def work(): results.append(float((torch.ones(64, 64) @ torch.ones(64, 64)).sum()))
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        return results == [64.0 ** 3] * 8
+        """,
+    "training": """
+        model = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        optimizer = torch.optim.AdamW(model.parameters())
+        model(torch.randn(2, 3, 8)).sum().backward(); optimizer.step()
+        return True
+        """,
+    "checkpointing": """
+        from torch.utils.checkpoint import checkpoint
+        x = torch.ones(2, requires_grad=True); y = x
+        for _ in range(80): y = checkpoint(lambda t: t * 1.0, y, use_reentrant=True)
+        y.sum().backward()
+        return x.grad.tolist() == [1.0, 1.0]
+        """,
+    "randomness": """
+        import random, uuid
+        return len({uuid.uuid4(), uuid.uuid4()}) == 2 and len(os.urandom(4)) == 4 and 0 <= random.random() < 1
+        """,
+    "recursion": "f = lambda n: n and 1 + f(n - 1); return f(800) == 800",
+    "environment": "return os.environ.get('HOME') == os.getcwd() and os.cpu_count() > 0",
+    "prints and warnings": "import warnings; print('x' * 100_000); warnings.warn('x'); return True",
+    "devices": "return open('/dev/null').read() == '' and len(open('/dev/urandom', 'rb').read(3)) == 3",
+    "half precision": "return (torch.ones(4, 4).half() @ torch.ones(4, 4).half()).sum().item() == 64",
+}
+
+WALLS = ("full", "denied", "none")
+USERS = ("root", "nobody") if os.geteuid() == 0 else ("nobody",)
+CASES = [(user, wall) for wall in ("full", "denied") for user in USERS] + [("nobody", "none")]
+
+
+def run(user: str, wall: str) -> dict[str, Any]:
+    """Run this file as a script."""
+    done = subprocess.run(
+        [sys.executable, __file__, user, wall],
+        env={**ENVIRONMENT, "SECRET_OF_THE_GRADER": "s3cret"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module", params=CASES[:-1], ids="-".join)
+def walled(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return run(*request.param)
+
+
+@pytest.fixture(scope="module")
+def bare() -> dict[str, Any]:
+    """Without any wall, as an unprivileged user."""
+    return run(*CASES[-1])
+
+
+SEEN_FROM_OUTSIDE = {
+    "read a file": lambda seen: "canary" in str(seen["said"].get("read a file")),
+    "read the autograder": lambda seen: not _refused(seen, "read the autograder"),
+    "read a hidden grader": lambda seen: not _refused(seen, "read a hidden grader"),
+    "read through /proc": lambda seen: "s3cret" in str(seen["said"].get("read through /proc")),
+    "write a file": lambda seen: "written" in seen["folder"],
+    "change a mode": lambda seen: seen["mode"] != 0o644,
+    "truncate": lambda seen: not seen["truncated"],
+    "delete": lambda seen: seen["deleted"],
+    "link": lambda seen: "canary" in str(seen["said"].get("link")),
+    "TCP": lambda seen: seen["tcp"],
+    "UDP": lambda seen: seen["udp"],
+    "abstract socket": lambda seen: seen["abstract"],
+    "datagram to a path": lambda seen: seen["path"],
+    "signal": lambda seen: "signal" in seen["signals"],
+    "signal by a descriptor": lambda seen: "signal by a descriptor" in seen["signals"],
+    "leave a process behind": lambda seen: seen["survivors"],
+    "exec": lambda seen: "executed" in seen["folder"],
+    "a gigabyte too much": lambda seen: not _refused(seen, "a gigabyte too much"),
+    "a gigabyte too much, of torch's": lambda seen: (
+        not _refused(seen, "a gigabyte too much, of torch's")
+    ),
+    "many descriptors": lambda seen: not _refused(seen, "many descriptors"),
+    "many threads": lambda seen: seen["said"]["many threads"] > 100,
+    "look around": lambda seen: not _refused(seen, "look around"),
+    "leave a marker": lambda seen: any(seen["said"]["find the marker"]),
+    "io_uring": lambda seen: not _refused(seen, "io_uring"),
+    "own namespaces": lambda seen: not _refused(seen, "own namespaces"),
+}
+
+
+def _refused(seen: dict[str, Any], name: str) -> bool:
+    return name in seen["refused"]
+
+
+@pytest.mark.parametrize("name", SEEN_FROM_OUTSIDE)
+def test_an_attack_has_no_effect(walled: dict[str, Any], name: str) -> None:
+    assert not SEEN_FROM_OUTSIDE[name](walled), walled["refused"].get(name, "it said nothing")
+
+
+@pytest.mark.parametrize("name", sorted(set(SEEN_FROM_OUTSIDE) - {"leave a marker"}))
+def test_without_the_wall_it_has(bare: dict[str, Any], name: str) -> None:
+    assert SEEN_FROM_OUTSIDE[name](bare), bare["refused"].get(name, "it said nothing")
+
+
+@pytest.mark.parametrize("name", ["raise a limit", "ptrace", "kill everything"])
+def test_a_call_is_refused(walled: dict[str, Any], name: str) -> None:
+    assert name not in walled["said"]
+    assert walled["refused"][name].startswith(("PermissionError", "ValueError: not allowed"))
+
+
+def test_another_architectures_calls_kill(walled: dict[str, Any]) -> None:
+    assert f"exit code {-signal.SIGSYS}" in walled["refused"]["another architecture"]
+
+
+def test_a_full_disk_ends_the_process_or_the_writing(walled: dict[str, Any]) -> None:
+    assert walled["refused"]["fill the disk"] in (
+        f"exit code {-signal.SIGKILL}",
+        "OSError: [Errno 28] No space left on device",
+    )
+
+
+def test_nothing_is_left_on_disk(walled: dict[str, Any]) -> None:
+    assert walled["left"] == []
+
+
+def test_the_process_holds_one_end_of_its_wire_and_nothing_of_the_grader(
+    walled: dict[str, Any],
+) -> None:
+    said = walled["said"]
+    assert said["descriptors"] == [0, 1, 2, 3]
+    assert "SECRET_OF_THE_GRADER" not in said["environment"]
+    known = ("autograder", "autograder.messages", "autograder.sandbox")
+    assert all(n in known or n.startswith("autograder.sandbox.") for n in said["modules"])
+
+
+def test_the_server_outlives_its_processes(walled: dict[str, Any]) -> None:
+    assert walled["said"]["still served"] == "yes"
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_code_runs(walled: dict[str, Any], name: str) -> None:
+    assert walled["honest"][name] is True
+
+
+def test_the_layers_are_named(walled: dict[str, Any]) -> None:
+    expected = ["namespaces"] if walled["wall"] == "full" else []
+    assert walled["isolation"] == [*expected, "landlock", "seccomp", "limits"]
+
+
+# ---- the script
+
+
+def become_nobody() -> None:
+    """With an interpreter that may lie in root's closed home: where it is, an open folder takes that home's place."""
+    from autograder.sandbox import namespaces, privileges, syscalls
+
+    namespaces.unshare_mounts()
+    home = Path("/root")
+    python = Path(sys.base_prefix)
+    if python.is_relative_to(home):
+        with tempfile.TemporaryDirectory() as aside:
+            syscalls.library("mount", str(python), aside, "", 4096 | 16384, "")
+            syscalls.library("mount", "tmpfs", str(home), "tmpfs", 0, "mode=0755")
+            python.mkdir(parents=True)
+            syscalls.library("mount", aside, str(python), "", 4096 | 16384, "")
+            syscalls.library("umount2", aside, 2)
+    privileges.leave_root()
+    os.execv(sys.executable, [sys.executable, __file__, "nobody", sys.argv[2]])
+
+
+def deny_namespaces() -> None:
+    """As containers and some distributions do."""
+    from autograder.sandbox import privileges, seccomp
+
+    privileges.no_new_privileges()
+    seccomp.install(seccomp.refusing_program(["unshare", "setns"]))
+
+
+def main(user: str, wall: str) -> None:
+    if user == "nobody" and os.geteuid() == 0:
+        become_nobody()
+    if wall == "denied":
+        deny_namespaces()
+    from autograder.sandbox.client import Server
+
+    server = Server("none", []) if wall == "none" else Server()
+    before = set(os.listdir("/tmp"))
+    with server, outside() as (targets, effects):
+        before |= set(os.listdir("/tmp"))
+        isolation = server.isolation
+        seen: dict[str, Any] = {"wall": wall, "isolation": isolation, "said": {}, "refused": {}}
+        skipped = {"kill everything", "fill the disk"} if wall == "none" else set()
+        for name, body in ATTACKS.items():
+            if name not in skipped:
+                run_one(server, name, body, targets, seen)
+                effects.after(name)
+        seen["honest"] = {}
+        for name, body in HONEST.items():
+            one: dict[str, Any] = {"said": {}, "refused": {}}
+            run_one(server, name, body, targets, one)
+            seen["honest"][name] = one["said"].get(name, one["refused"].get(name))
+        seen |= effects.seen()
+    left = [n for n in set(os.listdir("/tmp")) - before if n.startswith("autograder-")]
+    seen["left"] = left
+    print(json.dumps(seen))
+
+
+def run_one(
+    server: Any, name: str, body: str, targets: dict[str, Any], seen: dict[str, Any]
+) -> None:
+    from autograder import messages as m
+    from autograder.sandbox.client import Died, Late, Limits, Process
+    from autograder.student import Student, StudentError
+
+    lines = [line for line in body.split("\n") if line.strip()]
+    indent = min(len(line) - len(line.lstrip()) for line in lines)
+    lines = ["    " + line[indent:] for line in lines]
+    source = f"{IMPORTS}T = {targets!r}\ndef attack():\n" + "\n".join(lines) + "\n"
+    process = Process(server, Limits(20, 60, 1 << 30, 1000))
+    student = Student(process)
+    try:
+        student.load(m.Load(source, [(1, source.count("\n"))], "attack", 1))
+        said = student.attack()
+        seen["said"][name] = said if isinstance(said, (bool, int, float, str, list)) else None
+    except StudentError as error:
+        seen["refused"][name] = f"{error.type}: {error.text}"
+    except (Died, Late) as error:
+        seen["refused"][name] = str(error)
+    finally:
+        process.stop()
+
+
+class Effects:
+    """What can be seen outside of the wall after the attacks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = "s" + secrets.token_hex(5)
+        self.signals: list[str] = []
+        self.pending = 0
+        self.survivors = 0
+        signal.signal(signal.SIGUSR1, self._signalled)
+        self.tcp = socket.create_server(("127.0.0.1", 0))
+        self.udp = socket.socket(type=socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", 0))
+        self.abstract = socket.socket(socket.AF_UNIX)
+        self.abstract.bind(f"\0{self.name}")
+        self.abstract.listen()
+        self.path = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.path.bind(str(folder / "socket"))
+        for each in (self.tcp, self.udp, self.abstract, self.path):
+            each.setblocking(False)
+        for name in ("file", "mode", "truncated", "deleted"):
+            (folder / name).write_text("canary")
+            (folder / name).chmod(0o644)
+        for path in (folder, *folder.iterdir()):
+            if os.geteuid() == 0:
+                os.chown(path, NOBODY, NOBODY)
+        (folder / "socket").chmod(0o777)
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self.pending += 1
+
+    def targets(self) -> dict[str, Any]:
+        """Where the attacks aim."""
+        import autograder
+
+        package = Path(autograder.__file__)
+        grader = next((package.parent / "graders").rglob("test_*.py"))
+        return {
+            **{name: str(self.folder / name) for name in ("file", "mode", "truncated", "deleted")},
+            "folder": str(self.folder),
+            "package": str(package),
+            "grader": str(grader),
+            "tcp": self.tcp.getsockname()[1],
+            "udp": self.udp.getsockname()[1],
+            "abstract": f"\0{self.name}",
+            "path": str(self.folder / "socket"),
+            "process": os.getpid(),
+            "name": self.name,
+        }
+
+    def after(self, name: str) -> None:
+        """Note what one attack has done."""
+        if self.pending:
+            self.signals.append(name)
+            self.pending = 0
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "comm").read_text().strip() == self.name:
+                    self.survivors += 1
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:
+                continue
+
+    def seen(self) -> dict[str, Any]:
+        """All that has changed."""
+        return {
+            "folder": os.listdir(self.folder),
+            "mode": os.stat(self.folder / "mode").st_mode & 0o777,
+            "truncated": (self.folder / "truncated").read_text(),
+            "deleted": not (self.folder / "deleted").exists(),
+            "signals": self.signals,
+            "survivors": self.survivors,
+            "tcp": _came(self.tcp.accept),
+            "udp": _came(self.udp.recv, 9),
+            "abstract": _came(self.abstract.accept),
+            "path": _came(self.path.recv, 9),
+        }
+
+
+def _came(take: Any, *arguments: int) -> bool:
+    try:
+        take(*arguments)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class outside:
+    """A folder with canaries and sockets that listen, for as long as it is entered."""
+
+    def __enter__(self) -> tuple[dict[str, Any], Effects]:
+        self._folder = tempfile.TemporaryDirectory()
+        os.chmod(self._folder.name, 0o755)
+        effects = Effects(Path(self._folder.name))
+        return effects.targets(), effects
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
