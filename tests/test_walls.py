@@ -89,7 +89,7 @@ ATTACKS = {
     "modules": "return sorted(n for n in sys.modules if n.startswith(('autograder', 'solutions', 'pytest')))",
     "another architecture": "libc.syscall(0x40000000 + 39)",
     "own namespaces": "if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')",
-    "io_uring": "if libc.syscall(425, 1, ctypes.create_string_buffer(120)) < 0: raise OSError(ctypes.get_errno(), 'io_uring_setup')",
+    "io_uring": "if libc.syscall(425, 1, ctypes.create_string_buffer(120)) < 0: raise OSError(ctypes.get_errno(), 'io_uring')",
     "ptrace": "if libc.ptrace(0, 0, 0, 0) < 0: raise OSError(ctypes.get_errno(), 'ptrace')",
     "leave a marker": """
         import builtins, random

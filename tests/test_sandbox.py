@@ -1,0 +1,450 @@
+"""The grader's side of the wall against a worker that answers anything at any time; the parts of the wall by themselves."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autograder import messages as m
+from autograder.sandbox import doctor, folders, landlock, privileges, seccomp, syscalls, walls
+from autograder.sandbox.client import Died, Late, Limits, NoIsolation, Process, Server
+from autograder.student import Student
+
+LIMITS = Limits(seconds=0.3, total_seconds=30, memory=1 << 30, output=1000)
+PATIENT = Limits(seconds=10, total_seconds=30, memory=1 << 30, output=1000)
+SET = m.Set(1, training=True)
+NOTHING = m.Answer(m.Data(None, []))
+
+
+class Hostile:
+    """Stands for the fork server; what it starts is a thread that does as it is told with the other end of the wire."""
+
+    def __init__(self, behaviour: Callable[[socket.socket], None]) -> None:
+        self._behaviour = behaviour
+        self.stopped = 0
+
+    def start(self, limits: Limits) -> tuple[socket.socket, int]:
+        ours, theirs = socket.socketpair()
+        threading.Thread(target=self._behave, args=(theirs,), daemon=True).start()
+        return ours, 1
+
+    def stop(self, pid: int) -> int:
+        self.stopped += 1
+        return -9
+
+    def _behave(self, wire: socket.socket) -> None:
+        with wire, suppress(OSError):  # the grader has hung up
+            self._behaviour(wire)
+
+
+def hostile(behaviour: Callable[[socket.socket], None], limits: Limits = LIMITS) -> Process:
+    return Process(Hostile(behaviour), limits)  # type: ignore[arg-type]
+
+
+def answering(data: bytes) -> Callable[[socket.socket], None]:
+    """Wait for a request, answer so, and wait for the grader to hang up; nothing is the end of the wire."""
+
+    def behaviour(wire: socket.socket) -> None:
+        wire.recv(1 << 20)
+        if data:
+            wire.sendall(data)
+            while wire.recv(1 << 20):
+                pass
+
+    return behaviour
+
+
+def ask(process: Process, request: m.Request = SET) -> m.Answer | m.Failure:
+    def reply(question: object, data: bytearray) -> tuple[m.Reply, m.Outgoing]:
+        return m.Reply(m.Data(None, [])), m.Outgoing()
+
+    return process.request(request, m.Outgoing(), reply)[1]
+
+
+def frame(number: int, response: m.Response, payload: bytes = b"") -> bytes:
+    header = msgspec.msgpack.encode(m.NumberedResponse(number, response))
+    return m.LENGTHS.pack(len(header), len(payload)) + header + payload
+
+
+def tensor(shape: list[int], strides: list[int] | None = None, dtype: str = "float32") -> m.Answer:
+    meta = m.TensorMeta(dtype, shape, strides or [0] * len(shape), 0, False)
+    return m.Answer(m.Data(m.TensorAt(0), [meta]))
+
+
+NO_ANSWERS = {
+    "another number": frame(2, NOTHING),
+    "a header of two gigabytes": m.LENGTHS.pack(1 << 31, 0),
+    "a payload of two gigabytes": m.LENGTHS.pack(4, 1 << 31),
+    "noise": b"\xff" * 100,
+    "a tensor of a few bytes and many gigabytes": frame(1, tensor([1 << 20, 1 << 20]), bytes(64)),
+    "many tensors that are too large together": frame(
+        1,
+        m.Answer(m.Data(None, [m.TensorMeta("float64", [1 << 20], [0], 0, False)] * 9)),
+        bytes(64),
+    ),
+    "a negative size": frame(1, tensor([-1, 5])),
+    "fifty thousand axes": frame(1, tensor([2**62] * 50_000)),
+    "too many tensors": frame(
+        1, m.Answer(m.Data(None, [m.TensorMeta("bool", [], [], 0, False)] * 5000))
+    ),
+    "progress of no load": frame(1, m.Running(1)),
+    "progress with a payload": frame(1, m.Running(1), bytes(64)),
+    "a failure with a payload": frame(1, m.Failure("raised", "E", "text"), bytes(64)),
+    "the end": b"",
+}
+
+
+@pytest.mark.parametrize("name", NO_ANSWERS)
+def test_what_is_no_answer_ends_the_process(name: str) -> None:
+    process = hostile(answering(NO_ANSWERS[name]), PATIENT)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    with pytest.raises(Died, match="no message" if NO_ANSWERS[name] else "exit code"):
+        ask(process)
+    assert time.monotonic() - started < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+    assert process.stop() == 0, "it was not stopped"
+
+
+def _silent(wire: socket.socket) -> None:
+    wire.recv(1 << 20)
+    wire.recv(1)
+
+
+def _dripping(wire: socket.socket) -> None:
+    while True:
+        wire.sendall(b"\0")
+        select.select([], [], [], 0.02)
+
+
+def _lengths_only(wire: socket.socket) -> None:
+    wire.sendall(m.LENGTHS.pack(100, 200 << 20))
+    wire.recv(1 << 20)
+    wire.recv(1)
+
+
+@pytest.mark.parametrize("behaviour", [_silent, _lengths_only])
+def test_a_worker_that_keeps_the_grader_waiting_is_late(behaviour: Callable[..., None]) -> None:
+    process = hostile(behaviour)
+    started = time.monotonic()
+    with pytest.raises(Late):
+        ask(process)
+    assert time.monotonic() - started < 2
+
+
+def test_single_bytes_do_not_move_the_deadline() -> None:
+    with pytest.raises((Late, Died)):
+        ask(hostile(_dripping))
+
+
+def test_a_worker_that_does_not_read_is_late() -> None:
+    out = m.Outgoing()
+    data = out.data([torch.zeros(1 << 20)], lambda item: None)
+    process = hostile(lambda wire: select.select([], [], [], 2))
+    with pytest.raises(Late):
+        process.request(m.Weights(1, data), out, lambda q, d: (m.Reply(data), out))
+
+
+def test_a_second_answer_is_not_taken_for_the_next() -> None:
+    process = hostile(answering(frame(1, NOTHING) * 2))
+    assert ask(process) == NOTHING
+    with pytest.raises(Died, match="another question"):
+        ask(process)
+
+
+def test_progress_is_told_once_a_piece_and_try_only() -> None:
+    load = m.Load("a\nb\n", [(1, 1), (2, 2)], "a", 1)
+    told = frame(1, m.Running(1))
+    assert ask(hostile(answering(told * 3 + frame(1, NOTHING))), load) == NOTHING
+    with pytest.raises(Died, match="progress"):
+        ask(hostile(answering(told * 4 + frame(1, NOTHING))), load)
+
+
+def question(shape: list[int], keep: int = 0) -> m.Ask:
+    meta = m.TensorMeta("float32", shape, [0] * len(shape), 0, True)
+    return m.Ask(1, "forward", m.Data(m.TensorAt(0), [meta]), False, True, keep)
+
+
+def answers_of(questions: list[m.Ask]) -> list[str]:
+    """What the grader's model says to each question; empty for a proper answer."""
+    said: list[str] = []
+
+    def behaviour(wire: socket.socket) -> None:
+        decoder = msgspec.msgpack.Decoder(m.Numbered)
+        m.receive(wire, decoder, time.monotonic() + 5)
+        for each in questions:
+            wire.sendall(frame(1, each, bytes(64)))
+            message, _ = m.receive(wire, decoder, time.monotonic() + 5)
+            said.append(message.request.error)
+        wire.sendall(frame(1, NOTHING))
+
+    ask(hostile(behaviour, PATIENT))
+    return said
+
+
+def test_a_model_of_the_grader_is_not_run_on_what_would_not_end() -> None:
+    large = [[1, 30_000], [1 << 18], [1000, 1000]]
+    said = answers_of([question(shape) for shape in [[2, 5], *large]])
+    assert said[0] == ""
+    assert all("too large" in text for text in said[1:])
+
+
+def test_graphs_that_are_kept_for_a_worker_are_bounded() -> None:
+    said = answers_of([question([256, 256], keep) for keep in range(1, 41)])
+    assert said[0] == ""
+    assert "too large" in said[-1]
+
+
+def test_descriptors_are_not_accepted() -> None:
+    read, write = os.pipe()
+
+    def behaviour(wire: socket.socket) -> None:
+        wire.recv(1 << 20)
+        socket.send_fds(wire, [frame(1, NOTHING)], [write] * 50)
+        wire.recv(1)
+
+    before = len(os.listdir("/proc/self/fd"))
+    process = hostile(behaviour)
+    assert ask(process) == NOTHING
+    assert len(os.listdir("/proc/self/fd")) <= before + 2  # both ends of the wire
+    for descriptor in (read, write):
+        os.close(descriptor)
+
+
+pieces = st.one_of(
+    st.binary(max_size=200),
+    st.sampled_from(list(NO_ANSWERS.values())),
+    st.builds(frame, st.integers(0, 3), st.sampled_from([NOTHING, m.Running(1), question([2])])),
+    st.builds(
+        lambda number, body: m.LENGTHS.pack(len(body), 0) + body,
+        st.integers(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=9),
+            lambda inner: (
+                st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+            ),
+            max_leaves=20,
+        ).map(msgspec.msgpack.encode),
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(pieces, max_size=4))
+def test_the_grader_survives_whatever_is_sent(sent: list[bytes]) -> None:
+    process = hostile(answering(b"".join(sent)), replace(LIMITS, seconds=0.05))
+    with suppress(Died, Late):
+        assert isinstance(ask(process), (m.Answer, m.Failure))
+
+
+# ---- the server
+
+
+def test_without_isolation_nothing_is_started() -> None:
+    with Server(layers=["limits"]) as server:
+        with pytest.raises(NoIsolation) as caught:
+            Process(server, PATIENT)
+        text = str(caught.value)
+        for word in ("files", "network", "processes", "doctor"):
+            assert word in text
+        assert "memory" not in text
+        assert str(pickle.loads(pickle.dumps(caught.value))) == text
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+@contextmanager
+def loaded(server: Server, source: str) -> Iterator[Student]:
+    process = Process(server, PATIENT)
+    student = Student(process)
+    student.load(m.Load(source, [(1, source.count("\n") + 1)], "f", 1))
+    yield student
+    process.stop()
+
+
+def test_a_server_that_died_is_started_anew(server: Server) -> None:
+    with loaded(server, "def f(): return 1") as student:
+        assert student.f() == 1
+    server._process.kill()
+    server._process.wait()
+    with loaded(server, "def f(): return 2") as student:
+        assert student.f() == 2
+    assert "seccomp" in server.isolation
+
+
+def test_a_grader_that_is_killed_takes_its_processes_with_it() -> None:
+    code = """
+import os, signal, sys
+from autograder.sandbox.client import Limits, Process, Server
+server = Server()
+process = Process(server, Limits(5, 9, 1 << 30, 100))
+print(server._process.pid, flush=True)
+sys.stdin.read(1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as grader:
+        assert grader.stdin is not None
+        assert grader.stdout is not None
+        watched = os.pidfd_open(int(grader.stdout.readline()))
+        grader.stdin.write(b"x")
+        grader.stdin.flush()
+        # The outer process of the server ends after the inner one, and that one after its workers.
+        assert select.select([watched], [], [], 10)[0], "the fork server lived on"
+        os.close(watched)
+        assert grader.wait() == -signal.SIGKILL
+
+
+# ---- the layers
+
+
+def test_the_doctor_finds_each_layer_and_what_it_alone_stops() -> None:
+    findings = doctor.doctor()
+    assert [f for f in findings if not f.holds] == []
+    for layer, probe in doctor.ALONE.items():
+        last = [f for f in findings if f.layer == layer][-1]
+        assert "with all but this one: it worked" in last.seen, probe
+
+
+def test_what_is_hidden_among_readable_folders_can_not_be_read(tmp_path: Path) -> None:
+    for name in ("autograder", "torch"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "code.py").write_text(name)
+
+    def look() -> None:
+        rules = landlock.readable(str(tmp_path), [str(tmp_path / "autograder")])
+        privileges.no_new_privileges()
+        landlock.restrict(rules)
+        assert (tmp_path / "torch" / "code.py").read_text() == "torch"
+        assert sorted(os.listdir(tmp_path)) == ["autograder", "torch"]
+        with pytest.raises(PermissionError):
+            (tmp_path / "autograder" / "code.py").read_text()
+
+    assert walls.attempt(look) == ""
+
+
+def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
+    """What a filter answers, as the kernel would find it."""
+    data = struct.pack("<IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
+    at = value = 0
+    while True:
+        code, yes, no, k = struct.unpack_from("<HBBI", program, 8 * at)
+        at += 1
+        if code == 0x06:
+            return k
+        if code == 0x20:
+            value = struct.unpack_from("<I", data, k)[0]
+        elif code == 0x54:
+            value &= k
+        else:
+            assert code in (0x15, 0x35)
+            at += yes if (value == k if code == 0x15 else value >= k) else no
+
+
+ALLOW, REFUSE, UNKNOWN, KILL = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
+CALLS = {
+    "read": ((), ALLOW),
+    "openat": ((), ALLOW),
+    "execve": ((), REFUSE),
+    "ptrace": ((), REFUSE),
+    "socket": ((), REFUSE),
+    "clone": ((17,), REFUSE),  # fork
+    "clone ": ((0x3D0F00,), ALLOW),  # a thread
+    "clone  ": ((0x3D0F00 | 0x10000000,), REFUSE),
+    "clone3": ((), UNKNOWN),
+    "prlimit64": ((0, 9, 0), ALLOW),
+    "prlimit64 ": ((0, 9, 1 << 40), REFUSE),
+    "prlimit64  ": ((1, 9, 0), REFUSE),
+    "tgkill": ((1, 2, 6), ALLOW),
+    "tgkill ": ((2, 2, 6), REFUSE),
+    "fcntl": ((5, 3), ALLOW),
+    "fcntl ": ((5, 8, 77), REFUSE),
+    "socketpair": ((1, 1 | 0x80000), ALLOW),
+    "socketpair ": ((1, 2 | 0x80000), REFUSE),
+    "sendto": ((3, 0, 0, 1), REFUSE),
+    "fchmodat": ((), ALLOW),
+}
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_allows_what_honest_code_needs(
+    machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    program = seccomp.worker_program(1, metadata=True)
+    own = seccomp._ARCHITECTURES[machine]
+    for name, (arguments, expected) in CALLS.items():
+        number = syscalls.number(name.strip())
+        assert number is not None
+        assert verdict(program, own, number, *arguments) == expected, name
+        assert verdict(program, own ^ 1, number, *arguments) == KILL
+    without = seccomp.worker_program(1, metadata=False)
+    chmod = syscalls.number("fchmodat")
+    assert chmod is not None
+    assert verdict(without, own, chmod) == REFUSE
+
+
+def test_another_machine_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(OSError, match="riscv64"):
+        seccomp.worker_program(1, metadata=True)
+
+
+def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for depth in range(1200):
+        os.mkdir("d", dir_fd=here)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        if depth % 7 == 0:
+            os.chmod("d", 0, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    folders.remove(str(top))
+    assert not top.exists()
+
+
+@pytest.mark.parametrize("crowd", ["bytes", "entries"])
+def test_a_folder_that_is_too_full_is_noticed(crowd: str) -> None:
+    kept = folders.Folders(os.geteuid(), os.getegid())
+    try:
+        folder = Path(kept.new())
+        kept.belongs(str(folder), 7)
+        assert kept.overfull() == []
+        if crowd == "bytes":
+            (folder / "file").write_bytes(bytes(folders.BYTES + 1))
+        else:
+            for number in range(folders.ENTRIES + 1):
+                (folder / str(number)).touch()
+        assert kept.overfull() == [7]
+    finally:
+        kept.close()
+    assert not os.path.exists(kept.root)
