@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from autograder.sandbox.client import cpu_count
+from autograder.sandbox.client import NoIsolation, Sandbox, cpu_count
 
 app = typer.Typer(
     add_completion=False,
@@ -55,6 +55,9 @@ def grade(
     jobs: Annotated[
         int, typer.Option(min=1, help="processes; by default one a core")
     ] = cpu_count(),
+    sandbox: Annotated[
+        Sandbox, typer.Option(help="none: run student code without isolation")
+    ] = "required",
     seed: Annotated[str | None, typer.Option(metavar="HEX", help="replay with this seed")] = None,
 ) -> None:
     """Grade a class: files, folders and archives."""
@@ -66,7 +69,9 @@ def grade(
     chosen = course.day(day)
     found = _paths(chosen.root, day, paths)
     console = Console()
-    graded = grading.grade_class(chosen, found, store.secret(chosen.root), jobs, seed)
+    if sandbox == "none":
+        _say("WITHOUT ISOLATION: what students wrote can read, change and send whatever you can")
+    graded = grading.grade_class(chosen, found, store.secret(chosen.root), jobs, seed, sandbox)
     if console.is_terminal:
         graded = table.progress(graded, console)
     submissions = list(graded)
@@ -97,6 +102,19 @@ def explain(
         print(line)
 
 
+@app.command()
+def doctor() -> None:
+    """Show what isolation this machine gives: each layer with what was tried and seen."""
+    from autograder.sandbox.doctor import doctor as examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'✓' if finding.holds else '✗'} {finding.layer}: {finding.tried}: {finding.seen}")
+    # A missing layer is carried by the others; what counts is all of them together.
+    if not all(finding.holds for finding in findings if finding.layer == "all"):
+        raise typer.Exit(3)
+
+
 def _paths(root: Path, day: str, paths: list[Path] | None) -> list[Path]:
     if paths:
         return paths
@@ -119,6 +137,9 @@ def main() -> None:
     except CourseError as error:
         _say(str(error))
         sys.exit(2)
+    except NoIsolation as error:
+        _say(str(error))
+        sys.exit(3)
 
 
 if __name__ == "__main__":

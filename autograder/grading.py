@@ -24,7 +24,7 @@ from autograder.collecting import Test, collect
 from autograder.course import Day, Exercise
 from autograder.marks import ExerciseMarks, Status, SubmissionMarks, TestMarks, added, shares, words
 from autograder.needs import Unit, needed, units_of
-from autograder.sandbox.client import Server
+from autograder.sandbox.client import NoIsolation, Sandbox, Server
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
 from autograder.submission import Submission, submissions
@@ -220,20 +220,29 @@ def _status(outcomes: Sequence[Outcome], points: float) -> Status:
 
 # ---- a class
 
-_grader: Grader | None = None
+_grader: Grader | NoIsolation | None = None
 
 
 def grade_class(
-    day: Day, paths: Sequence[Path], secret: bytes, jobs: int = 1, seed: str | None = None
+    day: Day,
+    paths: Sequence[Path],
+    secret: bytes,
+    jobs: int = 1,
+    seed: str | None = None,
+    sandbox: Sandbox = "required",
 ) -> Iterator[SubmissionMarks]:
-    """Grade everything found under `paths`, in their order, in `jobs` processes with a fork server each."""
+    """Grade everything found under `paths`, in their order, in `jobs` processes with a fork server each.
+
+    Raises:
+        NoIsolation: the machine gives too little of it; nothing was run.
+    """
     if jobs == 1:
-        with Server() as server:
+        with Server(sandbox) as server:
             grader = Grader(day, server, secret, seed)
             for submission in submissions(paths, day.name):
                 yield grader.grade(submission)
         return
-    arguments = (day.root, day.name, secret, seed)
+    arguments = (day.root, day.name, secret, seed, sandbox)
     with ProcessPoolExecutor(jobs, get_context("spawn"), _start_job, arguments) as pool:
         waiting: deque[Future[SubmissionMarks]] = deque()
         for submission in submissions(paths, day.name):
@@ -244,11 +253,16 @@ def grade_class(
             yield waiting.popleft().result()
 
 
-def _start_job(root: Path, day: str, secret: bytes, seed: str | None) -> None:
+def _start_job(root: Path, day: str, secret: bytes, seed: str | None, sandbox: Sandbox) -> None:
     global _grader
-    _grader = Grader(courses.load(root).day(day), Server(), secret, seed)
+    try:
+        _grader = Grader(courses.load(root).day(day), Server(sandbox), secret, seed)
+    except NoIsolation as error:
+        _grader = error
 
 
 def _grade_one(submission: Submission) -> SubmissionMarks:
+    if isinstance(_grader, NoIsolation):
+        raise _grader
     assert _grader is not None
     return _grader.grade(submission)

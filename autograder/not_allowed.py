@@ -1,7 +1,7 @@
 """What a name in `not_allowed` stands for, and whether code uses it.
 
-The code is read here; what reading misses is met in the worker, where the operators and functions raise and are counted. Only what
-comes from torch is meant: a student's own function may have any name, and comments and strings are no code.
+The code is read here; what reading misses is met in the worker, where the operators and functions raise and are counted.
+Only what comes from torch is meant: a student's own function may have any name, and comments and strings are no code.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def close(
     rtol: float | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Check shape, dtype and values within the tolerance of the dtype; `dtype` is that of the answer where the oracle's is finer."""
+    """Check shape, dtype and values within the tolerance of the dtype: `dtype`, where the oracle is finer than that."""
     dtype = dtype or expected.dtype
     found = shaped(seen, expected.shape, dtype, what)
     atol = TOLERANCE[dtype] if atol is None else atol
@@ -145,16 +145,18 @@ def unchanged(student: Student) -> None:
 @contextmanager
 def value_error(*names: str, when: str) -> Iterator[None]:
     """Check that the calls inside raise a ValueError whose message names one of `names`."""
+    error: StudentError | None = None
     try:
         yield
-    except StudentError as error:
-        said = f"{error.type}: {error.text[:300]}".rstrip(": ")
-        assert "ValueError" in error.bases, f"{when}, a ValueError should be raised; seen: {said}"
-        named = any(re.search(rf"(?<!\w){re.escape(n)}(?!\w)", error.text) for n in names)
-        wanted = " or ".join(f"`{name}`" for name in names)
-        assert named, f"the ValueError raised when {when} should name {wanted}; seen: {said}"
-    else:
+    except StudentError as raised:
+        error = raised
+    if error is None:
         raise AssertionError(f"when {when}, a ValueError should be raised; nothing was")
+    said = f"{error.type}: {error.text[:300]}".rstrip(": ")
+    assert "ValueError" in error.bases, f"{when}, a ValueError should be raised; seen: {said}"
+    named = any(re.search(rf"(?<!\w){re.escape(n)}(?!\w)", error.text) for n in names)
+    wanted = " or ".join(f"`{name}`" for name in names)
+    assert named, f"the ValueError raised when {when} should name {wanted}; seen: {said}"
 
 
 def _said(seen: Any) -> str:

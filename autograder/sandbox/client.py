@@ -62,6 +62,9 @@ class Limits:
     output: int
 
 
+Sandbox = Literal["required", "none"]
+
+
 class NoIsolation(Exception):
     """What this machine gives is not enough to run code that nobody trusts; the text says what is missing and what to do."""
 
@@ -75,7 +78,7 @@ class Server:
 
     def __init__(
         self,
-        sandbox: Literal["required", "none"] = "required",
+        sandbox: Sandbox = "required",
         layers: Sequence[str] | None = None,
     ) -> None:
         self._required = sandbox == "required"
