@@ -424,7 +424,7 @@ def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
         os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
         inner = os.open("d", os.O_RDONLY, dir_fd=here)
         if depth % 7 == 0:
-            os.chmod("d", 0, dir_fd=here)
+            os.fchmod(here, 0)
         os.close(here)
         here = inner
     os.close(here)
@@ -448,3 +448,12 @@ def test_a_folder_that_is_too_full_is_noticed(crowd: str) -> None:
     finally:
         kept.close()
     assert not os.path.exists(kept.root)
+
+
+def test_an_old_landlock_does_not_count_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = {"namespaces": "not here"}
+    monkeypatch.setattr(walls, "_refusal", lambda layer: refusals.get(layer, ""))
+    monkeypatch.setattr(landlock, "version", lambda: 2)
+    assert set(walls.unavailable()) == {"namespaces", "landlock"}
+    refusals.clear()
+    assert walls.unavailable() == {}

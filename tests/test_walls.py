@@ -58,8 +58,8 @@ ATTACKS = {
         os.wait()
         """,
     "exec": "os.execv('/bin/sh', ['sh', '-c', 'echo > ' + T['folder'] + '/executed'])",
-    "a gigabyte too much": "return len(mmap.mmap(-1, 3 << 30))",
-    "a gigabyte too much, of torch's": "return torch.ones(3 << 28).sum().item()",
+    "too much memory": "return len(mmap.mmap(-1, 3 << 30))",
+    "too much memory, of torch's": "return torch.ones(5 << 26).sum().item()",
     "raise a limit": "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
     "many descriptors": "return len([os.open('/dev/null', os.O_RDONLY) for _ in range(500)])",
     "many threads": """
@@ -86,6 +86,7 @@ ATTACKS = {
         return found
         """,
     "environment": "return sorted(os.environ)",
+    "home": "return os.environ['HOME']",
     "modules": "return sorted(n for n in sys.modules if n.startswith(('autograder', 'solutions', 'pytest')))",
     "another architecture": "libc.syscall(0x40000000 + 39)",
     "own namespaces": "if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')",
@@ -173,30 +174,45 @@ USERS = ("root", "nobody") if os.geteuid() == 0 else ("nobody",)
 CASES = [(user, wall) for wall in ("full", "denied") for user in USERS] + [("nobody", "none")]
 
 
-def run(user: str, wall: str) -> dict[str, Any]:
+def start(user: str, wall: str) -> subprocess.Popen[str]:
     """Run this file as a script."""
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, __file__, user, wall],
         env={**ENVIRONMENT, "SECRET_OF_THE_GRADER": "s3cret"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=100,
-        check=False,
         cwd=ROOT,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
-@pytest.fixture(scope="module", params=CASES[:-1], ids="-".join)
-def walled(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return run(*request.param)
+def result(script: subprocess.Popen[str]) -> dict[str, Any]:
+    out, errors = script.communicate(timeout=100)
+    assert script.returncode == 0, errors
+    return json.loads(out)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
-def bare() -> dict[str, Any]:
+def scripts() -> Iterator[dict[tuple[str, str], subprocess.Popen[str]]]:
+    """All at once: they wait for one another's imports otherwise."""
+    running = {case: start(*case) for case in CASES}
+    yield running
+    for script in running.values():
+        script.kill()
+        script.communicate()
+
+
+@pytest.fixture(scope="module", params=CASES[:-1], ids="-".join)
+def walled(
+    request: pytest.FixtureRequest, scripts: dict[tuple[str, str], subprocess.Popen[str]]
+) -> dict[str, Any]:
+    return result(scripts[request.param])
+
+
+@pytest.fixture(scope="module")
+def bare(scripts: dict[tuple[str, str], subprocess.Popen[str]]) -> dict[str, Any]:
     """Without any wall, as an unprivileged user."""
-    return run(*CASES[-1])
+    return result(scripts[CASES[-1]])
 
 
 SEEN_FROM_OUTSIDE = {
@@ -217,10 +233,8 @@ SEEN_FROM_OUTSIDE = {
     "signal by a descriptor": lambda seen: "signal by a descriptor" in seen["signals"],
     "leave a process behind": lambda seen: seen["survivors"],
     "exec": lambda seen: "executed" in seen["folder"],
-    "a gigabyte too much": lambda seen: not _refused(seen, "a gigabyte too much"),
-    "a gigabyte too much, of torch's": lambda seen: (
-        not _refused(seen, "a gigabyte too much, of torch's")
-    ),
+    "too much memory": lambda seen: not _refused(seen, "too much memory"),
+    "too much memory, of torch's": lambda seen: not _refused(seen, "too much memory, of torch's"),
     "many descriptors": lambda seen: not _refused(seen, "many descriptors"),
     "many threads": lambda seen: seen["said"]["many threads"] > 100,
     "look around": lambda seen: not _refused(seen, "look around"),
@@ -326,9 +340,7 @@ def main(user: str, wall: str) -> None:
     from autograder.sandbox.client import Server
 
     server = Server("none", []) if wall == "none" else Server()
-    before = set(os.listdir("/tmp"))
     with server, outside() as (targets, effects):
-        before |= set(os.listdir("/tmp"))
         isolation = server.isolation
         seen: dict[str, Any] = {"wall": wall, "isolation": isolation, "said": {}, "refused": {}}
         skipped = {"kill everything", "fill the disk"} if wall == "none" else set()
@@ -342,8 +354,8 @@ def main(user: str, wall: str) -> None:
             run_one(server, name, body, targets, one)
             seen["honest"][name] = one["said"].get(name, one["refused"].get(name))
         seen |= effects.seen()
-    left = [n for n in set(os.listdir("/tmp")) - before if n.startswith("autograder-")]
-    seen["left"] = left
+    home = Path(seen["said"]["home"])
+    seen["left"] = [str(path) for path in (home, home.parent) if path.exists()]
     print(json.dumps(seen))
 
 

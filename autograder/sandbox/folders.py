@@ -80,6 +80,7 @@ def remove(folder: str) -> None:
     Folders in folders are moved up first: paths stay short and nothing recurses.
     """
     moved = 0
+    os.chmod(folder, 0o700)
     while True:
         inner = []
         for entry in list(os.scandir(folder)):

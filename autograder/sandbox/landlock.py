@@ -19,6 +19,8 @@ _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
 _REFER, _TRUNCATE = 1 << 13, 1 << 14
 # The version of Landlock in which an access became governable.
 _GOVERNED = ((1, (1 << 13) - 1), (2, _REFER), (3, _TRUNCATE), (5, 1 << 15))
+# Before it, a file that may be read can be emptied by its owner; namespaces hold against that, Landlock alone does not.
+ALONE_SINCE = 3
 _TCP_SINCE, _TCP = 4, 0b11
 _SCOPES_SINCE, _SCOPES = 6, 0b11  # abstract sockets, signals
 

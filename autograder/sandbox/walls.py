@@ -226,12 +226,17 @@ def _keep_descriptors(null: int, wire: int, up: int) -> None:
 
 def unavailable(layers: Sequence[str] = LAYERS) -> dict[str, str]:
     """Of these layers those that the machine refuses, each put up by itself in a process of its own, and why."""
-    refused = {}
-    for layer in layers:
-        reason = attempt(lambda layer=layer: _put_up(layer))  # type: ignore[misc]
-        if reason:
-            refused[layer] = reason
+    found = {layer: _refusal(layer) for layer in layers}
+    refused = {layer: reason for layer, reason in found.items() if reason}
+    if "namespaces" in refused and "landlock" in layers and "landlock" not in refused:
+        version = landlock.version()
+        if version < landlock.ALONE_SINCE:
+            refused["landlock"] = f"version {version} is too old to hold without namespaces"
     return refused
+
+
+def _refusal(layer: str) -> str:
+    return attempt(lambda: _put_up(layer))
 
 
 def _put_up(layer: str) -> None:
