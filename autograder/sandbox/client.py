@@ -24,7 +24,7 @@ Reply = Callable[[m.Ask | m.AskBackward, bytearray], tuple[m.Reply, m.Outgoing]]
 START_SECONDS = 60.0
 # Of one message of the worker: tensors, and bytes of all of them spread out.
 MAX_TENSORS = 4096
-MAX_BYTES = 64 << 20
+MAX_BYTES = 16 << 20
 # Of one call of a model of the grader, which is answered here and can not be interrupted; and of all calls whose graphs are kept.
 MAX_ASKED = 1 << 17
 MAX_ASKED_AXIS = 512
@@ -291,7 +291,8 @@ def _check_size(data: m.Data) -> None:
         if len(meta.shape) > m.MAX_AXES or any(n < 0 for n in meta.shape):
             raise m.WireError("a tensor of an impossible shape")
         elements = math.prod(meta.shape)
-        size += 0 if meta.meta else 8 * elements
+        itemsize = m.DTYPES[meta.dtype].itemsize if meta.dtype in m.DTYPES else 8
+        size += 0 if meta.meta else itemsize * elements
         if elements >= 1 << 62 or size > MAX_BYTES:
             raise m.WireError("tensors that are too large")
 
