@@ -8,7 +8,7 @@
 #   name of the function or class, its arguments, and the attribute names that the docstring lists:
 #   they are how your work is found. You may add functions of your own, in the same cell or in new
 #   ones.
-# * **Run the checks below it.** They need a second and say what they saw. They are examples; the
+# * **Run the checks below it.** They take a second and say what they saw. They are examples; the
 #   grading uses other numbers and looks closer, at just what the docstring and the text promise.
 # * **Hints are folded.** The first one points in a direction, the second says almost everything.
 #   Try before you open them.
@@ -21,7 +21,25 @@
 #
 # In the annotations, `Float[Tensor, "*batch n d"]` is a floating-point tensor whose last axes
 # have the sizes `n` and `d`, after any number of leading axes (also none). The same letter means
-# the same size throughout a signature.
+# the same size throughout a signature. `Int` is int64; a `#` before a size means that it may also
+# be 1 and is then stretched (broadcast).
+
+# %% [markdown]
+# ### What holds in every exercise
+#
+# It is expected throughout, and not said again each time:
+#
+# * The result has the dtype and the device of the inputs, from float16 to float64. Arguments are not
+#   changed in place, and gradients flow and stay finite. Tensors may lie in memory in any way (a
+#   transposed one is a tensor, too).
+# * Where a docstring promises a `ValueError`, its message names an argument that is at odds, as in
+#   "d_model is 10, which is not divisible by n_heads = 3".
+# * Masks are boolean, and **True means that attention is allowed**.
+# * Dropout acts in training mode and is off in evaluation mode.
+# * An `nn.Linear` has a bias, and a norm an eps of 1e-5, where nothing else is said. How weights are
+#   initialised is up to you, and so are further attributes.
+# * What is not allowed is named in the text of an exercise and holds for that exercise alone:
+#   `torch.softmax` is forbidden in `softmax` and welcome everywhere else.
 
 # %%
 from collections.abc import Iterator

@@ -22,6 +22,7 @@
 # %%
 import math
 
+import matplotlib.pyplot as plt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -138,21 +139,21 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
-    import matplotlib.pyplot as plt
-
     with demonstration():
         # The same four scores, divided by a temperature before softmax.
         four_scores = torch.tensor([2.0, 1.0, 0.0, -1.0])
+        warm = {temperature: softmax(four_scores / temperature) for temperature in (0.2, 1.0, 5.0)}
         figure, axes = plt.subplots(1, 3, figsize=(9, 2.4), sharey=True)
-        for axis, temperature in zip(axes, (0.2, 1.0, 5.0), strict=True):
-            axis.bar([f"{score:g}" for score in four_scores], softmax(four_scores / temperature))
+        for axis, (temperature, weights) in zip(axes, warm.items(), strict=True):
+            axis.bar([f"{score:g}" for score in four_scores], weights)
             axis.set_title(f"softmax(x / {temperature:g})")
             axis.set_xlabel("x")
         axes[0].set_ylabel("weight")
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Softmax sees differences only: it cannot tell (0, 1) from (1000, 1001). The
+# **What to notice.** The same four numbers gave three different sets of weights. Softmax sees
+# differences only: it cannot tell (0, 1) from (1000, 1001). The
 # *size* of the differences decides how sharp it is. Large ones make it an almost hard choice of
 # the maximum, hence its name; small ones make it a plain mean. Keep this in mind for the next
 # exercise, where something pushes all scores apart.
@@ -264,14 +265,16 @@ if __name__ == "__main__":
         for name in curves:
             left.plot(sizes, curves[name], "o-", label=name)
             right.plot(sizes, slopes[name], "o-", label=name)
-        left.axhline(math.log(64), color="grey", linestyle=":", label="log 64 (all weights equal)")
+        left.axhline(math.log(64), color="grey", linestyle=":")
+        left.text(2**10, math.log(64) + 0.1, "log 64: all weights equal", ha="right", color="grey")
         left.set_title("entropy of the weights (nats)")
         right.set_title("gradient of the largest weight")
         for axis in (left, right):
             axis.set_xscale("log", base=2)
             axis.set_xlabel("d")
             axis.set_ylim(bottom=0)
-        left.legend()
+        left.set_ylim(top=5)
+        right.legend(loc="lower left")
         plt.show()
 
 # %% [markdown]
@@ -388,7 +391,8 @@ if __name__ == "__main__":
 # axis of its left factor and the last but one of its right factor; look which of W and V has the
 # keys where. No transpose is needed.
 # </details>
-#
+
+# %% [markdown]
 # To see attention at work before any model is trained, we need features that mean something. The
 # next cell gives each word its letters: how often a, b, …, z occur in it.
 
@@ -436,10 +440,11 @@ if __name__ == "__main__":
 # **What to notice.**
 #
 # * On the left, queries and keys come from different places, and the values are something else
-#   again (the number of the day). This is *cross-attention*. The number that comes out is a mean,
-#   so a query that hesitates between two days gets a number between them.
-# * On the right all three come from the same words: *self-attention*. Each row sums to 1; columns
-#   do not, and popular keys collect more than one unit.
+#   again (the number of the day). This is *cross-attention*. The number that comes out is a mean:
+#   `Fryday` finds day 5, while `Tusday` hesitates between Tuesday (2) and Saturday (6) and gets a
+#   number between them, a day that it never looked at much.
+# * Each row sums to 1. Columns need not: nobody looks at Monday, and two words look at Saturday.
+# * On the right queries, keys and values all come from the same words: *self-attention*.
 # * Both `sea` get the same row, and each looks at the other as much as at itself. Attention by
 #   itself knows nothing of order: shuffle the words, and the same outputs come out, shuffled. The
 #   chapter on positional encoding mends that.

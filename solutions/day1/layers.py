@@ -47,14 +47,19 @@ from solutions.opening import demonstration
 # not tell them otherwise. What is divided by what, and where exactly does $\varepsilon$ stand? A
 # network with either slip still trains, so no loss curve will tell you; and weights copied from
 # another implementation will not fit.
+#
+# `layer_norm`, `rms_norm`, `group_norm`, `batch_norm`, `instance_norm` and their modules are not
+# allowed.
 
 
 # %%
 class LayerNorm(nn.Module):
     """Normalise the last axis to mean 0 and variance 1, then scale and shift each feature.
 
-    Attributes to define: `weight` and `bias`, parameters of shape
-    `(d_model,)`, at first ones and zeros.
+    Attributes to define: `weight` and `bias`, parameters of shape `(d_model,)`, at first ones and
+    zeros. Agrees with `nn.LayerNorm`, also where the mean is large beside the spread and where all
+    features are equal (the result is then `bias`, and gradients are finite).
+
     Source: Ba, Kiros and Hinton 2016, section 3.
     """
 
@@ -80,13 +85,14 @@ if __name__ == "__main__":
 
     def check_LayerNorm():
         norm = LayerNorm(4)
-        names = sorted(name for name, _ in norm.named_parameters())
-        assert names == ["bias", "weight"], (
-            f"the parameters are `bias` and `weight`, yours: {names}"
+        shapes = {name: tuple(parameter.shape) for name, parameter in norm.named_parameters()}
+        assert {"weight": (4,), "bias": (4,)}.items() <= shapes.items(), (
+            f"the parameters should be `weight` and `bias` of shape (4,), yours: {shapes}"
         )
 
         # (1, 0, 0, 0): mean 1/4, variance 3/16, so the first feature becomes (3/4) / (√3/4) = √3.
         seen = norm(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+        assert seen is not None, "forward returns nothing; did you forget `return`?"
         assert seen.shape == (1, 4), f"the shape should stay (1, 4), yours is {tuple(seen.shape)}"
         assert abs(seen[0, 0] - 3**0.5) < 1e-3, (
             f"(1, 0, 0, 0) should become (1.732, …), yours begins with {seen[0, 0]:.3f}: "
@@ -124,8 +130,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The result does not change when `x` is multiplied by 10 or when 5 is added to
-# all its features (as long as $\varepsilon$ is small beside the variance): the size of a vector is
-# not passed on, only its direction. And for a vector whose features are all equal, the variance is
+# all its features (as long as $\varepsilon$ is small beside the variance): neither the size of a
+# vector nor its mean is passed on, only its pattern. And for a vector whose features are all equal, the variance is
 # 0 and $\varepsilon$ alone prevents a division by zero, in the gradient too.
 
 # %% [markdown]
@@ -152,6 +158,7 @@ class FeedForward(nn.Module):
 
     Attributes to define: `linear1` (`nn.Linear(d_model, d_ff)`) and `linear2`
     (`nn.Linear(d_ff, d_model)`). Dropout acts on the hidden values, after the ReLU.
+
     Source: Vaswani et al. 2017, section 3.3.
     """
 
@@ -182,6 +189,7 @@ if __name__ == "__main__":
             network.linear2.weight.fill_(1.0)
             network.linear2.bias.fill_(0.5)
         seen = network(torch.tensor([[2.0], [-3.0]]))
+        assert seen is not None, "forward returns nothing; did you forget `return`?"
         assert torch.allclose(seen, torch.tensor([[2.5], [3.5]])), (
             "with these weights the network is |x| + 0.5: 2 and −3 should give 2.5 and 3.5, "
             f"not {seen.flatten().tolist()}"
@@ -211,7 +219,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With $d_{ff} = 4d$ this network has $8d^2$ weights and the attention beside
-# it $4d^2$: two thirds of a layer's parameters stand here. Geva et al. (2021) read the rows of
+# it $4d^2$: two thirds of an encoder layer's parameters stand here. Geva et al. (2021) read the rows of
 # $W_1$ as patterns that are looked for and the columns of $W_2$ as what is added when one is
 # found.
 
@@ -230,17 +238,21 @@ if __name__ == "__main__":
 # $$x \leftarrow \operatorname{norm}_2
 # \bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
 #
-# All four are of shape `b n d_model`.
+# Everything here keeps the shape `b n d_model`: the input, the output of each step, and the sums.
 #
 # ```text
-#       ┌────────────────────────────────┐           ┌───────────────────────────┐
-#       │                                ▼           │                           ▼
-#   x ──┴─► self_attention ─► dropout ─► + ─► norm1 ─┴─► feed_forward ─► dropout ► + ─► norm2 ─►
-#               ▲ mask
+#       ┌────────────────────────────────┐           ┌──────────────────────────────┐
+#       │                                ▼           │                              ▼
+#   x ──┴─► self_attention ─► dropout ─► + ─► norm1 ─┴─► feed_forward ─► dropout ─► + ─► norm2 ─►
+#                 ▲
+#               mask
 # ```
 #
 # **The trap.** There are several orders of norm, sum and dropout that run, train and look alike.
 # Check, for each of the two sums, which tensor is being added back and whether dropout touches it.
+#
+# `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
+# `multi_head_attention_forward` and `nn.Transformer` with all its parts are not allowed.
 
 
 # %%
@@ -248,7 +260,10 @@ class EncoderLayer(nn.Module):
     """Apply self-attention and a feed-forward network, each with dropout, a residual and a norm.
 
     Attributes to define: `self_attention` (a `MultiHeadAttention`), `feed_forward` (a
-    `FeedForward`, which gets `dropout` too), `norm1`, `norm2` (each a `LayerNorm`).
+    `FeedForward`, which gets `dropout` too), `norm1`, `norm2` (each a `LayerNorm`). On copied
+    weights and in evaluation mode the layer agrees with
+    `nn.TransformerEncoderLayer(norm_first=False)`.
+
     Source: Vaswani et al. 2017, sections 3.1 and 5.4.
     """
 
@@ -267,7 +282,8 @@ class EncoderLayer(nn.Module):
     ) -> Float[Tensor, "b n d_model"]:
         """Return the new vectors.
 
-        `mask` (`"n n"`, `"b 1 n"` or `"b n n"`) is True where attention is allowed.
+        `mask` (`"n n"`, `"b 1 n"` or `"b n n"`) is True where attention is allowed; it may allow a
+        position nothing.
         """
         ### BEGIN SOLUTION
         attended, _ = self.self_attention(x, x, x, mask)
@@ -284,6 +300,7 @@ if __name__ == "__main__":
         layer = EncoderLayer(4, 2, 8).eval()
         x = torch.randn(2, 3, 4)
         seen = layer(x)
+        assert seen is not None, "forward returns nothing; did you forget `return`?"
         assert seen.shape == (2, 3, 4), (
             f"the shape should stay (2, 3, 4), yours is {tuple(seen.shape)}"
         )
@@ -339,23 +356,23 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** A layer has input and output of one shape, so layers can be stacked, and none
-# of them knows how deep it stands. In most later models the norm moved to the front
+# of them knows how deep it stands. In most later models the norm moved to the front of each step
 # ("pre-norm"), $x + \operatorname{FFN}(\operatorname{norm}(x))$: the way along the sums is then free
 # of norms, and deep stacks train without a warm-up of the learning rate (Xiong et al. 2020). You
 # will meet that form on Day 2.
 
 # %% [markdown]
-# ### Demonstration: what the way round is good for
+# ### Demonstration: what the residuals are good for
 #
-# Twelve of your layers, freshly initialised, one after the other; then the same twelve without
-# their residual connections. Drawn is how much of the gradient at the end of the stack arrives at
-# the input of each layer.
+# Twelve of your layers, freshly initialised, stand one after the other; then the same twelve without
+# their residual connections. How much of the gradient at the end of the stack arrives at the input
+# of each layer?
 
 # %%
 if __name__ == "__main__":
 
     class Without(nn.Module):
-        """A layer whose residual is taken away: what the layer adds, instead of the sum."""
+        """A layer without its residuals: attention, then the network, then the last norm."""
 
         def __init__(self, layer: EncoderLayer):
             super().__init__()
@@ -377,15 +394,24 @@ if __name__ == "__main__":
     with demonstration():
         torch.manual_seed(0)
         stack = [EncoderLayer(64, 4, 256) for _ in range(12)]
+        stacks = {
+            "as in the paper": stack,
+            "without residuals": [Without(layer) for layer in stack],
+        }
+        curves = {name: gradient_sizes(layers) for name, layers in stacks.items()}
         figure, axis = plt.subplots(figsize=(6, 3))
-        sizes = gradient_sizes(stack)
-        axis.semilogy([size / sizes[-1] for size in sizes], marker="o", label="as in the paper")
-        sizes = gradient_sizes([Without(layer) for layer in stack])
-        axis.semilogy([size / sizes[-1] for size in sizes], marker="o", label="without residuals")
+        for name, sizes in curves.items():
+            axis.semilogy([size / sizes[-1] for size in sizes], marker="o", label=name)
         axis.set(xlabel="layers from the input", ylabel="gradient, relative to the end")
         axis.legend()
         figure.tight_layout()
         plt.show()
+
+# %% [markdown]
+# **What to notice.** With residuals the gradient reaches the first layer nearly as large as it was
+# at the end: a sum hands it on past the step beside it, and only the norms rescale it on its way.
+# Without residuals about a twentieth is left after twelve layers (mind the logarithmic axis), and
+# the norms alone do not prevent that.
 
 # %% [markdown]
 # ## `DecoderLayer`
@@ -405,8 +431,8 @@ if __name__ == "__main__":
 # $$x \leftarrow \operatorname{norm}_3
 # \bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
 #
-# with $x$ of shape `b n d_model` and the memory $M$ of shape `b m d_model`; the weights of the
-# first attention are `b h n n`, those of the second `b h n m`.
+# Here $x$ has the shape `b n d_model` and the memory $M$ the shape `b m d_model`. The first
+# attention has weights `b h n n`, the second `b h n m`.
 #
 # ```text
 #                               keys of the        keys of the
@@ -422,6 +448,9 @@ if __name__ == "__main__":
 #
 # **The trap.** There are two masks, and they do not forbid the same things. Ask of each of them
 # over which sequence its last axis runs.
+#
+# `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
+# `multi_head_attention_forward` and `nn.Transformer` with all its parts are not allowed.
 
 
 # %%
@@ -430,7 +459,9 @@ class DecoderLayer(nn.Module):
 
     Attributes to define: `self_attention` and `cross_attention` (each a `MultiHeadAttention`),
     `feed_forward` (a `FeedForward`, which gets `dropout` too), `norm1`, `norm2`, `norm3` (each a
-    `LayerNorm`).
+    `LayerNorm`). On copied weights and in evaluation mode the layer agrees with
+    `nn.TransformerDecoderLayer(norm_first=False)`.
+
     Source: Vaswani et al. 2017, sections 3.1 and 5.4.
     """
 
@@ -456,7 +487,8 @@ class DecoderLayer(nn.Module):
         """Return the new vectors; masks are True where attention is allowed.
 
         `mask` is for attention within x (`"n n"`, `"b 1 n"` or `"b n n"`), `memory_mask` for
-        attention from x to the memory (`"n m"`, `"b 1 m"` or `"b n m"`).
+        attention from x to the memory (`"n m"`, `"b 1 m"` or `"b n m"`). Both may allow a position
+        nothing.
         """
         ### BEGIN SOLUTION
         attended, _ = self.self_attention(x, x, x, mask)
@@ -475,6 +507,7 @@ if __name__ == "__main__":
         layer = DecoderLayer(4, 2, 8).eval()
         x, memory = torch.randn(2, 3, 4), torch.randn(2, 5, 4)
         seen = layer(x, memory)
+        assert seen is not None, "forward returns nothing; did you forget `return`?"
         assert seen.shape == x.shape, (
             f"the shape should be that of x, (2, 3, 4), yours is {tuple(seen.shape)}"
         )

@@ -27,6 +27,7 @@
 # %%
 import math
 
+import matplotlib.pyplot as plt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -119,8 +120,9 @@ if __name__ == "__main__":
 # Row i says what position i may see: itself and everything before.
 #
 # **The trap.** Rows or columns, < or ≤: each of the four combinations is a triangle, and one is
-# right. A position must see itself: the first one has nothing else to look at. That the answer
-# stays hidden is seen to elsewhere, by shifting the targets by one in the training loop.
+# right. A position must see itself: the first one has nothing else to look at. That gives nothing
+# away, for what a position has to predict is not its own token but the next one: the training
+# loop shifts the targets by one.
 #
 # `nn.Transformer.generate_square_subsequent_mask` is not allowed.
 
@@ -188,8 +190,10 @@ if __name__ == "__main__":
 # $$
 #
 # **The trap.** Only *keys* are masked: a row is not emptied because its query is padding. (A row
-# may be empty all the same, which one? The last exercise of this chapter must survive it.) And on
+# may be empty all the same: which one? The last exercise of this chapter must survive it.) And on
 # a GPU a mask that was made on the CPU cannot be combined with one that lives with the tokens.
+#
+# `nn.Transformer.generate_square_subsequent_mask` is not allowed.
 
 
 # %%
@@ -284,7 +288,7 @@ def masked_attention(
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
     """Return attention in which each query sees only the keys that the mask allows.
 
-    Leading axes of query, key and value broadcast, as in `attention`.
+    Leading axes of query, key and value broadcast, as in `attention`. Right in half precision, too.
 
     Args:
         mask: True where attention is allowed, broadcastable to the weights; None allows
@@ -292,7 +296,8 @@ def masked_attention(
 
     Returns:
         the pair (output, weights). Keys that are not allowed have weights of exactly 0; a query
-        that may attend to nothing has weights 0 and output 0, and no gradient is NaN.
+        that may attend to nothing has weights 0 and output 0. There is no NaN, in the gradients
+        of query, key and value either.
 
     Source: Vaswani et al. (2017), sections 3.2.1 and 3.2.3.
     """
@@ -384,8 +389,6 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
-    import matplotlib.pyplot as plt
-
     with demonstration():
         # Two sentences, the shorter one filled up; features are the letters of the words.
         texts = [
@@ -402,10 +405,13 @@ if __name__ == "__main__":
             "causal_mask": causal_mask(4).expand(2, 4, 4),
             "decoder_mask": decoder_mask(tokens, 0),
         }
+        weights = {
+            title: masked_attention(query, features, features, mask)[1]
+            for title, mask in masks.items()
+        }
         figure, axes = plt.subplots(2, 4, figsize=(11, 6), layout="constrained")
         for column, (title, mask) in zip(axes.T, masks.items(), strict=True):
-            _, weights = masked_attention(query, features, features, mask)
-            for axis, words, w, allowed in zip(column, texts, weights, mask, strict=True):
+            for axis, words, w, allowed in zip(column, texts, weights[title], mask, strict=True):
                 axis.imshow(w, cmap="Blues", vmin=0, vmax=1)
                 for i, j in (~allowed).nonzero().tolist():
                     axis.text(j, i, "×", ha="center", va="center", color="grey")
@@ -420,8 +426,9 @@ if __name__ == "__main__":
         # Change the last word only. Which outputs notice?
         before = letter_features(["she", "sells", "sea", "shells"])
         after = letter_features(["she", "sells", "sea", "urchins"])
+        masks = {"no mask": None, "causal_mask": causal_mask(4)}
         print("largest change of the output of each position, when only the last word changes")
-        for name, mask in (("no mask", None), ("causal_mask", causal_mask(4))):
+        for name, mask in masks.items():
             first, _ = masked_attention(20 * before, before, before, mask)
             second, _ = masked_attention(20 * after, after, after, mask)
             changes = (first - second).abs().amax(dim=-1)
@@ -432,8 +439,8 @@ if __name__ == "__main__":
 #
 # * A cross marks a forbidden pair. Forbid some keys, and the others of the row share the whole
 #   unit among them: their weights grow.
-# * Without a mask words give weight to `<pad>`, and the result would depend on how much padding
-#   there is.
+# * Without a mask words give weight to `<pad>`, and the result depends on how much padding there
+#   is. The rows of `<pad>` itself are computed, too; nobody will use them.
 # * The second cell is the best test of a decoder: change a future token, and nothing before it
 #   may move, not even by rounding. A loss that goes down proves little, for models with leaking
 #   masks train very well.

@@ -2,15 +2,15 @@
 # # Multi-head attention
 #
 # One attention gives every word one mean over the others. But a word may need several things at
-# once: the verb its subject, a pronoun the noun that it stands for, and everyone the word before.
+# once: a verb its subject, a pronoun the noun that it stands for, and each of them the word before.
 # Softmax forces a choice. Several **heads** do not have to choose: each is an attention of its
 # own, with its own queries, keys and values, on its own slice of the features.
 #
 # ```text
-#  query ─ W_q ─ split ─┐                              head 0 ─┐
-#  key   ─ W_k ─ split ─┼─ masked_attention, all heads head 1 ─┼─ merge ─ W_o ─ output
-#  value ─ W_v ─ split ─┘  at once                     head 2 ─┘
-#   b n d       b h n d_head                    b h n d_head    b n d       b n d
+#  query  b n d ─ W_q ─ split ─┐                        ┌─ head 0 ─┐
+#  key    b m d ─ W_k ─ split ─┼─── masked_attention ───┼─ head 1 ─┼─ merge ─ W_o ─ output  b n d
+#  value  b m d ─ W_v ─ split ─┘   all heads at once    └─ head 2 ─┘
+#                        b h n d_head               b h n d_head      b n d
 # ```
 #
 # Heads cost nothing: the same projections of d × d numbers are cut into h slices of d_head = d /
@@ -266,7 +266,8 @@ class MultiHeadAttention(nn.Module):
     """Attention with several heads, each on its own slice of the projected features.
 
     Attributes to define: `query`, `key`, `value` and `out`, each an `nn.Linear` from `d_model` to
-    `d_model`, with or without bias.
+    `d_model`, with a bias or, where `bias` is False, without. On copied weights the layer agrees
+    with `nn.MultiheadAttention`.
 
     Raises:
         ValueError: where `d_model` is not divisible by `n_heads`.
@@ -333,7 +334,7 @@ if __name__ == "__main__":
         )
         query, key, value = torch.randn(3, 4, 8), torch.randn(3, 5, 8), torch.randn(3, 5, 8)
         result = layer(query, key, value)
-        assert isinstance(result, tuple), (
+        assert isinstance(result, tuple | list), (
             f"forward should return the pair (output, weights), yours is a {type(result).__name__}"
         )
         output, weights = result
@@ -423,7 +424,7 @@ if __name__ == "__main__":
             _, head_weights = by_hand(places, places, places)
         figure, axes = plt.subplots(1, 4, figsize=(12, 3.2), sharey=True)
         for head, axis in enumerate(axes):
-            axis.imshow(head_weights[0, head], vmin=0, vmax=1)
+            axis.imshow(head_weights[0, head], cmap="Blues", vmin=0, vmax=1)
             axis.set(title=f"head {head}: offset {wanted_offsets[head]}", xlabel="key")
         axes[0].set_ylabel("query")
         plt.show()

@@ -147,14 +147,14 @@ if __name__ == "__main__":
 if __name__ == "__main__":
     with demonstration():
         table = sinusoidal_encoding(100, 64)
-        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
         image = left.imshow(table.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1)
         left.set(title="the table, on its side", xlabel="position", ylabel="column")
         figure.colorbar(image, ax=left)
         for column in (0, 8, 16, 32):
             right.plot(table[:, column], label=f"column {column}")
         right.set(title="some columns", xlabel="position")
-        right.legend(loc="lower right")
+        right.legend(loc="upper left", bbox_to_anchor=(1, 1))
         plt.show()
 
 # %%
@@ -162,7 +162,7 @@ if __name__ == "__main__":
     with demonstration():
         table = sinusoidal_encoding(100, 64)
         similarity = table @ table.T
-        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
         image = left.imshow(similarity)
         left.set(title="PE(p) · PE(q)", xlabel="q", ylabel="p")
         figure.colorbar(image, ax=left)
@@ -174,9 +174,9 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** On the left of the first figure the fast columns flicker from one position
-# to the next, while the slow ones hardly move within 100 positions: fast ones tell neighbours
-# apart, slow ones tell near from far. In the second figure the three curves lie on top of each
+# **What to notice.** In the first figure the fast columns (at the top) flicker from one position
+# to the next, while the slow ones (at the bottom) hardly move within 100 positions: fast ones tell
+# neighbours apart, slow ones tell near from far. In the second figure the three curves lie on top of each
 # other. The similarity of two positions depends on their distance alone, not on where they are:
 # for each pair, sine times sine plus cosine times cosine is the cosine of the *difference* of two
 # angles.
@@ -309,7 +309,9 @@ if __name__ == "__main__":
         table = sinusoidal_encoding(60, 16)
         figure, axes = plt.subplots(1, 5, figsize=(14, 3))
         axes[0].imshow(shift, cmap="RdBu", vmin=-1, vmax=1)
-        axes[0].set_title(f"the matrix, offset {offset}")
+        axes[0].set(
+            title=f"the matrix, offset {offset}", xticks=range(0, 16, 4), yticks=range(0, 16, 4)
+        )
         for pair, axis in enumerate(axes[1:]):
             # A pair is a hand of the clock: the cosine is its width, the sine its height.
             height, width = table[start, 2 * pair : 2 * pair + 2].tolist()
@@ -319,6 +321,7 @@ if __name__ == "__main__":
             axis.plot([0, moved[1]], [0, moved[0]], "o-", label=f"M · PE({start})")
             axis.plot(table[start + offset, 2 * pair + 1], table[start + offset, 2 * pair], "kx")
             axis.set(title=f"pair {pair}", aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
+            axis.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
         axes[-1].legend(loc="lower left")
         figure.tight_layout()
         plt.show()

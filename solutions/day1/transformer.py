@@ -9,6 +9,7 @@ import datetime
 import math
 import random
 import string
+import sys
 import time
 
 import matplotlib.pyplot as plt
@@ -49,7 +50,7 @@ from solutions.opening import demonstration
 #      attends to the real source   (b m d)    │ attends to the real target, not the future,
 #                                              │ and to the memory of the real source
 #                                              ▼
-#                                            output ──► logits (b n target_vocab)
+#                                           output ──► logits (b n target_vocab)
 # ```
 #
 # Sentences of a batch are filled up with `pad_id` to one length. How much was filled up is an
@@ -58,6 +59,9 @@ from solutions.opening import demonstration
 # **The trap.** Three attentions need three masks, built from two sequences. Write down for each
 # whose keys it has. With source and target of equal length a mix-up raises no error; and it
 # trains, only worse.
+#
+# `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
+# `multi_head_attention_forward` and `nn.Transformer` with all its parts are not allowed.
 
 
 # %%
@@ -67,8 +71,13 @@ class Transformer(nn.Module):
     Attributes to define: `source_embedding`, `target_embedding` (`nn.Embedding`),
     `positional_encoding` (a `PositionalEncoding`), `encoder`, `decoder` (`nn.ModuleList` of
     `n_layers` layers each), `output` (`nn.Linear(d_model, target_vocab)`) and `pad_id`, which is an
-    id of both vocabularies. `dropout` goes to the positional encoding and to every layer; there is
-    no norm after the last layer, and no weights are shared.
+    id of both vocabularies. Embeddings are multiplied by √d_model, then the encoding is added.
+    `dropout` goes to the positional encoding and to every layer; there is no norm after the last
+    layer, and no weights are shared.
+
+    Padding is never attended to: how much of it follows a source changes no logit, and no row of
+    `encode` at a real token. A source of padding only gives finite logits.
+
     Source: Vaswani et al. 2017, section 3.
     """
 
@@ -159,6 +168,7 @@ if __name__ == "__main__":
         source = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
         target = torch.tensor([[1, 5, 10, 2, 3], [1, 6, 2, 0, 0]])
         logits = model(source, target)
+        assert logits is not None, "forward returns nothing; did you forget `return`?"
         assert logits.shape == (2, 5, 11), (
             f"the logits should be (2, 5, 11), yours are {tuple(logits.shape)}"
         )
@@ -260,8 +270,11 @@ if __name__ == "__main__":
 #                          5  9  4  6  2             ■ ■ ■ ■ ■               8 of 10 count here
 # ```
 #
-# **The trap.** Three quiet ones: logits of 10,000, a `pad_id` that is not a class at all (−100 is
+# **The traps.** Three quiet ones: logits of 10,000, a `pad_id` that is not a class at all (−100 is
 # common), and a batch in which nothing is left to take the mean of.
+#
+# `cross_entropy`, `linear_cross_entropy`, `nll_loss`, `kl_div`, their modules and
+# `torch.distributions` are not allowed; torch's `log_softmax` is.
 
 
 # %%
@@ -271,7 +284,16 @@ def sequence_loss(
     pad_id: int,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy over the targets that are not padding; 0 if all are.
+    """Return the mean cross-entropy over the targets that are not padding.
+
+    Args:
+        logits: finite numbers; ±10⁴ is no problem in float32.
+        targets: the right classes.
+        pad_id: the target that does not count. It need not be a class: −100 is allowed.
+        label_smoothing: ε in y = (1 − ε)·onehot(target) + ε/v; the loss is −Σ y log p.
+
+    Returns:
+        a scalar. If every target is padding it is 0, and backward gives gradients of 0.
 
     Sources: Szegedy et al. 2016, section 7 (label smoothing); Vaswani et al. 2017, section 5.4.
     """
@@ -292,6 +314,7 @@ if __name__ == "__main__":
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().repeat(2, 2, 1)
         targets = torch.tensor([[0, 2], [1, 3]])
         seen = sequence_loss(logits, targets, pad_id=-1)
+        assert seen is not None, "sequence_loss returns nothing; did you forget `return`?"
         assert seen.shape == (), (
             f"the loss should be a single number, yours has shape {tuple(seen.shape)}"
         )
@@ -316,8 +339,13 @@ if __name__ == "__main__":
         logits = torch.randn(1, 2, 4, requires_grad=True)
         seen = sequence_loss(logits, torch.full((1, 2), -100), pad_id=-100)
         assert seen == 0, f"with nothing but padding the loss should be 0, not {seen}"
+        assert seen.requires_grad, (
+            "with nothing but padding backward should work, too: the 0 has to come from the logits"
+        )
         seen.backward()
-        assert torch.equal(logits.grad, torch.zeros_like(logits)), "… and its gradients zero"
+        assert torch.equal(logits.grad, torch.zeros_like(logits)), (
+            f"with nothing but padding the gradients should be 0, yours are\n{logits.grad}"
+        )
         print("sequence_loss: the visible checks hold.")
 
     check_sequence_loss()
@@ -367,9 +395,13 @@ def greedy_decode(
     """Write the most likely next token again and again, until each row has produced `eos_id`.
 
     The result starts with `bos_id`, which counts; finished rows are filled up with `model.pad_id`,
-    and k is the length of the longest row, at most `max_length` (at least 1). The model runs
-    without gradients and in evaluation mode, `encode` at most once; afterwards it is in the mode in
-    which it was. `model` has `encode(source)`, `decode(target, memory, source)` and `pad_id`.
+    and k is the length of the longest row, at most `max_length` (at least 1). Only a produced
+    `eos_id` ends a row: `bos_id` does not, even where the two are equal, nor does `pad_id`. The
+    result has the dtype of `source`.
+
+    The model runs without gradients and in evaluation mode, `encode` at most once; afterwards it is
+    in the mode in which it was. `model` has `encode(source)`, `decode(target, memory, source)`,
+    which gives logits `b n v`, and `pad_id`.
     """
     ### BEGIN SOLUTION
     was_training = model.training
@@ -413,6 +445,7 @@ if __name__ == "__main__":
         model = Copier().train()
         source = torch.tensor([[5, 4, 2, 7, 7], [6, 2, 8, 8, 2]])
         seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=6)
+        assert seen is not None, "greedy_decode returns nothing; did you forget `return`?"
         expected = torch.tensor([[1, 5, 4, 2], [1, 6, 2, 0]])
         assert torch.equal(seen, expected), (
             f"the result should be {expected.tolist()}, yours is {seen.tolist()}"
@@ -439,7 +472,8 @@ if __name__ == "__main__":
         seen = greedy_decode(model, source, bos_id=2, eos_id=2, max_length=6)
         expected = torch.tensor([[2, 5, 4, 2], [2, 6, 2, 0]])
         assert torch.equal(seen, expected), (
-            "bos_id is not produced, so it ends nothing even if it equals eos_id"
+            "bos_id is not produced, so it ends nothing even if it equals eos_id: the result should "
+            f"be {expected.tolist()}, not {seen.tolist()}"
         )
         print("greedy_decode: the visible checks hold.")
 
@@ -515,12 +549,14 @@ if __name__ == "__main__":
         print(f"{text:<22} → 1987-03-04   {as_tokens([text])[0].tolist()}")
 
 # %% [markdown]
-# The training loop: the decoder reads the target without its last token and is asked for the target
-# without its first, so at every position for the next one. Two things make 500 steps enough. The
-# embeddings, which the model multiplies by $\sqrt d$, start with a standard deviation of
-# $1/\sqrt d$: with torch's own 1 they drown the positional encoding, and 44 % of the dates were
-# right in place of all. And the learning rate first warms up, as post-norm layers need it, then
-# falls.
+# Now the training loop. The decoder reads the target without its last token and is asked for the
+# target without its first: at every position for the token that comes next. Two things make 500
+# steps enough:
+#
+# * The embeddings, which the model multiplies by $\sqrt d$, start with a standard deviation of
+#   $1/\sqrt d$. With torch's own 1 they drown the positional encoding, and only 44 % of the dates
+#   came out right.
+# * The learning rate first warms up, which post-norm layers need, and then falls.
 
 # %%
 N_STEPS, BATCH_SIZE = 500, 64
@@ -536,7 +572,8 @@ def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Rand
     )
     losses = []
     model.train()
-    for _ in tqdm(range(N_STEPS), desc="reading dates", mininterval=0.5):
+    # JupyterLab shows what goes to stderr, tqdm's default, on red.
+    for _ in tqdm(range(N_STEPS), desc="reading dates", mininterval=0.5, file=sys.stdout):
         sources, targets = map(as_tokens, date_pairs(rng.choices(days, k=BATCH_SIZE), rng))
         loss = sequence_loss(model(sources, targets[:, :-1]), targets[:, 1:], PAD)
         optimizer.zero_grad()
@@ -556,8 +593,8 @@ def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
 
 # %% [markdown]
 # While the trained model writes, where does it look? `alignment` listens to the cross-attention of
-# your last decoder layer: what it gives is the pair of `MultiHeadAttention`, and the weights are
-# averaged over heads.
+# your last decoder layer, takes the weights of the pair that it returns, and averages them over the
+# heads.
 
 
 # %%
@@ -589,7 +626,8 @@ def draw_training(losses: list[float], weights: Tensor | None, source: str, targ
         right.text(0.5, 0.5, words, ha="center", va="center")
     else:
         right.imshow(weights, cmap="Blues", aspect="auto")
-        right.set_xticks(range(len(source) + 2), ["bos", *source, "eos"], fontsize=8)
+        symbols = ["bos", *source.replace(" ", "␣"), "eos"]
+        right.set_xticks(range(len(symbols)), symbols, fontsize=8)
         right.set_yticks(range(len(target) + 1), [*target, "eos"], fontsize=8)
     figure.tight_layout()
     plt.show()
@@ -630,7 +668,7 @@ if __name__ == "__main__":
 # busy machine. If yours stays below 99 %, the table at the end of this notebook says where to look
 # first.
 #
-# The loss starts near $\log 70 \approx 4.2$, where the model knows nothing. The alignment is nobody's
-# rule: the digits of the year look at the year, both digits of the month at its name, those of the
-# day at the day, and the weekday is passed over. Attention weights show where a model looked,
+# The loss starts near $\log 70 \approx 4.2$, where the model knows nothing of the 70 symbols. Nobody
+# wrote the alignment down as a rule: the digits of the year look at the year, both digits of the
+# month at its name, those of the day at the day, and the weekday is passed over. Attention weights show where a model looked,
 # though, and not what it did with what it saw.

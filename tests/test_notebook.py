@@ -1,0 +1,259 @@
+"""A day's notebook: made of the chapters as it should be, and refused where it would give something away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode, v4
+
+from autograder import build
+from autograder.course import CourseError, Day, Exercise
+from autograder.notebook import solution_notebook, without_chapter_imports, without_guard
+from autograder.sandbox.client import Limits
+from tests.conftest import ROOT, with_cells
+
+GUARDED = '''
+if __name__ == "__main__":
+    # A comment, and strings whose lines begin anywhere.
+    plain = """first
+    second
+third
+        fourth"""
+    number = 2
+    filled = f"""{number} at once
+    {number + 1} and
+        {[
+            number,
+        ]}
+    end"""
+
+    def doubled(values):
+        """Not part of a cell: a docstring
+        of two lines."""
+        return [
+            2 * value  # deep inside
+            for value in values
+        ]
+
+    result = doubled([number, 5])
+'''
+
+CHAPTER = '''
+# %% [markdown]
+# # A chapter
+
+# %%
+import math
+
+from solutions.opening import demonstration
+
+# %% [markdown]
+# ## `half`
+
+# %%
+def half(x):
+    """Return half of x."""
+    ### BEGIN SOLUTION
+    return math.fsum([x, 0]) / 2
+    ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    def check_half():
+        assert half(4) == 2, "half of 4 should be 2"
+
+    check_half()
+
+# %% [markdown]
+# ## What comes after
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        print(half(3))
+'''
+
+
+@pytest.fixture(scope="module")
+def release() -> NotebookNode:
+    return nbformat.read(ROOT / "assignments" / "day1" / "day1.ipynb", as_version=4)
+
+
+def sources(notebook: NotebookNode) -> dict[str, str]:
+    return {cell.id: cell.source for cell in notebook.cells}
+
+
+def day_of(folder: Path, chapter: str) -> Day:
+    """A day of one chapter and one exercise."""
+    (folder / "solutions" / "day1").mkdir(parents=True, exist_ok=True)
+    for name in ("opening.py", "closing.py", "day1/requirements.txt"):
+        text = (ROOT / "solutions" / name).read_text(encoding="utf-8")
+        (folder / "solutions" / name).write_text(text, encoding="utf-8")
+    (folder / "solutions" / "day1" / "halves.py").write_text(chapter, encoding="utf-8")
+    exercise = Exercise("half", "halves", 3, (), Limits(1, 1, 10**9, 1000))
+    return Day(folder, "day1", "A day", (exercise,))
+
+
+# ---- cells
+
+
+def test_a_guarded_cell_does_the_same_without_its_guard() -> None:
+    guarded: dict[str, object] = {"__name__": "__main__"}
+    exec(GUARDED, guarded)
+    shown = without_guard(GUARDED)
+    plain: dict[str, object] = {}
+    exec(shown, plain)
+    for name in ("plain", "filled", "result"):
+        assert plain[name] == guarded[name]
+    assert shown.startswith("# A comment")
+    assert "\nnumber = 2\n" in shown
+    assert "\ndef doubled(values):\n" in shown
+
+
+def test_imports_between_chapters_disappear_and_others_stay() -> None:
+    cell = (
+        "import math\n\nfrom torch import Tensor\n\nfrom solutions.opening import demonstration\n"
+        "from solutions.day1.masking import (\n    causal_mask,\n    padding_mask,\n)\n\nsize = 3\n"
+    )
+    shown = without_chapter_imports(cell)
+    assert [line for line in shown.split("\n") if line] == [
+        "import math",
+        "from torch import Tensor",
+        "size = 3",
+    ]
+
+
+def test_the_notebook_imports_no_chapter(solution: NotebookNode) -> None:
+    assert not [cell.id for cell in solution.cells if re.search(r"^\s*from solutions", cell.source)]
+
+
+def test_a_new_cell_changes_no_other(tmp_path: Path) -> None:
+    before = sources(solution_notebook(day_of(tmp_path, CHAPTER)))
+    more = CHAPTER.replace(
+        "# %% [markdown]\n# ## What", "# %% [markdown]\n# A hint.\n\n# %% [markdown]\n# ## What"
+    )
+    after = sources(solution_notebook(day_of(tmp_path, more)))
+    assert {id_: after.get(id_) for id_ in before} == before
+    assert [after[id_] for id_ in set(after) - set(before)] == ["A hint."]
+
+
+def test_ids_are_unique_and_the_notebook_is_valid(solution: NotebookNode) -> None:
+    nbformat.validate(solution)
+    assert (solution.nbformat, solution.nbformat_minor) == (4, 5)
+    assert len(sources(solution)) == len(solution.cells)
+
+
+def test_nbgrader_knows_stubs_and_checks_and_nothing_else(
+    solution: NotebookNode, day1: Day
+) -> None:
+    known = {c.id: c.metadata.nbgrader for c in solution.cells if "nbgrader" in c.metadata}
+    assert list(known) == [id_ for name in day1.names for id_ in (name, f"check_{name}")]
+    for exercise in day1.exercises:
+        stub, checks = known[exercise.name], known[f"check_{exercise.name}"]
+        assert (stub.solution, stub.grade, stub.locked) == (True, False, False)
+        assert (checks.solution, checks.grade, checks.locked) == (False, True, True)
+        assert checks.points == exercise.points
+    assert {id_: mark.grade_id for id_, mark in known.items()} == {id_: id_ for id_ in known}
+
+
+# ---- what is released
+
+
+def test_the_release_is_what_the_chapters_give_now(
+    release: NotebookNode, solution: NotebookNode, day1: Day
+) -> None:
+    cells = [cell for chapter in day1.chapters for cell in chapter.cells]
+    stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
+    expected = {
+        cell.id: stubs[cell.id]
+        if cell.id in stubs
+        else re.sub(r"\n### BEGIN HIDDEN TESTS.*", "", cell.source, flags=re.DOTALL)
+        for cell in solution.cells
+    }
+    seen = sources(release)
+    changed = [id_ for id_ in expected | seen if expected.get(id_) != seen.get(id_)]
+    assert not changed, f"run `autograder build day1`: {changed} changed since"
+    assert list(seen) == list(expected)
+    for name in ("README.md", "requirements.txt"):
+        written = ROOT / "solutions" / "day1" / name
+        assert (ROOT / "assignments" / "day1" / name).read_bytes() == written.read_bytes()
+
+
+def test_the_release_holds_no_output_and_gives_nothing_away(
+    release: NotebookNode, solution: NotebookNode, day1: Day
+) -> None:
+    assert not [cell.id for cell in release.cells if cell.get("outputs")]
+    build._check_release(release, solution, day1)
+
+
+def first_line(file: Path, start: str) -> str:
+    """The first line of a file that begins so and says enough to be known again."""
+    lines = file.read_text(encoding="utf-8").split("\n")
+    return next(line for line in lines if line.strip().startswith(start) and len(line) > 50)
+
+
+def a_solution_line() -> str:
+    return "    exponentials = torch.exp(shifted)"
+
+
+def a_hidden_assertion() -> str:
+    return first_line(ROOT / "autograder/graders/day1/test_layers.py", "assert ")
+
+
+def a_hidden_sentence() -> str:
+    return first_line(ROOT / "autograder/graders/day1/test_attention.py", '"""')
+
+
+def a_named_mistake() -> str:
+    return first_line(ROOT / "autograder/mistakes/day1/masking.py", '"""')
+
+
+@pytest.mark.parametrize(
+    ("cell", "leak"),
+    [
+        ("softmax-3", a_solution_line),
+        ("attention-1", a_solution_line),
+        ("check_LayerNorm", a_hidden_assertion),
+        ("check_softmax", a_hidden_sentence),
+        ("masking-1", a_named_mistake),
+    ],
+)
+def test_what_gives_something_away_is_refused(
+    cell: str, leak: Callable[[], str], release: NotebookNode, solution: NotebookNode, day1: Day
+) -> None:
+    line = leak()
+    leaking = with_cells(release, {cell: f"{sources(release)[cell]}\n    {line.strip()}"})
+    with pytest.raises(CourseError) as refused:
+        build._check_release(leaking, solution, day1)
+    assert f"cell {cell}:" in str(refused.value)
+    assert line.strip() in str(refused.value)
+
+
+@pytest.mark.parametrize("marker", ["### BEGIN SOLUTION", "### BEGIN HIDDEN TESTS"])
+def test_a_marker_that_is_left_is_refused(
+    marker: str, release: NotebookNode, solution: NotebookNode, day1: Day
+) -> None:
+    left = with_cells(release, {"attention-1": marker})
+    with pytest.raises(CourseError, match="left in the release"):
+        build._check_release(left, solution, day1)
+
+
+@pytest.mark.parametrize("again", ["SIZE = 4", "def SIZE(): ...", "import math\nclass SIZE: ..."])
+def test_a_given_name_is_given_once(again: str, day1: Day) -> None:
+    cells = [v4.new_code_cell("SIZE = 3", id="one"), v4.new_code_cell(again, id="two")]
+    with pytest.raises(CourseError, match="cell two: 'SIZE' is given in cell one already"):
+        build._check_given_names(v4.new_notebook(cells=cells), day1)
+
+
+def test_demonstrations_and_imports_may_use_a_name_again(day1: Day) -> None:
+    cells = [
+        v4.new_code_cell("import math\n\nSIZE = 3", id="one"),
+        v4.new_code_cell("import math\n\nwith open('x') as file:\n    SIZE = 4", id="two"),
+    ]
+    build._check_given_names(v4.new_notebook(cells=cells), day1)
