@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +71,8 @@ def grade(
     found = _paths(chosen.root, day, paths)
     console = Console()
     if sandbox == "none":
-        _say("WITHOUT ISOLATION: what students wrote can read, change and send whatever you can")
+        user = "root" if os.geteuid() == 0 else "you"
+        _say(f"WITHOUT ISOLATION: what students wrote can read, change and send whatever {user} can")
     graded = grading.grade_class(chosen, found, store.secret(chosen.root), jobs, seed, sandbox)
     if console.is_terminal:
         graded = table.progress(graded, console)
@@ -140,6 +142,9 @@ def main() -> None:
     except NoIsolation as error:
         _say(str(error))
         sys.exit(3)
+    except ConnectionError as error:
+        _say(f"{error}; what it said stands above")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

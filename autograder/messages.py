@@ -7,6 +7,7 @@ hostile: sizes, depth, dtypes, shapes and strides are checked before anything is
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import time
@@ -17,8 +18,8 @@ import msgspec
 import torch
 
 MAX_HEADER = 1 << 20
-MAX_PAYLOAD = 256 << 20
-MAX_ELEMENTS = 1 << 25
+MAX_PAYLOAD = 24 << 20
+MAX_ELEMENTS = 1 << 22
 MAX_DEPTH = 16
 MAX_AXES = 16
 MAX_TEXT = 2000
@@ -350,9 +351,9 @@ def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     shape, strides = meta.shape, meta.strides
     if dtype is None or len(shape) > MAX_AXES or any(n < 0 or n > 1 << 40 for n in shape):
         raise WireError("a tensor of an impossible dtype or shape")
-    numel = 1
-    for n in shape:
-        numel *= n
+    numel = math.prod(shape)
+    if math.prod(max(n, 1) for n in shape) > 1 << 62:
+        raise WireError("a tensor of an impossible size")
     if meta.meta:
         return torch.empty(shape, dtype=dtype, device="meta")
     if numel > MAX_ELEMENTS or len(strides) != len(shape):

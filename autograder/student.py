@@ -56,6 +56,7 @@ class Student:
         self._models: dict[int, nn.Module] = {}
         self._asks: dict[int, Kept] = {}
         self._forgotten: list[int] = []
+        self._alive: set[int] = set()
         self._raised: BaseException | None = None
         self.changed: list[str] = []
         self.last_call: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
@@ -133,12 +134,16 @@ class Student:
                 raise m.WireError("gradients that do not fit")
             return [g if isinstance(g, Tensor) else None for g in found]
 
+        self._alive.add(call)
         weakref.finalize(gradients, self._forgotten.append, call)
         return gradients
 
     def _forget(self) -> None:
         if self._forgotten:
             calls, self._forgotten[:] = list(self._forgotten), []
+            self._alive -= set(calls)
+            if not self._alive:
+                self._asks.clear()
             self._request(m.Forget(calls), m.Outgoing(), "")
 
     def _request(
