@@ -138,7 +138,7 @@ def _dripping(wire: socket.socket) -> None:
 
 
 def _lengths_only(wire: socket.socket) -> None:
-    wire.sendall(m.LENGTHS.pack(100, 200 << 20))
+    wire.sendall(m.LENGTHS.pack(100, m.MAX_PAYLOAD))
     wire.recv(1 << 20)
     wire.recv(1)
 
