@@ -24,6 +24,7 @@ from autograder.submission import Submission
 from bench import plain_nbgrader
 
 ROOT = Path(__file__).parents[1]
+PAIRS = 21
 
 
 @dataclass
@@ -108,6 +109,27 @@ def graders_and_wall(day: Day, runs: int, console: Console) -> None:
     console.print(table)
 
 
+def wall_cost(day: Day, console: Console) -> None:
+    """The same submission behind the full wall and behind limits alone, in interleaved pairs."""
+    handed_in = solution(day)
+    with Server() as walled, Server("none") as bare:
+        graders = [Grader(day, server, b"bench") for server in (walled, bare)]
+        timings = [Timing(), Timing()]
+        for grader in graders:
+            grader.grade(handed_in)
+        for pair in range(PAIRS):
+            for which in (0, 1) if pair % 2 else (1, 0):
+                timings[which].run(lambda grader=graders[which]: grader.grade(handed_in))
+    more = [(full - none) * 1000 for full, none in zip(*(t.wall for t in timings), strict=True)]
+    quarters = statistics.quantiles(more, n=4)
+    console.print(
+        f"the full wall adds {statistics.median(more):.0f} ms to a submission "
+        f"(median of {PAIRS} pairs; quartiles {quarters[0]:.0f} and {quarters[2]:.0f}, "
+        f"range {min(more):.0f} to {max(more):.0f}); a submission takes "
+        f"{statistics.median(timings[0].wall) * 1000:.0f} ms"
+    )
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -118,6 +140,7 @@ def main() -> None:
     for day in course.days.values():
         console.rule(day.title)
         graders_and_wall(day, arguments.runs, console)
+        wall_cost(day, console)
         plain_nbgrader.compare(day, console)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -19,12 +20,16 @@ from autograder.sandbox.client import Server
 from autograder.submission import Submission
 
 ROOT = Path(__file__).parents[1]
+SECONDS = 2.0
 SECRET = b"a secret of the tests"
 
 
 @pytest.fixture(scope="session")
 def day1() -> Day:
-    return courses.load(ROOT).day("day1")
+    """Day 1 with a deadline that a test can wait for."""
+    day = courses.load(ROOT).day("day1")
+    exercises = [replace(e, limits=replace(e.limits, seconds=SECONDS)) for e in day.exercises]
+    return replace(day, exercises=tuple(exercises))
 
 
 @pytest.fixture(scope="session")
