@@ -6,8 +6,8 @@
 #
 # * **Fill in the stub.** Write your code in place of `raise NotImplementedError(...)`. Keep the
 #   name of the function or class, its arguments, and the attribute names that the docstring lists:
-#   they are how your work is found. You may add functions of your own, in the same cell or in new
-#   ones.
+#   they are how your work is found. You may add functions and imports of your own, in the same cell
+#   or in new ones.
 # * **Run the checks below it.** They take a second and say what they saw. They are examples; the
 #   grading uses other numbers and looks closer, at just what the docstring and the text promise.
 # * **Hints are folded.** The first one points in a direction, the second says almost everything.

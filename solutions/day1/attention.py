@@ -99,7 +99,7 @@ if __name__ == "__main__":
         )
         columns = softmax(x.T, dim=0)
         assert torch.allclose(columns, expected.T, atol=1e-5), (
-            f"with dim=0 each column should sum to 1; yours sum to {columns.sum(dim=0).tolist()}"
+            f"with dim=0 each column should sum to 1; yours sum to {columns.sum(dim=0)}"
         )
         for large in (1000.0, -1000.0):
             weights = softmax(torch.tensor([large, large]))
@@ -349,15 +349,15 @@ if __name__ == "__main__":
         )
         totals = weights.sum(dim=-1)
         assert torch.allclose(totals, torch.ones(2)), (
-            f"the weights of each query should sum to 1, yours sum to {totals.tolist()}"
+            f"the weights of each query should sum to 1, yours sum to {totals}"
         )
         assert torch.allclose(output[0], value[1], atol=1e-4), (
             "the first query fits the second key only and should receive its value "
-            f"{value[1].tolist()}, yours receives {output[0].tolist()}"
+            f"{value[1]}, yours receives {output[0]}"
         )
         assert torch.allclose(output[1], torch.tensor([5.0, 9.0, 11.0, 2.0]), atol=1e-4), (
             "a query of zeros fits all keys alike and should receive the mean of the values, "
-            f"yours receives {output[1].tolist()}"
+            f"yours receives {output[1]}"
         )
         output, weights = attention(query.expand(7, 2, 2), key, value)
         assert output.shape == (7, 2, 4), (
@@ -372,7 +372,7 @@ if __name__ == "__main__":
         first[0, 0], second[0, 0] = 2.0, math.log(3.0)
         _, weights = attention(first, second, value[:2, :3])
         assert torch.allclose(weights, torch.tensor([[0.75, 0.25]])), (
-            f"for scores log 3 and 0 the weights are 3/4 and 1/4, yours are {weights.tolist()}"
+            f"for scores log 3 and 0 the weights are 3/4 and 1/4, yours are {weights}"
         )
         print("attention: the visible checks hold.")
 

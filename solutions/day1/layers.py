@@ -94,22 +94,24 @@ if __name__ == "__main__":
         seen = norm(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
         assert seen is not None, "forward returns nothing; did you forget `return`?"
         assert seen.shape == (1, 4), f"the shape should stay (1, 4), yours is {tuple(seen.shape)}"
+        assert abs(seen.mean()) < 1e-5, f"the mean should be 0, yours is {seen.mean():.3f}"
         assert abs(seen[0, 0] - 3**0.5) < 1e-3, (
-            f"(1, 0, 0, 0) should become (1.732, …), yours begins with {seen[0, 0]:.3f}: "
-            "by how many features is the sum of squares divided?"
+            f"(1, 0, 0, 0) should become (1.732, …), yours begins with {seen[0, 0]:.3f}: by how many "
+            "features is the sum of squares divided, and where does the root stand?"
         )
 
         # (3, −3): variance 9; with ε = 16 the root is 5.
-        seen = LayerNorm(2, eps=16.0)(torch.tensor([3.0, -3.0]))
-        assert torch.allclose(seen, torch.tensor([0.6, -0.6])), (
-            f"with eps=16, (3, −3) should become (0.6, −0.6), yours is {seen.tolist()}: "
-            "where does ε stand?"
+        seen = LayerNorm(2, eps=16.0)(torch.tensor([[3.0, -3.0]]))
+        assert torch.allclose(seen, torch.tensor([[0.6, -0.6]])), (
+            f"with eps=16, (3, −3) should become (0.6, −0.6), yours is {seen.detach()}: "
+            "is the argument used, and where does ε stand?"
         )
 
         x = torch.arange(24.0).reshape(2, 3, 4).square()
-        together, alone = norm(x), norm(x[1, 2])
-        assert torch.allclose(together[1, 2], alone, atol=1e-5), (
-            "a position should be normalised in the same way whatever stands around it"
+        together, alone = norm(x)[1, 2], norm(x[1:, 2:])[0, 0]
+        assert torch.allclose(together, alone, atol=1e-5), (
+            "a position should be normalised in the same way whatever stands around it: with others "
+            f"it becomes {together.detach()}, alone {alone.detach()}"
         )
         print("LayerNorm: the visible checks hold.")
 

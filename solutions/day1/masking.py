@@ -333,15 +333,15 @@ if __name__ == "__main__":
         assert weights.shape == (3, 4), (
             f"the weights should be (3, 4), yours {tuple(weights.shape)}"
         )
-        assert not weights.isnan().any(), f"there is NaN in the weights:\n{weights}"
+        assert not weights.isnan().any(), f"there is NaN in the weights:\n{weights.detach()}"
         assert (weights[~mask] == 0).all(), (
             f"forbidden keys should have weights of exactly 0; with the mask\n{mask}\n"
-            f"yours has the weights\n{weights}"
+            f"yours has the weights\n{weights.detach()}"
         )
         expected = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0] * 4])
         assert torch.allclose(weights, expected, atol=1e-5), (
             f"the weights should be\n{expected}\n(the first key fits best, but is forbidden)\n"
-            f"yours are\n{weights}"
+            f"yours are\n{weights.detach()}"
         )
         assert torch.allclose(output[:, 0], torch.tensor([5.0, -7.0, 0.0]), atol=1e-4), (
             f"the output should be 5, -7 and 0, yours is {output[:, 0].tolist()}"
@@ -355,14 +355,14 @@ if __name__ == "__main__":
             weights = masked_attention(one, keys, torch.ones(3, 2))[1]
             assert torch.allclose(weights, torch.tensor([[0.6, 0.2, 0.2]])), (
                 "for scores log 3, 0, 0 without a mask the weights should be 3/5, 1/5, 1/5, "
-                f"yours are {weights.tolist()}"
+                f"yours are {weights}"
             )
             weights = masked_attention(
                 one, keys, torch.ones(3, 2), torch.tensor([True, True, False])
             )[1]
             assert torch.allclose(weights, torch.tensor([[0.75, 0.25, 0.0]])), (
                 "for scores log 3, 0, 0 without the last key they should be 3/4, 1/4, 0, "
-                f"yours are {weights.tolist()}"
+                f"yours are {weights}"
             )
             batch = masked_attention(query.expand(2, 3, 2), key, value, mask[:2, None])
             assert (batch[1][~mask[:2, None].expand(2, 3, 4)] == 0).all(), (

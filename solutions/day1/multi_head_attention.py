@@ -354,11 +354,13 @@ if __name__ == "__main__":
         their_output, their_weights = theirs(query, key, value, average_attn_weights=False)
         error = (weights - their_weights).abs().max().item()
         assert error < 1e-5, (
-            f"your weights differ from those of nn.MultiheadAttention by {error:.2g}"
+            f"your weights differ from those of nn.MultiheadAttention by {error:.2g}: look at the "
+            "split, and at the root by which the scores are divided"
         )
         error = (output - their_output).abs().max().item()
         assert error < 1e-5, (
-            f"your output differs from that of nn.MultiheadAttention by {error:.2g}"
+            f"your weights are right, your output differs from that of nn.MultiheadAttention by "
+            f"{error:.2g}: look at `value`, the merge and `out`"
         )
 
         # Each sentence has another key that may not be seen; what stands there must not matter.

@@ -115,7 +115,7 @@ if __name__ == "__main__":
             seen = wide[10**pair, 2 * pair : 2 * pair + 2]
             assert torch.allclose(seen, expected[1, :2], atol=2e-3), (
                 f"with d_model 8, position {10**pair} turns pair {pair} by an angle of 1: columns "
-                f"{2 * pair} and {2 * pair + 1} should be sin 1 and cos 1, not {seen.tolist()}"
+                f"{2 * pair} and {2 * pair + 1} should be sin 1 and cos 1, not {seen}"
             )
         odd = sinusoidal_encoding(4, 5)
         assert odd.shape == (4, 5), f"d_model 5 should give 5 columns, yours has {odd.shape[1]}"
@@ -259,13 +259,12 @@ if __name__ == "__main__":
         # With d_model 2: PE(p) = (sin p, cos p).
         at_zero, at_one = torch.tensor([0.0, 1.0]), torch.tensor([0.841471, 0.540302])
         assert torch.allclose(matrix @ at_zero, at_one, atol=1e-5), (
-            f"one step takes PE(0) = {at_zero.tolist()} to PE(1) = {at_one.tolist()}; "
-            f"yours takes it to {(matrix @ at_zero).tolist()}"
+            f"one step takes PE(0) = {at_zero} to PE(1) = {at_one}; "
+            f"yours takes it to {matrix @ at_zero}"
         )
         back = shift_matrix(-1, 2)
         assert torch.allclose(back @ at_one, at_zero, atol=1e-5), (
-            f"offset -1 takes PE(1) back to PE(0) = {at_zero.tolist()}; "
-            f"yours takes it to {(back @ at_one).tolist()}"
+            f"offset -1 takes PE(1) back to PE(0) = {at_zero}; yours takes it to {back @ at_one}"
         )
         assert torch.allclose(shift_matrix(0, 8), torch.eye(8)), "offset 0 should change nothing"
         # With d_model 4 the second pair turns by 1/100 a position: 100 positions are an angle of 1.
@@ -414,8 +413,8 @@ if __name__ == "__main__":
         for sentence in range(2):
             seen = encoded[sentence, 1]
             assert torch.allclose(seen, expected, atol=1e-4), (
-                f"zeros plus the encoding of position 1 should be {expected.tolist()}; "
-                f"in sentence {sentence} yours is {seen.tolist()}"
+                f"zeros plus the encoding of position 1 should be {expected}; "
+                f"in sentence {sentence} yours is {seen}"
             )
         shifted = module(torch.full((2, 3, 4), 7.0))
         assert torch.allclose(shifted, encoded + 7, atol=1e-4), "the encoding should be added to x"

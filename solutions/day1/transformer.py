@@ -191,6 +191,10 @@ if __name__ == "__main__":
         assert (model(changed, target) - logits)[0].abs().max() > 1e-6, (
             "another source should give other logits"
         )
+        swapped = source[:, [1, 0, 2, 3]]
+        assert (model(swapped, target) - logits)[0].abs().max() > 1e-6, (
+            "two source tokens have changed places, and no logit noticed: are positions encoded?"
+        )
 
         logits = model(torch.zeros(1, 3, dtype=torch.long), target[:1])
         assert torch.isfinite(logits).all(), (
@@ -223,7 +227,7 @@ if __name__ == "__main__":
         seen = model.encode(torch.tensor([[3]]))[0, 0]
         assert torch.allclose(seen, torch.tensor([2, 0, -2, 0]) / 2**0.5, atol=1e-3), (
             "a lone embedding (1, 0, 0, 0) should come out as (1.414, 0, −1.414, 0), not "
-            f"{seen.tolist()}: is it scaled, and the encoding of position 0 added?"
+            f"{seen.detach()}: is it scaled, and the encoding of position 0 added?"
         )
         print("Transformer: the visible checks hold.")
 
