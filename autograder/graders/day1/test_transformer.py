@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from autograder.graders import Draw, close, equal, finite, shaped, unchanged, value_error, weight
 from autograder.graders.day1.test_layers import (
+    HALF_AND_DOUBLE,
     decoder_weights,
     encoder_weights,
+    normed,
     torch_decoder_layer,
     torch_encoder_layer,
 )
@@ -140,8 +142,13 @@ class TestTransformer:
         length, pad_id = model.length("decoder"), model.get("pad_id")
         assert length == 2, f"there should be 2 decoder layers, not {length}"
         assert pad_id == 0, f"`pad_id` should be 0, yours is {pad_id}"
+        model = student.Transformer(5, 7, d_model=2, n_heads=1, n_layers=1, d_ff=3).eval()
+        source = torch.ones(1, 513, dtype=torch.long)
+        finite(
+            model.encode(source[:, :512]), "the memory of 512 tokens, the default of max_length,"
+        )
         with value_error(*TOO_LONG, when="the source has 513 tokens and max_length is not given"):
-            model.encode(torch.ones(1, 513, dtype=torch.long))
+            model.encode(source)
         draw = Draw(seed)
         source, weights = _tokens(draw, SOURCE_VOCAB, 2, 5), encoder_weights(draw, 8, 10)
         table = {"source_embedding.weight": draw.normal(SOURCE_VOCAB, 8)}
@@ -161,11 +168,18 @@ class TestTransformer:
         weights = _silenced(_all_weights(draw))
         source, target = _tokens(draw, SOURCE_VOCAB, 2, 7), _tokens(draw, TARGET_VOCAB, 2, 5)
         model = self._model(student, weights)
-        memory = _encoded(source, weights)
+        x, y = (
+            _embedded(tokens, weights[f"{side}_embedding.weight"])
+            for side, tokens in (("source", source), ("target", target))
+        )
+        for norm in ("encoder.0.norm1", "encoder.0.norm2"):
+            x = normed(x, weights, norm)
+        for norm in ("decoder.0.norm1", "decoder.0.norm2", "decoder.0.norm3"):
+            y = normed(y, weights, norm)
+        expected = F.linear(y, weights["output.weight"].double(), weights["output.bias"].double())
         what = "where attention and network give 0, the result of"
-        close(model.encode(source), memory, f"{what} encode", 1e-3, 1e-3, torch.float32)
-        seen = model.decode(target, memory.float(), source)
-        expected = _decoded(target, memory, source, weights)
+        close(model.encode(source), x, f"{what} encode", 1e-3, 1e-3, torch.float32)
+        seen = model.decode(target, x.float(), source)
         close(seen, expected, f"{what} decode", 1e-3, 1e-3, torch.float32)
 
     @weight(1.5)
@@ -452,10 +466,19 @@ class TestSequenceLoss:
         draw = Draw(seed)
         logits, targets = draw.normal(2, 3, 7, dtype=torch.float64), draw.integers(1, 7, 2, 3)
         targets[1, 2] = 0
-        for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        # A loss that is computed in float32 whatever the dtype is no mistake.
+        for dtype, tolerance in HALF_AND_DOUBLE:
             seen = student.sequence_loss(logits.to(dtype), targets, 0, 0.1)
             expected = _cross_entropy(logits.to(dtype), targets, 0, 0.1)
-            close(seen, expected, f"the loss in {dtype}", dtype=dtype)
+            close(seen, expected, f"the loss in {dtype}", tolerance, tolerance, dtype)
+
+    @weight(0.5)
+    def test_strides(self, student, seed):
+        """Logits and targets may lie in memory in any way, as `tokens[:, 1:]` does."""
+        draw = Draw(seed)
+        logits, targets = draw.strided(draw.normal(3, 5, 7)), draw.integers(0, 7, 3, 6)[:, 1:]
+        seen = student.sequence_loss(logits, targets, 0, 0.1)
+        close(seen, _cross_entropy(logits, targets, 0, 0.1), "the loss", dtype=torch.float32)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, pad_id: int, smoothing: float = 0.0) -> Tensor:
@@ -616,11 +639,11 @@ class TestGreedyDecode:
         expected = torch.cat([torch.full((2, 1), EOS), source[:, :5]], dim=1)
         expected[0, 5] = FILL
         equal(seen, expected, "the tokens where bos_id and eos_id are the same")
-        source[:, 1] = FILL
+        source[:, 1], source[:, 2] = FILL, BOS
         seen = student.greedy_decode(Writer(draw), source, BOS, EOS, 8)
         expected = torch.cat([torch.full((2, 1), BOS), source[:, :5]], dim=1)
         expected[0, 5] = FILL
-        equal(seen, expected, "the tokens where pad_id is the most likely")
+        equal(seen, expected, "the tokens where pad_id and then bos_id are the most likely")
         seen = student.greedy_decode(Writer(draw), source, BOS, EOS, 3)
         equal(seen, expected[:, :3], "the tokens where pad_id is the last one written")
 
@@ -628,15 +651,16 @@ class TestGreedyDecode:
     def test_evaluation_mode(self, student, seed):
         """The model runs in evaluation mode and is afterwards in the mode in which it was."""
         draw = Draw(seed)
-        for training in (True, False):
+        for training, length in ((True, 8), (False, 8), (True, 3), (True, 1)):
             model = Writer(draw).train(training)
-            seen = student.greedy_decode(model, _sentences(draw, 2, 3), BOS, EOS, 8)
-            assert model._decoded, "the model's decode is never called"
+            seen = student.greedy_decode(model, _sentences(draw, 2, 3), BOS, EOS, length)
+            assert model._decoded or length == 1, "the model's decode is never called"
             assert not any(model._training), "the model was called in training mode"
-            shaped(seen, (2, 5), what="the tokens")
+            shaped(seen, (2, min(length, 5)), what="the tokens")
             before, after = ("train" if mode else "eval" for mode in (training, model.training))
             assert before == after, (
-                f"the model was in {before}() before, and is in {after}() afterwards"
+                f"with max_length={length}, the model was in {before}() before, and is in "
+                f"{after}() afterwards"
             )
 
     @weight(1)
