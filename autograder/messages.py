@@ -449,8 +449,8 @@ def receive(
     header_size, payload_size = LENGTHS.unpack(lengths)
     if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
         raise WireError("a message that is too large")
-    header = _exactly(connection, header_size, deadline)
-    payload = _exactly(connection, payload_size, deadline)
+    body = _exactly(connection, header_size + payload_size, deadline)
+    header, payload = body[:header_size], body[header_size:]
     try:
         return decoder.decode(header), payload
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError) as error:
@@ -470,7 +470,10 @@ def _exactly(connection: socket.socket, size: int, deadline: float) -> bytearray
 
 
 def _wait(connection: socket.socket, deadline: float) -> None:
+    if deadline == math.inf:
+        connection.settimeout(None)
+        return
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    connection.settimeout(min(left, 3600.0))
+    connection.settimeout(left)

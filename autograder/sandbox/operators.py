@@ -13,7 +13,14 @@ from typing import Any
 
 import torch
 
-KEYS = ("CPU", "AutogradCPU", "Meta", "MkldnnCPU", "SparseCPU")
+# A composite operator is met before it is taken apart; what does the work has other homes than the processor, too.
+COMPOSITE = ("CPU", "AutogradCPU")
+KERNEL = {
+    "_softmax": ("CPU", "MkldnnCPU"),
+    "_log_softmax": ("CPU", "MkldnnCPU"),
+    "_sparse_softmax": ("SparseCPU",),
+    "_sparse_log_softmax": ("SparseCPU",),
+}
 _LIBRARIES: list[torch.library.Library] = []
 
 
@@ -30,7 +37,7 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
         library = torch.library.Library("aten", "IMPL")
         _LIBRARIES.append(library)  # when it dies, the overrides go
         for name in operators:
-            for key in KEYS:
+            for key in _keys(name):
                 with contextlib.suppress(Exception):
                     library.impl(name, _raising(name, hits), key)
     for path in attributes:
@@ -39,6 +46,11 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
             target = _resolve(owner)
             getattr(target, name)
             setattr(target, name, _raising(name, hits))
+
+
+def _keys(operator: str) -> tuple[str, ...]:
+    kernel = operator.startswith(("_", "native_"))
+    return KERNEL.get(operator, ("CPU",)) if kernel else COMPOSITE
 
 
 def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
