@@ -127,16 +127,26 @@ def per_head(mask: Tensor, n: int, m: int, heads: int = HEADS) -> Tensor:
     return ~mask.expand(B, n, m).repeat_interleave(heads, dim=0)
 
 
+def backward(result: Tensor, upstream: Tensor, what: str = "the result") -> None:
+    """Ask for the gradients, or say in words that none flow."""
+    assert result.requires_grad, f"no gradient flows through {what}"
+    result.backward(upstream.to(result.dtype))
+
+
+def gradient(leaf: Tensor, what: str) -> Tensor:
+    """The gradient that a backward left at `leaf`, finite, or a failure in words."""
+    assert leaf.grad is not None, f"no gradient reaches {what}"
+    return finite(leaf.grad, f"the gradient of {what}")
+
+
 def reached(layer: Module, names: Iterable[str]) -> None:
     """Check the gradients after a backward: all finite, and none of them missing or 0 throughout."""
     weights = layer.leaves()
     for name in names:
         assert name in weights, f"there is no parameter `{name}`; seen: {sorted(weights)}"
-        gradient = finite(weights[name].grad, f"the gradient of `{name}`")
+        found = gradient(weights[name], f"`{name}`")
         # A constant added to all keys cancels in the softmax, so nothing need reach it.
-        assert gradient.abs().max() > 0 or name.endswith("key.bias"), (
-            f"no gradient reaches `{name}`"
-        )
+        assert found.abs().max() > 0 or name.endswith("key.bias"), f"no gradient reaches `{name}`"
 
 
 def dropped(layer: Module, inputs: Sequence[Tensor], steps: Sequence[str]) -> None:
@@ -237,14 +247,15 @@ class TestLayerNorm:
         layer = student.LayerNorm(7)
         layer.load({"weight": scale})
         weights = layer.weights()
-        (layer(x) * upstream).sum().backward()
+        backward(shaped(layer(x), (3, 7)), upstream)
         copy, scale, shift = x.detach().clone(), scale.clone(), torch.zeros(7)
         for leaf in (copy, scale, shift):
             leaf.requires_grad_()
         (F.layer_norm(copy, (7,), scale, shift) * upstream).sum().backward()
-        close(x.grad, copy.grad, "the gradient of x", atol=1e-3, rtol=1e-3)
-        close(weights["weight"].grad, scale.grad, "the gradient of `weight`", atol=1e-3, rtol=1e-3)
-        close(weights["bias"].grad, shift.grad, "the gradient of `bias`", atol=1e-3, rtol=1e-3)
+        close(gradient(x, "x"), copy.grad, "the gradient of x", atol=1e-3, rtol=1e-3)
+        for name, leaf in (("weight", scale), ("bias", shift)):
+            seen = gradient(weights[name], f"`{name}`")
+            close(seen, leaf.grad, f"the gradient of `{name}`", atol=1e-3, rtol=1e-3)
 
     @weight(0.5)
     def test_equal_features(self, student, seed):
@@ -255,8 +266,8 @@ class TestLayerNorm:
         layer = student.LayerNorm(8)
         layer.load({"bias": shift})
         seen = close(layer(x), shift.expand(2, 8), atol=1e-3)
-        (seen * draw.normal(2, 8)).sum().backward()
-        finite(x.grad, "the gradient of x")
+        backward(seen, draw.normal(2, 8))
+        gradient(x, "x")
 
     @weight(0.5)
     def test_large_mean(self, student, seed):
@@ -330,8 +341,8 @@ class TestFeedForward:
         layer, weights = _loaded_network(student, draw)
         layer.to(torch.float64).train().weights()
         seen = shaped(layer(x), (9, 5), torch.float64)
-        (seen * draw.normal(9, 5, dtype=torch.float64)).sum().backward()
-        assert finite(x.grad, "the gradient of x").abs().max() > 0, "no gradient reaches x"
+        backward(seen, draw.normal(9, 5, dtype=torch.float64))
+        assert gradient(x, "x").abs().max() > 0, "no gradient reaches x"
         reached(layer, [name.removeprefix("feed_forward.") for name in weights])
 
     @weight(0.75)
@@ -340,10 +351,10 @@ class TestFeedForward:
         x = Draw(seed).normal(3, 5)
         layer = student.FeedForward(5, 11, dropout=0.5).eval()
         seen = shaped(layer(x), (3, 5))
-        close(layer(x), seen, "the result in eval(), a second time,")
+        close(layer(x), seen, "the second result in eval()")
         layer = student.FeedForward(5, 11).eval()
         seen = shaped(layer(x), (3, 5))
-        close(layer.train()(x), seen, "the result in train(), without dropout,")
+        close(layer.train()(x), seen, "the result in train() without dropout")
 
     @weight(1)
     def test_dropout_on_hidden_values(self, student, seed):
@@ -416,9 +427,9 @@ class TestEncoderLayer:
         seen, expected = layer.to(torch.float64)(x), torch_encoder_layer(weights)(copy)
         unchanged(student)
         close(seen, expected, "the result in double precision", 1e-4, 1e-4)
-        (seen * upstream).sum().backward()
-        (expected * upstream).sum().backward()
-        close(x.grad, copy.grad, "the gradient of x", atol=1e-3, rtol=1e-3)
+        backward(seen, upstream)
+        expected.backward(upstream)
+        close(gradient(x, "x"), copy.grad, "the gradient of x", atol=1e-3, rtol=1e-3)
 
     @weight(1)
     def test_mask(self, student, seed):
@@ -455,8 +466,8 @@ class TestEncoderLayer:
         x.requires_grad_()
         seen = layer(x, torch.zeros(B, 1, N, dtype=torch.bool))
         close(seen, expected, atol=1e-3, dtype=torch.float32)
-        seen.square().sum().backward()
-        finite(x.grad, "the gradient of x")
+        backward(seen, seen.detach())
+        gradient(x, "x")
 
     @weight(0.5)
     def test_gradients(self, student, seed):
@@ -465,8 +476,8 @@ class TestEncoderLayer:
         x.requires_grad_()
         layer.weights()
         seen = shaped(layer.train()(x), (B, N, D))
-        (seen * draw.normal(B, N, D)).sum().backward()
-        assert finite(x.grad, "the gradient of x").abs().max() > 0, "no gradient reaches x"
+        backward(seen, draw.normal(B, N, D))
+        assert gradient(x, "x").abs().max() > 0, "no gradient reaches x"
         reached(layer, weights)
 
     @weight(1)
@@ -475,10 +486,10 @@ class TestEncoderLayer:
         x = Draw(seed).normal(B, N, D)
         layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5).eval()
         seen = shaped(layer(x), (B, N, D))
-        close(layer(x), seen, "the result in eval(), a second time,")
+        close(layer(x), seen, "the second result in eval()")
         layer = student.EncoderLayer(D, HEADS, D_FF).eval()
         seen = shaped(layer(x), (B, N, D))
-        close(layer.train()(x), seen, "the result in train(), without dropout,")
+        close(layer.train()(x), seen, "the result in train() without dropout")
 
     @weight(1)
     def test_dropout(self, student, seed):
@@ -543,10 +554,10 @@ class TestDecoderLayer:
         unchanged(student)
         close(seen, expected, "the result in double precision", 1e-4, 1e-4)
         upstream = draw.normal(B, N, D, dtype=torch.float64)
-        (seen * upstream).sum().backward()
-        (expected * upstream).sum().backward()
+        backward(seen, upstream)
+        expected.backward(upstream)
         for what, x, copy in zip(("x", "the memory"), inputs, copies, strict=True):
-            close(x.grad, copy.grad, f"the gradient of {what}", atol=1e-3, rtol=1e-3)
+            close(gradient(x, what), copy.grad, f"the gradient of {what}", atol=1e-3, rtol=1e-3)
 
     @weight(1)
     def test_mask(self, student, seed):
@@ -607,8 +618,8 @@ class TestDecoderLayer:
         x.requires_grad_()
         seen = layer(x, memory, memory_mask=torch.zeros(B, 1, M, dtype=torch.bool))
         close(seen, expected, atol=1e-3, dtype=torch.float32)
-        seen.square().sum().backward()
-        finite(x.grad, "the gradient of x")
+        backward(seen, seen.detach())
+        gradient(x, "x")
 
     @weight(0.5)
     def test_gradients(self, student, seed):
@@ -617,10 +628,9 @@ class TestDecoderLayer:
         x.requires_grad_(), memory.requires_grad_()
         layer.weights()
         seen = shaped(layer.train()(x, memory), (B, N, D))
-        (seen * draw.normal(B, N, D)).sum().backward()
+        backward(seen, draw.normal(B, N, D))
         for what, tensor in (("x", x), ("the memory", memory)):
-            gradient = finite(tensor.grad, f"the gradient of {what}")
-            assert gradient.abs().max() > 0, f"no gradient reaches {what}"
+            assert gradient(tensor, what).abs().max() > 0, f"no gradient reaches {what}"
         reached(layer, weights)
 
     @weight(1)
@@ -630,10 +640,10 @@ class TestDecoderLayer:
         x, memory = draw.normal(B, N, D), draw.normal(B, M, D)
         layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5).eval()
         seen = shaped(layer(x, memory), (B, N, D))
-        close(layer(x, memory), seen, "the result in eval(), a second time,")
+        close(layer(x, memory), seen, "the second result in eval()")
         layer = student.DecoderLayer(D, HEADS, D_FF).eval()
         seen = shaped(layer(x, memory), (B, N, D))
-        close(layer.train()(x, memory), seen, "the result in train(), without dropout,")
+        close(layer.train()(x, memory), seen, "the result in train() without dropout")
 
     @weight(1)
     def test_dropout(self, student, seed):

@@ -72,7 +72,11 @@ class TestSplitHeads:
         draw = Draw(seed)
         for (b, n, d), n_heads in (((3, 4, 6), 1), ((2, 3, 5), 5), ((2, 1, 8), 2)):
             x = draw.normal(b, n, d)
-            equal(student.split_heads(x, n_heads), split(x, n_heads), f"{n_heads} heads of d = {d}")
+            equal(
+                student.split_heads(x, n_heads),
+                split(x, n_heads),
+                f"the result for d = {d} and n_heads = {n_heads}",
+            )
 
     @weight(1)
     def test_not_divisible(self, student, seed):
@@ -90,7 +94,7 @@ class TestSplitHeads:
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             equal(student.split_heads(x.to(dtype), 2), split(x.to(dtype), 2))
         strided = Draw(seed).strided(x)
-        equal(student.split_heads(strided, 4), split(x, 4), "for a non-contiguous input")
+        equal(student.split_heads(strided, 4), split(x, 4), "the result for a non-contiguous x")
         unchanged(student)
 
     @weight(0.5)
@@ -144,7 +148,7 @@ class TestMergeHeads:
         draw = Draw(seed)
         for shape in ((3, 1, 4, 6), (2, 5, 3, 1), (3, 2, 1, 4)):
             x = draw.normal(*shape)
-            equal(student.merge_heads(x), merge(x), f"for the shape {shape}")
+            equal(student.merge_heads(x), merge(x), f"the result for the shape {shape}")
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
@@ -152,7 +156,11 @@ class TestMergeHeads:
         x = Draw(seed).normal(3, 2, 5, 4, dtype=torch.float64)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             equal(student.merge_heads(x.to(dtype)), merge(x.to(dtype)))
-        equal(student.merge_heads(Draw(seed).strided(x)), merge(x), "for a non-contiguous input")
+        equal(
+            student.merge_heads(Draw(seed).strided(x)),
+            merge(x),
+            "the result for a non-contiguous x",
+        )
         unchanged(student)
 
     @weight(0.5)
@@ -457,5 +465,5 @@ class TestMultiHeadAttention:
         for x, memory, values in ((query, key, value), (value, query, query)):
             output, _ = pair(layer.train()(x, memory, values), "output", "weights")
             want = expected(drawn, 2, x, memory, values)[0]
-            what = "the output of a later call, in train(),"
+            what = "in train(), the output of a later call"
             close(output, want, what, ATOL, dtype=torch.float32)

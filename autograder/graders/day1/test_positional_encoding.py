@@ -214,7 +214,7 @@ class TestPositionalEncoding:
         close(module(x.float()), expected, "for float32", atol=ATOL, dtype=torch.float32)
         close(module(x), expected, "for float64", atol=ATOL)
         for dtype in (torch.float16, torch.bfloat16):
-            close(module(x.to(dtype)), expected, f"for {str(dtype)[6:]}", dtype=dtype)
+            close(module(x.to(dtype)), expected, f"the result for {str(dtype)[6:]}", dtype=dtype)
 
     @weight(1)
     def test_moved_module(self, student, seed):

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from autograder.graders import Draw, close, equal, finite, shaped, unchanged, value_error, weight
 from autograder.graders.day1.test_layers import (
     HALF_AND_DOUBLE,
+    backward,
     decoder_weights,
     encoder_weights,
+    gradient,
     normed,
     torch_decoder_layer,
     torch_encoder_layer,
@@ -126,7 +128,7 @@ class TestTransformer:
         model.load(weights)
         seen = model.weights()
         for name, value in weights.items():
-            close(seen[name], value, f"`{name}`, after all weights were copied in,")
+            close(seen[name], value, f"after all weights were copied in, `{name}`")
         pad_id = model.get("pad_id")
         assert pad_id == PAD, f"`pad_id` should be {PAD}, as it was given, yours is {pad_id}"
 
@@ -145,7 +147,7 @@ class TestTransformer:
         model = student.Transformer(5, 7, d_model=2, n_heads=1, n_layers=1, d_ff=3).eval()
         source = torch.ones(1, 513, dtype=torch.long)
         finite(
-            model.encode(source[:, :512]), "the memory of 512 tokens, the default of max_length,"
+            model.encode(source[:, :512]), "where max_length is not given, the memory of 512 tokens"
         )
         with value_error(*TOO_LONG, when="the source has 513 tokens and max_length is not given"):
             model.encode(source)
@@ -237,7 +239,7 @@ class TestTransformer:
 
     @weight(1)
     def test_future(self, student, seed):
-        """A later target token changes no earlier logit, and its own."""
+        """A changed target token changes the logits at its own position, and none before it."""
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
         source = _tokens(draw, SOURCE_VOCAB, 2, 4)
@@ -271,7 +273,7 @@ class TestTransformer:
         model.load(weights)
         after = shaped(model(source, target), (2, 5, TARGET_VOCAB), what="the logits")
         real = target != 0
-        what = "the logits at real targets, with other embeddings for padding,"
+        what = "with other embeddings for padding, the logits at real targets"
         close(after[real], before[real], what, atol=1e-4)
 
     @weight(0.5)
@@ -285,9 +287,9 @@ class TestTransformer:
         weights = model.weights()
         seen = finite(model(source, target), "the logits")
         close(seen[:1], alone, "the logits of the row beside it", atol=1e-4)
-        seen.square().sum().backward()
+        backward(seen, seen.detach(), "the logits")
         for name in _outer_weights(draw):
-            finite(weights[name].grad, f"the gradient of `{name}`")
+            gradient(weights[name], f"`{name}`")
 
     @weight(0.5)
     def test_too_long(self, student, seed):
@@ -311,7 +313,7 @@ class TestTransformer:
         # With all steps of the layers giving 0, dropout on what comes in is all that is left.
         model = self._model(student, _silenced(_all_weights(draw)), dropout=0.5)
         memory = shaped(model.encode(source), (3, 7, D), what="the memory")
-        close(model.encode(source), memory, "the memory in eval(), a second time,", atol=1e-6)
+        close(model.encode(source), memory, "the second memory in eval()", atol=1e-6)
         still = shaped(
             model.decode(target, memory, source), (3, 5, TARGET_VOCAB), what="the logits"
         )
@@ -351,13 +353,13 @@ class TestTransformer:
         source, target = _tokens(draw, SOURCE_VOCAB, 2, 7), _tokens(draw, TARGET_VOCAB, 2, 5)
         seen = model.weights()
         logits = shaped(model(source, target), (2, 5, TARGET_VOCAB), what="the logits")
-        (logits * draw.normal(2, 5, TARGET_VOCAB)).sum().backward()
+        backward(logits, draw.normal(2, 5, TARGET_VOCAB), "the logits")
         for name in weights:
             # A constant added to all keys cancels in the softmax, so its gradient says nothing.
             if ".key.bias" in name:
                 continue
-            gradient = finite(seen[name].grad, f"the gradient of `{name}`")
-            assert gradient.abs().max() > 0, f"no gradient reaches `{name}`"
+            found = gradient(seen[name], f"`{name}`")
+            assert found.abs().max() > 0, f"no gradient reaches `{name}`"
 
 
 class TestSequenceLoss:
@@ -445,8 +447,8 @@ class TestSequenceLoss:
             seen = close(seen, torch.tensor(0.0), "the loss")
             assert seen.requires_grad, "backward should work: the loss is cut off from the logits"
             seen.backward()
-            gradient = torch.zeros(2, 3, 5) if logits.grad is None else logits.grad
-            close(gradient, torch.zeros(2, 3, 5), "the gradient of the logits")
+            found = torch.zeros(2, 3, 5) if logits.grad is None else logits.grad
+            close(found, torch.zeros(2, 3, 5), "the gradient of the logits")
 
     @weight(1)
     def test_gradients(self, student, seed):
@@ -455,10 +457,16 @@ class TestSequenceLoss:
         logits = draw.normal(2, 5, 6, scale=2.0).requires_grad_()
         targets = draw.integers(0, 6, 2, 5)
         targets[0, 3:], targets[1, 1] = -100, -100
-        student.sequence_loss(logits, targets, -100, 0.2).backward()
+        seen = student.sequence_loss(logits, targets, -100, 0.2)
+        backward(shaped(seen, (), torch.float32, "the loss"), torch.tensor(1.0), "the loss")
         copy = logits.detach().double().requires_grad_()
         _cross_entropy(copy, targets, -100, 0.2).backward()
-        close(logits.grad, copy.grad, "the gradient of the logits", dtype=torch.float32)
+        close(
+            gradient(logits, "the logits"),
+            copy.grad,
+            "the gradient of the logits",
+            dtype=torch.float32,
+        )
 
     @weight(0.5)
     def test_dtypes(self, student, seed):
