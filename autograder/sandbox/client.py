@@ -69,8 +69,19 @@ class NoIsolation(Exception):
     """What this machine gives is not enough to run code that nobody trusts; the text says what is missing and what to do."""
 
 
+@dataclass
+class _Ahead:
+    """A process that was asked for ahead of its use; `pid` is 0 until the server has reported it."""
+
+    request: control.Start
+    wire: socket.socket
+    pid: int = 0
+
+
 class Server:
     """A running fork server; one for each process of the grader.
+
+    While one process works the next is forked already, as most of its start is spent in the kernel.
 
     `sandbox="required"` runs nothing unless files, network, processes and memory are seen to be isolated; `"none"` runs with
     the `layers` given, by default limits alone.
@@ -112,6 +123,7 @@ class Server:
         self._control = ours
         self._control.settimeout(START_SECONDS)
         self._ready: control.Ready | None = None
+        self._ahead: _Ahead | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -140,27 +152,47 @@ class Server:
         seconds = math.ceil(limits.total_seconds) + 5
         request = control.Start(limits.memory, seconds, limits.output)
         for attempt in (1, 2):
-            ours, theirs = socket.socketpair()
-            with theirs:
-                try:
-                    self._await_ready()
-                    data = msgspec.msgpack.encode(request)
-                    socket.send_fds(self._control, [data], [theirs.fileno()])
-                    return ours, self._report(control.Started).pid
-                except NoIsolation:
-                    ours.close()
+            try:
+                self._await_ready()
+                if self._ahead is not None and self._ahead.request != request:
+                    self._drop()
+                started = self._ahead or self._ask_for(request)
+                pid = self._reported(started)
+                self._ahead = self._ask_for(request)
+                return started.wire, pid
+            except (OSError, msgspec.MsgspecError):
+                self.close()
+                if attempt == 2:
                     raise
-                except (OSError, msgspec.MsgspecError):
-                    ours.close()
-                    self.close()
-                    if attempt == 2:
-                        raise
-                    self._start()
+                self._start()
         raise AssertionError("unreachable")
+
+    def _ask_for(self, request: control.Start) -> _Ahead:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._control, [msgspec.msgpack.encode(request)], [theirs.fileno()])
+        return _Ahead(request, ours)
+
+    def _reported(self, process: _Ahead) -> int:
+        """The number of a process that was asked for."""
+        if not process.pid:
+            self._ahead = None
+            process.pid = self._report(control.Started).pid
+        return process.pid
+
+    def _drop(self) -> None:
+        process, self._ahead = self._ahead, None
+        if process is not None:
+            process.wire.close()
+            self.stop(self._reported(process))
 
     def stop(self, pid: int) -> int:
         """Kill a process and all that it started; its exit code, or minus the signal."""
         try:
+            if self._ahead is not None:
+                ahead = self._ahead  # its report comes before that of the stop
+                self._reported(ahead)
+                self._ahead = ahead
             self._control.send(msgspec.msgpack.encode(control.Stop(pid)))
             return self._report(control.Stopped).code
         except (OSError, msgspec.MsgspecError):
