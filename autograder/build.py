@@ -116,8 +116,10 @@ def _is_given(source: str) -> bool:
 def _bound(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
-    if isinstance(node, ast.Assign):
-        return [t.id for t in node.targets if isinstance(t, ast.Name)]
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        inside = [name for target in targets for name in ast.walk(target)]
+        return [n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
     return []
 
 

@@ -72,7 +72,9 @@ def grade(
     console = Console()
     if sandbox == "none":
         user = "root" if os.geteuid() == 0 else "you"
-        _say(f"WITHOUT ISOLATION: what students wrote can read, change and send whatever {user} can")
+        _say(
+            f"WITHOUT ISOLATION: what students wrote can read, change and send whatever {user} can"
+        )
     graded = grading.grade_class(chosen, found, store.secret(chosen.root), jobs, seed, sandbox)
     if console.is_terminal:
         graded = table.progress(graded, console)

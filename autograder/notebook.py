@@ -72,12 +72,12 @@ def _cells(day: Day) -> Iterator[NotebookNode]:
     ]
     for part in parts:
         section = part.name
-        if part is parts[-1]:
-            listed = ", ".join(f'"{name}": {value:g}' for name, value in points.items())
-            yield _cell("code", f"EXERCISES = {{{listed}}}", ids.new("exercises"))
         for cell in part.cells:
             if cell.role == "text":
                 section = _slug(cell.source) or section
+            elif part is parts[-1]:
+                listed = "\n".join(f'    "{name}": {value:g},' for name, value in points.items())
+                yield _cell("code", f"EXERCISES = {{\n{listed}\n}}", ids.new("exercises"))
             source = plain(cell)
             if source:
                 yield _chapter_cell(day, part, cell, source, ids, section, points)
@@ -168,15 +168,15 @@ def without_guard(source: str) -> str:
 
 def _lines_inside_strings(source: str) -> Iterator[int]:
     """The numbers of lines that begin within a string."""
-    opened = 0
+    opened = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         name = tokenize.tok_name[token.type]
         if name == "STRING":
             yield from range(token.start[0] + 1, token.end[0] + 1)
         elif name == "FSTRING_START":
-            opened = token.start[0]
+            opened.append(token.start[0])
         elif name == "FSTRING_END":
-            yield from range(opened + 1, token.end[0] + 1)
+            yield from range(opened.pop() + 1, token.end[0] + 1)
 
 
 def without_chapter_imports(source: str) -> str:

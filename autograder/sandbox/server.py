@@ -48,7 +48,7 @@ def warm_up() -> None:
     import torch._dynamo
     import torch.distributions
     import torch.masked
-    import torch.nn.attention.flex_attention  # noqa: F401
+    import torch.nn.attention.flex_attention
     from torch import nn
 
     # Behind the wall this project's own code is not there to be imported.
