@@ -140,6 +140,14 @@ def test_notebook_of_the_day_wins_over_its_neighbours(tmp_path: Path) -> None:
     assert submission.problems == ("not read, for day1.ipynb is beside: draft.ipynb, tools.py",)
 
 
+def test_a_notebook_of_the_day_hides_nobody_in_the_folder_of_the_class(tmp_path: Path) -> None:
+    write(tmp_path, {"day1.ipynb": notebook(), "ada.ipynb": notebook()})
+    assert {Path(submission.path).name for submission in found(tmp_path)} == {
+        "ada.ipynb",
+        "day1.ipynb",
+    }
+
+
 def test_several_notebooks_of_a_student_are_all_listed(tmp_path: Path) -> None:
     write(tmp_path / "ada", {"one.ipynb": notebook(), "two.ipynb": notebook()})
     assert students(tmp_path) == ["one", "two"]
