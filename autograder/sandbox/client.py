@@ -30,7 +30,7 @@ MAX_ASKED = 1 << 17
 MAX_ASKED_AXIS = 512
 MAX_KEPT = 1 << 20
 ADVICE = (
-    "Run the grader on Linux 6.2 or later, or in the container that the README describes; "
+    "Run the grader on Linux 6.2 or later, or in the container that SECURITY.md describes; "
     "`autograder doctor` shows what is missing."
 )
 T = TypeVar("T", control.Ready, control.Started, control.Stopped)

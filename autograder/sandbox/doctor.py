@@ -43,7 +43,7 @@ class Finding:
 def doctor() -> list[Finding]:
     """Try each layer alone, all but it, and all together, each in processes of their own; takes some seconds."""
     if not sys.platform.startswith("linux"):
-        text = "not here: the wall is made of means of Linux; run the grader in the container that the README describes"
+        text = "not here: the wall is made of means of Linux; run the grader in the container that SECURITY.md describes"
         return [Finding("all", "looked for Linux", text, False)]
     refused = _run(
         "import json; from autograder.sandbox.walls import unavailable; print(json.dumps(unavailable()))"
