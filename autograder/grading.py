@@ -22,7 +22,16 @@ from autograder.cells import Cell
 from autograder.chapters import is_unfilled
 from autograder.collecting import Test, collect
 from autograder.course import Day, Exercise
-from autograder.marks import ExerciseMarks, Status, SubmissionMarks, TestMarks, added, shares, words
+from autograder.marks import (
+    ExerciseMarks,
+    Status,
+    SubmissionMarks,
+    TestMarks,
+    added,
+    line,
+    shares,
+    words,
+)
 from autograder.needs import Unit, needed, units_of
 from autograder.sandbox.client import NoIsolation, Sandbox, Server
 from autograder.sandbox.local import LocalProcess
@@ -113,7 +122,7 @@ class Grader:
             points=added([e.points for e in marks]),
             max_points=added([e.points for e in exercises]),
             seconds=round(time.monotonic() - started, 3),
-            problems=[words(p) for p in dict.fromkeys(problems)],
+            problems=[line(p) for p in dict.fromkeys(problems)],
             exercises=marks,
         )
 

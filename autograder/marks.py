@@ -81,3 +81,8 @@ def words(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def line(text: str) -> str:
+    """`words` in one line, so that a problem is no row of the table of its own."""
+    return words(text).replace("\n", " ")
