@@ -21,6 +21,8 @@ class Meaning:
 
 
 _NN, _F = "torch.nn", "torch.nn.functional"
+# The same functions once more, written in Python for the compiler: they call no operator of that name.
+_REFS = "torch._refs"
 _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
 )
@@ -40,7 +42,11 @@ MEANING = {
             *("softmax.int", "_softmax", "_softmax.out", "_safe_softmax", "_masked_softmax"),
             *("_sparse_softmax", "special_softmax"),
         ),
-        (f"{_F}.softmax", f"{_F}.gumbel_softmax", "torch.masked.softmax"),
+        (
+            *(f"{_F}.softmax", f"{_F}.gumbel_softmax", "torch.masked.softmax"),
+            *(f"{_REFS}.softmax", f"{_REFS}.special.softmax", f"{_REFS}.nn.functional.softmax"),
+            "torch._decomp.decompositions._softmax",
+        ),
     ),
     "log_softmax": Meaning(
         ("log_softmax", "_log_softmax", "LogSoftmax", "AdaptiveLogSoftmaxWithLoss"),
@@ -51,9 +57,17 @@ MEANING = {
             "_sparse_log_softmax",
             "special_log_softmax",
         ),
-        (f"{_F}.log_softmax", "torch.masked.log_softmax"),
+        (
+            *(f"{_F}.log_softmax", "torch.masked.log_softmax", f"{_REFS}.log_softmax"),
+            *(f"{_REFS}.special.log_softmax", f"{_REFS}.nn.functional.log_softmax"),
+            "torch._decomp.decompositions._log_softmax",
+        ),
     ),
-    "softmin": Meaning(("softmin", "Softmin"), (), (f"{_F}.softmin", "torch.masked.softmin")),
+    "softmin": Meaning(
+        ("softmin", "Softmin"),
+        (),
+        (f"{_F}.softmin", "torch.masked.softmin", f"{_REFS}.nn.functional.softmin"),
+    ),
     "distributions": Meaning(
         ("distributions",), (), ("torch.distributions.Distribution.__init__",)
     ),
@@ -99,6 +113,7 @@ MEANING = {
     "layer_norm": Meaning(
         ("layer_norm", "native_layer_norm", "LayerNorm"),
         ("layer_norm", "native_layer_norm", "native_layer_norm.out"),
+        (f"{_REFS}.native_layer_norm", f"{_REFS}.nn.functional.layer_norm"),
     ),
     "rms_norm": Meaning(
         ("rms_norm", "_fused_rms_norm", "RMSNorm"), ("rms_norm", "_fused_rms_norm")
