@@ -232,6 +232,11 @@ class NumberedResponse(msgspec.Struct, frozen=True):
     response: Response
 
 
+def encodable(text: str) -> str:
+    """The text, with lone surrogates (from `os.fsdecode`, or "\\ud800") as escapes: there is no UTF-8 for them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _contiguous_strides(shape: Sequence[int]) -> list[int]:
     strides: list[int] = []
     step = 1
@@ -263,9 +268,9 @@ class Outgoing:
             if item is None or type(item) in (bool, float):
                 return item  # type: ignore[no-any-return]
             if type(item) is str:
-                return (
-                    item if len(item) <= MAX_STRING else Opaque(f"a str of {len(item)} characters")
-                )
+                if len(item) > MAX_STRING:
+                    return Opaque(f"a str of {len(item)} characters")
+                return encodable(item)
             if type(item) is int:
                 return item if -(2**63) <= item < 2**63 else Opaque("an int of over 64 bits")
             if isinstance(item, torch.Tensor):
@@ -283,7 +288,9 @@ class Outgoing:
                 if len(item) > 10_000:
                     return Opaque(f"a {type(item).__name__} of {len(item)} items")
                 if isinstance(item, dict):
-                    return Pairs([(str(k), encode(v, depth + 1)) for k, v in item.items()])
+                    return Pairs(
+                        [(encodable(str(k)), encode(v, depth + 1)) for k, v in item.items()]
+                    )
                 return Items([encode(part, depth + 1) for part in item])
             if isinstance(item, torch.dtype):
                 return Named("dtype", str(item).removeprefix("torch."))

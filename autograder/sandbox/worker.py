@@ -57,7 +57,7 @@ class Worker:
         try:
             return self._respond(number, request, payload, out), out
         except Missing as missing:
-            return m.Failure("missing", "", str(missing)[: m.MAX_TEXT]), m.Outgoing()
+            return m.Failure("missing", "", _text(missing)), m.Outgoing()
         except BaseException as error:
             return self._failure(error), m.Outgoing()
 
@@ -181,7 +181,7 @@ class Worker:
         if isinstance(item, nn.Module):
             id_ = id(item)
             self._modules[id_] = item
-            return m.Handle(id_, type(item).__name__[:200])
+            return m.Handle(id_, _name(type(item)))
         return _opaque(item)
 
     def _from_wire(self, item: m.Value) -> Any:
@@ -240,10 +240,10 @@ class Worker:
         return self._decode(reply.answer, payload)  # type: ignore[no-any-return]
 
     def _failure(self, error: BaseException) -> m.Failure:
-        bases = [base.__name__[:200] for base in type(error).__mro__][:20]
+        bases = [_name(base) for base in type(error).__mro__][:20]
         kind = "forbidden" if isinstance(error, Forbidden) else "raised"
         return m.Failure(
-            kind, type(error).__name__[:200], _text(error), bases, _line(error), self.hits[:20]
+            kind, _name(type(error)), _text(error), bases, _line(error), self.hits[:20]
         )
 
 
@@ -324,7 +324,7 @@ def _changed(
         names = []
     names += [f"argument {i + 1}" for i in range(len(names), len(args))]
     given = [*zip(names, args, strict=False), *kwargs.items()]
-    return [str(name)[:200] for name, value in given if id(value) in changed]
+    return [m.encodable(str(name)[:200]) for name, value in given if id(value) in changed]
 
 
 def _kind(item: Any) -> str:
@@ -332,7 +332,7 @@ def _kind(item: Any) -> str:
     module = getattr(kind, "__module__", "")
     name = getattr(kind, "__name__", "object")
     where = "" if module in ("builtins", MODULE) else f"{module}."
-    return f"a {where}{name}"[:200]
+    return m.encodable(f"a {where}{name}"[:200])
 
 
 def _opaque(item: Any) -> m.Value:
@@ -346,8 +346,13 @@ def _text(error: BaseException) -> str:
     try:
         text = str(error)
     except BaseException as second:
-        return f"(its message could not be made: {type(second).__name__})"
+        return f"(its message could not be made: {_name(type(second))})"
+    text = m.encodable(text[: m.MAX_TEXT + 1])
     return text if len(text) <= m.MAX_TEXT else text[: m.MAX_TEXT - 1] + "…"
+
+
+def _name(kind: type) -> str:
+    return m.encodable(kind.__name__[:200])
 
 
 def _line(error: BaseException) -> int:
