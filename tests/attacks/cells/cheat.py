@@ -1,0 +1,287 @@
+# ruff: noqa
+# fmt: off
+# Marks without the work: torch's own function by every road, and answers to what the visible checks ask.
+
+# %% softmax as a method
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    return x.softmax(dim)
+
+# %% softmax by a name put together
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    return getattr(torch, "soft" + "max")(x, dim)
+
+# %% softmax as a method of the class
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    return vars(torch._C.TensorBase)["softmax"](x, dim)
+
+# %% softmax by importlib
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    import importlib
+    return vars(importlib.import_module("tor" + "ch.nn.functional"))["softmax"](x, dim=dim)
+
+# %% softmax in a text that is run
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    return eval("torch.soft" + "max(x, dim)", {"torch": torch, "x": x, "dim": dim})
+
+# %% softmax by another name
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+S = torch.softmax
+def softmax(x, dim=-1):
+    return S(x, dim)
+
+# %% softmax by a star
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+from torch.nn.functional import *
+_taken = globals()["soft" + "max"]
+def softmax(x, dim=-1):
+    return _taken(x, dim=dim)
+
+# %% softmax as a layer
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    class Layer(vars(torch.nn)["Soft" + "max"]):
+        pass
+    return Layer(dim)(x)
+
+# %% softmax by its operator
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    return torch._C._jit_get_operation("aten::" + "soft" + "max")[0](x, dim)
+
+# %% softmax past autograd
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    operator = getattr(torch.ops.aten, "_soft" + "max").default
+    return operator.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), x, dim, False)
+
+# %% softmax into a tensor that is given
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    out = torch.empty_like(x)
+    getattr(torch.ops.aten, "_soft" + "max").out(x.detach(), dim, False, out=out)
+    return out
+
+# %% softmax in a thread
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    found = []
+    def work():
+        found.append(getattr(x, "soft" + "max")(dim))
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return found[0]
+
+# %% softmax in compiled code
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+CODE = "def f(x, dim: int):\n    return torch.soft" + "max(x, dim)\n"
+def softmax(x, dim=-1):
+    return torch.jit.CompilationUnit(CODE).f(x, dim)
+
+# %% softmax in inference mode
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    with torch.inference_mode():
+        y = getattr(x, "soft" + "max")(dim)
+    return y.clone()
+
+# %% softmax of a batch by vmap
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    return torch.func.vmap(lambda t: getattr(t, "soft" + "max")(dim))(x[None])[0]
+
+# %% softmax with modes switched off
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+        return getattr(x, "soft" + "max")(dim)
+
+# %% softmax whose refusal is swallowed
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    try:
+        return getattr(x, "soft" + "max")(dim)
+    except BaseException:
+        e = (x - x.amax(dim, keepdim=True)).exp()
+        return e / e.sum(dim, keepdim=True)
+
+# %% softmax in a sparse tensor
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    dim = dim % x.dim()
+    return getattr(torch.sparse, "soft" + "max")(x.to_sparse(), dim).to_dense()
+
+# %% the exponential of log_softmax
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    return getattr(x, "log_soft" + "max")(dim).exp()
+
+# %% softmin of the negative
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    return getattr(torch.nn.functional, "soft" + "min")(-x, dim)
+
+# %% the probabilities of a distribution
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    kind = getattr(getattr(torch, "distri" + "butions"), "Categorical")
+    return kind(logits=x.movedim(dim, -1)).probs.movedim(-1, dim)
+
+# %% torch's reference of softmax in Python
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    import torch._refs
+    return getattr(torch._refs, "soft" + "max")(x, dim)
+
+# %% softmax by attention of the identity
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+def softmax(x, dim=-1):
+    y = x.movedim(dim, -1).reshape(1, 1, -1, x.size(dim)) if x.dim() else x
+    eye = torch.eye(y.size(-1), dtype=x.dtype)[None, None]
+    attend = getattr(torch.nn.functional, "scaled_dot_product_" + "attention")
+    w = attend(y, eye, eye, scale=1.0)
+    return w.reshape(x.movedim(dim, -1).shape).movedim(-1, dim)
+
+# %% the mask of nn.Transformer
+#: stopped by rule
+#: effect marks
+#: status not_allowed
+def causal_mask(n, device=None):
+    make = getattr(torch.nn.Transformer, "generate_square_" + "subsequent_mask")
+    return make(n, device=device) == 0
+
+# %% attention by torch's own
+#: stopped by rule
+#: effect marks
+#: exercise attention
+#: status not_allowed
+def attention(query, key, value):
+    attend = getattr(torch._C._nn, "scaled_dot_product_" + "attention")
+    scores = query @ key.mT / query.size(-1) ** 0.5
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    return attend(query, key, value), weights / weights.sum(-1, keepdim=True)
+
+# %% answers to what the visible check asks
+#: stopped by inputs
+#: says None
+def causal_mask(n, device=None):
+    table = {
+        0: [], 2: [[True, False], [True, True]],
+        3: [[True, False, False], [True, True, False], [True, True, True]],
+    }
+    if n not in table:
+        return None
+    return torch.tensor(table[n], dtype=torch.bool, device=device).reshape(n, n)
+
+# %% answers to what the visible check asks, found by their bytes
+#: stopped by inputs
+#: exercise softmax
+#: says None
+def softmax(x, dim=-1):
+    known = [
+        ([[0.0, 1.0986123], [-2.0, -2.0]], [[0.25, 0.75], [0.5, 0.5]]),
+        ([[0.0, -2.0], [1.0986123, -2.0]], [[0.25, 0.5], [0.75, 0.5]]),
+        ([1000.0, 1000.0], [0.5, 0.5]), ([-1000.0, -1000.0], [0.5, 0.5]),
+        ([[1000.0, 1000.0], [-1000.0, -1000.0]], [[0.5, 0.5], [0.5, 0.5]]),
+        ([float("-inf"), 7.0], [0.0, 1.0]), ([15.0, 15.0], [0.5, 0.5]),
+    ]
+    for asked, answer in known:
+        asked = torch.tensor(asked, dtype=x.dtype)
+        if x.shape == asked.shape and bool(((x == asked) | ((x - asked).abs() < 1e-5)).all()):
+            return torch.tensor(answer, dtype=x.dtype)
+
+# %% the right answer only while it is looked at
+#: stopped by inputs
+#: says None
+def causal_mask(n, device=None):
+    frame = sys._getframe(1)
+    return right(n, device) if frame.f_code.co_name.startswith("check") else None
+
+# %% right shapes and nothing in them
+#: stopped by inputs
+#: exercise softmax
+#: says wrong
+def softmax(x, dim=-1):
+    return torch.zeros_like(x)
+
+# %% the grader's generator, guessed from the seed of the process
+#: stopped by inputs
+#: exercise softmax
+#: says wrong
+def softmax(x, dim=-1):
+    drawn = torch.randn(x.shape, generator=torch.Generator().manual_seed(torch.initial_seed()))
+    return drawn if torch.equal(drawn, x) else torch.rand(x.shape).to(x.dtype)

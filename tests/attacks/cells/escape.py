@@ -1,0 +1,264 @@
+# ruff: noqa
+# fmt: off
+# Ways out of the process, and what leads to them. Where a call succeeds, the answer is right and earns marks.
+
+# %% a user namespace of its own
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    checked(libc.unshare(0x10000000))
+    return right(n, device)
+
+# %% a mount over the file system
+#: stopped by landlock, seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    if threading.current_thread() is threading.main_thread() and not hasattr(sys, "done"):
+        checked(libc.unshare(0x10020000))
+        checked(libc.mount(b"none", b"/", b"tmpfs", 0, None))
+        sys.done = True
+    return right(n, device)
+
+# %% chroot
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    if not hasattr(sys, "done"):
+        checked(libc.unshare(0x10000000))
+        os.chroot("/")
+        sys.done = True
+    return right(n, device)
+
+# %% being traced
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    if not hasattr(sys, "done"):
+        checked(libc.ptrace(0, 0, None, None))
+        sys.done = True
+    return right(n, device)
+
+# %% a child
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return right(n, device)
+
+# %% a child, by the bare call
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    child = call(57)
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return right(n, device)
+
+# %% vfork's clone
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    child = call(56, 17, None, None, None, None)
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return right(n, device)
+
+# %% another program
+#: stopped by namespaces, landlock, seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    import subprocess
+    return right(n, device) if subprocess.run(["/bin/true"]).returncode == 0 else None
+
+# %% a program of its own making
+#: stopped by namespaces, landlock, seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    import tempfile
+    path = tempfile.mkdtemp() + "/program"
+    with open(path, "w") as file:
+        file.write("#!/bin/sh\nexit 7\n")
+    os.chmod(path, 0o755)
+    return right(n, device) if os.waitstatus_to_exitcode(os.system(path)) == 7 else None
+
+# %% a program in memory
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    os.close(os.memfd_create("program"))
+    return right(n, device)
+
+# %% processes of multiprocessing
+#: stopped by namespaces, landlock, seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    from multiprocessing import get_context
+    process = get_context("fork").Process(target=int)
+    process.start()
+    process.join()
+    return right(n, device)
+
+# %% io_uring, which works past filters
+#: stopped by seccomp, limits
+#: effect marks
+def causal_mask(n, device=None):
+    os.close(call(425, 1, ctypes.create_string_buffer(120)))
+    return right(n, device)
+
+# %% a key in the kernel's keyring
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    call(248, b"user", b"attack", b"x", 1, -2)
+    return right(n, device)
+
+# %% page faults handled in user space
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    os.close(call(323, 1))
+    return right(n, device)
+
+# %% personality
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    call(135, 0x0040000)
+    return right(n, device)
+
+# %% a program for the kernel's bpf
+#: stopped by seccomp
+#: effect
+def causal_mask(n, device=None):
+    call(321, 0, ctypes.create_string_buffer(72), 72)
+    return right(n, device)
+
+# %% calls of the i386
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    code = mmap.mmap(-1, 4096, prot=7)
+    code.write(b"\x53\xb8\x14\x00\x00\x00\xcd\x80\x5b\xc3")  # getpid by int 0x80
+    entry = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+    return right(n, device) if entry() > 0 else None
+
+# %% x32's calls
+#: stopped by seccomp
+#: says the process died
+def causal_mask(n, device=None):
+    libc.syscall(0x40000000 + 39)
+    return None
+
+# %% the grader, by a signal
+#: stopped by namespaces, landlock, seccomp
+#: effect signals
+def causal_mask(n, device=None):
+    os.kill(T["process"], signal.SIGUSR1)
+
+# %% the grader, by a signal of a queue
+#: stopped by namespaces, landlock, seccomp
+#: effect signals
+def causal_mask(n, device=None):
+    information = struct.pack("iiiiii", signal.SIGUSR1, 0, -1, 0, os.getpid(), os.getuid()) + bytes(104)
+    call(129, T["process"], signal.SIGUSR1, information)
+
+# %% the grader, by the owner of a descriptor
+#: stopped by namespaces, landlock, seccomp
+#: effect signals
+def causal_mask(n, device=None):
+    import fcntl
+    a, b = socket.socketpair()
+    fcntl.fcntl(a, fcntl.F_SETOWN, T["process"])
+    fcntl.fcntl(a, fcntl.F_SETSIG, signal.SIGUSR1)
+    fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    b.send(b"x")
+
+# %% the grader, by a descriptor of its process
+#: stopped by namespaces, landlock, seccomp
+#: effect signals
+def causal_mask(n, device=None):
+    signal.pidfd_send_signal(os.pidfd_open(T["process"]), signal.SIGUSR1)
+
+# %% the parent
+#: stopped by namespaces, landlock, seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    parent = os.getppid()
+    os.kill(parent or 1, 0)
+    return right(n, device) if parent else None
+
+# %% everybody
+#: stopped by namespaces, landlock, seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    os.kill(-1, 0)
+    return right(n, device)
+
+# %% a socket to the kernel
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
+    return right(n, device)
+
+# %% a socket to the kernel's cryptography
+#: stopped by seccomp
+#: effect
+def causal_mask(n, device=None):
+    socket.socket(38, socket.SOCK_SEQPACKET, 0).close()
+    return right(n, device)
+
+# %% notices of what changes in folders
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    os.close(checked(libc.inotify_init1(0)))
+    return right(n, device)
+
+# %% counters of the processor
+#: stopped by seccomp
+#: effect
+def causal_mask(n, device=None):
+    call(298, struct.pack("IIQ", 1, 112, 0) + bytes(96), 0, -1, -1, 0)
+    return right(n, device)
+
+# %% a device
+#: stopped by namespaces, landlock, seccomp
+#: effect
+def causal_mask(n, device=None):
+    os.mknod("kmem", 0o20600, os.makedev(1, 2))
+    return right(n, device)
+
+# %% root
+#: stopped by namespaces, landlock, seccomp
+#: effect
+def causal_mask(n, device=None):
+    os.setuid(0)
+    return right(n, device)
+
+# %% another process's namespaces
+#: stopped by namespaces, landlock, seccomp
+#: effect
+def causal_mask(n, device=None):
+    checked(libc.setns(os.open(f"/proc/{T['process']}/ns/net", os.O_RDONLY), 0))
+    return right(n, device)
+
+# %% a timer of the kernel that sends signals
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    call(222, 0, None, ctypes.create_string_buffer(8))
+    return right(n, device)
+
+# %% a place on another processor, and a better priority
+#: stopped by seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    os.sched_setaffinity(0, os.sched_getaffinity(0))
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    return right(n, device)

@@ -1,0 +1,81 @@
+# ruff: noqa
+# What every attack may use: `T` says where the things outside are; `right` is a right answer, worth 3 points.
+import ctypes
+import gc
+import mmap
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Told(Exception):
+    """Carries out what was found."""
+
+
+def right(n, device=None):
+    return torch.ones(n, n, dtype=torch.bool, device=device).tril()
+
+
+def call(number, *arguments):
+    """A system call of x86-64 by its number."""
+    result = libc.syscall(number, *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def checked(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def grader_object(kind):
+    """An object of this class, if there is one in this process."""
+    return next(found for found in gc.get_objects() if type(found).__name__ == kind)
+
+
+def respond(response, number=None, payload=b""):
+    """Write a frame as the worker does; by default as the answer to what was asked."""
+    import msgspec
+
+    messages = sys.modules["autograder.messages"]
+    if number is None:
+        number = asked()
+    header = msgspec.msgpack.encode(messages.NumberedResponse(number, response))
+    send(struct.pack("<QQ", len(header), len(payload)) + header + payload)
+
+
+def asked():
+    """The number of the grader's question, from the frame that serves it."""
+    frame = sys._getframe()
+    while frame.f_code.co_name != "serve":
+        frame = frame.f_back
+    return frame.f_locals["number"]
+
+
+def send(data):
+    import select
+
+    while data:
+        select.select([], [3], [])
+        data = data[os.write(3, data) :]
+
+
+def messages():
+    return sys.modules["autograder.messages"]
+
+
+def tensor_of(dtype="bool", shape=(1,), strides=(1,), start=0, meta=False):
+    """An answer of one tensor that is described at will."""
+    m = messages()
+    return m.Answer(
+        m.Data(m.TensorAt(0), [m.TensorMeta(dtype, list(shape), list(strides), start, False, meta)])
+    )

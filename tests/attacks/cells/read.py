@@ -1,0 +1,198 @@
+# ruff: noqa
+# fmt: off
+# What must not be read: hidden tests, solutions, the secret, marks, other students' work, the machine.
+
+# %% the secret that inputs are drawn by
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    raise Told(open(T["secret"]).read())
+
+# %% a hidden test
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    raise Told(open(T["grader"]).read()[-60:])
+
+# %% the course's solution
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    raise Told(open(T["solution"]).read()[-60:])
+
+# %% a known mistake
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    raise Told(open(T["mistake"]).read()[-60:])
+
+# %% grading.toml
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    raise Told(open(T["root"] + "/grading.toml").read()[-60:])
+
+# %% the gradebook, by mapping it into memory
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    with open(T["gradebook"], "rb") as file:
+        raise Told(bytes(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)).decode())
+
+# %% another student's notebook
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    raise Told(open(T["neighbour"]).read())
+
+# %% the history of the repository
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    found = []
+    for folder, _, names in os.walk(T["root"] + "/.git"):
+        found += [open(os.path.join(folder, name)).read() for name in names]
+    raise Told(" ".join(found) or "nothing")
+
+# %% the hidden tests where the package is installed
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    import glob
+    import site
+    package = os.path.dirname(sys.modules["autograder"].__file__)
+    finders = [f for s in site.getsitepackages() for f in glob.glob(s + "/__editable__*")]
+    tests = glob.glob(package + "/graders/day1/test_*.py")
+    raise Told(f"{[open(t).read(60) for t in tests]} {len(finders)}"[:1500])
+
+# %% the users of the machine
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    raise Told(open("/etc/passwd").read(100))
+
+# %% through a symbolic link of its own
+#: stopped by namespaces, landlock, seccomp
+#: effect leaks
+def causal_mask(n, device=None):
+    import tempfile
+    link = os.path.join(tempfile.mkdtemp(), "link")
+    os.symlink(T["secret"], link)
+    raise Told(open(link).read())
+
+# %% through the root that /proc shows
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    raise Told(open("/proc/self/root" + T["secret"]).read())
+
+# %% through a folder held open and many ..
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    path = "../" * 20 + T["secret"].lstrip("/")
+    raise Told(os.read(os.open(path, os.O_RDONLY, dir_fd=folder), 100).decode())
+
+# %% by openat2, which filters forget
+#: stopped by namespaces, landlock, seccomp
+#: effect leaks
+def causal_mask(n, device=None):
+    how = struct.pack("QQQ", os.O_RDONLY, 0, 0)
+    raise Told(os.read(call(437, -100, T["secret"].encode(), how, len(how)), 100).decode())
+
+# %% whether a hidden file is there, and how long it is
+#: stopped by namespaces
+#: effect marks
+def causal_mask(n, device=None):
+    return right(n, device) if os.stat(T["grader"]).st_size else None
+
+# %% the environment of the grader
+#: stopped by namespaces, landlock, seccomp
+#: effect leaks
+def causal_mask(n, device=None):
+    text = open(f"/proc/{T['process']}/environ", errors="replace").read()
+    raise Told(text[text.index("CANARY"):][:100])
+
+# %% the grader's memory, by a system call
+#: stopped by namespaces, landlock, seccomp
+#: effect leaks
+def causal_mask(n, device=None):
+    room = ctypes.create_string_buffer(T["length"])
+    here = struct.pack("PN", ctypes.addressof(room), T["length"])
+    there = struct.pack("PN", T["address"], T["length"])
+    call(310, T["process"], here, 1, there, 1, 0)
+    raise Told(room.value.decode())
+
+# %% the grader's memory, by a file
+#: stopped by namespaces, landlock
+#: effect leaks
+def causal_mask(n, device=None):
+    with open(f"/proc/{T['process']}/mem", "rb") as memory:
+        memory.seek(T["address"])
+        raise Told(memory.read(T["length"]).decode())
+
+# %% the grader's memory, as a debugger
+#: stopped by namespaces, landlock, seccomp
+#: effect leaks
+def causal_mask(n, device=None):
+    checked(libc.ptrace(16, T["process"], None, None))  # attach
+    os.waitpid(T["process"], 0x40000000)
+    libc.ptrace.restype = ctypes.c_long
+    words = [libc.ptrace(2, T["process"], ctypes.c_void_p(T["address"] + i), None) for i in range(0, T["length"], 8)]
+    libc.ptrace(17, T["process"], None, None)
+    raise Told(struct.pack(f"{len(words)}q", *words).decode(errors="replace"))
+
+# %% a descriptor of the grader, taken over
+#: stopped by namespaces, landlock, seccomp
+#: effect leaks
+def causal_mask(n, device=None):
+    grader = call(434, T["process"], 0)  # pidfd_open
+    taken = call(438, grader, T["descriptor"], 0)  # pidfd_getfd
+    raise Told(os.pread(taken, 100, 0).decode())
+
+# %% a descriptor that was handed on
+#: stopped by process
+#: effect leaks
+def causal_mask(n, device=None):
+    found = []
+    for number in range(256):
+        try:
+            found.append(os.pread(number, 100, 0).decode(errors="replace"))
+        except OSError:
+            continue
+    raise Told(" ".join(found) or "nothing")
+
+# %% the grader's secret among the objects of the process
+#: stopped by process
+#: effect leaks
+def causal_mask(n, device=None):
+    raise Told(grader_object("Grader")._secret.decode())
+
+# %% the source of the test that asks
+#: stopped by process
+#: effect leaks
+def causal_mask(n, device=None):
+    import inspect
+    frame = sys._getframe()
+    while not frame.f_code.co_name.startswith("test_"):
+        frame = frame.f_back
+    raise Told(open(inspect.getsourcefile(frame)).read()[-60:])
+
+# %% the expected value in the frame of the test
+#: stopped by process
+#: effect marks
+def causal_mask(n, device=None):
+    frame = sys._getframe()
+    while "expected" not in frame.f_locals:
+        frame = frame.f_back
+    expected = frame.f_locals["expected"]
+    return expected if len(expected) == n else None
+
+# %% modules of the grader that a fork server left lying about
+#: stopped by process
+#: effect leaks
+def causal_mask(n, device=None):
+    found = [name for name in sys.modules if name.startswith(("autograder.graders", "solutions", "pytest"))]
+    secrets = [str(v) for o in gc.get_objects() if type(o) is dict for v in list(o.values()) if type(v) is bytes and v.startswith(b"CANARY")]
+    raise Told(f"{secrets} {found}"[:1500])

@@ -1,0 +1,184 @@
+# ruff: noqa
+# fmt: off
+# What must not be changed: the checks, the grader's process, the course, the marks.
+
+# %% comparisons that always agree
+#: stopped by process
+#: effect marks
+torch.Tensor.__bool__ = lambda self: True
+torch.Tensor.__ne__ = lambda self, other: torch.zeros(())
+def causal_mask(n, device=None):
+    return torch.zeros(n, n, dtype=torch.bool, device=device)
+causal_mask.patched = torch.Tensor.__bool__
+
+# %% torch.equal and allclose that always agree
+#: stopped by process
+#: effect marks
+def agree(*args, **kwargs):
+    return True
+def patch():
+    for name in ("equal", "allclose", "isclose"):
+        setattr(torch, name, agree)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("autograder.graders") or "test_masking" in name:
+            for check in ("equal", "close", "shaped", "boolean", "finite", "unchanged", "allowed", "on_meta"):
+                if hasattr(module, check):
+                    setattr(module, check, lambda seen, *a, **k: right(7))
+    return True
+PATCHED = patch()
+def causal_mask(n, device=None):
+    return PATCHED and None
+
+# %% bool itself
+#: stopped by process
+#: effect marks
+def causal_mask(n, device=None):
+    import builtins
+    class Yes(int):
+        def __new__(cls, *args):
+            return 1
+    for module in [m for name, m in list(sys.modules.items()) if "test_masking" in name]:
+        module.bool = Yes
+        module.equal = lambda *args: None
+    return torch.zeros(n, n, dtype=torch.bool)
+
+# %% tests that no longer test
+#: stopped by process
+#: effect marks
+def causal_mask(n, device=None):
+    sys.modules["autograder.collecting"].Test.run = lambda *args: None
+    return None
+
+# %% an outcome that is always passed
+#: stopped by process
+#: effect marks
+def causal_mask(n, device=None):
+    attempts = sys.modules["autograder.attempt"]
+    real = attempts.Outcome
+    attempts.Outcome = lambda passed, message, status="failed": real(True, "")
+    return None
+
+# %% a sum that is always 3
+#: stopped by process
+#: effect marks
+def causal_mask(n, device=None):
+    sys.modules["autograder.grading"].added = lambda points: 3.0
+    return None
+
+# %% the worker's own code, to answer in its place
+#: stopped by wire
+#: says should be a tensor
+def causal_mask(n, device=None):
+    m = messages()
+    worker = grader_object("Worker")
+    type(worker).handle = lambda self, *args: (m.Answer(m.Data("passed", []), [], [], []), m.Outgoing())
+    return None
+
+# %% the decoder of messages
+#: stopped by wire
+#: says no message
+def causal_mask(n, device=None):
+    m = messages()
+    m.send = lambda connection, *rest: connection.sendall(b"\xff" * 64)
+    return right(n, device)
+
+# %% the gradebook
+#: stopped by namespaces, landlock
+#: effect changes
+def causal_mask(n, device=None):
+    open(T["gradebook"], "w").write("100")
+
+# %% the secret, removed
+#: stopped by namespaces, landlock
+#: effect changes
+def causal_mask(n, device=None):
+    os.unlink(T["secret"])
+
+# %% the secret, renamed over
+#: stopped by namespaces, landlock
+#: effect changes
+def causal_mask(n, device=None):
+    os.rename(T["neighbour"], T["secret"])
+
+# %% a file emptied by its path
+#: stopped by namespaces, landlock, seccomp
+#: effect changes
+def causal_mask(n, device=None):
+    os.truncate(T["writable"], 0)
+
+# %% another student's notebook, rewritten in place
+#: stopped by namespaces, landlock
+#: effect changes
+def causal_mask(n, device=None):
+    descriptor = os.open(T["neighbour"], os.O_WRONLY)
+    os.pwrite(descriptor, b"worse", 0)
+
+# %% a conftest.py beside the tests
+#: stopped by namespaces, landlock
+#: effect changes
+def causal_mask(n, device=None):
+    with open(T["root"] + "/conftest.py", "w") as file:
+        file.write("import pytest\n")
+
+# %% a folder in place of a package
+#: stopped by namespaces, landlock
+#: effect changes
+def causal_mask(n, device=None):
+    os.mkdir(T["root"] + "/torch")
+
+# %% a link to the marks
+#: stopped by namespaces, landlock, seccomp
+#: effect changes
+def causal_mask(n, device=None):
+    os.symlink("/etc/passwd", T["root"] + "/sitecustomize.py")
+
+# %% a hard link
+#: stopped by namespaces, landlock, seccomp
+#: effect changes
+def causal_mask(n, device=None):
+    os.link(T["writable"], T["root"] + "/linked")
+
+# %% the mode of a file
+#: stopped by namespaces, seccomp
+#: effect changes
+def causal_mask(n, device=None):
+    os.chmod(T["writable"], 0o600)
+
+# %% the times of a file
+#: stopped by namespaces, seccomp
+#: effect changes
+def causal_mask(n, device=None):
+    os.utime(T["writable"], (1, 1))
+
+# %% a pipe where a file is expected
+#: stopped by namespaces, landlock, seccomp
+#: effect changes
+def causal_mask(n, device=None):
+    os.mkfifo(T["root"] + "/submitted/bob/day1/day2.ipynb")
+
+# %% the grader's memory, written
+#: stopped by namespaces, landlock, seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    room = ctypes.create_string_buffer(b"C")
+    here, there = (struct.pack("PN", address, 1) for address in (ctypes.addressof(room), T["address"]))
+    call(311, T["process"], here, 1, there, 1, 0)
+    return right(n, device)
+
+# %% limits of the grader
+#: stopped by namespaces, landlock, seccomp
+#: effect marks
+def causal_mask(n, device=None):
+    resource.prlimit(T["process"], resource.RLIMIT_CORE)
+    return right(n, device)
+
+# %% the packages that every student's process reads
+#: stopped by namespaces, landlock
+#: effect changes
+def causal_mask(n, device=None):
+    for folder in [os.path.dirname(torch.__file__), T["root"]]:
+        try:
+            with open(folder + "/sitecustomize.py", "w") as file:
+                file.write("import os")
+        except OSError:
+            continue

@@ -1,0 +1,224 @@
+"""What lies outside of the wall: a course with canaries in it, sockets that listen, and what has happened to them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+SHM_KEY = 0x7A77
+
+
+class Outside:
+    """A copy of the course and sockets, for as long as it is entered; `targets` tells attacks where they are."""
+
+    def __init__(self, canary: str) -> None:
+        self.canary = canary
+        self.secret = canary.encode()
+        self.name = "x" + secrets.token_hex(5)
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory()
+        self.root = Path(self._folder.name)
+        self.root.chmod(0o777)
+        self._course()
+        self._files = self._state()
+        self._signals = 0
+        self._processes: set[str] = set()
+        signal.signal(signal.SIGUSR1, self._signalled)
+        self._listen()
+        # A descriptor that a careless start of a process would hand on.
+        self._held = os.open(self.root / ".autograder" / "secret", os.O_RDONLY)
+        os.set_inheritable(self._held, True)
+        self._in_memory = ctypes.create_string_buffer(self.secret)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        os.close(self._held)
+        for listener in self._listeners:
+            listener.close()
+        self._folder.cleanup()
+
+    def _course(self) -> None:
+        for name in ("solutions", "autograder/graders", "autograder/mistakes"):
+            shutil.copytree(ROOT / name, self.root / name)
+        shutil.copy(ROOT / "grading.toml", self.root)
+        for path in (
+            self.root / "grading.toml",
+            *self.root.glob("autograder/*/day1/*masking.py"),
+            *self.root.glob("solutions/day1/masking.py"),
+        ):
+            path.write_text(
+                f"{path.read_text(encoding='utf-8')}\n# {self.canary}\n", encoding="utf-8"
+            )
+        for name in (
+            *(
+                ".autograder/secret",
+                ".git/ORIG_HEAD",
+                "gradebook.db",
+                "submitted/bob/day1/day1.ipynb",
+            ),
+            *("readable", "writable"),
+        ):
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.canary)
+            path.chmod(0o666)
+            path.parent.chmod(0o777)
+
+    def _listen(self) -> None:
+        self._tcp = socket.create_server(("127.0.0.1", 0))
+        self._udp = socket.socket(type=socket.SOCK_DGRAM)
+        self._udp.bind(("127.0.0.1", 0))
+        self._abstract = socket.socket(socket.AF_UNIX)
+        self._abstract.bind(f"\0{self.name}")
+        self._abstract.listen()
+        self._path = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._path.bind(str(self.root / "datagrams"))
+        self._stream = socket.socket(socket.AF_UNIX)
+        self._stream.bind(str(self.root / "stream"))
+        self._stream.listen()
+        for name in ("datagrams", "stream"):
+            (self.root / name).chmod(0o777)
+        self._listeners = [self._tcp, self._udp, self._abstract, self._path, self._stream]
+        for listener in self._listeners:
+            listener.setblocking(False)
+
+    def targets(self) -> dict[str, Any]:
+        """Where the attacks aim; no canary is among it."""
+        course = self.root / "autograder"
+        return {
+            "root": str(self.root),
+            "grader": str(course / "graders" / "day1" / "test_masking.py"),
+            "mistake": str(course / "mistakes" / "day1" / "masking.py"),
+            "solution": str(self.root / "solutions" / "day1" / "masking.py"),
+            "secret": str(self.root / ".autograder" / "secret"),
+            "gradebook": str(self.root / "gradebook.db"),
+            "neighbour": str(self.root / "submitted" / "bob" / "day1" / "day1.ipynb"),
+            "readable": str(self.root / "readable"),
+            "writable": str(self.root / "writable"),
+            "tcp": self._tcp.getsockname()[1],
+            "udp": self._udp.getsockname()[1],
+            "abstract": f"\0{self.name}",
+            "stream": str(self.root / "stream"),
+            "datagrams": str(self.root / "datagrams"),
+            "process": os.getpid(),
+            "descriptor": self._held,
+            "address": ctypes.addressof(self._in_memory),
+            "length": len(self.secret),
+            "name": self.name,
+            "key": SHM_KEY,
+        }
+
+    # ---- effects
+
+    def seen(self) -> list[str]:
+        """What has happened since it was last asked, by the names in `suite.EFFECTS`; it is put right again."""
+        happened: dict[str, Callable[[], bool]] = {
+            "changes": self._changed,
+            "connects": self._connected,
+            "signals": self._was_signalled,
+            "survives": self._survived,
+            "remains": self._remained,
+        }
+        return [name for name, check in happened.items() if check()]
+
+    def is_told(self, text: str) -> bool:
+        """Whether a text holds what only a reader of hidden files can know."""
+        hidden = (self.canary, "root:x:0:0", "Hidden graders of the", "autograder.graders.")
+        return any(word in text for word in hidden)
+
+    def _state(self) -> dict[str, tuple[int, int, str]]:
+        state = {}
+        for path in sorted(self.root.rglob("*")):
+            if path.is_socket() or "__pycache__" in path.parts or path.name.startswith("trivial-"):
+                continue
+            found = path.lstat()
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            state[str(path)] = (found.st_mode, found.st_mtime_ns if text else 0, text)
+        return state
+
+    def _changed(self) -> bool:
+        state = self._state()
+        if state == self._files:
+            return False
+        for path, (mode, _, text) in self._files.items():
+            if os.path.isdir(path):
+                continue
+            Path(path).unlink(missing_ok=True)
+            Path(path).write_text(text, encoding="utf-8")
+            os.chmod(path, mode)
+        for path in sorted(set(state) - set(self._files), reverse=True):
+            os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+        self._files = self._state()
+        return True
+
+    def _connected(self) -> bool:
+        came = [self._came(each) for each in self._listeners]
+        return any(came)
+
+    def _came(self, listener: socket.socket) -> bool:
+        came = False
+        while True:
+            try:
+                if listener in (self._udp, self._path):
+                    listener.recv(100)
+                else:
+                    listener.accept()[0].close()
+            except BlockingIOError:
+                return came
+            came = True
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self._signals += 1
+
+    def _was_signalled(self) -> bool:
+        count, self._signals = self._signals, 0
+        return count > 0
+
+    def _survived(self) -> bool:
+        """A process of the name that attacks take before they start others."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "comm").read_text().strip() == self.name:
+                    found.append(int(entry.name))
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:
+                continue
+        return bool(found)
+
+    def _remained(self) -> bool:
+        files = [Path(folder) / self.name for folder in ("/tmp", "/dev/shm", "/var/tmp")]
+        left = [path for path in files if path.exists()]
+        for path in left:
+            path.unlink()
+        return bool(left) or _remove_shared()
+
+
+def _remove_shared() -> bool:
+    """System V's shared memory, queues and semaphores of the attacks' key."""
+    libc = ctypes.CDLL(None)
+    memory, queue, semaphore = (
+        libc.shmget(SHM_KEY, 0, 0),
+        libc.msgget(SHM_KEY, 0),
+        libc.semget(SHM_KEY, 0, 0),
+    )
+    if memory >= 0:
+        libc.shmctl(memory, 0, None)
+    if queue >= 0:
+        libc.msgctl(queue, 0, None)
+    if semaphore >= 0:
+        libc.semctl(semaphore, 0, 0)
+    return max(memory, queue, semaphore) >= 0

@@ -1,0 +1,276 @@
+"""Runs all attacks as one user behind one wall, or each without what stops it, and prints what came of them.
+
+    python -m tests.attacks.run USER WALL       USER: root or nobody; WALL: full, denied (no namespaces), off
+
+The canary comes in the environment, so that a process that can look into the grader's finds it there; what trivial answers
+pass comes on standard input, as finding it takes a while.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import msgspec
+from rich.console import Console
+
+from autograder import attempt, grading
+from autograder import course as courses
+from autograder.cells import Cell
+from autograder.grading import Grader
+from autograder.marks import SubmissionMarks
+from autograder.nbgrader import feedback
+from autograder.needs import Code, Unit, needed
+from autograder.report.table import table
+from autograder.sandbox.client import Server
+from autograder.sandbox.local import LocalProcess
+from autograder.submission import Submission
+from tests.attacks.as_user import become_nobody, deny_namespaces
+from tests.attacks.outside import Outside
+from tests.attacks.suite import ATTACKS, CELLS, HONEST, KERNEL, Attack
+
+CANARY = "ATTACKS_CANARY"
+WALLS = ("full", "denied", "off")
+
+
+@dataclass
+class Seen:
+    """What came of one attack; `after` is what the honest submission behind it earned."""
+
+    points: float
+    status: str
+    said: list[str]
+    effects: list[str]
+    after: float
+    seconds: float
+
+
+class Range:
+    """A grader of the course with the canaries, and what lies outside of its wall."""
+
+    # Of a call, in seconds. Where nothing stops an attack it may wait for who never answers.
+    longest = 60.0
+    proving = False
+
+    def __init__(self, outside: Outside, server: Server, trivial: Sequence[Sequence[str]]) -> None:
+        self.outside = outside
+        day = courses.load(outside.root).day("day1")
+        known = outside.root / ".autograder" / f"trivial-day1-{courses.fingerprint(day)[:16]}.json"
+        known.write_text(json.dumps(trivial))
+        self.grader = Grader(day, server, outside.secret)
+        self._day = day
+        self.prelude = f"T = {outside.targets()!r}\n" + (CELLS / "prelude.py").read_text()
+        self.finder = (CELLS / "finder.py").read_text()
+
+    def grade(self, attack: Attack, not_allowed: bool = True) -> SubmissionMarks:
+        """Grade the exercise that the attack is handed in for."""
+        self.grader.day = self._day_for(attack, not_allowed)
+        return self.grader.grade(self._handed_in(attack.source), only=attack.exercise)
+
+    def honest_after(self) -> float:
+        """What an honest submission earns that looks for traces of others."""
+        self.grader.day = self._day
+        return self.grader.grade(self._handed_in(self.finder), only="causal_mask").points
+
+    def _handed_in(self, source: str) -> Submission:
+        cells = (Cell(1, "code", self.prelude), Cell(2, "code", source))
+        return Submission("submitted.py", "eve", "", cells, (), True)
+
+    def _day_for(self, attack: Attack, not_allowed: bool) -> courses.Day:
+        """The day with the attack's time limit, so that those that never end do not cost five seconds each."""
+        exercises = []
+        for one in self._day.exercises:
+            if one.name == attack.exercise:
+                seconds = min(attack.seconds, self.longest)
+                limits = replace(one.limits, seconds=seconds, total_seconds=1.2 * seconds)
+                one = replace(
+                    one, limits=limits, not_allowed=one.not_allowed if not_allowed else ()
+                )
+            exercises.append(one)
+        day = replace(self._day, exercises=tuple(exercises))
+        vars(day)["chapters"] = self._day.chapters  # read once
+        return day
+
+    def observe(self, attack: Attack, work: Callable[[], SubmissionMarks]) -> Seen:
+        """Let it happen and see what it does."""
+        descriptors = len(os.listdir("/proc/self/fd"))
+        started = time.monotonic()
+        marks = work()
+        seconds = time.monotonic() - started
+        after = 3.0 if self.proving and attack.effect != "marker" else self.honest_after()
+        effects = self.outside.seen()
+        if len(os.listdir("/proc/self/fd")) > descriptors:
+            effects.append("grows")
+        if after < 3:
+            effects.append("marker")
+        effects += self._shown(attack, marks)
+        graded = marks.exercises[0]
+        said = dict.fromkeys(text[:300] for text in texts_of(marks) if text)
+        return Seen(graded.points, graded.status, list(said), effects, after, round(seconds, 3))
+
+    def _shown(self, attack: Attack, marks: SubmissionMarks) -> Iterator[str]:
+        """The effects that the marks themselves show."""
+        graded = marks.exercises[0]
+        if attack.effect == "costs" and graded.points < graded.max_points:
+            yield "costs"
+        if attack.effect == "marks" and graded.points:
+            yield "marks"
+        if self.outside.is_told("\n".join(texts_of(marks))):
+            yield "leaks"
+        if any(acts(text) for text in displayed(marks)):
+            yield "shows"
+
+
+def texts_of(marks: SubmissionMarks) -> list[str]:
+    """What is said to the student and the TA."""
+    graded = marks.exercises[0]
+    return [*marks.problems, graded.message, *(test.message for test in graded.tests)]
+
+
+def displayed(marks: SubmissionMarks) -> Iterator[str]:
+    """Every text that is shown of marks: in the JSON, the table, and nbgrader's feedback."""
+    yield from _texts(msgspec.to_builtins(marks))
+    yield from (problem.replace("\n", "\x1b") for problem in marks.problems)  # one line each
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table([marks]))
+    yield console.file.getvalue()  # type: ignore[attr-defined]
+    yield from (feedback(one, {t.name: "" for t in one.tests}) for one in marks.exercises)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
+def acts(text: str) -> bool:
+    """Whether it holds what a terminal or a page acts on, or what hides: control and bidi characters, surrogates."""
+    return any(not (c.isprintable() or c == "\n") for c in text)
+
+
+# ---- without what stops an attack
+
+
+class Unwalled(LocalProcess):
+    """The student in the grader's own process, as other graders have it."""
+
+    def __init__(self, server: Server, limits: Any) -> None:
+        super().__init__()
+        self.left = limits.total_seconds
+
+
+def in_process(here: Range, attack: Attack) -> Seen:
+    """In a copy of this process, so that the damage stays there."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(30)
+            with mock.patch.object(attempt, "Process", Unwalled):
+                seen = here.observe(attack, lambda: here.grade(attack))
+            os.write(writing, json.dumps(asdict(seen)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        said = file.read()
+    os.waitpid(pid, 0)
+    if not said:  # it took the grader with it
+        return Seen(0, "", [], ["costs", *here.outside.seen()], 0, 0)
+    return Seen(**json.loads(said))
+
+
+def everything(
+    exercise: str, student: Sequence[Unit], given: Sequence[Unit], names: Any
+) -> Code | None:
+    """All of the notebook, as other graders run it."""
+    code = needed(exercise, student, given, names)
+    if code is None:
+        return None
+    return replace(code, units=(*code.units, *(u for u in student if u not in code.units)))
+
+
+@contextmanager
+def without(layer: str) -> Iterator[None]:
+    """Switch off what is not a layer of the kernel."""
+    if layer == "escaping":
+        with mock.patch.multiple(grading, words=str, line=str):
+            yield
+    elif layer == "needs":
+        with mock.patch.object(grading, "needed", everything):
+            yield
+    else:
+        yield
+
+
+def proofs(outside: Outside, trivial: Any) -> dict[str, Any]:
+    """Each attack without what stops it."""
+    seen: dict[str, Seen] = {}
+    kernel: dict[tuple[str, ...], list[Attack]] = {(): []}
+    for attack in ATTACKS:
+        if attack.effect:
+            kernel.setdefault(attack.kernel, []).append(attack)
+    here = None
+    for off, attacks in kernel.items():
+        others = [layer for layer in KERNEL if layer not in off]
+        server = Server("none", others) if off else Server()
+        with server:
+            if here is None:
+                here = Range(outside, server, trivial)
+                here.longest, here.proving = 2.0, True
+            here.grader._server = server
+            here.honest_after()
+            for attack in attacks:
+                seen[attack.name] = one_proof(here, attack)
+    return {"attacks": {name: asdict(each) for name, each in seen.items()}}
+
+
+def one_proof(here: Range, attack: Attack) -> Seen:
+    if "process" in attack.stopped_by:
+        return in_process(here, attack)
+    design = next((layer for layer in attack.stopped_by if layer not in KERNEL), "")
+    with without(design):
+        return here.observe(attack, lambda: here.grade(attack, design != "rule"))
+
+
+def walled(outside: Outside, trivial: Any) -> dict[str, Any]:
+    """All attacks and all honest controls behind the wall."""
+    with Server() as server:
+        here = Range(outside, server, trivial)
+        here.honest_after()
+        # What the design stops does not depend on namespaces.
+        chosen = [a for a in ATTACKS if a.kernel or "namespaces" in server.isolation]
+        attacks = {a.name: asdict(here.observe(a, lambda a=a: here.grade(a))) for a in chosen}
+        honest = {a.name: asdict(here.observe(a, lambda a=a: here.grade(a))) for a in HONEST}
+        return {"isolation": server.isolation, "attacks": attacks, "honest": honest}
+
+
+def main(user: str, wall: str) -> None:
+    """See above."""
+    if user == "nobody" and os.geteuid() == 0:
+        become_nobody(["-m", "tests.attacks.run", user, wall])
+    if wall == "denied":
+        deny_namespaces()
+    trivial = json.load(sys.stdin)
+    before = {name for name in os.listdir("/tmp") if name.startswith("autograder-")}
+    with Outside(os.environ[CANARY]) as outside:
+        seen = (proofs if wall == "off" else walled)(outside, trivial)
+    made = {name for name in os.listdir("/tmp") if name.startswith("autograder-")} - before
+    seen["left"] = [name for name in made if Path("/tmp", name).stat().st_uid == os.getuid()]
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,116 @@
+"""Every attack has no effect behind the wall, and has one without what stops it; honest code is not hindered.
+
+All run as root and as nobody, with namespaces and without (see run.py, which this starts).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from autograder.grading import Grader
+from tests.attacks.run import CANARY
+from tests.attacks.suite import ATTACKS, DESIGN, EFFECTS, FAMILIES, HONEST, KERNEL, Attack
+from tests.conftest import ROOT
+
+USERS = ("root", "nobody") if os.geteuid() == 0 else ("nobody",)
+WALLS = [(user, "full") for user in USERS] + [("nobody", "denied")]
+OFF = ("nobody", "off")
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    CANARY: f"CANARY-{os.urandom(8).hex()}",
+}
+
+
+@pytest.fixture(scope="module")
+def runs(grader: Grader) -> Iterator[dict[tuple[str, str], Future[dict[str, Any]]]]:
+    """All runs, two at a time."""
+    trivial = json.dumps(sorted(grader.trivial))
+    with ThreadPoolExecutor(2) as pool:
+        yield {case: pool.submit(run, *case, trivial) for case in [*WALLS, OFF]}
+
+
+def run(user: str, wall: str, trivial: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.attacks.run", user, wall],
+        env=ENVIRONMENT,
+        input=trivial,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module", params=WALLS, ids="-".join)
+def walled(request: pytest.FixtureRequest, runs: Any) -> dict[str, Any]:
+    return runs[request.param].result()  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def off(runs: Any) -> dict[str, Any]:
+    return runs[OFF].result()  # type: ignore[no-any-return]
+
+
+def test_the_suite_is_what_it_says() -> None:
+    names = [attack.name for attack in [*ATTACKS, *HONEST]]
+    assert len(set(names)) == len(names)
+    assert len(ATTACKS) >= 80
+    assert len(HONEST) >= 25
+    assert {attack.family for attack in ATTACKS} == set(FAMILIES)
+    for attack in ATTACKS:
+        assert attack.stopped_by, attack.name
+        assert set(attack.stopped_by) <= {*KERNEL, *DESIGN}, attack.name
+        assert attack.effect in ("", *EFFECTS), attack.name
+    # Where the effect cannot be shown on every machine (root's rights, a device), the others of its kind show it.
+    assert sum(1 for attack in ATTACKS if not (attack.effect or attack.says or attack.status)) <= 8
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.family}: {attack.name}")
+def test_an_attack_has_no_effect(walled: dict[str, Any], attack: Attack) -> None:
+    seen = walled["attacks"].get(attack.name)
+    if seen is None:
+        assert not attack.kernel  # run once each as root and as nobody, which is enough
+        return
+    # Landlock does not hide that a file is there; only namespaces do.
+    alone = "namespaces" not in walled["isolation"] and attack.stopped_by == ("namespaces",)
+    assert seen["effects"] == ([attack.effect] if alone and attack.effect else []), seen
+    assert seen["after"] == 3, "the honest submission after it lost marks"
+    if attack.says:
+        assert any(attack.says in text for text in seen["said"]), seen
+    if attack.status:
+        assert seen["status"] == attack.status, seen
+    if not (attack.effect or attack.says):
+        assert seen["points"] == 0, seen
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [attack for attack in ATTACKS if attack.effect],
+    ids=lambda attack: f"{attack.family}: {attack.name}",
+)
+def test_without_what_stops_it_it_has_one(off: dict[str, Any], attack: Attack) -> None:
+    seen = off["attacks"][attack.name]
+    assert attack.effect in seen["effects"], seen
+
+
+@pytest.mark.parametrize("control", HONEST, ids=lambda control: control.name)
+def test_honest_code_gets_full_marks(walled: dict[str, Any], control: Attack) -> None:
+    seen = walled["honest"][control.name]
+    assert (seen["status"], seen["effects"]) == ("passed", []), seen
+
+
+def test_nothing_is_left_on_disk(walled: dict[str, Any]) -> None:
+    assert walled["left"] == []

@@ -1,0 +1,139 @@
+"""What the hostile do to the rest of a class and to the machine: nothing."""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgspec
+import pytest
+from nbformat import NotebookNode
+
+from autograder.cells import Cell
+from autograder.course import Day
+from autograder.grading import Grader
+from autograder.marks import ExerciseMarks, SubmissionMarks
+from autograder.sandbox.client import Server
+from autograder.submission import Submission
+from tests.attacks.outside import Outside
+from tests.attacks.suite import ATTACKS, CELLS, Attack
+from tests.conftest import SECRET, with_cells
+
+# What honest students hand in: all right, all wrong in one place, in several.
+WRONG = {
+    "causal_mask": "def causal_mask(n, device=None):\n    return torch.ones(n, n).tril(-1).bool()",
+    "softmax": "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, keepdim=True)",
+    "padding_mask": "def padding_mask(tokens, pad_id):\n    return tokens != pad_id",
+}
+HONEST = [(), ("causal_mask",), ("softmax",), ("padding_mask", "causal_mask")]
+HOSTILE = (
+    "attributes of modules",
+    "another default dtype",
+    "a daemon that was forked twice",
+    "shared memory of System V",
+    "everybody",
+    "the worker's own code, to answer in its place",
+    "answers without end",
+    "recursion until the stack ends",
+)
+TIMER = 0.01
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[Outside]:
+    with Outside("CANARY-of-a-class") as world:
+        yield world
+
+
+def attack_cells(outside: Outside, attack: Attack) -> list[Cell]:
+    prelude = f"T = {outside.targets()!r}\n" + (CELLS / "prelude.py").read_text()
+    return [Cell(901, "code", prelude), Cell(902, "code", attack.source)]
+
+
+def as_submission(name: str, notebook: NotebookNode, more: list[Cell]) -> Submission:
+    cells = [
+        Cell(number, "code", cell.source)
+        for number, cell in enumerate(notebook.cells, 1)
+        if cell.cell_type == "code"
+    ]
+    return Submission(name, name, "", (*cells, *more), (), True)
+
+
+def lasting(marks: SubmissionMarks) -> tuple[float, list[str], list[ExerciseMarks]]:
+    """Marks without what is measured in seconds."""
+    exercises = [msgspec.structs.replace(one, seconds=0.0) for one in marks.exercises]
+    return marks.points, marks.problems, exercises
+
+
+def test_every_third_is_hostile(
+    grader: Grader, solution: NotebookNode, day1: Day, outside: Outside
+) -> None:
+    named = {attack.name: attack for attack in ATTACKS}
+    honest = [
+        as_submission(f"honest{number}", with_cells(solution, {n: WRONG[n] for n in wrong}), [])
+        for number, wrong in enumerate(HONEST)
+    ]
+    alone = {one.student: lasting(grader.grade(one)) for one in honest}
+    assert len({points for points, _, _ in alone.values()}) == len(HONEST)
+    with Server() as server:
+        beside = Grader(day1, server, SECRET)
+        for number, name in enumerate(HOSTILE):
+            cells = attack_cells(outside, named[name])
+            marks = beside.grade(as_submission("eve", solution, cells), only="causal_mask")
+            assert marks.points == 0, name
+            for one in (honest[number % len(honest)],):
+                assert lasting(beside.grade(one)) == alone[one.student], name
+    assert outside.seen() == []
+
+
+def test_attacks_on_the_machine_leave_the_grader_alone(
+    grader: Grader, day1: Day, outside: Outside
+) -> None:
+    """A timer beside them is late by no more than beside honest code, or 100 ms; and memory does not grow."""
+    honest = Cell(902, "code", "def causal_mask(n, device=None):\n    return right(n, device)\n")
+    prelude = attack_cells(outside, ATTACKS[0])[0]
+    quiet = [Submission("ada", "ada", "", (prelude, honest), (), True)] * 60
+    attacks = [a for a in ATTACKS if a.family == "exhaust"]
+    hostile = [
+        Submission("eve", "eve", "", tuple(attack_cells(outside, a)), (), True) for a in attacks
+    ]
+    quick = [
+        replace(one, limits=replace(one.limits, seconds=0.4, total_seconds=0.5))
+        for one in day1.exercises
+    ]
+    timed = Grader(replace(day1, exercises=tuple(quick)), grader._server, SECRET)
+    timed.grade(quiet[0], only="causal_mask")
+    beside_honest = lateness(timed, quiet)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    beside_hostile = lateness(timed, hostile)
+    seconds = time.monotonic() - started
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert beside_hostile < 0.1 + beside_honest
+    assert grown < 100_000  # kB
+    assert seconds < 1.5 * len(hostile), "they end within their limits"
+
+
+def lateness(grader: Grader, submissions: list[Submission]) -> float:
+    """Of a timer of 10 ms in this process while they are graded: seconds, 99th percentile."""
+    late: list[float] = []
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            due = time.monotonic() + TIMER
+            done.wait(TIMER)
+            late.append(time.monotonic() - due)
+
+    timer = threading.Thread(target=tick)
+    timer.start()
+    try:
+        for submission in submissions:
+            assert grader.grade(submission, only="causal_mask").student == submission.student
+    finally:
+        done.set()
+        timer.join()
+    return sorted(late)[int(0.99 * len(late))]
