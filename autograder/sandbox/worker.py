@@ -392,6 +392,8 @@ def serve(connection: socket.socket, output: int) -> None:
         message, payload = m.receive(connection, m.REQUESTS, math.inf)
         return message.request, payload
 
+    # torch makes its thread pool anew after a fork, which two threads of a student must not race for.
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     sys.stdout = sys.stderr = Tail(output)
     worker = Worker(ask, lambda running: respond(running, m.Outgoing()))
