@@ -39,9 +39,10 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
             def observe(
                 test: Test, message: str, student: Student | None, tests: list[str] = tests
             ) -> None:
-                tests.extend(_test(test, message, student))
+                if test.exercise == exercise:
+                    tests.extend(_test(test, message, student))
 
-            marks = grader.grade(submission, observe, only=exercise)
+            marks = grader.grade(submission, observe)
             yield from (f"  problem: {problem}" for problem in marks.problems)
             if not marks.exercises:
                 continue
@@ -50,8 +51,10 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
                 yield "\nThe code that was taken:\n"
                 yield from (f"    {line}" for line in words_of(joined(code.units).text))
             yield "\nThe tests:\n"
-            yield from tests or [f"  {marks.exercises[0].message}"]
-            marked = marks.exercises[0]
+            marked = next(e for e in marks.exercises if e.name == exercise)
+            yield from tests or [f"  {marked.message}"]
+            if marked.reference_for:
+                yield f"\nGraded again with the reference for {', '.join(marked.reference_for)}."
             yield f"\n{exercise}: {marked.points:g} of {marked.max_points:g} points, {marked.status}"
             yield f"replay with --seed {marks.seed}\n"
 

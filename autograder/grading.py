@@ -22,6 +22,7 @@ from autograder.cells import Cell
 from autograder.chapters import is_unfilled
 from autograder.collecting import Test, collect
 from autograder.course import Day, Exercise
+from autograder.follow_through import follow_through
 from autograder.marks import (
     ExerciseMarks,
     Status,
@@ -32,7 +33,7 @@ from autograder.marks import (
     shares,
     words,
 )
-from autograder.needs import Unit, needed, units_of
+from autograder.needs import Code, Unit, needed, units_of
 from autograder.sandbox.client import NoIsolation, Sandbox, Server
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
@@ -89,6 +90,7 @@ class Grader:
         self.day = day
         self.tests = collect(day)
         self.given = given_units(day)
+        self.reference = reference_units(day)
         self.course = courses.fingerprint(day)
         self._server = server
         self._secret = secret
@@ -112,6 +114,8 @@ class Grader:
                 marked, more = self._exercise(exercise, units, seed, observe)
                 marks.append(marked)
                 problems += more
+            if not only:
+                marks = self._each_mistake_once(marks, units, seed)
         return SubmissionMarks(
             path=submission.path,
             student=submission.student,
@@ -125,6 +129,18 @@ class Grader:
             problems=[line(p) for p in dict.fromkeys(problems)],
             exercises=marks,
         )
+
+    def _each_mistake_once(
+        self, marks: Sequence[ExerciseMarks], units: Sequence[Unit], seed: str
+    ) -> list[ExerciseMarks]:
+        """What is right once an earlier exercise is replaced has no mistake of its own, and replaces nothing."""
+        result = {marked.name: marked for marked in marks}
+        for exercise in self.day.exercises:
+            marked = result[exercise.name]
+            if marked.points < marked.max_points and marked.status != "not_attempted":
+                lost = {name for name, other in result.items() if other.points < other.max_points}
+                result[exercise.name] = follow_through(self, exercise, units, marked, lost, seed)
+        return list(result.values())
 
     def seed_of(self, submission: Submission) -> str:
         """HMAC of the secret over the day and the code cells: saving a notebook again changes nothing."""
@@ -141,11 +157,23 @@ class Grader:
         if self._is_stub(exercise, code.units):
             return self._none(exercise, "not_attempted", f"`{exercise.name}` is not filled in"), []
         problems = list(code.problems)
-        own = [unit.source for unit in code.units]
-        used = not_allowed.uses(own, exercise.not_allowed)
+        return self.judge(exercise, code, seed, observe, problems), problems
+
+    def judge(
+        self,
+        exercise: Exercise,
+        code: Code,
+        seed: str,
+        observe: Observer | None = None,
+        problems: list[str] | None = None,
+    ) -> ExerciseMarks:
+        """Read the code for what is not allowed, and run its tests."""
+        own = [unit.source for unit in code.units if not unit.given]
+        imports = [unit.source for unit in code.units if unit.given and unit.imports]
+        used = not_allowed.uses([*imports, *own], exercise.not_allowed)
         if used:
-            return self._none(exercise, "not_allowed", refusal(used)), problems
-        return self.run(exercise, joined(code.units), seed, observe, problems), problems
+            return self._none(exercise, "not_allowed", refusal(used))
+        return self.run(exercise, joined(code.units), seed, observe, problems)
 
     def _is_stub(self, exercise: Exercise, units: Sequence[Unit]) -> bool:
         chapter = next(c for c in self.day.chapters if c.name == exercise.chapter)

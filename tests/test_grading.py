@@ -51,9 +51,8 @@ def test_an_odd_answer_costs_itself_alone(
     assert marks["causal_mask"].status == status
     assert marks["causal_mask"].points == 0
     assert 0 < len(marks["causal_mask"].message) <= 2000
-    reached = {"causal_mask", "decoder_mask", "Transformer"}
     for name, exercise in marks.items():
-        if name not in reached:
+        if name != "causal_mask":
             assert exercise.status == "passed", exercise.message
 
 

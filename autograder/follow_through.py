@@ -1,0 +1,90 @@
+"""A mistake costs once: an exercise that calls another one that lost points is graded again with the reference in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from autograder.attempt import joined
+from autograder.cells import Cell
+from autograder.course import Exercise
+from autograder.marks import ExerciseMarks
+from autograder.needs import Code, Unit, needed, units_of
+
+if TYPE_CHECKING:
+    from autograder.grading import Grader
+
+# The reference runs in a namespace of its own, so that it calls no function of the student's.
+AS_GIVEN = """\
+{name} = (lambda space: (exec({source!r}, space), space)[1])({{"__name__": "reference"}})[{name!r}]
+"""
+
+
+def follow_through(
+    grader: Grader,
+    exercise: Exercise,
+    units: Sequence[Unit],
+    first: ExerciseMarks,
+    lost: Collection[str],
+    seed: str,
+) -> ExerciseMarks:
+    """The marks of an exercise with the references that it is better off with; `first` where none helps.
+
+    Replaced are, in the order of the course, the exercises among `lost` that its code reaches; a replacement stays unless the
+    result is worse.
+    """
+    given, own, best = list(grader.given), list(grader.day.names), first
+    replaced: list[str] = []
+    for name in grader.day.names:
+        if best.points == best.max_points:
+            break
+        if name == exercise.name or name not in lost:
+            continue
+        code = needed(exercise.name, units, given, own)
+        if code is None or name not in _reached(code, own):
+            continue
+        more = [*given, *reference_as_given(grader, name)]
+        rest = [n for n in own if n != name]
+        trial = needed(exercise.name, units, more, rest)
+        assert trial is not None
+        marks = grader.judge(exercise, trial, seed)
+        if marks.points >= best.points:
+            best, given, own = marks, more, rest
+            replaced.append(name)
+    return first if best.points <= first.points else _told(grader, first, best, replaced)
+
+
+def _reached(code: Code, exercises: Collection[str]) -> set[str]:
+    """The exercises that the code calls, those included that are not there."""
+    return set(code.reached) | {n for u in code.units for n in u.reads if n in exercises}
+
+
+def reference_as_given(grader: Grader, name: str) -> list[Unit]:
+    """The reference of an exercise as a unit that the course gives."""
+    code = needed(name, grader.reference, grader.given, grader.day.names)
+    assert code is not None
+    source = AS_GIVEN.format(name=name, source=joined(code.units).text)
+    return units_of([Cell(0, "code", source)], given=True)[0]
+
+
+def _told(
+    grader: Grader, first: ExerciseMarks, best: ExerciseMarks, replaced: list[str]
+) -> ExerciseMarks:
+    """The better marks; of a run that held reference code only what passed is told."""
+    sentences = {test.name: test.sentence for test in grader.tests[first.name]}
+    tests = [
+        msgspec.structs.replace(
+            now, message="" if now.passed else before.message or sentences[now.name]
+        )
+        for before, now in zip(first.tests, best.tests, strict=True)
+    ]
+    message = next((test.message for test in tests if not test.passed), "")
+    return msgspec.structs.replace(
+        best,
+        tests=tests,
+        message=message,
+        reference_for=replaced,
+        seconds=round(first.seconds + best.seconds, 4),
+    )

@@ -1,0 +1,73 @@
+"""A mistake costs once: what calls it is graded with the reference in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nbformat import NotebookNode
+
+from autograder.marks import SubmissionMarks
+from tests.conftest import by_name, with_cells
+
+Grade = Callable[..., SubmissionMarks]
+STUB = """def masked_attention(query, key, value, mask=None):
+    raise NotImplementedError("masked_attention")"""
+DECODER_ALONE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
+
+
+def test_what_was_not_attempted_costs_itself_alone(grade: Grade, solution: NotebookNode) -> None:
+    marks = grade(with_cells(solution, {"masked_attention": STUB}))
+    assert marks.points == 92
+    assert by_name(marks)["MultiHeadAttention"].reference_for == ["masked_attention"]
+    assert by_name(marks)["softmax"].reference_for == []
+
+
+def test_what_hangs_or_dies_costs_itself_alone(grade: Grade, solution: NotebookNode) -> None:
+    dying = "import os\ndef softmax(x, dim=-1):\n    os._exit(0)"
+    assert grade(with_cells(solution, {"softmax": dying})).points == 96
+
+
+def test_what_is_not_allowed_costs_itself_alone(grade: Grade, solution: NotebookNode) -> None:
+    marks = grade(
+        with_cells(solution, {"softmax": "def softmax(x, dim=-1):\n    return x.softmax(dim)"})
+    )
+    assert by_name(marks)["softmax"].status == "not_allowed"
+    assert marks.points == 96
+
+
+def test_each_of_two_mistakes_costs_itself_alone(grade: Grade, solution: NotebookNode) -> None:
+    norm = """class LayerNorm(nn.Module):
+    def __init__(self, d_model, eps=1e-5):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(d_model)), nn.Parameter(torch.zeros(d_model))
+    def forward(self, x):
+        return x * self.weight + self.bias"""
+    wrong = with_cells(solution, {"causal_mask": DECODER_ALONE, "LayerNorm": norm})
+    marks = by_name(grade(wrong))
+    short = {name for name, e in marks.items() if e.points < e.max_points}
+    assert short == {"causal_mask", "LayerNorm"}
+    assert marks["Transformer"].reference_for == ["causal_mask", "LayerNorm"]
+
+
+def test_a_mistake_of_its_own_is_still_lost(grade: Grade, solution: NotebookNode) -> None:
+    loss = """def decoder_mask(tokens, pad_id):
+    return causal_mask(tokens.shape[1]) & (tokens == pad_id)[:, None, :]"""
+    wrong = with_cells(solution, {"causal_mask": DECODER_ALONE, "decoder_mask": loss})
+    marks = by_name(grade(wrong))
+    assert marks["decoder_mask"].points < marks["decoder_mask"].max_points
+    assert marks["Transformer"].status == "passed"
+
+
+def test_no_value_of_a_run_with_reference_code_is_told(
+    grade: Grade, solution: NotebookNode
+) -> None:
+    """Student code that looks for the reference and puts it into its messages finds it in none."""
+    spy = """def decoder_mask(tokens, pad_id):
+    import sys
+    module = sys.modules[__name__]
+    found = getattr(causal_mask, "__globals__", {})
+    if found.get("__name__") == "reference":
+        raise RuntimeError("SPIED " + str(list(found)))
+    return causal_mask(tokens.shape[1])"""
+    marks = grade(with_cells(solution, {"causal_mask": DECODER_ALONE, "decoder_mask": spy}))
+    assert "SPIED" not in str(marks)
