@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from nbformat import NotebookNode
 
+from autograder import course as courses
 from autograder.marks import SubmissionMarks
-from tests.conftest import by_name, with_cells
+from bench.simulated import known_mistakes
+from tests.conftest import ROOT, by_name, with_cells
 
 Grade = Callable[..., SubmissionMarks]
+KNOWN = known_mistakes(courses.load(ROOT).day("day1"))
 STUB = """def masked_attention(query, key, value, mask=None):
     raise NotImplementedError("masked_attention")"""
 DECODER_ALONE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
@@ -71,3 +75,13 @@ def test_no_value_of_a_run_with_reference_code_is_told(
     return causal_mask(tokens.shape[1])"""
     marks = grade(with_cells(solution, {"causal_mask": DECODER_ALONE, "decoder_mask": spy}))
     assert "SPIED" not in str(marks)
+
+
+@pytest.mark.parametrize("exercise", KNOWN)
+def test_a_known_mistake_costs_no_other_exercise(
+    exercise: str, grade: Grade, solution: NotebookNode
+) -> None:
+    mistake = KNOWN[exercise][len(KNOWN[exercise]) // 2]
+    marks = grade(with_cells(solution, {exercise: mistake}))
+    short = {e.name: e.message for e in marks.exercises if e.points < e.max_points}
+    assert list(short) == [exercise], (mistake, short)
