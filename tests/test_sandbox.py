@@ -367,6 +367,7 @@ def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> 
 
 
 ALLOW, REFUSE, UNKNOWN, KILL = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
+PRETEND = 0x50000  # nothing happens, and the call says that all is well
 CALLS = {
     "read": ((), ALLOW),
     "openat": ((), ALLOW),
@@ -406,7 +407,7 @@ def test_the_filter_allows_what_honest_code_needs(
     without = seccomp.worker_program(1, metadata=False)
     chmod = syscalls.number("fchmodat")
     assert chmod is not None
-    assert verdict(without, own, chmod) == REFUSE
+    assert verdict(without, own, chmod) == PRETEND
 
 
 def test_another_machine_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
