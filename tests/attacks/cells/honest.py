@@ -61,7 +61,7 @@ def causal_mask(n, device=None):
     rows = [[j <= i for j in range(n)] for i in tqdm(range(n))]
     return torch.tensor(rows, dtype=torch.bool, device=device).reshape(n, n)
 
-# %% the environment
+# %% the environment, read and set
 def causal_mask(n, device=None):
     assert os.environ.get("HOME") and os.environ.get("NO_SUCH_THING", "default") == "default"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
