@@ -223,6 +223,10 @@ def proofs(outside: Outside, trivial: Any) -> dict[str, Any]:
     for attack in ATTACKS:
         if attack.effect:
             kernel.setdefault(attack.kernel, []).append(attack)
+    # A server takes seconds to start: the few that need one of their own are run with a layer more off.
+    for off in [off for off, attacks in kernel.items() if 0 < len(attacks) < 3]:
+        wider = min((more for more in kernel if set(off) < set(more)), key=len)
+        kernel[wider] += kernel.pop(off)
     here = None
     for off, attacks in kernel.items():
         others = [layer for layer in KERNEL if layer not in off]

@@ -105,7 +105,6 @@ def causal_mask(n, device=None):
 
 # %% io_uring, which works past filters
 #: stopped by seccomp, limits
-#: effect marks
 def causal_mask(n, device=None):
     os.close(call(425, 1, ctypes.create_string_buffer(120)))
     return right(n, device)
