@@ -69,6 +69,8 @@ def grade(
     course = courses.load(courses.find_root(Path.cwd()))
     chosen = course.day(day)
     found = _paths(chosen.root, day, paths)
+    if json and (json.is_dir() or not json.parent.is_dir()):
+        raise typer.BadParameter(f"{json} can not be written: there is no such folder, or it is one")
     console = Console()
     if sandbox == "none":
         user = "root" if os.geteuid() == 0 else "you"

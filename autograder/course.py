@@ -13,6 +13,7 @@ from typing import Any
 
 from autograder import chapters
 from autograder.chapters import Chapter
+from autograder.not_allowed import MEANING
 from autograder.sandbox.client import Limits
 
 FILE = "grading.toml"
@@ -220,6 +221,11 @@ class _Reader:
         names = table.get("not_allowed", [])
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise self._wrong(where, "not_allowed", "should be a list of names in quotes")
+        for unknown in set(names) - set(MEANING):
+            known = ", ".join(sorted(MEANING))
+            raise self._wrong(
+                where, "not_allowed", f"{unknown!r} has no meaning; known are {known}"
+            )
         chapter = self._typed(where, table, "chapter", str, "a chapter's name in quotes")
         limits = self._limits(where, {**defaults, **table})
         return Exercise(name, chapter, float(points), tuple(names), limits)

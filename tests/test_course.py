@@ -1,0 +1,105 @@
+"""A wrong grading.toml is refused with the key, the line, and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autograder import course as courses
+from autograder.course import CourseError
+from tests.conftest import ROOT
+
+RIGHT = """\
+[defaults]
+seconds = 2
+[day1]
+title = "One"
+[day1.exercises.f]
+chapter = "first"
+points = 60
+memory = "1.5 GB"
+[day1.exercises.g]
+chapter = "first"
+points = 40
+not_allowed = ["softmax"]
+"""
+
+WRONG = {
+    "an unknown key": ("points = 60", "point = 60", "line 7: day1.exercises.f.point: unknown key"),
+    "points that do not add up": (
+        "points = 60",
+        "points = 50",
+        "line 3: day1: the points add up to 90",
+    ),
+    "points that are text": (
+        "points = 60",
+        'points = "60"',
+        "line 7: day1.exercises.f.points: '60'",
+    ),
+    "no points at all": ("points = 60", "points = 0", "0 is not more than 0"),
+    "a size without a unit": ('"1.5 GB"', '"1.5"', "line 8: day1.exercises.f.memory: '1.5'"),
+    "names that are none": ('["softmax"]', "[1]", "line 12: day1.exercises.g.not_allowed"),
+    "a name that stands for nothing": (
+        '["softmax"]',
+        '["sofmax"]',
+        "line 12: day1.exercises.g.not_allowed",
+    ),
+    "a missing chapter": ('chapter = "first"\npoints = 60', "points = 60", "chapter is missing"),
+    "no time": ("seconds = 2", "seconds = 0", "line 2: defaults.seconds"),
+    "an unknown default": ("seconds = 2", "second = 2", "line 2: defaults.second: unknown key"),
+    "no TOML": ("[day1]", "[day1", "not TOML"),
+}
+
+
+def load(tmp_path: Path, text: str) -> courses.Course:
+    (tmp_path / courses.FILE).write_text(text, encoding="utf-8")
+    return courses.load(tmp_path)
+
+
+def test_a_right_file_gives_typed_values(tmp_path: Path) -> None:
+    f, g = load(tmp_path, RIGHT).day("day1").exercises
+    assert (f.name, f.points, f.limits.seconds, f.limits.memory) == ("f", 60, 2, 1_500_000_000)
+    assert (g.not_allowed, g.limits.memory) == (("softmax",), 2_000_000_000)
+
+
+@pytest.mark.parametrize(("old", "new", "says"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_refused(old: str, new: str, says: str, tmp_path: Path) -> None:
+    assert old in RIGHT
+    with pytest.raises(CourseError) as refused:
+        load(tmp_path, RIGHT.replace(old, new, 1))
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("missing", ["reference", "checks", "grader", "exercise"])
+def test_what_is_missing_is_named(missing: str, tmp_path: Path) -> None:
+    """An exercise without a reference, checks or a grader, and a grader without an exercise."""
+    toml = RIGHT.replace("points = 40", "points = 20").replace("points = 60", "points = 80")
+    text = (
+        toml if missing != "exercise" else toml.split("[day1.exercises.g]")[0].replace("80", "100")
+    )
+    chapter = [
+        f"# %%\ndef {n}():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n\n# %%\n"
+        f'if __name__ == "__main__":\n    def check_{n}(): pass\n    check_{n}()\n'
+        for n in ("f", "g")
+    ]
+    if missing == "exercise":
+        chapter.pop()
+    if missing == "reference":
+        chapter[1] = "# %%\n" + chapter[1].split("# %%\n")[2]
+    if missing == "checks":
+        chapter[1] = "# %%\n" + chapter[1].split("# %%\n")[1]
+    graders = [f'class Test{n}:\n    exercise = "{n}"\n' for n in ("f", "g")]
+    if missing == "grader":
+        graders.pop()
+    solutions, hidden = tmp_path / "solutions/day1", tmp_path / "autograder/graders/day1"
+    solutions.mkdir(parents=True)
+    hidden.mkdir(parents=True)
+    (solutions / "first.py").write_text("\n".join(chapter), encoding="utf-8")
+    (hidden / "test_first.py").write_text("\n".join(graders), encoding="utf-8")
+    with pytest.raises(CourseError, match=r"\bg\b"):
+        courses.check(load(tmp_path, text))
+
+
+def test_this_course_is_right() -> None:
+    courses.check(courses.load(ROOT))
