@@ -70,7 +70,9 @@ def grade(
     chosen = course.day(day)
     found = _paths(chosen.root, day, paths)
     if json and (json.is_dir() or not json.parent.is_dir()):
-        raise typer.BadParameter(f"{json} can not be written: there is no such folder, or it is one")
+        raise typer.BadParameter(
+            f"{json} can not be written: there is no such folder, or it is one"
+        )
     console = Console()
     if sandbox == "none":
         user = "root" if os.geteuid() == 0 else "you"

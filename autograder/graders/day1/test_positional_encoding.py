@@ -9,7 +9,7 @@ from torch import Tensor
 from autograder.graders import Draw, close, shaped, unchanged, value_error, weight
 from autograder.student import StudentError
 
-# What exercises.md allows a table in float32, up to position 10,000.
+# What the stub allows a table in float32, up to position 10,000.
 ATOL = 2e-3
 
 
