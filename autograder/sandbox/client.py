@@ -154,6 +154,8 @@ class Server:
         for attempt in (1, 2):
             try:
                 self._await_ready()
+                if self._process.poll() is not None:  # what it forked ahead is dying with it
+                    raise ConnectionError("the fork server ended")
                 if self._ahead is not None and self._ahead.request != request:
                     self._drop()
                 started = self._ahead or self._ask_for(request)
