@@ -92,14 +92,15 @@ def causal_mask(n, device=None):
 
 # %% many small files
 #: stopped by namespaces
-#: status crashed
-#: seconds 2
+#: says the process died
+#: seconds 6
 def causal_mask(n, device=None):
     try:
         for number in range(20_000):
             open(f"file{number}", "w").close()
-    finally:
+    except OSError:
         os.abort()
+    return right(n, device)
 
 # %% folders in folders in folders
 #: stopped by wire
