@@ -42,9 +42,10 @@ def build(
     from autograder import course as courses
 
     course = courses.load(courses.find_root(Path.cwd()))
-    courses.check(course)
     for name in days or list(course.days):
-        for made in builder.build(course.day(name), solutions):
+        day = course.day(name)
+        courses.check(day)
+        for made in builder.build(day, solutions):
             print(made)
 
 

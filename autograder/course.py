@@ -114,29 +114,28 @@ def load(root: Path) -> Course:
     return _Reader(text).course(root, tables)
 
 
-def check(course: Course) -> None:
+def check(day: Day) -> None:
     """Check that every exercise has a stub, a reference, visible checks and a grader, and no grader stands alone.
 
     Raises:
         CourseError: the first that does not.
     """
-    for day in course.days.values():
-        try:
-            for chapter in day.chapters:
-                chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
-        except chapters.ChapterError as error:
-            raise CourseError(str(error)) from None
-        graded = graded_exercises(day)
-        for exercise in day.exercises:
-            if exercise.name not in graded:
-                file = day.graders / f"test_{exercise.chapter}.py"
-                raise CourseError(
-                    f"{day.name}: {exercise.name} has no grader; {file} needs a class with "
-                    f'exercise = "{exercise.name}"'
-                )
-        for name, file in graded.items():
-            if name not in day.names:
-                raise CourseError(f"{file}: grader of {name!r}, which {FILE} does not name")
+    try:
+        for chapter in day.chapters:
+            chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
+    except chapters.ChapterError as error:
+        raise CourseError(str(error)) from None
+    graded = graded_exercises(day)
+    for exercise in day.exercises:
+        if exercise.name not in graded:
+            file = day.graders / f"test_{exercise.chapter}.py"
+            raise CourseError(
+                f"{day.name}: {exercise.name} has no grader; {file} needs a class with "
+                f'exercise = "{exercise.name}"'
+            )
+    for name, file in graded.items():
+        if name not in day.names:
+            raise CourseError(f"{file}: grader of {name!r}, which {FILE} does not name")
 
 
 def fingerprint(day: Day) -> str:

@@ -59,3 +59,12 @@ def demonstration() -> Iterator[None]:
             f"This demonstration needs your `{error}`, which is still empty: "
             "fill it in, then run this cell again."
         )
+
+
+MEASURED: dict[str, float] = {}
+
+
+def record(what: str, value: float) -> None:
+    """Print a number that a demonstration measured, and keep it for the table at the end of the day."""
+    MEASURED[what] = value
+    print(f"{what}: {value:.4g}")

@@ -98,8 +98,8 @@ def test_what_is_missing_is_named(missing: str, tmp_path: Path) -> None:
     (solutions / "first.py").write_text("\n".join(chapter), encoding="utf-8")
     (hidden / "test_first.py").write_text("\n".join(graders), encoding="utf-8")
     with pytest.raises(CourseError, match=r"\bg\b"):
-        courses.check(load(tmp_path, text))
+        courses.check(load(tmp_path, text).day("day1"))
 
 
 def test_this_course_is_right() -> None:
-    courses.check(courses.load(ROOT))
+    courses.check(courses.load(ROOT).day("day1"))
