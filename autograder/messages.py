@@ -63,10 +63,17 @@ class Pairs(Tagged, frozen=True):
 
 
 class Handle(Tagged, frozen=True):
-    """An `nn.Module` that stays behind the wall."""
+    """An `nn.Module`, or another object of a class that the code defines, that stays behind the wall."""
 
     id: int
     type: str
+    module: bool = True
+
+
+class Generator(Tagged, frozen=True):
+    """A `torch.Generator` with this seed."""
+
+    seed: int
 
 
 class Model(Tagged, frozen=True):
@@ -94,7 +101,21 @@ class Named(Tagged, frozen=True):
     name: str
 
 
-Value = None | bool | int | float | str | TensorAt | Items | Pairs | Handle | Model | Opaque | Named
+Value = (
+    None
+    | bool
+    | int
+    | float
+    | str
+    | TensorAt
+    | Items
+    | Pairs
+    | Handle
+    | Generator
+    | Model
+    | Opaque
+    | Named
+)
 
 
 class TensorMeta(msgspec.Struct, array_like=True, frozen=True):
@@ -136,6 +157,7 @@ class Call(Tagged, frozen=True):
     arguments: Data
     keep: bool
     grad: bool
+    measure: bool = False
 
 
 class Backward(Tagged, frozen=True):
@@ -177,12 +199,14 @@ class Reply(Tagged, frozen=True):
 
 
 class Answer(Tagged, frozen=True):
-    """A result; which arguments the call changed in place; the mode in which it left the grader's models."""
+    """A result; which arguments the call changed in place; the mode in which it left the grader's models; what it took."""
 
     result: Data
     changed: list[str] = []
     modes: list[tuple[int, bool]] = []
     forbidden: list[str] = []
+    operations: int = 0
+    largest: int = 0
 
 
 class Running(Tagged, frozen=True):
@@ -401,7 +425,7 @@ def value_of(value: Value, tensors: Sequence[torch.Tensor], convert: Callable[[V
             return {key: decode(part, depth + 1) for key, part in item.items}
         if isinstance(item, Named):
             return _named(item)
-        if isinstance(item, (Handle, Model, Opaque)):
+        if isinstance(item, (Handle, Generator, Model, Opaque)):
             return convert(item)
         return item
 

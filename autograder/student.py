@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from autograder import messages as m
+from autograder.handles import Module, Thing
 from autograder.messages import Opaque
-from autograder.sandbox.client import Reply
+from autograder.sandbox.client import Died, Late, Reply
 from autograder.sandbox.link import Kept, link
 
-__all__ = ["Module", "NotAllowed", "Opaque", "Student", "StudentError"]
+__all__ = ["Cost", "Module", "NotAllowed", "Opaque", "Student", "StudentError", "Thing"]
 
 
 class Process(Protocol):
@@ -48,6 +51,14 @@ class NotAllowed(Exception):
         super().__init__(", ".join(f"`{name}`" for name in self.operators))
 
 
+@dataclass
+class Cost:
+    """What calls took, as only their process can tell: operators of torch, elements of the largest tensor that one gave."""
+
+    operations: int = 0
+    largest: int = 0
+
+
 class Student:
     """The functions and classes of one exercise's code; see graders/README.md for what may be done with them."""
 
@@ -58,6 +69,8 @@ class Student:
         self._forgotten: list[int] = []
         self._alive: set[int] = set()
         self._raised: BaseException | None = None
+        self._replying = False
+        self._cost: Cost | None = None
         self.changed: list[str] = []
         self.last_call: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
 
@@ -75,6 +88,15 @@ class Student:
         response, payload = self._request(load, m.Outgoing(), load.wanted)
         return self._decode(response.result, payload, load.wanted)  # type: ignore[no-any-return]
 
+    @contextmanager
+    def measuring(self) -> Iterator[Cost]:
+        """Add up what the calls inside take."""
+        self._cost = Cost()
+        try:
+            yield self._cost
+        finally:
+            self._cost = None
+
     # ---- calls
 
     def _call(
@@ -86,17 +108,23 @@ class Student:
         what: str,
         module: Module | None = None,
     ) -> Any:
-        self.last_call = (what, args, kwargs)
-        self._forget()
+        if not self._replying:
+            self.last_call = (what, args, kwargs)
+            self._forget()
         out = m.Outgoing()
         sent: list[Tensor] = []
         data = out.data([list(args), kwargs], self._to_wire, sent)
         leaves = module.leaves() if module else {}
         inputs = [*sent, *leaves.values()]
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-        request = m.Call(target, method, data, keep, torch.is_grad_enabled())
+        measure = self._cost is not None
+        request = m.Call(target, method, data, keep, torch.is_grad_enabled(), measure)
         response, payload = self._request(request, out, what)
-        self.changed = [str(name) for name in response.changed]
+        if not self._replying:
+            self.changed = [str(name) for name in response.changed]
+        if self._cost is not None:
+            self._cost.operations += response.operations
+            self._cost.largest = max(self._cost.largest, response.largest)
         for id_, training in response.modes:
             if id_ in self._models:
                 self._models[id_].train(training)
@@ -149,9 +177,10 @@ class Student:
     def _request(
         self, request: m.Request, payload: m.Outgoing, what: str
     ) -> tuple[m.Answer, bytearray]:
-        self._raised = None
+        if not self._replying:
+            self._raised = None
         self._number, response, data = self._process.request(request, payload, self._reply)
-        if self._raised is not None:
+        if self._raised is not None and not self._replying:
             raise self._raised
         if response.forbidden:
             raise NotAllowed(response.forbidden)
@@ -162,8 +191,10 @@ class Student:
     # ---- values
 
     def _to_wire(self, item: Any) -> m.Value:
-        if isinstance(item, Module):
+        if isinstance(item, Module | Thing):
             return m.Handle(item.id, "")
+        if isinstance(item, torch.Generator):
+            return m.Generator(item.initial_seed())
         if isinstance(item, nn.Module):
             self._models[id(item)] = item
             attributes: list[tuple[str, m.Value]] = [
@@ -182,7 +213,8 @@ class Student:
     def _value(self, data: m.Data, tensors: list[Tensor], what: str) -> Any:
         def convert(item: m.Value) -> Any:
             if isinstance(item, m.Handle):
-                return Module(self, item.id, what)
+                module = Module(self, item.id, what)
+                return module if item.module else Thing(self, item.id, item.type)
             if isinstance(item, m.Opaque):
                 return item
             raise m.WireError("a value that a student's process does not send")
@@ -196,6 +228,7 @@ class Student:
     ) -> tuple[m.Reply, m.Outgoing]:
         """Answer the student's call of a model of the grader; what a test asserts inside it fails the test."""
         out = m.Outgoing()
+        self._replying = True
         try:
             if isinstance(question, m.AskBackward):
                 return m.Reply(out.data(self._ask_gradients(question, payload), self._to_wire)), out
@@ -205,7 +238,7 @@ class Student:
             if question.keep:
                 self._asks[question.keep] = Kept(inputs, outputs)
             return m.Reply(data), out
-        except m.WireError:
+        except (m.WireError, Late, Died):
             raise
         except AssertionError as error:
             self._raised = error
@@ -213,6 +246,8 @@ class Student:
         except Exception as error:
             text = f"{type(error).__name__}: {error}"[: m.MAX_TEXT]
             return m.Reply(m.Data(None, []), text), m.Outgoing()
+        finally:
+            self._replying = False
 
     def _ask(self, question: m.Ask, payload: bytearray) -> tuple[Any, list[Tensor]]:
         model = self._models.get(question.model)
@@ -254,81 +289,3 @@ def _methods(model: nn.Module) -> list[str]:
             if inspect.isfunction(value) and not name.startswith("_")
         }
     )
-
-
-class Module:
-    """Stands for an `nn.Module` behind the wall."""
-
-    def __init__(self, student: Student, id_: int, name: str) -> None:
-        self.id = id_
-        self._student = student
-        self._name = name
-        self._leaves: dict[str, Tensor] = {}
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._student._call(self.id, "", args, kwargs, self._name, self)
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        if method.startswith("__"):
-            raise AttributeError(method)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            what = f"{self._name}.{method}"
-            return self._student._call(self.id, method, args, kwargs, what, self)
-
-        return call
-
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Copy tensors into the parameters of these names."""
-        self._leaves = {}
-        out = m.Outgoing()
-        detached = {name: weight.detach() for name, weight in weights.items()}
-        data = out.data(detached, self._student._to_wire)
-        self._ask(m.Weights(self.id, data), out)
-
-    def weights(self) -> dict[str, Tensor]:
-        """The parameters by name, as leaves that later calls of this module are differentiable in."""
-        found = self._ask(m.Read(self.id, "parameters"))
-        if not isinstance(found, dict):
-            raise m.WireError("parameters that are none")
-        self._leaves = {
-            name: weight.requires_grad_(weight.is_floating_point())
-            for name, weight in found.items()
-            if isinstance(weight, Tensor)
-        }
-        return self._leaves
-
-    def leaves(self) -> dict[str, Tensor]:
-        """What `weights` gave last."""
-        return self._leaves
-
-    def state(self) -> Any:
-        """The `state_dict()`."""
-        return self._ask(m.Read(self.id, "state"))
-
-    def get(self, path: str) -> Any:
-        """A plain attribute at a dotted path."""
-        return self._ask(m.Read(self.id, "attribute", path))
-
-    def length(self, path: str) -> Any:
-        """The length of what is at a dotted path."""
-        return self._ask(m.Read(self.id, "length", path))
-
-    def train(self, mode: bool = True) -> Module:
-        """Set training mode, as in torch."""
-        self._ask(m.Set(self.id, training=mode))
-        return self
-
-    def eval(self) -> Module:
-        """Set evaluation mode, as in torch."""
-        return self.train(False)
-
-    def to(self, dtype: torch.dtype) -> Module:
-        """Convert the parameters, as in torch."""
-        self._leaves = {}
-        self._ask(m.Set(self.id, dtype=m.NAMES[dtype]))
-        return self
-
-    def _ask(self, request: m.Request, out: m.Outgoing | None = None) -> Any:
-        response, payload = self._student._request(request, out or m.Outgoing(), self._name)
-        return self._student._decode(response.result, payload, self._name)

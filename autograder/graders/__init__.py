@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from autograder.student import Opaque, Student, StudentError
+from autograder.student import Opaque, Student, StudentError, Thing
+from autograder.values import Differs, drawn
 
 Test = TypeVar("Test", bound=Callable[..., None])
 T = TypeVar("T")
@@ -103,7 +104,7 @@ def close(
     if not bool(right.all()):
         badness = torch.where(right, -1.0, difference.nan_to_num(nan=math.inf))
         where = int(badness.argmax())
-        raise AssertionError(_values(what, found, expected, where, int((~right).sum())))
+        raise _differs(what, found, expected, right, where)
     return found
 
 
@@ -113,7 +114,7 @@ def equal(seen: Any, expected: Tensor, what: str = "the result") -> Tensor:
     wrong = found != expected
     if bool(wrong.any()):
         where = int(wrong.reshape(-1).to(torch.uint8).argmax())
-        raise AssertionError(_values(what, found, expected, where, int(wrong.sum())))
+        raise _differs(what, found, expected, ~wrong, where)
     return found
 
 
@@ -162,6 +163,8 @@ def value_error(*names: str, when: str) -> Iterator[None]:
 def _said(seen: Any) -> str:
     if isinstance(seen, Opaque):
         return seen.type
+    if isinstance(seen, Thing):
+        return f"a {seen.type}"
     if seen is None:
         return "None (is a return missing?)"
     if isinstance(seen, list):
@@ -184,10 +187,10 @@ def _place(where: int, shape: Sequence[int]) -> str:
     return f" at position {tuple(reversed(position))}" if len(shape) > 1 else f" at {position[0]}"
 
 
-def _values(what: str, seen: Tensor, expected: Tensor, where: int, wrong: int) -> str:
-    count = seen.numel()
+def _differs(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Differs:
+    count, wrong = seen.numel(), int((~right).sum())
     values = "the value is" if count == 1 else f"{wrong} of {count} values are"
     have, want = _number(seen, where), _number(expected, where)
-    return (
-        f"{what}: {values} wrong; for example {have} instead of {want}{_place(where, seen.shape)}"
-    )
+    place = _place(where, seen.shape)
+    message = f"{what}: {values} wrong; for example {have} instead of {want}{place}"
+    return Differs(message, drawn(what, seen, expected, right, where))

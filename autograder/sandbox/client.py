@@ -239,6 +239,8 @@ class Process:
         self.left = limits.total_seconds
         self._number = 0
         self._kept = 0
+        self._deadline = 0.0
+        self._answering = False
         self._connection, self._pid = fork_server.start(limits)
 
     def request(
@@ -246,31 +248,37 @@ class Process:
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Ask, and answer the questions that come back meanwhile; the request's number, the response, its payload.
 
+        `reply` may ask in turn, of what the question handed over; such a request must be answered without a question.
+
         Raises:
             Late: no answer within the limits. Died: the process is gone or speaks nonsense.
             Either way it has been killed, and can not be asked again.
         """
         self._number += 1
+        number = self._number
         started = time.monotonic()
-        deadline = started + min(self._limits.seconds, self.left)
+        outer = not self._answering
+        if outer:
+            self._deadline = started + min(self._limits.seconds, self.left)
         line = 0
         # Each piece is tried again at most once for each other piece.
         pieces = len(request.pieces) if isinstance(request, m.Load) else 0
         running = pieces * (pieces + 1) // 2
         try:
-            m.send(self._connection, m.Numbered(self._number, request), payload, deadline)
+            self._send(number, request, payload)
             while True:
-                response, data = self._receive(deadline)
+                response, data = self._receive(number)
                 if isinstance(response, (m.Answer, m.Failure)):
-                    return self._number, response, data
+                    return number, response, data
                 if isinstance(response, m.Running):
                     line = response.line
                     running -= 1
                     if running < 0 or data:
                         raise m.WireError("progress where there is none")
                     continue
-                answer, out = self._answer(response, data, reply)
-                m.send(self._connection, m.Numbered(self._number, answer), out, deadline)
+                if not outer:
+                    raise m.WireError("a question in the place of an answer")
+                self._send(number, *self._answer(response, data, reply))
         except TimeoutError:
             self.stop()
             raise Late(line) from None
@@ -280,11 +288,15 @@ class Process:
         except OSError:
             raise Died(self.stop()) from None
         finally:
-            self.left -= time.monotonic() - started
+            if outer:
+                self.left -= time.monotonic() - started
 
-    def _receive(self, deadline: float) -> tuple[m.Response, bytearray]:
-        message, data = m.receive(self._connection, m.RESPONSES, deadline)
-        if message.number != self._number:
+    def _send(self, number: int, request: m.Request, payload: m.Outgoing) -> None:
+        m.send(self._connection, m.Numbered(number, request), payload, self._deadline)
+
+    def _receive(self, number: int) -> tuple[m.Response, bytearray]:
+        message, data = m.receive(self._connection, m.RESPONSES, self._deadline)
+        if message.number != number:
             raise m.WireError("an answer to another question")
         response: m.Response = message.response
         if isinstance(response, m.Answer):
@@ -305,7 +317,11 @@ class Process:
         if elements > MAX_ASKED or axis > MAX_ASKED_AXIS or self._kept > MAX_KEPT:
             text = f"a model was called with tensors that are too large ({elements} elements)"
             return m.Reply(m.Data(None, []), text), m.Outgoing()
-        return reply(question, data)
+        self._answering = True
+        try:
+            return reply(question, data)
+        finally:
+            self._answering = False
 
     def stop(self) -> int:
         """Kill the process; its exit code or minus its signal. Stopping again does nothing."""

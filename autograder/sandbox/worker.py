@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from autograder import messages as m
 from autograder.sandbox.link import Kept, link
+from autograder.sandbox.measure import Measure
 from autograder.sandbox.operators import Forbidden, forbid
 
 MODULE = "submission"
@@ -43,7 +44,7 @@ class Worker:
         self._ask = ask
         self._announce = announce
         self._module = types.ModuleType(MODULE)
-        self._modules: dict[int, nn.Module] = {}
+        self._objects: dict[int, Any] = {}
         self._kept: dict[int, Kept] = {}
         self._models: dict[int, nn.Module] = {}
         self._asked = 0
@@ -73,11 +74,11 @@ class Worker:
                 return self._backward(request, payload, out)
             case m.Weights():
                 weights = self._decode(request.weights, payload)
-                load_weights(self._modules[request.module], weights)
+                load_weights(self._objects[request.module], weights)
             case m.Read():
-                return m.Answer(out.data(read(self._modules[request.module], request), _opaque))
+                return m.Answer(out.data(read(self._objects[request.module], request), _opaque))
             case m.Set():
-                module = self._modules[request.module]
+                module = self._objects[request.module]
                 if request.training is not None:
                     module.train(request.training)
                 if request.dtype is not None:
@@ -134,7 +135,8 @@ class Worker:
         args, kwargs = m.value_of(request.arguments.value, tensors, self._from_wire)
         before = [None if t.is_meta else t.detach().clone() for t in tensors]
         function = self._target(request)
-        with torch.set_grad_enabled(request.grad):
+        cost = Measure() if request.measure else contextlib.nullcontext()
+        with torch.set_grad_enabled(request.grad), cost:
             result = function(*args, **kwargs)
         outputs: list[Tensor] = []
         data = out.data(result, self._to_wire, outputs)
@@ -145,6 +147,7 @@ class Worker:
             _changed(function, args, kwargs, tensors, before),
             [(id_, model.training) for id_, model in self._models.items()],
             self.hits,
+            *((cost.operations, cost.largest) if isinstance(cost, Measure) else ()),
         )
 
     def _target(self, request: m.Call) -> Callable[..., Any]:
@@ -154,7 +157,7 @@ class Worker:
             except AttributeError:
                 raise Missing(f"`{request.target}` is not defined") from None
         else:
-            target = self._modules[request.target]
+            target = self._objects[request.target]
             if request.method:
                 target = _attribute(target, request.method)
         if not callable(target):
@@ -168,7 +171,7 @@ class Worker:
         parameters: list[Tensor] = []
         if request.parameters:
             module, *names = request.parameters
-            named = dict(self._modules[int(module)].named_parameters(remove_duplicate=False))
+            named = dict(self._objects[int(module)].named_parameters(remove_duplicate=False))
             parameters = [named[name] for name in names]
         return m.Answer(out.data(kept.gradients(upstream, parameters), _opaque))
 
@@ -178,15 +181,17 @@ class Worker:
         return m.value_of(data.value, m.tensors_of(data, payload), self._from_wire)
 
     def _to_wire(self, item: Any) -> m.Value:
-        if isinstance(item, nn.Module):
-            id_ = id(item)
-            self._modules[id_] = item
-            return m.Handle(id_, _name(type(item)))
+        module = isinstance(item, nn.Module)
+        if module or type(item).__module__ == MODULE:
+            self._objects[id(item)] = item
+            return m.Handle(id(item), _name(type(item)), module)
         return _opaque(item)
 
     def _from_wire(self, item: m.Value) -> Any:
         if isinstance(item, m.Handle):
-            return self._modules[item.id]
+            return self._objects[item.id]
+        if isinstance(item, m.Generator):
+            return torch.Generator().manual_seed(item.seed)
         if isinstance(item, m.Model):
             if item.id not in self._models:
                 self._models[item.id] = self._thin(item)
@@ -296,7 +301,7 @@ def read(module: nn.Module, request: m.Read) -> Any:
 
 def _attribute(module: nn.Module, path: str) -> Any:
     target: Any = module
-    for name in path.split("."):
+    for name in filter(None, path.split(".")):
         try:
             target = target[int(name)] if name.isdigit() else getattr(target, name)
         except (AttributeError, IndexError, TypeError, KeyError):
@@ -388,9 +393,17 @@ def serve(connection: socket.socket, output: int) -> None:
         m.send(connection, m.NumberedResponse(number, response), out, math.inf)
 
     def ask(question: m.Response, out: m.Outgoing) -> tuple[m.Reply, bytearray]:
+        nonlocal number
+        asked = number
         respond(question, out)
-        message, payload = m.receive(connection, m.REQUESTS, math.inf)
-        return message.request, payload
+        while True:
+            message, payload = m.receive(connection, m.REQUESTS, math.inf)
+            number = message.number
+            if isinstance(message.request, m.Reply):
+                assert number == asked
+                return message.request, payload
+            # The model that was asked makes use of an object here, such as a cache.
+            respond(*worker.handle(number, message.request, payload))
 
     # torch makes its thread pool anew after a fork, which two threads of a student must not race for.
     torch.set_num_threads(1)

@@ -1,0 +1,123 @@
+"""Objects that stay behind the wall, models that make use of them, generators and measurements, with a wall and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autograder import messages as m
+from autograder.sandbox.client import Died, Limits, Process, Server
+from autograder.sandbox.local import LocalProcess
+from autograder.student import Student, StudentError
+from tests.test_sandbox import frame, hostile
+
+SOURCE = """
+import torch
+
+class Cache:
+    def __init__(self):
+        self.values = []
+
+    def append(self, values):
+        self.values.append(values)
+        return torch.cat(self.values, -1)
+
+    def __len__(self):
+        return sum(values.shape[-1] for values in self.values)
+
+def continued(model, prompt):
+    caches = [Cache(), Cache()]
+    model(prompt, caches)
+    model(prompt[:, :1], caches)
+    return len(caches[0]), caches[1]
+
+def drawn(generator):
+    return torch.rand(3, generator=generator), torch.rand(3, generator=generator)
+
+def outer(x):
+    return (x[:, None] * x).sum(-1)
+
+def rows(x):
+    return torch.stack([row.sum() for row in x[:, None] * x])
+"""
+
+
+@pytest.fixture(params=["without a wall", "behind it"])
+def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]:
+    process: Any = LocalProcess()
+    if request.param == "behind it":
+        process = Process(server, Limits(5, 30, 2 << 30, 1000))
+    student = Student(process)
+    student.load(m.Load(SOURCE, [(1, SOURCE.count("\n"))], "continued", 1))
+    yield student
+    process.stop()
+
+
+class Model(nn.Module):
+    """Appends to the caches what it is given, and notes how long they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lengths: list[list[int]] = []
+
+    def forward(self, tokens: Tensor, caches: list[Any]) -> Tensor:
+        self.lengths.append([len(cache) for cache in caches])
+        return torch.stack([cache.append(tokens).sum() for cache in caches])
+
+
+def test_a_model_makes_use_of_what_it_is_handed(student: Student) -> None:
+    model = Model()
+    length, cache = student.continued(model, torch.ones(2, 3))
+    assert model.lengths == [[0, 0], [3, 3]]
+    assert (length, len(cache)) == (4, 4)
+
+
+def test_an_object_is_kept_and_called(student: Student) -> None:
+    cache = student.Cache()
+    assert len(cache) == 0
+    assert cache, "an empty one is true, too"
+    cache.append(torch.tensor([1.0, 2.0]))
+    assert cache.append(torch.tensor([3.0])).tolist() == [1, 2, 3]
+    with pytest.raises(StudentError, match="no attribute `pop`"):
+        cache.pop()
+
+
+def test_a_generator_starts_from_the_same_seed(student: Student) -> None:
+    here = torch.Generator().manual_seed(7)
+    first, second = student.drawn(torch.Generator().manual_seed(7))
+    assert torch.equal(first, torch.rand(3, generator=here))
+    assert torch.equal(second, torch.rand(3, generator=here))
+
+
+def test_what_calls_take_is_measured(student: Student) -> None:
+    with student.measuring() as few:
+        student.outer(torch.ones(30))
+    with student.measuring() as many:
+        student.rows(torch.ones(30))
+    assert few.largest == many.largest == 900
+    assert few.operations < 10 < 30 < many.operations
+    student.outer(torch.ones(40))
+    assert few.largest == 900, "what comes after is not counted"
+
+
+def test_an_answer_may_not_ask_in_turn() -> None:
+    """Else a worker could nest questions until the grader's stack is full."""
+    question = m.Ask(1, "forward", m.Data(None, []), False, False)
+
+    def behaviour(wire: Any) -> None:
+        for number in range(1, 100):
+            if not wire.recv(1 << 20):
+                return
+            wire.sendall(frame(number, question))
+
+    process = hostile(behaviour)
+
+    def reply(*_: object) -> Any:
+        process.request(m.Read(1, "length"), m.Outgoing(), reply)
+
+    with pytest.raises(Died, match="a question in the place of an answer"):
+        process.request(m.Read(1, "length"), m.Outgoing(), reply)
