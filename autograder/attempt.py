@@ -11,10 +11,11 @@ from autograder import messages as m
 from autograder import not_allowed
 from autograder.collecting import Test
 from autograder.course import Exercise
-from autograder.marks import Status
+from autograder.marks import Status, Values
 from autograder.needs import Unit
 from autograder.sandbox.client import Died, Late, Process, Server
 from autograder.student import NotAllowed, Student, StudentError
+from autograder.values import Differs
 
 RESTARTS = 2
 
@@ -57,11 +58,13 @@ def joined(units: Sequence[Unit]) -> Source:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one test."""
+    """What became of one test; where answers were `compared`, the message may say what is right."""
 
     passed: bool
     message: str
     status: Status = "failed"
+    compared: bool = False
+    values: Values | None = None
 
 
 class Attempt:
@@ -89,8 +92,10 @@ class Attempt:
         seed = int.from_bytes(derived(self._seed, self._exercise.name, test.name)[:7])
         try:
             test.run(self.student, seed)
+        except Differs as error:
+            return Outcome(False, str(error), compared=True, values=error.values)
         except AssertionError as error:
-            return Outcome(False, str(error))
+            return Outcome(False, str(error), compared=True)
         except StudentError as error:
             return Outcome(False, self._raised(error))
         except NotAllowed as error:
@@ -100,9 +105,8 @@ class Attempt:
             return self._interrupted(error)
         except Exception as error:
             # An answer so odd that the test's own arithmetic stumbled over it.
-            return Outcome(
-                False, f"the answer could not be judged: {type(error).__name__}: {error}"
-            )
+            text = f"the answer could not be judged: {type(error).__name__}: {error}"
+            return Outcome(False, text, compared=True)
         return Outcome(True, "")
 
     def _raised(self, error: StudentError) -> str:

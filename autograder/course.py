@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from autograder import chapters
 from autograder.chapters import Chapter
@@ -20,6 +20,8 @@ FILE = "grading.toml"
 POINTS_A_DAY = 100
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 EXERCISE_KEYS = {"chapter", "points", "not_allowed", "seconds", "total_seconds", "memory", "output"}
+# What students read of a test that did not hold: "values" is its sentence and what was seen, "words" its sentence alone.
+Feedback = Literal["values", "words"]
 DEFAULTS = {"seconds": 5, "total_seconds": 30, "memory": "2 GB", "output": "64 kB"}
 
 
@@ -46,6 +48,7 @@ class Day:
     name: str
     title: str
     exercises: tuple[Exercise, ...]
+    feedback: Feedback = "values"
 
     @property
     def points(self) -> float:
@@ -198,7 +201,7 @@ class _Reader:
     def _day(self, root: Path, name: str, table: Any, defaults: dict[str, Any]) -> Day:
         if not isinstance(table, dict):
             raise self._wrong(name, "", f"unknown key; a day is a table, [{name}]")
-        self._known(name, table, {"title", "exercises"})
+        self._known(name, table, {"title", "feedback", "exercises"})
         title = self._typed(name, table, "title", str, "a text")
         exercises = self._typed(name, table, "exercises", dict, "a table")
         listed = tuple(self._exercise(name, e, t, defaults) for e, t in exercises.items())
@@ -207,7 +210,10 @@ class _Reader:
             raise self._wrong(
                 name, "", f"the points add up to {total:g}; they should be {POINTS_A_DAY}"
             )
-        return Day(root, name, title, listed)
+        feedback = table.get("feedback", "values")
+        if feedback not in get_args(Feedback):
+            raise self._wrong(name, "feedback", f'{feedback!r} should be "values" or "words"')
+        return Day(root, name, title, listed, feedback)
 
     def _exercise(self, day: str, name: str, table: Any, defaults: dict[str, Any]) -> Exercise:
         where = f"{day}.exercises.{name}"

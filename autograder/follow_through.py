@@ -76,7 +76,10 @@ def _told(
     sentences = {test.name: test.sentence for test in grader.tests[first.name]}
     tests = [
         msgspec.structs.replace(
-            now, message="" if now.passed else before.message or sentences[now.name]
+            now,
+            message="" if now.passed else before.message or sentences[now.name],
+            told="" if now.passed else before.told,
+            values=None if now.passed else before.values,
         )
         for before, now in zip(first.tests, best.tests, strict=True)
     ]

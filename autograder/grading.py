@@ -187,7 +187,8 @@ class Grader:
         tests = self.tests[exercise.name]
         parts = shares(exercise.points, [test.weight for test in tests])
         lost = [
-            TestMarks(t.name, 0.0, p, False, message) for t, p in zip(tests, parts, strict=True)
+            TestMarks(t.name, 0.0, p, False, words(message), words(message))
+            for t, p in zip(tests, parts, strict=True)
         ]
         return ExerciseMarks(
             exercise.name, 0.0, exercise.points, status, words(message), None, [], 0.0, lost
@@ -235,6 +236,8 @@ class Grader:
                 part,
                 outcome.passed,
                 "" if outcome.passed else words(f"{test.sentence} {outcome.message}".strip()),
+                "" if outcome.compared else words(outcome.message),
+                outcome.values,
             )
             for test, outcome, part in zip(tests, outcomes, parts, strict=True)
         ]

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 FORMAT = 1
 LONGEST = 2000  # characters of a message
@@ -16,12 +17,29 @@ Status = Literal[
 ]
 
 
-class TestMarks(msgspec.Struct, frozen=True):
+class Values(msgspec.Struct, frozen=True):
+    """A matrix that came out beside the one that was due, cut to what can be drawn."""
+
+    what: str
+    shape: list[int]  # of the whole tensor
+    matrix: list[int]  # the indices of all axes but the last two
+    top: int  # the row and column at which the cut begins
+    left: int
+    seen: list[list[float]]
+    expected: list[list[float]]
+    wrong: list[list[bool]]
+    boolean: bool
+
+
+class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     points: float
     max_points: float
     passed: bool
     message: str
+    # For the student's page alone; they are no part of the JSON.
+    told: str = ""  # what may be said of it where no values may be shown
+    values: Values | None = None
 
 
 class ExerciseMarks(msgspec.Struct, frozen=True):
@@ -56,9 +74,46 @@ class Marks(msgspec.Struct, frozen=True):
     submissions: list[SubmissionMarks]
 
 
+class WrongMarks(Exception):
+    """A file holds no marks of the day; the message says why in one sentence."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    format: int
+    day: str
+
+
 def encode(marks: Marks) -> bytes:
     """The JSON, indented."""
-    return msgspec.json.format(msgspec.json.encode(marks), indent=2) + b"\n"
+    plain = replace(marks, submissions=[_without_values(s) for s in marks.submissions])
+    return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
+
+
+def _without_values(submission: SubmissionMarks) -> SubmissionMarks:
+    exercises = [
+        replace(e, tests=[replace(t, told="", values=None) for t in e.tests])
+        for e in submission.exercises
+    ]
+    return replace(submission, exercises=exercises)
+
+
+def decode(data: bytes, day: str) -> Marks:
+    """The marks of a day from their JSON.
+
+    Raises:
+        WrongMarks: it is not JSON, not marks, of another format or of another day.
+    """
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.format != FORMAT:
+            raise WrongMarks(f"has the format {head.format}; this autograder reads {FORMAT}")
+        if head.day != day:
+            raise WrongMarks(f"holds the marks of {line(head.day)[:40]!r}, not of {day!r}")
+        return msgspec.json.decode(data, type=Marks)
+    except msgspec.ValidationError as error:
+        raise WrongMarks(f"is JSON, but holds no marks: {line(str(error))}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WrongMarks(f"is not JSON: {line(str(error))}") from None
 
 
 def shares(points: float, weights: Sequence[float]) -> list[float]:
