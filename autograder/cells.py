@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from autograder.magics import runnable
-
 MAX_BYTES = 20_000_000
 MAX_SCRIPT = 2_000_000
 MAX_CELLS = 5_000
@@ -90,15 +88,6 @@ def read_cells(data: bytes, name: str) -> tuple[tuple[Cell, ...], tuple[str, ...
     if name.lower().endswith(".ipynb"):
         problems.append("the file is not a notebook; it was read as a Python script")
     return _script(text, problems)
-
-
-def python_source(cell: Cell) -> tuple[str, str | None]:
-    """Returns the cell's code without IPython's magics, line for line, and its problem or None.
-
-    What is returned always compiles: statements that do not are blanked.
-    """
-    source, problem = runnable(cell.source)
-    return source, problem and f"cell {cell.number}: {problem}"
 
 
 def _decoded(data: bytes, problems: list[str]) -> str:

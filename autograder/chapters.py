@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -137,6 +138,7 @@ def is_unfilled(source: str, stub: str) -> bool:
     )
 
 
+@lru_cache(maxsize=256)
 def _bodies(source: str) -> dict[str, list[str]]:
     """The functions of a definition, each with its statements but the docstring."""
     return {

@@ -274,7 +274,7 @@ class Outgoing:
     """Collects the tensors of one message and lays their bytes out behind one another."""
 
     def __init__(self) -> None:
-        self.payload: list[memoryview | bytes] = []
+        self.payload: list[bytes] = []
         self.size = 0
 
     def data(
@@ -336,12 +336,17 @@ class Outgoing:
             self.payload.append(bytes(padding))
         start = self.size + padding
         if flat.numel():
-            raw = memoryview(flat.view(torch.uint8).numpy().tobytes())
+            raw = _bytes(flat)
             self.payload.append(raw)
             self.size = start + len(raw)
         else:
             self.size = start
         return TensorMeta(dtype, list(tensor.shape), strides, start, requires_grad)
+
+
+def _bytes(flat: torch.Tensor) -> bytes:
+    plain = flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat
+    return plain.numpy().tobytes()
 
 
 def _unsupported(tensor: torch.Tensor) -> str:
@@ -359,7 +364,9 @@ def _unsupported(tensor: torch.Tensor) -> str:
 def _flat(tensor: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
     """The bytes of a tensor with its strides: a view is sent as it lies, unless it is spread out."""
     tensor = tensor.resolve_conj().resolve_neg()
-    if not tensor.is_contiguous() and tensor.numel():
+    if tensor.is_contiguous():
+        return tensor, _contiguous_strides(tensor.shape)
+    if tensor.numel():
         strides = tensor.stride()
         extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, strides, strict=True))
         if extent <= 4 * tensor.numel():
@@ -380,16 +387,20 @@ def tensors_of(data: Data, payload: bytearray) -> list[torch.Tensor]:
 def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     dtype = DTYPES.get(meta.dtype)
     shape, strides = meta.shape, meta.strides
-    if dtype is None or len(shape) > MAX_AXES or any(n < 0 or n > 1 << 40 for n in shape):
+    if (
+        dtype is None
+        or len(shape) > MAX_AXES
+        or (shape and not 0 <= min(shape) <= max(shape) <= 1 << 40)
+    ):
         raise WireError("a tensor of an impossible dtype or shape")
     numel = math.prod(shape)
-    if math.prod(max(n, 1) for n in shape) > 1 << 62:
+    if math.prod(n or 1 for n in shape) > 1 << 62:
         raise WireError("a tensor of an impossible size")
     if meta.meta:
         return torch.empty(shape, dtype=dtype, device="meta")
     if numel > MAX_ELEMENTS or len(strides) != len(shape):
         raise WireError("a tensor of an impossible size")
-    if any(s < 0 or s > MAX_ELEMENTS for s in strides):
+    if strides and not 0 <= min(strides) <= max(strides) <= MAX_ELEMENTS:
         raise WireError("a tensor of impossible strides")
     if numel == 0:
         return torch.empty(shape, dtype=dtype)

@@ -6,8 +6,9 @@ import symtable
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from autograder.cells import Cell, python_source
+from autograder.cells import Cell
 from autograder.changes import (
     MODULES,
     calls_name,
@@ -17,6 +18,7 @@ from autograder.changes import (
     root_of,
     writes_globals,
 )
+from autograder.magics import runnable
 from autograder.scopes import (
     DEFINITIONS,
     imported_in,
@@ -29,6 +31,7 @@ from autograder.scopes import (
 
 # What a hostile or very deep statement makes the parser, symtable or the compiler raise.
 REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+LONG = 20_000  # characters of a cell that is not remembered
 # Settings of the whole process: always taken, wherever they stand.
 SETTINGS = frozenset(
     """
@@ -71,28 +74,38 @@ def units_of(cells: Iterable[Cell], given: bool = False) -> tuple[list[Unit], li
     """Returns the units of a notebook's code cells, and what is wrong with it in words."""
     units: list[Unit] = []
     problems: list[str] = []
+    for cell in cells:
+        if cell.kind != "code":
+            continue
+        read = _remembered if len(cell.source) <= LONG else _read
+        found, wrong = read(cell.source)
+        units += [replace(unit, cell=cell.number, given=given) for unit in found]
+        problems += [f"cell {cell.number}: {problem}" for problem in wrong]
+    return units, problems
+
+
+def _read(text: str) -> tuple[list[Unit], list[str]]:
+    source, problem = runnable(text)
+    problems = [problem] if problem is not None else []
+    units: list[Unit] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a student's "\d" is no news for whoever grades
-        for cell in cells:
-            if cell.kind != "code":
-                continue
-            source, problem = python_source(cell)
-            if problem is not None:
-                problems.append(problem)
+        try:
+            statements = ast.parse(source).body
+        except REFUSALS as error:
+            return [], [*problems, _in_words(error)]
+        lines = re.split(r"\r\n|\r|\n", source)
+        for group in _sharing_lines(statements, lines):
+            start, end = _first_line(group[0]), group[-1].end_lineno
             try:
-                statements = ast.parse(source).body
+                units.append(_unit("\n".join(lines[start - 1 : end]), group, start))
             except REFUSALS as error:
-                problems.append(f"cell {cell.number}: {_in_words(error)}")
-                continue
-            lines = re.split(r"\r\n|\r|\n", source)
-            for group in _sharing_lines(statements, lines):
-                start, end = _first_line(group[0]), group[-1].end_lineno
-                text = "\n".join(lines[start - 1 : end])
-                try:
-                    units.append(_unit(text, group, cell.number, start, given))
-                except REFUSALS as error:
-                    problems.append(f"cell {cell.number}: {_in_words(error)}")
+                problems.append(_in_words(error))
     return units, problems
+
+
+# In a class most cells are alike: those of checks and demonstrations, and what the course gives.
+_remembered = lru_cache(maxsize=1024)(_read)
 
 
 def _in_words(error: BaseException) -> str:
@@ -121,7 +134,7 @@ def _sharing_lines(statements: list[ast.stmt], lines: list[str]) -> Iterator[lis
         yield group
 
 
-def _unit(text: str, group: list[ast.stmt], cell: int, line: int, given: bool) -> Unit:
+def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     table = symtable.symtable(text, "<cell>", "exec")
     at_once, later, binds = names_of(table)
     at_once &= read_before_bound(group, set())
@@ -142,9 +155,9 @@ def _unit(text: str, group: list[ast.stmt], cell: int, line: int, given: bool) -
     first = any(_is_first(n) for n in nodes)
     unit = Unit(
         source=text,
-        cell=cell,
+        cell=0,
         line=line,
-        given=given,
+        given=False,
         reads=frozenset(at_once | later),
         binds=frozenset(binds),
         changes=frozenset(changes),

@@ -48,7 +48,7 @@ class Hostile:
         threading.Thread(target=self._behave, args=(theirs,), daemon=True).start()
         return ours, 1
 
-    def stop(self, pid: int) -> int:
+    def stop(self, pid: int, wait: bool) -> int:
         self.stopped += 1
         return -9
 

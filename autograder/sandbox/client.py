@@ -186,16 +186,16 @@ class Server:
         process, self._ahead = self._ahead, None
         if process is not None:
             process.wire.close()
-            self.stop(self._reported(process))
+            self.stop(self._reported(process), wait=False)
 
-    def stop(self, pid: int) -> int:
-        """Kill a process and all that it started; its exit code, or minus the signal."""
+    def stop(self, pid: int, wait: bool) -> int:
+        """Kill a process and all that it started; its exit code, or minus the signal if it need not be awaited."""
         try:
             if self._ahead is not None:
                 ahead = self._ahead  # its report comes before that of the stop
                 self._reported(ahead)
                 self._ahead = ahead
-            self._control.send(msgspec.msgpack.encode(control.Stop(pid)))
+            self._control.send(msgspec.msgpack.encode(control.Stop(pid, wait)))
             return self._report(control.Stopped).code
         except (OSError, msgspec.MsgspecError):
             self.close()
@@ -286,7 +286,7 @@ class Process:
             self.stop()
             raise Died(0, f"it sent what is no message: {error}") from None
         except OSError:
-            raise Died(self.stop()) from None
+            raise Died(self.stop(wait=True)) from None
         finally:
             if outer:
                 self.left -= time.monotonic() - started
@@ -323,13 +323,13 @@ class Process:
         finally:
             self._answering = False
 
-    def stop(self) -> int:
-        """Kill the process; its exit code or minus its signal. Stopping again does nothing."""
+    def stop(self, wait: bool = False) -> int:
+        """Kill the process; minus the signal, or with `wait` the code with which it had ended. Stopping again does nothing."""
         if self._pid == 0:
             return 0
         pid, self._pid = self._pid, 0
         self._connection.close()
-        return self._server.stop(pid)
+        return self._server.stop(pid, wait)
 
 
 def _check_size(data: m.Data) -> None:

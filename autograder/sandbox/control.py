@@ -29,7 +29,10 @@ class Start(msgspec.Struct, tag="start", frozen=True):
 
 
 class Stop(msgspec.Struct, tag="stop", frozen=True):
+    """Kill a worker; without `wait` the report comes once the signal is sent, and its memory is freed meanwhile."""
+
     pid: int
+    wait: bool
 
 
 class Started(msgspec.Struct, tag="started", frozen=True):

@@ -114,10 +114,16 @@ def serve(wall: Wall, control: socket.socket) -> None:
             control.send(ENCODE(report))
         elif request.pid in children:
             children.discard(request.pid)
-            control.send(ENCODE(Stopped(stop_worker(request.pid))))
+            _kill(request.pid)
+            if not request.wait:
+                control.send(ENCODE(Stopped(-signal.SIGKILL)))
+            code = _reap(request.pid)
+            if request.wait:
+                control.send(ENCODE(Stopped(code)))
             wall.forget(request.pid)
     for pid in children:
-        stop_worker(pid)
+        _kill(pid)
+        _reap(pid)
         wall.forget(pid)
 
 
@@ -138,14 +144,13 @@ def _readable(control: socket.socket) -> bool:
     return bool(select.select([control], [], [], WATCH_SECONDS)[0])
 
 
-def stop_worker(pid: int) -> int:
-    """Kill and reap; with namespaces all that it started goes too, without them what is in its session."""
-    _kill(pid)
+def _reap(pid: int) -> int:
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 
 
 def _kill(pid: int) -> None:
+    """With namespaces all that it started goes too, without them what is in its session."""
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
