@@ -69,7 +69,7 @@ def cosine_schedule(n_steps: int) -> Float[Tensor, "n_steps+1"]:
 
     Returns:
         a float32 vector, each entry within 10⁻³ of the exact value, relative to that value: the tiny
-        last ones too, and also for 10,000 steps.
+        last ones too, and also for 100,000 steps.
 
     Source: Nichol and Dhariwal (2021), section 3.2.
     """
