@@ -252,7 +252,7 @@ def test_a_large_notebook_takes_well_under_a_second() -> None:
     ]
     units, _ = units_of(cells)
     assert len(units) == 2000
-    start = time.perf_counter()
+    start = time.process_time()
     for i in range(0, 1000, 50):
         assert needed(f"f{i}", units, [], []) is not None
-    assert time.perf_counter() - start < 3  # half a second on an idle core
+    assert time.process_time() - start < 3  # half a second on an idle core
