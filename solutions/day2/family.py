@@ -23,6 +23,7 @@
 
 # %%
 import math
+import re
 import time
 from collections.abc import Callable
 
@@ -147,7 +148,7 @@ if __name__ == "__main__":
             rotary_embedding(torch.zeros(2, 3), torch.tensor([0, 1]))
         except ValueError as error:
             message = str(error)
-            assert "d" in message.split() or "x" in message.split(), (
+            assert {"d", "x"} & set(re.findall(r"\w+", message)), (
                 f"the message should name d or x, yours is '{message}'"
             )
         else:
@@ -340,8 +341,8 @@ if __name__ == "__main__":
 # **What to notice.** The three matrices show the weights where all words fit equally well: the
 # first head looks back two or three words, the third about ten, the fifth nearly as far as there is. Nothing
 # in the bias is larger than 0, and it goes on in the same way at any distance: position 5000 needs
-# no new table. With 12 heads the last four lie between the others: they are the slopes that 16
-# heads would have there.
+# no new table. With 12 heads the last four are slopes of 16
+# heads: they fill the gaps at the steep end.
 
 # %% [markdown]
 # ## `sliding_window_mask`
@@ -803,7 +804,7 @@ if __name__ == "__main__":
             )
         except ValueError as error:
             message = str(error)
-            assert any(name in message for name in ("h", "g", "query", "key")), (
+            assert {"h", "g", "query", "key"} & set(re.findall(r"\w+", message)), (
                 f"the message should name h, g, query or key, yours is '{message}'"
             )
         else:
