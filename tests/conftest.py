@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -25,22 +26,32 @@ SECRET = b"a secret of the tests"
 
 
 @pytest.fixture(scope="session")
-def day1() -> Day:
-    """Day 1 with a deadline that a test can wait for."""
-    day = courses.load(ROOT).day("day1")
-    exercises = [replace(e, limits=replace(e.limits, seconds=SECONDS)) for e in day.exercises]
-    return replace(day, exercises=tuple(exercises))
-
-
-@pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     with Server() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def grader(day1: Day, server: Server) -> Grader:
-    return Grader(day1, server, SECRET)
+def graders(server: Server) -> Callable[[str], Grader]:
+    """The grader of a day, with a deadline that a test can wait for."""
+
+    @cache
+    def grader(name: str) -> Grader:
+        day = courses.load(ROOT).day(name)
+        exercises = [replace(e, limits=replace(e.limits, seconds=SECONDS)) for e in day.exercises]
+        return Grader(replace(day, exercises=tuple(exercises)), server, SECRET)
+
+    return grader
+
+
+@pytest.fixture(scope="session")
+def grader(graders: Callable[[str], Grader]) -> Grader:
+    return graders("day1")
+
+
+@pytest.fixture(scope="session")
+def day1(grader: Grader) -> Day:
+    return grader.day
 
 
 @pytest.fixture(scope="session")
@@ -52,15 +63,20 @@ def solution(day1: Day) -> NotebookNode:
 def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
     """Grade a notebook or the text of a script; with `only`, one exercise."""
 
-    def grade(handed_in: NotebookNode | str, only: str = "") -> SubmissionMarks:
-        if isinstance(handed_in, str):
-            data, name = handed_in.encode(), "script.py"
-        else:
-            data, name = nbformat.writes(handed_in).encode(), "notebook.ipynb"
-        cells, problems = read_cells(data, name)
-        return grader.grade(Submission(name, "ada", "", cells, problems, True), only=only)
+    def grade(work: NotebookNode | str, only: str = "") -> SubmissionMarks:
+        return grader.grade(handed_in(work), only=only)
 
     return grade
+
+
+def handed_in(work: NotebookNode | str) -> Submission:
+    """A notebook, or the text of a script, as something handed in."""
+    if isinstance(work, str):
+        data, name = work.encode(), "script.py"
+    else:
+        data, name = nbformat.writes(work).encode(), "notebook.ipynb"
+    cells, problems = read_cells(data, name)
+    return Submission(name, "ada", "", cells, problems, True)
 
 
 def with_cells(notebook: NotebookNode, changes: Mapping[str, str]) -> NotebookNode:

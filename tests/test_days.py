@@ -1,0 +1,105 @@
+"""A day's graders are right: they take every right answer, refuse every mistake, and a mistake stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from autograder import course as courses
+from autograder.cells import Cell
+from autograder.grading import Grader, reference_units
+from autograder.marks import SubmissionMarks
+from autograder.needs import needed, units_of
+from autograder.notebook import solution_notebook
+from bench.simulated import known_mistakes
+from tests.conftest import ROOT, by_name, handed_in, with_cells
+
+COURSE = courses.load(ROOT)
+STYLES = [
+    pytest.param(day, path, id=f"{day}-{path.stem}")
+    for day in COURSE.days
+    for path in sorted((ROOT / "tests" / "styles" / day).glob("*.py"))
+]
+EXERCISES = [(day.name, name) for day in COURSE.days.values() for name in day.names]
+Graders = Callable[[str], Grader]
+
+
+@pytest.fixture(params=list(COURSE.days))
+def grader(request: pytest.FixtureRequest, graders: Graders) -> Grader:
+    return graders(request.param)
+
+
+def lost(marks: SubmissionMarks) -> dict[str, str]:
+    return {e.name: e.message for e in marks.exercises if e.status != "passed"}
+
+
+def test_the_course_fits_together(grader: Grader) -> None:
+    courses.check(grader.day)
+
+
+def test_the_solution_gets_everything(grader: Grader) -> None:
+    marks = grader.grade(handed_in(solution_notebook(grader.day)))
+    assert lost(marks) == {}
+    assert (marks.points, marks.problems) == (100, [])
+
+
+def test_the_release_unfilled_gets_nothing(grader: Grader) -> None:
+    day = grader.day
+    release = jupytext.read(ROOT / "assignments" / day.name / f"{day.name}.ipynb")
+    marks = grader.grade(handed_in(release))
+    assert [e.status for e in marks.exercises] == ["not_attempted"] * len(day.names)
+    assert (marks.points, marks.problems) == (0, [])
+
+
+@pytest.mark.parametrize(("day", "path"), STYLES)
+def test_another_style_gets_everything(day: str, path: Path, graders: Graders) -> None:
+    marks = graders(day).grade(handed_in(path.read_text(encoding="utf-8")))
+    assert lost(marks) == {}
+    assert marks.points == 100
+
+
+@pytest.mark.parametrize(("day", "exercise"), EXERCISES)
+def test_every_mistake_costs_its_exercise(day: str, exercise: str, graders: Graders) -> None:
+    """And no other exercise's code is changed by it, unless that reaches this one."""
+    grader = graders(day)
+    solution = solution_notebook(grader.day)
+    sources = known_mistakes(grader.day)[exercise]
+    assert len(sources) >= 6
+    unnoticed: list[str] = []
+    for source in sources:
+        wrong = handed_in(with_cells(solution, {exercise: source}))
+        marked = by_name(grader.grade(wrong, only=exercise))[exercise]
+        if marked.points == marked.max_points:
+            unnoticed.append(source)
+        assert marked.status not in ("error", "not_attempted"), marked
+    assert not unnoticed
+    _stays_where_it_is(exercise, sources[0], grader)
+
+
+def _stays_where_it_is(exercise: str, source: str, grader: Grader) -> None:
+    reference = reference_units(grader.day)
+    replaced = units_of([Cell(0, "code", source)])[0]
+    wrong = [u for u in reference if exercise not in u.binds] + replaced
+    for other in grader.day.names:
+        before = needed(other, reference, grader.given, grader.day.names)
+        after = needed(other, wrong, grader.given, grader.day.names)
+        assert before is not None
+        assert after is not None
+        if other != exercise and exercise not in before.reached:
+            assert [u.source for u in after.units] == [u.source for u in before.units], other
+
+
+def test_points_are_shared_out_to_the_cent(grader: Grader) -> None:
+    marks = grader.grade(handed_in(solution_notebook(grader.day)))
+    for exercise in marks.exercises:
+        assert sum(test.max_points for test in exercise.tests) == pytest.approx(exercise.max_points)
+
+
+def test_a_partly_right_answer_earns_a_part(graders: Graders) -> None:
+    naive = "def softmax(x, dim=-1):\n    e = x.exp()\n    return e / e.sum(dim, keepdim=True)"
+    softmax = by_name(graders("day1").grade(handed_in(naive), only="softmax"))["softmax"]
+    assert softmax.status == "partial"
+    assert 0 < softmax.points < softmax.max_points
