@@ -1,0 +1,227 @@
+"""What a student reads: a page a submission, and the same of one exercise as text and as HTML for the returned notebook."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autograder.marks import ExerciseMarks, Status, SubmissionMarks, TestMarks, added, line
+from autograder.report.grids import Grid, grid
+from autograder.report.pages import render
+from autograder.report.texts import Texts
+
+STATUS: Mapping[Status, str] = {
+    "passed": "right",
+    "partial": "partly right",
+    "failed": "not right yet",
+    "not_attempted": "not filled in",
+    "error": "could not be loaded",
+    "timed_out": "did not end in time",
+    "crashed": "ended its process",
+    "not_allowed": "uses what is not allowed here",
+}
+OPEN = 2  # failed tests that are shown at once; the others are folded
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A test that did not hold: what should be, what was seen, and both as matrices."""
+
+    sentence: str
+    seen: str
+    points: float
+    grid: Grid | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """One exercise as its student reads it."""
+
+    name: str
+    points: float
+    max_points: float
+    status: Status
+    mistake: str
+    reason: str  # what was seen, where it was the same in all tests that did not hold
+    lost: Sequence[Lost]
+    held: Sequence[str]
+    reference_for: Sequence[str]
+
+    @property
+    def is_full(self) -> bool:
+        return self.points == self.max_points
+
+    @property
+    def needs_work(self) -> bool:
+        return not self.is_full and self.status != "not_attempted"
+
+    @property
+    def status_words(self) -> str:
+        return STATUS[self.status]
+
+
+def told(marks: ExerciseMarks, texts: Texts) -> Told:
+    """The marks of an exercise in words."""
+    sentences = texts.tests[marks.name]
+    lost = [_lost(test, sentences, texts) for test in marks.tests if not test.passed]
+    seen = {test.seen for test in lost}
+    reason = seen.pop() if len(seen) == 1 and len(lost) > 1 else ""
+    if reason:
+        lost = [replace(test, seen="") for test in lost]
+    return Told(
+        name=marks.name,
+        points=marks.points,
+        max_points=marks.max_points,
+        status=marks.status,
+        mistake=texts.mistakes[marks.name].get(marks.mistake or "", ""),
+        reason=reason,
+        lost=lost,
+        held=[sentences.get(test.name, test.name) for test in marks.tests if test.passed],
+        reference_for=marks.reference_for,
+    )
+
+
+def _lost(test: TestMarks, sentences: Mapping[str, str], texts: Texts) -> Lost:
+    sentence = sentences.get(test.name, test.name)
+    show_values = texts.day.feedback == "values"
+    seen = test.message.removeprefix(sentence).strip() if show_values else test.told
+    shown = grid(test.values) if test.values and show_values else None
+    return Lost(sentence, _capital(seen), test.max_points, shown)
+
+
+def _capital(text: str) -> str:
+    """A sentence: messages begin small, for they follow another one in the marks."""
+    text = text[:1].upper() + text[1:]
+    return text if not text or text[-1] in ".?!…" else f"{text}."
+
+
+# ---- one exercise in the returned notebook
+
+
+def text(exercise: Told) -> str:
+    """An exercise as plain text."""
+    total = f"{exercise.points:g} of {exercise.max_points:g} points"
+    lines = [f"{exercise.name}: {total}, {exercise.status_words}.", *_notes(exercise)]
+    if exercise.lost:
+        lines += ["", "Did not hold:"]
+        lines += [
+            f"  - {_indented(f'{lost.sentence} {lost.seen}'.strip())}" for lost in exercise.lost
+        ]
+    if exercise.held:
+        lines += ["", "Held:" if exercise.points else "Held, but would for an empty answer too:"]
+        lines += [f"  - {sentence}" for sentence in exercise.held]
+    return "\n".join(lines) + "\n"
+
+
+def _notes(exercise: Told) -> Iterator[str]:
+    if exercise.mistake:
+        yield exercise.mistake
+    if exercise.reason:
+        yield exercise.reason
+    if exercise.reference_for:
+        yield replaced(exercise)
+
+
+def replaced(exercise: Told) -> str:
+    """Why an exercise was graded with the reference for others, and what that is worth."""
+    others = listed([f"`{name}`" for name in exercise.reference_for])
+    first = f"Graded with the course's own {others} in place of yours, so that a mistake there costs points only once."
+    if exercise.is_full:
+        return f"{first} Good news: `{exercise.name}` itself is right and has all its points."
+    return f"{first} What is listed below did not hold even then; the answers shown are those of your own code."
+
+
+def fragment(exercise: Told) -> str:
+    """An exercise as a piece of HTML, with its style."""
+    return render("fragment.html", exercise=exercise, replaced=replaced, open=OPEN)
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n    ")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as one would say them: a, b and c."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+# ---- the page of a submission
+
+
+def page(marks: SubmissionMarks, texts: Texts) -> str:
+    """The whole page of a submission, as HTML."""
+    exercises = [told(exercise, texts) for exercise in marks.exercises]
+    return render(
+        "feedback.html",
+        title=texts.day.title,
+        marks=marks,
+        file=re.split(r"[/\\]", marks.path)[-1],
+        exercises=exercises,
+        steps=next_steps(exercises),
+        replaced=replaced,
+        open=OPEN,
+    )
+
+
+def next_steps(exercises: Sequence[Told]) -> list[str]:
+    """What is worth doing, the most useful thing first."""
+    short = [e for e in exercises if e.needs_work]
+    empty = [e for e in exercises if e.status == "not_attempted"]
+    steps = []
+    if short:
+        steps.append(_first_step(short[0], exercises))
+        most = max(short, key=lambda e: e.max_points - e.points)
+        if most is not short[0]:
+            steps.append(
+                f"Then `{most.name}`: of all that you filled in, it has most points left "
+                f"({most.max_points - most.points:g})."
+            )
+    if empty:
+        points = added([e.max_points for e in empty])
+        if len(empty) == len(exercises):
+            steps.append("Nothing is filled in yet.")
+        what = "exercise is" if len(empty) == 1 else "exercises are"
+        steps.append(
+            f"{len(empty)} {what} not filled in yet, worth {points:g} points; "
+            f"`{empty[0].name}` is the first."
+        )
+    if short:
+        steps.append("Your notebook has visible checks after each exercise; run them as you go.")
+    return steps
+
+
+def _first_step(first: Told, exercises: Sequence[Told]) -> str:
+    users = [e.name for e in exercises if first.name in e.reference_for]
+    step = f"Begin with `{first.name}`"
+    if users:
+        step += (
+            f": {listed([f'`{name}`' for name in users])} {'uses' if len(users) == 1 else 'use'} it"
+        )
+    return f"{step}."
+
+
+def write(submissions: Sequence[SubmissionMarks], texts: Texts, folder: Path) -> list[Path]:
+    """Write the page of each submission into a folder, named after its student."""
+    folder.mkdir(exist_ok=True)
+    taken: set[str] = set()
+    files = []
+    for marks in submissions:
+        file = folder / f"{_file_name(marks.student, taken)}.html"
+        file.write_text(page(marks, texts), encoding="utf-8")
+        files.append(file)
+    return files
+
+
+def _file_name(student: str, taken: set[str]) -> str:
+    """A name that every file system takes, and that no other page has."""
+    plain = unicodedata.normalize("NFC", line(student))
+    plain = re.sub(r"[^\w.-]+", "-", plain).strip(".-")[:60] or "student"
+    name, number = plain, 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{plain}-{number}"
+    taken.add(name.casefold())
+    return name
