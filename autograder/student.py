@@ -197,12 +197,12 @@ class Student:
             return m.Generator(item.initial_seed())
         if isinstance(item, nn.Module):
             self._models[id(item)] = item
-            attributes: list[tuple[str, m.Value]] = [
-                (name, value)
-                for name, value in vars(item).items()
+            attributes = [
+                (name, _plain(value))
+                for name, value in [*vars(item).items(), *item.named_children()]
                 if not name.startswith("_")
                 and name != "training"
-                and isinstance(value, bool | int | float | str)
+                and isinstance(value, bool | int | float | str | list | nn.ModuleList)
             ]
             return m.Model(id(item), _methods(item), attributes, item.training)
         raise TypeError(f"a grader can not send a {type(item).__name__}")
@@ -276,6 +276,11 @@ class Student:
         if kept is None or not isinstance(upstream, list) or len(upstream) != len(kept.outputs):
             raise m.WireError("gradients that do not fit")
         return kept.gradients(upstream)
+
+
+def _plain(value: Any) -> m.Value:
+    """A plain attribute; of a list only its length is seen, as of a model's blocks."""
+    return m.Items([None] * len(value)) if isinstance(value, list | nn.ModuleList) else value  # type: ignore[no-any-return]
 
 
 def _methods(model: nn.Module) -> list[str]:

@@ -35,6 +35,9 @@ def continued(model, prompt):
     model(prompt[:, :1], caches)
     return len(caches[0]), caches[1]
 
+def parts(model):
+    return len(model.blocks), model.n_layers, [b for b in model.layers]
+
 def drawn(generator):
     return torch.rand(3, generator=generator), torch.rand(3, generator=generator)
 
@@ -74,6 +77,13 @@ def test_a_model_makes_use_of_what_it_is_handed(student: Student) -> None:
     length, cache = student.continued(model, torch.ones(2, 3))
     assert model.lengths == [[0, 0], [3, 3]]
     assert (length, len(cache)) == (4, 4)
+
+
+def test_a_model_shows_its_numbers_and_how_many_parts_it_has(student: Student) -> None:
+    model = Model()
+    model.blocks, model.n_layers = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)]), 2
+    model.layers = [7, 8, 9]  # type: ignore[assignment]
+    assert student.parts(model) == [2, 2, [None] * 3]
 
 
 def test_an_object_is_kept_and_called(student: Student) -> None:
