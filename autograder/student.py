@@ -280,7 +280,7 @@ class Student:
 
 def _plain(value: Any) -> m.Value:
     """A plain attribute; of a list only its length is seen, as of a model's blocks."""
-    return m.Items([None] * len(value)) if isinstance(value, list | nn.ModuleList) else value  # type: ignore[no-any-return]
+    return m.Items([None] * len(value)) if isinstance(value, list | nn.ModuleList) else value
 
 
 def _methods(model: nn.Module) -> list[str]:
