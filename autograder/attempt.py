@@ -118,15 +118,8 @@ class Attempt:
         limits = replace(self._exercise.limits, total_seconds=max(self._left, 0.0))
         self._process = Process(self._server, limits)
         self.student = Student(self._process)
-        load = m.Load(
-            source=self._source.text,
-            pieces=list(self._source.pieces),
-            wanted=self._exercise.name,
-            seed=int.from_bytes(derived(self._seed, self._exercise.name, "student")[:4]),
-            flags=self._source.flags,
-            operators=not_allowed.operators(self._exercise.not_allowed),
-            attributes=not_allowed.attributes(self._exercise.not_allowed),
-        )
+        seed = int.from_bytes(derived(self._seed, self._exercise.name, "student")[:4])
+        load = loading(self._exercise, self._source, seed)
         try:
             for line, kind, text in self.student.load(load):
                 place = self._source.place(int(line))
@@ -170,7 +163,7 @@ class Attempt:
             text = f"there was no answer within {seconds:g} s: does a loop never end?"
             return Outcome(False, text, "timed_out")
         if isinstance(error, Died):
-            return Outcome(False, f"the process died: {error}", "crashed")
+            return Outcome(False, f"the code ended its process ({error})", "crashed")
         return Outcome(False, "the process sent what is no answer", "crashed")
 
     def stop(self) -> None:
@@ -179,6 +172,19 @@ class Attempt:
             self._left = self._process.left
             self._process.stop()
             self._process = None
+
+
+def loading(exercise: Exercise, source: Source, seed: int) -> m.Load:
+    """The request that runs an exercise's code in its process."""
+    return m.Load(
+        source=source.text,
+        pieces=list(source.pieces),
+        wanted=exercise.name,
+        seed=seed,
+        flags=source.flags,
+        operators=not_allowed.operators(exercise.not_allowed),
+        attributes=not_allowed.attributes(exercise.not_allowed),
+    )
 
 
 def refusal(names: Sequence[str]) -> str:

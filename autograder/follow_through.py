@@ -29,21 +29,21 @@ def follow_through(
     first: ExerciseMarks,
     lost: Collection[str],
     seed: str,
-) -> ExerciseMarks:
-    """The marks of an exercise with the references that it is better off with; `first` where none helps.
+) -> tuple[ExerciseMarks, Code | None]:
+    """The marks of an exercise with the references that it is better off with, or `first` where none helps; the code.
 
     Replaced are, in the order of the course, the exercises among `lost` that its code reaches; a replacement stays unless the
-    result is worse.
+    result is worse. The code is that with what stayed, in which the mistake, if one is left, is the exercise's own.
     """
     given, own, best = list(grader.given), list(grader.day.names), first
+    counts = needed(exercise.name, units, given, own)
     replaced: list[str] = []
     for name in grader.day.names:
         if best.points == best.max_points:
             break
         if name == exercise.name or name not in lost:
             continue
-        code = needed(exercise.name, units, given, own)
-        if code is None or name not in _reached(code, own):
+        if counts is None or name not in _reached(counts, own):
             continue
         more = [*given, *reference_as_given(grader, name)]
         rest = [n for n in own if n != name]
@@ -51,9 +51,11 @@ def follow_through(
         assert trial is not None
         marks = grader.judge(exercise, trial, seed)
         if marks.points >= best.points:
-            best, given, own = marks, more, rest
+            best, given, own, counts = marks, more, rest, trial
             replaced.append(name)
-    return first if best.points <= first.points else _told(grader, first, best, replaced)
+    if best.points > first.points:
+        return _told(grader, first, best, replaced), counts
+    return first, counts
 
 
 def _reached(code: Code, exercises: Collection[str]) -> set[str]:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from autograder.marks import (
     shares,
     words,
 )
+from autograder.naming import Namer
 from autograder.needs import Code, Unit, needed, units_of
 from autograder.sandbox.client import NoIsolation, Sandbox, Server
 from autograder.sandbox.local import LocalProcess
@@ -92,7 +94,7 @@ class Grader:
         self.given = given_units(day)
         self.reference = reference_units(day)
         self.course = courses.fingerprint(day)
-        self._server = server
+        self.server = server
         self._secret = secret
         self._seed = seed
         self.trivial: frozenset[tuple[str, str]] = frozenset()
@@ -122,7 +124,7 @@ class Grader:
             sha256=submission.sha256,
             seed=seed,
             course=self.course,
-            isolation=self._server.isolation,
+            isolation=self.server.isolation,
             points=added([e.points for e in marks]),
             max_points=added([e.points for e in exercises]),
             seconds=round(time.monotonic() - started, 3),
@@ -139,8 +141,17 @@ class Grader:
             marked = result[exercise.name]
             if marked.points < marked.max_points and marked.status != "not_attempted":
                 lost = {name for name, other in result.items() if other.points < other.max_points}
-                result[exercise.name] = follow_through(self, exercise, units, marked, lost, seed)
+                marked, code = follow_through(self, exercise, units, marked, lost, seed)
+                if marked.status in ("partial", "failed") and code is not None:
+                    name = self.namer.name(exercise, joined(code.units))
+                    marked = msgspec.structs.replace(marked, mistake=name)
+                result[exercise.name] = marked
         return list(result.values())
+
+    @cached_property
+    def namer(self) -> Namer:
+        """Knows the mistakes of the day; made when the first wrong answer comes."""
+        return Namer(self)
 
     def seed_of(self, submission: Submission) -> str:
         """HMAC of the secret over the day and the code cells: saving a notebook again changes nothing."""
@@ -206,7 +217,7 @@ class Grader:
     ) -> ExerciseMarks:
         """Run an exercise's tests on its code, in a process of its own."""
         started = time.monotonic()
-        attempt = Attempt(self._server, exercise, source, seed)
+        attempt = Attempt(self.server, exercise, source, seed)
         outcomes: list[Outcome] = []
         for test in self.tests[exercise.name]:
             outcome = attempt.test(test)

@@ -465,7 +465,7 @@ class MultiHeadAttention(nn.Module):
         return self.out(merge_heads(output)), weights.mean(1)
 
 
-# %% MultiHeadAttention: bias=False ignored
+# %% MultiHeadAttention: biases always
 class MultiHeadAttention(nn.Module):
     """There are biases here even where `bias=False` was asked for. Look at which of the four layers
     get the argument."""

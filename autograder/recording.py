@@ -1,0 +1,249 @@
+"""What the tests of an exercise ask, recorded on one solution and asked again of another, whose answers can then be compared."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from autograder import messages as m
+from autograder.sandbox.client import Reply
+from autograder.student import Process, Student
+
+# Relative and absolute; wider than the graders', as two ways to write one mistake round differently.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+Leaf = Tensor | bool | int | float | str | None
+Leaves = dict[str, Leaf]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request of a test with its response, and the grader's models that it hands over as they were before."""
+
+    request: m.Request
+    payload: m.Outgoing
+    number: int
+    response: m.Answer | m.Failure
+    models: Mapping[int, nn.Module]
+    leaves: Leaves
+
+
+class Recorder:
+    """A process that writes down what it is asked."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._asking = False
+        self.exchanges: list[Exchange] = []
+        self.student = Student(self)
+
+    def request(
+        self, request: m.Request, payload: m.Outgoing, reply: Reply
+    ) -> tuple[int, m.Answer | m.Failure, bytearray]:
+        """See `client.Process.request`."""
+        if self._asking:  # by a model of the grader, which does so again when it is called again
+            return self._process.request(request, payload, reply)
+        models = {id_: self._copy(id_) for id_ in _models(request)}
+        overheard = _Overheard(reply)
+        self._asking = True
+        try:
+            number, response, data = self._process.request(request, payload, overheard)
+        finally:
+            self._asking = False
+        leaves = _answer(response, data, overheard, models)
+        self.exchanges.append(Exchange(request, payload, number, response, models, leaves))
+        return number, response, data
+
+    def _copy(self, id_: int) -> nn.Module:
+        # Handles that a model holds refer to the student, which must stay one.
+        return copy.deepcopy(self.student._models[id_], {id(self.student): self.student})
+
+    def stop(self) -> int:
+        """End the process."""
+        return self._process.stop()
+
+
+class _Overheard:
+    """Answers for the grader's models, and notes what was asked of them, in which modes."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.asked: set[str] = set()
+
+    def __call__(
+        self, question: m.Ask | m.AskBackward, payload: bytearray
+    ) -> tuple[m.Reply, m.Outgoing]:
+        if isinstance(question, m.Ask):
+            how = f"{question.method} training={question.training} grad={question.grad}"
+            self.asked.add(how)
+        return self._reply(question, payload)
+
+
+def replay(exchanges: Sequence[Exchange], process: Process) -> list[Leaves]:
+    """Ask another process the same; an answer for each exchange, empty where that refers to what is not there.
+
+    Raises:
+        Late, Died, WireError: as `client.Process.request`.
+    """
+    student = Student(process)
+    objects: dict[int, int] = {}
+    numbers: dict[int, int] = {}
+    answers: list[Leaves] = []
+    for exchange in exchanges:
+        try:
+            request = _addressed(exchange.request, objects, numbers)
+        except KeyError:
+            answers.append({})
+            continue
+        student._models |= {id_: copy.deepcopy(model) for id_, model in exchange.models.items()}
+        overheard = _Overheard(student._reply)
+        number, response, data = process.request(request, exchange.payload, overheard)
+        if isinstance(response, m.Answer) and isinstance(exchange.response, m.Answer):
+            numbers[exchange.number] = number
+            objects |= _pairs(exchange.response.result.value, response.result.value)
+        answers.append(_answer(response, data, overheard, exchange.models))
+        if isinstance(exchange.request, m.Read):
+            answers[-1] = _with_names_of(exchange.leaves, answers[-1])
+    return answers
+
+
+def _addressed(
+    request: m.Request, objects: Mapping[int, int], numbers: Mapping[int, int]
+) -> m.Request:
+    """The request with the objects and call numbers of another process; KeyError where that has none."""
+    change = msgspec.structs.replace
+    match request:
+        case m.Call():
+            target = request.target
+            target = target if isinstance(target, str) else objects[target]
+            value = _readdressed(request.arguments.value, objects)
+            arguments = change(request.arguments, value=value)
+            return change(request, target=target, arguments=arguments)
+        case m.Backward():
+            parameters = request.parameters
+            if parameters:
+                parameters = [str(objects[int(parameters[0])]), *parameters[1:]]
+            return change(request, call=numbers[request.call], parameters=parameters)
+        case m.Forget():
+            return m.Forget([numbers[call] for call in request.calls if call in numbers])
+        case m.Weights() | m.Read() | m.Set():
+            return change(request, module=objects[request.module])
+    raise TypeError(f"a test does not send a {type(request).__name__}")
+
+
+def _readdressed(value: m.Value, objects: Mapping[int, int]) -> m.Value:
+    match value:
+        case m.Handle():
+            return msgspec.structs.replace(value, id=objects[value.id])
+        case m.Items():
+            return m.Items([_readdressed(item, objects) for item in value.items])
+        case m.Pairs():
+            return m.Pairs([(name, _readdressed(item, objects)) for name, item in value.items])
+    return value
+
+
+def _pairs(recorded: m.Value, seen: m.Value) -> dict[int, int]:
+    """The objects of one answer and those at their places in another."""
+    match recorded, seen:
+        case m.Handle(), m.Handle():
+            return {recorded.id: seen.id}
+        case m.Items(), m.Items():
+            found: dict[int, int] = {}
+            for first, second in zip(recorded.items, seen.items, strict=False):
+                found |= _pairs(first, second)
+            return found
+    return {}
+
+
+def _models(request: m.Request) -> set[int]:
+    """The grader's models among the arguments of a request."""
+
+    def inside(value: m.Value) -> Iterator[int]:
+        match value:
+            case m.Model():
+                yield value.id
+            case m.Items():
+                for item in value.items:
+                    yield from inside(item)
+            case m.Pairs():
+                for _, item in value.items:
+                    yield from inside(item)
+
+    return set(inside(request.arguments.value)) if isinstance(request, m.Call) else set()
+
+
+# ---- answers
+
+
+def _answer(
+    response: m.Answer | m.Failure,
+    payload: bytearray,
+    overheard: _Overheard,
+    models: Collection[int],
+) -> Leaves:
+    """An answer as tensors and plain values by their place in it, with what else is seen of the call."""
+    asked: Leaves = {"asked": "; ".join(sorted(overheard.asked))}
+    if isinstance(response, m.Failure):
+        return {"failure": _kind(response)} | asked
+    tensors = m.tensors_of(response.result, payload)
+    seen: Leaves = {
+        "changed": " ".join(sorted(response.changed)),
+        "modes": " ".join(str(training) for id_, training in response.modes if id_ in models),
+    }
+    return dict(_leaves(response.result.value, tensors, "result")) | seen | asked
+
+
+def _with_names_of(recorded: Leaves, seen: Leaves) -> Leaves:
+    """Of further parameters or buffers only that there are some: their names are free."""
+    further = len(seen.keys() - recorded.keys())
+    return {p: leaf for p, leaf in seen.items() if p in recorded} | {"further": bool(further)}
+
+
+def _leaves(value: m.Value, tensors: Sequence[Tensor], path: str) -> Iterator[tuple[str, Leaf]]:
+    match value:
+        case m.Items():
+            yield path, f"{len(value.items)} items"
+            for index, item in enumerate(value.items):
+                yield from _leaves(item, tensors, f"{path}.{index}")
+        case m.Pairs():
+            for name, item in value.items:
+                yield from _leaves(item, tensors, f"{path}.{name}")
+        case m.TensorAt():
+            yield path, tensors[value.index].clone()  # alone, without the rest of its message
+        case m.Handle():
+            yield path, "an object"
+        case None | bool() | int() | float() | str():
+            yield path, value
+        case _:
+            yield path, str(value)
+
+
+def _kind(failure: m.Failure) -> str:
+    """What is told apart: the exception that the contract names, and what is missing. How else code fails is chance."""
+    if failure.kind == "missing":
+        return failure.text.split(";")[0]
+    return "ValueError" if "ValueError" in failure.bases else "failed"
+
+
+def same(first: Leaf, second: Leaf, times: float = 1.0) -> bool:
+    """Whether two values are equal within `times` the tolerance; NaN is equal to NaN."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        if (first.dtype, first.shape, first.device) != (second.dtype, second.shape, second.device):
+            return False
+        if first.is_meta:
+            return True
+        if not first.is_floating_point():
+            return torch.equal(first, second)
+        tolerance = times * TOLERANCE[first.dtype]
+        return torch.allclose(
+            first.double(), second.double(), rtol=tolerance, atol=tolerance, equal_nan=True
+        )
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-6, abs_tol=1e-6) or first != first != second
+    return type(first) is type(second) and first == second
