@@ -54,6 +54,9 @@ def grade(
     day: DayArgument,
     paths: PathsArgument = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the marks here")] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="write a page for each student here")
+    ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="processes; by default one a core")
     ] = cpu_count(),
@@ -65,7 +68,8 @@ def grade(
     """Grade a class: files, folders and archives."""
     from autograder import course as courses
     from autograder import grading, marks, store
-    from autograder.report import table
+    from autograder.report import feedback as pages
+    from autograder.report import table, texts
 
     course = courses.load(courses.find_root(Path.cwd()))
     chosen = course.day(day)
@@ -74,6 +78,7 @@ def grade(
         raise typer.BadParameter(
             f"{json} can not be written: there is no such folder, or it is one"
         )
+    _folder(feedback)
     console = Console()
     if sandbox == "none":
         user = "root" if os.geteuid() == 0 else "you"
@@ -86,6 +91,8 @@ def grade(
     submissions = list(graded)
     if json:
         json.write_bytes(marks.encode(marks.Marks(marks.FORMAT, day, submissions)))
+    if feedback:
+        pages.write(submissions, texts.read(chosen), feedback)
     console.print(table.table(submissions))
     console.print(table.LEGEND, style="dim", highlight=False)
     unread = [s for s in submissions if not s.exercises]
@@ -112,6 +119,37 @@ def explain(
 
 
 @app.command()
+def report(
+    day: DayArgument,
+    file: Annotated[Path, typer.Argument(metavar="MARKS.json", help="from grade --json")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="by default report-DAY, here")
+    ] = None,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="numbers in the place of names")
+    ] = False,
+) -> None:
+    """Show what the class did not understand: a page for the instructor, and CSV beside it."""
+    from autograder import course as courses
+    from autograder import marks
+    from autograder.report import analysis, classwide, texts
+
+    chosen = courses.load(courses.find_root(Path.cwd())).day(day)
+    folder = out or Path(f"report-{day}")
+    _folder(folder)
+    try:
+        held = marks.decode(file.read_bytes(), day)
+    except OSError as error:
+        raise courses.CourseError(f"{file} can not be read: {error.strerror}") from None
+    except marks.WrongMarks as error:
+        raise courses.CourseError(f"{file} {error}") from None
+    course = courses.fingerprint(chosen)
+    found = analysis.analyse(held, texts.read(chosen), course, anonymous)
+    for made in classwide.write(found, folder):
+        print(made)
+
+
+@app.command()
 def doctor() -> None:
     """Show what isolation this machine gives: each layer with what was tried and seen."""
     from autograder.sandbox.doctor import doctor as examine
@@ -131,6 +169,12 @@ def _paths(root: Path, day: str, paths: list[Path] | None) -> list[Path]:
     if not handed_in:
         raise typer.BadParameter(f"no PATH was given, and {root / 'submitted'} holds no */{day}")
     return handed_in
+
+
+def _folder(folder: Path | None) -> None:
+    """Check that a folder is there or can be made, before the work rather than after it."""
+    if folder and (folder.is_file() or not folder.parent.is_dir()):
+        raise typer.BadParameter(f"{folder} can not be made: it is a file, or stands in no folder")
 
 
 def _say(text: str) -> None:

@@ -27,24 +27,15 @@ from autograder import store
 from autograder.cells import Cell
 from autograder.course import CourseError, Day
 from autograder.grading import Grader
-from autograder.marks import ExerciseMarks, Status, SubmissionMarks
+from autograder.marks import SubmissionMarks
 from autograder.needs import units_of
 from autograder.notebook import METADATA, solution_notebook
+from autograder.report import feedback, texts
 from autograder.sandbox.client import NoIsolation, Server
 from autograder.submission import Submission, submissions
 
 CHECK = "check_"
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS.*?^### END HIDDEN TESTS\n?", re.M | re.S)
-STATUS: Mapping[Status, str] = {
-    "passed": "every test holds",
-    "partial": "some tests hold",
-    "failed": "no test holds that counts by itself",
-    "not_attempted": "not attempted",
-    "error": "the code could not be loaded",
-    "timed_out": "a call did not end in time",
-    "crashed": "the process died",
-    "not_allowed": "it uses what is not allowed",
-}
 
 
 class NameStubs(ClearSolutions):  # type: ignore[misc]
@@ -82,8 +73,9 @@ class SubmissionExporter(NotebookExporter):
             self.log.error("%s", error)
             raise NbGraderException(str(error)) from None
         self.grader = Grader(self.day, server, store.secret(self.day.root))
-        texts = solution_notebook(self.day).cells
-        self._texts = {cell.source.strip() for cell in texts if cell.cell_type == "markdown"}
+        self.texts = texts.read(self.day, self.grader.tests)
+        cells = solution_notebook(self.day).cells
+        self._own = {cell.source.strip() for cell in cells if cell.cell_type == "markdown"}
 
     def from_filename(
         self, filename: str, resources: dict[str, Any] | None = None, **kw: Any
@@ -116,7 +108,7 @@ class SubmissionExporter(NotebookExporter):
         name = f"cell-{cell.number}"
         if cell.kind == "code":
             return _made(v4.new_code_cell, cell.source, id=name)
-        given = cell.kind == "markdown" and cell.source.strip() in self._texts
+        given = cell.kind == "markdown" and cell.source.strip() in self._own
         source = cell.source if given else verbatim(cell.source)
         return _made(v4.new_markdown_cell, source, id=name)
 
@@ -235,13 +227,13 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
                 continue
             graded = exercises.get(metadata["grade_id"])
             if graded is None:
-                cell.outputs = _outputs(unread(marks), 0.0)
+                cell.outputs = [_text(unread(marks)), _points(0.0)]
             else:
-                sentences = {test.name: test.sentence for test in grader.tests[graded.name]}
-                cell.outputs = _outputs(feedback(graded, sentences), graded.points)
+                told = feedback.told(graded, self.parent.texts)
+                cell.outputs = [_told(told), _points(graded.points)]
         if marks.exercises and marks.problems:
             noticed = _made(v4.new_code_cell, "# What was noticed in this notebook", id="problems")
-            noticed.outputs = _outputs("\n".join(marks.problems) + "\n")
+            noticed.outputs = [_text("\n".join(marks.problems) + "\n")]
             nb.cells.insert(0, noticed)
         return nb, resources
 
@@ -251,37 +243,19 @@ def unread(marks: SubmissionMarks) -> str:
     return f"Nothing could be graded, for it cannot be read: {'; '.join(marks.problems)}\n"
 
 
-def feedback(marks: ExerciseMarks, sentences: Mapping[str, str]) -> str:
-    """What a student reads about an exercise: its status, what is lost and why, what holds."""
-    total = f"{marks.points:g} of {marks.max_points:g} points"
-    lines = [f"{marks.name}: {total}, {STATUS[marks.status]}."]
-    if marks.reference_for:
-        others = ", ".join(marks.reference_for)
-        lines.append(f"Graded with the course's own {others}, so that a mistake there costs once.")
-    lost = [test for test in marks.tests if not test.passed]
-    if lost and len({test.message for test in lost}) == 1:
-        lines += ["", lost[0].message]
-    elif lost:
-        lines += ["", "Lost:"]
-        lines += [f"  - {test.max_points:g} points: {_indented(test.message)}" for test in lost]
-    held = [test for test in marks.tests if test.passed]
-    if held:
-        lines += ["", "Holds:" if marks.points else "Holds, but any answer passes it:"]
-        lines += [f"  - {sentences[test.name]}" for test in held]
-    return "\n".join(lines) + "\n"
+def _text(text: str) -> NotebookNode:
+    return _made(v4.new_output, "stream", name="stdout", text=text)
 
 
-def _indented(text: str) -> str:
-    return text.replace("\n", "\n    ")
+def _told(exercise: feedback.Told) -> NotebookNode:
+    """What a student reads about an exercise: HTML, and text for whatever shows no HTML."""
+    data = {"text/plain": feedback.text(exercise), "text/html": feedback.fragment(exercise)}
+    return _made(v4.new_output, "display_data", data=data)
 
 
-def _outputs(text: str, points: float | None = None) -> list[NotebookNode]:
-    outputs = [_made(v4.new_output, "stream", name="stdout", text=text)]
-    if points is not None:
-        # A plain float: nbgrader takes what is not one, NaN and numpy's too, for full points.
-        data = {"text/plain": repr(float(points))}
-        outputs.append(_made(v4.new_output, "execute_result", data=data))
-    return outputs
+def _points(points: float) -> NotebookNode:
+    # A plain float: nbgrader takes what is not one, NaN and numpy's too, for full points.
+    return _made(v4.new_output, "execute_result", data={"text/plain": repr(float(points))})
 
 
 def _made(make: Any, *arguments: Any, **keywords: Any) -> NotebookNode:
