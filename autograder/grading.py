@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,8 +46,19 @@ Observer = Callable[[Test, str, "Student | None"], None]
 
 
 def given_units(day: Day) -> list[Unit]:
-    """What the course gives: imports, constants, and functions that are not exercises."""
-    return _units(day, "given", given=True)
+    """What the course gives: imports, constants, and functions that are not exercises.
+
+    A class that a stub's annotations name is an argument of the exercise, and there whether the answer names it or not.
+    """
+    units = _units(day, "given", given=True)
+    stubs = [cell.stub for c in day.chapters for cell in c.cells if cell.role == "exercise"]
+    named = {
+        n for stub in stubs for unit in units_of([Cell(0, "code", stub)])[0] for n in unit.reads
+    }
+    return [
+        replace(unit, always=True) if unit.binds & named and not unit.imports else unit
+        for unit in units
+    ]
 
 
 def reference_units(day: Day) -> list[Unit]:
