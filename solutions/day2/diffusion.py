@@ -23,14 +23,24 @@
 # Xie, *Scalable Diffusion Models with Transformers* (2022, arXiv 2212.09748).
 
 # %%
+import functools
+import itertools
 import math
+import time
 
+import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.svm import SVC
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
 
-from solutions.day2.vision import SelfAttention
+from solutions.day2.vision import SelfAttention, patchify, unpatchify
+from solutions.opening import demonstration, record
 
 # %% [markdown]
 # ## `cosine_schedule`
@@ -120,6 +130,28 @@ if __name__ == "__main__":
 # β has n_steps entries; `clamp` cuts them off above, and `torch.cumprod` multiplies as it goes. What
 # is missing is the 1 in front. Only the finished vector becomes float32.
 # </details>
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        cosine = cosine_schedule(1000)
+        # The schedule of Ho et al. (2020): β grows evenly from 0.0001 to 0.02.
+        linear = (1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(dim=0)
+        figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
+        axis.plot(cosine, label="cosine")
+        axis.plot(range(1, 1001), linear, label="linear β")
+        axis.set(
+            title="how much of the picture is left",
+            xlabel="step t",
+            ylabel="ᾱ (share of the variance)",
+        )
+        axis.legend()
+        plt.show()
+
+# %% [markdown]
+# **What to notice.** With the linear β a picture has lost nine tenths of its variance by the middle,
+# and the last 400 steps tell the network next to nothing. The cosine spends its steps evenly between
+# picture and noise, and moves slowly at both ends.
 
 # %% [markdown]
 # ## `add_noise`
@@ -213,6 +245,58 @@ if __name__ == "__main__":
 # `x0.dim()` counts axes, and `reshape` takes a list of sizes: `-1` first, then the ones. A product of
 # float16 and float32 is float32, so convert once, at the end.
 # </details>
+
+# %% [markdown]
+# ### Given: the digits
+#
+# From here on the pictures are handwritten digits, 8 × 8 pixels, which come with scikit-learn. A
+# quarter of the 1,797 is kept aside. Grey values lie between −1 and 1.
+
+
+# %%
+def diffusion_digits() -> tuple[
+    Float[Tensor, "b 1 8 8"], Int[Tensor, "b"], Float[Tensor, "k 1 8 8"], Int[Tensor, "k"]
+]:
+    """Return pictures and labels to train with, and then those that are kept aside."""
+    digits = load_digits()
+    parts = train_test_split(
+        digits.images, digits.target, test_size=0.25, random_state=0, stratify=digits.target
+    )
+    pictures, held_out = (torch.tensor(part).float().unsqueeze(1) / 8 - 1 for part in parts[:2])
+    labels, held_out_labels = (torch.tensor(part) for part in parts[2:])
+    return pictures, labels, held_out, held_out_labels
+
+
+def show_digits(axis: plt.Axes, rows: list[Float[Tensor, "n 1 8 8"]], title: str) -> None:
+    """Draw rows of digits as one picture, with a little space between them."""
+    padded = [F.pad(row, (1, 1, 1, 1), value=-1.0).squeeze(1) for row in rows]
+    sheet = torch.cat([torch.cat(list(row), dim=1) for row in padded])
+    axis.imshow(sheet, cmap="gray", vmin=-1, vmax=1)
+    axis.set(title=title, xticks=[], yticks=[])
+
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        one_digit = diffusion_digits()[0][:1].expand(11, 1, 8, 8)
+        times = torch.linspace(0, 1000, 11).long()
+        same_noise = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        linear = F.pad((1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(dim=0), (1, 0), value=1.0)
+        noisy = [
+            add_noise(one_digit, times, same_noise.expand(11, 1, 8, 8), alpha_bar)
+            for alpha_bar in (cosine_schedule(1000), linear)
+        ]
+        figure, axis = plt.subplots(figsize=(10, 2.8), layout="constrained")
+        show_digits(axis, noisy, "one digit, the same noise: cosine schedule above, linear β below")
+        axis.set_xticks([10 * i + 4.5 for i in range(11)], times.tolist())
+        axis.set_xlabel("step t")
+        plt.show()
+
+# %% [markdown]
+# **What to notice.** Above, a trace of the digit is left at step 500; below, it is gone at 400, and more
+# than half of the steps show nothing but noise. Nothing was learned so far: this is the direction that
+# needs no network. It makes as many training examples as one likes, from each digit, at each step, with
+# ever new noise.
 
 # %% [markdown]
 # ## `timestep_embedding`
@@ -312,6 +396,21 @@ if __name__ == "__main__":
 # `unsqueeze` gives t a second axis, `torch.cat` along the last axis joins the halves, and
 # `torch.nn.functional.pad` can add a column of zeros, or none.
 # </details>
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        table = timestep_embedding(torch.arange(1001), 64)
+        figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
+        image = axis.imshow(table.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1)
+        axis.set(title="the embedding of each step", xlabel="step t", ylabel="column")
+        axis.set_yticks([0, 16, 32, 48, 63])
+        figure.colorbar(image, ax=axis)
+        plt.show()
+
+# %% [markdown]
+# **What to notice.** Columns 0 to 31 are cosines, 32 to 63 sines, each half from fast to slow. Slow
+# columns hardly change from 0 to 1000 and say roughly where one is; fast ones tell neighbours apart.
 
 # %% [markdown]
 # ## `DiTBlock`
@@ -670,3 +769,285 @@ if __name__ == "__main__":
 # single number gets the shape `(1, 1, …, 1)` and one a row `(b, 1, …, 1)`; both broadcast. Bring the
 # result back to the dtype of x.
 # </details>
+
+# %% [markdown]
+# ### Demonstration: the way of the noise, without a network
+#
+# If the data were only the two numbers −1 and 1, the best possible prediction of the noise would be
+# known: the mean of $x_0$ given $x$ is $\tanh(\sqrt{\bar\alpha}\, x / (1 - \bar\alpha))$, and from it
+# follows ε. Your `ddim_step` then leads 40 random numbers home, in 40 steps and in 4.
+
+# %%
+if __name__ == "__main__":
+
+    def way_home(n_steps):
+        """Return the paths of 40 numbers from noise to data, `n_steps+1 40`, and their ᾱ."""
+        alpha_bar = cosine_schedule(1000)
+        times = torch.linspace(980, 0, n_steps + 1).long()
+        path = [torch.randn(40, generator=torch.Generator().manual_seed(0))]
+        for here, there in itertools.pairwise(alpha_bar[times]):
+            x = path[-1]
+            mean = torch.tanh(here.sqrt() * x / (1 - here))
+            epsilon = (x - here.sqrt() * mean) / (1 - here).sqrt()
+            path.append(ddim_step(x, epsilon, here, there))
+        return times, torch.stack(path)
+
+    with demonstration():
+        ways = [way_home(n_steps) for n_steps in (40, 4)]
+        figure, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True, layout="constrained")
+        for axis, (times, path) in zip(axes, ways, strict=True):
+            axis.plot(times, path, color="tab:blue", alpha=0.5, linewidth=1)
+            axis.set(title=f"{len(times) - 1} steps", xlabel="step t (noise left, data right)")
+            axis.invert_xaxis()
+        axes[0].set_ylabel("x")
+        plt.show()
+
+# %% [markdown]
+# **What to notice.** Nothing is drawn at random after the start, and paths never cross: where a number
+# begins decides where it ends. Far from 0 the side is clear early; the number that began nearest to 0
+# turns to its side last of all. Four steps take the same ways with a coarser pen. Most numbers still
+# arrive, and those from near 0 do not: the step that should have turned them was too long.
+
+# %% [markdown]
+# ## Your diffusion transformer draws digits
+#
+# All pieces are there. `DigitDiT` cuts a noisy picture into 2 × 2 patches (with your `patchify`), adds
+# to each where it stands, passes them through three of your blocks, and turns each into four numbers:
+# the noise in its patch. The condition is the sum of two vectors, one for the step and one for the digit
+# that is asked for; label 10 means "no digit in particular".
+
+
+# %%
+NO_DIGIT = 10
+
+
+class DigitDiT(nn.Module):
+    """Predict the noise in 8 × 8 pictures, given the step and the digit that is asked for."""
+
+    def __init__(self, d_model: int = 64, n_heads: int = 4, n_layers: int = 3):
+        super().__init__()
+        self.d_model = d_model
+        self.patches = nn.Linear(4, d_model)
+        self.position = nn.Parameter(0.02 * torch.randn(1, 16, d_model))
+        self.step = nn.Sequential(
+            nn.Linear(d_model, d_model), nn.SiLU(), nn.Linear(d_model, d_model)
+        )
+        self.digit = nn.Embedding(NO_DIGIT + 1, d_model)
+        nn.init.normal_(self.digit.weight, std=0.02)
+        self.blocks = nn.ModuleList(
+            DiTBlock(d_model, n_heads, 4 * d_model) for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(d_model, eps=1e-6, elementwise_affine=False)
+        self.last_modulation = nn.Linear(d_model, 2 * d_model)
+        self.out = nn.Linear(d_model, 4)
+        for linear in (self.last_modulation, self.out):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(
+        self, x: Float[Tensor, "b 1 8 8"], t: Int[Tensor, "b"], labels: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b 1 8 8"]:
+        condition = self.step(timestep_embedding(t, self.d_model)) + self.digit(labels)
+        tokens = self.patches(patchify(x, 2)) + self.position  # b 16 d
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        shift, scale = self.last_modulation(F.silu(condition)).unsqueeze(1).chunk(2, dim=-1)
+        return unpatchify(self.out(self.norm(tokens) * (1 + scale) + shift), 2, 8, 8)
+
+
+# %% [markdown]
+# Training is short to tell: take digits, draw a step and noise for each, and ask which noise it was.
+# Every tenth label is replaced by `NO_DIGIT`, so that one network learns both predictions that guidance
+# needs. What draws in the end is a running mean of the weights over the last thousand steps or so,
+# which is steadier than the weights of any one step.
+
+# %%
+DIGIT_STEPS, DIGIT_BATCH, NOISE_LEVELS = 3000, 64, 1000
+
+
+def train_on_digits(
+    model: nn.Module, pictures: Float[Tensor, "k 1 8 8"], labels: Int[Tensor, "k"]
+) -> tuple[nn.Module, list[float]]:
+    """Train `model` for DIGIT_STEPS steps; return it with averaged weights, and the loss of each step."""
+    alpha_bar = cosine_schedule(NOISE_LEVELS)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+    optimizer = torch.optim.AdamW(model.parameters())
+    rates = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=2e-3, total_steps=DIGIT_STEPS, pct_start=0.1
+    )
+    losses = []
+    for _ in tqdm(range(DIGIT_STEPS), desc="learning to denoise"):
+        drawn = torch.randint(len(pictures), (DIGIT_BATCH,))
+        without = torch.rand(DIGIT_BATCH) < 0.1
+        asked = labels[drawn].masked_fill(without, NO_DIGIT)
+        t = torch.randint(1, NOISE_LEVELS + 1, (DIGIT_BATCH,))
+        noise = torch.randn(DIGIT_BATCH, 1, 8, 8)
+        loss = F.mse_loss(model(add_noise(pictures[drawn], t, noise, alpha_bar), t, asked), noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rates.step()
+        averaged.update_parameters(model)
+        losses.append(loss.item())
+    return averaged.module, losses
+
+
+def draw_digits(
+    model: nn.Module, labels: Int[Tensor, "b"], scale: float, n_draw: int = 30, seed: int = 1
+) -> list[Float[Tensor, "b 1 8 8"]]:
+    """Return the way from noise to digits, in `n_draw` deterministic steps."""
+    alpha_bar = cosine_schedule(NOISE_LEVELS)
+    # At the very end of the schedule x is noise alone, from which no network can tell a picture.
+    times = torch.linspace(0.98 * NOISE_LEVELS, 0, n_draw + 1).round().long()
+    generator = torch.Generator().manual_seed(seed)
+    path = [torch.randn(len(labels), 1, 8, 8, generator=generator)]
+    with torch.no_grad():
+        for now, following in itertools.pairwise(times):
+            x, t = path[-1], now.expand(len(labels))
+            noise = guided_noise(model, x, t, labels, scale, NO_DIGIT)
+            path.append(ddim_step(x, noise, alpha_bar[now], alpha_bar[following]))
+    return path
+
+
+@functools.cache
+def trained_digit_dit() -> tuple[nn.Module, list[float]]:
+    """Train once, with seed 0; further calls give the same model again."""
+    torch.manual_seed(0)
+    pictures, labels, _, _ = diffusion_digits()
+    return train_on_digits(DigitDiT(), pictures, labels)
+
+
+# %% [markdown]
+# Who says that a drawing is a 7? A judge that has nothing to do with the network: a support vector
+# machine, trained on the same real digits. How far it is to be trusted, the digits kept aside tell.
+
+
+# %%
+@functools.cache
+def digit_judge() -> SVC:
+    """Return a classifier of real digits."""
+    pictures, labels, _, _ = diffusion_digits()
+    return SVC(C=10, gamma=0.064).fit(pictures.flatten(1).numpy(), labels.numpy())
+
+
+def share_recognised(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
+    """Return for which share of the pictures the judge reads the label."""
+    # Paper is never whiter than white.
+    return digit_judge().score(pictures.clamp(-1, 1).flatten(1).numpy(), labels.numpy())
+
+
+def diversity(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
+    """Return how far two pictures of one digit are apart, on average over pairs and digits."""
+    distances = [torch.pdist(pictures[labels == digit].flatten(1)).mean() for digit in range(10)]
+    return torch.stack(distances).mean().item()
+
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        trained_digit_dit.cache_clear()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # matrices as small as these are no faster on more
+        cpu, wall = time.process_time(), time.perf_counter()
+        digit_dit, losses = trained_digit_dit()
+        asked = torch.arange(10).repeat(50)
+        drawn = {scale: draw_digits(digit_dit, asked, scale)[-1] for scale in (1.0, 2.0)}
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        torch.set_num_threads(threads)
+
+        pictures, labels, held_out, held_out_labels = diffusion_digits()
+        record(
+            "judge, % right on real digits kept aside",
+            100 * share_recognised(held_out, held_out_labels),
+        )
+        record(
+            "digits drawn as asked, %, without guidance", 100 * share_recognised(drawn[1.0], asked)
+        )
+        record(
+            "digits drawn as asked, %, guidance scale 2", 100 * share_recognised(drawn[2.0], asked)
+        )
+        record("digit DiT, training and drawing, CPU seconds", cpu)
+        print(f"by the clock: {wall:.0f} s")
+
+        smooth = F.avg_pool1d(torch.tensor([losses]), min(50, len(losses)), 1)[0]
+        figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
+        axis.semilogy(losses, color="tab:blue", alpha=0.25, linewidth=0.5, label="each step")
+        axis.semilogy(range(len(losses) - len(smooth), len(losses)), smooth, label="mean of 50")
+        axis.set(title="training", xlabel="step", ylabel="squared error of the noise")
+        axis.legend()
+        plt.show()
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        digit_dit, _ = trained_digit_dit()
+        asked = torch.arange(10).repeat(6)
+        sheets = {
+            f"guidance off (scale {scale:g})"
+            if scale == 1
+            else f"guidance on (scale {scale:g})": list(
+                draw_digits(digit_dit, asked, scale)[-1].split(10)
+            )
+            for scale in (1.0, 2.0)
+        }
+        figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+        for axis, (title, rows) in zip(axes, sheets.items(), strict=True):
+            show_digits(axis, rows, title)
+            axis.set_xticks([10 * i + 4.5 for i in range(10)], range(10))
+            axis.set_xlabel("digit asked for")
+        plt.show()
+
+# %% [markdown]
+# How does a digit come out of noise? Below, for one of them: where x is after each few steps, and, from
+# the same prediction, the picture that the network then expects at the end (a step to ᾱ′ = 1).
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        digit_dit, _ = trained_digit_dit()
+        asked = torch.tensor([3])
+        path = draw_digits(digit_dit, asked, scale=2.0)
+        alpha_bar = cosine_schedule(NOISE_LEVELS)
+        times = torch.linspace(0.98 * NOISE_LEVELS, 0, len(path)).round().long()
+        shown = torch.linspace(0, len(path) - 2, 10).long().tolist()
+        guesses = []
+        with torch.no_grad():
+            for i in shown:
+                noise = guided_noise(digit_dit, path[i], times[i : i + 1], asked, 2.0, NO_DIGIT)
+                guesses.append(ddim_step(path[i], noise, alpha_bar[times[i]], 1.0))
+        rows = [torch.cat([path[i] for i in shown] + path[-1:]), torch.cat(guesses + path[-1:])]
+        figure, axis = plt.subplots(figsize=(10, 2.8), layout="constrained")
+        show_digits(axis, rows, "a 3 comes out of noise: x above, the expected picture below")
+        axis.set_xticks([10 * i + 4.5 for i in range(11)], [*times[shown].tolist(), 0])
+        axis.set_xlabel("step t")
+        plt.show()
+
+# %% [markdown]
+# Guidance has a price. The further the scale, the surer each drawing is of its digit, and the more they
+# look alike.
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        digit_dit, _ = trained_digit_dit()
+        pictures, labels, _, _ = diffusion_digits()
+        asked = torch.arange(10).repeat(20)
+        scales = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
+        drawn = [draw_digits(digit_dit, asked, scale)[-1] for scale in scales]
+        recognised = [100 * share_recognised(sheet, asked) for sheet in drawn]
+        spread = [diversity(sheet, asked) / diversity(pictures, labels) for sheet in drawn]
+        figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+        axes[0].plot(scales, recognised, "o-")
+        axes[0].set(title="drawn as asked", xlabel="guidance scale", ylabel="%")
+        axes[1].plot(scales, spread, "o-", color="tab:orange")
+        axes[1].axhline(1, color="grey", linestyle=":")
+        axes[1].set(
+            title="diversity within a digit", xlabel="guidance scale", ylabel="real digits = 1"
+        )
+        fours = [sheet[asked == 4][:10] for sheet in drawn]
+        show_digits(axes[2], fours, "ten drawings of a 4")
+        axes[2].set_yticks([10 * i + 4.5 for i in range(len(scales))], [f"{s:g}" for s in scales])
+        axes[2].set_ylabel("guidance scale")
+        plt.show()
+        for scale, percent, width in zip(scales, recognised, spread, strict=True):
+            print(f"scale {scale:<4g} {percent:5.1f} % as asked, diversity {width:.2f}")
