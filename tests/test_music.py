@@ -1,0 +1,117 @@
+"""Day 2's music: what the trick computes, what the files of the corpus say, and what a player will read."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import music21
+import pytest
+import torch
+from torch import Tensor
+
+from autograder.graders.day2 import test_music as graders
+from solutions.day2 import music
+
+Notes = list[tuple[int, int, int]]
+
+
+@pytest.fixture(scope="module")
+def chorales() -> dict[str, Tensor]:
+    return music.read_chorales()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_skewing_looks_up_the_vector_of_each_distance(n: int) -> None:
+    """The other way: a vector for every pair of positions, n·n·d numbers a head."""
+    torch.manual_seed(n)
+    query, relative = torch.randn(2, 3, n, 4).double(), torch.randn(3, n, 4).double()
+    skewed = music.skew(query @ relative.mT)
+    for i, j in itertools.product(range(n), repeat=2):
+        if j <= i:
+            naive = (query[:, :, i] * relative[:, n - 1 - (i - j)]).sum(dim=-1)
+            torch.testing.assert_close(skewed[:, :, i, j], naive)
+
+
+def test_the_graders_know_the_range() -> None:
+    assert graders.N_TOKENS == music.N_TOKENS
+
+
+def test_the_passion_chorale_begins_as_everyone_knows_it(chorales: dict[str, Tensor]) -> None:
+    voices = music.chorale_notes(chorales["bwv244.54"])
+    names = [
+        " ".join(music21.pitch.Pitch(midi=pitch).nameWithOctave for pitch, _, _ in notes[:7])
+        for notes in voices
+    ]
+    assert names[0] == "A4 D5 C5 B-4 A4 G4 A4"
+    assert len(voices) == 4
+
+
+@pytest.mark.parametrize("name", ["bwv244.54", "bwv227.7", "bwv276"])
+def test_voices_are_those_that_music21_reads(name: str) -> None:
+    """At every eighth the same pitch sounds, and every note that begins at an eighth is struck there."""
+    tokens = music.read_chorale(music.CHORALES / f"{name}.mxl")
+    assert tokens is not None
+    parts = music21.converter.parse(music.CHORALES / f"{name}.mxl").parts
+    assert len(parts) == 4
+    for voice, part in enumerate(parts):
+        told = music.sounding_pitches(tokens)[:, voice].tolist()
+        sounding, struck = [0] * len(told), set()
+        for note in part.stripTies().flatten().notes:
+            start, end = 2 * note.offset, 2 * (note.offset + note.quarterLength)
+            within = [t for t in range(len(told)) if start <= t < end]
+            struck |= set(within[:1])
+            for time in within:
+                sounding[time] = note.pitch.midi
+        assert told == sounding
+        assert {start for _, start, _ in music.chorale_notes(tokens)[voice]} == struck
+
+
+def test_every_chorale_can_be_moved_by_three_semitones(chorales: dict[str, Tensor]) -> None:
+    assert len(chorales) > 250
+    for tokens, semitones in itertools.product(chorales.values(), (-3, 3)):
+        moved = music.transpose(tokens, semitones)
+        assert (moved == 1).equal(tokens == 1)
+
+
+def test_what_is_held_out_is_not_trained_on(chorales: dict[str, Tensor]) -> None:
+    training, windows = music.split_chorales(chorales)
+    assert windows.shape[1] == music.CHORALE_LENGTH
+
+    def shape(window: Tensor) -> Tensor:
+        """The same for a piece in every key."""
+        return torch.where(window > 1, window - window.max() + 100, window)
+
+    beginnings = torch.stack([shape(piece[: music.CHORALE_LENGTH]) for piece in training])
+    for window in windows:
+        assert (beginnings == shape(window)).float().mean(dim=1).max() < 0.9
+
+
+def test_a_midi_file_read_back_has_the_same_notes(tmp_path: Path) -> None:
+    eighths = [[40, 33, 28, 21], [1, 35, 1, 0], [42, 1, 1, 1], [42, 1, 29, 17], [1, 0, 1, 1]]
+    tokens = torch.tensor(eighths).flatten()
+    expected: list[Notes] = [
+        [(71, 0, 2), (73, 2, 1), (73, 3, 2)],
+        [(64, 0, 1), (66, 1, 3)],
+        [(59, 0, 3), (60, 3, 2)],
+        [(52, 0, 1), (48, 3, 2)],
+    ]
+    assert music.chorale_notes(tokens) == expected
+    file = tmp_path / "chorale.mid"
+    music.write_midi(tokens, file)
+    assert file.read_bytes()[:4] == b"MThd"
+    parts = music21.converter.parse(file).parts
+    seen = [
+        [(n.pitch.midi, 2 * n.offset, 2 * n.quarterLength) for n in part.flatten().notes]
+        for part in parts
+    ]
+    assert seen == expected
+
+
+def test_sound_has_the_pitch_that_is_written() -> None:
+    a4 = 69 - music.LOWEST_NOTE + music.FIRST_PITCH
+    tokens = torch.tensor([a4, 0, 0, 0] + [1, 0, 0, 0] * 7)
+    sound = torch.from_numpy(music.chorale_sound(tokens, rate=16_000))
+    assert sound.abs().max() == pytest.approx(1)
+    spectrum = torch.fft.rfft(sound[:16_000]).abs()  # of one second: an entry a hertz
+    assert int(spectrum.argmax()) == 440
