@@ -26,13 +26,16 @@
 # al., *Do Vision Transformers See Like Convolutional Neural Networks?* (2021), arXiv 2108.08810.
 
 # %%
+import time
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from solutions.opening import demonstration
+from solutions.opening import demonstration, record
 
 # %% [markdown]
 # ## `patchify`
@@ -774,3 +777,281 @@ if __name__ == "__main__":
 # it with the size of the numbers themselves, not with a fixed bound, since inputs may be scaled.
 # If nothing is left of x or of y, the answer is 0.
 # </details>
+
+# %% [markdown]
+# **What to notice.** CKA never looks at a feature by itself: it compares which *images* lie close to each other. So
+# it can compare layers of different width, and a Transformer with a convolutional network.
+
+# %% [markdown]
+# ## Your ViT at work: reading digits
+#
+# The data come with scikit-learn: 1,797 handwritten digits of 8 × 8 pixels, in 17 shades of grey. Every fourth
+# is kept for the test. That is very little for a model which does not know what a neighbour is. So each
+# training image is turned, scaled and shifted a little each time it is shown: what a convolution would
+# know from its form, the ViT is told by examples. Patches have 2 × 2 pixels, which makes 16 of them.
+#
+# Logistic regression on the 64 pixels stands beside it, and a small convolutional network, because
+# we shall want to compare their layers.
+
+# %%
+VIT_STEPS = 1200
+CNN_STEPS = 400
+DIGIT_BATCH = 64
+DIGIT_VIT = {
+    "image_size": 8,
+    "patch_size": 2,
+    "channels": 1,
+    "n_classes": 10,
+    "d_model": 64,
+    "n_heads": 4,
+    "n_layers": 4,
+}
+
+
+def small_cnn() -> nn.Sequential:
+    """A convolutional network for the digits: four convolutions of 3 × 3, the mean, a linear map."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
+    )
+
+
+def jittered(images: Float[Tensor, "b 1 H W"]) -> Float[Tensor, "b 1 H W"]:
+    """Turn every image by up to 0.2 radians, scale it by up to 10 % and shift it by up to 0.4 pixels."""
+    angle, zoom, right, down = torch.rand(4, len(images)) * 2 - 1
+    cos = (1 + 0.1 * zoom) * (0.2 * angle).cos()
+    sin = (1 + 0.1 * zoom) * (0.2 * angle).sin()
+    rows = torch.stack([cos, -sin, 0.1 * right, sin, cos, 0.1 * down], dim=-1).reshape(-1, 2, 3)
+    grid = F.affine_grid(rows, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+@torch.no_grad()
+def digit_accuracy(
+    model: nn.Module, images: Float[Tensor, "b 1 H W"], labels: Int[Tensor, "b"]
+) -> float:
+    """Return which part of the images `model` reads right."""
+    return (model(images).argmax(dim=-1) == labels).float().mean().item()
+
+
+def train_on_digits(
+    model: nn.Module,
+    n_steps: int,
+    training: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    name: str,
+) -> tuple[list[float], dict[int, float]]:
+    """Train `model` and return the loss of every step, and the test accuracy after some of them."""
+    images, labels = training
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=2e-3, total_steps=n_steps, pct_start=0.1
+    )
+    losses, accuracy = [], {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    cpu, wall = time.process_time(), time.perf_counter()
+    for step in tqdm(range(1, n_steps + 1), desc=name, mininterval=0.5):
+        chosen = torch.randint(len(images), (DIGIT_BATCH,))
+        loss = F.cross_entropy(model(jittered(images[chosen])), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if step % 100 == 0 or step == n_steps:
+            accuracy[step] = digit_accuracy(model, *test)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    torch.set_num_threads(threads)
+    print(
+        f"{n_steps} steps: {cpu / 2:.0f} s of CPU time on each of 2 threads, {wall:.0f} s by the clock"
+    )
+    record(f"test accuracy, {name}", accuracy[n_steps])
+    record(f"seconds, {name}", cpu / 2)
+    return losses, accuracy
+
+
+# %%
+if __name__ == "__main__":
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+
+    with demonstration():
+        torch.manual_seed(0)
+        digits = load_digits()
+        pixels = torch.tensor(digits.images / 16).float().unsqueeze(1)
+        digit_split = train_test_split(
+            pixels, torch.tensor(digits.target), stratify=digits.target, random_state=0
+        )
+        digit_training, digit_test = digit_split[::2], digit_split[1::2]
+        regression = LogisticRegression(max_iter=5000).fit(
+            digit_training[0].flatten(1), digit_training[1]
+        )
+        regression_accuracy = regression.score(digit_test[0].flatten(1), digit_test[1])
+        record("test accuracy, logistic regression", regression_accuracy)
+
+        digit_vit = ViT(**DIGIT_VIT)
+        vit_losses, vit_accuracy = train_on_digits(
+            digit_vit, VIT_STEPS, digit_training, digit_test, "ViT"
+        )
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
+        left.plot(vit_losses, alpha=0.3, label="each batch")
+        window = max(1, min(50, VIT_STEPS // 4))
+        smooth = torch.tensor(vit_losses).unfold(0, window, 1).mean(dim=-1)
+        left.plot(range(window - 1, VIT_STEPS), smooth, color="C0", label=f"mean of {window}")
+        left.set(title="training loss", xlabel="step", ylabel="nats an image", yscale="log")
+        left.legend()
+        right.plot(vit_accuracy.keys(), vit_accuracy.values(), "o-", label="ViT")
+        right.axhline(regression_accuracy, color="C1", ls="--", label="logistic regression")
+        right.set(title="test accuracy", xlabel="step", ylabel="part read right")
+        right.legend()
+        plt.show()
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        # How much the class token attends to each patch, in the mean of the heads.
+        torch.manual_seed(0)
+        fresh_vit = ViT(**DIGIT_VIT)
+        shown = digit_test[0][:4]
+        maps = {}
+        for when, model in (("untrained", fresh_vit), ("trained", digit_vit)):
+            model(shown)
+            for depth, block in enumerate(model.blocks, 1):
+                to_patches = block.attention.weights[:, :, 0, 1:].mean(dim=1)
+                maps[f"{when},\nblock {depth}"] = to_patches.unflatten(1, (4, 4))
+        del maps["untrained,\nblock 2"], maps["untrained,\nblock 3"], maps["untrained,\nblock 4"]
+        figure, axes = plt.subplots(4, 1 + len(maps), figsize=(9, 6), layout="constrained")
+        axes[0, 0].set_title("the digit")
+        for axis, image in zip(axes[:, 0], shown, strict=True):
+            axis.imshow(image[0], cmap="gray")
+            axis.set(xticks=[], yticks=[])
+        for column, (title, looked) in zip(axes.T[1:], maps.items(), strict=True):
+            column[0].set_title(title)
+            for axis, image, weights in zip(column, shown, looked, strict=True):
+                picture = axis.imshow(weights, extent=(-0.5, 7.5, 7.5, -0.5), vmin=0, vmax=0.2)
+                axis.contour(image[0], levels=[0.5], colors="white", linewidths=1)
+                axis.set(xticks=[], yticks=[])
+        figure.colorbar(picture, ax=axes, label="attention of the class token", shrink=0.6)
+        plt.show()
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        # The attention between patches, without the class token, so that rows sum to 1 again.
+        torch.manual_seed(0)
+        fresh_vit = ViT(**DIGIT_VIT)
+        distance_of = {}
+        for when, model in (("untrained", fresh_vit), ("trained", digit_vit)):
+            model(digit_test[0])
+            between = [block.attention.weights[:, :, 1:, 1:] for block in model.blocks]
+            distance_of[when] = torch.stack(
+                [attention_distance(w / w.sum(dim=-1, keepdim=True), 4, 2) for w in between]
+            )
+        everywhere = attention_distance(torch.full((1, 1, 16, 16), 1 / 16), 4, 2).item()
+        figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+        layers = torch.arange(1, 5)
+        for when, mark, colour in (("untrained", "x", "C7"), ("trained", "o", "C0")):
+            heads = distance_of[when].sort(dim=1).values
+            for k in range(heads.shape[1]):
+                label = f"a head, {when}" if k == 0 else None
+                axis.plot(layers, heads[:, k], mark, color=colour, label=label)
+        axis.axhline(everywhere, color="C1", ls="--", label="all patches alike")
+        axis.set(title="how far the heads look", xlabel="block", ylabel="mean distance in pixels")
+        axis.set(xticks=layers, ylim=(0, 4.5))
+        axis.legend(loc="lower right")
+        plt.show()
+        for depth, heads in enumerate(distance_of["trained"], 1):
+            far = ", ".join(f"{pixels:.2f}" for pixels in heads.sort().values.tolist())
+            print(f"block {depth}: {far} pixels")
+        record(
+            "attention distance, nearest head of block 1", distance_of["trained"][0].min().item()
+        )
+        record(
+            "attention distance, mean of the last block", distance_of["trained"][-1].mean().item()
+        )
+
+# %% [markdown]
+# Now the layers. The convolutional network is trained on the same images. Every layer's output for all test
+# images becomes a matrix with one row an image, and every layer is compared with every other one.
+
+
+# %%
+def layer_outputs(
+    model: nn.Module, layers: list[nn.Module], images: Float[Tensor, "n c H W"]
+) -> list[Float[Tensor, "n d"]]:
+    """What each layer gives while `model` reads the images, as one row an image."""
+    outputs = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output.flatten(1)))
+        for layer in layers
+    ]
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    return outputs
+
+
+def cka_matrix(outputs: list[Float[Tensor, "n d"]]) -> Float[Tensor, "l l"]:
+    """The similarity of each layer with every other one."""
+    matrix = torch.ones(len(outputs), len(outputs))
+    for i, x in enumerate(outputs):
+        for j, y in enumerate(outputs[:i]):
+            matrix[i, j] = matrix[j, i] = linear_cka(x, y)
+    return matrix
+
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        torch.manual_seed(0)
+        fresh_vit, fresh_cnn, digit_cnn = ViT(**DIGIT_VIT), small_cnn(), small_cnn()
+        train_on_digits(digit_cnn, CNN_STEPS, digit_training, digit_test, "CNN")
+        similarity, shuffled = {}, torch.randperm(len(digit_test[0]))
+        for when, vit, cnn in (
+            ("untrained", fresh_vit, fresh_cnn),
+            ("trained", digit_vit, digit_cnn),
+        ):
+            outputs = layer_outputs(vit, [vit.embedding, *vit.blocks], digit_test[0])
+            outputs += layer_outputs(cnn, [m for m in cnn if isinstance(m, nn.ReLU)], digit_test[0])
+            similarity[when] = cka_matrix(outputs)
+        by_chance = linear_cka(outputs[4], outputs[4][shuffled]).item()
+
+        names = [
+            "embedding",
+            *(f"block {i}" for i in range(1, 5)),
+            *(f"conv {i}" for i in range(1, 5)),
+        ]
+        figure, axes = plt.subplots(1, 2, figsize=(10.5, 5), layout="constrained")
+        for axis, (when, matrix) in zip(axes, similarity.items(), strict=True):
+            picture = axis.imshow(matrix, cmap="magma", vmin=0, vmax=1)
+            for row, values in enumerate(matrix.tolist()):
+                for column, value in enumerate(values):
+                    ink = "black" if value > 0.6 else "white"
+                    axis.text(
+                        column, row, f"{value:.1f}", ha="center", va="center", size=8, color=ink
+                    )
+            axis.axhline(4.5, color="white")
+            axis.axvline(4.5, color="white")
+            axis.set_xticks(range(9), names, rotation=60)
+            axis.set_yticks(range(9), names)
+            axis.set_title(f"{when}: a ViT and a CNN, layer by layer")
+        figure.colorbar(picture, ax=axes, label="linear CKA", shrink=0.7)
+        plt.show()
+        trained = similarity["trained"]
+        record("CKA, first and last block of the ViT", trained[1, 4].item())
+        record("CKA, first and last convolution of the CNN", trained[5, 8].item())
+        record("CKA, last block and last convolution", trained[4, 8].item())
+        record("CKA, last block with itself for shuffled images", by_chance)
