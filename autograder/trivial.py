@@ -9,7 +9,7 @@ import msgspec
 from autograder.attempt import joined
 from autograder.cells import Cell
 from autograder.needs import needed, units_of
-from autograder.store import course_folder
+from autograder.store import course_folder, keep
 
 if TYPE_CHECKING:
     from autograder.grading import Grader
@@ -59,7 +59,7 @@ def passed(grader: Grader) -> frozenset[tuple[str, str]]:
     if file.is_file():
         return frozenset(msgspec.json.decode(file.read_bytes(), type=list[tuple[str, str]]))
     found = sorted(_find(grader))
-    file.write_bytes(msgspec.json.encode(found))
+    keep(file, msgspec.json.encode(found))
     return frozenset(found)
 
 
