@@ -465,7 +465,7 @@ class DiTBlock(nn.Module):
     def __init__(self, d_model: int, n_heads: int, d_ff: int):
         super().__init__()
         ### BEGIN SOLUTION
-        self.attention = SelfAttention(d_model, n_heads)
+        self.attention = SelfAttention(d_model, n_heads)  # every patch sees all others
         self.linear1 = nn.Linear(d_model, d_ff)
         self.linear2 = nn.Linear(d_ff, d_model)
         self.norm = nn.LayerNorm(d_model, eps=1e-6, elementwise_affine=False)
@@ -834,25 +834,18 @@ class DigitDiT(nn.Module):
         )
         self.digit = nn.Embedding(NO_DIGIT + 1, d_model)
         nn.init.normal_(self.digit.weight, std=0.02)
-        self.blocks = nn.ModuleList(
-            DiTBlock(d_model, n_heads, 4 * d_model) for _ in range(n_layers)
-        )
-        self.norm = nn.LayerNorm(d_model, eps=1e-6, elementwise_affine=False)
-        self.last_modulation = nn.Linear(d_model, 2 * d_model)
+        self.stack = nn.ModuleList(DiTBlock(d_model, n_heads, 4 * d_model) for _ in range(n_layers))
+        self.last_norm = nn.LayerNorm(d_model)
         self.out = nn.Linear(d_model, 4)
-        for linear in (self.last_modulation, self.out):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
 
     def forward(
         self, x: Float[Tensor, "b 1 8 8"], t: Int[Tensor, "b"], labels: Int[Tensor, "b"]
     ) -> Float[Tensor, "b 1 8 8"]:
         condition = self.step(timestep_embedding(t, self.d_model)) + self.digit(labels)
         tokens = self.patches(patchify(x, 2)) + self.position  # b 16 d
-        for block in self.blocks:
+        for block in self.stack:
             tokens = block(tokens, condition)
-        shift, scale = self.last_modulation(F.silu(condition)).unsqueeze(1).chunk(2, dim=-1)
-        return unpatchify(self.out(self.norm(tokens) * (1 + scale) + shift), 2, 8, 8)
+        return unpatchify(self.out(self.last_norm(tokens)), 2, 8, 8)
 
 
 # %% [markdown]
@@ -862,26 +855,26 @@ class DigitDiT(nn.Module):
 # which is steadier than the weights of any one step.
 
 # %%
-DIGIT_STEPS, DIGIT_BATCH, NOISE_LEVELS = 3000, 64, 1000
+DENOISER_STEPS, DENOISER_BATCH, NOISE_LEVELS = 3000, 64, 1000
 
 
-def train_on_digits(
+def train_denoiser(
     model: nn.Module, pictures: Float[Tensor, "k 1 8 8"], labels: Int[Tensor, "k"]
 ) -> tuple[nn.Module, list[float]]:
-    """Train `model` for DIGIT_STEPS steps; return it with averaged weights, and the loss of each step."""
+    """Train `model` for DENOISER_STEPS steps; return it with averaged weights, and the loss of each step."""
     alpha_bar = cosine_schedule(NOISE_LEVELS)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimizer = torch.optim.AdamW(model.parameters())
     rates = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=2e-3, total_steps=DIGIT_STEPS, pct_start=0.1
+        optimizer, max_lr=2e-3, total_steps=DENOISER_STEPS, pct_start=0.1
     )
     losses = []
-    for _ in tqdm(range(DIGIT_STEPS), desc="learning to denoise"):
-        drawn = torch.randint(len(pictures), (DIGIT_BATCH,))
-        without = torch.rand(DIGIT_BATCH) < 0.1
+    for _ in tqdm(range(DENOISER_STEPS), desc="learning to denoise"):
+        drawn = torch.randint(len(pictures), (DENOISER_BATCH,))
+        without = torch.rand(DENOISER_BATCH) < 0.1
         asked = labels[drawn].masked_fill(without, NO_DIGIT)
-        t = torch.randint(1, NOISE_LEVELS + 1, (DIGIT_BATCH,))
-        noise = torch.randn(DIGIT_BATCH, 1, 8, 8)
+        t = torch.randint(1, NOISE_LEVELS + 1, (DENOISER_BATCH,))
+        noise = torch.randn(DENOISER_BATCH, 1, 8, 8)
         loss = F.mse_loss(model(add_noise(pictures[drawn], t, noise, alpha_bar), t, asked), noise)
         optimizer.zero_grad()
         loss.backward()
@@ -914,7 +907,7 @@ def trained_digit_dit() -> tuple[nn.Module, list[float]]:
     """Train once, with seed 0; further calls give the same model again."""
     torch.manual_seed(0)
     pictures, labels, _, _ = diffusion_digits()
-    return train_on_digits(DigitDiT(), pictures, labels)
+    return train_denoiser(DigitDiT(), pictures, labels)
 
 
 # %% [markdown]
