@@ -6,7 +6,8 @@ import ast
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,10 @@ from torch import Tensor
 from autograder import messages as m
 from autograder.attempt import Source, derived, joined, loading
 from autograder.cells import Cell, read_cells
+from autograder.collecting import Test
 from autograder.course import CourseError, Day, Exercise
 from autograder.needs import needed, units_of
-from autograder.recording import Exchange, Leaf, Leaves, Recorder, replay, same
+from autograder.recording import KIND, Exchange, Leaf, Leaves, Recorder, replay, same
 from autograder.sandbox.client import Died, Late, Process
 from autograder.store import course_folder
 from autograder.student import NotAllowed, Student, StudentError
@@ -28,6 +30,7 @@ from autograder.student import NotAllowed, Student, StudentError
 if TYPE_CHECKING:
     from autograder.grading import Grader
 
+LOST = (Late, Died, m.WireError, NotAllowed, StudentError)
 SEED = "one for all submissions, so that answers can be compared"
 
 
@@ -42,14 +45,6 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Behaviour:
-    """Which tests some code fails, and what it answers to all that these ask: test, number and place of each value."""
-
-    failed: frozenset[str]
-    answers: Leaves
-
-
-@dataclass(frozen=True)
 class Known:
     """What tells a known mistake: the tests that it fails, its answers to them that are no chance, those that are not right."""
 
@@ -57,6 +52,47 @@ class Known:
     certain: Leaves
     telling: Leaves
     by_chance: bool  # some answers depend on random numbers
+
+
+class _Run:
+    """Code in its process, asked what the tests of its exercise ask.
+
+    Raises:
+        LOST: it hangs, dies, does what is not allowed, or can not be loaded.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        load: m.Load,
+        tests: Sequence[Test],
+        asked: Mapping[str, Sequence[Exchange]],
+    ) -> None:
+        self._process, self._load, self._tests, self._asked = process, load, tests, asked
+        self._student = Student(process)
+        self._student.load(load)
+
+    def failed(self) -> list[str]:
+        """The tests that the code fails."""
+        failed: list[str] = []
+        for test in self._tests:
+            try:
+                test.run(self._student, _seed(test))
+            except (Late, Died, m.WireError, NotAllowed):
+                raise
+            except Exception:
+                failed.append(test.name)
+        return failed
+
+    def answers(self, tests: Sequence[str]) -> Leaves:
+        """What the code says to all that these tests ask."""
+        # Without code or rules all it does is to set the random numbers back.
+        again = msgspec.structs.replace(self._load, pieces=[], operators=[], attributes=[])
+        answers: dict[str, list[Leaves]] = {}
+        for test in tests:
+            self._student.load(again)
+            answers[test] = replay(self._asked[test], self._process)
+        return _joined(answers)
 
 
 class Namer:
@@ -72,10 +108,14 @@ class Namer:
     def name(self, exercise: Exercise, source: Source) -> str | None:
         """The name of the one known mistake that does what this code does; None without one, and with two."""
         known = self.known(exercise)
-        seen = self._behaviour(exercise, source, 1, [set(k.failed) for k in known.values()])
-        if seen is None:
+        try:
+            with self._running(exercise, source, seed=1) as run:
+                failed = run.failed()
+                alike = {name: k for name, k in known.items() if k.failed == failed}
+                answers = run.answers(failed) if alike else {}
+        except LOST:
             return None
-        names = [name for name, mistake in known.items() if _equal(mistake, seen)]
+        names = [name for name, k in alike.items() if _equal(k, answers)]
         return names[0] if len(names) == 1 else None
 
     def known(self, exercise: Exercise) -> dict[str, Known]:
@@ -95,11 +135,17 @@ class Namer:
         found: dict[str, Known] = {}
         for mistake in self.mistakes[exercise.name]:
             source = self.source(mistake)
-            first, second = (self._behaviour(exercise, source, seed) for seed in (1, 2))
-            if first is not None and second is not None:
-                known = _what_tells(first, second, right)
-                if _tells(known, len(asked), right):
-                    found[mistake.name] = known
+            try:
+                with self._running(exercise, source, seed=1) as run:
+                    failed = run.failed()
+                    first = run.answers(failed)
+                with self._running(exercise, source, seed=2) as run:
+                    second = run.answers(failed)
+            except LOST:
+                continue
+            known = _what_tells(failed, first, second, right)
+            if _tells(known, len(asked), right):
+                found[mistake.name] = known
         return found
 
     def source(self, mistake: Mistake) -> Source:
@@ -111,45 +157,15 @@ class Namer:
         assert code is not None
         return joined(code.units)
 
-    def _behaviour(
-        self,
-        exercise: Exercise,
-        source: Source,
-        seed: int,
-        failing: Sequence[set[str]] | None = None,
-    ) -> Behaviour | None:
-        """What code does; None where it hangs, dies, can not be loaded, or fails tests that are not among `failing`."""
-        asked = self._recorded(exercise)
-        load = loading(exercise, source, seed)
-        # Without code or rules all it does is to set the random numbers back.
-        again = msgspec.structs.replace(load, pieces=[], operators=[], attributes=[])
+    @contextmanager
+    def _running(self, exercise: Exercise, source: Source, seed: int) -> Iterator[_Run]:
         process = Process(self._grader.server, exercise.limits)
         try:
-            student = Student(process)
-            student.load(load)
-            failed = self._failed(exercise, student)
-            if failing is not None and failed not in failing:
-                return None
-            answers: dict[str, list[Leaves]] = {}
-            for test in failed:
-                student.load(again)
-                answers[test] = replay(asked[test], process)
-            return Behaviour(failed, _joined(answers))
-        except (Late, Died, m.WireError, NotAllowed, StudentError):
-            return None
+            load = loading(exercise, source, seed)
+            tests = self._grader.tests[exercise.name]
+            yield _Run(process, load, tests, self._recorded(exercise))
         finally:
             process.stop()
-
-    def _failed(self, exercise: Exercise, student: Student) -> frozenset[str]:
-        failed: set[str] = set()
-        for test in self._grader.tests[exercise.name]:
-            try:
-                test.run(student, _seed(exercise.name, test.name))
-            except (Late, Died, m.WireError, NotAllowed):
-                raise
-            except Exception:
-                failed.add(test.name)
-        return frozenset(failed)
 
     def _recorded(self, exercise: Exercise) -> dict[str, list[Exchange]]:
         """What each test of an exercise asks, and what the reference answers."""
@@ -163,7 +179,7 @@ class Namer:
             for test in grader.tests[exercise.name]:
                 recorder.student.load(load)
                 recorder.exchanges = []
-                test.run(recorder.student, _seed(exercise.name, test.name))
+                test.run(recorder.student, _seed(test))
                 asked[test.name] = list(recorder.exchanges)
             recorder.stop()
             self._asked[exercise.name] = asked
@@ -182,6 +198,11 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
             source = f"{imports.source}\n\n\n{cell.source}"
             found[exercise].append(Mistake(exercise, name, _sentence(source, exercise), source))
     return found
+
+
+def sentence(day: Day, exercise: str, name: str) -> str:
+    """What the student reads about the mistake of this name."""
+    return next(k.sentence for k in known_mistakes(day)[exercise] if k.name == name)
 
 
 def _sentence(source: str, exercise: str) -> str:
@@ -206,11 +227,12 @@ def _write(file: Path, what: Any) -> None:
     os.replace(part.name, file)
 
 
-def _seed(exercise: str, test: str) -> int:
-    return int.from_bytes(derived(SEED, exercise, test)[:7])
+def _seed(test: Test) -> int:
+    return int.from_bytes(derived(SEED, test.exercise, test.name)[:7])
 
 
 def _joined(answers: Mapping[str, Sequence[Leaves]]) -> Leaves:
+    """By the test, the number of the call and the place in its answer."""
     return {
         f"{test} {number} {place}": leaf
         for test, exchanges in answers.items()
@@ -219,21 +241,18 @@ def _joined(answers: Mapping[str, Sequence[Leaves]]) -> Leaves:
     }
 
 
-def _what_tells(first: Behaviour, second: Behaviour, right: Leaves) -> Known:
-    """From two runs with different random numbers. How often a model is asked is free, as long as it is asked as it should."""
+def _what_tells(failed: list[str], first: Leaves, second: Leaves, right: Leaves) -> Known:
+    """From the answers of two runs with different random numbers."""
+    certain = {place: leaf for place, leaf in first.items() if _same(leaf, second, place)}
+    by_chance = len(certain) < len(first)
+    # How often a model is asked is free, as long as it is asked in the right modes.
     certain = {
         place: leaf
-        for place, leaf in first.answers.items()
-        if _same(leaf, second.answers, place)
-        and not (place.endswith("asked") and _same(leaf, right, place))
+        for place, leaf in certain.items()
+        if not (place.endswith("asked") and _same(leaf, right, place))
     }
-    telling = {
-        place: leaf for place, leaf in first.answers.items() if not _same(leaf, right, place, 4)
-    }
-    by_chance = len(first.answers) > sum(
-        _same(leaf, second.answers, place) for place, leaf in first.answers.items()
-    )
-    return Known(sorted(first.failed), certain, telling, by_chance)
+    telling = {place: leaf for place, leaf in first.items() if not _same(leaf, right, place, 4)}
+    return Known(failed, certain, telling, by_chance)
 
 
 def _tells(known: Known, tests: int, right: Leaves) -> bool:
@@ -244,29 +263,25 @@ def _tells(known: Known, tests: int, right: Leaves) -> bool:
     """
     if not known.telling:
         return not known.by_chance
-    values = any(_is_value(leaf, right.get(place)) for place, leaf in known.telling.items())
+    values = any(_is_value(place, leaf, right) for place, leaf in known.telling.items())
     return values or len(known.failed) < tests
 
 
-def _is_value(leaf: Leaf, right: Leaf) -> bool:
-    if not isinstance(leaf, Tensor) or not isinstance(right, Tensor):
-        return False
-    if leaf.shape != right.shape or leaf.is_meta or right.is_meta:
+def _is_value(place: str, leaf: Leaf, right: Leaves) -> bool:
+    other = right.get(place)
+    if not isinstance(leaf, Tensor) or not isinstance(other, Tensor):
+        return place.endswith(KIND) and place in right
+    if leaf.shape != other.shape or leaf.is_meta or other.is_meta:
         return True
-    finite = leaf.isfinite() & right.isfinite()
-    return leaf.dtype != right.dtype or not same(leaf[finite], right[finite])
+    finite = leaf.isfinite() & other.isfinite()
+    return not same(leaf[finite], other[finite])
 
 
-def _equal(known: Known, seen: Behaviour) -> bool:
-    """Whether code fails the tests that a known mistake fails, with its answers, wrong ones among them."""
-    return (
-        set(known.failed) == seen.failed
-        and all(_same(leaf, seen.answers, place) for place, leaf in known.certain.items())
-        and (
-            not known.telling
-            or any(_same(leaf, seen.answers, place) for place, leaf in known.telling.items())
-        )
-    )
+def _equal(known: Known, seen: Leaves) -> bool:
+    """Whether answers are those of a known mistake, wrong ones among them."""
+    right = all(_same(leaf, seen, place) for place, leaf in known.certain.items())
+    told = any(_same(leaf, seen, place) for place, leaf in known.telling.items())
+    return right and (told or not known.telling)
 
 
 def _same(leaf: Leaf, answers: Leaves, place: str, times: float = 1.0) -> bool:

@@ -18,6 +18,8 @@ from autograder.student import Process, Student
 # Relative and absolute; wider than the graders', as two ways to write one mistake round differently.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
+KIND = " kind"  # after the place of a tensor: what it is, whatever its values are
+
 Leaf = Tensor | bool | int | float | str | None
 Leaves = dict[str, Leaf]
 
@@ -47,7 +49,8 @@ class Recorder:
         self, request: m.Request, payload: m.Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """See `client.Process.request`."""
-        if self._asking:  # by a model of the grader, which does so again when it is called again
+        # A model of the grader asks again when it is called again; when memory is given back is chance.
+        if self._asking or isinstance(request, m.Forget):
             return self._process.request(request, payload, reply)
         models = {id_: self._copy(id_) for id_ in _models(request)}
         overheard = _Overheard(reply)
@@ -57,6 +60,8 @@ class Recorder:
         finally:
             self._asking = False
         leaves = _answer(response, data, overheard, models)
+        if isinstance(request, m.Read):
+            leaves = _with_names_of(leaves, leaves)
         self.exchanges.append(Exchange(request, payload, number, response, models, leaves))
         return number, response, data
 
@@ -110,6 +115,7 @@ def replay(exchanges: Sequence[Exchange], process: Process) -> list[Leaves]:
         answers.append(_answer(response, data, overheard, exchange.models))
         if isinstance(exchange.request, m.Read):
             answers[-1] = _with_names_of(exchange.leaves, answers[-1])
+    process.request(m.Forget(list(numbers.values())), m.Outgoing(), student._reply)
     return answers
 
 
@@ -130,8 +136,6 @@ def _addressed(
             if parameters:
                 parameters = [str(objects[int(parameters[0])]), *parameters[1:]]
             return change(request, call=numbers[request.call], parameters=parameters)
-        case m.Forget():
-            return m.Forget([numbers[call] for call in request.calls if call in numbers])
         case m.Weights() | m.Read() | m.Set():
             return change(request, module=objects[request.module])
     raise TypeError(f"a test does not send a {type(request).__name__}")
@@ -215,7 +219,9 @@ def _leaves(value: m.Value, tensors: Sequence[Tensor], path: str) -> Iterator[tu
             for name, item in value.items:
                 yield from _leaves(item, tensors, f"{path}.{name}")
         case m.TensorAt():
-            yield path, tensors[value.index].clone()  # alone, without the rest of its message
+            tensor = tensors[value.index]
+            yield path, tensor.clone()  # alone, without the rest of its message
+            yield f"{path}{KIND}", f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
         case m.Handle():
             yield path, "an object"
         case None | bool() | int() | float() | str():

@@ -558,6 +558,10 @@ class TestDecoderLayer:
         expected.backward(upstream)
         for what, x, copy in zip(("x", "the memory"), inputs, copies, strict=True):
             close(gradient(x, what), copy.grad, f"the gradient of {what}", atol=1e-3, rtol=1e-3)
+        # Of one length, so that the two can be exchanged and the answer says so.
+        x, memory = draw.normal(2, B, N, D, dtype=torch.float64)
+        expected = torch_decoder_layer(weights)(x, memory)
+        close(layer(x, memory), expected, "the result for a memory as long as x", 1e-4, 1e-4)
 
     @weight(1)
     def test_mask(self, student, seed):

@@ -1,0 +1,286 @@
+"""A mistake has a name: what a known mistake answers is recognised however it is written, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+from nbformat import NotebookNode
+
+from autograder import course as courses
+from autograder.attempt import joined
+from autograder.cells import Cell, read_cells
+from autograder.course import Exercise
+from autograder.grading import Grader
+from autograder.marks import SubmissionMarks
+from autograder.naming import known_mistakes, sentence
+from autograder.needs import needed, units_of
+from autograder.sandbox.client import Server
+from tests.conftest import ROOT, SECRET, by_name, with_cells
+
+Grade = Callable[..., SubmissionMarks]
+COURSE = courses.load(ROOT)
+DAYS = ("day1",)
+EVERYWHERE = [(day, exercise) for day in DAYS for exercise in COURSE.day(day).names]
+
+# A right solution of somebody else, one change in it, and what that is.
+IN_ANOTHER_STYLE = [
+    ("day1/beginner", "softmax", {"shifted = x - largest_values": "shifted = x"}, "no shift"),
+    (
+        "day1/beginner", "attention_scores",
+        {"scaled_query = query / math.sqrt(d)": "scaled_query = query"}, "not scaled",
+    ),
+    ("day1/einsum", "attention", {"key).softmax(-1)": "key).softmax(-2)"}, "softmax over the queries"),
+    ("day1/loops", "padding_mask", {"False, True": "True, False"}, "True at padding"),
+    ("day1/einsum", "causal_mask", {">=": ">"}, "own position hidden"),
+    (
+        "day1/beginner", "decoder_mask", {"logical_and": "logical_or"}, "either instead of both",
+    ),
+    (
+        "day1/idiomatic", "masked_attention",
+        {".masked_fill(empty, 0)": "", "torch.where(empty, 0.0, softmax(scores))": "softmax(scores)"},
+        "filled with −inf",
+    ),
+    (
+        "day1/beginner", "masked_attention",
+        {"    scores = attention_scores": "    mask = ~mask\n    scores = attention_scores"},
+        "the mask inverted",
+    ),
+    ("day1/beginner", "sinusoidal_encoding", {"(two_i / d_model)": "(2 * two_i / d_model)"},
+     "the exponent doubled"),
+    (
+        "day1/loops", "shift_matrix",
+        {"= math.sin(angle)": "= 0 - math.sin(angle)", "= -math.sin(angle)": "= math.sin(angle)"},
+        "turned the other way",
+    ),
+    (
+        "day1/beginner", "split_heads",
+        {"view(b, n, n_heads, d_head)": "view(b, n_heads, n, d_head)",
+         "    x = x.permute(0, 2, 1, 3)": "    "},
+        "reshaped without a transpose",
+    ),
+    (
+        "day1/einsum", "merge_heads",
+        {"torch.cat(x.unbind(1), dim=-1)": "torch.stack(x.unbind(1), dim=-1).flatten(2)"},
+        "heads interleaved",
+    ),
+    (
+        "day1/einsum", "MultiHeadAttention",
+        {"math.sqrt(q.shape[-1])": "math.sqrt(q.shape[-1] * self.n_heads)"}, "scaled by √d_model",
+    ),
+    (
+        "day1/loops", "MultiHeadAttention", {"self.value(value)": "self.value(key)"},
+        "values taken from the keys' input",
+    ),
+    ("day1/einsum", "LayerNorm", {"/ x.shape[-1]": "/ (x.shape[-1] - 1)"}, "unbiased variance"),
+    (
+        "day1/beginner", "LayerNorm",
+        {"torch.sqrt(variance + self.eps)": "torch.sqrt(variance) + self.eps"},
+        "eps outside of the root",
+    ),
+    ("day1/beginner", "FeedForward", {"hidden = self.relu(hidden)": "pass"}, "no activation"),
+    ("day1/beginner", "EncoderLayer", {"(x, x, x, mask)": "(x, x, x)"}, "the mask not passed on"),
+    (
+        "day1/loops", "DecoderLayer", {"(x, memory, memory, memory_mask)": "(x, x, x, mask)"},
+        "cross-attention without the memory",
+    ),
+    ("day1/idiomatic", "Transformer", {"self.scale * ": ""}, "embeddings not scaled"),
+    (
+        "day1/idiomatic", "sequence_loss", {"real.sum().clamp(min=1)": "real.numel()"},
+        "divided by all positions",
+    ),
+    ("day1/idiomatic", "greedy_decode", {"[:, -1]": "[:, 0]"}, "the first position's prediction"),
+    (
+        "day1/idiomatic", "greedy_decode", {"best.masked_fill(finished, model.pad_id)": "best"},
+        "finished rows go on",
+    ),
+]  # fmt: skip
+
+# Two changes in one function, each of which has a name alone.
+TWO_AT_ONCE = [
+    (
+        "day1/beginner", "masked_attention",
+        {"    scores = attention_scores(query, key)":
+         "    mask = ~mask\n    scores = torch.matmul(query, key.transpose(-2, -1))"},
+    ),
+    ("day1/einsum", "LayerNorm", {"/ x.shape[-1]": "/ (x.shape[-1] - 1)",
+                                  "(variance + self.epsilon).sqrt()": "variance"}),
+    (
+        "day1/loops", "MultiHeadAttention",
+        {"self.value(value)": "self.value(key)", "self.out(torch.cat(outputs, dim=-1))":
+         "torch.cat(outputs, dim=-1)"},
+    ),
+    ("day1/beginner", "EncoderLayer", {"(x, x, x, mask)": "(x, x, x)",
+                                       "x = x + feed_forward_output": "x = feed_forward_output"}),
+    (
+        "day1/idiomatic", "greedy_decode",
+        {"[:, -1]": "[:, 0]", "best.masked_fill(finished, model.pad_id)": "best"},
+    ),
+]  # fmt: skip
+
+WRONG = """
+def _wrong(how, right):
+    import torch
+    import torch.nn.functional as F
+
+    def instead_of(value):
+        if isinstance(value, (tuple, list)):
+            return tuple(instead_of(part) for part in value)
+        if not isinstance(value, torch.Tensor):
+            return value
+        if how == "zeros":
+            return torch.zeros_like(value)
+        if how == "a constant":
+            return torch.full_like(value, 1 if value.dtype == torch.bool else 3)
+        if how == "NaN":
+            return value * torch.nan
+        if how == "dropout left on":
+            return F.dropout(value.double(), 0.3).to(value.dtype)
+        return torch.rand(value.shape).to(value.dtype)
+
+    def wrong(function):
+        def answer(*args, **kwargs):
+            if how == "None":
+                return None
+            if how == "an error":
+                raise RuntimeError("no")
+            return instead_of(function(*args, **kwargs))
+
+        return answer
+
+    if not isinstance(right, type):
+        return wrong(right)
+    own = {name: f for name, f in vars(right).items() if callable(f) and not name.startswith("_")}
+    return type(right.__name__, (right,), {name: wrong(f) for name, f in own.items()})
+
+
+{name} = _wrong({how!r}, {name})
+"""
+WAYS = ("None", "zeros", "a constant", "NaN", "random values", "an error", "dropout left on")
+
+
+@pytest.fixture(scope="module")
+def graders(server: Server) -> Callable[[str], Grader]:
+    return cache(lambda day: Grader(COURSE.day(day), server, SECRET))
+
+
+def exercise_of(grader: Grader, name: str) -> Exercise:
+    return next(exercise for exercise in grader.day.exercises if exercise.name == name)
+
+
+def named(grader: Grader, name: str, source: str) -> str | None:
+    """The name for the exercise in this code, with nothing else of the course's solution than what it defines."""
+    units = units_of([Cell(1, "code", source)])[0]
+    code = needed(name, units, grader.given, grader.day.names)
+    assert code is not None
+    return grader.namer.name(exercise_of(grader, name), joined(code.units))
+
+
+def changed(style: str, exercise: str, changes: dict[str, str]) -> str:
+    """The cells of a style, changed where they define the exercise."""
+    text = (ROOT / "tests" / "styles" / f"{style}.py").read_bytes()
+    sources: list[str] = []
+    for cell in read_cells(text, style)[0]:
+        for unit in units_of([cell])[0]:
+            source = unit.source
+            if exercise in unit.binds and "def " in source:
+                for old, new in changes.items():
+                    assert old in source, (style, exercise, old)
+                    source = source.replace(old, new)
+            sources.append(source)
+    return "\n".join(sources)
+
+
+def reference(grader: Grader, name: str) -> str:
+    code = needed(name, grader.reference, grader.given, grader.day.names)
+    assert code is not None
+    return joined([unit for unit in code.units if not unit.given]).text
+
+
+@pytest.mark.parametrize(("day", "exercise"), EVERYWHERE)
+def test_every_known_mistake_is_recognised_as_itself(
+    day: str, exercise: str, graders: Callable[[str], Grader]
+) -> None:
+    namer = graders(day).namer
+    own = namer.mistakes[exercise]
+    found = {
+        mistake.name: namer.name(exercise_of(graders(day), exercise), namer.source(mistake))
+        for mistake in own
+    }
+    assert found == {mistake.name: mistake.name for mistake in own}
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_every_known_mistake_has_a_name_and_a_sentence(day: str) -> None:
+    for exercise, own in known_mistakes(COURSE.day(day)).items():
+        assert len({mistake.name for mistake in own}) == len(own) >= 4, exercise
+        for mistake in own:
+            assert mistake.sentence.endswith("."), mistake.name
+            assert sentence(COURSE.day(day), exercise, mistake.name) == mistake.sentence
+
+
+@pytest.mark.parametrize(("style", "exercise", "changes", "name"), IN_ANOTHER_STYLE)
+def test_a_mistake_in_another_style_is_named(
+    style: str, exercise: str, changes: dict[str, str], name: str, graders: Callable[[str], Grader]
+) -> None:
+    day = style.split("/")[0]
+    assert named(graders(day), exercise, changed(style, exercise, changes)) == name
+
+
+@pytest.mark.parametrize(("style", "exercise", "changes"), TWO_AT_ONCE)
+def test_two_mistakes_at_once_have_no_name(
+    style: str, exercise: str, changes: dict[str, str], graders: Callable[[str], Grader]
+) -> None:
+    day = style.split("/")[0]
+    assert named(graders(day), exercise, changed(style, exercise, changes)) is None
+
+
+@pytest.mark.parametrize(("day", "exercise"), EVERYWHERE)
+def test_what_is_wrong_in_no_known_way_has_no_name(
+    day: str, exercise: str, graders: Callable[[str], Grader]
+) -> None:
+    grader = graders(day)
+    for how in WAYS:
+        wrong = WRONG.replace("{name}", exercise).replace("{how!r}", repr(how))
+        assert named(grader, exercise, reference(grader, exercise) + wrong) is None, how
+    names = grader.day.names
+    other = names[names.index(exercise) - 1]
+    assert named(grader, exercise, f"{reference(grader, other)}\n{exercise} = {other}") is None
+
+
+def test_the_marks_name_a_mistake(grade: Grade, solution: NotebookNode) -> None:
+    wrong = "def causal_mask(n, device=None):\n    return torch.full((n, n), True, device=device).triu(0)"
+    marks = by_name(grade(with_cells(solution, {"causal_mask": wrong})))
+    assert marks["causal_mask"].mistake == "the past hidden"
+    assert {e.mistake for name, e in marks.items() if name != "causal_mask"} == {None}
+
+
+UNNAMED = [
+    ("not_attempted", 'raise NotImplementedError("causal_mask")'),
+    ("not_allowed", "return nn.Transformer.generate_square_subsequent_mask(n) < 1"),
+    ("timed_out", "while True: pass"),
+    ("crashed", "import os; os._exit(0)"),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), UNNAMED)
+def test_what_gave_no_answers_has_no_name(
+    status: str, body: str, grade: Grade, solution: NotebookNode
+) -> None:
+    source = f"def causal_mask(n, device=None):\n    {body}"
+    marks = by_name(grade(with_cells(solution, {"causal_mask": source})))["causal_mask"]
+    assert (marks.status, marks.mistake) == (status, None)
+
+
+def test_the_name_is_that_of_the_code_that_counts(grade: Grade, solution: NotebookNode) -> None:
+    """Beside a mistake in what it calls, the exercise's own is recognised with the reference in that place."""
+    cells = {cell.id: cell.source for cell in solution.cells}
+    attention = cells["MultiHeadAttention"].replace("self.value(value)", "self.value(key)")
+    assert attention != cells["MultiHeadAttention"]
+    heads = "def merge_heads(x):\n    b, h, n, d = x.shape\n    return x.reshape(b, n, h * d)"
+    marks = by_name(
+        grade(with_cells(solution, {"MultiHeadAttention": attention, "merge_heads": heads}))
+    )
+    assert marks["merge_heads"].mistake == "reshaped without a transpose"
+    assert marks["MultiHeadAttention"].mistake == "values taken from the keys' input"
