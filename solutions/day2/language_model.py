@@ -29,15 +29,21 @@
 # each, v tokens in the vocabulary.
 
 # %%
+import functools
 import math
+import sys
+import time
+from pydoc_data.topics import topics
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from solutions.opening import demonstration
+from solutions.opening import demonstration, record
 
 # %% [markdown]
 # ### Given: the cache
@@ -964,3 +970,343 @@ if __name__ == "__main__":
 # **What to notice.** The cache changes no guess, only the work. It holds what would be computed again,
 # and this is possible only since attention is causal: in a model that looks in both directions, every
 # new token would change all keys and values of the layers above.
+
+# %% [markdown]
+# ## Your GPT at work: the manual of Python
+#
+# Python carries its own language reference: what `help("with")` prints comes from
+# `pydoc_data.topics`. Joined, these texts have about half a million characters. The first 90 % are
+# for training; the last 10 %, topics from the end of the alphabet, are held out and only used to
+# measure. A token is a character.
+
+# %%
+TOPIC_TEXT = "\n".join(topics.values())
+TOPIC_SYMBOLS = sorted(set(TOPIC_TEXT))
+
+
+def topic_tokens(text: str) -> Int[Tensor, "n"]:
+    """Return the number of each character."""
+    numbers = {symbol: number for number, symbol in enumerate(TOPIC_SYMBOLS)}
+    return torch.tensor([numbers[symbol] for symbol in text])
+
+
+def topic_text(tokens: Int[Tensor, "n"]) -> str:
+    """Return the characters that have these numbers."""
+    return "".join(TOPIC_SYMBOLS[token] for token in tokens)
+
+
+TOPIC_TRAINING, TOPIC_HELD_OUT = topic_tokens(TOPIC_TEXT).tensor_split([len(TOPIC_TEXT) * 9 // 10])
+
+# %%
+if __name__ == "__main__":
+    print(topic_text(TOPIC_TRAINING[:300]))
+    print(
+        f"{len(TOPIC_TRAINING):,} characters to train on, {len(TOPIC_HELD_OUT):,} held out, "
+        f"{len(TOPIC_SYMBOLS)} different ones"
+    )
+
+# %% [markdown]
+# ### What to beat: counts
+#
+# An *n-gram* model guesses a character from the n − 1 before it, by how often it followed them in
+# the training text. Characters that never followed get a share, too, given out by the model that
+# looks one character less far back. How large a share is an idea of Witten and Bell (1991): if c
+# characters have followed this context, and t of them were the first of their kind, then something
+# new came up t times, so
+#
+# $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + t\;
+# P_{n-1}(x \mid \text{context without its first character})}{c + t}$$
+#
+# and $P_0$ is the same for every character. Summed over x this gives 1, and no x gets 0.
+
+
+# %%
+def count_of(asked: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the count that belongs to each number in `known` (sorted), and 0 for others."""
+    at = np.searchsorted(known, asked).clip(max=len(known) - 1)
+    return np.where(known[at] == asked, counts[at], 0)
+
+
+def witten_bell(
+    training: Int[Tensor, "n"], windows: Int[Tensor, "m order"], n_symbols: int
+) -> list[Float[Tensor, "m"]]:
+    """Return the probability of each window's last symbol after the ones before it.
+
+    The first entry is that of the unigram, the last that of the model which sees the whole window.
+    Source: Witten and Bell 1991 (method C, interpolated).
+    """
+    probability = np.full(len(windows), 1 / n_symbols)
+    of_orders = []
+    for order in range(1, windows.shape[1] + 1):
+        # A string is a number, with symbols as its digits; without the last one it is a context.
+        digits = n_symbols ** np.arange(order)[::-1]
+        grams, counts = np.unique(training.unfold(0, order, 1).numpy() @ digits, return_counts=True)
+        contexts, first, kinds = np.unique(
+            grams // n_symbols, return_index=True, return_counts=True
+        )
+        followers = np.add.reduceat(counts, first)
+
+        asked = windows[:, -order:].numpy() @ digits
+        count = count_of(asked, grams, counts)
+        c = count_of(asked // n_symbols, contexts, followers)
+        t = count_of(asked // n_symbols, contexts, kinds)
+        # A context that never came up has c = t = 0: the shorter one decides alone.
+        probability = np.where(c > 0, (count + t * probability) / np.maximum(c + t, 1), probability)
+        of_orders.append(torch.from_numpy(probability))
+    return of_orders
+
+
+# %%
+if __name__ == "__main__":
+    longest = 6
+    # The first held-out characters have the end of the training text before them.
+    held_out_windows = torch.cat([TOPIC_TRAINING[1 - longest :], TOPIC_HELD_OUT])
+    held_out_windows = held_out_windows.unfold(0, longest, 1)
+    cpu = time.process_time()
+    ngram_bits = {
+        f"{order}-gram": -probability.log2().mean().item()
+        for order, probability in enumerate(
+            witten_bell(TOPIC_TRAINING, held_out_windows, len(TOPIC_SYMBOLS)), start=1
+        )
+    }
+    cpu = time.process_time() - cpu
+    for name, bits in ngram_bits.items():
+        record(f"bits per character, {name}", bits)
+    print(f"counting took {cpu:.1f} s of CPU time")
+
+# %% [markdown]
+# To look further back helps up to 5 characters. Beyond that most contexts never came up before, and
+# there is nothing to count. A GPT has no such end: it compares contexts instead of looking them up.
+#
+# ### Training
+#
+# In each step the model reads a few windows of 128 characters, cut out of the training text at
+# random places. Both tables start with a standard deviation of 0.02; the learning rate rises for 200
+# steps and then falls to 0 along a cosine. This run takes some minutes. It is measured twice: at a
+# checkpoint, and at its end.
+#
+# The measure has to be fair. Every held-out character is guessed once, by a model that knows only
+# what stands before it. GPT reads windows that overlap by half: the first half of each is context
+# alone, and the guesses of the second half count. So it knows the last 64 to 127 characters.
+
+# %%
+GPT_STEPS = 2000  # the checkpoint
+GPT_LONG_STEPS = 3600  # the end of the same run
+GPT_CONTEXT = 128
+GPT_BATCH = 8
+
+
+def held_out_bits(model: nn.Module) -> float:
+    """Return how many bits the model needs for a held-out character, in the mean."""
+    half = GPT_CONTEXT // 2
+    filling = TOPIC_TRAINING[: -len(TOPIC_HELD_OUT) % half]  # completes the last window
+    text = torch.cat([TOPIC_TRAINING[-half:], TOPIC_HELD_OUT, filling])
+    log_p = []
+    model.eval()
+    with torch.no_grad():
+        for windows in text.unfold(0, GPT_CONTEXT, half).split(64):
+            guesses = model(windows)[:, half - 1 : -1].log_softmax(dim=-1)
+            log_p.append(guesses.gather(-1, windows[:, half:].unsqueeze(-1)).flatten())
+    model.train()
+    return -torch.cat(log_p)[: len(TOPIC_HELD_OUT)].mean().item() / math.log(2)
+
+
+def train_gpt(model: nn.Module, seed: int) -> list[tuple[int, float, float, float]]:
+    """Train for GPT_LONG_STEPS steps.
+
+    Returns rows of: step, seconds of CPU time on each of two threads so far, bits per character in
+    training (the mean since the row before) and held out.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for table in (model.token_embedding.weight, model.position_embedding.weight):
+        nn.init.normal_(table, std=0.02, generator=generator)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.99), weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / 200, 0.5 + 0.5 * math.cos(math.pi * step / GPT_LONG_STEPS)),
+    )
+    places = TOPIC_TRAINING.unfold(0, GPT_CONTEXT, 1)
+    measured = {GPT_STEPS, *range(0, GPT_LONG_STEPS, 400), GPT_LONG_STEPS}
+    rows, losses = [], []
+    cpu = time.process_time()
+    model.train()
+    # JupyterLab shows what goes to stderr, tqdm's default, on red.
+    for step in tqdm(range(1, GPT_LONG_STEPS + 1), "GPT reads", mininterval=0.5, file=sys.stdout):
+        windows = places[torch.randint(len(places), (GPT_BATCH,), generator=generator)]
+        loss = next_token_loss(model(windows), windows)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item() / math.log(2))
+        if step in measured:
+            bits = held_out_bits(model)
+            seconds = (time.process_time() - cpu) / 2
+            rows.append((step, seconds, sum(losses) / len(losses), bits))
+            losses = []
+    return rows
+
+
+@functools.cache
+def trained_gpt(seed: int = 0) -> tuple[nn.Module, list[tuple[int, float, float, float]]]:
+    """Return a GPT trained on the topics, and how that went; trains in the first call only."""
+    torch.manual_seed(seed)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    model = GPT(len(TOPIC_SYMBOLS), GPT_CONTEXT, d_model=96, n_heads=4, n_layers=3, dropout=0.1)
+    rows = train_gpt(model, seed)
+    torch.set_num_threads(n_threads)
+    return model.eval(), rows
+
+
+# %%
+if __name__ == "__main__":
+
+    def draw_bits(rows: list[tuple[int, float, float, float]], ngram_bits: dict) -> None:
+        """Draw bits per character against time, with the n-grams as lines."""
+        _, seconds, training, held_out = zip(*rows, strict=True)
+        figure, axis = plt.subplots(figsize=(8, 4))
+        axis.plot(seconds, training, color="tab:gray", label="GPT, training text (with dropout)")
+        axis.plot(seconds, held_out, "o-", color="tab:blue", label="GPT, held-out text")
+        for name in ("2-gram", "3-gram", "4-gram", "5-gram"):
+            axis.axhline(ngram_bits[name], color="tab:orange", linestyle="--", linewidth=1)
+            axis.annotate(
+                name,
+                (1, ngram_bits[name]),
+                xycoords=axis.get_yaxis_transform(),
+                color="tab:orange",
+                xytext=(4, -3),
+                textcoords="offset points",
+            )
+        axis.set(
+            xlabel="CPU time / 2 (s)", ylabel="bits per character", title="what a character costs"
+        )
+        axis.legend()
+        figure.tight_layout()
+        plt.show()
+
+    with demonstration():
+        trained_gpt.cache_clear()  # whoever runs this cell again wants to train again
+        wall = time.perf_counter()
+        _, rows = trained_gpt()
+        wall = time.perf_counter() - wall
+        at_checkpoint = next(row for row in rows if row[0] == GPT_STEPS)
+        for step, seconds, _, bits in (at_checkpoint, rows[-1]):
+            record(f"bits per character, GPT after {step} steps", bits)
+            record(f"seconds (CPU time / 2), GPT after {step} steps", seconds)
+        print(f"{wall:.0f} s by the clock")
+        print("\nmodel     bits per character")
+        for name, bits in (*ngram_bits.items(), ("GPT", rows[-1][-1])):
+            print(f"{name:<10}{bits:.3f}  {'█' * round(10 * bits)}")
+        draw_bits(rows, ngram_bits)
+
+# %% [markdown]
+# **What to notice.** GPT starts worse than counting two characters: it first learns which characters
+# are common at all, then pairs. MEASURED-TEXT
+#
+# ### Where it looks
+#
+# What the model sees of its own text is in `qkv`. The next cell listens to the output of one
+# `attention.qkv`, and computes from it what one head looks at.
+
+
+# %%
+def head_weights(
+    model: nn.Module, tokens: Int[Tensor, "n"], block: int, head: int, n_heads: int
+) -> Float[Tensor, "n n"] | None:
+    """Return how much each position looks at each; None where `qkv` is not called as a module."""
+    heard = []
+    hook = model.blocks[block].attention.qkv.register_forward_hook(
+        lambda module, inputs, output: heard.append(output)
+    )
+    with torch.no_grad():
+        model(tokens.unsqueeze(0))
+    hook.remove()
+    if not heard:
+        return None
+    queries, keys, _ = heard[0][0].chunk(3, dim=-1)
+    query, key = (part.chunk(n_heads, dim=-1)[head] for part in (queries, keys))
+    future = torch.ones(len(tokens), len(tokens), dtype=torch.bool).triu(1)
+    return (query @ key.T / key.shape[1] ** 0.5).masked_fill(future, -math.inf).softmax(dim=-1)
+
+
+# %%
+if __name__ == "__main__":
+
+    def draw_head(weights: Tensor | None, text: str, title: str) -> None:
+        """Draw the weights, with the text along both sides."""
+        if weights is None:
+            print("no weights to be seen: is `attention.qkv` called as a module?")
+            return
+        figure, axis = plt.subplots(figsize=(7.5, 7))
+        axis.imshow(weights, cmap="Blues", vmin=0)
+        symbols = text.replace(" ", "␣").replace("\n", "↵")
+        axis.set_xticks(range(len(symbols)), symbols, fontsize=8, family="monospace")
+        axis.set_yticks(range(len(symbols)), symbols, fontsize=8, family="monospace")
+        axis.set(xlabel="looked at", ylabel="position that looks", title=title)
+        figure.tight_layout()
+        plt.show()
+
+    with demonstration():
+        gpt, _ = trained_gpt()
+        shown = "the statement, the expression, the statement"
+        draw_head(head_weights(gpt, topic_tokens(shown), 1, 0, 4), shown, "block 1, head 0")
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        gpt, _ = trained_gpt()
+        prompt = topic_tokens("The statement ").unsqueeze(0)
+        for temperature in (0.3, 0.8, 1.5):
+            tokens = generate(
+                gpt,
+                prompt,
+                GPT_CONTEXT - prompt.shape[1],
+                temperature,
+                generator=torch.Generator().manual_seed(0),
+            )
+            print(f"temperature {temperature}\n{topic_text(tokens[0])}\n")
+
+# %% [markdown]
+# ### What the cache saves
+#
+# How long a text takes to write does not depend on what the weights are, so an untrained model will
+# do. It writes with cache and without, on one thread.
+
+# %%
+if __name__ == "__main__":
+
+    def seconds_to_write(model: nn.Module, n_tokens: int, use_cache: bool) -> float:
+        """Return the CPU time for so many tokens after a prompt of one."""
+        before = time.process_time()
+        generate(model, torch.zeros(1, 1, dtype=torch.long), n_tokens, use_cache=use_cache)
+        return time.process_time() - before
+
+    def draw_seconds(lengths: list[int], cached: list[float], uncached: list[float]) -> None:
+        """Draw both times against the number of tokens."""
+        figure, axis = plt.subplots(figsize=(6, 3.6))
+        axis.plot(lengths, uncached, "o-", color="tab:orange", label="without cache")
+        axis.plot(lengths, cached, "o-", color="tab:blue", label="with cache")
+        axis.set(
+            xlabel="tokens written", ylabel="CPU time (s)", title="the same text, written twice"
+        )
+        axis.legend()
+        figure.tight_layout()
+        plt.show()
+
+    with demonstration():
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        untrained = GPT(len(TOPIC_SYMBOLS), 513, d_model=96, n_heads=4, n_layers=3)
+        lengths = [64, 128, 256, 512]
+        seconds_to_write(untrained, 8, use_cache=True)  # the first calls are slower
+        cached = [seconds_to_write(untrained, n, use_cache=True) for n in lengths]
+        uncached = [seconds_to_write(untrained, n, use_cache=False) for n in lengths]
+        torch.set_num_threads(n_threads)
+        record("seconds for 512 tokens, with cache", cached[-1])
+        record("seconds for 512 tokens, without cache", uncached[-1])
+        draw_seconds(lengths, cached, uncached)
+
+# %% [markdown]
+# **What to notice.** END-TEXT
