@@ -415,10 +415,10 @@ class TestViT:
 
     @weight(2)
     def test_values(self, student, seed):
-        """On copied weights the logits are those of the formula, with 1, 2 and 3 layers."""
+        """On copied weights the logits are those of the formula, with 1 and with 3 layers."""
         draw = Draw(seed)
         # GELU has two forms that differ by less than this.
-        for n_layers, heads in ((1, 4), (2, 2), (3, 1)):
+        for n_layers, heads in ((1, 4), (3, 2)):
             weights = vit_weights(draw, n_layers)
             images = draw.normal(3, CHANNELS, IMAGE, IMAGE)
             seen = vit(student, n_layers, weights, heads)(images)
@@ -455,18 +455,17 @@ class TestViT:
             assert found.abs().max() > 0, f"no gradient reaches {name}"
 
     @weight(0.5)
-    def test_dtypes(self, student, seed):
-        """After `.to(dtype)` the logits have this dtype, too."""
+    def test_dtype(self, student, seed):
+        """After `.to(torch.bfloat16)` the logits have this dtype, too."""
         draw = Draw(seed)
         weights = vit_weights(draw, 1)
-        images = draw.normal(2, CHANNELS, IMAGE, IMAGE, dtype=torch.float64)
-        for dtype, tolerance in ((torch.float64, 1e-2), (torch.bfloat16, 2e-1)):
-            model = student.ViT(IMAGE, PATCH, CHANNELS, CLASSES, D, HEADS, 1).eval().to(dtype)
-            rounded = {name: value.to(dtype) for name, value in weights.items()}
-            model.load(rounded)
-            expected = logits_of(images.to(dtype), rounded, 1, HEADS)
-            what = f"the logits in {dtype}"
-            close(model(images.to(dtype)), expected, what, tolerance, tolerance, dtype)
+        images = draw.normal(2, CHANNELS, IMAGE, IMAGE, dtype=torch.bfloat16)
+        model = student.ViT(IMAGE, PATCH, CHANNELS, CLASSES, D, HEADS, 1).eval().to(torch.bfloat16)
+        rounded = {name: value.bfloat16() for name, value in weights.items()}
+        model.load(rounded)
+        expected = logits_of(images, rounded, 1, HEADS)
+        what = "the logits in bfloat16"
+        close(model(images), expected, what, 2e-1, 2e-1, torch.bfloat16)
 
 
 def distances(grid: int, p: int) -> Tensor:
@@ -644,7 +643,7 @@ class TestLinearCka:
         draw = Draw(seed)
         x, y = related(draw, 24, 4, 5)
         expected = cka(x, y)
-        for a, b in ((1e-3, 1.0), (1.0, 1e-3), (1e-3, 1e-3), (1e3, 1e3), (1e3, 1e-3), (-2.0, 1.0)):
+        for a, b in ((1e-3, 1.0), (1.0, 1e3), (1e-3, 1e-3), (1e3, 1e3), (-2.0, 1.0)):
             what = f"the result for {a:g} · x and {b:g} · y"
             seen = student.linear_cka(a * x, b * y)
             close(seen, expected, what, 1e-3, 1e-3, torch.float32)
@@ -654,21 +653,14 @@ class TestLinearCka:
         """An input that is the same for all rows gives 0, not NaN."""
         draw = Draw(seed)
         x, _ = related(draw, 7, 3, 2)
-        constants = {f"all {value:g}": torch.full((7, 4), value) for value in (0.0, 1.0, 2.5)}
-        constants["all 0.3"] = torch.full((7, 2), 0.3)
+        constants = {f"all {value:g}": torch.full((7, 4), value) for value in (1.0, 2.5, 0.3)}
         constants["one row repeated"] = draw.normal(1, 5).expand(7, 5).clone()
         nothing = torch.tensor(0.0)
         for name, constant in constants.items():
-            for what, a, b in (
-                (f"x and y constant ({name})", x, constant),
-                (f"x constant ({name}) and y", constant, x),
-                (
-                    f"x constant ({name}) and y constant (all 0.7)",
-                    constant,
-                    torch.full((7, 3), 0.7),
-                ),
-            ):
-                close(student.linear_cka(a, b), nothing, f"the result for {what}", atol=1e-4)
+            for what, a, b in ((f"y is {name}", x, constant), (f"x is {name}", constant, x)):
+                close(student.linear_cka(a, b), nothing, f"the result where {what}", atol=1e-4)
+        seen = student.linear_cka(constants["all 0.3"], torch.full((7, 3), 0.7))
+        close(seen, nothing, "the result where x is all 0.3 and y is all 0.7", atol=1e-4)
         close(student.linear_cka(x[:1], x[:1]), nothing, "the result for a single input")
 
     @weight(0.5)
