@@ -17,6 +17,9 @@ Status = Literal[
 ]
 
 
+Value = bool | int | float | str  # a text where JSON has no number: NaN, ∞, −∞
+
+
 class Values(msgspec.Struct, frozen=True):
     """A matrix that came out beside the one that was due, cut to what can be drawn."""
 
@@ -25,10 +28,9 @@ class Values(msgspec.Struct, frozen=True):
     matrix: list[int]  # the indices of all axes but the last two
     top: int  # the row and column at which the cut begins
     left: int
-    seen: list[list[float]]
-    expected: list[list[float]]
+    seen: list[list[Value]]
+    expected: list[list[Value]]
     wrong: list[list[bool]]
-    boolean: bool
 
 
 class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):

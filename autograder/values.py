@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from autograder.marks import Values
+from autograder.marks import Value, Values
 
 LARGEST = 12  # rows and columns that are drawn
 
@@ -35,7 +37,10 @@ def drawn(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) 
         max(0, min(at - LARGEST // 2, size - LARGEST))
         for at, size in zip((row, column), parts[0].shape, strict=True)
     )
-    came, due, held = (part[top : top + LARGEST, left : left + LARGEST].tolist() for part in parts)
+    came, due, held = (
+        [[_value(x) for x in line] for line in part.tolist()]
+        for part in (part[top : top + LARGEST, left : left + LARGEST] for part in parts)
+    )
     return Values(
         what=what,
         shape=list(seen.shape),
@@ -45,5 +50,10 @@ def drawn(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) 
         seen=came,
         expected=due,
         wrong=[[not cell for cell in line] for line in held],
-        boolean=seen.dtype == torch.bool and expected.dtype == torch.bool,
     )
+
+
+def _value(x: bool | int | float) -> Value:
+    if isinstance(x, float) and not math.isfinite(x):
+        return "NaN" if math.isnan(x) else "∞" if x > 0 else "−∞"
+    return x

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autograder.marks import Values
+from autograder.marks import Value, Values
 
 SHADES = 4  # on each side of 0
 LISTED = 6  # places that are named in the text
@@ -35,10 +35,11 @@ class Grid:
 
 def grid(values: Values) -> Grid | None:
     """Colour both matrices by one scale, and say in words where they differ; None where numbers show no pattern."""
-    if not values.boolean and all(bad for row in values.wrong for bad in row):
+    all_values = [x for row in (*values.seen, *values.expected) for x in row]
+    boolean = all(isinstance(x, bool) for x in all_values)
+    if not boolean and all(bad for row in values.wrong for bad in row):
         return None
-    both = [*values.seen, *values.expected]
-    largest = max((abs(x) for row in both for x in row if math.isfinite(x)), default=0.0)
+    largest = max((abs(x) for x in all_values if not isinstance(x, str)), default=0.0)
     wrong = [
         (values.top + r, values.left + c)
         for r, row in enumerate(values.wrong)
@@ -48,7 +49,7 @@ def grid(values: Values) -> Grid | None:
     came, due = (
         [
             [
-                GridCell(_text(x, values.boolean), _shade(x, largest), bad and is_seen)
+                GridCell(_text(x), _shade(x, largest), bad and is_seen)
                 for x, bad in zip(row, marks, strict=True)
             ]
             for row, marks in zip(matrix, values.wrong, strict=True)
@@ -59,7 +60,7 @@ def grid(values: Values) -> Grid | None:
         what=values.what,
         part=_part(values),
         places=_places(wrong, len(values.shape) == 1),
-        boolean=values.boolean,
+        boolean=boolean,
         columns=range(values.left, values.left + len(came[0])),
         first_row=values.top,
         came=came,
@@ -67,20 +68,18 @@ def grid(values: Values) -> Grid | None:
     )
 
 
-def _text(value: float, boolean: bool) -> str:
-    if boolean:
-        return "1" if value else "0"
+def _text(value: Value) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, int):
-        return str(value)
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
+        return str(int(value)).replace("-", "−")
     fits = value == 0 or 0.01 <= abs(value) < 1000
     text = f"{value:.3g}" if fits else f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-")
     return text.replace("-", "−")
 
 
-def _shade(value: float, largest: float) -> str:
-    if not math.isfinite(value):
+def _shade(value: Value, largest: float) -> str:
+    if isinstance(value, str):
         return "odd"
     step = math.ceil(SHADES * abs(value) / largest) if largest else 0
     return f"{'minus' if value < 0 else 'plus'}{step}" if step else "zero"
