@@ -21,7 +21,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -48,7 +48,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -76,7 +76,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -103,7 +103,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -132,7 +132,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -160,7 +160,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -190,7 +190,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -218,7 +218,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, self.n_heads, -1).transpose(1, 2).chunk(3, dim=-1)
         if cache is not None:
@@ -244,7 +244,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         k, q, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -273,7 +273,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (t.reshape(b, self.n_heads, n, -1) for t in self.qkv(x).chunk(3, dim=-1))
         if cache is not None:
@@ -299,7 +299,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -327,7 +327,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -355,7 +355,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -382,7 +382,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -407,7 +407,7 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         b, n, d = x.shape
         q, k, v = (
             t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
@@ -435,7 +435,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = self.norm1(x + self.drop(self.attention(x, cache)))
         hidden = F.gelu(self.linear1(x), approximate="tanh")
         return self.norm2(x + self.drop(self.linear2(hidden)))
@@ -453,7 +453,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = self.norm1(x)
         x = x + self.drop(self.attention(x, cache))
         x = self.norm2(x)
@@ -472,7 +472,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.drop(self.attention(self.norm1(x), cache))
         hidden = F.gelu(self.linear1(self.norm2(x)))
         return x + self.drop(self.linear2(hidden))
@@ -489,7 +489,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.drop(self.attention(self.norm1(x), cache))
         hidden = F.relu(self.linear1(self.norm2(x)))
         return x + self.drop(self.linear2(hidden))
@@ -506,7 +506,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.drop(self.attention(self.norm1(x), cache))
         hidden = F.gelu(self.linear1(self.norm1(x)), approximate="tanh")
         return x + self.drop(self.linear2(hidden))
@@ -524,7 +524,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         before = x
         x = x + self.drop(self.attention(self.norm1(x), cache))
         hidden = F.gelu(self.linear1(self.norm2(before)), approximate="tanh")
@@ -542,7 +542,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.drop(self.attention(self.norm1(x), cache))
         hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
         return self.drop(self.linear2(hidden))
@@ -559,7 +559,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = self.drop(self.attention(self.norm1(x), cache))
         hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
         return x + self.drop(self.linear2(hidden))
@@ -576,7 +576,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.drop(self.attention(self.norm1(x), cache))
         hidden = F.gelu(self.linear1(x), approximate="tanh")
         return x + self.drop(self.linear2(hidden))
@@ -594,7 +594,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.drop(self.attention(self.norm1(x)))
         hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
         return x + self.drop(self.linear2(hidden))
@@ -611,7 +611,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.drop(self.attention(self.norm1(x), cache))
         hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
         return x + self.drop(self.linear2(hidden))
@@ -628,7 +628,7 @@ class GPTBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
         self.p = dropout
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = x + F.dropout(self.attention(self.norm1(x), cache), self.p)
         hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
         return x + F.dropout(self.linear2(hidden), self.p)
@@ -644,7 +644,7 @@ class GPTBlock(nn.Module):
         self.attention = CausalSelfAttention(d_model, n_heads)
         self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
 
-    def forward(self, x, cache=None):
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         x = x + self.attention(self.norm1(x), cache)
         hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
         return x + self.linear2(hidden)
@@ -674,7 +674,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -708,7 +708,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches)
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -742,7 +742,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -776,7 +776,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         positions = start + torch.arange(tokens.shape[1])
         x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
@@ -808,7 +808,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] >= self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -842,7 +842,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         positions = (start + torch.arange(tokens.shape[1])).clamp(max=self.max_length - 1)
         x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
@@ -875,7 +875,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -912,7 +912,7 @@ class GPT(nn.Module):
         self.head = nn.Linear(d_model, vocab_size, bias=False)
         nn.init.constant_(self.head.weight, 0.1)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -947,7 +947,7 @@ class GPT(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -981,7 +981,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -1015,7 +1015,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -1051,7 +1051,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -1084,7 +1084,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList([GPTBlock(*sizes)] * n_layers)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -1116,7 +1116,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -1149,7 +1149,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, tokens, caches=None):
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
         start = 0 if caches is None else len(caches[0])
         if start + tokens.shape[1] > self.max_length:
             raise ValueError("tokens do not fit into max_length")
@@ -2081,36 +2081,6 @@ def generate(
         raise ValueError("prompt and n_tokens do not fit into max_length")
     training = model.training
     model.eval()
-    caches = [KeyValueCache() for _ in range(model.n_layers)] if use_cache else None
-    tokens, unread = prompt, prompt
-    with torch.no_grad():
-        for _ in range(n_tokens):
-            logits = model(unread, caches)[:, -1]
-            p = next_token_probabilities(logits, temperature, top_k, top_p)
-            new = torch.multinomial(p, 1, generator=generator)
-            tokens = torch.cat([tokens, new], dim=1)
-            unread = new if use_cache else tokens
-    model.train(training)
-    return tokens
-
-
-# %% generate: refused too late
-def generate(
-    model: nn.Module,
-    prompt: Tensor,
-    n_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    use_cache: bool = True,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """A call that is refused leaves the model in evaluation mode here. Look at what comes
-    first."""
-    training = model.training
-    model.eval()
-    if prompt.shape[1] + n_tokens > model.max_length:
-        raise ValueError("prompt and n_tokens do not fit into max_length")
     caches = [KeyValueCache() for _ in range(model.n_layers)] if use_cache else None
     tokens, unread = prompt, prompt
     with torch.no_grad():

@@ -1,0 +1,173 @@
+"""Day 2's language model is GPT-2's, and its counts are a distribution: against transformers, a plain loop and themselves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from solutions.day2.language_model import (
+    GPT,
+    CausalSelfAttention,
+    KeyValueCache,
+    generate,
+    next_token_loss,
+    witten_bell,
+)
+
+VOCAB, LENGTH, D, HEADS, LAYERS = 13, 9, 12, 3, 2
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def gpt2() -> GPT2LMHeadModel:
+    """A small GPT-2 in float64 whose weights, biases and norms are all random."""
+    config = GPT2Config(
+        vocab_size=VOCAB,
+        n_positions=LENGTH,
+        n_embd=D,
+        n_layer=LAYERS,
+        n_head=HEADS,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = GPT2LMHeadModel(config).double().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def copied(theirs: GPT2LMHeadModel) -> GPT:
+    """Our model with the weights of theirs, whose linear maps are kept transposed."""
+    ours = GPT(VOCAB, LENGTH, D, HEADS, LAYERS).double().eval()
+    state = {
+        "token_embedding.weight": theirs.transformer.wte.weight,
+        "position_embedding.weight": theirs.transformer.wpe.weight,
+        "norm.weight": theirs.transformer.ln_f.weight,
+        "norm.bias": theirs.transformer.ln_f.bias,
+    }
+    for i, block in enumerate(theirs.transformer.h):
+        for name, norm in (("norm1", block.ln_1), ("norm2", block.ln_2)):
+            state |= {f"blocks.{i}.{name}.{n}": p for n, p in norm.named_parameters()}
+        for name, conv in (
+            ("attention.qkv", block.attn.c_attn),
+            ("attention.out", block.attn.c_proj),
+            ("linear1", block.mlp.c_fc),
+            ("linear2", block.mlp.c_proj),
+        ):
+            state[f"blocks.{i}.{name}.weight"] = conv.weight.T
+            state[f"blocks.{i}.{name}.bias"] = conv.bias
+    ours.load_state_dict(state)
+    return ours
+
+
+def test_gpt_is_gpt2_on_copied_weights() -> None:
+    theirs = gpt2()
+    ours, tokens = copied(theirs), torch.randint(VOCAB, (3, LENGTH))
+    seen = theirs(tokens, labels=tokens)
+    torch.testing.assert_close(ours(tokens), seen.logits, rtol=0, atol=1e-9)
+    # Their loss is computed in float32.
+    loss = next_token_loss(ours(tokens), tokens).float()
+    torch.testing.assert_close(loss, seen.loss, rtol=1e-5, atol=0)
+
+
+def test_gpt_has_the_parameters_of_gpt2() -> None:
+    theirs = gpt2()
+    count = sum(parameter.numel() for parameter in theirs.parameters())
+    assert sum(parameter.numel() for parameter in copied(theirs).parameters()) == count
+
+
+def test_caches_give_the_logits_that_gpt2_gives_with_its_own() -> None:
+    theirs = gpt2()
+    ours, tokens = copied(theirs), torch.randint(VOCAB, (2, LENGTH))
+    caches, past = [KeyValueCache() for _ in range(LAYERS)], None
+    for piece in tokens.split([4, 1, 3, 1], dim=1):
+        seen = theirs(piece, past_key_values=past, use_cache=True)
+        past = seen.past_key_values
+        torch.testing.assert_close(ours(piece, caches), seen.logits, rtol=0, atol=1e-9)
+
+
+def test_generate_at_temperature_0_writes_what_gpt2_writes() -> None:
+    theirs = gpt2()
+    prompt = torch.randint(VOCAB, (3, 2))
+    wanted = theirs.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=LENGTH - 2,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
+    )
+    assert torch.equal(generate(copied(theirs), prompt, LENGTH - 2, temperature=0), wanted)
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"temperature": 0}, {"temperature": 3.0, "top_k": 9, "top_p": 0.9}]
+)
+def test_generate_draws_the_same_with_and_without_cache(asked: dict[str, float]) -> None:
+    model, prompt = copied(gpt2()), torch.randint(VOCAB, (4, 3))
+    drawn = []
+    for use_cache in (True, False):
+        generator = torch.Generator().manual_seed(1)
+        tokens = generate(model, prompt, 6, **asked, use_cache=use_cache, generator=generator)
+        drawn.append((tokens, generator.get_state()))
+    (with_cache, state), (without, other_state) = drawn
+    assert torch.equal(with_cache, without)
+    assert torch.equal(state, other_state)
+    # One draw for each step, at temperature 0 too.
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(6):
+        torch.multinomial(torch.ones(4, VOCAB, dtype=torch.float64), 1, generator=generator)
+    assert torch.equal(generator.get_state(), state)
+
+
+def attended(attention: CausalSelfAttention, x: Tensor) -> Tensor:
+    """One text, one head, one position after the other."""
+    d_head = D // HEADS
+    qkv = x @ attention.qkv.weight.T + attention.qkv.bias
+    result = torch.empty_like(x)
+    for b, i, h in torch.cartesian_prod(*map(torch.arange, (*x.shape[:2], HEADS))).tolist():
+        query, key, value = (
+            qkv[b, : i + 1, start + h * d_head : start + (h + 1) * d_head]
+            for start in (0, D, 2 * D)
+        )
+        scores = key @ query[i] / math.sqrt(d_head)
+        weights = scores.exp() / scores.exp().sum()
+        result[b, i, h * d_head : (h + 1) * d_head] = weights @ value
+    return result @ attention.out.weight.T + attention.out.bias
+
+
+@pytest.mark.parametrize("pieces", [[7], [1] * 7, [3, 4], [2, 1, 4]])
+def test_causal_self_attention_is_the_plain_loop(pieces: list[int]) -> None:
+    attention, x = CausalSelfAttention(D, HEADS).double().eval(), torch.randn(2, 7, D).double()
+    cache = KeyValueCache()
+    with torch.no_grad():
+        seen = torch.cat([attention(piece, cache) for piece in x.split(pieces, dim=1)], dim=1)
+        torch.testing.assert_close(seen, attended(attention, x), rtol=0, atol=1e-10)
+        torch.testing.assert_close(attention(x), seen, rtol=0, atol=1e-10)
+    assert len(cache) == 7
+
+
+def test_ngrams_are_a_distribution_after_every_context() -> None:
+    text, contexts = torch.randint(5, (300,)) ** 2 % 5, torch.randint(5, (40, 3))
+    windows = torch.cat([contexts.repeat_interleave(5, 0), torch.arange(5).repeat(40)[:, None]], 1)
+    for probability in witten_bell(text, windows, 5):
+        assert probability.min() > 0
+        torch.testing.assert_close(
+            probability.reshape(40, 5).sum(dim=1), torch.ones(40, dtype=torch.float64)
+        )
+
+
+def test_ngrams_are_those_counted_by_hand() -> None:
+    # In 0 1 0 1 1, 0 is followed by 1 twice, and 1 by 0 and by 1 once each; 2 never comes up.
+    text, windows = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([[0, 1], [1, 1], [1, 2], [2, 0]])
+    unigram, bigram = witten_bell(text, windows, 3)
+    one, zero, two = (3 + 2 / 3) / 7, (2 + 2 / 3) / 7, (2 / 3) / 7
+    assert unigram.tolist() == pytest.approx([one, one, two, zero])
+    assert bigram.tolist() == pytest.approx([(2 + one) / 3, (1 + 2 * one) / 4, 2 * two / 4, zero])
