@@ -145,11 +145,12 @@ class TestRotaryEmbedding:
 
     @weight(1)
     def test_dtype_and_device(self, student, seed):
-        """The result has the dtype and the device of x."""
+        """The result has the dtype and the device of x, which is not changed."""
         draw = Draw(seed)
         x, positions = draw.normal(2, 5, 6, dtype=torch.float64), draw.integers(0, 30, 5)
         expected = turned(x, positions)
         keeps_dtypes(lambda x: student.rotary_embedding(x, positions), expected, x)
+        unchanged(student)
         keeps_device(student.rotary_embedding, (2, 5, 6), x, positions)
 
     @weight(1)
@@ -161,11 +162,10 @@ class TestRotaryEmbedding:
 
     @weight(1)
     def test_gradient(self, student, seed):
-        """The gradient is turned back, and the arguments are not changed."""
+        """The gradient is turned back."""
         draw = Draw(seed)
         x, positions = draw.normal(2, 5, 6).requires_grad_(), draw.integers(0, 40, 5)
         result = shaped(student.rotary_embedding(x, positions), (2, 5, 6))
-        unchanged(student)
         upstream = draw.normal(2, 5, 6)
         seen = gradients(result, {"x": x}, upstream)["x"]
         near(seen, turned(upstream, -positions), "the gradient of x")
@@ -317,6 +317,11 @@ def quadratic(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -
     return weights / weights.sum(dim=-1, keepdim=True) @ value.double()
 
 
+def features(draw: Draw, *shape: int) -> Tensor:
+    """Queries or keys for which no denominator is so small that an allowed ε shows."""
+    return draw.uniform(*shape, low=-1.0, high=2.0)
+
+
 class TestLinearAttention:
     exercise = "linear_attention"
 
@@ -324,7 +329,7 @@ class TestLinearAttention:
     def test_weights_sum_to_one(self, student, seed):
         """Outputs are means of the values: where all values are alike, so are the outputs."""
         draw = Draw(seed)
-        query, key = draw.normal(4, 6), draw.normal(9, 6)
+        query, key = features(draw, 4, 6), features(draw, 9, 6)
         value = torch.tensor([2.0, -3.0, 0.5]).expand(9, 3)
         near(student.linear_attention(query, key, value), value[:4], atol=1e-3)
         result = student.linear_attention(query, key[:4], value[:4], causal=True)
@@ -343,14 +348,14 @@ class TestLinearAttention:
     def test_values(self, student, seed):
         """φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), with n ≠ m and d ≠ d_v."""
         draw = Draw(seed)
-        inputs = draw.normal(7, 4), draw.normal(11, 4), draw.normal(11, 5)
+        inputs = features(draw, 7, 4), features(draw, 11, 4), draw.normal(11, 5)
         near(student.linear_attention(*inputs), quadratic(*inputs), atol=1e-3)
 
     @weight(2)
     def test_causal(self, student, seed):
         """With causal=True position i sums over the keys up to i, itself included."""
         draw = Draw(seed)
-        inputs = draw.normal(9, 4), draw.normal(9, 4), draw.normal(9, 5)
+        inputs = features(draw, 9, 4), features(draw, 9, 4), draw.normal(9, 5)
         near(student.linear_attention(*inputs, causal=True), quadratic(*inputs, True), atol=1e-3)
 
     @weight(1)
@@ -360,8 +365,8 @@ class TestLinearAttention:
         for leading in ((3,), (2, 3), (2, 1, 3)):
             for causal in (False, True):
                 m = 5 if causal else 6
-                shapes = ((5, 2), (m, 2), (m, 4))
-                inputs = [draw.strided(draw.normal(*leading, *shape)) for shape in shapes]
+                query, key = features(draw, *leading, 5, 2), features(draw, *leading, m, 2)
+                inputs = [draw.strided(x) for x in (query, key, draw.normal(*leading, m, 4))]
                 what = f"for the leading axes {leading}{', causal,' * causal} the result"
                 result = student.linear_attention(*inputs, causal=causal)
                 near(result, quadratic(*inputs, causal), what, 1e-3)
@@ -374,9 +379,9 @@ class TestLinearAttention:
         query, key = draw.uniform(5, 4, low=-10, high=-9), draw.uniform(8, 4, low=20, high=40)
         result = student.linear_attention(query, key, value)
         near(result, quadratic(query, key, value), "the result for queries around −9.5", 1e-2)
-        query, key = draw.uniform(8, 4, low=-3, high=-2), draw.uniform(8, 4, low=-3, high=-2)
-        result = student.linear_attention(query, key, value)
-        near(result, quadratic(query, key, value), "the result for entries around −2.5", 1e-2)
+        query, key = draw.uniform(5, 2, low=-3, high=-2), draw.uniform(3, 2, low=-3, high=-2)
+        result = student.linear_attention(query, key, value[:3])
+        near(result, quadratic(query, key, value[:3]), "the result for entries around −2.5", 1e-2)
 
     @weight(2)
     def test_no_matrix(self, student, seed):
@@ -400,7 +405,8 @@ class TestLinearAttention:
     def test_long(self, student, seed):
         """8192 positions are no trouble in 200 MB, and still right at the end."""
         draw = Draw(seed)
-        query, key, value = draw.normal(8192, 2), draw.normal(8192, 2), draw.normal(8192, 3)
+        query, key = features(draw, 8192, 2), features(draw, 8192, 2)
+        value = draw.normal(8192, 3)
         result = shaped(student.linear_attention(query, key, value, causal=True), (8192, 3))
         for i in (0, 1, 1000, 8191):
             expected = quadratic(query[i : i + 1], key[: i + 1], value[: i + 1])
@@ -411,8 +417,8 @@ class TestLinearAttention:
         """The gradients of query, key and value are right, for large entries too."""
         draw = Draw(seed)
         for causal in (False, True):
-            shapes = {"query": (5, 4), "key": (5, 4), "value": (5, 3)}
-            inputs = {name: draw.normal(*shape) for name, shape in shapes.items()}
+            inputs = {"query": features(draw, 5, 4), "key": features(draw, 5, 4)}
+            inputs["value"] = draw.normal(5, 3)
             inputs["query"][1, 2], inputs["key"][3, 0] = 120.0, 150.0
             inputs = {name: x.requires_grad_() for name, x in inputs.items()}
             upstream = draw.normal(5, 3)
@@ -421,14 +427,13 @@ class TestLinearAttention:
             right = gradients(quadratic(*inputs.values(), causal), inputs, upstream)
             for name in inputs:
                 what = f"the gradient of {name} with causal={causal}"
-                near(seen[name], right[name], what, 1e-3)
+                near(seen[name], right[name], what, 3e-3)
 
     @weight(1)
     def test_dtype_and_device(self, student, seed):
         """The result has the dtype and the device of the inputs, which are not changed."""
         draw = Draw(seed)
-        shapes = ((2, 6, 4), (2, 6, 4), (2, 6, 3))
-        inputs = [draw.normal(*shape, dtype=torch.float64) for shape in shapes]
+        inputs = [features(draw, 2, 6, 4), features(draw, 2, 6, 4), draw.normal(2, 6, 3)]
         for causal in (False, True):
 
             def call(*inputs: Tensor, causal: bool = causal) -> Tensor:
@@ -551,7 +556,6 @@ class TestGroupedQueryAttention:
         by_name = dict(zip(("query", "key", "value"), inputs, strict=True))
         upstream = draw.normal(2, 6, 5, 8)
         result = shaped(student.grouped_query_attention(*inputs), (2, 6, 5, 8))
-        unchanged(student)
         seen = gradients(result, by_name, upstream)
         right = gradients(grouped(*inputs), by_name, upstream)
         for name in by_name:
@@ -559,7 +563,7 @@ class TestGroupedQueryAttention:
 
     @weight(1)
     def test_dtype_and_device(self, student, seed):
-        """The result has the dtype and the device of the inputs."""
+        """The result has the dtype and the device of the inputs, which are not changed."""
         draw = Draw(seed)
         inputs, mask = [x.double() for x in heads_of(draw, 2, 4, 2)], draw.mask(5, 7)
         mask[2] = False

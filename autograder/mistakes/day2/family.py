@@ -175,6 +175,21 @@ def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Ten
     return torch.stack(turned, dim=-1).flatten(-2).float()
 
 
+# %% rotary_embedding: turned in place
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """The numbers are right, but they are written into x itself, which its owner may still need.
+    Look at where you assign to."""
+    d = x.shape[-1]
+    if d % 2:
+        raise ValueError(f"d is {d}, it must be even")
+    angles = positions.unsqueeze(1) * base ** (-torch.arange(0, d, 2, device=x.device).double() / d)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x[..., 0::2].clone(), x[..., 1::2].clone()
+    x[..., 0::2] = a * cos - b * sin
+    x[..., 1::2] = a * sin + b * cos
+    return x
+
+
 # %% rotary_embedding: an odd d let through
 def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
     """This is right for an even d; for an odd one it leaves the last column as it is, where an
@@ -841,8 +856,8 @@ def grouped_query_attention(
     key, value = (x.repeat_interleave(h // g, dim=1) for x in (key, value))
     scores = query @ key.mT / math.sqrt(query.shape[-1])
     if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    return scores.softmax(dim=-1).nan_to_num(0.0) @ value
+        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -math.inf)
+    return (scores.softmax(dim=-1) @ value).nan_to_num(0.0)
 
 
 # %% grouped_query_attention: a mean where nothing is allowed
