@@ -1,24 +1,26 @@
 # %% [markdown]
 # # Music
 #
-# A piece of music is a sequence, too, and what makes it music is mostly *distance*: a theme comes
-# back eight bars later, a cadence lasts two beats, a voice answers the voice above it. Where in the
-# piece this happens matters little. A model that adds a position to every token has to
-# learn "four beats ago" anew for every place; attention that is told the **distance** between
-# query and key learns it once.
+# A piece of music is a sequence, too, and much of what makes it music is *distance*: a melody comes
+# back after eight bars, a suspended note resolves a beat later, the bass moves when the tenor does. Where in
+# the piece this happens matters little. A model that adds a vector for its position to every
+# token has to learn "one beat ago" again for every place. Attention that is told the **distance**
+# between query and key learns it once.
 #
-# The idea is from Shaw et al., *Self-Attention with Relative Position Representations* (2018). It
-# needed too much memory for music, which is long, until Huang et al., *Music Transformer* (2018),
-# found a way to compute the same numbers with a trick of four lines. This chapter builds that trick,
-# puts it into attention, and lets it write chorales in the manner of Bach.
+# The idea is from Shaw et al., *Self-Attention with Relative Position Representations* (2018). For
+# music, which is long, it took too much memory, until Huang et al., *Music Transformer* (2018,
+# arXiv 1809.04281), found a way to get the same numbers by a trick of three lines. This chapter builds the
+# trick, puts it into attention, and has it write chorales after those of Bach.
 #
-# The music comes with the package `music21`: chorales for soprano, alto, tenor and bass. Like the
-# authors, we write them as one sequence, a token for each voice in turn, in steps of time.
+# The music comes with the package `music21`: chorales for soprano, alto, tenor and bass (S, A, T and
+# B). As in the paper, a chorale becomes one sequence, with a token for each voice in turn at each
+# step of time:
 #
 # ```text
-#   time (eighths)    0       1       2       3
-#                  S A T B S A T B S A T B S A T B  …
-#   token            pitch, hold (the note goes on), or rest
+#   time (eighths)      0                1                2
+#   voice           S   A   T   B    S   A   T   B    S   A   T   B
+#   token          36  31  26  19    1   1   1   1   38   1  28   0    …
+#                   a pitch each     all go on       S and T move, A goes on, B rests
 # ```
 
 # %%
@@ -52,9 +54,9 @@ from solutions.opening import demonstration, record
 # %% [markdown]
 # ## Tokens
 #
-# Token 0 is a rest, 1 is a hold: the note before goes on. From 2 on, every token is a pitch, one for
-# each key of the piano from the lowest note to the highest. The corpus needs those from C2 to A5; we
-# keep three semitones more on either side, so that every piece can be moved up and down.
+# Token 0 is a rest. 1 is a hold: the voice goes on with its note. From 2 on, every token is a pitch, one
+# for each key of a piano from the lowest note to the highest. The chorales need those from C2 to A5, and
+# we keep three semitones more at either end, so that every piece can be moved up and down.
 
 # %%
 REST, HOLD, FIRST_PITCH = 0, 1, 2
@@ -66,14 +68,14 @@ CHORALE_LENGTH = 256  # tokens: four voices in eight bars of eight eighths
 # %% [markdown]
 # ## The chorales
 #
-# `music21` brings some 400 chorales of Bach as files in MusicXML. Its own reader builds the full
-# score, with lyrics, stems and beams, half a minute for all of them at best; we need four lists of
-# notes, and read them straight from the files, in a few seconds. We take the chorales in four parts
+# `music21` brings some 400 chorales of Bach as files in MusicXML. Its own reader builds full scores,
+# with lyrics, stems and beams, which takes it about half a minute for all. We need four lists of
+# notes, and read them straight from the files in about four seconds. We take the chorales in four single voices
 # and in 4/4, one version of each.
 #
-# Time runs in eighths: at each of them a voice gets a token for the note that sounds when it begins.
-# Bach writes some sixteenths, and of two in a row the second is lost. That is the price for sequences
-# half as long.
+# Time runs in eighths: a token says what sounds when an eighth begins. Bach writes a few
+# sixteenths (one note in forty), and of two of them the second is lost. That is the price of a
+# sequence half as long.
 
 # %%
 CHORALES = Path(getCorpusFilePath()) / "bach"
@@ -91,7 +93,7 @@ def pitch_token(pitch: Element | None) -> int:
 
 def read_voice(part: Element) -> list[int]:
     """Return the tokens of one voice, one for each eighth."""
-    tokens, sounding, time, ticks_a_quarter = [], REST, Fraction(0), 1
+    tokens, sounding, eighths, ticks_a_quarter = [], REST, Fraction(0), 1
     for element in part.iter():
         if element.tag == "divisions":
             ticks_a_quarter = int(element.text)
@@ -101,8 +103,8 @@ def read_voice(part: Element) -> list[int]:
             tied = any(tie.get("type") == "stop" for tie in element.iter("tie"))
             if tied and token == sounding:
                 token = HOLD
-            time += Fraction(2 * int(element.findtext("duration")), ticks_a_quarter)
-            while len(tokens) < time:  # the eighths that begin within this note
+            eighths += Fraction(2 * int(element.findtext("duration")), ticks_a_quarter)
+            while len(tokens) < eighths:  # the eighths that begin within this note
                 tokens.append(token)
                 if token >= FIRST_PITCH:
                     sounding, token = token, HOLD
@@ -118,7 +120,7 @@ def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
         score = ElementTree.fromstring(archive.read(name))
     parts = score.findall("part")
     metres = {
-        time.findtext("beats") + "/" + time.findtext("beat-type") for time in score.iter("time")
+        metre.findtext("beats") + "/" + metre.findtext("beat-type") for metre in score.iter("time")
     }
     # What goes back or forward in time, or takes none, is no single voice.
     single = all(score.find(f".//{tag}") is None for tag in ("backup", "forward", "chord", "grace"))
@@ -144,10 +146,9 @@ def read_chorales() -> dict[str, Int[Tensor, "n"]]:
 # ## `transpose`
 # ★☆☆☆☆ · 5 minutes · 2 points
 #
-# Sung a tone higher, a chorale is the same chorale. So every piece of the training data stands for
-# several: before each training step it is moved up or down by a few semitones, at random. The model
-# then cannot learn a piece by its absolute pitches; it has to learn intervals. (Music Transformer
-# does so, too.)
+# Sung a tone higher, a chorale is the same chorale. So every piece that we have stands for several:
+# whenever training uses it, it is moved up or down by a few semitones, at random. A model
+# that meets a piece in seven keys cannot learn it by its pitches; it has to learn intervals.
 #
 # Pitches are consecutive numbers, a semitone apart:
 #
@@ -236,9 +237,9 @@ if __name__ == "__main__":
 # ## `skew`
 # ★★★★☆ · 25 minutes · 4 points
 #
-# Attention compares query i with key j. Relative attention adds to that score a number that depends on query
-# i and on the distance i − j. There is one learned vector for each distance, the rows of a
-# matrix R, so that all these numbers come from one product:
+# Attention compares query i with key j. Relative attention adds to that score a number that depends
+# on query i and on the distance i − j alone. There is a learned vector for each distance; they are
+# the rows of a matrix R, and all the numbers come from one product:
 #
 # $$\underbrace{x}_{n \times n} = \underbrace{Q}_{n \times d_\text{head}}\;
 # \underbrace{R^\top}_{d_\text{head} \times n}
@@ -246,8 +247,8 @@ if __name__ == "__main__":
 # \text{ for the distances } n{-}1, \dots, 1, 0 \text{ back}$$
 #
 # But its columns are distances, and the columns of attention are keys. Every row has to slide to its
-# place, each by another number of steps. Here a, b, c, d are the queries 0 … 3 and the number is
-# the distance; a dot is a distance that would reach before the beginning of the piece.
+# place, each by another number of steps. Here a, b, c, d are the queries 0 … 3, and the digit is
+# the distance. A dot is a number, too, but for a distance that reaches before the beginning.
 #
 # ```text
 #    x: a column for each distance          skew(x): a column for each key
@@ -264,16 +265,16 @@ if __name__ == "__main__":
 # $$\mathrm{skew}(x)_{i,j} = x_{i,\; n - 1 - (i - j)} \quad\text{for } j \le i,
 # \qquad \mathrm{skew}: *\text{batch} \times n \times n \;\to\; *\text{batch} \times n \times n$$
 #
-# What stands in place of the question marks does not matter, as long as it is finite: those keys are in the future,
-# and the causal mask will cover them.
+# What stands at the question marks does not matter, as long as it is finite: those keys are in the
+# future, and the causal mask will cover them.
 #
-# A loop over rows does it, and is slow: n small copies where one would do. Gathering with a
-# table of indices does it, and needs the table. Music Transformer does it by *reading the same
-# memory with another row length*. Find out how. One column more is all you need.
+# A loop over the rows does it, and is slow: n small copies where one would do. Picking entries by a
+# table of indices does it, and needs an n × n table. Music Transformer does it by *reading the same
+# memory in rows of another length*. Find out how; any of these but the loop is right.
 #
-# **The traps.** Off by one: the result then still has a staircase, and the model still trains; it just reads
-# every distance one too short. Try n = 1 by hand. And leave the leading axes (batch, heads) alone.
-# There may be any number of them.
+# **The traps.** Off by one: the result still has its staircase, and the model still trains, but it
+# takes every distance for one that is shorter. Try n = 1 by hand. And the leading axes (batch, heads), of
+# which there may be any number or none, have to stay apart.
 
 
 # %%
@@ -284,7 +285,7 @@ def skew(x: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
     x(i, n − 1 − (i − j)) at (i, j) for j ≤ i, and anything finite above the diagonal. There is no
     loop over positions: the number of torch calls does not grow with n. The result may be a view.
 
-    Source: Huang et al. (2018), section 3.4.1 and figure 1.
+    Source: Huang et al. (2018), figure 1.
     """
     ### BEGIN SOLUTION
     n = x.shape[-1]
@@ -330,9 +331,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write down the numbers of the picture's left side as they lie in memory, row after row. On the right
-# side a row of four begins with b1, and the row before it with a0. Now count: how many numbers lie between
-# a0 and b1 on the left, how many should there be, and what could you put in to make up for it?
+# Write the numbers on the left of the picture down as they lie in memory, row after row. On the right,
+# b1 stands exactly one row below a0, that is four numbers later, and c2 four after that. How many
+# numbers later are they on the left? What could you put in so that the counts agree?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -383,9 +384,8 @@ if __name__ == "__main__":
 # ## `RelativeSelfAttention`
 # ★★★★☆ · 30 minutes · 6 points
 #
-# Now the attention itself. It is the causal self-attention with several heads that you know, with
-# one more term in the scores. Each head has its own vectors for the distances: R is
-# `h × n × d_head`.
+# Now the attention itself: causal self-attention with several heads, and one more term in the
+# scores. Each head has its own vectors for the distances, so that R is `h × n × d_head`.
 #
 # $$\mathrm{softmax}\!\left(\frac{\overbrace{Q K^\top}^{\text{what}}
 # + \overbrace{\mathrm{skew}(Q R^\top)}^{\text{how far back}}}{\sqrt{d_\text{head}}}\right) V
@@ -402,13 +402,13 @@ if __name__ == "__main__":
 #                            └────────────── R: the last n rows ──────────────┘
 # ```
 #
-# A query asks two questions at once: *which keys look right?* and *how far back do I want to look?*
-# The second answer depends on the query, too: after a long note the model may want
-# the previous bar, after a short one the previous beat.
+# A query asks two questions at once: *which keys look right?* and *how far back do I look?* The
+# answer to the second depends on the query, too: where a note is held, a head may want to know when it
+# began, and where one is struck, what the voice sang before.
 #
-# **The traps.** A piece shorter than `max_length` has no use for the far distances: which end of R
-# has to go? The root divides the sum, not the first term alone. And the future has to be covered *after* the
-# two terms are added: what `skew` leaves above the diagonal is no small number, it comes from another query.
+# **The traps.** A piece shorter than `max_length` has no use for the far distances: which end of
+# `relative` has to go? The root divides the sum, not its first term alone. And the future still has to be
+# covered: what `skew` leaves above the diagonal is not zero; it is a logit of another query.
 #
 # `MultiheadAttention` and `multi_head_attention_forward` are not allowed.
 
@@ -422,17 +422,14 @@ class RelativeSelfAttention(nn.Module):
     each distance in each head: the last row belongs to distance 0, the one before it to distance 1,
     and so on. d_head is `d_model` / `n_heads`; head k has the features k·d_head … (k+1)·d_head − 1.
 
-    Source: Huang et al. (2018), section 3.4, equation 3.
+    Source: Huang et al. (2018), arXiv 1809.04281.
     """
 
     def __init__(self, d_model: int, n_heads: int, max_length: int):
         super().__init__()
         ### BEGIN SOLUTION
         d_head = d_model // n_heads
-        self.query = nn.Linear(d_model, d_model)
-        self.key = nn.Linear(d_model, d_model)
-        self.value = nn.Linear(d_model, d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.query, self.key, self.value, self.out = (nn.Linear(d_model, d_model) for _ in range(4))
         self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_head) * d_head**-0.5)
         ### END SOLUTION
 
@@ -542,28 +539,30 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** Nothing tells the model where in the piece it is, and it can do without: two
-# equal passages are treated equally, wherever they stand. The price is one vector for each distance and
-# head, and a second product of n × n numbers in each head.
+# **What to notice.** Nothing here says where in the piece a token stands, and a passage is treated
+# alike wherever it comes. The price is a vector for each distance in each head, and a second product
+# of n × n numbers.
 #
-# What comes from R is a *logit*, so it multiplies the weight that the content would give: a head can look at
-# "the pitch a bar ago" where neither the pitch nor the bar alone would win.
+# What R adds is a *logit*: under the exponential it becomes a factor of the weight that the content
+# alone would give. So a head can look for "a held note, one bar ago", and a key needs both to win.
 
 # %% [markdown]
 # ## Does it help? A model with distances and one with positions
 #
 # The same small Transformer, twice. The *relative* one learns R. In the *absolute* one R is zero and
-# stays so, which makes your attention an ordinary one, and a learned vector for each
-# position is added to the token, as in GPT. All else is equal: blocks, learning rate, the initial scale of what
-# tells positions apart, number of steps, order of the training examples.
+# stays so, which leaves ordinary causal attention, and a learned vector for each position is added to
+# the token, as in GPT. All else is equal: blocks, optimizer, learning rate, the number of steps and the
+# music that each step sees. Both got the same care, too: for either table the initial scale is the
+# best of three (0.02, SECOND and 1) after the first 100 steps with seed 0.
 #
-# Training sees windows of eight bars (64 eighths in four voices: 256 tokens), from anywhere in a chorale
-# and moved by up to three semitones. Every eighth chorale is held out. The corpus holds some chorales twice, in
-# another key or with another ending; what agrees with a held-out one in four tokens of five is
-# not trained on.
+# A training example is a window of eight bars, 64 eighths in four voices, from anywhere in a chorale and
+# moved by up to three semitones. Every eighth chorale is held out. Some chorales stand in the corpus
+# twice, in another key or with small changes; one that agrees with a held-out one in four tokens of
+# five is not trained on.
 
 # %%
-CHORALE_STEPS, CHORALE_BATCH = 400, 8
+CHORALE_STEPS = 400
+CHORALE_BATCH = 8
 VOICES = ("soprano", "alto", "tenor", "bass")
 
 
@@ -572,15 +571,19 @@ class ChoraleBlock(nn.Module):
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
-        self.attention = RelativeSelfAttention(d_model, n_heads, CHORALE_LENGTH)
-        self.network = nn.Sequential(
-            nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model)
+        self.attend = nn.Sequential(
+            nn.LayerNorm(d_model), RelativeSelfAttention(d_model, n_heads, CHORALE_LENGTH)
+        )
+        self.think = nn.Sequential(
+            nn.LayerNorm(d_model),
+            nn.Linear(d_model, 4 * d_model),
+            nn.GELU(),
+            nn.Linear(4 * d_model, d_model),
         )
 
     def forward(self, x: Float[Tensor, "b n d_model"]) -> Float[Tensor, "b n d_model"]:
-        x = x + self.attention(self.norm1(x))
-        return x + self.network(self.norm2(x))
+        x = x + self.attend(x)
+        return x + self.think(x)
 
 
 class ChoraleModel(nn.Module):
@@ -591,24 +594,23 @@ class ChoraleModel(nn.Module):
         self.embedding = nn.Embedding(N_TOKENS, d_model)
         self.positions = nn.Parameter(torch.zeros(CHORALE_LENGTH, d_model))
         self.blocks = nn.ModuleList(ChoraleBlock(d_model, n_heads) for _ in range(n_layers))
-        self.norm = nn.LayerNorm(d_model)
-        self.output = nn.Linear(d_model, N_TOKENS)
-        # Both kinds have both tables; the one of the other kind is zero, and stays so.
+        self.output = nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, N_TOKENS))
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        # Both kinds have both tables. The one of the other kind is zero, and stays so.
         tables = {
             "absolute": [self.positions],
-            "relative": [b.attention.relative for b in self.blocks],
+            "relative": [block.attend[1].relative for block in self.blocks],
         }
-        for owner, parameters in tables.items():
-            for table in parameters:
-                nn.init.normal_(table, std=0.02 if owner == kind else 0.0)
+        for owner, std in (("absolute", 0.1), ("relative", 1.0)):
+            for table in tables[owner]:
+                nn.init.normal_(table, std=std if owner == kind else 0.0)
                 table.requires_grad_(owner == kind)
-        nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, tokens: Int[Tensor, "b n"]) -> Float[Tensor, "b n v"]:
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
-        return self.output(self.norm(x))
+        return self.output(x)
 
 
 # %%
@@ -759,22 +761,21 @@ def logits_by_distance(
     model: nn.Module, windows: Int[Tensor, "b n"]
 ) -> Float[Tensor, "layers h n"]:
     """Return the mean relative logit of each head for the distances 0, 1, 2, …."""
-    heard = []
-    hooks = [
-        block.attention.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0]))
-        for block in model.blocks
-    ]
-    model(windows)
-    for hook in hooks:
-        hook.remove()
+    x = model.embedding(windows) + model.positions[: windows.shape[1]]
     layers = []
-    for block, x in zip(model.blocks, heard, strict=True):
-        relative = block.attention.relative.flip(1)  # h max_length d_head, distance 0 first
-        mean_query = block.attention.query(x).mean(dim=(0, 1)).unflatten(0, relative.shape[::2])
-        layers.append((relative @ mean_query.unsqueeze(-1)).squeeze(-1) / relative.shape[2] ** 0.5)
+    for block in model.blocks:
+        norm, attention = block.attend
+        n_heads, _, d_head = attention.relative.shape
+        queries = attention.query(norm(x)).unflatten(-1, (n_heads, d_head))  # b n h d_head
+        # The mean of the products is the product with the mean.
+        mean_query = queries.mean(dim=(0, 1)).unsqueeze(-1)  # h d_head 1
+        logits = attention.relative @ mean_query / d_head**0.5  # h max_length 1
+        layers.append(logits.squeeze(-1).flip(1))  # distance 0 first
+        x = block(x)
     return torch.stack(layers)
 
 
+# %%
 if __name__ == "__main__":
     with demonstration():
         by_distance = logits_by_distance(chorale_runs["relative"].model, held_out_windows)
@@ -844,6 +845,7 @@ def draw_chorale(axis: plt.Axes, tokens: Int[Tensor, "n"], title: str) -> None:
     axis.set(title=title, xlabel="time (eighths)", ylabel="pitch (MIDI number)")
 
 
+# %%
 if __name__ == "__main__":
     with demonstration():
         composed = compose(
@@ -888,6 +890,7 @@ def chorale_sound(tokens: Int[Tensor, "n"], rate: int = 16_000) -> np.ndarray:
     return sound / np.abs(sound).max()
 
 
+# %%
 if __name__ == "__main__":
     with demonstration():
         midi_file = Path("chorale.mid")
@@ -945,6 +948,7 @@ def describe_chorales(pieces: Int[Tensor, "b n"]) -> dict[str, float | str]:
     }
 
 
+# %%
 if __name__ == "__main__":
     with demonstration():
         described = {"Bach": describe_chorales(held_out_windows[:8])}
