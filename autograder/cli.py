@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from autograder.sandbox.client import NoIsolation, Sandbox, cpu_count
+
+if TYPE_CHECKING:
+    from autograder.run import Shard
+    from autograder.store import StoreError
 
 app = typer.Typer(
     add_completion=False,
@@ -64,16 +70,24 @@ def grade(
         Sandbox, typer.Option(help="none: run student code without isolation")
     ] = "required",
     seed: Annotated[str | None, typer.Option(metavar="HEX", help="replay with this seed")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="grade again what has not changed, too")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="only the K-th of N parts of the class")
+    ] = None,
 ) -> None:
-    """Grade a class: files, folders and archives."""
+    """Grade a class: files, folders and archives. What was graded before and has not changed is taken from the store."""
     from autograder import course as courses
-    from autograder import grading, marks, store
+    from autograder import marks, store
+    from autograder.history import History
     from autograder.report import feedback as pages
     from autograder.report import table, texts
+    from autograder.run import Run, found
 
     course = courses.load(courses.find_root(Path.cwd()))
     chosen = course.day(day)
-    found = _paths(chosen.root, day, paths)
+    given, part = _paths(chosen.root, day, paths), _shard(shard)
     if json and (json.is_dir() or not json.parent.is_dir()):
         raise typer.BadParameter(
             f"{json} can not be written: there is no such folder, or it is one"
@@ -85,20 +99,33 @@ def grade(
         _say(
             f"WITHOUT ISOLATION: what students wrote can read, change and send whatever {user} can"
         )
-    graded = grading.grade_class(chosen, found, store.secret(chosen.root), jobs, seed, sandbox)
-    if console.is_terminal:
-        graded = table.progress(graded, console)
-    submissions = list(graded)
+    secret = store.secret(chosen.root)
+    with History(chosen.root) as history, history.running(day):
+        run = Run(chosen, secret, jobs, seed, sandbox, history, force, on_trouble=_once())
+        graded = run.grade(found(given, day, part))
+        progress = Console(stderr=True)
+        if progress.is_terminal:
+            total = sum(1 for _ in found(given, day, part))
+            graded = table.progress(graded, total, progress)
+        submissions = list(graded)
     if json:
         json.write_bytes(marks.encode(marks.Marks(marks.FORMAT, day, submissions)))
     if feedback:
         pages.write(submissions, texts.read(chosen), feedback)
     console.print(table.table(submissions))
     console.print(table.LEGEND, style="dim", highlight=False)
+    if run.known:
+        console.print(
+            f"{run.known} of {len(submissions)} had been graded before and have not changed; --force grades them again",
+            highlight=False,
+        )
+    if run.unstored:
+        where = f"only here and in {json}" if json else "only here; --json FILE writes them"
+        _say(f"the marks of {run.unstored} submissions are not in the store: {where}")
     unread = [s for s in submissions if not s.exercises]
     for submission in unread:
         _say(f"{submission.path}: {'; '.join(submission.problems)}")
-    if unread or not submissions:
+    if unread or run.unstored or not submissions:
         raise typer.Exit(1)
 
 
@@ -150,6 +177,26 @@ def report(
 
 
 @app.command()
+def demo(
+    day: DayArgument,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="by default demo/DAY of the course")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="of each training, to see that all runs")
+    ] = None,
+) -> None:
+    """Run the day's demonstrations: pictures into a folder, and what they measure as a table."""
+    from autograder import course as courses
+    from autograder.demo import demonstrate, table
+
+    chosen = courses.load(courses.find_root(Path.cwd())).day(day)
+    folder = out or chosen.root / "demo" / day
+    Console().print(table(list(demonstrate(chosen, folder, steps))))
+    print(f"pictures, and what was printed: {folder}")
+
+
+@app.command()
 def doctor() -> None:
     """Show what isolation this machine gives: each layer with what was tried and seen."""
     from autograder.sandbox.doctor import doctor as examine
@@ -171,6 +218,29 @@ def _paths(root: Path, day: str, paths: list[Path] | None) -> list[Path]:
     return handed_in
 
 
+def _shard(text: str | None) -> Shard | None:
+    from autograder.run import Shard
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise typer.BadParameter(f"--shard {text}: should be K/N, such as 2/5")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def _once() -> Callable[[StoreError], None]:
+    """Says what the store refuses, each thing once."""
+    said: set[str] = set()
+
+    def say(error: StoreError) -> None:
+        if str(error) not in said:
+            said.add(str(error))
+            _say(str(error))
+
+    return say
+
+
 def _folder(folder: Path | None) -> None:
     """Check that a folder is there or can be made, before the work rather than after it."""
     if folder and (folder.is_file() or not folder.parent.is_dir()):
@@ -184,10 +254,12 @@ def _say(text: str) -> None:
 def main() -> None:
     """Run a command; a fault of the course is one sentence and exit code 2."""
     from autograder.course import CourseError
+    from autograder.run import Ended
+    from autograder.store import StoreError
 
     try:
         app()
-    except CourseError as error:
+    except (CourseError, StoreError, Ended) as error:
         _say(str(error))
         sys.exit(2)
     except NoIsolation as error:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from multiprocessing import get_context
-from pathlib import Path
 
 import msgspec
 import torch
@@ -37,10 +33,10 @@ from autograder.marks import (
 )
 from autograder.naming import Namer
 from autograder.needs import Code, Unit, needed, units_of
-from autograder.sandbox.client import NoIsolation, Sandbox, Server
+from autograder.sandbox.client import Server
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
-from autograder.submission import Submission, submissions
+from autograder.submission import Submission
 
 Observer = Callable[[Test, str, "Student | None"], None]
 
@@ -118,7 +114,7 @@ class Grader:
         """Grade a submission; with `only`, that exercise alone."""
         started = time.monotonic()
         exercises = [e for e in self.day.exercises if only in ("", e.name)]
-        seed = self._seed or self.seed_of(submission)
+        seed = self._seed or seed_of(self.day.name, self._secret, submission)
         problems = list(submission.problems)
         marks: list[ExerciseMarks] = []
         if submission.readable:
@@ -164,12 +160,6 @@ class Grader:
     def namer(self) -> Namer:
         """Knows the mistakes of the day; made when the first wrong answer comes."""
         return Namer(self)
-
-    def seed_of(self, submission: Submission) -> str:
-        """HMAC of the secret over the day and the code cells: saving a notebook again changes nothing."""
-        code = "\0".join(cell.source for cell in submission.cells if cell.kind == "code")
-        digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()
-        return hmac.digest(self._secret, self.day.name.encode() + b"\0" + digest, "sha256").hex()
 
     def _exercise(
         self, exercise: Exercise, units: Sequence[Unit], seed: str, observe: Observer | None
@@ -272,6 +262,13 @@ class Grader:
         )
 
 
+def seed_of(day: str, secret: bytes, submission: Submission) -> str:
+    """HMAC of the secret over the day and the code cells: saving a notebook again changes nothing."""
+    code = "\0".join(cell.source for cell in submission.cells if cell.kind == "code")
+    digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()
+    return hmac.digest(secret, day.encode() + b"\0" + digest, "sha256").hex()
+
+
 def _status(outcomes: Sequence[Outcome], points: float) -> Status:
     for status in ("error", "timed_out", "crashed"):
         if any(outcome.status == status and not outcome.passed for outcome in outcomes):
@@ -279,53 +276,3 @@ def _status(outcomes: Sequence[Outcome], points: float) -> Status:
     if all(outcome.passed for outcome in outcomes):
         return "passed"
     return "partial" if points else "failed"
-
-
-# ---- a class
-
-_grader: Grader | NoIsolation | None = None
-
-
-def grade_class(
-    day: Day,
-    paths: Sequence[Path],
-    secret: bytes,
-    jobs: int = 1,
-    seed: str | None = None,
-    sandbox: Sandbox = "required",
-) -> Iterator[SubmissionMarks]:
-    """Grade everything found under `paths`, in their order, in `jobs` processes with a fork server each.
-
-    Raises:
-        NoIsolation: the machine gives too little of it; nothing was run.
-    """
-    if jobs == 1:
-        with Server(sandbox) as server:
-            grader = Grader(day, server, secret, seed)
-            for submission in submissions(paths, day.name):
-                yield grader.grade(submission)
-        return
-    arguments = (day.root, day.name, secret, seed, sandbox)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_job, arguments) as pool:
-        waiting: deque[Future[SubmissionMarks]] = deque()
-        for submission in submissions(paths, day.name):
-            waiting.append(pool.submit(_grade_one, submission))
-            if len(waiting) >= 4 * jobs:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _start_job(root: Path, day: str, secret: bytes, seed: str | None, sandbox: Sandbox) -> None:
-    global _grader
-    try:
-        _grader = Grader(courses.load(root).day(day), Server(sandbox), secret, seed)
-    except NoIsolation as error:
-        _grader = error
-
-
-def _grade_one(submission: Submission) -> SubmissionMarks:
-    if isinstance(_grader, NoIsolation):
-        raise _grader
-    assert _grader is not None
-    return _grader.grade(submission)

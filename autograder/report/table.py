@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -21,21 +28,28 @@ SIGNS = {
     "crashed": ("C", "red"),
     "not_allowed": ("N", "magenta"),
 }
+PACE = (
+    180.0  # seconds of which the pace is taken; some submissions take ten times as long as others
+)
 LEGEND = (
     "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed"
 )
 
 
-def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[SubmissionMarks]:
-    """The same marks, with a line of progress while they come."""
+def progress(
+    marks: Iterable[SubmissionMarks], total: int, console: Console
+) -> Iterator[SubmissionMarks]:
+    """The same marks, with a line of progress while they come, and how long the rest takes at the pace of the last minutes."""
     columns = (
         TextColumn("grading {task.fields[student]}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, student="")
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=PACE) as bar:
+        task = bar.add_task("", total=total, student="")
         for mark in marks:
             bar.update(task, advance=1, student=mark.student[:30])
             yield mark
