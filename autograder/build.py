@@ -22,6 +22,7 @@ from autograder import store
 from autograder.cells import read_cells
 from autograder.chapters import BEGIN, END
 from autograder.course import CourseError, Day
+from autograder.demo import with_short_trainings
 from autograder.grading import Grader
 from autograder.notebook import solution_notebook
 from autograder.sandbox.client import Server
@@ -29,7 +30,8 @@ from autograder.submission import Submission
 
 TRIVIAL = 24  # a shorter line says too little to be a secret
 MARKED = re.compile(rf"{BEGIN}\n(.*?){END}", re.DOTALL)
-EXECUTION_SECONDS = 900
+EXECUTION_SECONDS = 300
+STEPS = 20  # of each training, where the notebook is only run to see that it does
 
 
 def build(day: Day, solutions: bool = False) -> Iterator[Path]:
@@ -178,12 +180,15 @@ def _grades_to_full(notebook: NotebookNode, day: Day) -> None:
 
 
 def _runs(notebook: NotebookNode, day: Day) -> None:
-    """Run the solution notebook top to bottom; what ran once is not run again until it changes."""
+    """Run the solution notebook top to bottom, with short trainings; what ran once is not run again until it changes."""
     digest = hashlib.sha256(nbformat.writes(notebook).encode()).hexdigest()
     ran = store.course_folder(day.root) / f"ran-{day.name}"
     if ran.is_file() and ran.read_text(encoding="utf-8") == digest:
         return
     copy = nbformat.from_dict(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "code":
+            cell.source = with_short_trainings(cell.source, STEPS)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             copy,

@@ -1,0 +1,35 @@
+"""The demonstrations of each day run, with short trainings: pictures are drawn, and what is measured is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from autograder import course as courses
+from autograder.demo import demonstrate, with_short_trainings
+from tests.conftest import ROOT
+
+COURSE = courses.load(ROOT)
+MEASURED = {"language_model", "music", "vision", "diffusion", "family"}
+
+
+@pytest.mark.parametrize("day", COURSE.days)
+def test_the_demonstrations_run(day: str, tmp_path: Path) -> None:
+    for chapter in demonstrate(COURSE.day(day), tmp_path, steps=20):
+        assert chapter.shown.pictures
+        for picture in chapter.shown.pictures:
+            with Image.open(tmp_path / picture) as image:
+                assert min(image.size) > 100
+                assert len(set(image.convert("L").resize((64, 64)).getdata())) > 5, "it is blank"
+        assert (tmp_path / f"{chapter.chapter}.txt").stat().st_size > 0
+        assert bool(chapter.shown.numbers) == (chapter.chapter in MEASURED)
+
+
+def test_only_the_lengths_of_trainings_are_changed() -> None:
+    source = "A_STEPS, B = 500, 64\nSTEPS = 7\nsteps = 9\nx = A_STEPS"
+    assert (
+        with_short_trainings(source, 3) == "A_STEPS, B = (3, 64)\nSTEPS = 3\nsteps = 9\nx = A_STEPS"
+    )
+    assert with_short_trainings("steps   =   9", 3) == "steps   =   9"
