@@ -12,9 +12,8 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from autograder.cells import read_cells
+from autograder import naming
 from autograder.course import Day
-from autograder.needs import units_of
 from autograder.notebook import solution_notebook
 
 
@@ -65,15 +64,9 @@ def _write(folder: Path, student: str, work: NotebookNode | bytes) -> Path:
 
 
 def known_mistakes(day: Day) -> dict[str, list[str]]:
-    """The source of each known mistake, by exercise."""
-    found: dict[str, list[str]] = {name: [] for name in day.names}
-    for file in sorted((day.root / "autograder" / "mistakes" / day.name).glob("*.py")):
-        cells, _ = read_cells(file.read_bytes(), file.name)
-        for cell in cells:
-            bound = {name for unit in units_of([cell])[0] for name in unit.binds}
-            for name in bound & set(day.names):
-                found[name].append(cell.source)
-    return found
+    """The source of each known mistake, by exercise, with what it imports."""
+    known = naming.known_mistakes(day)
+    return {name: [mistake.source for mistake in own] for name, own in known.items()}
 
 
 def changed(notebook: NotebookNode, sources: Mapping[str, str]) -> NotebookNode:
