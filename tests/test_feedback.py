@@ -1,0 +1,227 @@
+"""The student's page: the most useful thing first, nothing hidden, nothing that a student wrote alive."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor
+
+from autograder import marks as m
+from autograder.course import Day
+from autograder.grading import Grader
+from autograder.marks import Marks, SubmissionMarks, Values
+from autograder.report import feedback, texts
+from autograder.report.texts import Texts
+from autograder.values import LARGEST, drawn
+from tests.material import HOSTILE, Page, check_harmless, exercise, submission, unread, untouched
+
+MASK = "import torch\ndef causal_mask(n, device=None):\n    return torch.ones(n, n).bool().triu()"
+RAISES = "def causal_mask(n, device=None):\n    raise RuntimeError({!r})"
+
+
+@pytest.fixture(scope="module")
+def words(day1: Day, grader: Grader) -> Texts:
+    return texts.read(day1, grader.tests)
+
+
+def silent(words: Texts) -> Texts:
+    return replace(words, day=replace(words.day, feedback="words"))
+
+
+# ---- what is told
+
+
+def test_a_right_submission_has_nothing_to_do(words: Texts) -> None:
+    text = Page(feedback.page(submission(words), words)).text
+    assert "100 of 100 points" in text
+    assert "nothing to mend" in text
+    assert "What to do next" not in text
+
+
+def test_every_exercise_stands_in_order_with_its_status_in_words(words: Texts) -> None:
+    marks = submission(words, exercise(words, "softmax", {0: "no"}), untouched(words, "LayerNorm"))
+    html = feedback.page(marks, words)
+    table = html[html.index("<table") : html.index("</table>")]
+    assert re.findall(r"<code>(\w+)</code>", table) == list(words.day.names)
+    assert [Page(table).text.count(s) for s in ("partly right", "not filled in")] == [1, 1]
+
+
+def test_the_mistake_comes_first(words: Texts) -> None:
+    name, sentence = next(iter(words.mistakes["softmax"].items()))
+    marks = submission(words, exercise(words, "softmax", {1: "seen was this"}, mistake=name))
+    text = Page(feedback.page(marks, words)).text
+    section = text[text.index("What to look at again") :]
+    first = sentence.split("`")[0].strip()
+    assert 0 < section.index(first) < section.index("Seen was this.")
+
+
+def test_one_reason_for_all_is_told_once(words: Texts) -> None:
+    failed = dict.fromkeys(range(5), "there was no answer within 5 s")
+    page = Page(feedback.page(submission(words, exercise(words, "softmax", failed)), words))
+    assert page.text.count("There was no answer within 5 s.") == 1
+
+
+def test_the_reference_for_another_exercise_is_good_news(words: Texts) -> None:
+    wrong = exercise(words, "softmax", {0: "no"})
+    full = exercise(words, "attention", reference_for=("softmax",))
+    part = exercise(words, "masked_attention", {3: "no"}, reference_for=("softmax",))
+    text = Page(feedback.page(submission(words, wrong, full, part), words)).text
+    assert re.search(r"Begin with softmax : attention and masked_attention use it", text)
+    assert re.search(r"attention , with the course's softmax", text)
+    assert "so that a mistake there costs points only once" in text
+
+
+def test_next_steps_name_the_first_the_largest_and_what_is_empty(words: Texts) -> None:
+    small = exercise(words, "softmax", {0: "no"})
+    large = exercise(words, "Transformer", dict.fromkeys(range(9), "no"))
+    told = [feedback.told(e, words) for e in (small, large, untouched(words, "LayerNorm"))]
+    first, second, third, _ = feedback.next_steps(told)
+    assert first == "Begin with `softmax`."
+    assert second.startswith("Then `Transformer`")
+    assert third.startswith("1 exercise is not filled in yet, worth 5 points; `LayerNorm`")
+
+
+def test_a_name_that_is_nowhere_is_told_apart_from_a_stub(
+    words: Texts, grade: Callable[..., SubmissionMarks]
+) -> None:
+    page = Page(feedback.page(grade("def soft_max(x, dim=-1):\n    return x", "softmax"), words))
+    assert "no function or class of this name was found" in page.text
+
+
+def test_what_can_not_be_read_is_said_and_what_to_do(words: Texts) -> None:
+    text = Page(feedback.page(unread(problem="not a notebook: cut off"), words)).text
+    assert "could not be read" in text
+    assert "not a notebook: cut off" in text
+    assert "All exercises" not in text
+
+
+def test_the_notebook_reads_what_the_page_says(words: Texts) -> None:
+    name, sentence = next(iter(words.mistakes["softmax"].items()))
+    told = feedback.told(exercise(words, "softmax", {1: "seen was this"}, mistake=name), words)
+    text, html = feedback.text(told), Page(feedback.fragment(told)).text
+    for part in (told.status_words, "Seen was this.", *re.split("`", sentence)):
+        assert part.strip() in text
+        assert part.strip() in html
+
+
+# ---- values
+
+
+def test_the_mask_that_came_out_stands_beside_the_one_that_was_due(
+    words: Texts, grade: Callable[..., SubmissionMarks]
+) -> None:
+    html = feedback.page(grade(MASK, "causal_mask"), words)
+    tables = re.findall(r'<table class="grid">.*?</table>', html, re.S)
+    came, due = (re.findall(r'<td class="(\w+ ?\w*)">([01])</td>', t) for t in tables[:2])
+    n = int(len(came) ** 0.5)
+    ones = torch.ones(n, n).int()
+    assert [int(v) for _, v in came] == ones.triu().flatten().tolist()
+    assert [int(v) for _, v in due] == ones.tril().flatten().tolist()
+    framed = [int("wrong" in shade) for shade, _ in came]
+    assert framed == (ones - ones.diag().diag()).flatten().tolist()
+    assert "of the values shown differ, at (row, column) (0, 1)" in html
+
+
+def test_words_only_tells_neither_values_nor_what_was_due(
+    words: Texts, grade: Callable[..., SubmissionMarks]
+) -> None:
+    marks = grade(MASK, "causal_mask")
+    html = feedback.page(marks, silent(words))
+    assert words.tests["causal_mask"]["test_sizes"] in Page(html).text
+    assert '<table class="grid"' not in html
+    for test in marks.exercises[0].tests:
+        seen = test.message.removeprefix(words.tests["causal_mask"][test.name]).strip()
+        assert not seen or seen not in Page(html).text
+    raised = Page(feedback.page(grade(RAISES.format("mine"), "causal_mask"), silent(words))).text
+    assert "raised RuntimeError: mine" in raised
+
+
+def test_the_json_has_its_keys_and_no_values(grade: Callable[..., SubmissionMarks]) -> None:
+    marks = grade(MASK, "causal_mask")
+    assert any(test.values for test in marks.exercises[0].tests)
+    plain = json.loads(m.encode(Marks(m.FORMAT, "day1", [marks])))
+    keys = {"name", "points", "max_points", "passed", "message"}
+    assert all(set(t) == keys for t in plain["submissions"][0]["exercises"][0]["tests"])
+
+
+def test_values_survive_a_store(grade: Callable[..., SubmissionMarks]) -> None:
+    nan = "def softmax(x, dim=-1):\n    return x / 0"
+    marks = grade(nan, "softmax")
+    assert "NaN" in str(marks.exercises[0]) or "∞" in str(marks.exercises[0])
+    assert msgspec.json.decode(msgspec.json.encode(marks), type=SubmissionMarks) == marks
+
+
+@pytest.mark.parametrize("shape", [(3,), (40,), (2, 5), (50, 30), (2, 3, 20, 4)])
+def test_a_large_tensor_is_cut_around_what_is_wrong(shape: tuple[int, ...]) -> None:
+    expected = torch.arange(torch.Size(shape).numel()).reshape(shape)
+    for where in (0, expected.numel() // 2, expected.numel() - 1):
+        seen = expected.clone()
+        seen.view(-1)[where] = -1
+        values = drawn("x", seen, expected, seen == expected, where)
+        assert values is not None
+        assert _framed(values) == [(-1, where)]
+        assert max(len(values.seen), len(values.seen[0])) <= LARGEST
+
+
+def _framed(values: Values) -> list[tuple[object, object]]:
+    rows = zip(values.seen, values.expected, values.wrong, strict=True)
+    return [(s, e) for row in rows for s, e, bad in zip(*row, strict=True) if bad]
+
+
+def test_a_number_is_not_drawn() -> None:
+    one: Tensor = torch.tensor(1.0)
+    assert drawn("x", one, one, one == 2, 0) is None
+
+
+# ---- what is not told
+
+
+def test_no_code_of_the_graders_is_told(
+    words: Texts, grade: Callable[..., SubmissionMarks]
+) -> None:
+    html = feedback.page(grade(MASK, "causal_mask"), words)
+    text = Page(html).text
+    for file in words.day.graders.glob("test_*.py"):
+        for line in re.findall(
+            r"^ +((?:assert|close|equal|for|return) .{20,})", file.read_text(), re.M
+        ):
+            assert line not in text
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_text_is_shown_and_does_nothing(text: str, words: Texts) -> None:
+    values = Values(text, [1, 2], [], 0, 0, [[1.0, text]], [[1.0, 2.0]], [[False, True]])
+    wrong = exercise(words, "softmax", {0: text, 1: text * 2}, values=values)
+    one = exercise(words, "attention", dict.fromkeys(range(10), text), "error")
+    marks = submission(words, wrong, one, student=text, path=f"in/{text}", problems=(text,))
+    html = feedback.page(marks, words)
+    check_harmless(html)
+    check_harmless(feedback.fragment(feedback.told(wrong, words)))
+    assert m.words(text)[:20].split("`")[0] in Page(html).text
+
+
+def test_a_hostile_exception_does_nothing(
+    words: Texts, grade: Callable[..., SubmissionMarks]
+) -> None:
+    page = feedback.page(grade(RAISES.format("".join(HOSTILE[:7])), "causal_mask"), words)
+    check_harmless(page)
+    assert "<script>alert(1)</script>" in Page(page).text
+
+
+def test_pages_stay_in_their_folder_whatever_students_are_called(
+    words: Texts, tmp_path: Path
+) -> None:
+    names = ["../../ada", "ada", "Ada", "/etc/passwd", "", ".", "..", "a/b\\c", "é", "e\u0301"]
+    names += [*HOSTILE, "ж" * 300]
+    class_ = [unread(student) for student in names]
+    files = feedback.write(class_, words, tmp_path / "pages")
+    assert len({file.name.casefold() for file in files}) == len(names)
+    assert sorted(files) == sorted((tmp_path / "pages").iterdir())
+    assert all(re.fullmatch(r"[\w-][\w.-]*\.html", file.name) for file in files)
