@@ -15,6 +15,7 @@ from rich.console import Console
 from autograder.sandbox.client import NoIsolation, Sandbox, cpu_count
 
 if TYPE_CHECKING:
+    from autograder.marks import Marks, SubmissionMarks
     from autograder.run import Shard
     from autograder.store import StoreError
 
@@ -31,6 +32,9 @@ PathsArgument = Annotated[
         metavar="[PATH]...", help="notebooks, scripts, folders, archives; without one, submitted/"
     ),
 ]
+CORES = cpu_count()
+JobsOption = Annotated[int, typer.Option(min=1, help="processes; by default one a core")]
+SandboxOption = Annotated[Sandbox, typer.Option(help="none: run student code without isolation")]
 
 
 @app.callback()
@@ -63,12 +67,8 @@ def grade(
     feedback: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="write a page for each student here")
     ] = None,
-    jobs: Annotated[
-        int, typer.Option(min=1, help="processes; by default one a core")
-    ] = cpu_count(),
-    sandbox: Annotated[
-        Sandbox, typer.Option(help="none: run student code without isolation")
-    ] = "required",
+    jobs: JobsOption = CORES,
+    sandbox: SandboxOption = "required",
     seed: Annotated[str | None, typer.Option(metavar="HEX", help="replay with this seed")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="grade again what has not changed, too")
@@ -79,8 +79,9 @@ def grade(
 ) -> None:
     """Grade a class: files, folders and archives. What was graded before and has not changed is taken from the store."""
     from autograder import course as courses
-    from autograder import marks, store
+    from autograder import store
     from autograder.history import History
+    from autograder.marks import FORMAT, Marks
     from autograder.report import feedback as pages
     from autograder.report import table, texts
     from autograder.run import Run, found
@@ -88,17 +89,11 @@ def grade(
     course = courses.load(courses.find_root(Path.cwd()))
     chosen = course.day(day)
     given, part = _paths(chosen.root, day, paths), _shard(shard)
-    if json and (json.is_dir() or not json.parent.is_dir()):
-        raise typer.BadParameter(
-            f"{json} can not be written: there is no such folder, or it is one"
-        )
+    if json:
+        _file(json)
     _folder(feedback)
     console = Console()
-    if sandbox == "none":
-        user = "root" if os.geteuid() == 0 else "you"
-        _say(
-            f"WITHOUT ISOLATION: what students wrote can read, change and send whatever {user} can"
-        )
+    _warn(sandbox)
     secret = store.secret(chosen.root)
     with History(chosen.root) as history, history.running(day):
         run = Run(chosen, secret, jobs, seed, sandbox, history, force, on_trouble=_once())
@@ -108,10 +103,6 @@ def grade(
             total = sum(1 for _ in found(given, day, part))
             graded = table.progress(graded, total, progress)
         submissions = list(graded)
-    if json:
-        json.write_bytes(marks.encode(marks.Marks(marks.FORMAT, day, submissions)))
-    if feedback:
-        pages.write(submissions, texts.read(chosen), feedback)
     console.print(table.table(submissions))
     console.print(table.LEGEND, style="dim", highlight=False)
     if run.known:
@@ -125,8 +116,79 @@ def grade(
     unread = [s for s in submissions if not s.exercises]
     for submission in unread:
         _say(f"{submission.path}: {'; '.join(submission.problems)}")
+    if json:
+        _write(json, Marks(FORMAT, day, submissions))
+    if feedback:
+        pages.write(submissions, texts.read(chosen), feedback)
     if unread or run.unstored or not submissions:
         raise typer.Exit(1)
+
+
+@app.command()
+def regrade(
+    day: DayArgument,
+    write: Annotated[
+        bool, typer.Option("--write", help="let the new marks count, after they are shown")
+    ] = False,
+    jobs: JobsOption = CORES,
+    sandbox: SandboxOption = "required",
+) -> None:
+    """Grade what is in the store by the present course, and show who gets other points, by how much and why."""
+    from autograder import course as courses
+    from autograder import regrade as again
+    from autograder import store
+    from autograder.history import History
+    from autograder.run import Run
+
+    chosen = courses.load(courses.find_root(Path.cwd())).day(day)
+    _warn(sandbox)
+    secret = store.secret(chosen.root)
+    with History(chosen.root) as history, history.running(day):
+        stored = history.places(day)
+        if not stored:
+            raise typer.BadParameter(f"the store has no marks of {day}; `autograder grade` first")
+
+        def run(is_current: bool) -> list[SubmissionMarks]:
+            a_run = Run(
+                chosen,
+                secret,
+                jobs,
+                sandbox=sandbox,
+                history=history,
+                is_current=is_current,
+                on_trouble=_once(),
+            )
+            return list(a_run.grade(again.found_again(stored, day)))
+
+        changes, gone = again.changes(stored, run(is_current=False))
+        for line in again.report(changes, day):
+            print(line)
+        for marks in gone:
+            _say(f"{marks.path} of {marks.student} is gone; its {marks.points:g} points stay")
+        if write:
+            run(is_current=True)  # what was graded just now is known, and not graded again
+        else:
+            print("\nNothing is changed; `--write` lets the new marks count.")
+    if gone:
+        raise typer.Exit(1)
+
+
+@app.command()
+def merge(
+    day: DayArgument,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="what --json wrote")],
+    json: Annotated[Path, typer.Option(metavar="FILE", help="write the marks of all here")],
+) -> None:
+    """Put the marks of shards, or of several machines, into one file."""
+    from autograder import course as courses
+    from autograder.merging import merged
+
+    courses.load(courses.find_root(Path.cwd())).day(day)
+    _file(json)
+    parts = {file: _marks(file, day) for file in files}
+    whole = merged(parts, day)
+    _write(json, whole)
+    print(f"{json}: {len(whole.submissions)} submissions")
 
 
 @app.command()
@@ -158,18 +220,12 @@ def report(
 ) -> None:
     """Show what the class did not understand: a page for the instructor, and CSV beside it."""
     from autograder import course as courses
-    from autograder import marks
     from autograder.report import analysis, classwide, texts
 
     chosen = courses.load(courses.find_root(Path.cwd())).day(day)
     folder = out or Path(f"report-{day}")
     _folder(folder)
-    try:
-        held = marks.decode(file.read_bytes(), day)
-    except OSError as error:
-        raise courses.CourseError(f"{file} can not be read: {error.strerror}") from None
-    except marks.WrongMarks as error:
-        raise courses.CourseError(f"{file} {error}") from None
+    held = _marks(file, day)
     course = courses.fingerprint(chosen)
     found = analysis.analyse(held, texts.read(chosen), course, anonymous)
     for made in classwide.write(found, folder):
@@ -239,6 +295,44 @@ def _once() -> Callable[[StoreError], None]:
             _say(str(error))
 
     return say
+
+
+def _warn(sandbox: Sandbox) -> None:
+    if sandbox == "none":
+        user = "root" if os.geteuid() == 0 else "you"
+        _say(
+            f"WITHOUT ISOLATION: what students wrote can read, change and send whatever {user} can"
+        )
+
+
+def _marks(file: Path, day: str) -> Marks:
+    from autograder import marks
+    from autograder.course import CourseError
+
+    try:
+        return marks.decode(file.read_bytes(), day)
+    except OSError as error:
+        raise CourseError(f"{file} can not be read: {error.strerror}") from None
+    except marks.WrongMarks as error:
+        raise CourseError(f"{file} {error}") from None
+
+
+def _write(file: Path, whole: Marks) -> None:
+    from autograder import marks
+    from autograder.store import unwritable
+
+    try:
+        file.write_bytes(marks.encode(whole))
+    except OSError as error:
+        raise unwritable(file, error) from None
+
+
+def _file(file: Path) -> None:
+    """Check that a file can be written, before the work rather than after it."""
+    if file.is_dir() or not file.parent.is_dir():
+        raise typer.BadParameter(
+            f"{file} can not be written: there is no such folder, or it is one"
+        )
 
 
 def _folder(folder: Path | None) -> None:

@@ -74,6 +74,15 @@ class Basis:
     isolation: str
 
 
+@dataclass(frozen=True)
+class Current:
+    """Marks that count, the absolute path of their submission as it is shown, and the path that was given when it was found."""
+
+    marks: SubmissionMarks
+    path: str
+    under: Path
+
+
 def basis(day: str, submission: Submission, course: str, seed: str, isolation: list[str]) -> Basis:
     """What the marks of a submission follow from."""
     cells = [(c.number, c.source) for c in submission.cells if c.kind == "code"]
@@ -131,17 +140,18 @@ class History:
         Raises:
             StoreError: the store can not be read.
         """
-        return [marks for marks, _ in self.places(day)]
+        return [counts.marks for counts in self.places(day)]
 
-    def places(self, day: str) -> list[tuple[SubmissionMarks, Path]]:
-        """`current`, each with the path that was given when its submission was found."""
+    def places(self, day: str) -> list[Current]:
+        """`current`, with where each submission was found."""
         query = (
-            "SELECT marks, found_under FROM current JOIN grading ON grading.id = current.grading"
+            "SELECT marks, current.path, found_under FROM current"
+            " JOIN grading ON grading.id = current.grading"
             " WHERE current.day = ? ORDER BY current.path, current.student"
         )
         with self._errors("read"):
-            rows = self._database.execute(query, (day,)).fetchall()
-            return [(_decoded(marks), Path(os.fsdecode(under))) for marks, under in rows]
+            rows = self._database.execute(query, (day,))
+            return [Current(_decoded(m), p, Path(os.fsdecode(under))) for m, p, under in rows]
 
     def find(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
         """The marks that grading this submission again would give, as of its path, student and file; None if it never was graded.

@@ -26,7 +26,7 @@ TOLERANCE = {
 
 
 def weight(share: float) -> Callable[[Test], Test]:
-    """Give a test another share of its exercise's points than 1."""
+    """Give a test another share of its exercise's points than 1; with 0 it does not run, and is worth nothing."""
 
     def mark(test: Test) -> Test:
         test.weight = share  # type: ignore[attr-defined]

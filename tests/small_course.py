@@ -1,0 +1,105 @@
+"""A course with one exercise in each of two chapters, so that whole runs of the commands take seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+COMMAND = str(Path(sys.executable).parent / "autograder")
+TOML = """
+[day1]
+title = "A small day"
+[day1.exercises.padding_mask]
+chapter = "masking"
+points = 60
+[day1.exercises.split_heads]
+chapter = "heads"
+points = 40
+"""
+CHAPTERS = {
+    "masking": """
+# %%
+import torch
+# %%
+def padding_mask(tokens, pad_id):
+    ### BEGIN SOLUTION
+    return (tokens != pad_id).unsqueeze(1)
+    ### END SOLUTION
+""",
+    "heads": """
+# %%
+def split_heads(x, n_heads):
+    ### BEGIN SOLUTION
+    b, n, d = x.shape
+    return x.view(b, n, n_heads, d // n_heads).transpose(1, 2)
+    ### END SOLUTION
+""",
+}
+GRADERS = {
+    "masking": """
+import torch
+from autograder.graders import Draw, equal, shaped, weight
+
+
+class TestPaddingMask:
+    exercise = "padding_mask"
+
+    def test_shape(self, student):
+        \"\"\"The mask has an axis for the queries.\"\"\"
+        shaped(student.padding_mask(torch.ones(2, 3).long(), 0), (2, 1, 3))
+
+    @weight(2)
+    def test_any_id(self, student, seed):
+        \"\"\"Padding may have any id.\"\"\"
+        tokens = Draw(seed).integers(0, 3, 4, 5)
+        equal(student.padding_mask(tokens, 2), (tokens != 2)[:, None])
+""",
+    "heads": """
+from autograder.graders import Draw, close
+
+
+class TestSplitHeads:
+    exercise = "split_heads"
+
+    def test_order(self, student, seed):
+        \"\"\"Each head holds neighbouring features.\"\"\"
+        x = Draw(seed).normal(2, 3, 8)
+        close(student.split_heads(x, 2)[:, 1], x[:, :, 4:])
+""",
+}
+RIGHT = "".join(CHAPTERS.values())
+WRONG = RIGHT.replace("tokens != pad_id", "tokens != 0")  # 60 · 1/3 of the points of that exercise
+
+
+def make(root: Path) -> Path:
+    """Write the course into a folder."""
+    folders = {"solutions": CHAPTERS, "autograder/graders": GRADERS}
+    for folder, files in folders.items():
+        place = root / folder / "day1"
+        place.mkdir(parents=True)
+        for name, text in files.items():
+            prefix = "test_" if folder.endswith("graders") else ""
+            (place / f"{prefix}{name}.py").write_text(text)
+    (root / "grading.toml").write_text(TOML)
+    return root
+
+
+def hand_in(folder: Path, count: int) -> None:
+    """Write a class, each with code of its own; every third is wrong in one exercise."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        text = WRONG if number % 3 == 1 else RIGHT
+        (folder / f"student{number:02}.py").write_text(f"{text}\n# {number}\n")
+
+
+def command(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `autograder` in the course."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=root,
+        env={**os.environ, "AUTOGRADER_SECRET": "tests", **variables},
+        capture_output=True,
+        text=True,
+    )
