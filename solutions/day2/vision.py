@@ -7,20 +7,21 @@
 # reads these as a sentence.
 #
 # ```text
-#   image           patches             tokens              tokens              class
-#   b c H W ──cut──► b N c·p·p ──linear──► b N+1 d ──blocks──► b N+1 d ──head──► b n_classes
-#                                  ▲ a class token in front,           ▲ read from the class
-#                                    positions added to all              token alone
+#   image          patches             tokens              tokens             logits
+#   b c H W ─cut─► b N c·p·p ─linear─► b N+1 d ──blocks──► b N+1 d ──head──► b n_classes
+#                                      a class token in    read from the
+#                                      front, positions    class token
+#                                      added to all        alone
 # ```
 #
-# A convolution has it built in that neighbours belong together and that an object stays the same
-# where it moves. A ViT has to learn both from images. So it was found to be worse than
-# convolutional networks of its size after training on a million images, and better after 300
-# million (Dosovitskiy et al. 2021, section 4.3).
+# A convolution has it built in that neighbouring pixels belong together, and that a thing stays
+# the same where it moves. A ViT is told neither and has to find out from images. Trained on the
+# million images of ImageNet, large ViTs stayed behind convolutional networks of comparable size;
+# trained on 300 million, they overtook them (Dosovitskiy et al. 2021, section 4.3).
 #
-# That makes it interesting to look inside: what does it learn in place of what nobody told it?
-# The last two exercises are instruments for that: how far a head looks, and how similar two layers are.
-# At the end your ViT learns to read digits and you examine it.
+# That makes it interesting to look inside. What does a model learn that nobody told what a
+# neighbour is? The last two exercises are instruments for such questions: how far a head looks,
+# and how alike two layers are. At the end your ViT learns to read digits, and you examine it.
 #
 # Sources: Dosovitskiy et al., *An Image is Worth 16x16 Words* (2021), arXiv 2010.11929; Raghu et
 # al., *Do Vision Transformers See Like Convolutional Neural Networks?* (2021), arXiv 2108.08810.
@@ -256,9 +257,9 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** A 7, unless you look at the row below: to the model an image is just that row. Attention
-# has no notion of above or beside. Without positions the shuffled image and the true one would
-# be the same to it, and the class token would get the same answer for both.
+# **What to notice.** On the left you see a 7. The model is given the row below. Attention has no
+# notion of above or beside: without positions, the shuffled image and the true one would be the
+# same to it, and would get the same answer.
 
 # %% [markdown]
 # ## `PatchEmbedding`
@@ -779,23 +780,25 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** CKA never looks at a feature by itself: it compares which *images* lie close to each other. So
-# it can compare layers of different width, and a Transformer with a convolutional network.
+# **What to notice.** CKA does not look at a feature by itself. It compares which *images* lie close
+# to each other, and so it can compare layers of different width, and even a Transformer with a
+# convolutional network. That is what we shall do with it.
 
 # %% [markdown]
 # ## Your ViT at work: reading digits
 #
-# The data come with scikit-learn: 1,797 handwritten digits of 8 × 8 pixels, in 17 shades of grey. Every fourth
-# is kept for the test. That is very little for a model which does not know what a neighbour is. So each
-# training image is turned, scaled and shifted a little each time it is shown: what a convolution would
-# know from its form, the ViT is told by examples. Patches have 2 × 2 pixels, which makes 16 of them.
+# The data come with scikit-learn: 1,797 handwritten digits of 8 × 8 pixels in 17 shades of grey, of
+# which 450 are kept for the test. That is very little for a model that does not know what a
+# neighbour is. So each training image is turned, scaled and shifted a little, anew each time that
+# it is shown: what a convolution would know from its form, the ViT is told by examples. Patches
+# have 2 × 2 pixels, which makes 16 of them.
 #
-# Logistic regression on the 64 pixels stands beside it, and a small convolutional network, because
-# we shall want to compare their layers.
+# Logistic regression on the 64 pixels stands beside it, because a task may be easier than one
+# thinks, and later a small convolutional network (CNN), because we shall compare layers.
 
 # %%
-VIT_STEPS = 1200
-CNN_STEPS = 400
+VIT_STEPS = 1600
+CNN_STEPS = 1000
 DIGIT_BATCH = 64
 DIGIT_VIT = {
     "image_size": 8,
@@ -809,7 +812,7 @@ DIGIT_VIT = {
 
 
 def small_cnn() -> nn.Sequential:
-    """A convolutional network for the digits: four convolutions of 3 × 3, the mean, a linear map."""
+    """A convolutional network for the digits: four convolutions of 3 × 3, then a linear map."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
@@ -820,9 +823,9 @@ def small_cnn() -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(32, 32, 3, padding=1),
         nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
+        nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(32, 10),
+        nn.Linear(128, 10),
     )
 
 
@@ -918,73 +921,110 @@ if __name__ == "__main__":
         right.legend()
         plt.show()
 
+# %% [markdown]
+# **What to notice.** The loss starts at log 10 ≈ 2.3, where the model knows nothing, and stays there
+# while the learning rate warms up. With the reference solution, 1,600 steps and seed 0, the ViT
+# read 98.0 % of the test images right, logistic regression 96.9 %. It took 37 s of CPU time on
+# each of two threads. One image is 0.2 %: other lengths and seeds gave
+# between 97.1 % and 99.1 %. So the difference is a handful of images, and the plain method is
+# nearly as good. On such small images that is no surprise, and worth knowing before one builds
+# anything large.
+#
+# Where does the class token look? Below, a patch is the brighter the more the class token attends
+# to it, in the mean of the heads of a block. The white line is the outline of the digit.
+
+
 # %%
-if __name__ == "__main__":
-    with demonstration():
-        # How much the class token attends to each patch, in the mean of the heads.
-        torch.manual_seed(0)
-        fresh_vit = ViT(**DIGIT_VIT)
-        shown = digit_test[0][:4]
-        maps = {}
-        for when, model in (("untrained", fresh_vit), ("trained", digit_vit)):
-            model(shown)
-            for depth, block in enumerate(model.blocks, 1):
-                to_patches = block.attention.weights[:, :, 0, 1:].mean(dim=1)
-                maps[f"{when},\nblock {depth}"] = to_patches.unflatten(1, (4, 4))
-        del maps["untrained,\nblock 2"], maps["untrained,\nblock 3"], maps["untrained,\nblock 4"]
-        figure, axes = plt.subplots(4, 1 + len(maps), figsize=(9, 6), layout="constrained")
-        axes[0, 0].set_title("the digit")
-        for axis, image in zip(axes[:, 0], shown, strict=True):
-            axis.imshow(image[0], cmap="gray")
-            axis.set(xticks=[], yticks=[])
-        for column, (title, looked) in zip(axes.T[1:], maps.items(), strict=True):
-            column[0].set_title(title)
-            for axis, image, weights in zip(column, shown, looked, strict=True):
-                picture = axis.imshow(weights, extent=(-0.5, 7.5, 7.5, -0.5), vmin=0, vmax=0.2)
-                axis.contour(image[0], levels=[0.5], colors="white", linewidths=1)
-                axis.set(xticks=[], yticks=[])
-        figure.colorbar(picture, ax=axes, label="attention of the class token", shrink=0.6)
-        plt.show()
+def attention_weights(
+    model: nn.Module, images: Float[Tensor, "b 1 H W"]
+) -> list[Float[Tensor, "b h N+1 N+1"]]:
+    """Let `model` read the images and return the weights of every block."""
+    with torch.no_grad():
+        model(images)
+    return [block.attention.weights for block in model.blocks]
+
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # The attention between patches, without the class token, so that rows sum to 1 again.
         torch.manual_seed(0)
         fresh_vit = ViT(**DIGIT_VIT)
+        shown = digit_test[0][:4]
+        columns = {"untrained,\nblock 1": attention_weights(fresh_vit, shown)[0]}
+        for depth, weights in enumerate(attention_weights(digit_vit, shown), 1):
+            columns[f"trained,\nblock {depth}"] = weights
+        figure, axes = plt.subplots(4, 1 + len(columns), figsize=(9, 6), layout="constrained")
+        axes[0, 0].set_title("the digit")
+        for axis, image in zip(axes[:, 0], shown, strict=True):
+            axis.imshow(image[0], cmap="gray")
+        for column, (title, weights) in zip(axes.T[1:], columns.items(), strict=True):
+            column[0].set_title(title)
+            to_patches = weights[:, :, 0, 1:].mean(dim=1).unflatten(1, (4, 4))
+            for axis, image, looked in zip(column, shown, to_patches, strict=True):
+                picture = axis.imshow(looked, extent=(-0.5, 7.5, 7.5, -0.5), vmin=0, vmax=0.2)
+                axis.contour(image[0], levels=[0.5], colors="white", linewidths=1)
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+        figure.colorbar(
+            picture, ax=axes, label="attention of the class token", shrink=0.6, extend="max"
+        )
+        plt.show()
+
+# %% [markdown]
+# **What to notice.** Before training every patch, and the class token itself, gets about 1/17 ≈ 0.06.
+# After it the class token chooses, and it chooses other patches in every image. Many of them lie on
+# a stroke or at its end, but not all: in the first block of the 2 in the top row, one of the brightest is empty
+# paper. That nothing is there is information, too. And remember that such a map shows where a
+# token looked, not what it made of what it saw.
+#
+# How far do the heads look? `attention_distance` wants patches only: the class token is left out,
+# and what remains of each row is brought back to a sum of 1.
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        torch.manual_seed(0)
+        fresh_vit = ViT(**DIGIT_VIT)
+        everywhere = attention_distance(torch.full((1, 1, 16, 16), 1 / 16), 4, 2).item()
         distance_of = {}
         for when, model in (("untrained", fresh_vit), ("trained", digit_vit)):
-            model(digit_test[0])
-            between = [block.attention.weights[:, :, 1:, 1:] for block in model.blocks]
+            between = [w[:, :, 1:, 1:] for w in attention_weights(model, digit_test[0])]
             distance_of[when] = torch.stack(
                 [attention_distance(w / w.sum(dim=-1, keepdim=True), 4, 2) for w in between]
             )
-        everywhere = attention_distance(torch.full((1, 1, 16, 16), 1 / 16), 4, 2).item()
-        figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
-        layers = torch.arange(1, 5)
-        for when, mark, colour in (("untrained", "x", "C7"), ("trained", "o", "C0")):
-            heads = distance_of[when].sort(dim=1).values
-            for k in range(heads.shape[1]):
-                label = f"a head, {when}" if k == 0 else None
-                axis.plot(layers, heads[:, k], mark, color=colour, label=label)
-        axis.axhline(everywhere, color="C1", ls="--", label="all patches alike")
+        figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
+        depths = torch.arange(1, DIGIT_VIT["n_layers"] + 1)
+        for when, mark, shift in (("untrained", "x", -0.06), ("trained", "o", 0.06)):
+            # One row of points for each head, so that heads of one block stand above each other.
+            lines = axis.plot(depths + shift, distance_of[when], mark, color=f"C{mark == 'o':d}")
+            lines[0].set_label(f"a head, {when}")
+        axis.axhline(everywhere, color="grey", ls="--", label="all patches alike")
         axis.set(title="how far the heads look", xlabel="block", ylabel="mean distance in pixels")
-        axis.set(xticks=layers, ylim=(0, 4.5))
+        axis.set(xticks=depths, ylim=(0, 1.15 * everywhere))
         axis.legend(loc="lower right")
         plt.show()
         for depth, heads in enumerate(distance_of["trained"], 1):
             far = ", ".join(f"{pixels:.2f}" for pixels in heads.sort().values.tolist())
-            print(f"block {depth}: {far} pixels")
-        record(
-            "attention distance, nearest head of block 1", distance_of["trained"][0].min().item()
-        )
-        record(
-            "attention distance, mean of the last block", distance_of["trained"][-1].mean().item()
-        )
+            print(f"block {depth}, its heads: {far} pixels")
+        record("pixels, all patches alike", everywhere)
+        record("pixels, the nearest head", distance_of["trained"].min().item())
+        record("pixels, mean of all heads", distance_of["trained"].mean().item())
 
 # %% [markdown]
-# Now the layers. The convolutional network is trained on the same images. Every layer's output for all test
-# images becomes a matrix with one row an image, and every layer is compared with every other one.
+# **What to notice.** In the lowest blocks of large ViTs that had seen 300 million images, Raghu et al.
+# found heads that look at their neighbours beside others that look far, and higher up only the
+# latter. The local heads were missing, and the models were worse, where there was only ImageNet to
+# learn from (section 4).
+#
+# Ours has seen 1,347 images, and no head of it is local. The nearest one has 3.45 pixels, in block 1, where
+# attention to all patches alike gives 4.02; the mean of all heads is 3.81. So they do not look everywhere alike
+# (the maps showed that), but nearness plays little part in where they look. That fits the finding
+# for little data. It does not confirm it: a grid of 4 × 4 patches leaves hardly any room between
+# near and far, and four blocks leave none between low and high.
+#
+# Now the layers. A small CNN is trained on the same images. What a layer gives for the test images
+# becomes a matrix with one row an image, all its tokens or pixels side by side, and every layer is
+# compared with every other one, before training and after it.
 
 
 # %%
@@ -1055,3 +1095,24 @@ if __name__ == "__main__":
         record("CKA, first and last convolution of the CNN", trained[5, 8].item())
         record("CKA, last block and last convolution", trained[4, 8].item())
         record("CKA, last block with itself for shuffled images", by_chance)
+
+# %% [markdown]
+# **What to notice.** First the left matrix, the control. Nothing has been learned there, and yet
+# nearly everything is alike. A block adds to its input, and an untrained one adds little; so the embedding
+# passes through all of them. A high CKA alone is no sign of anything learned. (Nor is it an artefact:
+# with the images shuffled, a layer has 0.03 with itself.)
+#
+# Raghu et al. compared large ViTs with ResNets of 50 and more layers. The layers of a ViT were alike
+# from bottom to top, those of a ResNet fell into lower and higher ones that had little in
+# common (section 3), and they traced this to the residual connections, which in a ViT carry more of
+# the input upwards, and to attention, which sees the whole image from the first layer on.
+#
+# Here it is not so. After training, the first and the last block of the ViT have 0.70, the first and the last
+# convolution of the CNN 0.87: the smaller change is the CNN's. It has four layers and no stages to fall into,
+# and reads 98.7 % of the test images right with little effort. What one does see is the residual
+# path (neighbouring blocks have 0.8 to 1.0), that the embedding is nearly the same as the first convolution,
+# 0.96 or more, both being linear maps of small squares, and that the two models end in different places:
+# last block and last convolution have 0.65, although both read almost every digit.
+#
+# Three instruments, one model, one seed: results such as these are a reason to ask the next
+# question, for instance with another seed or with larger images, and not yet an answer.
