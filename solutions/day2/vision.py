@@ -42,9 +42,9 @@ from solutions.opening import demonstration, record
 # ## `patchify`
 # ★★★☆☆ · 20 minutes · 4 points
 #
-# A sentence comes as a row of words; an image has to be cut. Each patch is a square of p × p
-# pixels in all c channels, and becomes one row of numbers. The patches are counted as one reads: from
-# left to right, then the next row of patches.
+# A sentence comes as a row of words; an image has to be cut. Each patch is a square of p × p pixels
+# in all c channels, and becomes one row of numbers. The patches are counted as one reads: from left
+# to right, then the next row of patches.
 #
 # $$\underbrace{x}_{b \times c \times H \times W} \;\longrightarrow\;
 # \underbrace{y}_{b \times N \times c p^2} \qquad N = \frac{H}{p} \cdot \frac{W}{p}$$
@@ -387,9 +387,10 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Given: attention in all directions
 #
-# The rest of a ViT you know: it is an encoder. Its block is **pre-norm** like GPT's, x ← x + f(norm(x)),
-# but without a mask: a patch may look at all others. Two classes are given, for this chapter
-# and the next one. `SelfAttention` keeps the weights of its last call in `.weights`, for you to look at.
+# The rest of a ViT you know: it is an encoder. Its block is **pre-norm** like GPT's, x ← x +
+# f(norm(x)), but without a mask: a patch may look at all others. Two classes are given, for this
+# chapter and the next one. `SelfAttention` keeps the weights of its last call in `.weights`, for
+# you to look at.
 
 
 # %%
@@ -452,7 +453,7 @@ class BidirectionalBlock(nn.Module):
 #
 # **The traps.** A pre-norm block adds to its input without norming the sum, so what leaves the
 # last block can have any size: that is what the last `norm` is for. The blocks share nothing;
-# a list that holds one block L times is a model with one block. And the result are logits: softmax
+# a list that holds one block L times is a model with one block. And the results are logits: softmax
 # is part of the loss.
 
 
@@ -566,17 +567,17 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The head never sees a patch. All that it knows of the image went through
-# attention into the class token. The paper reports that the mean of all patch tokens, without a class
-# token, does as well once the learning rate suits it (appendix D.3).
+# attention into the class token. The paper reports that the mean of all patch tokens, without a
+# class token, does as well once the learning rate suits it (appendix D.3).
 
 # %% [markdown]
 # ## `attention_distance`
 # ★★★☆☆ · 15 minutes · 3 points
 #
 # The first instrument. A convolution of 3 × 3 sees its neighbours and no further; how far a head
-# looks is up to the head. Take the distance from a query's patch to each key's patch, and
-# average it with the weights that the query gives them: a head that looks at its own patch has 0, one
-# that looks everywhere has about half the image. In a big ViT both kinds are found.
+# looks is up to the head. Take the distance from a query's patch to each key's patch, and average
+# it with the weights that the query gives them: a head that looks at its own patch has 0, one that
+# looks everywhere has about half the image. In a big ViT both kinds are found.
 #
 # $$\underbrace{D_h}_{h} = \frac1{b N} \sum_{\text{images}} \sum_{i=1}^{N} \sum_{j=1}^{N}
 # \underbrace{A_{hij}}_{b \times h \times N \times N} \; p\, \lVert g_i - g_j \rVert
@@ -692,11 +693,11 @@ if __name__ == "__main__":
 # 1 where one is a rotated and scaled copy of the other, and 0 where no feature of X is correlated
 # with any of Y.
 #
-# **The traps.** Without centring, two layers whose features are all positive look alike, whatever they do.
-# The square stands above the line only. Every *column* is centred: a feature over the images. And
-# a layer that says the same of every image, a constant, has nothing in common with
-# anything: it gives 0, where the formula gives 0/0, or, after rounding, a number near 0 divided
-# by another.
+# **The traps.** Without centring, two layers whose features are all positive look alike, whatever
+# they do. The square stands above the line only. Every *column* is centred: a feature over the
+# images. And a layer that says the same of every image, a constant, has nothing in common with
+# anything: it gives 0, where the formula gives 0/0, or, after rounding, a number near 0 divided by
+# another.
 
 
 # %%
@@ -922,11 +923,11 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** The loss starts at log 10 ≈ 2.3, where the model knows nothing, and stays there
-# while the learning rate warms up. With the reference solution, 1,600 steps and seed 0, the ViT
-# read 98.0 % of the test images right, logistic regression 96.9 %. It took 37 s of CPU time on
-# each of two threads. One image is 0.2 %: other lengths and seeds gave
-# between 97.1 % and 99.1 %. So the difference is a handful of images, and the plain method is
+# **What to notice.** The loss starts at log 10 ≈ 2.3, where the model knows nothing, and stays
+# there while the learning rate warms up. With the reference solution, 1,600 steps and seed 0, the
+# ViT read 98.0 % of the test images right, logistic regression 96.9 %. It took 37 s of CPU time on
+# each of two threads. One image is 0.2 %: trainings of another length or with other random numbers
+# gave between 97.1 % and 99.1 %. So the difference is a handful of images, and the plain method is
 # nearly as good. On such small images that is no surprise, and worth knowing before one builds
 # anything large.
 #
@@ -971,11 +972,11 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Before training every patch, and the class token itself, gets about 1/17 ≈ 0.06.
-# After it the class token chooses, and it chooses other patches in every image. Many of them lie on
-# a stroke or at its end, but not all: in the first block of the 2 in the top row, one of the brightest is empty
-# paper. That nothing is there is information, too. And remember that such a map shows where a
-# token looked, not what it made of what it saw.
+# **What to notice.** Before training every patch, and the class token itself, gets about 1/17 ≈
+# 0.06. After it the class token chooses, and it chooses other patches in every image. Many of them
+# lie on a stroke or at its end, but not all: in the first block of the 2 in the top row, one of the
+# brightest is empty paper. That nothing is there is information, too. And remember that such a map
+# shows where a token looked, not what it made of what it saw.
 #
 # How far do the heads look? `attention_distance` wants patches only: the class token is left out,
 # and what remains of each row is brought back to a sum of 1.
@@ -1011,16 +1012,16 @@ if __name__ == "__main__":
         record("pixels, mean of all heads", distance_of["trained"].mean().item())
 
 # %% [markdown]
-# **What to notice.** In the lowest blocks of large ViTs that had seen 300 million images, Raghu et al.
-# found heads that look at their neighbours beside others that look far, and higher up only the
+# **What to notice.** In the lowest blocks of large ViTs that had seen 300 million images, Raghu et
+# al. found heads that look at their neighbours beside others that look far, and higher up only the
 # latter. The local heads were missing, and the models were worse, where there was only ImageNet to
 # learn from (section 4).
 #
-# Ours has seen 1,347 images, and no head of it is local. The nearest one has 3.45 pixels, in block 1, where
-# attention to all patches alike gives 4.02; the mean of all heads is 3.81. So they do not look everywhere alike
-# (the maps showed that), but nearness plays little part in where they look. That fits the finding
-# for little data. It does not confirm it: a grid of 4 × 4 patches leaves hardly any room between
-# near and far, and four blocks leave none between low and high.
+# Ours has seen 1,347 images, and no head of it is local. The nearest one has 3.45 pixels, in block
+# 1, where attention to all patches alike gives 4.02; the mean of all heads is 3.81. So they do not
+# look everywhere alike (the maps showed that), but nearness plays little part in where they look.
+# That fits the finding for little data. It does not confirm it: a grid of 4 × 4 patches leaves
+# hardly any room between near and far, and four blocks leave none between low and high.
 #
 # Now the layers. A small CNN is trained on the same images. What a layer gives for the test images
 # becomes a matrix with one row an image, all its tokens or pixels side by side, and every layer is
@@ -1098,21 +1099,23 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** First the left matrix, the control. Nothing has been learned there, and yet
-# nearly everything is alike. A block adds to its input, and an untrained one adds little; so the embedding
-# passes through all of them. A high CKA alone is no sign of anything learned. (Nor is it an artefact:
-# with the images shuffled, a layer has 0.03 with itself.)
+# nearly everything is alike. A block adds to its input, and an untrained one adds little; so the
+# embedding passes through all of them. A high CKA alone is no sign of anything learned. (The
+# formula does not give high values by itself: with the images shuffled, the last block of the
+# trained ViT has 0.03 with itself.)
 #
-# Raghu et al. compared large ViTs with ResNets of 50 and more layers. The layers of a ViT were alike
-# from bottom to top, those of a ResNet fell into lower and higher ones that had little in
+# Raghu et al. compared large ViTs with ResNets of 50 and more layers. The layers of a ViT were
+# alike from bottom to top, those of a ResNet fell into lower and higher ones that had little in
 # common (section 3), and they traced this to the residual connections, which in a ViT carry more of
 # the input upwards, and to attention, which sees the whole image from the first layer on.
 #
-# Here it is not so. After training, the first and the last block of the ViT have 0.70, the first and the last
-# convolution of the CNN 0.87: the smaller change is the CNN's. It has four layers and no stages to fall into,
-# and reads 98.7 % of the test images right with little effort. What one does see is the residual
-# path (neighbouring blocks have 0.8 to 1.0), that the embedding is nearly the same as the first convolution,
-# 0.96 or more, both being linear maps of small squares, and that the two models end in different places:
-# last block and last convolution have 0.65, although both read almost every digit.
+# Here it is not so. After training, the first and the last block of the ViT have 0.70, the first
+# and the last convolution of the CNN 0.87: the smaller change is the CNN's. It has four layers and
+# no stages to fall into, and after 11 s it read 98.7 % of the test images right. What one does see
+# is the residual path: neighbouring blocks have 0.9 or 1.0 in the picture. The embedding is nearly
+# the same as the first convolution, for both are linear maps of small squares (the latter with a
+# ReLU after it). And the two models end in different places: last block and last convolution have
+# 0.65, although both read almost every digit.
 #
 # Three instruments, one model, one seed: results such as these are a reason to ask the next
 # question, for instance with another seed or with larger images, and not yet an answer.
