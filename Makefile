@@ -24,6 +24,9 @@ test: lint
 bench: setup
 	$(BIN)/python -m bench
 
+mutants: setup
+	$(BIN)/python -m bench.mutants
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

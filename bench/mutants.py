@@ -52,19 +52,23 @@ PAIRS = [
 NAMES = dict(PAIRS) | {second: first for first, second in PAIRS}
 
 
+Key = tuple[str, int, int, str, str]
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """One change in one exercise's solution; `line` is that of the chapter's cell."""
+    """One change in one exercise's solution; `line` and `column` are those of its cell in the chapter."""
 
     exercise: str
     line: int
+    column: int
     before: str
     after: str
     source: str
 
     @property
-    def key(self) -> tuple[str, int, str, str]:
-        return (self.exercise, self.line, self.before, self.after)
+    def key(self) -> Key:
+        return (self.exercise, self.line, self.column, self.before, self.after)
 
 
 def mutants(day: Day, exercise: Exercise) -> Iterator[Mutant]:
@@ -74,19 +78,26 @@ def mutants(day: Day, exercise: Exercise) -> Iterator[Mutant]:
         c.source for c in chapter.cells if c.role == "exercise" and c.name == exercise.name
     )
     tree, inside = ast.parse(source), _solution_lines(source)
-    seen: set[tuple[int, str, str]] = set()
+    seen: set[Key] = set()
+    parts_of_texts = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
+    }
     for place, node in enumerate(ast.walk(tree)):
-        if getattr(node, "lineno", 0) not in inside:
+        if getattr(node, "lineno", 0) not in inside or id(node) in parts_of_texts:
             continue
         for changed in _changes(node):
             before, after = ast.unparse(node), ast.unparse(changed) or "pass"
-            if before == after or (node.lineno, before, after) in seen:
+            key = (exercise.name, node.lineno, node.col_offset, before, after)
+            if before == after or key in seen:
                 continue
-            seen.add((node.lineno, before, after))
+            seen.add(key)
             whole = copy.deepcopy(tree)
             target = list(ast.walk(whole))[place]
             text = ast.unparse(ast.fix_missing_locations(_Replacing(target, changed).visit(whole)))
-            yield Mutant(exercise.name, node.lineno, before, after, text)
+            yield Mutant(*key, text)
 
 
 def _solution_lines(source: str) -> set[int]:
@@ -232,10 +243,13 @@ def listed() -> dict[str, dict]:
     return tomllib.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
 
 
-def reasons(day: Day) -> dict[tuple[str, int, str, str], str]:
+def reasons(day: Day) -> dict[Key, str]:
     """The reason of each survivor in the list."""
     entries = listed().get(day.name, {}).get("survivors", [])
-    return {(e["exercise"], e["line"], e["before"], e["after"]): e["reason"] for e in entries}
+    return {
+        (e["exercise"], e["line"], e["column"], e["before"], e["after"]): e["reason"]
+        for e in entries
+    }
 
 
 def run(day: Day) -> tuple[int, list[Mutant]]:
@@ -246,15 +260,13 @@ def run(day: Day) -> tuple[int, list[Mutant]]:
             count += 1
             if judge.survives(exercise, mutant):
                 alive.append(mutant)
-                print(
-                    f"{day.name} {mutant.exercise}, line {mutant.line}: {mutant.before}  →  {mutant.after}"
-                )
+                print(exercise.name, mutant.line, mutant.before, "→", mutant.after, flush=True)
     return count, alive
 
 
 def written(day: Day, count: int, alive: Sequence[Mutant]) -> str:
     """The day's part of the list; reasons that were there stay, also where a line has moved."""
-    known = {(e, before, after): reason for (e, _, before, after), reason in reasons(day).items()}
+    known = {(key[0], *key[3:]): reason for key, reason in reasons(day).items()}
     lines = [f"[{day.name}]", f'fingerprint = "{fingerprint(day)}"', f"mutants = {count}", ""]
     for mutant in alive:
         reason = known.get((mutant.exercise, mutant.before, mutant.after), "")
@@ -264,6 +276,7 @@ def written(day: Day, count: int, alive: Sequence[Mutant]) -> str:
             f'file = "solutions/{day.name}/{chapter}.py"',
             f'exercise = "{mutant.exercise}"',
             f"line = {mutant.line}",
+            f"column = {mutant.column}",
             f"before = {_quoted(mutant.before)}",
             f"after = {_quoted(mutant.after)}",
             f"reason = {_quoted(reason)}",
@@ -286,7 +299,7 @@ def main() -> None:
     texts = {name: written(day, *run(day)) for name, day in parts.items()}
     FILE.write_text("\n".join(texts.values()), encoding="utf-8")
     missing = [key for day in parts.values() for key, reason in reasons(day).items() if not reason]
-    for exercise, line, before, after in missing:
+    for exercise, line, _, before, after in missing:
         print(f"no reason yet: {exercise}, line {line}: {before}  →  {after}", file=sys.stderr)
     sys.exit(bool(missing))
 

@@ -210,7 +210,7 @@ def test_every_known_mistake_has_a_name_and_a_sentence(day: str) -> None:
     for exercise, own in known_mistakes(COURSE.day(day)).items():
         assert len({mistake.name for mistake in own}) == len(own) >= 4, exercise
         for mistake in own:
-            assert mistake.sentence.endswith("."), mistake.name
+            assert mistake.sentence.endswith((".", "?")), mistake.name
 
 
 @pytest.mark.parametrize(("style", "exercise", "changes", "name"), IN_ANOTHER_STYLE)
