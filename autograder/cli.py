@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,6 @@ from autograder.sandbox.client import NoIsolation, Sandbox, cpu_count
 
 if TYPE_CHECKING:
     from autograder.marks import Marks, SubmissionMarks
-    from autograder.run import Shard
     from autograder.store import StoreError
 
 app = typer.Typer(
@@ -84,11 +82,15 @@ def grade(
     from autograder.marks import FORMAT, Marks
     from autograder.report import feedback as pages
     from autograder.report import table, texts
-    from autograder.run import Run, found
+    from autograder.run import Run, Shard, found
 
     course = courses.load(courses.find_root(Path.cwd()))
     chosen = course.day(day)
-    given, part = _paths(chosen.root, day, paths), _shard(shard)
+    given = _paths(chosen.root, day, paths)
+    try:
+        part = Shard.named(shard) if shard else None
+    except ValueError as error:
+        raise typer.BadParameter(f"--shard {error}") from None
     if json:
         _file(json)
     _folder(feedback)
@@ -272,17 +274,6 @@ def _paths(root: Path, day: str, paths: list[Path] | None) -> list[Path]:
     if not handed_in:
         raise typer.BadParameter(f"no PATH was given, and {root / 'submitted'} holds no */{day}")
     return handed_in
-
-
-def _shard(text: str | None) -> Shard | None:
-    from autograder.run import Shard
-
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise typer.BadParameter(f"--shard {text}: should be K/N, such as 2/5")
-    return Shard(int(match[1]), int(match[2]))
 
 
 def _once() -> Callable[[StoreError], None]:

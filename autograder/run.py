@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from autograder import course as courses
 from autograder.course import Day
@@ -43,6 +45,18 @@ class Shard:
 
     number: int
     count: int
+
+    @classmethod
+    def named(cls, text: str) -> Self:
+        """The part that "2/5" names.
+
+        Raises:
+            ValueError: it names none.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise ValueError(f"{text}: should be K/N, such as 2/5")
+        return cls(int(match[1]), int(match[2]))
 
     def has(self, submission: Submission) -> bool:
         """Whether a submission is of this part; decided by its student's name, so on every machine alike."""

@@ -171,9 +171,12 @@ def main(descriptor: int, layers: list[str]) -> None:
     with probes.targets() as outside:
         wall.around_server()
         seen = probes.observe(wall, outside)
-    control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))
     try:
-        serve(wall, control)
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # the grader is gone, perhaps before this was ready
+            control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))
+            serve(wall, control)
     finally:
         wall.close()
 

@@ -1,0 +1,333 @@
+"""The store: what is done is on the disk, what has not changed is not graded again, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import resource
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from autograder import marks as m
+from autograder.history import MARKS_COME_FROM, Basis, Busy, History, basis
+from autograder.marks import ExerciseMarks, SubmissionMarks
+from autograder.store import VARIABLE, StoreError, secret
+from autograder.submission import submissions
+from tests.small_course import COMMAND, RIGHT, WRONG, command, hand_in, make
+
+KILLS = 5
+STUDENTS = 12
+BASIS = Basis("day1", "code", "course", "autograder", "seed", "isolation")
+
+
+def some_marks(
+    points: float = 1.0, path: str = "in/ada.py", student: str = "ada"
+) -> SubmissionMarks:
+    test = m.TestMarks("test_shape", points, 2.0, points == 2.0, "what was seen")
+    exercise = ExerciseMarks(
+        "padding_mask", points, 2.0, "partial", test.message, None, [], 0.5, [test]
+    )
+    return SubmissionMarks(
+        path, student, "sha", "seed", "course", ["isolation"], points, 2.0, 0.5, [], [exercise]
+    )
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with History(tmp_path) as opened:
+        yield opened
+
+
+def rows(history: History) -> int:
+    return sqlite3.connect(history.file).execute("SELECT count(*) FROM grading").fetchone()[0]
+
+
+# ---- what it keeps
+
+
+def test_of_each_student_and_path_the_last_marks_count_and_all_are_kept(history: History) -> None:
+    under = Path("in")
+    bob = some_marks(path="in/bob.py", student="bob")
+    history.add(BASIS, some_marks(1.0), under)
+    history.add(BASIS, bob, under)
+    history.add(replace(BASIS, code="changed"), some_marks(2.0), under)
+    assert history.current("day1") == [some_marks(2.0), bob]
+    assert history.current("day2") == []
+    assert [place.under for place in history.places("day1")] == [Path("in").absolute()] * 2
+    assert rows(history) == 3
+
+
+def test_marks_that_count_not_yet_are_found_and_change_nothing(
+    history: History, tmp_path: Path
+) -> None:
+    (tmp_path / "ada.py").write_text(RIGHT)
+    (handed_in,) = submissions([tmp_path / "ada.py"], "day1")
+    history.add(BASIS, some_marks(1.0), Path("in"))
+    later = replace(BASIS, course="later")
+    history.add(later, some_marks(2.0), Path("in"), is_current=False)
+    assert history.current("day1") == [some_marks(1.0)]
+    known = history.find(later, handed_in)
+    assert known is not None
+    assert (known.points, known.path, known.sha256) == (2.0, handed_in.path, handed_in.sha256)
+    assert history.find(replace(BASIS, seed="another"), handed_in) is None
+
+
+def test_the_same_marks_are_stored_once(history: History) -> None:
+    for _ in range(3):
+        history.add(BASIS, some_marks(), Path("in"))
+    assert rows(history) == 1
+
+
+def test_saving_again_changes_nothing_and_what_counts_does(tmp_path: Path) -> None:
+    def of(source: str, name: str = "ada.py") -> Basis:
+        (tmp_path / name).write_text(source)
+        (handed_in,) = submissions([tmp_path / name], "day1")
+        return basis("day1", handed_in, "course", "seed", ["limits"])
+
+    def notebook(*cells: tuple[str, str], **more: Any) -> str:
+        made = [{"cell_type": kind, "source": text, "metadata": more} for kind, text in cells]
+        return json.dumps({"cells": made, "nbformat": 4, "nbformat_minor": 5})
+
+    code, text = ("code", "x = 1"), ("markdown", "words")
+    assert of(RIGHT) == of(RIGHT, "bob.py") != of(WRONG)
+    saved = of(notebook(text, code), "ada.ipynb")
+    assert saved == of(notebook(("markdown", "other words"), code, trusted=True), "ada.ipynb")
+    # Messages name cells by number.
+    assert saved != of(notebook(text, text, code), "ada.ipynb")
+
+
+def test_what_marks_come_from_is_what_grading_imports() -> None:
+    program = "import autograder.grading, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    loaded = {n.removeprefix("autograder.") for n in done.stdout.split() if "autograder." in n}
+    modules = {n for n in loaded if n != "graders" and not n.startswith("sandbox")}
+    assert modules == set(MARKS_COME_FROM)
+
+
+def test_the_secret_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    made = secret(tmp_path)
+    assert len(made) == 64
+    assert secret(tmp_path) == made
+    assert (tmp_path / ".autograder" / "secret").stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path / ".autograder") == ["secret"]
+
+
+# ---- what the disk refuses
+
+
+@contextlib.contextmanager
+def full_disk(file: Path) -> Iterator[None]:
+    """No file of this process grows beyond a few kilobytes more than this one has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 8192, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_on_a_full_disk_marks_are_refused_whole_and_the_old_ones_count(history: History) -> None:
+    history.add(BASIS, some_marks(1.0), Path("in"))
+    large = msgspec.structs.replace(some_marks(2.0), problems=["x" * 100_000])
+    with full_disk(history.file), pytest.raises(StoreError, match=r"marks\.db can not be written"):
+        history.add(BASIS, large, Path("in"))
+    assert history.current("day1") == [some_marks(1.0)]
+    history.add(BASIS, large, Path("in"))
+    assert history.current("day1") == [large]
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Files are refused by their permissions, which root does not ask."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_store_that_may_only_be_read_is_read(tmp_path: Path) -> None:
+    for parent in [*tmp_path.parents][:3]:
+        parent.chmod(0o755)
+    with History(tmp_path) as history:
+        history.add(BASIS, some_marks(), Path("in"))
+    for place in (history.file, history.file.parent, tmp_path):
+        place.chmod(0o555)
+    try:
+        with as_nobody(), History(tmp_path) as history:
+            assert history.current("day1") == [some_marks()]
+            with pytest.raises(StoreError, match="can not be written: "):
+                history.add(BASIS, some_marks(2.0), Path("in"))
+            with pytest.raises(StoreError, match="Permission denied"), history.running("day1"):
+                pytest.fail("it may not write")
+    finally:
+        for place in (tmp_path, history.file.parent, history.file):
+            place.chmod(0o755)
+
+
+def overwrite(file: Path, at: int) -> None:
+    with open(file, "r+b") as damaged:
+        damaged.seek(at)
+        damaged.write(b"\xff" * 3000)
+
+
+def test_a_damaged_store_is_said_before_anything_is_graded(tmp_path: Path) -> None:
+    with History(tmp_path) as history:
+        for number in range(20):
+            history.add(BASIS, some_marks(path=f"in/{number}"), Path("in"))
+    overwrite(history.file, history.file.stat().st_size - 6000)
+    with (
+        History(tmp_path) as history,
+        pytest.raises(StoreError, match=r"is damaged: .* Move it away"),
+        history.running("day1"),
+    ):
+        pytest.fail("it is damaged")
+    overwrite(history.file, 0)
+    with pytest.raises(StoreError, match="is damaged: file is not a database"):
+        History(tmp_path)
+
+
+def test_a_newer_store_is_left_alone(history: History) -> None:
+    sqlite3.connect(history.file).execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="newer autograder"):
+        History(history.file.parents[1])
+
+
+def test_a_second_run_of_a_day_is_refused_with_who_and_since_when(tmp_path: Path) -> None:
+    make(tmp_path)
+    hand_in(tmp_path / "in", 1)
+    with History(tmp_path) as history, history.running("day1"):
+        done = command(tmp_path, "grade", "day1", "in")
+        with history.running("day2"):
+            pass
+        with pytest.raises(Busy), history.running("day1"):
+            pytest.fail("there is one")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "day1 is being graded already, by " in done.stderr
+    assert f"(process {os.getpid()})" in done.stderr
+    assert done.stderr.count("\n") == 1
+    with History(tmp_path) as history, history.running("day1"):
+        pass
+
+
+# ---- whole runs
+
+
+def lasting(file: Path) -> Any:
+    """The JSON of marks without what is measured in seconds."""
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: without(v) for key, v in value.items() if key != "seconds"}
+        return [without(v) for v in value] if isinstance(value, list) else value
+
+    return without(json.loads(file.read_bytes()))
+
+
+def test_known_marks_are_what_a_fresh_run_gives(tmp_path: Path) -> None:
+    make(tmp_path)
+    hand_in(tmp_path / "in", 4)
+    first, again, fresh = (tmp_path / name for name in ("first.json", "again.json", "fresh.json"))
+    grade = ("grade", "day1", "in", "--jobs", "1", "--json")
+    done = command(tmp_path, *grade, str(first))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "graded before" not in done.stdout
+    done = command(tmp_path, *grade, str(again))
+    assert "4 of 4 had been graded before" in done.stdout
+    assert again.read_bytes() == first.read_bytes()
+
+    # Another name and other bytes with the same code; a copy; and one that is new.
+    (tmp_path / "in" / "student00.py").rename(tmp_path / "in" / "zoe.py")
+    hand_in(tmp_path / "in", 5)
+    done = command(tmp_path, *grade, str(again))
+    assert "5 of 6 had been graded before" in done.stdout
+    command(tmp_path, *grade, str(fresh), "--force", "--jobs", "2")
+    assert lasting(again) == lasting(fresh)
+    students = [one["student"] for one in lasting(again)["submissions"]]
+    assert students == [*(f"student{n:02}" for n in range(5)), "zoe"]
+
+
+def test_on_a_full_disk_all_are_graded_and_none_is_lost(tmp_path: Path) -> None:
+    make(tmp_path)
+    hand_in(tmp_path / "in", 12)
+    marks = tmp_path / "marks.json"
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    done = subprocess.run(
+        [COMMAND, "grade", "day1", "in", "--json", str(marks)],
+        cwd=tmp_path,
+        env={**os.environ, VARIABLE: "tests"},
+        capture_output=True,
+        text=True,
+        preexec_fn=small_files,
+    )
+    assert done.returncode == 1
+    refused, counted = done.stderr.splitlines()
+    assert "marks.db can not be written" in refused
+    assert "submissions are not in the store" in counted
+    assert [one["points"] for one in lasting(marks)["submissions"]] == [100, 60, 100] * 4
+    with History(tmp_path) as history:
+        stored = len(history.current("day1"))
+        assert 0 < stored < 12
+    done = command(tmp_path, "grade", "day1", "in")
+    assert done.returncode == 0
+    assert f"{stored} of 12 had been graded before" in done.stdout
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    killed_at_random(tmp_path, KILLS, random.Random(0))
+
+
+def killed_at_random(root: Path, kills: int, draw: random.Random) -> None:
+    """Kill a run at as many moments, go on each time, and compare with one that was left alone."""
+    make(root)
+    hand_in(root / "in", STUDENTS)
+    grade = ("grade", "day1", "in", "--force", "--json")
+    started = time.monotonic()
+    assert command(root, *grade, str(root / "alone.json")).returncode == 0
+    seconds = time.monotonic() - started
+    undisturbed = lasting(root / "alone.json")["submissions"]
+    for file in (root / ".autograder").iterdir():
+        file.unlink()
+
+    done: list[int] = []
+    for _ in range(kills):
+        run = subprocess.Popen(
+            [COMMAND, "grade", "day1", "in"],
+            cwd=root,
+            env={**os.environ, VARIABLE: "tests"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(draw.uniform(0.3, 1.0) * seconds)  # the start alone takes most of a short run
+        run.kill()
+        run.communicate(timeout=60)  # all its processes write there, so they end with it
+        with History(root) as history:
+            done.append(len(history.current("day1")))
+    assert done == sorted(done), "what is done stays done"
+
+    assert command(root, "grade", "day1", "in", "--json", str(root / "on.json")).returncode == 0
+    assert lasting(root / "on.json")["submissions"] == undisturbed
+    with History(root) as history:
+        current = history.current("day1")
+    assert [(m.student, m.points) for m in current] == [
+        (one["student"], one["points"]) for one in undisturbed
+    ]
