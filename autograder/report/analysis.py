@@ -125,7 +125,8 @@ def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
 def _numbers(submissions: Sequence[SubmissionMarks]) -> list[str]:
     """A number for each, in an order that a class list does not give away."""
     numbers = [str(n) for n in range(1, len(submissions) + 1)]
-    random.Random("".join(s.seed for s in submissions)).shuffle(numbers)
+    seeds = "".join(s.seed for s in submissions).encode("utf-8", "surrogatepass")
+    random.Random(seeds).shuffle(numbers)
     return numbers
 
 
