@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo test bench lint mutants clean
+.PHONY: setup demo test bench lint mutants browser clean
 
 setup: $(READY)
 
@@ -26,6 +26,10 @@ bench: setup
 
 mutants: setup
 	$(BIN)/python -m bench.mutants
+
+browser: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
+	$(BIN)/python -m tests.browser.check $(SHOTS)
 
 lint: setup
 	$(BIN)/ruff check .
