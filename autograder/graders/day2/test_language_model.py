@@ -887,8 +887,7 @@ class TestGenerate:
         """With the cache, the default, the model reads the prompt once and then one position at a time."""
         draw = Draw(seed)
         model = Storyteller(draw)
-        seen = student.generate(model, draw.integers(0, VOCAB, 2, 5), 4)
-        shaped(seen, (2, 9), what="the tokens")
+        student.generate(model, draw.integers(0, VOCAB, 2, 5), 4)
         assert all(model._cached), "the model was called without caches"
         # Running the last token is needless, and no mistake.
         assert model._read in ([5, 1, 1, 1], [5, 1, 1, 1, 1]), (
@@ -901,8 +900,7 @@ class TestGenerate:
         """With use_cache=False the model is called without caches, each time on all that is written."""
         draw = Draw(seed)
         model = Storyteller(draw)
-        seen = student.generate(model, draw.integers(0, VOCAB, 2, 3), 4, use_cache=False)
-        shaped(seen, (2, 7), what="the tokens")
+        student.generate(model, draw.integers(0, VOCAB, 2, 3), 4, use_cache=False)
         assert not any(model._cached), "the model was called with caches"
         assert model._read in ([3, 4, 5, 6], [3, 4, 5, 6, 7]), (
             "for a prompt of 3 tokens and 4 more, the model should be called with 3, 4, 5 and 6 "
@@ -927,8 +925,7 @@ class TestGenerate:
         draw = Draw(seed)
         prompt = draw.integers(0, VOCAB, 2, 4)
         for use_cache in (True, False):
-            seen = student.generate(Storyteller(draw, 7), prompt, 3, use_cache=use_cache)
-            shaped(seen, (2, 7), what="the tokens")
+            student.generate(Storyteller(draw, 7), prompt, 3, use_cache=use_cache)
             when = "the prompt has 4 tokens, n_tokens is 4 and max_length is 7"
             with value_error("max_length", "n_tokens", "prompt", "n", when=when):
                 student.generate(Storyteller(draw, 7), prompt, 4, use_cache=use_cache)
@@ -939,8 +936,7 @@ class TestGenerate:
         draw = Draw(seed)
         for training, n_tokens in ((True, 3), (False, 3), (True, 0)):
             model = Storyteller(draw).train(training)
-            seen = student.generate(model, draw.integers(0, VOCAB, 2, 4), n_tokens)
-            shaped(seen, (2, 4 + n_tokens), what="the tokens")
+            student.generate(model, draw.integers(0, VOCAB, 2, 4), n_tokens)
             assert model._read or not n_tokens, "the model is never called"
             assert not any(model._training), "the model was called in training mode"
             before, after = ("train" if mode else "eval" for mode in (training, model.training))
@@ -956,9 +952,6 @@ class TestGenerate:
         for use_cache in (True, False):
             model = Storyteller(draw)
             with torch.enable_grad():
-                seen = student.generate(
-                    model, draw.integers(0, VOCAB, 2, 4), 3, use_cache=use_cache
-                )
-            shaped(seen, (2, 7), what="the tokens")
+                student.generate(model, draw.integers(0, VOCAB, 2, 4), 3, use_cache=use_cache)
             assert model._read, "the model is never called"
             assert not any(model._gradients), "the model was called with gradients on"
