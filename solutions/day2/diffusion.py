@@ -906,7 +906,8 @@ def draw_digits(
             x, t = path[-1], now.expand(len(labels))
             noise = guided_noise(model, x, t, labels, scale, NO_DIGIT)
             path.append(ddim_step(x, noise, alpha_bar[now], alpha_bar[following]))
-    return path
+    # No ink is blacker than black.
+    return [*path[:-1], path[-1].clamp(-1, 1)]
 
 
 @functools.cache
@@ -932,8 +933,7 @@ def digit_judge() -> SVC:
 
 def share_recognised(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
     """Return for which share of the pictures the judge reads the label."""
-    # Paper is never whiter than white.
-    return digit_judge().score(pictures.clamp(-1, 1).flatten(1).numpy(), labels.numpy())
+    return digit_judge().score(pictures.flatten(1).numpy(), labels.numpy())
 
 
 def diversity(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
@@ -979,7 +979,7 @@ if __name__ == "__main__":
             title: draw_digits(digit_dit, asked, scale)[-1]
             for title, scale in (("guidance off (scale 1)", 1.0), ("guidance on (scale 2)", 2.0))
         }
-        figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+        figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
         for axis, (title, sheet) in zip(axes, drawn.items(), strict=True):
             show_digits(axis, list(sheet.split(10)), title)
             axis.set_xticks([10 * i + 4.5 for i in range(10)], range(10))
@@ -994,8 +994,8 @@ if __name__ == "__main__":
 if __name__ == "__main__":
     with demonstration():
         digit_dit, _ = trained_digit_dit()
-        asked = torch.tensor([3])
-        path = draw_digits(digit_dit, asked, scale=2.0)
+        asked = torch.tensor([6])
+        path = draw_digits(digit_dit, asked, scale=2.0, seed=3)
         alpha_bar = cosine_schedule(NOISE_LEVELS)
         times = torch.linspace(0.98 * NOISE_LEVELS, 0, len(path)).round().long()
         shown = torch.linspace(0, len(path) - 2, 10).long().tolist()
@@ -1006,7 +1006,7 @@ if __name__ == "__main__":
                 guesses.append(ddim_step(path[i], noise, alpha_bar[times[i]], 1.0))
         rows = [torch.cat([path[i] for i in shown] + path[-1:]), torch.cat(guesses + path[-1:])]
         figure, axis = plt.subplots(figsize=(10, 2.8), layout="constrained")
-        show_digits(axis, rows, "a 3 comes out of noise: x above, the expected picture below")
+        show_digits(axis, rows, "a 6 comes out of noise: x above, the expected picture below")
         axis.set_xticks([10 * i + 4.5 for i in range(11)], [*times[shown].tolist(), 0])
         axis.set_xlabel("step t")
         plt.show()
