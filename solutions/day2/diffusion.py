@@ -1054,6 +1054,13 @@ if __name__ == "__main__":
             print(f"scale {scale:<4g} {percent:5.1f} % as asked, diversity {width:.2f}")
 
 # %% [markdown]
+# **What to notice.** Of 200 digits, 10.0 % came out as asked at scale 0 (pure chance), 94.5 % at scale 1,
+# 99.5 % at scale 2, and all from scale 3 on. Meanwhile two drawings of one digit, which at scale 1 were
+# as far apart as two real ones (0.98), came closer: 0.81 at scale 2, 0.69 at scale 5. At 8 they begin to
+# differ again, but in strange ways: the sum has left what the network has ever seen. Good pictures or
+# many kinds of pictures: the scale is how one chooses.
+
+# %% [markdown]
 # Did the network learn its digits by heart? Then a drawing would lie closer to one of the digits that it
 # was trained on than a real digit does that it has never seen.
 
@@ -1079,3 +1086,12 @@ if __name__ == "__main__":
         )
         axis.legend()
         plt.show()
+
+# %% [markdown]
+# **What to notice.** The drawings keep a distance like that of real digits that were not trained with,
+# or a larger one (medians 2.29 at scale 2, 2.64 at scale 1, 2.09 for the real ones): they are new. That
+# the plain drawings lie furthest out also says that some are not quite digits, which is what guidance
+# repairs.
+#
+# From here it is a matter of size. Peebles and Xie train the same block on photographs, with a
+# d_model of 1152 and 28 of them in a row.
