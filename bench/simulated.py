@@ -1,11 +1,13 @@
-"""A class of simulated students, from the course's own solutions, styles and known mistakes."""
+"""Classes of simulated students, from the course's own solutions, styles and known mistakes: of twelve, and of any number."""
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jupytext
@@ -13,8 +15,12 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograder import naming
+from autograder.cells import read_cells
 from autograder.course import Day
 from autograder.notebook import solution_notebook
+from bench.variants import VARIANTS, Variant
+
+ROLES = ("given", "exercise")  # of the cells of a chapter that a hand-in needs
 
 
 def make_class(day: Day, folder: Path, seed: int = 0) -> list[Path]:
@@ -92,6 +98,89 @@ def mangled(notebook: NotebookNode, draw: random.Random) -> NotebookNode:
     for number, cell in enumerate(copy.cells):
         cell.id = f"cell-{number}"
     return copy
+
+
+# ---- a class of any number
+
+HANGING = {"causal_mask": "def causal_mask(n, device=None):\n    while True: pass"}
+DYING = {"softmax": "import os\ndef softmax(x, dim=-1):\n    os._exit(0)"}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one student hands in: code cells, or a whole notebook; `cut` is how many characters of it arrived."""
+
+    kind: str
+    cells: Sequence[str]
+    ending: str = ".ipynb"
+    cut: int | None = None
+
+    def data(self, number: int) -> bytes:
+        """The file of a student of this number, whose code differs from all others' in a comment."""
+        cells = [f"# Student {number}", *self.cells]
+        if self.ending == ".py":
+            return "\n\n# %%\n".join(cells).encode()
+        notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
+        for place, cell in enumerate(notebook.cells):
+            cell.id = f"cell-{place}"
+        return nbformat.writes(notebook)[: self.cut].encode()
+
+
+def works(day: Day, count: int, hostile: Sequence[str] = (), seed: int = 0) -> list[Work]:
+    """So many different works: of twenty 9 are right, 7 wrong in one place or many, 3 unfinished or mangled, 1 hostile.
+
+    Right ones are the course's solution and the styles of `tests/styles/`, each written down in as many ways as
+    `variants.py` knows, as notebooks and as scripts.
+    """
+    draw = random.Random(seed)
+    styles = _styles(day)
+    ways = [(style, variant) for variant in VARIANTS for style in styles]
+    draw.shuffle(ways)
+    mistakes = known_mistakes(day)
+    return [
+        _work(day, number, *ways[number % len(ways)], styles[0], mistakes, hostile, draw)
+        for number in range(count)
+    ]
+
+
+def _work(
+    day: Day,
+    number: int,
+    style: list[str],
+    variant: Variant,
+    solution: list[str],
+    mistakes: Mapping[str, list[str]],
+    hostile: Sequence[str],
+    draw: random.Random,
+) -> Work:
+    place = number % 20
+    ending = ".py" if number % 5 == 2 else ".ipynb"
+    if place < 9:
+        return Work("right", variant(style, draw), ending)
+    if place < 16:
+        wrong = 1 + number % (6 if place < 14 else len(day.names))
+        names = draw.sample(day.names, wrong)
+        last = [draw.choice(mistakes[name]) for name in names]
+        return Work("wrong", [*style, *last], ending)
+    if place == 16:
+        return Work("unfinished", solution[: draw.randrange(len(solution))], ending)
+    if place == 17:
+        broken = [*solution, "def unfinished(:\n    pass", *solution[3:6]]
+        return Work("mangled", draw.sample(broken, len(broken)))
+    if place == 18:
+        return Work("mangled", solution, cut=draw.randrange(3_000, 20_000))
+    odd = [*HANGING.values(), *DYING.values(), *hostile]
+    return Work("hostile", [*solution, odd[number // 20 % len(odd)]])
+
+
+def _styles(day: Day) -> list[list[str]]:
+    """The code cells of the solution, and of each style."""
+    own = [c.source for chapter in day.chapters for c in chapter.cells if c.role in ROLES]
+    # Imports between chapters, which the notebook of a day does not have.
+    solution = [re.sub(r"^from solutions\..*\n?", "", source, flags=re.MULTILINE) for source in own]
+    files = sorted((day.root / "tests" / "styles" / day.name).glob("*.py"))
+    cells = [read_cells(file.read_bytes(), file.name)[0] for file in files]
+    return [solution, *([cell.source for cell in of if cell.kind == "code"] for of in cells)]
 
 
 def _mapped(notebook: NotebookNode, source: Callable[[NotebookNode], str]) -> NotebookNode:

@@ -1,0 +1,241 @@
+"""A large class on one machine: what it costs beside the graders alone, whether that stays so, and whether memory does."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import resource
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from autograder import course as courses
+from autograder.course import Day
+from autograder.grading import Grader, reference, reference_units
+from autograder.history import History
+from autograder.marks import SubmissionMarks
+from autograder.sandbox.client import Server
+from bench.simulated import works
+from tests.attacks.outside import Outside
+from tests.attacks.suite import ATTACKS, CELLS
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("autograder", "solutions", "grading.toml")
+BLOCKS = 4  # of a class, each of the same works, so that the last costs what the first did
+SECONDS = 0.5  # between two looks at the processes
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How many submissions were done at a moment, the processor seconds until then, and the bytes of the trusted processes."""
+
+    done: int
+    cpu: float
+    memory: int
+
+
+@dataclass
+class Measured:
+    """What a run over a class took."""
+
+    honest: int
+    alone: float  # processor seconds of the graders alone, a submission
+    looks: list[Look] = field(default_factory=list)
+    marks: list[SubmissionMarks] = field(default_factory=list)
+    code: int = 0
+    errors: str = ""
+    harm: list[str] = field(default_factory=list)
+
+    def at(self, done: int) -> Look:
+        """The first look after so many were done."""
+        return next((look for look in self.looks if look.done >= done), self.looks[-1])
+
+    @property
+    def start(self) -> float:
+        """Processor seconds before the first submission was done."""
+        return max(look.cpu for look in self.looks if look.done == 0)
+
+    @property
+    def times(self) -> float:
+        """Processor time beside the graders' own, of the submissions that end by themselves."""
+        return (self.at(self.honest).cpu - self.start) / (self.alone * self.honest)
+
+    @property
+    def last_beside_first(self) -> float:
+        """What the last quarter of them took beside the first."""
+        part = self.honest // BLOCKS
+        first = self.at(part).cpu - self.start
+        return (self.at(self.honest).cpu - self.at(self.honest - part).cpu) / first
+
+    @property
+    def grown(self) -> float:
+        """By how many megabytes the trusted processes grew after the first tenth."""
+        early = self.at((self.honest + 9) // 10).memory
+        return (max(look.memory for look in self.looks if look.done) - early) / 1e6
+
+
+def measure(day: Day, count: int, jobs: int, folder: Path) -> Measured:
+    """Make a class and grade it in a course of its own, in `folder`; watch the processes meanwhile."""
+    for part in PARTS:
+        (folder / part).symlink_to(ROOT / part)
+    with Outside("CANARY-of-the-bench") as outside:
+        hostile = _attacks(outside)
+        honest = _write_class(day, count, hostile, folder)
+        result = Measured(honest, warm(courses.load(folder).day(day.name)))
+        command = [sys.executable, "-m", "autograder.cli", "grade", day.name]
+        command += ["class", "hostile", "--jobs", str(jobs)]
+        with open(folder / "errors", "wb") as errors:
+            run = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "AUTOGRADER_SECRET": "bench"},
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+            _watch(run, folder / ".autograder" / "marks.db", result.looks)
+        result.harm = outside.seen()
+    result.code = run.returncode
+    result.errors = (folder / "errors").read_text(encoding="utf-8")
+    with History(folder) as history:
+        result.marks = history.current(day.name)
+    return result
+
+
+def _attacks(outside: Outside) -> list[str]:
+    prelude = f"T = {outside.targets()!r}\n" + (CELLS / "prelude.py").read_text(encoding="utf-8")
+    return [f"{prelude}\n{attack.source}" for attack in ATTACKS if attack.family != "cheat"]
+
+
+def _write_class(day: Day, count: int, hostile: Sequence[str], folder: Path) -> int:
+    """The class in two folders, first graded what ends by itself; how many of that there are."""
+    block = works(day, count // BLOCKS, hostile)
+    honest = 0
+    for name in ("class", "hostile"):
+        (folder / name).mkdir()
+    for number in range(count):
+        work = block[number % len(block)]
+        kind = "hostile" if work.kind == "hostile" else "class"
+        honest += kind == "class"
+        file = folder / kind / f"{number:04}-{work.kind}{work.ending}"
+        file.write_bytes(work.data(number))
+    return honest
+
+
+def warm(day: Day, runs: int = 5) -> float:
+    """Learn what is learnt once a course; processor seconds of a day's graders on the reference, in one warm process."""
+    with Server() as server:
+        grader = Grader(day, server, b"bench")
+        for exercise in day.exercises:
+            grader.namer.known(exercise)
+        units = reference_units(day)
+        seconds = []
+        for seed in range(runs + 1):
+            before = time.process_time()
+            for exercise in day.exercises:
+                student = reference(day, exercise, units, grader.given)
+                for test in grader.tests[exercise.name]:
+                    test.run(student, seed)
+            seconds.append(time.process_time() - before)
+    return statistics.median(seconds[1:])
+
+
+# ---- watching
+
+
+def _watch(run: subprocess.Popen[bytes], store: Path, looks: list[Look]) -> None:
+    """A look at the run every so often, until it ends."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    while run.poll() is None:
+        done = _done(store)
+        with contextlib.suppress(OSError):  # a process ended between two readings
+            tree = list(_tree(run.pid))
+            cpu = sum(_cpu(pid) for pid in tree)
+            trusted = [pid for pid in tree if not _is_of_the_wall(pid)]
+            looks.append(Look(done, cpu, sum(_memory(pid) for pid in trusted)))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(SECONDS)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    looks.append(Look(_done(store), used, looks[-1].memory))
+
+
+def _done(store: Path) -> int:
+    with (
+        contextlib.suppress(sqlite3.Error),
+        sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db,
+    ):
+        found: tuple[int] = db.execute("SELECT count(*) FROM grading").fetchone()
+        return found[0]
+    return 0
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from _tree(int(child))
+
+
+def _cpu(pid: int) -> float:
+    """With the children that it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(ticks) for ticks in fields[11:15]) / TICK
+
+
+def _is_of_the_wall(pid: int) -> bool:
+    return b"autograder.sandbox.server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _memory(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+# ---- the bench
+
+
+def report(result: Measured, count: int, console: Console) -> bool:
+    """Print what was measured, each with its bound; whether all are within."""
+    wrong, last = not_right(result.marks), result.last_beside_first
+    claims = [
+        (result.times <= 2.5, f"{result.times:.2f} times the graders' own processor time (2.5)"),
+        (last <= 1.1, f"the last quarter took {last:.2f} times the first (1.1)"),
+        (result.grown <= 50, f"memory grew by {result.grown:.0f} MB after the first tenth (50)"),
+        (len(result.marks) == count, f"{len(result.marks)} of {count} have current marks (all)"),
+        (not wrong, f"right answers without all points: {wrong or 'none'} (none)"),
+        (not result.harm, f"what the hostile left outside: {result.harm or 'nothing'} (nothing)"),
+    ]
+    for holds, text in claims:
+        console.print(f"{'✓' if holds else '✗'} {text}")
+    return all(holds for holds, _ in claims)
+
+
+def not_right(marks: Sequence[SubmissionMarks]) -> list[str]:
+    """The right answers that did not get all points."""
+    return [m.student for m in marks if m.student.endswith("-right") and m.points < m.max_points]
+
+
+def main() -> int:
+    """Measure and print; 1 if a bound does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m bench.thousand", description=__doc__)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    console = Console()
+    day = courses.load(ROOT).day("day1")
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(day, arguments.count, arguments.jobs, Path(folder))
+    return 0 if report(result, arguments.count, console) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
