@@ -690,7 +690,7 @@ if __name__ == "__main__":
 #
 # Nothing here is random: the same noise always becomes the same picture. (The paper's η is 0.) And
 # nothing says that $\bar\alpha'$ must belong to step t − 1. It may jump over twenty steps, which is why
-# sampling takes 30 steps where training knows hundreds.
+# sampling takes 30 steps where training knows 1000.
 #
 # **The traps.** The last step goes to $\bar\alpha' = 1$, the picture itself, and not to $\bar\alpha_1$.
 # $\bar\alpha$ may be one number for all rows or one for each; in the second case it meets the axes of
@@ -1056,9 +1056,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Of 200 digits, 10.0 % came out as asked at scale 0 (pure chance), 94.5 % at scale 1,
 # 99.5 % at scale 2, and all from scale 3 on. Meanwhile two drawings of one digit, which at scale 1 were
-# as far apart as two real ones (0.98), came closer: 0.81 at scale 2, 0.69 at scale 5. At 8 they begin to
-# differ again, but in strange ways: the sum has left what the network has ever seen. Good pictures or
-# many kinds of pictures: the scale is how one chooses.
+# as far apart as two real ones (0.98), came closer: 0.81 at scale 2, 0.69 at scale 5. At 8 pixels shoot
+# past black and white and are cut off. Good pictures or many kinds of pictures: the scale is how one
+# chooses.
 
 # %% [markdown]
 # Did the network learn its digits by heart? Then a drawing would lie closer to one of the digits that it
@@ -1093,5 +1093,6 @@ if __name__ == "__main__":
 # the plain drawings lie furthest out also says that some are not quite digits, which is what guidance
 # repairs.
 #
-# From here it is a matter of size. Peebles and Xie train the same block on photographs, with a
-# d_model of 1152 and 28 of them in a row.
+# From here it is a matter of size. The largest model of Peebles and Xie has 28 of these blocks in a row,
+# with a d_model of 1152, and draws photographs (in the compressed form that an autoencoder makes of
+# them).
