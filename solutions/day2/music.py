@@ -2,19 +2,19 @@
 # # Music
 #
 # A piece of music is a sequence, too, and much of what makes it music is *distance*: a melody comes
-# back after eight bars, a suspended note resolves a beat later, the bass moves when the tenor does. Where in
-# the piece this happens matters little. A model that adds a vector for its position to every
-# token has to learn "one beat ago" again for every place. Attention that is told the **distance**
-# between query and key learns it once.
+# back after eight bars, a suspended note resolves a beat later, the bass moves when the tenor does.
+# Where in the piece this happens matters little. A model that adds a vector for its position to
+# every token has to learn "one beat ago" again for every place. Attention that is told the
+# **distance** between query and key learns it once.
 #
 # The idea is from Shaw et al., *Self-Attention with Relative Position Representations* (2018). For
 # music, which is long, it took too much memory, until Huang et al., *Music Transformer* (2018,
-# arXiv 1809.04281), found a way to get the same numbers by a trick of three lines. This chapter builds the
-# trick, puts it into attention, and has it write chorales after those of Bach.
+# arXiv 1809.04281), found a way to get the same numbers by a trick of three lines. This chapter
+# builds the trick, puts it into attention, and has it write chorales after those of Bach.
 #
-# The music comes with the package `music21`: chorales for soprano, alto, tenor and bass (S, A, T and
-# B). As in the paper, a chorale becomes one sequence, with a token for each voice in turn at each
-# step of time:
+# The music comes with the package `music21`: chorales for soprano, alto, tenor and bass (S, A, T
+# and B). As in the paper, a chorale becomes one sequence, with a token for each voice in turn at
+# each step of time:
 #
 # ```text
 #   time (eighths)      0                1                2
@@ -54,9 +54,10 @@ from solutions.opening import demonstration, record
 # %% [markdown]
 # ## Tokens
 #
-# Token 0 is a rest. 1 is a hold: the voice goes on with its note. From 2 on, every token is a pitch, one
-# for each key of a piano from the lowest note to the highest. The chorales need those from C2 to A5, and
-# we keep three semitones more at either end, so that every piece can be moved up and down.
+# Token 0 is a rest. 1 is a hold: the voice goes on with its note. From 2 on, every token is a
+# pitch, one for each key of a piano from the lowest note to the highest. The chorales need those
+# from C2 to A5, and we keep three semitones more at either end, so that every piece can be moved up
+# and down.
 
 # %%
 REST, HOLD, FIRST_PITCH = 0, 1, 2
@@ -68,14 +69,14 @@ CHORALE_LENGTH = 256  # tokens: four voices in eight bars of eight eighths
 # %% [markdown]
 # ## The chorales
 #
-# `music21` brings some 400 chorales of Bach as files in MusicXML. Its own reader builds full scores,
-# with lyrics, stems and beams, which takes it about half a minute for all. We need four lists of
-# notes, and read them straight from the files in about four seconds. We take the chorales in four single voices
-# and in 4/4, one version of each.
+# `music21` brings some 400 chorales of Bach as files in MusicXML. Its own reader builds full
+# scores, with lyrics, stems and beams, which takes it about half a minute for all. We need four
+# lists of notes, and read them straight from the files in about four seconds. We take the chorales
+# in four single voices and in 4/4, one version of each.
 #
-# Time runs in eighths: a token says what sounds when an eighth begins. Bach writes a few
-# sixteenths (one note in forty), and of two of them the second is lost. That is the price of a
-# sequence half as long.
+# Time runs in eighths: a token says what sounds when an eighth begins. Bach writes a few sixteenths
+# (one note in forty), and of two of them the second is lost. That is the price of a sequence half
+# as long.
 
 # %%
 CHORALES = Path(getCorpusFilePath()) / "bach"
@@ -131,6 +132,7 @@ def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
 
 def read_chorales() -> dict[str, Int[Tensor, "n"]]:
     """Return the tokens of each chorale of at least eight bars, by its number in Bach's works."""
+    # Of several versions of one number the first stays.
     files = {
         file.stem.split("-")[0]: file for file in sorted(CHORALES.glob("bwv*.mxl"), reverse=True)
     }
@@ -147,8 +149,8 @@ def read_chorales() -> dict[str, Int[Tensor, "n"]]:
 # ★☆☆☆☆ · 5 minutes · 2 points
 #
 # Sung a tone higher, a chorale is the same chorale. So every piece that we have stands for several:
-# whenever training uses it, it is moved up or down by a few semitones, at random. A model
-# that meets a piece in seven keys cannot learn it by its pitches; it has to learn intervals.
+# whenever training uses it, it is moved up or down by a few semitones, at random. A model that
+# meets a piece in seven keys cannot learn it by its pitches; it has to learn intervals.
 #
 # Pitches are consecutive numbers, a semitone apart:
 #
@@ -156,8 +158,8 @@ def read_chorales() -> dict[str, Int[Tensor, "n"]]:
 # t + s & t \ge 2 \end{cases}$$
 #
 # **The traps.** A rest moved up by a tone is no rest any more, and a pitch moved down too far would
-# *become* one: token 3 moved by −2 is 1, a hold, and nothing looks wrong. So what
-# leaves the range, at either end, is an error. But where nothing sounds nothing can leave.
+# *become* one: token 3 moved by −2 is 1, a hold, and nothing looks wrong. So what leaves the range,
+# at either end, is an error. But where nothing sounds nothing can leave.
 
 
 # %%
@@ -229,8 +231,8 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `torch.where(condition, a, b)` takes from a or from b, entry by entry, and changes neither. Look at
-# the moved *pitches* alone to find out whether one is too low or too high.
+# `torch.where(condition, a, b)` takes from a or from b, entry by entry, and changes neither. Look
+# at the moved *pitches* alone to find out whether one is too low or too high.
 # </details>
 
 # %% [markdown]
@@ -246,9 +248,9 @@ if __name__ == "__main__":
 # \qquad\text{row } i \text{ holds the logits of query } i
 # \text{ for the distances } n{-}1, \dots, 1, 0 \text{ back}$$
 #
-# But its columns are distances, and the columns of attention are keys. Every row has to slide to its
-# place, each by another number of steps. Here a, b, c, d are the queries 0 … 3, and the digit is
-# the distance. A dot is a number, too, but for a distance that reaches before the beginning.
+# But its columns are distances, and the columns of attention are keys. Every row has to slide to
+# its place, each by another number of steps. Here a, b, c, d are the queries 0 … 3, and the digit
+# is the distance. A dot is a number, too, but for a distance that reaches before the beginning.
 #
 # ```text
 #    x: a column for each distance          skew(x): a column for each key
@@ -273,8 +275,8 @@ if __name__ == "__main__":
 # memory in rows of another length*. Find out how; any of these but the loop is right.
 #
 # **The traps.** Off by one: the result still has its staircase, and the model still trains, but it
-# takes every distance for one that is shorter. Try n = 1 by hand. And the leading axes (batch, heads), of
-# which there may be any number or none, have to stay apart.
+# takes every distance for one that is shorter. Try n = 1 by hand. And the leading axes (batch,
+# heads), of which there may be any number or none, have to stay apart.
 
 
 # %%
@@ -331,8 +333,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write the numbers on the left of the picture down as they lie in memory, row after row. On the right,
-# b1 stands exactly one row below a0, that is four numbers later, and c2 four after that. How many
+# Write down the numbers on the left of the picture as they lie in memory, row after row. On the
+# right, b1 stands one row below a0, that is four numbers later, and c2 four after that. How many
 # numbers later are they on the left? What could you put in so that the counts agree?
 # </details>
 #
@@ -371,14 +373,14 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Columns become diagonals: along each diagonal of the right picture the distance
-# is the same, and the main diagonal is distance 0. The blank triangle on the left is computed and
-# thrown away: distances that reach before the beginning.
+# **What to notice.** Columns become diagonals: along each diagonal of the right picture the
+# distance is the same, and the main diagonal is distance 0. The blank triangle on the left is
+# computed and thrown away: distances that reach before the beginning.
 #
-# What the trick saves is memory. Written out, relative attention looks up a vector for every pair of
-# positions, a tensor of n × n × d_head numbers a head. Here the largest tensors are n × n, as in any attention.
-# For n = 256 and d_head = 24 that is 6 MB a head against 256 kB; for a piano piece of 2,048 tokens with
-# d_head = 64, 1 GB against 16 MB.
+# What the trick saves is memory. Written out, relative attention looks up a vector for every pair
+# of positions, a tensor of n × n × d_head numbers a head. Here the largest tensors are n × n, as in
+# any attention. For n = 256 and d_head = 24 that is 6 MB a head against 256 kB; for a piano piece
+# of 2,048 tokens with d_head = 64, 1 GB against 16 MB.
 
 # %% [markdown]
 # ## `RelativeSelfAttention`
@@ -403,12 +405,12 @@ if __name__ == "__main__":
 # ```
 #
 # A query asks two questions at once: *which keys look right?* and *how far back do I look?* The
-# answer to the second depends on the query, too: where a note is held, a head may want to know when it
-# began, and where one is struck, what the voice sang before.
+# answer to the second depends on the query, too: where a note is held, a head may want to know when
+# it began, and where one is struck, what the voice sang before.
 #
 # **The traps.** A piece shorter than `max_length` has no use for the far distances: which end of
-# `relative` has to go? The root divides the sum, not its first term alone. And the future still has to be
-# covered: what `skew` leaves above the diagonal is not zero; it is a logit of another query.
+# `relative` has to go? The root divides the sum, not its first term alone. And the future still has
+# to be covered: what `skew` leaves above the diagonal is not zero; it is a logit of another query.
 #
 # `MultiheadAttention` and `multi_head_attention_forward` are not allowed.
 
@@ -533,15 +535,15 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `self.relative[:, max_length - n :]` are the last n rows for every head. Multiply the queries by its
-# transpose (`.mT` exchanges the last two axes), skew, add to Q Kᵀ, and divide the sum by √d_head. A mask
+# `self.relative[:, max_length - n :]` are the last n rows for every head. Multiply the queries by
+# its transpose (`.mT` exchanges the last two axes), skew, add to Q Kᵀ, and divide the sum by √d_head.
 # `torch.ones(n, n).triu(1)` marks the future; put −inf there before the softmax.
 # </details>
 
 # %% [markdown]
 # **What to notice.** Nothing here says where in the piece a token stands, and a passage is treated
-# alike wherever it comes. The price is a vector for each distance in each head, and a second product
-# of n × n numbers.
+# alike wherever it comes. The price is a vector for each distance in each head, and a second
+# product of n × n numbers.
 #
 # What R adds is a *logit*: under the exponential it becomes a factor of the weight that the content
 # alone would give. So a head can look for "a held note, one bar ago", and a key needs both to win.
@@ -549,16 +551,17 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Does it help? A model with distances and one with positions
 #
-# The same small Transformer, twice. The *relative* one learns R. In the *absolute* one R is zero and
-# stays so, which leaves ordinary causal attention, and a learned vector for each position is added to
-# the token, as in GPT. All else is equal: blocks, optimizer, learning rate, the number of steps and the
-# music that each step sees. Both got the same care, too: for either table the initial scale is the
-# best of three (0.02, SECOND and 1) after the first 100 steps with seed 0.
+# The same small Transformer, twice. The *relative* one learns R. In the *absolute* one R is zero
+# and stays so, which leaves ordinary causal attention, and a learned vector for each position is
+# added to the token, as in GPT. All else is equal: blocks, optimizer, learning rate, the number of
+# steps and the music that each step sees. Both got the same care, too: for either table three
+# initial scales were tried on the first 50 to 100 steps (0.02, 0.2 and 1 for R, 0.02, 0.1 and 1 for
+# the positions), and the best one stayed.
 #
-# A training example is a window of eight bars, 64 eighths in four voices, from anywhere in a chorale and
-# moved by up to three semitones. Every eighth chorale is held out. Some chorales stand in the corpus
-# twice, in another key or with small changes; one that agrees with a held-out one in four tokens of
-# five is not trained on.
+# A training example is a window of eight bars, 64 eighths in four voices, from anywhere in a
+# chorale and moved by up to three semitones. Every eighth chorale is held out. Some chorales stand
+# in the corpus twice, in another key or with small changes; one that agrees with a held-out one in
+# four tokens of five is not trained on.
 
 # %%
 CHORALE_STEPS = 400
@@ -587,7 +590,7 @@ class ChoraleBlock(nn.Module):
 
 
 class ChoraleModel(nn.Module):
-    """A decoder that knows where tokens stand by distances ("relative") or positions ("absolute")."""
+    """A decoder that knows distances ("relative") or positions ("absolute")."""
 
     def __init__(self, kind: str, d_model: int = 96, n_heads: int = 4, n_layers: int = 3):
         super().__init__()
@@ -680,12 +683,13 @@ def held_out_loss(model: nn.Module, windows: Int[Tensor, "windows n"]) -> float:
 
 
 class ChoraleRun(NamedTuple):
-    """A trained model, its loss at each step, its loss on what was held out, and the time it took."""
+    """A trained model, its loss at each step and on what was held out, and its time."""
 
     model: nn.Module
     losses: list[float]
     held_out: float
-    seconds: float
+    cpu_seconds: float
+    wall_seconds: float
 
 
 def run_chorales(
@@ -694,17 +698,17 @@ def run_chorales(
     training: list[Int[Tensor, "n"]],
     windows: Int[Tensor, "windows CHORALE_LENGTH"],
 ) -> ChoraleRun:
-    """Train and measure a model of one kind; seconds are CPU time on two threads, divided by two."""
+    """Train a model of one kind and measure it on the held-out windows."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # where others work, too, a second one mostly waits, and burns time
+    cpu, wall = time.process_time(), time.perf_counter()
     torch.manual_seed(seed)
     model = ChoraleModel(kind)
-    started = time.process_time()
     losses = train_on_chorales(model, training, random.Random(seed), f"{kind}, seed {seed}")
     held_out = held_out_loss(model, windows)
-    seconds = (time.process_time() - started) / 2
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     torch.set_num_threads(threads)
-    return ChoraleRun(model, losses, held_out, seconds)
+    return ChoraleRun(model, losses, held_out, cpu, wall)
 
 
 def compare_positions(seeds: Sequence[int]) -> dict[str, list[float]]:
@@ -729,7 +733,8 @@ if __name__ == "__main__":
         figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
         for kind, run in chorale_runs.items():
             record(f"nats a token on held-out chorales, {kind}", run.held_out)
-            record(f"seconds of training, {kind}", run.seconds)
+            record(f"CPU seconds / 2 of training, {kind}", run.cpu_seconds / 2)
+            print(f"{CHORALE_STEPS} steps and the test took {run.wall_seconds:.0f} s by the clock")
             smooth = np.convolve(run.losses, np.ones(10) / 10, mode="valid")
             (line,) = axis.plot(smooth, label=f"{kind}: training (mean of 10 steps)")
             axis.axhline(
@@ -748,11 +753,32 @@ if __name__ == "__main__":
 
 
 # %% [markdown]
+# **What to notice.** With the reference solution, after 400 steps, in nats a token on the 37
+# held-out chorales (51 windows):
+#
+# | | seed 0 | seed 1 | seed 2 | mean |
+# |---|---|---|---|---|
+# | relative | 1.140 | 1.130 | 1.133 | **1.135** |
+# | absolute | 1.466 | 1.474 | 1.491 | **1.477** |
+#
+# The seeds of one kind lie within 0.03 of each other, the two kinds 0.34 apart: on (geometric)
+# average the relative model gives the right token 1.4 times the probability. (How large the
+# positions start hardly matters: with 0.02 instead of 0.1, seed 0 ends at 1.462.) A run took 90 to
+# 115 s of CPU time, on one thread of a busy machine. `compare_positions([0, 1, 2])` runs all six
+# again.
+#
+# The curves part within 50 steps. The absolute model has to learn for every position by itself what
+# lies a beat before it; what the relative model learns at one place holds everywhere. Both score
+# better on held-out chorales than in training, where a chorale comes in seven keys and begins
+# anywhere.
+
+# %% [markdown]
 # ### What a head learned about distances
 #
-# How far back does a head like to look, whatever is there? The mean of $QR^\top / \sqrt{d_\text{head}}$ over
-# all queries of the held-out chorales says it: a curve over the distance for each head. A multiple
-# of 4 tokens is the same voice, some eighths ago; 32 tokens are a bar.
+# How far back does a head like to look, whatever is there? The mean of $QR^\top /
+# \sqrt{d_\text{head}}$ over all queries of the held-out chorales says it: for each head a curve
+# over the distance. Mind what a query is for: at token t the model predicts token t + 1. If that is
+# the soprano's, the soprano's last token is 3 back, and not 4.
 
 
 # %%
@@ -784,24 +810,34 @@ if __name__ == "__main__":
         )
         for layer, (axis, heads) in enumerate(zip(axes, by_distance, strict=True)):
             for head, logits in enumerate(heads):
-                axis.plot(logits[:97], marker=".", markersize=3, label=f"head {head}")
-            for distance in range(0, 97, 4):
-                axis.axvline(distance, color="grey", linewidth=1.2 if distance % 32 == 0 else 0.3)
+                axis.plot(logits[:65], marker=".", markersize=4, label=f"head {head}")
+            for distance in range(3, 65, 4):
+                axis.axvline(distance, color="grey", linewidth=0.4, zorder=0)
             axis.set(title=f"layer {layer}", ylabel="mean relative logit")
         axes[0].legend(loc="upper right", ncols=4)
         axes[-1].set(
-            xlabel="distance back (tokens; thin lines: eighths, thick lines: bars)",
-            xticks=range(0, 97, 8),
+            xlabel="distance back (tokens); at the grey lines: the voice that sings next",
+            xticks=(0, 3, 7, 15, 31, 47, 63),
         )
         plt.show()
 
 
 # %% [markdown]
+# **What to notice.** With seed 0 the tallest peaks are at 3, 7 and 15: what the voice that is to
+# sing did an eighth, a beat and two beats ago. In seven heads of twelve the distances at grey lines
+# have the highest logits on average. Nobody told the model that there are four voices. Two heads of
+# the first layer look 1 and 2 back, at the voices that sing at the same time. The small ups and
+# downs far back are mostly what is left of the random start.
+#
+# These are means over all queries, and half the story: each query has logits of its own.
+
+# %% [markdown]
 # ## Writing chorales
 #
-# The relative model writes eight bars, token by token. It is given one eighth, the first four notes of a held-out
-# chorale, and draws everything after that from its probabilities, sharpened a little by a
-# temperature of 0.9. There are no rules of harmony in this program.
+# The relative model writes eight bars, token by token. It is given the first chord of a held-out
+# chorale, four tokens, and draws everything after it from its probabilities, sharpened a little by
+# a temperature of 0.8. There are no rules of harmony in this program. The picture shows the first
+# of eight that it writes, not the best.
 
 
 # %%
@@ -849,7 +885,7 @@ def draw_chorale(axis: plt.Axes, tokens: Int[Tensor, "n"], title: str) -> None:
 if __name__ == "__main__":
     with demonstration():
         composed = compose(
-            chorale_runs["relative"].model, held_out_windows[:8, :4], temperature=0.9, seed=0
+            chorale_runs["relative"].model, held_out_windows[:8, :4], temperature=0.8, seed=0
         )
         figure, axes = plt.subplots(1, 2, figsize=(13, 4.2), sharey=True, layout="constrained")
         draw_chorale(axes[0], held_out_windows[0], "Bach")
@@ -858,8 +894,11 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# Pictures of music are for the eyes. `write_midi` makes a file that any player opens;
-# `chorale_sound` adds up a few overtones for each note.
+# (The grey lines stand every eight eighths. They are bar lines where a chorale begins on the first
+# beat; many begin with an upbeat.)
+#
+# Music is for the ears. `write_midi` makes a file that any player opens, `chorale.mid` beside this
+# notebook; `chorale_sound` adds up four overtones a note, for listening right here.
 
 
 # %%
@@ -907,9 +946,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### Reading it
 #
-# Before we say anything about the music, let us count, on eight pieces of the model and eight of Bach.
-# *Semitone clashes* are eighths in which two voices are one semitone apart, octaves aside; *crossings* are those in
-# which a voice is above one that should be higher; a *leap* is a step of more than a fifth.
+# Before judging, count: on the eight pieces of the model, and on eight windows of Bach. A *leap* is
+# more than a fifth; a *clash* is an eighth in which two voices are a semitone apart, octaves aside;
+# a *crossing* is one in which a voice is above another that should be higher.
 
 
 # %%
@@ -931,7 +970,7 @@ def describe_chorales(pieces: Int[Tensor, "b n"]) -> dict[str, float | str]:
         for notes in itertools.chain(*voices)
         for before, after in itertools.pairwise(notes)
     ]
-    lengths = [length for notes in itertools.chain(*voices) for _, _, length in notes]
+    _, starts, lengths = zip(*itertools.chain(*itertools.chain(*voices)), strict=True)
     distances = (pitches.unsqueeze(-1) - pitches.unsqueeze(-2)) % 12
     both = (pitches.unsqueeze(-1) > 0) & (pitches.unsqueeze(-2) > 0)
     clash = (both & (distances == 1)).any(dim=(-2, -1)).float().mean().item()
@@ -941,10 +980,11 @@ def describe_chorales(pieces: Int[Tensor, "b n"]) -> dict[str, float | str]:
         "ranges": ", ".join(f"{v.min()}–{v.max()}" for v in sung),
         "notes a bar and voice": len(lengths) / (len(pieces) * 8 * 4),
         "longest note (eighths)": max(lengths),
-        "same note again": sum(step == 0 for step in steps) / len(steps),
-        "leaps": sum(step > 7 for step in steps) / len(steps),
-        "semitone clashes": clash,
-        "crossings": crossing.float().mean().item(),
+        "begin on a beat (share)": sum(start % 2 == 0 for start in starts) / len(starts),
+        "same note again (share)": sum(step == 0 for step in steps) / len(steps),
+        "leaps (share)": sum(step > 7 for step in steps) / len(steps),
+        "clashes (share)": clash,
+        "crossings (share)": crossing.float().mean().item(),
     }
 
 
@@ -957,3 +997,16 @@ if __name__ == "__main__":
             row = [described[who][what] for who in described]
             words = [value if isinstance(value, str) else f"{value:.3g}" for value in row]
             print(f"{what:<24} {words[0]:<32} {words[1]}")
+
+# %% [markdown]
+# **What to notice.** With seed 0 the model writes about as many notes a bar as Bach (3.8 and 3.9 in
+# each voice), begins as many of them on a beat (85 % and 82 %), moves mostly in steps, and gets
+# stuck on no note. In seven pieces of eight the voices keep their order, apart from moments. What
+# it has learned in two minutes is the texture: four voices that move together and seldom clash.
+#
+# It is not Bach. There are half as many clashes again, twice as many leaps, and more repeated
+# notes. And in one piece of the eight the soprano sings what belongs to the bass. Only the tokens
+# before tell a relative model whose turn it is, and once it loses count nothing brings it back. The
+# absolute model cannot make this mistake, for every fourth position is the soprano's. (How would
+# you tell the relative one?) What no number here shows is form: whether a phrase ends in a cadence,
+# whether anything comes back. Listen for that.
