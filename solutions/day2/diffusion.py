@@ -689,7 +689,7 @@ if __name__ == "__main__":
 # ```
 #
 # Nothing here is random: the same noise always becomes the same picture. (The paper's η is 0.) And
-# nothing says that $\bar\alpha'$ must belong to step t − 1. It may jump over twenty steps, which is why
+# nothing says that $\bar\alpha'$ must belong to step t − 1. It may jump over thirty steps, which is why
 # sampling takes 30 steps where training knows 1000.
 #
 # **The traps.** The last step goes to $\bar\alpha' = 1$, the picture itself, and not to $\bar\alpha_1$.
