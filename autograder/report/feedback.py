@@ -24,6 +24,7 @@ STATUS: Mapping[Status, str] = {
     "not_allowed": "uses what is not allowed here",
 }
 OPEN = 2  # failed tests that are shown at once; the others are folded
+LISTED = 4  # names that are written out
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Told:
         return self.points == self.max_points
 
     @property
+    def open(self) -> int:
+        """How many failed tests are shown at once: with a name or one reason for all, the tests say less."""
+        return 0 if self.reason else 1 if self.mistake else OPEN
+
+    @property
     def needs_work(self) -> bool:
         return not self.is_full and self.status != "not_attempted"
 
@@ -68,7 +74,7 @@ def told(marks: ExerciseMarks, texts: Texts) -> Told:
     sentences = texts.tests[marks.name]
     lost = [_lost(test, sentences, texts) for test in marks.tests if not test.passed]
     seen = {test.seen for test in lost}
-    reason = seen.pop() if len(seen) == 1 and len(lost) > 1 else ""
+    reason = seen.pop() if len(seen) == 1 and len(lost) > 1 and not marks.reference_for else ""
     if reason:
         lost = [replace(test, seen="") for test in lost]
     return Told(
@@ -107,9 +113,10 @@ def text(exercise: Told) -> str:
     lines = [f"{exercise.name}: {total}, {exercise.status_words}.", *_notes(exercise)]
     if exercise.lost:
         lines += ["", "Did not hold:"]
-        lines += [
-            f"  - {_indented(f'{lost.sentence} {lost.seen}'.strip())}" for lost in exercise.lost
-        ]
+        own = "seen with your own code: " if exercise.reference_for else ""
+        for lost in exercise.lost:
+            lines.append(f"  - {_indented(lost.sentence)}")
+            lines += [f"    {own}{_indented(lost.seen)}"] if lost.seen else []
     if exercise.held:
         lines += ["", "Held:" if exercise.points else "Held, but would for an empty answer too:"]
         lines += [f"  - {sentence}" for sentence in exercise.held]
@@ -127,16 +134,16 @@ def _notes(exercise: Told) -> Iterator[str]:
 
 def replaced(exercise: Told) -> str:
     """Why an exercise was graded with the reference for others, and what that is worth."""
-    others = listed([f"`{name}`" for name in exercise.reference_for])
+    others = listed(exercise.reference_for)
     first = f"Graded with the course's own {others} in place of yours, so that a mistake there costs points only once."
     if exercise.is_full:
         return f"{first} Good news: `{exercise.name}` itself is right and has all its points."
-    return f"{first} What is listed below did not hold even then; the answers shown are those of your own code."
+    return f"{first} What is listed below did not hold even then."
 
 
 def fragment(exercise: Told) -> str:
     """An exercise as a piece of HTML, with its style."""
-    return render("fragment.html", exercise=exercise, replaced=replaced, open=OPEN)
+    return render("fragment.html", exercise=exercise, replaced=replaced, listed=listed)
 
 
 def _indented(text: str) -> str:
@@ -144,7 +151,10 @@ def _indented(text: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as one would say them: a, b and c."""
+    """Names as one would say them: a, b and c; of many the first few."""
+    names = [f"`{name}`" for name in names]
+    if len(names) > LISTED + 1:
+        names = [*names[:LISTED], f"{len(names) - LISTED} others"]
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
@@ -160,17 +170,21 @@ def page(marks: SubmissionMarks, texts: Texts) -> str:
         marks=marks,
         file=re.split(r"[/\\]", marks.path)[-1],
         exercises=exercises,
-        steps=next_steps(exercises),
+        steps=next_steps(exercises, marks.problems),
         replaced=replaced,
-        open=OPEN,
+        listed=listed,
     )
 
 
-def next_steps(exercises: Sequence[Told]) -> list[str]:
+def next_steps(exercises: Sequence[Told], problems: Sequence[str] = ()) -> list[str]:
     """What is worth doing, the most useful thing first."""
     short = [e for e in exercises if e.needs_work]
     empty = [e for e in exercises if e.status == "not_attempted"]
     steps = []
+    if problems and (short or empty):
+        steps.append(
+            "Read what was noticed in your notebook, below: what fails there may be missing elsewhere."
+        )
     if short:
         steps.append(_first_step(short[0], exercises))
         most = max(short, key=lambda e: e.max_points - e.points)
@@ -182,7 +196,10 @@ def next_steps(exercises: Sequence[Told]) -> list[str]:
     if empty:
         points = added([e.max_points for e in empty])
         if len(empty) == len(exercises):
-            steps.append("Nothing is filled in yet.")
+            return [
+                f"Nothing is filled in: begin with `{empty[0].name}`. If you did fill it in, "
+                "this is another file than the one that you worked in: save that one and hand it in."
+            ]
         what = "exercise is" if len(empty) == 1 else "exercises are"
         steps.append(
             f"{len(empty)} {what} not filled in yet, worth {points:g} points; "
@@ -197,9 +214,7 @@ def _first_step(first: Told, exercises: Sequence[Told]) -> str:
     users = [e.name for e in exercises if first.name in e.reference_for]
     step = f"Begin with `{first.name}`"
     if users:
-        step += (
-            f": {listed([f'`{name}`' for name in users])} {'uses' if len(users) == 1 else 'use'} it"
-        )
+        step += f": {listed(users)} {'uses' if len(users) == 1 else 'use'} it"
     return f"{step}."
 
 

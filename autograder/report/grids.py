@@ -34,10 +34,11 @@ class Grid:
 
 
 def grid(values: Values) -> Grid | None:
-    """Colour both matrices by one scale, and say in words where they differ; None where numbers show no pattern."""
+    """Colour both matrices by one scale, and say in words where they differ; None where there is no pattern to see."""
     all_values = [x for row in (*values.seen, *values.expected) for x in row]
     boolean = all(isinstance(x, bool) for x in all_values)
-    if not boolean and all(bad for row in values.wrong for bad in row):
+    all_wrong = all(bad for row in values.wrong for bad in row)
+    if len(all_values) == 2 or (all_wrong and not boolean):
         return None
     largest = max((abs(x) for x in all_values if not isinstance(x, str)), default=0.0)
     wrong = [
