@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.attacks.as_user import become_nobody, deny_namespaces
+
 ROOT = Path(__file__).resolve().parents[1]
 NOBODY = 65534
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -177,7 +179,7 @@ CASES = [(user, wall) for wall in ("full", "denied") for user in USERS] + [("nob
 def start(user: str, wall: str) -> subprocess.Popen[str]:
     """Run this file as a script."""
     return subprocess.Popen(
-        [sys.executable, __file__, user, wall],
+        [sys.executable, "-m", "tests.test_walls", user, wall],
         env={**ENVIRONMENT, "SECRET_OF_THE_GRADER": "s3cret"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -306,35 +308,9 @@ def test_the_layers_are_named(walled: dict[str, Any]) -> None:
 # ---- the script
 
 
-def become_nobody() -> None:
-    """With an interpreter that may lie in root's closed home: where it is, an open folder takes that home's place."""
-    from autograder.sandbox import namespaces, privileges, syscalls
-
-    namespaces.unshare_mounts()
-    home = Path("/root")
-    python = Path(sys.base_prefix)
-    if python.is_relative_to(home):
-        with tempfile.TemporaryDirectory() as aside:
-            syscalls.library("mount", str(python), aside, "", 4096 | 16384, "")
-            syscalls.library("mount", "tmpfs", str(home), "tmpfs", 0, "mode=0755")
-            python.mkdir(parents=True)
-            syscalls.library("mount", aside, str(python), "", 4096 | 16384, "")
-            syscalls.library("umount2", aside, 2)
-    privileges.leave_root()
-    os.execv(sys.executable, [sys.executable, __file__, "nobody", sys.argv[2]])
-
-
-def deny_namespaces() -> None:
-    """As containers and some distributions do."""
-    from autograder.sandbox import privileges, seccomp
-
-    privileges.no_new_privileges()
-    seccomp.install(seccomp.refusing_program(["unshare", "setns"]))
-
-
 def main(user: str, wall: str) -> None:
     if user == "nobody" and os.geteuid() == 0:
-        become_nobody()
+        become_nobody(["-m", "tests.test_walls", user, wall])
     if wall == "denied":
         deny_namespaces()
     from autograder.sandbox.client import Server

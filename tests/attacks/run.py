@@ -3,6 +3,7 @@
     python -m tests.attacks.run USER WALL [kernel]
 
 USER is root or nobody; WALL is full, denied (no namespaces) or off. With `kernel`, only attacks that layers of the kernel stop.
+With their walls off, attacks are run by the user that it takes to show their effect.
 
 The canary comes in the environment, so that a process that can look into the grader's finds it there; what trivial answers
 pass comes on standard input, as finding it takes a while.
@@ -31,9 +32,11 @@ from autograder import course as courses
 from autograder.cells import Cell
 from autograder.grading import Grader
 from autograder.marks import SubmissionMarks
-from autograder.nbgrader import feedback
 from autograder.needs import Code, Unit, needed
+from autograder.report import feedback
 from autograder.report.table import table
+from autograder.report.texts import Texts
+from autograder.report.texts import read as read_texts
 from autograder.sandbox.client import Server
 from autograder.sandbox.local import LocalProcess
 from autograder.submission import Submission
@@ -70,6 +73,7 @@ class Range:
         known.write_text(json.dumps(trivial))
         self.grader = Grader(day, server, outside.secret)
         self._day = day
+        self._texts = read_texts(day, self.grader.tests)
         self.prelude = f"T = {outside.targets()!r}\n" + (CELLS / "prelude.py").read_text()
         self.finder = (CELLS / "finder.py").read_text()
 
@@ -128,7 +132,7 @@ class Range:
             yield "marks"
         if self.outside.is_told("\n".join(texts_of(marks))):
             yield "leaks"
-        if any(acts(text) for text in displayed(marks)):
+        if any(acts(text) for text in displayed(marks, self._texts)):
             yield "shows"
 
 
@@ -138,14 +142,15 @@ def texts_of(marks: SubmissionMarks) -> list[str]:
     return [*marks.problems, graded.message, *(test.message for test in graded.tests)]
 
 
-def displayed(marks: SubmissionMarks) -> Iterator[str]:
-    """Every text that is shown of marks: in the JSON, the table, and nbgrader's feedback."""
+def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
+    """Every text that is shown of marks: in the JSON, the table, the student's page, and nbgrader's feedback."""
     yield from _texts(msgspec.to_builtins(marks))
     yield from (problem.replace("\n", "\x1b") for problem in marks.problems)  # one line each
     console = Console(file=io.StringIO(), width=200)
     console.print(table([marks]))
     yield console.file.getvalue()  # type: ignore[attr-defined]
-    yield from (feedback(one, {t.name: "" for t in one.tests}) for one in marks.exercises)
+    yield feedback.page(marks, texts)
+    yield from (feedback.text(feedback.told(one, texts)) for one in marks.exercises)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -216,12 +221,12 @@ def without(layer: str) -> Iterator[None]:
         yield
 
 
-def proofs(outside: Outside, trivial: Any) -> dict[str, Any]:
+def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
     """Each attack without what stops it."""
     seen: dict[str, Seen] = {}
     kernel: dict[tuple[str, ...], list[Attack]] = {(): []}
     for attack in ATTACKS:
-        if attack.effect:
+        if attack.effect and attack.user == user:
             kernel.setdefault(attack.kernel, []).append(attack)
     # A server takes seconds to start: the few that need one of their own are run with a layer more off.
     for off in [off for off, attacks in kernel.items() if 0 < len(attacks) < 3]:
@@ -235,7 +240,7 @@ def proofs(outside: Outside, trivial: Any) -> dict[str, Any]:
             if here is None:
                 here = Range(outside, server, trivial)
                 here.longest, here.proving = 2.0, True
-            here.grader._server = server
+            here.grader.server = server
             here.honest_after()
             for attack in attacks:
                 seen[attack.name] = one_proof(here, attack)
@@ -270,7 +275,7 @@ def main(user: str, wall: str, which: str = "all") -> None:
     trivial = json.load(sys.stdin)
     before = {name for name in os.listdir("/tmp") if name.startswith("autograder-")}
     with Outside(os.environ[CANARY]) as outside:
-        seen = proofs(outside, trivial) if wall == "off" else walled(outside, trivial, which)
+        seen = proofs(outside, trivial, user) if wall == "off" else walled(outside, trivial, which)
     made = {name for name in os.listdir("/tmp") if name.startswith("autograder-")} - before
     seen["left"] = [name for name in made if Path("/tmp", name).stat().st_uid == os.getuid()]
     print(json.dumps(seen))

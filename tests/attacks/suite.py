@@ -23,7 +23,7 @@ KERNEL = ("namespaces", "landlock", "seccomp", "limits")
 DESIGN = ("process", "needs", "rule", "escaping", "wire", "deadline", "inputs")
 EFFECTS = {
     "leaks": "a canary of the course comes back in marks, messages or problems",
-    "marks": "it earns what its code is not worth",
+    "marks": "it earns what its code is not worth, or what it asks of the kernel is done",
     "changes": "a file of the course is written, removed or made",
     "connects": "a socket outside gets something",
     "signals": "the grader gets a signal",
@@ -52,6 +52,7 @@ class Attack:
     status: str = ""
     exercise: str = "causal_mask"
     seconds: float = 5.0
+    user: str = "nobody"  # who it takes to show the effect
 
     @property
     def kernel(self) -> tuple[str, ...]:

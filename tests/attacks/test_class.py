@@ -104,7 +104,7 @@ def test_attacks_on_the_machine_leave_the_grader_alone(
         replace(one, limits=replace(one.limits, seconds=0.4, total_seconds=0.5))
         for one in day1.exercises
     ]
-    timed = Grader(replace(day1, exercises=tuple(quick)), grader._server, SECRET)
+    timed = Grader(replace(day1, exercises=tuple(quick)), grader.server, SECRET)
     timed.grade(quiet[0], only="causal_mask")
     beside_honest = lateness(timed, quiet)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -105,6 +105,7 @@ def causal_mask(n, device=None):
 
 # %% io_uring, which works past filters
 #: stopped by seccomp, limits
+#: effect marks
 def causal_mask(n, device=None):
     os.close(call(425, 1, ctypes.create_string_buffer(120)))
     return right(n, device)
@@ -131,10 +132,11 @@ def causal_mask(n, device=None):
     return right(n, device)
 
 # %% a program for the kernel's bpf
-#: stopped by seccomp
-#: effect
+#: stopped by namespaces, landlock, seccomp
+#: effect marks
+#: user root
 def causal_mask(n, device=None):
-    call(321, 0, ctypes.create_string_buffer(72), 72)
+    os.close(call(321, 0, struct.pack("IIII", 2, 4, 4, 1) + bytes(56), 72))  # a map of one entry
     return right(n, device)
 
 # %% calls of the i386
@@ -205,11 +207,11 @@ def causal_mask(n, device=None):
     socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
     return right(n, device)
 
-# %% a socket to the kernel's cryptography
+# %% a socket to the kernel's tables of routes
 #: stopped by seccomp
-#: effect
+#: effect marks
 def causal_mask(n, device=None):
-    socket.socket(38, socket.SOCK_SEQPACKET, 0).close()
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
     return right(n, device)
 
 # %% notices of what changes in folders
@@ -220,29 +222,37 @@ def causal_mask(n, device=None):
     return right(n, device)
 
 # %% counters of the processor
-#: stopped by seccomp
-#: effect
+#: stopped by namespaces, landlock, seccomp
+#: effect marks
+#: user root
 def causal_mask(n, device=None):
     call(298, struct.pack("IIQ", 1, 112, 0) + bytes(96), 0, -1, -1, 0)
     return right(n, device)
 
 # %% a device
 #: stopped by namespaces, landlock, seccomp
-#: effect
+#: effect marks
+#: user root
+import tempfile
+
+
 def causal_mask(n, device=None):
-    os.mknod("kmem", 0o20600, os.makedev(1, 2))
+    with tempfile.TemporaryDirectory() as folder:
+        os.mknod(f"{folder}/kmem", 0o20600, os.makedev(1, 2))
     return right(n, device)
 
 # %% root
 #: stopped by namespaces, landlock, seccomp
-#: effect
+#: effect marks
+#: user root
 def causal_mask(n, device=None):
     os.setuid(0)
     return right(n, device)
 
 # %% another process's namespaces
 #: stopped by namespaces, landlock, seccomp
-#: effect
+#: effect marks
+#: user root
 def causal_mask(n, device=None):
     checked(libc.setns(os.open(f"/proc/{T['process']}/ns/net", os.O_RDONLY), 0))
     return right(n, device)

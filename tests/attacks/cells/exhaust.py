@@ -63,7 +63,7 @@ def causal_mask(n, device=None):
 
 # %% a limit raised
 #: stopped by limits, seccomp
-#: effect
+#: effect marks
 def causal_mask(n, device=None):
     resource.setrlimit(resource.RLIMIT_NOFILE, (4000, 4000))
     return right(n, device)
