@@ -763,7 +763,7 @@ if __name__ == "__main__":
 #
 # The seeds of one kind lie within 0.03 of each other, the two kinds 0.34 apart: on (geometric)
 # average the relative model gives the right token 1.4 times the probability. (How large the
-# positions start hardly matters: with 0.02 instead of 0.1, seed 0 ends at 1.462.) A run took 90 to
+# positions start hardly matters: a run with 0.02 instead of 0.1 ended at 1.462.) A run took 90 to
 # 115 s of CPU time, on one thread of a busy machine. `compare_positions([0, 1, 2])` runs all six
 # again.
 #
