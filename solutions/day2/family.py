@@ -699,12 +699,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Memory is exact: n² for all pairs, n for the two others. With n = 8192 one
 # matrix of scores takes 268 MB, the blocks of the window 8 MB, the features of linear attention
-# 1 MB. Time follows, with some noise: on two busy cores we measured exponents of 2.2, 1.2 and
-# 1.4, and at n = 8192 0.89, 0.020 and 0.0023 seconds. They lie above 2, 1 and 1 because large
-# tensors no longer fit into the processor's caches. Look at the left end, too: for 256 positions
-# the window is *slower* than all pairs. And n² in memory is not a law: kernels such as
-# FlashAttention, behind `F.scaled_dot_product_attention`, compute softmax attention tile by tile
-# and never keep the matrix. Their time is still n².
+# 1 MB. Time follows, with noise: three runs on two busy cores gave exponents of 2.2 to 2.3, 0.9
+# to 1.2 and 1.4 to 1.6, and for n = 8192 0.8, 0.04 and 0.002 seconds in the last of them. Where
+# an exponent lies above 2 or 1, large tensors are to blame: they no longer fit into the
+# processor's caches, and each of them gets fresh memory from the system, as in the last step of
+# linear attention.
+#
+# Look at the left end, too: for 256 positions the window is *slower* than all pairs. And n² in
+# memory is not a law: kernels such as FlashAttention compute softmax attention tile by tile and
+# never keep the matrix (`F.scaled_dot_product_attention` chooses one where it can). Their time
+# is still n².
 
 # %% [markdown]
 # ## `grouped_query_attention`
@@ -1025,7 +1029,7 @@ if __name__ == "__main__":
 # holds for some fifty positions more, and then breaks as well: its scores depend on the distance
 # only, but on distances, too, that never occurred. ALiBi stays flat: a distance that is four
 # times as long is penalised four times as much, and that is all. Press et al. found this order
-# in large models.
+# in much larger models.
 #
 # Two things it does not say. Flat is not the same as using a long context: much of what keeps
 # ALiBi calm is that far words count little. And RoPE is what most large models use today, for
