@@ -48,6 +48,11 @@ WRONG = {
     "a missing chapter": ('chapter = "first"\npoints = 60', "points = 60", "chapter is missing"),
     "no time": ("seconds = 2", "seconds = 0", "line 2: defaults.seconds"),
     "an unknown default": ("seconds = 2", "second = 2", "line 2: defaults.second: unknown key"),
+    "feedback of a third kind": (
+        'title = "One"',
+        'title = "One"\nfeedback = "numbers"',
+        """line 5: day1.feedback: 'numbers' should be "values" or "words\"""",
+    ),
     "no TOML": ("[day1]", "[day1", "not TOML"),
 }
 
@@ -61,6 +66,13 @@ def test_a_right_file_gives_typed_values(tmp_path: Path) -> None:
     f, g = load(tmp_path, RIGHT).day("day1").exercises
     assert (f.name, f.points, f.limits.seconds, f.limits.memory) == ("f", 60, 2, 1_500_000_000)
     assert (g.not_allowed, g.limits.memory) == (("softmax",), 2_000_000_000)
+
+
+@pytest.mark.parametrize("kind", ["values", "words"])
+def test_what_students_read_is_a_switch_of_the_day(kind: str, tmp_path: Path) -> None:
+    text = RIGHT.replace('title = "One"', f'title = "One"\nfeedback = "{kind}"')
+    assert load(tmp_path, text).day("day1").feedback == kind
+    assert load(tmp_path, RIGHT).day("day1").feedback == "values"
 
 
 @pytest.mark.parametrize(("old", "new", "says"), WRONG.values(), ids=WRONG)
