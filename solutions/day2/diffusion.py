@@ -1077,9 +1077,8 @@ if __name__ == "__main__":
         figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
         for kind, some in compared.items():
             nearest = torch.cdist(some.flatten(1), pictures.flatten(1)).amin(dim=1)
-            axis.hist(
-                nearest.numpy(), bins=20, range=(0, 5), density=True, histtype="step", label=kind
-            )
+            shown = nearest.clamp(max=5).numpy()
+            axis.hist(shown, bins=20, range=(0, 5), density=True, histtype="step", label=kind)
             print(f"{kind:<24} median distance {nearest.median():.2f}")
         axis.set(
             title="how near the nearest training digit is", xlabel="distance", ylabel="density"
