@@ -21,7 +21,7 @@ from autograder.grading import Grader, reference, reference_units
 from autograder.notebook import solution_notebook
 from autograder.sandbox.client import Server
 from autograder.submission import Submission
-from bench import plain_nbgrader
+from bench import plain_nbgrader, thousand
 
 ROOT = Path(__file__).parents[1]
 PAIRS = 21
@@ -148,6 +148,8 @@ def main() -> None:
         graders_and_wall(day, arguments.runs, console)
         wall_cost(day, console)
         plain_nbgrader.compare(day, console)
+    console.rule("A class of a thousand")
+    thousand.bench(console)
 
 
 if __name__ == "__main__":

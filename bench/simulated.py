@@ -126,8 +126,8 @@ class Work:
         return nbformat.writes(notebook)[: self.cut].encode()
 
 
-def works(day: Day, count: int, hostile: Sequence[str] = (), seed: int = 0) -> list[Work]:
-    """So many different works: of twenty 9 are right, 7 wrong in one place or many, 3 unfinished or mangled, 1 hostile.
+def works(day: Day, count: int, seed: int = 0) -> list[Work]:
+    """So many different works that end by themselves: of 19 are 9 right, 7 wrong in one place or many, 3 unfinished or mangled.
 
     Right ones are the course's solution and the styles of `tests/styles/`, each written down in as many ways as
     `variants.py` knows, as notebooks and as scripts.
@@ -138,9 +138,16 @@ def works(day: Day, count: int, hostile: Sequence[str] = (), seed: int = 0) -> l
     draw.shuffle(ways)
     mistakes = known_mistakes(day)
     return [
-        _work(day, number, *ways[number % len(ways)], styles[0], mistakes, hostile, draw)
+        _work(day, number, *ways[number % len(ways)], styles[0], mistakes, draw)
         for number in range(count)
     ]
+
+
+def hostile_works(day: Day, count: int, cells: Sequence[str]) -> list[Work]:
+    """So many works that hang, end their process, or hold one of these cells."""
+    odd = [*HANGING.values(), *DYING.values(), *cells]
+    solution = _styles(day)[0]
+    return [Work("hostile", [*solution, odd[n % len(odd)]]) for n in range(count)]
 
 
 def _work(
@@ -150,10 +157,9 @@ def _work(
     variant: Variant,
     solution: list[str],
     mistakes: Mapping[str, list[str]],
-    hostile: Sequence[str],
     draw: random.Random,
 ) -> Work:
-    place = number % 20
+    place = number % 19
     ending = ".py" if number % 5 == 2 else ".ipynb"
     if place < 9:
         return Work("right", variant(style, draw), ending)
@@ -167,10 +173,7 @@ def _work(
     if place == 17:
         broken = [*solution, "def unfinished(:\n    pass", *solution[3:6]]
         return Work("mangled", draw.sample(broken, len(broken)))
-    if place == 18:
-        return Work("mangled", solution, cut=draw.randrange(3_000, 20_000))
-    odd = [*HANGING.values(), *DYING.values(), *hostile]
-    return Work("hostile", [*solution, odd[number // 20 % len(odd)]])
+    return Work("mangled", solution, cut=draw.randrange(3_000, 20_000))
 
 
 def _styles(day: Day) -> list[list[str]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jupytext
 import pytest
 
+from autograder import chapters
 from autograder import course as courses
 from autograder.course import CourseError
 from tests.conftest import ROOT
@@ -115,3 +117,12 @@ def test_what_is_missing_is_named(missing: str, tmp_path: Path) -> None:
 
 def test_this_course_is_right() -> None:
     courses.check(courses.load(ROOT).day("day1"))
+
+
+CHAPTERS = sorted(p for p in ROOT.glob("solutions/day*/*.py") if p.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_chapters_are_read_as_jupytext_reads_them(path: Path) -> None:
+    expected = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent").cells
+    assert [cell.source for cell in chapters.read(path, ()).cells] == [c.source for c in expected]
