@@ -13,7 +13,7 @@ import copy
 import hashlib
 import io
 import os
-import signal
+import resource
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder import course as courses
-from autograder.attempt import derived, joined, loading
+from autograder import messages as m
+from autograder.attempt import derived, joined
 from autograder.cells import Cell
 from autograder.chapters import BEGIN, END
 from autograder.collecting import Test, collect
@@ -34,7 +35,9 @@ from autograder.student import Student
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tests" / "survivors.toml"
 SEEDS = ("0", "1", "2")
-SECONDS = 20  # for all tests of an exercise, after which a change counts as noticed
+SECONDS = (
+    20  # of the processor for all tests of an exercise, after which a change counts as noticed
+)
 
 COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -73,10 +76,7 @@ class Mutant:
 
 def mutants(day: Day, exercise: Exercise) -> Iterator[Mutant]:
     """Each change once, in the order of the code."""
-    chapter = next(chapter for chapter in day.chapters if chapter.name == exercise.chapter)
-    source = next(
-        c.source for c in chapter.cells if c.role == "exercise" and c.name == exercise.name
-    )
+    source = solution(day, exercise)
     tree, inside = ast.parse(source), _solution_lines(source)
     seen: set[Key] = set()
     parts_of_texts = {
@@ -98,6 +98,12 @@ def mutants(day: Day, exercise: Exercise) -> Iterator[Mutant]:
             target = list(ast.walk(whole))[place]
             text = ast.unparse(ast.fix_missing_locations(_Replacing(target, changed).visit(whole)))
             yield Mutant(*key, text)
+
+
+def solution(day: Day, exercise: Exercise) -> str:
+    """The cell that defines an exercise."""
+    chapter = next(chapter for chapter in day.chapters if chapter.name == exercise.chapter)
+    return chapter.exercise(exercise.name).source
 
 
 def _solution_lines(source: str) -> set[int]:
@@ -191,10 +197,10 @@ class Judge:
         self._given, self._reference = given_units(day), reference_units(day)
 
     def survives(self, exercise: Exercise, mutant: Mutant) -> bool:
-        """Whether all tests of the exercise pass, in a forked process with a time limit."""
+        """Whether all tests of the exercise pass, in a forked process that can not run for ever."""
         child = os.fork()
         if child == 0:
-            signal.alarm(SECONDS)  # its default ends the process
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
             passed = False
             try:
                 passed = self._passes(exercise, self._units(mutant))
@@ -212,7 +218,9 @@ class Judge:
     def _passes(self, exercise: Exercise, units: Sequence[Unit]) -> bool:
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
-        student.load(loading(exercise, joined(units), 0))
+        source = joined(units)
+        # What is not allowed is left out: in one process it would be refused to the tests as well.
+        student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
         return all(
             self._holds(test, student, seed) for seed in SEEDS for test in self.tests[exercise.name]
         )

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from autograder import course as courses
-from bench.mutants import Judge, fingerprint, listed, mutants, reasons
+from bench.mutants import Judge, Mutant, fingerprint, listed, mutants, reasons, solution
 from tests.conftest import ROOT
 
 COURSE = courses.load(ROOT)
@@ -35,3 +35,11 @@ def test_some_mutants_die_or_survive_as_listed(day: str) -> None:
     made = [(e, m) for e in judge.day.exercises for m in mutants(judge.day, e)]
     for exercise, mutant in random.Random(0).sample(made, DRAWN):
         assert judge.survives(exercise, mutant) == (mutant.key in known), mutant.key
+
+
+@pytest.mark.parametrize("day", listed())
+def test_what_is_not_changed_survives(day: str) -> None:
+    judge = Judge(COURSE.day(day))
+    for exercise in judge.day.exercises:
+        unchanged = Mutant(exercise.name, 0, 0, "", "", solution(judge.day, exercise))
+        assert judge.survives(exercise, unchanged), exercise.name
