@@ -1090,8 +1090,8 @@ if __name__ == "__main__":
 # alone, and the guesses of the second half count. So it knows the last 64 to 127 characters.
 
 # %%
-GPT_STEPS = 2000  # the checkpoint
-GPT_LONG_STEPS = 3600  # the end of the same run
+GPT_STEPS = 2400  # the checkpoint
+GPT_LONG_STEPS = 4800  # the end of the same run
 GPT_CONTEXT = 128
 GPT_BATCH = 8
 
@@ -1119,7 +1119,11 @@ def train_gpt(model: nn.Module, seed: int) -> list[tuple[int, float, float, floa
     """
     generator = torch.Generator().manual_seed(seed)
     for table in (model.token_embedding.weight, model.position_embedding.weight):
-        nn.init.normal_(table, std=0.02, generator=generator)
+        nn.init.normal_(table, std=0.1, generator=generator)
+    for block in model.blocks:
+        for linear in (block.attention.out, block.linear2):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.99), weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
