@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,7 +79,7 @@ def grade(
     from autograder import course as courses
     from autograder import store
     from autograder.history import History
-    from autograder.marks import FORMAT, Marks
+    from autograder.marks import Packed
     from autograder.report import feedback as pages
     from autograder.report import table, texts
     from autograder.run import Run, Shard, found
@@ -104,7 +104,7 @@ def grade(
         if progress.is_terminal:
             total = sum(1 for _ in found(given, day, part))
             graded = table.progress(graded, total, progress)
-        submissions = list(graded)
+        submissions = Packed(graded)
     console.print(table.table(submissions))
     console.print(table.LEGEND, style="dim", highlight=False)
     if run.known:
@@ -119,7 +119,7 @@ def grade(
     for submission in unread:
         _say(f"{submission.path}: {'; '.join(submission.problems)}")
     if json:
-        _write(json, Marks(FORMAT, day, submissions))
+        _write(json, day, submissions)
     if feedback:
         pages.write(submissions, texts.read(chosen), feedback)
     if unread or run.unstored or not submissions:
@@ -189,7 +189,7 @@ def merge(
     _file(json)
     parts = {file: _marks(file, day) for file in files}
     whole = merged(parts, day)
-    _write(json, whole)
+    _write(json, day, whole.submissions)
     print(f"{json}: {len(whole.submissions)} submissions")
 
 
@@ -308,12 +308,13 @@ def _marks(file: Path, day: str) -> Marks:
         raise CourseError(f"{file} {error}") from None
 
 
-def _write(file: Path, whole: Marks) -> None:
+def _write(file: Path, day: str, submissions: Sequence[SubmissionMarks]) -> None:
     from autograder import marks
     from autograder.store import unwritable
 
     try:
-        file.write_bytes(marks.encode(whole))
+        with open(file, "wb") as new:
+            new.writelines(marks.pieces(day, submissions))
     except OSError as error:
         raise unwritable(file, error) from None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, overload
 
 import msgspec
 from msgspec.structs import replace
@@ -87,8 +88,39 @@ class _Head(msgspec.Struct, frozen=True):
 
 def encode(marks: Marks) -> bytes:
     """The JSON, indented."""
-    plain = replace(marks, submissions=[_without_values(s) for s in marks.submissions])
-    return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
+    return b"".join(pieces(marks.day, marks.submissions))
+
+
+def pieces(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
+    """The JSON of a class a submission at a time."""
+    around = msgspec.json.format(msgspec.json.encode(Marks(FORMAT, day, [])), indent=2)
+    before, _, after = around.rpartition(b"]")
+    yield before
+    separator, end = b"\n", b""
+    for submission in submissions:
+        text = msgspec.json.format(msgspec.json.encode(_without_values(submission)), indent=2)
+        yield separator + b"\n".join(b"    " + line for line in text.split(b"\n"))
+        separator, end = b",\n", b"\n  "
+    yield end + b"]" + after + b"\n"
+
+
+class Packed(Sequence[SubmissionMarks]):
+    """The marks of a large class in a tenth of the memory: each is unpacked when it is asked for."""
+
+    def __init__(self, submissions: Iterable[SubmissionMarks]) -> None:
+        self._packed = [zlib.compress(msgspec.json.encode(s), 1) for s in submissions]
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @overload
+    def __getitem__(self, place: int) -> SubmissionMarks: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[SubmissionMarks]: ...
+    def __getitem__(self, place: int | slice) -> SubmissionMarks | list[SubmissionMarks]:
+        if isinstance(place, slice):
+            return [self[n] for n in range(*place.indices(len(self)))]
+        return msgspec.json.decode(zlib.decompress(self._packed[place]), type=SubmissionMarks)
 
 
 def _without_values(submission: SubmissionMarks) -> SubmissionMarks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import (
@@ -55,7 +55,7 @@ def progress(
             yield mark
 
 
-def table(marks: list[SubmissionMarks]) -> Table:
+def table(marks: Sequence[SubmissionMarks]) -> Table:
     """A row a submission: points, and a sign an exercise in the course's order."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("student", overflow="fold", max_width=32)
