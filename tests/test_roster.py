@@ -1,0 +1,149 @@
+"""The roster: read as spreadsheets save it, refused with the line, and nobody taken for somebody else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autograder import roster
+from autograder.course import CourseError
+from autograder.roster import Entry, Person, Roster
+
+TEXT = """\
+id,student,name,email,group,extension
+12345,ada,Ada Lovelace,ada@example.org,A,
+12346,bob,Róbert O'Neil-Byron,bob@example.org,A,24
+12347,cyd,"Charisse, Cyd",,,"1,5"
+12348,dora,王 小明,,,
+"""
+
+
+def read(folder: Path, text: str, encoding: str = "utf-8") -> Roster:
+    file = folder / "roster.csv"
+    file.write_bytes(text.encode(encoding))
+    return roster.read(file)
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Roster:
+    return read(tmp_path, TEXT)
+
+
+def test_a_row_is_a_student(four: Roster) -> None:
+    assert four.entries[1] == Entry(
+        "12346", "bob", "Róbert O'Neil-Byron", "bob@example.org", "A", 24.0
+    )
+    assert [entry.extension for entry in four.entries] == [0, 24, 1.5, 0]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_it_is_read_as_spreadsheets_save_it(
+    tmp_path: Path, separator: str, encoding: str, line_end: str
+) -> None:
+    rows = [["Name", " ID", "student", "section"], ["Zoë Ünal", "7", "zoe", "B"], ["", "", "", ""]]
+    text = line_end.join(separator.join(row) for row in rows)
+    assert read(tmp_path, text, encoding).entries == (Entry("7", "zoe", "Zoë Ünal"),)
+
+
+WRONG = {
+    "no file's content": ("", "line 1: there is no column 'id'"),
+    "a missing column": ("id,name\n1,Ada\n", "line 1: there is no column 'student'"),
+    "a misspelt column": ("id,student,name,extention\n", "line 1: column 'extention': should it"),
+    "a column twice": ("id,student,name,name\n", "line 1: column 'name': stands there twice"),
+    "too few cells": ("id,student,name\n1,ada\n", "line 2: it has 2 cells, and the first line 3"),
+    "no student": ("id,student,name\n\n1,,Ada\n", "line 3: there is no student"),
+    "an id twice": ("id,student,name\n1,a,A\n1,b,B\n", "line 3: id '1' stands there twice"),
+    "a student twice": ("id,student,name\n1,a,A\n2,A,B\n", "line 3: student 'A' stands"),
+    "a student that is a path": ("id,student,name\n1,a/b,A\n", "line 2: a student's name"),
+    "hours in words": ("id,student,name,extension\n1,a,A,two\n", "line 2: extension 'two'"),
+    "hours below zero": ("id,student,name,extension\n1,a,A,-2\n", "line 2: extension '-2'"),
+    "an open quote": ('id,student,name\n1,a,"A\n', "no CSV"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(CourseError) as refused:
+        read(tmp_path, text)
+    assert says in str(refused.value)
+
+
+def test_another_encoding_is_refused_rather_than_names_spoilt(tmp_path: Path) -> None:
+    with pytest.raises(CourseError, match="CSV UTF-8"):
+        read(tmp_path, "id,student,name\n1,zoe,Zoë\n", "latin-1")
+
+
+@pytest.mark.parametrize(
+    ("person", "student"),
+    [
+        (Person(name="ada"), "ada"),
+        (Person(name="Ada"), "ada"),
+        (Person(name="12345"), "ada"),
+        (Person(name="lovelaceada"), "ada"),
+        (Person(name="Lovelace, Ada"), "ada"),
+        (Person(name="ada lovelace"), "ada"),
+        (Person(name="lovelaceada", id="12345"), "ada"),
+        (Person(name="A. Lovelace", id="12345"), "ada"),
+        (Person(email="ADA@example.org", name="somebody"), "ada"),
+        (Person(name="oneilbyronrobert", id="999"), "bob"),
+        (Person(name="ÓNEILBYRONRÓBERT"), "bob"),
+        (Person(name="Cyd Charisse"), "cyd"),
+        (Person(name="王小明"), "dora"),
+        (Person(name="小明 王"), "dora"),
+        (Person(name="lovelace"), None),
+        (Person(name="eve", id="999"), None),
+        (Person(), None),
+    ],
+)
+def test_a_person_is_found_however_a_system_writes_them(
+    four: Roster, person: Person, student: str | None
+) -> None:
+    found = four.find(person)
+    assert (found.student if found else None) == student
+
+
+def test_an_id_that_the_name_contradicts_is_nobody(four: Roster) -> None:
+    """A student number of one may be the platform's number of another."""
+    assert four.find(Person(name="lovelaceada", id="12346")) is None
+
+
+def test_two_of_one_name_are_told_apart_by_id_or_not_at_all(tmp_path: Path) -> None:
+    two = read(tmp_path, "id,student,name\n1,li1,Wei Li\n2,li2,Li Wei\n")
+    found = two.find(Person("Wei Li", "2"))
+    assert found is not None
+    assert found.student == "li2"
+    assert two.find(Person("Wei Li")) is None
+
+
+@pytest.mark.parametrize(
+    ("person", "student"),
+    [
+        (Person("lovelacead"), "ada"),
+        (Person("Adda Lovelace"), "ada"),
+        (Person("x", "0012347"), "cyd"),
+        (Person("zzz"), None),
+    ],
+)
+def test_the_nearest_is_named(four: Roster, person: Person, student: str | None) -> None:
+    near = four.nearest(person)
+    assert (near.student if near else None) == student
+
+
+def test_groups_and_several_students_of_one_submission(four: Roster) -> None:
+    ada, bob, cyd, _ = four.entries
+    assert four.group(bob) == (bob, ada)
+    assert four.group(cyd) == (cyd,)
+    assert four.students("ada") == (ada,)
+    assert four.students("bob, ada") == (bob, ada)
+    assert four.students("ada, eve") == ()
+
+
+def test_the_courses_own_is_taken_where_there_is_one(tmp_path: Path, four: Roster) -> None:
+    assert roster.of_course(tmp_path) == four
+    other = tmp_path / "other.csv"
+    other.write_text("id,student,name\n1,eve,Eve\n", encoding="utf-8")
+    assert [e.student for e in roster.of_course(tmp_path, other).entries] == ["eve"]
+    assert roster.of_course(tmp_path / "nowhere") == Roster()
