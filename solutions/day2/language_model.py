@@ -548,7 +548,7 @@ if __name__ == "__main__":
 # 12 layers, and the larger ones differ in these numbers only. One could expect the untrained model
 # to know nothing, with a loss of $\log v$. With torch's own initial values it starts far above: an
 # embedding of standard deviation 1 makes logits as large as $\sqrt d$, and the model is sure of
-# nonsense. GPT-2 starts with 0.02, and so will the training below.
+# nonsense. GPT-2 starts with 0.02, and the training below starts small, too.
 
 # %% [markdown]
 # ## `next_token_loss`
@@ -1060,13 +1060,13 @@ def witten_bell(
 if __name__ == "__main__":
     longest = 6
     # The first held-out characters have the end of the training text before them.
-    held_out_windows = torch.cat([TOPIC_TRAINING[1 - longest :], TOPIC_HELD_OUT])
-    held_out_windows = held_out_windows.unfold(0, longest, 1)
+    ngram_windows = torch.cat([TOPIC_TRAINING[1 - longest :], TOPIC_HELD_OUT])
+    ngram_windows = ngram_windows.unfold(0, longest, 1)
     cpu = time.process_time()
     ngram_bits = {
         f"{order}-gram": -probability.log2().mean().item()
         for order, probability in enumerate(
-            witten_bell(TOPIC_TRAINING, held_out_windows, len(TOPIC_SYMBOLS)), start=1
+            witten_bell(TOPIC_TRAINING, ngram_windows, len(TOPIC_SYMBOLS)), start=1
         )
     }
     cpu = time.process_time() - cpu
@@ -1080,10 +1080,13 @@ if __name__ == "__main__":
 #
 # ### Training
 #
-# In each step the model reads a few windows of 128 characters, cut out of the training text at
-# random places. Both tables start with a standard deviation of 0.02; the learning rate rises for 200
-# steps and then falls to 0 along a cosine. This run takes some minutes. It is measured twice: at a
-# checkpoint, and at its end.
+# In each step the model reads 8 windows of 128 characters, cut out of the training text at random
+# places. The learning rate rises for 200 steps and then falls to 0 along a cosine. Two things at the
+# start make a difference: the tables begin with a standard deviation of 0.1, and the last linear map
+# of each branch with 0. So each block begins by adding nothing, and the embeddings pass through
+# undisturbed. (Tried for 450 steps without dropout: 3.0 bits in training; with tables of 0.02 and
+# torch's own linear maps, which drown them, 3.5.) The run takes some minutes and is measured on the
+# way, above all at a checkpoint and at its end.
 #
 # The measure has to be fair. Every held-out character is guessed once, by a model that knows only
 # what stands before it. GPT reads windows that overlap by half: the first half of each is context
@@ -1167,25 +1170,27 @@ def trained_gpt(seed: int = 0) -> tuple[nn.Module, list[tuple[int, float, float,
 # %%
 if __name__ == "__main__":
 
-    def draw_bits(rows: list[tuple[int, float, float, float]], ngram_bits: dict) -> None:
+    def draw_bits(
+        rows: list[tuple[int, float, float, float]], ngram_bits: dict[str, float]
+    ) -> None:
         """Draw bits per character against time, with the n-grams as lines."""
         _, seconds, training, held_out = zip(*rows, strict=True)
-        figure, axis = plt.subplots(figsize=(8, 4))
-        axis.plot(seconds, training, color="tab:gray", label="GPT, training text (with dropout)")
+        figure, axis = plt.subplots(figsize=(8, 4.5))
+        axis.plot(seconds, training, color="tab:gray", label="GPT, training text")
         axis.plot(seconds, held_out, "o-", color="tab:blue", label="GPT, held-out text")
-        for name in ("2-gram", "3-gram", "4-gram", "5-gram"):
+        for name, where in (("2-gram", 3), ("3-gram", 3), ("4-gram", 3), ("5-gram", -10)):
             axis.axhline(ngram_bits[name], color="tab:orange", linestyle="--", linewidth=1)
             axis.annotate(
                 name,
-                (1, ngram_bits[name]),
+                (0, ngram_bits[name]),
                 xycoords=axis.get_yaxis_transform(),
                 color="tab:orange",
-                xytext=(4, -3),
+                xytext=(4, where),
                 textcoords="offset points",
             )
-        axis.set(
-            xlabel="CPU time / 2 (s)", ylabel="bits per character", title="what a character costs"
-        )
+        axis.set(xlabel="CPU time / 2 (s)", ylabel="bits per character")
+        axis.set_title("what a character costs")
+        axis.set_xlim(left=0)
         axis.legend()
         figure.tight_layout()
         plt.show()
