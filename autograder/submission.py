@@ -9,20 +9,30 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from autograder.archives import SUFFIXES, Entry, Refused, entries, is_archive
+from autograder import lms
+from autograder.archives import Entry, Refused, entries, is_archive
 from autograder.cells import MAX_BYTES, Cell, Unreadable, read_cells
+from autograder.whose import (
+    NOTEBOOKS,
+    chosen,
+    is_of_the_day,
+    is_readable,
+    is_wanted,
+    names_the_day,
+    owner_of,
+    stem,
+    student_of,
+    unread,
+    without_online_text,
+)
 
-NOTEBOOKS = (".ipynb", ".py")
-UNSUPPORTED = (".rar", ".7z")  # named as unreadable, so that their student is not overlooked
-SKIPPED_FOLDERS = {"__MACOSX", "__pycache__"}
-SKIPPED_FILES = {"setup.py", "conftest.py", "__init__.py", "nbgrader_config.py"}
+NO_NOTEBOOK = "it is no notebook, script or archive, and nothing else was handed in"
 LONGEST = 300  # characters of a name that are shown
 
 
@@ -74,16 +84,20 @@ def _folder(folder: Path, day: str, of_class: bool = True) -> Iterator[Submissio
     while pending:
         here = pending.pop()
         try:
-            names, folders = _inside(here, day)
+            names, folders, others = _inside(here, day)
         except OSError as error:
             found = True
             yield _unreadable(os.fspath(here), day, _said(error))
             continue
         # The class's own folder may hold a TA's copy of the notebook; it hides nobody's.
-        flat = of_class and not _names_the_day(os.path.basename(os.path.abspath(here)), day)
-        for name, notes in [(n, ()) for n in names] if flat else _chosen(names, day):
+        flat = of_class and not names_the_day(os.path.basename(os.path.abspath(here)), day)
+        for name, notes in chosen(names, day, flat):
             found = True
             yield from _file(here / name, day, notes)
+        if flat:
+            for name in unread(others, names):
+                found = True
+                yield _unreadable(os.fspath(here / name), day, NO_NOTEBOOK)
         if of_class and not names and len(folders) > 1 and day not in folders:
             # Each of these folders is a student's, and one without a notebook has to be named.
             for name in folders:
@@ -95,8 +109,8 @@ def _folder(folder: Path, day: str, of_class: bool = True) -> Iterator[Submissio
         yield _unreadable(os.fspath(folder), day, "the folder has no notebook, script or archive")
 
 
-def _inside(folder: Path, day: str) -> tuple[list[str], list[str]]:
-    """The names of the files and of the folders to look at, sorted."""
+def _inside(folder: Path, day: str) -> tuple[list[str], list[str], list[str]]:
+    """The names of the files and of the folders to look at, and of all other files, sorted."""
     files, folders = [], []
     with os.scandir(folder) as scan:
         for entry in sorted(scan, key=lambda entry: os.fsencode(entry.name)):
@@ -104,15 +118,19 @@ def _inside(folder: Path, day: str) -> tuple[list[str], list[str]]:
                 folders.append(entry.name)
             else:
                 files.append(entry.name)
+    wanted = [name for name in files if is_wanted(name, day)]
+    if not wanted and lms.owner(folder.name):  # a student who handed in another day's
+        wanted = [name for name in files if is_readable(name)]
     return (
-        [name for name in files if _is_wanted(name, day)],
-        [name for name in folders if _is_of_the_day(name, day)],
+        wanted,
+        without_online_text([name for name in folders if is_of_the_day(name, day)]),
+        [name for name in files if name not in wanted],
     )
 
 
 def _file(path: Path, day: str, notes: tuple[str, ...]) -> Iterator[Submission]:
     label = os.fspath(path)
-    student = _student(os.path.abspath(label), day)
+    student = student_of(os.path.abspath(label), day)
     try:
         with _opened(path) as file:
             beginning = file.read(8)
@@ -147,25 +165,35 @@ def _opened(path: Path) -> BinaryIO:
 def _archive(
     label: str, student: str, file: BinaryIO, day: str, nested: bool
 ) -> Iterator[Submission]:
-    inside: dict[str, list[Entry]] = {}
+    wanted: list[Entry] = []
+    others: dict[str, list[Entry]] = {}  # by student, where the platform's names tell it
     alone = False
     try:
         for entry in entries(file):
             *folders, name = entry.name.split("/")
-            if _is_wanted(name, day) and all(_is_of_the_day(part, day) for part in folders):
-                inside.setdefault("/".join(folders), []).append(entry)
+            if is_wanted(name, day) and all(is_of_the_day(part, day) for part in folders):
+                wanted.append(entry)
+            elif not nested and (owner := owner_of(entry.name)):
+                others.setdefault(owner, []).append(entry)
     except Refused as error:
         yield _unreadable(label, day, str(error), student)  # what came before is still read
     else:
-        alone = sum(map(len, inside.values())) == 1
-        if not inside:
+        alone = len(wanted) == 1 and not others
+        if not wanted and not others:
             yield _unreadable(label, day, "the archive has no notebook or script", student)
+    for owner in others.keys() - {owner_of(entry.name) for entry in wanted}:
+        readable = [e for e in others[owner] if is_readable(e.name.rsplit("/")[-1])]
+        wanted += readable or [replace(others[owner][0], problem=NO_NOTEBOOK)]
+    inside: dict[str, list[Entry]] = {}
+    for entry in wanted:
+        inside.setdefault(entry.name.rpartition("/")[0], []).append(entry)
     for folder in sorted(inside):
         here = {entry.name.rsplit("/")[-1]: entry for entry in inside[folder]}
-        for name, notes in _chosen(sorted(here), day):
+        for name, notes in chosen(sorted(here), day):
             place = f"{label}/{here[name].name}"
-            only = alone and not is_archive(name, b"") and not _names_the_day(_stem(name), day)
-            whose = student if nested or only else _student(os.path.abspath(place), day)
+            only = alone and not is_archive(name, b"") and not names_the_day(stem(name), day)
+            only = only and not owner_of(here[name].name)
+            whose = student if nested or only else student_of(os.path.abspath(place), day)
             yield from _member(place, whose, here[name], day, notes, nested)
 
 
@@ -190,60 +218,6 @@ def _member(
         yield from _archive(label, student, io.BytesIO(data), day, nested=True)
 
 
-# ---- which files, and whose
-
-
-def _is_of_the_day(folder: str, day: str) -> bool:
-    is_hidden = folder.startswith(".") and folder not in (".", "..")
-    return not (is_hidden or folder in SKIPPED_FOLDERS or _names_another_day(folder, day))
-
-
-def _is_wanted(name: str, day: str) -> bool:
-    return (
-        name.lower().endswith(NOTEBOOKS + SUFFIXES + UNSUPPORTED)
-        and not name.startswith(".")
-        and name not in SKIPPED_FILES
-        and not _names_another_day(_stem(name), day)
-    )
-
-
-def _chosen(names: Sequence[str], day: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The files of one folder that are read, each with what is to be said about the choice."""
-    notebooks = [name for name in names if name.lower().endswith(NOTEBOOKS)]
-    winner = next((name for name in notebooks if name.casefold() == f"{day}.ipynb"), None)
-    for name in names:
-        others = [other for other in notebooks if other != name]
-        if name == winner and others:
-            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            yield name, (f"not read, for {winner} is beside: {', '.join(others[:3])}{more}",)
-        elif winner is None or name == winner or name not in notebooks:
-            yield name, ()
-
-
-def _student(path: str, day: str) -> str:
-    """The last name in the path, from the file upwards, that does not name the day."""
-    names = [_stem(part) for part in path.split("/") if part not in ("", ".", "..")]
-    return next((name for name in reversed(names) if not _names_the_day(name, day)), day)
-
-
-def _stem(name: str) -> str:
-    ending = next(
-        (end for end in NOTEBOOKS + SUFFIXES + UNSUPPORTED if name.lower().endswith(end)), ""
-    )
-    return name[: len(name) - len(ending)] or name
-
-
-def _names_the_day(name: str, day: str) -> bool:
-    """Whether this is the day's name, also as "Day 1", "day1 (2)" (a browser) or "day1-Copy1"."""
-    return re.sub(r" ?\(\d+\)$|-copy\d+$|[ _-]", "", name.casefold()) == day
-
-
-def _names_another_day(name: str, day: str) -> bool:
-    series = re.escape(day.rstrip("0123456789"))
-    is_a_day = re.fullmatch(rf"{series}[ _-]?\d+", name.casefold()) is not None
-    return is_a_day and not _names_the_day(name, day)
-
-
 # ---- what was read
 
 
@@ -260,7 +234,7 @@ def _read(label: str, student: str, data: bytes, notes: tuple[str, ...]) -> Subm
 
 
 def _unreadable(label: str, day: str, problem: str, student: str | None = None) -> Submission:
-    whose = _student(os.path.abspath(label), day) if student is None else student
+    whose = student_of(os.path.abspath(label), day) if student is None else student
     return Submission(printable(label), printable(whose), "", (), (printable(problem),), False)
 
 

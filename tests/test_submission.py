@@ -79,7 +79,7 @@ def students(*paths: Path) -> list[str]:
 )
 def test_student_is_named_by_the_path(tmp_path: Path, name: str, student: str | None) -> None:
     write(tmp_path, {name: notebook()})
-    expected = student or "Ada Lovelace_12_assignsubmission_file_"
+    expected = student or "Ada Lovelace"
     assert students(tmp_path) == [expected]
     assert students(tmp_path / name) == [expected]
 

@@ -1,0 +1,217 @@
+"""What the platforms' downloads say: who handed in, and when; each layout as its own system writes it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from autograder import lms
+from autograder.lms import HandedIn
+from autograder.roster import Person
+from tests.test_submission import found, notebook, students, write, zipped
+
+MIDNIGHT = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
+METADATA = """\
+---
+submission_71:
+  :submitters:
+  - :name: Ada Lovelace
+    :sid: '12345'
+    :email: ada@example.org
+  - :name: "R\\xF3bert Byron"
+    :sid:
+    :email: bob@example.org
+  :created_at: 2026-12-01 14:59:00.000000123 -08:00
+  :score: 3.0
+  :results: !ruby/hash:ActiveSupport::HashWithIndifferentAccess
+    tests: []
+submission_72:
+  :submitters:
+  - :name: Cyd
+    :sid: 9
+    :email: c@example.org
+  :created_at: !ruby/object:ActiveSupport::TimeWithZone
+    utc: 2026-12-01 22:59:00.000000000 Z
+    zone: !ruby/object:ActiveSupport::TimeZone
+      name: Pacific Time
+"""
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    ("name", "person", "late", "original"),
+    [
+        (
+            "lovelaceada_340934_208490284_day1.ipynb",
+            Person("lovelaceada", "340934"),
+            False,
+            "day1.ipynb",
+        ),
+        (
+            "lovelaceada_LATE_12345_67890_day1-2.ipynb",
+            Person("lovelaceada", "12345"),
+            True,
+            "day1.ipynb",
+        ),
+        ("ünalzoë_12_34567_my_work_2.zip", Person("ünalzoë", "12"), False, "my_work_2.zip"),
+        (
+            "anon_a1B2c_67890_day1.ipynb",
+            Person("anon_a1B2c", "anon_a1B2c"),
+            False,
+            "day1.ipynb",
+        ),
+        (
+            "LATE_anon_a1B2c_67890_d.py",
+            Person("anon_a1B2c", "anon_a1B2c"),
+            True,
+            "d.py",
+        ),
+    ],
+)
+def test_a_name_of_canvas(name: str, person: Person, late: bool, original: str) -> None:
+    assert lms.canvas(name) == HandedIn((person,), late)
+    assert lms.original(name) == original
+
+
+@pytest.mark.parametrize(
+    "name", ["day1_2.ipynb", "ada_12_day1.ipynb", "Homework_2026_10234_x.py", "ws_2026_101_x.zip"]
+)
+def test_names_that_only_look_like_it(name: str) -> None:
+    assert lms.canvas(name) is None
+    assert lms.original(name) == name
+    assert lms.owner(name) == ""
+
+
+def test_a_folder_of_moodle() -> None:
+    found = lms.moodle("Ada_Ünal Lovelace_123456_assignsubmission_file_")
+    assert found == HandedIn((Person("Ada_Ünal Lovelace"),))
+    assert lms.participant("x/Ada_123456_assignsubmission_file_/day1.ipynb") == "123456"
+    assert lms.participant("x/Ada/day1.ipynb") == ""
+
+
+def test_the_metadata_of_gradescope() -> None:
+    table = lms.gradescope(METADATA.encode())
+    assert table["submission_71"].people == (
+        Person("Ada Lovelace", "12345", "ada@example.org"),
+        Person("Róbert Byron", "", "bob@example.org"),
+    )
+    assert table["submission_72"].people == (Person("Cyd", "9", "c@example.org"),)
+    assert [table[name].time for name in table] == [MIDNIGHT, MIDNIGHT]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[", b"- 1", b"a: 1", b"a: {':submitters': 3}", b"a: !!python/name:os.system ''"]
+)
+def test_metadata_that_are_none_say_nothing(data: bytes) -> None:
+    assert lms.gradescope(data) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-12-01 22:59:00.000000 UTC\n", MIDNIGHT),
+        ("2026-12-01 22:59:00", MIDNIGHT),
+        ("2026-12-01T22:59:00Z", MIDNIGHT),
+        ("2026-12-01 23:59:00 +0100", MIDNIGHT),
+        ("2026-12-01 23:59:00 Europe/Berlin", MIDNIGHT),
+        ("2026-12-01 14:59:00-08:00", MIDNIGHT),
+        ("2026-12-01 22:59:00 No/Where", None),
+        ("yesterday", None),
+    ],
+)
+def test_a_timestamp(text: str, time: datetime | None) -> None:
+    assert lms.timestamp(text) == time
+
+
+# ---- downloads as submissions
+
+
+def test_a_zip_of_canvas(tmp_path: Path) -> None:
+    files = {
+        "byronbob_LATE_12346_67891_day1-1.ipynb": notebook("b = 1"),
+        "lovelaceada_12345_67890_day1.ipynb": notebook("a = 1"),
+        "lovelaceada_12345_67899_draft.ipynb": notebook("a = 0"),
+        "charissecyd_12347_67892_work.zip": zipped({"work/day1.ipynb": notebook("c = 1")}),
+        "dora_12348_67893_day2.ipynb": notebook("d = 1"),
+        "eve_12349_67894_report.docx": b"words",
+        "lovelaceada_12345_67895_plot.png": b"pixels",
+    }
+    write(
+        tmp_path, {"submissions.zip": zipped(files), **{f"flat/{n}": d for n, d in files.items()}}
+    )
+    for place in (tmp_path / "submissions.zip", tmp_path / "flat"):
+        by_name = {s.student: s for s in found(place)}
+        assert sorted(by_name) == ["byronbob", "charissecyd", "dora", "eve", "lovelaceada"]
+        assert [by_name[n].cells[0].source for n in ("lovelaceada", "dora")] == ["a = 1", "d = 1"]
+        assert "draft.ipynb" in by_name["lovelaceada"].problems[0]
+        assert by_name["eve"].problems == (
+            "it is no notebook, script or archive, and nothing else was handed in",
+        )
+        assert not by_name["eve"].readable
+
+
+def test_a_zip_of_canvas_with_one_student(tmp_path: Path) -> None:
+    write(tmp_path, {"s.zip": zipped({"lovelaceada_12345_67890_work.ipynb": notebook()})})
+    assert students(tmp_path / "s.zip") == ["lovelaceada"]
+
+
+def test_folders_of_moodle(tmp_path: Path) -> None:
+    files = {
+        "Ada Lovelace_51_assignsubmission_file_/my work.ipynb": notebook("a = 1"),
+        "Ada Lovelace_51_assignsubmission_onlinetext_/onlinetext.html": b"<p>done</p>",
+        "Bob Byron_52_assignsubmission_onlinetext_/onlinetext.html": b"<p>done</p>",
+        "Cyd_53_assignsubmission_file_/day2.ipynb": notebook("c = 1"),
+    }
+    write(tmp_path, {"moodle.zip": zipped(files), **{f"out/{n}": d for n, d in files.items()}})
+    for place in (tmp_path / "moodle.zip", tmp_path / "out"):
+        by_name = {s.student: s for s in found(place)}
+        assert sorted(by_name) == ["Ada Lovelace", "Bob Byron", "Cyd"]
+        assert [by_name[name].readable for name in sorted(by_name)] == [True, False, True]
+
+
+def test_an_export_of_gradescope(tmp_path: Path) -> None:
+    files = {
+        "submission_metadata.yml": METADATA.encode(),
+        "submission_71/day1.ipynb": notebook(),
+        "submission_72/mine.py": b"x = 1",
+    }
+    packed = zipped({f"assignment_5_export/{name}": data for name, data in files.items()})
+    write(tmp_path, {"export.zip": packed, **{f"out/{n}": d for n, d in files.items()}})
+    for place in (tmp_path / "export.zip", tmp_path / "out"):
+        assert students(place) == ["Ada Lovelace, Róbert Byron", "Cyd"]
+        handed_in = lms.handed_in(found(place)[1].path, "day1")
+        assert handed_in is not None
+        assert handed_in.time == MIDNIGHT
+
+
+def test_the_platforms_name_stands_above_what_a_student_put_inside(tmp_path: Path) -> None:
+    mine = zipped({"byronbob_12346_67891_day1.ipynb": notebook()})
+    write(tmp_path, {"class.zip": zipped({"lovelaceada_12345_67890_work.zip": mine})})
+    assert students(tmp_path / "class.zip") == ["lovelaceada"]
+
+
+def test_nbgraders_time_is_read_beside_the_notebook_and_from_no_archive(tmp_path: Path) -> None:
+    late = b"2026-12-02 10:00:00.000000 +0100"
+    inside = zipped({"day1/day1.ipynb": notebook(), "day1/timestamp.txt": late})
+    write(
+        tmp_path,
+        {
+            "submitted/ada/day1/day1.ipynb": notebook(),
+            "submitted/ada/day1/timestamp.txt": late,
+            "submitted/bob/day1/day1.ipynb": notebook(),
+            "handed/cyd.zip": inside,
+        },
+    )
+    ada, bob, cyd = found(tmp_path / "submitted", tmp_path / "handed")
+    assert [s.student for s in (ada, bob, cyd)] == ["ada", "bob", "cyd"]
+    times = [lms.handed_in(s.path, "day1") for s in (ada, bob, cyd)]
+    zone = timezone(timedelta(hours=1))
+    assert times == [
+        HandedIn((Person("ada"),), time=datetime(2026, 12, 2, 10, tzinfo=zone)),
+        None,
+        None,
+    ]
