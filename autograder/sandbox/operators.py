@@ -63,11 +63,11 @@ def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
 
 
 def _resolve(path: str) -> Any:
+    """The module or class at a dotted path; only what is not there yet is imported, as looking for what is no module is slow."""
     parts = path.split(".")
-    for end in range(len(parts), 0, -1):
-        with contextlib.suppress(ImportError):
-            target: Any = importlib.import_module(".".join(parts[:end]))
-            for part in parts[end:]:
-                target = getattr(target, part)
-            return target
-    raise ImportError(path)
+    target: Any = importlib.import_module(parts[0])
+    for number, part in enumerate(parts[1:], 2):
+        if not hasattr(target, part):
+            importlib.import_module(".".join(parts[:number]))
+        target = getattr(target, part)
+    return target
