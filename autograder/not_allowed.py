@@ -9,6 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+MENTIONS = (ast.Import, ast.ImportFrom, ast.Assign, ast.keyword, ast.Attribute, ast.Call)
 
 
 @dataclass(frozen=True)
@@ -163,18 +166,21 @@ def uses(sources: Sequence[str], not_allowed: Sequence[str]) -> list[str]:
     names = {name for key in not_allowed for name in MEANING[key].names}
     if not names:
         return []
-    trees = [ast.parse(source) for source in sources]
-    reader = _Reader(trees)
-    found = [text for tree in trees for text in reader.mentions(tree, names)]
-    return list(dict.fromkeys(found))
+    nodes = [node for source in sources for node in _nodes(source)]
+    return list(dict.fromkeys(_Reader(nodes).mentions(nodes, names)))
+
+
+@lru_cache(maxsize=64)  # the exercises of one notebook share most of their code
+def _nodes(source: str) -> tuple[ast.AST, ...]:
+    """What may mention a name of torch."""
+    return tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, MENTIONS))
 
 
 class _Reader:
     """Follows imports and plain aliases, so that it knows which expressions lead into torch."""
 
-    def __init__(self, trees: Sequence[ast.Module]) -> None:
+    def __init__(self, nodes: Sequence[ast.AST]) -> None:
         self._paths: dict[str, str] = {}
-        nodes = [node for tree in trees for node in ast.walk(tree)]
         for node in nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -192,9 +198,9 @@ class _Reader:
                 if isinstance(target, ast.Name) and path:
                     self._paths[target.id] = path
 
-    def mentions(self, tree: ast.Module, names: set[str]) -> Iterator[str]:
+    def mentions(self, nodes: Sequence[ast.AST], names: set[str]) -> Iterator[str]:
         """Each expression that leads to one of the names."""
-        for node in ast.walk(tree):
+        for node in nodes:
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
                 for alias in node.names:
                     parts = f"{node.module}.{alias.name}".split(".")
