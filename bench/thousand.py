@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import random
 import re
 import resource
 import sqlite3
@@ -28,6 +29,7 @@ from autograder.sandbox.client import Server
 from bench.simulated import hostile_works, works
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
+from tests.test_history import killed_at_random
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("autograder", "solutions", "grading.toml")
@@ -258,11 +260,15 @@ def not_right(marks: Sequence[SubmissionMarks]) -> list[str]:
     return [m.student for m in marks if m.student.endswith("-right") and m.points < m.max_points]
 
 
-def bench(console: Console, count: int = 1000, jobs: int = 2) -> bool:
-    """Measure a class of Day 1 and print what was found; whether all bounds hold."""
+def bench(console: Console, count: int = 1000, jobs: int = 2, kills: int = 20) -> bool:
+    """Measure a class of Day 1, kill runs of a small one, and print what was found; whether all bounds hold."""
     day = courses.load(ROOT).day("day1")
     with tempfile.TemporaryDirectory() as folder:
-        return report(measure(day, count, jobs, Path(folder)), count, console)
+        ok = report(measure(day, count, jobs, Path(folder)), count, console)
+    with tempfile.TemporaryDirectory() as folder:
+        killed_at_random(Path(folder), kills, random.Random(0))
+    console.print(f"✓ killed {kills} times and continued: the marks of an undisturbed run")
+    return ok
 
 
 def main() -> int:
@@ -270,8 +276,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.thousand", description=__doc__)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=20)
     arguments = parser.parse_args()
-    return 0 if bench(Console(), arguments.count, arguments.jobs) else 1
+    return 0 if bench(Console(), arguments.count, arguments.jobs, arguments.kills) else 1
 
 
 if __name__ == "__main__":
