@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -71,6 +72,10 @@ def grade(
     force: Annotated[
         bool, typer.Option("--force", help="grade again what has not changed, too")
     ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--store/--no-store", help="look the marks up in the store and keep them"),
+    ] = True,
     shard: Annotated[
         str | None, typer.Option(metavar="K/N", help="only the K-th of N parts of the class")
     ] = None,
@@ -97,7 +102,10 @@ def grade(
     console = Console()
     _warn(sandbox)
     secret = store.secret(chosen.root)
-    with History(chosen.root) as history, history.running(day):
+    with contextlib.ExitStack() as stack:
+        history = stack.enter_context(History(chosen.root)) if keep else None
+        if history:
+            stack.enter_context(history.running(day))
         run = Run(chosen, secret, jobs, seed, sandbox, history, force, on_trouble=_once())
         graded = run.grade(found(given, day, part))
         progress = Console(stderr=True)

@@ -24,7 +24,7 @@ def main() -> None:
     made = make_class(day, FOLDER / "class")
     print("\n".join(str(path.relative_to(ROOT)) for path in made))
     _step("Grading them (lin's notebook was cut off, jun's never ends, kaia's kills its process)")
-    _autograder("grade", "day1", "demo/class", "--json", "demo/marks.json")
+    _autograder("grade", "day1", "demo/class", "--no-store", "--json", "demo/marks.json")
     _step("Where everything is")
     print(
         "assignments/day1/              what students get\n"

@@ -37,7 +37,15 @@ def compare(day: Day, console: Console) -> None:
         _run([str(bin_ / "nbgrader"), "generate_assignment", day.name], course, environment)
         plain = _run([str(bin_ / "nbgrader"), "autograde", day.name], course, environment)
         ours = _run(
-            [str(bin_ / "autograder"), "grade", day.name, "--jobs", "1", *map(str, paths)],
+            [
+                str(bin_ / "autograder"),
+                "grade",
+                day.name,
+                "--no-store",
+                "--jobs",
+                "1",
+                *map(str, paths),
+            ],
             ROOT,
             environment,
         )
