@@ -6,13 +6,15 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from autograder import chapters
 from autograder.chapters import Chapter
+from autograder.late import NO_POLICY, Policy
 from autograder.not_allowed import MEANING
 from autograder.sandbox.client import Limits
 
@@ -49,6 +51,7 @@ class Day:
     title: str
     exercises: tuple[Exercise, ...]
     feedback: Feedback = "values"
+    late: Policy = NO_POLICY
 
     @property
     def points(self) -> float:
@@ -142,11 +145,11 @@ def check(day: Day) -> None:
 
 
 def fingerprint(day: Day) -> str:
-    """A hash of all that decides about marks: `grading.toml`, the day's chapters and its hidden files."""
+    """A hash of all that decides about marks: the day's exercises in `grading.toml`, its chapters and its hidden files."""
     hidden = [day.graders, day.root / "autograder" / "mistakes" / day.name]
-    files = [day.root / FILE, *(chapter.path for chapter in day.chapters)]
+    files = [chapter.path for chapter in day.chapters]
     files += [file for folder in hidden for file in sorted(folder.glob("*.py"))]
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(day.exercises).encode())
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -193,15 +196,21 @@ class _Reader:
         self._known("defaults", defaults, set(DEFAULTS))
         defaults = {**DEFAULTS, **defaults}
         self._limits("defaults", defaults)
-        days = {name: self._day(root, name, table, defaults) for name, table in tables.items()}
+        late = tables.pop("late", {})
+        self._late("late", late)
+        days = {
+            name: self._day(root, name, table, defaults, late) for name, table in tables.items()
+        }
         if not days:
             raise CourseError(f"{FILE}: there is no day; begin one with [day1]")
         return Course(root, days)
 
-    def _day(self, root: Path, name: str, table: Any, defaults: dict[str, Any]) -> Day:
+    def _day(
+        self, root: Path, name: str, table: Any, defaults: dict[str, Any], late: dict[str, Any]
+    ) -> Day:
         if not isinstance(table, dict):
             raise self._wrong(name, "", f"unknown key; a day is a table, [{name}]")
-        self._known(name, table, {"title", "feedback", "exercises"})
+        self._known(name, table, {"title", "feedback", "late", "exercises"})
         title = self._typed(name, table, "title", str, "a text")
         exercises = self._typed(name, table, "exercises", dict, "a table")
         listed = tuple(self._exercise(name, e, t, defaults) for e, t in exercises.items())
@@ -213,7 +222,28 @@ class _Reader:
         feedback = table.get("feedback", "values")
         if feedback not in get_args(Feedback):
             raise self._wrong(name, "feedback", f'{feedback!r} should be "values" or "words"')
-        return Day(root, name, title, listed, feedback)
+        return Day(
+            root,
+            name,
+            title,
+            listed,
+            feedback,
+            self._late(f"{name}.late", table.get("late", {}), late),
+        )
+
+    def _late(self, where: str, table: Any, course: Mapping[str, Any] | None = None) -> Policy:
+        self._known(where, table, {field.name for field in fields(Policy)})
+        values = {}
+        for key in table:
+            if key == "due":
+                values[key] = self._typed(where, table, key, datetime, "a date and time")
+                if values[key].tzinfo is None:
+                    raise self._wrong(where, key, "needs its offset from UTC, such as +01:00")
+                continue
+            values[key] = float(self._typed(where, table, key, (int, float), "a number"))
+            if not 0 <= values[key] <= (100 if "per_cent" in key else 100_000):
+                raise self._wrong(where, key, f"{values[key]:g} is too little or too much")
+        return Policy(**{**(course or {}), **values})
 
     def _exercise(self, day: str, name: str, table: Any, defaults: dict[str, Any]) -> Exercise:
         where = f"{day}.exercises.{name}"

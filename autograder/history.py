@@ -51,9 +51,9 @@ COMMIT;
 ADVICE = "Move it away and grade again: whatever was handed in is graded anew."
 MARKS_COME_FROM = (
     *("archives", "attempt", "cells", "changes", "chapters", "collecting", "course"),
-    *("follow_through", "grading", "handles", "magics", "marks", "messages", "naming", "needs"),
-    *("not_allowed", "recording", "scopes", "store", "student", "submission", "trivial", "units"),
-    "values",
+    *("follow_through", "grading", "handles", "late", "lms", "magics", "marks", "messages"),
+    *("naming", "needs", "not_allowed", "recording", "roster", "scopes", "store", "student"),
+    *("submission", "trivial", "units", "values", "whose"),
 )
 BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jupytext
@@ -10,6 +11,7 @@ import pytest
 from autograder import chapters
 from autograder import course as courses
 from autograder.course import CourseError
+from autograder.late import Policy
 from tests.conftest import ROOT
 
 RIGHT = """\
@@ -56,6 +58,26 @@ WRONG = {
         """line 5: day1.feedback: 'numbers' should be "values" or "words\"""",
     ),
     "no TOML": ("[day1]", "[day1", "not TOML"),
+    "an unknown key of the late policy": (
+        "[day1.exercises.f]",
+        "[day1.late]\nper_cent = 10\n[day1.exercises.f]",
+        "line 6: day1.late.per_cent: unknown key",
+    ),
+    "a date without its offset": (
+        "[day1.exercises.f]",
+        "[day1.late]\ndue = 2026-12-01T23:59:00\n[day1.exercises.f]",
+        "line 6: day1.late.due: needs its offset from UTC",
+    ),
+    "a date that is text": (
+        "[defaults]",
+        '[late]\ndue = "tomorrow"\n[defaults]',
+        "line 2: late.due: 'tomorrow' should be a date and time",
+    ),
+    "more than all": (
+        "[defaults]",
+        "[late]\nper_cent_a_day = 110\n[defaults]",
+        "line 2: late.per_cent_a_day: 110",
+    ),
 }
 
 
@@ -75,6 +97,38 @@ def test_what_students_read_is_a_switch_of_the_day(kind: str, tmp_path: Path) ->
     text = RIGHT.replace('title = "One"', f'title = "One"\nfeedback = "{kind}"')
     assert load(tmp_path, text).day("day1").feedback == kind
     assert load(tmp_path, RIGHT).day("day1").feedback == "values"
+
+
+def test_a_day_has_the_courses_late_policy_but_for_what_it_says_itself(tmp_path: Path) -> None:
+    late = "[late]\nper_cent_a_day = 10\ngrace_minutes = 15\n"
+    own = "[day1.late]\ndue = 2026-12-01T23:59:00+01:00\nper_cent_a_day = 5\n"
+    day = load(tmp_path, late + RIGHT + own).day("day1")
+    due = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
+    assert day.late == Policy(due, grace_minutes=15, per_cent_a_day=5)
+    assert load(tmp_path, RIGHT).day("day1").late == Policy()
+
+
+def test_a_date_that_moves_and_another_day_change_no_marks(tmp_path: Path) -> None:
+    """Whoever changes the late policy, or another day, grades nobody again."""
+
+    def fingerprint(text: str) -> str:
+        day = load(tmp_path, text).day("day1")
+        folder = tmp_path / "solutions" / "day1"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "first.py").write_text("# %%\nx = 1\n", encoding="utf-8")
+        return courses.fingerprint(day)
+
+    before = fingerprint(RIGHT)
+    assert fingerprint("[late]\nper_cent_a_day = 10\n" + RIGHT) == before
+    assert fingerprint(RIGHT.replace("seconds = 2", "seconds = 3")) != before
+    assert (
+        fingerprint(
+            RIGHT.replace(
+                'chapter = "first"\npoints = 60', 'chapter = "first"\npoints = 61'
+            ).replace("points = 40", "points = 39")
+        )
+        != before
+    )
 
 
 @pytest.mark.parametrize(("old", "new", "says"), WRONG.values(), ids=WRONG)

@@ -1,0 +1,64 @@
+"""What being late costs: the day that is begun, the grace, the most, and an extension."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from autograder.late import Lateness, Policy, lateness
+
+DUE = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
+POLICY = Policy(DUE, grace_minutes=15, per_cent_a_day=10, at_most_per_cent=25)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "extension", "days", "per_cent"),
+    [
+        (-1000, 0, 0, 0),
+        (0, 0, 0, 0),
+        (15, 0, 0, 0),
+        (15.1, 0, 1, 10),
+        (24 * 60, 0, 1, 10),
+        (24 * 60 + 1, 0, 2, 20),
+        (10 * 24 * 60, 0, 10, 25),
+        (24 * 60 + 15, 24, 0, 0),
+        (24 * 60 + 16, 24, 1, 10),
+        (25 * 60, 0.5, 2, 20),
+    ],
+)
+def test_each_day_begun_costs(minutes: float, extension: float, days: int, per_cent: float) -> None:
+    time = DUE + timedelta(minutes=minutes)
+    assert lateness(POLICY, time, False, extension) == Lateness(days, per_cent)
+
+
+def test_where_no_time_is_known_it_is_in_time_unless_it_is_marked_late() -> None:
+    assert lateness(POLICY, None, False) == Lateness()
+    assert lateness(Policy(per_cent_a_day=10), DUE, False) == Lateness()
+    marked = lateness(POLICY, None, True)
+    assert (marked.days, marked.per_cent) == (1, 10)
+    assert "not by how much" in marked.note
+    extended = lateness(POLICY, None, True, extension=1)
+    assert extended.per_cent == 0
+    assert "has an extension" in extended.note
+
+
+def test_a_time_that_is_known_stands_above_a_mark() -> None:
+    assert lateness(POLICY, DUE, True) == Lateness()
+
+
+@pytest.mark.parametrize(
+    ("points", "per_cent", "left"),
+    [
+        (93.5, 10, 84.15),
+        (100, 0, 100),
+        (0, 50, 0),
+        (0.1, 10, 0.09),
+        (33.33, 12.5, 29.16),
+        (8, 100, 0),
+    ],
+)
+def test_it_is_a_part_of_what_was_earned(points: float, per_cent: float, left: float) -> None:
+    late = Lateness(1, per_cent)
+    assert late.after(points) == left
+    assert round(late.penalty(points) + left, 9) == points
