@@ -1,9 +1,9 @@
 """The steps put into nbgrader's pipeline; nbgrader_config.py says where.
 
 nbgrader reads a notebook by its metadata and executes it. Students lose metadata, copy cells and
-write loops that never end; so here `SubmissionExporter` reads what was handed in as `autograder
-grade` does, `Restore` gives the metadata back by definition name, and `Grade` stands in the place
-of nbgrader's `Execute` and writes what the graders found as the outputs of the check cells.
+write loops that never end; so here `SubmissionExporter` reads and grades what was handed in as
+`autograder grade` does, `Restore` gives the metadata back by definition name, and `Grade` stands in
+the place of nbgrader's `Execute` and writes what the graders found as the outputs of the check cells.
 """
 
 from __future__ import annotations
@@ -51,13 +51,14 @@ class NameStubs(ClearSolutions):  # type: ignore[misc]
         return cleared
 
 
-class SubmissionExporter(NotebookExporter):
-    """Reads what a student handed in, whatever its state; one for each run, with one grader."""
+class HandedInExporter(NotebookExporter):
+    """Reads what a student handed in, whatever its state; `graded` says where the marks come from."""
 
     submission: Submission
+    marks: SubmissionMarks
 
     def __init__(self, **kw: Any) -> None:
-        """Start the grader; its fork server ends with this object, at the latest at exit.
+        """Read the course.
 
         Raises:
             NbGraderException: course and gradebook do not fit, or there is no isolation; it stops the run.
@@ -66,16 +67,20 @@ class SubmissionExporter(NotebookExporter):
         try:
             self.day = self._day()
             self.checks = check_cells(self.day, self._directory.db_url)
-            server = Server()
-            weakref.finalize(self, server.close)
-            self.log.info("Isolated by %s", ", ".join(server.isolation))
+            self.texts = self.prepare()
         except (CourseError, NoIsolation) as error:
             self.log.error("%s", error)
             raise NbGraderException(str(error)) from None
-        self.grader = Grader(self.day, server, store.secret(self.day.root))
-        self.texts = texts.read(self.day, self.grader.tests)
         cells = solution_notebook(self.day).cells
         self._own = {cell.source.strip() for cell in cells if cell.cell_type == "markdown"}
+
+    def prepare(self) -> texts.Texts:
+        """Get ready for `graded`; gives the words of the day's exercises."""
+        raise NotImplementedError
+
+    def graded(self, path: Path) -> tuple[Submission, SubmissionMarks]:
+        """What was handed in, and its marks."""
+        raise NotImplementedError
 
     def from_filename(
         self, filename: str, resources: dict[str, Any] | None = None, **kw: Any
@@ -89,7 +94,7 @@ class SubmissionExporter(NotebookExporter):
         path = Path(filename)
         if path.parent != Path(folder):
             return super().from_filename(filename, resources, **kw)  # what `Restore` left
-        self.submission = next(submissions([path], names["assignment"]))
+        self.submission, self.marks = self.graded(path)
         resources["metadata"] = {"name": path.stem, "path": str(path.parent)}
         converted: tuple[Any, dict[str, Any]]
         converted = self.from_notebook_node(self._notebook(), resources, **kw)  # type: ignore[no-untyped-call]
@@ -115,6 +120,23 @@ class SubmissionExporter(NotebookExporter):
     def _day(self) -> Day:
         root = courses.find_root(Path(self._directory.root))
         return courses.load(root).day(self._directory.assignment_id)
+
+
+class SubmissionExporter(HandedInExporter):
+    """Has what was handed in graded; one for each run, with one grader. Its fork server ends with it, at the latest at exit."""
+
+    def prepare(self) -> texts.Texts:
+        """Start the grader."""
+        server = Server()
+        weakref.finalize(self, server.close)
+        self.log.info("Isolated by %s", ", ".join(server.isolation))
+        self._grader = Grader(self.day, server, store.secret(self.day.root))
+        return texts.read(self.day, self._grader.tests)
+
+    def graded(self, path: Path) -> tuple[Submission, SubmissionMarks]:
+        """The notebook, read and graded now."""
+        submission = next(submissions([path], self.day.name))
+        return submission, self._grader.grade(submission)
 
 
 def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
@@ -212,14 +234,13 @@ def _marked(source: str, grade_id: str, points: float | None = None) -> Notebook
 
 
 class Grade(NbGraderPreprocessor):  # type: ignore[misc]
-    """Grades the submission, and writes points and feedback as each check cell's output."""
+    """Writes the points and the feedback of each exercise as its check cell's output."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """Fill in the outputs; nbgrader takes a check cell's points from its `execute_result`."""
-        grader, submission = self.parent.grader, self.parent.submission
-        marks = grader.grade(submission)
+        marks = self.parent.marks
         exercises = {CHECK + exercise.name: exercise for exercise in marks.exercises}
         for cell in nb.cells:
             metadata = cell.metadata.get("nbgrader", {})
@@ -240,7 +261,7 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
 
 def unread(marks: SubmissionMarks) -> str:
     """What stands at every exercise of a submission that could not be read."""
-    return f"Nothing could be graded, for it cannot be read: {'; '.join(marks.problems)}\n"
+    return f"Nothing could be graded: {'; '.join(marks.problems)}\n"
 
 
 def _text(text: str) -> NotebookNode:
