@@ -224,6 +224,7 @@ class Failure(Tagged, frozen=True):
     bases: list[str] = []
     line: int = 0
     forbidden: list[str] = []
+    modes: list[tuple[int, bool]] = []
 
 
 class Ask(Tagged, frozen=True):

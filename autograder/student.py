@@ -125,9 +125,6 @@ class Student:
         if self._cost is not None:
             self._cost.operations += response.operations
             self._cost.largest = max(self._cost.largest, response.largest)
-        for id_, training in response.modes:
-            if id_ in self._models:
-                self._models[id_].train(training)
         try:
             tensors = m.tensors_of(response.result, payload)
         except m.WireError:
@@ -180,6 +177,9 @@ class Student:
         if not self._replying:
             self._raised = None
         self._number, response, data = self._process.request(request, payload, self._reply)
+        for id_, training in response.modes:
+            if id_ in self._models:
+                self._models[id_].train(training)
         if self._raised is not None and not self._replying:
             raise self._raised
         if response.forbidden:

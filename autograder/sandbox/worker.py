@@ -145,7 +145,7 @@ class Worker:
         return m.Answer(
             data,
             _changed(function, args, kwargs, tensors, before),
-            [(id_, model.training) for id_, model in self._models.items()],
+            self._modes(),
             self.hits,
             *((cost.operations, cost.largest) if isinstance(cost, Measure) else ()),
         )
@@ -248,8 +248,17 @@ class Worker:
         bases = [_name(base) for base in type(error).__mro__][:20]
         kind = "forbidden" if isinstance(error, Forbidden) else "raised"
         return m.Failure(
-            kind, _name(type(error)), _text(error), bases, _line(error), self.hits[:20]
+            kind,
+            _name(type(error)),
+            _text(error),
+            bases,
+            _line(error),
+            self.hits[:20],
+            self._modes(),
         )
+
+    def _modes(self) -> list[tuple[int, bool]]:
+        return [(id_, model.training) for id_, model in self._models.items()]
 
 
 def seed_everything(seed: int) -> None:
