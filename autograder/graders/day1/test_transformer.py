@@ -298,8 +298,10 @@ class TestTransformer:
         model = student.Transformer(
             SOURCE_VOCAB, TARGET_VOCAB, **(SIZES | {"max_length": 5}), n_layers=1
         ).eval()
-        source, target = _tokens(draw, SOURCE_VOCAB, 2, 6), _tokens(draw, TARGET_VOCAB, 2, 6)
-        finite(model(source[:, :5], target[:, :5]), "the logits of 5 tokens where max_length is 5")
+        # Of as many sentences, too: how many there are is no matter.
+        source, target = _tokens(draw, SOURCE_VOCAB, 6, 6), _tokens(draw, TARGET_VOCAB, 6, 6)
+        what = "the logits of 6 sentences of 5 tokens where max_length is 5"
+        finite(model(source[:, :5], target[:, :5]), what)
         with value_error(*TOO_LONG, when="the source has 6 tokens and max_length is 5"):
             model(source, target[:, :5])
         with value_error(*TOO_LONG, when="the target has 6 tokens and max_length is 5"):
@@ -436,6 +438,10 @@ class TestSequenceLoss:
                 unchanged(student)
                 expected = _cross_entropy(logits, padded, pad_id, smoothing)
                 close(seen, expected, f"the loss with pad_id={pad_id}", dtype=torch.float32)
+            # With a single class there is one number only that may stand in the place of padding.
+            only = torch.where(padded == pad_id, pad_id, 0)
+            seen = student.sequence_loss(logits[..., :1], only, pad_id)
+            close(seen, torch.tensor(0.0), f"the loss of a single class with pad_id={pad_id}")
 
     @weight(1.25)
     def test_only_padding(self, student, seed):
