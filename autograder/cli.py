@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -33,6 +33,7 @@ PathsArgument = Annotated[
 ]
 CORES = cpu_count()
 JobsOption = Annotated[int, typer.Option(min=1, help="processes; by default one a core")]
+Format = Literal["canvas", "moodle", "gradescope", "nbgrader", "csv"]
 SandboxOption = Annotated[Sandbox, typer.Option(help="none: run student code without isolation")]
 
 
@@ -82,7 +83,7 @@ def grade(
 ) -> None:
     """Grade a class: files, folders and archives. What was graded before and has not changed is taken from the store."""
     from autograder import course as courses
-    from autograder import store
+    from autograder import enrolment, roster, store
     from autograder.history import History
     from autograder.marks import Packed
     from autograder.report import feedback as pages
@@ -107,13 +108,15 @@ def grade(
         if history:
             stack.enter_context(history.running(day))
         run = Run(chosen, secret, jobs, seed, sandbox, history, force, on_trouble=_once())
-        graded = run.grade(found(given, day, part))
+        class_roster = roster.of_course(chosen.root)
+        graded = run.grade(found(given, day, part, class_roster))
         progress = Console(stderr=True)
         if progress.is_terminal:
             total = sum(1 for _ in found(given, day, part))
             graded = table.progress(graded, total, progress)
         submissions = Packed(graded)
-    console.print(table.table(submissions))
+    lateness = enrolment.late_of(submissions, chosen, class_roster)
+    console.print(table.table(submissions, lateness))
     console.print(table.LEGEND, style="dim", highlight=False)
     if run.known:
         console.print(
@@ -123,6 +126,8 @@ def grade(
     if run.unstored:
         where = f"only here and in {json}" if json else "only here; --json FILE writes them"
         _say(f"the marks of {run.unstored} submissions are not in the store: {where}")
+    for note in [] if part else enrolment.unmatched(submissions, chosen, class_roster):
+        _say(note)
     unread = [s for s in submissions if not s.exercises]
     for submission in unread:
         _say(f"{submission.path}: {'; '.join(submission.problems)}")
@@ -146,7 +151,7 @@ def regrade(
     """Grade what is in the store by the present course, and show who gets other points, by how much and why."""
     from autograder import course as courses
     from autograder import regrade as again
-    from autograder import store
+    from autograder import roster, store
     from autograder.history import History
     from autograder.run import Run
 
@@ -168,7 +173,7 @@ def regrade(
                 is_current=is_current,
                 on_trouble=_once(),
             )
-            return list(a_run.grade(again.found_again(stored, day)))
+            return list(a_run.grade(again.found_again(stored, day, roster.of_course(chosen.root))))
 
         changes, gone = again.changes(stored, run(is_current=False))
         for line in again.report(changes, day):
@@ -240,6 +245,38 @@ def report(
     found = analysis.analyse(held, texts.read(chosen), course, anonymous)
     for made in classwide.write(found, folder):
         print(made)
+
+
+@app.command()
+def export(
+    day: DayArgument,
+    to: Annotated[Format, typer.Option(help="the system that takes the file")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="a folder for gradescope")],
+    marks: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="from grade --json; by default the store's")
+    ] = None,
+    roster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="by default roster.csv of the course")
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Canvas's gradebook or Moodle's worksheet to fill in"),
+    ] = None,
+    column: Annotated[str, typer.Option(help="the assignment's title in Canvas")] = "",
+) -> None:
+    """Write the marks of a class as Canvas, Moodle, Gradescope or nbgrader takes them, after the late policy."""
+    from autograder import course as courses
+    from autograder.export import command
+    from autograder.history import History
+
+    chosen = courses.load(courses.find_root(Path.cwd())).day(day)
+    _folder(out) if to == "gradescope" else _file(out)
+    class_ = _marks(marks, day).submissions if marks else History(chosen.root).current(day)
+    if not class_:
+        raise typer.BadParameter(f"there are no marks of {day}; `autograder grade {day}` first")
+    for note in command.export(chosen, to, class_, out, roster, into, column):
+        _say(note)
+    print(out)
 
 
 @app.command()

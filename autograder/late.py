@@ -48,6 +48,9 @@ class Lateness:
         return float(Fraction(str(points)) - Fraction(str(self.penalty(points))))
 
 
+IN_TIME = Lateness()
+
+
 def lateness(
     policy: Policy, time: datetime | None, is_marked: bool, extension: float = 0.0
 ) -> Lateness:
@@ -59,7 +62,7 @@ def lateness(
         days = policy.days(time - policy.due - timedelta(hours=extension))
         return Lateness(days, policy.per_cent(days))
     if not is_marked:
-        return Lateness()
+        return IN_TIME
     if extension:
         return Lateness(note="marked late, but has an extension: taken to be in time")
     return Lateness(1, policy.per_cent(1), "marked late, not by how much: taken to be one day")

@@ -54,7 +54,7 @@ class Entry:
 class Roster:
     """The students of a course; without a file, none."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[Entry, ...]
 
     def find(self, person: Person) -> Entry | None:
         """The student that this is: by id, student or e-mail, else by name; None where these say nothing, or not the same."""
@@ -102,6 +102,9 @@ class Roster:
         return found
 
 
+NO_ROSTER = Roster(())
+
+
 def read(file: Path) -> Roster:
     """The roster in a file: CSV with commas, semicolons or tabs, UTF-8 with or without a byte order mark.
 
@@ -135,7 +138,7 @@ def of_course(root: Path, file: Path | None = None) -> Roster:
     """
     own = root / FILE
     if file is None and not own.is_file():
-        return Roster()
+        return NO_ROSTER
     return read(file or own)
 
 

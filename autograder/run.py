@@ -17,9 +17,11 @@ from typing import Self
 
 from autograder import course as courses
 from autograder.course import Day
+from autograder.enrolment import enrolled
 from autograder.grading import Grader, seed_of
 from autograder.history import Basis, History, basis
 from autograder.marks import SubmissionMarks
+from autograder.roster import NO_ROSTER, Roster
 from autograder.sandbox.client import NoIsolation, Sandbox, Server
 from autograder.store import StoreError
 from autograder.submission import Submission, submissions
@@ -64,12 +66,14 @@ class Shard:
         return int.from_bytes(digest[:8]) % self.count == self.number - 1
 
 
-def found(paths: Sequence[Path], day: str, shard: Shard | None = None) -> Iterator[Found]:
-    """What is found under the paths, in their order."""
+def found(
+    paths: Sequence[Path], day: str, shard: Shard | None = None, roster: Roster = NO_ROSTER
+) -> Iterator[Found]:
+    """What is found under the paths, in their order, under the roster's names."""
     for path in paths:
         for submission in submissions([path], day):
             if shard is None or shard.has(submission):
-                yield Found(submission, path)
+                yield Found(enrolled(submission, day, roster), path)
 
 
 @dataclass

@@ -146,4 +146,4 @@ def test_the_courses_own_is_taken_where_there_is_one(tmp_path: Path, four: Roste
     other = tmp_path / "other.csv"
     other.write_text("id,student,name\n1,eve,Eve\n", encoding="utf-8")
     assert [e.student for e in roster.of_course(tmp_path, other).entries] == ["eve"]
-    assert roster.of_course(tmp_path / "nowhere") == Roster()
+    assert roster.of_course(tmp_path / "nowhere") == roster.NO_ROSTER

@@ -224,13 +224,13 @@ def write(submissions: Sequence[SubmissionMarks], texts: Texts, folder: Path) ->
     taken: set[str] = set()
     files = []
     for marks in submissions:
-        file = folder / f"{_file_name(marks.student, taken)}.html"
+        file = folder / f"{file_name(marks.student, taken)}.html"
         file.write_text(page(marks, texts), encoding="utf-8")
         files.append(file)
     return files
 
 
-def _file_name(student: str, taken: set[str]) -> str:
+def file_name(student: str, taken: set[str]) -> str:
     """A name that every file system takes, and that no other page has."""
     plain = unicodedata.normalize("NFC", line(student))
     plain = re.sub(r"[^\w.-]+", "-", plain).strip(".-")[:60] or "student"

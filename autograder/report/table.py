@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from autograder.late import Lateness
 from autograder.marks import ExerciseMarks, SubmissionMarks
 
 SIGNS = {
@@ -55,19 +56,29 @@ def progress(
             yield mark
 
 
-def table(marks: Sequence[SubmissionMarks]) -> Table:
-    """A row a submission: points, and a sign an exercise in the course's order."""
+def table(marks: Sequence[SubmissionMarks], lateness: Sequence[Lateness] = ()) -> Table:
+    """A row a submission: points, what is left of them where some are late, and a sign an exercise in the course's order."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("student", overflow="fold", max_width=32)
     shown.add_column("points", justify="right")
+    some_late = any(late.days for late in lateness)
+    if some_late:
+        shown.add_column("late", justify="right")
     shown.add_column("exercises", no_wrap=True)
     shown.add_column("problems", overflow="fold")
-    for mark in marks:
+    for number, mark in enumerate(marks):
         points = f"{mark.points:g} / {mark.max_points:g}"
         first = mark.problems[0] if mark.problems else ""
         more = f" (+{len(mark.problems) - 1} more)" if len(mark.problems) > 1 else ""
-        shown.add_row(Text(mark.student), points, _signs(mark.exercises), Text(first[:200] + more))
+        late = [_left(lateness[number], mark.points)] if some_late else []
+        signs = _signs(mark.exercises)
+        shown.add_row(Text(mark.student), points, *late, signs, Text(first[:200] + more))
     return shown
+
+
+def _left(late: Lateness, points: float) -> str:
+    """The points that are left, and after how many days."""
+    return f"{late.after(points):g} ({late.days} d)" if late.days else ""
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:

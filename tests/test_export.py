@@ -1,0 +1,366 @@
+"""Exports, read back by small readers that are written from each format's description and share no code with the writers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from autograder import course as courses
+from autograder import enrolment, roster
+from autograder import marks as given
+from autograder.course import CourseError, Day
+from autograder.export.command import export
+from autograder.late import Policy
+from autograder.marks import ExerciseMarks, SubmissionMarks
+from tests.small_course import make
+from tests.test_lms import METADATA
+from tests.test_submission import write
+
+DUE = datetime(2026, 11, 30, 12, tzinfo=UTC)  # METADATA's times are 34 hours later
+ROSTER = """\
+id;student;name;email;group;extension
+12345;ada;Ada Lovelace;ada@example.org;;
+12346;bob;"O'Neil-Bÿron, Róbert";bob@example.org;A;48
+12347;cyd;=HYPERLINK("http://example.org","Cyd"), -1;cyd@example.org;A;
+12348;dora;"王 ""小"" 明";dora@example.org;;
+"""
+GRADEBOOK = """\
+Student,ID,SIS User ID,SIS Login ID,Section,Day 1: attention (901),Day 2 (902),Current Score
+    Points Possible,,,,,50,100,(read only)
+"Lovelace, Ada",12345,s1,ada@example.org,"Mon, early",,7,1
+"O'Neil-Bÿron, Róbert",12346,s2,bob@example.org,Tue,12.5,8,2
+"Cyd, =1+1",12347,s3,cyd@example.org,Tue,EX,9,3
+"Eve",12399,s9,eve@example.org,Tue,31,9,3
+"Student, Test",,,abc,Tue,,,
+"""
+WORKSHEET = """\
+Identifier,Full name,Email address,Status,Grade,Maximum Grade,Grade can be changed,\
+Last modified (submission),Online text,Last modified (grade),Feedback comments
+Participant 51,Ada Lovelace,ada@example.org,Submitted,-,10.00,Yes,"Tuesday, 1 December 2026, 10:59 PM","<p>a, ""b""
+c</p>",-,
+Participant 52,"O'Neil-Bÿron, Róbert",bob@example.org,No submission,4.00,10.00,Yes,-,,"Tuesday, 1 December 2026, 10:59 PM",Good
+Participant 53,Somebody Else,cyd@example.org,No submission,,10.00,No,-,,-,
+"""
+
+
+def marks(path: str, student: str, points: float = 90.0, problem: str = "") -> SubmissionMarks:
+    tests = [given.TestMarks("test_zero", points - 40, 60, points == 100, "")]
+    masks = ExerciseMarks("padding_mask", points - 40, 60, "partial", "", None, [], 0.1, tests)
+    order = [given.TestMarks("test_order", 40, 40, True, "")]
+    heads = ExerciseMarks("split_heads", 40, 40, "passed", "", None, [], 0.1, order)
+    problems = [problem] if problem else []
+    return SubmissionMarks(
+        path, student, "", "", "", [], points, 100, 0.5, problems, [masks, heads]
+    )
+
+
+@pytest.fixture
+def day(tmp_path: Path) -> Day:
+    root = make(tmp_path)
+    (root / "autograder" / "mistakes" / "day1").mkdir(parents=True)
+    return courses.load(root).day("day1")
+
+
+@pytest.fixture
+def late_day(day: Day) -> Day:
+    day.__dict__["late"] = Policy(DUE, per_cent_a_day=10)
+    return day
+
+
+def with_roster(day: Day) -> Path:
+    (day.root / "roster.csv").write_text(ROSTER, encoding="utf-8-sig")
+    return day.root / "roster.csv"
+
+
+def written(day: Day, name: str, text: str, mark: str = "") -> Path:
+    (day.root / name).write_text(mark + text, encoding="utf-8")
+    return day.root / name
+
+
+# ---- independent readers
+
+
+def read_csv(file: Path, separator: str = ",") -> list[dict[str, str]]:
+    """RFC 4180, character by character: quotes doubled, separators and line ends within quotes."""
+    text, rows, row, cell, quoted = file.read_bytes().decode("utf-8"), [], [], "", False
+    position = 0
+    while position < len(text):
+        letter = text[position]
+        if quoted and letter == '"' and text[position + 1 : position + 2] == '"':
+            cell, position = cell + '"', position + 1
+        elif letter == '"':
+            quoted = not quoted
+        elif letter == separator and not quoted:
+            row, cell = [*row, cell], ""
+        elif letter == "\n" and not quoted:
+            rows, row, cell = [*rows, [*row, cell]], [], ""
+        else:
+            cell += letter
+        position += 1
+    assert not quoted
+    assert (row, cell) == ([], "")
+    assert {len(row) for row in rows} == {len(rows[0])}
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
+def import_to_canvas(file: Path, separator: str = ",") -> tuple[str, str, dict[str, str]]:
+    """As Canvas's importer reads it: the one assignment, its possible points, and each student's grade by ID."""
+    rows = read_csv(file, separator)
+    columns = list(rows[0])
+    assert columns[0] == "Student"
+    assert columns[1] == "ID"
+    section = columns.index("Section")
+    assert len(columns) == section + 2 > 3
+    (title,) = columns[section + 1 :]
+    possible = [row[title] for row in rows if "Points Possible" in row["Student"]]
+    grades = {row["ID"]: row[title] for row in rows if row["ID"]}
+    assert all(value in ("", "EX") or float(value) >= 0 for value in grades.values())
+    return title, possible[0], grades
+
+
+def import_to_moodle(file: Path) -> dict[str, str]:
+    """As `importgradeslib.php` reads a worksheet: these three columns, by participant."""
+    rows = read_csv(file)
+    assert {"Identifier", "Grade", "Last modified (grade)"} <= set(rows[0])
+    return {row["Identifier"].removeprefix("Participant "): row["Grade"] for row in rows}
+
+
+# ---- Canvas
+
+
+CLASS = [
+    marks("in/lovelaceada_12345_67890_day1.ipynb", "ada", 93.5),
+    marks("in/oneilbyronrobert_LATE_12346_67891_day1.ipynb", "bob", 80),
+]
+
+
+def test_canvas_into_an_exported_gradebook(day: Day) -> None:
+    with_roster(day)
+    gradebook, out = written(day, "grades.csv", GRADEBOOK), day.root / "out.csv"
+    notes = export(day, "canvas", CLASS, out, into=gradebook)
+    title, possible, grades = import_to_canvas(out)
+    assert (title, possible) == ("Day 1: attention (901)", "50")
+    # bob's group is cyd's; who handed nothing in keeps what there was.
+    assert grades == {"12345": "46.75", "12346": "40", "12347": "40", "12399": "31"}
+    before = read_csv(gradebook)
+    for old, new in zip(before, read_csv(out), strict=True):
+        for column in ("Student", "ID", "SIS User ID", "SIS Login ID", "Section"):
+            assert new[column] == old[column]
+    assert any("50 points in Canvas and 100 here" in note for note in notes)
+    assert any("bob: marked late, but has an extension" in note for note in notes)
+    assert any("1 on the roster handed nothing in: dora" in note for note in notes)
+
+
+def test_canvas_without_a_roster_takes_the_gradebooks_students(late_day: Day) -> None:
+    raw = [
+        marks("in/lovelaceada_12345_67890_day1.ipynb", "lovelaceada", 93.5),
+        marks("in/oneilbÿronróbert_LATE_12346_67891_day1.ipynb", "oneilbÿronróbert", 80),
+        marks("in/mallory_666_67891_day1.ipynb", "mallory", 80),
+    ]
+    text = "\n".join(";".join(f'"{c}"' for c in row) for row in csv.reader(io.StringIO(GRADEBOOK)))
+    gradebook, out = written(late_day, "grades.csv", text + "\n", "\ufeff"), late_day.root / "o.csv"
+    notes = export(late_day, "canvas", raw, out, into=gradebook)
+    _, _, grades = import_to_canvas(out, ";")
+    assert grades == {"12345": "46.75", "12346": "36", "12347": "EX", "12399": "31"}
+    assert any("mallory" in note and "not in" in note for note in notes)
+
+
+def test_canvas_anew(day: Day) -> None:
+    with_roster(day)
+    out = day.root / "out.csv"
+    export(day, "canvas", CLASS, out)
+    title, possible, grades = import_to_canvas(out)
+    assert (title, possible) == ("A small day", "100")
+    assert grades == {"12345": "93.5", "12346": "80", "12347": "80", "12348": ""}
+    assert "Bÿron, Róbert" in read_csv(out)[2]["Student"]
+
+
+COLUMNS = {
+    "none": ("Day 1: attention (901)", "Homework (901)", "no column is"),
+    "several": ("Day 2 (902)", "Day 1 again (902)", "several columns may be"),
+    "no gradebook": ("Section", "Group", "no column 'Section'"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "says"), COLUMNS.values(), ids=COLUMNS)
+def test_a_column_of_canvas_is_never_guessed(day: Day, old: str, new: str, says: str) -> None:
+    gradebook = written(day, "grades.csv", GRADEBOOK.replace(old, new))
+    with pytest.raises(CourseError, match=says):
+        export(day, "canvas", CLASS, day.root / "out.csv", into=gradebook)
+    assert not (day.root / "out.csv").exists()
+
+
+def test_a_column_of_canvas_can_be_named(day: Day) -> None:
+    gradebook = written(day, "grades.csv", GRADEBOOK.replace("Day 1: attention", "Homework, 1st"))
+    for name in ("Homework, 1st", "Homework, 1st (901)"):
+        text = GRADEBOOK.replace("Day 1: attention (901)", '"Homework, 1st (901)"')
+        gradebook.write_text(text, encoding="utf-8")
+        export(day, "canvas", CLASS, day.root / "out.csv", into=gradebook, column=name)
+        assert import_to_canvas(day.root / "out.csv")[2]["12345"] == "46.75"
+
+
+# ---- Moodle
+
+
+def test_moodles_worksheet_is_filled_in_and_else_as_it_was(day: Day) -> None:
+    with_roster(day)
+    worksheet, out = written(day, "sheet.csv", WORKSHEET, "\ufeff"), day.root / "out.csv"
+    raw = [
+        marks("in/Somebody_51_assignsubmission_file_/day1.ipynb", "Somebody", 93.5),
+        marks("in/bob/day1.ipynb", "bob", 80),
+    ]
+    notes = export(day, "moodle", raw, out, into=worksheet)
+    assert import_to_moodle(out) == {"51": "9.35", "52": "8", "53": ""}
+    assert any("can not be changed" in note and "cyd" in note for note in notes)
+    before = list(csv.DictReader(io.StringIO(WORKSHEET, newline="")))
+    for old, new in zip(before, read_csv(out), strict=True):
+        assert {**new, "Grade": ""} == {**old, "Grade": ""}
+
+
+def test_moodles_grade_import(day: Day) -> None:
+    with_roster(day)
+    export(day, "moodle", CLASS, day.root / "out.csv")
+    rows = read_csv(day.root / "out.csv")
+    assert [(row["ID number"], row["A small day"]) for row in rows] == [
+        ("12345", "93.5"),
+        ("12346", "80"),
+        ("12347", "80"),
+        ("12348", "-"),
+    ]
+    assert rows[0]["Email address"] == "ada@example.org"
+    assert rows[3]["Full name"] == '王 "小" 明'
+
+
+def test_a_worksheet_that_is_none_is_refused(day: Day) -> None:
+    sheet = written(day, "sheet.csv", WORKSHEET.replace("Identifier", "Kennung"))
+    with pytest.raises(CourseError, match="no column 'Identifier'"):
+        export(day, "moodle", CLASS, day.root / "out.csv", into=sheet)
+
+
+# ---- Gradescope
+
+
+def test_gradescopes_results_of_a_group_that_was_late(late_day: Day) -> None:
+    with_roster(late_day)
+    folder = late_day.root / "in"
+    write(folder, {"submission_metadata.yml": METADATA.encode()})
+    group = marks(f"{folder}/submission_71/day1.ipynb", "Ada Lovelace, Róbert", 80, "cell 3: odd")
+    out = late_day.root / "out"
+    export(late_day, "gradescope", [group], out)
+    # bob's extension is 48 hours, cyd is of his group and has none.
+    assert sorted(file.name for file in out.iterdir()) == ["ada.json", "bob.json", "cyd.json"]
+    ada, bob, cyd = (json.loads((out / f"{n}.json").read_text()) for n in ("ada", "bob", "cyd"))
+    assert (ada["score"], bob["score"], cyd["score"]) == (64, 80, 64)
+    assert "2 days late: 80 points less 20 % are 64." in ada["output"]
+    assert "cell 3: odd" in bob["output"]
+    for results in (ada, bob):
+        for test, most, name in zip(
+            results["tests"], (60, 40), ("padding_mask", "split_heads"), strict=True
+        ):
+            assert test["name"] == name
+            assert 0 <= test["score"] <= test["max_score"] == most
+            assert test["status"] == ("passed" if test["score"] == most else "failed")
+            assert isinstance(test["output"], str)
+        assert results["output_format"] == "text"
+
+
+# ---- CSV
+
+
+def test_the_columns_of_nbgraders_export(late_day: Day) -> None:
+    with_roster(late_day)
+    folder = late_day.root / "submitted" / "ada" / "day1"
+    write(folder, {"timestamp.txt": b"2026-11-30 12:30:00.000000 UTC"})
+    export(late_day, "nbgrader", [marks(f"{folder}/day1.ipynb", "ada", 93.5)], late_day.root / "o")
+    ada, bob, _, _ = read_csv(late_day.root / "o")
+    assert ada == {
+        "assignment": "day1",
+        "duedate": "2026-11-30 12:00:00",
+        "timestamp": "2026-11-30 12:30:00",
+        "student_id": "ada",
+        "last_name": "Lovelace",
+        "first_name": "Ada",
+        "email": "ada@example.org",
+        "raw_score": "93.5",
+        "late_submission_penalty": "9.35",
+        "score": "84.15",
+        "max_score": "100",
+    }
+    assert (bob["first_name"], bob["last_name"]) == ("Róbert", "O'Neil-Bÿron")
+    assert (bob["timestamp"], bob["raw_score"], bob["score"]) == ("", "0", "0")
+
+
+def test_a_column_an_exercise_and_no_formula(day: Day) -> None:
+    with_roster(day)
+    odd = '@SUM(1), "quoted"\nline\ttab'
+    export(day, "csv", [marks("in/ada.ipynb", "ada", 93.5, odd)], day.root / "out.csv")
+    ada, _, cyd, dora = read_csv(day.root / "out.csv")
+    assert (ada["points"], ada["padding_mask"], ada["split_heads"]) == ("93.5", "53.5", "40")
+    assert ada["problems"] == f"'{odd}"
+    assert cyd["name"].startswith("'=HYPERLINK")
+    assert (dora["name"], dora["points"], dora["split_heads"]) == ('王 "小" 明', "", "")
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_names_that_would_run_are_text_in_every_format(day: Day, begin: str) -> None:
+    name = f"{begin}cmd|' /C calc'!A0"
+    sheet = io.StringIO(newline="")
+    csv.writer(sheet).writerows([["id", "student", "name"], ["-7", "ada", f"x{name}"]])
+    (day.root / "roster.csv").write_text(sheet.getvalue(), encoding="utf-8", newline="")
+    entry = roster.of_course(day.root).entries[0]
+    day.root.joinpath("roster.csv").unlink()
+    hostile = [marks("in/x.ipynb", name, 50)]
+    assert entry.id == "-7"
+    for to in ("canvas", "moodle", "nbgrader", "csv"):
+        export(day, to, hostile, day.root / "out.csv")  # type: ignore[arg-type]
+        rows = read_csv(day.root / "out.csv")
+        cells = [cell for row in rows for cell in row.values()]
+        assert any("cmd|" in cell for cell in cells)
+        for cell in cells:
+            assert not cell.startswith(begin) or cell.replace("-", "").isdigit()
+
+
+# ---- whose a submission is
+
+
+def test_who_is_not_on_the_roster_and_who_handed_nothing_in(day: Day) -> None:
+    with_roster(day)
+    class_ = [marks("in/adda_99_67890_day1.ipynb", "lovelaceadda"), marks("in/bob.ipynb", "bob")]
+    class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
+    rows, notes = enrolment.rows(class_, day, roster.of_course(day.root))
+    assert notes[0] == (
+        "lovelaceadda handed in and is not on the roster; the nearest is ada (Ada Lovelace, 12345)"
+    )
+    assert notes[1].startswith("2 on the roster handed nothing in: ada (Ada Lovelace, 12345), dora")
+    assert [row.entry.student for row in rows] == ["ada", "bob", "cyd", "dora", "lovelaceadda"]
+
+
+def test_of_several_submissions_the_last_counts_where_times_are_known(late_day: Day) -> None:
+    known = roster.Roster((roster.Entry("12345", "ada", "Ada Lovelace"),))
+    better, worse = marks("in/a.ipynb", "ada", 90), marks("in/b.ipynb", "ada", 50)
+    (row,), (note,) = enrolment.rows([worse, better], late_day, known)
+    assert row.marks == better
+    assert "ada has 2 submissions: in/a.ipynb counts (90 points), not in/b.ipynb" in note
+    for name, time in (("first", DUE - timedelta(2)), ("second", DUE - timedelta(1))):
+        folder = late_day.root / name / "ada" / "day1"
+        write(folder, {"timestamp.txt": str(time).encode()})
+    first, second = (
+        marks(f"{late_day.root}/{name}/ada/day1/day1.ipynb", "ada", points)
+        for name, points in (("first", 90.0), ("second", 50.0))
+    )
+    (row,), _ = enrolment.rows([first, second], late_day, known)
+    assert row.marks == second
+
+
+def test_old_marks_of_one_file_under_another_name_do_not_count(day: Day) -> None:
+    with_roster(day)
+    path = "in/lovelaceada_12345_67890_day1.ipynb"
+    old, new = marks(path, "lovelaceada", 90), marks(path, "ada", 70)
+    rows, notes = enrolment.rows([old, new], day, roster.of_course(day.root))
+    assert rows[0].marks == new
+    assert not any("2 submissions" in note for note in notes)
