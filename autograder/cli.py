@@ -15,7 +15,9 @@ from rich.console import Console
 from autograder.sandbox.client import NoIsolation, Sandbox, cpu_count
 
 if TYPE_CHECKING:
-    from autograder.marks import Marks, SubmissionMarks
+    from autograder.course import Day
+    from autograder.gradebook import Copied
+    from autograder.marks import Marks, Packed, SubmissionMarks
     from autograder.store import StoreError
 
 app = typer.Typer(
@@ -81,7 +83,10 @@ def grade(
         str | None, typer.Option(metavar="K/N", help="only the K-th of N parts of the class")
     ] = None,
 ) -> None:
-    """Grade a class: files, folders and archives. What was graded before and has not changed is taken from the store."""
+    """Grade a class: files, folders and archives. What was graded before and has not changed is taken from the store.
+
+    Without PATH, submitted/ is graded, and then copied into nbgrader's gradebook.
+    """
     from autograder import course as courses
     from autograder import enrolment, roster, store
     from autograder.history import History
@@ -115,6 +120,7 @@ def grade(
             total = sum(1 for _ in found(given, day, part))
             graded = table.progress(graded, total, progress)
         submissions = Packed(graded)
+        copied = None if paths or part else _copied(chosen, given, submissions, force)
     lateness = enrolment.late_of(submissions, chosen, class_roster)
     console.print(table.table(submissions, lateness))
     console.print(table.LEGEND, style="dim", highlight=False)
@@ -135,7 +141,12 @@ def grade(
         _write(json, day, submissions)
     if feedback:
         pages.write(submissions, texts.read(chosen), feedback)
-    if unread or run.unstored or not submissions:
+    if copied:
+        told = f"copied into nbgrader's gradebook: {copied.new}; there as they are: {copied.known}"
+        console.print(told, highlight=False)
+        for problem in copied.problems:
+            _say(problem)
+    if unread or run.unstored or not submissions or (copied and copied.problems):
         raise typer.Exit(1)
 
 
@@ -319,6 +330,12 @@ def _paths(root: Path, day: str, paths: list[Path] | None) -> list[Path]:
     if not handed_in:
         raise typer.BadParameter(f"no PATH was given, and {root / 'submitted'} holds no */{day}")
     return handed_in
+
+
+def _copied(day: Day, folders: list[Path], marks: Packed, force: bool) -> Copied:
+    from autograder import gradebook
+
+    return gradebook.copy(day, folders, marks, force)
 
 
 def _once() -> Callable[[StoreError], None]:
