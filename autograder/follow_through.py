@@ -33,26 +33,34 @@ def follow_through(
     """The marks of an exercise with the references that it is better off with, or `first` where none helps; the code.
 
     Replaced are, in the order of the course, the exercises among `lost` that its code reaches; a replacement stays unless the
-    result is worse. The code is that with what stayed, in which the mistake, if one is left, is the exercise's own.
+    result is worse. Those that did not stay are tried once more, together: a mistake may have hidden another. The code is that
+    with what stayed, in which the mistake, if one is left, is the exercise's own.
     """
     given, own, best = list(grader.given), list(grader.day.names), first
     counts = needed(exercise.name, units, given, own)
     replaced: list[str] = []
-    for name in grader.day.names:
-        if best.points == best.max_points:
-            break
-        if name == exercise.name or name not in lost:
-            continue
-        if counts is None or name not in _reached(counts, own):
-            continue
-        more = [*given, *reference_as_given(grader, name)]
-        rest = [n for n in own if n != name]
+
+    def replaceable() -> list[str]:
+        reached = _reached(counts, own) if counts is not None else set()
+        return [n for n in own if n in reached and n in lost and n != exercise.name]
+
+    def replace(names: Sequence[str], enough: float) -> None:
+        """Keep these replacements if they give as many points."""
+        nonlocal given, own, best, counts
+        more = [*given, *(unit for n in names for unit in reference_as_given(grader, n))]
+        rest = [n for n in own if n not in names]
         trial = needed(exercise.name, units, more, rest)
         assert trial is not None
         marks = grader.judge(exercise, trial, seed)
-        if marks.points >= best.points:
-            best, given, own, counts = marks, more, rest, trial
-            replaced.append(name)
+        if marks.points >= enough:
+            given, own, best, counts = more, rest, marks, trial
+            replaced.extend(names)
+
+    for name in grader.day.names:
+        if best.points < best.max_points and name in replaceable():
+            replace([name], best.points)
+    if best.points < best.max_points and replaceable():
+        replace(replaceable(), best.points + 0.01)
     if best.points > first.points:
         return _told(grader, first, best, replaced), counts
     return first, counts

@@ -8,12 +8,16 @@ import pytest
 from nbformat import NotebookNode
 
 from autograder import course as courses
+from autograder.grading import Grader
 from autograder.marks import SubmissionMarks
+from autograder.notebook import solution_notebook
 from bench.simulated import known_mistakes
-from tests.conftest import ROOT, by_name, with_cells
+from tests.conftest import ROOT, by_name, handed_in, with_cells
 
 Grade = Callable[..., SubmissionMarks]
-KNOWN = known_mistakes(courses.load(ROOT).day("day1"))
+COURSE = courses.load(ROOT)
+KNOWN = {day.name: known_mistakes(day) for day in COURSE.days.values()}
+EXERCISES = [(day.name, exercise) for day in COURSE.days.values() for exercise in day.names]
 STUB = """def masked_attention(query, key, value, mask=None):
     raise NotImplementedError("masked_attention")"""
 DECODER_ALONE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
@@ -62,6 +66,24 @@ def test_a_mistake_of_its_own_is_still_lost(grade: Grade, solution: NotebookNode
     assert marks["Transformer"].status == "passed"
 
 
+def test_two_mistakes_that_hide_one_another_cost_themselves_alone(
+    grade: Grade, solution: NotebookNode
+) -> None:
+    """With either one replaced, what calls both is worse off than before."""
+    inverted = (
+        "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool).triu(1)"
+    )
+    attention = """def masked_attention(query, key, value, mask=None):
+    scores = attention_scores(query, key)
+    if mask is not None:
+        scores = scores.masked_fill(mask, -math.inf)
+    weights = softmax(scores).nan_to_num(0)
+    return weights @ value, weights"""
+    wrong = with_cells(solution, {"causal_mask": inverted, "masked_attention": attention})
+    short = [e.name for e in grade(wrong).exercises if e.points < e.max_points]
+    assert short == ["causal_mask", "masked_attention"]
+
+
 def test_no_value_of_a_run_with_reference_code_is_told(
     grade: Grade, solution: NotebookNode
 ) -> None:
@@ -77,11 +99,14 @@ def test_no_value_of_a_run_with_reference_code_is_told(
     assert "SPIED" not in str(marks)
 
 
-@pytest.mark.parametrize("exercise", KNOWN)
+@pytest.mark.parametrize(("day", "exercise"), EXERCISES)
 def test_a_known_mistake_costs_no_other_exercise(
-    exercise: str, grade: Grade, solution: NotebookNode
+    day: str, exercise: str, graders: Callable[[str], Grader]
 ) -> None:
-    mistake = KNOWN[exercise][len(KNOWN[exercise]) // 2]
-    marks = grade(with_cells(solution, {exercise: mistake}))
+    grader = graders(day)
+    mistakes = KNOWN[day][exercise]
+    mistake = mistakes[len(mistakes) // 2]
+    solved = solution_notebook(grader.day)
+    marks = grader.grade(handed_in(with_cells(solved, {exercise: mistake})))
     short = {e.name: e.message for e in marks.exercises if e.points < e.max_points}
     assert list(short) == [exercise], (mistake, short)
