@@ -1093,7 +1093,7 @@ if __name__ == "__main__":
 # alone, and the guesses of the second half count. So it knows the last 64 to 127 characters.
 
 # %%
-GPT_STEPS = 2400  # the checkpoint
+GPT_STEPS = 2000  # the checkpoint
 GPT_LONG_STEPS = 4800  # the end of the same run
 GPT_CONTEXT = 128
 GPT_BATCH = 8
@@ -1211,8 +1211,14 @@ if __name__ == "__main__":
         draw_bits(rows, ngram_bits)
 
 # %% [markdown]
-# **What to notice.** GPT starts worse than counting two characters: it first learns which characters
-# are common at all, then pairs. MEASURED-TEXT
+# **What to notice.** With seed 0 and the texts of Python 3.11, the reference solution had 1.978 bits
+# after 2,000 steps and 1.747 after 4,800; the best n-gram, of order 5, has 1.905. On one thread of a
+# busy machine that took 205 s and 462 s of CPU time, or 102 s and 231 s when halved as above.
+#
+# Counting takes a fraction of a second, and GPT needs minutes to do better. But counting is finished
+# there, and GPT is not: a larger model that reads for longer gets better still. That held-out text
+# costs less than training text here has two reasons: dropout is on in training, and the beginning of a
+# training window is guessed with hardly any context.
 #
 # ### Where it looks
 #
@@ -1260,7 +1266,18 @@ if __name__ == "__main__":
     with demonstration():
         gpt, _ = trained_gpt()
         shown = "the statement, the expression, the statement"
-        draw_head(head_weights(gpt, topic_tokens(shown), 1, 0, 4), shown, "block 1, head 0")
+        heads = [head_weights(gpt, topic_tokens(shown), 0, head, n_heads=4) for head in range(4)]
+        looks_back = [0.0 if w is None else w.diagonal(-1).mean().item() for w in heads]
+        head = looks_back.index(max(looks_back))
+        draw_head(heads[head], shown, f"block 0, head {head}")
+
+# %% [markdown]
+# **What to notice.** This is the head of the first block that looks most at the character just
+# before. Nobody told it to, and it is how attention gets at pairs. In the reference's run another
+# head of this block looked two characters back, and in the blocks above some looked at the beginning
+# of the word. After other random numbers other heads take these parts.
+#
+# ### What it writes
 
 # %%
 if __name__ == "__main__":
@@ -1278,6 +1295,11 @@ if __name__ == "__main__":
             print(f"temperature {temperature}\n{topic_text(tokens[0])}\n")
 
 # %% [markdown]
+# **What to notice.** At 0.3 the model repeats what is most common, and may run into a loop; at 1.5 it
+# tries characters of which it is not sure, and after a few of them it is in a text that it has never
+# seen. In between, most words exist and some sentences almost do. For sense, a third of a million
+# parameters and half a million characters are too few.
+#
 # ### What the cache saves
 #
 # How long a text takes to write does not depend on what the weights are, so an untrained model will
@@ -1318,4 +1340,8 @@ if __name__ == "__main__":
         draw_seconds(lengths, cached, uncached)
 
 # %% [markdown]
-# **What to notice.** END-TEXT
+# **What to notice.** With the cache, twice as many tokens take about twice as long; without it, more
+# than three times as long from 128 tokens on. For 512 tokens the reference needed 0.60 s of CPU time
+# with the cache and 4.3 s without, and both write the same if they draw from the same generator. For
+# short texts the difference is small: a run over a few positions costs little more than a run over
+# one.
