@@ -38,8 +38,8 @@
 # * Dropout acts in training mode and is off in evaluation mode.
 # * An `nn.Linear` has a bias, and a norm an eps of 1e-5, where nothing else is said. How weights are
 #   initialised is up to you, and so are further attributes.
-# * What is not allowed is named in the text of an exercise and holds for that exercise alone:
-#   `torch.softmax` is forbidden in `softmax` and welcome everywhere else.
+# * What is not allowed is named in the text of an exercise and holds for that exercise alone. All
+#   else of torch is yours.
 
 # %%
 from collections.abc import Iterator

@@ -26,6 +26,7 @@
 import functools
 import itertools
 import math
+import sys
 import time
 
 import matplotlib.pyplot as plt
@@ -37,7 +38,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from solutions.day2.vision import SelfAttention, patchify, unpatchify
 from solutions.opening import demonstration, record
@@ -247,7 +248,7 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# ### Given: the digits
+# ## Given: the digits
 #
 # From here on the pictures are handwritten digits, 8 × 8 pixels, which come with scikit-learn. A
 # quarter of the 1,797 is kept aside. Grey values lie between −1 and 1.
@@ -876,7 +877,9 @@ def train_denoiser(
         optimizer, max_lr=2e-3, total_steps=DENOISER_STEPS, pct_start=0.1
     )
     losses = []
-    for _ in tqdm(range(DENOISER_STEPS), desc="learning to denoise"):
+    for _ in tqdm(
+        range(DENOISER_STEPS), desc="learning to denoise", mininterval=0.5, file=sys.stdout
+    ):
         drawn = torch.randint(len(pictures), (DENOISER_BATCH,))
         without = torch.rand(DENOISER_BATCH) < 0.1
         asked = labels[drawn].masked_fill(without, NO_DIGIT)
@@ -995,7 +998,9 @@ if __name__ == "__main__":
 # writer's hand.
 
 # %% [markdown]
-# How does a digit come out of noise? Below, for one of them: where x is after each few steps, and, from
+# ### How a digit comes out of noise
+#
+# Below, for one of them: where x is after each few steps, and, from
 # the same prediction, the picture that the network then expects at the end (a step to ᾱ′ = 1).
 
 # %%
@@ -1024,7 +1029,9 @@ if __name__ == "__main__":
 # still looks like nothing, the 6 is decided; everything after works on its strokes.
 
 # %% [markdown]
-# Guidance has a price. The further the scale, the surer each drawing is of its digit, and the more they
+# ### What guidance costs
+#
+# The further the scale, the surer each drawing is of its digit, and the more they
 # look alike.
 
 # %%
@@ -1061,7 +1068,9 @@ if __name__ == "__main__":
 # chooses.
 
 # %% [markdown]
-# Did the network learn its digits by heart? Then a drawing would lie closer to one of the digits that it
+# ### Were they learned by heart?
+#
+# Then a drawing would lie closer to one of the digits that it
 # was trained on than a real digit does that it has never seen.
 
 # %%

@@ -17,13 +17,11 @@
 #
 # None of them is a curiosity: the Llama models use rotary embeddings, BLOOM uses ALiBi, and
 # Mistral 7B has rotary embeddings, a sliding window and grouped queries at once.
-#
-# In this chapter everything of torch is allowed except where a text says otherwise, so
-# `F.scaled_dot_product_attention` and `softmax` are yours.
 
 # %%
 import math
 import re
+import sys
 import time
 from collections.abc import Callable
 
@@ -34,7 +32,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from solutions.opening import demonstration, record
 
@@ -866,7 +864,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Queries keep all their heads, and so does the output: what shrinks is only
 # what has to be remembered. The time to compute is the same, h heads of n × m scores. Ainslie et
-# al. start from a trained model, take the mean of the key heads of each group, train on for 5% of
+# al. start from a trained model, take the mean of the key heads of each group, train on for 5 % of
 # the original steps, and lose little.
 
 # %% [markdown]
@@ -966,7 +964,7 @@ def train_positions(positions: str, tokens: Tensor, vocab_size: int) -> Position
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, EXTRAPOLATION_STEPS + 1)
     chooser = torch.Generator().manual_seed(1)
-    for _ in tqdm(range(EXTRAPOLATION_STEPS), desc=positions):
+    for _ in tqdm(range(EXTRAPOLATION_STEPS), desc=positions, mininterval=0.5, file=sys.stdout):
         starts = torch.randint(len(tokens) - TRAINED_LENGTH, (32, 1), generator=chooser)
         piece = tokens[starts + torch.arange(TRAINED_LENGTH + 1)]
         loss = F.cross_entropy(model(piece[:, :-1]).flatten(0, 1), piece[:, 1:].flatten())

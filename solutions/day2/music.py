@@ -47,12 +47,12 @@ from IPython.display import Audio, display
 from jaxtyping import Float, Int
 from music21.common import getCorpusFilePath
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from solutions.opening import demonstration, record
 
 # %% [markdown]
-# ## Tokens
+# ## Given: the tokens
 #
 # Token 0 is a rest. 1 is a hold: the voice goes on with its note. From 2 on, every token is a
 # pitch, one for each key of a piano from the lowest note to the highest. The chorales need those
@@ -67,7 +67,7 @@ N_TOKENS = FIRST_PITCH + HIGHEST_NOTE - LOWEST_NOTE + 1
 CHORALE_LENGTH = 256  # tokens: four voices in eight bars of eight eighths
 
 # %% [markdown]
-# ## The chorales
+# ## Given: the chorales
 #
 # `music21` brings some 400 chorales of Bach as files in MusicXML. Its own reader builds full
 # scores, with lyrics, stems and beams, which takes it about half a minute for all. We need four
@@ -234,6 +234,10 @@ if __name__ == "__main__":
 # `torch.where(condition, a, b)` takes from a or from b, entry by entry, and changes neither. Look
 # at the moved *pitches* alone to find out whether one is too low or too high.
 # </details>
+
+# %% [markdown]
+# **What to notice.** Rests and holds are the same in every key, and so is *when* something sounds. Only
+# the pitches move, all by the same amount, so that the distance between any two of them stays.
 
 # %% [markdown]
 # ## `skew`

@@ -27,6 +27,7 @@
 # al., *Do Vision Transformers See Like Convolutional Neural Networks?* (2021), arXiv 2108.08810.
 
 # %%
+import sys
 import time
 
 import matplotlib.pyplot as plt
@@ -34,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from solutions.opening import demonstration, record
 
@@ -143,6 +144,11 @@ if __name__ == "__main__":
 # patch by (channel, u, v). `permute` takes the new order of axes, and `reshape` or `flatten` then
 # joins neighbours. (`F.unfold` gives the same numbers with two axes exchanged.)
 # </details>
+
+# %% [markdown]
+# **What to notice.** Nothing was computed: every number of the image is in exactly one patch, and no
+# two patches overlap. How many patches there are, and with that the cost of attention, is your
+# choice: half the patch size makes four times as many, and sixteen times the pairs.
 
 # %% [markdown]
 # ## `unpatchify`
@@ -675,6 +681,11 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
+# **What to notice.** To look at all patches alike is not the largest distance, only the mean one;
+# a head that looked at the far corner alone would have more. And a distance is a mean: half near and
+# half far gives the same number as always in between.
+
+# %% [markdown]
 # ## `linear_cka`
 # ★★★☆☆ · 20 minutes · 3 points
 #
@@ -865,7 +876,7 @@ def train_on_digits(
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     cpu, wall = time.process_time(), time.perf_counter()
-    for step in tqdm(range(1, n_steps + 1), desc=name, mininterval=0.5):
+    for step in tqdm(range(1, n_steps + 1), desc=name, mininterval=0.5, file=sys.stdout):
         chosen = torch.randint(len(images), (DIGIT_BATCH,))
         loss = F.cross_entropy(model(jittered(images[chosen])), labels[chosen])
         optimizer.zero_grad()
@@ -931,7 +942,9 @@ if __name__ == "__main__":
 # nearly as good. On such small images that is no surprise, and worth knowing before one builds
 # anything large.
 #
-# Where does the class token look? Below, a patch is the brighter the more the class token attends
+# ### Where the class token looks
+#
+# Below, a patch is the brighter the more the class token attends
 # to it, in the mean of the heads of a block. The white line is the outline of the digit.
 
 
@@ -978,7 +991,9 @@ if __name__ == "__main__":
 # brightest is empty paper. That nothing is there is information, too. And remember that such a map
 # shows where a token looked, not what it made of what it saw.
 #
-# How far do the heads look? `attention_distance` wants patches only: the class token is left out,
+# ### How far the heads look
+#
+# `attention_distance` wants patches only: the class token is left out,
 # and what remains of each row is brought back to a sum of 1.
 
 # %%
@@ -1023,7 +1038,9 @@ if __name__ == "__main__":
 # That fits the finding for little data. It does not confirm it: a grid of 4 × 4 patches leaves
 # hardly any room between near and far, and four blocks leave none between low and high.
 #
-# Now the layers. A small CNN is trained on the same images. What a layer gives for the test images
+# ### Layer by layer
+#
+# A small CNN is trained on the same images. What a layer gives for the test images
 # becomes a matrix with one row an image, all its tokens or pixels side by side, and every layer is
 # compared with every other one, before training and after it.
 
