@@ -1075,8 +1075,9 @@ if __name__ == "__main__":
     print(f"counting took {cpu:.1f} s of CPU time")
 
 # %% [markdown]
-# To look further back helps up to 5 characters. Beyond that most contexts never came up before, and
-# there is nothing to count. A GPT has no such end: it compares contexts instead of looking them up.
+# To look further back helps up to order 5, that is four characters of context. Beyond that, most
+# contexts never came up before, and there is nothing to count. A GPT has no such end: it compares
+# contexts instead of looking them up.
 #
 # ### Training
 #
@@ -1216,9 +1217,9 @@ if __name__ == "__main__":
 # busy machine that took 205 s and 462 s of CPU time, or 102 s and 231 s when halved as above.
 #
 # Counting takes a fraction of a second, and GPT needs minutes to do better. But counting is finished
-# there, and GPT is not: a larger model that reads for longer gets better still. That held-out text
-# costs less than training text here has two reasons: dropout is on in training, and the beginning of a
-# training window is guessed with hardly any context.
+# there, and GPT is not: larger models that read more get better still, and how much can be foretold
+# (Kaplan et al. 2020). That held-out text costs less than training text here has two reasons: dropout
+# is on in training, and the beginning of a training window is guessed with hardly any context.
 #
 # ### Where it looks
 #
@@ -1273,7 +1274,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** This is the head of the first block that looks most at the character just
-# before. Nobody told it to, and it is how attention gets at pairs. In the reference's run another
+# before. Nobody told it to; with it, the model guesses from two characters instead of one. In the reference's run another
 # head of this block looked two characters back, and in the blocks above some looked at the beginning
 # of the word. After other random numbers other heads take these parts.
 #
