@@ -28,6 +28,7 @@ c.Autograde.sanitize_preprocessors = [
     "nbgrader.preprocessors.OverwriteCells",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
+c.AssignLatePenalties.plugin_class = "autograder.late_penalty.LatePenalty"  # of grading.toml
 c.Autograde.autograde_preprocessors = [
     "autograder.nbgrader.Grade",  # in the place of nbgrader's Execute
     "nbgrader.preprocessors.IgnorePattern",

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import msgspec
+
 from autograder import lms
 from autograder.course import Day
 from autograder.late import IN_TIME, Lateness, lateness
@@ -75,7 +77,8 @@ def late_of(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list
 
 def unmatched(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[str]:
     """Who handed in and is not on the roster, and who is on it and handed nothing in."""
-    return rows(class_, day, roster)[1] if roster.entries else []
+    names = (msgspec.structs.replace(marks, exercises=[]) for marks in class_)
+    return rows(names, day, roster)[1] if roster.entries else []
 
 
 def _handed_in(path: str, student: str, day: str) -> HandedIn:

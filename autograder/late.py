@@ -23,6 +23,11 @@ class Policy:
         """How many days something counts as late that came so much after it was due."""
         return math.ceil(late / DAY) if late > timedelta(minutes=self.grace_minutes) else 0
 
+    def lateness(self, late: timedelta) -> Lateness:
+        """The same, with what it costs."""
+        days = self.days(late)
+        return Lateness(days, self.per_cent(days))
+
     def per_cent(self, days: int) -> float:
         """What so many days cost."""
         return min(self.per_cent_a_day * days, self.at_most_per_cent)
@@ -59,8 +64,7 @@ def lateness(
     Canvas marks what is late by its own date and does not say by how much: that is one day, and none with an extension.
     """
     if time and policy.due:
-        days = policy.days(time - policy.due - timedelta(hours=extension))
-        return Lateness(days, policy.per_cent(days))
+        return policy.lateness(time - policy.due - timedelta(hours=extension))
     if not is_marked:
         return IN_TIME
     if extension:

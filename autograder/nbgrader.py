@@ -27,6 +27,7 @@ from autograder import store
 from autograder.cells import Cell
 from autograder.course import CourseError, Day
 from autograder.grading import Grader
+from autograder.late_penalty import set_due
 from autograder.marks import SubmissionMarks
 from autograder.needs import units_of
 from autograder.notebook import METADATA, solution_notebook
@@ -67,6 +68,7 @@ class HandedInExporter(NotebookExporter):
         try:
             self.day = self._day()
             self.checks = check_cells(self.day, self._directory.db_url)
+            set_due(self.day, self._directory.db_url)
             self.texts = self.prepare()
         except (CourseError, NoIsolation) as error:
             self.log.error("%s", error)
