@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 
 Cells = list[str]  # the code cells of a hand-in
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 Variant = Callable[[Cells, random.Random], Cells]
 EXPERIMENT = "x = torch.randn(2, 3)\nprint(x.shape, (x @ x.T).shape)\nx.view(5, 7)  # raises"
 
@@ -38,8 +39,8 @@ def reformatted(cells: Cells, draw: random.Random) -> Cells:
 
 
 def doubled(cells: Cells, draw: random.Random) -> Cells:
-    """Every cell twice: copied, and run again."""
-    return [copy for cell in cells for copy in (cell, cell)]
+    """Every cell that only defines something twice: copied, and forgotten."""
+    return [copy for cell in cells for copy in ((cell, cell) if _only_defines(cell) else (cell,))]
 
 
 def with_experiments(cells: Cells, draw: random.Random) -> Cells:
@@ -79,6 +80,11 @@ def _tree(cell: str) -> ast.Module | None:
 def _statements(cell: str) -> list[str]:
     tree = _tree(cell)
     return [ast.unparse(node) for node in tree.body] if tree else [cell]
+
+
+def _only_defines(cell: str) -> bool:
+    tree = _tree(cell)
+    return tree is not None and all(isinstance(n, DEFINITIONS) for n in tree.body)
 
 
 def _rewritten(cell: str, by: ast.NodeTransformer) -> str:
