@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion
 #
-# The models so far write one token after the other. A picture has no first pixel. Diffusion models
+# Texts and chorales were written one token after the other. A picture has no first pixel. Diffusion models
 # make all of it at once, out of noise: take a picture, add noise step by step until nothing of it is
 # left, and train a network to tell the noise from the picture at every step. Then begin with nothing
 # but noise and take away, step by step, what the network calls noise. What remains is a picture that
@@ -10,8 +10,8 @@
 # ```text
 #   t = 0                                                            t = n_steps
 #   picture ── a little noise ── more noise ──  …  ── hardly a trace ── noise
-#           ─────────────────────  add_noise  ─────────────────────▶          no network needed
-#           ◀─────────────────────  ddim_step  ─────────────────────          a network predicts ε
+#           ────────── add_noise: needs no network ────────────────▶
+#           ◀───────── ddim_step: a network predicts the noise ε ───
 # ```
 #
 # The network used to be convolutional. Peebles and Xie (2022) put a Transformer in its place, and
@@ -305,8 +305,8 @@ if __name__ == "__main__":
 #
 # One network serves all steps, and has to know which one it is at: little noise wants fine strokes,
 # much noise a rough guess. A bare number t in the hundreds is no good input. The step is therefore
-# written like a position in a text, as the hands of many clocks, each slower than the one before, and
-# this time all cosines come first and all sines after them:
+# written as the original Transformer writes a position: like the hands of many clocks, each slower than
+# the one before. Here all cosines come first and all sines after them:
 #
 # $$\mathrm{TE}(t) = \bigl(\cos t\omega_0, \dots, \cos t\omega_{h-1},\ \sin t\omega_0, \dots,
 # \sin t\omega_{h-1}\bigr) \qquad h = \lfloor d/2 \rfloor, \quad \omega_i = 10000^{-i/h}$$
@@ -388,7 +388,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Two axes again: steps down, frequencies to the right. Their product, an outer one, is the table of
+# Two axes: steps down, frequencies to the right. Their product, an outer one, is the table of
 # angles; the two halves of the result are its cosine and its sine.
 # </details>
 #
@@ -435,8 +435,8 @@ if __name__ == "__main__":
 # \operatorname{network}\bigl(\operatorname{LN}(x) \odot (1 + \text{scale}_2) + \text{shift}_2\bigr)$$
 #
 # ```text
-#   x (b n d) ──┬─▶ LN ─▶ ·(1+scale₁) + shift₁ ─▶ attention ─▶ ·gate₁ ─▶ + ──┬─▶ LN ─▶ …
-#               └────────────────────────────────────────────────────────────┘
+#   x (b n d) ─┬─▶ LN ─▶ ·(1+scale₁) + shift₁ ─▶ attention ─▶ ·gate₁ ─▶ + ─▶ LN ─▶ …
+#              └──────────────────────────────────────────────────────────┘
 #   condition (b d) ─▶ silu ─▶ modulation ─▶ shift₁ scale₁ gate₁ shift₂ scale₂ gate₂
 # ```
 #

@@ -214,8 +214,8 @@ if __name__ == "__main__":
 # words, and every score loses a little for each step of distance. Heads differ in how much.
 # A head with a large slope sees its neighbourhood only, one with a small slope sees far.
 #
-# $$\mathrm{softmax}\big(QK^\top / \sqrt{d} + B_h\big) \qquad
-# B_{h,i,j} = \begin{cases} -\,s_h\,(i - j) & j \le i \\ -\infty & j > i \end{cases}
+# $$\mathrm{softmax}\big(Q_k K_k^\top / \sqrt{d} + B_k\big) V_k \qquad
+# B_{k,i,j} = \begin{cases} -\,s_k\,(i - j) & j \le i \\ -\infty & j > i \end{cases}
 # \qquad B: h \times n \times n$$
 #
 # ```text
@@ -463,7 +463,7 @@ if __name__ == "__main__":
 # \qquad \varphi(x) = \mathrm{elu}(x) + 1$$
 #
 # elu(x) is x for x > 0 and exp(x) − 1 below, so φ is positive everywhere, and weights stay
-# positive. On the right the sums do not depend on i: they are computed once, n·d·d_v
+# positive. On the right the sums do not depend on i: they are computed once, m·d·d_v
 # multiplications, and every query reads from them.
 #
 # ```text

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Language models
 #
-# Yesterday's Transformer read a source and wrote a target. Take the source away, and with it the
+# The Transformer of 2017 reads a source and writes a target. Take the source away, and with it the
 # encoder and the cross-attention: what remains reads some text and says how likely each token is to
 # come next. That is a *language model*.
 #
@@ -16,11 +16,11 @@
 # for a character, and compare it with the models that came before: counts of short strings.
 #
 # ```text
-#    tokens           b n       The same model, three uses:
-#      │ embed, add positions     training   all n positions at once, each guesses its next token
-#      ▼                          reading    the probability of a text: the product of the guesses
-#    GPTBlock × n_layers          writing    draw a token, append it, guess again
-#      │ norm, tied embedding
+#    tokens           b n          The same model, three uses:
+#      │ embed, add positions
+#      ▼                           training  all n positions guess at once
+#    GPTBlock × n_layers           reading   the product of the guesses: how likely a text is
+#      │ norm, tied embedding      writing   draw a token, append it, guess again
 #      ▼
 #    logits           b n v
 # ```
@@ -41,12 +41,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from solutions.opening import demonstration, record
 
 # %% [markdown]
-# ### Given: the cache
+# ## Given: the cache
 #
 # A model that writes runs once for each token. Position i attends to keys and values of the
 # positions up to i, and these do not change any more when further tokens follow: no position sees
@@ -135,7 +135,7 @@ class CausalSelfAttention(nn.Module):
     Raises:
         ValueError: where `d_model` is not divisible by `n_heads`.
 
-    Source: Vaswani et al. 2017, section 3.2; Radford et al. 2018, section 3.1.
+    Source: Vaswani et al. (2017), section 3.2; Radford et al. (2018), section 3.1.
     """
 
     def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
@@ -293,7 +293,7 @@ class GPTBlock(nn.Module):
     (with `qkv` and `out`), `linear1` (`nn.Linear(d_model, d_ff)`), `linear2`
     (`nn.Linear(d_ff, d_model)`). Dropout acts in both branches, in training mode only.
 
-    Source: Radford et al. 2019, section 2.3; Hendrycks and Gimpel 2016 (GELU).
+    Source: Radford et al. (2019), section 2.3; Hendrycks and Gimpel (2016) for GELU.
     """
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
@@ -376,7 +376,7 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** Follow x from below to above: nothing but additions. Each block reads from this
+# **What to notice.** Follow x from the first layer to the last: nothing but additions. Each block reads from this
 # stream and writes into it. Since it is never normalised on the way, it grows from layer to layer,
 # and the model needs one more norm at its end.
 
@@ -417,7 +417,7 @@ class GPT(nn.Module):
 
     On copied weights it agrees with GPT-2.
 
-    Source: Radford et al. 2019, section 2.3; Press and Wolf 2017 (tied weights).
+    Source: Radford et al. (2019), section 2.3; Press and Wolf (2017) for tied weights.
     """
 
     def __init__(
@@ -562,9 +562,10 @@ if __name__ == "__main__":
 #
 # ```text
 #   tokens            t   h   e   ␣   c   a   t
-#   guess made at     ·   0   1   2   3   4   5        the guess made at 6 has no answer here,
-#                                                      and nobody guessed the first token
+#   guess made at     ·   0   1   2   3   4   5
 # ```
+#
+# The guess made at 6 has no answer here, and nobody guessed the first token.
 #
 # In nats, as the natural logarithm gives it; divided by $\log 2$ they are bits.
 #
@@ -580,7 +581,7 @@ def next_token_loss(
 
     n is at least 2, and every row of the batch counts the same. Right for logits of ±10⁴ in float32.
 
-    Source: Radford et al. 2018, section 3.1.
+    Source: Radford et al. (2018), section 3.1.
     """
     ### BEGIN SOLUTION
     log_p = logits[:, :-1].log_softmax(dim=-1)
@@ -649,7 +650,7 @@ if __name__ == "__main__":
 # ```text
 #   probability        0.5    0.25   0.15   0.1
 #   all up to it       0.5    0.75   0.9    1.0
-#   top_p = 0.6         ■      ■      ·      ·       0.25 crosses the threshold, and stays
+#   top_p = 0.6         ■      ■      ·      ·     0.25 crosses the threshold, and stays
 #   afterwards         2/3    1/3     0      0
 # ```
 #
@@ -680,7 +681,7 @@ def next_token_probabilities(
         ValueError: for a negative `temperature`, a `top_k` below 1, a `top_p` outside (0, 1]; at
             temperature 0 as well.
 
-    Sources: Fan et al. 2018, section 3.3 (top-k); Holtzman et al. 2020, section 3.1 (top-p).
+    Source: Fan et al. (2018), section 3.3, for top-k; Holtzman et al. (2020), section 3.1, for top-p.
     """
     ### BEGIN SOLUTION
     if temperature < 0:
@@ -1033,7 +1034,7 @@ def witten_bell(
     """Return the probability of each window's last symbol after the ones before it.
 
     The first entry is that of the unigram, the last that of the model which sees the whole window.
-    Source: Witten and Bell 1991 (method C, interpolated).
+    Source: Witten and Bell (1991), method C, interpolated.
     """
     probability = np.full(len(windows), 1 / n_symbols)
     of_orders = []

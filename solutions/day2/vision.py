@@ -7,8 +7,8 @@
 # reads these as a sentence.
 #
 # ```text
-#   image          patches             tokens              tokens             logits
-#   b c H W ─cut─► b N c·p·p ─linear─► b N+1 d ──blocks──► b N+1 d ──head──► b n_classes
+#   image          patches             tokens              tokens          logits
+#   b c H W ─cut─► b N c·p·p ─linear─► b N+1 d ──blocks──► b N+1 d ─head─► b n_classes
 #                                      a class token in    read from the
 #                                      front, positions    class token
 #                                      added to all        alone
@@ -585,8 +585,8 @@ if __name__ == "__main__":
 # it with the weights that the query gives them: a head that looks at its own patch has 0, one that
 # looks everywhere has about half the image. In a big ViT both kinds are found.
 #
-# $$\underbrace{D_h}_{h} = \frac1{b N} \sum_{\text{images}} \sum_{i=1}^{N} \sum_{j=1}^{N}
-# \underbrace{A_{hij}}_{b \times h \times N \times N} \; p\, \lVert g_i - g_j \rVert
+# $$\underbrace{D_k}_{k = 1 \dots h} = \frac1{b N} \sum_{\text{images}} \sum_{i=1}^{N} \sum_{j=1}^{N}
+# \underbrace{A_{kij}}_{b \times h \times N \times N} \; p\, \lVert g_i - g_j \rVert
 # \qquad g_i = \big(\lfloor i / \text{grid} \rfloor,\; i \bmod \text{grid}\big)$$
 #
 # ```text
