@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from autograder import messages as m
+from autograder.encoding import NAMES, Outgoing
 
 if TYPE_CHECKING:
     from autograder.student import Student
@@ -39,7 +40,7 @@ class Module:
     def load(self, weights: dict[str, Tensor]) -> None:
         """Copy tensors into the parameters of these names."""
         self._leaves = {}
-        out = m.Outgoing()
+        out = Outgoing()
         detached = {name: weight.detach() for name, weight in weights.items()}
         data = out.data(detached, self._student._to_wire)
         self._ask(m.Weights(self.id, data), out)
@@ -84,11 +85,11 @@ class Module:
     def to(self, dtype: torch.dtype) -> Module:
         """Convert the parameters, as in torch."""
         self._leaves = {}
-        self._ask(m.Set(self.id, dtype=m.NAMES[dtype]))
+        self._ask(m.Set(self.id, dtype=NAMES[dtype]))
         return self
 
-    def _ask(self, request: m.Request, out: m.Outgoing | None = None) -> Any:
-        response, payload = self._student._request(request, out or m.Outgoing(), self._name)
+    def _ask(self, request: m.Request, out: Outgoing | None = None) -> Any:
+        response, payload = self._student._request(request, out or Outgoing(), self._name)
         return self._student._decode(response.result, payload, self._name)
 
 
@@ -113,9 +114,7 @@ class Thing:
         return True
 
     def __len__(self) -> int:
-        response, payload = self._student._request(
-            m.Read(self.id, "length"), m.Outgoing(), self.type
-        )
+        response, payload = self._student._request(m.Read(self.id, "length"), Outgoing(), self.type)
         length = self._student._decode(response.result, payload, self.type)
         if not isinstance(length, int) or not 0 <= length < 1 << 31:
             raise m.WireError("a length that is none")

@@ -23,7 +23,7 @@ from autograder.cells import Cell
 from autograder.collecting import Test
 from autograder.course import CourseError, Day, Exercise
 from autograder.needs import needed, units_of
-from autograder.recording import KIND, Exchange, Leaf, Leaves, Recorder, replay, same
+from autograder.recording import ASKED, KIND, Exchange, Leaf, Leaves, Recorder, replay, same
 from autograder.sandbox.client import Died, Late, Process
 from autograder.store import course_folder
 from autograder.student import NotAllowed, Student, StudentError
@@ -92,10 +92,12 @@ class _Run:
                 failed.append(test.name)
         return failed
 
-    def answers(self, tests: Sequence[str]) -> Leaves:
-        """What the code says to all that these tests ask."""
+    def answers(self, tests: Sequence[str], seed: int) -> Leaves:
+        """What the code says to all that these tests ask, with the random numbers of this seed."""
         # Without code or rules all it does is to set the random numbers back.
-        again = msgspec.structs.replace(self._load, pieces=[], operators=[], attributes=[])
+        again = msgspec.structs.replace(
+            self._load, pieces=[], operators=[], attributes=[], seed=seed
+        )
         answers: dict[str, list[Leaves]] = {}
         for test in tests:
             self._student.load(again)
@@ -117,10 +119,10 @@ class Namer:
         """The name of the one known mistake that does what this code does; None without one, and with two."""
         known = self.known(exercise)
         try:
-            with self._running(exercise, source, seed=1) as run:
+            with self._running(exercise, source) as run:
                 failed = run.failed()
                 alike = {name: k for name, k in known.items() if k.failed == failed}
-                answers = run.answers(failed) if alike else {}
+                answers = run.answers(failed, seed=1) if alike else {}
         except LOST:
             return None
         names = [name for name, k in alike.items() if _equal(k, answers)]
@@ -146,11 +148,10 @@ class Namer:
         for mistake in self.mistakes[exercise.name]:
             source = self.source(mistake)
             try:
-                with self._running(trusted, source, seed=1) as run:
+                with self._running(trusted, source) as run:
                     failed = run.failed()
-                    first = run.answers(failed)
-                with self._running(trusted, source, seed=2) as run:
-                    second = run.answers(failed)
+                    first = run.answers(failed, seed=1)
+                    second = run.answers(failed, seed=2)
             except LOST:
                 continue
             known = _what_tells(failed, first, second, right)
@@ -168,10 +169,10 @@ class Namer:
         return joined(code.units)
 
     @contextmanager
-    def _running(self, exercise: Exercise, source: Source, seed: int) -> Iterator[_Run]:
+    def _running(self, exercise: Exercise, source: Source) -> Iterator[_Run]:
         process = Process(self._grader.server, exercise.limits)
         try:
-            load = loading(exercise, source, seed)
+            load = loading(exercise, source, 1)
             tests = self._grader.tests[exercise.name]
             yield _Run(process, load, tests, self._recorded(exercise))
         finally:
@@ -243,11 +244,11 @@ def _what_tells(failed: list[str], first: Leaves, second: Leaves, right: Leaves)
     """From the answers of two runs with different random numbers."""
     certain = {place: leaf for place, leaf in first.items() if _same(leaf, second, place)}
     by_chance = len(certain) < len(first)
-    # How often a model is asked is free, as long as it is asked in the right modes.
+    # How a model is asked is free, as long as it is asked in a right way: once or twice, in one batch or in two.
     certain = {
         place: leaf
         for place, leaf in certain.items()
-        if not (place.endswith("asked") and _same(leaf, right, place))
+        if not (place.endswith(ASKED) and _same(leaf, right, place))
     }
     telling = {place: leaf for place, leaf in first.items() if not _same(leaf, right, place, 4)}
     return Known(failed, certain, telling, by_chance)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autograder import messages as m
+from autograder.encoding import Outgoing, tensors_of
 from autograder.sandbox.client import Reply
 from autograder.student import Process, Student
 
@@ -19,6 +20,7 @@ from autograder.student import Process, Student
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 KIND = " kind"  # after the place of a tensor: what it is, whatever its values are
+ASKED = "asked"  # of the grader's models
 
 Leaf = Tensor | bool | int | float | str | None
 Leaves = dict[str, Leaf]
@@ -26,13 +28,17 @@ Leaves = dict[str, Leaf]
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request of a test with its response, and the grader's models that it hands over as they were before."""
+    """One request of a test with its response, and the grader's models that it hands over as they were before.
+
+    The models themselves are `kept`, so that no other one is given their number.
+    """
 
     request: m.Request
-    payload: m.Outgoing
+    payload: Outgoing
     number: int
     response: m.Answer | m.Failure
     models: Mapping[int, nn.Module]
+    kept: Sequence[nn.Module]
     leaves: Leaves
 
 
@@ -46,7 +52,7 @@ class Recorder:
         self.student = Student(self)
 
     def request(
-        self, request: m.Request, payload: m.Outgoing, reply: Reply
+        self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """See `client.Process.request`."""
         # A model of the grader asks again when it is called again; when memory is given back is chance.
@@ -62,7 +68,8 @@ class Recorder:
         leaves = _answer(response, data, overheard, models)
         if isinstance(request, m.Read):
             leaves = _with_names_of(leaves, leaves)
-        self.exchanges.append(Exchange(request, payload, number, response, models, leaves))
+        kept = [self.student._models[id_] for id_ in models]
+        self.exchanges.append(Exchange(request, payload, number, response, models, kept, leaves))
         return number, response, data
 
     def _copy(self, id_: int) -> nn.Module:
@@ -75,18 +82,23 @@ class Recorder:
 
 
 class _Overheard:
-    """Answers for the grader's models, and notes what was asked of them, in which modes."""
+    """Answers for the grader's models, and notes in which modes they were asked, and for what."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
-        self.asked: set[str] = set()
+        self.modes: set[str] = set()
+        self.inputs: set[str] = set()
 
     def __call__(
         self, question: m.Ask | m.AskBackward, payload: bytearray
-    ) -> tuple[m.Reply, m.Outgoing]:
+    ) -> tuple[m.Reply, Outgoing]:
         if isinstance(question, m.Ask):
             how = f"{question.method} training={question.training} grad={question.grad}"
-            self.asked.add(how)
+            self.modes.add(how)
+            shapes = [tuple(tensor.shape) for tensor in question.arguments.tensors]
+            objects = list(_ids(question.arguments.value, m.Handle))
+            different = f"{len(objects)} objects, {len(set(objects))} of them different"
+            self.inputs.add(f"{question.method} {shapes} {different}")
         return self._reply(question, payload)
 
 
@@ -115,7 +127,7 @@ def replay(exchanges: Sequence[Exchange], process: Process) -> list[Leaves]:
         answers.append(_answer(response, data, overheard, exchange.models))
         if isinstance(exchange.request, m.Read):
             answers[-1] = _with_names_of(exchange.leaves, answers[-1])
-    process.request(m.Forget(list(numbers.values())), m.Outgoing(), student._reply)
+    process.request(m.Forget(list(numbers.values())), Outgoing(), student._reply)
     return answers
 
 
@@ -167,19 +179,22 @@ def _pairs(recorded: m.Value, seen: m.Value) -> dict[int, int]:
 
 def _models(request: m.Request) -> set[int]:
     """The grader's models among the arguments of a request."""
+    arguments = request.arguments.value if isinstance(request, m.Call) else None
+    return set(_ids(arguments, m.Model))
 
-    def inside(value: m.Value) -> Iterator[int]:
-        match value:
-            case m.Model():
+
+def _ids(value: m.Value, kind: type[m.Model | m.Handle]) -> Iterator[int]:
+    """The numbers of all models, or objects, in a value."""
+    match value:
+        case m.Model() | m.Handle():
+            if isinstance(value, kind):
                 yield value.id
-            case m.Items():
-                for item in value.items:
-                    yield from inside(item)
-            case m.Pairs():
-                for _, item in value.items:
-                    yield from inside(item)
-
-    return set(inside(request.arguments.value)) if isinstance(request, m.Call) else set()
+        case m.Items():
+            for item in value.items:
+                yield from _ids(item, kind)
+        case m.Pairs():
+            for _, item in value.items:
+                yield from _ids(item, kind)
 
 
 # ---- answers
@@ -192,10 +207,13 @@ def _answer(
     models: Collection[int],
 ) -> Leaves:
     """An answer as tensors and plain values by their place in it, with what else is seen of the call."""
-    asked: Leaves = {"asked": "; ".join(sorted(overheard.asked))}
+    asked: Leaves = {
+        f"modes {ASKED}": "; ".join(sorted(overheard.modes)),
+        f"inputs {ASKED}": "; ".join(sorted(overheard.inputs)),
+    }
     if isinstance(response, m.Failure):
         return {"failure": _kind(response)} | asked
-    tensors = m.tensors_of(response.result, payload)
+    tensors = tensors_of(response.result, payload)
     seen: Leaves = {
         "changed": " ".join(sorted(response.changed)),
         "modes": " ".join(str(training) for id_, training in response.modes if id_ in models),

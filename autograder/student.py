@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autograder import messages as m
+from autograder.encoding import Outgoing, tensors_of, value_of
 from autograder.handles import Module, Thing
 from autograder.messages import Opaque
 from autograder.sandbox.client import Died, Late, Reply
@@ -25,7 +26,7 @@ class Process(Protocol):
     """Answers requests; `client.Process` behind the wall, `local.LocalProcess` without one."""
 
     def request(
-        self, request: m.Request, payload: m.Outgoing, reply: Reply
+        self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]: ...
 
     def stop(self) -> int: ...
@@ -85,7 +86,7 @@ class Student:
 
     def load(self, load: m.Load) -> list[list[Any]]:
         """Run the exercise's code; for each piece that failed its line, the exception's name and text."""
-        response, payload = self._request(load, m.Outgoing(), load.wanted)
+        response, payload = self._request(load, Outgoing(), load.wanted)
         return self._decode(response.result, payload, load.wanted)  # type: ignore[no-any-return]
 
     @contextmanager
@@ -111,7 +112,7 @@ class Student:
         if not self._replying:
             self.last_call = (what, args, kwargs)
             self._forget()
-        out = m.Outgoing()
+        out = Outgoing()
         sent: list[Tensor] = []
         data = out.data([list(args), kwargs], self._to_wire, sent)
         leaves = module.leaves() if module else {}
@@ -126,7 +127,7 @@ class Student:
             self._cost.operations += response.operations
             self._cost.largest = max(self._cost.largest, response.largest)
         try:
-            tensors = m.tensors_of(response.result, payload)
+            tensors = tensors_of(response.result, payload)
         except m.WireError:
             self._process.stop()
             raise
@@ -151,7 +152,7 @@ class Student:
         inputs = sent + len(leaves)
 
         def gradients(upstream: list[Tensor | None]) -> list[Tensor | None]:
-            out = m.Outgoing()
+            out = Outgoing()
             request = m.Backward(call, out.data(upstream, self._to_wire), parameters)
             response, payload = self._request(request, out, what)
             found = self._decode(response.result, payload, what)
@@ -169,10 +170,10 @@ class Student:
             self._alive -= set(calls)
             if not self._alive:
                 self._asks.clear()
-            self._request(m.Forget(calls), m.Outgoing(), "")
+            self._request(m.Forget(calls), Outgoing(), "")
 
     def _request(
-        self, request: m.Request, payload: m.Outgoing, what: str
+        self, request: m.Request, payload: Outgoing, what: str
     ) -> tuple[m.Answer, bytearray]:
         if not self._replying:
             self._raised = None
@@ -208,7 +209,7 @@ class Student:
         raise TypeError(f"a grader can not send a {type(item).__name__}")
 
     def _decode(self, data: m.Data, payload: bytearray, what: str) -> Any:
-        return self._value(data, m.tensors_of(data, payload), what)
+        return self._value(data, tensors_of(data, payload), what)
 
     def _value(self, data: m.Data, tensors: list[Tensor], what: str) -> Any:
         def convert(item: m.Value) -> Any:
@@ -219,15 +220,15 @@ class Student:
                 return item
             raise m.WireError("a value that a student's process does not send")
 
-        return m.value_of(data.value, tensors, convert)
+        return value_of(data.value, tensors, convert)
 
     # ---- the grader's models
 
     def _reply(
         self, question: m.Ask | m.AskBackward, payload: bytearray
-    ) -> tuple[m.Reply, m.Outgoing]:
+    ) -> tuple[m.Reply, Outgoing]:
         """Answer the student's call of a model of the grader; what a test asserts inside it fails the test."""
-        out = m.Outgoing()
+        out = Outgoing()
         self._replying = True
         try:
             if isinstance(question, m.AskBackward):
@@ -242,10 +243,10 @@ class Student:
             raise
         except AssertionError as error:
             self._raised = error
-            return m.Reply(m.Data(None, []), "the call was refused"), m.Outgoing()
+            return m.Reply(m.Data(None, []), "the call was refused"), Outgoing()
         except Exception as error:
             text = f"{type(error).__name__}: {error}"[: m.MAX_TEXT]
-            return m.Reply(m.Data(None, []), text), m.Outgoing()
+            return m.Reply(m.Data(None, []), text), Outgoing()
         finally:
             self._replying = False
 
@@ -253,7 +254,7 @@ class Student:
         model = self._models.get(question.model)
         if model is None or question.method not in _methods(model):
             raise m.WireError("a call of a model that the grader did not send")
-        tensors = m.tensors_of(question.arguments, payload)
+        tensors = tensors_of(question.arguments, payload)
         for tensor, meta in zip(tensors, question.arguments.tensors, strict=True):
             if meta.requires_grad and tensor.is_floating_point():
                 tensor.requires_grad_()

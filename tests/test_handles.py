@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autograder import messages as m
+from autograder.encoding import Outgoing
 from autograder.sandbox.client import Died, Limits, Process, Server
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student, StudentError
@@ -127,7 +128,7 @@ def test_an_answer_may_not_ask_in_turn() -> None:
     process = hostile(behaviour)
 
     def reply(*_: object) -> Any:
-        process.request(m.Read(1, "length"), m.Outgoing(), reply)
+        process.request(m.Read(1, "length"), Outgoing(), reply)
 
     with pytest.raises(Died, match="a question in the place of an answer"):
-        process.request(m.Read(1, "length"), m.Outgoing(), reply)
+        process.request(m.Read(1, "length"), Outgoing(), reply)

@@ -25,7 +25,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autograder import frames
 from autograder import messages as m
+from autograder.encoding import Outgoing
 from autograder.sandbox import doctor, folders, landlock, privileges, seccomp, syscalls, walls
 from autograder.sandbox.client import Died, Late, Limits, NoIsolation, Process, Server
 from autograder.student import Student
@@ -75,15 +77,15 @@ def answering(data: bytes) -> Callable[[socket.socket], None]:
 
 
 def ask(process: Process, request: m.Request = SET) -> m.Answer | m.Failure:
-    def reply(question: object, data: bytearray) -> tuple[m.Reply, m.Outgoing]:
-        return m.Reply(m.Data(None, [])), m.Outgoing()
+    def reply(question: object, data: bytearray) -> tuple[m.Reply, Outgoing]:
+        return m.Reply(m.Data(None, [])), Outgoing()
 
-    return process.request(request, m.Outgoing(), reply)[1]
+    return process.request(request, Outgoing(), reply)[1]
 
 
 def frame(number: int, response: m.Response, payload: bytes = b"") -> bytes:
     header = msgspec.msgpack.encode(m.NumberedResponse(number, response))
-    return m.LENGTHS.pack(len(header), len(payload)) + header + payload
+    return frames.LENGTHS.pack(len(header), len(payload)) + header + payload
 
 
 def tensor(shape: list[int], strides: list[int] | None = None, dtype: str = "float32") -> m.Answer:
@@ -93,8 +95,8 @@ def tensor(shape: list[int], strides: list[int] | None = None, dtype: str = "flo
 
 NO_ANSWERS = {
     "another number": frame(2, NOTHING),
-    "a header of two gigabytes": m.LENGTHS.pack(1 << 31, 0),
-    "a payload of two gigabytes": m.LENGTHS.pack(4, 1 << 31),
+    "a header of two gigabytes": frames.LENGTHS.pack(1 << 31, 0),
+    "a payload of two gigabytes": frames.LENGTHS.pack(4, 1 << 31),
     "noise": b"\xff" * 100,
     "a tensor of a few bytes and many gigabytes": frame(1, tensor([1 << 20, 1 << 20]), bytes(64)),
     "many tensors that are too large together": frame(
@@ -138,7 +140,7 @@ def _dripping(wire: socket.socket) -> None:
 
 
 def _lengths_only(wire: socket.socket) -> None:
-    wire.sendall(m.LENGTHS.pack(100, m.MAX_PAYLOAD))
+    wire.sendall(frames.LENGTHS.pack(100, frames.MAX_PAYLOAD))
     wire.recv(1 << 20)
     wire.recv(1)
 
@@ -158,7 +160,7 @@ def test_single_bytes_do_not_move_the_deadline() -> None:
 
 
 def test_a_worker_that_does_not_read_is_late() -> None:
-    out = m.Outgoing()
+    out = Outgoing()
     data = out.data([torch.zeros(1 << 20)], lambda item: None)
     process = hostile(lambda wire: select.select([], [], [], 2))
     with pytest.raises(Late):
@@ -191,10 +193,10 @@ def answers_of(questions: list[m.Ask]) -> list[str]:
 
     def behaviour(wire: socket.socket) -> None:
         decoder = msgspec.msgpack.Decoder(m.Numbered)
-        m.receive(wire, decoder, time.monotonic() + 5)
+        frames.receive(wire, decoder, time.monotonic() + 5)
         for each in questions:
             wire.sendall(frame(1, each, bytes(64)))
-            message, _ = m.receive(wire, decoder, time.monotonic() + 5)
+            message, _ = frames.receive(wire, decoder, time.monotonic() + 5)
             said.append(message.request.error)
         wire.sendall(frame(1, NOTHING))
 
@@ -236,7 +238,7 @@ pieces = st.one_of(
     st.sampled_from(list(NO_ANSWERS.values())),
     st.builds(frame, st.integers(0, 3), st.sampled_from([NOTHING, m.Running(1), question([2])])),
     st.builds(
-        lambda number, body: m.LENGTHS.pack(len(body), 0) + body,
+        lambda number, body: frames.LENGTHS.pack(len(body), 0) + body,
         st.integers(),
         st.recursive(
             st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=9),

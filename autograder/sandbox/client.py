@@ -16,11 +16,13 @@ from typing import Literal, Self, TypeVar
 
 import msgspec
 
+from autograder import frames
 from autograder import messages as m
+from autograder.encoding import DTYPES, MAX_AXES, Outgoing
 from autograder.sandbox import control
 from autograder.sandbox.control import LAYERS
 
-Reply = Callable[[m.Ask | m.AskBackward, bytearray], tuple[m.Reply, m.Outgoing]]
+Reply = Callable[[m.Ask | m.AskBackward, bytearray], tuple[m.Reply, Outgoing]]
 START_SECONDS = 60.0
 # Of one message of the worker: tensors, and bytes of all of them spread out.
 MAX_TENSORS = 4096
@@ -244,7 +246,7 @@ class Process:
         self._connection, self._pid = fork_server.start(limits)
 
     def request(
-        self, request: m.Request, payload: m.Outgoing, reply: Reply
+        self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Ask, and answer the questions that come back meanwhile; the request's number, the response, its payload.
 
@@ -291,11 +293,11 @@ class Process:
             if outer:
                 self.left -= time.monotonic() - started
 
-    def _send(self, number: int, request: m.Request, payload: m.Outgoing) -> None:
-        m.send(self._connection, m.Numbered(number, request), payload, self._deadline)
+    def _send(self, number: int, request: m.Request, payload: Outgoing) -> None:
+        frames.send(self._connection, m.Numbered(number, request), payload, self._deadline)
 
     def _receive(self, number: int) -> tuple[m.Response, bytearray]:
-        message, data = m.receive(self._connection, m.RESPONSES, self._deadline)
+        message, data = frames.receive(self._connection, frames.RESPONSES, self._deadline)
         if message.number != number:
             raise m.WireError("an answer to another question")
         response: m.Response = message.response
@@ -307,7 +309,7 @@ class Process:
 
     def _answer(
         self, question: m.Ask | m.AskBackward, data: bytearray, reply: Reply
-    ) -> tuple[m.Reply, m.Outgoing]:
+    ) -> tuple[m.Reply, Outgoing]:
         asked = question.arguments if isinstance(question, m.Ask) else question.upstream
         _check_size(asked)
         elements = sum(math.prod(meta.shape) for meta in asked.tensors)
@@ -316,7 +318,7 @@ class Process:
         axis = max((n for meta in asked.tensors for n in meta.shape), default=0)
         if elements > MAX_ASKED or axis > MAX_ASKED_AXIS or self._kept > MAX_KEPT:
             text = f"a model was called with tensors that are too large ({elements} elements)"
-            return m.Reply(m.Data(None, []), text), m.Outgoing()
+            return m.Reply(m.Data(None, []), text), Outgoing()
         self._answering = True
         try:
             return reply(question, data)
@@ -338,10 +340,10 @@ def _check_size(data: m.Data) -> None:
         raise m.WireError("too many tensors")
     size = 0
     for meta in data.tensors:
-        if len(meta.shape) > m.MAX_AXES or any(n < 0 for n in meta.shape):
+        if len(meta.shape) > MAX_AXES or any(n < 0 for n in meta.shape):
             raise m.WireError("a tensor of an impossible shape")
         elements = math.prod(meta.shape)
-        itemsize = m.DTYPES[meta.dtype].itemsize if meta.dtype in m.DTYPES else 8
+        itemsize = DTYPES[meta.dtype].itemsize if meta.dtype in DTYPES else 8
         size += 0 if meta.meta else itemsize * elements
         if elements >= 1 << 62 or size > MAX_BYTES:
             raise m.WireError("tensors that are too large")

@@ -6,11 +6,12 @@ import itertools
 import warnings
 
 from autograder import messages as m
+from autograder.encoding import Outgoing
 from autograder.sandbox.client import Reply
 from autograder.sandbox.worker import Worker
 
 
-def _joined(out: m.Outgoing) -> bytearray:
+def _joined(out: Outgoing) -> bytearray:
     return bytearray().join(out.payload)
 
 
@@ -23,7 +24,7 @@ class LocalProcess:
         self._reply: Reply | None = None
 
     def request(
-        self, request: m.Request, payload: m.Outgoing, reply: Reply
+        self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """See `client.Process.request`."""
         number = next(self._numbers)
@@ -34,7 +35,7 @@ class LocalProcess:
         assert isinstance(response, (m.Answer, m.Failure))
         return number, response, _joined(out)
 
-    def _ask(self, question: m.Response, out: m.Outgoing) -> tuple[m.Reply, bytearray]:
+    def _ask(self, question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
         assert isinstance(question, (m.Ask, m.AskBackward))
         assert self._reply is not None
         answer, payload = self._reply(question, _joined(out))

@@ -23,14 +23,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autograder import frames
 from autograder import messages as m
+from autograder.encoding import DTYPES, Outgoing, tensors_of, value_of
 from autograder.sandbox.link import Kept, link
 from autograder.sandbox.measure import Measure
 from autograder.sandbox.operators import Forbidden, forbid
 
 MODULE = "submission"
 FILE = "submission.py"
-Ask = Callable[[m.Response, m.Outgoing], tuple[m.Reply, bytearray]]
+Ask = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
 
 
 class Missing(Exception):
@@ -52,18 +54,18 @@ class Worker:
 
     def handle(
         self, number: int, request: m.Request, payload: bytearray
-    ) -> tuple[m.Response, m.Outgoing]:
+    ) -> tuple[m.Response, Outgoing]:
         """Answer one request; whatever the student's code raises becomes a `Failure`."""
-        out = m.Outgoing()
+        out = Outgoing()
         try:
             return self._respond(number, request, payload, out), out
         except Missing as missing:
-            return m.Failure("missing", "", _text(missing)), m.Outgoing()
+            return m.Failure("missing", "", _text(missing)), Outgoing()
         except BaseException as error:
-            return self._failure(error), m.Outgoing()
+            return self._failure(error), Outgoing()
 
     def _respond(
-        self, number: int, request: m.Request, payload: bytearray, out: m.Outgoing
+        self, number: int, request: m.Request, payload: bytearray, out: Outgoing
     ) -> m.Response:
         match request:
             case m.Load():
@@ -82,7 +84,7 @@ class Worker:
                 if request.training is not None:
                     module.train(request.training)
                 if request.dtype is not None:
-                    module.to(m.DTYPES[request.dtype])
+                    module.to(DTYPES[request.dtype])
             case m.Forget():
                 for call in request.calls:
                     self._kept.pop(call, None)
@@ -126,13 +128,11 @@ class Worker:
 
     # ---- calls
 
-    def _call(
-        self, number: int, request: m.Call, payload: bytearray, out: m.Outgoing
-    ) -> m.Response:
-        tensors = m.tensors_of(request.arguments, payload)
+    def _call(self, number: int, request: m.Call, payload: bytearray, out: Outgoing) -> m.Response:
+        tensors = tensors_of(request.arguments, payload)
         for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
             tensor.requires_grad_(meta.requires_grad)
-        args, kwargs = m.value_of(request.arguments.value, tensors, self._from_wire)
+        args, kwargs = value_of(request.arguments.value, tensors, self._from_wire)
         before = [None if t.is_meta else t.detach().clone() for t in tensors]
         function = self._target(request)
         cost = Measure() if request.measure else contextlib.nullcontext()
@@ -165,7 +165,7 @@ class Worker:
             raise Missing(f"`{name}` is {m.Opaque(_kind(target))}, not a function")
         return target  # type: ignore[no-any-return]
 
-    def _backward(self, request: m.Backward, payload: bytearray, out: m.Outgoing) -> m.Response:
+    def _backward(self, request: m.Backward, payload: bytearray, out: Outgoing) -> m.Response:
         kept = self._kept[request.call]
         upstream = self._decode(request.upstream, payload)
         parameters: list[Tensor] = []
@@ -178,7 +178,7 @@ class Worker:
     # ---- values
 
     def _decode(self, data: m.Data, payload: bytearray) -> Any:
-        return m.value_of(data.value, m.tensors_of(data, payload), self._from_wire)
+        return value_of(data.value, tensors_of(data, payload), self._from_wire)
 
     def _to_wire(self, item: Any) -> m.Value:
         module = isinstance(item, nn.Module)
@@ -214,11 +214,11 @@ class Worker:
         # Real models have parameters, and code asks them for device and dtype.
         thin.weight = nn.Parameter(torch.zeros(1))
         for name, value in model.attributes:
-            setattr(thin, name, m.value_of(value, [], self._from_wire))
+            setattr(thin, name, value_of(value, [], self._from_wire))
         return thin
 
     def _ask_model(self, model: int, training: bool, method: str, args: Any, kwargs: Any) -> Any:
-        out = m.Outgoing()
+        out = Outgoing()
         inputs: list[Tensor] = []
         data = out.data([list(args), kwargs], self._to_wire, inputs)
         keep = 0
@@ -229,16 +229,16 @@ class Worker:
         reply, payload = self._ask(question, out)
         if reply.error:
             raise RuntimeError(reply.error)
-        tensors = m.tensors_of(reply.answer, payload)
+        tensors = tensors_of(reply.answer, payload)
         if keep:
             flags = [meta.requires_grad for meta in reply.answer.tensors]
             tensors = link(
                 inputs, tensors, flags, lambda upstream: self._ask_gradients(keep, upstream)
             )
-        return m.value_of(reply.answer.value, tensors, self._from_wire)
+        return value_of(reply.answer.value, tensors, self._from_wire)
 
     def _ask_gradients(self, keep: int, upstream: list[Tensor | None]) -> list[Tensor | None]:
-        out = m.Outgoing()
+        out = Outgoing()
         reply, payload = self._ask(m.AskBackward(keep, out.data(upstream, _opaque)), out)
         if reply.error:
             raise RuntimeError(reply.error)
@@ -398,15 +398,15 @@ def serve(connection: socket.socket, output: int) -> None:
     """Answer requests until the grader hangs up."""
     number = 0
 
-    def respond(response: m.Response, out: m.Outgoing) -> None:
-        m.send(connection, m.NumberedResponse(number, response), out, math.inf)
+    def respond(response: m.Response, out: Outgoing) -> None:
+        frames.send(connection, m.NumberedResponse(number, response), out, math.inf)
 
-    def ask(question: m.Response, out: m.Outgoing) -> tuple[m.Reply, bytearray]:
+    def ask(question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
         nonlocal number
         asked = number
         respond(question, out)
         while True:
-            message, payload = m.receive(connection, m.REQUESTS, math.inf)
+            message, payload = frames.receive(connection, frames.REQUESTS, math.inf)
             number = message.number
             if isinstance(message.request, m.Reply):
                 assert number == asked
@@ -418,9 +418,9 @@ def serve(connection: socket.socket, output: int) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     sys.stdout = sys.stderr = Tail(output)
-    worker = Worker(ask, lambda running: respond(running, m.Outgoing()))
+    worker = Worker(ask, lambda running: respond(running, Outgoing()))
     with contextlib.suppress(ConnectionError):
         while True:
-            message, payload = m.receive(connection, m.REQUESTS, math.inf)
+            message, payload = frames.receive(connection, frames.REQUESTS, math.inf)
             number = message.number
             respond(*worker.handle(number, message.request, payload))

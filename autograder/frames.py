@@ -1,0 +1,84 @@
+"""Sends and receives messages as frames: two lengths, a MessagePack header that msgspec checks, and a payload of tensors."""
+
+from __future__ import annotations
+
+import math
+import socket
+import struct
+import time
+from typing import Any
+
+import msgspec
+
+from autograder.encoding import Outgoing
+from autograder.messages import Numbered, NumberedResponse, WireError
+
+MAX_HEADER = 1 << 20
+MAX_PAYLOAD = 24 << 20
+LENGTHS = struct.Struct("<QQ")
+_ENCODER = msgspec.msgpack.Encoder()
+REQUESTS = msgspec.msgpack.Decoder(Numbered)
+RESPONSES = msgspec.msgpack.Decoder(NumberedResponse)
+
+
+def send(connection: socket.socket, message: Any, payload: Outgoing, deadline: float) -> None:
+    """Send one frame.
+
+    Raises:
+        TimeoutError: the other side does not read.
+        ConnectionError: the other side is gone.
+    """
+    header = _ENCODER.encode(message)
+    parts = [memoryview(LENGTHS.pack(len(header), payload.size)), memoryview(header)]
+    parts += [memoryview(part) for part in payload.payload]
+    while parts:
+        _wait(connection, deadline)
+        sent = connection.sendmsg(parts[:64])
+        while parts and sent >= len(parts[0]):
+            sent -= len(parts[0])
+            parts.pop(0)
+        if sent:
+            parts[0] = parts[0][sent:]
+
+
+def receive(
+    connection: socket.socket, decoder: msgspec.msgpack.Decoder[Any], deadline: float
+) -> tuple[Any, bytearray]:
+    """Receive one frame: the decoded header and the payload.
+
+    Raises:
+        TimeoutError: the deadline passed. ConnectionError: the other side is gone.
+        WireError: what came is not a message.
+    """
+    lengths = _exactly(connection, LENGTHS.size, deadline)
+    header_size, payload_size = LENGTHS.unpack(lengths)
+    if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
+        raise WireError("a message that is too large")
+    body = _exactly(connection, header_size + payload_size, deadline)
+    header, payload = body[:header_size], body[header_size:]
+    try:
+        return decoder.decode(header), payload
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError) as error:
+        raise WireError(f"not a message: {error}") from None
+
+
+def _exactly(connection: socket.socket, size: int, deadline: float) -> bytearray:
+    buffer = bytearray()
+    while len(buffer) < size:
+        _wait(connection, deadline)
+        # In pieces, so that a length without the bytes allocates nothing.
+        piece = connection.recv(min(size - len(buffer), 1 << 20))
+        if not piece:
+            raise ConnectionError("the connection ended")
+        buffer += piece
+    return buffer
+
+
+def _wait(connection: socket.socket, deadline: float) -> None:
+    if deadline == math.inf:
+        connection.settimeout(None)
+        return
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
