@@ -14,7 +14,7 @@ import torch
 
 from autograder import course as courses
 from autograder import messages as m
-from autograder import not_allowed, trivial
+from autograder import not_allowed, release, trivial
 from autograder.attempt import Attempt, Outcome, Source, joined, refusal
 from autograder.cells import Cell
 from autograder.chapters import is_unfilled
@@ -120,7 +120,7 @@ class Grader:
         started = time.monotonic()
         exercises = [e for e in self.day.exercises if only in ("", e.name)]
         seed = self._seed or seed_of(self.day.name, self._secret, submission)
-        problems = list(submission.problems)
+        problems = [*submission.problems, *release.noticed(submission.release, self.day)]
         marks: list[ExerciseMarks] = []
         if submission.readable:
             units, found = units_of(submission.cells)
@@ -130,6 +130,8 @@ class Grader:
                 marks.append(marked)
                 problems += more
             if not only:
+                if all(marked.status == "not_attempted" for marked in marks):
+                    problems.append(f"no exercise of {self.day.name} is filled in")
                 marks = self._each_mistake_once(marks, units, seed)
         return SubmissionMarks(
             path=submission.path,

@@ -52,8 +52,8 @@ ADVICE = "Move it away and grade again: whatever was handed in is graded anew."
 MARKS_COME_FROM = (
     *("archives", "attempt", "cells", "changes", "chapters", "collecting", "course"),
     *("follow_through", "grading", "handles", "late", "lms", "magics", "marks", "messages"),
-    *("naming", "needs", "not_allowed", "recording", "roster", "scopes", "store", "student"),
-    *("submission", "trivial", "units", "values", "whose"),
+    *("naming", "needs", "not_allowed", "recording", "release", "roster", "scopes", "store"),
+    *("student", "submission", "trivial", "units", "values", "whose"),
 )
 BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 
@@ -86,7 +86,8 @@ class Current:
 def basis(day: str, submission: Submission, course: str, seed: str, isolation: list[str]) -> Basis:
     """What the marks of a submission follow from."""
     cells = [(c.number, c.source) for c in submission.cells if c.kind == "code"]
-    seen = msgspec.json.encode([cells, submission.problems, submission.readable])
+    file = submission.problems, submission.readable, submission.release
+    seen = msgspec.json.encode([cells, *file])
     code = hashlib.sha256(seen).hexdigest()
     return Basis(day, code, course, autograder_version(), seed, " ".join(isolation))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from nbformat import NotebookNode, v4
 
-from autograder import chapters
+from autograder import chapters, release
 from autograder.chapters import Chapter, ChapterCell
 from autograder.course import Day
 
@@ -51,7 +51,9 @@ def solution_notebook(day: Day) -> NotebookNode:
         ChapterError: `opening.py`, `closing.py` or a chapter can not be read.
     """
     cells = list(_cells(day))
-    notebook: NotebookNode = v4.new_notebook(cells=cells, metadata=METADATA)
+    notebook: NotebookNode = v4.new_notebook(
+        cells=cells, metadata={**METADATA, release.KEY: release.stamp(day)}
+    )
     notebook.nbformat_minor = 5
     return notebook
 

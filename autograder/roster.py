@@ -47,7 +47,8 @@ class Entry:
     @property
     def shown(self) -> str:
         """How it is named in a sentence."""
-        return f"{self.student} ({', '.join(filter(None, [self.name, self.id]))})"
+        more = [text for text in (self.name, self.id) if text and text != self.student]
+        return f"{self.student} ({', '.join(more)})" if more else self.student
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from autograder import lms
+from autograder import lms, release
 from autograder.archives import Entry, Refused, entries, is_archive
 from autograder.cells import MAX_BYTES, Cell, Unreadable, read_cells
 from autograder.whose import (
@@ -46,6 +46,7 @@ class Submission:
     cells: tuple[Cell, ...]
     problems: tuple[str, ...]
     readable: bool
+    release: str = ""  # the stamp of the notebook's release
 
 
 def submissions(paths: Sequence[Path], day: str) -> Iterator[Submission]:
@@ -230,7 +231,10 @@ def _read(label: str, student: str, data: bytes, notes: tuple[str, ...]) -> Subm
     except Unreadable as error:
         problems = (str(error),)
     shown = tuple(printable(problem) for problem in (*notes, *problems))
-    return Submission(printable(label), printable(student), digest, cells, shown, bool(cells))
+    stamp = release.of(data)
+    return Submission(
+        printable(label), printable(student), digest, cells, shown, bool(cells), stamp
+    )
 
 
 def _unreadable(label: str, day: str, problem: str, student: str | None = None) -> Submission:

@@ -13,13 +13,14 @@ import pytest
 from autograder import course as courses
 from autograder import enrolment, roster
 from autograder import marks as given
+from autograder.cli import main
 from autograder.course import CourseError, Day
 from autograder.export.command import export
 from autograder.late import Policy
 from autograder.marks import ExerciseMarks, SubmissionMarks
-from tests.small_course import make
+from tests.small_course import RIGHT, WRONG, command, make
 from tests.test_lms import METADATA
-from tests.test_submission import write
+from tests.test_submission import write, zipped
 
 DUE = datetime(2026, 11, 30, 12, tzinfo=UTC)  # METADATA's times are 34 hours later
 ROSTER = """\
@@ -364,3 +365,65 @@ def test_old_marks_of_one_file_under_another_name_do_not_count(day: Day) -> None
     rows, notes = enrolment.rows([old, new], day, roster.of_course(day.root))
     assert rows[0].marks == new
     assert not any("2 submissions" in note for note in notes)
+
+
+# ---- the whole way
+
+
+def test_from_a_canvas_zip_to_a_canvas_csv_and_pages(tmp_path: Path) -> None:
+    root = make(tmp_path / "course")
+    files = {
+        "lovelaceada_12345_67890_day1.py": RIGHT.encode(),
+        "oneilbÿronróbert_LATE_12346_67891_mine-2.py": WRONG.encode(),
+    }
+    write(root, {"submissions.zip": zipped(files), "gradebook.csv": GRADEBOOK.encode()})
+    with (root / "grading.toml").open("a") as toml:
+        toml.write("\n[late]\nper_cent_a_day = 10\n")
+    (root / "roster.csv").write_text(ROSTER.replace(";48", ";"), encoding="utf-8")
+    graded = command(root, "grade", "day1", "submissions.zip", "--feedback", "pages", "--jobs", "1")
+    assert graded.returncode == 0, graded.stderr
+    assert "54 (1 d)" in graded.stdout
+    assert "1 on the roster handed nothing in: dora" in graded.stderr
+    assert sorted(file.name for file in (root / "pages").iterdir()) == ["ada.html", "bob.html"]
+    into = ["--to", "canvas", "--into", "gradebook.csv", "--out", "marks.csv"]
+    exported = command(root, "export", "day1", *into)
+    assert (exported.returncode, exported.stdout) == (0, "marks.csv\n"), exported.stderr
+    _, _, grades = import_to_canvas(root / "marks.csv")
+    assert grades == {"12345": "50", "12346": "27", "12347": "27", "12399": "31"}
+    again = command(root, "regrade", "day1", "--jobs", "1")
+    assert "0 of 2 submissions have other points" in again.stdout
+
+
+USAGE = {
+    "a format that is none": (["--to", "excel", "--out", "x"], "'excel'"),
+    "no marks": (["--to", "csv", "--out", "x.csv"], "no marks of day1"),
+    "no folder": (["--to", "csv", "--out", "no/x.csv"], "can not be written"),
+    "a file to fill in where none is": (
+        ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--into", "marks.json"],
+        "--into is for canvas and moodle",
+    ),
+    "a roster that is none": (
+        ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--roster", "marks.json"],
+        "line 1: there is no column 'id'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), USAGE.values(), ids=USAGE)
+def test_wrong_usage_is_said_and_writes_nothing(
+    tmp_path: Path,
+    arguments: list[str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = make(tmp_path / "course")
+    (root / "marks.json").write_bytes(given.encode(given.Marks(given.FORMAT, "day1", CLASS)))
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("sys.argv", ["autograder", "export", "day1", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert says in printed.err
+    assert not list(root.glob("x*"))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from autograder import lms
+from autograder import lms, release
+from autograder.chapters import BEGIN
+from autograder.course import Day
+from autograder.grading import Grader
 from autograder.lms import HandedIn
 from autograder.roster import Person
+from tests.conftest import ROOT, handed_in
 from tests.test_submission import found, notebook, students, write, zipped
 
 MIDNIGHT = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
@@ -215,3 +221,55 @@ def test_nbgraders_time_is_read_beside_the_notebook_and_from_no_archive(tmp_path
         None,
         None,
     ]
+
+
+# ---- which day's notebook, and of which release
+
+
+def test_the_stamp_follows_what_students_get(day1: Day) -> None:
+    """And not the solutions: whoever corrects one makes no notebook old."""
+    chapter = day1.chapters[0]
+    cell = next(c for c in chapter.cells if c.role == "exercise")
+
+    def with_cell(source: str) -> Day:
+        cells = [replace(c, source=source) if c is cell else c for c in chapter.cells]
+        changed = replace(day1)
+        first = replace(chapter, cells=tuple(cells))
+        changed.__dict__["chapters"] = (first, *day1.chapters[1:])
+        return changed
+
+    now = release.stamp(day1)
+    solution = cell.source.replace(BEGIN, f"{BEGIN}\n    pass")
+    assert release.stamp(with_cell(solution)) == now
+    assert release.stamp(with_cell(f"{cell.source}\n# new")) != now
+    assert now.split()[0] == "day1"
+
+
+def test_the_release_is_stamped_and_a_script_is_not(day1: Day) -> None:
+    file = ROOT / "assignments" / "day1" / "day1.ipynb"
+    data = file.read_bytes()
+    assert release.of(data) == release.stamp(day1)
+    assert found(file)[0].release == release.stamp(day1)
+    quoted = json.dumps({"cells": [{"source": f'"{release.KEY}": "day9 0123456789ab"'}]})
+    assert release.of(quoted.encode()) == ""
+    assert release.of(b"x = 1") == ""
+
+
+@pytest.mark.parametrize(
+    ("stamp", "noticed"),
+    [
+        ("day2 0123456789ab", ["this is the notebook of day2; it was graded as day1"]),
+        (
+            "day1 0123456789ab",
+            ["this notebook is of another release of day1 than the present one"],
+        ),
+        ("", []),
+    ],
+)
+def test_another_notebook_is_said_and_graded(
+    grader: Grader, stamp: str, noticed: list[str]
+) -> None:
+    marks = grader.grade(replace(handed_in("x = 1"), release=stamp))
+    assert marks.problems == [*noticed, "no exercise of day1 is filled in"]
+    assert {e.status for e in marks.exercises} == {"not_attempted"}
+    assert release.noticed(release.stamp(grader.day), grader.day) == []

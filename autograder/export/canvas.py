@@ -63,7 +63,7 @@ def roster(file: Path) -> Roster:
     table = cells.read(file)
     student, id_ = table.column("Student"), table.column("ID")
     listed = [line for _, line in _students(table)]
-    return Roster(tuple(Entry(line[id_], line[id_], line[student]) for line in listed))
+    return Roster(tuple(Entry(line[id_], line[student], line[student]) for line in listed))
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:

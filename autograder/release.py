@@ -1,0 +1,47 @@
+"""The stamp in a notebook's metadata: of which day it is, and of which release.
+
+Nothing depends on it: Colab and older tools drop what they do not know, and a notebook without it is graded like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+
+from autograder import chapters
+from autograder.course import Day
+
+KEY = "transformer_exercises"
+# As JSON, whole or cut off: within a cell's source the quotes would be escaped.
+STAMP = re.compile(rb'(?<!\\)"' + KEY.encode() + rb'":\s*"(\w{1,40} [0-9a-f]{12})"')
+
+
+@lru_cache(maxsize=8)
+def stamp(day: Day) -> str:
+    """The day and a hash of all that its students get; a solution that changes is none of it."""
+    folder = day.root / "solutions"
+    around = [chapters.read(folder / name, ()) for name in ("opening.py", "closing.py")]
+    digest = hashlib.sha256(day.title.encode())
+    for exercise in day.exercises:
+        digest.update(f"{exercise.name} {exercise.points:g}\0".encode())
+    for cell in (cell for part in (*around, *day.chapters) for cell in part.cells):
+        text = cell.stub if cell.role == "exercise" else cell.source
+        digest.update(text.encode() + b"\0")
+    return f"{day.name} {digest.hexdigest()[:12]}"
+
+
+def of(data: bytes) -> str:
+    """The stamp in what was handed in, or ""."""
+    found = STAMP.findall(data)
+    return found[-1].decode() if found else ""
+
+
+def noticed(found: str, day: Day) -> list[str]:
+    """What there is to say about the stamp of a submission."""
+    name, _, _ = found.partition(" ")
+    if not found or found == stamp(day):
+        return []
+    if name != day.name:
+        return [f"this is the notebook of {name}; it was graded as {day.name}"]
+    return [f"this notebook is of another release of {day.name} than the present one"]
