@@ -43,4 +43,12 @@ if __name__ == "__main__":
         holding = sum(words == "holds" for words in outcomes.values())
         print(f"\nThe visible checks hold for {holding} of {len(EXERCISES)} exercises.")
 
+    def measured() -> None:
+        """Print a table: what the demonstrations measured."""
+        print("\nWhat the demonstrations measured:")
+        for what, value in MEASURED.items():
+            print(f"{value:<8.4g}{what}")
+
     progress()
+    if MEASURED:
+        measured()
