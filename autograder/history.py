@@ -7,6 +7,7 @@ undoes), and a store in a folder that may only be read can be read.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import getpass
@@ -23,7 +24,7 @@ from typing import Self
 import msgspec
 import torch
 
-from autograder.marks import SubmissionMarks
+from autograder.marks import SubmissionMarks, line
 from autograder.store import StoreError, course_folder, unwritable
 from autograder.submission import Submission
 
@@ -49,12 +50,6 @@ PRAGMA user_version = {VERSION};
 COMMIT;
 """
 ADVICE = "Move it away and grade again: whatever was handed in is graded anew."
-MARKS_COME_FROM = (
-    *("archives", "attempt", "cells", "changes", "chapters", "collecting", "course"),
-    *("follow_through", "grading", "handles", "late", "lms", "magics", "marks", "messages"),
-    *("naming", "needs", "not_allowed", "recording", "release", "roster", "scopes", "store"),
-    *("student", "submission", "trivial", "units", "values", "whose"),
-)
 BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 
 
@@ -94,14 +89,39 @@ def basis(day: str, submission: Submission, course: str, seed: str, isolation: l
 
 @cache
 def autograder_version() -> str:
-    """A hash of what turns code into marks beside the course: these modules, and torch's version."""
-    here = Path(__file__).parent
-    files = [here / f"{name}.py" for name in MARKS_COME_FROM]
-    files += [here / "graders" / "__init__.py", *sorted(here.glob("sandbox/*.py"))]
+    """A hash of what turns code into marks beside the course: torch's version, and all that grading imports of this package."""
+    package = Path(__file__).parents[1]
     digest = hashlib.sha256(torch.__version__.encode())
-    for file in files:
+    for file in [
+        *modules_behind("autograder.grading"),
+        *sorted(package.glob("autograder/sandbox/*.py")),
+    ]:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def modules_behind(module: str) -> list[Path]:
+    """The files of this package that a module imports, and those import; sorted."""
+    package = Path(__file__).parents[1]
+    found: set[Path] = set()
+    pending = [module]
+    while pending:
+        place = package / pending.pop().replace(".", "/")
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file() and file not in found:
+                found.add(file)
+                pending += _imported(file)
+    return sorted(found)
+
+
+def _imported(file: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("autograder"):
+            names += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names if alias.name.startswith("autograder")]
+    return names
 
 
 class History:
@@ -213,7 +233,7 @@ class History:
         with self._errors("read"):
             (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise StoreError(f"{self.file} is damaged: {found}. {ADVICE}")
+            raise StoreError(f"{self.file} is damaged: {line(found)}. {ADVICE}")
         file = self.file.with_name(f"{day}.lock")
         with contextlib.ExitStack() as stack:
             with self._errors("written"):
