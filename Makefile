@@ -19,7 +19,8 @@ demo: setup
 	$(BIN)/python -m bench.demo
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/attacks
+	$(BIN)/python -m pytest -q tests/attacks
 
 bench: setup
 	$(BIN)/python -m bench
