@@ -1,0 +1,131 @@
+"""The small course as nbgrader knows it: released, handed in, and read by a TA."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbgrader.api import Gradebook
+from nbgrader.apps import NbGrader
+from nbgrader.converters import GenerateAssignment, GenerateFeedback
+
+from autograder import course as courses
+from autograder import gradebook
+from autograder.course import Day
+from autograder.gradebook import Copied
+from autograder.grading import Grader
+from autograder.notebook import solution_notebook
+from autograder.sandbox.client import Server
+from autograder.submission import submissions
+from tests import small_course
+from tests.conftest import ROOT, SECRET
+
+CHECKS = """
+# %%
+if __name__ == "__main__":
+
+    def check_{name}():
+        assert {name}
+
+    check_{name}()
+"""
+BROKEN = '{"nbformat": 4, "cells": ['
+
+
+def nbgrader(root: Path) -> NbGrader:
+    app = NbGrader(log_level=logging.CRITICAL)
+    app.initialize([], root=str(root))
+    app.coursedir.assignment_id = "day1"
+    return app
+
+
+def release(root: Path) -> Path:
+    """Write the small course, and release it as `nbgrader generate_assignment` does."""
+    small_course.make(root)
+    for chapter, exercise in (("masking", "padding_mask"), ("heads", "split_heads")):
+        with (root / f"solutions/day1/{chapter}.py").open("a") as file:
+            file.write(CHECKS.format(name=exercise))
+    for file in (*(ROOT / "solutions").glob("*.py"), ROOT / "nbgrader_config.py"):
+        shutil.copy(file, root / "solutions" if file.parent.name == "solutions" else root)
+    (root / "solutions/day1/requirements.txt").write_text("torch\n")
+    (root / "source/day1").mkdir(parents=True)
+    generate(root)
+    return root
+
+
+def generate(root: Path) -> None:
+    """Build what the course is now into its release."""
+    notebook = solution_notebook(courses.load(root).day("day1"))
+    nbformat.write(notebook, root / "source/day1/day1.ipynb")
+    with pytest.MonkeyPatch.context() as patch:  # nbgrader calls alembic
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        app = nbgrader(root)
+        GenerateAssignment(coursedir=app.coursedir, parent=app, force=True).start()
+
+
+class Class:
+    """A small course in which students hand in, graders grade and a TA reads."""
+
+    def __init__(self, root: Path, server: Server) -> None:
+        self.root = root
+        self.server = server
+
+    @property
+    def day(self) -> Day:
+        return courses.load(self.root).day("day1")
+
+    def hand_in(self, student: str, text: str, name: str = "day1.ipynb", time: str = "") -> Path:
+        """Put one file into the student's folder, in the place of all that was there."""
+        folder = self.root / "submitted" / student / "day1"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        if text and name.endswith(".ipynb") and text != BROKEN:
+            cells = [nbformat.v4.new_code_cell(part) for part in text.split("# %%")]
+            text = nbformat.writes(nbformat.v4.new_notebook(cells=cells))
+        if text:
+            (folder / name).write_text(text)
+        if time:
+            (folder / "timestamp.txt").write_text(time)
+        return folder
+
+    def copy(self, force: bool = False) -> Copied:
+        """What `autograder grade day1` does, in this process."""
+        folders = sorted(self.root.glob("submitted/*/day1"))
+        grader = Grader(self.day, self.server, SECRET)
+        marks = [grader.grade(one) for one in submissions(folders, "day1")]
+        return gradebook.copy(self.day, folders, marks, force)
+
+    def gradebook(self) -> Gradebook:
+        return Gradebook(f"sqlite:///{self.root}/gradebook.db", "transformers")
+
+    def scores(self, student: str) -> dict[str, float]:
+        with self.gradebook() as book:
+            notebook = book.find_submission_notebook("day1", "day1", student)
+            return {grade.name.removeprefix("check_"): grade.score for grade in notebook.grades}
+
+    def read_by_a_ta(self, student: str, score: float, comment: str) -> None:
+        """What formgrader writes: another mark for padding_mask, and a comment beside it."""
+        with self.gradebook() as book:
+            names = "day1", "day1", student
+            grade = book.find_grade("check_padding_mask", *names)
+            grade.manual_score, grade.needs_manual_grade = score, False
+            book.find_comment("padding_mask", *names).manual_comment = comment
+            book.db.commit()
+
+    def comment(self, student: str) -> str | None:
+        with self.gradebook() as book:
+            comment = book.find_comment("padding_mask", "day1", "day1", student)
+            text: str | None = comment.comment
+            return text
+
+    def autograded(self, student: str) -> Path:
+        return self.root / "autograded" / student / "day1/day1.ipynb"
+
+    def feedback(self) -> None:
+        app = nbgrader(self.root)
+        GenerateFeedback(coursedir=app.coursedir, parent=app).start()
