@@ -217,6 +217,11 @@ class History:
                 row = (database.execute(insert, (*same, now, encoded)).lastrowid,)
             if is_current:
                 place = os.fsencode(os.path.abspath(under))
+                # The roster may have another name for the student than it had before.
+                database.execute(
+                    "DELETE FROM current WHERE day = ? AND path = ? AND student <> ?",
+                    (basis.day, path, marks.student),
+                )
                 database.execute(
                     "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?, ?)",
                     (basis.day, marks.student, path, row[0], place),

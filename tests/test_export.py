@@ -16,6 +16,7 @@ from autograder import marks as given
 from autograder.cli import main
 from autograder.course import CourseError, Day
 from autograder.export.command import export
+from autograder.history import Basis, History
 from autograder.late import Policy
 from autograder.marks import ExerciseMarks, SubmissionMarks
 from tests.small_course import RIGHT, WRONG, command, make
@@ -356,6 +357,16 @@ def test_of_several_submissions_the_last_counts_where_times_are_known(late_day: 
     )
     (row,), _ = enrolment.rows([first, second], late_day, known)
     assert row.marks == second
+
+
+def test_a_file_counts_once_whatever_its_student_was_called_before(tmp_path: Path) -> None:
+    on = Basis("day1", "code", "course", "autograder", "seed", "limits")
+    old, new = marks("in/a_1_23456_x.py", "lovelaceada"), marks("in/a_1_23456_x.py", "ada")
+    with History(tmp_path) as history:
+        history.add(on, old, Path("in"))
+        history.add(on, new, Path("in"))
+        history.add(on, marks("in/b.py", "bob"), Path("in"))
+        assert [kept.student for kept in history.current("day1")] == ["ada", "bob"]
 
 
 def test_old_marks_of_one_file_under_another_name_do_not_count(day: Day) -> None:

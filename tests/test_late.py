@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from autograder.late import Lateness, Policy, lateness
+from autograder.sandbox.client import Server
+from tests.released_course import Class, release
+from tests.small_course import WRONG
 
 DUE = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
 POLICY = Policy(DUE, grace_minutes=15, per_cent_a_day=10, at_most_per_cent=25)
@@ -62,3 +66,28 @@ def test_it_is_a_part_of_what_was_earned(points: float, per_cent: float, left: f
     late = Lateness(1, per_cent)
     assert late.after(points) == left
     assert round(late.penalty(points) + left, 9) == points
+
+
+def test_nbgraders_penalty_is_that_of_the_policy(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The due date comes from grading.toml, the extension from the roster; without a policy, nbgrader's own plugin speaks."""
+    course = Class(release(tmp_path), server)
+    monkeypatch.chdir(tmp_path)
+
+    def penalties() -> list[float]:
+        with course.gradebook() as book:
+            found = [book.find_submission("day1", student) for student in ("ada", "bob")]
+            return [float(submission.late_submission_penalty) for submission in found]
+
+    for student in ("ada", "bob"):
+        course.hand_in(student, WRONG, time="2026-12-02 14:00:00 UTC")
+    course.copy()
+    assert penalties() == [0, 0]
+    toml = tmp_path / "grading.toml"
+    late = "[late]\nper_cent_a_day = 10\n[day1.late]\ndue = 2026-12-01T12:00:00+01:00\n"
+    toml.write_text(toml.read_text() + late)
+    text = "id,student,name,extension\n1,ada,Ada,\n2,bob,Bob,26\n"
+    (tmp_path / "roster.csv").write_text(text)
+    course.copy(force=True)
+    assert penalties() == [12, 6]  # of 60 points: two days begun, and with the extension one
