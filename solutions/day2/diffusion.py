@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Diffusion
 #
-# Texts and chorales were written one token after the other. A picture has no first pixel. Diffusion models
-# make all of it at once, out of noise: take a picture, add noise step by step until nothing of it is
-# left, and train a network to tell the noise from the picture at every step. Then begin with nothing
-# but noise and take away, step by step, what the network calls noise. What remains is a picture that
-# nobody has drawn (Ho et al. 2020).
+# Texts and chorales were written one token after the other. A picture has no first pixel. Diffusion
+# models make all of it at once, out of noise: take a picture, add noise step by step until nothing
+# of it is left, and train a network to tell the noise from the picture at every step. Then begin
+# with nothing but noise and take away, step by step, what the network calls noise. What remains is
+# a picture that nobody has drawn (Ho et al. 2020).
 #
 # ```text
 #   t = 0                                                            t = n_steps
@@ -1061,17 +1061,17 @@ if __name__ == "__main__":
             print(f"scale {scale:<4g} {percent:5.1f} % as asked, diversity {width:.2f}")
 
 # %% [markdown]
-# **What to notice.** Of 200 digits, 10.0 % came out as asked at scale 0 (pure chance), 94.5 % at scale 1,
-# 99.5 % at scale 2, and all from scale 3 on. Meanwhile two drawings of one digit, which at scale 1 were
-# as far apart as two real ones (0.98), came closer: 0.81 at scale 2, 0.69 at scale 5. At 8 pixels shoot
-# past black and white and are cut off. Good pictures or many kinds of pictures: the scale is how one
-# chooses.
+# **What to notice.** Of 200 digits, 10.0 % came out as asked at scale 0 (pure chance), 94.5 % at
+# scale 1, 99.5 % at scale 2, and all from scale 3 on. Meanwhile two drawings of one digit, which at
+# scale 1 were as far apart as two real ones (0.98), came closer: 0.81 at scale 2, 0.69 at scale 5. At
+# scale 8, pixels shoot past black and white and are cut off. Good pictures or many kinds of pictures:
+# the scale is how one chooses.
 
 # %% [markdown]
 # ### Were they learned by heart?
 #
-# Then a drawing would lie closer to one of the digits that it
-# was trained on than a real digit does that it has never seen.
+# If so, a drawing would lie closer to one of the digits that it was trained on than a real digit does
+# that it has never seen.
 
 # %%
 if __name__ == "__main__":

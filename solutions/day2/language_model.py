@@ -19,7 +19,7 @@
 #    tokens           b n          The same model, three uses:
 #      │ embed, add positions
 #      ▼                           training  all n positions guess at once
-#    GPTBlock × n_layers           reading   the product of the guesses: how likely a text is
+#    GPTBlock × n_layers           reading   how likely is a text? the product of guesses
 #      │ norm, tied embedding      writing   draw a token, append it, guess again
 #      ▼
 #    logits           b n v
@@ -1279,6 +1279,8 @@ if __name__ == "__main__":
 # of the word. After other random numbers other heads take these parts.
 #
 # ### What it writes
+#
+# From the same beginning, at three temperatures.
 
 # %%
 if __name__ == "__main__":
