@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo test bench lint mutants browser clean
+.PHONY: setup demo test bench lint mutants browser formgrader clean
 
 setup: $(READY)
 
@@ -31,6 +31,10 @@ mutants: setup
 browser: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
 	$(BIN)/python -m tests.browser.check $(SHOTS)
+
+formgrader: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright
+	$(BIN)/python -m tests.browser.formgrader $(SHOTS)
 
 lint: setup
 	$(BIN)/ruff check .

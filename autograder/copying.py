@@ -66,7 +66,7 @@ class HandedIn:
 
 @dataclass
 class Held:
-    """What the gradebook holds of a student."""
+    """What the gradebook holds of a student; late is, too, who once was and has a penalty from then."""
 
     scores: dict[str, float | None]
     is_late: bool
@@ -140,6 +140,7 @@ class Copying(Autograde):  # type: ignore[misc]
                     SubmittedAssignment.timestamp,
                     SubmittedAssignment.extension,
                     Assignment.duedate,
+                    SubmittedNotebook.late_submission_penalty,
                     BaseCell.name,
                     Grade.auto_score,
                 )
@@ -149,8 +150,9 @@ class Copying(Autograde):  # type: ignore[misc]
                 .join(BaseCell, BaseCell.id == Grade.cell_id)
                 .filter(Assignment.name == self.day.name)
             )
-            for student, time, extension, due, name, score in rows:
+            for student, time, extension, due, penalty, name, score in rows:
                 is_late = bool(time and due and time > due + (extension or timedelta()))
+                is_late = is_late or bool(penalty)
                 held.setdefault(student, Held({}, is_late)).scores[name] = score
         return held
 

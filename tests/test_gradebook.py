@@ -153,7 +153,7 @@ def test_late_is_what_the_time_says_and_a_time_that_is_none_is_named(course: Cla
     assert seconds_late("ada") == 0
 
 
-def test_the_late_policy_sees_what_a_ta_changed(course: Class) -> None:
+def test_the_late_policy_sees_another_mark_and_another_date(course: Class) -> None:
     with (course.root / "nbgrader_config.py").open("a") as file:
         file.write(
             '\nc.AssignLatePenalties.plugin_class = "nbgrader.plugins.LateSubmissionPlugin"\n'
@@ -168,6 +168,10 @@ def test_the_late_policy_sees_what_a_ta_changed(course: Class) -> None:
     with course.gradebook() as book:
         submission = book.find_submission("day1", "ada")
         assert (submission.score, submission.late_submission_penalty) == (90, 90)
+        book.update_or_create_assignment("day1", duedate="2026-12-03 12:00:00 UTC")
+    assert course.copy() == Copied(0, 1, [])
+    with course.gradebook() as book:
+        assert not book.find_submission("day1", "ada").late_submission_penalty
 
 
 def test_one_student_who_can_not_be_copied_costs_the_others_nothing(course: Class) -> None:

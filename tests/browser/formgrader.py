@@ -32,7 +32,7 @@ MARK = "33.5"
 MATHJAX = """MathJax = {Hub: {Config() {}, Queue() {}, Startup: {signal: {Interest(tell) {
     setTimeout(() => tell("End"))
 }}}}}"""
-LOADED = "formgrader.loaded && formgrader.grades.loaded && formgrader.comments.loaded"
+LOADED = "window.formgrader?.loaded && formgrader.grades.loaded && formgrader.comments.loaded"
 
 
 class TA:
@@ -49,6 +49,7 @@ class TA:
         self.page.goto(f"{self.url}/formgrader/gradebook/day1/day1")
         self.page.wait_for_selector("table tbody a")
         self.page.click("table tbody a")
+        self.page.wait_for_url("**/formgrader/submissions/*/")
         self.page.wait_for_function(LOADED)
 
     def write(self) -> None:
