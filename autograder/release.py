@@ -9,7 +9,6 @@ import hashlib
 import re
 from functools import lru_cache
 
-from autograder import chapters
 from autograder.course import Day
 
 KEY = "transformer_exercises"
@@ -19,15 +18,14 @@ STAMP = re.compile(rb'(?<!\\)"' + KEY.encode() + rb'":\s*"(\w{1,40} [0-9a-f]{12}
 
 @lru_cache(maxsize=8)
 def stamp(day: Day) -> str:
-    """The day and a hash of all that its students get; a solution that changes is none of it."""
-    folder = day.root / "solutions"
-    around = [chapters.read(folder / name, ()) for name in ("opening.py", "closing.py")]
-    digest = hashlib.sha256(day.title.encode())
-    for exercise in day.exercises:
-        digest.update(f"{exercise.name} {exercise.points:g}\0".encode())
-    for cell in (cell for part in (*around, *day.chapters) for cell in part.cells):
-        text = cell.stub if cell.role == "exercise" else cell.source
-        digest.update(text.encode() + b"\0")
+    """The day and a hash of what an answer may depend on: stubs, visible checks and what is given.
+
+    A correction of the text, of a demonstration or of a solution makes no notebook old.
+    """
+    digest = hashlib.sha256()
+    for cell in (cell for chapter in day.chapters for cell in chapter.cells):
+        if cell.role in ("exercise", "checks", "given"):
+            digest.update(cell.stub.encode() + b"\0")
     return f"{day.name} {digest.hexdigest()[:12]}"
 
 
@@ -44,4 +42,4 @@ def noticed(found: str, day: Day) -> list[str]:
         return []
     if name != day.name:
         return [f"this is the notebook of {name}; it was graded as {day.name}"]
-    return [f"this notebook is of another release of {day.name} than the present one"]
+    return [f"this notebook is of another release of {day.name}: its exercises have changed since"]

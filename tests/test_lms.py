@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autograder import lms, release
-from autograder.chapters import BEGIN
+from autograder.chapters import BEGIN, ChapterCell
 from autograder.course import Day
 from autograder.grading import Grader
 from autograder.lms import HandedIn
@@ -226,12 +226,12 @@ def test_nbgraders_time_is_read_beside_the_notebook_and_from_no_archive(tmp_path
 # ---- which day's notebook, and of which release
 
 
-def test_the_stamp_follows_what_students_get(day1: Day) -> None:
-    """And not the solutions: whoever corrects one makes no notebook old."""
+def test_the_stamp_follows_what_an_answer_may_depend_on(day1: Day) -> None:
+    """And not text or solutions: whoever corrects them makes no notebook old."""
     chapter = day1.chapters[0]
-    cell = next(c for c in chapter.cells if c.role == "exercise")
+    cell, text = (next(c for c in chapter.cells if c.role == r) for r in ("exercise", "text"))
 
-    def with_cell(source: str) -> Day:
+    def with_cell(source: str, cell: ChapterCell = cell) -> Day:
         cells = [replace(c, source=source) if c is cell else c for c in chapter.cells]
         changed = replace(day1)
         first = replace(chapter, cells=tuple(cells))
@@ -241,6 +241,7 @@ def test_the_stamp_follows_what_students_get(day1: Day) -> None:
     now = release.stamp(day1)
     solution = cell.source.replace(BEGIN, f"{BEGIN}\n    pass")
     assert release.stamp(with_cell(solution)) == now
+    assert release.stamp(with_cell("# Another text", text)) == now
     assert release.stamp(with_cell(f"{cell.source}\n# new")) != now
     assert now.split()[0] == "day1"
 
@@ -261,7 +262,7 @@ def test_the_release_is_stamped_and_a_script_is_not(day1: Day) -> None:
         ("day2 0123456789ab", ["this is the notebook of day2; it was graded as day1"]),
         (
             "day1 0123456789ab",
-            ["this notebook is of another release of day1 than the present one"],
+            ["this notebook is of another release of day1: its exercises have changed since"],
         ),
         ("", []),
     ],
