@@ -33,7 +33,7 @@ browser: setup
 	$(BIN)/python -m tests.browser.check $(SHOTS)
 
 formgrader: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
 	$(BIN)/python -m tests.browser.formgrader $(SHOTS)
 
 lint: setup
