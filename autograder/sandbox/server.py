@@ -91,6 +91,16 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
 def serve(wall: Wall, control: socket.socket) -> None:
     """Answer the control socket until it is closed."""
     children: set[int] = set()
+    try:
+        _answer(wall, control, children)
+    finally:
+        for pid in children:
+            _kill(pid)
+            _reap(pid)
+            wall.forget(pid)
+
+
+def _answer(wall: Wall, control: socket.socket, children: set[int]) -> None:
     while True:
         if wall.watches() and children and not _readable(control):
             for pid in wall.overfull():
@@ -121,10 +131,6 @@ def serve(wall: Wall, control: socket.socket) -> None:
             if request.wait:
                 control.send(ENCODE(Stopped(code)))
             wall.forget(request.pid)
-    for pid in children:
-        _kill(pid)
-        _reap(pid)
-        wall.forget(pid)
 
 
 def _work(control: socket.socket, start: Start) -> None:
@@ -172,9 +178,7 @@ def main(descriptor: int, layers: list[str]) -> None:
         wall.around_server()
         seen = probes.observe(wall, outside)
     try:
-        with contextlib.suppress(
-            BrokenPipeError
-        ):  # the grader is gone, perhaps before this was ready
+        with contextlib.suppress(ConnectionError):  # the grader has gone
             control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))
             serve(wall, control)
     finally:
