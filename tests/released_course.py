@@ -71,9 +71,10 @@ def generate(root: Path) -> None:
 class Class:
     """A small course in which students hand in, graders grade and a TA reads."""
 
-    def __init__(self, root: Path, server: Server) -> None:
+    def __init__(self, root: Path, server: Server | None = None) -> None:
         self.root = root
         self.server = server
+        self._grader: Grader | None = None
 
     @property
     def day(self) -> Day:
@@ -95,9 +96,11 @@ class Class:
 
     def copy(self, force: bool = False) -> Copied:
         """What `autograder grade day1` does, in this process."""
+        assert self.server is not None
         folders = sorted(self.root.glob("submitted/*/day1"))
-        grader = Grader(self.day, self.server, SECRET)
-        marks = [grader.grade(one) for one in submissions(folders, "day1")]
+        if self._grader is None or self._grader.course != courses.fingerprint(self.day):
+            self._grader = Grader(self.day, self.server, SECRET)
+        marks = [self._grader.grade(one) for one in submissions(folders, "day1")]
         return gradebook.copy(self.day, folders, marks, force)
 
     def gradebook(self) -> Gradebook:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from autograder.sandbox.client import Server
 from tests.browser.check import BROWSERS, NO_BROWSER
 from tests.released_course import BROKEN, Class, release
 from tests.small_course import RIGHT, WRONG, command
@@ -156,12 +155,8 @@ def main(arguments: Sequence[str]) -> int:
     shots = Path(arguments[0]) if arguments else None
     if shots:
         shots.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Server() as server,
-        sync_playwright() as playwright,
-    ):
-        course = Class(release(Path(folder) / "course"), server)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        course = Class(release(Path(folder) / "course"))
         course.hand_in("ada", WRONG)
         grade(course)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
