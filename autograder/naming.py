@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
-from torch import Tensor
 
 from autograder import messages as m
 from autograder.attempt import Source, derived, joined, loading
@@ -23,10 +22,11 @@ from autograder.cells import Cell
 from autograder.collecting import Test
 from autograder.course import CourseError, Day, Exercise
 from autograder.needs import needed, units_of
-from autograder.recording import ASKED, KIND, Exchange, Leaf, Leaves, Recorder, replay, same
+from autograder.recording import Exchange, Leaves, Recorder, replay
 from autograder.sandbox.client import Died, Late, Process
 from autograder.store import course_folder
 from autograder.student import NotAllowed, Student, StudentError
+from autograder.telling import Known, named_by, tells, what_tells
 
 if TYPE_CHECKING:
     from autograder.grading import Grader
@@ -50,16 +50,6 @@ class Mistake:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == self.exercise:
                 return " ".join((ast.get_docstring(node) or "").split())
         return ""
-
-
-@dataclass(frozen=True)
-class Known:
-    """What tells a known mistake: the tests that it fails, its answers to them that are no chance, those that are not right."""
-
-    failed: list[str]
-    certain: Leaves
-    telling: Leaves
-    by_chance: bool  # some answers depend on random numbers
 
 
 class _Run:
@@ -121,12 +111,11 @@ class Namer:
         try:
             with self._running(exercise, source) as run:
                 failed = run.failed()
-                alike = {name: k for name, k in known.items() if k.failed == failed}
+                alike = {n: k for n, k in known.items() if set(k.failed) <= set(failed)}
                 answers = run.answers(failed, seed=1) if alike else {}
         except LOST:
             return None
-        names = [name for name, k in alike.items() if _equal(k, answers)]
-        return names[0] if len(names) == 1 else None
+        return named_by(alike, failed, answers)
 
     def known(self, exercise: Exercise) -> dict[str, Known]:
         """What tells each known mistake of an exercise; found once a course and kept, without those that nothing tells."""
@@ -154,8 +143,8 @@ class Namer:
                     second = run.answers(failed, seed=2)
             except LOST:
                 continue
-            known = _what_tells(failed, first, second, right)
-            if _tells(known, len(asked), right):
+            known = what_tells(failed, first, second, right)
+            if tells(known, len(asked)):
                 found[mistake.name] = known
         return found
 
@@ -215,7 +204,9 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
 def _version(course: str) -> str:
     """Of what is kept: the course, and how mistakes are told apart."""
     here = Path(__file__)
-    code = b"".join(here.with_name(name).read_bytes() for name in (here.name, "recording.py"))
+    code = b"".join(
+        here.with_name(name).read_bytes() for name in (here.name, "recording.py", "telling.py")
+    )
     return hashlib.sha256(course.encode() + code).hexdigest()[:16]
 
 
@@ -238,50 +229,3 @@ def _joined(answers: Mapping[str, Sequence[Leaves]]) -> Leaves:
         for number, leaves in enumerate(exchanges)
         for place, leaf in leaves.items()
     }
-
-
-def _what_tells(failed: list[str], first: Leaves, second: Leaves, right: Leaves) -> Known:
-    """From the answers of two runs with different random numbers."""
-    certain = {place: leaf for place, leaf in first.items() if _same(leaf, second, place)}
-    by_chance = len(certain) < len(first)
-    # How a model is asked is free, as long as it is asked in a right way: once or twice, in one batch or in two.
-    certain = {
-        place: leaf
-        for place, leaf in certain.items()
-        if not (place.endswith(ASKED) and _same(leaf, right, place))
-    }
-    telling = {place: leaf for place, leaf in first.items() if not _same(leaf, right, place, 4)}
-    return Known(failed, certain, telling, by_chance)
-
-
-def _tells(known: Known, tests: int, right: Leaves) -> bool:
-    """Whether what a mistake does can be no accident of code that is wrong in another way.
-
-    A test that fails though all that is seen is right tells by itself, and so do values. Failures and NaN
-    do only beside tests that pass.
-    """
-    if not known.telling:
-        return not known.by_chance
-    values = any(_is_value(place, leaf, right) for place, leaf in known.telling.items())
-    return values or len(known.failed) < tests
-
-
-def _is_value(place: str, leaf: Leaf, right: Leaves) -> bool:
-    other = right.get(place)
-    if not isinstance(leaf, Tensor) or not isinstance(other, Tensor):
-        return place.endswith(KIND) and place in right
-    if leaf.shape != other.shape or leaf.is_meta or other.is_meta:
-        return True
-    finite = leaf.isfinite() & other.isfinite()
-    return not same(leaf[finite], other[finite])
-
-
-def _equal(known: Known, seen: Leaves) -> bool:
-    """Whether answers are those of a known mistake, wrong ones among them."""
-    right = all(_same(leaf, seen, place) for place, leaf in known.certain.items())
-    told = any(_same(leaf, seen, place) for place, leaf in known.telling.items())
-    return right and (told or not known.telling)
-
-
-def _same(leaf: Leaf, answers: Leaves, place: str, times: float = 1.0) -> bool:
-    return place in answers and same(leaf, answers[place], times)

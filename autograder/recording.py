@@ -21,6 +21,8 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torc
 
 KIND = " kind"  # after the place of a tensor: what it is, whatever its values are
 ASKED = "asked"  # of the grader's models
+RAISED = REFUSED, FAILED = "ValueError", "failed"  # what is kept of an exception
+READ = "read"  # of parameters, which may begin as one likes
 
 Leaf = Tensor | bool | int | float | str | None
 Leaves = dict[str, Leaf]
@@ -66,8 +68,7 @@ class Recorder:
         finally:
             self._asking = False
         leaves = _answer(response, data, overheard, models)
-        if isinstance(request, m.Read):
-            leaves = _with_names_of(leaves, leaves)
+        leaves = _comparable(leaves, {}, request)
         kept = [self.student._models[id_] for id_ in models]
         self.exchanges.append(Exchange(request, payload, number, response, models, kept, leaves))
         return number, response, data
@@ -124,9 +125,8 @@ def replay(exchanges: Sequence[Exchange], process: Process) -> list[Leaves]:
         if isinstance(response, m.Answer) and isinstance(exchange.response, m.Answer):
             numbers[exchange.number] = number
             objects |= _pairs(exchange.response.result.value, response.result.value)
-        answers.append(_answer(response, data, overheard, exchange.models))
-        if isinstance(exchange.request, m.Read):
-            answers[-1] = _with_names_of(exchange.leaves, answers[-1])
+        leaves = _answer(response, data, overheard, exchange.models)
+        answers.append(_comparable(leaves, exchange.leaves, exchange.request))
     process.request(m.Forget(list(numbers.values())), Outgoing(), student._reply)
     return answers
 
@@ -221,10 +221,25 @@ def _answer(
     return dict(_leaves(response.result.value, tensors, "result")) | seen | asked
 
 
-def _with_names_of(recorded: Leaves, seen: Leaves) -> Leaves:
-    """Of further parameters or buffers only that there are some: their names are free."""
-    further = len(seen.keys() - recorded.keys())
-    return {p: leaf for p, leaf in seen.items() if p in recorded} | {"further": bool(further)}
+def _comparable(seen: Leaves, recorded: Leaves, request: m.Request) -> Leaves:
+    """An answer without what is free in right solutions, too; the reference's own beside nothing."""
+    match request:
+        case m.Read(what="parameters" | "state"):
+            # Of further parameters or buffers only that there are some: their names are free.
+            named = {f"{p} {READ}" if isinstance(v, Tensor) else p: v for p, v in seen.items()}
+            further: Leaves = {"further": bool(recorded and named.keys() - recorded.keys())}
+            return {p: v for p, v in named.items() if p in recorded or not recorded} | further
+        case m.Backward():
+            nothing = {
+                p
+                for p, leaf in seen.items()
+                if isinstance(leaf, Tensor) and not leaf.is_meta and not leaf.any()
+            }
+            kinds = {place + KIND for place in nothing}
+            return {p: None if p in nothing else v for p, v in seen.items() if p not in kinds}
+    if seen.get("failure") == REFUSED and recorded and "failure" not in recorded:
+        return seen | {"failure": FAILED}  # refused or not, it should have been answered
+    return seen
 
 
 def _leaves(value: m.Value, tensors: Sequence[Tensor], path: str) -> Iterator[tuple[str, Leaf]]:
@@ -252,7 +267,7 @@ def _kind(failure: m.Failure) -> str:
     """What is told apart: the exception that the contract names, and what is missing. How else code fails is chance."""
     if failure.kind == "missing":
         return failure.text.split(";")[0]
-    return "ValueError" if "ValueError" in failure.bases else "failed"
+    return REFUSED if REFUSED in failure.bases else FAILED
 
 
 def same(first: Leaf, second: Leaf, times: float = 1.0) -> bool:

@@ -1384,7 +1384,7 @@ def next_token_probabilities(
 def next_token_probabilities(
     logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """A `top_k` larger than the vocabulary is refused here. Look at what it should keep."""
+    """A `top_k` larger than the vocabulary is an error here. Look at what it should keep."""
     if temperature < 0:
         raise ValueError("temperature is negative")
     if top_k is not None and not 1 <= top_k <= logits.shape[-1]:
@@ -1484,7 +1484,8 @@ def next_token_probabilities(
 def next_token_probabilities(
     logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """`top_p` counts all tokens here, and `top_k` comes after it. Look at the order."""
+    """`top_p` counts the tokens here that `top_k` takes away, too. Look at the order, and at what sums
+    to 1 between the two."""
     if temperature < 0:
         raise ValueError("temperature is negative")
     if top_k is not None and top_k < 1:
@@ -1501,31 +1502,6 @@ def next_token_probabilities(
     if top_k is not None:
         p = p * (torch.arange(p.shape[-1]) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
-    return torch.zeros_like(p).scatter(-1, order, p)
-
-
-# %% next_token_probabilities: not renormalised between the filters
-def next_token_probabilities(
-    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
-) -> Tensor:
-    """What `top_k` left is not scaled to sum 1 before `top_p` counts here. Look at the
-    probability of a few tokens among themselves."""
-    if temperature < 0:
-        raise ValueError("temperature is negative")
-    if top_k is not None and top_k < 1:
-        raise ValueError("top_k is below 1")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError("top_p is outside (0, 1]")
-    if temperature == 0:
-        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
-    p, order = p.sort(dim=-1, descending=True)
-    if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
-    if top_p is not None:
-        p = p * (p.cumsum(dim=-1) - p < top_p)
-        p = p / p.sum(dim=-1, keepdim=True)
-    p = p / p.sum(dim=-1, keepdim=True)
     return torch.zeros_like(p).scatter(-1, order, p)
 
 
@@ -1787,7 +1763,7 @@ def generate(
     with torch.no_grad():
         for _ in range(n_tokens):
             logits = model(unread, caches)[:, -1]
-            p = next_token_probabilities(logits, 1.0 if temperature else 0, top_k, top_p)
+            p = next_token_probabilities(logits, top_k=top_k, top_p=top_p)
             new = torch.multinomial(p, 1, generator=generator)
             tokens = torch.cat([tokens, new], dim=1)
             unread = new if use_cache else tokens
