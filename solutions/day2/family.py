@@ -333,7 +333,7 @@ if __name__ == "__main__":
             axes[3].plot(range(1, heads + 1), slopes[heads], marker, label=f"{heads} heads")
         axes[3].set_yscale("log", base=2)
         axes[3].set(title="slopes", xlabel="head", ylabel="slope", xticks=range(1, 13))
-        axes[3].legend()
+        axes[3].legend(loc="lower right")
         plt.show()
 
 # %% [markdown]

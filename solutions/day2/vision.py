@@ -681,9 +681,9 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** To look at all patches alike is not the largest distance, only the mean one;
-# a head that looked at the far corner alone would have more. And a distance is a mean: half near and
-# half far gives the same number as always in between.
+# **What to notice.** A head that looks everywhere does not have the largest number: one that looks at
+# the far corner alone has more. And it is a mean: half near and half far gives the same as always in
+# between.
 
 # %% [markdown]
 # ## `linear_cka`
