@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo test bench lint mutants browser formgrader clean
+.PHONY: setup demo test bench lint mutants names browser formgrader clean
 
 setup: $(READY)
 
@@ -27,6 +27,9 @@ bench: setup
 
 mutants: setup
 	$(BIN)/python -m bench.mutants
+
+names: setup
+	NAMES=all $(BIN)/python -m pytest -q tests/test_naming.py
 
 browser: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python

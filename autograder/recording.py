@@ -20,7 +20,8 @@ from autograder.student import Process, Student
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 KIND = " kind"  # after the place of a tensor: what it is, whatever its values are
-ASKED = "asked"  # of the grader's models
+ASKED = "asked"  # of the grader's models: in which modes, and with what
+WITH = f"with {ASKED}"
 RAISED = REFUSED, FAILED = "ValueError", "failed"  # what is kept of an exception
 READ = "read"  # of parameters, which may begin as one likes
 
@@ -209,7 +210,7 @@ def _answer(
     """An answer as tensors and plain values by their place in it, with what else is seen of the call."""
     asked: Leaves = {
         f"modes {ASKED}": "; ".join(sorted(overheard.modes)),
-        f"inputs {ASKED}": "; ".join(sorted(overheard.inputs)),
+        WITH: "; ".join(sorted(overheard.inputs)),
     }
     if isinstance(response, m.Failure):
         return {"failure": _kind(response)} | asked

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from autograder.recording import ASKED, KIND, RAISED, READ, Leaf, Leaves, same
+from autograder.recording import ASKED, KIND, RAISED, READ, WITH, Leaf, Leaves, same
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,17 @@ def what_tells(failed: list[str], first: Leaves, second: Leaves, right: Leaves) 
     telling = {
         place: leaf
         for place, leaf in first.items()
-        if not (_is_free(place, leaf, right) or _same(leaf, right, place, 4))
+        if not _same(leaf, right, place, 4)
+        and not (place.endswith(READ) and _is_free(place, leaf, right))
     }
     values = [p for p, leaf in telling.items() if p in certain and _is_value(p, leaf, right)]
     return Known(failed, certain, free, telling, values, by_chance)
 
 
 def _is_free(place: str, leaf: Leaf, right: Leaves) -> bool:
-    """How a model is asked, where that is right, and where a parameter begins, unless the reference fills it with one value."""
+    """With what a model is asked, in which right modes, and where a parameter begins, unless the reference fills it evenly."""
     if not place.endswith(READ):
-        return place.endswith(ASKED) and _same(leaf, right, place)
+        return place.endswith(WITH) or (place.endswith(ASKED) and _same(leaf, right, place))
     other = right.get(place)
     filled = isinstance(other, Tensor) and not other.is_meta and len(other.unique()) == 1
     return not filled or _same(leaf, right, place)
