@@ -11,10 +11,13 @@ import pytest
 from nbformat import NotebookNode, v4
 
 from autograder import build
+from autograder import course as courses
 from autograder.course import CourseError, Day, Exercise
 from autograder.notebook import solution_notebook, without_chapter_imports, without_guard
 from autograder.sandbox.client import Limits
 from tests.conftest import ROOT, with_cells
+
+COURSE = courses.load(ROOT)
 
 GUARDED = '''
 if __name__ == "__main__":
@@ -165,24 +168,25 @@ def test_nbgrader_knows_stubs_and_checks_and_nothing_else(
 # ---- what is released
 
 
-def test_the_release_is_what_the_chapters_give_now(
-    release: NotebookNode, solution: NotebookNode, day1: Day
-) -> None:
-    cells = [cell for chapter in day1.chapters for cell in chapter.cells]
+@pytest.mark.parametrize("name", COURSE.days)
+def test_the_release_is_what_the_chapters_give_now(name: str) -> None:
+    day = COURSE.day(name)
+    release = nbformat.read(ROOT / "assignments" / name / f"{name}.ipynb", as_version=4)
+    cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     expected = {
         cell.id: stubs[cell.id]
         if cell.id in stubs
         else re.sub(r"\n### BEGIN HIDDEN TESTS.*", "", cell.source, flags=re.DOTALL)
-        for cell in solution.cells
+        for cell in solution_notebook(day).cells
     }
     seen = sources(release)
     changed = [id_ for id_ in expected | seen if expected.get(id_) != seen.get(id_)]
-    assert not changed, f"run `autograder build day1`: {changed} changed since"
+    assert not changed, f"run `autograder build {name}`: {changed} changed since"
     assert list(seen) == list(expected)
-    for name in ("README.md", "requirements.txt"):
-        written = ROOT / "solutions" / "day1" / name
-        assert (ROOT / "assignments" / "day1" / name).read_bytes() == written.read_bytes()
+    for file in ("README.md", "requirements.txt"):
+        written = ROOT / "solutions" / name / file
+        assert (ROOT / "assignments" / name / file).read_bytes() == written.read_bytes()
 
 
 def test_the_release_holds_no_output_and_gives_nothing_away(
