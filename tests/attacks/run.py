@@ -230,8 +230,9 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
             kernel.setdefault(attack.kernel, []).append(attack)
     # A server takes seconds to start: the few that need one of their own are run with a layer more off.
     for off in [off for off, attacks in kernel.items() if 0 < len(attacks) < 3]:
-        wider = min((more for more in kernel if set(off) < set(more)), key=len)
-        kernel[wider] += kernel.pop(off)
+        wider = min((more for more in kernel if set(off) < set(more)), key=len, default=None)
+        if wider is not None:
+            kernel[wider] += kernel.pop(off)
     here = None
     for off, attacks in kernel.items():
         others = [layer for layer in KERNEL if layer not in off]
