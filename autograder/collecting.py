@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +54,11 @@ def collect(day: Day) -> dict[str, list[Test]]:
     Raises:
         CourseError: a grader can not be imported, or an exercise has none.
     """
+    # Those of another course's graders that were imported here have the same names.
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if f"graders.{day.name}.test_" in name and file and Path(file).parent != day.graders:
+            del sys.modules[name]
     collector = _Collector()
     arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", "--assert=plain"]
     arguments += [f"--rootdir={day.root}", "--import-mode=importlib", str(day.graders)]
