@@ -55,10 +55,10 @@ def collect(day: Day) -> dict[str, list[Test]]:
         CourseError: a grader can not be imported, or an exercise has none.
     """
     # Those of another course's graders that were imported here have the same names.
-    for name, module in list(sys.modules.items()):
+    for imported, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if f"graders.{day.name}.test_" in name and file and Path(file).parent != day.graders:
-            del sys.modules[name]
+        if f"graders.{day.name}.test_" in imported and file and Path(file).parent != day.graders:
+            del sys.modules[imported]
     collector = _Collector()
     arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", "--assert=plain"]
     arguments += [f"--rootdir={day.root}", "--import-mode=importlib", str(day.graders)]
