@@ -28,10 +28,13 @@ class LocalProcess:
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """See `client.Process.request`."""
         number = next(self._numbers)
-        self._reply = reply
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            response, out = self._worker.handle(number, request, _joined(payload))
+        outer, self._reply = self._reply, reply
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                response, out = self._worker.handle(number, request, _joined(payload))
+        finally:
+            self._reply = outer  # a model that was asked may have asked in turn
         assert isinstance(response, (m.Answer, m.Failure))
         return number, response, _joined(out)
 
