@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,12 +11,19 @@ import typer
 from rich.console import Console
 
 from autograder.sandbox.client import NoIsolation, Sandbox, cpu_count
+from autograder.terminal import (
+    check_file,
+    check_folder,
+    read_marks,
+    say,
+    saying_once,
+    warn,
+    write_marks,
+)
 
 if TYPE_CHECKING:
-    from autograder.course import Day
-    from autograder.gradebook import Copied
-    from autograder.marks import Marks, Packed, SubmissionMarks
-    from autograder.store import StoreError
+    from autograder.marks import SubmissionMarks
+    from autograder.run import Run
 
 app = typer.Typer(
     add_completion=False,
@@ -103,16 +108,16 @@ def grade(
     except ValueError as error:
         raise typer.BadParameter(f"--shard {error}") from None
     if json:
-        _file(json)
-    _folder(feedback)
+        check_file(json)
+    check_folder(feedback)
     console = Console()
-    _warn(sandbox)
+    warn(sandbox)
     secret = store.secret(chosen.root)
     with contextlib.ExitStack() as stack:
         history = stack.enter_context(History(chosen.root)) if keep else None
         if history:
             stack.enter_context(history.running(day))
-        run = Run(chosen, secret, jobs, seed, sandbox, history, force, on_trouble=_once())
+        run = Run(chosen, secret, jobs, seed, sandbox, history, force, on_trouble=saying_once())
         class_roster = roster.of_course(chosen.root)
         graded = run.grade(found(given, day, part, class_roster))
         progress = Console(stderr=True)
@@ -120,34 +125,42 @@ def grade(
             total = sum(1 for _ in found(given, day, part))
             graded = table.progress(graded, total, progress)
         submissions = Packed(graded)
-        copied = None if paths or part else _copied(chosen, given, submissions, force)
+        copied = None
+        if not paths and not part:
+            from autograder import gradebook  # nbgrader takes its time to be imported
+
+            copied = gradebook.copy(chosen, given, submissions, force)
     lateness = enrolment.late_of(submissions, chosen, class_roster)
+    notes = [] if part else enrolment.unmatched(submissions, chosen, class_roster)
     console.print(table.table(submissions, lateness))
     console.print(table.LEGEND, style="dim", highlight=False)
-    if run.known:
-        console.print(
-            f"{run.known} of {len(submissions)} had been graded before and have not changed; --force grades them again",
-            highlight=False,
-        )
-    if run.unstored:
-        where = f"only here and in {json}" if json else "only here; --json FILE writes them"
-        _say(f"the marks of {run.unstored} submissions are not in the store: {where}")
-    for note in [] if part else enrolment.unmatched(submissions, chosen, class_roster):
-        _say(note)
     unread = [s for s in submissions if not s.exercises]
-    for submission in unread:
-        _say(f"{submission.path}: {'; '.join(submission.problems)}")
+    notes += [f"{marks.path}: {'; '.join(marks.problems)}" for marks in unread]
+    _tell_of_store(console, run, len(submissions), json)
+    for note in notes:
+        say(note)
     if json:
-        _write(json, day, submissions)
+        write_marks(json, day, submissions)
     if feedback:
         pages.write(submissions, texts.read(chosen), feedback)
     if copied:
         told = f"copied into nbgrader's gradebook: {copied.new}; there as they are: {copied.known}"
         console.print(told, highlight=False)
         for problem in copied.problems:
-            _say(problem)
+            say(problem)
     if unread or run.unstored or not submissions or (copied and copied.problems):
         raise typer.Exit(1)
+
+
+def _tell_of_store(console: Console, run: Run, count: int, json: Path | None) -> None:
+    if run.known:
+        console.print(
+            f"{run.known} of {count} had been graded before and have not changed; --force grades them again",
+            highlight=False,
+        )
+    if run.unstored:
+        where = f"only here and in {json}" if json else "only here; --json FILE writes them"
+        say(f"the marks of {run.unstored} submissions are not in the store: {where}")
 
 
 @app.command()
@@ -167,7 +180,7 @@ def regrade(
     from autograder.run import Run
 
     chosen = courses.load(courses.find_root(Path.cwd())).day(day)
-    _warn(sandbox)
+    warn(sandbox)
     secret = store.secret(chosen.root)
     with History(chosen.root) as history, history.running(day):
         stored = history.places(day)
@@ -182,7 +195,7 @@ def regrade(
                 sandbox=sandbox,
                 history=history,
                 is_current=is_current,
-                on_trouble=_once(),
+                on_trouble=saying_once(),
             )
             return list(a_run.grade(again.found_again(stored, day, roster.of_course(chosen.root))))
 
@@ -190,7 +203,7 @@ def regrade(
         for line in again.report(changes, day):
             print(line)
         for marks in gone:
-            _say(f"{marks.path} of {marks.student} is gone; its {marks.points:g} points stay")
+            say(f"{marks.path} of {marks.student} is gone; its {marks.points:g} points stay")
         if write:
             run(is_current=True)  # what was graded just now is known, and not graded again
         else:
@@ -210,10 +223,10 @@ def merge(
     from autograder.merging import merged
 
     courses.load(courses.find_root(Path.cwd())).day(day)
-    _file(json)
-    parts = {file: _marks(file, day) for file in files}
+    check_file(json)
+    parts = {file: read_marks(file, day) for file in files}
     whole = merged(parts, day)
-    _write(json, day, whole.submissions)
+    write_marks(json, day, whole.submissions)
     print(f"{json}: {len(whole.submissions)} submissions")
 
 
@@ -250,8 +263,8 @@ def report(
 
     chosen = courses.load(courses.find_root(Path.cwd())).day(day)
     folder = out or Path(f"report-{day}")
-    _folder(folder)
-    held = _marks(file, day)
+    check_folder(folder)
+    held = read_marks(file, day)
     course = courses.fingerprint(chosen)
     found = analysis.analyse(held, texts.read(chosen), course, anonymous)
     for made in classwide.write(found, folder):
@@ -281,12 +294,12 @@ def export(
     from autograder.history import History
 
     chosen = courses.load(courses.find_root(Path.cwd())).day(day)
-    _folder(out) if to == "gradescope" else _file(out)
-    class_ = _marks(marks, day).submissions if marks else History(chosen.root).current(day)
+    check_folder(out) if to == "gradescope" else check_file(out)
+    class_ = read_marks(marks, day).submissions if marks else History(chosen.root).current(day)
     if not class_:
         raise typer.BadParameter(f"there are no marks of {day}; `autograder grade {day}` first")
     for note in command.export(chosen, to, class_, out, roster, into, column):
-        _say(note)
+        say(note)
     print(out)
 
 
@@ -332,73 +345,6 @@ def _paths(root: Path, day: str, paths: list[Path] | None) -> list[Path]:
     return handed_in
 
 
-def _copied(day: Day, folders: list[Path], marks: Packed, force: bool) -> Copied:
-    from autograder import gradebook
-
-    return gradebook.copy(day, folders, marks, force)
-
-
-def _once() -> Callable[[StoreError], None]:
-    """Says what the store refuses, each thing once."""
-    said: set[str] = set()
-
-    def say(error: StoreError) -> None:
-        if str(error) not in said:
-            said.add(str(error))
-            _say(str(error))
-
-    return say
-
-
-def _warn(sandbox: Sandbox) -> None:
-    if sandbox == "none":
-        user = "root" if os.geteuid() == 0 else "you"
-        _say(
-            f"WITHOUT ISOLATION: what students wrote can read, change and send whatever {user} can"
-        )
-
-
-def _marks(file: Path, day: str) -> Marks:
-    from autograder import marks
-    from autograder.course import CourseError
-
-    try:
-        return marks.decode(file.read_bytes(), day)
-    except OSError as error:
-        raise CourseError(f"{file} can not be read: {error.strerror}") from None
-    except marks.WrongMarks as error:
-        raise CourseError(f"{file} {error}") from None
-
-
-def _write(file: Path, day: str, submissions: Sequence[SubmissionMarks]) -> None:
-    from autograder import marks
-    from autograder.store import unwritable
-
-    try:
-        with open(file, "wb") as new:
-            new.writelines(marks.pieces(day, submissions))
-    except OSError as error:
-        raise unwritable(file, error) from None
-
-
-def _file(file: Path) -> None:
-    """Check that a file can be written, before the work rather than after it."""
-    if file.is_dir() or not file.parent.is_dir():
-        raise typer.BadParameter(
-            f"{file} can not be written: there is no such folder, or it is one"
-        )
-
-
-def _folder(folder: Path | None) -> None:
-    """Check that a folder is there or can be made, before the work rather than after it."""
-    if folder and (folder.is_file() or not folder.parent.is_dir()):
-        raise typer.BadParameter(f"{folder} can not be made: it is a file, or stands in no folder")
-
-
-def _say(text: str) -> None:
-    print(f"autograder: {text}", file=sys.stderr)
-
-
 def main() -> None:
     """Run a command; a fault of the course is one sentence and exit code 2."""
     from autograder.course import CourseError
@@ -408,13 +354,13 @@ def main() -> None:
     try:
         app()
     except (CourseError, StoreError, Ended) as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(2)
     except NoIsolation as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(3)
     except ConnectionError as error:
-        _say(f"{error}; what it said stands above")
+        say(f"{error}; what it said stands above")
         sys.exit(2)
 
 
