@@ -13,7 +13,8 @@ from autograder.collecting import Test
 from autograder.course import Exercise
 from autograder.marks import Status, Values
 from autograder.needs import Unit
-from autograder.sandbox.client import Died, Late, Process, Server
+from autograder.sandbox.client import Server
+from autograder.sandbox.process import Died, Late, Process
 from autograder.student import NotAllowed, Student, StudentError
 from autograder.values import Differs
 

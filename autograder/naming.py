@@ -23,7 +23,7 @@ from autograder.collecting import Test
 from autograder.course import CourseError, Day, Exercise
 from autograder.needs import needed, units_of
 from autograder.recording import Exchange, Leaves, Recorder, replay
-from autograder.sandbox.client import Died, Late, Process
+from autograder.sandbox.process import Died, Late, Process
 from autograder.store import course_folder
 from autograder.student import NotAllowed, Student, StudentError
 from autograder.telling import Known, named_by, tells, what_tells

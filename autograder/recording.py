@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autograder import messages as m
 from autograder.encoding import Outgoing, tensors_of
-from autograder.sandbox.client import Reply
+from autograder.sandbox.process import Reply
 from autograder.student import Process, Student
 
 # Relative and absolute; wider than the graders', as two ways to write one mistake round differently.
@@ -57,7 +57,7 @@ class Recorder:
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
-        """See `client.Process.request`."""
+        """See `process.Process.request`."""
         # A model of the grader asks again when it is called again; when memory is given back is chance.
         if self._asking or isinstance(request, m.Forget):
             return self._process.request(request, payload, reply)
@@ -108,7 +108,7 @@ def replay(exchanges: Sequence[Exchange], process: Process) -> list[Leaves]:
     """Ask another process the same; an answer for each exchange, empty where that refers to what is not there.
 
     Raises:
-        Late, Died, WireError: as `client.Process.request`.
+        Late, Died, WireError: as `process.Process.request`.
     """
     student = Student(process)
     objects: dict[int, int] = {}

@@ -16,14 +16,14 @@ from autograder import messages as m
 from autograder.encoding import Outgoing, tensors_of, value_of
 from autograder.handles import Module, Thing
 from autograder.messages import Opaque
-from autograder.sandbox.client import Died, Late, Reply
 from autograder.sandbox.link import Kept, link
+from autograder.sandbox.process import Died, Late, Reply
 
 __all__ = ["Cost", "Module", "NotAllowed", "Opaque", "Student", "StudentError", "Thing"]
 
 
 class Process(Protocol):
-    """Answers requests; `client.Process` behind the wall, `local.LocalProcess` without one."""
+    """Answers requests; `process.Process` behind the wall, `local.LocalProcess` without one."""
 
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from autograder import messages as m
 from autograder.encoding import Outgoing
-from autograder.sandbox.client import Died, Limits, Process, Server
+from autograder.sandbox.client import Limits, Server
 from autograder.sandbox.local import LocalProcess
+from autograder.sandbox.process import Died, Process
 from autograder.student import Student, StudentError
 from tests.test_sandbox import frame, hostile
 

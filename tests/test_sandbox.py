@@ -29,7 +29,8 @@ from autograder import frames
 from autograder import messages as m
 from autograder.encoding import Outgoing
 from autograder.sandbox import doctor, folders, landlock, privileges, seccomp, syscalls, walls
-from autograder.sandbox.client import Died, Late, Limits, NoIsolation, Process, Server
+from autograder.sandbox.client import Limits, NoIsolation, Server
+from autograder.sandbox.process import Died, Late, Process
 from autograder.student import Student
 
 LIMITS = Limits(seconds=0.3, total_seconds=30, memory=1 << 30, output=1000)
@@ -301,7 +302,8 @@ def test_a_server_that_died_is_started_anew(server: Server) -> None:
 def test_a_grader_that_is_killed_takes_its_processes_with_it() -> None:
     code = """
 import os, signal, sys
-from autograder.sandbox.client import Limits, Process, Server
+from autograder.sandbox.client import Limits, Server
+from autograder.sandbox.process import Process
 server = Server()
 process = Process(server, Limits(5, 9, 1 << 30, 100))
 print(server._process.pid, flush=True)

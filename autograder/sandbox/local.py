@@ -7,7 +7,7 @@ import warnings
 
 from autograder import messages as m
 from autograder.encoding import Outgoing
-from autograder.sandbox.client import Reply
+from autograder.sandbox.process import Reply
 from autograder.sandbox.worker import Worker
 
 
@@ -16,7 +16,7 @@ def _joined(out: Outgoing) -> bytearray:
 
 
 class LocalProcess:
-    """Answers requests as `client.Process` does, without limits."""
+    """Answers requests as `process.Process` does, without limits."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -26,7 +26,7 @@ class LocalProcess:
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
-        """See `client.Process.request`."""
+        """See `process.Process.request`."""
         number = next(self._numbers)
         outer, self._reply = self._reply, reply
         try:

@@ -6,14 +6,12 @@ Nothing here can be trusted once student code has run; it is written so that hon
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import linecache
 import math
 import random
 import socket
 import sys
-import traceback
 import types
 import warnings
 from collections.abc import Callable
@@ -28,15 +26,11 @@ from autograder import messages as m
 from autograder.encoding import DTYPES, Outgoing, tensors_of, value_of
 from autograder.sandbox.link import Kept, link
 from autograder.sandbox.measure import Measure
+from autograder.sandbox.objects import Missing, attribute, changed, load_weights, read
 from autograder.sandbox.operators import Forbidden, forbid
+from autograder.sandbox.words import FILE, MODULE, kind_of, line_of, name_of, opaque, text_of
 
-MODULE = "submission"
-FILE = "submission.py"
 Ask = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
-
-
-class Missing(Exception):
-    """Something that the grader asks for is not there; the text says what is."""
 
 
 class Worker:
@@ -60,7 +54,7 @@ class Worker:
         try:
             return self._respond(number, request, payload, out), out
         except Missing as missing:
-            return m.Failure("missing", "", _text(missing)), Outgoing()
+            return m.Failure("missing", "", text_of(missing)), Outgoing()
         except BaseException as error:
             return self._failure(error), Outgoing()
 
@@ -69,7 +63,7 @@ class Worker:
     ) -> m.Response:
         match request:
             case m.Load():
-                return m.Answer(out.data(self._load(request), _opaque))
+                return m.Answer(out.data(self._load(request), opaque))
             case m.Call():
                 return self._call(number, request, payload, out)
             case m.Backward():
@@ -78,7 +72,7 @@ class Worker:
                 weights = self._decode(request.weights, payload)
                 load_weights(self._objects[request.module], weights)
             case m.Read():
-                return m.Answer(out.data(read(self._objects[request.module], request), _opaque))
+                return m.Answer(out.data(read(self._objects[request.module], request), opaque))
             case m.Set():
                 module = self._objects[request.module]
                 if request.training is not None:
@@ -88,7 +82,7 @@ class Worker:
             case m.Forget():
                 for call in request.calls:
                     self._kept.pop(call, None)
-        return m.Answer(out.data(None, _opaque))
+        return m.Answer(out.data(None, opaque))
 
     # ---- code
 
@@ -124,7 +118,7 @@ class Worker:
             pending = postponed
         if errors and not hasattr(self._module, request.wanted):
             raise errors[0][1]
-        return [[first, type(error).__name__, _text(error)] for first, error in errors]
+        return [[first, type(error).__name__, text_of(error)] for first, error in errors]
 
     # ---- calls
 
@@ -144,7 +138,7 @@ class Worker:
             self._kept[number] = Kept(tensors, outputs)
         return m.Answer(
             data,
-            _changed(function, args, kwargs, tensors, before),
+            changed(function, args, kwargs, tensors, before),
             self._modes(),
             self.hits,
             *((cost.operations, cost.largest) if isinstance(cost, Measure) else ()),
@@ -159,10 +153,10 @@ class Worker:
         else:
             target = self._objects[request.target]
             if request.method:
-                target = _attribute(target, request.method)
+                target = attribute(target, request.method)
         if not callable(target):
             name = request.method or request.target
-            raise Missing(f"`{name}` is {m.Opaque(_kind(target))}, not a function")
+            raise Missing(f"`{name}` is {m.Opaque(kind_of(target))}, not a function")
         return target  # type: ignore[no-any-return]
 
     def _backward(self, request: m.Backward, payload: bytearray, out: Outgoing) -> m.Response:
@@ -173,7 +167,7 @@ class Worker:
             module, *names = request.parameters
             named = dict(self._objects[int(module)].named_parameters(remove_duplicate=False))
             parameters = [named[name] for name in names]
-        return m.Answer(out.data(kept.gradients(upstream, parameters), _opaque))
+        return m.Answer(out.data(kept.gradients(upstream, parameters), opaque))
 
     # ---- values
 
@@ -184,8 +178,8 @@ class Worker:
         module = isinstance(item, nn.Module)
         if module or type(item).__module__ == MODULE:
             self._objects[id(item)] = item
-            return m.Handle(id(item), _name(type(item)), module)
-        return _opaque(item)
+            return m.Handle(id(item), name_of(type(item)), module)
+        return opaque(item)
 
     def _from_wire(self, item: m.Value) -> Any:
         if isinstance(item, m.Handle):
@@ -239,20 +233,20 @@ class Worker:
 
     def _ask_gradients(self, keep: int, upstream: list[Tensor | None]) -> list[Tensor | None]:
         out = Outgoing()
-        reply, payload = self._ask(m.AskBackward(keep, out.data(upstream, _opaque)), out)
+        reply, payload = self._ask(m.AskBackward(keep, out.data(upstream, opaque)), out)
         if reply.error:
             raise RuntimeError(reply.error)
         return self._decode(reply.answer, payload)  # type: ignore[no-any-return]
 
     def _failure(self, error: BaseException) -> m.Failure:
-        bases = [_name(base) for base in type(error).__mro__][:20]
+        bases = [name_of(base) for base in type(error).__mro__][:20]
         kind = "forbidden" if isinstance(error, Forbidden) else "raised"
         return m.Failure(
             kind,
-            _name(type(error)),
-            _text(error),
+            name_of(type(error)),
+            text_of(error),
             bases,
-            _line(error),
+            line_of(error),
             self.hits[:20],
             self._modes(),
         )
@@ -266,114 +260,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy tensors into the parameters of these names.
-
-    Raises:
-        Missing: there is no parameter of that name or shape; the text lists what there is.
-    """
-    named = dict(module.named_parameters(remove_duplicate=False))
-    for name, weight in weights.items():
-        if name not in named:
-            have = ", ".join(f"`{n}`" for n in list(named)[:12]) or "none"
-            more = ", …" if len(named) > 12 else ""
-            raise Missing(f"there is no parameter `{name}`; its parameters are: {have}{more}")
-        shape = tuple(named[name].shape)
-        if shape != tuple(weight.shape):
-            raise Missing(
-                f"the parameter `{name}` should have the shape {tuple(weight.shape)}, not {shape}"
-            )
-    with torch.no_grad():
-        for name, weight in weights.items():
-            named[name].copy_(weight)
-
-
-def read(module: nn.Module, request: m.Read) -> Any:
-    """The parameters, the state, a plain attribute or the length of a list, at a dotted path."""
-    match request.what:
-        case "parameters":
-            return {k: v.detach() for k, v in module.named_parameters(remove_duplicate=False)}
-        case "state":
-            return dict(module.state_dict())
-        case "attribute":
-            return _attribute(module, request.path)
-        case "length":
-            part = _attribute(module, request.path)
-            try:
-                return len(part)
-            except TypeError:
-                raise Missing(f"`{request.path}` has no length") from None
-    raise m.WireError("a read that is not known")
-
-
-def _attribute(module: nn.Module, path: str) -> Any:
-    target: Any = module
-    for name in filter(None, path.split(".")):
-        try:
-            target = target[int(name)] if name.isdigit() else getattr(target, name)
-        except (AttributeError, IndexError, TypeError, KeyError):
-            raise Missing(f"there is no attribute `{path}`") from None
-    return target
-
-
-def _changed(
-    function: Callable[..., Any],
-    args: list[Any],
-    kwargs: dict[str, Any],
-    tensors: list[Tensor],
-    before: list[Tensor | None],
-) -> list[str]:
-    changed = {
-        id(tensor)
-        for tensor, old in zip(tensors, before, strict=True)
-        if old is not None and not torch.equal(old, tensor.detach())
-    }
-    if not changed:
-        return []
-    try:
-        names = list(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        names = []
-    names += [f"argument {i + 1}" for i in range(len(names), len(args))]
-    given = [*zip(names, args, strict=False), *kwargs.items()]
-    return [m.encodable(str(name)[:200]) for name, value in given if id(value) in changed]
-
-
-def _kind(item: Any) -> str:
-    kind = type(item)
-    module = getattr(kind, "__module__", "")
-    name = getattr(kind, "__name__", "object")
-    where = "" if module in ("builtins", MODULE) else f"{module}."
-    return m.encodable(f"a {where}{name}"[:200])
-
-
-def _opaque(item: Any) -> m.Value:
-    if isinstance(item, bool | int | float | str):
-        plain = next(kind for kind in (bool, int, float, str) if isinstance(item, kind))
-        return plain(item)
-    return m.Opaque(_kind(item))
-
-
-def _text(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except BaseException as second:
-        return f"(its message could not be made: {_name(type(second))})"
-    text = m.encodable(text[: m.MAX_TEXT + 1])
-    return text if len(text) <= m.MAX_TEXT else text[: m.MAX_TEXT - 1] + "…"
-
-
-def _name(kind: type) -> str:
-    return m.encodable(kind.__name__[:200])
-
-
-def _line(error: BaseException) -> int:
-    if isinstance(error, SyntaxError) and error.filename == FILE:
-        return error.lineno or 0
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((f.lineno or 0 for f in reversed(frames) if f.filename == FILE), 0)
 
 
 class Tail(io.TextIOBase):
