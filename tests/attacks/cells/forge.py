@@ -169,7 +169,7 @@ def causal_mask(n, device=None):
 
 # %% the end of the wire
 #: stopped by wire
-#: says the process died
+#: says ended its process
 def causal_mask(n, device=None):
     os.close(3)
 
@@ -192,7 +192,7 @@ def causal_mask(n, device=None):
 
 # %% exit code 0
 #: stopped by wire
-#: says the process died
+#: says ended its process
 def causal_mask(n, device=None):
     os._exit(0)
 
