@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from tests.attacks.as_user import become_nobody, deny_namespaces
 
 ROOT = Path(__file__).resolve().parents[1]
 NOBODY = 65534
+# A killed process still gives its memory back; the one that an attack leaves behind lives 20 s.
+SECONDS_TO_DIE = 8
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 # ---- attacks: each returns what it got, or raises
@@ -420,8 +423,7 @@ class Effects:
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 if (entry / "comm").read_text().strip() == self.name:
-                    self.survivors += 1
-                    os.kill(int(entry.name), signal.SIGKILL)
+                    self.survivors += _outlives(int(entry.name), SECONDS_TO_DIE)
             except OSError:
                 continue
 
@@ -439,6 +441,18 @@ class Effects:
             "abstract": _came(self.abstract.accept),
             "path": _came(self.path.recv, 9),
         }
+
+
+def _outlives(pid: int, seconds: int) -> bool:
+    """Whether a process is still there after so long; it is not let live longer."""
+    process = os.pidfd_open(pid)
+    try:
+        ended, _, _ = select.select([process], [], [], seconds)
+        if not ended:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        return not ended
+    finally:
+        os.close(process)
 
 
 def _came(take: Any, *arguments: int) -> bool:
