@@ -129,6 +129,28 @@ def finite(seen: Any, what: str = "the result") -> Tensor:
     return seen
 
 
+def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") -> Tensor:
+    """The gradient of x for what comes from above, which has to be there and finite."""
+    seen = shaped(result, upstream.shape, upstream.dtype)
+    assert seen.requires_grad, "no gradient flows through the result"
+    (found,) = torch.autograd.grad(seen, x, upstream, allow_unused=True)
+    assert found is not None, f"no gradient reaches {what}"
+    return finite(found, f"the gradient of {what}")
+
+
+def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the result") -> None:
+    """Check that what is made of tensors on `meta`, which stands in for a GPU, is there, too."""
+    try:
+        seen = shaped(call(), shape, what=what)
+    except StudentError as error:
+        # Code that reads values cannot run there, and is no mistake. Tensors of two devices are.
+        mixed = "on device" in error.text or "same device" in error.text
+        if "meta" in error.text.lower() and not mixed:
+            return
+        raise
+    assert seen.is_meta, f"{what} should be on the device `meta`, it is on {seen.device}"
+
+
 def pair(seen: Any, *names: str) -> list[Any]:
     """Check that there are as many parts as names, and give them back."""
     parts = " and ".join(names)

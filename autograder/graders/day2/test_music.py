@@ -3,22 +3,23 @@
 import torch
 from torch import Tensor
 
-from autograder.graders import Draw, close, equal, finite, shaped, unchanged, value_error, weight
+from autograder.graders import (
+    Draw,
+    close,
+    equal,
+    finite,
+    gradient,
+    shaped,
+    unchanged,
+    value_error,
+    weight,
+)
 
 # As in the chapter: 0 is a rest, 1 a hold, 2 … N_TOKENS − 1 are pitches.
 N_TOKENS = 54
 
 # float32 results of six matrix products and a softmax, on whatever hardware.
 ATOL = 5e-5
-
-
-def gradient(result: Tensor, x: Tensor, upstream: Tensor) -> Tensor:
-    """The gradient of x for what comes from above, or a failure in words."""
-    shaped(result, upstream.shape, upstream.dtype)
-    assert result.requires_grad, "no gradient flows through the result"
-    (found,) = torch.autograd.grad(result, x, upstream, allow_unused=True)
-    assert found is not None, "no gradient reaches the input"
-    return found
 
 
 class TestTranspose:

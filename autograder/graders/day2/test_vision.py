@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autograder.graders import Draw, close, equal, finite, shaped, unchanged, value_error, weight
+from autograder.graders import (
+    Draw,
+    close,
+    equal,
+    finite,
+    gradient,
+    shaped,
+    unchanged,
+    value_error,
+    weight,
+)
 from autograder.student import Module
 
 HALF_AND_DOUBLE = (torch.float64, torch.float16, torch.bfloat16)
@@ -38,15 +48,6 @@ def numbered(rows: int, columns: int, p: int) -> Tensor:
         top, left = number // columns * p, number % columns * p
         image[..., top : top + p, left : left + p] = number
     return image
-
-
-def gradient(result: Tensor, x: Tensor, upstream: Tensor, what: str = "the input") -> Tensor:
-    """The gradient of x for what comes from above, or a failure in words."""
-    shaped(result, upstream.shape, upstream.dtype)
-    assert result.requires_grad, "no gradient flows through the result"
-    (found,) = torch.autograd.grad(result, x, upstream, allow_unused=True)
-    assert found is not None, f"no gradient reaches {what}"
-    return finite(found, f"the gradient of {what}")
 
 
 class TestPatchify:
