@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -165,16 +166,16 @@ class Server:
     def stop(self, pid: int, wait: bool) -> int:
         """Kill a process and all that it started; its exit code, or minus the signal if it need not be awaited."""
         try:
-            if self._ahead is not None:
+            if wait and self._ahead is not None:
                 ahead = self._ahead  # its report comes before that of the stop
                 self._reported(ahead)
                 self._ahead = ahead
             self._control.send(msgspec.msgpack.encode(control.Stop(pid, wait)))
-            return self._report(control.Stopped).code
+            return self._report(control.Stopped).code if wait else -signal.SIGKILL
         except (OSError, msgspec.MsgspecError):
             self.close()
             self._start()
-            return -9
+            return -signal.SIGKILL
 
     def _await_ready(self) -> control.Ready:
         if self._ready is None:

@@ -29,7 +29,7 @@ class Start(msgspec.Struct, tag="start", frozen=True):
 
 
 class Stop(msgspec.Struct, tag="stop", frozen=True):
-    """Kill a worker; without `wait` the report comes once the signal is sent, and its memory is freed meanwhile."""
+    """Kill a worker; reported with `wait` alone, as nobody need wait until its memory is freed."""
 
     pid: int
     wait: bool

@@ -259,7 +259,9 @@ def seed_everything(seed: int) -> None:
     """Give every generator that a student may use a state of its own."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(
+        seed
+    )  # `torch.manual_seed` looks for other devices each time
 
 
 class Tail(io.TextIOBase):
