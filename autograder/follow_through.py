@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,9 +32,10 @@ def follow_through(
 ) -> tuple[ExerciseMarks, Code | None]:
     """The marks of an exercise with the references that it is better off with, or `first` where none helps; the code.
 
-    Replaced are, in the order of the course, the exercises among `lost` that its code reaches; a replacement stays unless the
-    result is worse. Those that did not stay are tried once more, together: a mistake may have hidden another. The code is that
-    with what stayed, in which the mistake, if one is left, is the exercise's own.
+    Replaced are those of the exercises among `lost` that its code reaches: all together, as a mistake may hide another. Where
+    that helps nothing, or a test that held is lost, the answer may be made for what the student's own code does. Then it is one
+    after the other, in the order of the course, and a replacement stays unless the result is worse. The code is that with what
+    stayed, in which the mistake, if one is left, is the exercise's own.
     """
     given, own, best = list(grader.given), list(grader.day.names), first
     counts = needed(exercise.name, units, given, own)
@@ -44,26 +45,34 @@ def follow_through(
         reached = _reached(counts, own) if counts is not None else set()
         return [n for n in own if n in reached and n in lost and n != exercise.name]
 
-    def replace(names: Sequence[str], enough: float) -> None:
-        """Keep these replacements if they give as many points."""
+    def replace(names: Sequence[str], good: Callable[[ExerciseMarks], bool]) -> bool:
+        """Keep these replacements if what comes of them is good."""
         nonlocal given, own, best, counts
         more = [*given, *(unit for n in names for unit in reference_as_given(grader, n))]
         rest = [n for n in own if n not in names]
         trial = needed(exercise.name, units, more, rest)
         assert trial is not None
         marks = grader.judge(exercise, trial, seed)
-        if marks.points >= enough:
-            given, own, best, counts = more, rest, marks, trial
-            replaced.extend(names)
+        if not good(marks):
+            return False
+        given, own, best, counts = more, rest, marks, trial
+        replaced.extend(names)
+        return True
 
-    for name in grader.day.names:
-        if best.points < best.max_points and name in replaceable():
-            replace([name], best.points)
-    if best.points < best.max_points and replaceable():
-        replace(replaceable(), best.points + 0.01)
+    names = replaceable()
+    if names and not replace(names, lambda marks: _only_better(first, marks)):
+        for name in names:
+            if best.points < best.max_points and name in replaceable():
+                replace([name], lambda marks: marks.points >= best.points)
     if best.points > first.points:
         return _told(grader, first, best, replaced), counts
     return first, counts
+
+
+def _only_better(before: ExerciseMarks, now: ExerciseMarks) -> bool:
+    """Whether each test that passed passes still, and another one too."""
+    pairs = zip(before.tests, now.tests, strict=True)
+    return now.points > before.points and all(new.passed or not old.passed for old, new in pairs)
 
 
 def _reached(code: Code, exercises: Collection[str]) -> set[str]:

@@ -158,7 +158,8 @@ class Grader:
                 lost = {name for name, other in result.items() if other.points < other.max_points}
                 marked, code = follow_through(self, exercise, units, marked, lost, seed)
                 if marked.status in ("partial", "failed") and code is not None:
-                    name = self.namer.name(exercise, joined(code.units))
+                    failed = [test.name for test in marked.tests if not test.passed]
+                    name = self.namer.name(exercise, joined(code.units), failed)
                     marked = msgspec.structs.replace(marked, mistake=name)
                 result[exercise.name] = marked
         return list(result.values())

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from autograder.grading import Grader
 
 LOST = (Late, Died, m.WireError, NotAllowed, StudentError)
+BY_CHANCE = 2  # tests that a mistake may fail with some random numbers alone, or with another fault
 SEED = "one for all submissions, so that answers can be compared"
 
 
@@ -70,10 +71,12 @@ class _Run:
         self._student = Student(process)
         self._student.load(load)
 
-    def failed(self) -> list[str]:
-        """The tests that the code fails."""
+    def failed(self, among: Collection[str] | None = None) -> list[str]:
+        """Of these tests, or of all, those that the code fails."""
         failed: list[str] = []
         for test in self._tests:
+            if among is not None and test.name not in among:
+                continue
             try:
                 test.run(self._student, _seed(test))
             except (Late, Died, m.WireError, NotAllowed):
@@ -105,13 +108,19 @@ class Namer:
         self._asked: dict[str, dict[str, list[Exchange]]] = {}
         self._known: dict[str, dict[str, Known]] = {}
 
-    def name(self, exercise: Exercise, source: Source) -> str | None:
-        """The name of the one known mistake that does what this code does; None without one, and with two."""
-        known = self.known(exercise)
+    def name(self, exercise: Exercise, source: Source, failed: Sequence[str]) -> str | None:
+        """The name of the one known mistake that does what this code does; None without one, and with two.
+
+        `failed` are the tests that it failed with other random numbers.
+        """
+        near = {n: k for n, k in self.known(exercise).items() if _differing(k, failed) <= BY_CHANCE}
+        if not near:
+            return None
+        in_doubt = set(failed).union(*(k.failed for k in near.values()))
         try:
             with self._running(exercise, source) as run:
-                failed = run.failed()
-                alike = {n: k for n, k in known.items() if set(k.failed) <= set(failed)}
+                failed = run.failed(in_doubt)
+                alike = {n: k for n, k in near.items() if set(k.failed) <= set(failed)}
                 answers = run.answers(failed, seed=1) if alike else {}
         except LOST:
             return None
@@ -219,6 +228,10 @@ def _write(file: Path, what: Any) -> None:
 
 def _seed(test: Test) -> int:
     return int.from_bytes(derived(SEED, test.exercise, test.name)[:7])
+
+
+def _differing(known: Known, failed: Sequence[str]) -> int:
+    return len(set(known.failed) ^ set(failed))
 
 
 def _joined(answers: Mapping[str, Sequence[Leaves]]) -> Leaves:

@@ -84,6 +84,25 @@ def test_two_mistakes_that_hide_one_another_cost_themselves_alone(
     assert short == ["causal_mask", "masked_attention"]
 
 
+def test_an_answer_made_for_the_own_code_keeps_that(grade: Grade, solution: NotebookNode) -> None:
+    """With all references at once it could not run: the course's own attention takes no such argument."""
+    cells = {cell.id: cell.source for cell in solution.cells}
+    attention = cells["MultiHeadAttention"].replace("n_heads: int", "n_heads: int, own: bool")
+    layer = cells["EncoderLayer"].replace("(d_model, n_heads)", "(d_model, n_heads, own=True)")
+    wrong = with_cells(
+        solution,
+        {
+            "softmax": "def softmax(x, dim=-1):\n    return x",
+            "MultiHeadAttention": attention,
+            "EncoderLayer": layer,
+        },
+    )
+    marks = by_name(grade(wrong))
+    assert marks["MultiHeadAttention"].points == 0
+    assert marks["EncoderLayer"].status == "passed"
+    assert marks["EncoderLayer"].reference_for == ["softmax"]
+
+
 def test_no_value_of_a_run_with_reference_code_is_told(
     grade: Grade, solution: NotebookNode
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from nbformat import NotebookNode
 
 from autograder import course as courses
-from autograder.attempt import joined
+from autograder.attempt import Source, joined
 from autograder.cells import Cell, read_cells
 from autograder.course import Exercise
 from autograder.grading import Grader
@@ -219,7 +219,13 @@ def named(grader: Grader, name: str, source: str) -> str | None:
     units = units_of([Cell(1, "code", source)])[0]
     code = needed(name, units, grader.given, grader.day.names)
     assert code is not None
-    return grader.namer.name(exercise_of(grader.day.name, name), joined(code.units))
+    return name_of(grader, exercise_of(grader.day.name, name), joined(code.units))
+
+
+def name_of(grader: Grader, exercise: Exercise, source: Source) -> str | None:
+    """The name for this code, whose tests are run with the random numbers of some submission."""
+    tests = grader.run(exercise, source, "some submission").tests
+    return grader.namer.name(exercise, source, [test.name for test in tests if not test.passed])
 
 
 def changed(style: str, exercise: str, changes: dict[str, str]) -> str:
@@ -265,7 +271,7 @@ def test_every_known_mistake_is_told_from_the_others(
 def test_a_known_mistake_is_recognised_as_itself(day: str, exercise: str, graders: Graders) -> None:
     namer = graders(day).namer
     for mistake in drawn(namer.mistakes[exercise], exercise, 1):
-        seen = namer.name(exercise_of(day, exercise), namer.source(mistake))
+        seen = name_of(graders(day), exercise_of(day, exercise), namer.source(mistake))
         assert seen == mistake.name
 
 
