@@ -19,6 +19,7 @@ from autograder.student import NotAllowed, Student, StudentError
 from autograder.values import Differs
 
 RESTARTS = 2
+SHOWN = 70  # characters of a line of code in a message
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,13 @@ class Source:
                 where = f"cell {unit.cell}, line {unit.line + line - first}"
                 return "" if unit.given else where
         return ""
+
+    def place_and_code(self, line: int) -> str:
+        """The student's cell and line with what stands there, so that nobody has to count cells."""
+        place = self.place(line)
+        code = " ".join(self.text.split("\n")[line - 1].split()).replace("`", "'") if place else ""
+        code = code if len(code) <= SHOWN else f"{code[: SHOWN - 1]}…"
+        return f"{place}: `{code}`" if code else place
 
     def without(self, line: int) -> Source:
         """The same without the unit at this line."""
@@ -106,12 +114,12 @@ class Attempt:
             return self._interrupted(error)
         except Exception as error:
             # An answer so odd that the test's own arithmetic stumbled over it.
-            text = f"the answer could not be judged: {type(error).__name__}: {error}"
+            text = f"the test cannot make sense of the answer ({type(error).__name__}: {error})"
             return Outcome(False, text, compared=True)
         return Outcome(True, "")
 
     def _raised(self, error: StudentError) -> str:
-        place = self._source.place(error.line)
+        place = self._source.place_and_code(error.line)
         return f"{error} ({place})" if place else str(error)
 
     def start(self) -> Outcome | None:
@@ -127,8 +135,8 @@ class Attempt:
                 if place:
                     self.problems.append(f"{place}: {kind}: {text}")
         except StudentError as error:
-            where = self._source.place(error.line)
-            text = f"the code could not be loaded: {error.type}: {error.text}"
+            where = self._source.place_and_code(error.line)
+            text = f"the code could not be run: {error.type}: {error.text}"
             return Outcome(False, f"{text} ({where})" if where else text, "error")
         except NotAllowed as error:
             return Outcome(False, refusal(error.operators), "not_allowed")
@@ -164,8 +172,8 @@ class Attempt:
             text = f"there was no answer within {seconds:g} s: does a loop never end?"
             return Outcome(False, text, "timed_out")
         if isinstance(error, Died):
-            return Outcome(False, f"the code ended its process ({error})", "crashed")
-        return Outcome(False, "the process sent what is no answer", "crashed")
+            return Outcome(False, f"the code stopped Python itself ({error})", "crashed")
+        return Outcome(False, "the answer came back in a form that cannot be read", "crashed")
 
     def stop(self) -> None:
         """End the process."""
@@ -190,7 +198,8 @@ def loading(exercise: Exercise, source: Source, seed: int) -> m.Load:
 
 def refusal(names: Sequence[str]) -> str:
     listed = ", ".join(f"`{name}`" for name in names)
-    return f"this exercise does not allow {listed}: it would be the answer itself"
+    why = f"this exercise does not allow {listed}: it would be the answer itself"
+    return f"{why}. Write that part out in simpler steps, and all tests are run"
 
 
 def derived(seed: str, *what: str) -> bytes:

@@ -16,8 +16,9 @@ from torch import Tensor
 from autograder import marks as m
 from autograder.course import Day
 from autograder.grading import Grader
-from autograder.marks import Marks, SubmissionMarks, Values
+from autograder.marks import Marks, Status, SubmissionMarks, Values
 from autograder.report import feedback, texts
+from autograder.report.causes import plain
 from autograder.report.texts import Texts
 from autograder.values import LARGEST, drawn
 from tests.material import HOSTILE, Page, check_harmless, exercise, submission, unread, untouched
@@ -68,6 +69,85 @@ def test_one_reason_for_all_is_told_once(words: Texts) -> None:
     assert page.text.count("There was no answer within 5 s.") == 1
 
 
+RAISED = "`softmax` raised IndexError: index {} is out of bounds (cell 9, line 4: `x[i]`)"
+
+
+def test_one_cause_is_told_once_though_its_numbers_differ(words: Texts) -> None:
+    failed = {n: RAISED.format(n) for n in range(4)}
+    failed[4] = (
+        "when d is 7, a ValueError should be raised; seen: IndexError: index 9 is out of bounds"
+    )
+    page = Page(feedback.page(submission(words, exercise(words, "softmax", failed)), words))
+    assert page.text.count("IndexError") == 1
+    assert "cell 9, line 4: x[i] )" in page.text
+    missing = {
+        n: f"the {n} should be a tensor, it is None (is a return missing?)" for n in range(5)
+    }
+    page = Page(feedback.page(submission(words, exercise(words, "softmax", missing)), words))
+    assert page.text.count("is a return missing?") == 1
+
+
+def test_another_cause_is_not_hidden_behind_the_first(words: Texts) -> None:
+    failed = {**{n: RAISED.format(n) for n in range(4)}, 4: "3 of 4 values are wrong"}
+    told = feedback.told(exercise(words, "softmax", failed), words)
+    assert not told.reason
+    assert [lost.seen for lost in told.lost] == [
+        "`softmax` raised IndexError: index 0 is out of bounds (cell 9, line 4: `x[i]`).",
+        "3 of 4 values are wrong.",
+        *["IndexError again, as above."] * 3,
+    ]
+
+
+def test_what_another_exercise_did_to_all_tests_is_no_reason(words: Texts) -> None:
+    failed = {n: RAISED.format(n) for n in range(4)}
+    told = feedback.told(exercise(words, "attention", failed, reference_for=("softmax",)), words)
+    assert told.open == 2
+    for text in (feedback.text(told), Page(feedback.fragment(told)).text):
+        assert text.count("IndexError") == 1
+        assert "Mend" in text
+
+
+@pytest.mark.parametrize("status", ["not_allowed", "error"])
+def test_what_was_not_run_is_not_said_to_fail(words: Texts, status: Status) -> None:
+    all_of_them = dict.fromkeys(range(len(words.tests["softmax"])), "it uses `torch.softmax`")
+    told = feedback.told(exercise(words, "softmax", all_of_them, status), words)
+    for text in (feedback.text(told), Page(feedback.fragment(told)).text):
+        assert "not run" in text.lower()
+        assert "did not hold" not in text.lower()
+
+
+def test_no_memory_is_said_in_words() -> None:
+    torchs = (
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 40000000000 bytes. Error code 12 (Cannot allocate memory)"
+    )
+    assert plain(f"`f` raised RuntimeError: {torchs} (cell 3, line 1)") == (
+        "`f` raised RuntimeError: there is no memory for 40 GB (cell 3, line 1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ("position 0 should see itself", "Position 0 should see itself."),
+        ("a ValueError is due", "A ValueError is due."),
+        ("x + gelu(z): wrong", "x + gelu(z): wrong."),
+        ("d_model is 10", "d_model is 10."),
+        ("ᾱ for 3 steps: wrong", "ᾱ for 3 steps: wrong."),
+    ],
+)
+def test_a_message_is_a_sentence_and_a_name_stays_a_name(
+    words: Texts, seen: str, said: str
+) -> None:
+    told = feedback.told(exercise(words, "softmax", {0: seen}), words)
+    assert told.lost[0].seen == said
+
+
+def test_an_error_shows_the_line_of_code(grade: Callable[..., SubmissionMarks]) -> None:
+    marks = grade("def causal_mask(n, device=None):\n    m = [1][n]", "causal_mask")
+    assert "(cell 1, line 2: `m = [1][n]`)" in marks.exercises[0].message
+
+
 def test_the_reference_for_another_exercise_is_good_news(words: Texts) -> None:
     wrong = exercise(words, "softmax", {0: "no"})
     full = exercise(words, "attention", reference_for=("softmax",))
@@ -93,6 +173,8 @@ def test_a_name_that_is_nowhere_is_told_apart_from_a_stub(
 ) -> None:
     page = Page(feedback.page(grade("def soft_max(x, dim=-1):\n    return x", "softmax"), words))
     assert "no function or class of this name was found" in page.text
+    assert "not found" in page.text
+    assert "not filled in" not in page.text
 
 
 def test_what_can_not_be_read_is_said_and_what_to_do(words: Texts) -> None:

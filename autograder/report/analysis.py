@@ -223,13 +223,18 @@ def _unnamed(
             if failed is None or e.mistake is not None or e.status == "not_attempted":
                 continue
             sentence = texts.tests.get(e.name, {}).get(failed.name, failed.name)
-            seen = failed.message.removeprefix(sentence).strip()
+            seen = _without_code(failed.message.removeprefix(sentence).strip())
             behind[e.name, sentence, without_numbers(seen)].append((label, hide(seen)))
     found = [
         Found(exercise, sentence, hide(alike), seen[0][1], [label for label, _ in seen])
         for (exercise, sentence, alike), seen in behind.items()
     ]
     return sorted(found, key=lambda f: -len(f.submissions))
+
+
+def _without_code(message: str) -> str:
+    """A message without the student's own line, which is nobody else's."""
+    return re.sub(r"(\(cell \d+, line \d+): `[^`]*`\)", r"\1)", message)
 
 
 def without_numbers(message: str) -> str:

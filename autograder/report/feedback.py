@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autograder.marks import ExerciseMarks, Status, SubmissionMarks, TestMarks, added, line
+from autograder.report.causes import common, plain, told_once
 from autograder.report.grids import Grid, grid
 from autograder.report.pages import render
 from autograder.report.texts import Texts
@@ -18,9 +19,9 @@ STATUS: Mapping[Status, str] = {
     "partial": "partly right",
     "failed": "not right yet",
     "not_attempted": "not filled in",
-    "error": "could not be loaded",
+    "error": "could not be run",
     "timed_out": "did not end in time",
-    "crashed": "ended its process",
+    "crashed": "stopped Python",
     "not_allowed": "uses what is not allowed here",
 }
 OPEN = 2  # failed tests that are shown at once; the others are folded
@@ -46,10 +47,11 @@ class Told:
     max_points: float
     status: Status
     mistake: str
-    reason: str  # what was seen, where it was the same in all tests that did not hold
+    reason: str  # what was seen, where it has one cause in all tests that did not hold
     lost: Sequence[Lost]
     held: Sequence[str]
     reference_for: Sequence[str]
+    missing: bool = False  # nothing of this name was found
 
     @property
     def is_full(self) -> bool:
@@ -57,8 +59,22 @@ class Told:
 
     @property
     def open(self) -> int:
-        """How many failed tests are shown at once: with a name or one reason for all, the tests say less."""
-        return 0 if self.reason else 1 if self.mistake else OPEN
+        """How many failed tests are shown at once: with a name or one reason for all, the tests say less.
+
+        What was seen with a mistake of another exercise is no reason for what did not hold without it.
+        """
+        if self.reason and not self.reference_for:
+            return 0
+        return 1 if self.mistake else OPEN
+
+    @property
+    def lost_words(self) -> str:
+        """What became of the tests that did not pass: not all of them need have been run."""
+        if self.status in ("not_allowed", "error"):
+            return "were not run"
+        if self.status in ("timed_out", "crashed"):
+            return "did not hold, or were no longer tried"
+        return "did not hold"
 
     @property
     def needs_work(self) -> bool:
@@ -66,27 +82,33 @@ class Told:
 
     @property
     def status_words(self) -> str:
-        return STATUS[self.status]
+        return "not found" if self.missing else STATUS[self.status]
 
 
 def told(marks: ExerciseMarks, texts: Texts) -> Told:
     """The marks of an exercise in words."""
     sentences = texts.tests[marks.name]
     lost = [_lost(test, sentences, texts) for test in marks.tests if not test.passed]
-    seen = {test.seen for test in lost}
-    reason = seen.pop() if len(seen) == 1 and len(lost) > 1 and not marks.reference_for else ""
+    seen = [one.seen for one in lost]
+    reason = common(seen)
+    mistake = texts.mistakes[marks.name].get(marks.mistake or "", "")
     if reason:
-        lost = [replace(test, seen="") for test in lost]
+        lost = [replace(one, seen="") for one in lost]
+    else:
+        # What another exercise's mistake made of it is folded; there a repetition says nothing.
+        once = told_once(seen, 1 if mistake else OPEN, repeated=not marks.reference_for)
+        lost = [replace(lost[n], seen=said) for n, said in once]
     return Told(
         name=marks.name,
         points=marks.points,
         max_points=marks.max_points,
         status=marks.status,
-        mistake=texts.mistakes[marks.name].get(marks.mistake or "", ""),
+        mistake=mistake,
         reason=reason,
         lost=lost,
         held=[sentences.get(test.name, test.name) for test in marks.tests if test.passed],
         reference_for=marks.reference_for,
+        missing=marks.status == "not_attempted" and marks.message.endswith("is not defined"),
     )
 
 
@@ -95,12 +117,13 @@ def _lost(test: TestMarks, sentences: Mapping[str, str], texts: Texts) -> Lost:
     show_values = texts.day.feedback == "values"
     seen = test.message.removeprefix(sentence).strip() if show_values else test.told
     shown = grid(test.values) if test.values and show_values else None
-    return Lost(sentence, _capital(seen), test.max_points, shown)
+    return Lost(sentence, _capital(plain(seen)), test.max_points, shown)
 
 
 def _capital(text: str) -> str:
-    """A sentence: messages begin small, for they follow another one in the marks."""
-    text = text[:1].upper() + text[1:]
+    """A sentence: messages begin small, for they follow another one in the marks. Names of arguments stay as they are."""
+    if re.match(r"(a|[a-z]{2,})\b", text):
+        text = text[:1].upper() + text[1:]
     return text if not text or text[-1] in ".?!…" else f"{text}."
 
 
@@ -112,13 +135,15 @@ def text(exercise: Told) -> str:
     total = f"{exercise.points:g} of {exercise.max_points:g} points"
     lines = [f"{exercise.name}: {total}, {exercise.status_words}.", *_notes(exercise)]
     if exercise.lost:
-        lines += ["", "Did not hold:"]
+        lines += ["", f"{exercise.lost_words.removeprefix('were ').capitalize()}:"]
         own = "seen with your own code: " if exercise.reference_for else ""
         for lost in exercise.lost:
             lines.append(f"  - {_indented(lost.sentence)}")
             lines += [f"    {own}{_indented(lost.seen)}"] if lost.seen else []
+        if own and exercise.reason:
+            lines += ["", f"In all of these, {own}{_indented(exercise.reason)}"]
     if exercise.held:
-        lines += ["", "Held:" if exercise.points else "Held, but would for an empty answer too:"]
+        lines += ["", f"{held_words(exercise).capitalize()}:"]
         lines += [f"  - {sentence}" for sentence in exercise.held]
     return "\n".join(lines) + "\n"
 
@@ -126,10 +151,19 @@ def text(exercise: Told) -> str:
 def _notes(exercise: Told) -> Iterator[str]:
     if exercise.mistake:
         yield exercise.mistake
-    if exercise.reason:
+    if exercise.reason and not exercise.reference_for:
         yield exercise.reason
     if exercise.reference_for:
         yield replaced(exercise)
+
+
+def held_words(exercise: Told) -> str:
+    """Of the tests that held, and why they earn nothing if they are all that did."""
+    return (
+        "held"
+        if exercise.points
+        else "held, as with an empty answer, so there are no points for it"
+    )
 
 
 def replaced(exercise: Told) -> str:
@@ -138,12 +172,15 @@ def replaced(exercise: Told) -> str:
     first = f"Graded with the course's own {others} in place of yours, so that a mistake there costs points only once."
     if exercise.is_full:
         return f"{first} Good news: `{exercise.name}` itself is right and has all its points."
-    return f"{first} What is listed below did not hold even then."
+    return (
+        f"{first} What is listed below did not hold even then: something in `{exercise.name}` itself is not right, either. "
+        f"Mend {others} first; then the checks in your notebook show what is left."
+    )
 
 
 def fragment(exercise: Told) -> str:
     """An exercise as a piece of HTML, with its style."""
-    return render("fragment.html", exercise=exercise, replaced=replaced, listed=listed)
+    return render("fragment.html", exercise=exercise, **SAID)
 
 
 def _indented(text: str) -> str:
@@ -156,6 +193,9 @@ def listed(names: Sequence[str]) -> str:
     if len(names) > LISTED + 1:
         names = [*names[:LISTED], f"{len(names) - LISTED} others"]
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+SAID = {"replaced": replaced, "listed": listed, "held_words": held_words}  # what templates call
 
 
 # ---- the page of a submission
@@ -171,35 +211,41 @@ def page(marks: SubmissionMarks, texts: Texts) -> str:
         file=re.split(r"[/\\]", marks.path)[-1],
         exercises=exercises,
         steps=next_steps(exercises, marks.problems),
-        replaced=replaced,
-        listed=listed,
+        **SAID,
     )
 
 
 def next_steps(exercises: Sequence[Told], problems: Sequence[str] = ()) -> list[str]:
     """What is worth doing, the most useful thing first."""
     short = [e for e in exercises if e.needs_work]
-    empty = [e for e in exercises if e.status == "not_attempted"]
+    empty = [e for e in exercises if e.status == "not_attempted" and not e.missing]
+    missing = [e for e in exercises if e.missing]
     steps = []
-    if problems and (short or empty):
+    if problems and (short or empty or missing):
         steps.append(
-            "Read what was noticed in your notebook, below: what fails there may be missing elsewhere."
+            "Look first at what was noticed in your notebook, below: it may be why an exercise fails or is missing."
         )
     if short:
         steps.append(_first_step(short[0], exercises))
         most = max(short, key=lambda e: e.max_points - e.points)
         if most is not short[0]:
             steps.append(
-                f"Then `{most.name}`: of all that you filled in, it has most points left "
+                f"Then `{most.name}`: of all that you filled in, it has the most points left "
                 f"({most.max_points - most.points:g})."
             )
+    if exercises and len(empty) + len(missing) == len(exercises):
+        return [
+            f"Nothing is filled in: begin with `{exercises[0].name}`. If you did fill it in, "
+            "this is another file than the one that you worked in: save that one and hand it in."
+        ]
+    if missing:
+        points = added([e.max_points for e in missing])
+        steps.append(
+            f"{listed([e.name for e in missing])} {'was' if len(missing) == 1 else 'were'} not found, worth {points:g} points. "
+            "If you did write that: is the name spelled exactly so, and does its cell run?"
+        )
     if empty:
         points = added([e.max_points for e in empty])
-        if len(empty) == len(exercises):
-            return [
-                f"Nothing is filled in: begin with `{empty[0].name}`. If you did fill it in, "
-                "this is another file than the one that you worked in: save that one and hand it in."
-            ]
         what = "exercise is" if len(empty) == 1 else "exercises are"
         steps.append(
             f"{len(empty)} {what} not filled in yet, worth {points:g} points; "

@@ -91,7 +91,7 @@ def _part(values: Values) -> str:
     parts = []
     if values.matrix:
         at = ", ".join(str(i) for i in values.matrix)
-        parts.append(f"Matrix [{at}] of the shape {tuple(values.shape)}")
+        parts.append(f"Part [{at}] of the whole, which has the shape {tuple(values.shape)}")
     rows, columns = [1, *values.shape][-2:]
     height, width = len(values.seen), len(values.seen[0])
     if height < rows:
@@ -105,5 +105,6 @@ def _part(values: Values) -> str:
 def _places(wrong: Sequence[tuple[int, int]], one_row: bool) -> str:
     named = [f"{c}" if one_row else f"({r}, {c})" for r, c in wrong[:LISTED]]
     more = f" and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
-    where = "positions" if one_row else "(row, column)"
-    return f"{len(wrong)} of the values shown differ, at {where} {', '.join(named)}{more}"
+    where = f"position{'s' * (len(wrong) > 1)}" if one_row else "(row, column)"
+    differ = "differs" if len(wrong) == 1 else "differ"
+    return f"{len(wrong)} of the values shown {differ}, at {where} {', '.join(named)}{more}"

@@ -363,8 +363,8 @@ class Transformer(nn.Module):
 
 # %% Transformer: the future visible
 class Transformer(nn.Module):
-    """A later target token changes an earlier logit here. Look at the mask of the decoder's self-
-    attention."""
+    """A later target token changes an earlier logit here. Look at the mask of the decoder's
+    self-attention."""
 
     def __init__(
         self,

@@ -356,8 +356,8 @@ def alibi_bias(n_heads: int, n: int) -> Tensor:
 # %% sliding_window_mask: one position too many
 # Hugging Face issue 39408, vllm issue 3385
 def sliding_window_mask(n: int, window: int) -> Tensor:
-    """A position sees window + 1 positions here: it does not count itself. Look at the first of the
-    two inequalities."""
+    """A position sees window + 1 positions here: the window should count the position itself as one.
+    Look at the first of the two inequalities in i − window < j ≤ i."""
     if window < 1:
         raise ValueError(f"window is {window}, it must be at least 1")
     distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
@@ -368,7 +368,7 @@ def sliding_window_mask(n: int, window: int) -> Tensor:
 # onnxruntime PR 25927
 def sliding_window_mask(n: int, window: int) -> Tensor:
     """A position sees window − 1 positions here, and none with window 1. Look at the first of the
-    two inequalities."""
+    two inequalities in i − window < j ≤ i."""
     if window < 1:
         raise ValueError(f"window is {window}, it must be at least 1")
     distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
@@ -378,7 +378,7 @@ def sliding_window_mask(n: int, window: int) -> Tensor:
 # %% sliding_window_mask: not itself
 def sliding_window_mask(n: int, window: int) -> Tensor:
     """The window lies wholly before the position, which does not see itself. Look at the second of
-    the two inequalities."""
+    the two inequalities in i − window < j ≤ i."""
     if window < 1:
         raise ValueError(f"window is {window}, it must be at least 1")
     distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
@@ -389,7 +389,7 @@ def sliding_window_mask(n: int, window: int) -> Tensor:
 # The window of Longformer's encoder
 def sliding_window_mask(n: int, window: int) -> Tensor:
     """The window reaches to both sides here, so that a position sees later ones. Look at the
-    second of the two inequalities."""
+    second of the two inequalities in i − window < j ≤ i."""
     if window < 1:
         raise ValueError(f"window is {window}, it must be at least 1")
     distance = torch.arange(n).unsqueeze(1) - torch.arange(n)

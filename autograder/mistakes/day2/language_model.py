@@ -425,8 +425,8 @@ class CausalSelfAttention(nn.Module):
 # %% GPTBlock: post-norm
 # harvardnlp issues 1 and 92, d2l issue 803
 class GPTBlock(nn.Module):
-    """Each norm stands behind the sum here, as in the original Transformer. Look at where pre-
-    norm has it."""
+    """Each norm stands behind the sum here, as in the original Transformer. Look at where
+    pre-norm has it."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
         super().__init__()
