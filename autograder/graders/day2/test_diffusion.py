@@ -400,7 +400,7 @@ class TestDiTBlock:
             six[i] += 0.7
             weights["modulation.bias"] = six.repeat_interleave(D)
             layer.load({"modulation.bias": weights["modulation.bias"]})
-            what = f"with {part}, sixth {i + 1} of modulation's output, moved by 0.7, the result"
+            what = f"with 0.7 added to part {i + 1} of the 6 of modulation's output ({part}), the result"
             self._agrees(layer, weights, x, condition, what)
 
     @weight(1)
@@ -418,7 +418,7 @@ class TestDiTBlock:
         layer, weights, x, _ = self._drawn(student, seed)
         signs = torch.tensor([[2.0], [-2.0]])
         condition = signs * Draw(seed).uniform(B, D, low=0.5, high=1.5)
-        self._agrees(layer, weights, x, condition, "the result for conditions + and −")
+        self._agrees(layer, weights, x, condition, "the result for conditions above and below 0")
         layer.load({"modulation.bias": torch.zeros(6 * D)})
         weights["modulation.bias"] = torch.zeros(6 * D)
         condition[0] = 0.0

@@ -250,7 +250,7 @@ class TestCausalSelfAttention:
         seen.backward(upstream)
         found = (gradient(x, "x") * along).sum()
         expected = slope(layer, x.detach(), along, upstream)
-        close(found, expected, "the slope of the result by the gradient of x", 1e-5, 1e-4)
+        close(found, expected, "the slope that the gradient of x gives", 1e-5, 1e-4)
         for name in weights:
             reached = gradient(layer.leaves()[name], f"`{name}`")
             assert reached.abs().max() > 0, f"no gradient reaches `{name}`"
@@ -370,7 +370,7 @@ class TestGPTBlock:
         seen.backward(upstream)
         found = (gradient(x, "x") * along).sum()
         expected = slope(block, x.detach(), along, upstream)
-        close(found, expected, "the slope of the result by the gradient of x", 1e-4, 1e-4)
+        close(found, expected, "the slope that the gradient of x gives", 1e-4, 1e-4)
         for name in weights:
             found = gradient(block.leaves()[name], f"`{name}`")
             assert found.abs().max() > 0, f"no gradient reaches `{name}`"
@@ -525,7 +525,7 @@ class TestGPT:
             return model(tokens)
 
         expected = slope(moved, weights[name].double(), along, upstream)
-        close(found, expected, f"the slope of the logits by the gradient of `{name}`", 1e-3, 1e-4)
+        close(found, expected, f"the slope that the gradient of `{name}` gives", 1e-3, 1e-4)
         for name in weights:
             found = gradient(leaves[name], f"`{name}`")
             assert found.abs().max() > 0, f"no gradient reaches `{name}`"
@@ -630,6 +630,11 @@ def shuffled(draw: Draw, *batch: int, probabilities: Tensor = LIKELY) -> Tensor:
     return (probabilities.log()[order] + draw.normal(*batch, 1, dtype=torch.float64)).float()
 
 
+def written(**asked) -> str:
+    """Arguments as one writes them."""
+    return ", ".join(f"{name}={value}" for name, value in asked.items())
+
+
 def chosen(
     logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
@@ -678,7 +683,7 @@ class TestNextTokenProbabilities:
             expected = F.one_hot(logits.argmax(dim=-1), 6).float()
             for more in ({}, {"top_k": 3}, {"top_p": 0.2}, {"top_k": 2, "top_p": 1.0}):
                 seen = student.next_token_probabilities(logits, temperature=0, **more)
-                close(seen, expected, f"for temperature=0 and {more or 'no filter'}, the result")
+                close(seen, expected, f"for {written(temperature=0, **more)}, the result")
 
     @weight(1)
     def test_top_k(self, student, seed):
@@ -763,7 +768,7 @@ class TestNextTokenProbabilities:
             copy = logits.double().requires_grad_()
             chosen(copy, **asked).backward(upstream.double())
             found = gradient(given, "the logits")
-            close(found, copy.grad, f"for {asked}, the gradient", dtype=torch.float32)
+            close(found, copy.grad, f"for {written(**asked)}, the gradient", dtype=torch.float32)
 
 
 class Storyteller(nn.Module):
@@ -859,9 +864,7 @@ class TestGenerate:
             expected = told(model, prompt, 8, seed, dtype, **asked)
             if torch.equal(seen, expected):
                 return
-        equal(
-            seen, expected, f"the tokens drawn with use_cache={use_cache} and {asked or 'no more'}"
-        )
+        equal(seen, expected, f"the tokens drawn with {written(use_cache=use_cache, **asked)}")
 
     @weight(1.25)
     def test_draws(self, student, seed):
