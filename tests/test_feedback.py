@@ -80,11 +80,21 @@ def test_one_cause_is_told_once_though_its_numbers_differ(words: Texts) -> None:
     page = Page(feedback.page(submission(words, exercise(words, "softmax", failed)), words))
     assert page.text.count("IndexError") == 1
     assert "cell 9, line 4: x[i] )" in page.text
-    missing = {
-        n: f"the {n} should be a tensor, it is None (is a return missing?)" for n in range(5)
-    }
-    page = Page(feedback.page(submission(words, exercise(words, "softmax", missing)), words))
-    assert page.text.count("is a return missing?") == 1
+
+
+@pytest.mark.parametrize(
+    ("seen", "part"),
+    [
+        ("the {} should be a tensor, it is None (is a return missing?)", "is a return missing?"),
+        ("the {} should have the dtype int64, yours has float32", "yours has float32"),
+        ("`f`: there is no parameter `weight`; it has {}", "no parameter"),
+        ("`f` raised Exception: {} (cell 3, line 1: `x`)", "Exception"),
+    ],
+)
+def test_the_same_of_several_results_is_told_once(words: Texts, seen: str, part: str) -> None:
+    failed = {n: seen.format(n) for n in range(5)}
+    page = Page(feedback.page(submission(words, exercise(words, "softmax", failed)), words))
+    assert page.text.count(part) == 1
 
 
 def test_another_cause_is_not_hidden_behind_the_first(words: Texts) -> None:
@@ -122,7 +132,7 @@ def test_no_memory_is_said_in_words() -> None:
         "you tried to allocate 40000000000 bytes. Error code 12 (Cannot allocate memory)"
     )
     assert plain(f"`f` raised RuntimeError: {torchs} (cell 3, line 1)") == (
-        "`f` raised RuntimeError: there is no memory for 40 GB (cell 3, line 1)"
+        "`f` raised RuntimeError: there is no memory for another 40 GB (cell 3, line 1)"
     )
 
 

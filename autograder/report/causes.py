@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # An exception, which a test of a ValueError tells in other words than one of values.
-RAISED = re.compile(r"\b(raised|seen:) ([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Iteration))\b")
+RAISED = re.compile(
+    r"\b(raised|seen:) ((?:[A-Z]\w*)?(?:Error|Exception|Exit|Interrupt|Iteration))\b"
+)
 NO_MEMORY = re.compile(
     r"\[enforce fail at [^\]]{0,99}\][^\[]{0,199}?allocate (\d{1,30}) bytes\.[^\[]{0,99}?memory\)"
 )
-MISSING = re.compile(r"there is no \w+ `[^`]*`")
+MISSING = re.compile(r"there is no \w+ `[^`]*`", re.IGNORECASE)
+DTYPE = re.compile(r"should have the dtype \w+, yours has \w+")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ def cause(seen: str) -> Cause:
     if "should be a tensor" in seen:
         return Cause("no tensor", "No tensor again, as above.")
     if missing := MISSING.search(seen):
-        return Cause(missing[0], "The same name is missing, as above.")
+        return Cause(missing[0].lower(), "The same name is missing, as above.")
+    if dtype := DTYPE.search(seen):
+        return Cause(dtype[0], "The same dtype again, as above.")
     return Cause(seen, "The same as above.")
 
 
@@ -61,5 +66,9 @@ def told_once(seen: Sequence[str], open_: int, repeated: bool = True) -> list[tu
 
 def plain(seen: str) -> str:
     """A message without what Python and torch say to their own developers."""
-    seen = NO_MEMORY.sub(lambda m: f"there is no memory for {int(m[1]) / 1e9:.3g} GB", seen)
+    seen = NO_MEMORY.sub(lambda m: f"there is no memory for another {_size(int(m[1]))}", seen)
     return seen.replace("SystemExit: None", "SystemExit")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
