@@ -360,7 +360,8 @@ class TestDiTBlock:
         weights = layer.weights()
         for kind, shape in (("weight", (6 * D, D)), ("bias", (6 * D,))):
             name = f"modulation.{kind}"
-            assert name in weights, f"there is no parameter `{name}`; seen: {sorted(weights)}"
+            there = ", ".join(f"`{other}`" for other in weights)
+            assert name in weights, f"there is no parameter `{name}`; its parameters are: {there}"
             close(weights[name].detach(), torch.zeros(shape), f"`{name}` at the start")
 
     @weight(0.75)

@@ -334,7 +334,8 @@ class TestLinearAttention:
         key = torch.tensor([[-3.0], [-1.2], [-0.2], [0.4], [1.3], [2.6]]) + 0.1 * draw.normal(6, 1)
         result = student.linear_attention(torch.zeros(1, 1), key, torch.eye(6))
         expected = phi(key.double()).mT / phi(key.double()).sum()
-        near(result, expected, f"the weights of the keys {key.flatten().tolist()}", 1e-3)
+        keys = ", ".join(f"{x:.3g}" for x in key.flatten().tolist())
+        near(result, expected, f"the weights of the keys {keys}", 1e-3)
 
     @weight(2)
     def test_values(self, student, seed):

@@ -44,10 +44,12 @@ class TestTranspose:
         tokens = torch.tensor([21, 1, 0, 30, 1, 1, 2, 0, 17, 1, 3, 0])
         semitones = draw.choice([4, 6, 9])
         want = [t + semitones if t > 1 else t for t in tokens.tolist()]
-        equal(student.transpose(tokens, semitones), torch.tensor(want), f"moved by {semitones}")
+        what = f"the tokens moved by {semitones}"
+        equal(student.transpose(tokens, semitones), torch.tensor(want), what)
         tokens = torch.tensor([0, 15, 1, 28, 0, 1, N_TOKENS - 1])
         want = [t - semitones if t > 1 else t for t in tokens.tolist()]
-        equal(student.transpose(tokens, -semitones), torch.tensor(want), f"moved by {-semitones}")
+        what = f"the tokens moved by {-semitones}"
+        equal(student.transpose(tokens, -semitones), torch.tensor(want), what)
 
     @weight(1)
     def test_any_shape(self, student, seed):

@@ -224,7 +224,8 @@ class TestPatchEmbedding:
         """The parameters have the names and shapes that the docstring gives them."""
         weights = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).weights()
         for name, expected in embedding_weights(Draw(seed)).items():
-            assert name in weights, f"there is no parameter `{name}`; seen: {sorted(weights)}"
+            there = ", ".join(f"`{other}`" for other in weights)
+            assert name in weights, f"there is no parameter `{name}`; its parameters are: {there}"
             shaped(weights[name], expected.shape, what=f"`{name}`")
 
     @weight(1)
