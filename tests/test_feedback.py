@@ -87,7 +87,7 @@ def test_one_cause_is_told_once_though_its_numbers_differ(words: Texts) -> None:
     [
         ("the {} should be a tensor, it is None (is a return missing?)", "is a return missing?"),
         ("the {} should have the dtype int64, yours has float32", "yours has float32"),
-        ("`f`: there is no parameter `weight`; it has {}", "no parameter"),
+        ("`f`: there is no parameter `weight`; it has {}", "there is no parameter"),
         ("`f` raised Exception: {} (cell 3, line 1: `x`)", "Exception"),
     ],
 )
