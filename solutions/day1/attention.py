@@ -9,10 +9,10 @@
 # information from one position to another.
 #
 # ```
-#  query  n × d   ──┐
-#                   ├──  scores  n × m  ──  softmax  ──  weights  n × m  ──┐
-#  key    m × d   ──┘                                                      ├──  output  n × d_v
-#  value  m × d_v ─────────────────────────────────────────────────────────┘
+#  query n × d  ──┐
+#                 ├── scores n × m ── softmax ── weights n × m ──┐
+#  key   m × d  ──┘                                              ├── output n × d_v
+#  value m × d_v ────────────────────────────────────────────────┘
 # ```
 #
 # There are `n` queries and `m` keys, and a value for every key. The three exercises of this

@@ -243,11 +243,13 @@ if __name__ == "__main__":
 # Everything here keeps the shape `b n d_model`: the input, the output of each step, and the sums.
 #
 # ```text
-#       ┌────────────────────────────────┐           ┌──────────────────────────────┐
-#       │                                ▼           │                              ▼
-#   x ──┴─► self_attention ─► dropout ─► + ─► norm1 ─┴─► feed_forward ─► dropout ─► + ─► norm2 ─►
-#                 ▲
-#               mask
+#       ┌─────────────────────────────────────┐
+#       │                                     ▼
+#   x ──┴─► self_attention (mask) ─► dropout ─► + ─► norm1 ──┐
+#                                                            │
+#       ┌────────────────────────────────────────────────────┤
+#       │                                                    ▼
+#       └─► feed_forward ─► dropout ───────────────────────► + ─► norm2 ─►
 # ```
 #
 # **The trap.** There are several orders of norm, sum and dropout that run, train and look alike.

@@ -14,10 +14,10 @@
 # attention is allowed.**
 #
 # ```
-#   padding_mask        causal_mask         decoder_mask       queries downwards,
-#   a b c PAD           a b c d             a b c PAD          keys to the right;
-#   # # # .             # . . .             # . . .            # is allowed,
-#                       # # . .             # # . .            . is not
+#   padding_mask        causal_mask         decoder_mask      queries downwards,
+#   a b c PAD           a b c d             a b c PAD         keys to the right;
+#   # # # .             # . . .             # . . .           # is allowed,
+#                       # # . .             # # . .           . is not
 #   (one row for        # # # .             # # # .
 #    all queries)       # # # #             # # # .
 # ```

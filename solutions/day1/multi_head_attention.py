@@ -7,10 +7,10 @@
 # own, with its own queries, keys and values, on its own slice of the features.
 #
 # ```text
-#  query  b n d ─ W_q ─ split ─┐                        ┌─ head 0 ─┐
-#  key    b m d ─ W_k ─ split ─┼─── masked_attention ───┼─ head 1 ─┼─ merge ─ W_o ─ output  b n d
-#  value  b m d ─ W_v ─ split ─┘   all heads at once    └─ head 2 ─┘
-#                        b h n d_head               b h n d_head      b n d
+#  query ─ W_q ─ split ─┐                    ┌─ head 0 ─┐
+#  key   ─ W_k ─ split ─┼─ masked_attention ─┼─ head 1 ─┼─ merge ─ W_o ─ output
+#  value ─ W_v ─ split ─┘  all heads at once └─ head 2 ─┘
+#  b n d         b h n d_head                 b h n d_head    b n d         b n d
 # ```
 #
 # Heads cost nothing: the same projections of d × d numbers are cut into h slices of d_head = d /
@@ -41,12 +41,12 @@ from solutions.opening import demonstration
 # \qquad y[b, k, p, j] = x[b, p, k \cdot d_\text{head} + j] \qquad d_\text{head} = d / h$$
 #
 # ```text
-#                  head 0    head 1                     head 0              head 1
-#                ┌─────────┬─────────┐               ┌─────────┐         ┌─────────┐
-#   position 0   │ a  b  c │ d  e  f │   position 0  │ a  b  c │         │ d  e  f │
-#   position 1   │ g  h  i │ j  k  l │   position 1  │ g  h  i │         │ j  k  l │
-#                └─────────┴─────────┘               └─────────┘         └─────────┘
-#                  x: n × d = 2 × 6                  split: h × n × d_head = 2 × 2 × 3
+#                 head 0    head 1                       head 0       head 1
+#               ┌─────────┬─────────┐                 ┌─────────┐  ┌─────────┐
+#   position 0  │ a  b  c │ d  e  f │     position 0  │ a  b  c │  │ d  e  f │
+#   position 1  │ g  h  i │ j  k  l │     position 1  │ g  h  i │  │ j  k  l │
+#               └─────────┴─────────┘                 └─────────┘  └─────────┘
+#                 x: n × d = 2 × 6               split: h × n × d_head = 2 × 2 × 3
 # ```
 #
 # No number changes and none is lost: a split only says anew which number stands where.

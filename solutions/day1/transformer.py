@@ -42,15 +42,15 @@ from solutions.opening import demonstration
 # much an embedding weighs against the positional encoding beside it.
 #
 # ```text
-#   source (b m)                            target (b n)
-#      │ source_embedding · √d                 │ target_embedding · √d
-#      │ positional_encoding                   │ positional_encoding
-#      ▼                                       ▼
-#   EncoderLayer × n_layers ── memory ──►   DecoderLayer × n_layers
-#      attends to the real source   (b m d)    │ attends to the real target, not the future,
-#                                              │ and to the memory of the real source
-#                                              ▼
-#                                           output ──► logits (b n target_vocab)
+#   source (b m)                           target (b n)
+#     │ source_embedding · √d                │ target_embedding · √d
+#     │ positional_encoding                  │ positional_encoding
+#     ▼                                      ▼
+#   EncoderLayer × n_layers ── memory ──►  DecoderLayer × n_layers
+#     attends to the real source  b m d      │ attends to the real target before it
+#                                            │ and to the memory of the real source
+#                                            ▼
+#                                          output ──► logits (b n target_vocab)
 # ```
 #
 # Sentences of a batch are filled up with `pad_id` to one length. How much was filled up is an
@@ -269,9 +269,9 @@ if __name__ == "__main__":
 # smoothing", the paper uses 0.1) asks the model to leave a little probability for everything else.
 #
 # ```text
-#   logits  b n v          targets  b n              a loss for each         mean over the ■
-#                          7  3  2  ·  ·             ■ ■ ■ · ·
-#                          5  9  4  6  2             ■ ■ ■ ■ ■               8 of 10 count here
+#   logits  b n v     targets  b n       a loss for each     mean over the ■
+#                     7  3  2  ·  ·      ■ ■ ■ · ·
+#                     5  9  4  6  2      ■ ■ ■ ■ ■           8 of 10 count here
 # ```
 #
 # **The traps.** Three quiet ones: logits of 10,000, a `pad_id` that is not a class at all (−100 is
@@ -382,9 +382,9 @@ if __name__ == "__main__":
 # tokens are there.
 #
 # ```text
-#   step        0      1      2      3      4
-#   row 0      bos     h      i     eos    pad      finished at 3, filled up
-#   row 1      bos     y      o      u     eos      finished at 4: all are, so 5 tokens
+#   step       0     1     2     3     4
+#   row 0     bos    h     i    eos   pad    finished at 3, filled up
+#   row 1     bos    y     o     u    eos    finished at 4: all are, so 5 tokens
 # ```
 #
 # **The trap.** The rows of a batch end at different times, and only *producing* `eos_id` ends one.

@@ -435,9 +435,9 @@ if __name__ == "__main__":
 # \operatorname{network}\bigl(\operatorname{LN}(x) \odot (1 + \text{scale}_2) + \text{shift}_2\bigr)$$
 #
 # ```text
-#   x (b n d) ─┬─▶ LN ─▶ ·(1+scale₁) + shift₁ ─▶ attention ─▶ ·gate₁ ─▶ + ─▶ LN ─▶ …
-#              └──────────────────────────────────────────────────────────┘
-#   condition (b d) ─▶ silu ─▶ modulation ─▶ shift₁ scale₁ gate₁ shift₂ scale₂ gate₂
+#   x (b n d) ─┬─▶ LN ─▶ ·(1+scale₁) + shift₁ ─▶ attention ─▶ ·gate₁ ─▶ + ─▶ …
+#              └───────────────────────────────────────────────────────┘
+#   condition (b d) ─▶ silu ─▶ modulation ─▶ shift₁ scale₁ gate₁ shift₂ …
 # ```
 #
 # `attention` is the given `SelfAttention` from the chapter on vision, LN is normalisation *without*
@@ -578,8 +578,8 @@ if __name__ == "__main__":
 # + s \cdot \bigl(\varepsilon(x, t, \text{label}) - \varepsilon(x, t, \varnothing)\bigr)$$
 #
 # ```text
-#                                 s = 0                 s = 1                 s = 2
-#   noise predicted      ε without label  ───────  ε with label  ───────▶  beyond it
+#                           s = 0                s = 1               s = 2
+#   noise predicted    ε without label ────── ε with label ──────▶ beyond it
 # ```
 #
 # Both come from one network. During training every tenth label or so is replaced by an extra one, the

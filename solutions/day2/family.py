@@ -59,8 +59,8 @@ from solutions.opening import demonstration, record
 # ```text
 #   column       0     1        2     3        4     5
 #              ┌─────────┐    ┌─────────┐    ┌─────────┐
-#              │  a   b  │    │  a   b  │    │  a   b  │     (a, b) → (a·cos − b·sin,
-#              └─────────┘    └─────────┘    └─────────┘               a·sin + b·cos)
+#              │  a   b  │    │  a   b  │    │  a   b  │   (a, b) → (a·cos − b·sin,
+#              └─────────┘    └─────────┘    └─────────┘             a·sin + b·cos)
 #                pair 0         pair 1         pair 2
 #              angle p·ω₀     angle p·ω₁     angle p·ω₂
 # ```

@@ -16,13 +16,13 @@
 # for a character, and compare it with the models that came before: counts of short strings.
 #
 # ```text
-#    tokens           b n          The same model, three uses:
+#    tokens  b n               The same model, three uses:
 #      │ embed, add positions
-#      ▼                           training  all n positions guess at once
-#    GPTBlock × n_layers           reading   how likely is a text? the product of guesses
-#      │ norm, tied embedding      writing   draw a token, append it, guess again
+#      ▼                       training  all n positions guess at once
+#    GPTBlock × n_layers       reading   a text's chance: the product of guesses
+#      │ norm, tied embedding  writing   draw a token, append it, guess again
 #      ▼
-#    logits           b n v
+#    logits  b n v
 # ```
 #
 # The letters in the shapes: b batch, n positions, d features, h heads with d_head = d / h features
@@ -55,10 +55,10 @@ from solutions.opening import demonstration, record
 # the model for one new position instead of all of them.
 #
 # ```text
-#   call      x                 cache before      appended      keys that are seen
-#   1         positions 0 1 2   empty             0 1 2         0 1 2
-#   2         position  3       0 1 2             3             0 1 2 3
-#   3         position  4       0 1 2 3           4             0 1 2 3 4
+#   call    x                 cache before    appended    keys that are seen
+#   1       positions 0 1 2   empty           0 1 2       0 1 2
+#   2       position  3       0 1 2           3           0 1 2 3
+#   3       position  4       0 1 2 3         4           0 1 2 3 4
 # ```
 
 
@@ -648,10 +648,10 @@ if __name__ == "__main__":
 #    tokens; unsure, many.
 #
 # ```text
-#   probability        0.5    0.25   0.15   0.1
-#   all up to it       0.5    0.75   0.9    1.0
-#   top_p = 0.6         ■      ■      ·      ·     0.25 crosses the threshold, and stays
-#   afterwards         2/3    1/3     0      0
+#   probability     0.5    0.25   0.15   0.1
+#   all up to it    0.5    0.75   0.9    1.0
+#   top_p = 0.6      ■      ■      ·      ·    0.25 crosses it, and stays
+#   afterwards      2/3    1/3     0      0
 # ```
 #
 # **The traps.** The token that crosses p belongs to the set, or else a token of probability 0.9 is
@@ -802,11 +802,11 @@ if __name__ == "__main__":
 # and go on. With caches, each run after the first needs the newest token only:
 #
 # ```text
-#                      without cache: the model reads      with cache: the model reads
+#   the model reads    without cache      with cache
 #   prompt  t h e
-#   step 1  draws ␣    t h e                               t h e
-#   step 2  draws c    t h e ␣                             ␣
-#   step 3  draws a    t h e ␣ c                           c
+#   step 1  draws ␣    t h e              t h e
+#   step 2  draws c    t h e ␣            ␣
+#   step 3  draws a    t h e ␣ c          c
 # ```
 #
 # Without a cache the n-th token costs a run over n positions, so the work grows with the square of

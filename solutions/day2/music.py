@@ -20,7 +20,7 @@
 #   time (eighths)      0                1                2
 #   voice           S   A   T   B    S   A   T   B    S   A   T   B
 #   token          36  31  26  19    1   1   1   1   38   1  28   0    …
-#                   a pitch each     all go on       S and T move, A goes on, B rests
+#                   a pitch each     all go on       S, T move, A goes on, B rests
 # ```
 
 # %%

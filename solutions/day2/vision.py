@@ -7,11 +7,11 @@
 # reads these as a sentence.
 #
 # ```text
-#   image          patches             tokens              tokens          logits
-#   b c H W ─cut─► b N c·p·p ─linear─► b N+1 d ──blocks──► b N+1 d ─head─► b n_classes
-#                                      a class token in    read from the
-#                                      front, positions    class token
-#                                      added to all        alone
+#   image         patches            tokens            tokens         logits
+#   b c H W ─cut► b N c·p·p ─linear► b N+1 d ──blocks► b N+1 d ─head► b n_classes
+#                                    a class token in  read from the
+#                                    front, positions  class token
+#                                    added to all      alone
 # ```
 #
 # A convolution has it built in that neighbouring pixels belong together, and that a thing stays
