@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import random
 import re
@@ -15,14 +16,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from autograder import course as courses
+from autograder.collecting import collect
 from autograder.course import Day
-from autograder.grading import Grader, reference, reference_units
+from autograder.grading import Grader, given_units, reference, reference_units
 from autograder.history import History
 from autograder.marks import SubmissionMarks
 from autograder.sandbox.client import Server
@@ -99,7 +103,9 @@ def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS)
     with Outside("CANARY-of-the-bench") as outside:
         hostile = _attacks(outside)
         honest, block = _write_class(day, count, hostile, folder, blocks)
-        result = Measured(honest, block, warm(courses.load(folder).day(day.name)))
+        own = courses.load(folder).day(day.name)
+        learn(own)
+        result = Measured(honest, block, alone(own, jobs))
         command = [sys.executable, "-m", "autograder.cli", "grade", day.name]
         command += ["class", "hostile", "--jobs", str(jobs)]
         with open(folder / "errors", "wb") as errors:
@@ -141,22 +147,36 @@ def _write_class(
     return honest, len(block)
 
 
-def warm(day: Day, runs: int = 5) -> float:
-    """Learn what is learnt once a course; processor seconds of a day's graders on the reference, in one warm process."""
+def alone(day: Day, jobs: int) -> float:
+    """Processor seconds of a day's graders on the reference, in a warm process beside as many others as the run has.
+
+    Beside others as the run is: two processes on one core's two threads take more time each.
+    """
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return statistics.mean(pool.map(_alone, [day.root] * jobs, [day.name] * jobs))
+
+
+def _alone(root: Path, name: str, runs: int = 9) -> float:
+    day = courses.load(root).day(name)
+    torch.set_num_threads(1)
+    tests, given, units = collect(day), given_units(day), reference_units(day)
+    seconds = []
+    for seed in range(runs + 1):
+        before = time.process_time()
+        for exercise in day.exercises:
+            student = reference(day, exercise, units, given)
+            for test in tests[exercise.name]:
+                test.run(student, seed)
+        seconds.append(time.process_time() - before)
+    return statistics.median(seconds[1:])
+
+
+def learn(day: Day) -> None:
+    """Learn what is learnt once a course."""
     with Server() as server:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
             grader.namer.known(exercise)
-        units = reference_units(day)
-        seconds = []
-        for seed in range(runs + 1):
-            before = time.process_time()
-            for exercise in day.exercises:
-                student = reference(day, exercise, units, grader.given)
-                for test in grader.tests[exercise.name]:
-                    test.run(student, seed)
-            seconds.append(time.process_time() - before)
-    return statistics.median(seconds[1:])
 
 
 # ---- watching
