@@ -21,7 +21,7 @@ from autograder.grading import Grader, reference, reference_units
 from autograder.notebook import solution_notebook
 from autograder.sandbox.client import Server
 from autograder.submission import Submission
-from bench import plain_nbgrader, thousand
+from bench import compared, thousand
 from solutions.day2.music import compare_positions
 
 ROOT = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def main() -> None:
         console.rule(day.title)
         graders_and_wall(day, arguments.runs, console)
         wall_cost(day, console)
-        plain_nbgrader.compare(day, console)
+        compared.compare(day, console)
     console.rule("A class of a thousand")
     thousand.bench(console)
     console.rule("Relative against absolute positions, three seeds")

@@ -1,4 +1,4 @@
-"""Runs hidden tests inside the student's own notebook, as plain nbgrader does. For comparison only."""
+"""Runs hidden tests inside the student's own notebook, as plain nbgrader and Otter do. For comparison only."""
 
 from __future__ import annotations
 
@@ -13,25 +13,40 @@ from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
 
 ROOT = Path(__file__).parents[1]
+FAILED = "failed: "
 
 
 @cache
-def _tests(day: str) -> dict[str, list[Test]]:
+def tests(day: str) -> dict[str, list[Test]]:
+    """The hidden tests of each exercise."""
     return collect(courses.load(ROOT).day(day))
 
 
-def points(day: str, exercise: str) -> float:
-    """Test what `__main__` defines; the points earned."""
+def worth(day: str, exercise: str) -> list[float]:
+    """The points of each test of an exercise."""
+    points = next(e.points for e in courses.load(ROOT).day(day).exercises if e.name == exercise)
+    return shares(points, [test.weight for test in tests(day)[exercise]])
+
+
+def ask(day: str, exercise: str, place: int) -> None:
+    """Run one test of an exercise on what `__main__` defines.
+
+    Raises:
+        Exception: it does not hold.
+    """
     process = LocalProcess()
     process._worker._module = sys.modules["__main__"]
-    student = Student(process)
-    tests = _tests(day)[exercise]
-    worth = next(e.points for e in courses.load(ROOT).day(day).exercises if e.name == exercise)
+    tests(day)[exercise][place].run(Student(process), 0)
+
+
+def points(day: str, exercise: str) -> float:
+    """Run all tests of an exercise on what `__main__` defines, and print which fail; the points earned."""
     earned = 0.0
-    for test, part in zip(tests, shares(worth, [t.weight for t in tests]), strict=True):
+    for place, part in enumerate(worth(day, exercise)):
         try:
-            test.run(student, 0)
-        except Exception:
-            continue
-        earned += part
+            ask(day, exercise, place)
+        except Exception as error:
+            print(f"{FAILED}{type(error).__name__}: {error}")
+        else:
+            earned += part
     return round(earned, 2)

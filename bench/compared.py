@@ -1,0 +1,248 @@
+"""Twenty submissions graded by plain nbgrader, by Otter and by us: time, memory, and the marks that differ with the reason."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from autograder import course as courses
+from autograder.cells import read_cells
+from autograder.course import Day
+from autograder.marks import ExerciseMarks, SubmissionMarks, decode
+from autograder.needs import units_of
+from autograder.notebook import solution_notebook
+from bench import others
+from bench.others import SECONDS, Cost, Mark, run
+from bench.simulated import changed, known_mistakes, mangled
+from bench.thousand import learn
+
+ROOT = Path(__file__).parents[1]
+STUDENTS = 20
+PATCH = "import torch\n\ntorch.Tensor.all = lambda self, *_, **__: torch.tensor(True)"
+STATUS = {"timed_out": "timed out", "crashed": "died", "error": "could not be loaded"}
+
+
+def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
+    """Grade the class three times, and print both tables; with `students`, only these."""
+    learn(day)
+    with tempfile.TemporaryDirectory() as folder:
+        course, other = Path(folder) / "nbgrader", Path(folder) / "otter"
+        source = others.nbgrader_source(solution_notebook(day), day)
+        paths = {}
+        for student, work in make_class(day, source).items():
+            if not students or student in students:
+                path = Path(folder) / f"{student}.ipynb"
+                path.write_bytes(work if isinstance(work, bytes) else _bytes(work))
+                paths[student] = path
+        results = {"plain nbgrader": others.nbgrader(day, course, source, paths)}
+        try:
+            results["otter run"] = others.otter(day, other, paths)
+        except OSError as error:
+            console.print(escape(str(error)))
+        cost, ours = _ours(day, Path(folder), paths)
+    console.print(_costs(len(paths), {n: c for n, (c, _) in results.items()}, cost))
+    console.print(_differences({n: m for n, (_, m) in results.items()}, ours))
+
+
+def make_class(day: Day, source: NotebookNode, seed: int = 0) -> dict[str, NotebookNode | bytes]:
+    """Twenty works on a notebook, named after what is odd about them."""
+    draw, mistakes = random.Random(seed), known_mistakes(day)
+    by_id = {cell.id: cell.source for cell in source.cells}
+    stubs = {c.name: c.stub for p in day.chapters for c in p.cells if c.role == "exercise"}
+    first, middle, last = day.names[0], day.names[len(day.names) // 2], day.names[-1]
+    hidden = re.sub(rf"\b{first}\b", f"_{first}", by_id[first], count=1)
+    call = f"def {first}(*args, **kwargs):\n    return _{first}(*args, **kwargs)"
+
+    def wrong(count: int) -> dict[str, str]:
+        return {name: draw.choice(mistakes[name]) for name in draw.sample(day.names, count)}
+
+    made: dict[str, NotebookNode | bytes] = {
+        "right": source,
+        **{
+            f"right-{style.stem}": _in_style(source, style, day)
+            for style in sorted((ROOT / "tests" / "styles" / day.name).glob("*.py"))
+        },
+        "empty": changed(source, stubs),
+        "half-done": changed(source, dict(list(stubs.items())[len(stubs) // 2 :])),
+        "helper-below": _with(changed(source, {first: call}), hidden),
+        "name-used-again": _with(source, f"{middle} = 0.5\nprint({middle})"),
+        "hangs": changed(source, {last: f"def {last}(*args, **kwargs):\n    while True: pass"}),
+        "exits": changed(source, {first: f"import os\ndef {first}(*_, **__):\n    os._exit(0)"}),
+        "mangled": mangled(source, draw),
+        "cut": _bytes(source)[:20_000],
+        "check-copied": _with_copy(source, f"check_{middle}"),
+        "tests-patched": _with(changed(source, wrong(6)), PATCH, 1),
+    }
+    for count in range(STUDENTS - len(made) - 1):
+        made[f"wrong-{count + 1}"] = changed(source, wrong(count + 1))
+    made["wrong-all"] = changed(source, wrong(len(day.names)))
+    return made
+
+
+def _bytes(notebook: NotebookNode) -> bytes:
+    text: str = nbformat.writes(notebook)
+    return text.encode()
+
+
+def _with(notebook: NotebookNode, source: str, place: int | None = None) -> NotebookNode:
+    """With another cell, at the end unless it is said where."""
+    copy: NotebookNode = nbformat.from_dict(notebook)
+    place = len(copy.cells) if place is None else place
+    copy.cells.insert(place, nbformat.v4.new_code_cell(source, id="added"))
+    return copy
+
+
+def _with_copy(notebook: NotebookNode, id_: str) -> NotebookNode:
+    """With a cell copied as editors do it: the metadata too."""
+    copy: NotebookNode = nbformat.from_dict(notebook)
+    place = next(n for n, cell in enumerate(copy.cells) if cell.id == id_)
+    copy.cells.insert(place, nbformat.from_dict({**copy.cells[place], "id": "copied"}))
+    return copy
+
+
+def _in_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
+    """A style's cells in the cells of the exercises; what defines none goes with the one before."""
+    sources, name = dict.fromkeys(day.names, "# See another cell."), day.names[0]
+    for cell in read_cells(style.read_bytes(), style.name)[0]:
+        if cell.kind == "code":
+            bound = {bound for unit in units_of([cell])[0] for bound in unit.binds}
+            name = next((exercise for exercise in day.names if exercise in bound), name)
+            sources[name] += f"\n\n{cell.source}"
+    return changed(notebook, sources)
+
+
+# ---- ours
+
+
+def _ours(
+    day: Day, folder: Path, paths: Mapping[str, Path]
+) -> tuple[Cost, dict[str, SubmissionMarks]]:
+    command: list[str | Path] = [
+        Path(sys.executable).parent / "autograder",
+        "grade",
+        day.name,
+        "--no-store",
+    ]
+    marks = folder / "marks.json"
+    # From the course's folder, whose answers to known mistakes were recorded before.
+    command += ["--jobs", "1", "--json", marks, *paths.values()]
+    ended = run(command, ROOT)
+    if not marks.exists():
+        raise SystemExit(f"autograder grade failed:\n{ended.said[-2000:]}")
+    found = {Path(m.path): m for m in decode(marks.read_bytes(), day.name).submissions}
+    return ended.cost, {student: found[path] for student, path in paths.items()}
+
+
+# ---- tables
+
+
+def _costs(count: int, other: Mapping[str, Cost], ours: Cost) -> Table:
+    table = Table(
+        f"{count} submissions, without demonstrations",
+        "wall, s",
+        "processor, s",
+        "memory, MB",
+        "times our wall, processor, memory",
+        caption="Processor time is with that of all processes started. Memory is the most that all had at one moment "
+        f"(proportional set size, looked at each 0.2 s). nbgrader stops a cell after {SECONDS} s; "
+        f"`otter run` has no limit and was stopped after {SECONDS} s.",
+    )
+    for name, cost in {**other, "autograder grade --jobs 1": ours}.items():
+        numbers = (cost.wall, cost.processor, cost.memory / 1e6)
+        times = zip(numbers, (ours.wall, ours.processor, ours.memory / 1e6), strict=True)
+        table.add_row(
+            name, *(f"{n:.1f}" for n in numbers), "  ".join(f"{n / o:.1f}" for n, o in times)
+        )
+    return table
+
+
+def _differences(
+    other: Mapping[str, Mapping[str, Mark]], ours: Mapping[str, SubmissionMarks]
+) -> Table:
+    table = Table("submission", *other, "ours", "why", show_lines=True)
+    same = 0
+    for student, own in ours.items():
+        marks = {tool: given[student] for tool, given in other.items()}
+        reasons = list(_reasons(marks, own))
+        same += not reasons
+        if reasons:
+            totals = (_total(mark) for mark in marks.values())
+            why = escape("\n".join(reasons))
+            table.add_row(student, *totals, f"{own.points:g}" if own.exercises else "none", why)
+    table.caption = f"{same} of {len(ours)} have the same marks, in each exercise."
+    return table
+
+
+def _total(mark: Mark) -> str:
+    return "none" if mark.points is None else f"{sum(mark.points.values()):.4g}"
+
+
+def _reasons(marks: Mapping[str, Mark], ours: SubmissionMarks) -> Iterator[str]:
+    """Why marks differ, each reason once with the tools and exercises that it is true of."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for tool, mark in marks.items():
+        if mark.points is None:
+            if ours.exercises:
+                yield f"{tool}: {mark.why}"
+            continue
+        if not ours.exercises:
+            yield f"ours: {'; '.join(ours.problems)}"
+        for exercise in ours.exercises:
+            given = mark.points.get(exercise.name, 0.0)
+            if abs(given - exercise.points) > 0.005:
+                reason = _reason(exercise, given, mark.said.get(exercise.name, ""))
+                change = f"{exercise.name} ({given:g}, ours {exercise.points:g})"
+                found.setdefault(reason, {}).setdefault(tool, []).append(change)
+    for reason, where in found.items():
+        tools: dict[str, list[str]] = {}
+        for tool, changes in where.items():
+            tools.setdefault(_listed(changes), []).append(tool)
+        for change, names in tools.items():
+            yield f"{' and '.join(names)}: {change}: {reason}"
+
+
+def _listed(changes: Sequence[str]) -> str:
+    more = [f"{len(changes) - 3} more"] if len(changes) > 4 else []
+    return ", ".join([*changes[: 3 if more else 4], *more])
+
+
+def _reason(ours: ExerciseMarks, given: float, said: str) -> str:
+    """Why an exercise has other points with us than what was given."""
+    here = ours.message.split("\n")[0]
+    if given < ours.points:
+        if ours.reference_for:
+            return "a mistake costs once: we graded it with the reference for exercises before it that lost points"
+        return f"there: {re.sub(r'^StudentError: `.*?`:? (raised )?', '', said)}"
+    if ours.status == "not_allowed":
+        return f"nobody looks there at what is used: {here}"
+    if ours.status in STATUS:
+        return f"with us it {STATUS[ours.status]}: {here}"
+    if not ours.points and any(test.passed for test in ours.tests):
+        return "we give nothing if only tests pass that an answer which does nothing passes"
+    return (
+        f"what failed with us passed there, where tests run in the process of the student: {here}"
+    )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m bench.compared", description=__doc__)
+    parser.add_argument("day", nargs="?", default="day1")
+    parser.add_argument("students", nargs="*", help="all, if none is named")
+    arguments = parser.parse_args()
+    compare(courses.load(ROOT).day(arguments.day), Console(), arguments.students)
+
+
+if __name__ == "__main__":
+    main()

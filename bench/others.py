@@ -1,0 +1,262 @@
+"""How plain nbgrader and Otter grade: the same hidden tests, run where the student's code runs. What that costs is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+
+from autograder.course import Day
+from bench.in_notebook import FAILED, tests, worth
+from bench.thousand import _counter, _tree
+
+ROOT = Path(__file__).parents[1]
+OTTER = ROOT / ".autograder" / "otter"
+SECONDS = 60  # of a cell in nbgrader; of a submission in Otter, which has no limit of its own
+CONFIG = f"""c = get_config()
+c.CourseDirectory.course_id = "plain"
+c.Execute.timeout = {SECONDS}
+"""
+TEST_CASE = """
+
+@test_case(points={points})
+def test_{place}(env):
+    ask("{day}", "{exercise}", {place})
+"""
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Cost:
+    """Seconds and bytes of commands with all that they started; `memory` is of all processes at one moment."""
+
+    wall: float = 0.0
+    processor: float = 0.0
+    memory: int = 0
+
+    def add(self, other: Cost) -> None:
+        """Count what ran after this."""
+        self.wall += other.wall
+        self.processor += other.processor
+        self.memory = max(self.memory, other.memory)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that was run: its exit code, or None if it was stopped for its time; and what it printed."""
+
+    cost: Cost
+    code: int | None
+    said: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a tool gave: points by exercise, or None and why; what it said of each exercise that lost points."""
+
+    points: Mapping[str, float] | None
+    why: str = ""
+    said: Mapping[str, str] = field(default_factory=dict)
+
+
+def run(command: Sequence[str | Path], folder: Path, seconds: float = float("inf")) -> Ended:
+    """Run a command, and interrupt it after so many seconds."""
+    path = f"{Path(command[0]).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "NO_COLOR": "1"}
+    started, memory, stopped = time.perf_counter(), 0, False
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(open(folder / "said", "w+", encoding="utf-8", errors="replace"))
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        processor = _counter(process.pid, stack)
+        while process.poll() is None:
+            memory = max(memory, sum(_memory(process.pid)))
+            elapsed = time.perf_counter() - started
+            if elapsed > seconds + 10:
+                process.kill()
+            elif elapsed > seconds and not stopped:
+                process.send_signal(signal.SIGINT)
+                stopped = True
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+        cost = Cost(time.perf_counter() - started, processor(), memory)
+        log.seek(0)
+        return Ended(cost, None if stopped else process.returncode, ANSI.sub("", log.read()))
+
+
+def _memory(pid: int) -> Iterator[int]:
+    """Bytes of a process and of all below it, of which shared ones are counted once."""
+    with contextlib.suppress(OSError):  # one ended between two readings
+        for each in _tree(pid):
+            with contextlib.suppress(OSError):
+                rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+                yield 1024 * sum(map(int, re.findall(r"^Pss: +(\d+)", rollup, re.MULTILINE)))
+
+
+# ---- nbgrader
+
+
+def nbgrader_source(notebook: NotebookNode, day: Day) -> NotebookNode:
+    """The day's notebook without demonstrations, and with the hidden tests in the cells of the checks."""
+    copy: NotebookNode = nbformat.from_dict(notebook)
+    copy.cells = [
+        c for c in copy.cells if "with demonstration():" not in c.source and c.id != "closing"
+    ]
+    for cell in copy.cells:
+        if cell.id.startswith("check_"):
+            exercise = cell.id.removeprefix("check_")
+            call = f'from bench.in_notebook import points\npoints("{day.name}", "{exercise}")'
+            cell.source = f"### BEGIN HIDDEN TESTS\n{call}\n### END HIDDEN TESTS"
+    return copy
+
+
+def nbgrader(
+    day: Day, course: Path, source: NotebookNode, paths: Mapping[str, Path]
+) -> tuple[Cost, dict[str, Mark]]:
+    """Grade each file in a course with this source; what ends nbgrader itself is taken out, and it is started again."""
+    notebook = course / "source" / day.name / f"{day.name}.ipynb"
+    notebook.parent.mkdir(parents=True)
+    (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
+    nbformat.write(source, notebook)
+    command = Path(sys.executable).parent / "nbgrader"
+    made = run([command, "generate_assignment", day.name], course)
+    if made.code:
+        raise SystemExit(f"nbgrader generate_assignment failed:\n{made.said[-2000:]}")
+    total = Cost()
+    marks: dict[str, Mark] = {}
+    for student, path in paths.items():
+        folder = course / "submitted" / student / day.name
+        folder.mkdir(parents=True)
+        shutil.copy(path, folder / notebook.name)
+    while left := paths.keys() - marks.keys():
+        ended = run([command, "autograde", day.name], course)
+        total.add(ended.cost)
+        parts = re.split(r"Creating/updating student with ID '(.+)'", ended.said)
+        for student, said in zip(parts[1::2], parts[2::2], strict=True):
+            marks[student] = _of_nbgrader(day, course, student, said)
+            if marks[student].points is None:
+                shutil.rmtree(course / "submitted" / student)
+        if not left & marks.keys():
+            raise SystemExit(f"nbgrader autograde failed:\n{ended.said[-2000:]}")
+        if paths.keys() - marks.keys():
+            why = f"{marks[student].why} (Here nbgrader ended, and was started again without it)"
+            marks[student] = Mark(None, why)
+    return total, marks
+
+
+def _of_nbgrader(day: Day, course: Path, student: str, said: str) -> Mark:
+    file = course / "autograded" / student / day.name / f"{day.name}.ipynb"
+    if not file.exists():
+        return Mark(None, _error(said))
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        grades = book.find_submission_notebook(day.name, day.name, student).grades
+        points = {g.name.removeprefix("check_"): float(g.auto_score or 0) for g in grades}
+    notes = dict.fromkeys(day.names, "the cell of its tests was not found")
+    for cell in nbformat.read(file, as_version=4).cells:
+        name = cell.metadata.get("nbgrader", {}).get("grade_id", "").removeprefix("check_")
+        if cell.cell_type == "code":
+            notes[name] = _told(cell.outputs)
+    return Mark(points, said=notes)
+
+
+def _told(outputs: Sequence[NotebookNode]) -> str:
+    """Why a cell of tests did not get all points, from what it wrote."""
+    for output in outputs:
+        if output.output_type == "error":
+            return f"{output.ename}: {output.evalue}"
+    for output in outputs:
+        if output.get("name") == "stderr":
+            line = output.text.strip().split("\n")[0]
+            return f"nbgrader gives 0 where something is written to stderr: {line}"
+    text = "".join(output.get("text", "") for output in outputs)
+    failed: list[str] = re.findall(f"^{FAILED}(.*)", text, re.MULTILINE)
+    return failed[0] if failed else ""
+
+
+def _error(said: str) -> str:
+    """The last line that names an exception; without one the first warning, or the last line."""
+    named: list[str] = re.findall(
+        r"^ *(?:[\w.]*\.)?(\w*(?:Error|Exception): .*)$", said, re.MULTILINE
+    )
+    warned: list[str] = re.findall(r"^\[\w+ \| (?:WARNING|ERROR)\] (.*)$", said, re.MULTILINE)
+    return [*named[-1:], *warned, said.strip().split("\n")[-1]][0]
+
+
+# ---- Otter
+
+
+def install_otter() -> Path:
+    """Otter's command, in an environment that sees the packages of this one, torch above all; made once.
+
+    Raises:
+        OSError: it can not be installed.
+    """
+    command = OTTER / "bin" / "otter"
+    if not command.exists():
+        venv.create(OTTER, clear=True, with_pip=True)
+        packages = next(OTTER.glob("lib/python*/site-packages"))
+        ours = next(path for path in sys.path if path.endswith("site-packages"))
+        (packages / "shared.pth").write_text(ours, encoding="utf-8")
+        pip: list[str | Path] = [OTTER / "bin" / "pip", "install", "--quiet"]
+        done = subprocess.run([*pip, "otter-grader"], capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(f"Otter can not be installed: {done.stderr.strip()[-300:]}")
+    return command
+
+
+def otter(day: Day, folder: Path, paths: Mapping[str, Path]) -> tuple[Cost, dict[str, Mark]]:
+    """Grade each file with `otter run`, as there is no container here."""
+    command = install_otter()
+    (folder / "tests").mkdir(parents=True)
+    for exercise, own in tests(day.name).items():
+        head = "from bench.in_notebook import ask\nfrom otter.test_files import test_case\n"
+        text = f'{head}\nOK_FORMAT = False\nname = "{exercise}"\n'
+        for place, part in zip(range(len(own)), worth(day.name, exercise), strict=True):
+            text += TEST_CASE.format(points=part, place=place, day=day.name, exercise=exercise)
+        (folder / "tests" / f"{exercise}.py").write_text(text, encoding="utf-8")
+    made = run([command, "generate", "-t", "tests", "-o", "autograder.zip"], folder)
+    if made.code:
+        raise SystemExit(f"otter generate failed:\n{made.said[-2000:]}")
+    total, marks = Cost(), {}
+    for student, path in paths.items():
+        results = folder / "results.json"
+        results.unlink(missing_ok=True)
+        ended = run([command, "run", "-a", "autograder.zip", "--no-logo", path], folder, SECONDS)
+        total.add(ended.cost)
+        marks[student] = _of_otter(day, ended, results)
+    return total, marks
+
+
+def _of_otter(day: Day, ended: Ended, results: Path) -> Mark:
+    if ended.code is None:
+        return Mark(None, f"it did not end in {SECONDS} s, and `otter run` sets no limit")
+    if not results.exists():
+        return Mark(None, _error(ended.said))
+    found = {t["name"]: t for t in json.loads(results.read_text(encoding="utf-8"))["tests"]}
+    if not set(day.names) <= found.keys():
+        return Mark(None, _error(found.get("Autograder Exception", {}).get("output", "")))
+    return Mark(
+        {name: float(found[name]["score"]) for name in day.names},
+        said={name: _failed(found[name]["output"]) for name in day.names},
+    )
+
+
+def _failed(output: str) -> str:
+    """What the first test that failed said: after the place comes a line of the test's code, then the error."""
+    failed: list[str] = re.findall(r"Error at line \d+ in test .*\n.*\n *(.+)", output)
+    return failed[0] if failed else ""
