@@ -30,7 +30,7 @@ def follow_through(
     lost: Collection[str],
     seed: str,
 ) -> tuple[ExerciseMarks, Code | None]:
-    """The marks of an exercise with the references that it is better off with, or `first` where none helps; the code.
+    """The marks of an exercise with references that make it better, or at least no worse, or else `first`; the code.
 
     Replaced are those of the exercises among `lost` that its code reaches: all together, as a mistake may hide another. Where
     that helps nothing, or a test that held is lost, the answer may be made for what the student's own code does. Then it is one
@@ -64,9 +64,7 @@ def follow_through(
         for name in names:
             if best.points < best.max_points and name in replaceable():
                 replace([name], lambda marks: marks.points >= best.points)
-    if best.points > first.points:
-        return _told(grader, first, best, replaced), counts
-    return first, counts
+    return (_told(grader, first, best, replaced) if replaced else first), counts
 
 
 def _only_better(before: ExerciseMarks, now: ExerciseMarks) -> bool:

@@ -201,7 +201,7 @@ class _Notebook:
                 if any(_same(unit, other, name) for other in sources):
                     continue
                 if name in unit.binds:
-                    what = "your own value is not used"
+                    what = "your own version is not used"
                 elif name not in self.imports:
                     what = "your change to it is not used"
                 else:

@@ -119,8 +119,8 @@ def test_reached_has_no_exercise_that_is_missing() -> None:
 @pytest.mark.parametrize(
     ("student", "given", "problem"),
     [
-        ("  N = 4", "  N = 5", "cell 2: `N` is given by the course; your own value is not used"),
-        ("  N += 1", "  N = 5", "cell 2: `N` is given by the course; your own value is not used"),
+        ("  N = 4", "  N = 5", "cell 2: `N` is given by the course; your own version is not used"),
+        ("  N += 1", "  N = 5", "cell 2: `N` is given by the course; your own version is not used"),
         ("  N = 5  # five", "  N = 5", None),
         ("  OTHER = 4", "  N = 5\n  OTHER = 5", None),  # not needed by f
         (

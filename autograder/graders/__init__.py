@@ -148,7 +148,10 @@ def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the resu
         if "meta" in error.text.lower() and not mixed:
             return
         raise
-    assert seen.is_meta, f"{what} should be on the device `meta`, it is on {seen.device}"
+    assert seen.is_meta, (
+        f"{what} should be on the device `meta`, which stands in for a GPU, it is on {seen.device}: "
+        "is a tensor made without `device=`?"
+    )
 
 
 def pair(seen: Any, *names: str) -> list[Any]:
@@ -176,7 +179,7 @@ def value_error(*names: str, when: str) -> Iterator[None]:
     if error is None:
         raise AssertionError(f"when {when}, a ValueError should be raised; nothing was")
     said = f"{error.type}: {error.text[:300]}".rstrip(": ")
-    assert "ValueError" in error.bases, f"{when}, a ValueError should be raised; seen: {said}"
+    assert "ValueError" in error.bases, f"when {when}, a ValueError should be raised; seen: {said}"
     named = any(re.search(rf"(?<!\w){re.escape(n)}(?!\w)", error.text) for n in names)
     wanted = " or ".join(f"`{name}`" for name in names)
     assert named, f"the ValueError raised when {when} should name {wanted}; seen: {said}"
@@ -211,8 +214,9 @@ def _place(where: int, shape: Sequence[int]) -> str:
 
 def _differs(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Differs:
     count, wrong = seen.numel(), int((~right).sum())
-    values = "the value is" if count == 1 else f"{wrong} of {count} values are"
+    values = "the value is wrong: " if count == 1 else f"{wrong} of {count} values is wrong: "
+    if wrong > 1:
+        values = f"{wrong} of {count} values are wrong; for example "
     have, want = _number(seen, where), _number(expected, where)
-    place = _place(where, seen.shape)
-    message = f"{what}: {values} wrong; for example {have} instead of {want}{place}"
+    message = f"{what}: {values}{have} instead of {want}{_place(where, seen.shape)}"
     return Differs(message, drawn(what, seen, expected, right, where))

@@ -87,7 +87,8 @@ def changed(
     if not changed:
         return []
     try:
-        names = list(inspect.signature(function).parameters)
+        called = function.forward if isinstance(function, nn.Module) else function
+        names = list(inspect.signature(called).parameters)
     except (TypeError, ValueError):
         names = []
     names += [f"argument {i + 1}" for i in range(len(names), len(args))]

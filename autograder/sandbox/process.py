@@ -122,7 +122,7 @@ class Process:
             self._kept += elements
         axis = max((n for meta in asked.tensors for n in meta.shape), default=0)
         if elements > MAX_ASKED or axis > MAX_ASKED_AXIS or self._kept > MAX_KEPT:
-            text = f"a model was called with tensors that are too large ({elements} elements)"
+            text = f"the model was called on {elements} numbers, far more than is needed: does a loop go on too long?"
             return m.Reply(m.Data(None, []), text), Outgoing()
         self._answering = True
         try:

@@ -150,7 +150,7 @@ def causal_mask(n, device=None):
 
 # %% x32's calls
 #: stopped by seccomp
-#: says ended its process
+#: says stopped Python itself
 def causal_mask(n, device=None):
     libc.syscall(0x40000000 + 39)
     return None
