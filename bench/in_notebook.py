@@ -10,7 +10,7 @@ from autograder import course as courses
 from autograder.collecting import Test, collect
 from autograder.marks import shares
 from autograder.sandbox.local import LocalProcess
-from autograder.student import Student
+from autograder.student import Student, StudentError
 
 ROOT = Path(__file__).parents[1]
 FAILED = "failed: "
@@ -36,7 +36,12 @@ def ask(day: str, exercise: str, place: int) -> None:
     """
     process = LocalProcess()
     process._worker._module = sys.modules["__main__"]
-    tests(day)[exercise][place].run(Student(process), 0)
+    try:
+        tests(day)[exercise][place].run(Student(process), 0)
+    except StudentError as error:
+        if error.type == "KeyboardInterrupt":  # the cell's own limit
+            raise KeyboardInterrupt from None
+        raise
 
 
 def points(day: str, exercise: str) -> float:
