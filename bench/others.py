@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from nbgrader.api import Gradebook
 
 from autograder.course import Day
 from bench.in_notebook import FAILED, tests, worth
-from bench.thousand import _counter, _tree
+from bench.processes import counter, tree
 
 ROOT = Path(__file__).parents[1]
 OTTER = ROOT / ".autograder" / "otter"
@@ -79,11 +80,11 @@ def run(command: Sequence[str | Path], folder: Path, seconds: float = float("inf
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "NO_COLOR": "1"}
     started, memory, stopped = time.perf_counter(), 0, False
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(open(folder / "said", "w+", encoding="utf-8", errors="replace"))
+        log = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
-        processor = _counter(process.pid, stack)
+        processor = counter(process.pid, stack)
         while process.poll() is None:
             memory = max(memory, sum(_memory(process.pid)))
             elapsed = time.perf_counter() - started
@@ -102,7 +103,7 @@ def run(command: Sequence[str | Path], folder: Path, seconds: float = float("inf
 def _memory(pid: int) -> Iterator[int]:
     """Bytes of a process and of all below it, of which shared ones are counted once."""
     with contextlib.suppress(OSError):  # one ended between two readings
-        for each in _tree(pid):
+        for each in tree(pid):
             with contextlib.suppress(OSError):
                 rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
                 yield 1024 * sum(map(int, re.findall(r"^Pss: +(\d+)", rollup, re.MULTILINE)))

@@ -7,7 +7,6 @@ import contextlib
 import multiprocessing
 import os
 import random
-import re
 import resource
 import sqlite3
 import statistics
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from autograder.grading import Grader, given_units, reference, reference_units
 from autograder.history import History
 from autograder.marks import SubmissionMarks
 from autograder.sandbox.client import Server
+from bench.processes import counter, tree
 from bench.simulated import hostile_works, works
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
@@ -39,12 +39,6 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("autograder", "solutions", "grading.toml")
 BLOCKS = 4  # of a class, each of the same works, so that the last should cost what the first did
 SECONDS = 0.5  # between two looks at the processes
-# Where control groups tell processor time, of version 1 and 2: folder, file, number in it, of which a second has so many.
-GROUPS = (
-    (Path("/sys/fs/cgroup/cpuacct"), "cpuacct.usage", r"(\d+)", 1e9),
-    (Path("/sys/fs/cgroup"), "cpu.stat", r"usage_usec (\d+)", 1e6),
-)
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -185,44 +179,14 @@ def learn(day: Day) -> None:
 def _watch(run: subprocess.Popen[bytes], store: Path, looks: list[Look]) -> None:
     """A look at the run every so often, until it ends."""
     with contextlib.ExitStack() as stack:
-        cpu = _counter(run.pid, stack)
+        cpu = counter(run.pid, stack)
         while run.poll() is None:
             with contextlib.suppress(OSError):  # a process ended between two readings
-                trusted = [pid for pid in _tree(run.pid) if not _is_of_the_wall(pid)]
+                trusted = [pid for pid in tree(run.pid) if not _is_of_the_wall(pid)]
                 looks.append(Look(_done(store), cpu(), sum(map(_memory, trusted))))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.wait(SECONDS)
         looks.append(Look(_done(store), cpu(), looks[-1].memory))
-
-
-def _counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
-    """Tells the processor seconds of a process and of all that it starts.
-
-    Student processes end without being waited for, so that a control group alone knows their time. Without one (it takes
-    root) the time of the processes that live is all that there is.
-    """
-    for folder, file, pattern, unit in GROUPS:
-        with contextlib.suppress(OSError):
-            told = stack.enter_context(_group(folder / f"bench-{pid}", pid)) / file
-            return lambda: int(re.findall(pattern, told.read_text())[0]) / unit
-    return lambda: sum(map(_cpu, _tree(pid)))
-
-
-@contextlib.contextmanager
-def _group(folder: Path, pid: int) -> Iterator[Path]:
-    """A control group with a process in it.
-
-    Raises:
-        OSError: there is none to be had.
-    """
-    folder.mkdir()
-    try:
-        with open(folder / "cgroup.procs", "r+") as members:  # not made: the kernel gives it
-            members.write(str(pid))
-        yield folder
-    finally:
-        with contextlib.suppress(OSError):  # the last process is still on its way out
-            folder.rmdir()
 
 
 def _done(store: Path) -> int:
@@ -233,19 +197,6 @@ def _done(store: Path) -> int:
         found: tuple[int] = db.execute("SELECT count(*) FROM grading").fetchone()
         return found[0]
     return 0
-
-
-def _tree(pid: int) -> Iterator[int]:
-    yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from _tree(int(child))
-
-
-def _cpu(pid: int) -> float:
-    """With the children that it has waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(ticks) for ticks in fields[11:15]) / TICK
 
 
 def _is_of_the_wall(pid: int) -> bool:
