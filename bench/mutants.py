@@ -13,6 +13,7 @@ import copy
 import hashlib
 import io
 import os
+import re
 import resource
 import sys
 import tomllib
@@ -251,6 +252,13 @@ def listed() -> dict[str, dict]:
     return tomllib.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
 
 
+def texts_of_days() -> dict[str, str]:
+    """The list in parts, as it is written: the days that do not run keep theirs."""
+    text = FILE.read_text(encoding="utf-8") if FILE.is_file() else ""
+    parts = re.split(r"^(?=\[\w+\]$)", text, flags=re.MULTILINE)
+    return {part[1 : part.index("]")]: part.rstrip("\n") + "\n" for part in parts if part}
+
+
 def reasons(day: Day) -> dict[Key, str]:
     """The reason of each survivor in the list."""
     entries = listed().get(day.name, {}).get("survivors", [])
@@ -305,7 +313,7 @@ def main() -> None:
     course = courses.load(ROOT)
     parts = {name: course.day(name) for name in parser.parse_args().days}
     texts = {name: written(day, *run(day)) for name, day in parts.items()}
-    FILE.write_text("\n".join(texts.values()), encoding="utf-8")
+    FILE.write_text("\n".join((texts_of_days() | texts).values()), encoding="utf-8")
     missing = [key for day in parts.values() for key, reason in reasons(day).items() if not reason]
     for exercise, line, _, before, after in missing:
         print(f"no reason yet: {exercise}, line {line}: {before}  →  {after}", file=sys.stderr)

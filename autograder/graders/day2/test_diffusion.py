@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autograder.graders import Draw, close, finite, shaped, unchanged, weight
+from autograder.graders import Draw, close, finite, on_meta, shaped, unchanged, weight
 
 HALVES = ((torch.float16, 2e-2), (torch.bfloat16, 1e-1))
 
@@ -265,6 +265,12 @@ class TestTimestepEmbedding:
             seen = student.timestep_embedding(torch.tensor([1, 2, 5], dtype=dtype), 4)
             shaped(seen, (3, 4), torch.float32, f"the result for t in {dtype}")
 
+    @weight(0.25)
+    def test_device(self, student):
+        """The result is where t is."""
+        t = torch.zeros(3, device="meta")
+        on_meta(lambda: student.timestep_embedding(t, 4), (3, 4))
+
     @weight(0.5)
     def test_gradient(self, student):
         """For a fractional t the gradient flows, and t is not changed."""
@@ -412,6 +418,12 @@ class TestDiTBlock:
         x, condition = Draw(seed).strided(x), Draw(seed).strided(condition)
         self._agrees(layer, weights, x, condition, "the result for permuted views")
         unchanged(student)
+        draw = Draw(seed)
+        weights, layer = block_weights(draw, 8, 5), student.DiTBlock(8, 2, 5)
+        layer.load(weights)
+        x, condition = draw.normal(B, N, 8), draw.normal(B, 8)
+        expected, what = block(x, condition, weights, 2), "the result for d_model 8 and n_heads 2"
+        close(layer(x, condition), expected, what, atol=5e-3, dtype=torch.float32)
 
     @weight(1)
     def test_silu(self, student, seed):
@@ -694,6 +706,12 @@ class TestDDIMStep:
         expected = stepped(x.float(), noise.float(), here.tolist(), there.tolist())
         seen = student.ddim_step(x.float(), noise.float(), here.double(), there.double())
         close(seen, expected, "the result with float64 ᾱ", dtype=torch.float32)
+
+    @weight(0.25)
+    def test_device(self, student):
+        """For ᾱ and ᾱ′ that are numbers the result is where x is."""
+        x = torch.zeros(3, 4, device="meta")
+        on_meta(lambda: student.ddim_step(x, x, 0.5, 0.7), (3, 4))
 
     @weight(0.5)
     def test_gradients(self, student, seed):

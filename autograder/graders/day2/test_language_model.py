@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autograder.graders import Draw, close, equal, finite, shaped, unchanged, value_error, weight
+from autograder.graders import (
+    Draw,
+    close,
+    equal,
+    finite,
+    on_meta,
+    shaped,
+    unchanged,
+    value_error,
+    weight,
+)
 
 # All sizes differ, heads and the size of a head too.
 VOCAB, LENGTH, D, HEADS, D_FF = 11, 7, 6, 3, 10
@@ -270,6 +280,17 @@ class TestCausalSelfAttention:
             close(seen, expected, f"{what}, with a cache", tolerance, tolerance, dtype)
             layer.to(torch.float32).load(weights)
 
+    @weight(0.25)
+    def test_device(self, student):
+        """After a move to another device the layer works on an x that is there."""
+        layer, x = student.CausalSelfAttention(D, HEADS), torch.zeros(2, 5, D, device="meta")
+
+        def moved() -> Tensor:
+            layer.to_empty(device=x.device)
+            return layer(x)
+
+        on_meta(moved, x.shape)
+
 
 class TestGPTBlock:
     exercise = "GPTBlock"
@@ -460,6 +481,10 @@ class TestGPT:
                 f"after {LENGTH} tokens each of the 2 caches should hold {LENGTH} positions, they "
                 f"hold {held[0]} and {held[1]}"
             )
+        model = self._model(student, gpt_weights(draw, 1), 1)
+        whole = shaped(model(tokens), (2, LENGTH, VOCAB), what="the logits without caches")
+        seen = in_pieces(model, tokens, (2, 5), student.KeyValueCache(), n_caches=True)
+        close(seen, whole, "with n_layers=1, fed in pieces, the logits", 1e-3, 1e-3)
 
     @weight(1)
     def test_max_length(self, student, seed):
@@ -769,6 +794,17 @@ class TestNextTokenProbabilities:
             chosen(copy, **asked).backward(upstream.double())
             found = gradient(given, "the logits")
             close(found, copy.grad, f"for {written(**asked)}, the gradient", dtype=torch.float32)
+
+    @weight(0.25)
+    def test_device(self, student):
+        """The result is where the logits are."""
+        logits = torch.zeros(3, 6, device="meta")
+        for asked in ({}, {"top_k": 2}, {"top_p": 0.5}):
+            on_meta(
+                lambda asked=asked: student.next_token_probabilities(logits, **asked),
+                (3, 6),
+                f"for {written(**asked) or 'no filter'}, the result",
+            )
 
 
 class Storyteller(nn.Module):

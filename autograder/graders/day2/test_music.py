@@ -9,6 +9,7 @@ from autograder.graders import (
     equal,
     finite,
     gradient,
+    on_meta,
     shaped,
     unchanged,
     value_error,
@@ -378,6 +379,17 @@ class TestRelativeSelfAttention:
             rounded = {name: tensor.to(dtype) for name, tensor in drawn.items()}
             what = f"the output in {str(dtype)[6:]}"
             close(layer.to(dtype)(x), expected(rounded, x), what, atol, dtype=dtype)
+
+    @weight(0.25)
+    def test_device(self, student):
+        """After a move to another device the layer works on an x that is there."""
+        layer, x = student.RelativeSelfAttention(6, 2, 5), torch.zeros(2, 4, 6, device="meta")
+
+        def moved() -> Tensor:
+            layer.to_empty(device=x.device)
+            return layer(x)
+
+        on_meta(moved, x.shape, "the output")
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):

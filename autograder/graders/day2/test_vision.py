@@ -14,6 +14,7 @@ from autograder.graders import (
     equal,
     finite,
     gradient,
+    on_meta,
     shaped,
     unchanged,
     value_error,
@@ -567,6 +568,12 @@ class TestAttentionDistance:
             expected = looked(weights.to(dtype), 3, 2)
             close(seen, expected, f"the distance in {dtype}", dtype=dtype)
 
+    @weight(0.25)
+    def test_device(self, student):
+        """The distances are where the weights are."""
+        weights = torch.zeros(2, 3, 9, 9, device="meta")
+        on_meta(lambda: student.attention_distance(weights, 3, 2), (3,))
+
     @weight(0.5)
     def test_gradient(self, student, seed):
         """A gradient flows to the weights: what each counts."""
@@ -606,6 +613,10 @@ class TestLinearCka:
             unchanged(student)
             what = f"the result for shapes ({n}, {d1}) and ({n}, {d2})"
             close(seen, cka(x, y), what, 1e-4, 1e-4, torch.float32)
+        x, y = related(draw, 17, 4, 6)
+        x, y = x * draw.mask(17, 4), y * draw.mask(17, 6)
+        seen = student.linear_cka(x, y)
+        close(seen, cka(x, y), "the result where some features are 0", 1e-4, 1e-4, torch.float32)
 
     @weight(1)
     def test_itself(self, student, seed):
@@ -663,6 +674,11 @@ class TestLinearCka:
                 close(student.linear_cka(a, b), nothing, f"the result where {what}", atol=1e-4)
         seen = student.linear_cka(constants["all 0.3"], torch.full((7, 3), 0.7))
         close(seen, nothing, "the result where x is all 0.3 and y is all 0.7", atol=1e-4)
+        # In float64, too, the mean of numbers that are all alike can be another number.
+        for n, a, b in ((9, 0.3, 0.7), (11, -0.3, -0.7)):
+            constant = (torch.full((n, 4), value, dtype=torch.float64) for value in (a, b))
+            what = f"the result where x is all {a} and y is all {b}, {n} inputs in float64,"
+            close(student.linear_cka(*constant), nothing.double(), what, atol=1e-4)
         close(student.linear_cka(x[:1], x[:1]), nothing, "the result for a single input")
 
     @weight(0.5)

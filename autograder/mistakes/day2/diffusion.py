@@ -245,7 +245,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """The sines stand in the first half here and the cosines in the second. Look at the order in
     the formula."""
     half = d_model // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.sin(), angles.cos()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -257,7 +257,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """Cosines and sines alternate here, as in a positional encoding. Look at where the halves
     begin."""
     half = d_model // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.stack([angles.cos(), angles.sin()], dim=-1).flatten(1).float()
     return F.pad(table, (0, d_model % 2))
@@ -269,7 +269,9 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """The slowest frequency is exactly 1/10000 here, because the exponent was divided by half − 1.
     Look at the denominator of the exponent."""
     half = d_model // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / max(half - 1, 1))
+    frequencies = 10000 ** (
+        -torch.arange(half, dtype=torch.float64, device=t.device) / max(half - 1, 1)
+    )
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -280,7 +282,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """The frequencies fall half as fast here as they should, down to 1/100. Look at whether d_model
     or its half stands in the exponent."""
     half = d_model // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / d_model)
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / d_model)
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -291,7 +293,9 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """For an odd d_model the frequencies are slightly off: they were made with d_model/2, and not
     with its whole part. Look at how half is defined."""
     half = d_model // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / (d_model / 2))
+    frequencies = 10000 ** (
+        -torch.arange(half, dtype=torch.float64, device=t.device) / (d_model / 2)
+    )
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -301,7 +305,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
 def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """The frequencies fall towards 1/1000 here. Look at the base of the power."""
     half = d_model // 2
-    frequencies = 1000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 1000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -312,7 +316,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """The frequencies fall twice as fast here as they should: 2i stands in the exponent where i was
     asked for. Look at what half already contains."""
     half = d_model // 2
-    frequencies = 10000 ** (-2 * torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 10000 ** (-2 * torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -322,7 +326,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
 def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """The frequencies grow from column to column here. Look at the sign in the exponent."""
     half = d_model // 2
-    frequencies = 10000 ** (torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 10000 ** (torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -332,7 +336,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
 def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """An odd d_model gives one column too few here. Look at what should stand in the last one."""
     half = d_model // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return table
@@ -343,7 +347,9 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """An odd d_model gets one more cosine here instead of a zero. Look at what the last column
     should hold."""
     half = (d_model + 1) // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / max(d_model // 2, 1))
+    frequencies = 10000 ** (
+        -torch.arange(half, dtype=torch.float64, device=t.device) / max(d_model // 2, 1)
+    )
     angles = t.double().unsqueeze(1) * frequencies
     waves = [angles.cos(), angles.sin()[:, : d_model // 2]]
     return torch.cat(waves, dim=1).float()
@@ -354,7 +360,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """For an odd d_model the column of zeros stands before the others here. Look at which end it
     belongs to."""
     half = d_model // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (d_model % 2, 0))
@@ -365,7 +371,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """A step between two whole ones is cut down to the one below here. Look at the types that t may
     have."""
     half = d_model // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = t.long().double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -376,7 +382,7 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """The result has the dtype of a floating t here. Look at the type that is asked for, whatever t
     is."""
     half = d_model // 2
-    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     table = F.pad(table, (0, d_model % 2))
@@ -388,7 +394,9 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """With d_model 1 there is no frequency, and this divides by their number. Look at the smallest
     width that is allowed."""
     half = d_model // 2
-    frequencies = torch.exp(-torch.arange(half, dtype=torch.float64) * (math.log(10000) / half))
+    frequencies = torch.exp(
+        -torch.arange(half, dtype=torch.float64, device=t.device) * (math.log(10000) / half)
+    )
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -399,7 +407,11 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     """The frequencies were rounded to half precision here, which shows in the angles of large
     steps. Look at the types on the way."""
     half = d_model // 2
-    frequencies = (10000 ** (-torch.arange(half, dtype=torch.float64) / half)).half().double()
+    frequencies = (
+        (10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half))
+        .half()
+        .double()
+    )
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
@@ -1059,7 +1071,7 @@ def ddim_step(
 ) -> Tensor:
     """This is the guessed picture, whatever ᾱ′ is. Look at the second formula: how much noise
     should be there after the step?"""
-    here = torch.as_tensor(alpha_bar).double().reshape(-1, *[1] * (x.dim() - 1))
+    here = torch.as_tensor(alpha_bar, device=x.device).double().reshape(-1, *[1] * (x.dim() - 1))
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return picture.to(x.dtype)
 
@@ -1071,7 +1083,9 @@ def ddim_step(
     """The picture is shrunk for the next step here, but no noise is put on it. Look at the second
     term of the second formula."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return (there.sqrt() * picture).to(x.dtype)
@@ -1084,7 +1098,9 @@ def ddim_step(
     """The noise of the old step is put back here: √(1 − ᾱ) where √(1 − ᾱ′) was asked for. Look at
     which of the two belongs to the new place."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return (there.sqrt() * picture + (1 - here).sqrt() * predicted_noise).to(x.dtype)
@@ -1096,7 +1112,9 @@ def ddim_step(
 ) -> Tensor:
     """ᾱ and ᾱ′ have changed places here. Look at which of them says where x is now."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar_next, alpha_bar))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar_next, alpha_bar)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
@@ -1108,7 +1126,9 @@ def ddim_step(
 ) -> Tensor:
     """ᾱ and 1 − ᾱ stand where their roots should. Look at both formulas."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     picture = (x - (1 - here) * predicted_noise) / here
     return (there * picture + (1 - there) * predicted_noise).to(x.dtype)
@@ -1120,7 +1140,9 @@ def ddim_step(
 ) -> Tensor:
     """The noise is added to x here instead of taken away. Look at the sign in the first formula."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     picture = (x + (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
@@ -1133,7 +1155,9 @@ def ddim_step(
     """The noise was taken away, but the picture was not brought back to its size. Look at the
     denominator of the first formula."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     picture = x - (1 - here).sqrt() * predicted_noise
     return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
@@ -1146,7 +1170,9 @@ def ddim_step(
     """The guessed picture was cut off at −1 and 1 here. Samplers often do so; look at whether the
     formula does."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     picture = ((x - (1 - here).sqrt() * predicted_noise) / here.sqrt()).clamp(-1, 1)
     return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
@@ -1159,7 +1185,9 @@ def ddim_step(
     """This is the mean of the random step of Ho et al. (2020), which expects new noise to be added.
     Look at the deterministic one, in which the predicted noise is put back."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     alpha = here / there
     mean = (x - (1 - alpha) / (1 - here).sqrt() * predicted_noise) / alpha.sqrt()
@@ -1174,7 +1202,9 @@ def ddim_step(
     """A step to ᾱ′ = 1 leaves the noise of a small ᾱ behind here: ᾱ′ was kept below 0.999. Look at
     what the last step should give."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     there = there.clamp(max=0.999)
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
@@ -1186,7 +1216,9 @@ def ddim_step(
     x: Tensor, predicted_noise: Tensor, alpha_bar: float | Tensor, alpha_bar_next: float | Tensor
 ) -> Tensor:
     """One ᾱ a row is laid along the columns here. Look at which axes broadcasting puts together."""
-    here, there = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    here, there = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
 
@@ -1218,7 +1250,9 @@ def ddim_step(
 ) -> Tensor:
     """ᾱ gets three further axes here whatever x has, which is right for b × c × H × W alone. Look
     at how the number of axes of x can be asked."""
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, 1, 1, 1) for alpha in alphas)
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
@@ -1231,7 +1265,7 @@ def ddim_step(
     """The result has the dtype of ᾱ here where that is the wider one. Look at the dtype of the
     result."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha) for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (torch.as_tensor(alpha, device=x.device) for alpha in (alpha_bar, alpha_bar_next))
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return there.sqrt() * picture + (1 - there).sqrt() * predicted_noise
@@ -1244,7 +1278,9 @@ def ddim_step(
     """The result is right, but the caller's x was changed on the way. Look for an operation that
     works in place."""
     ones = [1] * (x.dim() - 1)
-    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     with torch.no_grad():
         x -= ((1 - here).sqrt() * predicted_noise).to(x.dtype)

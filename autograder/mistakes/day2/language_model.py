@@ -29,7 +29,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(d)
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -56,7 +56,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2)
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -111,7 +111,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n + 1)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n + 1)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -140,7 +140,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril()
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril()
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -168,7 +168,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device)
         if cache is None:
             mask = mask.tril()
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
@@ -198,7 +198,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -224,7 +224,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -252,7 +252,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -279,7 +279,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -307,7 +307,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -335,7 +335,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -363,7 +363,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, True)
@@ -390,7 +390,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
@@ -415,7 +415,7 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         m = k.shape[2]
-        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -1272,7 +1272,7 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) * temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1295,7 +1295,7 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1321,7 +1321,7 @@ def next_token_probabilities(
     p = p / p.sum(dim=-1, keepdim=True)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1345,7 +1345,7 @@ def next_token_probabilities(
     p = logits.softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1372,7 +1372,7 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) <= top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) <= top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1396,7 +1396,7 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1422,10 +1422,10 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
-        p = p * ((p.cumsum(dim=-1) < top_p) | (torch.arange(p.shape[-1]) == 0))
+        p = p * ((p.cumsum(dim=-1) < top_p) | (torch.arange(p.shape[-1], device=p.device) == 0))
         p = p / p.sum(dim=-1, keepdim=True)
     return torch.zeros_like(p).scatter(-1, order, p)
 
@@ -1447,10 +1447,14 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
-        p = p * ((p.cumsum(dim=-1) - p).roll(1, dims=-1) * (torch.arange(p.shape[-1]) > 0) < top_p)
+        p = p * (
+            (p.cumsum(dim=-1) - p).roll(1, dims=-1)
+            * (torch.arange(p.shape[-1], device=p.device) > 0)
+            < top_p
+        )
         p = p / p.sum(dim=-1, keepdim=True)
     return torch.zeros_like(p).scatter(-1, order, p)
 
@@ -1472,10 +1476,10 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
-        p = p * ((p >= top_p) | (torch.arange(p.shape[-1]) == 0))
+        p = p * ((p >= top_p) | (torch.arange(p.shape[-1], device=p.device) == 0))
         p = p / p.sum(dim=-1, keepdim=True)
     return torch.zeros_like(p).scatter(-1, order, p)
 
@@ -1500,7 +1504,7 @@ def next_token_probabilities(
         p = p * (p.cumsum(dim=-1) - p < top_p)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     return torch.zeros_like(p).scatter(-1, order, p)
 
@@ -1521,7 +1525,7 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         kept = p.sum(dim=-1, keepdim=True)
         p = p / kept
     if top_p is not None:
@@ -1547,7 +1551,7 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p = p.sort(dim=-1, descending=True).values
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1572,7 +1576,7 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1598,7 +1602,7 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1622,7 +1626,7 @@ def next_token_probabilities(
     p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
@@ -1645,7 +1649,7 @@ def next_token_probabilities(
     p = (logits / temperature).softmax(dim=-1)
     p, order = p.sort(dim=-1, descending=True)
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1]) < top_k)
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)

@@ -727,7 +727,7 @@ class ViT(nn.Module):
 # google-research/vision_transformer issue 162
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """The distance here is in patches. Look at the unit that is asked for."""
-    places = torch.arange(grid)
+    places = torch.arange(grid, device=weights.device)
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
     return (weights * distances).sum(dim=-1).mean(dim=(0, 2))
@@ -737,7 +737,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """The distance here is that of a walk along rows and columns. Look at the straight line between
     two centres."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).abs().sum(dim=-1)
     return (weights * distances).sum(dim=-1).mean(dim=(0, 2))
@@ -747,7 +747,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """The distance here is the larger of the steps down and across. Look at the straight line
     between two centres."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).abs().amax(dim=-1)
     return (weights * distances).sum(dim=-1).mean(dim=(0, 2))
@@ -757,7 +757,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """The squares of the distances are averaged here. Look at whether the root is taken, and
     when."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).square().sum(dim=-1)
     return (weights * distances).sum(dim=-1).mean(dim=(0, 2))
@@ -767,7 +767,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """Here the squares of the distances are averaged, and the root is taken of the mean. Look at
     what is averaged."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).square().sum(dim=-1)
     return (weights * distances).sum(dim=-1).mean(dim=(0, 2)).sqrt()
@@ -777,7 +777,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """The patches are taken for a line here: the last one of a row is next to the first one of the
     next. Look at the row and the column of a patch."""
-    places = torch.arange(grid * grid).to(weights.dtype) * patch_size
+    places = torch.arange(grid * grid, device=weights.device).to(weights.dtype) * patch_size
     distances = (places.unsqueeze(1) - places).abs()
     return (weights * distances).sum(dim=-1).mean(dim=(0, 2))
 
@@ -786,7 +786,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """What is averaged here is the distance to the key with the largest weight. Look at how much
     every key counts."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
     return (
@@ -801,7 +801,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """Every key counts the same here, whatever the weights are. Look at what the weights are
     for."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
     return distances.mean().expand(weights.shape[1]) + 0 * weights.sum(dim=(0, 2, 3))
@@ -811,7 +811,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """The weighted distances are averaged over the keys here, as if the weights did not sum to 1
     already. Look at which axes are summed and which are averaged."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
     return (weights * distances).mean(dim=(0, 2, 3))
@@ -821,7 +821,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """The distances of all queries are added up here. Look at which axes are summed and which are
     averaged."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
     return (weights * distances).sum(dim=(2, 3)).mean(dim=0)
@@ -830,7 +830,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 # %% attention_distance: one number for all heads
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """All heads are averaged into one number here. Look at the shape of the result."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
     return (weights * distances).sum(dim=-1).mean()
@@ -839,7 +839,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 # %% attention_distance: a row for every image
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """There is a row for every image here. Look at the shape of the result."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).to(weights.dtype)
     distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
     return (weights * distances).sum(dim=-1).mean(dim=2)
@@ -849,7 +849,7 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     """The result is float32 here, whatever the dtype of the weights. Look at the dtype that is
     expected."""
-    places = torch.arange(grid) * patch_size
+    places = torch.arange(grid, device=weights.device) * patch_size
     centres = torch.cartesian_prod(places, places).float()
     distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
     return (weights.float() * distances).sum(dim=-1).mean(dim=(0, 2))
