@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import random
 import resource
 import sqlite3
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from autograder import course as courses
-from autograder.collecting import collect
 from autograder.course import Day
-from autograder.grading import Grader, given_units, reference, reference_units
+from autograder.grading import Grader
 from autograder.history import History
 from autograder.marks import SubmissionMarks
 from autograder.sandbox.client import Server
+from bench.alone import processor_seconds
 from bench.processes import counter, tree
 from bench.simulated import hostile_works, works
 from tests.attacks.outside import Outside
@@ -38,6 +33,7 @@ from tests.test_history import killed_at_random
 ROOT = Path(__file__).parents[1]
 PARTS = ("autograder", "solutions", "grading.toml")
 BLOCKS = 4  # of a class, each of the same works, so that the last should cost what the first did
+RIGHT = 20  # right submissions that tell what the graders alone take
 SECONDS = 0.5  # between two looks at the processes
 
 
@@ -56,7 +52,7 @@ class Measured:
 
     honest: int
     block: int  # submissions after which the same works come again
-    alone: float  # processor seconds of the graders alone, a submission
+    alone: float  # processor seconds of the graders alone, a right submission
     looks: list[Look] = field(default_factory=list)
     marks: list[SubmissionMarks] = field(default_factory=list)
     code: int = 0
@@ -99,7 +95,8 @@ def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS)
         honest, block = _write_class(day, count, hostile, folder, blocks)
         own = courses.load(folder).day(day.name)
         learn(own)
-        result = Measured(honest, block, alone(own, jobs))
+        right = sorted((folder / "class").glob("*-right.*"))[:RIGHT]
+        result = Measured(honest, block, processor_seconds(own, right, jobs))
         command = [sys.executable, "-m", "autograder.cli", "grade", day.name]
         command += ["class", "hostile", "--jobs", str(jobs)]
         with open(folder / "errors", "wb") as errors:
@@ -139,30 +136,6 @@ def _write_class(
         file = folder / kind / f"{number:04}-{work.kind}{work.ending}"
         file.write_bytes(work.data(number))
     return honest, len(block)
-
-
-def alone(day: Day, jobs: int) -> float:
-    """Processor seconds of a day's graders on the reference, in a warm process beside as many others as the run has.
-
-    Beside others as the run is: two processes on one core's two threads take more time each.
-    """
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return statistics.mean(pool.map(_alone, [day.root] * jobs, [day.name] * jobs))
-
-
-def _alone(root: Path, name: str, runs: int = 9) -> float:
-    day = courses.load(root).day(name)
-    torch.set_num_threads(1)
-    tests, given, units = collect(day), given_units(day), reference_units(day)
-    seconds = []
-    for seed in range(runs + 1):
-        before = time.process_time()
-        for exercise in day.exercises:
-            student = reference(day, exercise, units, given)
-            for test in tests[exercise.name]:
-                test.run(student, seed)
-        seconds.append(time.process_time() - before)
-    return statistics.median(seconds[1:])
 
 
 def learn(day: Day) -> None:

@@ -1,0 +1,64 @@
+"""What the hidden graders take by themselves: right answers in one warm process, without a wall."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import statistics
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import msgspec
+import torch
+
+from autograder import course as courses
+from autograder.attempt import joined, loading
+from autograder.cells import read_cells
+from autograder.collecting import Test, collect
+from autograder.course import Day
+from autograder.grading import given_units
+from autograder.needs import needed, units_of
+from autograder.sandbox.local import LocalProcess
+from autograder.student import Student
+
+
+def processor_seconds(day: Day, files: Sequence[Path], jobs: int) -> float:
+    """Of a submission, the mean over these; `jobs` processes do the same at once.
+
+    So does a class: two processes on one core's two threads take more time each. The code must be right and harmless.
+    """
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return statistics.mean(
+            pool.map(_mean, [day.root] * jobs, [day.name] * jobs, [files] * jobs)
+        )
+
+
+def _mean(root: Path, name: str, files: Sequence[Path]) -> float:
+    torch.set_num_threads(1)
+    day = courses.load(root).day(name)
+    tests = collect(day)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        _seconds(day, tests, files[0])
+        return statistics.mean(_seconds(day, tests, file) for file in files)
+
+
+def _seconds(day: Day, tests: dict[str, list[Test]], file: Path) -> float:
+    units, _ = units_of(read_cells(file.read_bytes(), file.name)[0])
+    given, seconds = given_units(day), 0.0
+    for exercise in day.exercises:
+        code = needed(exercise.name, units, given, day.names)
+        assert code is not None, file
+        # What is not allowed in one exercise would be refused in all that follow.
+        load = msgspec.structs.replace(
+            loading(exercise, joined(code.units), 0), operators=[], attributes=[]
+        )
+        before = time.process_time()
+        student = Student(LocalProcess())
+        student.load(load)
+        for test in tests[exercise.name]:
+            test.run(student, 0)
+        seconds += time.process_time() - before
+    return seconds
