@@ -18,9 +18,15 @@ def as_it_is(cells: Cells, draw: random.Random) -> Cells:
 
 
 def moved(cells: Cells, draw: random.Random) -> Cells:
-    """The cells in another order; imports stay first."""
+    """The cells in another order; imports stay first, and of two definitions of a name the later stays the later."""
     first, *rest = cells
-    return [first, *draw.sample(rest, len(rest))]
+    order = draw.sample(rest, len(rest))
+    for name in dict.fromkeys(name for cell in rest for name in _defined(cell)):
+        places = [place for place, cell in enumerate(order) if name in _defined(cell)]
+        in_turn = [cell for cell in rest if name in _defined(cell)]
+        for place, cell in zip(places, in_turn, strict=True):
+            order[place] = cell
+    return [first, *order]
 
 
 def merged(cells: Cells, draw: random.Random) -> Cells:
@@ -80,6 +86,15 @@ def _tree(cell: str) -> ast.Module | None:
 def _statements(cell: str) -> list[str]:
     tree = _tree(cell)
     return [ast.unparse(node) for node in tree.body] if tree else [cell]
+
+
+def _defined(cell: str) -> list[str]:
+    tree = _tree(cell)
+    return (
+        [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        if tree
+        else []
+    )
 
 
 def _only_defines(cell: str) -> bool:
