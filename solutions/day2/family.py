@@ -333,7 +333,7 @@ if __name__ == "__main__":
             axes[3].plot(range(1, heads + 1), slopes[heads], marker, label=f"{heads} heads")
         axes[3].set_yscale("log", base=2)
         axes[3].set(title="slopes", xlabel="head", ylabel="slope", xticks=range(1, 13))
-        axes[3].legend(loc="lower right")
+        axes[3].legend(loc="lower left")
         plt.show()
 
 # %% [markdown]
@@ -697,8 +697,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Memory is exact: n² for all pairs, n for the two others. With n = 8192 one
 # matrix of scores takes 268 MB, the blocks of the window 8 MB, the features of linear attention
-# 1 MB. Time follows, with noise: three runs on two busy cores gave exponents of 2.2 to 2.3, 0.9
-# to 1.2 and 1.4 to 1.6, and for n = 8192 0.8, 0.04 and 0.002 seconds in the last of them. Where
+# 1 MB. Time follows, with noise: four runs on two busy cores gave exponents of 2.2 to 2.3, 0.9
+# to 1.5 and 1.4 to 1.6, and for n = 8192 about 0.6, 0.01 and 0.002 seconds. Where
 # an exponent lies above 2 or 1, large tensors are to blame: they no longer fit into the
 # processor's caches, and each of them gets fresh memory from the system, as in the last step of
 # linear attention.
