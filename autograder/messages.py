@@ -44,8 +44,9 @@ class Handle(Tagged, frozen=True):
 
 
 class Generator(Tagged, frozen=True):
-    """A `torch.Generator` with this seed."""
+    """A `torch.Generator` that had this seed when it was first sent; it goes on from call to call."""
 
+    id: int
     seed: int
 
 

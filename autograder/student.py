@@ -66,6 +66,9 @@ class Student:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._models: dict[int, nn.Module] = {}
+        self._generators: dict[
+            int, torch.Generator
+        ] = {}  # kept, so that no other gets their number
         self._asks: dict[int, Kept] = {}
         self._forgotten: list[int] = []
         self._alive: set[int] = set()
@@ -195,7 +198,8 @@ class Student:
         if isinstance(item, Module | Thing):
             return m.Handle(item.id, "")
         if isinstance(item, torch.Generator):
-            return m.Generator(item.initial_seed())
+            self._generators[id(item)] = item
+            return m.Generator(id(item), item.initial_seed())
         if isinstance(item, nn.Module):
             self._models[id(item)] = item
             attributes = [

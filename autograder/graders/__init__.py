@@ -162,6 +162,12 @@ def pair(seen: Any, *names: str) -> list[Any]:
     return seen
 
 
+def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequence[int]) -> None:
+    """Check that output and weights of attention are both where its inputs are."""
+    for place, (what, shape) in enumerate((("output", output), ("weights", weights))):
+        on_meta(lambda place=place: pair(call(), "output", "weights")[place], shape, what)
+
+
 def unchanged(student: Student) -> None:
     """Check that the last call changed none of its arguments."""
     names = " and ".join(f"`{name}`" for name in student.changed)

@@ -43,6 +43,7 @@ class Worker:
         self._objects: dict[int, Any] = {}
         self._kept: dict[int, Kept] = {}
         self._models: dict[int, nn.Module] = {}
+        self._generators: dict[int, torch.Generator] = {}
         self._asked = 0
         self.hits: list[str] = []
 
@@ -89,6 +90,7 @@ class Worker:
     def _load(self, request: m.Load) -> list[list[Any]]:
         """Run the pieces in order, those that miss a name again after the others; the errors that remain."""
         seed_everything(request.seed)
+        self._generators.clear()
         forbid(request.operators, request.attributes, self.hits)
         sys.modules[MODULE] = self._module
         self._module.__file__ = FILE
@@ -185,7 +187,8 @@ class Worker:
         if isinstance(item, m.Handle):
             return self._objects[item.id]
         if isinstance(item, m.Generator):
-            return torch.Generator().manual_seed(item.seed)
+            new = torch.Generator().manual_seed(item.seed)
+            return self._generators.setdefault(item.id, new)
         if isinstance(item, m.Model):
             if item.id not in self._models:
                 self._models[item.id] = self._thin(item)

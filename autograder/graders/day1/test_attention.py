@@ -5,7 +5,17 @@ import math
 import torch
 from torch import Tensor
 
-from autograder.graders import Draw, close, finite, pair, shaped, unchanged, weight
+from autograder.graders import (
+    Draw,
+    close,
+    finite,
+    on_meta,
+    pair,
+    pair_on_meta,
+    shaped,
+    unchanged,
+    weight,
+)
 
 # Sums of float32 in another order than the oracle's: far above rounding, far below any mistake.
 LOOSE = {"atol": 1e-4, "rtol": 1e-4}
@@ -180,6 +190,12 @@ class TestSoftmax:
             what = "softmax of a tensor that is not contiguous"
             close(result, softmax_oracle(y, 1), what, dtype=y.dtype)
 
+    @weight(0.25)
+    def test_device(self, student):
+        """The result is on the device of the argument."""
+        x = torch.zeros(3, 5, device="meta")
+        on_meta(lambda: student.softmax(x), (3, 5))
+
 
 class TestAttentionScores:
     exercise = "attention_scores"
@@ -285,6 +301,12 @@ class TestAttentionScores:
             unchanged(student)
             what = "scores of tensors that are not contiguous"
             close(result, scores_oracle(query, k), what, dtype=torch.float32)
+
+    @weight(0.25)
+    def test_device(self, student):
+        """The scores are on the device of the arguments."""
+        query, key = (torch.zeros(2, n, 4, device="meta") for n in (3, 5))
+        on_meta(lambda: student.attention_scores(query, key), (2, 3, 5), "the scores")
 
 
 class TestAttention:
@@ -412,3 +434,10 @@ class TestAttention:
         ):
             what = f"{name} for tensors that are not contiguous"
             close(part, expected, what, **LOOSE, dtype=torch.float32)
+
+    @weight(0.25)
+    def test_device(self, student):
+        """Output and weights are on the device of the arguments."""
+        shapes = (2, 3, 4), (2, 5, 4), (2, 5, 6)
+        inputs = [torch.zeros(shape, device="meta") for shape in shapes]
+        pair_on_meta(lambda: student.attention(*inputs), (2, 3, 6), (2, 3, 5))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autograder.graders import Draw, close, finite, shaped, unchanged, weight
+from autograder.graders import Draw, close, finite, on_meta, shaped, unchanged, weight
 from autograder.student import Module
 
 # All sizes differ, heads and the size of a head too.
@@ -162,6 +162,23 @@ def dropped(layer: Module, inputs: Sequence[Tensor], steps: Sequence[str]) -> No
         assert moved.abs().max() > 1e-3, f"in train(), nothing of what `{step}` gives is dropped"
 
 
+def dropped_share(layer: Module, axes: Sequence[int], steps: Sequence[str]) -> None:
+    """Check a layer with dropout=0.3, on zeros: this part of what each step gives is dropped."""
+    zeros = [torch.zeros(8, n, D) for n in axes]
+    kept = 0.7
+    due = (kept - kept**D) / (1 - kept**D - (1 - kept) ** D)
+    for step in steps:
+        layer.load(silence(*steps) | {f"{step}.bias": torch.full((D,), 3.0)})
+        rows = shaped(layer.train()(*zeros), zeros[0].shape).reshape(-1, D)
+        # The norms leave two values, the lower one for what was dropped; a row of one value says nothing.
+        mixed = rows[rows.amax(dim=1) - rows.amin(dim=1) > 0.1]
+        seen = (mixed > mixed.mean(dim=1, keepdim=True)).double().mean().item()
+        assert abs(seen - due) < 0.08, (
+            f"in train() with dropout=0.3, where some of what `{step}` gives is dropped, {due:.0%} "
+            f"should be left; yours leaves {seen:.0%}"
+        )
+
+
 def dropped_inside(layer: Module, inputs: Sequence[Tensor], before: str, after: str) -> None:
     """Check a layer with dropout=0.5: the hidden values of the feed-forward network are dropped."""
     # The network sees zeros, all its hidden values are 1, and each row of linear2 sums to 1:
@@ -209,7 +226,7 @@ class TestLayerNorm:
     @weight(1.5)
     def test_eps_inside_the_root(self, student, seed):
         """ε is added to the variance, inside the root, and can be set."""
-        x = Draw(seed).normal(4, 5)
+        x = Draw(seed).normal(4, 5) * torch.tensor([[1.0], [1.0], [0.2], [0.5]])
         close(student.LayerNorm(5, eps=0.3)(x), F.layer_norm(x, (5,), eps=0.3))
 
     @weight(0.5)
@@ -295,8 +312,19 @@ class TestLayerNorm:
         unchanged(student)
         close(layer.eval()(x), trained, "the result in eval()")
 
+    @weight(0.25)
+    def test_device(self, student):
+        """After a move to another device the layer works on an input that is there."""
+        layer, x = student.LayerNorm(7), torch.zeros(3, 7, device="meta")
+        on_meta(lambda: layer.to_empty(device="meta")(x), x.shape)
 
-def _loaded_network(student, draw, scale=1.0):
+
+def _with(dropout: dict[str, float]) -> str:
+    """What is said of dropout, in words."""
+    return f"with dropout={dropout['dropout']}" if dropout else "where no dropout is given"
+
+
+def _loaded_network(student, draw, scale=1.0, **more):
     """A student's FeedForward with random weights, and these."""
     weights = {
         "feed_forward.linear1.weight": draw.normal(11, 5, scale=scale),
@@ -304,7 +332,7 @@ def _loaded_network(student, draw, scale=1.0):
         "feed_forward.linear2.weight": draw.normal(5, 11),
         "feed_forward.linear2.bias": draw.normal(5),
     }
-    layer = student.FeedForward(5, 11).eval()
+    layer = student.FeedForward(5, 11, **more).eval()
     layer.load({name.removeprefix("feed_forward."): value for name, value in weights.items()})
     return layer, weights
 
@@ -332,29 +360,38 @@ class TestFeedForward:
         for some in ((1,), (1, 2), (0, 2, 3)):
             what = f"the result for the shape {tuple(x[some].shape)}"
             close(layer(x[some]), seen[some], what, atol=1e-4)
+        close(layer(draw.strided(x)), seen, "the result for a permuted view", atol=1e-4)
 
     @weight(0.5)
     def test_gradients(self, student, seed):
         """Gradients reach the input and all four parameters, in double precision too."""
         draw = Draw(seed)
-        x = draw.normal(9, 5, dtype=torch.float64).requires_grad_()
+        x, upstream = draw.normal(2, 9, 5, dtype=torch.float64)
         layer, weights = _loaded_network(student, draw)
         layer.to(torch.float64).train().weights()
+        x.requires_grad_()
         seen = shaped(layer(x), (9, 5), torch.float64)
-        backward(seen, draw.normal(9, 5, dtype=torch.float64))
-        assert gradient(x, "x").abs().max() > 0, "no gradient reaches x"
-        reached(layer, [name.removeprefix("feed_forward.") for name in weights])
+        backward(seen, upstream)
+        copies = {
+            name: w.double().requires_grad_() for name, w in {"x": x.detach(), **weights}.items()
+        }
+        network(copies["x"], copies).backward(upstream)
+        close(gradient(x, "x"), copies["x"].grad, "the gradient of x", atol=1e-3, rtol=1e-3)
+        for name in weights:
+            what = f"`{name.removeprefix('feed_forward.')}`"
+            found = gradient(layer.leaves()[what.strip("`")], what)
+            close(found, copies[name].grad, f"the gradient of {what}", atol=1e-3, rtol=1e-3)
 
     @weight(0.75)
     def test_no_dropout_in_eval(self, student, seed):
         """Dropout is off in eval(), and off in train() where its probability is 0."""
-        x = Draw(seed).normal(3, 5)
-        layer = student.FeedForward(5, 11, dropout=0.5).eval()
-        seen = shaped(layer(x), (3, 5))
-        close(layer(x), seen, "the second result in eval()")
-        layer = student.FeedForward(5, 11).eval()
-        seen = shaped(layer(x), (3, 5))
-        close(layer.train()(x), seen, "the result in train() without dropout")
+        draw = Draw(seed)
+        x = draw.normal(3, 5)
+        for more, mode in (({"dropout": 0.5}, "eval"), ({}, "train")):
+            layer, weights = _loaded_network(student, draw, **more)
+            seen = layer.train(mode == "train")(x)
+            what = f"the result in {mode}() {_with(more)}"
+            close(seen, network(x, weights), what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
     def test_dropout_on_hidden_values(self, student, seed):
@@ -381,16 +418,24 @@ class TestFeedForward:
         )
         share = zero.double().mean().item()
         assert 0.1 < share < 0.3, f"with dropout=0.2, a fifth should be dropped, not {share:.0%}"
+        what = "the result in train() in half precision"
+        shaped(layer.to(torch.bfloat16)(x.bfloat16()), (50, d), torch.bfloat16, what)
+
+    @weight(0.25)
+    def test_device(self, student):
+        """After a move to another device the layer works on an input that is there, in train() too."""
+        layer, x = student.FeedForward(5, 11, dropout=0.5), torch.zeros(3, 5, device="meta")
+        on_meta(lambda: layer.train().to_empty(device="meta")(x), x.shape)
 
 
 class TestEncoderLayer:
     exercise = "EncoderLayer"
 
-    def _drawn(self, student, seed, weights=None):
+    def _drawn(self, student, seed, weights=None, **more):
         """Random weights with these changes, a layer that has them, and x."""
         draw = Draw(seed)
         weights = encoder_weights(draw) | (weights or {})
-        layer = student.EncoderLayer(D, HEADS, D_FF).eval()
+        layer = student.EncoderLayer(D, HEADS, D_FF, **more).eval()
         layer.load(weights)
         return draw, weights, layer, draw.normal(B, N, D)
 
@@ -440,7 +485,9 @@ class TestEncoderLayer:
             mask = some_allowed(draw, *shape)
             expected = oracle(x.double(), src_mask=per_head(mask, N, N))
             what = f"the result under a mask of shape {shape}"
-            close(layer(x, mask), expected, what, atol=1e-3, dtype=torch.float32)
+            seen = layer(x, mask)
+            unchanged(student)
+            close(seen, expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
     def test_masked_positions(self, student, seed):
@@ -483,19 +530,22 @@ class TestEncoderLayer:
     @weight(1)
     def test_no_dropout_in_eval(self, student, seed):
         """Dropout is off in eval(), and off in train() where its probability is 0."""
-        x = Draw(seed).normal(B, N, D)
-        layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5).eval()
-        seen = shaped(layer(x), (B, N, D))
-        close(layer(x), seen, "the second result in eval()")
-        layer = student.EncoderLayer(D, HEADS, D_FF).eval()
-        seen = shaped(layer(x), (B, N, D))
-        close(layer.train()(x), seen, "the result in train() without dropout")
+        for more, mode in (({"dropout": 0.5}, "eval"), ({}, "train")):
+            _, weights, layer, x = self._drawn(student, seed, **more)
+            seen, expected = (
+                layer.train(mode == "train")(x),
+                torch_encoder_layer(weights)(x.double()),
+            )
+            what = f"the result in {mode}() {_with(more)}"
+            close(seen, expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
     def test_dropout(self, student, seed):
         """In train(), dropout acts on what attention and network give, and on nothing else."""
+        steps = ("self_attention.out", "feed_forward.linear2")
         layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5)
-        dropped(layer, [Draw(seed).normal(4, N, D)], ("self_attention.out", "feed_forward.linear2"))
+        dropped(layer, [Draw(seed).normal(4, N, D)], steps)
+        dropped_share(student.EncoderLayer(D, HEADS, D_FF, dropout=0.3), [40], steps)
 
     @weight(0.5)
     def test_dropout_in_the_network(self, student, seed):
@@ -503,15 +553,22 @@ class TestEncoderLayer:
         layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5)
         dropped_inside(layer, [Draw(seed).normal(8, N, D)], "norm1", "norm2")
 
+    @weight(0.25)
+    def test_device(self, student):
+        """After a move to another device the layer works on x and mask that are there."""
+        layer, x = student.EncoderLayer(D, HEADS, D_FF), torch.zeros(B, N, D, device="meta")
+        mask = torch.ones(B, 1, N, dtype=torch.bool, device="meta")
+        on_meta(lambda: layer.to_empty(device="meta")(x, mask), x.shape)
+
 
 class TestDecoderLayer:
     exercise = "DecoderLayer"
 
-    def _drawn(self, student, seed, weights=None):
+    def _drawn(self, student, seed, weights=None, **more):
         """Random weights with these changes, a layer that has them, x, and a longer memory."""
         draw = Draw(seed)
         weights = decoder_weights(draw) | (weights or {})
-        layer = student.DecoderLayer(D, HEADS, D_FF).eval()
+        layer = student.DecoderLayer(D, HEADS, D_FF, **more).eval()
         layer.load(weights)
         return draw, weights, layer, draw.normal(B, N, D), draw.normal(B, M, D)
 
@@ -572,7 +629,9 @@ class TestDecoderLayer:
         for mask in (causal, some_allowed(draw, B, 1, N), some_allowed(draw, B, N, N)):
             expected = oracle(x.double(), memory.double(), tgt_mask=per_head(mask, N, N))
             what = f"the result under a mask of shape {tuple(mask.shape)}"
-            close(layer(x, memory, mask), expected, what, atol=1e-3, dtype=torch.float32)
+            seen = layer(x, memory, mask)
+            unchanged(student)
+            close(seen, expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
     def test_memory_mask(self, student, seed):
@@ -584,6 +643,7 @@ class TestDecoderLayer:
             expected = oracle(x.double(), memory.double(), memory_mask=per_head(mask, N, M))
             what = f"the result under a memory_mask of shape {shape}"
             seen = layer(x, memory, memory_mask=mask)
+            unchanged(student)
             close(seen, expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
@@ -640,14 +700,12 @@ class TestDecoderLayer:
     @weight(1)
     def test_no_dropout_in_eval(self, student, seed):
         """Dropout is off in eval(), and off in train() where its probability is 0."""
-        draw = Draw(seed)
-        x, memory = draw.normal(B, N, D), draw.normal(B, M, D)
-        layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5).eval()
-        seen = shaped(layer(x, memory), (B, N, D))
-        close(layer(x, memory), seen, "the second result in eval()")
-        layer = student.DecoderLayer(D, HEADS, D_FF).eval()
-        seen = shaped(layer(x, memory), (B, N, D))
-        close(layer.train()(x, memory), seen, "the result in train() without dropout")
+        for more, mode in (({"dropout": 0.5}, "eval"), ({}, "train")):
+            _, weights, layer, x, memory = self._drawn(student, seed, **more)
+            expected = torch_decoder_layer(weights)(x.double(), memory.double())
+            what = f"the result in {mode}() {_with(more)}"
+            seen = layer.train(mode == "train")(x, memory)
+            close(seen, expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
     def test_dropout(self, student, seed):
@@ -656,6 +714,7 @@ class TestDecoderLayer:
         layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5)
         steps = ("self_attention.out", "cross_attention.out", "feed_forward.linear2")
         dropped(layer, [draw.normal(4, N, D), draw.normal(4, M, D)], steps)
+        dropped_share(student.DecoderLayer(D, HEADS, D_FF, dropout=0.3), [40, M], steps)
 
     @weight(0.5)
     def test_dropout_in_the_network(self, student, seed):
@@ -663,3 +722,11 @@ class TestDecoderLayer:
         draw = Draw(seed)
         layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5)
         dropped_inside(layer, [draw.normal(8, N, D), draw.normal(8, M, D)], "norm2", "norm3")
+
+    @weight(0.25)
+    def test_device(self, student):
+        """After a move to another device the layer works on x, memory and masks that are there."""
+        layer = student.DecoderLayer(D, HEADS, D_FF)
+        x, memory = (torch.zeros(B, n, D, device="meta") for n in (N, M))
+        masks = [torch.ones(B, 1, n, dtype=torch.bool, device="meta") for n in (N, M)]
+        on_meta(lambda: layer.to_empty(device="meta")(x, memory, *masks), x.shape)

@@ -1,11 +1,23 @@
 """Hidden graders of the chapter on masking."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from autograder.graders import Draw, close, equal, finite, on_meta, pair, shaped, unchanged, weight
+from autograder.graders import (
+    Draw,
+    close,
+    equal,
+    finite,
+    on_meta,
+    pair,
+    pair_on_meta,
+    shaped,
+    unchanged,
+    weight,
+)
 from autograder.graders.day1.test_attention import LOOSE, gradients, leaves, scores_oracle
 
 
@@ -494,3 +506,11 @@ class TestMaskedAttention:
             seen = student.masked_attention(*inputs, given)
             unchanged(student)
             compare(seen, masked_oracle(*inputs, mask), "for tensors that are not contiguous")
+
+    @weight(0.25)
+    def test_device(self, student):
+        """Output and weights are on the device of the arguments, with a mask and without."""
+        inputs = [torch.zeros(2, *shape, device="meta") for shape in ((3, 4), (5, 4), (5, 6))]
+        for mask in (None, torch.ones(3, 5, dtype=torch.bool, device="meta")):
+            call = partial(student.masked_attention, *inputs, mask)
+            pair_on_meta(call, (2, 3, 6), (2, 3, 5))

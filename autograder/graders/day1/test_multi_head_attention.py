@@ -10,6 +10,7 @@ from autograder.graders import (
     finite,
     gradient,
     pair,
+    pair_on_meta,
     shaped,
     unchanged,
     value_error,
@@ -459,3 +460,14 @@ class TestMultiHeadAttention:
             want = expected(drawn, 2, x, memory, values)[0]
             what = "in train(), the output of a later call"
             close(output, want, what, ATOL, dtype=torch.float32)
+
+    @weight(0.25)
+    def test_device(self, student):
+        """After a move to another device the layer works on inputs and masks that are there."""
+        layer, x = student.MultiHeadAttention(6, 3), torch.zeros(2, 5, 6, device="meta")
+        mask = torch.ones(2, 1, 5, dtype=torch.bool, device="meta")
+
+        def moved():
+            return layer.to_empty(device="meta")(x, x, x, mask)
+
+        pair_on_meta(moved, (2, 5, 6), (2, 3, 5, 5))

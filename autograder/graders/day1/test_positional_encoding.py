@@ -232,12 +232,7 @@ class TestPositionalEncoding:
         """After a move to another device the module works on inputs that are there."""
         module = student.PositionalEncoding(6, max_length=20).eval()
         x = torch.zeros(2, 3, 6, device="meta")
-
-        def moved():
-            module.to_empty(device=x.device)
-            return module(x)
-
-        on_meta(moved, (2, 3, 6))
+        on_meta(lambda: module.to_empty(device="meta")(x), (2, 3, 6))
 
     @weight(1)
     def test_nothing_to_learn(self, student, seed):
@@ -287,9 +282,11 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_keeps_the_input(self, student, seed):
-        """The input itself is not changed; neither is the result of an earlier call."""
-        x = Draw(seed).normal(3, 4, 6)
+        """The input itself is not changed, and no call leaves anything to the next, which may be longer."""
+        draw = Draw(seed)
+        x, longer = draw.normal(3, 4, 6), draw.normal(2, 9, 6)
         module = student.PositionalEncoding(6, max_length=11).eval()
         near(module(x), x + encoding(range(4), 6), "the first result")
         unchanged(student)
         near(module(x), x + encoding(range(4), 6), "the second result for the same x")
+        near(module(longer), longer + encoding(range(9), 6), "the result for a longer x after it")

@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autograder.graders import Draw, close, equal, finite, shaped, unchanged, value_error, weight
+from autograder.graders import (
+    Draw,
+    close,
+    equal,
+    finite,
+    on_meta,
+    shaped,
+    unchanged,
+    value_error,
+    weight,
+)
 from autograder.graders.day1.test_layers import (
     HALF_AND_DOUBLE,
     backward,
@@ -144,6 +154,8 @@ class TestTransformer:
         length, pad_id = model.length("decoder"), model.get("pad_id")
         assert length == 2, f"there should be 2 decoder layers, not {length}"
         assert pad_id == 0, f"`pad_id` should be 0, yours is {pad_id}"
+        pad_id = student.Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9).get("pad_id")
+        assert pad_id == 4, f"`pad_id` follows `dropout`: it should be 4, yours is {pad_id}"
         model = student.Transformer(5, 7, d_model=2, n_heads=1, n_layers=1, d_ff=3).eval()
         source = torch.ones(1, 513, dtype=torch.long)
         finite(
@@ -211,20 +223,25 @@ class TestTransformer:
     def test_forward(self, student, seed):
         """Calling the model gives the logits: decode after encode, with padding in source and target."""
         draw = Draw(seed)
-        weights = _all_weights(draw)
-        source, target = _tokens(draw, SOURCE_VOCAB, 3, 7), _tokens(draw, TARGET_VOCAB, 3, 5)
-        source[0, 4:], source[1, 0], target[0, 3:], target[2, 2] = PAD, PAD, PAD, PAD
-        seen = self._model(student, weights)(source, target)
-        seen = shaped(seen, (3, 5, TARGET_VOCAB), torch.float32, "the logits")
-        real = target != PAD
-        expected = _decoded(target, _encoded(source, weights), source, weights)[real]
-        close(seen[real], expected, "the logits at real targets", 1e-3, 1e-3, torch.float32)
+        weights = _all_weights(draw, n_layers=2)
+        model = self._model(student, weights)
+        # Of one shape, with padding in other places: a call leaves nothing to the next.
+        for start in (0, 1):
+            source, target = _tokens(draw, SOURCE_VOCAB, 3, 7), _tokens(draw, TARGET_VOCAB, 3, 5)
+            source[start, 4:], source[1 - start, 0] = PAD, PAD
+            target[start, 3:], target[2, 1 + start] = PAD, PAD
+            seen = shaped(model(source, target), (3, 5, TARGET_VOCAB), torch.float32, "the logits")
+            real = target != PAD
+            expected = _decoded(target, _encoded(source, weights), source, weights)[real]
+            close(seen[real], expected, "the logits at real targets", 1e-3, 1e-3, torch.float32)
+        what = "the logits of a model in half precision"
+        shaped(model.to(torch.bfloat16)(source, target), seen.shape, torch.bfloat16, what)
 
     @weight(1)
     def test_source_padding(self, student, seed):
         """How much padding stands after the source changes no logit and no row of the memory."""
         draw = Draw(seed)
-        model = self._model(student, _outer_weights(draw))
+        model = self._model(student, _outer_weights(draw), n_layers=2)
         source, target = _tokens(draw, SOURCE_VOCAB, 2, 4), _tokens(draw, TARGET_VOCAB, 2, 6)
         padded = F.pad(source, (0, 5), value=PAD)
         memory = shaped(model.encode(source), (2, 4, D), what="the memory")
@@ -235,13 +252,14 @@ class TestTransformer:
         # The memory of padding is not read at all, whatever it holds.
         memory = F.pad(memory, (0, 0, 0, 5), value=3.0)
         seen = model.decode(target, memory, padded)
+        unchanged(student)
         close(seen, logits, "the logits from a memory padded with threes", atol=1e-4)
 
     @weight(1)
     def test_future(self, student, seed):
         """A changed target token changes the logits at its own position, and none before it."""
         draw = Draw(seed)
-        model = self._model(student, _outer_weights(draw))
+        model = self._model(student, _outer_weights(draw), n_layers=2)
         source = _tokens(draw, SOURCE_VOCAB, 2, 4)
         target = torch.tensor([[1, 2, 3, 5, 6], [2, 1, 5, 3, 7]])
         changed = target.clone()
@@ -282,6 +300,7 @@ class TestTransformer:
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
         source, target = _tokens(draw, SOURCE_VOCAB, 2, 5), _tokens(draw, TARGET_VOCAB, 2, 3)
+        source[0, 4] = PAD
         alone = shaped(model(source[:1], target[:1]), (1, 3, TARGET_VOCAB), what="the logits")
         source[1] = PAD
         weights = model.weights()
@@ -351,6 +370,8 @@ class TestTransformer:
         """The loss reaches every parameter."""
         draw = Draw(seed)
         weights = _all_weights(draw)
+        for stack in ("encoder", "decoder"):  # so that the network's hidden values are not all 0
+            weights[f"{stack}.0.feed_forward.linear1.bias"] = draw.normal(D_FF) + 5
         model = self._model(student, weights).train()
         source, target = _tokens(draw, SOURCE_VOCAB, 2, 7), _tokens(draw, TARGET_VOCAB, 2, 5)
         seen = model.weights()
@@ -362,6 +383,14 @@ class TestTransformer:
                 continue
             found = gradient(seen[name], f"`{name}`")
             assert found.abs().max() > 0, f"no gradient reaches `{name}`"
+
+    @weight(0.25)
+    def test_device(self, student):
+        """After a move to another device the model works on tokens that are there."""
+        model = student.Transformer(SOURCE_VOCAB, TARGET_VOCAB, **SIZES, n_layers=1)
+        source, target = (torch.ones(2, n, dtype=torch.long, device="meta") for n in (7, 5))
+        what = "the logits"
+        on_meta(lambda: model.to_empty(device="meta")(source, target), (2, 5, TARGET_VOCAB), what)
 
 
 class TestSequenceLoss:
@@ -494,6 +523,16 @@ class TestSequenceLoss:
         seen = student.sequence_loss(logits, targets, 0, 0.1)
         close(seen, _cross_entropy(logits, targets, 0, 0.1), "the loss", dtype=torch.float32)
 
+    @weight(0.25)
+    def test_device(self, student):
+        """The loss is on the device of the logits, with label smoothing too."""
+        logits = torch.zeros(2, 3, 7, device="meta")
+        targets = torch.zeros(2, 3, dtype=torch.long, device="meta")
+        for smoothing in (0.0, 0.1):
+            on_meta(
+                lambda e=smoothing: student.sequence_loss(logits, targets, 0, e), (), "the loss"
+            )
+
 
 def _cross_entropy(logits: Tensor, targets: Tensor, pad_id: int, smoothing: float = 0.0) -> Tensor:
     """torch's own, in float64."""
@@ -563,6 +602,13 @@ class Improviser(Writer):
         return self._table[(told * 31 + written * 7) % 97]
 
 
+class Undecided(Writer):
+    """Finds all tokens equally likely, on any device."""
+
+    def _scores(self, target: Tensor, memory: Tensor) -> Tensor:
+        return torch.zeros(*target.shape, 9, device=target.device)
+
+
 def _written(model: Writer, source: Tensor, length: int) -> Tensor:
     """What greedy decoding gives, row by row."""
     rows = []
@@ -603,6 +649,7 @@ class TestGreedyDecode:
         """A finished row is filled up with `model.pad_id`, and the longest row says where to stop."""
         draw = Draw(seed)
         source = _sentences(draw, 2, 5, 0)
+        source[0, 3:5] = EOS  # which nobody should see, and nobody count
         model = Writer(draw)
         seen = student.greedy_decode(model, source, BOS, EOS, 8)
         expected = torch.full((3, 7), FILL)
@@ -696,3 +743,10 @@ class TestGreedyDecode:
         seen = student.greedy_decode(model, _sentences(draw, 2, 5), BOS, EOS, 8)
         shaped(seen, (2, 7), what="the tokens")
         assert model._encoded <= 1, f"encode was called {model._encoded} times"
+
+    @weight(0.25)
+    def test_device(self, student):
+        """The tokens are on the device of the source."""
+        # `bos_id` alone, as all that follows is chosen by values, which are not there to be read.
+        model, source = Undecided(Draw(0)), torch.zeros(2, 5, dtype=torch.long, device="meta")
+        on_meta(lambda: student.greedy_decode(model, source, BOS, EOS, 1), (2, 1), "the tokens")

@@ -249,6 +249,10 @@ class TestTimestepEmbedding:
             steps = t.to(dtype)
             seen = student.timestep_embedding(steps, 6)
             near_table(seen, embedded(steps.tolist(), 6), f"the table for t in {dtype}")
+        # However coarse a t in half precision is, its angles are not.
+        steps = Draw(seed).integers(200, 1000, 7).half() + 0.5
+        what = "the table for a large t in float16"
+        near_table(student.timestep_embedding(steps, 8), embedded(steps.tolist(), 8), what)
 
     @weight(0.75)
     def test_large_steps(self, student, seed):
@@ -664,6 +668,9 @@ class TestDDIMStep:
             expected = stepped(x, noise, here.tolist(), [1.0] * shape[0])
             seen = student.ddim_step(x, noise, here, 1.0)
             close(seen, expected, f"{what} and ᾱ′ = 1", atol=1e-4, dtype=torch.float32)
+            expected = stepped(x, noise, [0.3] * shape[0], there.tolist())
+            seen = student.ddim_step(x, noise, 0.3, there)
+            close(seen, expected, f"{what} and the number ᾱ = 0.3", dtype=torch.float32)
 
     @weight(1)
     def test_axes(self, student, seed):

@@ -225,7 +225,7 @@ class TestAlibiBias:
     @weight(1)
     def test_order(self, student, seed):
         """The slopes of the next power of two stand behind the others; they are not sorted in."""
-        for n_heads in (Draw(seed).choice([5, 6, 11]), 7, 12, 3):
+        for n_heads in (Draw(seed).choice([6, 10, 11]), 5, 7, 12, 3):
             expected = torch.tensor(slopes_of(n_heads))
             near(seen_slopes(student, n_heads), expected, f"the slopes of {n_heads} heads", 1e-6)
 

@@ -225,6 +225,19 @@ class TestCausalSelfAttention:
             unchanged(student)
             close(seen, whole, f"fed in pieces of {sizes} positions, the result", atol=ATOL)
 
+    @weight(0.5)
+    def test_lengths(self, student, seed):
+        """Any number of positions can follow any other from call to call, 1,100 too."""
+        draw = Draw(seed)
+        layer, _ = self._layer(student, draw)
+        x = draw.normal(1, 1100, D)
+        whole = shaped(layer(x[:, :9]), (1, 9, D))
+        for n in (5, 1100, 4):
+            seen = shaped(layer(x[:, :n]), (1, n, D))
+            same = min(n, 9)
+            what = f"for {n} positions after a call with another number, the first {same} results"
+            close(seen[:, :same], whole[:, :same], what, atol=ATOL)
+
     @weight(0.75)
     def test_dropout(self, student, seed):
         """Dropout does something in train() and nothing in eval(); without it, both are the same."""
@@ -249,7 +262,7 @@ class TestCausalSelfAttention:
 
     @weight(0.75)
     def test_gradients(self, student, seed):
-        """Gradients reach x and all weights."""
+        """Gradients reach x and all weights; through a cache they are the same."""
         draw = Draw(seed)
         layer, weights = self._layer(student, draw)
         layer.to(torch.float64)
@@ -264,6 +277,11 @@ class TestCausalSelfAttention:
         for name in weights:
             reached = gradient(layer.leaves()[name], f"`{name}`")
             assert reached.abs().max() > 0, f"no gradient reaches `{name}`"
+        again = x.detach().requires_grad_()
+        seen = shaped(layer(again, student.KeyValueCache()), x.shape)
+        assert seen.requires_grad, "no gradient flows through the result with a cache"
+        seen.backward(upstream)
+        close(gradient(again, "x"), x.grad, "with a cache, the gradient of x", 1e-5, 1e-4)
 
     @weight(0.75)
     def test_dtypes_and_strides(self, student, seed):
@@ -284,12 +302,7 @@ class TestCausalSelfAttention:
     def test_device(self, student):
         """After a move to another device the layer works on an x that is there."""
         layer, x = student.CausalSelfAttention(D, HEADS), torch.zeros(2, 5, D, device="meta")
-
-        def moved() -> Tensor:
-            layer.to_empty(device=x.device)
-            return layer(x)
-
-        on_meta(moved, x.shape)
+        on_meta(lambda: layer.to_empty(device="meta")(x), x.shape)
 
 
 class TestGPTBlock:
@@ -396,6 +409,18 @@ class TestGPTBlock:
             found = gradient(block.leaves()[name], f"`{name}`")
             assert found.abs().max() > 0, f"no gradient reaches `{name}`"
 
+    @weight(0.5)
+    def test_dtypes_and_strides(self, student, seed):
+        """Half and double precision stay and are right; x may lie in memory in any way."""
+        draw = Draw(seed)
+        weights, x = block_weights(draw), draw.strided(draw.normal(2, 5, D))
+        block, expected = self._block(student, weights), after_block(x, weights)
+        for dtype, tolerance in DTYPES:
+            seen, what = block.to(dtype)(x.to(dtype)), f"the result in {dtype}"
+            tolerance = max(tolerance, 5e-3)  # which form GELU has is another test
+            close(seen, expected, what, tolerance, tolerance, dtype)
+            block.to(torch.float32).load(weights)
+
 
 TOO_LONG = ("max_length", "tokens", "caches", "n", "positions", "position")
 
@@ -426,7 +451,10 @@ class TestGPT:
     def test_tied(self, student):
         """There are no further parameters: the token embedding scores the next token, too."""
         weights = gpt_weights(Draw(0))
-        seen = self._model(student, weights).weights()
+        model = self._model(student, weights).to(torch.float64)  # parts what only shares memory
+        weights = {name: weight.double() + 1 for name, weight in weights.items()}
+        model.load(weights)
+        seen = model.weights()
         for name in set(seen) - set(weights):
             # A second name of a parameter now holds what was copied into it under the first.
             assert any(torch.equal(seen[name], weight) for weight in weights.values()), (
@@ -451,9 +479,11 @@ class TestGPT:
         for n_layers, n in ((1, LENGTH), (3, 5)):
             weights = gpt_weights(draw, n_layers)
             tokens = draw.integers(0, VOCAB, 2, n)
-            seen = self._model(student, weights, n_layers)(tokens)
+            model = self._model(student, weights, n_layers)
             what = f"with n_layers={n_layers}, the logits"
-            close(seen, gpt_logits(tokens, weights), what, 1e-2, 5e-3, torch.float32)
+            close(model(tokens), gpt_logits(tokens, weights), what, 1e-2, 5e-3, torch.float32)
+            seen = model.to(torch.bfloat16)(tokens)
+            finite(shaped(seen, (2, n, VOCAB), torch.bfloat16, what), f"{what} in half precision")
 
     @weight(1)
     def test_future(self, student, seed):
@@ -709,6 +739,11 @@ class TestNextTokenProbabilities:
             for more in ({}, {"top_k": 3}, {"top_p": 0.2}, {"top_k": 2, "top_p": 1.0}):
                 seen = student.next_token_probabilities(logits, temperature=0, **more)
                 close(seen, expected, f"for {written(temperature=0, **more)}, the result")
+        near = torch.tensor([[0.2, 1.0, 0.999], [0.499, -1.0, 0.5]])
+        expected = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        what = "for temperature=0 and logits that lie 0.001 apart, the result"
+        seen = student.next_token_probabilities(near, temperature=0)
+        close(seen, expected, what, atol=1e-3)
 
     @weight(1)
     def test_top_k(self, student, seed):
@@ -725,6 +760,10 @@ class TestNextTokenProbabilities:
             logits = shuffled(draw, 4)
             what = f"probabilities of 0.36, 0.24, 0.16, 0.12, 0.07, 0.05 and top_p={top_p}"
             self._check(student, logits, what, top_p=top_p)
+        sure = torch.tensor([0.81, 0.09, 0.05, 0.03, 0.015, 0.005], dtype=torch.float64)
+        logits = torch.cat([shuffled(draw, 2), shuffled(draw, 2, probabilities=sure)])
+        what = "rows of which two need three tokens, two need one, and top_p=0.7"
+        self._check(student, logits, what, top_p=0.7)
 
     @weight(1)
     def test_top_p_extremes(self, student, seed):
@@ -774,6 +813,10 @@ class TestNextTokenProbabilities:
         self._check(student, logits, "logits of up to ±900 and filters", top_k=4, top_p=0.9)
         logits = shuffled(draw, 3)
         self._check(student, logits, "temperature=0.01", temperature=0.01)
+        near = 2e-3 * draw.normal(3, 5)
+        seen = student.next_token_probabilities(near, temperature=1e-3)
+        what = "for logits that lie close together and temperature=0.001, the result"
+        close(seen, chosen(near, 1e-3), what, 1e-3, 1e-3, torch.float32)
 
     @weight(0.75)
     def test_dtypes_and_gradients(self, student, seed):
@@ -850,9 +893,10 @@ class Storyteller(nn.Module):
         return self._table[(tokens * factors).cumsum(dim=-1) * 7 % 97]
 
 
-def told(model: Storyteller, prompt: Tensor, n_tokens: int, seed: int, dtype, **asked) -> Tensor:
+def told(
+    model: Storyteller, prompt: Tensor, n_tokens: int, generator: torch.Generator, dtype, **asked
+) -> Tensor:
     """What is drawn, with probabilities of this dtype."""
-    generator = torch.Generator().manual_seed(seed)
     tokens = prompt
     for _ in range(n_tokens):
         p = chosen(model._logits(tokens)[:, -1], **asked).to(dtype)
@@ -883,11 +927,14 @@ class TestGenerate:
 
     @weight(1.25)
     def test_temperature_0_with_cache(self, student, seed):
-        """With the cache the tokens at temperature 0 are the same."""
+        """With the cache the tokens at temperature 0 are the same, and every call begins with empty caches."""
         draw = Draw(seed)
-        model, prompt = Storyteller(draw), draw.integers(0, VOCAB, 3, 4)
-        seen = student.generate(model, prompt, 6, temperature=0)
-        equal(seen, most_likely(model, prompt, 6), "the tokens")
+        model = Storyteller(draw)
+        for what in ("the tokens", "in a second call, the tokens"):
+            prompt = draw.integers(0, VOCAB, 3, 4)
+            model._read.clear()
+            seen = student.generate(model, prompt, 6, temperature=0)
+            equal(seen, most_likely(model, prompt, 6), what)
 
     def _drawn(self, student, seed: int, use_cache: bool, **asked) -> None:
         draw = Draw(seed)
@@ -897,7 +944,7 @@ class TestGenerate:
         shaped(seen, (3, 10), torch.int64, "the tokens")
         # Probabilities of double precision use up the generator in another way.
         for dtype in (torch.float64, torch.float32):
-            expected = told(model, prompt, 8, seed, dtype, **asked)
+            expected = told(model, prompt, 8, source.manual_seed(seed), dtype, **asked)
             if torch.equal(seen, expected):
                 return
         equal(seen, expected, f"the tokens drawn with {written(use_cache=use_cache, **asked)}")
@@ -907,6 +954,27 @@ class TestGenerate:
         """Each step draws a token for every row by one `torch.multinomial`, from the generator that is given."""
         self._drawn(student, seed, use_cache=False)
         self._drawn(student, seed, use_cache=False, temperature=2.0)
+
+    @weight(0.5)
+    def test_one_draw_a_token(self, student, seed):
+        """A second call goes on in the same generator, after one draw for each token, at temperature 0 too."""
+        draw = Draw(seed)
+        model, prompt = Storyteller(draw), draw.integers(0, VOCAB, 3, 2)
+        for temperature in (0, 2.0):
+            source = torch.Generator().manual_seed(seed)
+            asked = {"use_cache": False, "generator": source}
+            student.generate(model, prompt, 3, temperature, **asked)
+            seen = student.generate(model, prompt, 8, 2.0, **asked)
+            shaped(seen, (3, 10), torch.int64, "the tokens")
+            for dtype in (torch.float64, torch.float32):
+                source.manual_seed(seed)
+                told(model, prompt, 3, source, dtype)
+                expected = told(model, prompt, 8, source, dtype, temperature=2.0)
+                if torch.equal(seen, expected):
+                    break
+            else:
+                what = f"the tokens drawn after a call for 3 tokens at temperature {temperature:g}"
+                equal(seen, expected, what)
 
     @weight(0.75)
     def test_filters(self, student, seed):

@@ -204,6 +204,12 @@ class TestSkew:
             close(lower(student.skew(x), x), skewed(x), "the result for a non-contiguous x")
             unchanged(student)
 
+    @weight(0.25)
+    def test_device(self, student):
+        """The result is where x is."""
+        x = torch.zeros(2, 4, 4, device="meta")
+        on_meta(lambda: student.skew(x), x.shape)
+
 
 def skewed_by_index(x: Tensor) -> Tensor:
     """The formula by indices, so that torch can differentiate it; above the diagonal anything."""
@@ -384,12 +390,7 @@ class TestRelativeSelfAttention:
     def test_device(self, student):
         """After a move to another device the layer works on an x that is there."""
         layer, x = student.RelativeSelfAttention(6, 2, 5), torch.zeros(2, 4, 6, device="meta")
-
-        def moved() -> Tensor:
-            layer.to_empty(device=x.device)
-            return layer(x)
-
-        on_meta(moved, x.shape, "the output")
+        on_meta(lambda: layer.to_empty(device="meta")(x), x.shape, "the output")
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):

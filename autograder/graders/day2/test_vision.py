@@ -431,6 +431,18 @@ class TestViT:
             close(seen, expected, what, 1e-2, 1e-2, torch.float32)
 
     @weight(0.5)
+    def test_eps(self, student, seed):
+        """The last norm has an eps of 1e-5: it shows where the class token is small."""
+        draw = Draw(seed)
+        weights = vit_weights(draw, 1) | silent(1)
+        for name in ("embedding.class_token", "embedding.position"):
+            weights[name] = 2e-3 * weights[name]
+        images = draw.normal(2, CHANNELS, IMAGE, IMAGE)
+        what = "the logits, where the class token is small and the block adds nothing,"
+        expected = logits_of(images, weights, 1, HEADS)
+        close(vit(student, 1, weights)(images), expected, what, 1e-3, 1e-3, torch.float32)
+
+    @weight(0.5)
     def test_images_alone(self, student, seed):
         """An image gets the same logits alone, in a batch, and in training mode."""
         draw = Draw(seed)

@@ -101,6 +101,58 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     return exponentials / exponentials.sum(dim, keepdim=True)
 
 
+# %% softmax: divided by the sums of the last axis
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """The exponentials are divided by their sums over the last axis here, even where `dim` is
+    another one. Look at the axis of each of your steps."""
+    exponentials = torch.exp(x - x.amax(dim, keepdim=True))
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+# %% softmax: shifted by the largest entry along the last axis
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """Where `dim` is not the last axis, the entries of one slice are shifted by different amounts
+    here, which changes their softmax. Look at the axis of each of your steps."""
+    exponentials = torch.exp(x - x.amax(-1, keepdim=True))
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+# %% softmax: divided by the sum of the whole tensor
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """All numbers of the tensor together sum to 1 here. Look at which of them should sum to 1, and
+    at what you sum over."""
+    exponentials = torch.exp(x - x.amax(dim, keepdim=True))
+    return exponentials / exponentials.sum()
+
+
+# %% softmax: clamped at ±80
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """Entries beyond a fixed bound are treated as if they were that bound, so that 1000 and 2000
+    get equal weight and −inf gets more than 0. Look for a way to avoid overflow that keeps the
+    differences between entries."""
+    exponentials = torch.exp(x.clamp(-80, 80))
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+# %% softmax: always float64
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """The values are right but the result is float64 whatever the dtype of `x`. Look at where your
+    code changes the dtype and at what the caller gets back."""
+    x = x.double()
+    exponentials = torch.exp(x - x.amax(dim, keepdim=True))
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+# %% softmax: a tensor made on the CPU
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """This is right on the CPU and fails where `x` lies on another device. Look for a tensor that
+    is made without saying where."""
+    exponentials = torch.exp(x - x.amax(dim, keepdim=True))
+    nothing = torch.zeros(x.shape, dtype=x.dtype)
+    exponentials = torch.where(x == -math.inf, nothing, exponentials)
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
 # %% attention_scores: not scaled
 def attention_scores(query: Tensor, key: Tensor) -> Tensor:
     """These are the plain dot products. Look at what the formula divides them by."""
@@ -166,8 +218,8 @@ def attention_scores(query: Tensor, key: Tensor) -> Tensor:
 
 # %% attention_scores: transposes axes 1 and 2
 def attention_scores(query: Tensor, key: Tensor) -> Tensor:
-    """This works for exactly three axes and for no other number. Look at how the two axes that you
-    exchange are counted."""
+    """This works where the keys have exactly three axes and with no other number. Look at how the
+    two axes that you exchange are counted."""
     d = query.shape[-1]
     return (query / math.sqrt(d)) @ key.transpose(1, 2)
 
@@ -187,6 +239,54 @@ def attention_scores(query: Tensor, key: Tensor) -> Tensor:
     d = query.shape[-1]
     query /= math.sqrt(d)
     return query @ key.transpose(-2, -1)
+
+
+# %% attention_scores: scaled by the number of queries
+def attention_scores(query: Tensor, key: Tensor) -> Tensor:
+    """These scores are divided by the root of the number of queries. Look at which axis d in the
+    formula stands for."""
+    d = query.shape[-2]
+    return (query / math.sqrt(d)) @ key.transpose(-2, -1)
+
+
+# %% attention_scores: softmax included
+def attention_scores(query: Tensor, key: Tensor) -> Tensor:
+    """The rows sum to 1 here: these are the weights already. Look at where the formula of the
+    scores ends."""
+    d = query.shape[-1]
+    return softmax((query / math.sqrt(d)) @ key.transpose(-2, -1))
+
+
+# %% attention_scores: keys of two axes only
+def attention_scores(query: Tensor, key: Tensor) -> Tensor:
+    """This is right as long as the keys have two axes and fails where they have more. Look at which
+    axes of `key` change places in your code when there is a batch in front."""
+    d = query.shape[-1]
+    return (query / math.sqrt(d)) @ key.T
+
+
+# %% attention_scores: three axes only
+def attention_scores(query: Tensor, key: Tensor) -> Tensor:
+    """This is right where queries and keys both have three axes, and fails where one of them has
+    fewer or more. Look for a product that takes any number of axes in front."""
+    d = query.shape[-1]
+    return torch.bmm(query / math.sqrt(d), key.transpose(-2, -1))
+
+
+# %% attention_scores: always float32
+def attention_scores(query: Tensor, key: Tensor) -> Tensor:
+    """The values are right but the scores are float32 whatever the dtype of the arguments. Look at
+    where your code changes the dtype and at what the caller gets back."""
+    d = query.shape[-1]
+    return (query.float() / math.sqrt(d)) @ key.float().transpose(-2, -1)
+
+
+# %% attention_scores: a tensor made on the CPU
+def attention_scores(query: Tensor, key: Tensor) -> Tensor:
+    """This is right on the CPU and fails where queries and keys lie on another device. Look for a
+    tensor that is made without saying where."""
+    root = torch.tensor([query.shape[-1]], dtype=query.dtype).sqrt()
+    return (query / root) @ key.transpose(-2, -1)
 
 
 # %% attention: softmax over the queries
@@ -270,3 +370,48 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor
     first."""
     weights = softmax(attention_scores(query, key))
     return weights, weights @ value
+
+
+# %% attention: softmax over axis 2
+def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """This is right where the scores have three axes. With two there is no axis 2, and with more
+    axis 2 is no longer the keys. Look at how the axis of the softmax is counted."""
+    weights = softmax(attention_scores(query, key), dim=2)
+    return weights @ value, weights
+
+
+# %% attention: three axes only
+def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """This is right where queries, keys and values all have three axes, and fails where one of them
+    has fewer or more. Look for a product that takes any number of axes in front."""
+    weights = softmax(attention_scores(query, key))
+    return torch.bmm(weights, value), weights
+
+
+# %% attention: softmax without a shift
+def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Large scores overflow here, and rows of very low ones are 0/0: these are the exponentials of
+    the scores as they are. Look at what `softmax` does before it takes the exponential."""
+    exponentials = torch.exp(attention_scores(query, key))
+    weights = exponentials / exponentials.sum(-1, keepdim=True)
+    return weights @ value, weights
+
+
+# %% attention: weights in float32
+def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The output is right, but the weights are float32 whatever the dtype of the arguments. Look at
+    the dtype of both parts of the pair."""
+    weights = softmax(attention_scores(query, key).float())
+    return weights.to(value.dtype) @ value, weights
+
+
+# %% attention: the output on the CPU
+def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers are right, but the output lies on the CPU wherever the arguments are. Look at
+    what the output is collected in."""
+    weights = softmax(attention_scores(query, key))
+    leading = torch.broadcast_shapes(weights.shape[:-2], value.shape[:-2])
+    output = torch.zeros(*leading, query.shape[-2], value.shape[-1], dtype=value.dtype)
+    for j in range(key.shape[-2]):
+        output += weights[..., j : j + 1] * value[..., j : j + 1, :]
+    return output, weights

@@ -211,6 +211,146 @@ class LayerNorm(nn.Module):
         return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
 
 
+# %% LayerNorm: keepdim forgotten
+class LayerNorm(nn.Module):
+    """A single vector is normalised rightly here, but several at once do not work. Look at the
+    shapes of the mean and of the variance beside that of `x`."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1)
+        variance = centred.square().mean(-1)
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: over axis 0
+class LayerNorm(nn.Module):
+    """Mean and variance run over axis 0 here; for an input of two axes this is batch normalisation.
+    Look at which numbers share a mean: those of one position."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(0, keepdim=True)
+        variance = centred.square().mean(0, keepdim=True)
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: one mean for the whole input
+class LayerNorm(nn.Module):
+    """All numbers of the input share one mean and one variance here, so that a vector depends on
+    those around it. Look at the axis that the two run over."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean()
+        variance = centred.square().mean()
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: three axes expected
+class LayerNorm(nn.Module):
+    """Inputs of three axes get the right answer here, and all others are an error. Look at what
+    your code takes for granted about the shape of `x`: a single vector is an input, too."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, _, d = x.shape
+        centred = x - x.sum(-1, keepdim=True) / d
+        variance = centred.square().sum(-1, keepdim=True) / d
+        return self.weight * centred / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: eps outside of the root, by torch's std
+# the Annotated Transformer's form, once its d − 1 is mended
+class LayerNorm(nn.Module):
+    """`eps` is added to the standard deviation here instead of to the variance. Look at where it
+    stands in the formula; a large `eps` shows it, and rows whose values hardly differ."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return (
+            self.weight * centred / (x.std(-1, correction=0, keepdim=True) + self.eps) + self.bias
+        )
+
+
+# %% LayerNorm: bias never added
+class LayerNorm(nn.Module):
+    """`bias` is there but has no influence. Since it begins as zeros, nothing shows before it is
+    trained. Look at the last term of the formula."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.weight * centred / torch.sqrt(variance + self.eps)
+
+
+# %% LayerNorm: parameters under other names
+# gamma and beta are the names in Keras.
+class LayerNorm(nn.Module):
+    """The layer has parameters, but neither a `weight` nor a `bias` among them, so that nothing can
+    be copied in. Look at the names that the stub asks for."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.gamma = nn.Parameter(torch.ones(d_model))
+        self.beta = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return self.gamma * centred / torch.sqrt(variance + self.eps) + self.beta
+
+
+# %% LayerNorm: x changed in place
+class LayerNorm(nn.Module):
+    """The values are right, but the caller's `x` holds other numbers afterwards, and where it needs
+    a gradient this is an error. Look at which of your operations write into `x`."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= x.mean(-1, keepdim=True)
+        variance = x.square().mean(-1, keepdim=True)
+        return self.weight * x / torch.sqrt(variance + self.eps) + self.bias
+
+
 # %% FeedForward: no activation
 class FeedForward(nn.Module):
     """Two linear layers in a row are one linear layer. Look at what stands between them in the
@@ -329,8 +469,8 @@ class FeedForward(nn.Module):
 
 # %% FeedForward: no dropout
 class FeedForward(nn.Module):
-    """Nothing is dropped in training mode here. Look at whether `forward` uses the dropout that it
-    was given."""
+    """None of the hidden values is dropped in training mode here. Look at whether `forward` uses
+    the dropout that it was given, and where."""
 
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
         super().__init__()
@@ -386,6 +526,135 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear2(F.dropout(torch.relu(self.linear1(x)), self.p))
+
+
+# %% FeedForward: dropout twice
+class FeedForward(nn.Module):
+    """Dropout acts between the two layers here, and on the output as well. Look at how often it
+    stands in the formula."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(x)))))
+
+
+# %% FeedForward: half of the values dropped
+class FeedForward(nn.Module):
+    """In training mode half of the hidden values are dropped here, whatever `dropout` says. Look at
+    what your dropout is made with."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(torch.relu(self.linear1(x))))
+
+
+# %% FeedForward: scaled down in evaluation mode
+# Srivastava et al. 2014, section 4
+class FeedForward(nn.Module):
+    """After `eval()` the hidden values are multiplied by 1 − p here, as in the first papers on
+    dropout. Look at when this chapter scales, and which values."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.p = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.linear1(x))
+        if self.training:
+            return self.linear2(hidden * (torch.rand_like(hidden) >= self.p))
+        return self.linear2(hidden * (1 - self.p))
+
+
+# %% FeedForward: a tensor left on the CPU
+class FeedForward(nn.Module):
+    """On another device than the CPU this is an error, in training mode at least: a tensor that
+    your code makes is not where `x` is. Look at each tensor that is made here."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.p = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.linear1(x))
+        if self.training:
+            hidden = hidden * (torch.rand(hidden.shape) >= self.p) / (1 - self.p)
+        return self.linear2(hidden)
+
+
+# %% FeedForward: only for inputs in order in memory
+class FeedForward(nn.Module):
+    """The values are right, but an input that lies in memory in another order, such as a transposed
+    one, is an error here. Look at which operation needs its input in one piece."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.view(-1, x.shape[-1])
+        return self.linear2(self.dropout(torch.relu(self.linear1(rows)))).view(x.shape)
+
+
+# %% FeedForward: sizes exchanged
+class FeedForward(nn.Module):
+    """`linear1` leads from `d_ff` to `d_model` here and `linear2` back, which works only where the
+    two are equal. Look at which size of an `nn.Linear` comes first."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_ff, d_model)
+        self.linear2 = nn.Linear(d_model, d_ff)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(torch.relu(self.linear1(x))))
+
+
+# %% FeedForward: always four times as wide
+# nanoGPT's sizes
+class FeedForward(nn.Module):
+    """The hidden layer has 4 · d_model features here, whatever `d_ff` says. Look at where your code
+    uses the argument."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, 4 * d_model)
+        self.linear2 = nn.Linear(4 * d_model, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(torch.relu(self.linear1(x))))
+
+
+# %% FeedForward: layers under other names
+class FeedForward(nn.Module):
+    """There is no `linear1` here into which weights could be copied. Look at the attributes that
+    the stub asks for, and at their names."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.fc1 = nn.Linear(d_model, d_ff)
+        self.fc2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.dropout(torch.relu(self.fc1(x))))
 
 
 # %% EncoderLayer: pre-norm
@@ -552,7 +821,7 @@ class EncoderLayer(nn.Module):
 
 # %% EncoderLayer: no dropout in the network
 class EncoderLayer(nn.Module):
-    """In training mode nothing is dropped inside of the feed-forward network here. Look at what it
+    """In training mode no hidden value of the feed-forward network is dropped here. Look at what it
     is made with."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
@@ -570,7 +839,8 @@ class EncoderLayer(nn.Module):
 
 # %% EncoderLayer: no dropout
 class EncoderLayer(nn.Module):
-    """Nothing is dropped in training mode here. Look at where the formula has dropout."""
+    """In training mode what attention and network give is added to x undropped here, and no hidden
+    value is dropped either. Look at where the formula has dropout."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
         super().__init__()
@@ -584,10 +854,10 @@ class EncoderLayer(nn.Module):
         return self.norm2(x + self.feed_forward(x))
 
 
-# %% EncoderLayer: dropout after the norm
+# %% EncoderLayer: no dropout on what the steps give
 class EncoderLayer(nn.Module):
-    """Dropout acts on the whole sum here, behind the norm, so that x itself is dropped too. Look at
-    what stands inside of dropout in the formula."""
+    """In training mode what attention and network give is added to x undropped here; dropout acts
+    elsewhere, if at all. Look at what stands inside of dropout in the formula."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
         super().__init__()
@@ -619,6 +889,155 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         x = self.norm1(x + F.dropout(self.self_attention(x, x, x, mask)[0], self.p))
         return self.norm2(x + F.dropout(self.feed_forward(x), self.p))
+
+
+# %% EncoderLayer: dropout by default
+# the paper's 0.1, the default of torch's own layer
+class EncoderLayer(nn.Module):
+    """Values are dropped in training mode here even where no `dropout` was given. Look at the
+    default in the signature."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.1):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: dropout on the sums
+class EncoderLayer(nn.Module):
+    """Dropout acts on the whole sum here, in front of the norm, so that x itself is dropped too.
+    Look at what stands inside of dropout in the formula."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(self.dropout(x + self.self_attention(x, x, x, mask)[0]))
+        return self.norm2(self.dropout(x + self.feed_forward(x)))
+
+
+# %% EncoderLayer: the mask inverted
+# True hides a position in torch's own layers.
+class EncoderLayer(nn.Module):
+    """Allowed and forbidden positions are exchanged here: attention looks where the mask is False.
+    Look at what True means in this course."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        mask = None if mask is None else ~mask
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: x added again behind the norm
+class EncoderLayer(nn.Module):
+    """Behind each norm, the input of the step is added once more here, so that x is added twice.
+    Look at which of the two sums the formula has."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return x + self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: no norm after attention
+class EncoderLayer(nn.Module):
+    """The sum with what attention gives goes on as it is here, and the first norm is never used.
+    Look at what each of the two steps ends with."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.dropout(self.self_attention(x, x, x, mask)[0])
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: no norm after the network
+class EncoderLayer(nn.Module):
+    """The sum with what the network gives is the result as it is here, and the second norm is never
+    used. Look at what each of the two steps ends with."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return x + self.dropout(self.feed_forward(x))
+
+
+# %% EncoderLayer: x changed in place
+class EncoderLayer(nn.Module):
+    """The values are right, but the caller's `x` holds other numbers afterwards, and where it needs
+    a gradient this is an error. Look at which of your operations write into `x`."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x += self.dropout(self.self_attention(x, x, x, mask)[0])
+        x = self.norm1(x)
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% EncoderLayer: self_attention under another name
+# torch's name, and the Annotated Transformer's
+class EncoderLayer(nn.Module):
+    """There is no `self_attention.query` here into which weights could be copied. Look at the
+    attributes that the stub asks for, and at their names."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attn = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attn(x, x, x, mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
 
 
 # %% DecoderLayer: pre-norm
@@ -858,7 +1277,7 @@ class DecoderLayer(nn.Module):
 
 # %% DecoderLayer: no dropout in the network
 class DecoderLayer(nn.Module):
-    """In training mode nothing is dropped inside of the feed-forward network here. Look at what it
+    """In training mode no hidden value of the feed-forward network is dropped here. Look at what it
     is made with."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
@@ -879,7 +1298,8 @@ class DecoderLayer(nn.Module):
 
 # %% DecoderLayer: no dropout
 class DecoderLayer(nn.Module):
-    """Nothing is dropped in training mode here. Look at where the formula has dropout."""
+    """In training mode what the three steps give is added to x undropped here, and no hidden value
+    is dropped either. Look at where the formula has dropout."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
         super().__init__()
@@ -894,3 +1314,178 @@ class DecoderLayer(nn.Module):
         x = self.norm1(x + self.self_attention(x, x, x, mask)[0])
         x = self.norm2(x + self.cross_attention(x, memory, memory, memory_mask)[0])
         return self.norm3(x + self.feed_forward(x))
+
+
+# %% DecoderLayer: masks that do not fit
+class DecoderLayer(nn.Module):
+    """Where x and memory differ in length, a call with either mask is an error here. Look at which
+    of the two masks each attention gets, and whether it gets it as it is."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, memory_mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: values from x
+class DecoderLayer(nn.Module):
+    """Cross-attention compares x with the memory here, but what it takes the mean of is x; this
+    works only where the two are equally long. Look at where the values come from."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, x, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: keys from x
+class DecoderLayer(nn.Module):
+    """Cross-attention compares x with itself here and takes the mean of the memory; this works only
+    where the two are equally long. Look at where the keys come from."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, x, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: both masks inverted
+# True hides a position in torch's own layers.
+class DecoderLayer(nn.Module):
+    """Allowed and forbidden positions are exchanged in both masks here: attention looks where a
+    mask is False. Look at what True means in this course."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        mask = None if mask is None else ~mask
+        memory_mask = None if memory_mask is None else ~memory_mask
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: the memory's mask inverted
+class DecoderLayer(nn.Module):
+    """In cross-attention allowed and forbidden positions are exchanged here, while `mask` is used
+    rightly. Look at what True means in `memory_mask`."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        memory_mask = None if memory_mask is None else ~memory_mask
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: the second and third norm exchanged
+class DecoderLayer(nn.Module):
+    """The last two norms have changed places here. Look at which one belongs to which step; it
+    matters once they are trained."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm3(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: no dropout on the network's output
+class DecoderLayer(nn.Module):
+    """In training mode what the network gives is added to x undropped here. Look at what is inside
+    of dropout in each of the three sums."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.feed_forward(x))
+
+
+# %% DecoderLayer: dropout in evaluation mode too
+# nanoGPT PR 240 and 749
+class DecoderLayer(nn.Module):
+    """Values are dropped here after `eval()` too. Look at how your dropout knows the mode that the
+    module is in."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.p = dropout
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + F.dropout(self.self_attention(x, x, x, mask)[0], self.p))
+        x = self.norm2(
+            x + F.dropout(self.cross_attention(x, memory, memory, memory_mask)[0], self.p)
+        )
+        return self.norm3(x + F.dropout(self.feed_forward(x), self.p))

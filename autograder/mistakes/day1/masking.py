@@ -78,6 +78,47 @@ def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
     return (tokens != pad_id).long().unsqueeze(1)
 
 
+# %% padding_mask: repeated over the queries
+def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """The values are right, but they are repeated for every query: the shape is `b m m`. Look at the
+    size that the second axis should have; broadcasting does the rest."""
+    return (tokens != pad_id).unsqueeze(1).expand(-1, tokens.shape[1], -1)
+
+
+# %% padding_mask: values to be added to scores
+def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """This is the mask as a term to add, with 0 and −inf. Look at what kind of mask this course
+    uses."""
+    values = torch.zeros(tokens.shape, device=tokens.device)
+    return values.masked_fill(tokens == pad_id, -math.inf).unsqueeze(1)
+
+
+# %% padding_mask: nothing real in a row without padding
+def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """Everything from the first padding on is hidden here, and in a row without padding everything
+    is. Look at what your search for the first padding gives where there is none, and at rows where
+    real tokens follow."""
+    first = (tokens == pad_id).int().argmax(1, keepdim=True)
+    return (torch.arange(tokens.shape[1], device=tokens.device) < first).unsqueeze(1)
+
+
+# %% padding_mask: only padding at the end
+def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """Padding that a real token follows is not hidden here, only what stands at the end of a row is.
+    Look at rows with padding in front or in the middle."""
+    real = tokens != pad_id
+    return (real.flip(1).cumsum(1).flip(1) > 0).unsqueeze(1)
+
+
+# %% padding_mask: on the CPU
+def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """The mask is right but always lies on the CPU, wherever the tokens are. Look for a tensor that
+    is made without saying where."""
+    mask = torch.ones(tokens.shape, dtype=torch.bool)
+    mask[tokens == pad_id] = False
+    return mask.unsqueeze(1)
+
+
 # %% causal_mask: the past hidden
 # pytorch/tutorials issue 2250
 def causal_mask(n: int, device: torch.device | str | None = None) -> Tensor:
@@ -145,6 +186,28 @@ def causal_mask(n: int, device: torch.device | str | None = None) -> Tensor:
     """This is right except for n = 1, where the mask has lost its axes. Look for a step that
     removes axes of size 1."""
     return torch.ones(n, n, dtype=torch.bool, device=device).tril().squeeze()
+
+
+# %% causal_mask: no device accepted
+def causal_mask(n: int) -> Tensor:
+    """This is right as long as `n` is given alone; a call that says `device` fails. Look at the
+    parameters in the stub."""
+    return torch.ones(n, n, dtype=torch.bool).tril()
+
+
+# %% causal_mask: an empty mask of one axis
+def causal_mask(n: int, device: torch.device | str | None = None) -> Tensor:
+    """This is right from n = 1 on, but for n = 0 the mask has a single axis. Look at the shape of
+    what you make when there is no row."""
+    rows = [[j <= i for j in range(n)] for i in range(n)]
+    return torch.tensor(rows, dtype=torch.bool, device=device)
+
+
+# %% causal_mask: an empty mask of numbers
+def causal_mask(n: int, device: torch.device | str | None = None) -> Tensor:
+    """This is right from n = 1 on, but for n = 0 the mask has a single axis and is no boolean
+    tensor. Look at the shape and the dtype of what you make when there is no row."""
+    return torch.tensor([[j <= i for j in range(n)] for i in range(n)], device=device)
 
 
 # %% decoder_mask: padding forgotten
@@ -233,6 +296,55 @@ def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
     """This mask has four axes, one more than asked for. Look at the shape `b n n`."""
     causal = causal_mask(tokens.shape[1], tokens.device)
     return (causal & padding_mask(tokens, pad_id)).unsqueeze(1)
+
+
+# %% decoder_mask: inverted
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """This mask is True exactly where attention is forbidden. Look at what True means in this
+    course."""
+    causal = causal_mask(tokens.shape[1], tokens.device)
+    return ~(causal & padding_mask(tokens, pad_id))
+
+
+# %% decoder_mask: one position ahead
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """Here each position sees the next one, which is what it has to predict. Look at the
+    diagonal."""
+    n = tokens.shape[1]
+    causal = torch.ones(n, n, dtype=torch.bool, device=tokens.device).tril(1)
+    return causal & padding_mask(tokens, pad_id)
+
+
+# %% decoder_mask: numbers instead of booleans
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """The table is right, but it holds 1.0 and 0.0 and is no boolean tensor. Look at its dtype, and
+    at how booleans can be joined."""
+    causal = causal_mask(tokens.shape[1], tokens.device)
+    return causal.float() * padding_mask(tokens, pad_id).float()
+
+
+# %% decoder_mask: everything from the first padding on
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """All keys behind the first padding are hidden here, real ones too. Look at rows with padding in
+    front or in the middle."""
+    causal = causal_mask(tokens.shape[1], tokens.device)
+    return causal & (tokens != pad_id).cumprod(1).bool().unsqueeze(1)
+
+
+# %% decoder_mask: only padding at the end
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """Padding that a real token follows is not hidden here, only what stands at the end of a row is.
+    Look at rows with padding in front or in the middle."""
+    causal = causal_mask(tokens.shape[1], tokens.device)
+    real = tokens != pad_id
+    return causal & (real.flip(1).cumsum(1).flip(1) > 0).unsqueeze(1)
+
+
+# %% decoder_mask: a tensor made on the CPU
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """This is right on the CPU and fails where the tokens lie on another device. Look for a tensor
+    that is made without saying where."""
+    return causal_mask(tokens.shape[1]) & padding_mask(tokens, pad_id)
 
 
 # %% masked_attention: the mask inverted
@@ -324,8 +436,8 @@ def masked_attention(
 def masked_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """This is right in float32, but −1e9 is no number of float16. Look for a score that depends on
-    the dtype."""
+    """This is right in float32, but the score that hides a key is no number of float16. Look for one
+    that depends on the dtype."""
     if mask is None:
         return attention(query, key, value)
     scores = attention_scores(query, key)
@@ -416,6 +528,87 @@ def masked_attention(
     scores = (query / math.sqrt(value.shape[-1])) @ key.transpose(-2, -1)
     if mask is None:
         mask = torch.ones_like(scores, dtype=torch.bool)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = softmax(scores).masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+# %% masked_attention: filled with the lowest number
+# HF PR 17306, reformer-pytorch PR 26
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A query that may attend to nothing attends to everything equally here: if all scores are
+    lowered alike, the softmax does not notice. Look at rows without an allowed key."""
+    if mask is None:
+        return attention(query, key, value)
+    scores = attention_scores(query, key)
+    weights = softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min))
+    return weights @ value, weights
+
+
+# %% masked_attention: filled with −10,000
+# HF issue 14859, TransformerLens PR 319 (−1e5)
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A key that is not allowed has a score of −10,000 here. It gets weight where the allowed scores
+    are as low, and where no key is allowed. Look at how low a score must be to count for nothing,
+    and at rows without an allowed key."""
+    if mask is None:
+        return attention(query, key, value)
+    scores = attention_scores(query, key)
+    weights = softmax(scores.masked_fill(~mask, -1e4))
+    return weights @ value, weights
+
+
+# %% masked_attention: empty rows cleaned in the weights only
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The weights are right, but the output of a query that may attend to nothing is the mean of all
+    values. Look at which weights the output is made with."""
+    if mask is None:
+        return attention(query, key, value)
+    scores = attention_scores(query, key)
+    weights = softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min))
+    return weights @ value, weights.masked_fill(~mask, 0.0)
+
+
+# %% masked_attention: the mask added as 0 and 1
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """All that the mask does here is to lift the scores of allowed keys by 1 above the others. Look
+    at which values a mask needs if it is to be added."""
+    if mask is None:
+        return attention(query, key, value)
+    weights = softmax(attention_scores(query, key) + mask)
+    return weights @ value, weights
+
+
+# %% masked_attention: half precision fails under a mask
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Under a mask this works in float32 and float64 and fails in half precision. Look at the dtype
+    of everything that meets the scores, and at what float16 and float32 make together."""
+    if mask is None:
+        return attention(query, key, value)
+    bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -1e30)
+    weights = softmax(attention_scores(query, key) + bias).masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+# %% masked_attention: without a mask on the CPU only
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Without a mask this is right on the CPU and fails on another device. Look for a tensor that is
+    made without saying where."""
+    if mask is None:
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool)
+    scores = attention_scores(query, key)
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = softmax(scores).masked_fill(~mask, 0.0)
     return weights @ value, weights

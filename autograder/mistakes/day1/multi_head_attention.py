@@ -93,6 +93,39 @@ def split_heads(x: Tensor, n_heads: int) -> Tensor:
     return x.reshape(b, n, n_heads, d // n_heads).transpose(1, 2)
 
 
+# %% split_heads: the heads first
+def split_heads(x: Tensor, n_heads: int) -> Tensor:
+    """The axis of the heads stands before that of the batch here. Look at the shape
+    `b h n d_head`."""
+    d = x.shape[-1]
+    if d % n_heads:
+        raise ValueError(f"d ({d}) is not divisible by n_heads ({n_heads})")
+    return torch.stack(x.chunk(n_heads, dim=-1))
+
+
+# %% split_heads: one feature missing in each head
+def split_heads(x: Tensor, n_heads: int) -> Tensor:
+    """The last feature of each head is missing here. Count the features of a head, and look at
+    where the next one begins."""
+    b, n, d = x.shape
+    if d % n_heads:
+        raise ValueError(f"d ({d}) is not divisible by n_heads ({n_heads})")
+    return x.reshape(b, n, n_heads, d // n_heads).transpose(1, 2)[..., :-1]
+
+
+# %% split_heads: always float32
+def split_heads(x: Tensor, n_heads: int) -> Tensor:
+    """The numbers are right but the result is float32 whatever the dtype of `x`. Look at the dtype
+    of what the heads are collected in."""
+    b, n, d = x.shape
+    if d % n_heads:
+        raise ValueError(f"d ({d}) is not divisible by n_heads ({n_heads})")
+    heads = torch.zeros(b, n_heads, n, d // n_heads)
+    for k, head in enumerate(x.chunk(n_heads, dim=-1)):
+        heads[:, k] = head
+    return heads
+
+
 # %% merge_heads: reshaped without a transpose
 # harvardnlp issue 17; in a trained copy task the loss does not show it.
 def merge_heads(x: Tensor) -> Tensor:
@@ -161,6 +194,39 @@ def merge_heads(x: Tensor) -> Tensor:
     """This is right except where the batch or the sequence has size 1: that axis is missing then.
     Look for a step that removes axes of size 1."""
     return torch.cat(x.split(1, dim=1), dim=-1).squeeze()
+
+
+# %% merge_heads: the heads still apart
+def merge_heads(x: Tensor) -> Tensor:
+    """The axes have changed places, but there are still four of them here. Look at the shape
+    `b n h*d_head`."""
+    return x.transpose(1, 2)
+
+
+# %% merge_heads: positions and features exchanged
+def merge_heads(x: Tensor) -> Tensor:
+    """The numbers of different positions are mixed here: positions and features have changed places.
+    Look at which two axes have to be exchanged."""
+    b, h, n, d_head = x.shape
+    return x.transpose(2, 3).reshape(b, n, h * d_head)
+
+
+# %% merge_heads: heads added up
+def merge_heads(x: Tensor) -> Tensor:
+    """The heads are added up here instead of laid side by side. Look at how many features a position
+    should have."""
+    return x.sum(1)
+
+
+# %% merge_heads: always float32
+def merge_heads(x: Tensor) -> Tensor:
+    """The numbers are right but the result is float32 whatever the dtype of `x`. Look at the dtype
+    of what the heads are collected in."""
+    b, h, n, d_head = x.shape
+    merged = torch.zeros(b, n, h * d_head)
+    for k in range(h):
+        merged[:, :, k * d_head : (k + 1) * d_head] = x[:, k]
+    return merged
 
 
 # %% MultiHeadAttention: heads split without a transpose
@@ -390,8 +456,8 @@ class MultiHeadAttention(nn.Module):
 
 # %% MultiHeadAttention: a mask of two axes misplaced
 class MultiHeadAttention(nn.Module):
-    """Masks of three axes are right here, but one of `n m` is not: its first axis meets the batch.
-    Look at where the axis for the heads is put when there is no batch."""
+    """Masks of three axes are right here, but one of `n m` is not: its rows meet the heads instead
+    of the queries. Look at where the axis for the heads is put when there is no batch."""
 
     def __init__(self, d_model: int, n_heads: int, bias: bool = True):
         super().__init__()
@@ -532,5 +598,155 @@ class MultiHeadAttention(nn.Module):
         keys = split_heads(self.key(key), self.n_heads)
         values = split_heads(self.value(value), self.n_heads)
         mask = None if mask is None else mask.unsqueeze(-3)
+        output, weights = masked_attention(queries, keys, values, mask)
+        return self.out(merge_heads(output)), weights
+
+
+# %% MultiHeadAttention: a query that sees nothing gets NaN
+class MultiHeadAttention(nn.Module):
+    """A query that may attend to nothing gets NaN here. Look at its row of scores, and at what the
+    softmax makes of it."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        scores = attention_scores(queries, keys)
+        if mask is not None:
+            scores = scores.masked_fill(~mask.unsqueeze(-3), -math.inf)
+        weights = softmax(scores)
+        return self.out(merge_heads(weights @ values)), weights
+
+
+# %% MultiHeadAttention: a query that sees nothing sees everything
+class MultiHeadAttention(nn.Module):
+    """A query that may attend to nothing attends to everything equally here: if all scores are
+    lowered alike, the softmax does not notice. Look at rows without an allowed key."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        scores = attention_scores(queries, keys)
+        if mask is not None:
+            scores = scores.masked_fill(~mask.unsqueeze(-3), -1e9)
+        weights = softmax(scores)
+        return self.out(merge_heads(weights @ values)), weights
+
+
+# %% MultiHeadAttention: the mask inverted
+class MultiHeadAttention(nn.Module):
+    """Attention goes exactly to the keys that are not allowed here. Look at what True means in this
+    course."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        mask = None if mask is None else ~mask.unsqueeze(-3)
+        output, weights = masked_attention(queries, keys, values, mask)
+        return self.out(merge_heads(output)), weights
+
+
+# %% MultiHeadAttention: a mask of two axes taken for padding
+class MultiHeadAttention(nn.Module):
+    """Masks of three axes are right here, but one of `n m` is taken for `b m`: its rows meet the
+    sequences of the batch instead of the queries. Look at what the two axes of such a mask are."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        if mask is not None:
+            mask = mask[:, None, None, :] if mask.dim() == 2 else mask[:, None]
+        output, weights = masked_attention(queries, keys, values, mask)
+        return self.out(merge_heads(output)), weights
+
+
+# %% MultiHeadAttention: an assertion instead of a ValueError
+class MultiHeadAttention(nn.Module):
+    """Where d_model is not divisible by n_heads, something other than a ValueError is raised here.
+    Look at which error is asked for; assertions are gone under `python -O`."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        assert d_model % n_heads == 0, "d_model is not divisible by n_heads"
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        mask = None if mask is None else mask.unsqueeze(-3)
+        output, weights = masked_attention(queries, keys, values, mask)
+        return self.out(merge_heads(output)), weights
+
+
+# %% MultiHeadAttention: a tensor left on the CPU
+# bentrevett issue 180
+class MultiHeadAttention(nn.Module):
+    """This is right on the CPU and fails after a move to another device. Look for a tensor that does
+    not move with the module and is not made where the inputs are."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        everything = torch.ones(query.shape[1], key.shape[1], dtype=torch.bool)
+        mask = everything if mask is None else everything & mask.unsqueeze(-3)
         output, weights = masked_attention(queries, keys, values, mask)
         return self.out(merge_heads(output)), weights

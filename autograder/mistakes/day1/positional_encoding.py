@@ -93,8 +93,8 @@ def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
 # %% sinusoidal_encoding: an odd size fails
 # BERT-pytorch issue 78, pyaptamer issues 526 and 607
 def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
-    """This is right for an even `d_model`; for an odd one there are more sines than cosines and the
-    assignment fails. Look at how many columns each of the two fills."""
+    """This is right for an even `d_model` and fails for an odd one such as 7. Look at how many
+    columns the sines fill, and how many the cosines."""
     positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
     exponents = torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
     angles = positions / 10000.0**exponents
@@ -136,6 +136,62 @@ def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
     angles = positions / 10000.0**exponents
     table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
     return table[:, :d_model]
+
+
+# %% sinusoidal_encoding: half the exponent
+def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
+    """These frequencies fall half as fast as they should and end near 1/100. Look at whether the
+    index in your exponent is i or 2i."""
+    positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    exponents = torch.arange((d_model + 1) // 2, dtype=torch.float64) / d_model
+    angles = positions / 10000.0**exponents
+    table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+    return table[:, :d_model].float()
+
+
+# %% sinusoidal_encoding: a frequency for each column, doubled
+# SamLynnEvans issues 7 and 25, YutaroOgawa issue 79, jadore issue 32
+def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
+    """Sine and cosine of a pair have different frequencies here, and these fall twice as fast as
+    they should. Look at which columns share an angle, and whether your index is i or already 2i."""
+    positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    exponents = 2 * torch.arange(d_model, dtype=torch.float64) / d_model
+    angles = positions / 10000.0**exponents
+    angles[:, 0::2] = angles[:, 0::2].sin()
+    angles[:, 1::2] = angles[:, 1::2].cos()
+    return angles.float()
+
+
+# %% sinusoidal_encoding: one frequency for all pairs
+def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
+    """All pairs have the angle of the first one here, which is the position itself. Look at what
+    comes out as the exponent of the second pair."""
+    positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    exponents = torch.arange(0, d_model, 2) // d_model
+    angles = positions / 10000.0**exponents
+    table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+    return table[:, :d_model].float()
+
+
+# %% sinusoidal_encoding: an axis for the batch
+def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
+    """This table has three axes. Look at the shape `length d_model`; a batch is reached by
+    broadcasting."""
+    positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    exponents = torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
+    angles = positions / 10000.0**exponents
+    table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+    return table[:, :d_model].float().unsqueeze(0)
+
+
+# %% sinusoidal_encoding: an odd size rounded up
+def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
+    """This is right for an even `d_model`; for an odd one the table has a column too many. Look at
+    how many columns the last pair may fill."""
+    positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    exponents = torch.arange(0, d_model, 2, dtype=torch.float64) / d_model
+    angles = positions / 10000.0**exponents
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).float()
 
 
 # %% shift_matrix: turned the other way
@@ -305,6 +361,74 @@ def shift_matrix(offset: int, d_model: int) -> Tensor:
     return matrix
 
 
+# %% shift_matrix: half the exponent
+def shift_matrix(offset: int, d_model: int) -> Tensor:
+    """Only the first pair turns by the right angle; from then on the frequencies fall too slowly.
+    Look at whether the index in your exponent is i or 2i."""
+    if d_model % 2:
+        raise ValueError(f"d_model must be even, it is {d_model}")
+    even = torch.arange(0, d_model, 2)
+    odd = even + 1
+    angles = offset / 10000.0 ** (even.double() / 2 / d_model)
+    matrix = torch.zeros(d_model, d_model)
+    matrix[even, even] = angles.cos().float()
+    matrix[even, odd] = angles.sin().float()
+    matrix[odd, even] = -angles.sin().float()
+    matrix[odd, odd] = angles.cos().float()
+    return matrix
+
+
+# %% shift_matrix: a negative offset refused
+def shift_matrix(offset: int, d_model: int) -> Tensor:
+    """Forward shifts are right here, but a negative offset raises an error. Look at what `offset`
+    may be."""
+    if d_model % 2:
+        raise ValueError(f"d_model must be even, it is {d_model}")
+    if offset < 0:
+        raise ValueError(f"offset must not be negative, it is {offset}")
+    even = torch.arange(0, d_model, 2)
+    odd = even + 1
+    angles = offset / 10000.0 ** (even.double() / d_model)
+    matrix = torch.zeros(d_model, d_model)
+    matrix[even, even] = angles.cos().float()
+    matrix[even, odd] = angles.sin().float()
+    matrix[odd, even] = -angles.sin().float()
+    matrix[odd, odd] = angles.cos().float()
+    return matrix
+
+
+# %% shift_matrix: an assertion instead of a ValueError
+def shift_matrix(offset: int, d_model: int) -> Tensor:
+    """For an odd `d_model` something other than a ValueError is raised here. Look at which error is
+    asked for; assertions are gone under `python -O`."""
+    assert d_model % 2 == 0, "d_model must be even"
+    even = torch.arange(0, d_model, 2)
+    odd = even + 1
+    angles = offset / 10000.0 ** (even.double() / d_model)
+    matrix = torch.zeros(d_model, d_model)
+    matrix[even, even] = angles.cos().float()
+    matrix[even, odd] = angles.sin().float()
+    matrix[odd, even] = -angles.sin().float()
+    matrix[odd, odd] = angles.cos().float()
+    return matrix
+
+
+# %% shift_matrix: float64
+def shift_matrix(offset: int, d_model: int) -> Tensor:
+    """The numbers are right, but the matrix is float64. Look at the dtype that is asked for."""
+    if d_model % 2:
+        raise ValueError(f"d_model must be even, it is {d_model}")
+    even = torch.arange(0, d_model, 2)
+    odd = even + 1
+    angles = offset / 10000.0 ** (even.double() / d_model)
+    matrix = torch.zeros(d_model, d_model, dtype=torch.float64)
+    matrix[even, even] = angles.cos()
+    matrix[even, odd] = angles.sin()
+    matrix[odd, even] = -angles.sin()
+    matrix[odd, odd] = angles.cos()
+    return matrix
+
+
 # %% PositionalEncoding: along the batch
 # numpy-transformer issue 1, gmongaras issue 10
 class PositionalEncoding(nn.Module):
@@ -378,8 +502,8 @@ class PositionalEncoding(nn.Module):
 
 # %% PositionalEncoding: learned
 class PositionalEncoding(nn.Module):
-    """The table is a parameter here and would be changed by training. Look at what this module
-    should have to learn."""
+    """The module has a parameter here, though it has nothing to learn. Look at what keeps your
+    table."""
 
     def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
         super().__init__()
@@ -395,8 +519,8 @@ class PositionalEncoding(nn.Module):
 
 # %% PositionalEncoding: saved with the weights
 class PositionalEncoding(nn.Module):
-    """The table stands in `state_dict()` here, so that weights saved with one `max_length` cannot
-    be loaded with another. Look at the arguments of what keeps it."""
+    """Something stands in `state_dict()` here, as if it had to be saved with the weights. Look at
+    the arguments of what keeps your table."""
 
     def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
         super().__init__()
@@ -526,3 +650,88 @@ class PositionalEncoding(nn.Module):
             raise ValueError(f"{n} positions, but max_length is {max_length}")
         x += self.table[:n]
         return self.dropout(x)
+
+
+# %% PositionalEncoding: dropout never applied
+class PositionalEncoding(nn.Module):
+    """Nothing is dropped here, not even in training. Look at where the probability that was given
+    is used."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.register_buffer("table", sinusoidal_encoding(max_length, d_model), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, max_length = x.shape[1], len(self.table)
+        if n > max_length:
+            raise ValueError(f"{n} positions, but max_length is {max_length}")
+        return x + self.table[:n].to(x.dtype)
+
+
+# %% PositionalEncoding: the whole table added
+class PositionalEncoding(nn.Module):
+    """This works only where x has exactly `max_length` positions. Look at how many rows of the table
+    a shorter x needs."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.register_buffer("table", sinusoidal_encoding(max_length, d_model), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, max_length = x.shape[1], len(self.table)
+        if n > max_length:
+            raise ValueError(f"{n} positions, but max_length is {max_length}")
+        return self.dropout(x + self.table.to(x.dtype))
+
+
+# %% PositionalEncoding: a longer input accepted
+class PositionalEncoding(nn.Module):
+    """An input longer than `max_length` gets an encoding like any other here. Look at what the
+    exercise asks for in this case."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = sinusoidal_encoding(x.shape[1], x.shape[2]).to(x.device, x.dtype)
+        return self.dropout(x + table)
+
+
+# %% PositionalEncoding: an error that names nothing
+class PositionalEncoding(nn.Module):
+    """A longer input raises ValueError here, but its message does not say what is too long. Look at
+    what a caller needs to read."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.register_buffer("table", sinusoidal_encoding(max_length, d_model), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.shape[1]
+        if n > len(self.table):
+            raise ValueError("too many positions")
+        return self.dropout(x + self.table[:n].to(x.dtype))
+
+
+# %% PositionalEncoding: the first table kept
+class PositionalEncoding(nn.Module):
+    """This is right for the first input, but a module that has seen a short x fails for a longer one
+    later. Look at what one call leaves to the next."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.max_length = max_length
+        self.register_buffer("table", None, persistent=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.shape[1]
+        if n > self.max_length:
+            raise ValueError(f"{n} positions, but max_length is {self.max_length}")
+        if self.table is None:
+            self.table = sinusoidal_encoding(n, x.shape[2])
+        return self.dropout(x + self.table[:n].to(x.device, x.dtype))

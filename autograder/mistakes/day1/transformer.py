@@ -319,8 +319,9 @@ class Transformer(nn.Module):
 # %% Transformer: cross-attention masked like the target
 # keras-io PR 1046, joeynmt issue 151; a well-known course's own grader has it.
 class Transformer(nn.Module):
-    """In cross-attention the padding of the target is hidden here instead of that of the source.
-    Look at whose positions its keys are."""
+    """`decode` works only where source and target are equally long here. Look at the masks that
+    each decoder layer gets, at their order, and at whose positions the keys of cross-attention
+    are."""
 
     def __init__(
         self,
@@ -810,8 +811,8 @@ class Transformer(nn.Module):
 
 # %% Transformer: no dropout in the layers
 class Transformer(nn.Module):
-    """In training mode only the encoding drops values here. Look at which parts get
-    the argument."""
+    """In training mode the layers drop nothing here, in neither stack. Look at which parts get
+    `dropout`."""
 
     def __init__(
         self,
@@ -896,15 +897,374 @@ class Transformer(nn.Module):
         return self.decode(target, self.encode(source), source)
 
 
+# %% Transformer: only the source scaled
+class Transformer(nn.Module):
+    """The source embeddings are multiplied by √d_model here, but those of the target are not. Look
+    at the two lines of the formula."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target))
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
+# %% Transformer: no dropout on the embeddings
+class Transformer(nn.Module):
+    """In training mode nothing of the sum of embedding and positional encoding is dropped here,
+    only values in the layers are. Look at which parts get `dropout`."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
+# %% Transformer: layers that the model does not know
+class Transformer(nn.Module):
+    """The layers are no part of the model here: their weights are not among its parameters, and
+    they do not follow it to another device. Look at what torch finds in a list, and in which kind
+    of list."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = [EncoderLayer(*sizes) for _ in range(n_layers)]
+        self.decoder = [DecoderLayer(*sizes) for _ in range(n_layers)]
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
+# %% Transformer: only the last layer counts
+class Transformer(nn.Module):
+    """The answers are those of the last layer of each stack alone, applied to the embeddings. Look
+    at what goes into each layer of your loops."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            y = layer(x, padding_mask(source, self.pad_id))
+        return y
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            y = layer(x, memory, mask, memory_mask)
+        return self.output(y)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
+# %% Transformer: a norm after the last layer
+class Transformer(nn.Module):
+    """One more norm follows the last layer of each stack here, as in torch's own `nn.Transformer`.
+    Look at what this exercise says about it."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.norms = nn.ModuleList((LayerNorm(d_model), LayerNorm(d_model)))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return self.norms[0](x)
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(self.norms[1](x))
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
+# %% Transformer: logarithms of probabilities instead of logits
+# the Annotated Transformer's Generator
+class Transformer(nn.Module):
+    """These are logarithms of probabilities: a softmax of them changes nothing. Look at what should
+    come out of `decode`."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return torch.log_softmax(self.output(x), dim=-1)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
+# %% Transformer: the last target token cut off
+class Transformer(nn.Module):
+    """`forward` gives one row of logits less than there are target tokens: the last one never
+    reaches `decode`. Look at who shifts the target, the model or its caller."""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale = pad_id, math.sqrt(d_model)
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+
+    def forward(self, source, target):
+        return self.decode(target[:, :-1], self.encode(source), source)
+
+
+# %% Transformer: max_length itself refused
+class Transformer(nn.Module):
+    """A source of exactly `max_length` tokens is refused here. Look at the comparison: which length
+    is too long?"""
+
+    def __init__(
+        self,
+        source_vocab: int,
+        target_vocab: int,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_ff: int = 128,
+        dropout: float = 0.0,
+        pad_id: int = 0,
+        max_length: int = 512,
+    ):
+        super().__init__()
+        self.pad_id, self.scale, self.max_length = pad_id, math.sqrt(d_model), max_length
+        self.source_embedding = nn.Embedding(source_vocab, d_model)
+        self.target_embedding = nn.Embedding(target_vocab, d_model)
+        self.positional_encoding = PositionalEncoding(d_model, max_length, dropout)
+        sizes = (d_model, n_heads, d_ff, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(n_layers))
+        self.output = nn.Linear(d_model, target_vocab)
+
+    def encode(self, source):
+        if source.shape[1] >= self.max_length:
+            raise ValueError("source is too long")
+        x = self.positional_encoding(self.source_embedding(source) * self.scale)
+        for layer in self.encoder:
+            x = layer(x, padding_mask(source, self.pad_id))
+        return x
+
+    def decode(self, target, memory, source):
+        if target.shape[1] >= self.max_length:
+            raise ValueError("target is too long")
+        x = self.positional_encoding(self.target_embedding(target) * self.scale)
+        mask, memory_mask = decoder_mask(target, self.pad_id), padding_mask(source, self.pad_id)
+        for layer in self.decoder:
+            x = layer(x, memory, mask, memory_mask)
+        return self.output(x)
+
+    def forward(self, source, target):
+        return self.decode(target, self.encode(source), source)
+
+
 # %% sequence_loss: padding counted
 # LaTeX-OCR issue 305, HF issue 2759, DALLE-pytorch issue 57
 def sequence_loss(
     logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Padded targets are learned like real ones here. Look at which positions belong to the sum."""
+    """Padded targets are learned like real ones here, and where `pad_id` is no class this is an
+    error. Look at which positions belong to the mean."""
     log_p = logits - logits.logsumexp(-1, keepdim=True)
-    real = targets != pad_id
-    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    picked = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     losses = -(1 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
     return losses.mean()
 
@@ -1084,6 +1444,126 @@ def sequence_loss(
     return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
 
 
+# %% sequence_loss: class 0 learned at padding
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """Padded positions belong to the mean here, with class 0 as if it were their target. Look at
+    which positions belong to the sum, and how many there are."""
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    real = targets != pad_id
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    losses = -(1 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
+    return losses.mean()
+
+
+# %% sequence_loss: divided by the number of sentences
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """The sum over the real targets is right, but it is divided by the number of sentences. Look at
+    what the mean runs over."""
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    real = targets != pad_id
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    losses = -(1 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
+    return losses.masked_fill(~real, 0.0).sum() / len(targets)
+
+
+# %% sequence_loss: the right class without its share of ε
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """The right class gets 1 − ε alone here, while each of the others gets ε/v. Look at how y is
+    made: what is added to the right class, too?"""
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    real = targets != pad_id
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    share = label_smoothing / logits.shape[-1]
+    losses = -(1 - label_smoothing) * picked - share * (log_p.sum(-1) - picked)
+    return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
+
+
+# %% sequence_loss: the factor 1 − ε missing
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """The smoothing is added to the whole loss of the right class here, so that y sums to 1 + ε.
+    Look at the factor in front of the one-hot vector."""
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    real = targets != pad_id
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    losses = -picked - label_smoothing * log_p.mean(-1)
+    return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
+
+
+# %% sequence_loss: ε not divided by v
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """Every class gets ε itself here instead of ε/v, so that y does not sum to 1. Look at the last
+    term of y."""
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    real = targets != pad_id
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    losses = -(1 - label_smoothing) * picked - label_smoothing * log_p.sum(-1)
+    return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
+
+
+# %% sequence_loss: exponentials that overflow
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """Large logits give infinity or NaN here: their exponentials are larger than any float. Look
+    for the logarithm of a softmax in one step."""
+    log_p = logits - logits.exp().sum(-1, keepdim=True).log()
+    real = targets != pad_id
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    losses = -(1 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
+    return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
+
+
+# %% sequence_loss: softmax over the positions
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """The probabilities sum to 1 over the positions of a sentence here instead of over the classes.
+    Look at the axis of your softmax."""
+    log_p = logits - logits.logsumexp(1, keepdim=True)
+    real = targets != pad_id
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    losses = -(1 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
+    return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
+
+
+# %% sequence_loss: only for inputs in order in memory
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """The values are right, but logits or targets that lie in memory in another order, such as
+    `tokens[:, 1:]`, are an error here. Look at which operation needs its input in one piece."""
+    logits, targets = logits.view(-1, logits.shape[-1]), targets.view(-1)
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    real = targets != pad_id
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    losses = -(1 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
+    return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
+
+
+# %% sequence_loss: targets changed in place
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """The loss is right, but the caller's `targets` hold other ids afterwards. Look at which of
+    your operations write into `targets`."""
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    real = targets != pad_id
+    targets[~real] = 0
+    picked = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    losses = -(1 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
+    return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
+
+
 # %% greedy_decode: the first position's prediction
 def greedy_decode(
     model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
@@ -1189,8 +1669,8 @@ def greedy_decode(
 def greedy_decode(
     model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
 ) -> Tensor:
-    """This goes on to `max_length` although all rows are finished, and adds padding. Look at the
-    condition of the loop."""
+    """The result goes on to `max_length` although all rows are finished, with padding. Look at how
+    long it should be, and at the condition of the loop."""
     training = model.training
     model.eval()
     tokens = source.new_full((len(source), 1), bos_id)
@@ -1404,6 +1884,206 @@ def greedy_decode(
     with torch.no_grad():
         while tokens.shape[1] < max_length and not finished.all():
             memory = model.encode(source)
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            finished = finished | (token == eos_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+    model.train(training)
+    return tokens
+
+
+# %% greedy_decode: one token too few
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """Where the model does not end earlier, the result has one token less than `max_length`. Look
+    at the condition of the loop for a small `max_length`."""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length - 1 and not finished.all():
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            finished = finished | (token == eos_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+    model.train(training)
+    return tokens
+
+
+# %% greedy_decode: at least one token written
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """For `max_length` 1 two tokens come out here: one is always written. Look at when the
+    condition of the loop is asked for the first time."""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while True:
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            finished = finished | (token == eos_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+            if finished.all() or tokens.shape[1] >= max_length:
+                break
+    model.train(training)
+    return tokens
+
+
+# %% greedy_decode: one step too late
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """When all rows are finished, one more column of padding is written here. Look at the order: is
+    it known in time that a row has just ended?"""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length:
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            done = bool(finished.all())
+            finished = finished | (token == eos_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+            if done:
+                break
+    model.train(training)
+    return tokens
+
+
+# %% greedy_decode: ends only when all rows end at once
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """Decoding stops early here only where all rows produce `eos_id` in the same step; rows that
+    end apart go on to `max_length`, with padding. Look at what has to be remembered of earlier
+    steps."""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length:
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            finished = finished | (token == eos_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+            if (token == eos_id).all():
+                break
+    model.train(training)
+    return tokens
+
+
+# %% greedy_decode: the beginning counted as an end
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """Where `bos_id` equals `eos_id`, every row counts as finished after one token here: the
+    beginning was taken for the end. Look at which tokens can finish a row."""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length and not finished.all():
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+            finished = (tokens == eos_id).any(1)
+    model.train(training)
+    return tokens
+
+
+# %% greedy_decode: only the newest token decoded
+# how a recurrent network decodes
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """Each next token depends on the one before it alone here. Look at how much of what is written
+    `decode` has to get."""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length and not finished.all():
+            token = model.decode(tokens[:, -1:], memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            finished = finished | (token == eos_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+    model.train(training)
+    return tokens
+
+
+# %% greedy_decode: the beginning cut off
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """The result does not start with `bos_id` here. Look at what the first column should be; it
+    counts towards `max_length`."""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length and not finished.all():
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            finished = finished | (token == eos_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+    model.train(training)
+    return tokens[:, 1:]
+
+
+# %% greedy_decode: the mode not put back when all rows end
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """Where all rows are finished before `max_length`, the model stays in evaluation mode;
+    otherwise its mode is put back. Look at every way out of your function."""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length:
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            finished = finished | (token == eos_id)
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+            if finished.all():
+                return tokens
+    model.train(training)
+    return tokens
+
+
+# %% greedy_decode: tokens on the CPU
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """The tokens are on the CPU here, wherever the source is. Look at how your first column is
+    made."""
+    training = model.training
+    model.eval()
+    tokens = torch.full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length and not finished.all():
             token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
             token = token.masked_fill(finished, model.pad_id)
             finished = finished | (token == eos_id)

@@ -18,8 +18,9 @@ def cosine_schedule(n_steps: int) -> Tensor:
 
 # %% cosine_schedule: β not cut off
 def cosine_schedule(n_steps: int) -> Tensor:
-    """The last β is 1 here, so that ᾱ ends at 0 and what is divided by its root later explodes.
-    Look at the minimum in the formula of β."""
+    """The end of ᾱ is not what a last β of 0.999 leaves. Without the minimum β would be 1 there and
+    ᾱ 0, and what is divided by its root later explodes: look at the minimum in the formula of β,
+    and at its number."""
     t = torch.arange(n_steps + 1, dtype=torch.float64)
     f = torch.cos((t / n_steps + 0.008) / 1.008 * math.pi / 2) ** 2
     beta = 1 - f[1:] / f[:-1]
@@ -141,6 +142,47 @@ def cosine_schedule(n_steps: int) -> Tensor:
     return F.pad(torch.cumprod(1 - beta, dim=0), (1, 0), value=1.0)
 
 
+# %% cosine_schedule: β not below 0.0001
+def cosine_schedule(n_steps: int) -> Tensor:
+    """With very many steps ᾱ falls too fast here: β is kept from being smaller than 0.0001. Look at
+    which ends the formula of β has."""
+    t = torch.arange(n_steps + 1, dtype=torch.float64)
+    f = torch.cos((t / n_steps + 0.008) / 1.008 * math.pi / 2) ** 2
+    beta = (1 - f[1:] / f[:-1]).clamp(min=0.0001, max=0.999)
+    return F.pad(torch.cumprod(1 - beta, dim=0), (1, 0), value=1.0).float()
+
+
+# %% cosine_schedule: the two ends of a tutorial
+# "The Annotated Diffusion Model", a tutorial of Hugging Face
+def cosine_schedule(n_steps: int) -> Tensor:
+    """β is at least 0.0001 here, and may come closer to 1 than 0.999; a much copied tutorial keeps
+    it between 0.0001 and 0.9999. Look at the formula of β: has it a lower end, and where is the
+    upper one?"""
+    t = torch.arange(n_steps + 1, dtype=torch.float64)
+    f = torch.cos((t / n_steps + 0.008) / 1.008 * math.pi / 2) ** 2
+    beta = (1 - f[1:] / f[:-1]).clamp(min=0.0001, max=0.9999)
+    return F.pad(torch.cumprod(1 - beta, dim=0), (1, 0), value=1.0).float()
+
+
+# %% cosine_schedule: not divided by 1.008
+def cosine_schedule(n_steps: int) -> Tensor:
+    """The angle goes past π/2 here, by the 0.008 that was added to t/n_steps. Look at what this sum
+    is divided by."""
+    t = torch.arange(n_steps + 1, dtype=torch.float64)
+    f = torch.cos((t / n_steps + 0.008) * math.pi / 2) ** 2
+    beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    return F.pad(torch.cumprod(1 - beta, dim=0), (1, 0), value=1.0).float()
+
+
+# %% cosine_schedule: ᾱ kept above 0.001
+def cosine_schedule(n_steps: int) -> Tensor:
+    """ᾱ itself is kept from falling below 0.001 here. Look at which number the minimum in the
+    formula belongs to, and at what is left after a last step of 0.999."""
+    t = torch.arange(n_steps + 1, dtype=torch.float64)
+    f = torch.cos((t / n_steps + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (f / f[0]).clamp(min=0.001).float()
+
+
 # %% add_noise: without the roots
 def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     """Picture and noise are weighed by ᾱ and 1 − ᾱ here. Look at the roots: ᾱ is a share of the
@@ -237,6 +279,30 @@ def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor
     kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
     with torch.no_grad():
         return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: the product taken once more
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The entries of `alpha_bar` are multiplied up to t here, though each of them is such a product
+    already. Look at what the bar stands for."""
+    kept = alpha_bar.cumprod(dim=0)[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: √(1 − √ᾱ)
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The noise is weighed by √(1 − √ᾱ) here, as if the first root were the new ᾱ. Look at what
+    stands under the second root."""
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1)).sqrt()
+    return (kept * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: divided by √ᾱ
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The right result is divided by √ᾱ here, so that the picture keeps its size and the noise
+    grows beyond it. Look at the factor of x0."""
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (x0 + ((1 - kept) / kept).sqrt() * noise).to(x0.dtype)
 
 
 # %% timestep_embedding: sines first
@@ -391,8 +457,8 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
 
 # %% timestep_embedding: one column not thought of
 def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
-    """With d_model 1 there is no frequency, and this divides by their number. Look at the smallest
-    width that is allowed."""
+    """With d_model 1 this fails: there is no frequency then, and nothing can be divided by their
+    number. Look at the smallest width that is allowed."""
     half = d_model // 2
     frequencies = torch.exp(
         -torch.arange(half, dtype=torch.float64, device=t.device) * (math.log(10000) / half)
@@ -413,6 +479,64 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
         .double()
     )
     angles = t.double().unsqueeze(1) * frequencies
+    table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
+    return F.pad(table, (0, d_model % 2))
+
+
+# %% timestep_embedding: frequencies on the CPU
+def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
+    """The numbers are right, but tensors of two devices meet here where t is not on the CPU. Look
+    at where your own tensors are made."""
+    half = d_model // 2
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = t.double().unsqueeze(1) * frequencies
+    table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
+    return F.pad(table, (0, d_model % 2))
+
+
+# %% timestep_embedding: i from 1
+def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
+    """Each frequency here is the one that belongs to the next column: the last is 1/10000, and none
+    is 1. Look at where i begins."""
+    half = d_model // 2
+    i = torch.arange(1, half + 1, dtype=torch.float64, device=t.device)
+    angles = t.double().unsqueeze(1) * 10000 ** (-i / half)
+    table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
+    return F.pad(table, (0, d_model % 2))
+
+
+# %% timestep_embedding: always float64
+def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
+    """The values are right, but the result is float64. Look at the type that is asked for, whatever
+    was used on the way."""
+    half = d_model // 2
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
+    angles = t.double().unsqueeze(1) * frequencies
+    table = torch.cat([angles.cos(), angles.sin()], dim=1)
+    return F.pad(table, (0, d_model % 2))
+
+
+# %% timestep_embedding: no column for d_model 1
+# The code of DiT
+def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
+    """With d_model 1 the result has no column at all here. Look at what your column of zeros is
+    made from when there is no frequency."""
+    half = d_model // 2
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
+    angles = t.double().unsqueeze(1) * frequencies
+    table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
+    return torch.cat([table, torch.zeros_like(table[:, :1])], dim=1) if d_model % 2 else table
+
+
+# %% timestep_embedding: angles in half precision
+def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
+    """The result is float32 and right for most t, but for a t in half precision the angles are
+    rounded to half precision, too. Look at the type of t before the product."""
+    half = d_model // 2
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
+    if t.is_floating_point():
+        frequencies = frequencies.to(t.dtype)
+    angles = t.unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
     return F.pad(table, (0, d_model % 2))
 
@@ -875,6 +999,102 @@ class DiTBlock(nn.Module):
         return gate2 * self.linear2(F.gelu(hidden, approximate="tanh"))
 
 
+# %% DiTBlock: modulation under another name
+class DiTBlock(nn.Module):
+    """There is no parameter `modulation.weight` here, so that weights can not be copied in. Look at
+    the names in `named_parameters()`: `modulation` should be the linear map itself, and what else
+    is put into it changes its names."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int):
+        super().__init__()
+        self.attention = SelfAttention(d_model, n_heads)
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.norm = nn.LayerNorm(d_model, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(d_model, 6 * d_model))
+        nn.init.zeros_(self.modulation[1].weight)
+        nn.init.zeros_(self.modulation[1].bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        six = self.modulation(condition).unsqueeze(1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = six.chunk(6, dim=-1)
+        x = x + gate1 * self.attention(self.norm(x) * (1 + scale1) + shift1)
+        hidden = self.linear1(self.norm(x) * (1 + scale2) + shift2)
+        return x + gate2 * self.linear2(F.gelu(hidden, approximate="tanh"))
+
+
+# %% DiTBlock: changes x
+class DiTBlock(nn.Module):
+    """The values are right, but the caller's x is another one afterwards, and there are no
+    gradients. Look for an operation that works in place."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int):
+        super().__init__()
+        self.attention = SelfAttention(d_model, n_heads)
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.norm = nn.LayerNorm(d_model, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Linear(d_model, 6 * d_model)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        six = self.modulation(F.silu(condition)).unsqueeze(1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = six.chunk(6, dim=-1)
+        x += gate1 * self.attention(self.norm(x) * (1 + scale1) + shift1)
+        hidden = self.linear1(self.norm(x) * (1 + scale2) + shift2)
+        x += gate2 * self.linear2(F.gelu(hidden, approximate="tanh"))
+        return x
+
+
+# %% DiTBlock: no second gate
+class DiTBlock(nn.Module):
+    """What the network gives is added without a gate here. Look at the sixth of the six."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int):
+        super().__init__()
+        self.attention = SelfAttention(d_model, n_heads)
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.norm = nn.LayerNorm(d_model, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Linear(d_model, 6 * d_model)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        six = self.modulation(F.silu(condition)).unsqueeze(1)
+        shift1, scale1, gate1, shift2, scale2, _ = six.chunk(6, dim=-1)
+        x = x + gate1 * self.attention(self.norm(x) * (1 + scale1) + shift1)
+        hidden = self.linear1(self.norm(x) * (1 + scale2) + shift2)
+        return x + self.linear2(F.gelu(hidden, approximate="tanh"))
+
+
+# %% DiTBlock: unbiased variance
+class DiTBlock(nn.Module):
+    """The norm divides by the unbiased standard deviation here, as `std` and `var` give it unless
+    they are told otherwise. Look at whether the squares are divided by d or by d − 1."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int):
+        super().__init__()
+        self.attention = SelfAttention(d_model, n_heads)
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.modulation = nn.Linear(d_model, 6 * d_model)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def norm(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, dim=-1, keepdim=True)
+        return (x - mean) / (variance + 1e-6).sqrt()
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        six = self.modulation(F.silu(condition)).unsqueeze(1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = six.chunk(6, dim=-1)
+        x = x + gate1 * self.attention(self.norm(x) * (1 + scale1) + shift1)
+        hidden = self.linear1(self.norm(x) * (1 + scale2) + shift2)
+        return x + gate2 * self.linear2(F.gelu(hidden, approximate="tanh"))
+
+
 # %% guided_noise: scale counted from 0
 # classifier_free_ddim issue 1, DiT issue 107
 def guided_noise(
@@ -1047,8 +1267,8 @@ def guided_noise(
 def guided_noise(
     model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
 ) -> Tensor:
-    """The formula was written down with three runs of the model here, two of them the same. Look at
-    which result can be kept."""
+    """The model is run more often here than two predictions need, such as once for every ε in the
+    formula. Look at which result can be kept."""
     null = torch.full_like(labels, null_label)
     difference = model(x, t, labels) - model(x, t, null)
     return model(x, t, null) + scale * difference
@@ -1062,6 +1282,42 @@ def guided_noise(
     operation that works in place."""
     conditional = model(x, t, labels)
     unconditional = model(x, t, labels.fill_(null_label))
+    return unconditional + scale * (conditional - unconditional)
+
+
+# %% guided_noise: no gradients
+@torch.no_grad()
+def guided_noise(
+    model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
+) -> Tensor:
+    """The values are right, but no gradient flows through the predictions. A sampler needs none,
+    the exercise does: look for what switches them off."""
+    null = torch.full_like(labels, null_label)
+    conditional, unconditional = model(x, t, labels), model(x, t, null)
+    return unconditional + scale * (conditional - unconditional)
+
+
+# %% guided_noise: the difference left out
+def guided_noise(
+    model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
+) -> Tensor:
+    """The scaled prediction with labels is added to the one without here, so that a scale of 1
+    gives the sum of both. Look at what the scale multiplies."""
+    null = torch.full_like(labels, null_label)
+    conditional, unconditional = model(x, t, labels), model(x, t, null)
+    return unconditional + scale * conditional
+
+
+# %% guided_noise: the doubled batch taken apart in turns
+def guided_noise(
+    model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
+) -> Tensor:
+    """The predictions with and without labels come one after the other here, but are taken apart as
+    if they took turns, so that rows get those of others. Look at where each row of the doubled
+    batch stands."""
+    null = torch.full_like(labels, null_label)
+    predicted = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([labels, null]))
+    conditional, unconditional = predicted[0::2], predicted[1::2]
     return unconditional + scale * (conditional - unconditional)
 
 
@@ -1285,4 +1541,80 @@ def ddim_step(
     with torch.no_grad():
         x -= ((1 - here).sqrt() * predicted_noise).to(x.dtype)
     picture = x / here.sqrt()
+    return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
+
+
+# %% ddim_step: divided by ᾱ
+def ddim_step(
+    x: Tensor, predicted_noise: Tensor, alpha_bar: float | Tensor, alpha_bar_next: float | Tensor
+) -> Tensor:
+    """The guessed picture is divided by ᾱ here, which makes it too large. Look at the denominator
+    of the first formula."""
+    ones = [1] * (x.dim() - 1)
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
+    here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
+    picture = (x - (1 - here).sqrt() * predicted_noise) / here
+    return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
+
+
+# %% ddim_step: tensors without axes left out
+def ddim_step(
+    x: Tensor, predicted_noise: Tensor, alpha_bar: float | Tensor, alpha_bar_next: float | Tensor
+) -> Tensor:
+    """Numbers and one ᾱ a row work, but a tensor without axes is an error here. Look at the three
+    kinds that ᾱ may be."""
+    here, there = (_for_rows(alpha, x) for alpha in (alpha_bar, alpha_bar_next))
+    picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
+    return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
+
+
+def _for_rows(alpha: float | Tensor, x: Tensor) -> Tensor:
+    if not isinstance(alpha, Tensor):
+        alpha = torch.full((len(x),), float(alpha), dtype=torch.float64, device=x.device)
+    return alpha.double()[(slice(None), *[None] * (x.dim() - 1))]
+
+
+# %% ddim_step: a number beside one ᾱ a row
+def ddim_step(
+    x: Tensor, predicted_noise: Tensor, alpha_bar: float | Tensor, alpha_bar_next: float | Tensor
+) -> Tensor:
+    """One ᾱ a row beside a number for the other one is an error here. Look at ᾱ and ᾱ′ each by
+    itself: they need not be of one kind."""
+    alphas = (alpha_bar, alpha_bar_next)
+    if isinstance(alpha_bar, Tensor):
+        here, there = (alpha.double().reshape(-1, *[1] * (x.dim() - 1)) for alpha in alphas)
+    else:
+        here, there = (torch.tensor(float(alpha), dtype=torch.float64) for alpha in alphas)
+    picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
+    return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
+
+
+# %% ddim_step: ᾱ on the CPU
+def ddim_step(
+    x: Tensor, predicted_noise: Tensor, alpha_bar: float | Tensor, alpha_bar_next: float | Tensor
+) -> Tensor:
+    """The numbers are right, but tensors of two devices meet here where x is not on the CPU and ᾱ
+    is a number. Look at where your own tensors are made."""
+    ones = [1] * (x.dim() - 1)
+    alphas = (torch.as_tensor(alpha).double() for alpha in (alpha_bar, alpha_bar_next))
+    here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
+    picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
+    return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
+
+
+# %% ddim_step: no gradients
+@torch.no_grad()
+def ddim_step(
+    x: Tensor, predicted_noise: Tensor, alpha_bar: float | Tensor, alpha_bar_next: float | Tensor
+) -> Tensor:
+    """The values are right, but no gradient flows back to x and the noise. A sampler needs none,
+    the exercise does: look for what switches them off."""
+    ones = [1] * (x.dim() - 1)
+    alphas = (
+        torch.as_tensor(alpha, device=x.device).double() for alpha in (alpha_bar, alpha_bar_next)
+    )
+    here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
+    picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)

@@ -203,6 +203,81 @@ def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Ten
     return torch.cat([turned, x[..., d:]], dim=-1)
 
 
+# %% rotary_embedding: float32 for half precision
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """Half precision comes back as float32 here, which float32 and float64 do not show. Look at the
+    dtype of a product of two dtypes."""
+    d = x.shape[-1]
+    if d % 2:
+        raise ValueError(f"d is {d}, it must be even")
+    angles = positions.unsqueeze(1) * base ** (-torch.arange(0, d, 2, device=x.device).double() / d)
+    cos, sin = angles.cos().float(), angles.sin().float()
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+
+
+# %% rotary_embedding: the angles of the half-split form
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """Neighbouring columns meet as a pair here, but columns i and i + d/2 have one angle: two forms
+    are mixed. Look at which columns of your sine and cosine belong together."""
+    d = x.shape[-1]
+    if d % 2:
+        raise ValueError(f"d is {d}, it must be even")
+    angles = positions.unsqueeze(1) * base ** (-torch.arange(0, d, 2, device=x.device).double() / d)
+    angles = torch.cat([angles, angles], dim=-1)
+    crossed = torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(-2)
+    return x * angles.cos().to(x.dtype) + crossed * angles.sin().to(x.dtype)
+
+
+# %% rotary_embedding: speeds that grow
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """Each pair turns faster here than the one before, not slower. Look at the sign of the
+    exponent."""
+    d = x.shape[-1]
+    if d % 2:
+        raise ValueError(f"d is {d}, it must be even")
+    angles = positions.unsqueeze(1) * base ** (torch.arange(0, d, 2, device=x.device).double() / d)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+
+
+# %% rotary_embedding: counted on from the first position
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """Only the first row's position is used here, and the others are counted on from it. Look at
+    positions that do not follow each other."""
+    n, d = x.shape[-2:]
+    if d % 2:
+        raise ValueError(f"d is {d}, it must be even")
+    places = positions[0] + torch.arange(n, device=x.device)
+    angles = places.unsqueeze(1) * base ** (-torch.arange(0, d, 2, device=x.device).double() / d)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+
+
+# %% rotary_embedding: another error than a ValueError
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """Where d is odd something other than a ValueError is raised here, by torch or by yourself.
+    Look at what the docstring asks for."""
+    d = x.shape[-1]
+    angles = positions.unsqueeze(1) * base ** (-torch.arange(0, d, 2, device=x.device).double() / d)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x.unflatten(-1, (d // 2, 2)).unbind(-1)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+
+
+# %% rotary_embedding: an odd d not thought of
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """This is right for an even d. An odd one is not refused: 7 columns end in some other error,
+    and of a single one nothing is left. Look at what the docstring says about it."""
+    d = x.shape[-1]
+    angles = positions.unsqueeze(1) * base ** (-torch.arange(0, d, 2, device=x.device).double() / d)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+
+
 # %% alibi_bias: the formula for a power of two, always
 # mlx issue 343, Baichuan2 issue 225, TensorRT-LLM PR 1611
 def alibi_bias(n_heads: int, n: int) -> Tensor:
@@ -353,6 +428,67 @@ def alibi_bias(n_heads: int, n: int) -> Tensor:
     return bias.masked_fill(distance < 0, -math.inf)
 
 
+# %% alibi_bias: −10⁹ above the diagonal
+def alibi_bias(n_heads: int, n: int) -> Tensor:
+    """Above the diagonal stands −10⁹ here. Softmax hardly tells it from −∞, but it is another
+    number; look at what is asked for."""
+    power = 2 ** int(math.log2(n_heads))
+    slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]
+    slopes += [2 ** (-8 * k / (2 * power)) for k in range(1, 2 * power, 2)]
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    bias = -torch.tensor(slopes[:n_heads]).view(-1, 1, 1) * distance
+    return bias.masked_fill(distance < 0, -1e9)
+
+
+# %% alibi_bias: the smallest number above the diagonal
+def alibi_bias(n_heads: int, n: int) -> Tensor:
+    """Above the diagonal stands the most negative number of float32 here. Softmax hardly tells it
+    from −∞, but it is finite; look at what is asked for."""
+    power = 2 ** int(math.log2(n_heads))
+    slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]
+    slopes += [2 ** (-8 * k / (2 * power)) for k in range(1, 2 * power, 2)]
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    bias = -torch.tensor(slopes[:n_heads]).view(-1, 1, 1) * distance
+    return bias.masked_fill(distance < 0, torch.finfo(bias.dtype).min)
+
+
+# %% alibi_bias: counted from the first key
+# The code of the paper
+def alibi_bias(n_heads: int, n: int) -> Tensor:
+    """The bias is slope · j here, the same in every row. Softmax does not show it, for in each row
+    it differs from the right one by the same for all keys; look at what stands on the diagonal."""
+    power = 2 ** int(math.log2(n_heads))
+    slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]
+    slopes += [2 ** (-8 * k / (2 * power)) for k in range(1, 2 * power, 2)]
+    position = torch.arange(n)
+    bias = (torch.tensor(slopes[:n_heads]).view(-1, 1, 1) * position).repeat(1, n, 1)
+    return bias.masked_fill(position.unsqueeze(1) < position, -math.inf)
+
+
+# %% alibi_bias: an axis for the batch
+def alibi_bias(n_heads: int, n: int) -> Tensor:
+    """There is an axis of size 1 in front of the heads here. Look at the shape that is asked
+    for."""
+    power = 2 ** int(math.log2(n_heads))
+    slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]
+    slopes += [2 ** (-8 * k / (2 * power)) for k in range(1, 2 * power, 2)]
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    bias = -torch.tensor(slopes[:n_heads]).view(1, -1, 1, 1) * distance
+    return bias.masked_fill(distance < 0, -math.inf)
+
+
+# %% alibi_bias: the own position forbidden
+def alibi_bias(n_heads: int, n: int) -> Tensor:
+    """−∞ stands on the diagonal, too, so that the first query may attend to nothing. Look at what
+    holds for j = i."""
+    power = 2 ** int(math.log2(n_heads))
+    slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]
+    slopes += [2 ** (-8 * k / (2 * power)) for k in range(1, 2 * power, 2)]
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    bias = -torch.tensor(slopes[:n_heads]).view(-1, 1, 1) * distance
+    return bias.masked_fill(distance < 1, -math.inf)
+
+
 # %% sliding_window_mask: one position too many
 # Hugging Face issue 39408, vllm issue 3385
 def sliding_window_mask(n: int, window: int) -> Tensor:
@@ -470,6 +606,55 @@ def sliding_window_mask(n: int, window: int) -> Tensor:
         raise ValueError(f"window is {window}, it must be at least 1")
     distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
     return ((distance >= 0) & (distance < window)).float()
+
+
+# %% sliding_window_mask: an error that names nothing
+def sliding_window_mask(n: int, window: int) -> Tensor:
+    """The right error is raised, but its message does not name `window`. Look at what would help
+    someone who reads it."""
+    if window < 1:
+        raise ValueError
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    return (distance >= 0) & (distance < window)
+
+
+# %% sliding_window_mask: an assertion instead of a ValueError
+def sliding_window_mask(n: int, window: int) -> Tensor:
+    """With a window of less than 1 something other than a ValueError is raised here. Look at which
+    error is asked for; assertions are gone under `python -O`."""
+    assert window >= 1, "window must be at least 1"
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    return (distance >= 0) & (distance < window)
+
+
+# %% sliding_window_mask: wide windows refused
+def sliding_window_mask(n: int, window: int) -> Tensor:
+    """A window of more than n is an error here. Look at which windows should be refused; a wide one
+    just cuts nothing off."""
+    if window < 1 or window > n:
+        raise ValueError(f"window is {window}, it must be between 1 and n = {n}")
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    return (distance >= 0) & (distance < window)
+
+
+# %% sliding_window_mask: a window of 1 refused
+def sliding_window_mask(n: int, window: int) -> Tensor:
+    """A window of 1 is an error here. Look at where the windows begin that make no sense, and at
+    what a position sees with a window of 1."""
+    if window <= 1:
+        raise ValueError(f"window is {window}, it must be more than 1")
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    return (distance >= 0) & (distance < window)
+
+
+# %% sliding_window_mask: the whole past
+def sliding_window_mask(n: int, window: int) -> Tensor:
+    """A position sees everything before it here, however far back: the window cuts nothing off.
+    Look at the first of the two inequalities in i − window < j ≤ i."""
+    if window < 1:
+        raise ValueError(f"window is {window}, it must be at least 1")
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    return distance >= 0
 
 
 # %% linear_attention: no denominator
@@ -692,6 +877,82 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = F
     return read / (phi_query * total).sum(dim=-1, keepdim=True)
 
 
+# %% linear_attention: no gradient where causal
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """The outputs are right, but with `causal` there are no gradients: what the backward pass needs
+    was overwritten, or cut off from it. Look for operations that work in place, such as `+=`."""
+    phi_query, phi_key = F.elu(query) + 1, F.elu(key) + 1
+    if not causal:
+        total = phi_key.sum(dim=-2, keepdim=True)
+        return phi_query @ (phi_key.mT @ value) / (phi_query * total).sum(dim=-1, keepdim=True)
+    with_ones = F.pad(value, (0, 1), value=1.0)  # the last column of the state is the denominator
+    state = torch.zeros_like(phi_key[..., :1, :].mT @ with_ones[..., :1, :])
+    reads = []
+    for q, k, v in zip(*(x.split(1, dim=-2) for x in (phi_query, phi_key, with_ones)), strict=True):
+        state += k.mT @ v
+        reads.append(q @ state)
+    read = torch.cat(reads, dim=-2)
+    return read[..., :-1] / read[..., -1:]
+
+
+# %% linear_attention: the n × m matrix without causal
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """This is right with `causal`; without it, the n × m matrix of weights is made. Look at which
+    two factors are multiplied first."""
+    phi_query, phi_key = F.elu(query) + 1, F.elu(key) + 1
+    if not causal:
+        weights = phi_query @ phi_key.mT
+        return (weights @ value) / weights.sum(dim=-1, keepdim=True)
+    state = (phi_key.unsqueeze(-1) * value.unsqueeze(-2)).cumsum(dim=-3)
+    read = (phi_query.unsqueeze(-2) @ state).squeeze(-2)
+    return read / (phi_query * phi_key.cumsum(dim=-2)).sum(dim=-1, keepdim=True)
+
+
+# %% linear_attention: one leading axis assumed
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """With `causal` the sums run along the second axis here. It counts positions where there is
+    exactly one leading axis, and something else with none or two. Look at which end you count axes
+    from."""
+    phi_query, phi_key = F.elu(query) + 1, F.elu(key) + 1
+    if causal:
+        state = (phi_key.unsqueeze(-1) * value.unsqueeze(-2)).cumsum(dim=1)
+        total = phi_key.cumsum(dim=1)
+        read = (phi_query.unsqueeze(-2) @ state).squeeze(-2)
+    else:
+        total = phi_key.sum(dim=-2, keepdim=True)
+        read = phi_query @ (phi_key.mT @ value)
+    return read / (phi_query * total).sum(dim=-1, keepdim=True)
+
+
+# %% linear_attention: φ of the keys only
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """φ is applied to the keys but not to the queries here, so that weights may be negative. Look
+    at both factors of a weight."""
+    phi_query, phi_key = query, F.elu(key) + 1
+    if causal:
+        state = (phi_key.unsqueeze(-1) * value.unsqueeze(-2)).cumsum(dim=-3)
+        total = phi_key.cumsum(dim=-2)
+        read = (phi_query.unsqueeze(-2) @ state).squeeze(-2)
+    else:
+        total = phi_key.sum(dim=-2, keepdim=True)
+        read = phi_query @ (phi_key.mT @ value)
+    return read / (phi_query * total).sum(dim=-1, keepdim=True)
+
+
+# %% linear_attention: elu of x + 1
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """The 1 is added before elu here, and not to its result. Look at φ, and at its bracket."""
+    phi_query, phi_key = F.elu(query + 1), F.elu(key + 1)
+    if causal:
+        state = (phi_key.unsqueeze(-1) * value.unsqueeze(-2)).cumsum(dim=-3)
+        total = phi_key.cumsum(dim=-2)
+        read = (phi_query.unsqueeze(-2) @ state).squeeze(-2)
+    else:
+        total = phi_key.sum(dim=-2, keepdim=True)
+        read = phi_query @ (phi_key.mT @ value)
+    return read / (phi_query * total).sum(dim=-1, keepdim=True)
+
+
 # %% grouped_query_attention: groups in turns
 # candle-vllm PR 52, VeOmni PR 162
 def grouped_query_attention(
@@ -886,3 +1147,80 @@ def grouped_query_attention(
     reads = torch.arange(h, device=query.device) * g // h
     key, value = key[:, reads], value[:, reads]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+# %% grouped_query_attention: another error than a ValueError
+def grouped_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Where h is not a multiple of g something other than a ValueError is raised here, by torch or
+    by yourself. Look at what the docstring asks for; it can be checked at the start."""
+    h, g = query.shape[1], key.shape[1]
+    key, value = (x.repeat_interleave(h // g, dim=1) for x in (key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+# %% grouped_query_attention: no mask by query head
+def grouped_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """A mask that differs from query head to query head does not fit here, and fails. Look at its
+    axis of h heads, and at what became of that axis in the scores."""
+    h, g = query.shape[1], key.shape[1]
+    if h % g:
+        raise ValueError(f"query has h = {h} heads, no multiple of g = {g}")
+    query = query.unflatten(1, (g, h // g))
+    scores = query @ key.unsqueeze(2).mT / math.sqrt(query.shape[-1])
+    if mask is None:
+        return (scores.softmax(dim=-1) @ value.unsqueeze(2)).flatten(1, 2)
+    mask = mask.unsqueeze(2) if mask.dim() == 4 else mask
+    allowed = mask.any(dim=-1, keepdim=True)
+    scores = scores.masked_fill(~mask & allowed, -math.inf)
+    weights = scores.softmax(dim=-1).masked_fill(~allowed, 0.0)
+    return (weights @ value.unsqueeze(2)).flatten(1, 2)
+
+
+# %% grouped_query_attention: forbidden scores of 0
+def grouped_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """The scores of forbidden keys are 0 before the softmax here, an ordinary score that still gets
+    a weight. Look at what softmax makes of 0."""
+    h, g = query.shape[1], key.shape[1]
+    if h % g:
+        raise ValueError(f"query has h = {h} heads, no multiple of g = {g}")
+    key, value = (x.repeat_interleave(h // g, dim=1) for x in (key, value))
+    scores = query @ key.mT / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, 0.0)
+    return scores.softmax(dim=-1) @ value
+
+
+# %% grouped_query_attention: the mask added to the scores
+def grouped_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """The scores of allowed keys are larger by 1 here, and nothing is forbidden: True was added as
+    the number 1. Look at what a boolean mask should do to a score."""
+    h, g = query.shape[1], key.shape[1]
+    if h % g:
+        raise ValueError(f"query has h = {h} heads, no multiple of g = {g}")
+    key, value = (x.repeat_interleave(h // g, dim=1) for x in (key, value))
+    scores = query @ key.mT / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores + mask
+    return scores.softmax(dim=-1) @ value
+
+
+# %% grouped_query_attention: heads put back in another order
+def grouped_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """The outputs are right, but the heads stand in another order: first the first head of every
+    group, then the second ones. Look at the order of the two axes when they become one again."""
+    h, g = query.shape[1], key.shape[1]
+    if h % g:
+        raise ValueError(f"query has h = {h} heads, no multiple of g = {g}")
+    key, value = (x.repeat_interleave(h // g, dim=1) for x in (key, value))
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return output.unflatten(1, (g, h // g)).transpose(1, 2).flatten(1, 2)

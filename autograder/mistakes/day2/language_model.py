@@ -398,8 +398,8 @@ class CausalSelfAttention(nn.Module):
 
 # %% CausalSelfAttention: any number of heads
 class CausalSelfAttention(nn.Module):
-    """A d_model that is not divisible by n_heads is not refused here. Look at what the
-    docstring raises."""
+    """A d_model that is not divisible by n_heads is not refused when the layer is made here. Look
+    at what the docstring raises, and when."""
 
     def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
         super().__init__()
@@ -416,6 +416,232 @@ class CausalSelfAttention(nn.Module):
             k, v = cache.append(k, v)
         m = k.shape[2]
         mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+        weights = F.dropout(weights, self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
+# %% CausalSelfAttention: softmax over the queries
+# labml issues 146 and 282
+class CausalSelfAttention(nn.Module):
+    """The weights sum to 1 over the queries of a key here. Look at the axis of the softmax."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-2)
+        weights = F.dropout(weights, self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
+# %% CausalSelfAttention: the future covered after the softmax
+class CausalSelfAttention(nn.Module):
+    """The weights of the future are set to 0 after the softmax here, so that the others do not
+    sum to 1, and depend on the future. Look at the order of mask and softmax."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        weights = scores.softmax(dim=-1).masked_fill(~mask, 0.0)
+        weights = F.dropout(weights, self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
+# %% CausalSelfAttention: own position hidden
+class CausalSelfAttention(nn.Module):
+    """No position sees itself here, so that the first one sees nothing at all and becomes NaN.
+    Look at where the diagonal of your mask belongs."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n - 1)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+        weights = F.dropout(weights, self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
+# %% CausalSelfAttention: another error than ValueError
+class CausalSelfAttention(nn.Module):
+    """A d_model that is not divisible by n_heads ends with an error here, but not with a
+    ValueError. Look at the kind of error in the docstring."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        assert d_model % n_heads == 0, "d_model is not divisible by n_heads"
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+        weights = F.dropout(weights, self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
+# %% CausalSelfAttention: a score too large for float16
+class CausalSelfAttention(nn.Module):
+    """float16 alone ends with an error here. Look at the numbers that you write yourself, such
+    as the score of what is hidden: the largest one of float16 is 65504."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        weights = scores.masked_fill(~mask, -1e9).softmax(dim=-1)
+        weights = F.dropout(weights, self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
+# %% CausalSelfAttention: a mask in float32
+class CausalSelfAttention(nn.Module):
+    """Half precision, float16 and bfloat16, ends with an error here. Look at the dtypes of the
+    tensors that you make yourself, such as a mask."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = torch.full((n, m), -math.inf, device=x.device).triu(m - n + 1)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        weights = (scores + mask).softmax(dim=-1)
+        weights = F.dropout(weights, self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
+# %% CausalSelfAttention: a mask that stays on the CPU
+class CausalSelfAttention(nn.Module):
+    """On another device the layer ends with an error here. Look for a tensor that you make
+    yourself, and that stays on the CPU."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = torch.ones(n, m, dtype=torch.bool).tril(m - n)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+        weights = F.dropout(weights, self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
+# %% CausalSelfAttention: a mask of a fixed size
+# nanoGPT, whose texts have a greatest length
+class CausalSelfAttention(nn.Module):
+    """A long text, of 1,100 positions, ends with an error here. Look at the size of what you
+    make once and for all."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+        mask = torch.ones(1024, 1024, dtype=torch.bool).tril()
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = self.mask[m - n : m, :m]
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
         weights = F.dropout(weights, self.p, self.training)
@@ -602,7 +828,7 @@ class GPTBlock(nn.Module):
 
 # %% GPTBlock: norms with another eps
 class GPTBlock(nn.Module):
-    """The norms have an eps of 1e-12 here. Look at the one in the docstring."""
+    """The norms have an eps far below 1e-5 here. Look at the one in the docstring."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
         super().__init__()
@@ -648,6 +874,114 @@ class GPTBlock(nn.Module):
         x = x + self.attention(self.norm1(x), cache)
         hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
         return x + self.linear2(hidden)
+
+
+# %% GPTBlock: d_ff not used
+class GPTBlock(nn.Module):
+    """The network is 4·d_model wide here, whatever `d_ff` is. Look at all arguments."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.attention = CausalSelfAttention(d_model, n_heads, dropout)
+        self.linear1, self.linear2 = (
+            nn.Linear(d_model, 4 * d_model),
+            nn.Linear(4 * d_model, d_model),
+        )
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        x = x + self.drop(self.attention(self.norm1(x), cache))
+        hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
+        return x + self.drop(self.linear2(hidden))
+
+
+# %% GPTBlock: x changed in place
+class GPTBlock(nn.Module):
+    """The numbers are right, but the caller's x is not what it was. Look for an operation that
+    works in place."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.attention = CausalSelfAttention(d_model, n_heads, dropout)
+        self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        x += self.drop(self.attention(self.norm1(x), cache))
+        hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
+        return x + self.drop(self.linear2(hidden))
+
+
+# %% GPTBlock: norms with an eps of 1e-6
+class GPTBlock(nn.Module):
+    """The norms have an eps of 1e-6 here. Look at the one in the docstring."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(d_model, 1e-6), nn.LayerNorm(d_model, 1e-6)
+        self.attention = CausalSelfAttention(d_model, n_heads, dropout)
+        self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        x = x + self.drop(self.attention(self.norm1(x), cache))
+        hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
+        return x + self.drop(self.linear2(hidden))
+
+
+# %% GPTBlock: no activation
+class GPTBlock(nn.Module):
+    """There is nothing between the two linear layers here, so that together they could be one.
+    Look at the formula."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.attention = CausalSelfAttention(d_model, n_heads, dropout)
+        self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        x = x + self.drop(self.attention(self.norm1(x), cache))
+        hidden = self.linear1(self.norm2(x))
+        return x + self.drop(self.linear2(hidden))
+
+
+# %% GPTBlock: GELU with the sigmoid
+class GPTBlock(nn.Module):
+    """GELU is approximated by a sigmoid here. Look at which form GPT-2 has."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.attention = CausalSelfAttention(d_model, n_heads, dropout)
+        self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        x = x + self.drop(self.attention(self.norm1(x), cache))
+        z = self.linear1(self.norm2(x))
+        hidden = z * torch.sigmoid(1.702 * z)
+        return x + self.drop(self.linear2(hidden))
+
+
+# %% GPTBlock: no norm before the attention
+class GPTBlock(nn.Module):
+    """The attention reads x as it is here. Look at the first norm."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.attention = CausalSelfAttention(d_model, n_heads, dropout)
+        self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        x = x + self.drop(self.attention(x, cache))
+        hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
+        return x + self.drop(self.linear2(hidden))
 
 
 # %% GPT: positions begin at 0 with caches
@@ -925,8 +1259,8 @@ class GPT(nn.Module):
 
 # %% GPT: a bias for the logits
 class GPT(nn.Module):
-    """The logits have a bias of their own here. Look at whether tied weights need a further
-    parameter."""
+    """The logits are right here, but there is a parameter too many, such as a bias, or a second table
+    with the numbers of the first. Look at what tied weights share."""
 
     def __init__(
         self,
@@ -1160,6 +1494,211 @@ class GPT(nn.Module):
         return (self.norm(x) @ self.token_embedding.weight.T).softmax(dim=-1)
 
 
+# %% GPT: cut to max_length
+class GPT(nn.Module):
+    """Without caches, a text that is too long is cut to its last `max_length` tokens here. Look
+    at what the docstring of `forward` raises."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        d_model: int,
+        n_heads: int,
+        n_layers: int,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.max_length, self.n_layers = max_length, n_layers
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(max_length, d_model)
+        self.drop = nn.Dropout(dropout)
+        sizes = (d_model, n_heads, 4 * d_model, dropout)
+        self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        start = 0 if caches is None else len(caches[0])
+        tokens = tokens[:, -self.max_length :]
+        positions = start + torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if caches is None else caches[i])
+        return self.norm(x) @ self.token_embedding.weight.T
+
+
+# %% GPT: the last position alone with caches
+# nanoGPT does so without targets, with one token and more.
+class GPT(nn.Module):
+    """With caches, there are logits for the last position of a call alone here. Look at the
+    shape in the docstring."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        d_model: int,
+        n_heads: int,
+        n_layers: int,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.max_length, self.n_layers = max_length, n_layers
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(max_length, d_model)
+        self.drop = nn.Dropout(dropout)
+        sizes = (d_model, n_heads, 4 * d_model, dropout)
+        self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        start = 0 if caches is None else len(caches[0])
+        if start + tokens.shape[1] > self.max_length:
+            raise ValueError("tokens do not fit into max_length")
+        positions = start + torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if caches is None else caches[i])
+        if caches is not None:
+            x = x[:, -1:]
+        return self.norm(x) @ self.token_embedding.weight.T
+
+
+# %% GPT: log-softmax instead of logits
+class GPT(nn.Module):
+    """The result is the logarithm of a softmax here. Look at what the formula ends with."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        d_model: int,
+        n_heads: int,
+        n_layers: int,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.max_length, self.n_layers = max_length, n_layers
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(max_length, d_model)
+        self.drop = nn.Dropout(dropout)
+        sizes = (d_model, n_heads, 4 * d_model, dropout)
+        self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        start = 0 if caches is None else len(caches[0])
+        if start + tokens.shape[1] > self.max_length:
+            raise ValueError("tokens do not fit into max_length")
+        positions = start + torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if caches is None else caches[i])
+        return (self.norm(x) @ self.token_embedding.weight.T).log_softmax(dim=-1)
+
+
+# %% GPT: one position for a whole piece
+class GPT(nn.Module):
+    """With caches, all tokens of a call get the same position here, that of the first. Look at a
+    call with more than one token."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        d_model: int,
+        n_heads: int,
+        n_layers: int,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.max_length, self.n_layers = max_length, n_layers
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(max_length, d_model)
+        self.drop = nn.Dropout(dropout)
+        sizes = (d_model, n_heads, 4 * d_model, dropout)
+        self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        start = 0 if caches is None else len(caches[0])
+        if start + tokens.shape[1] > self.max_length:
+            raise ValueError("tokens do not fit into max_length")
+        n = tokens.shape[1] if caches is None else 1
+        positions = start + torch.arange(n, device=tokens.device)
+        x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if caches is None else caches[i])
+        return self.norm(x) @ self.token_embedding.weight.T
+
+
+# %% GPT: n_layers not kept
+class GPT(nn.Module):
+    """There is no attribute `n_layers` here. Look at the attributes in the docstring."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        d_model: int,
+        n_heads: int,
+        n_layers: int,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.max_length = max_length
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(max_length, d_model)
+        self.drop = nn.Dropout(dropout)
+        sizes = (d_model, n_heads, 4 * d_model, dropout)
+        self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        start = 0 if caches is None else len(caches[0])
+        if start + tokens.shape[1] > self.max_length:
+            raise ValueError("tokens do not fit into max_length")
+        positions = start + torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if caches is None else caches[i])
+        return self.norm(x) @ self.token_embedding.weight.T
+
+
+# %% GPT: blocks that torch does not see
+class GPT(nn.Module):
+    """Torch finds no parameters in `blocks` here. Look at the kind of list in which a module
+    keeps its parts."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        d_model: int,
+        n_heads: int,
+        n_layers: int,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.max_length, self.n_layers = max_length, n_layers
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(max_length, d_model)
+        self.drop = nn.Dropout(dropout)
+        sizes = (d_model, n_heads, 4 * d_model, dropout)
+        self.blocks = [GPTBlock(*sizes) for _ in range(n_layers)]
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        start = 0 if caches is None else len(caches[0])
+        if start + tokens.shape[1] > self.max_length:
+            raise ValueError("tokens do not fit into max_length")
+        positions = start + torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if caches is None else caches[i])
+        return self.norm(x) @ self.token_embedding.weight.T
+
+
 # %% next_token_loss: not shifted
 # MONAI GenerativeModels issue 314, bentrevett issue 136
 def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -1252,6 +1791,64 @@ def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
 def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
     """The mean of −p is taken here, without a logarithm. Look at the formula."""
     log_p = logits[:, :-1].softmax(dim=-1)
+    return -log_p.gather(-1, tokens[:, 1:, None]).mean()
+
+
+# %% next_token_loss: the logarithm of a softmax
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """A hopeless token costs infinity here: its probability is rounded to 0 before the logarithm
+    is taken. Look for a function that does both at once."""
+    log_p = logits[:, :-1].softmax(dim=-1).log()
+    return -log_p.gather(-1, tokens[:, 1:, None]).mean()
+
+
+# %% next_token_loss: an exponential that overflows
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """With large logits the loss is infinite here, even where the guess is right: an exponential
+    overflows. Look for a function that takes care of this."""
+    guesses = logits[:, :-1]
+    right = guesses.gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    return (guesses.exp().sum(dim=-1).log() - right).mean()
+
+
+# %% next_token_loss: a softmax that overflows
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """With large logits the loss is NaN or infinite here: an exponential overflows, and infinity
+    is divided by infinity. Look for a function that takes care of this."""
+    p = logits[:, :-1].exp()
+    log_p = (p / p.sum(dim=-1, keepdim=True)).log()
+    return -log_p.gather(-1, tokens[:, 1:, None]).mean()
+
+
+# %% next_token_loss: rows put end to end before the shift
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The last logits of each row are compared with the first token of the next row here. Look
+    at when you shift, and when you make one long row of all."""
+    log_p = logits.reshape(-1, logits.shape[-1])[:-1].log_softmax(dim=-1)
+    return -log_p.gather(-1, tokens.reshape(-1)[1:, None]).mean()
+
+
+# %% next_token_loss: the axes exchanged by a reshape
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The logits of a guess are torn apart here: a reshape exchanges no axes, it only counts the
+    numbers anew. Look at which axes have to change places."""
+    b, n, v = logits.shape
+    return F.cross_entropy(logits[:, :-1].reshape(b, v, n - 1), tokens[:, 1:])
+
+
+# %% next_token_loss: the sign forgotten
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The mean of log p is taken here, which is never above 0. Look at the sign in the
+    formula."""
+    log_p = logits[:, :-1].log_softmax(dim=-1)
+    return log_p.gather(-1, tokens[:, 1:, None]).mean()
+
+
+# %% next_token_loss: always in float32
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The loss is float32 here, whatever the dtype of the logits. Look at the dtype of the
+    result."""
+    log_p = logits[:, :-1].float().log_softmax(dim=-1)
     return -log_p.gather(-1, tokens[:, 1:, None]).mean()
 
 
@@ -1651,6 +2248,176 @@ def next_token_probabilities(
     if top_k is not None:
         p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
         p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: divided by a temperature of 0
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """At temperature 0 all probabilities are NaN here. Look at what a division by 0 gives."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: whole numbers at temperature 0
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """At temperature 0 the result holds whole numbers, int64, here. Look at the dtype of the
+    logits."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1])
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: top_k 0 as no filter
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """A `top_k` of 0 is not refused here; it counts as no filter. Look at which numbers Python
+    takes for false."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: another error than ValueError
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """Wrong arguments end with an error here, but not with a ValueError. Look at the kind of
+    error in the docstring."""
+    assert temperature >= 0, "temperature is negative"
+    assert top_k is None or top_k >= 1, "top_k is below 1"
+    assert top_p is None or 0 < top_p <= 1, "top_p is outside (0, 1]"
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: top_p forgotten beside top_k
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """Where both filters are asked for, only `top_k` acts here. Look at which of your branches
+    can be taken together."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    elif top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: the mask for top_p in sorted order
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """`top_p` finds out here how many tokens should stay, and then keeps the first ones of the
+    vocabulary, not the likeliest. Look at which token each entry of your mask belongs to."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    if top_k is not None:
+        least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < least, -math.inf)
+    if top_p is not None:
+        p = logits.softmax(dim=-1).sort(dim=-1, descending=True).values
+        logits = logits.masked_fill(p.cumsum(dim=-1) - p >= top_p, -math.inf)
+    return logits.softmax(dim=-1)
+
+
+# %% next_token_probabilities: top_k for one leading axis alone
+# nanoGPT, where there is no other shape
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """`top_k` ends with an error here where the logits have more than one leading axis. Look at
+    the axis on which the k-th largest stands."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    if top_k is not None:
+        least = p.topk(min(top_k, p.shape[-1]), dim=-1).values[:, [-1]]
+        p = p * (p >= least)
+        p = p / p.sum(dim=-1, keepdim=True)
+    p, order = p.sort(dim=-1, descending=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
         p = p / p.sum(dim=-1, keepdim=True)
@@ -2183,6 +2950,185 @@ def generate(
             logits = model(unread, caches)[:, -1]
             p = next_token_probabilities(logits, temperature, top_k, top_p)
             new = torch.multinomial(p, 1, generator=generator)
+            tokens = torch.cat([tokens, new], dim=1)
+            unread = new if use_cache else tokens
+    model.train(training)
+    return tokens
+
+
+# %% generate: the generator not handed on
+def generate(
+    model: nn.Module,
+    prompt: Tensor,
+    n_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    use_cache: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The generator that is given is not used here, so that the same one draws other tokens.
+    Look at all arguments."""
+    if prompt.shape[1] + n_tokens > model.max_length:
+        raise ValueError("prompt and n_tokens do not fit into max_length")
+    training = model.training
+    model.eval()
+    caches = [KeyValueCache() for _ in range(model.n_layers)] if use_cache else None
+    tokens, unread = prompt, prompt
+    with torch.no_grad():
+        for _ in range(n_tokens):
+            logits = model(unread, caches)[:, -1]
+            p = next_token_probabilities(logits, temperature, top_k, top_p)
+            new = torch.multinomial(p, 1)
+            tokens = torch.cat([tokens, new], dim=1)
+            unread = new if use_cache else tokens
+    model.train(training)
+    return tokens
+
+
+# %% generate: top_p not handed on
+def generate(
+    model: nn.Module,
+    prompt: Tensor,
+    n_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    use_cache: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """`top_p` is not used here. Look at all arguments."""
+    if prompt.shape[1] + n_tokens > model.max_length:
+        raise ValueError("prompt and n_tokens do not fit into max_length")
+    training = model.training
+    model.eval()
+    caches = [KeyValueCache() for _ in range(model.n_layers)] if use_cache else None
+    tokens, unread = prompt, prompt
+    with torch.no_grad():
+        for _ in range(n_tokens):
+            logits = model(unread, caches)[:, -1]
+            p = next_token_probabilities(logits, temperature, top_k)
+            new = torch.multinomial(p, 1, generator=generator)
+            tokens = torch.cat([tokens, new], dim=1)
+            unread = new if use_cache else tokens
+    model.train(training)
+    return tokens
+
+
+# %% generate: top_k not handed on
+def generate(
+    model: nn.Module,
+    prompt: Tensor,
+    n_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    use_cache: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """`top_k` is not used here. Look at all arguments."""
+    if prompt.shape[1] + n_tokens > model.max_length:
+        raise ValueError("prompt and n_tokens do not fit into max_length")
+    training = model.training
+    model.eval()
+    caches = [KeyValueCache() for _ in range(model.n_layers)] if use_cache else None
+    tokens, unread = prompt, prompt
+    with torch.no_grad():
+        for _ in range(n_tokens):
+            logits = model(unread, caches)[:, -1]
+            p = next_token_probabilities(logits, temperature, top_p=top_p)
+            new = torch.multinomial(p, 1, generator=generator)
+            tokens = torch.cat([tokens, new], dim=1)
+            unread = new if use_cache else tokens
+    model.train(training)
+    return tokens
+
+
+# %% generate: the last token alone without the cache
+def generate(
+    model: nn.Module,
+    prompt: Tensor,
+    n_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    use_cache: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Without the cache, too, the model reads only the newest token here, and does not know what
+    stands before it. Look at what remembers that where there are no caches."""
+    if prompt.shape[1] + n_tokens > model.max_length:
+        raise ValueError("prompt and n_tokens do not fit into max_length")
+    training = model.training
+    model.eval()
+    caches = [KeyValueCache() for _ in range(model.n_layers)] if use_cache else None
+    tokens, unread = prompt, prompt
+    with torch.no_grad():
+        for _ in range(n_tokens):
+            logits = model(unread, caches)[:, -1]
+            p = next_token_probabilities(logits, temperature, top_k, top_p)
+            new = torch.multinomial(p, 1, generator=generator)
+            tokens = torch.cat([tokens, new], dim=1)
+            unread = new
+    model.train(training)
+    return tokens
+
+
+# %% generate: one token for n_tokens 0
+def generate(
+    model: nn.Module,
+    prompt: Tensor,
+    n_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    use_cache: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Where `n_tokens` is 0, one token is written all the same. Look at how often you draw."""
+    if prompt.shape[1] + n_tokens > model.max_length:
+        raise ValueError("prompt and n_tokens do not fit into max_length")
+    training = model.training
+    model.eval()
+    caches = [KeyValueCache() for _ in range(model.n_layers)] if use_cache else None
+    tokens, unread = prompt, prompt
+    with torch.no_grad():
+        for _ in range(max(n_tokens, 1)):
+            logits = model(unread, caches)[:, -1]
+            p = next_token_probabilities(logits, temperature, top_k, top_p)
+            new = torch.multinomial(p, 1, generator=generator)
+            tokens = torch.cat([tokens, new], dim=1)
+            unread = new if use_cache else tokens
+    model.train(training)
+    return tokens
+
+
+# %% generate: not drawn at temperature 0
+def generate(
+    model: nn.Module,
+    prompt: Tensor,
+    n_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    use_cache: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """At temperature 0 nothing is drawn here, so that the generator has not moved on afterwards.
+    Look at what the docstring says of each step."""
+    if prompt.shape[1] + n_tokens > model.max_length:
+        raise ValueError("prompt and n_tokens do not fit into max_length")
+    training = model.training
+    model.eval()
+    caches = [KeyValueCache() for _ in range(model.n_layers)] if use_cache else None
+    tokens, unread = prompt, prompt
+    with torch.no_grad():
+        for _ in range(n_tokens):
+            logits = model(unread, caches)[:, -1]
+            p = next_token_probabilities(logits, temperature, top_k, top_p)
+            new = p.argmax(dim=-1, keepdim=True)
+            if temperature > 0:
+                new = torch.multinomial(p, 1, generator=generator)
             tokens = torch.cat([tokens, new], dim=1)
             unread = new if use_cache else tokens
     model.train(training)

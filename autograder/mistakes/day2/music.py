@@ -191,6 +191,53 @@ def transpose(tokens: Tensor, semitones: int) -> Tensor:
     return torch.where(is_pitch, moved, tokens)
 
 
+# %% transpose: an error where nothing sounds
+def transpose(tokens: Tensor, semitones: int) -> Tensor:
+    """Tokens without any pitch end with an error here, though nothing can leave the range. Look
+    at what is asked of the pitches where there are none."""
+    is_pitch = tokens >= 2
+    moved = tokens + semitones
+    pitches = moved[is_pitch]
+    if pitches.min() < 2 or pitches.max() >= N_TOKENS:
+        raise ValueError(f"semitones {semitones} moves a pitch out of the range")
+    return torch.where(is_pitch, moved, tokens)
+
+
+# %% transpose: a float result
+def transpose(tokens: Tensor, semitones: int) -> Tensor:
+    """The result is float32 here, but tokens are whole numbers. Look at the dtypes of all that
+    you add or multiply."""
+    is_pitch = tokens >= 2
+    moved = tokens + semitones
+    if (is_pitch & ((moved < 2) | (moved >= N_TOKENS))).any():
+        raise ValueError(f"semitones {semitones} moves a pitch out of the range")
+    return tokens + semitones * is_pitch.float()
+
+
+# %% transpose: two axes alone
+def transpose(tokens: Tensor, semitones: int) -> Tensor:
+    """Tokens with two axes work here, and all others end with an error. Look for a way that
+    needs no loop."""
+    result = tokens.clone()
+    for i in range(tokens.shape[0]):
+        for j in range(tokens.shape[1]):
+            if tokens[i, j] >= 2:
+                result[i, j] += semitones
+                if not 2 <= result[i, j] < N_TOKENS:
+                    raise ValueError(f"semitones {semitones} moves a pitch out of the range")
+    return result
+
+
+# %% transpose: another error than ValueError
+def transpose(tokens: Tensor, semitones: int) -> Tensor:
+    """A pitch out of the range ends with an error here, but not with a ValueError. Look at the
+    kind of error in the docstring."""
+    is_pitch = tokens >= 2
+    moved = tokens + semitones
+    assert not (is_pitch & ((moved < 2) | (moved >= N_TOKENS))).any(), "tokens out of the range"
+    return torch.where(is_pitch, moved, tokens)
+
+
 # %% skew: one distance too short
 # labml issues 185 and 218
 def skew(x: Tensor) -> Tensor:
@@ -311,10 +358,10 @@ def skew(x: Tensor) -> Tensor:
 
 # %% skew: in the dtype of the zeros
 def skew(x: Tensor) -> Tensor:
-    """Half precision comes back as float32 here, because the column of zeros is float32. Look at
-    the dtype of what you put in front."""
+    """Half precision comes back as float32 here. Look at the dtypes of the tensors that you make
+    yourself, such as a column of zeros."""
     n = x.shape[-1]
-    padded = torch.cat([torch.zeros(*x.shape[:-1], 1), x], dim=-1)
+    padded = torch.cat([torch.zeros(*x.shape[:-1], 1, device=x.device), x], dim=-1)
     return padded.flatten(-2)[..., n:].unflatten(-1, (n, n))
 
 
@@ -325,6 +372,55 @@ def skew(x: Tensor) -> Tensor:
     n = x.shape[-1]
     x.detach().mul_(torch.ones_like(x).tril().flip(-1))
     return F.pad(x, (1, 0)).flatten(-2)[..., n:].unflatten(-1, (n, n))
+
+
+# %% skew: one matrix alone
+def skew(x: Tensor) -> Tensor:
+    """One matrix is skewed here, and a batch of them ends with an error. Look at which axes
+    should take no part in the reshape."""
+    n = x.shape[-1]
+    return F.pad(x, (1, 0)).view(n + 1, n)[1:]
+
+
+# %% skew: slid the more the later the query
+def skew(x: Tensor) -> Tensor:
+    """Row i slides by i here: the first row stays where it is, and the last one slides farthest.
+    Look at which row has to slide how far."""
+    n = x.shape[-1]
+    rows = torch.arange(n, device=x.device).unsqueeze(1)
+    columns = torch.arange(n, device=x.device)
+    return x[..., rows, (columns + rows) % n]
+
+
+# %% skew: always in float32
+def skew(x: Tensor) -> Tensor:
+    """The result is float32 here, whatever the dtype of x. Look at the dtype of what you write
+    the numbers into."""
+    n = x.shape[-1]
+    padded = torch.zeros(*x.shape[:-1], n + 1, device=x.device)
+    padded[..., 1:] = x
+    return padded.flatten(-2)[..., n:].unflatten(-1, (n, n))
+
+
+# %% skew: entry by entry
+def skew(x: Tensor) -> Tensor:
+    """The result is right, but it is filled in by a loop here, entry by entry or row by row.
+    Look for a way in which the number of calls does not grow with n."""
+    n = x.shape[-1]
+    result = torch.zeros_like(x)
+    for i in range(n):
+        for j in range(i + 1):
+            result[..., i, j] = x[..., i, n - 1 - (i - j)]
+    return result
+
+
+# %% skew: zeros that stay on the CPU
+def skew(x: Tensor) -> Tensor:
+    """On another device this ends with an error here. Look for a tensor that you make yourself,
+    and that stays on the CPU."""
+    n = x.shape[-1]
+    padded = torch.cat([torch.zeros(*x.shape[:-1], 1, dtype=x.dtype), x], dim=-1)
+    return padded.flatten(-2)[..., n:].unflatten(-1, (n, n))
 
 
 # %% RelativeSelfAttention: the distances left out
@@ -914,3 +1010,189 @@ class RelativeSelfAttention(nn.Module):
         future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
         weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
         return self.out((weights @ v).transpose(1, 2).flatten(2)).float()
+
+
+# %% RelativeSelfAttention: another error than ValueError
+class RelativeSelfAttention(nn.Module):
+    """A sequence longer than `max_length` ends with an error here, but not with a ValueError.
+    Look at the kind of error in the docstring."""
+
+    def __init__(self, d_model: int, n_heads: int, max_length: int):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_model // n_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_heads, max_length, d_head = self.relative.shape
+        n = x.shape[1]
+        projected = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
+        distances = self.relative[:, max_length - n :]
+        scores = (q @ k.mT + skew(q @ distances.mT)) / d_head**0.5
+        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+# %% RelativeSelfAttention: heads merged without a transpose
+class RelativeSelfAttention(nn.Module):
+    """The results of the heads are put together by a reshape alone here, which mixes positions.
+    Look at which axes have to change places first."""
+
+    def __init__(self, d_model: int, n_heads: int, max_length: int):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_model // n_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_heads, max_length, d_head = self.relative.shape
+        n = x.shape[1]
+        if n > max_length:
+            raise ValueError(f"n is {n}, but max_length is {max_length}")
+        projected = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
+        distances = self.relative[:, max_length - n :]
+        scores = (q @ k.mT + skew(q @ distances.mT)) / d_head**0.5
+        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+        return self.out((weights @ v).reshape(x.shape))
+
+
+# %% RelativeSelfAttention: the features of a head far apart
+class RelativeSelfAttention(nn.Module):
+    """A head takes every n_heads-th feature here. Look at which features belong to head k."""
+
+    def __init__(self, d_model: int, n_heads: int, max_length: int):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_model // n_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_heads, max_length, d_head = self.relative.shape
+        n = x.shape[1]
+        if n > max_length:
+            raise ValueError(f"n is {n}, but max_length is {max_length}")
+        projected = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (p.unflatten(-1, (d_head, n_heads)).permute(0, 3, 1, 2) for p in projected)
+        distances = self.relative[:, max_length - n :]
+        scores = (q @ k.mT + skew(q @ distances.mT)) / d_head**0.5
+        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+        return self.out((weights @ v).permute(0, 2, 3, 1).flatten(2))
+
+
+# %% RelativeSelfAttention: the full length alone
+class RelativeSelfAttention(nn.Module):
+    """A sequence shorter than `max_length` ends with an error here. Look at how many rows of
+    `relative` are used, and at the axis on which they are counted."""
+
+    def __init__(self, d_model: int, n_heads: int, max_length: int):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_model // n_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_heads, max_length, d_head = self.relative.shape
+        n = x.shape[1]
+        if n > max_length:
+            raise ValueError(f"n is {n}, but max_length is {max_length}")
+        projected = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
+        distances = self.relative[-n:]
+        scores = (q @ k.mT + skew(q @ distances.mT)) / d_head**0.5
+        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+# %% RelativeSelfAttention: `relative` no parameter
+class RelativeSelfAttention(nn.Module):
+    """There is no parameter `relative` here. Look at its name, and at what makes a parameter of
+    a tensor."""
+
+    def __init__(self, d_model: int, n_heads: int, max_length: int):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.relative = torch.randn(n_heads, max_length, d_model // n_heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_heads, max_length, d_head = self.relative.shape
+        n = x.shape[1]
+        if n > max_length:
+            raise ValueError(f"n is {n}, but max_length is {max_length}")
+        projected = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
+        distances = self.relative[:, max_length - n :]
+        scores = (q @ k.mT + skew(q @ distances.mT)) / d_head**0.5
+        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+# %% RelativeSelfAttention: a mask that stays on the CPU
+class RelativeSelfAttention(nn.Module):
+    """On another device the layer ends with an error here. Look for a tensor that you make
+    yourself, and that stays on the CPU."""
+
+    def __init__(self, d_model: int, n_heads: int, max_length: int):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_model // n_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_heads, max_length, d_head = self.relative.shape
+        n = x.shape[1]
+        if n > max_length:
+            raise ValueError(f"n is {n}, but max_length is {max_length}")
+        projected = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
+        distances = self.relative[:, max_length - n :]
+        scores = (q @ k.mT + skew(q @ distances.mT)) / d_head**0.5
+        future = torch.ones(n, n, dtype=torch.bool).triu(1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+# %% RelativeSelfAttention: a score too large for float16
+class RelativeSelfAttention(nn.Module):
+    """float16 alone ends with an error here. Look at the numbers that you write yourself, such
+    as the score of what is hidden: the largest one of float16 is 65504."""
+
+    def __init__(self, d_model: int, n_heads: int, max_length: int):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_model // n_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_heads, max_length, d_head = self.relative.shape
+        n = x.shape[1]
+        if n > max_length:
+            raise ValueError(f"n is {n}, but max_length is {max_length}")
+        projected = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
+        distances = self.relative[:, max_length - n :]
+        scores = (q @ k.mT + skew(q @ distances.mT)) / d_head**0.5
+        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(future, -1e9).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))

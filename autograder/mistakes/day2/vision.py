@@ -144,6 +144,65 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     return tiles.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p)
 
 
+# %% patchify: patches as columns
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """The numbers are right, but every patch is a column of the result here instead of a row. Look
+    at the order of the axes: first N, then the c·p·p numbers of a patch."""
+    p, (height, width) = patch_size, images.shape[2:]
+    if height % p or width % p:
+        raise ValueError(f"H ({height}) and W ({width}) are not divisible by patch_size ({p})")
+    return F.unfold(images.double(), p, stride=p).to(images.dtype)
+
+
+# %% patchify: patches that overlap
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """A patch begins at every pixel here, so that patches overlap and there are too many of them.
+    Look at how far it is from one patch to the next."""
+    p, (height, width) = patch_size, images.shape[2:]
+    if height % p or width % p:
+        raise ValueError(f"H ({height}) and W ({width}) are not divisible by patch_size ({p})")
+    return F.unfold(images.double(), p).mT.to(images.dtype)
+
+
+# %% patchify: an error that names nothing
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """The right error is raised, but its message names none of the arguments or axes that are at
+    odds. Look at what would help someone who reads it."""
+    b, c, height, width = images.shape
+    p = patch_size
+    if height % p or width % p:
+        raise ValueError("not divisible")
+    tiles = images.reshape(b, c, height // p, p, width // p, p)
+    return tiles.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p)
+
+
+# %% patchify: axes of size 1 dropped
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """Axes of size 1 are missing from the result here: a batch of one image loses its first axis.
+    Look at what shape is asked for when b, or N, is 1."""
+    b, c, height, width = images.shape
+    p = patch_size
+    if height % p or width % p:
+        raise ValueError(f"H ({height}) and W ({width}) are not divisible by patch_size ({p})")
+    tiles = images.reshape(b, c, height // p, p, width // p, p)
+    return tiles.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p).squeeze()
+
+
+# %% patchify: always float32
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """The numbers are right, but the result is float32 whatever the images are. Look at the dtype
+    of the tensor that you fill or return."""
+    b, c, height, width = images.shape
+    p = patch_size
+    if height % p or width % p:
+        raise ValueError(f"H ({height}) and W ({width}) are not divisible by patch_size ({p})")
+    patches = torch.zeros(b, height // p * (width // p), c * p * p)
+    for number in range(patches.shape[1]):
+        top, left = number // (width // p) * p, number % (width // p) * p
+        patches[:, number] = images[:, :, top : top + p, left : left + p].flatten(1)
+    return patches
+
+
 # %% unpatchify: reshaped in one go
 def unpatchify(patches: Tensor, patch_size: int, height: int, width: int) -> Tensor:
     """The shape is right, but the pixels of a patch here lie in a row instead of a square. Look at
@@ -251,6 +310,53 @@ def unpatchify(patches: Tensor, patch_size: int, height: int, width: int) -> Ten
     return tiles.permute(0, 1, 4, 2, 5, 3).reshape(b, height, width, c)
 
 
+# %% unpatchify: always float32
+def unpatchify(patches: Tensor, patch_size: int, height: int, width: int) -> Tensor:
+    """The pixels are in their places, but the image is float32 whatever the patches are. Look at
+    the dtype of the tensor that you fill or return."""
+    p = patch_size
+    b, _, numbers = patches.shape
+    c = numbers // p**2
+    image = torch.zeros(b, c, height, width)
+    for number in range(patches.shape[1]):
+        top, left = number // (width // p) * p, number % (width // p) * p
+        image[:, :, top : top + p, left : left + p] = patches[:, number].reshape(b, c, p, p)
+    return image
+
+
+# %% unpatchify: rows read as columns
+def unpatchify(patches: Tensor, patch_size: int, height: int, width: int) -> Tensor:
+    """The patches are read as if they stood in columns, `b c·p·p N`, so that the numbers of one
+    patch are scattered over several. A reshape gives the other shape, but moves no number: look at
+    how two axes change places."""
+    p = patch_size
+    b, count, numbers = patches.shape
+    columns = patches.reshape(b, numbers, count).double()
+    return F.fold(columns, (height, width), p, stride=p).to(patches.dtype)
+
+
+# %% unpatchify: an image of width × height
+def unpatchify(patches: Tensor, patch_size: int, height: int, width: int) -> Tensor:
+    """The image has `width` rows and `height` columns here, and the patches fill it row by row.
+    Look at which of the two comes first in the shape of an image."""
+    p = patch_size
+    b, _, numbers = patches.shape
+    c = numbers // p**2
+    tiles = patches.reshape(b, width // p, height // p, c, p, p)
+    return tiles.permute(0, 3, 1, 4, 2, 5).reshape(b, c, width, height)
+
+
+# %% unpatchify: mirrored along the diagonal
+def unpatchify(patches: Tensor, patch_size: int, height: int, width: int) -> Tensor:
+    """The whole image is mirrored along its diagonal here: what should be a row is a column. Look
+    at which of the last two axes of an image counts rows."""
+    p = patch_size
+    b, _, numbers = patches.shape
+    c = numbers // p**2
+    tiles = patches.reshape(b, height // p, width // p, c, p, p)
+    return tiles.permute(0, 3, 2, 5, 1, 4).reshape(b, c, width, height)
+
+
 # %% PatchEmbedding: the class token last
 class PatchEmbedding(nn.Module):
     """The class token comes after the patches here. Look at which end of the sequence it should
@@ -305,7 +411,7 @@ class PatchEmbedding(nn.Module):
     def forward(self, images):
         patches = self.projection(patchify(images, self.patch_size))
         class_tokens = self.class_token.expand(len(images), -1, -1)
-        return torch.cat([class_tokens, patches], dim=1) + self.position.roll(-1, dims=1)
+        return torch.cat([class_tokens, patches], dim=1) + self.position.roll(1, dims=1)
 
 
 # %% PatchEmbedding: no positions
@@ -478,6 +584,102 @@ class PatchEmbedding(nn.Module):
         patches = self.projection(patchify(images, self.patch_size))
         class_tokens = self.class_token.expand(len(images), -1, -1)
         return torch.cat([class_tokens, patches + class_tokens], dim=1) + self.position
+
+
+# %% PatchEmbedding: one class token for any batch
+class PatchEmbedding(nn.Module):
+    """This works for a single image and fails for more. There is one class token and there are b
+    images: look at the first axis of what is joined."""
+
+    def __init__(self, image_size: int, patch_size: int, channels: int, d_model: int):
+        super().__init__()
+        self.patch_size = patch_size
+        n_patches = (image_size // patch_size) ** 2
+        self.projection = nn.Linear(channels * patch_size**2, d_model)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, d_model))
+        self.position = nn.Parameter(torch.zeros(1, n_patches + 1, d_model))
+
+    def forward(self, images):
+        patches = self.projection(patchify(images, self.patch_size))
+        return torch.cat([self.class_token, patches], dim=1) + self.position
+
+
+# %% PatchEmbedding: a convolution for the projection
+class PatchEmbedding(nn.Module):
+    """`projection` has the weight of a convolution here, with four axes. That can give the same
+    numbers, but weights as the docstring describes them do not fit into it. Look at the kind of
+    layer that it names."""
+
+    def __init__(self, image_size: int, patch_size: int, channels: int, d_model: int):
+        super().__init__()
+        n_patches = (image_size // patch_size) ** 2
+        self.projection = nn.Conv2d(channels, d_model, patch_size, stride=patch_size)
+        self.class_token = nn.Parameter(torch.randn(1, 1, d_model))
+        self.position = nn.Parameter(torch.randn(1, n_patches + 1, d_model))
+
+    def forward(self, images):
+        patches = self.projection(images).flatten(2).mT
+        class_tokens = self.class_token.expand(len(images), -1, -1)
+        return torch.cat([class_tokens, patches], dim=1) + self.position
+
+
+# %% PatchEmbedding: the patches of one row counted
+class PatchEmbedding(nn.Module):
+    """There are positions here for the patches of one row of the image and the class token. Look at
+    how many patches the whole image has."""
+
+    def __init__(self, image_size: int, patch_size: int, channels: int, d_model: int):
+        super().__init__()
+        self.patch_size = patch_size
+        n_patches = image_size // patch_size
+        self.projection = nn.Linear(channels * patch_size**2, d_model)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, d_model))
+        self.position = nn.Parameter(torch.zeros(1, n_patches + 1, d_model))
+
+    def forward(self, images):
+        patches = self.projection(patchify(images, self.patch_size))
+        class_tokens = self.class_token.expand(len(images), -1, -1)
+        return torch.cat([class_tokens, patches], dim=1) + self.position
+
+
+# %% PatchEmbedding: the channel last in a patch
+class PatchEmbedding(nn.Module):
+    """The patches stand in the right order, but within a patch all channels of a pixel follow each
+    other here. Look at the order in which `patchify` flattens a patch."""
+
+    def __init__(self, image_size: int, patch_size: int, channels: int, d_model: int):
+        super().__init__()
+        self.patch_size = patch_size
+        n_patches = (image_size // patch_size) ** 2
+        self.projection = nn.Linear(channels * patch_size**2, d_model)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, d_model))
+        self.position = nn.Parameter(torch.zeros(1, n_patches + 1, d_model))
+
+    def forward(self, images):
+        b, p = len(images), self.patch_size
+        tiles = images.unflatten(3, (-1, p)).unflatten(2, (-1, p))
+        patches = self.projection(tiles.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2))
+        class_tokens = self.class_token.expand(b, -1, -1)
+        return torch.cat([class_tokens, patches], dim=1) + self.position
+
+
+# %% PatchEmbedding: a class token that is no parameter
+class PatchEmbedding(nn.Module):
+    """There is no parameter `class_token` here, and an optimiser is given parameters only. Look at
+    what makes a tensor of a module one of its parameters."""
+
+    def __init__(self, image_size: int, patch_size: int, channels: int, d_model: int):
+        super().__init__()
+        self.patch_size = patch_size
+        n_patches = (image_size // patch_size) ** 2
+        self.projection = nn.Linear(channels * patch_size**2, d_model)
+        self.register_buffer("class_token", torch.randn(1, 1, d_model))
+        self.position = nn.Parameter(torch.randn(1, n_patches + 1, d_model))
+
+    def forward(self, images):
+        patches = self.projection(patchify(images, self.patch_size))
+        class_tokens = self.class_token.expand(len(images), -1, -1)
+        return torch.cat([class_tokens, patches], dim=1) + self.position
 
 
 # %% ViT: the mean of all tokens
@@ -723,6 +925,83 @@ class ViT(nn.Module):
         return self.head(self.norm(tokens[:, 0]))
 
 
+# %% ViT: blocks in a plain list
+class ViT(nn.Module):
+    """There are `n_layers` blocks, but their weights are not among the parameters of the model, so
+    that no optimiser would train them. Look at the kind of list that holds them."""
+
+    def __init__(self, image_size, patch_size, channels, n_classes, d_model, n_heads, n_layers):
+        super().__init__()
+        self.embedding = PatchEmbedding(image_size, patch_size, channels, d_model)
+        self.blocks = [BidirectionalBlock(d_model, n_heads) for _ in range(n_layers)]
+        self.norm = nn.LayerNorm(d_model)
+        self.head = nn.Linear(d_model, n_classes)
+
+    def forward(self, images):
+        tokens = self.embedding(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens[:, 0]))
+
+
+# %% ViT: one block too few
+class ViT(nn.Module):
+    """There is one block fewer here than `n_layers` says. Look at how many of them you make."""
+
+    def __init__(self, image_size, patch_size, channels, n_classes, d_model, n_heads, n_layers):
+        super().__init__()
+        self.embedding = PatchEmbedding(image_size, patch_size, channels, d_model)
+        self.blocks = nn.ModuleList(
+            BidirectionalBlock(d_model, n_heads) for _ in range(1, n_layers)
+        )
+        self.norm = nn.LayerNorm(d_model)
+        self.head = nn.Linear(d_model, n_classes)
+
+    def forward(self, images):
+        tokens = self.embedding(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens[:, 0]))
+
+
+# %% ViT: a single image without its axis
+class ViT(nn.Module):
+    """The logits of a batch of one image have lost their first axis here. Look at what happens to
+    axes of size 1."""
+
+    def __init__(self, image_size, patch_size, channels, n_classes, d_model, n_heads, n_layers):
+        super().__init__()
+        self.embedding = PatchEmbedding(image_size, patch_size, channels, d_model)
+        self.blocks = nn.ModuleList(BidirectionalBlock(d_model, n_heads) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+        self.head = nn.Linear(d_model, n_classes)
+
+    def forward(self, images):
+        tokens = self.embedding(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens[:, 0])).squeeze()
+
+
+# %% ViT: eps 1e-6
+class ViT(nn.Module):
+    """The last norm has a smaller eps than 1e-5 here, such as the 1e-6 of many ViTs; small numbers
+    show it. Look at which eps `nn.LayerNorm` has by itself."""
+
+    def __init__(self, image_size, patch_size, channels, n_classes, d_model, n_heads, n_layers):
+        super().__init__()
+        self.embedding = PatchEmbedding(image_size, patch_size, channels, d_model)
+        self.blocks = nn.ModuleList(BidirectionalBlock(d_model, n_heads) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model, eps=1e-6)
+        self.head = nn.Linear(d_model, n_classes)
+
+    def forward(self, images):
+        tokens = self.embedding(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens[:, 0]))
+
+
 # %% attention_distance: counted in patches
 # google-research/vision_transformer issue 162
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
@@ -853,6 +1132,47 @@ def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
     centres = torch.cartesian_prod(places, places).float()
     distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
     return (weights.float() * distances).sum(dim=-1).mean(dim=(0, 2))
+
+
+# %% attention_distance: float32 for half precision
+def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
+    """Weights in half precision give a float32 result here, which float32 and float64 do not show.
+    Look at the dtype of a product of two dtypes."""
+    places = torch.arange(grid, device=weights.device) * patch_size
+    centres = torch.cartesian_prod(places, places).float()
+    distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
+    return (weights * distances).sum(dim=-1).mean(dim=(0, 2))
+
+
+# %% attention_distance: distances on the CPU
+def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
+    """The numbers are right, but tensors of two devices meet here where the weights are not on the
+    CPU. Look at where your own tensors are made."""
+    places = torch.arange(grid) * patch_size
+    centres = torch.cartesian_prod(places, places).to(weights.dtype)
+    distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
+    return (weights * distances).sum(dim=-1).mean(dim=(0, 2))
+
+
+# %% attention_distance: the sum over images
+def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
+    """The distances of all images are added up here, so that a larger batch looks further. Look at
+    which axes are summed and which are averaged."""
+    places = torch.arange(grid, device=weights.device) * patch_size
+    centres = torch.cartesian_prod(places, places).to(weights.dtype)
+    distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
+    return (weights * distances).sum(dim=-1).mean(dim=2).sum(dim=0)
+
+
+# %% attention_distance: patch_size patches in a row
+def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:
+    """The patches are laid out here as if a row had `patch_size` of them. Look at which number says
+    how many patches stand in a row."""
+    number = torch.arange(grid * grid, device=weights.device)
+    places = torch.stack([number // patch_size, number % patch_size], dim=-1) * patch_size
+    centres = places.to(weights.dtype)
+    distances = (centres.unsqueeze(1) - centres).norm(dim=-1)
+    return (weights * distances).sum(dim=-1).mean(dim=(0, 2))
 
 
 # %% linear_cka: not centred
@@ -992,9 +1312,9 @@ def _constant(features: Tensor) -> bool:
 
 # %% linear_cka: features turned with inputs
 def linear_cka(x: Tensor, y: Tensor) -> Tensor:
-    """The products here are between inputs, not between features: they fail where x and y have
-    different numbers of features, and are wrong elsewhere. Look at the order of the two factors and
-    what is transposed."""
+    """The features of x are matched with those of y by their places here. That fails where x and y
+    have different numbers of features, and is wrong elsewhere, since features have no order. Look
+    at which feature meets which in XᵀY."""
     a, b = x - x.mean(dim=0), y - y.mean(dim=0)
     if _constant(x) or _constant(y):
         return (x.sum() + y.sum()) * 0
@@ -1016,8 +1336,9 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
 
 # %% linear_cka: a constant recognised by an exact 0
 def linear_cka(x: Tensor, y: Tensor) -> Tensor:
-    """A constant input gives 0 here only if centring leaves exactly nothing of it. Look at what
-    rounding leaves of a column of 0.3."""
+    """Not every constant input gives 0 here: of a column of 0.3 rounding leaves something, which is
+    divided by something as small. Look at what centring leaves of it, and at how you notice that it
+    is nothing."""
     a, b = x - x.mean(dim=0), y - y.mean(dim=0)
     scale = (a.T @ a).norm() * (b.T @ b).norm()
     if scale == 0:
@@ -1031,3 +1352,72 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
     them. Look at x and y times 10⁻³."""
     a, b = x - x.mean(dim=0), y - y.mean(dim=0)
     return (a.T @ b).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm() + 1e-8)
+
+
+# %% linear_cka: the norms of x and y below the line
+def linear_cka(x: Tensor, y: Tensor) -> Tensor:
+    """The product is divided by the squared norms of X and Y themselves here, so that x does not
+    have 1 with itself. Look at which matrices have their norms below the line."""
+    a, b = x - x.mean(dim=0), y - y.mean(dim=0)
+    if _constant(x) or _constant(y):
+        return (x.sum() + y.sum()) * 0
+    return (a.T @ b).norm() ** 2 / (a.norm() ** 2 * b.norm() ** 2)
+
+
+def _constant(features: Tensor) -> bool:
+    return bool((features == features[:1]).all())
+
+
+# %% linear_cka: changes x and y
+def linear_cka(x: Tensor, y: Tensor) -> Tensor:
+    """The values are right, but the caller's x and y are centred afterwards. Look for an operation
+    that works in place."""
+    if _constant(x) or _constant(y):
+        return (x.sum() + y.sum()) * 0
+    x -= x.mean(dim=0)
+    y -= y.mean(dim=0)
+    return (x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
+
+
+def _constant(features: Tensor) -> bool:
+    return bool((features == features[:1]).all())
+
+
+# %% linear_cka: small inputs taken for constants
+def linear_cka(x: Tensor, y: Tensor) -> Tensor:
+    """Small inputs give 0 here, as if they were constant. Look at x and y times 10⁻³, and at what a
+    leftover of rounding should be compared with."""
+    a, b = x - x.mean(dim=0), y - y.mean(dim=0)
+    scale = (a.T @ a).norm() * (b.T @ b).norm()
+    if scale < 1e-6:
+        return (x.sum() + y.sum()) * 0
+    return (a.T @ b).norm() ** 2 / scale
+
+
+# %% linear_cka: no gradients
+@torch.no_grad()
+def linear_cka(x: Tensor, y: Tensor) -> Tensor:
+    """The values are right, but no gradient flows back to x and y. Look for what cuts the result
+    off from them."""
+    a, b = x - x.mean(dim=0), y - y.mean(dim=0)
+    if _constant(x) or _constant(y):
+        return (x.sum() + y.sum()) * 0
+    return (a.T @ b).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm())
+
+
+def _constant(features: Tensor) -> bool:
+    return bool((features == features[:1]).all())
+
+
+# %% linear_cka: always float64
+def linear_cka(x: Tensor, y: Tensor) -> Tensor:
+    """The values are right, but the result is float64 whatever the inputs are. Look at the dtype of
+    what you return."""
+    a, b = x.double() - x.double().mean(dim=0), y.double() - y.double().mean(dim=0)
+    if _constant(x) or _constant(y):
+        return (a.sum() + b.sum()) * 0
+    return (a.T @ b).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm())
+
+
+def _constant(features: Tensor) -> bool:
+    return bool((features == features[:1]).all())
