@@ -202,14 +202,15 @@ class Worker:
 
         def method(name: str) -> Callable[..., Any]:
             def call(thin: nn.Module, *args: Any, **kwargs: Any) -> Any:
-                return self._ask_model(model.id, thin.training, name, args, kwargs)
+                return self._ask_model(model.id, _in_training(thin), name, args, kwargs)
 
             return call
 
         kind = type("Model", (nn.Module,), {name: method(name) for name in model.methods})
         thin: nn.Module = kind()
-        # Real models have parameters, and code asks them for device and dtype.
+        # Real models have parameters, which tell device and dtype, and parts, which have a mode of their own.
         thin.weight = nn.Parameter(torch.zeros(1))
+        thin.part = nn.Identity()
         for name, value in model.attributes:
             setattr(thin, name, value_of(value, [], self._from_wire))
         return thin
@@ -255,7 +256,12 @@ class Worker:
         )
 
     def _modes(self) -> list[tuple[int, bool]]:
-        return [(id_, model.training) for id_, model in self._models.items()]
+        return [(id_, _in_training(model)) for id_, model in self._models.items()]
+
+
+def _in_training(model: nn.Module) -> bool:
+    """Whether any part of it is."""
+    return any(part.training for part in model.modules())
 
 
 def seed_everything(seed: int) -> None:

@@ -645,6 +645,13 @@ class TestDecoderLayer:
             seen = layer(x, memory, memory_mask=mask)
             unchanged(student)
             close(seen, expected, what, atol=1e-3, dtype=torch.float32)
+        # A memory as long as x, so that the two masks can be exchanged and the answer says so.
+        memory = draw.normal(B, N, D)
+        masks = [some_allowed(draw, B, N, N) for _ in range(2)]
+        own, other = (per_head(mask, N, N) for mask in masks)
+        expected = oracle(x.double(), memory.double(), tgt_mask=own, memory_mask=other)
+        what = "the result under mask and memory_mask"
+        close(layer(x, memory, *masks), expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
     def test_future(self, student, seed):

@@ -400,6 +400,11 @@ class TestMaskedAttention:
             mask = some_allowed(draw, *shape)
             what = f"under a mask of shape {shape}"
             consistent(student.masked_attention(*inputs, mask), mask, inputs[2], what)
+        # As many queries as keys, where rows and columns can be taken for one another.
+        query, key, value = draw.normal(2, 4, 3), draw.normal(2, 4, 3), draw.normal(2, 4, 6)
+        mask = some_allowed(draw, 2, 4, 4)
+        seen = student.masked_attention(query, key, value, mask)
+        compare(seen, masked_oracle(query, key, value, mask), "for 4 queries and 4 keys")
 
     def test_leading_axes(self, student, seed):
         """Two leading axes are allowed, or none, and the mask broadcasts to them."""

@@ -434,6 +434,13 @@ class TestMultiHeadAttention:
             want_output, want_weights = expected(rounded, 2, *inputs)
             close(weights, want_weights, f"the weights in {str(dtype)[6:]}", dtype=dtype)
             close(output, want_output, f"the output in {str(dtype)[6:]}", dtype=dtype)
+            # Under a mask as if the last key were not there.
+            mask = torch.tensor([True] * 4 + [False])
+            masked, _ = pair(layer(*inputs, mask.expand(2, 1, 5)), "output", "weights")
+            query, key, value = inputs
+            want_output, _ = expected(rounded, 2, query, key[:, :4], value[:, :4])
+            what = f"the output under a mask in {str(dtype)[6:]}"
+            close(masked, want_output, what, dtype=dtype)
 
     @weight(0.5)
     def test_one_feature_a_head(self, student, seed):

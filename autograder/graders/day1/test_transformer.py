@@ -146,6 +146,8 @@ class TestTransformer:
     def test_defaults(self, student, seed):
         """Sizes, heads, layers, dropout, `pad_id` and `max_length` have the defaults of the signature."""
         model = student.Transformer(5, 7)
+        memory = model.encode(torch.ones(1, 3, dtype=torch.long))
+        shaped(memory, (1, 3, 64), what="the memory where d_model is not given")
         shapes = {"output.weight": (7, 64), "encoder.1.feed_forward.linear1.weight": (128, 64)}
         weights = model.weights()
         for name, shape in shapes.items():

@@ -374,6 +374,13 @@ class TestDiTBlock:
             assert name in weights, f"there is no parameter `{name}`; its parameters are: {there}"
             close(weights[name].detach(), torch.zeros(shape), f"`{name}` at the start")
 
+    @weight(0.25)
+    def test_one_picture(self, student, seed):
+        """A batch may hold a single picture, and as many pictures as patches."""
+        layer, weights, x, condition = self._drawn(student, seed)
+        self._agrees(layer, weights, x[:1], condition[:1], "the result for one picture")
+        self._agrees(layer, weights, x[:, :B], condition, f"the result for {B} patches each")
+
     @weight(0.75)
     def test_parameters(self, student, seed):
         """Attention, both linear maps and `modulation` have parameters, and nothing else has."""
