@@ -201,7 +201,7 @@ class TestPositionalEncoding:
             with value_error("max_length", "n", "x", when=f"n is {n} and max_length is 8"):
                 module(draw.normal(2, n, 6))
         module = student.PositionalEncoding(6, 8, 0.0).eval()
-        shaped(module(draw.normal(2, 8, 6)), (2, 8, 6), what="the result for n = max_length = 8")
+        shaped(module(draw.normal(9, 8, 6)), (9, 8, 6), what="the result for n = max_length = 8")
         module = student.PositionalEncoding(2).eval()
         with value_error("max_length", "n", "x", when="n is 5001 and max_length its default"):
             module(torch.zeros(1, 5001, 2))
