@@ -43,6 +43,10 @@ def parts(model):
 def drawn(generator):
     return torch.rand(3, generator=generator), torch.rand(3, generator=generator)
 
+def flagged(model, prompt):
+    model.training = False
+    return model(prompt)
+
 def outer(x):
     return (x[:, None] * x).sum(-1)
 
@@ -74,6 +78,18 @@ class Model(nn.Module):
         return torch.stack([cache.append(tokens).sum() for cache in caches])
 
 
+class Listener(nn.Module):
+    """Notes in which mode it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes: list[bool] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        return tokens
+
+
 def test_a_model_makes_use_of_what_it_is_handed(student: Student) -> None:
     model = Model()
     length, cache = student.continued(model, torch.ones(2, 3))
@@ -103,6 +119,21 @@ def test_a_generator_starts_from_the_same_seed(student: Student) -> None:
     first, second = student.drawn(torch.Generator().manual_seed(7))
     assert torch.equal(first, torch.rand(3, generator=here))
     assert torch.equal(second, torch.rand(3, generator=here))
+
+
+def test_a_generator_goes_on_from_call_to_call(student: Student) -> None:
+    here, there, another = (torch.Generator().manual_seed(7) for _ in range(3))
+    expected = [torch.rand(3, generator=here) for _ in range(4)]
+    seen = [*student.drawn(there), *student.drawn(there)]
+    assert torch.equal(torch.stack(seen), torch.stack(expected))
+    assert torch.equal(student.drawn(another)[0], expected[0]), "another one begins anew"
+
+
+def test_a_flag_alone_leaves_the_parts_of_a_model_in_training(student: Student) -> None:
+    """As a dropout inside of it would still drop."""
+    model = Listener().train()
+    student.flagged(model, torch.ones(1, 2))
+    assert model.modes == [True]
 
 
 def test_what_calls_take_is_measured(student: Student) -> None:

@@ -164,8 +164,12 @@ def pair(seen: Any, *names: str) -> list[Any]:
 
 def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequence[int]) -> None:
     """Check that output and weights of attention are both where its inputs are."""
-    for place, (what, shape) in enumerate((("output", output), ("weights", weights))):
-        on_meta(lambda place=place: pair(call(), "output", "weights")[place], shape, what)
+
+    def part(place: int) -> Any:
+        return pair(call(), "output", "weights")[place]
+
+    on_meta(lambda: part(0), output, "output")
+    on_meta(lambda: part(1), weights, "weights")
 
 
 def unchanged(student: Student) -> None:
