@@ -362,6 +362,21 @@ def masked_attention(
     return weights @ value, weights
 
 
+# %% masked_attention: the mask transposed
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the mask are exchanged here, which fits only where there are as many
+    queries as keys. Look at which axis of the mask stands for the queries."""
+    if mask is None:
+        return attention(query, key, value)
+    scores = attention_scores(query, key)
+    mask = mask.transpose(-2, -1)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = softmax(scores).masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
 # %% masked_attention: the mask ignored
 def masked_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None

@@ -1069,6 +1069,29 @@ class DiTBlock(nn.Module):
         return x + self.linear2(F.gelu(hidden, approximate="tanh"))
 
 
+# %% DiTBlock: no axis for the patches
+class DiTBlock(nn.Module):
+    """This is right for a single picture and for no larger batch: shift, scale and gate have no axis
+    for the patches, so that pictures are taken for patches. Look at the shapes of x and condition."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int):
+        super().__init__()
+        self.attention = SelfAttention(d_model, n_heads)
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.norm = nn.LayerNorm(d_model, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Linear(d_model, 6 * d_model)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        six = self.modulation(F.silu(condition))
+        shift1, scale1, gate1, shift2, scale2, gate2 = six.chunk(6, dim=-1)
+        x = x + gate1 * self.attention(self.norm(x) * (1 + scale1) + shift1)
+        hidden = self.linear1(self.norm(x) * (1 + scale2) + shift2)
+        return x + gate2 * self.linear2(F.gelu(hidden, approximate="tanh"))
+
+
 # %% DiTBlock: unbiased variance
 class DiTBlock(nn.Module):
     """The norm divides by the unbiased standard deviation here, as `std` and `var` give it unless
