@@ -153,6 +153,13 @@ class TestSkew:
             close(seen, skewed(x), f"the result up to the diagonal, for the shape {shape}")
 
     @weight(0.5)
+    def test_heads(self, student, seed):
+        """A batch with heads is skewed, as attention needs it."""
+        x = Draw(seed).normal(2, 3, 5, 5)
+        what = "the result up to the diagonal, for the shape (2, 3, 5, 5)"
+        close(lower(student.skew(x), x), skewed(x), what)
+
+    @weight(0.5)
     def test_shortest(self, student, seed):
         """One position has distance 0 only and stays as it is; two positions work, too."""
         draw = Draw(seed)

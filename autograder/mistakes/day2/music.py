@@ -374,6 +374,14 @@ def skew(x: Tensor) -> Tensor:
     return F.pad(x, (1, 0)).flatten(-2)[..., n:].unflatten(-1, (n, n))
 
 
+# %% skew: four axes alone
+def skew(x: Tensor) -> Tensor:
+    """This is right for a batch with heads, and an error for any other number of leading axes. Look
+    at what the star in the shape of x stands for."""
+    b, h, n, _ = x.shape
+    return F.pad(x, (1, 0)).reshape(b, h, n + 1, n)[:, :, 1:]
+
+
 # %% skew: one matrix alone
 def skew(x: Tensor) -> Tensor:
     """One matrix is skewed here, and a batch of them ends with an error. Look at which axes
