@@ -119,7 +119,7 @@ class Outgoing:
             self.payload.append(bytes(padding))
         start = self.size + padding
         if flat.numel():
-            raw = _bytes(flat)
+            raw = raw_bytes(flat)
             self.payload.append(raw)
             self.size = start + len(raw)
         else:
@@ -127,7 +127,8 @@ class Outgoing:
         return TensorMeta(dtype, list(tensor.shape), strides, start, requires_grad)
 
 
-def _bytes(flat: torch.Tensor) -> bytes:
+def raw_bytes(flat: torch.Tensor) -> bytes:
+    """The bytes of a contiguous tensor."""
     plain = flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat
     return plain.numpy().tobytes()
 

@@ -21,6 +21,7 @@ from autograder.attempt import Source, derived, joined, loading
 from autograder.cells import Cell
 from autograder.collecting import Test
 from autograder.course import CourseError, Day, Exercise
+from autograder.encoding import raw_bytes
 from autograder.needs import needed, units_of
 from autograder.recording import Exchange, Leaves, Recorder, replay
 from autograder.sandbox.process import Died, Late, Process
@@ -132,7 +133,8 @@ class Namer:
         if name not in self._known:
             file = course_folder(day.root) / f"mistakes-{day.name}-{name}-{self._version}.pt"
             if not file.is_file():
-                _write(file, {k: vars(known) for k, known in self._learn(exercise).items()})
+                learned = _sharing({k: vars(known) for k, known in self._learn(exercise).items()})
+                _write(file, learned)
             kept = torch.load(file, weights_only=True)
             self._known[name] = {k: Known(**values) for k, values in kept.items()}
         return self._known[name]
@@ -217,6 +219,23 @@ def _version(course: str) -> str:
         here.with_name(name).read_bytes() for name in (here.name, "recording.py", "telling.py")
     )
     return hashlib.sha256(course.encode() + code).hexdigest()[:16]
+
+
+def _sharing(learned: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same, in which equal tensors and texts are one: mistakes have most answers in common, and a class keeps them all."""
+    one: dict[Any, Any] = {}
+
+    def shared(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {shared(key): shared(item) for key, item in value.items()}
+        if isinstance(value, str):
+            return one.setdefault(value, value)
+        if not isinstance(value, torch.Tensor) or value.is_meta:
+            return value
+        key = (value.dtype, value.shape, raw_bytes(value.contiguous()))
+        return one.setdefault(key, value)
+
+    return {name: shared(known) for name, known in learned.items()}
 
 
 def _write(file: Path, what: Any) -> None:

@@ -23,6 +23,7 @@ from autograder.grading import Grader
 from autograder.history import History
 from autograder.marks import SubmissionMarks
 from autograder.sandbox.client import Server
+from autograder.store import course_folder
 from bench.alone import processor_seconds
 from bench.processes import counter, tree
 from bench.simulated import hostile_works, works
@@ -90,6 +91,8 @@ def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS)
     """Make a class and grade it in a course of its own, in `folder`; watch the processes meanwhile."""
     for part in PARTS:
         (folder / part).symlink_to(ROOT / part)
+    for file in course_folder(ROOT).glob("mistakes-*.pt"):  # what is learnt already
+        (course_folder(folder) / file.name).symlink_to(file)
     with Outside("CANARY-of-the-bench") as outside:
         hostile = _attacks(outside)
         honest, block = _write_class(day, count, hostile, folder, blocks)

@@ -34,7 +34,7 @@ def marks(*submissions: SubmissionMarks) -> Marks:
 
 
 def four(words: Texts) -> Marks:
-    """Two right ones, one half done, one nearly empty, one that can not be read."""
+    """Two right ones, one with a third of the tests of `softmax` lost, one nearly empty, one that can not be read."""
     name = next(iter(words.mistakes["softmax"]))
     half = list(words.day.names)[10:]
     return marks(
@@ -42,7 +42,7 @@ def four(words: Texts) -> Marks:
         submission(words, student="bela", path="in/bela.ipynb"),
         submission(
             words,
-            exercise(words, "softmax", dict.fromkeys(range(7), "4 of 9 values"), mistake=name),
+            exercise(words, "softmax", dict.fromkeys(range(5), "4 of 9 values"), mistake=name),
             exercise(words, "LayerNorm", {2: "3 of 24 values are wrong"}),
             student="chen",
             path="in/chen.ipynb",
@@ -69,7 +69,7 @@ def test_difficulty_and_untouched_are_shares_of_what_could_be_read(words: Texts)
     it = of(words)
     found = {e.name: e for e in it.exercises}
     assert (it.unread, len(it.points), sum(it.bins)) == (1, 4, 4)
-    assert found["softmax"].mean_share == pytest.approx((1 + 1 + 0.5 + 1) / 4)
+    assert found["softmax"].mean_share == pytest.approx((1 + 1 + 2 / 3 + 1) / 4)
     assert (found["softmax"].untouched, found["softmax"].of) == (0, 4)
     assert (found["FeedForward"].mean_share, found["FeedForward"].untouched) == (0.75, 1)
     layer_norm = found["LayerNorm"]
@@ -149,7 +149,7 @@ def test_numbers_stand_for_the_same_submission_everywhere(words: Texts) -> None:
     it = of(words, anonymous=True)
     assert [row.label for row in it.rows] == ["1", "2", "3", "4", "5"]
     (found,) = it.mistakes
-    (row,) = [row for row in it.rows if row.exercises.get("softmax") == 2]
+    (row,) = [row for row in it.rows if row.exercises.get("softmax") == pytest.approx(8 / 3)]
     assert found.submissions == [row.label]
 
 

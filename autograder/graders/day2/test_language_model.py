@@ -227,16 +227,17 @@ class TestCausalSelfAttention:
 
     @weight(0.5)
     def test_lengths(self, student, seed):
-        """Any number of positions can follow any other from call to call, 1,100 too."""
+        """Any number of positions can follow any other from call to call."""
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
-        x = draw.normal(1, 1100, D)
-        whole = shaped(layer(x[:, :9]), (1, 9, D))
-        for n in (5, 1100, 4):
-            seen = shaped(layer(x[:, :n]), (1, n, D))
-            same = min(n, 9)
-            what = f"for {n} positions after a call with another number, the first {same} results"
-            close(seen[:, :same], whole[:, :same], what, atol=ATOL)
+        x = draw.normal(2, 9, D)
+        whole = shaped(layer(x), x.shape)
+        for n in (5, 7):
+            seen, what = (
+                layer(x[:, :n]),
+                f"for {n} positions after a call with more or fewer, the result",
+            )
+            close(seen, whole[:, :n], what, atol=ATOL)
 
     @weight(0.75)
     def test_dropout(self, student, seed):
@@ -417,7 +418,7 @@ class TestGPTBlock:
         block, expected = self._block(student, weights), after_block(x, weights)
         for dtype, tolerance in DTYPES:
             seen, what = block.to(dtype)(x.to(dtype)), f"the result in {dtype}"
-            tolerance = max(tolerance, 5e-3)  # which form GELU has is another test
+            tolerance = max(3 * tolerance, 5e-3)  # which form GELU has is another test
             close(seen, expected, what, tolerance, tolerance, dtype)
             block.to(torch.float32).load(weights)
 

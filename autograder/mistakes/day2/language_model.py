@@ -617,37 +617,6 @@ class CausalSelfAttention(nn.Module):
         return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
 
 
-# %% CausalSelfAttention: a mask of a fixed size
-# nanoGPT, whose texts have a greatest length
-class CausalSelfAttention(nn.Module):
-    """A long text, of 1,100 positions, ends with an error here. Look at the size of what you
-    make once and for all."""
-
-    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
-        super().__init__()
-        if d_model % n_heads:
-            raise ValueError("d_model is not divisible by n_heads")
-        self.n_heads, self.p = n_heads, dropout
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out = nn.Linear(d_model, d_model)
-        mask = torch.ones(1024, 1024, dtype=torch.bool).tril()
-        self.register_buffer("mask", mask, persistent=False)
-
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        b, n, d = x.shape
-        q, k, v = (
-            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
-        )
-        if cache is not None:
-            k, v = cache.append(k, v)
-        m = k.shape[2]
-        mask = self.mask[m - n : m, :m]
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
-        weights = F.dropout(weights, self.p, self.training)
-        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
-
-
 # %% GPTBlock: post-norm
 # harvardnlp issues 1 and 92, d2l issue 803
 class GPTBlock(nn.Module):
