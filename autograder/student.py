@@ -66,9 +66,8 @@ class Student:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._models: dict[int, nn.Module] = {}
-        self._generators: dict[
-            int, torch.Generator
-        ] = {}  # kept, so that no other gets their number
+        # Kept, so that no other gets their number.
+        self._generators: dict[int, torch.Generator] = {}
         self._asks: dict[int, Kept] = {}
         self._forgotten: list[int] = []
         self._alive: set[int] = set()

@@ -64,7 +64,7 @@ def test_another_style_gets_everything(day: str, path: Path, graders: Graders) -
 
 @pytest.mark.parametrize(("day", "exercise"), EXERCISES)
 def test_a_mistake_costs_its_exercise(day: str, exercise: str, graders: Graders) -> None:
-    """And no other exercise's code is changed by it, unless that reaches this one.
+    """And it changes no other exercise's code, unless that reaches this one.
 
     That every known mistake fails a test is seen in test_naming.py, where all of them are run.
     """
