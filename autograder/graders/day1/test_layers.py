@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from autograder.graders import Draw, close, finite, on_meta, shaped, unchanged, weight
 from autograder.student import Module
 
 # All sizes differ, heads and the size of a head too.
 D, HEADS, D_FF, B, N, M = 6, 3, 10, 2, 5, 7
+Oracle = Callable[..., Tensor]
 HALF_AND_DOUBLE = ((torch.float64, 1e-5), (torch.bfloat16, 1e-1), (torch.float16, 2e-2))
 
 
@@ -67,23 +70,30 @@ def in_torch(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, value in weights.items():
         if name.startswith(("feed_forward.", "norm")):
             found[name.removeprefix("feed_forward.")] = value
-    return {name: value.double() for name, value in found.items()}
+    return {name: value.to(torch.float64, copy=True) for name, value in found.items()}
 
 
-def torch_encoder_layer(weights: dict[str, Tensor], heads: int = HEADS) -> nn.Module:
-    """torch's own layer with these weights, in float64 and evaluation mode."""
+@cache
+def _empty(kind: type[nn.Module], d: int, heads: int, d_ff: int) -> nn.Module:
+    return kind(d, heads, d_ff, batch_first=True).eval()
+
+
+def _torch_layer(kind: type[nn.Module], weights: dict[str, Tensor], heads: int) -> Oracle:
     d_ff, d = weights["feed_forward.linear1.weight"].shape
-    layer = nn.TransformerEncoderLayer(d, heads, d_ff, batch_first=True)
-    layer.load_state_dict(in_torch(weights), assign=True)
-    return layer.eval()
+    # Weights that ask for gradients keep torch from its fast path, which has rules of its own.
+    state = {name: value.requires_grad_() for name, value in in_torch(weights).items()}
+    layer = _empty(kind, d, heads, d_ff)
+    return lambda *inputs, **masks: functional_call(layer, state, inputs, masks, strict=True)
 
 
-def torch_decoder_layer(weights: dict[str, Tensor], heads: int = HEADS) -> nn.Module:
+def torch_encoder_layer(weights: dict[str, Tensor], heads: int = HEADS) -> Oracle:
     """torch's own layer with these weights, in float64 and evaluation mode."""
-    d_ff, d = weights["feed_forward.linear1.weight"].shape
-    layer = nn.TransformerDecoderLayer(d, heads, d_ff, batch_first=True)
-    layer.load_state_dict(in_torch(weights), assign=True)
-    return layer.eval()
+    return _torch_layer(nn.TransformerEncoderLayer, weights, heads)
+
+
+def torch_decoder_layer(weights: dict[str, Tensor], heads: int = HEADS) -> Oracle:
+    """torch's own layer with these weights, in float64 and evaluation mode."""
+    return _torch_layer(nn.TransformerDecoderLayer, weights, heads)
 
 
 def normed(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
