@@ -259,7 +259,7 @@ class TestLayerNorm:
         """Only the last axis is normalised, whatever stands before it: no axis, one, or three."""
         draw = Draw(seed)
         layer = student.LayerNorm(7)
-        for shape in ((7,), (1, 7), (2, 3, 4, 7)):
+        for shape in ((7,), (1, 1, 7), (2, 3, 4, 7)):
             x = draw.normal(*shape)
             close(layer(x), F.layer_norm(x, (7,)), f"the result for the shape {shape}", atol=1e-3)
         x = draw.strided(draw.normal(3, 5, 7))
@@ -367,7 +367,8 @@ class TestFeedForward:
         x = draw.normal(2, 3, 4, 5)
         seen = shaped(layer(x), (2, 3, 4, 5))
         unchanged(student)
-        for some in ((1,), (1, 2), (0, 2, 3)):
+        one = slice(1)
+        for some in ((1,), (1, 2), (0, 2, 3), (one, one, one)):
             what = f"the result for the shape {tuple(x[some].shape)}"
             close(layer(x[some]), seen[some], what, atol=1e-4)
         close(layer(draw.strided(x)), seen, "the result for a permuted view", atol=1e-4)
@@ -490,7 +491,7 @@ class TestEncoderLayer:
     def test_mask(self, student, seed):
         """`mask` is True where attention is allowed, with the shapes `n n`, `b 1 n` and `b n n`."""
         draw, weights, layer, x = self._drawn(student, seed)
-        oracle = torch_encoder_layer(weights)
+        x, oracle = draw.strided(x), torch_encoder_layer(weights)
         for shape in ((N, N), (B, 1, N), (B, N, N)):
             mask = some_allowed(draw, *shape)
             expected = oracle(x.double(), src_mask=per_head(mask, N, N))
@@ -498,6 +499,12 @@ class TestEncoderLayer:
             seen = layer(x, mask)
             unchanged(student)
             close(seen, expected, what, atol=1e-3, dtype=torch.float32)
+        for some in (x, x[:1, :1]):
+            what = f"after a call with a mask, the result without one for x of {tuple(some.shape)}"
+            close(layer(some), oracle(some.double()), what, atol=1e-3, dtype=torch.float32)
+        x, mask = draw.normal(B, N, D, dtype=torch.bfloat16), some_allowed(draw, N, N)
+        what = "the result in bfloat16"
+        shaped(layer.to(torch.bfloat16)(x, mask), x.shape, torch.bfloat16, what)
 
     @weight(1)
     def test_masked_positions(self, student, seed):
@@ -632,7 +639,7 @@ class TestDecoderLayer:
     def test_mask(self, student, seed):
         """`mask` is for attention within x: `n n`, `b 1 n` or `b n n`, True where allowed."""
         draw, weights, layer, x, memory = self._drawn(student, seed)
-        oracle = torch_decoder_layer(weights)
+        x, memory, oracle = draw.strided(x), draw.strided(memory), torch_decoder_layer(weights)
         causal = torch.ones(N, N, dtype=torch.bool).tril()
         for mask in (causal, some_allowed(draw, B, 1, N), some_allowed(draw, B, N, N)):
             expected = oracle(x.double(), memory.double(), tgt_mask=per_head(mask, N, N))
@@ -640,6 +647,10 @@ class TestDecoderLayer:
             seen = layer(x, memory, mask)
             unchanged(student)
             close(seen, expected, what, atol=1e-3, dtype=torch.float32)
+        halves = [half.to(torch.bfloat16) for half in (x, memory)]
+        masks = causal, some_allowed(draw, B, 1, M)
+        what = "the result in bfloat16"
+        shaped(layer.to(torch.bfloat16)(*halves, *masks), x.shape, torch.bfloat16, what)
 
     @weight(1)
     def test_memory_mask(self, student, seed):
@@ -660,6 +671,14 @@ class TestDecoderLayer:
         expected = oracle(x.double(), memory.double(), tgt_mask=own, memory_mask=other)
         what = "the result under mask and memory_mask"
         close(layer(x, memory, *masks), expected, what, atol=1e-3, dtype=torch.float32)
+        memory = draw.normal(B, N, D)
+        expected = oracle(x.double(), memory.double(), tgt_mask=own)
+        what = "then, with another memory and without memory_mask, the result"
+        close(layer(x, memory, masks[0]), expected, what, atol=1e-3, dtype=torch.float32)
+        x, memory = x[:1, :1], memory[:1, :1]
+        expected = oracle(x.double(), memory.double())
+        what = "then, for a single position of each and without masks, the result"
+        close(layer(x, memory), expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
     def test_future(self, student, seed):

@@ -214,8 +214,8 @@ class TestCausalMask:
     @weight(2)
     def test_sizes(self, student, seed):
         """Every length is right: True where j ≤ i, and nowhere else."""
-        for n in (2, 3, 11, int(Draw(seed).integers(12, 40, 1))):
-            expected = torch.tensor([[j <= i for j in range(n)] for i in range(n)])
+        for n in (2, 3, 11, int(Draw(seed).integers(12, 40, 1)), 150):
+            expected = torch.arange(n) <= torch.arange(n).unsqueeze(1)
             equal(allowed(student.causal_mask(n), (n, n)), expected, f"the mask for n={n}")
 
     @weight(0.5)
@@ -242,10 +242,11 @@ class TestDecoderMask:
     exercise = "decoder_mask"
 
     def test_future(self, student, seed):
-        """Without padding the mask allows what j ≤ i allows, for every sentence."""
-        tokens = Draw(seed).integers(1, 9, 2, 5)
-        seen = allowed(student.decoder_mask(tokens, 0), (2, 5, 5))
-        equal(seen, decoder_oracle(tokens, 0), "the mask of tokens without padding")
+        """Without padding the mask allows what j ≤ i allows, for every sentence, a long one too."""
+        for b, n in ((2, 5), (1, 150)):
+            tokens = Draw(seed).integers(1, 9, b, n)
+            seen = allowed(student.decoder_mask(tokens, 0), (b, n, n))
+            equal(seen, decoder_oracle(tokens, 0), f"the mask of {n} tokens without padding")
 
     def test_padded_keys(self, student, seed):
         """Padding behind a sentence is seen by no query, the last ones included."""
@@ -433,6 +434,14 @@ class TestMaskedAttention:
         expected = masked_oracle(query, key, value, mask)[0]
         what = "output for values (2, 5, 6) with a single set of queries and keys"
         close(output, expected, what, **LOOSE, dtype=torch.float32)
+
+    @weight(0.5)
+    def test_single(self, student, seed):
+        """One sentence, one query, one key and one feature are enough: axes of size 1 stay."""
+        inputs = Draw(seed).normal(3, 1, 1, 1)
+        mask = torch.ones(1, 1, 1).bool()
+        for what, given in (("with mask=None", None), ("under a mask of a single True", mask)):
+            compare(student.masked_attention(*inputs, given), masked_oracle(*inputs, mask), what)
 
     @weight(2)
     def test_empty_rows(self, student, seed):

@@ -63,7 +63,7 @@ class TestSplitHeads:
     def test_extreme_sizes(self, student, seed):
         """One head, heads of one feature, and a single position work, too."""
         draw = Draw(seed)
-        for (b, n, d), n_heads in (((3, 4, 6), 1), ((2, 3, 5), 5), ((2, 1, 8), 2)):
+        for (b, n, d), n_heads in (((3, 4, 6), 1), ((2, 3, 5), 5), ((2, 1, 8), 2), ((1, 1, 1), 1)):
             x = draw.normal(b, n, d)
             equal(
                 student.split_heads(x, n_heads),
@@ -139,7 +139,7 @@ class TestMergeHeads:
     def test_extreme_sizes(self, student, seed):
         """One head, heads of one feature, and a single position work, too."""
         draw = Draw(seed)
-        for shape in ((3, 1, 4, 6), (2, 5, 3, 1), (3, 2, 1, 4)):
+        for shape in ((3, 1, 4, 6), (2, 5, 3, 1), (3, 2, 1, 4), (1, 1, 1, 1)):
             x = draw.normal(*shape)
             equal(student.merge_heads(x), merge(x), f"the result for the shape {shape}")
 

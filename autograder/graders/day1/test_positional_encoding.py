@@ -179,9 +179,11 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_odd_width(self, student, seed):
-        """An odd d_model works, too."""
-        x = Draw(seed).normal(2, 11, 5)
-        near(student.PositionalEncoding(5).eval()(x), x + encoding(range(11), 5))
+        """An odd d_model works, too, also 1."""
+        draw = Draw(seed)
+        for b, n, d in ((2, 11, 5), (1, 1, 1)):
+            x, what = draw.normal(b, n, d), f"the result for d_model {d}"
+            near(student.PositionalEncoding(d).eval()(x), x + encoding(range(n), d), what)
 
     @weight(0.5)
     def test_longest(self, student, seed):
@@ -220,7 +222,8 @@ class TestPositionalEncoding:
     @weight(1)
     def test_moved_module(self, student, seed):
         """After `.to(dtype)` the module works on inputs of that dtype, and still on others."""
-        x = Draw(seed).normal(3, 5, 8, dtype=torch.float64)
+        draw = Draw(seed)
+        x = draw.normal(3, 5, 8, dtype=torch.float64)
         expected = x + encoding(range(5), 8)
         module = student.PositionalEncoding(8, max_length=20).eval().to(torch.float64)
         close(module(x), expected, "float64 after .to(float64)", atol=ATOL)
@@ -228,6 +231,11 @@ class TestPositionalEncoding:
         close(seen, expected, "float32 after .to(float64)", atol=ATOL, dtype=torch.float32)
         module = student.PositionalEncoding(8, max_length=20).eval().to(torch.float16)
         close(module(x.half()), expected, "float16 after .to(float16)", dtype=torch.float16)
+        # Far positions, which bfloat16 itself can not tell from their neighbours.
+        x, dtype = draw.normal(2, 300, 6, dtype=torch.float64), torch.bfloat16
+        module = student.PositionalEncoding(6, max_length=300).eval().to(dtype)
+        expected = x + encoding(range(300), 6)
+        close(module(x.to(dtype)), expected, "bfloat16 after .to(bfloat16)", dtype=dtype)
 
     @weight(0.5)
     def test_moved_to_another_device(self, student):
@@ -286,7 +294,7 @@ class TestPositionalEncoding:
     def test_keeps_the_input(self, student, seed):
         """The input itself is not changed, and no call leaves anything to the next, which may be longer."""
         draw = Draw(seed)
-        x, longer = draw.normal(3, 4, 6), draw.normal(2, 9, 6)
+        x, longer = draw.strided(draw.normal(3, 4, 6)), draw.normal(2, 9, 6)
         module = student.PositionalEncoding(6, max_length=11).eval()
         near(module(x), x + encoding(range(4), 6), "the first result")
         unchanged(student)

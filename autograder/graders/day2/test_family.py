@@ -231,8 +231,11 @@ class TestAlibiBias:
 
     @weight(0.5)
     def test_one(self, student):
-        """One head has the slope 2^−8; one position has the bias 0."""
+        """One head has the slope 2^−8, over any distance; one position has the bias 0."""
         near(seen_slopes(student, 1), torch.tensor([2.0**-8]), "the slope of 1 head", 1e-6)
+        last = shaped(student.alibi_bias(1, 150), (1, 150, 150))[:, -1]
+        expected = -(2.0**-8) * torch.arange(149.0, -1, -1)
+        near(last, expected.unsqueeze(0), "the last of 150 rows of the bias of 1 head", 1e-5)
         near(student.alibi_bias(6, 1), torch.zeros(6, 1, 1), "the bias for one position")
 
     @weight(0.5)
@@ -243,14 +246,13 @@ class TestAlibiBias:
 
 def same_mask(seen: Tensor, n: int, window: int) -> None:
     """Compare with the formula; the dtype has a test of its own."""
-    mask = shaped(seen, (n, n)) != 0
-    for i in range(n):
-        for j in range(n):
-            right = i - window < j <= i
-            assert bool(mask[i, j]) == right, (
-                f"for n {n} and window {window}, position {i} should "
-                f"{'see' if right else 'not see'} position {j}"
-            )
+    queries, keys = torch.arange(n).unsqueeze(1), torch.arange(n)
+    right = (queries - window < keys) & (keys <= queries)
+    for i, j in ((shaped(seen, (n, n)) != 0) != right).nonzero().tolist():
+        see = "see" if right[i, j] else "not see"
+        raise AssertionError(
+            f"for n {n} and window {window}, position {i} should {see} position {j}"
+        )
 
 
 class TestSlidingWindowMask:
@@ -267,8 +269,8 @@ class TestSlidingWindowMask:
     def test_reach(self, student, seed):
         """A position sees `window` positions: itself and the window − 1 before it."""
         draw = Draw(seed)
-        n, window = draw.choice([9, 10, 11]), draw.choice([3, 4, 5])
-        same_mask(student.sliding_window_mask(n, window), n, window)
+        for n, window in ((draw.choice([9, 10, 11]), draw.choice([3, 4, 5])), (150, 20)):
+            same_mask(student.sliding_window_mask(n, window), n, window)
 
     @weight(1)
     def test_window_of_one(self, student):
@@ -497,8 +499,10 @@ class TestGroupedQueryAttention:
     @weight(1)
     def test_one_key_head(self, student, seed):
         """With g = 1 all query heads share the one key head."""
-        inputs = heads_of(Draw(seed), 2, 4, 1)
-        near(student.grouped_query_attention(*inputs), grouped(*inputs))
+        for b, h in ((2, 4), (1, 1)):
+            inputs = heads_of(Draw(seed), b, h, 1)
+            what = f"the result for b {b}, h {h} and g 1"
+            near(student.grouped_query_attention(*inputs), grouped(*inputs), what)
 
     @weight(1.5)
     def test_masks(self, student, seed):

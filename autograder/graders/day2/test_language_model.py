@@ -187,7 +187,7 @@ class TestCausalSelfAttention:
         """With one head: `qkv` gives queries, keys and values in this order, and `out` comes last."""
         draw = Draw(seed)
         layer, weights = self._layer(student, draw, 1, 5)
-        x = draw.normal(2, 4, 5)
+        x = draw.normal(1, 4, 5)
         close(layer(x), attended(x, weights, 1), atol=ATOL, dtype=torch.float32)
 
     @weight(1.5)
@@ -477,14 +477,14 @@ class TestGPT:
     def test_whole(self, student, seed):
         """With copied weights the logits are those of GPT-2, for one block and for more."""
         draw = Draw(seed)
-        for n_layers, n in ((1, LENGTH), (3, 5)):
+        for b, n_layers, n in ((1, 1, LENGTH), (2, 3, 5)):
             weights = gpt_weights(draw, n_layers)
-            tokens = draw.integers(0, VOCAB, 2, n)
+            tokens = draw.integers(0, VOCAB, b, n)
             model = self._model(student, weights, n_layers)
             what = f"with n_layers={n_layers}, the logits"
             close(model(tokens), gpt_logits(tokens, weights), what, 1e-2, 5e-3, torch.float32)
             seen = model.to(torch.bfloat16)(tokens)
-            finite(shaped(seen, (2, n, VOCAB), torch.bfloat16, what), f"{what} in half precision")
+            finite(shaped(seen, (b, n, VOCAB), torch.bfloat16, what), f"{what} in half precision")
 
     @weight(1)
     def test_future(self, student, seed):
@@ -674,6 +674,13 @@ class TestNextTokenLoss:
             expected = guess_loss(logits.to(dtype), tokens)
             close(seen, expected, f"the loss in {dtype}", tolerance, tolerance, dtype)
 
+    @weight(0.25)
+    def test_device(self, student):
+        """The loss is where the logits are."""
+        logits = torch.zeros(2, 4, 5, device="meta")
+        tokens = torch.zeros(2, 4, dtype=torch.long, device="meta")
+        on_meta(lambda: student.next_token_loss(logits, tokens), (), "the loss")
+
 
 # From the most to the least likely, with sums far from the thresholds that are asked below.
 LIKELY = torch.tensor([0.36, 0.24, 0.16, 0.12, 0.07, 0.05], dtype=torch.float64)
@@ -723,7 +730,7 @@ class TestNextTokenProbabilities:
     def test_temperature(self, student, seed):
         """The result is softmax(logits / temperature) along the last axis, for any leading axes."""
         draw = Draw(seed)
-        for shape in ((5,), (2, 5), (2, 3, 4)):
+        for shape in ((5,), (1, 5), (2, 1, 4)):
             logits = draw.normal(*shape, scale=2.0)
             self._check(student, logits, f"logits of the shape {shape}")
             for temperature in (0.6, 2.5):
@@ -921,7 +928,7 @@ class TestGenerate:
     def test_temperature_0(self, student, seed):
         """At temperature 0 each token is the most likely one after all that is written so far."""
         draw = Draw(seed)
-        model, prompt = Storyteller(draw), draw.integers(0, VOCAB, 3, 4)
+        model, prompt = Storyteller(draw), draw.strided(draw.integers(0, VOCAB, 3, 4))
         seen = student.generate(model, prompt, 6, temperature=0, use_cache=False)
         unchanged(student)
         equal(seen, most_likely(model, prompt, 6), "without the cache, the tokens")
@@ -931,8 +938,8 @@ class TestGenerate:
         """With the cache the tokens at temperature 0 are the same, and every call begins with empty caches."""
         draw = Draw(seed)
         model = Storyteller(draw)
-        for what in ("the tokens", "in a second call, the tokens"):
-            prompt = draw.integers(0, VOCAB, 3, 4)
+        for shape, what in (((3, 4), "the tokens"), ((1, 1), "in a second call, the tokens")):
+            prompt = draw.integers(0, VOCAB, *shape)
             model._read.clear()
             seen = student.generate(model, prompt, 6, temperature=0)
             equal(seen, most_likely(model, prompt, 6), what)

@@ -319,6 +319,13 @@ class TestPatchEmbedding:
             expected = embedded(images.to(dtype), rounded)
             close(layer(images.to(dtype)), expected, f"the result in {dtype}", dtype=dtype)
 
+    @weight(0.25)
+    def test_device(self, student):
+        """After a move to another device the layer works on images that are there."""
+        layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
+        images = torch.zeros(2, CHANNELS, IMAGE, IMAGE, device="meta")
+        on_meta(lambda: layer.to_empty(device="meta")(images), (2, 10, D))
+
 
 def vit_weights(draw: Draw, n_layers: int) -> dict[str, Tensor]:
     """Random weights of a `ViT`."""
@@ -423,7 +430,7 @@ class TestViT:
         # GELU has two forms that differ by less than this.
         for n_layers, heads in ((1, 4), (3, 2)):
             weights = vit_weights(draw, n_layers)
-            images = draw.normal(3, CHANNELS, IMAGE, IMAGE)
+            images = draw.strided(draw.normal(3, CHANNELS, IMAGE, IMAGE))
             seen = vit(student, n_layers, weights, heads)(images)
             unchanged(student)
             what = f"the logits with n_layers {n_layers} and n_heads {heads}"
@@ -726,3 +733,9 @@ class TestLinearCka:
         for name, leaf, right in (("x", x, a.grad), ("y", y, b.grad)):
             seen = gradient(student.linear_cka(x, y), leaf, torch.tensor(1.0), f"`{name}`")
             close(seen, right, f"the gradient of `{name}`", 1e-3, 1e-3, torch.float32)
+
+    @weight(0.25)
+    def test_device(self, student):
+        """The result is where the inputs are."""
+        x, y = (torch.zeros(5, d, device="meta") for d in (3, 4))
+        on_meta(lambda: student.linear_cka(x, y), ())

@@ -415,3 +415,19 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor
     for j in range(key.shape[-2]):
         output += weights[..., j : j + 1] * value[..., j : j + 1, :]
     return output, weights
+
+
+# %% softmax: axes of size 1 removed
+def softmax(x: Tensor, dim: int = -1) -> Tensor:
+    """Axes of size 1 disappear here, so that a batch of one comes back with another shape than a
+    batch of two. Look for a `squeeze` that is given no axis."""
+    exponentials = torch.exp(x - x.amax(dim, keepdim=True))
+    return (exponentials / exponentials.sum(dim, keepdim=True)).squeeze()
+
+
+# %% attention: axes of size 1 removed
+def attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Axes of size 1 disappear here, so that a batch of one comes back with another shape than a
+    batch of two. Look for a `squeeze` that is given no axis."""
+    weights = softmax(attention_scores(query, key), dim=-1)
+    return (weights @ value).squeeze(), weights.squeeze()

@@ -1489,3 +1489,86 @@ class DecoderLayer(nn.Module):
             x + F.dropout(self.cross_attention(x, memory, memory, memory_mask)[0], self.p)
         )
         return self.norm3(x + F.dropout(self.feed_forward(x), self.p))
+
+
+# %% EncoderLayer: the last mask kept
+class EncoderLayer(nn.Module):
+    """A call without a mask is treated here as if it had the mask of an earlier call. Look at what
+    one call leaves to the next."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.mask = None
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None:
+            self.mask = mask
+        attended = self.self_attention(x, x, x, self.mask)[0]
+        x = self.norm1(x + self.dropout(attended))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: the mask for a memory of the same length as well
+class DecoderLayer(nn.Module):
+    """Where the memory is as long as x and has no mask, it is hidden by the mask of x here. Look at
+    which positions each of the two masks is about."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        if memory_mask is None and memory.shape[1] == x.shape[1]:
+            memory_mask = mask
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        attended = self.cross_attention(x, memory, memory, memory_mask)[0]
+        x = self.norm2(x + self.dropout(attended))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: the first memory kept
+class DecoderLayer(nn.Module):
+    """A call with another memory of the same shape sees the memory of an earlier call here. Look at
+    what one call leaves to the next."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.memory = None
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> Tensor:
+        if self.memory is None or self.memory.shape != memory.shape:
+            self.memory = memory
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        attended = self.cross_attention(x, self.memory, self.memory, memory_mask)[0]
+        x = self.norm2(x + self.dropout(attended))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))

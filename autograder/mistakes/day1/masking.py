@@ -627,3 +627,34 @@ def masked_attention(
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = softmax(scores).masked_fill(~mask, 0.0)
     return weights @ value, weights
+
+
+# %% causal_mask: a table of 128 positions
+def causal_mask(n: int, device: torch.device | str | None = None) -> Tensor:
+    """This is cut from a table of 128 positions, and is too small where `n` is larger. Look at what
+    the size of your table depends on."""
+    return torch.ones(128, 128, dtype=torch.bool, device=device).tril()[:n, :n]
+
+
+# %% decoder_mask: a table of 128 positions
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """The part that hides the future is cut from a table of 128 positions here, and longer sentences
+    fail. Look at what the size of your table depends on."""
+    n = tokens.shape[1]
+    past = torch.ones(128, 128, dtype=torch.bool, device=tokens.device).tril()[:n, :n]
+    return past & padding_mask(tokens, pad_id)
+
+
+# %% masked_attention: axes of size 1 removed
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Axes of size 1 disappear here, so that a batch of one comes back with another shape than a
+    batch of two. Look for a `squeeze` that is given no axis."""
+    scores = attention_scores(query, key)
+    if mask is None:
+        weights = softmax(scores, dim=-1)
+    else:
+        fill = ~mask & mask.any(dim=-1, keepdim=True)
+        weights = softmax(scores.masked_fill(fill, -math.inf), dim=-1).masked_fill(~mask, 0.0)
+    return (weights @ value).squeeze(), weights.squeeze()

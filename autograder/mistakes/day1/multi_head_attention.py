@@ -750,3 +750,13 @@ class MultiHeadAttention(nn.Module):
         mask = everything if mask is None else everything & mask.unsqueeze(-3)
         output, weights = masked_attention(queries, keys, values, mask)
         return self.out(merge_heads(output)), weights
+
+
+# %% split_heads: axes of size 1 removed
+def split_heads(x: Tensor, n_heads: int) -> Tensor:
+    """Axes of size 1 disappear here, so that a batch of one comes back with another shape than a
+    batch of two. Look for a `squeeze` that is given no axis."""
+    b, n, d = x.shape
+    if d % n_heads:
+        raise ValueError(f"d = {d} is not divisible by n_heads = {n_heads}")
+    return x.reshape(b, n, n_heads, d // n_heads).transpose(1, 2).squeeze()

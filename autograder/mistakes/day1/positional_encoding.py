@@ -735,3 +735,27 @@ class PositionalEncoding(nn.Module):
         if self.table is None:
             self.table = sinusoidal_encoding(n, x.shape[2])
         return self.dropout(x + self.table[:n].to(x.device, x.dtype))
+
+
+# %% PositionalEncoding: the angles moved with the module
+class PositionalEncoding(nn.Module):
+    """After a move to half precision far positions are wrong here: the angles move along, and are
+    rounded before their sine is taken. Look at what of your module may be rounded, and what not."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.max_length = max_length
+        columns = torch.arange(d_model)
+        frequencies = 10000.0 ** (-(columns - columns % 2) / d_model)
+        angles = torch.arange(max_length).unsqueeze(1) * frequencies
+        self.register_buffer("angles", angles, persistent=False)
+        self.register_buffer("even", columns % 2 == 0, persistent=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.shape[1]
+        if n > self.max_length:
+            raise ValueError(f"n = {n} is more than max_length = {self.max_length}")
+        angles = self.angles[:n]
+        encoding = torch.where(self.even, angles.sin(), angles.cos())
+        return self.dropout(x + encoding.to(x.dtype))

@@ -1641,3 +1641,52 @@ def ddim_step(
     here, there = (alpha.reshape(-1, *ones) for alpha in alphas)
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     return (there.sqrt() * picture + (1 - there).sqrt() * predicted_noise).to(x.dtype)
+
+
+# %% add_noise: axes of size 1 removed
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Axes of size 1 disappear here, so that a batch of one comes back with another shape than a
+    batch of two. Look for a `squeeze` that is given no axis."""
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype).squeeze()
+
+
+# %% timestep_embedding: the row of a single t without its axis
+def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
+    """The table for a single t has lost its first axis. Look at what happens to axes of size 1."""
+    half = d_model // 2
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
+    angles = t.double().unsqueeze(1) * frequencies
+    table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
+    return F.pad(table, (0, d_model % 2)).squeeze(0)
+
+
+# %% guided_noise: null labels on the CPU
+def guided_noise(
+    model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
+) -> Tensor:
+    """The values are right, but the null labels lie on the CPU, wherever the others are. Look for a
+    tensor that is made without saying where."""
+    null = torch.full((len(x),), null_label)
+    conditional, unconditional = model(x, t, labels), model(x, t, null)
+    return unconditional + scale * (conditional - unconditional)
+
+
+# %% ddim_step: axes of size 1 removed
+def ddim_step(
+    x: Tensor,
+    predicted_noise: Tensor,
+    alpha_bar: float | Tensor,
+    alpha_bar_next: float | Tensor,
+) -> Tensor:
+    """Axes of size 1 disappear here, so that a batch of one comes back with another shape than a
+    batch of two. Look for a `squeeze` that is given no axis."""
+    here, there = (
+        torch.as_tensor(alpha, dtype=torch.float64, device=x.device).reshape(
+            -1, *[1] * (x.dim() - 1)
+        )
+        for alpha in (alpha_bar, alpha_bar_next)
+    )
+    picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
+    after = there.sqrt() * picture + (1 - there).sqrt() * predicted_noise
+    return after.to(x.dtype).squeeze()

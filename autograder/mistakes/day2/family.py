@@ -1224,3 +1224,31 @@ def grouped_query_attention(
     key, value = (x.repeat_interleave(h // g, dim=1) for x in (key, value))
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return output.unflatten(1, (g, h // g)).transpose(1, 2).flatten(1, 2)
+
+
+# %% grouped_query_attention: axes of size 1 removed
+def grouped_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Axes of size 1 disappear here, so that a batch of one comes back with another shape than a
+    batch of two. Look for a `squeeze` that is given no axis."""
+    h, g = query.shape[1], key.shape[1]
+    if h % g:
+        raise ValueError(f"query has h = {h} heads, no multiple of the g = {g} heads of key")
+    key, value = (heads.repeat_interleave(h // g, dim=1) for heads in (key, value))
+    empty = torch.zeros(1, 1, dtype=torch.bool, device=query.device)
+    if mask is not None:
+        empty = ~mask.any(dim=-1, keepdim=True)
+        mask = mask | empty
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return output.masked_fill(empty, 0.0).squeeze()
+
+
+# %% sliding_window_mask: a table of 128 positions
+def sliding_window_mask(n: int, window: int) -> Tensor:
+    """This is cut from a table of 128 positions, and is too small where n is larger. Look at what
+    the size of your table depends on."""
+    if window < 1:
+        raise ValueError(f"window must be at least 1, it is {window}")
+    i, j = torch.arange(128).unsqueeze(1), torch.arange(128)
+    return ((i - window < j) & (j <= i))[:n, :n]

@@ -3102,3 +3102,85 @@ def generate(
             unread = new if use_cache else tokens
     model.train(training)
     return tokens
+
+
+# %% CausalSelfAttention: a batch of one without its axis
+class CausalSelfAttention(nn.Module):
+    """The output for a batch of one has lost its first axis. Look at what happens to axes of
+    size 1."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model = {d_model} is not divisible by n_heads = {n_heads}")
+        self.n_heads, self.dropout = n_heads, dropout
+        self.qkv, self.out = nn.Linear(d_model, 3 * d_model), nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        apart = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))
+        query, key, value = apart.permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            key, value = cache.append(key, value)
+        n, m = query.shape[2], key.shape[2]
+        allowed = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
+        heads = F.scaled_dot_product_attention(
+            query, key, value, allowed, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.out(heads.transpose(1, 2).flatten(2)).squeeze(0)
+
+
+# %% next_token_probabilities: axes of size 1 removed
+def next_token_probabilities(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Tensor:
+    """Axes of size 1 disappear here, so that a batch of one comes back with another shape than a
+    batch of two. Look for a `squeeze` that is given no axis."""
+    if temperature < 0:
+        raise ValueError(f"temperature must not be negative, it is {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, it is {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], it is {top_p}")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype).squeeze()
+    p, order = (logits / temperature).softmax(dim=-1).sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = torch.where(torch.arange(p.shape[-1], device=p.device) < top_k, p, 0)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = torch.where(p.cumsum(dim=-1) - p < top_p, p, 0)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return p.gather(-1, order.argsort(dim=-1)).squeeze()
+
+
+# %% generate: a single prompt without its axis
+def generate(
+    model: nn.Module,
+    prompt: Tensor,
+    n_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    use_cache: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The tokens for a batch of one prompt have lost their first axis. Look at what happens to axes
+    of size 1."""
+    if prompt.shape[1] + n_tokens > model.max_length:
+        raise ValueError(f"n_tokens = {n_tokens} and the prompt are beyond max_length")
+    caches = [KeyValueCache() for _ in range(model.n_layers)] if use_cache else None
+    was_training = model.training
+    model.eval()
+    tokens = unread = prompt
+    with torch.no_grad():
+        for _ in range(n_tokens):
+            logits = model(unread, caches)[:, -1]
+            p = next_token_probabilities(logits, temperature, top_k, top_p)
+            drawn = torch.multinomial(p, 1, generator=generator)
+            tokens = torch.cat([tokens, drawn], dim=1)
+            unread = drawn if use_cache else tokens
+    model.train(was_training)
+    return tokens.squeeze(0)

@@ -1421,3 +1421,19 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
 
 def _constant(features: Tensor) -> bool:
     return bool((features == features[:1]).all())
+
+
+# %% linear_cka: a matrix for centring on the CPU
+def linear_cka(x: Tensor, y: Tensor) -> Tensor:
+    """The numbers are right, but tensors of two devices meet here where x and y are not on the CPU.
+    Look at where your own tensors are made."""
+    centring = torch.eye(len(x), dtype=torch.float64) - 1 / len(x)
+
+    def centred(features: Tensor) -> Tensor:
+        features = features.double()
+        deviations = centring @ features
+        return deviations.masked_fill(deviations.abs() <= 1e-12 * features.abs().amax(dim=0), 0)
+
+    a, b = centred(x), centred(y)
+    scale = (a.T @ a).norm() * (b.T @ b).norm()
+    return ((a.T @ b).norm() ** 2 / scale.clamp_min(1e-100)).to(x.dtype)
