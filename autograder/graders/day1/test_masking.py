@@ -65,7 +65,7 @@ def compare(seen: Any, expected: tuple[Tensor, Tensor], what: str, *tolerance: f
     close(output, expected[0], f"output {what}", *tolerance, dtype=torch.float32)
 
 
-def consistent(seen: Any, mask: Tensor, value: Tensor, what: str) -> None:
+def consistent(seen: Any, mask: Tensor, value: Tensor, what: str, atol: float = 1e-4) -> None:
     """Check what holds whatever the scores are: who shares the weight, and what is made of it."""
     output, weights = pair(seen, "output", "weights")
     allowed_keys = mask.expand(*value.shape[:-2], 3, 5)
@@ -76,7 +76,7 @@ def consistent(seen: Any, mask: Tensor, value: Tensor, what: str) -> None:
     assert worst < 1e-4, f"weights {what}: a forbidden key has {worst:.3g}, not 0"
     assert bool((weights >= 0).all()), f"weights {what}: one is {weights.min().item():.3g}"
     totals = allowed_keys.any(dim=-1).float()
-    close(weights.sum(dim=-1), totals, f"the sum of each query's weights {what}", **LOOSE)
+    close(weights.sum(dim=-1), totals, f"the sum of each query's weights {what}", atol, 1e-4)
     expected = torch.einsum("...nm,...mv->...nv", weights.double(), value.double())
     close(output, expected, f"output {what}", **LOOSE, dtype=torch.float32)
 
@@ -374,7 +374,8 @@ class TestMaskedAttention:
         key = torch.stack([torch.full((5,), 200.0), r, *draw.normal(2, 5)], dim=1)
         key = torch.where(mask[0, :, None], key, 0.0)
         seen = student.masked_attention(query, key, value, mask)
-        consistent(seen, mask, value, "where allowed keys have scores near −10⁴")
+        # A softmax is right within 10⁻³ there.
+        consistent(seen, mask, value, "where allowed keys have scores near −10⁴", atol=2e-3)
 
     @weight(0.5)
     def test_forbidden_keys_are_unseen(self, student, seed):

@@ -721,10 +721,11 @@ def chosen(
 class TestNextTokenProbabilities:
     exercise = "next_token_probabilities"
 
-    def _check(self, student, logits: Tensor, what: str, **asked) -> None:
+    def _check(self, student, logits: Tensor, what: str, atol: float = 1e-5, **asked) -> None:
         seen = student.next_token_probabilities(logits, **asked)
         unchanged(student)
-        close(seen, chosen(logits, **asked), f"for {what}, the result", dtype=torch.float32)
+        what = f"for {what}, the result"
+        close(seen, chosen(logits, **asked), what, atol, dtype=torch.float32)
 
     @weight(1)
     def test_temperature(self, student, seed):
@@ -817,8 +818,9 @@ class TestNextTokenProbabilities:
         """Large logits and small temperatures give no infinity."""
         draw = Draw(seed)
         logits = draw.uniform(3, 5, low=-900, high=900)
-        self._check(student, logits, "logits of up to ±900")
-        self._check(student, logits, "logits of up to ±900 and filters", top_k=4, top_p=0.9)
+        # A sum of exponentials that is kept as its logarithm is coarse there.
+        self._check(student, logits, "logits of up to ±900", 1e-3)
+        self._check(student, logits, "logits of up to ±900 and filters", 1e-3, top_k=4, top_p=0.9)
         logits = shuffled(draw, 3)
         self._check(student, logits, "temperature=0.01", temperature=0.01)
         near = 2e-3 * draw.normal(3, 5)
