@@ -8,13 +8,16 @@ import os
 import random
 import resource
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from autograder import course as courses
@@ -40,11 +43,12 @@ SECONDS = 0.5  # between two looks at the processes
 
 @dataclass(frozen=True)
 class Look:
-    """How many submissions were done at a moment, the processor seconds until then, and the bytes of the trusted processes."""
+    """How many were done at a moment, the processor seconds until then, the bytes of the trusted processes, and a yard."""
 
     done: int
     cpu: float
     memory: int
+    yard: float
 
 
 @dataclass
@@ -76,9 +80,14 @@ class Measured:
 
     @property
     def last_beside_first(self) -> float:
-        """What the last block of them took beside the first."""
-        first = self.at(self.block).cpu - self.start
-        return (self.at(self.honest).cpu - self.at(self.honest - self.block).cpu) / first
+        """What the last block of them took beside the first, in yards: a machine has its slow minutes."""
+        first = (self.at(self.block).cpu - self.start) / self._yard(0, self.block)
+        before = self.honest - self.block
+        last = (self.at(self.honest).cpu - self.at(before).cpu) / self._yard(before, self.honest)
+        return last / first
+
+    def _yard(self, before: int, until: int) -> float:
+        return statistics.mean(look.yard for look in self.looks if before < look.done <= until)
 
     @property
     def grown(self) -> float:
@@ -159,10 +168,19 @@ def _watch(run: subprocess.Popen[bytes], store: Path, looks: list[Look]) -> None
         while run.poll() is None:
             with contextlib.suppress(OSError):  # a process ended between two readings
                 trusted = [pid for pid in tree(run.pid) if not _is_of_the_wall(pid)]
-                looks.append(Look(_done(store), cpu(), sum(map(_memory, trusted))))
+                memory = sum(map(_memory, trusted))
+                looks.append(Look(_done(store), cpu(), memory, yardstick()))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.wait(SECONDS)
-        looks.append(Look(_done(store), cpu(), looks[-1].memory))
+        looks.append(Look(_done(store), cpu(), looks[-1].memory, yardstick()))
+
+
+def yardstick() -> float:
+    """Processor seconds of small work that is always the same: how fast the machine is at this moment."""
+    x, before = torch.ones(6, 6), time.process_time()
+    for _ in range(1500):
+        x = (x @ x).softmax(dim=-1)
+    return time.process_time() - before
 
 
 def _done(store: Path) -> int:
@@ -191,7 +209,10 @@ def report(result: Measured, count: int, console: Console) -> bool:
     wrong, last = not_right(result.marks), result.last_beside_first
     claims = [
         (result.times <= 2.5, f"{result.times:.2f} times the graders' own processor time (2.5)"),
-        (last <= 1.1, f"the last block took {last:.2f} times the first (1.1)"),
+        (
+            last <= 1.1,
+            f"the last block took {last:.2f} times the first, by the machine's own pace (1.1)",
+        ),
         (result.grown <= 50, f"memory grew by {result.grown:.0f} MB after the first tenth (50)"),
         (len(result.marks) == count, f"{len(result.marks)} of {count} have current marks (all)"),
         (not wrong, f"right answers without all points: {wrong or 'none'} (none)"),
