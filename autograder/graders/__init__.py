@@ -164,7 +164,6 @@ def pair(seen: Any, *names: str) -> list[Any]:
 
 def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequence[int]) -> None:
     """Check that output and weights of attention are both where its inputs are."""
-
     parts: list[Any] = []
 
     def first() -> Any:

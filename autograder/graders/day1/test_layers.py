@@ -70,7 +70,7 @@ def in_torch(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, value in weights.items():
         if name.startswith(("feed_forward.", "norm")):
             found[name.removeprefix("feed_forward.")] = value
-    return {name: value.to(torch.float64, copy=True) for name, value in found.items()}
+    return {name: value.double() for name, value in found.items()}
 
 
 @cache
@@ -81,7 +81,7 @@ def _empty(kind: type[nn.Module], d: int, heads: int, d_ff: int) -> nn.Module:
 def _torch_layer(kind: type[nn.Module], weights: dict[str, Tensor], heads: int) -> Oracle:
     d_ff, d = weights["feed_forward.linear1.weight"].shape
     # Weights that ask for gradients keep torch from its fast path, which has rules of its own.
-    state = {name: value.requires_grad_() for name, value in in_torch(weights).items()}
+    state = {name: value.detach().requires_grad_() for name, value in in_torch(weights).items()}
     layer = _empty(kind, d, heads, d_ff)
     return lambda *inputs, **masks: functional_call(layer, state, inputs, masks, strict=True)
 
@@ -491,7 +491,7 @@ class TestEncoderLayer:
     def test_mask(self, student, seed):
         """`mask` is True where attention is allowed, with the shapes `n n`, `b 1 n` and `b n n`."""
         draw, weights, layer, x = self._drawn(student, seed)
-        x, oracle = draw.strided(x), torch_encoder_layer(weights)
+        oracle = torch_encoder_layer(weights)
         for shape in ((N, N), (B, 1, N), (B, N, N)):
             mask = some_allowed(draw, *shape)
             expected = oracle(x.double(), src_mask=per_head(mask, N, N))
@@ -499,12 +499,18 @@ class TestEncoderLayer:
             seen = layer(x, mask)
             unchanged(student)
             close(seen, expected, what, atol=1e-3, dtype=torch.float32)
+
+    @weight(0.5)
+    def test_every_call(self, student, seed):
+        """A call without a mask may follow one with; x may be one position, have any strides, or be in half precision."""
+        draw, weights, layer, x = self._drawn(student, seed)
+        x, mask, oracle = draw.strided(x), some_allowed(draw, N, N), torch_encoder_layer(weights)
+        shaped(layer(x, mask), x.shape)
         for some in (x, x[:1, :1]):
             what = f"after a call with a mask, the result without one for x of {tuple(some.shape)}"
             close(layer(some), oracle(some.double()), what, atol=1e-3, dtype=torch.float32)
-        x, mask = draw.normal(B, N, D, dtype=torch.bfloat16), some_allowed(draw, N, N)
-        what = "the result in bfloat16"
-        shaped(layer.to(torch.bfloat16)(x, mask), x.shape, torch.bfloat16, what)
+        half, what = x.to(torch.bfloat16), "the result in bfloat16"
+        shaped(layer.to(torch.bfloat16)(half, mask), x.shape, torch.bfloat16, what)
 
     @weight(1)
     def test_masked_positions(self, student, seed):
@@ -639,7 +645,7 @@ class TestDecoderLayer:
     def test_mask(self, student, seed):
         """`mask` is for attention within x: `n n`, `b 1 n` or `b n n`, True where allowed."""
         draw, weights, layer, x, memory = self._drawn(student, seed)
-        x, memory, oracle = draw.strided(x), draw.strided(memory), torch_decoder_layer(weights)
+        oracle = torch_decoder_layer(weights)
         causal = torch.ones(N, N, dtype=torch.bool).tril()
         for mask in (causal, some_allowed(draw, B, 1, N), some_allowed(draw, B, N, N)):
             expected = oracle(x.double(), memory.double(), tgt_mask=per_head(mask, N, N))
@@ -647,10 +653,6 @@ class TestDecoderLayer:
             seen = layer(x, memory, mask)
             unchanged(student)
             close(seen, expected, what, atol=1e-3, dtype=torch.float32)
-        halves = [half.to(torch.bfloat16) for half in (x, memory)]
-        masks = causal, some_allowed(draw, B, 1, M)
-        what = "the result in bfloat16"
-        shaped(layer.to(torch.bfloat16)(*halves, *masks), x.shape, torch.bfloat16, what)
 
     @weight(1)
     def test_memory_mask(self, student, seed):
@@ -675,10 +677,20 @@ class TestDecoderLayer:
         expected = oracle(x.double(), memory.double(), tgt_mask=own)
         what = "then, with another memory and without memory_mask, the result"
         close(layer(x, memory, masks[0]), expected, what, atol=1e-3, dtype=torch.float32)
-        x, memory = x[:1, :1], memory[:1, :1]
-        expected = oracle(x.double(), memory.double())
-        what = "then, for a single position of each and without masks, the result"
-        close(layer(x, memory), expected, what, atol=1e-3, dtype=torch.float32)
+
+    @weight(0.5)
+    def test_every_call(self, student, seed):
+        """A call without masks may follow one with; inputs may be one position, have any strides, or be in half precision."""
+        draw, weights, layer, *inputs = self._drawn(student, seed)
+        inputs = [draw.strided(x) for x in inputs]
+        masks, oracle = [some_allowed(draw, N, n) for n in (N, M)], torch_decoder_layer(weights)
+        shaped(layer(*inputs, *masks), (B, N, D))
+        for some in (inputs, [x[:1, :1] for x in inputs]):
+            expected = oracle(*(x.double() for x in some))
+            what = f"after a call with masks, the result without, of {tuple(expected.shape)},"
+            close(layer(*some), expected, what, atol=1e-3, dtype=torch.float32)
+        halves, what = [x.to(torch.bfloat16) for x in inputs], "the result in bfloat16"
+        shaped(layer.to(torch.bfloat16)(*halves, *masks), (B, N, D), torch.bfloat16, what)
 
     @weight(1)
     def test_future(self, student, seed):

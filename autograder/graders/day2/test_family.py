@@ -248,7 +248,9 @@ def same_mask(seen: Tensor, n: int, window: int) -> None:
     """Compare with the formula; the dtype has a test of its own."""
     queries, keys = torch.arange(n).unsqueeze(1), torch.arange(n)
     right = (queries - window < keys) & (keys <= queries)
-    for i, j in ((shaped(seen, (n, n)) != 0) != right).nonzero().tolist():
+    wrong = ((shaped(seen, (n, n)) != 0) != right).nonzero().tolist()
+    if wrong:
+        i, j = wrong[0]
         see = "see" if right[i, j] else "not see"
         raise AssertionError(
             f"for n {n} and window {window}, position {i} should {see} position {j}"
