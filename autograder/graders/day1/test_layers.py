@@ -41,6 +41,7 @@ def layer_weights(
         "feed_forward.linear2.weight": draw.normal(d, d_ff, scale=d_ff**-0.5),
         "feed_forward.linear2.bias": draw.normal(d),
     }
+    weights["feed_forward.linear1.bias"][0] = 6  # so that the hidden values are never all 0
     for i in range(1, len(attentions) + 2):
         weights[f"norm{i}.weight"] = 1 + draw.uniform(d, low=-0.5, high=0.5)
         weights[f"norm{i}.bias"] = draw.normal(d)
@@ -407,25 +408,25 @@ class TestFeedForward:
     @weight(1)
     def test_dropout_on_hidden_values(self, student, seed):
         """In train(), hidden values become 0 with probability p = `dropout`, else value / (1 − p)."""
-        # linear2 passes hidden value i on to feature i and adds 3 to it.
+        # Hidden value i is x_i + 1, which linear2 passes on to feature i and adds 3 to.
         d = 40
         layer = student.FeedForward(d, d, dropout=0.2)
         layer.load(
             {
-                "linear1.weight": torch.zeros(d, d),
+                "linear1.weight": torch.eye(d),
                 "linear1.bias": torch.ones(d),
                 "linear2.weight": torch.eye(d),
                 "linear2.bias": torch.full((d,), 3.0),
             }
         )
-        x = Draw(seed).normal(50, d)
-        hidden = (shaped(layer.eval()(x), (50, d)) - 3)[0, 0].item()
+        x = Draw(seed).uniform(50, d, low=0.5, high=1.5)
+        hidden = shaped(layer.eval()(x), (50, d)) - 3
         seen = shaped(layer.train()(x), (50, d))
-        zero, kept = (seen - 3).abs() < 1e-4, (seen - 3 - hidden / 0.8).abs() < 1e-4
-        wrong = seen[~zero & ~kept]
-        assert wrong.numel() == 0, (
-            f"with hidden values of {hidden:.4g}, a linear2 that adds 3 and dropout=0.2, every "
-            f"output should be 3 or {3 + hidden / 0.8:.4g}; seen: {wrong[0].item():.4g}"
+        zero, kept = (seen - 3).abs() < 1e-3, (seen - 3 - hidden / 0.8).abs() < 1e-3
+        wrong = ~zero & ~kept
+        assert not wrong.any(), (
+            f"with a hidden value of {hidden[wrong][0]:.4g}, a linear2 that adds 3 and dropout=0.2, "
+            f"an output should be 3 or {3 + hidden[wrong][0] / 0.8:.4g}; seen: {seen[wrong][0]:.4g}"
         )
         share = zero.double().mean().item()
         assert 0.1 < share < 0.3, f"with dropout=0.2, a fifth should be dropped, not {share:.0%}"

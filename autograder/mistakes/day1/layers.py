@@ -496,6 +496,21 @@ class FeedForward(nn.Module):
         return self.dropout(self.linear2(torch.relu(self.linear1(x))))
 
 
+# %% FeedForward: dropout on the input
+class FeedForward(nn.Module):
+    """Dropout acts on the input here instead of between the two layers. Look at where it stands in
+    the formula."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(torch.relu(self.linear1(self.dropout(x))))
+
+
 # %% FeedForward: dropout by default
 # the paper's 0.1, the default of most public code
 class FeedForward(nn.Module):
