@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import resource
 import statistics
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +24,7 @@ from autograder.notebook import solution_notebook
 from autograder.sandbox.client import Server
 from autograder.submission import Submission
 from bench import compared, thousand
+from bench.simulated import changed, known_mistakes
 from solutions.day2.music import compare_positions
 
 ROOT = Path(__file__).parents[1]
@@ -57,11 +60,15 @@ def _cpu() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def as_submission(notebook: NotebookNode) -> Submission:
+    """A notebook as something handed in."""
+    cells, problems = read_cells(nbformat.writes(notebook).encode(), "bench.ipynb")
+    return Submission("bench.ipynb", "bench", "", cells, problems, True)
+
+
 def solution(day: Day) -> Submission:
     """The course's own solution as something handed in."""
-    data = nbformat.writes(solution_notebook(day)).encode()
-    cells, problems = read_cells(data, "solution.ipynb")
-    return Submission("solution.ipynb", "solution", "", cells, problems, True)
+    return as_submission(solution_notebook(day))
 
 
 def graders_and_wall(day: Day, runs: int, console: Console) -> None:
@@ -136,6 +143,27 @@ def wall_cost(day: Day, console: Console) -> None:
     )
 
 
+def mistakes_cost(day: Day, console: Console) -> None:
+    """Submissions with known mistakes in five exercises, each beside a right one, once all mistakes have been learned."""
+    draw, notebook = random.Random(0), solution_notebook(day)
+    known = known_mistakes(day)
+    right, wrong = Timing(), Timing()
+    with Server() as server:
+        grader = Grader(day, server, b"bench")
+        for exercise in day.exercises:
+            grader.namer.known(exercise)
+        for _ in range(PAIRS):
+            five = {name: draw.choice(known[name]) for name in draw.sample(day.names, 5)}
+            right.run(lambda: grader.grade(as_submission(notebook)))
+            wrong.run(lambda five=five: grader.grade(as_submission(changed(notebook, five))))
+    one = statistics.median(right.wall)
+    ratios = [seconds / one for seconds in wrong.wall]
+    console.print(
+        f"with mistakes in 5 exercises a submission takes {statistics.median(ratios):.2f} times as long "
+        f"as a right one, at most {max(ratios):.2f} times ({PAIRS} drawn)"
+    )
+
+
 def positions(console: Console) -> None:
     """The comparison of the music chapter with three seeds, of which its notebook runs one."""
     table = Table("nats a token on held-out chorales", "mean", "lowest", "highest")
@@ -158,6 +186,7 @@ def main() -> None:
         console.rule(day.title)
         graders_and_wall(day, arguments.runs, console)
         wall_cost(day, console)
+        mistakes_cost(day, console)
     console.rule(f"Beside plain nbgrader and Otter: {days[0].title}")
     compared.compare(days[0], console)
     console.rule("A class of a thousand")

@@ -11,6 +11,7 @@ from autograder import course as courses
 from autograder.grading import Grader
 from autograder.marks import SubmissionMarks
 from autograder.notebook import solution_notebook
+from autograder.sandbox.client import Server
 from bench.simulated import known_mistakes
 from tests.conftest import ROOT, by_name, handed_in, with_cells
 
@@ -21,6 +22,19 @@ EXERCISES = [(day.name, exercise) for day in COURSE.days.values() for exercise i
 STUB = """def masked_attention(query, key, value, mask=None):
     raise NotImplementedError("masked_attention")"""
 DECODER_ALONE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
+
+
+@pytest.mark.parametrize("day", list(COURSE.days))
+def test_a_right_submission_is_run_once_and_learns_no_mistakes(
+    day: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grader = Grader(COURSE.day(day), server, b"once")
+    started: list[object] = []
+    start = server.start
+    monkeypatch.setattr(server, "start", lambda limits: started.append(limits) or start(limits))
+    grader.grade(handed_in(solution_notebook(grader.day)))
+    assert len(started) == len(grader.day.exercises)
+    assert "namer" not in vars(grader)
 
 
 def test_what_was_not_attempted_costs_itself_alone(grade: Grade, solution: NotebookNode) -> None:

@@ -58,7 +58,7 @@ def warm_up() -> None:
 
     torch.set_num_threads(1)
     # oneDNN compiles a kernel for each new shape, in each process anew, and another one for each processor.
-    torch.backends.mkldnn.enabled = False
+    torch.backends.mkldnn.set_flags(_enabled=False)
     torch.manual_seed(0)
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings(action="ignore"):
