@@ -558,7 +558,9 @@ class TestEncoderLayer:
             _, weights, layer, x = self._drawn(student, seed, **more)
             expected = torch_encoder_layer(weights)(x.double())
             what = f"the result in {mode}() {_with(more)}"
-            seen = layer.train(mode == "train")(x)
+            with torch.no_grad():
+                seen = layer.train(mode == "train")(x)
+            unchanged(student)
             close(seen, expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
@@ -751,7 +753,9 @@ class TestDecoderLayer:
             _, weights, layer, x, memory = self._drawn(student, seed, **more)
             expected = torch_decoder_layer(weights)(x.double(), memory.double())
             what = f"the result in {mode}() {_with(more)}"
-            seen = layer.train(mode == "train")(x, memory)
+            with torch.no_grad():
+                seen = layer.train(mode == "train")(x, memory)
+            unchanged(student)
             close(seen, expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
