@@ -226,6 +226,8 @@ class TestTransformer:
         """Calling the model gives the logits: decode after encode, with padding in source and target."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
+        for side in ("source", "target"):
+            weights[f"{side}_embedding.weight"][PAD] *= 9  # so that it shows where padding is seen
         model = self._model(student, weights)
         # Of one shape, with padding in other places: a call leaves nothing to the next.
         for start in (0, 1):
@@ -233,9 +235,12 @@ class TestTransformer:
             source[start, 4:], source[1 - start, 0] = PAD, PAD
             target[start, 3:], target[2, 1 + start] = PAD, PAD
             seen = shaped(model(source, target), (3, 5, TARGET_VOCAB), torch.float32, "the logits")
-            real = target != PAD
-            expected = _decoded(target, _encoded(source, weights), source, weights)[real]
+            memory, real = _encoded(source, weights), target != PAD
+            expected = _decoded(target, memory, source, weights)[real]
             close(seen[real], expected, "the logits at real targets", 1e-3, 1e-3, torch.float32)
+        real, what = source != PAD, "the memory at real tokens"
+        read = shaped(model.encode(source), (3, 7, D), torch.float32, "the memory")
+        close(read[real], memory[real], what, 1e-3, 1e-3, torch.float32)
         what = "the logits of a model in half precision"
         shaped(model.to(torch.bfloat16)(source, target), seen.shape, torch.bfloat16, what)
 
