@@ -1587,3 +1587,81 @@ class DecoderLayer(nn.Module):
         attended = self.cross_attention(x, self.memory, self.memory, memory_mask)[0]
         x = self.norm2(x + self.dropout(attended))
         return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% LayerNorm: mean and variance without gradients
+class LayerNorm(nn.Module):
+    """The values are right, but the gradient of x takes mean and variance for constants here. Look
+    at `no_grad` and `detach`."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(-1, keepdim=True).detach()
+        variance = x.var(-1, unbiased=False, keepdim=True).detach()
+        return self.weight * (x - mean) / torch.sqrt(variance + self.eps) + self.bias
+
+
+# %% LayerNorm: float32 whatever comes in
+class LayerNorm(nn.Module):
+    """The result is float32 here whatever x is. To compute in float32 is no mistake; look at the
+    dtype that has to come out."""
+
+    def __init__(self, d_model: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        centred = x - x.mean(-1, keepdim=True)
+        variance = x.var(-1, unbiased=False, keepdim=True)
+        scale, shift = self.weight.float(), self.bias.float()
+        return scale * centred / torch.sqrt(variance + self.eps) + shift
+
+
+# %% DecoderLayer: one attention for both steps
+class DecoderLayer(nn.Module):
+    """Both steps share one attention here, so that each would learn against the other. Look at how
+    often you make one, and how often you only give it a second name."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: the memory normalised
+class DecoderLayer(nn.Module):
+    """The memory goes through a norm before it is read here. It was normalised where it was made;
+    look at what norm2 is for."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        memory = self.norm2(memory)
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))

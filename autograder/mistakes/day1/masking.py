@@ -658,3 +658,21 @@ def masked_attention(
         fill = ~mask & mask.any(dim=-1, keepdim=True)
         weights = softmax(scores.masked_fill(fill, -math.inf), dim=-1).masked_fill(~mask, 0.0)
     return (weights @ value).squeeze(), weights.squeeze()
+
+
+# %% padding_mask: pad_id 0 taken for none
+def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """With `pad_id` 0 nothing is padding here, with any other it is right. Look at what `if pad_id`
+    says of 0."""
+    if pad_id:
+        return (tokens != pad_id).unsqueeze(1)
+    return torch.ones_like(tokens, dtype=torch.bool).unsqueeze(1)
+
+
+# %% decoder_mask: the first key opened in empty rows
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """A row with nothing to see may look at the first token here, though that is padding. Leave
+    such rows empty: what they mean is for attention to say."""
+    mask = padding_mask(tokens, pad_id) & causal_mask(tokens.shape[1], tokens.device)
+    mask[:, :, 0] |= ~mask.any(-1)
+    return mask

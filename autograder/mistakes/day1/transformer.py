@@ -2090,3 +2090,51 @@ def greedy_decode(
             tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
     model.train(training)
     return tokens
+
+
+# %% sequence_loss: only ids above pad_id taken for real
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """Targets below `pad_id` are left out here like padding, which nobody notices where it is 0 or
+    −100. Look at how you tell real targets from padding."""
+    real = targets > pad_id
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    losses = -(1 - label_smoothing) * picked - label_smoothing * log_p.mean(-1)
+    return losses.masked_fill(~real, 0).sum() / real.sum().clamp(min=1)
+
+
+# %% sequence_loss: smoothing at padding too
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """The part of the loss that is smoothed is a mean over all positions here, padding included.
+    Look at which positions each of the two sums runs over."""
+    real = targets != pad_id
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    right = -picked.masked_fill(~real, 0).sum() / real.sum().clamp(min=1)
+    even = -log_p.mean(-1).mean() * real.any()
+    return (1 - label_smoothing) * right + label_smoothing * even
+
+
+# %% greedy_decode: finished rows wake up again
+def greedy_decode(
+    model: nn.Module, source: Tensor, bos_id: int, eos_id: int, max_length: int
+) -> Tensor:
+    """A finished row is filled up once and then goes on writing here. Look at whether what was
+    finished before this step is still finished after it."""
+    training = model.training
+    model.eval()
+    tokens = source.new_full((len(source), 1), bos_id)
+    finished = torch.zeros(len(source), dtype=torch.bool, device=source.device)
+    with torch.no_grad():
+        memory = model.encode(source)
+        while tokens.shape[1] < max_length and not finished.all():
+            token = model.decode(tokens, memory, source)[:, -1].argmax(-1)
+            token = token.masked_fill(finished, model.pad_id)
+            finished = token == eos_id
+            tokens = torch.cat((tokens, token.unsqueeze(1)), dim=1)
+    model.train(training)
+    return tokens

@@ -1690,3 +1690,39 @@ def ddim_step(
     picture = (x - (1 - here).sqrt() * predicted_noise) / here.sqrt()
     after = there.sqrt() * picture + (1 - there).sqrt() * predicted_noise
     return after.to(x.dtype).squeeze()
+
+
+# %% ddim_step: the noise without its roots
+def ddim_step(
+    x: Tensor, predicted_noise: Tensor, alpha_bar: float | Tensor, alpha_bar_next: float | Tensor
+) -> Tensor:
+    """The noise is weighed by 1 − ᾱ and 1 − ᾱ′ here, the picture by roots. Look at the noise's
+    weights in both formulas."""
+    shape = (-1, *[1] * (x.dim() - 1))
+    here, there = (
+        torch.as_tensor(kept, device=x.device).double().reshape(shape)
+        for kept in (alpha_bar, alpha_bar_next)
+    )
+    picture = (x - (1 - here) * predicted_noise) / here.sqrt()
+    return (there.sqrt() * picture + (1 - there) * predicted_noise).to(x.dtype)
+
+
+# %% guided_noise: only the steps doubled in turns
+def guided_noise(
+    model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
+) -> Tensor:
+    """In the doubled batch each step stands twice in a row here, the pictures one batch after the
+    other. Look at whether row i of all three belongs together."""
+    null = torch.full_like(labels, null_label)
+    both = model(torch.cat([x, x]), t.repeat_interleave(2), torch.cat([labels, null]))
+    conditional, unconditional = both.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
+
+
+# %% add_noise: changes the noise
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """`noise` is changed here, and it is what the network has to guess. Look at what works in
+    place."""
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1)).to(x0.dtype)
+    noise *= (1 - kept).sqrt()
+    return kept.sqrt() * x0 + noise

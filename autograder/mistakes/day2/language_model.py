@@ -3184,3 +3184,90 @@ def generate(
             unread = drawn if use_cache else tokens
     model.train(was_training)
     return tokens.squeeze(0)
+
+
+# %% CausalSelfAttention: scores multiplied by the mask
+class CausalSelfAttention(nn.Module):
+    """What is masked has a score of 0 here, and after the softmax still a weight. Look at which
+    score becomes a weight of 0."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = torch.ones(n, m, dtype=x.dtype, device=x.device).tril(m - n)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(d // self.n_heads)
+        weights = F.dropout((scores * mask).softmax(dim=-1), self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
+# %% GPTBlock: the first residual is normed
+class GPTBlock(nn.Module):
+    """What is carried past attention is the normed x here, and past the network the x itself. Look
+    at what the first sum adds to."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.attention = CausalSelfAttention(d_model, n_heads, dropout)
+        self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        x = self.norm1(x)
+        x = x + self.drop(self.attention(x, cache))
+        hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
+        return x + self.drop(self.linear2(hidden))
+
+
+# %% GPT: the table at the end does not learn
+class GPT(nn.Module):
+    """The logits are right, but they teach the table nothing here: it is detached where it makes
+    them. Look at `data` and `detach` in the last line."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        d_model: int,
+        n_heads: int,
+        n_layers: int,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.max_length, self.n_layers = max_length, n_layers
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(max_length, d_model)
+        self.drop = nn.Dropout(dropout)
+        sizes = (d_model, n_heads, 4 * d_model, dropout)
+        self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        start = len(caches[0]) if caches else 0
+        if start + tokens.shape[1] > self.max_length:
+            raise ValueError("tokens do not fit into max_length")
+        positions = start + torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if caches is None else caches[i])
+        return self.norm(x) @ self.token_embedding.weight.detach().T
+
+
+# %% next_token_loss: token 0 taken for padding
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Where the next token is 0, nothing is learned here. A text has no padding; look at which
+    targets count."""
+    return F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], ignore_index=0)

@@ -1437,3 +1437,119 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
     a, b = centred(x), centred(y)
     scale = (a.T @ a).norm() * (b.T @ b).norm()
     return ((a.T @ b).norm() ** 2 / scale.clamp_min(1e-100)).to(x.dtype)
+
+
+# %% patchify: no gradients
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """The values are right, but no gradient gets through. Look at `detach`, `data` and numpy: what
+    leaves torch leaves the graph."""
+    p = patch_size
+    b, c, h, w = images.shape
+    if h % p or w % p:
+        raise ValueError("height and width of images have to be divisible by patch_size")
+    cut = images.detach().reshape(b, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5)
+    return cut.reshape(b, -1, c * p**2)
+
+
+# %% unpatchify: no gradients
+def unpatchify(patches: Tensor, patch_size: int, height: int, width: int) -> Tensor:
+    """The values are right, but no gradient gets through. Look at `detach`, `data` and numpy: what
+    leaves torch leaves the graph."""
+    p = patch_size
+    b, _, numbers = patches.shape
+    laid = patches.detach().reshape(b, height // p, width // p, numbers // p**2, p, p)
+    return laid.permute(0, 3, 1, 4, 2, 5).reshape(b, -1, height, width)
+
+
+# %% PatchEmbedding: patches get their position twice
+class PatchEmbedding(nn.Module):
+    """The position is added to the patches, and once more to all tokens here. Look at how often
+    each row of `position` is used."""
+
+    def __init__(self, image_size: int, patch_size: int, channels: int, d_model: int):
+        super().__init__()
+        self.patch_size = patch_size
+        n_patches = (image_size // patch_size) ** 2
+        self.projection = nn.Linear(channels * patch_size**2, d_model)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, d_model))
+        self.position = nn.Parameter(torch.zeros(1, n_patches + 1, d_model))
+
+    def forward(self, images):
+        patches = self.projection(patchify(images, self.patch_size)) + self.position[:, 1:]
+        class_tokens = self.class_token.expand(len(images), -1, -1)
+        return torch.cat([class_tokens, patches], dim=1) + self.position
+
+
+# %% PatchEmbedding: positions that are no parameter
+class PatchEmbedding(nn.Module):
+    """`position` does not learn here: it is no parameter. Look at what makes a tensor of a module
+    one."""
+
+    def __init__(self, image_size: int, patch_size: int, channels: int, d_model: int):
+        super().__init__()
+        self.patch_size = patch_size
+        n_patches = (image_size // patch_size) ** 2
+        self.projection = nn.Linear(channels * patch_size**2, d_model)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, d_model))
+        self.register_buffer("position", torch.zeros(1, n_patches + 1, d_model))
+
+    def forward(self, images):
+        patches = self.projection(patchify(images, self.patch_size))
+        class_tokens = self.class_token.expand(len(images), -1, -1)
+        return torch.cat([class_tokens, patches], dim=1) + self.position
+
+
+# %% ViT: the first patch
+class ViT(nn.Module):
+    """The logits are read from position 1 here, which is the first patch. Look at where
+    `PatchEmbedding` puts the class token."""
+
+    def __init__(self, image_size, patch_size, channels, n_classes, d_model, n_heads, n_layers):
+        super().__init__()
+        self.embedding = PatchEmbedding(image_size, patch_size, channels, d_model)
+        self.blocks = nn.ModuleList(BidirectionalBlock(d_model, n_heads) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+        self.head = nn.Linear(d_model, n_classes)
+
+    def forward(self, images):
+        tokens = self.embedding(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens[:, 1]))
+
+
+# %% ViT: logarithms of probabilities
+class ViT(nn.Module):
+    """The result is the logarithm of probabilities here, which the loss would take once more. Look
+    at what logits are."""
+
+    def __init__(self, image_size, patch_size, channels, n_classes, d_model, n_heads, n_layers):
+        super().__init__()
+        self.embedding = PatchEmbedding(image_size, patch_size, channels, d_model)
+        self.blocks = nn.ModuleList(BidirectionalBlock(d_model, n_heads) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+        self.head = nn.Linear(d_model, n_classes)
+
+    def forward(self, images):
+        tokens = self.embedding(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens[:, 0])).log_softmax(dim=-1)
+
+
+# %% ViT: positions added again
+class ViT(nn.Module):
+    """The positions are added a second time here. Look at what `PatchEmbedding` has already done."""
+
+    def __init__(self, image_size, patch_size, channels, n_classes, d_model, n_heads, n_layers):
+        super().__init__()
+        self.embedding = PatchEmbedding(image_size, patch_size, channels, d_model)
+        self.blocks = nn.ModuleList(BidirectionalBlock(d_model, n_heads) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+        self.head = nn.Linear(d_model, n_classes)
+
+    def forward(self, images):
+        tokens = self.embedding(images) + self.embedding.position
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens[:, 0]))
