@@ -275,6 +275,18 @@ def test_a_known_mistake_is_recognised_as_itself(day: str, exercise: str, grader
         assert seen == mistake.name
 
 
+@pytest.mark.parametrize(("day", "exercise"), EVERYWHERE)
+def test_a_known_mistake_loses_points_whatever_the_random_numbers(
+    day: str, exercise: str, graders: Graders
+) -> None:
+    grader = graders(day)
+    for mistake in drawn(grader.namer.mistakes[exercise], exercise, 1):
+        source = grader.namer.source(mistake)
+        for seed in ("one", "another", "a third"):
+            marks = grader.run(exercise_of(day, exercise), source, seed)
+            assert marks.points < marks.max_points, (mistake.name, seed)
+
+
 @pytest.mark.parametrize("day", DAYS)
 def test_every_known_mistake_has_a_name_and_a_sentence(day: str) -> None:
     for exercise, own in known_mistakes(COURSE.day(day)).items():
