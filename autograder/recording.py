@@ -16,7 +16,7 @@ from autograder.encoding import Outgoing, tensors_of
 from autograder.sandbox.process import Reply
 from autograder.student import Process, Student
 
-# Relative and absolute; wider than the graders', as two ways to write one mistake round differently: angles of far positions most.
+# Relative and absolute; wider than the graders': two ways to write one mistake round differently, far positions' angles most.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 KIND = " kind"  # after the place of a tensor: what it is, whatever its values are
