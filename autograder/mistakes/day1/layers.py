@@ -1608,8 +1608,7 @@ class LayerNorm(nn.Module):
 
 # %% LayerNorm: float32 whatever comes in
 class LayerNorm(nn.Module):
-    """The result is float32 here whatever x is. To compute in float32 is no mistake; look at the
-    dtype that has to come out."""
+    """The result is float32 here, whatever x is. Look at the dtype that has to come out."""
 
     def __init__(self, d_model: int, eps: float = 1e-5):
         super().__init__()

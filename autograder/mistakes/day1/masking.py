@@ -662,8 +662,8 @@ def masked_attention(
 
 # %% padding_mask: pad_id 0 taken for none
 def padding_mask(tokens: Tensor, pad_id: int) -> Tensor:
-    """With `pad_id` 0 nothing is padding here, with any other it is right. Look at what `if pad_id`
-    says of 0."""
+    """With `pad_id` 0 nothing is padding here, with any other it is right. Look at how your code
+    asks whether there is such an id: 0 counts as false."""
     if pad_id:
         return (tokens != pad_id).unsqueeze(1)
     return torch.ones_like(tokens, dtype=torch.bool).unsqueeze(1)
