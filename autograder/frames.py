@@ -6,11 +6,10 @@ import math
 import socket
 import struct
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from autograder.encoding import Outgoing
 from autograder.messages import Numbered, NumberedResponse, WireError
 
 MAX_HEADER = 1 << 20
@@ -21,7 +20,14 @@ REQUESTS = msgspec.msgpack.Decoder(Numbered)
 RESPONSES = msgspec.msgpack.Decoder(NumberedResponse)
 
 
-def send(connection: socket.socket, message: Any, payload: Outgoing, deadline: float) -> None:
+class Payload(Protocol):
+    """The raw bytes that follow a message's header, in pieces, and their total size."""
+
+    payload: list[bytes]
+    size: int
+
+
+def send(connection: socket.socket, message: Any, payload: Payload, deadline: float) -> None:
     """Send one frame.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Literal, Self, TypeVar
 import msgspec
 
 from autograder.sandbox import control
-from autograder.sandbox.control import LAYERS
+from autograder.sandbox.control import LAYERS, WORKER
 
 START_SECONDS = 60.0
 ADVICE = (
@@ -66,6 +66,7 @@ class Server:
         self,
         sandbox: Sandbox = "required",
         layers: Sequence[str] | None = None,
+        services: Sequence[str] = (WORKER,),
     ) -> None:
         self._required = sandbox == "required"
         if self._required and not sys.platform.startswith("linux"):
@@ -73,6 +74,8 @@ class Server:
         self._layers = list(
             layers if layers is not None else LAYERS if self._required else ["limits"]
         )
+        self._services = list(services)
+        self._prepared: list[control.Prepare] = []
         self._start()
 
     @property
@@ -88,7 +91,10 @@ class Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-m", control.SERVER, str(theirs.fileno()), *self._layers],
+                [
+                    *(sys.executable, "-I", "-m", control.SERVER, str(theirs.fileno())),
+                    *(",".join(self._services), *self._layers),
+                ],
                 env=control.ENVIRONMENT,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -99,6 +105,18 @@ class Server:
         self._control.settimeout(START_SECONDS)
         self._ready: control.Ready | None = None
         self._ahead: _Ahead | None = None
+        for request in self._prepared:
+            self._send(request)
+
+    def prepare(self, service: str, data: bytes) -> None:
+        """Let a service of this server get ready with trusted data; a server that replaces this one gets it as well."""
+        request = control.Prepare(service, data)
+        self._prepared.append(request)
+        self._send(request)
+
+    def _send(self, request: control.Control) -> None:
+        with contextlib.suppress(ConnectionError):  # the next start replaces the server
+            self._control.send(msgspec.msgpack.encode(request))
 
     def __enter__(self) -> Self:
         return self
@@ -117,20 +135,22 @@ class Server:
             self._process.kill()
             self._process.wait()
 
-    def start(self, limits: Limits) -> tuple[socket.socket, int]:
-        """Fork a process behind the wall; the grader's end of its wire, and its number.
+    def start(self, limits: Limits, service: str = WORKER) -> tuple[socket.socket, int]:
+        """Fork a process of a service behind the wall; return the grader's end of its wire, and its number.
 
         Raises:
             NoIsolation: there is no wall to be had, and nothing was started.
         """
         # Rounded up, as the grader's own deadline comes first and says more.
         seconds = math.ceil(limits.total_seconds) + 5
-        request = control.Start(limits.memory, seconds, limits.output)
+        request = control.Start(service, limits.memory, seconds, limits.output)
         for attempt in (1, 2):
             try:
                 self._await_ready()
                 if self._process.poll() is not None:  # what it forked ahead is dying with it
                     raise ConnectionError("the fork server ended")
+                if service != WORKER:
+                    return self._start_beside(request)
                 if self._ahead is not None and self._ahead.request != request:
                     self._drop()
                 started = self._ahead or self._ask_for(request)
@@ -143,6 +163,16 @@ class Server:
                     raise
                 self._start()
         raise AssertionError("unreachable")
+
+    def _start_beside(self, request: control.Start) -> tuple[socket.socket, int]:
+        """Start a process that none was forked ahead for, and keep the one that was."""
+        ahead = self._ahead
+        if ahead is not None:
+            self._reported(ahead)  # its report comes first
+        started = self._ask_for(request)
+        pid = self._reported(started)
+        self._ahead = ahead
+        return started.wire, pid
 
     def _ask_for(self, request: control.Start) -> _Ahead:
         ours, theirs = socket.socketpair()

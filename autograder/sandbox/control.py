@@ -6,6 +6,8 @@ import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
 SERVER = "autograder.sandbox.server"
+# Services are modules with `warm_up()`, `prepare(data)` and `serve(connection, output)`; this one runs student code.
+WORKER = "autograder.sandbox.worker"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -21,8 +23,9 @@ MAX_CONTROL = 1 << 16
 
 
 class Start(msgspec.Struct, tag="start", frozen=True):
-    """Fork a worker; `memory` is address space beyond the server's own, `cpu` seconds, `output` characters."""
+    """Fork a process of a service; `memory` is address space beyond the server's own, `cpu` seconds, `output` characters."""
 
+    service: str
     memory: int
     cpu: int
     output: int
@@ -33,6 +36,13 @@ class Stop(msgspec.Struct, tag="stop", frozen=True):
 
     pid: int
     wait: bool
+
+
+class Prepare(msgspec.Struct, tag="prepare", frozen=True):
+    """Let a service get ready for what its processes will need; the data is trusted and public. There is no report."""
+
+    service: str
+    data: bytes
 
 
 class Started(msgspec.Struct, tag="started", frozen=True):
@@ -59,7 +69,7 @@ class Stopped(msgspec.Struct, tag="stopped", frozen=True):
     code: int
 
 
-Control = Start | Stop
+Control = Start | Stop | Prepare
 Report = Ready | Started | Refused | Stopped
 CONTROL = msgspec.msgpack.Decoder(Control)
 REPORT = msgspec.msgpack.Decoder(Report)

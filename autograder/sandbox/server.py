@@ -1,8 +1,8 @@
-"""The fork server: a process that holds torch, warm and with one thread, and forks a worker for each job.
+"""Fork server: a single-threaded process that has its services imported and warm, and forks a walled process per job.
 
-Started as `python -I -m autograder.sandbox.server FD LAYER...` with an environment of `control.ENVIRONMENT` alone; it holds
-nothing secret. On its control socket it says `Ready` once, and then takes `Start` (with one end of the job's wire as a
-descriptor) and `Stop`. The walls stand before it forks a worker; what is imported after that comes from the walled root.
+Started as `python -I -m autograder.sandbox.server FD SERVICES LAYER...`, where SERVICES are module names with commas between
+them, with an environment of `control.ENVIRONMENT` alone. It holds nothing secret. On its control socket it sends `Ready` once,
+then takes `Start` (with one end of the job's wire as a descriptor), `Stop` and `Prepare`. The wall is up before it forks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import select
 import signal
 import socket
 import sys
-import warnings
+from types import ModuleType
 
 from autograder.sandbox import pages, probes
 from autograder.sandbox.control import (
@@ -24,6 +24,7 @@ from autograder.sandbox.control import (
     ENCODE,
     MAX_CONTROL,
     Control,
+    Prepare,
     Ready,
     Refused,
     Report,
@@ -33,53 +34,6 @@ from autograder.sandbox.control import (
 )
 from autograder.sandbox.folders import WATCH_SECONDS
 from autograder.sandbox.walls import WIRE, Wall, WallError, unavailable
-
-
-def warm_up() -> None:
-    """Import and touch what workers use, so that a fork has it ready.
-
-    Forward passes and an optimizer step only: after a backward here, deep backwards crash in the workers.
-    """
-    # Extension modules that need libraries of the system, which the walled root does not have.
-    for name in ("bz2", "ctypes", "hashlib", "lzma", "sqlite3", "ssl", "zlib", "encodings.idna"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    import jaxtyping  # noqa: F401
-    import torch
-    import torch._dynamo
-    import torch.distributions
-    import torch.masked
-    import torch.nn.attention.flex_attention
-    from torch import nn
-
-    # Behind the wall this project's own code is not there to be imported.
-    import autograder.sandbox.worker  # noqa: F401
-    from autograder.sandbox.measure import Measure
-
-    torch.set_num_threads(1)
-    # oneDNN compiles a kernel for each new shape, in each process anew, and another one for each processor.
-    torch.backends.mkldnn.set_flags(_enabled=False)
-    torch.manual_seed(0)
-    library = torch.library.Library("aten", "IMPL")
-    with warnings.catch_warnings(action="ignore"):
-        library.impl("relu", torch.relu, "CPU")  # the first override of a kernel warns, at length
-    del library
-    with torch.no_grad():
-        model = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
-        x = torch.randn(2, 3, 8)
-        model(x, x)
-        with Measure():
-            x.double() @ x.double().mT
-        torch.einsum("bnd,bmd->bnm", x, x).softmax(-1)
-        torch.nn.functional.cross_entropy(x, x.softmax(-1))
-        torch.ones(2, 2, dtype=torch.bool, device="meta").tril()
-        for dtype in (torch.float16, torch.bfloat16):
-            # Asks /proc/cpuinfo what the processor can do, which is not there behind the wall.
-            half = x.to(dtype)
-            torch.nn.functional.linear(half, half[0]).exp() @ half
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    torch.optim.AdamW(model.parameters()).step()
 
 
 def receive_control(control: socket.socket) -> tuple[Control | None, int]:
@@ -94,11 +48,11 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
     return CONTROL.decode(data), wire
 
 
-def serve(wall: Wall, control: socket.socket) -> None:
+def serve(wall: Wall, control: socket.socket, services: dict[str, ModuleType]) -> None:
     """Answer the control socket until it is closed."""
     children: set[int] = set()
     try:
-        _answer(wall, control, children)
+        _answer(wall, control, services, children)
     finally:
         for pid in children:
             _kill(pid)
@@ -106,7 +60,9 @@ def serve(wall: Wall, control: socket.socket) -> None:
             wall.forget(pid)
 
 
-def _answer(wall: Wall, control: socket.socket, children: set[int]) -> None:
+def _answer(
+    wall: Wall, control: socket.socket, services: dict[str, ModuleType], children: set[int]
+) -> None:
     while True:
         if wall.watches() and children and not _readable(control):
             for pid in wall.overfull():
@@ -123,11 +79,13 @@ def _answer(wall: Wall, control: socket.socket, children: set[int]) -> None:
                 report = Refused(str(error))
             else:
                 if pid == 0:
-                    _work(control, request)
+                    _work(control, services[request.service], request)
                 children.add(pid)
                 report = Started(pid)
             os.close(wire)
             control.send(ENCODE(report))
+        elif isinstance(request, Prepare):
+            services[request.service].prepare(request.data)
         elif request.pid in children:
             children.discard(request.pid)
             _kill(request.pid)
@@ -137,14 +95,12 @@ def _answer(wall: Wall, control: socket.socket, children: set[int]) -> None:
             wall.forget(request.pid)
 
 
-def _work(control: socket.socket, start: Start) -> None:
+def _work(control: socket.socket, service: ModuleType, start: Start) -> None:
     """Serve the wire in the process that was just forked; never returns."""
     code = 1
     try:
         control.detach()  # it is closed, and its number may be another's by now
-        from autograder.sandbox.worker import serve as serve_wire
-
-        serve_wire(socket.socket(fileno=WIRE), start.output)
+        service.serve(socket.socket(fileno=WIRE), start.output)
         code = 0
     finally:
         os._exit(code)
@@ -166,13 +122,20 @@ def _kill(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def main(descriptor: int, layers: list[str]) -> None:
-    """Warm up, put up what layers there are to be had, say how it went, and serve."""
+def main(descriptor: int, names: list[str], layers: list[str]) -> None:
+    """Import the services, put up the layers that this machine offers, report, and serve."""
     control = socket.socket(fileno=descriptor)
     refused = unavailable(layers)
     wall = Wall([layer for layer in layers if layer not in refused])
     sys.dont_write_bytecode = True
-    warm_up()
+    # Extension modules that need libraries of the system, which the walled root does not have.
+    for name in ("bz2", "ctypes", "hashlib", "lzma", "sqlite3", "ssl", "zlib", "encodings.idna"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    # Behind the wall this project's own code cannot be imported.
+    services = {name: importlib.import_module(name) for name in names}
+    for service in services.values():
+        service.warm_up()
     gc.collect()
     gc.freeze()
     tasks = len(os.listdir("/proc/self/task"))
@@ -186,10 +149,10 @@ def main(descriptor: int, layers: list[str]) -> None:
     try:
         with contextlib.suppress(ConnectionError):  # the grader has gone
             control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))
-            serve(wall, control)
+            serve(wall, control, services)
     finally:
         wall.close()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:])

@@ -291,6 +291,19 @@ class Tail(io.TextIOBase):
         return True
 
 
+def warm_up() -> None:
+    """Import and run once what workers use; see `warm`."""
+    from autograder.sandbox import (
+        warm,
+    )  # not in the grader's own process, which imports this module for references
+
+    warm.warm_up()
+
+
+def prepare(data: bytes) -> None:
+    """Workers need nothing beforehand."""
+
+
 def serve(connection: socket.socket, output: int) -> None:
     """Answer requests until the grader hangs up."""
     number = 0
