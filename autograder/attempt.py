@@ -13,7 +13,8 @@ from autograder.collecting import Test
 from autograder.course import Exercise
 from autograder.marks import Status, Values
 from autograder.needs import Unit
-from autograder.sandbox.client import Server
+from autograder.references import References, Replaced
+from autograder.sandbox.client import Limits, Server
 from autograder.sandbox.process import Died, Late, Process
 from autograder.student import NotAllowed, Student, StudentError
 from autograder.values import Differs
@@ -24,12 +25,13 @@ SHOWN = 70  # characters of a line of code in a message
 
 @dataclass(frozen=True)
 class Source:
-    """The units of one exercise joined into one text, and where each of its lines comes from."""
+    """The units of one exercise joined into one text, where each line comes from, and which names references answer for."""
 
     text: str
     pieces: tuple[tuple[int, int], ...]
     units: tuple[Unit, ...]
     flags: int = 0
+    replaced: Replaced | None = None
 
     def place(self, line: int) -> str:
         """The student's cell and line for a line of the joined text, in words; empty for the course's own."""
@@ -49,10 +51,10 @@ class Source:
     def without(self, line: int) -> Source:
         """The same without the unit at this line."""
         kept = [u for p, u in zip(self.pieces, self.units, strict=True) if not p[0] <= line <= p[1]]
-        return joined(kept)
+        return joined(kept, self.replaced)
 
 
-def joined(units: Sequence[Unit]) -> Source:
+def joined(units: Sequence[Unit], replaced: Replaced | None = None) -> Source:
     """Join units into one text, a blank line between them."""
     lines: list[str] = []
     pieces: list[tuple[int, int]] = []
@@ -62,7 +64,7 @@ def joined(units: Sequence[Unit]) -> Source:
         lines += [*own, ""]
     postponed = any("from __future__ import annotations" in unit.source for unit in units)
     flags = future.annotations.compiler_flag if postponed else 0
-    return Source("\n".join(lines), tuple(pieces), tuple(units), flags)
+    return Source("\n".join(lines), tuple(pieces), tuple(units), flags, replaced)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Attempt:
         self._process: Process | None = None
         self._lost: Outcome | None = None
         self._left = exercise.limits.total_seconds
+        self._references: References | None = None
         self.student: Student | None = None
         self.problems: list[str] = []
 
@@ -126,7 +129,8 @@ class Attempt:
         """Start a process and load the code; what is lost if that fails."""
         limits = replace(self._exercise.limits, total_seconds=max(self._left, 0.0))
         self._process = Process(self._server, limits)
-        self.student = Student(self._process)
+        self._references = references_of(self._source, self._server, limits, self._process)
+        self.student = Student(self._process, self._references)
         seed = int.from_bytes(derived(self._seed, self._exercise.name, "student")[:4])
         load = loading(self._exercise, self._source, seed)
         try:
@@ -176,11 +180,23 @@ class Attempt:
         return Outcome(False, "the answer came back in a form that cannot be read", "crashed")
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process, and that of the references."""
+        if self._references is not None:
+            self._references.stop()
+            self._references = None
         if self._process is not None:
             self._left = self._process.left
             self._process.stop()
             self._process = None
+
+
+def references_of(
+    source: Source, server: Server, limits: Limits, student: Process
+) -> References | None:
+    """The references that the code of a student's process calls, if there are any."""
+    if source.replaced is None:
+        return None
+    return References(source.replaced, lambda: Process(server, limits), student)
 
 
 def loading(exercise: Exercise, source: Source, seed: int) -> m.Load:
@@ -193,6 +209,7 @@ def loading(exercise: Exercise, source: Source, seed: int) -> m.Load:
         flags=source.flags,
         operators=not_allowed.operators(exercise.not_allowed),
         attributes=not_allowed.attributes(exercise.not_allowed),
+        references=list(source.replaced.handles) if source.replaced else [],
     )
 
 

@@ -21,6 +21,7 @@ from autograder.chapters import is_unfilled
 from autograder.collecting import Test, collect
 from autograder.course import Day, Exercise
 from autograder.follow_through import follow_through
+from autograder.forwarding import Forwarding
 from autograder.marks import (
     ExerciseMarks,
     Status,
@@ -33,6 +34,7 @@ from autograder.marks import (
 )
 from autograder.naming import Namer
 from autograder.needs import Code, Unit, needed, units_of
+from autograder.references import Replaced, given_classes, handle
 from autograder.sandbox.client import Server
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
@@ -75,6 +77,23 @@ def _units(day: Day, role: str, given: bool) -> list[Unit]:
     return [unit for unit in units if not _from_the_course(unit)]
 
 
+def _handle(name: str) -> Unit:
+    """Binds the name of a replaced exercise; its handle is there before any code runs."""
+    binds = frozenset({name})
+    return Unit(
+        source=f"# {name}: the reference",
+        cell=0,
+        line=1,
+        given=True,
+        reads=frozenset(),
+        binds=binds,
+        changes=frozenset(),
+        always=False,
+        surely=binds,
+        defines=binds,
+    )
+
+
 def _from_the_course(unit: Unit) -> bool:
     """Imports between chapters, which disappear when they are joined."""
     return unit.source.lstrip().startswith("from solutions.")
@@ -107,6 +126,7 @@ class Grader:
         self._seed = seed
         self.trivial: frozenset[tuple[str, str]] = frozenset()
         self.trivial = trivial.passed(self)
+        self.forwarding = Forwarding(self)
         for name, own in self.tests.items():
             if all((name, test.name) in self.trivial for test in own):
                 raise courses.CourseError(
@@ -156,10 +176,11 @@ class Grader:
             marked = result[exercise.name]
             if marked.points < marked.max_points and marked.status != "not_attempted":
                 lost = {name for name, other in result.items() if other.points < other.max_points}
-                marked, code = follow_through(self, exercise, units, marked, lost, seed)
+                marked, code, replaced = follow_through(self, exercise, units, marked, lost, seed)
                 if marked.status in ("partial", "failed") and code is not None:
                     failed = [test.name for test in marked.tests if not test.passed]
-                    name = self.namer.name(exercise, joined(code.units), failed)
+                    source = joined(code.units, self.replaced(replaced))
+                    name = self.namer.name(exercise, source, failed)
                     marked = msgspec.structs.replace(marked, mistake=name)
                 result[exercise.name] = marked
         return list(result.values())
@@ -169,10 +190,31 @@ class Grader:
         """Knows the mistakes of the day; made when the first wrong answer comes."""
         return Namer(self)
 
+    def code(
+        self, exercise: Exercise, units: Sequence[Unit], replaced: Sequence[str] = ()
+    ) -> Code | None:
+        """The code that an exercise needs, without that of the exercises that references answer for."""
+        given = [*self.given, *(_handle(name) for name in replaced)]
+        names = [name for name in self.day.names if name not in replaced]
+        return needed(exercise.name, units, given, names)
+
+    def replaced(self, names: Sequence[str]) -> Replaced | None:
+        """What is needed for the references of these exercises to be called; None without any."""
+        if not names:
+            return None
+        codes = [needed(n, self.reference, self.given, self.day.names) for n in names]
+        units = dict.fromkeys(unit for code in codes if code is not None for unit in code.units)
+        source = joined(list(units))
+        return Replaced(
+            handles=tuple(handle(name, source.text) for name in names),
+            load=m.Load(source.text, list(source.pieces), names[-1], 1, source.flags),
+            given=given_classes([unit.source for unit in self.given]),
+        )
+
     def _exercise(
         self, exercise: Exercise, units: Sequence[Unit], seed: str, observe: Observer | None
     ) -> tuple[ExerciseMarks, list[str]]:
-        code = needed(exercise.name, units, self.given, self.day.names)
+        code = self.code(exercise, units)
         if code is None:
             return self._none(exercise, "not_attempted", f"`{exercise.name}` is not defined"), []
         if self._is_stub(exercise, code.units):
@@ -187,14 +229,16 @@ class Grader:
         seed: str,
         observe: Observer | None = None,
         problems: list[str] | None = None,
+        replaced: Sequence[str] = (),
     ) -> ExerciseMarks:
-        """Read the code for what is not allowed, and run its tests."""
+        """Read the code for what is not allowed, and run its tests, with references for the exercises that are replaced."""
         own = [unit.source for unit in code.units if not unit.given]
         imports = [unit.source for unit in code.units if unit.given and unit.imports]
         used = not_allowed.uses([*imports, *own], exercise.not_allowed)
         if used:
             return self._none(exercise, "not_allowed", refusal(used))
-        return self.run(exercise, joined(code.units), seed, observe, problems)
+        source = joined(code.units, self.replaced(replaced))
+        return self.run(exercise, source, seed, observe, problems)
 
     def _is_stub(self, exercise: Exercise, units: Sequence[Unit]) -> bool:
         chapter = next(c for c in self.day.chapters if c.name == exercise.chapter)
@@ -227,6 +271,20 @@ class Grader:
     ) -> ExerciseMarks:
         """Run an exercise's tests on its code, in a process of its own."""
         started = time.monotonic()
+        outcomes = self.outcomes(exercise, source, seed, observe, problems)
+        replaced = source.replaced.names if source.replaced else ()
+        marked = self._marked(exercise, outcomes, replaced)
+        return msgspec.structs.replace(marked, seconds=round(time.monotonic() - started, 4))
+
+    def outcomes(
+        self,
+        exercise: Exercise,
+        source: Source,
+        seed: str,
+        observe: Observer | None = None,
+        problems: list[str] | None = None,
+    ) -> list[Outcome]:
+        """Run an exercise's tests on its code; what became of each. Problems of loading the code are added to `problems`."""
         attempt = Attempt(self.server, exercise, source, seed)
         outcomes: list[Outcome] = []
         for test in self.tests[exercise.name]:
@@ -237,18 +295,20 @@ class Grader:
         attempt.stop()
         if problems is not None:
             problems += attempt.problems
-        marked = self._marked(exercise, outcomes)
-        return msgspec.structs.replace(marked, seconds=round(time.monotonic() - started, 4))
+        return outcomes
 
-    def _marked(self, exercise: Exercise, outcomes: Sequence[Outcome]) -> ExerciseMarks:
+    def _marked(
+        self, exercise: Exercise, outcomes: Sequence[Outcome], replaced: Sequence[str]
+    ) -> ExerciseMarks:
         tests = self.tests[exercise.name]
         refused = next((o for o in outcomes if o.status == "not_allowed"), None)
         if refused:
             return self._none(exercise, "not_allowed", refused.message)
-        earned = any(
-            outcome.passed and (exercise.name, test.name) not in self.trivial
-            for test, outcome in zip(tests, outcomes, strict=True)
-        )
+        passed = {t.name for t, outcome in zip(tests, outcomes, strict=True) if outcome.passed}
+        passed -= {name for of, name in self.trivial if of == exercise.name}
+        for name in replaced if passed else ():
+            passed -= self.forwarding.passed(exercise, name)
+        earned = bool(passed)
         parts = shares(exercise.points, [test.weight for test in tests])
         marks = [
             TestMarks(

@@ -17,13 +17,14 @@ import msgspec
 import torch
 
 from autograder import messages as m
-from autograder.attempt import Source, derived, joined, loading
+from autograder.attempt import Source, derived, joined, loading, references_of
 from autograder.cells import Cell
 from autograder.collecting import Test
 from autograder.course import CourseError, Day, Exercise
 from autograder.encoding import raw_bytes
 from autograder.needs import needed, units_of
 from autograder.recording import Exchange, Leaves, Recorder, replay
+from autograder.references import References
 from autograder.sandbox.process import Died, Late, Process
 from autograder.store import course_folder
 from autograder.student import NotAllowed, Student, StudentError
@@ -64,12 +65,14 @@ class _Run:
     def __init__(
         self,
         process: Process,
+        references: References | None,
         load: m.Load,
         tests: Sequence[Test],
         asked: Mapping[str, Sequence[Exchange]],
     ) -> None:
         self._process, self._load, self._tests, self._asked = process, load, tests, asked
-        self._student = Student(process)
+        self._references = references
+        self._student = Student(process, references)
         self._student.load(load)
 
     def failed(self, among: Collection[str] | None = None) -> list[str]:
@@ -90,12 +93,12 @@ class _Run:
         """What the code says to all that these tests ask, with the random numbers of this seed."""
         # Without code or rules all it does is to set the random numbers back.
         again = msgspec.structs.replace(
-            self._load, pieces=[], operators=[], attributes=[], seed=seed
+            self._load, pieces=[], operators=[], attributes=[], references=[], seed=seed
         )
         answers: dict[str, list[Leaves]] = {}
         for test in tests:
             self._student.load(again)
-            answers[test] = replay(self._asked[test], self._process)
+            answers[test] = replay(self._asked[test], self._process, self._references)
         return _joined(answers)
 
 
@@ -170,13 +173,17 @@ class Namer:
 
     @contextmanager
     def _running(self, exercise: Exercise, source: Source) -> Iterator[_Run]:
-        process = Process(self._grader.server, exercise.limits)
+        server, limits = self._grader.server, exercise.limits
+        process = Process(server, limits)
+        references = references_of(source, server, limits, process)
         try:
             load = loading(exercise, source, 1)
             tests = self._grader.tests[exercise.name]
-            yield _Run(process, load, tests, self._recorded(exercise))
+            yield _Run(process, references, load, tests, self._recorded(exercise))
         finally:
             process.stop()
+            if references is not None:
+                references.stop()
 
     def _recorded(self, exercise: Exercise) -> dict[str, list[Exchange]]:
         """What each test of an exercise asks, and what the reference answers."""

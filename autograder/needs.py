@@ -35,6 +35,11 @@ class Code:
     reached: frozenset[str]
     problems: tuple[str, ...]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """All names that the code reads, those that nothing binds included."""
+        return self.reached.union(*(unit.reads for unit in self.units))
+
 
 def needed(
     exercise: str, student: Sequence[Unit], given: Sequence[Unit], exercises: Collection[str]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autograder import messages as m
 from autograder.encoding import Outgoing, tensors_of
+from autograder.references import References
 from autograder.sandbox.process import Reply
 from autograder.student import Process, Student
 
@@ -91,9 +92,7 @@ class _Overheard:
         self.modes: set[str] = set()
         self.inputs: set[str] = set()
 
-    def __call__(
-        self, question: m.Ask | m.AskBackward, payload: bytearray
-    ) -> tuple[m.Reply, Outgoing]:
+    def __call__(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
         if isinstance(question, m.Ask):
             how = f"{question.method} training={question.training} grad={question.grad}"
             self.modes.add(how)
@@ -104,13 +103,15 @@ class _Overheard:
         return self._reply(question, payload)
 
 
-def replay(exchanges: Sequence[Exchange], process: Process) -> list[Leaves]:
+def replay(
+    exchanges: Sequence[Exchange], process: Process, references: References | None = None
+) -> list[Leaves]:
     """Ask another process the same; an answer for each exchange, empty where that refers to what is not there.
 
     Raises:
         Late, Died, WireError: as `process.Process.request`.
     """
-    student = Student(process)
+    student = Student(process, references)
     objects: dict[int, int] = {}
     numbers: dict[int, int] = {}
     answers: list[Leaves] = []

@@ -16,6 +16,7 @@ from autograder import messages as m
 from autograder.encoding import Outgoing, tensors_of, value_of
 from autograder.handles import Module, Thing
 from autograder.messages import Opaque
+from autograder.references import References
 from autograder.sandbox.link import Kept, link
 from autograder.sandbox.process import Died, Late, Reply
 
@@ -63,8 +64,9 @@ class Cost:
 class Student:
     """The functions and classes of one exercise's code; see graders/README.md for what may be done with them."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, references: References | None = None) -> None:
         self._process = process
+        self._references = references
         self._models: dict[int, nn.Module] = {}
         # Kept, so that no other gets their number.
         self._generators: dict[int, torch.Generator] = {}
@@ -227,10 +229,15 @@ class Student:
 
     # ---- the grader's models
 
-    def _reply(
-        self, question: m.Ask | m.AskBackward, payload: bytearray
-    ) -> tuple[m.Reply, Outgoing]:
-        """Answer the student's call of a model of the grader; what a test asserts inside it fails the test."""
+    def _reply(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
+        """Answer a call of a reference or of a model of the grader; what a test asserts inside the model fails the test."""
+        references = self._references
+        if isinstance(question, m.Refer):
+            if references is None:
+                raise m.WireError("a call of a reference where nothing is replaced")
+            return references.answer(question, payload)
+        if isinstance(question, m.AskBackward) and references and references.owns(question.keep):
+            return references.gradients(question, payload)
         out = Outgoing()
         self._replying = True
         try:

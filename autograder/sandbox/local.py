@@ -39,7 +39,7 @@ class LocalProcess:
         return number, response, _joined(out)
 
     def _ask(self, question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
-        assert isinstance(question, (m.Ask, m.AskBackward))
+        assert isinstance(question, (m.Ask, m.Refer, m.AskBackward))
         assert self._reply is not None
         answer, payload = self._reply(question, _joined(out))
         return answer, _joined(payload)

@@ -11,7 +11,7 @@ from autograder import messages as m
 from autograder.encoding import DTYPES, MAX_AXES, Outgoing
 from autograder.sandbox.client import Limits, Server
 
-Reply = Callable[[m.Ask | m.AskBackward, bytearray], tuple[m.Reply, Outgoing]]
+Reply = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
 # Of one message of the worker: tensors, and bytes of all of them spread out.
 MAX_TENSORS = 4096
 MAX_BYTES = 16 << 20
@@ -113,15 +113,16 @@ class Process:
         return response, data
 
     def _answer(
-        self, question: m.Ask | m.AskBackward, data: bytearray, reply: Reply
+        self, question: m.Question, data: bytearray, reply: Reply
     ) -> tuple[m.Reply, Outgoing]:
-        asked = question.arguments if isinstance(question, m.Ask) else question.upstream
+        asked = question.upstream if isinstance(question, m.AskBackward) else question.arguments
         _check_size(asked)
         elements = sum(math.prod(meta.shape) for meta in asked.tensors)
         if isinstance(question, m.Ask) and question.keep:
             self._kept += elements
         axis = max((n for meta in asked.tensors for n in meta.shape), default=0)
-        if elements > MAX_ASKED or axis > MAX_ASKED_AXIS or self._kept > MAX_KEPT:
+        refers = isinstance(question, m.Refer)  # to a process that has limits of its own
+        if not refers and (elements > MAX_ASKED or axis > MAX_ASKED_AXIS or self._kept > MAX_KEPT):
             text = f"the model was called on {elements} numbers, far more than is needed: does a loop go on too long?"
             return m.Reply(m.Data(None, []), text), Outgoing()
         self._answering = True
