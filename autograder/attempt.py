@@ -135,7 +135,7 @@ class Attempt:
         load = loading(self._exercise, self._source, seed)
         try:
             for line, kind, text in self.student.load(load):
-                place = self._source.place(int(line))
+                place = self._source.place(line)
                 if place:
                     self.problems.append(f"{place}: {kind}: {text}")
         except StudentError as error:
@@ -146,7 +146,7 @@ class Attempt:
             return Outcome(False, refusal(error.operators), "not_allowed")
         except Late as error:
             return self._late_loading(error)
-        except (Died, m.WireError, ValueError, TypeError) as error:
+        except (Died, m.WireError) as error:
             return self._interrupted(error)
         return None
 

@@ -141,14 +141,17 @@ def grade(
         say(note)
     if json:
         write_marks(json, day, submissions)
+    faults: list[str] = []
     if feedback:
-        pages.write(submissions, texts.read(chosen), feedback)
+        _, faults = pages.write(submissions, texts.read(chosen), feedback)
+        for fault in faults:
+            say(fault)
     if copied:
         told = f"copied into nbgrader's gradebook: {copied.new}; there as they are: {copied.known}"
         console.print(told, highlight=False)
         for problem in copied.problems:
             say(problem)
-    if unread or run.unstored or not submissions or (copied and copied.problems):
+    if unread or run.unstored or not submissions or faults or (copied and copied.problems):
         raise typer.Exit(1)
 
 

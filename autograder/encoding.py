@@ -169,6 +169,13 @@ def tensors_of(data: Data, payload: bytearray) -> list[torch.Tensor]:
 
 
 def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
+    try:
+        return _checked(meta, payload)
+    except RuntimeError as error:  # what torch itself refuses
+        raise WireError(f"a tensor that torch refuses: {error}") from None
+
+
+def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     dtype = DTYPES.get(meta.dtype)
     shape, strides = meta.shape, meta.strides
     if (
@@ -178,7 +185,7 @@ def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     ):
         raise WireError("a tensor of an impossible dtype or shape")
     numel = math.prod(shape)
-    if math.prod(n or 1 for n in shape) > 1 << 62:
+    if math.prod(n or 1 for n in shape) * dtype.itemsize > 1 << 62:
         raise WireError("a tensor of an impossible size")
     if meta.meta:
         return torch.empty(shape, dtype=dtype, device="meta")

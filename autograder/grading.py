@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -13,8 +13,8 @@ import msgspec
 import torch
 
 from autograder import course as courses
+from autograder import faults, not_allowed, release, trivial
 from autograder import messages as m
-from autograder import not_allowed, release, trivial
 from autograder.attempt import Attempt, Outcome, Source, joined, refusal
 from autograder.cells import Cell
 from autograder.chapters import is_unfilled
@@ -35,7 +35,7 @@ from autograder.marks import (
 from autograder.naming import Namer
 from autograder.needs import Code, Unit, needed, units_of
 from autograder.references import Replaced, given_classes, handle
-from autograder.sandbox.client import Server
+from autograder.sandbox.client import NoIsolation, Server
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
 from autograder.submission import Submission
@@ -124,6 +124,8 @@ class Grader:
         self.server = server
         self._secret = secret
         self._seed = seed
+        self._given_classes = given_classes([unit.source for unit in self.given])
+        self._replaced: dict[tuple[str, ...], Replaced] = {}
         self.trivial: frozenset[tuple[str, str]] = frozenset()
         self.trivial = trivial.passed(self)
         self.forwarding = Forwarding(self)
@@ -152,7 +154,7 @@ class Grader:
             if not only:
                 if all(marked.status == "not_attempted" for marked in marks):
                     problems.append(f"no exercise of {self.day.name} is filled in")
-                marks = self._each_mistake_once(marks, units, seed)
+                marks = self._each_mistake_once(marks, units, seed, problems)
         return SubmissionMarks(
             path=submission.path,
             student=submission.student,
@@ -168,7 +170,11 @@ class Grader:
         )
 
     def _each_mistake_once(
-        self, marks: Sequence[ExerciseMarks], units: Sequence[Unit], seed: str
+        self,
+        marks: Sequence[ExerciseMarks],
+        units: Sequence[Unit],
+        seed: str,
+        problems: list[str],
     ) -> list[ExerciseMarks]:
         """What is right once an earlier exercise is replaced has no mistake of its own, and replaces nothing."""
         result = {marked.name: marked for marked in marks}
@@ -176,14 +182,47 @@ class Grader:
             marked = result[exercise.name]
             if marked.points < marked.max_points and marked.status != "not_attempted":
                 lost = {name for name, other in result.items() if other.points < other.max_points}
-                marked, code, replaced = follow_through(self, exercise, units, marked, lost, seed)
-                if marked.status in ("partial", "failed") and code is not None:
-                    failed = [test.name for test in marked.tests if not test.passed]
-                    source = joined(code.units, self.replaced(replaced))
-                    name = self.namer.name(exercise, source, failed)
-                    marked = msgspec.structs.replace(marked, mistake=name)
-                result[exercise.name] = marked
+                try:
+                    result[exercise.name] = self._own_mistake(exercise, units, marked, lost, seed)
+                except NoIsolation:
+                    raise
+                except Exception as error:  # what was graded so far stays
+                    doing = f"the follow-through and the name of a mistake in {exercise.name}"
+                    problems.append(faults.log(self.day.root, doing, error))
         return list(result.values())
+
+    def _own_mistake(
+        self,
+        exercise: Exercise,
+        units: Sequence[Unit],
+        first: ExerciseMarks,
+        lost: Collection[str],
+        seed: str,
+    ) -> ExerciseMarks:
+        """The marks without what other exercises cost, and the name of the mistake if it is known."""
+        marked, code, replaced = follow_through(self, exercise, units, first, lost, seed)
+        if marked.status not in ("partial", "failed") or code is None:
+            return marked
+        failed = [test.name for test in marked.tests if not test.passed]
+        source = joined(code.units, self.replaced(replaced))
+        return msgspec.structs.replace(marked, mistake=self.namer.name(exercise, source, failed))
+
+    def ungraded(self, submission: Submission, error: Exception) -> SubmissionMarks:
+        """The record of a submission that a fault of the autograder kept from being graded."""
+        doing = f"grading {submission.path} of {submission.student}"
+        return SubmissionMarks(
+            path=submission.path,
+            student=submission.student,
+            sha256=submission.sha256,
+            seed="",
+            course=self.course,
+            isolation=self.server.isolation,
+            points=0.0,
+            max_points=added([e.points for e in self.day.exercises]),
+            seconds=0.0,
+            problems=[line(faults.log(self.day.root, doing, error))],
+            exercises=[],
+        )
 
     @cached_property
     def namer(self) -> Namer:
@@ -202,14 +241,17 @@ class Grader:
         """What is needed for the references of these exercises to be called; None without any."""
         if not names:
             return None
+        if (known := self._replaced.get(tuple(names))) is not None:
+            return known
         codes = [needed(n, self.reference, self.given, self.day.names) for n in names]
         units = dict.fromkeys(unit for code in codes if code is not None for unit in code.units)
         source = joined(list(units))
-        return Replaced(
+        found = self._replaced[tuple(names)] = Replaced(
             handles=tuple(handle(name, source.text) for name in names),
             load=m.Load(source.text, list(source.pieces), names[-1], 1, source.flags),
-            given=given_classes([unit.source for unit in self.given]),
+            given=self._given_classes,
         )
+        return found
 
     def _exercise(
         self, exercise: Exercise, units: Sequence[Unit], seed: str, observe: Observer | None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from autograder import course as courses
+from autograder import faults
 from autograder.course import Day
 from autograder.enrolment import enrolled
 from autograder.grading import Grader, seed_of
@@ -121,8 +122,10 @@ class Run:
             for future in wait(waiting, return_when=when).done:
                 number, handed_in, on = waiting.pop(future)
                 marks = future.result()
-                # Read there, and not here: somebody may edit the course in the meantime.
-                self._store(replace(on, course=marks.course), marks, handed_in)
+                # What a fault kept from being graded is graded again next time.
+                if marks.exercises or not handed_in.submission.readable:
+                    # Read there, and not here: somebody may edit the course in the meantime.
+                    self._store(replace(on, course=marks.course), marks, handed_in)
                 yield number, marks
 
         try:
@@ -169,6 +172,10 @@ class Run:
         except StoreError as error:
             self.unstored += 1
             self.on_trouble(error)
+        except Exception as error:
+            self.unstored += 1
+            doing = f"storing the marks of {marks.student}"
+            self.on_trouble(StoreError(faults.log(self.day.root, doing, error)))
 
 
 # ---- in a process of its own
@@ -209,4 +216,9 @@ def _grade_one(submission: Submission) -> SubmissionMarks:
         root, day, secret, seed = _course
         assert isinstance(_server, Server)
         _grader = Grader(courses.load(root).day(day), _server, secret, seed)
-    return _grader.grade(submission)
+    try:
+        return _grader.grade(submission)
+    except NoIsolation:
+        raise
+    except Exception as error:
+        return _grader.ungraded(submission, error)

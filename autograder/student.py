@@ -88,10 +88,13 @@ class Student:
 
         return call
 
-    def load(self, load: m.Load) -> list[list[Any]]:
+    def load(self, load: m.Load) -> list[tuple[int, str, str]]:
         """Run the exercise's code; for each piece that failed its line, the exception's name and text."""
         response, payload = self._request(load, Outgoing(), load.wanted)
-        return self._decode(response.result, payload, load.wanted)  # type: ignore[no-any-return]
+        errors = self._decode(response.result, payload, load.wanted)
+        if not isinstance(errors, list) or not all(map(_is_error, errors)):
+            raise m.WireError("errors that are none")
+        return [(line, kind, text) for line, kind, text in errors]
 
     @contextmanager
     def measuring(self) -> Iterator[Cost]:
@@ -287,6 +290,11 @@ class Student:
         if kept is None or not isinstance(upstream, list) or len(upstream) != len(kept.outputs):
             raise m.WireError("gradients that do not fit")
         return kept.gradients(upstream)
+
+
+def _is_error(item: Any) -> bool:
+    """Whether an item is a line, the name of an exception and its text."""
+    return isinstance(item, list) and [type(part) for part in item] == [int, str, str]
 
 
 def _plain(value: Any) -> m.Value:

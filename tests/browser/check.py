@@ -52,7 +52,8 @@ def write_pages(folder: Path) -> list[Path]:
         graded = [grader.grade(s) for s in submissions([folder / "class"], day.name)]
     words = texts.read(day, grader.tests)
     everybody = [*graded, *hostile(words)]
-    files = feedback.write(everybody, words, folder / "feedback")
+    files, problems = feedback.write(everybody, words, folder / "feedback")
+    assert not problems, problems
     for anonymous in (False, True):
         found = analysis.analyse(
             Marks(FORMAT, day.name, everybody), words, grader.course, anonymous
