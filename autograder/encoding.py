@@ -207,6 +207,25 @@ def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     return flat.as_strided(shape, strides)
 
 
+def check(data: Data) -> None:
+    """Check how deep a value is nested and which tensors it names, before anything walks it.
+
+    Raises:
+        WireError: it is nested too deeply, or names a tensor that was not sent.
+    """
+    pending: list[tuple[Value, int]] = [(data.value, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if depth > MAX_DEPTH + 1:
+            raise WireError("a value that is nested too deeply")
+        if isinstance(item, TensorAt) and not 0 <= item.index < len(data.tensors):
+            raise WireError("a tensor that was not sent")
+        if isinstance(item, Items):
+            pending += [(part, depth + 1) for part in item.items]
+        elif isinstance(item, Pairs):
+            pending += [(part, depth + 1) for _, part in item.items]
+
+
 def value_of(value: Value, tensors: Sequence[torch.Tensor], convert: Callable[[Value], Any]) -> Any:
     """Rebuild a value around its tensors; handles and models are given to `convert`.
 

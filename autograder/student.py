@@ -37,7 +37,7 @@ class StudentError(Exception):
     """The student's code raised, or lacks what was asked for: `type` and `text`, and the `line` in the joined source."""
 
     def __init__(self, what: str, failure: m.Failure) -> None:
-        self.type, self.text = failure.type, failure.text
+        self.type, self.text = failure.type[:200], failure.text[: m.MAX_TEXT]
         self.bases, self.line = failure.bases, failure.line
         if failure.kind == "missing":
             super().__init__(f"`{what}`: {self.text}")

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from autograder import messages as m
 from autograder.attempt import joined, loading, references_of
 from autograder.cells import Cell
+from autograder.encoding import Outgoing
 from autograder.grading import Grader, reference
 from autograder.needs import units_of
 from autograder.sandbox.client import Limits, Server
@@ -287,3 +289,19 @@ def ask(x):
 """
     with pytest.raises(Exception, match="what is not replaced"):
         load("day1", "ask", code, ["softmax"]).ask(torch.zeros(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[[float("inf"), "ValueError", "x"]], [[1, "ValueError"]], [[True, "E", "x"]], {"a": 1}, [7]],
+)
+def test_errors_of_loading_are_a_line_a_name_and_a_text(answer: Any) -> None:
+    """A worker that was taken over may answer anything where the errors of its code are due."""
+
+    class Taken:
+        def request(self, *_: Any) -> Any:
+            out = Outgoing()
+            return 1, m.Answer(out.data(answer, lambda item: None)), bytearray()
+
+    with pytest.raises(m.WireError):
+        Student(Taken()).load(m.Load("", [], "f", 1))  # type: ignore[arg-type]

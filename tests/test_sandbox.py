@@ -94,6 +94,13 @@ def tensor(shape: list[int], strides: list[int] | None = None, dtype: str = "flo
     return m.Answer(m.Data(m.TensorAt(0), [meta]))
 
 
+def deep(levels: int) -> m.Value:
+    value: m.Value = None
+    for _ in range(levels):
+        value = m.Items([value])
+    return value
+
+
 NO_ANSWERS = {
     "another number": frame(2, NOTHING),
     "a header of two gigabytes": frames.LENGTHS.pack(1 << 31, 0),
@@ -104,6 +111,11 @@ NO_ANSWERS = {
         1,
         m.Answer(m.Data(None, [m.TensorMeta("float64", [1 << 20], [0], 0, False)] * 9)),
         bytes(64),
+    ),
+    "a value nested deeper than any that a worker sends": frame(1, m.Answer(m.Data(deep(40), []))),
+    "a tensor that was not sent": frame(1, m.Answer(m.Data(m.Items([m.TensorAt(0)]), []))),
+    "a meta tensor of more bytes than there are": frame(
+        1, m.Answer(m.Data(None, [m.TensorMeta("float64", [1 << 30, 1 << 31], [], 0, False, True)]))
     ),
     "a negative size": frame(1, tensor([-1, 5])),
     "fifty thousand axes": frame(1, tensor([2**62] * 50_000)),

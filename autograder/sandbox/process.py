@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from autograder import frames
 from autograder import messages as m
-from autograder.encoding import DTYPES, MAX_AXES, Outgoing
+from autograder.encoding import DTYPES, MAX_AXES, Outgoing, check
 from autograder.sandbox.client import Limits, Server
 
 Reply = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
@@ -142,6 +142,7 @@ class Process:
 
 def _check_size(data: m.Data) -> None:
     """Before anything is built from it: a few bytes with strides of zero can stand for gigabytes."""
+    check(data)
     if len(data.tensors) > MAX_TENSORS:
         raise m.WireError("too many tensors")
     size = 0
@@ -151,5 +152,5 @@ def _check_size(data: m.Data) -> None:
         elements = math.prod(meta.shape)
         itemsize = DTYPES[meta.dtype].itemsize if meta.dtype in DTYPES else 8
         size += 0 if meta.meta else itemsize * elements
-        if elements >= 1 << 62 or size > MAX_BYTES:
+        if itemsize * elements >= 1 << 62 or size > MAX_BYTES:
             raise m.WireError("tensors that are too large")
