@@ -15,6 +15,7 @@ import torch
 from autograder import course as courses
 from autograder import messages as m
 from autograder import not_allowed, release, trivial
+from autograder.alone import Turns
 from autograder.attempt import Attempt, Outcome, Source, joined, refusal
 from autograder.cells import Cell
 from autograder.chapters import is_unfilled
@@ -33,6 +34,7 @@ from autograder.marks import (
 )
 from autograder.naming import Namer
 from autograder.needs import Code, Unit, needed, units_of
+from autograder.sandbox.budget import Budget
 from autograder.sandbox.client import Server
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
@@ -103,6 +105,7 @@ class Grader:
         self.reference = reference_units(day)
         self.course = courses.fingerprint(day)
         self.server = server
+        self.turns = Turns(day.root)
         self._secret = secret
         self._seed = seed
         self.trivial: frozenset[tuple[str, str]] = frozenset()
@@ -224,10 +227,11 @@ class Grader:
         seed: str,
         observe: Observer | None = None,
         problems: list[str] | None = None,
+        budget: Budget | None = None,
     ) -> ExerciseMarks:
         """Run an exercise's tests on its code, in a process of its own."""
         started = time.monotonic()
-        attempt = Attempt(self.server, exercise, source, seed)
+        attempt = Attempt(self.server, exercise, source, seed, budget, self.turns)
         outcomes: list[Outcome] = []
         for test in self.tests[exercise.name]:
             outcome = attempt.test(test)

@@ -141,7 +141,9 @@ class Namer:
 
     def _learn(self, exercise: Exercise) -> dict[str, Known]:
         # What is learned now is kept: a busy moment must not leave a gap.
-        trusted = replace(exercise, limits=replace(exercise.limits, seconds=60, total_seconds=300))
+        trusted = replace(
+            exercise, limits=replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
+        )
         asked = self._recorded(trusted)
         right = _joined({test: [e.leaves for e in exchanges] for test, exchanges in asked.items()})
         found: dict[str, Known] = {}

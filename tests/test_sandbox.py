@@ -28,13 +28,24 @@ from hypothesis import strategies as st
 from autograder import frames
 from autograder import messages as m
 from autograder.encoding import Outgoing
-from autograder.sandbox import doctor, folders, landlock, privileges, seccomp, syscalls, walls
+from autograder.sandbox import (
+    control,
+    doctor,
+    folders,
+    landlock,
+    privileges,
+    seccomp,
+    syscalls,
+    walls,
+)
 from autograder.sandbox.client import Limits, NoIsolation, Server
+from autograder.sandbox.clock import Reading
 from autograder.sandbox.process import Died, Late, Process
 from autograder.student import Student
 
-LIMITS = Limits(seconds=0.3, total_seconds=30, memory=1 << 30, output=1000)
-PATIENT = Limits(seconds=10, total_seconds=30, memory=1 << 30, output=1000)
+# Of sleeping and waiting, ten times as much.
+LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30, output=1000)
+PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30, output=1000)
 SET = m.Set(1, training=True)
 NOTHING = m.Answer(m.Data(None, []))
 
@@ -51,9 +62,22 @@ class Hostile:
         threading.Thread(target=self._behave, args=(theirs,), daemon=True).start()
         return ours, 1
 
-    def stop(self, pid: int, wait: bool) -> int:
+    def clock(self, number: int) -> Hostile:
+        return self
+
+    def read(self) -> Reading:
+        return Reading()
+
+    def serves(self, number: int) -> bool:
+        return True
+
+    def stop(self, number: int) -> int:
         self.stopped += 1
         return -9
+
+    def end(self, number: int) -> control.Stopped:
+        self.stopped += 1
+        return control.Stopped(-9, 0.0)
 
     def _behave(self, wire: socket.socket) -> None:
         with wire, suppress(OSError):  # the grader has hung up
@@ -255,7 +279,7 @@ pieces = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(pieces, max_size=4))
 def test_the_grader_survives_whatever_is_sent(sent: list[bytes]) -> None:
-    process = hostile(answering(b"".join(sent)), replace(LIMITS, seconds=0.05))
+    process = hostile(answering(b"".join(sent)), replace(LIMITS, cpu_seconds=0.005))
     with suppress(Died, Late):
         assert isinstance(ask(process), (m.Answer, m.Failure))
 
