@@ -209,7 +209,7 @@ class Attempt:
         if not place or self._lost is not None:
             self._lost = self._lost or outcome
             return self._lost
-        self.problems.append(f"{place}: did not end; {error.excess}")
+        self.problems.append(f"{place}: did not end within {error.excess.amount}")
         self._source = self._source.without(error.line)
         return self.start()
 

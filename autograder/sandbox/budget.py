@@ -28,17 +28,22 @@ class Excess:
     scope: Scope
     seconds: float
 
-    def __str__(self) -> str:
+    @property
+    def amount(self) -> str:
+        """The seconds in words."""
         if self.kind == "processor":
-            what, why = f"{self.seconds:g} s of processor time", "does a loop never end?"
-        else:
-            what = f"{self.seconds:g} s, though the code hardly used the processor"
-            why = "does it sleep or wait for something?"
-        return {
-            "call": f"there was no answer within {what}: {why}",
-            "exercise": f"all calls of this exercise together took more than {what}: {why}",
-            "submission": f"the whole submission took more than {what}; the rest was not run: {why}",
-        }[self.scope]
+            return f"{self.seconds:g} s of processor time"
+        return f"{self.seconds:g} s, though the code hardly used the processor"
+
+    def __str__(self) -> str:
+        question = "does a loop never end?"
+        if self.kind == "idle":
+            question = "does it sleep or wait for something?"
+        if self.scope == "call":
+            return f"there was no answer within {self.amount}: {question}"
+        if self.scope == "exercise":
+            return f"all calls of this exercise together took more than {self.amount}: {question}"
+        return f"not run: the whole submission took more than {self.amount}; {question}"
 
 
 class Budget:
