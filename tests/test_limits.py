@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
 import subprocess
@@ -10,24 +11,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from autograder import course as courses
 from autograder import messages as m
 from autograder.alone import Turns
 from autograder.attempt import Attempt, Outcome, Source, joined
 from autograder.cells import Cell
 from autograder.collecting import Test as Asked
 from autograder.course import Exercise
+from autograder.grading import Grader
+from autograder.marks import SubmissionMarks
 from autograder.needs import units_of
 from autograder.sandbox.budget import Allowance, Budget
 from autograder.sandbox.client import Limits, Server, ServerLost, surviving
 from autograder.sandbox.process import Died, Late, Process
 from autograder.student import Student
+from tests.conftest import handed_in
+from tests.small_course import RIGHT, WRONG, make
 
+KILLS = int(os.environ.get("KILLS", "3"))
 QUICK = Limits(cpu_seconds=0.5, total_cpu_seconds=30, memory=1 << 30, output=1000)
 WORK = """
 import threading, time
@@ -237,9 +245,10 @@ def kill(server: Server) -> None:
 
 def inner(server: Server) -> int:
     """The process that forks the others: the only child of the one that the grader started, or that one itself."""
+    has_inner = "namespaces" in server.isolation  # once it is up
     outer = server._process.pid
     children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
-    return int(children[0]) if "namespaces" in server.isolation else outer
+    return int(children[0]) if has_inner else outer
 
 
 MOMENTS = ["before the start", "before the call", "during the call", "after a death"]
@@ -326,6 +335,53 @@ def test_a_server_that_is_lost_again_and_again_is_an_error() -> None:
     with pytest.raises(ServerLost):
         surviving(lost)
     assert len(tried) == 4
+
+
+DYING = RIGHT.replace("b, n, d = x.shape", "import os; os._exit(3)")
+ENDLESS = RIGHT.replace("b, n, d = x.shape", "while True: pass")
+
+
+def test_servers_killed_at_random_moments_change_no_marks(tmp_path: Path) -> None:
+    make(tmp_path)
+    toml = tmp_path / "grading.toml"
+    toml.write_text(f"[defaults]\ncpu_seconds = 0.2\n{toml.read_text()}")
+    works = [handed_in(work) for work in (RIGHT, WRONG, DYING, ENDLESS)]
+    draw = random.Random(0)
+    with Server() as server:
+        grader = Grader(courses.load(tmp_path).day("day1"), server, b"tests")
+
+        def grade() -> list[Any]:
+            return [without_seconds(grader.grade(work)) for work in works]
+
+        undisturbed = grade()
+        started = time.monotonic()
+        assert grade() == undisturbed
+        seconds = time.monotonic() - started
+        for _ in range(KILLS):
+            # The second one comes while a new server starts, or later.
+            delays = [draw.uniform(0, seconds), draw.uniform(0, seconds + 4)]
+            killers = [threading.Timer(delay, kill_any, [server, draw]) for delay in delays]
+            for killer in killers:
+                killer.start()
+            try:
+                assert grade() == undisturbed, delays
+            finally:
+                for killer in killers:
+                    killer.cancel()
+                    killer.join()
+
+
+def kill_any(server: Server, draw: random.Random) -> None:
+    """Kill the process that the grader started or, if it is there already, the one that forks the others."""
+    outer = server._process.pid
+    with suppress(OSError):  # it has ended meanwhile
+        children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+        os.kill(draw.choice([outer, *map(int, children)]), signal.SIGKILL)
+
+
+def without_seconds(marks: SubmissionMarks) -> SubmissionMarks:
+    exercises = [msgspec.structs.replace(one, seconds=0.0) for one in marks.exercises]
+    return msgspec.structs.replace(marks, seconds=0.0, exercises=exercises)
 
 
 # ---- alone
