@@ -420,28 +420,38 @@ CALLS = {
 }
 
 
+ON_A_DISK = {
+    "fchmodat": ((), PRETEND),
+    "unlinkat": ((), PRETEND),
+    "renameat2": ((), REFUSE),
+    "openat": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_CREAT), ALLOW),
+    "openat ": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_TMPFILE), REFUSE),
+}
+
+
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_allows_what_honest_code_needs(
     machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    program = seccomp.worker_program(1, metadata=True)
+    program = seccomp.worker_program(1, own_files=True)
     own = seccomp._ARCHITECTURES[machine]
     for name, (arguments, expected) in CALLS.items():
         number = syscalls.number(name.strip())
         assert number is not None
         assert verdict(program, own, number, *arguments) == expected, name
         assert verdict(program, own ^ 1, number, *arguments) == KILL
-    without = seccomp.worker_program(1, metadata=False)
-    chmod = syscalls.number("fchmodat")
-    assert chmod is not None
-    assert verdict(without, own, chmod) == PRETEND
+    without = seccomp.worker_program(1, own_files=False)
+    for name, (arguments, expected) in ON_A_DISK.items():
+        number = syscalls.number(name.strip())
+        assert number is not None
+        assert verdict(without, own, number, *arguments) == expected, name
 
 
 def test_another_machine_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with pytest.raises(OSError, match="riscv64"):
-        seccomp.worker_program(1, metadata=True)
+        seccomp.worker_program(1, own_files=True)
 
 
 def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
@@ -459,6 +469,14 @@ def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
     os.close(here)
     folders.remove(str(top))
     assert not top.exists()
+
+
+def test_a_folder_with_names_of_any_kind_is_removed(tmp_path: Path) -> None:
+    for name in (".1", "1", "2", "deep/.1/1/1", "deep/2/1"):
+        (tmp_path / "top" / name).mkdir(parents=True)
+        (tmp_path / "top" / name / "file").touch()
+    folders.remove(str(tmp_path / "top"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("crowd", ["bytes", "entries"])
