@@ -5,16 +5,18 @@ import __future__ as future
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from autograder import messages as m
 from autograder import not_allowed
+from autograder.alone import Turns
 from autograder.collecting import Test
 from autograder.course import Exercise
 from autograder.marks import Status, Values
 from autograder.needs import Unit
 from autograder.references import References, Replaced
-from autograder.sandbox.client import Limits, Server
+from autograder.sandbox.budget import Budget
+from autograder.sandbox.client import Limits, Server, ServerLost, surviving
 from autograder.sandbox.process import Died, Late, Process
 from autograder.student import NotAllowed, Student, StudentError
 from autograder.values import Differs
@@ -79,31 +81,82 @@ class Outcome:
 
 
 class Attempt:
-    """An exercise's code in its process, started anew where it hangs or dies, at most twice."""
+    """An exercise's code in its process, started anew where it hangs or dies, at most twice.
 
-    def __init__(self, server: Server, exercise: Exercise, source: Source, seed: str) -> None:
+    What it uses is charged to `budget`, that of the submission. `turns` are those of the course.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        exercise: Exercise,
+        source: Source,
+        seed: str,
+        budget: Budget | None = None,
+        turns: Turns | None = None,
+    ) -> None:
         self._server = server
         self._exercise = exercise
         self._source = source
         self._seed = seed
+        self._budget = Budget(exercise.limits.allowance, "exercise", budget)
+        self._turns = turns or Turns(None)
+        self._alone = False
         self._restarts = 0
         self._process: Process | None = None
         self._lost: Outcome | None = None
-        self._left = exercise.limits.total_seconds
         self._references: References | None = None
         self.student: Student | None = None
         self.problems: list[str] = []
 
     def test(self, test: Test) -> Outcome:
-        """Run one test."""
-        if self._lost is None and self._process is None:
-            self._lost = self.start()
-        if self._lost is not None:
-            return self._lost
-        assert self.student is not None
-        seed = int.from_bytes(derived(self._seed, self._exercise.name, test.name)[:7])
+        """Run one test, again where the fork server is lost, and once more alone where the code only slept or waited.
+
+        Raises:
+            ServerLost: several fork servers were lost in a row.
+        """
         try:
-            test.run(self.student, seed)
+            with self._turns.beside():
+                return surviving(lambda: self._run(test))
+        except Late:
+            self.stop()
+        self._alone = True
+        try:
+            with self._turns.alone():
+                return surviving(lambda: self._run(test))
+        finally:
+            self._alone = False
+
+    def _run(self, test: Test) -> Outcome:
+        """Run one test.
+
+        Raises:
+            Late: the code slept or waited for too long while other tests may have run.
+            ServerLost: the process ended with its fork server.
+        """
+        try:
+            if self._lost is None and self._process is None:
+                self._lost = self.start()
+            return self._lost or self._answer(test)
+        except ServerLost:
+            self.stop()
+            raise
+
+    def _answer(self, test: Test) -> Outcome:
+        assert self.student is not None
+        assert self._process is not None
+        seed = int.from_bytes(derived(self._seed, self._exercise.name, test.name)[:7])
+        process = self._process
+        try:
+            outcome = self._judge(test, self.student, seed)
+        except (Late, Died, ServerLost) as error:
+            return self._interrupted(process.end or error)
+        # A test may have caught what ended the process.
+        return outcome if process.end is None else self._interrupted(process.end)
+
+    def _judge(self, test: Test, student: Student, seed: int) -> Outcome:
+        try:
+            test.run(student, seed)
         except Differs as error:
             return Outcome(False, str(error), compared=True, values=error.values)
         except AssertionError as error:
@@ -113,7 +166,9 @@ class Attempt:
         except NotAllowed as error:
             self._lost = Outcome(False, refusal(error.operators), "not_allowed")
             return self._lost
-        except (Late, Died, m.WireError) as error:
+        except (Late, Died, ServerLost):
+            raise
+        except m.WireError as error:
             return self._interrupted(error)
         except Exception as error:
             # An answer so odd that the test's own arithmetic stumbled over it.
@@ -127,9 +182,13 @@ class Attempt:
 
     def start(self) -> Outcome | None:
         """Start a process and load the code; what is lost if that fails."""
-        limits = replace(self._exercise.limits, total_seconds=max(self._left, 0.0))
-        self._process = Process(self._server, limits)
-        self._references = references_of(self._source, self._server, limits, self._process)
+        if self._budget.excess is not None:
+            return Outcome(False, str(self._budget.excess), "timed_out")
+        limits = self._exercise.limits
+        self._process = Process(self._server, limits, self._budget)
+        self._references = references_of(
+            self._source, self._server, limits, self._budget, self._process
+        )
         self.student = Student(self._process, self._references)
         seed = int.from_bytes(derived(self._seed, self._exercise.name, "student")[:4])
         load = loading(self._exercise, self._source, seed)
@@ -157,24 +216,34 @@ class Attempt:
         if not place or self._lost is not None:
             self._lost = self._lost or outcome
             return self._lost
-        self.problems.append(f"{place}: did not end within {self._exercise.limits.seconds:g} s")
+        self.problems.append(f"{place}: did not end within {error.excess.amount}")
         self._source = self._source.without(error.line)
         return self.start()
 
     def _interrupted(self, error: Exception) -> Outcome:
-        """The process is gone: this test is lost, and after two restarts the rest."""
+        """The process is gone: this test is lost, and after two restarts, or when nothing is left to use, the rest.
+
+        Raises:
+            Late: the test shall be run again, alone. ServerLost: it shall be run again.
+        """
+        if isinstance(error, ServerLost):
+            raise error
+        if isinstance(error, Late) and error.excess.kind == "idle" and self._may_be_repeated(error):
+            raise error
         outcome = self._ended(error)
         self.stop()
         self._restarts += 1
-        if self._restarts > RESTARTS:
+        if self._restarts > RESTARTS or self._budget.excess is not None:
             self._lost = outcome
         return outcome
 
+    def _may_be_repeated(self, error: Late) -> bool:
+        """Whether a busy machine can be the reason, and there is something left to use."""
+        return not self._alone and self._budget.excess is None
+
     def _ended(self, error: Exception) -> Outcome:
         if isinstance(error, Late):
-            seconds = self._exercise.limits.seconds
-            text = f"there was no answer within {seconds:g} s: does a loop never end?"
-            return Outcome(False, text, "timed_out")
+            return Outcome(False, str(error.excess), "timed_out")
         if isinstance(error, Died):
             return Outcome(False, f"the code stopped Python itself ({error})", "crashed")
         return Outcome(False, "the answer came back in a form that cannot be read", "crashed")
@@ -185,18 +254,17 @@ class Attempt:
             self._references.stop()
             self._references = None
         if self._process is not None:
-            self._left = self._process.left
             self._process.stop()
             self._process = None
 
 
 def references_of(
-    source: Source, server: Server, limits: Limits, student: Process
+    source: Source, server: Server, limits: Limits, budget: Budget | None, student: Process
 ) -> References | None:
     """The references that the code of a student's process calls, if there are any."""
     if source.replaced is None:
         return None
-    return References(source.replaced, lambda: Process(server, limits), student)
+    return References(source.replaced, lambda: Process(server, limits, budget), student)
 
 
 def loading(exercise: Exercise, source: Source, seed: int) -> m.Load:

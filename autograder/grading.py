@@ -15,6 +15,7 @@ import torch
 from autograder import course as courses
 from autograder import faults, not_allowed, release, trivial
 from autograder import messages as m
+from autograder.alone import Turns
 from autograder.attempt import Attempt, Outcome, Source, joined, refusal
 from autograder.cells import Cell
 from autograder.chapters import is_unfilled
@@ -35,6 +36,7 @@ from autograder.marks import (
 from autograder.naming import Namer
 from autograder.needs import Code, Unit, needed, units_of
 from autograder.references import Replaced, given_classes, handle
+from autograder.sandbox.budget import Budget
 from autograder.sandbox.client import NoIsolation, Server
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
@@ -122,6 +124,7 @@ class Grader:
         self.reference = reference_units(day)
         self.course = courses.fingerprint(day)
         self.server = server
+        self.turns = Turns(day.root)
         self._secret = secret
         self._seed = seed
         self._given_classes = given_classes([unit.source for unit in self.given])
@@ -310,10 +313,11 @@ class Grader:
         seed: str,
         observe: Observer | None = None,
         problems: list[str] | None = None,
+        budget: Budget | None = None,
     ) -> ExerciseMarks:
         """Run an exercise's tests on its code, in a process of its own."""
         started = time.monotonic()
-        outcomes = self.outcomes(exercise, source, seed, observe, problems)
+        outcomes = self.outcomes(exercise, source, seed, budget, observe, problems)
         replaced = source.replaced.names if source.replaced else ()
         marked = self._marked(exercise, outcomes, replaced)
         return msgspec.structs.replace(marked, seconds=round(time.monotonic() - started, 4))
@@ -323,11 +327,12 @@ class Grader:
         exercise: Exercise,
         source: Source,
         seed: str,
+        budget: Budget | None = None,
         observe: Observer | None = None,
         problems: list[str] | None = None,
     ) -> list[Outcome]:
         """Run an exercise's tests on its code; what became of each. Problems of loading the code are added to `problems`."""
-        attempt = Attempt(self.server, exercise, source, seed)
+        attempt = Attempt(self.server, exercise, source, seed, budget, self.turns)
         outcomes: list[Outcome] = []
         for test in self.tests[exercise.name]:
             outcome = attempt.test(test)

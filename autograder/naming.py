@@ -25,6 +25,7 @@ from autograder.encoding import raw_bytes
 from autograder.needs import needed, units_of
 from autograder.recording import Exchange, Leaves, Recorder, replay
 from autograder.references import References
+from autograder.sandbox.client import ServerLost, surviving
 from autograder.sandbox.process import Died, Late, Process
 from autograder.store import course_folder
 from autograder.student import NotAllowed, Student, StudentError
@@ -83,7 +84,7 @@ class _Run:
                 continue
             try:
                 test.run(self._student, _seed(test))
-            except (Late, Died, m.WireError, NotAllowed):
+            except (Late, Died, ServerLost, m.WireError, NotAllowed):
                 raise
             except Exception:
                 failed.append(test.name)
@@ -121,14 +122,18 @@ class Namer:
         if not near:
             return None
         in_doubt = set(failed).union(*(k.failed for k in near.values()))
-        try:
+
+        def name() -> str | None:
             with self._running(exercise, source) as run:
                 failed = run.failed(in_doubt)
                 alike = {n: k for n, k in near.items() if set(k.failed) <= set(failed)}
                 answers = run.answers(failed, seed=1) if alike else {}
+            return named_by(alike, failed, answers)
+
+        try:
+            return surviving(name)
         except LOST:
             return None
-        return named_by(alike, failed, answers)
 
     def known(self, exercise: Exercise) -> dict[str, Known]:
         """What tells each known mistake of an exercise; found once a course and kept, without those that nothing tells."""
@@ -144,20 +149,26 @@ class Namer:
 
     def _learn(self, exercise: Exercise) -> dict[str, Known]:
         # What is learned now is kept: a busy moment must not leave a gap.
-        trusted = replace(exercise, limits=replace(exercise.limits, seconds=60, total_seconds=300))
+        trusted = replace(
+            exercise, limits=replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
+        )
         asked = self._recorded(trusted)
         right = _joined({test: [e.leaves for e in exchanges] for test, exchanges in asked.items()})
         found: dict[str, Known] = {}
         for mistake in self.mistakes[exercise.name]:
             source = self.source(mistake)
-            try:
+
+            def learn(source: Source = source) -> Known:
                 with self._running(trusted, source) as run:
                     failed = run.failed()
                     first = run.answers(failed, seed=1)
                     second = run.answers(failed, seed=2)
+                return what_tells(failed, first, second, right)
+
+            try:
+                known = surviving(learn)
             except LOST:
                 continue
-            known = what_tells(failed, first, second, right)
             if tells(known, len(asked)):
                 found[mistake.name] = known
         return found
@@ -175,7 +186,7 @@ class Namer:
     def _running(self, exercise: Exercise, source: Source) -> Iterator[_Run]:
         server, limits = self._grader.server, exercise.limits
         process = Process(server, limits)
-        references = references_of(source, server, limits, process)
+        references = references_of(source, server, limits, None, process)
         try:
             load = loading(exercise, source, 1)
             tests = self._grader.tests[exercise.name]
@@ -188,20 +199,25 @@ class Namer:
     def _recorded(self, exercise: Exercise) -> dict[str, list[Exchange]]:
         """What each test of an exercise asks, and what the reference answers."""
         if exercise.name not in self._asked:
-            grader = self._grader
-            code = needed(exercise.name, grader.reference, grader.given, grader.day.names)
-            assert code is not None
-            recorder = Recorder(Process(grader.server, exercise.limits))
-            load = loading(exercise, joined(code.units), 1)
-            asked: dict[str, list[Exchange]] = {}
+            self._asked[exercise.name] = surviving(lambda: self._record(exercise))
+        return self._asked[exercise.name]
+
+    def _record(self, exercise: Exercise) -> dict[str, list[Exchange]]:
+        grader = self._grader
+        code = needed(exercise.name, grader.reference, grader.given, grader.day.names)
+        assert code is not None
+        recorder = Recorder(Process(grader.server, exercise.limits))
+        load = loading(exercise, joined(code.units), 1)
+        asked: dict[str, list[Exchange]] = {}
+        try:
             for test in grader.tests[exercise.name]:
                 recorder.student.load(load)
                 recorder.exchanges = []
                 test.run(recorder.student, _seed(test))
                 asked[test.name] = list(recorder.exchanges)
+        finally:
             recorder.stop()
-            self._asked[exercise.name] = asked
-        return self._asked[exercise.name]
+        return asked
 
 
 def known_mistakes(day: Day) -> dict[str, list[Mistake]]:

@@ -18,7 +18,7 @@ from autograder.handles import Module, Thing
 from autograder.messages import Opaque
 from autograder.references import References
 from autograder.sandbox.link import Kept, link
-from autograder.sandbox.process import Died, Late, Reply
+from autograder.sandbox.process import Died, Late, Reply, ServerLost
 
 __all__ = ["Cost", "Module", "NotAllowed", "Opaque", "Student", "StudentError", "Thing"]
 
@@ -252,7 +252,7 @@ class Student:
             if question.keep:
                 self._asks[question.keep] = Kept(inputs, outputs)
             return m.Reply(data), out
-        except (m.WireError, Late, Died):
+        except (m.WireError, Late, Died, ServerLost):
             raise
         except AssertionError as error:
             self._raised = error

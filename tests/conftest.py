@@ -38,7 +38,9 @@ def graders(server: Server) -> Callable[[str], Grader]:
     @cache
     def grader(name: str) -> Grader:
         day = courses.load(ROOT).day(name)
-        exercises = [replace(e, limits=replace(e.limits, seconds=SECONDS)) for e in day.exercises]
+        exercises = [
+            replace(e, limits=replace(e.limits, cpu_seconds=SECONDS)) for e in day.exercises
+        ]
         return Grader(replace(day, exercises=tuple(exercises)), server, SECRET)
 
     return grader

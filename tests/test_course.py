@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 RIGHT = """\
 [defaults]
-seconds = 2
+cpu_seconds = 2
 [day1]
 title = "One"
 [day1.exercises.f]
@@ -50,8 +50,12 @@ WRONG = {
         "line 12: day1.exercises.g.not_allowed",
     ),
     "a missing chapter": ('chapter = "first"\npoints = 60', "points = 60", "chapter is missing"),
-    "no time": ("seconds = 2", "seconds = 0", "line 2: defaults.seconds"),
-    "an unknown default": ("seconds = 2", "second = 2", "line 2: defaults.second: unknown key"),
+    "no time": ("cpu_seconds = 2", "cpu_seconds = 0", "line 2: defaults.cpu_seconds"),
+    "an unknown default": (
+        "cpu_seconds = 2",
+        "cpu_second = 2",
+        "line 2: defaults.cpu_second: unknown key",
+    ),
     "feedback of a third kind": (
         'title = "One"',
         'title = "One"\nfeedback = "numbers"',
@@ -88,7 +92,7 @@ def load(tmp_path: Path, text: str) -> courses.Course:
 
 def test_a_right_file_gives_typed_values(tmp_path: Path) -> None:
     f, g = load(tmp_path, RIGHT).day("day1").exercises
-    assert (f.name, f.points, f.limits.seconds, f.limits.memory) == ("f", 60, 2, 1_500_000_000)
+    assert (f.name, f.points, f.limits.cpu_seconds, f.limits.memory) == ("f", 60, 2, 1_500_000_000)
     assert (g.not_allowed, g.limits.memory) == (("softmax",), 2_000_000_000)
 
 
@@ -120,7 +124,7 @@ def test_a_date_that_moves_and_another_day_change_no_marks(tmp_path: Path) -> No
 
     before = fingerprint(RIGHT)
     assert fingerprint("[late]\nper_cent_a_day = 10\n" + RIGHT) == before
-    assert fingerprint(RIGHT.replace("seconds = 2", "seconds = 3")) != before
+    assert fingerprint(RIGHT.replace("cpu_seconds = 2", "cpu_seconds = 3")) != before
     assert (
         fingerprint(
             RIGHT.replace(

@@ -239,7 +239,7 @@ def small(day: Day) -> str:
                 f"points = {POINTS[exercise.name]}",
                 f"not_allowed = {[*exercise.not_allowed]}",
             ]
-            lines += ["seconds = 1"] if exercise.name == "shift_matrix" else []
+            lines += ["cpu_seconds = 1"] if exercise.name == "shift_matrix" else []
     return "\n".join(lines)
 
 

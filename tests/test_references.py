@@ -33,7 +33,7 @@ def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
         assert not problems
         source = joined([*grader.given, *units], grader.replaced(replaced))
         process = Process(server, LIMITS)
-        references = references_of(source, server, LIMITS, process)
+        references = references_of(source, server, LIMITS, None, process)
         started.extend([process, references])
         student = Student(process, references)
         exercise = grader.day.exercises[0]

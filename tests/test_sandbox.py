@@ -28,13 +28,24 @@ from hypothesis import strategies as st
 from autograder import frames
 from autograder import messages as m
 from autograder.encoding import Outgoing
-from autograder.sandbox import doctor, folders, landlock, privileges, seccomp, syscalls, walls
+from autograder.sandbox import (
+    control,
+    doctor,
+    folders,
+    landlock,
+    privileges,
+    seccomp,
+    syscalls,
+    walls,
+)
 from autograder.sandbox.client import Limits, NoIsolation, Server
+from autograder.sandbox.clock import Reading
 from autograder.sandbox.process import Died, Late, Process
 from autograder.student import Student
 
-LIMITS = Limits(seconds=0.3, total_seconds=30, memory=1 << 30, output=1000)
-PATIENT = Limits(seconds=10, total_seconds=30, memory=1 << 30, output=1000)
+# Of sleeping and waiting, ten times as much.
+LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30, output=1000)
+PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30, output=1000)
 SET = m.Set(1, training=True)
 NOTHING = m.Answer(m.Data(None, []))
 
@@ -51,9 +62,22 @@ class Hostile:
         threading.Thread(target=self._behave, args=(theirs,), daemon=True).start()
         return ours, 1
 
-    def stop(self, pid: int, wait: bool) -> int:
+    def clock(self, number: int) -> Hostile:
+        return self
+
+    def read(self) -> Reading:
+        return Reading()
+
+    def serves(self, number: int) -> bool:
+        return True
+
+    def stop(self, number: int) -> int:
         self.stopped += 1
         return -9
+
+    def end(self, number: int) -> control.Stopped:
+        self.stopped += 1
+        return control.Stopped(-9, 0.0)
 
     def _behave(self, wire: socket.socket) -> None:
         with wire, suppress(OSError):  # the grader has hung up
@@ -267,7 +291,7 @@ pieces = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(pieces, max_size=4))
 def test_the_grader_survives_whatever_is_sent(sent: list[bytes]) -> None:
-    process = hostile(answering(b"".join(sent)), replace(LIMITS, seconds=0.05))
+    process = hostile(answering(b"".join(sent)), replace(LIMITS, cpu_seconds=0.005))
     with suppress(Died, Late):
         assert isinstance(ask(process), (m.Answer, m.Failure))
 
@@ -408,28 +432,38 @@ CALLS = {
 }
 
 
+ON_A_DISK = {
+    "fchmodat": ((), PRETEND),
+    "unlinkat": ((), PRETEND),
+    "renameat2": ((), REFUSE),
+    "openat": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_CREAT), ALLOW),
+    "openat ": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_TMPFILE), REFUSE),
+}
+
+
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_allows_what_honest_code_needs(
     machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    program = seccomp.worker_program(1, metadata=True)
+    program = seccomp.worker_program(1, own_files=True)
     own = seccomp._ARCHITECTURES[machine]
     for name, (arguments, expected) in CALLS.items():
         number = syscalls.number(name.strip())
         assert number is not None
         assert verdict(program, own, number, *arguments) == expected, name
         assert verdict(program, own ^ 1, number, *arguments) == KILL
-    without = seccomp.worker_program(1, metadata=False)
-    chmod = syscalls.number("fchmodat")
-    assert chmod is not None
-    assert verdict(without, own, chmod) == PRETEND
+    without = seccomp.worker_program(1, own_files=False)
+    for name, (arguments, expected) in ON_A_DISK.items():
+        number = syscalls.number(name.strip())
+        assert number is not None
+        assert verdict(without, own, number, *arguments) == expected, name
 
 
 def test_another_machine_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with pytest.raises(OSError, match="riscv64"):
-        seccomp.worker_program(1, metadata=True)
+        seccomp.worker_program(1, own_files=True)
 
 
 def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
@@ -447,6 +481,14 @@ def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
     os.close(here)
     folders.remove(str(top))
     assert not top.exists()
+
+
+def test_a_folder_with_names_of_any_kind_is_removed(tmp_path: Path) -> None:
+    for name in (".1", "1", "2", "deep/.1/1/1", "deep/2/1"):
+        (tmp_path / "top" / name).mkdir(parents=True)
+        (tmp_path / "top" / name / "file").touch()
+    folders.remove(str(tmp_path / "top"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("crowd", ["bytes", "entries"])

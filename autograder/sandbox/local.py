@@ -18,6 +18,8 @@ def _joined(out: Outgoing) -> bytearray:
 class LocalProcess:
     """Answers requests as `process.Process` does, without limits."""
 
+    end: Exception | None = None
+
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._worker = Worker(self._ask, lambda running: None)

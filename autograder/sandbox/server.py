@@ -27,7 +27,6 @@ from autograder.sandbox.control import (
     Prepare,
     Ready,
     Refused,
-    Report,
     Start,
     Started,
     Stopped,
@@ -50,49 +49,57 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
 
 def serve(wall: Wall, control: socket.socket, services: dict[str, ModuleType]) -> None:
     """Answer the control socket until it is closed."""
-    children: set[int] = set()
+    children: dict[int, int] = {}
     try:
         _answer(wall, control, services, children)
     finally:
-        for pid in children:
+        for pid in children.values():
             _kill(pid)
             _reap(pid)
             wall.forget(pid)
 
 
 def _answer(
-    wall: Wall, control: socket.socket, services: dict[str, ModuleType], children: set[int]
+    wall: Wall, control: socket.socket, services: dict[str, ModuleType], children: dict[int, int]
 ) -> None:
+    """Serve requests; `children` are the processes by the grader's numbers."""
     while True:
-        if wall.watches() and children and not _readable(control):
+        if wall.watches() and children:
             for pid in wall.overfull():
                 _kill(pid)
-            continue
+            if not _readable(control):
+                continue
         request, wire = receive_control(control)
         if request is None:
             break
         if isinstance(request, Start):
-            report: Report
             try:
                 pid = wall.fork(wire, request.memory, request.cpu)
             except (WallError, OSError) as error:
-                report = Refused(str(error))
+                control.send(ENCODE(Refused(str(error))))
             else:
                 if pid == 0:
                     _work(control, services[request.service], request)
-                children.add(pid)
-                report = Started(pid)
+                children[request.number] = pid
+                _report_started(control, request.number, pid)
             os.close(wire)
-            control.send(ENCODE(report))
         elif isinstance(request, Prepare):
             services[request.service].prepare(request.data)
-        elif request.pid in children:
-            children.discard(request.pid)
-            _kill(request.pid)
-            code = _reap(request.pid)
+        elif request.number in children:
+            pid = children.pop(request.number)
+            _kill(pid)
+            ended = _reap(pid)
             if request.wait:
-                control.send(ENCODE(Stopped(code)))
-            wall.forget(request.pid)
+                control.send(ENCODE(ended))
+            wall.forget(pid)
+
+
+def _report_started(control: socket.socket, number: int, pid: int) -> None:
+    handle = os.pidfd_open(pid)
+    try:
+        socket.send_fds(control, [ENCODE(Started(number))], [handle])
+    finally:
+        os.close(handle)
 
 
 def _work(control: socket.socket, service: ModuleType, start: Start) -> None:
@@ -110,9 +117,9 @@ def _readable(control: socket.socket) -> bool:
     return bool(select.select([control], [], [], WATCH_SECONDS)[0])
 
 
-def _reap(pid: int) -> int:
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+def _reap(pid: int) -> Stopped:
+    _, status, used = os.wait4(pid, 0)
+    return Stopped(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
 
 
 def _kill(pid: int) -> None:

@@ -73,7 +73,7 @@ class Wall:
             privileges.no_new_privileges()
             seccomp.install(seccomp.refusing_program(seccomp.NEVER.split()))
             # The first process of a namespace has the number 1.
-            self._program = seccomp.worker_program(1, metadata=True)
+            self._program = seccomp.worker_program(1, own_files=True)
         if walled:
             privileges.set_dumpable(False)
 
@@ -151,7 +151,8 @@ class Wall:
         if self.has("seccomp"):
             program = self._program
             if not self.has("namespaces"):
-                program = seccomp.worker_program(os.getpid(), metadata=False)
+                folders.remove_by_emptying()
+                program = seccomp.worker_program(os.getpid(), own_files=False)
             seccomp.install(program)
         os.write(_UP, b"\0")
         os.close(_UP)

@@ -97,7 +97,7 @@ class Range:
         for one in self._day.exercises:
             if one.name == attack.exercise:
                 seconds = min(attack.seconds, self.longest)
-                limits = replace(one.limits, seconds=seconds, total_seconds=1.2 * seconds)
+                limits = replace(one.limits, cpu_seconds=seconds, total_cpu_seconds=2.5 * seconds)
                 one = replace(
                     one, limits=limits, not_allowed=one.not_allowed if not_allowed else ()
                 )
@@ -172,9 +172,8 @@ def acts(text: str) -> bool:
 class Unwalled(LocalProcess):
     """The student in the grader's own process, as other graders have it."""
 
-    def __init__(self, server: Server, limits: Any) -> None:
+    def __init__(self, server: Server, limits: Any, budget: Any) -> None:
         super().__init__()
-        self.left = limits.total_seconds
 
 
 def in_process(here: Range, attack: Attack) -> Seen:

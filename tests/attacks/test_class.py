@@ -101,7 +101,7 @@ def test_attacks_on_the_machine_leave_the_grader_alone(
         Submission("eve", "eve", "", tuple(attack_cells(outside, a)), (), True) for a in attacks
     ]
     quick = [
-        replace(one, limits=replace(one.limits, seconds=0.4, total_seconds=0.5))
+        replace(one, limits=replace(one.limits, cpu_seconds=0.4, total_cpu_seconds=0.5))
         for one in day1.exercises
     ]
     timed = Grader(replace(day1, exercises=tuple(quick)), grader.server, SECRET)
