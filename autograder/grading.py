@@ -33,6 +33,7 @@ from autograder.marks import (
 )
 from autograder.naming import Namer
 from autograder.needs import Code, Unit, needed, units_of
+from autograder.plain import bounded
 from autograder.sandbox.client import Server
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
@@ -143,8 +144,9 @@ class Grader:
             points=added([e.points for e in marks]),
             max_points=added([e.points for e in exercises]),
             seconds=round(time.monotonic() - started, 3),
-            problems=[line(p) for p in dict.fromkeys(problems)],
+            problems=bounded(map(line, problems)),
             exercises=marks,
+            handed_in=submission.handed_in,
         )
 
     def _each_mistake_once(

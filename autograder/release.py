@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from autograder.course import Day
+if TYPE_CHECKING:
+    from autograder.course import Day
 
 KEY = "transformer_exercises"
 # As JSON, whole or cut off: within a cell's source the quotes would be escaped.
@@ -29,7 +31,7 @@ def stamp(day: Day) -> str:
     return f"{day.name} {digest.hexdigest()[:12]}"
 
 
-def of(data: bytes) -> str:
+def of(data: bytes | bytearray) -> str:
     """The stamp in what was handed in, or ""."""
     found = STAMP.findall(data)
     return found[-1].decode() if found else ""

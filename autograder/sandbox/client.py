@@ -76,6 +76,7 @@ class Server:
         )
         self._services = list(services)
         self._prepared: list[control.Prepare] = []
+        self.starts = 0  # more than one: it died and was replaced
         self._start()
 
     @property
@@ -88,6 +89,7 @@ class Server:
         return list(self._await_ready().layers)
 
     def _start(self) -> None:
+        self.starts += 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
