@@ -19,7 +19,7 @@ from autograder.people import HandedIn
 from autograder.places import MAX_NOTEBOOKS
 from autograder.plain import LONGEST, MAX_PROBLEMS
 
-PIECE = 1 << 20  # bytes of a file that are sent at once
+PIECE = 4 << 20  # bytes of a file that are sent at once
 Sentence = Annotated[str, Meta(max_length=LONGEST)]
 Sentences = Annotated[tuple[Sentence, ...], Meta(max_length=MAX_PROBLEMS)]
 Place = Annotated[str, Meta(max_length=LONGEST)]

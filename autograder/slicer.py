@@ -20,7 +20,8 @@ import msgspec
 from msgspec.msgpack import Decoder
 
 from autograder import reader_messages as m
-from autograder.cell import Cell
+from autograder.cell import Cell, Unreadable
+from autograder.cells import read_cells
 from autograder.course import Day
 from autograder.frames import MAX_PAYLOAD
 from autograder.plain import printable
@@ -76,9 +77,18 @@ def prepared(day: Day) -> bytes:
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
-    release = [cell.stub for cell in cells if cell.role != "text"]
     exercises = [Exercise(e.name, stubs[e.name], list(e.not_allowed)) for e in day.exercises]
-    return msgspec.msgpack.encode(Course(exercises, given, release))
+    return msgspec.msgpack.encode(Course(exercises, given, _release(day)))
+
+
+def _release(day: Day) -> list[str]:
+    """The code cells of the notebook that students were given; none where it is not built."""
+    file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
+    try:
+        cells, _ = read_cells(file.read_bytes(), file.name)
+    except (OSError, Unreadable):
+        return []
+    return [cell.source for cell in cells if cell.kind == "code"]
 
 
 def prepare(server: Server, day: Day) -> SlicingCourse:
