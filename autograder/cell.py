@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 MAX_CELLS = 100_000
+LONGEST_ID = 64  # characters of a cell's id
 Kind = Literal["code", "markdown", "raw"]
 
 
 class Cell(msgspec.Struct, frozen=True):
     """One cell; `number` is its place among all cells from 1, `source` has \\n line ends."""
 
-    number: int
+    number: Annotated[int, Meta(ge=0, le=MAX_CELLS)]
     kind: Kind
     source: str
-    id: str = ""
+    id: Annotated[str, Meta(max_length=LONGEST_ID)] = ""
 
 
 class Unreadable(Exception):

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from autograder.cell import MAX_CELLS, Cell, Kind, Unreadable, check_count
+from autograder.cell import LONGEST_ID, MAX_CELLS, Cell, Kind, Unreadable, check_count
 
 KINDS: dict[str, Kind] = {
     "code": "code",
@@ -22,7 +22,6 @@ KINDS: dict[str, Kind] = {
 }
 SURROGATE = re.compile("[\ud800-\udfff]")
 SPACE = re.compile(r"[ \t\n\r]*")
-LONGEST_ID = 64
 
 
 class _Cell(msgspec.Struct):
