@@ -35,6 +35,7 @@ from autograder.marks import (
 )
 from autograder.naming import Namer
 from autograder.needs import Code, Unit, needed, units_of
+from autograder.plain import bounded
 from autograder.references import Replaced, given_classes, handle
 from autograder.sandbox.budget import Budget
 from autograder.sandbox.client import NoIsolation, Server
@@ -168,8 +169,9 @@ class Grader:
             points=added([e.points for e in marks]),
             max_points=added([e.points for e in exercises]),
             seconds=round(time.monotonic() - started, 3),
-            problems=[line(p) for p in dict.fromkeys(problems)],
+            problems=bounded(map(line, problems)),
             exercises=marks,
+            handed_in=submission.handed_in,
         )
 
     def _each_mistake_once(

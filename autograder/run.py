@@ -22,6 +22,7 @@ from autograder.enrolment import enrolled
 from autograder.grading import Grader, seed_of
 from autograder.history import Basis, History, basis
 from autograder.marks import SubmissionMarks
+from autograder.reading import Reader
 from autograder.roster import NO_ROSTER, Roster
 from autograder.sandbox.client import NoIsolation, Sandbox, Server
 from autograder.store import StoreError
@@ -68,13 +69,17 @@ class Shard:
 
 
 def found(
-    paths: Sequence[Path], day: str, shard: Shard | None = None, roster: Roster = NO_ROSTER
+    paths: Sequence[Path],
+    day: str,
+    reader: Reader,
+    shard: Shard | None = None,
+    roster: Roster = NO_ROSTER,
 ) -> Iterator[Found]:
     """What is found under the paths, in their order, under the roster's names."""
     for path in paths:
-        for submission in submissions([path], day):
+        for submission in submissions([path], day, reader):
             if shard is None or shard.has(submission):
-                yield Found(enrolled(submission, day, roster), path)
+                yield Found(enrolled(submission, roster), path)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -17,6 +18,7 @@ from autograder.course import Day
 from autograder.grading import Grader
 from autograder.marks import ExerciseMarks, SubmissionMarks
 from autograder.notebook import solution_notebook
+from autograder.reading import Reader
 from autograder.sandbox.client import Server
 from autograder.submission import Submission
 
@@ -69,6 +71,14 @@ def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
         return grader.grade(handed_in(work), only=only)
 
     return grade
+
+
+@cache
+def reader() -> Reader:
+    """One reader for all tests."""
+    running = Reader()
+    atexit.register(running.close)
+    return running
 
 
 def handed_in(work: NotebookNode | str) -> Submission:

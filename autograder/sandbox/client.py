@@ -111,9 +111,8 @@ class Server:
         )
         self._services = list(services)
         self._prepared: list[control.Prepare] = []
-        self._numbers = itertools.count(
-            1
-        )  # no process of a later server has the number of an earlier one's
+        # No process of a later server has the number of an earlier one's.
+        self._numbers = itertools.count(1)
         self._start()
 
     @property

@@ -22,7 +22,7 @@ from autograder.report.texts import Texts
 from autograder.sandbox.client import Server
 from autograder.submission import submissions
 from bench.simulated import make_class
-from tests.conftest import ROOT, SECRET
+from tests.conftest import ROOT, SECRET, reader
 from tests.material import HOSTILE, exercise, submission, unread
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -49,7 +49,7 @@ def write_pages(folder: Path) -> list[Path]:
     make_class(day, folder / "class")
     with Server() as server:
         grader = Grader(day, server, SECRET)
-        graded = [grader.grade(s) for s in submissions([folder / "class"], day.name)]
+        graded = [grader.grade(s) for s in submissions([folder / "class"], day.name, reader())]
     words = texts.read(day, grader.tests)
     everybody = [*graded, *hostile(words)]
     files, problems = feedback.write(everybody, words, folder / "feedback")
