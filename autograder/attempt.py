@@ -6,6 +6,7 @@ import __future__ as future
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from autograder import messages as m
 from autograder import not_allowed
@@ -13,7 +14,6 @@ from autograder.alone import Turns
 from autograder.collecting import Test
 from autograder.course import Exercise
 from autograder.marks import Status, Values
-from autograder.needs import Unit
 from autograder.references import References, Replaced
 from autograder.sandbox.budget import Budget
 from autograder.sandbox.client import Limits, Server, ServerLost, surviving
@@ -25,13 +25,26 @@ RESTARTS = 2
 SHOWN = 70  # characters of a line of code in a message
 
 
+class Statement(Protocol):
+    """A top-level statement, the cell and line that it comes from, and whether the course gives it."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def cell(self) -> int: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def given(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Source:
     """The units of one exercise joined into one text, where each line comes from, and which names references answer for."""
 
     text: str
     pieces: tuple[tuple[int, int], ...]
-    units: tuple[Unit, ...]
+    units: tuple[Statement, ...]
     flags: int = 0
     replaced: Replaced | None = None
 
@@ -56,7 +69,7 @@ class Source:
         return joined(kept, self.replaced)
 
 
-def joined(units: Sequence[Unit], replaced: Replaced | None = None) -> Source:
+def joined(units: Sequence[Statement], replaced: Replaced | None = None) -> Source:
     """Join units into one text, a blank line between them."""
     lines: list[str] = []
     pieces: list[tuple[int, int]] = []

@@ -11,7 +11,7 @@ import torch
 from autograder import store
 from autograder.collecting import Test
 from autograder.course import CourseError, Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.marks import words
 from autograder.reading import Reader
 from autograder.sandbox.client import Server
@@ -31,7 +31,7 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
     """
     if exercise not in day.names:
         raise CourseError(f"{day.name} has no exercise {exercise!r}; it has {', '.join(day.names)}")
-    with Server() as server, Reader() as reader:
+    with start_server() as server, Reader() as reader:
         grader = Grader(day, server, store.secret(day.root), seed)
         course = prepare(reader.server, day)
         for submission in submissions([path], day.name, reader):

@@ -61,7 +61,7 @@ class Forwarding:
 
     def __init__(self, grader: Grader) -> None:
         self._grader = grader
-        name = f"forwarding-{grader.day.name}-{grader.course[:16]}.json"
+        name = f"forwarding-{grader.day.name}-{grader.key.fingerprint[:16]}.json"
         self._file = course_folder(grader.day.root) / name
         self._passed = self._kept()
 
@@ -80,21 +80,21 @@ class Forwarding:
         return msgspec.json.decode(self._file.read_bytes(), type=dict[str, list[str]])
 
     def _find(self, exercise: Exercise, other: str) -> set[str]:
+        from autograder.grading import Job
+
         grader = self._grader
         body = CLASS if self._is_class(other) else CLASS_OF_FUNCTION
         body = body if self._is_class(exercise.name) else FUNCTION
         found: set[str] = set()
         for counts in COUNTS:
             text = CALL.format(counts=counts) + body.format(name=exercise.name, other=other)
-            own, _ = units_of([Cell(1, "code", f"import torch\n{text}")])
-            code = grader.code(exercise, own, [other])
-            assert code is not None
-            source = joined(code.units, grader.replaced([other]))
-            outcomes = grader.outcomes(exercise, source, "0")
-            tests = grader.tests[exercise.name]
+            own, _ = units_of([Cell(0, "code", f"import torch\n{text}")])
+            source = joined([*grader.key.given, *own], grader.key.replaced([other]))
+            outcomes = grader.outcomes(exercise, source, Job("0"))
+            tests = grader.key.tests[exercise.name]
             found |= {t.name for t, o in zip(tests, outcomes, strict=True) if o.passed}
         return found
 
     def _is_class(self, name: str) -> bool:
-        text = "\n".join(unit.source for unit in self._grader.reference if name in unit.binds)
+        text = "\n".join(unit.source for unit in self._grader.key.solutions if name in unit.binds)
         return handle(name, text).methods is not None

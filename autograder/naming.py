@@ -17,14 +17,13 @@ import msgspec
 import torch
 
 from autograder import messages as m
-from autograder.attempt import Source, derived, joined, loading, references_of
-from autograder.cells import Cell
+from autograder.attempt import Source, derived, loading, references_of
 from autograder.collecting import Test
 from autograder.course import CourseError, Day, Exercise
 from autograder.encoding import raw_bytes
-from autograder.needs import needed, units_of
 from autograder.recording import Exchange, Leaves, Recorder, replay
 from autograder.references import References
+from autograder.sandbox.budget import Budget
 from autograder.sandbox.client import ServerLost, surviving
 from autograder.sandbox.process import Died, Late, Process
 from autograder.store import course_folder
@@ -109,14 +108,20 @@ class Namer:
     def __init__(self, grader: Grader) -> None:
         self._grader = grader
         self.mistakes = known_mistakes(grader.day)
-        self._version = _version(grader.course)
+        self._version = _version(grader.key.fingerprint)
         self._asked: dict[str, dict[str, list[Exchange]]] = {}
         self._known: dict[str, dict[str, Known]] = {}
 
-    def name(self, exercise: Exercise, source: Source, failed: Sequence[str]) -> str | None:
+    def name(
+        self,
+        exercise: Exercise,
+        source: Source,
+        failed: Sequence[str],
+        budget: Budget | None = None,
+    ) -> str | None:
         """The name of the one known mistake that does what this code does; None without one, and with two.
 
-        `failed` are the tests that it failed with other random numbers.
+        `failed` are the tests that it failed with other random numbers. Running the code is charged to the budget.
         """
         near = {n: k for n, k in self.known(exercise).items() if _differing(k, failed) <= BY_CHANCE}
         if not near:
@@ -124,7 +129,7 @@ class Namer:
         in_doubt = set(failed).union(*(k.failed for k in near.values()))
 
         def name() -> str | None:
-            with self._running(exercise, source) as run:
+            with self._running(exercise, source, budget) as run:
                 failed = run.failed(in_doubt)
                 alike = {n: k for n, k in near.items() if set(k.failed) <= set(failed)}
                 answers = run.answers(failed, seed=1) if alike else {}
@@ -175,21 +180,19 @@ class Namer:
 
     def source(self, mistake: Mistake) -> Source:
         """The code of a known mistake, with the references for what it calls."""
-        grader, name = self._grader, mistake.exercise
-        right = [unit for unit in grader.reference if name not in unit.binds]
-        units = [*right, *units_of([Cell(0, "code", mistake.source)])[0]]
-        code = needed(name, units, grader.given, grader.day.names)
-        assert code is not None
-        return joined(code.units)
+        return self._grader.key.instead_of_solution(mistake.exercise, mistake.source)
 
     @contextmanager
-    def _running(self, exercise: Exercise, source: Source) -> Iterator[_Run]:
+    def _running(
+        self, exercise: Exercise, source: Source, submission: Budget | None = None
+    ) -> Iterator[_Run]:
         server, limits = self._grader.server, exercise.limits
-        process = Process(server, limits)
-        references = references_of(source, server, limits, None, process)
+        budget = Budget(limits.allowance, "exercise", submission)
+        process = Process(server, limits, budget)
+        references = references_of(source, server, limits, budget, process)
         try:
             load = loading(exercise, source, 1)
-            tests = self._grader.tests[exercise.name]
+            tests = self._grader.key.tests[exercise.name]
             yield _Run(process, references, load, tests, self._recorded(exercise))
         finally:
             process.stop()
@@ -204,13 +207,11 @@ class Namer:
 
     def _record(self, exercise: Exercise) -> dict[str, list[Exchange]]:
         grader = self._grader
-        code = needed(exercise.name, grader.reference, grader.given, grader.day.names)
-        assert code is not None
         recorder = Recorder(Process(grader.server, exercise.limits))
-        load = loading(exercise, joined(code.units), 1)
+        load = loading(exercise, grader.key.solution(exercise.name), 1)
         asked: dict[str, list[Exchange]] = {}
         try:
-            for test in grader.tests[exercise.name]:
+            for test in grader.key.tests[exercise.name]:
                 recorder.student.load(load)
                 recorder.exchanges = []
                 test.run(recorder.student, _seed(test))

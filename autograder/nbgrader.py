@@ -27,13 +27,13 @@ from autograder import course as courses
 from autograder import store
 from autograder.cells import Cell
 from autograder.course import CourseError, Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.late_penalty import set_due
 from autograder.marks import SubmissionMarks
 from autograder.notebook import METADATA, solution_notebook
 from autograder.reading import Reader
 from autograder.report import feedback, texts
-from autograder.sandbox.client import NoIsolation, Server
+from autograder.sandbox.client import NoIsolation
 from autograder.slicer import Slicer, SlicingCourse, Unsliced, prepare
 from autograder.submission import Submission, submissions
 
@@ -149,13 +149,13 @@ class SubmissionExporter(HandedInExporter):
 
     def prepare(self) -> texts.Texts:
         """Start the grader."""
-        server = Server()
+        server = start_server()
         weakref.finalize(self, server.close)
         self._reader = Reader()
         weakref.finalize(self, self._reader.close)
         self.log.info("Isolated by %s", ", ".join(server.isolation))
         self._grader = Grader(self.day, server, store.secret(self.day.root))
-        return texts.read(self.day, self._grader.tests)
+        return texts.read(self.day, self._grader.key.tests)
 
     def graded(self, path: Path) -> tuple[Submission, SubmissionMarks]:
         """The notebook, read and graded now."""

@@ -19,7 +19,7 @@ from autograder import course as courses
 from autograder import faults
 from autograder.course import Day
 from autograder.enrolment import enrolled
-from autograder.grading import Grader, seed_of
+from autograder.grading import Grader, seed_of, start_server
 from autograder.history import Basis, History, basis
 from autograder.marks import SubmissionMarks
 from autograder.reading import Reader
@@ -196,7 +196,7 @@ def _start_job(root: Path, day: str, secret: bytes, seed: str | None, sandbox: S
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _course = root, day, secret, seed
     try:
-        _server = Server(sandbox)
+        _server = start_server(sandbox)
     except NoIsolation as error:
         _server = error
 

@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from autograder import course as courses
 from autograder.cells import read_cells
 from autograder.course import Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.marks import ExerciseMarks, SubmissionMarks
 from autograder.notebook import solution_notebook
 from autograder.reading import Reader
@@ -29,7 +29,7 @@ SECRET = b"a secret of the tests"
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    with Server() as running:
+    with start_server() as running:
         yield running
 
 

@@ -98,7 +98,7 @@ class Class:
         """What `autograder grade day1` does, in this process."""
         assert self.server is not None
         folders = sorted(self.root.glob("submitted/*/day1"))
-        if self._grader is None or self._grader.course != courses.fingerprint(self.day):
+        if self._grader is None or self._grader.key.fingerprint != courses.fingerprint(self.day):
             self._grader = Grader(self.day, self.server, SECRET)
         marks = [self._grader.grade(one) for one in submissions(folders, "day1", reader())]
         return gradebook.copy(self.day, folders, marks, reader(), force)

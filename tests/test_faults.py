@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from autograder import course as courses
-from autograder import faults, grading, run
+from autograder import faults, run
 from autograder.grading import Grader
+from autograder.naming import Namer
 from autograder.report import feedback, texts
 from autograder.sandbox.client import Server
 from autograder.store import course_folder
@@ -30,14 +31,14 @@ def logged(grader: Grader) -> str:
     return (course_folder(grader.day.root) / faults.FILE).read_text()
 
 
-def test_a_fault_after_grading_keeps_the_marks(
+def test_a_fault_in_the_search_for_a_name_keeps_the_marks(
     grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grading, "follow_through", broken)
+    monkeypatch.setattr(Namer, "name", broken)
     marks = grader.grade(handed_in(WRONG))
     assert marks.points == 60
     (problem,) = marks.problems
-    assert "padding_mask: a fault of the autograder" in problem
+    assert "naming the mistake in padding_mask: a fault of the autograder" in problem
     assert "\x1b" not in problem
     assert "Traceback" in logged(grader)
     assert "OverflowError" in logged(grader)

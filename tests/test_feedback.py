@@ -29,7 +29,7 @@ RAISES = "def causal_mask(n, device=None):\n    raise RuntimeError({!r})"
 
 @pytest.fixture(scope="module")
 def words(day1: Day, grader: Grader) -> Texts:
-    return texts.read(day1, grader.tests)
+    return texts.read(day1, grader.key.tests)
 
 
 def silent(words: Texts) -> Texts:

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from autograder import messages as m
+from autograder.answer_key import solved
 from autograder.attempt import joined, loading, references_of
 from autograder.cells import Cell
 from autograder.encoding import Outgoing
-from autograder.grading import Grader, reference
+from autograder.grading import Grader
 from autograder.needs import units_of
 from autograder.sandbox.client import Limits, Server
 from autograder.sandbox.process import Process
@@ -31,7 +32,7 @@ def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
         grader = graders(day)
         units, problems = units_of([Cell(1, "code", code)])
         assert not problems
-        source = joined([*grader.given, *units], grader.replaced(replaced))
+        source = joined([*grader.key.given, *units], grader.key.replaced(replaced))
         process = Process(server, LIMITS)
         references = references_of(source, server, LIMITS, None, process)
         started.extend([process, references])
@@ -177,7 +178,9 @@ def test_a_class_can_be_subclassed_and_its_weights_loaded(
 ) -> None:
     grader = graders("day1")
     exercise = next(e for e in grader.day.exercises if e.name == "MultiHeadAttention")
-    right = reference(grader.day, exercise, grader.reference, grader.given).MultiHeadAttention(8, 2)
+    right = solved(grader.day, exercise, grader.key.solutions, grader.key.given).MultiHeadAttention(
+        8, 2
+    )
     handle = modules.twice(8, 2)
     weights = right.weights()
     handle.load(weights)

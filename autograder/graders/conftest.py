@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from autograder import course as courses
+from autograder.answer_key import given_units, solution_units, solved
 from autograder.attempt import Attempt, joined
-from autograder.grading import given_units, reference, reference_units
 from autograder.reading import Reader
 from autograder.sandbox.client import Server
 from autograder.slicer import Slicer, prepare
@@ -40,7 +40,7 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
     exercise = next(e for e in day.exercises if e.name == request.cls.exercise)
     submission = request.config.getoption("--submission")
     if submission is None:
-        yield reference(day, exercise, _reference_units(day), _given_units(day))
+        yield solved(day, exercise, _solution_units(day), _given_units(day))
         return
     reader = _reader(request.config)
     handed_in = next(submissions([Path(submission)], day.name, reader))
@@ -48,7 +48,7 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
         pieces = slicer.notebook().slices[exercise.name].pieces
     if not pieces:
         pytest.fail(f"{exercise.name} is not defined in {submission}")
-    attempt = Attempt(_server(request.config), exercise, joined(pieces), "0")  # type: ignore[arg-type]
+    attempt = Attempt(_server(request.config), exercise, joined(pieces), "0")
     if lost := attempt.start():
         pytest.fail(lost.message)
     assert attempt.student is not None
@@ -62,7 +62,7 @@ def _day(graders: Path) -> courses.Day:
 
 
 _given_units = cache(given_units)
-_reference_units = cache(reference_units)
+_solution_units = cache(solution_units)
 
 
 def _server(config: pytest.Config) -> Server:

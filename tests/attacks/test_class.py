@@ -14,9 +14,8 @@ from nbformat import NotebookNode
 
 from autograder.cells import Cell
 from autograder.course import Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.marks import ExerciseMarks, SubmissionMarks
-from autograder.sandbox.client import Server
 from autograder.submission import Submission
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, Attack
@@ -78,7 +77,7 @@ def test_every_third_is_hostile(
     ]
     alone = {one.student: lasting(grader.grade(one)) for one in honest}
     assert len({points for points, _, _ in alone.values()}) == len(HONEST)
-    with Server() as server:
+    with start_server() as server:
         beside = Grader(day1, server, SECRET)
         for number, name in enumerate(HOSTILE):
             cells = attack_cells(outside, named[name])
