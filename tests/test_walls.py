@@ -126,11 +126,11 @@ ATTACKS = {
             if isinstance(text, str) and any(part in text for part in T['private']): found.add(where + ': ' + text[:200])
         for name, module in list(sys.modules.items()):
             for attribute in ('__file__', '__cached__', '__path__', '__spec__', '__loader__'):
-                note(str(getattr(module, attribute, '')), name + '.' + attribute)
+                note(str(getattr(module, '__dict__', {}).get(attribute)), name + '.' + attribute)
         for thing in gc.get_objects():
             if isinstance(thing, types.FunctionType): note(thing.__code__.co_filename, 'code')
-        for text in [*sys.path, *sys.argv, *sys.orig_argv, sys.executable, sys.prefix, *os.environ.values(), *sys.path_importer_cache]:
-            note(text, 'sys')
+        texts = [*sys.path, *sys.argv, *sys.orig_argv, sys.executable, sys.prefix, sys.base_prefix, sys._base_executable]
+        for text in [*texts, *os.environ.values(), *sys.path_importer_cache, str(sys.meta_path)]: note(text, 'sys')
         for name in linecache.cache: note(name, 'linecache')
         try: note(repr(pwd.getpwuid(os.getuid())), 'pwd')
         except (KeyError, OSError): pass
@@ -303,6 +303,7 @@ SEEN_FROM_OUTSIDE = {
     "many threads": lambda seen: seen["said"]["many threads"] > 100,
     "look around": lambda seen: not _refused(seen, "look around"),
     "leave a marker": lambda seen: any(seen["said"]["find the marker"]),
+    "look for paths": lambda seen: seen["said"]["look for paths"],
     "io_uring": lambda seen: not _refused(seen, "io_uring"),
     "own namespaces": lambda seen: not _refused(seen, "own namespaces"),
 }
@@ -314,6 +315,8 @@ def _refused(seen: dict[str, Any], name: str) -> bool:
 
 @pytest.mark.parametrize("name", SEEN_FROM_OUTSIDE)
 def test_an_attack_has_no_effect(walled: dict[str, Any], name: str) -> None:
+    if name == "look for paths" and walled["wall"] == "denied":
+        pytest.skip("without namespaces Python stays where it lies; SECURITY.md says so")
     assert not SEEN_FROM_OUTSIDE[name](walled), walled["refused"].get(name, "it said nothing")
 
 
