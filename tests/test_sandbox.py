@@ -372,18 +372,20 @@ def test_the_doctor_finds_each_layer_and_what_it_alone_stops() -> None:
 
 
 def test_what_is_hidden_among_readable_folders_can_not_be_read(tmp_path: Path) -> None:
-    for name in ("autograder", "torch"):
-        (tmp_path / name).mkdir()
+    for name in ("autograder", "torch", "deep/autograder", "deep/torch"):
+        (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "code.py").write_text(name)
 
     def look() -> None:
-        rules = landlock.readable(str(tmp_path), [str(tmp_path / "autograder")])
+        hidden = [str(tmp_path / name / "autograder") for name in ("", "deep")]
+        rules = landlock.readable(str(tmp_path), hidden)
         privileges.no_new_privileges()
         landlock.restrict(rules)
-        assert (tmp_path / "torch" / "code.py").read_text() == "torch"
-        assert sorted(os.listdir(tmp_path)) == ["autograder", "torch"]
-        with pytest.raises(PermissionError):
-            (tmp_path / "autograder" / "code.py").read_text()
+        for folder in (tmp_path, tmp_path / "deep"):
+            assert (folder / "torch" / "code.py").read_text().endswith("torch")
+            assert {"autograder", "torch"} <= set(os.listdir(folder))
+            with pytest.raises(PermissionError):
+                (folder / "autograder" / "code.py").read_text()
 
     assert walls.attempt(look) == ""
 

@@ -119,6 +119,33 @@ ATTACKS = {
     "own namespaces": "if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')",
     "io_uring": "if libc.syscall(425, 1, ctypes.create_string_buffer(120)) < 0: raise OSError(ctypes.get_errno(), 'io_uring')",
     "ptrace": "if libc.ptrace(0, 0, 0, 0) < 0: raise OSError(ctypes.get_errno(), 'ptrace')",
+    "look for paths": """
+        import gc, linecache, pwd, traceback, types
+        found = set()
+        def note(text, where):
+            if isinstance(text, str) and any(part in text for part in T['private']): found.add(where + ': ' + text[:200])
+        for name, module in list(sys.modules.items()):
+            for attribute in ('__file__', '__cached__', '__path__', '__spec__', '__loader__'):
+                note(str(getattr(module, '__dict__', {}).get(attribute)), name + '.' + attribute)
+        for thing in gc.get_objects():
+            if isinstance(thing, types.FunctionType): note(thing.__code__.co_filename, 'code')
+        texts = [*sys.path, *sys.argv, *sys.orig_argv, sys.executable, sys.prefix, sys.base_prefix, sys._base_executable]
+        for text in [*texts, *os.environ.values(), *sys.path_importer_cache, str(sys.meta_path)]: note(text, 'sys')
+        for name in linecache.cache: note(name, 'linecache')
+        try: note(repr(pwd.getpwuid(os.getuid())), 'pwd')
+        except (KeyError, OSError): pass
+        try: note(open('/proc/self/cmdline').read(), 'cmdline')
+        except OSError: pass
+        try: sys.modules['autograder.sandbox.worker'].Worker(None, None).handle(None, None, None, None)
+        except TypeError: note(traceback.format_exc(), 'traceback')
+        for folder, _, files in os.walk([f for f in sys.path if f.endswith('packages') or f.endswith('/0')][0]):
+            for file in files:
+                if os.path.getsize(os.path.join(folder, file)) < 20000:
+                    try: note(open(os.path.join(folder, file), errors='replace').read(), 'file ' + file)
+                    except OSError: pass
+            if folder.count('/') > 6: break
+        return sorted(found)[:20]
+        """,
     "leave a marker": """
         import builtins, random
         builtins.marker = torch.marker = np.marker = True
@@ -276,6 +303,7 @@ SEEN_FROM_OUTSIDE = {
     "many threads": lambda seen: seen["said"]["many threads"] > 100,
     "look around": lambda seen: not _refused(seen, "look around"),
     "leave a marker": lambda seen: any(seen["said"]["find the marker"]),
+    "look for paths": lambda seen: seen["said"]["look for paths"],
     "io_uring": lambda seen: not _refused(seen, "io_uring"),
     "own namespaces": lambda seen: not _refused(seen, "own namespaces"),
 }
@@ -287,6 +315,8 @@ def _refused(seen: dict[str, Any], name: str) -> bool:
 
 @pytest.mark.parametrize("name", SEEN_FROM_OUTSIDE)
 def test_an_attack_has_no_effect(walled: dict[str, Any], name: str) -> None:
+    if name == "look for paths" and walled["wall"] == "denied":
+        pytest.skip("without namespaces Python stays where it lies; SECURITY.md says so")
     assert not SEEN_FROM_OUTSIDE[name](walled), walled["refused"].get(name, "it said nothing")
 
 
@@ -449,6 +479,7 @@ class Effects:
             "path": str(self.folder / "socket"),
             "process": os.getpid(),
             "name": self.name,
+            "private": [str(ROOT), str(Path(sys.base_prefix)), str(Path.home()) + "/"],
         }
 
     def after(self, name: str) -> None:

@@ -32,6 +32,7 @@ from autograder.sandbox.control import (
     Stopped,
 )
 from autograder.sandbox.folders import WATCH_SECONDS
+from autograder.sandbox.relocation import relocate
 from autograder.sandbox.walls import WIRE, Wall, WallError, unavailable
 
 
@@ -161,5 +162,13 @@ def main(descriptor: int, names: list[str], layers: list[str]) -> None:
         wall.close()
 
 
+def start(arguments: list[str]) -> None:
+    """Serve; the arguments are those of the command line."""
+    descriptor, services, *layers = arguments
+    main(int(descriptor), services.split(","), layers)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:])
+    if "namespaces" in sys.argv[3:]:
+        relocate(sys.argv[1:])
+    start(sys.argv[1:])

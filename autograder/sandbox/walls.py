@@ -55,7 +55,7 @@ class Wall:
         root = os.geteuid() == 0 and walled
         uid, gid = (privileges.NOBODY,) * 2 if root else (os.geteuid(), os.getegid())
         python = namespaces.python_folders()
-        hidden = namespaces.hidden_folders(python)
+        hidden = namespaces.hidden_entries(python)
         if self.has("namespaces"):
             _enter_namespaces(root, uid, gid, python, hidden)
             self._proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
@@ -78,6 +78,7 @@ class Wall:
             privileges.set_dumpable(False)
 
     def _allowed(self, python: Sequence[str], hidden: Sequence[str]) -> list[landlock.Rule]:
+        limits.raise_descriptors()  # each rule holds one
         rules = [landlock.rule(device, landlock.DEVICE) for device in namespaces.DEVICES]
         if self.has("namespaces"):
             # The tmpfs of each process is mounted beneath; what is hidden is hidden already.
