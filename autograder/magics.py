@@ -8,6 +8,8 @@ comprehension of 100,000 `for`s, and is quadratic in the functions of one name).
 from __future__ import annotations
 
 import ast
+import contextlib
+import gc
 import re
 import warnings
 from collections.abc import Iterator
@@ -89,6 +91,18 @@ def runnable(source: str) -> tuple[str, ast.Module | None, str | None]:
         kept = "".join(_compiling(block) for block in _blocks(lines))
         tree, _ = _parsed(kept)
         return (_blank(source) if tree is None else kept), tree, problem
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause the garbage collector, which walks through a large syntax tree again and again as it grows."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def n_tokens(source: str) -> int:

@@ -3,7 +3,7 @@
 import ast
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ from autograder.changes import (
     root_of,
     writes_globals,
 )
-from autograder.magics import n_tokens, runnable
+from autograder.magics import collector_paused, n_tokens, runnable
 from autograder.scopes import (
     DEFINITIONS,
     SCOPES,
@@ -86,13 +86,17 @@ class Unit:
 
 def units_of(cells: Iterable[Cell], given: bool = False) -> tuple[list[Unit], list[str]]:
     """Returns the units of a notebook's code cells, and what is wrong with it in words."""
+    with collector_paused():
+        return _units_of([cell for cell in cells if cell.kind == "code"], given)
+
+
+def _units_of(cells: Sequence[Cell], given: bool) -> tuple[list[Unit], list[str]]:
     units: list[Unit] = []
     problems: list[str] = []
     left = MAX_TOKENS
+    is_long = sum(len(cell.source) for cell in cells) > left
     for cell in cells:
-        if cell.kind != "code":
-            continue
-        left -= n_tokens(cell.source)
+        left -= n_tokens(cell.source) if is_long else 0
         if left < 0 or len(units) > MAX_UNITS:
             problems.append(f"cell {cell.number}: {TOO_LONG}")
             break
