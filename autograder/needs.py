@@ -167,13 +167,13 @@ class _Notebook:
 
         A module is no table: a function that calls `torch.manual_seed` fills nothing.
         """
-        self.functions_changing: dict[str, list[str]] = defaultdict(list)
+        self.functions_changing: dict[str, list[int]] = defaultdict(list)
         self.decorated: dict[str, list[int]] = defaultdict(list)
         self.called: dict[str, list[int]] = defaultdict(list)
         for position, unit in enumerate(self.units):
             if unit.effects and unit.reads.isdisjoint(self.exercises):
                 for name in unit.effects - self.imports:
-                    self.functions_changing[name] += unit.binds - self.exercises
+                    self.functions_changing[name].append(position)
             for name in unit.decorators:
                 self.decorated[name].append(position)
             for name in unit.called:
@@ -329,17 +329,18 @@ class _Search:
     def fill(self, reached: Collection[str]) -> None:
         """Takes calls of functions that change what is needed, unless the exercise calls them itself."""
         notebook = self.notebook
-        functions: set[str] = set()
+        seen: set[int] = set()
         n_filled = 0
         while n_filled < len(self.names):
             new = list(islice(reversed(self.names), len(self.names) - n_filled))
             n_filled = len(self.names)
             callers: list[int] = []
-            for function in {f for name in new for f in notebook.functions_changing[name]}:
-                if function not in functions:
-                    functions.add(function)
-                    callers += notebook.decorated[function]
-                    callers += [] if function in reached else notebook.called[function]
+            changing = {p for name in new for p in notebook.functions_changing[name]} - seen
+            seen |= changing
+            functions = {f for p in changing for f in notebook.units[p].binds}
+            for function in functions - notebook.exercises:
+                callers += notebook.decorated[function]
+                callers += [] if function in reached else notebook.called[function]
             for position in callers:
                 if position not in self.taken:
                     self.take(position, END)

@@ -12,6 +12,7 @@ import torch.masked
 import torch.nn.attention.flex_attention
 from torch import nn
 
+from autograder.sandbox.compiling import compile_nothing
 from autograder.sandbox.measure import Measure
 
 
@@ -41,6 +42,7 @@ def warm_up() -> None:
             # Asks /proc/cpuinfo what the processor can do, which is not there behind the wall.
             half = x.to(dtype)
             torch.nn.functional.linear(half, half[0]).exp() @ half
+    compile_nothing()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     torch.optim.AdamW(model.parameters()).step()
