@@ -10,6 +10,7 @@ import torch._dynamo
 import torch.distributions
 import torch.masked
 import torch.nn.attention.flex_attention
+import torch.nn.attention.varlen
 from torch import nn
 
 from autograder.sandbox.compiling import compile_nothing
