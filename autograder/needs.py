@@ -93,6 +93,15 @@ class _Notebook:
         self.units = [*given, *own]
         self.always = [position for position, unit in enumerate(self.units) if unit.always]
         self.defined_here = {n for u in own for n in u.defines - u.imports}
+        self.classes = {n for u in self.units if u.is_class for n in u.binds}
+        self.functions = {n for u in self.units if not u.is_class for n in u.defines - u.imports}
+        self.changing_arguments = {n for u in self.units if u.changes_arguments for n in u.binds}
+        self.aliases = {
+            name: sources
+            for u in self.units
+            for name, sources in u.made_from
+            if not sources.isdisjoint(self.classes) and not u.runs_code
+        }
         self.binders: dict[str, list[int]] = defaultdict(list)
         self.defined: set[str] = set()
         for position, unit in enumerate(self.units):
@@ -157,10 +166,21 @@ class _Notebook:
                 # No module: `torch.add(…)`, `plt.rcParams.update(…)`
                 if name not in self.imports and (is_changing(method) or is_own(name, method))
             }
-            for name in unit.changes | called:
+            for name in unit.changes | called | set(self._extended_by(unit)):
                 if self._may_bind(position, name) or name in self.imports:
                     changers[name].append(position)
         return changers
+
+    def _extended_by(self, unit: Unit) -> Iterator[str]:
+        """The classes of the notebook that a unit gives methods."""
+        for extension in unit.extends:
+            if extension.attached and extension.attached not in self.functions:
+                continue
+            if extension.by and extension.by not in self.changing_arguments:
+                continue
+            for name in {extension.target, *self.aliases.get(extension.target, ())}:
+                if name in self.classes and name not in unit.binds:
+                    yield name
 
     def _index_calls(self) -> None:
         """Who calls which function that changes what when it is called.

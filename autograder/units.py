@@ -17,6 +17,7 @@ from autograder.changes import (
     root_of,
     writes_globals,
 )
+from autograder.extending import Extension, changes_arguments, extensions
 from autograder.magics import collector_paused, n_tokens, runnable
 from autograder.scopes import (
     DEFINITIONS,
@@ -77,7 +78,10 @@ class Unit:
     called: frozenset[str] = frozenset()  # functions that it calls by name when it runs
     decorators: frozenset[str] = frozenset()  # of `called`: as decorators
     effects: frozenset[str] = frozenset()  # globals that its function changes when called
+    is_class: bool = False
     methods: frozenset[str] = frozenset()  # methods of its class that change the instance
+    extends: frozenset[Extension] = frozenset()  # classes that it may give methods
+    changes_arguments: bool = False  # its function does
     hints: frozenset[str] = frozenset()  # words of annotations in strings
     runs_code: bool = False  # calls something that may call its lambdas
     first: bool = False  # star and __future__ imports run before the rest
@@ -203,15 +207,20 @@ def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         called=frozenset(called | decorators),
         decorators=frozenset(decorators),
         hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
+        extends=frozenset(extensions(nodes)),
         runs_code=not isinstance(group[0], DEFINITIONS)
         and ast.Call in kinds,
         first=first,
         main_only=all(_is_main(s) for s in group),
     )
     if table and len(group) == 1 and isinstance(group[0], ast.FunctionDef | ast.AsyncFunctionDef):
-        return replace(unit, effects=frozenset(effects_of(group[0], table)))
+        return replace(
+            unit,
+            effects=frozenset(effects_of(group[0], table)),
+            changes_arguments=changes_arguments(group[0]),
+        )
     if len(group) == 1 and isinstance(group[0], ast.ClassDef):
-        return replace(unit, methods=frozenset(changing_methods(group[0])))
+        return replace(unit, is_class=True, methods=frozenset(changing_methods(group[0])))
     return unit
 
 

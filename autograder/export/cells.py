@@ -20,10 +20,9 @@ from autograder.roster import delimiter
 STARTS = "=+@\\-\uff1d\uff0b\uff0d\uff20"
 INVISIBLE = r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff\"]*+"
 FORMULA = re.compile(f"{INVISIBLE}[{STARTS}]")
-# Behind a separator or a line end in the middle of a text; a hyphen or plus with a space is punctuation.
-INNER = re.compile(
-    rf"([,;\t|\n\r\v\f\x1c-\x1e\x85\u2028\u2029]{INVISIBLE})(?=[{STARTS}])"
-)
+# What begins a cell in the middle of a text: separators, where another one is used than ours, and line ends.
+SEPARATORS = ",;\t|"
+LINE_ENDS = "\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 NUMBER = re.compile(r"[+-]?\d*[.,]?\d+|-")  # a hyphen alone is Moodle's "no grade"
 LONGEST = 32_000  # characters of a cell: a spreadsheet keeps 32,767, `csv` reads 131,072
@@ -74,7 +73,7 @@ def text(rows: Iterable[Sequence[str | float]], between: str = ",") -> str:
     """CSV: quoted where that is needed, numbers to 0.01, and text that a spreadsheet would run made plain text."""
     made = io.StringIO(newline="")
     writer = csv.writer(made, delimiter=between, lineterminator="\n")
-    writer.writerows([[_written(cell) for cell in row] for row in rows])
+    writer.writerows([[_written(cell, between) for cell in row] for row in rows])
     return made.getvalue()
 
 
@@ -83,18 +82,20 @@ def number(value: float) -> str:
     return f"{round(value, 2):.10g}"
 
 
-def _written(cell: str | float) -> str:
-    return defused(cell) if isinstance(cell, str) else number(cell)
+def _written(cell: str | float, between: str) -> str:
+    return defused(cell, between) if isinstance(cell, str) else number(cell)
 
 
-def defused(cell: str) -> str:
+def defused(cell: str, between: str = ",") -> str:
     """Text that no spreadsheet takes for a formula, whichever separator it splits at; numbers stay numbers.
 
-    An apostrophe comes before all that would begin one, and overlong text is cut.
+    An apostrophe comes before all that would begin one, and overlong text is cut. At our own separator no text is
+    split, for there it is in quotes.
     """
     if NUMBER.fullmatch(cell):
         return cell
     cell = CONTROL.sub("\ufffd", cell)
     cell = cell if len(cell) <= LONGEST else f"{cell[:LONGEST]}…"
-    cell = INNER.sub(r"\1'", cell)
+    others = SEPARATORS.replace(between, "")
+    cell = re.sub(rf"([{others}{LINE_ENDS}]{INVISIBLE})(?=[{STARTS}])", r"\1'", cell)
     return f"'{cell}" if FORMULA.match(cell) or cell.startswith(("\t", "\r", "\n")) else cell
