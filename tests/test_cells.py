@@ -35,7 +35,7 @@ def count_or_words(data: bytes) -> int | str:
 
 
 def python(source: str) -> tuple[str, str | None]:
-    result, problem = runnable(source)
+    result, _, problem = runnable(source)
     assert result.count("\n") == source.count("\n")
     compile(result, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     return result, problem
