@@ -37,12 +37,8 @@ TO_THE_END = r"[^\n]*(?:(?<=\\)\n[^\n]*)*"
 TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=[^\s\-])")
 COMMAND = re.compile(r"([ \t]*)(?:[%!?]|(?:pip3?|conda|mamba)[ \t]+(?:un)?install\b)" + TO_THE_END)
 # Possessive quantifiers: without them a line of n spaces takes n² steps or more.
-HELP = re.compile(
-    r"([ \t]*+)[\w.*\[\]]++\?{1,2}+[ \t]*+(?:;[ \t]*+)?+(?:#[^\n]*+)?+(?=\n|\Z)"
-)
-ASSIGNED = re.compile(
-    r"((?:[ \t]*+[\w.,\[\]]++)++(?<=[\w\]])[ \t]*+=[ \t]*+)[%!]" + TO_THE_END
-)
+HELP = re.compile(r"([ \t]*+)[\w.*\[\]]++\?{1,2}+[ \t]*+(?:;[ \t]*+)?+(?:#[^\n]*+)?+(?=\n|\Z)")
+ASSIGNED = re.compile(r"((?:[ \t]*+[\w.,\[\]]++)++(?<=[\w\]])[ \t]*+=[ \t]*+)[%!]" + TO_THE_END)
 
 LEXEME = re.compile(r"""\#[^\n]*|\"""|'{3}|"|'|[(\[{]|[)\]}]|\\\n|\n""")
 STRING_ENDS = {
