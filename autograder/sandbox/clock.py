@@ -1,4 +1,4 @@
-"""Read the processor time of another process, and its wait for a free core, from the kernel. Entry points: `Clock` and `own_wait`."""
+"""Read from the kernel how long another process ran and waited for a free core. Entry points: `Clock`, `own_wait`."""
 
 from __future__ import annotations
 
