@@ -312,6 +312,12 @@ def test_a_server_serves_several_processes_at_once(server: Server) -> None:
             second.die()
 
 
+def test_where_memory_runs_out_the_kernel_kills_the_code_first(server: Server) -> None:
+    with loaded(server, QUICK) as student:
+        pid = student._process._meter._clock._pid  # type: ignore[attr-defined]
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+
+
 def test_a_test_whose_server_was_lost_is_run_again(server: Server) -> None:
     def killed(student: Any, run: int) -> None:
         student.f(0)

@@ -138,12 +138,11 @@ ATTACKS = {
         except OSError: pass
         try: sys.modules['autograder.sandbox.worker'].Worker(None, None).handle(None, None, None, None)
         except TypeError: note(traceback.format_exc(), 'traceback')
-        for folder, _, files in os.walk([f for f in sys.path if f.endswith('packages') or f.endswith('/0')][0]):
-            for file in files:
-                if os.path.getsize(os.path.join(folder, file)) < 20000:
-                    try: note(open(os.path.join(folder, file), errors='replace').read(), 'file ' + file)
-                    except OSError: pass
-            if folder.count('/') > 6: break
+        import glob
+        packages = [f for f in sys.path if f.endswith('packages') or f.endswith('packages/0')][0]
+        for path in [p for pattern in ('*', '__pycache__/*', '*.dist-info/*') for p in glob.glob(f'{packages}/{pattern}')]:
+            try: note(open(path, errors='replace').read(20000), 'file ' + path)
+            except OSError: pass
         return sorted(found)[:20]
         """,
     "leave a marker": """
@@ -249,7 +248,7 @@ def start(user: str, wall: str) -> subprocess.Popen[str]:
 
 
 def result(script: subprocess.Popen[str]) -> dict[str, Any]:
-    out, errors = script.communicate(timeout=100)
+    out, errors = script.communicate(timeout=500)
     assert script.returncode == 0, errors
     return json.loads(out)  # type: ignore[no-any-return]
 

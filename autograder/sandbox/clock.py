@@ -1,4 +1,4 @@
-"""Read the processor time of another process, and its wait for a free core, from the kernel. Entry point: `Clock`."""
+"""Read from the kernel how long another process ran and waited for a free core. Entry points: `Clock`, `own_wait`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,15 @@ class Clock:
                 with contextlib.suppress(OSError), open(f"{folder}/{thread}/schedstat") as file:
                     self._queued[thread] = int(file.read().split()[1]) / 1e9
         return sum(self._queued.values())
+
+
+def own_wait() -> float:
+    """Return the seconds that this thread has waited for a free core so far."""
+    try:
+        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def _pid_of(pidfd: int) -> int:

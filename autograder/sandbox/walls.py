@@ -126,8 +126,9 @@ class Wall:
         os.setsid()
         os.umask(0o077)
         threads = limits.THREADS
+        privileges.set_dumpable(True)
+        privileges.die_first(self._proc if self._proc >= 0 else None)
         if self.has("namespaces"):
-            privileges.set_dumpable(True)
             namespaces.unshare_worker(self._proc)
         elif self.has("limits"):
             threads += limits.threads_of(os.getuid())
