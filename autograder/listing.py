@@ -16,7 +16,8 @@ from autograder.places import Metadata, Offer, of_class
 from autograder.whose import names_the_day, stem
 
 DAMAGED = "it is damaged or packed in an unknown way"
-MAX_DEPTH = 2_000  # folders in one another
+MAX_DEPTH = 8  # folders in one another; what is deeper is taken for one
+LONGEST = 1_000  # characters of one name
 
 
 @dataclass
@@ -24,11 +25,16 @@ class Tree:
     """A folder of an archive, and all files in it by their places."""
 
     name: str
-    place: str = ""
+    above: Tree | None = None
     files: dict[str, Entry] = field(default_factory=dict)
     folders: dict[str, Tree] = field(default_factory=dict)
     kind: str = "folder"
     problem: str = ""  # of the archive, what comes before it in the archive is there
+
+    @property
+    def place(self) -> str:
+        """The path within the archive, with / behind it, or nothing."""
+        return f"{self.above.place}{self.name}/" if self.above else ""
 
     def entries(self) -> tuple[list[str], Sequence[Tree]]:
         """The names of its files, and its folders, sorted."""
@@ -56,7 +62,7 @@ def tree(file: BinaryIO, name: str) -> tuple[Tree, dict[str, Entry]]:
             here = root
             for part in folders:
                 if part not in here.folders:
-                    here.folders[part] = Tree(part, f"{here.place}{part}/")
+                    here.folders[part] = Tree(part, here)
                 here = here.folders[part]
             here.files[last] = entry
             by_place[here.place + last] = entry
@@ -68,9 +74,13 @@ def tree(file: BinaryIO, name: str) -> tuple[Tree, dict[str, Entry]]:
 
 
 def _parts(name: str) -> list[str]:
-    """The parts of a member's name that lead nowhere else."""
-    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
-    return parts[-MAX_DEPTH:] or ["?"]
+    """The parts of a member's name that lead nowhere else; bounded, and what is outermost stays."""
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")] or ["?"]
+    deep = "_".join(parts[MAX_DEPTH:-1])
+    parts = [*parts[:-1][:MAX_DEPTH], *([deep] if deep else []), parts[-1]]
+    return [part if len(part) <= LONGEST else part[:LONGEST] for part in parts[:-1]] + [
+        parts[-1][-LONGEST:]
+    ]
 
 
 def listed(root: Tree, day: str, student: str) -> Iterator[Offer]:

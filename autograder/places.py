@@ -43,7 +43,11 @@ class Folder(Protocol):
 
     kind: str  # "folder" or "archive", in sentences
     name: str
-    place: str  # the path from where the search began, with / behind it, or nothing
+
+    @property
+    def place(self) -> str:
+        """The path from where the search began, with / behind it, or nothing."""
+        ...
 
     def entries(self) -> tuple[list[str], Sequence[Folder]]:
         """The names of its files, and its folders, sorted. Raises OSError."""

@@ -8,6 +8,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from autograder import course as courses
@@ -15,10 +16,12 @@ from autograder import enrolment, roster
 from autograder import marks as given
 from autograder.cli import main
 from autograder.course import CourseError, Day
+from autograder.disk import known_owner
 from autograder.export.command import export
 from autograder.history import Basis, History
 from autograder.late import Policy
 from autograder.marks import ExerciseMarks, SubmissionMarks
+from tests.conftest import reader
 from tests.small_course import RIGHT, WRONG, command, make
 from tests.test_lms import METADATA
 from tests.test_submission import write, zipped
@@ -56,8 +59,9 @@ def marks(path: str, student: str, points: float = 90.0, problem: str = "") -> S
     order = [given.TestMarks("test_order", 40, 40, True, "")]
     heads = ExerciseMarks("split_heads", 40, 40, "passed", "", None, [], 0.1, order)
     problems = [problem] if problem else []
+    owner = known_owner(Path(path), "day1", reader())  # as if a TA had given this path
     return SubmissionMarks(
-        path, student, "", "", "", [], points, 100, 0.5, problems, [masks, heads]
+        path, student, "", "", "", [], points, 100, 0.5, problems, [masks, heads], owner
     )
 
 
@@ -376,6 +380,29 @@ def test_old_marks_of_one_file_under_another_name_do_not_count(day: Day) -> None
     rows, notes = enrolment.rows([old, new], day, roster.of_course(day.root))
     assert rows[0].marks == new
     assert not any("2 submissions" in note for note in notes)
+
+
+def test_a_path_says_nothing_of_marks_that_do_not(late_day: Day) -> None:
+    """Who and when is known since the file was read: what is in a path may be a student's own."""
+    with_roster(late_day)
+    path = "in/eve/lovelaceada_LATE_12345_67890_day1.ipynb"
+    eve = msgspec.structs.replace(marks(path, "eve", 50), handed_in=None)
+    rows, notes = enrolment.rows([eve], late_day, roster.of_course(late_day.root))
+    assert [row.entry.student for row in rows if row.marks] == ["eve"]
+    assert rows[-1].late.days == 0
+    assert notes[0].startswith("eve handed in and is not on the roster")
+
+
+def test_who_and_when_are_kept_with_the_marks() -> None:
+    late = CLASS[1]
+    assert late.handed_in is not None
+    assert late.handed_in.late
+    encoded = given.encode(given.Marks(given.FORMAT, "day1", CLASS))
+    assert given.decode(encoded, "day1").submissions == CLASS
+    alone = msgspec.structs.replace(late, handed_in=None)
+    older = given.encode(given.Marks(given.FORMAT, "day1", [alone]))
+    assert b"handed_in" not in older
+    assert given.decode(older, "day1").submissions == [alone]
 
 
 # ---- the whole way

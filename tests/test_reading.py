@@ -244,20 +244,20 @@ def test_slices_say_what_runs_and_what_is_read() -> None:
     sources = [
         "import torch",
         "from __future__ import annotations\ndef softmax(x, dim=-1):\n    return torch.softmax(x, dim)",
-        "def scaled_dot_product_attention(q, k, v):\n    return softmax(q @ k), causal_mask",
+        "def attention(q, k, v):\n    return softmax(q @ k), causal_mask",
         "y = (",
     ]
     notebook = [Cell(number, "code", source) for number, source in enumerate(sources, 1)]
     with Slicer(server, prepare(server, day), notebook) as slicer:
         whole = slicer.notebook()
-        again = slicer.again("scaled_dot_product_attention", ["softmax"])
-    attention = whole.slices["scaled_dot_product_attention"]
+        again = slicer.again("attention", ["softmax"])
+    attention = whole.slices["attention"]
     assert set(attention.reached) == {"softmax", "causal_mask"}
     assert [p.cell for p in attention.pieces if not p.given] == [2, 2, 3]
     assert attention.annotations
     assert whole.slices["softmax"].used == ("torch.softmax",)
     assert whole.slices["causal_mask"].state == "absent"
-    assert whole.homes == {"softmax": 2, "scaled_dot_product_attention": 3}
+    assert whole.homes == {"softmax": 2, "attention": 3}
     assert "cell 4: SyntaxError" in whole.problems[0]
     texts = [piece.source for piece in again.pieces]
     assert "# softmax: the reference" in texts
