@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -149,17 +148,27 @@ def unmoved(before: Tensor, after: Tensor, changed: int) -> None:
     assert moved[changed] > 0, f"position {changed} was changed, and its own result did not move"
 
 
-def slope(call: Callable[[Tensor], Tensor], at: Tensor, along: Tensor, upstream: Tensor) -> Tensor:
-    """How fast Σ upstream · call(at) grows when `at` moves along a direction, in float64."""
-    step = 1e-5 * along
-    with torch.no_grad():
-        return ((call(at + step) - call(at - step)) * upstream).sum() / 2e-5
+def copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights in float64, each asking for a gradient."""
+    return {name: w.detach().double().clone().requires_grad_() for name, w in weights.items()}
 
 
 def gradient(leaf: Tensor, what: str) -> Tensor:
     """The gradient that a backward left at `leaf`, finite, or a failure in words."""
     assert leaf.grad is not None, f"no gradient reaches {what}"
     return finite(leaf.grad, f"the gradient of {what}")
+
+
+def same_gradients(
+    found: dict[str, Tensor], exact: dict[str, Tensor], atol: float, rtol: float = 1e-4
+) -> None:
+    """Compare gradients that backwards left with those of the oracle.
+
+    A softmax or norm that runs in float32 whatever the dtype is right, so the tolerance is that of float32.
+    """
+    for name, leaf in exact.items():
+        seen = gradient(found[name], f"`{name}`")
+        close(seen, leaf.grad, f"the gradient of `{name}`", atol, rtol)
 
 
 class TestCausalSelfAttention:
@@ -260,21 +269,18 @@ class TestCausalSelfAttention:
 
     @weight(0.75)
     def test_gradients(self, student, seed):
-        """Gradients reach x and all weights; through a cache they are the same."""
+        """The gradients of x and of all weights are those of the formula; through a cache they are the same."""
         draw = Draw(seed)
         layer, weights = self._layer(student, draw)
         layer.to(torch.float64)
         layer.weights()
-        x, upstream, along = (draw.normal(2, 5, D, dtype=torch.float64) for _ in range(3))
-        seen = shaped(layer(x.requires_grad_()), x.shape)
+        x, upstream = (draw.normal(2, 5, D, dtype=torch.float64) for _ in range(2))
+        exact = copies({"x": x, **weights})
+        attended(exact["x"], exact).backward(upstream)
+        seen = shaped(layer(x.requires_grad_()), x.shape, x.dtype)
         assert seen.requires_grad, "no gradient flows through the result"
         seen.backward(upstream)
-        found = (gradient(x, "x") * along).sum()
-        expected = slope(layer, x.detach(), along, upstream)
-        close(found, expected, "the slope that the gradient of x gives", 1e-5, 1e-4)
-        for name in weights:
-            reached = gradient(layer.leaves()[name], f"`{name}`")
-            assert reached.abs().max() > 0, f"no gradient reaches `{name}`"
+        same_gradients({"x": x, **layer.leaves()}, exact, ATOL)
         again = x.detach().requires_grad_()
         seen = shaped(layer(again, student.KeyValueCache()), x.shape)
         assert seen.requires_grad, "no gradient flows through the result with a cache"
@@ -392,21 +398,19 @@ class TestGPTBlock:
 
     @weight(0.5)
     def test_gradients(self, student, seed):
-        """Gradients reach x and all weights."""
+        """The gradients of x and of all weights are those of the formula."""
         draw = Draw(seed)
         weights = block_weights(draw)
         block = self._block(student, weights).to(torch.float64)
         block.weights()
-        x, upstream, along = (draw.normal(2, 5, D, dtype=torch.float64) for _ in range(3))
-        seen = shaped(block(x.requires_grad_()), x.shape)
+        x, upstream = (draw.normal(2, 5, D, dtype=torch.float64) for _ in range(2))
+        exact = copies({"x": x, **weights})
+        after_block(exact["x"], exact).backward(upstream)
+        seen = shaped(block(x.requires_grad_()), x.shape, x.dtype)
         assert seen.requires_grad, "no gradient flows through the result"
         seen.backward(upstream)
-        found = (gradient(x, "x") * along).sum()
-        expected = slope(block, x.detach(), along, upstream)
-        close(found, expected, "the slope that the gradient of x gives", 1e-4, 1e-4)
-        for name in weights:
-            found = gradient(block.leaves()[name], f"`{name}`")
-            assert found.abs().max() > 0, f"no gradient reaches `{name}`"
+        # Which form GELU has is another test.
+        same_gradients({"x": x, **block.leaves()}, exact, 5e-2, 2e-2)
 
     @weight(0.5)
     def test_dtypes_and_strides(self, student, seed):
@@ -561,28 +565,19 @@ class TestGPT:
 
     @weight(0.75)
     def test_gradients(self, student, seed):
-        """Gradients reach all weights; that of the token embedding comes from both of its uses."""
+        """The gradients of all weights are those of the formula; that of the token embedding comes from both of its uses."""
         draw = Draw(seed)
         weights, tokens = gpt_weights(draw, 1), draw.integers(0, VOCAB, 2, 5)
         model = self._model(student, weights, 1).to(torch.float64)
         model.weights()
-        upstream, along = draw.normal(2, 5, VOCAB).double(), draw.normal(VOCAB, D).double()
-        seen = shaped(model(tokens), (2, 5, VOCAB), what="the logits")
+        upstream = draw.normal(2, 5, VOCAB).double()
+        exact = copies(weights)
+        gpt_logits(tokens, exact).backward(upstream)
+        seen = shaped(model(tokens), (2, 5, VOCAB), torch.float64, "the logits")
         assert seen.requires_grad, "no gradient flows through the logits"
         seen.backward(upstream)
-        name = "token_embedding.weight"
-        found = (gradient(model.leaves()[name], f"`{name}`") * along).sum()
-        leaves = model.leaves()
-
-        def moved(table: Tensor) -> Tensor:
-            model.load({name: table})
-            return model(tokens)
-
-        expected = slope(moved, weights[name].double(), along, upstream)
-        close(found, expected, f"the slope that the gradient of `{name}` gives", 1e-3, 1e-4)
-        for name in weights:
-            found = gradient(leaves[name], f"`{name}`")
-            assert found.abs().max() > 0, f"no gradient reaches `{name}`"
+        # Which form GELU has is a test of the block.
+        same_gradients(model.leaves(), exact, 5e-2, 2e-2)
 
 
 def guess_loss(logits: Tensor, tokens: Tensor) -> Tensor:
