@@ -37,7 +37,7 @@ class StudentError(Exception):
 
     def __init__(self, what: str, failure: m.Failure) -> None:
         self.type, self.text = failure.type, failure.text
-        self.bases, self.line = failure.bases, failure.line
+        self.bases, self.line, self.meta_read = failure.bases, failure.line, failure.meta_read
         if failure.kind == "missing":
             super().__init__(f"`{what}`: {self.text}")
         else:

@@ -28,7 +28,16 @@ from autograder.sandbox.link import Kept, link
 from autograder.sandbox.measure import Measure
 from autograder.sandbox.objects import Missing, attribute, changed, load_weights, read
 from autograder.sandbox.operators import Forbidden, forbid
-from autograder.sandbox.words import FILE, MODULE, kind_of, line_of, name_of, opaque, text_of
+from autograder.sandbox.words import (
+    FILE,
+    MODULE,
+    is_meta_read,
+    kind_of,
+    line_of,
+    name_of,
+    opaque,
+    text_of,
+)
 
 Ask = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
 
@@ -253,6 +262,7 @@ class Worker:
             line_of(error),
             self.hits[:20],
             self._modes(),
+            is_meta_read(error),
         )
 
     def _modes(self) -> list[tuple[int, bool]]:
