@@ -225,6 +225,7 @@ class Failure(Tagged, frozen=True):
     line: int = 0
     forbidden: list[str] = []
     modes: list[tuple[int, bool]] = []
+    meta_read: bool = False  # torch refused to read values on `meta`
 
 
 class Ask(Tagged, frozen=True):

@@ -38,7 +38,7 @@ class StudentError(Exception):
 
     def __init__(self, what: str, failure: m.Failure) -> None:
         self.type, self.text = failure.type[:200], failure.text[: m.MAX_TEXT]
-        self.bases, self.line = failure.bases, failure.line
+        self.bases, self.line, self.meta_read = failure.bases, failure.line, failure.meta_read
         if failure.kind == "missing":
             super().__init__(f"`{what}`: {self.text}")
         else:
@@ -186,7 +186,8 @@ class Student:
             self._raised = None
         self._number, response, data = self._process.request(request, payload, self._reply)
         for id_, training in response.modes:
-            if id_ in self._models:
+            # `train` walks through all parts, and most answers change no mode.
+            if id_ in self._models and self._models[id_].training != training:
                 self._models[id_].train(training)
         if self._raised is not None and not self._replying:
             raise self._raised
@@ -278,10 +279,12 @@ class Student:
             case _:
                 raise m.WireError("arguments that are none")
         was = model.training
-        model.train(question.training)
+        if was != question.training:
+            model.train(question.training)
         with torch.set_grad_enabled(question.grad):
             result = getattr(model, question.method)(*args, **kwargs)
-        model.train(was)
+        if model.training != was:
+            model.train(was)
         return result, tensors
 
     def _ask_gradients(self, question: m.AskBackward, payload: bytearray) -> Any:

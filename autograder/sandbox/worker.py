@@ -30,7 +30,16 @@ from autograder.sandbox.measure import Measure
 from autograder.sandbox.objects import Missing, attribute, changed, load_weights, read
 from autograder.sandbox.operators import Forbidden, forbid
 from autograder.sandbox.remote import Ask, Remote
-from autograder.sandbox.words import FILE, MODULE, kind_of, line_of, name_of, opaque, text_of
+from autograder.sandbox.words import (
+    FILE,
+    MODULE,
+    is_meta_read,
+    kind_of,
+    line_of,
+    name_of,
+    opaque,
+    text_of,
+)
 
 
 class Worker:
@@ -229,6 +238,7 @@ class Worker:
             line_of(error),
             self.hits[:20],
             self._remote.modes(),
+            is_meta_read(error),
         )
 
 

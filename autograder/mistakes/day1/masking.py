@@ -629,16 +629,16 @@ def masked_attention(
     return weights @ value, weights
 
 
-# %% causal_mask: a table of 128 positions
+# %% causal_mask: a table of a fixed size
 def causal_mask(n: int, device: torch.device | str | None = None) -> Tensor:
-    """This is cut from a table of 128 positions, and is too small where `n` is larger. Look at what
-    the size of your table depends on."""
+    """This is cut from a table of a fixed size, and is too small where `n` is larger. Look at what the
+    size of your table depends on."""
     return torch.ones(128, 128, dtype=torch.bool, device=device).tril()[:n, :n]
 
 
-# %% decoder_mask: a table of 128 positions
+# %% decoder_mask: a table of a fixed size
 def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
-    """The part that hides the future is cut from a table of 128 positions here, and longer sentences
+    """The part that hides the future is cut from a table of a fixed size here, and longer sentences
     fail. Look at what the size of your table depends on."""
     n = tokens.shape[1]
     past = torch.ones(128, 128, dtype=torch.bool, device=tokens.device).tril()[:n, :n]

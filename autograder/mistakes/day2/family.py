@@ -1244,10 +1244,10 @@ def grouped_query_attention(
     return output.masked_fill(empty, 0.0).squeeze()
 
 
-# %% sliding_window_mask: a table of 128 positions
+# %% sliding_window_mask: a table of a fixed size
 def sliding_window_mask(n: int, window: int) -> Tensor:
-    """This is cut from a table of 128 positions, and is too small where n is larger. Look at what
-    the size of your table depends on."""
+    """This is cut from a table of a fixed size, and is too small where n is larger. Look at what the
+    size of your table depends on."""
     if window < 1:
         raise ValueError(f"window must be at least 1, it is {window}")
     i, j = torch.arange(128).unsqueeze(1), torch.arange(128)
