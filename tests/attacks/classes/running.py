@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -34,7 +35,7 @@ at_most_per_cent = 50
 [day1.late]
 due = 2026-12-01T23:59:00+01:00
 """
-FORMULA = re.compile(r"""^["']?[ ]*[=+@\t\r＝＋＠]|^["']?[-－](?![\d.]*$)""")
+FORMULA = re.compile(r"(?![+-]?[\d.,]+$|-$)[=+@\t\r＝＋－＠-]")
 
 
 @dataclass(frozen=True)
@@ -201,10 +202,9 @@ class Course:
 def formulas(file: Path) -> Iterator[str]:
     """Each cell of a CSV file that begins a formula, read with each separator."""
     text = file.read_text(encoding="utf-8-sig")
-    for between in ",;\t|":
-        for line in text.splitlines():
-            for row in csv.reader([line], delimiter=between):
-                yield from (f"{file.name}: {cell[:80]}" for cell in row if FORMULA.match(cell))
+    for between in ",;\t":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=between):
+            yield from (f"{file.name}: {cell[:80]}" for cell in row if FORMULA.match(cell))
 
 
 def memory_of(pid: int) -> int:
