@@ -55,7 +55,7 @@ def all_objects():
 
 
 def look_once(holder):
-    """Raise if a canary or a line of a reference is anywhere; then wait to be looked at from outside."""
+    """Look for a canary or a line of a reference, wait to be looked at from outside, and raise if there is one."""
     if looked:
         return
     looked.append(holder)
@@ -77,8 +77,7 @@ def look_once(holder):
                 and hashlib.sha256(line.encode("utf-8", "replace")).hexdigest() in LINES
             ):
                 found.append("a line of a reference")
-    if found:
-        raise RuntimeError(f"saw {len(found)}: {', '.join(sorted(set(found))[:3])}"[:500])
     marker = MARKER[::-1]
     time.sleep(SECONDS)
-    assert marker
+    if found and marker:
+        raise RuntimeError(f"saw {len(found)}: {', '.join(sorted(set(found))[:3])}"[:500])

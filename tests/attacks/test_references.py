@@ -5,6 +5,7 @@ The short form samples; `ATTACKS=all`, as in `make attacks`, forwards every exer
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -12,8 +13,7 @@ import random
 import re
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ import pytest
 
 from autograder import course as courses
 from autograder.cells import Cell
+from autograder.chapters import ChapterCell
 from autograder.course import Day
 from autograder.grading import Grader
 from autograder.sandbox.client import Limits, Server
@@ -30,11 +31,13 @@ from tests.attacks.forwarding import body, graph, pairs, submission
 from tests.conftest import ROOT, SECRET, by_name
 
 IS_LONG = os.environ.get("ATTACKS") == "all"
+IS_ROOT = os.geteuid() == 0
 PAIRS = 30  # a day, in the short form
 GRAPHS = 500 if IS_LONG else 5
 PROBE = (Path(__file__).parent / "probe.py").read_text(encoding="utf-8")
 REPLACED = ("masked_attention", "split_heads", "MultiHeadAttention", "LayerNorm", "FeedForward")
 LONG_ENOUGH = 25  # characters of a line that cannot be in two programs by chance
+SLEEPING = ("230", "115")  # clock_nanosleep on x86-64 and arm64
 ASLEEP = 6.0  # seconds for which a student's call waits to be looked at
 
 
@@ -95,11 +98,10 @@ def planted(tmp_path: Path, grader: Grader) -> Planted:
     found = tmp_path / ".autograder" / f"trivial-day1-{courses.fingerprint(day)[:16]}.json"
     found.parent.mkdir()
     found.write_bytes(msgspec.json.encode(sorted(grader.trivial)))
-    cells = {c.name: c.source for chapter in day.chapters for c in chapter.cells}
-    lines = {line.strip() for name in REPLACED for line in cells_of(day, name).splitlines()}
-    own = {line.strip() for line in f"{PROBE}\n{cells_of(day, 'EncoderLayer')}".splitlines()}
-    assert cells
-    secret = sorted(line for line in lines - own if len(line) >= LONG_ENOUGH)
+    lines = {line.strip() for name in REPLACED for line in cell_of(day, name).source.splitlines()}
+    texts = [PROBE, cell_of(day, "EncoderLayer").source, *(cell_of(day, n).stub for n in REPLACED)]
+    public = {line.strip() for text in texts for line in text.splitlines()}
+    secret = sorted(line for line in lines - public if len(line) >= LONG_ENOUGH)
     return Planted(day, known, hidden, tuple(secret))
 
 
@@ -125,22 +127,23 @@ def patient(limits: Limits) -> Limits:
     return dataclasses.replace(limits, **{name: 10 * getattr(limits, name) for name in names})
 
 
-def cells_of(day: Day, name: str) -> str:
-    """The reference of an exercise."""
-    return next(c.source for p in day.chapters for c in p.cells if c.name == name)
+def cell_of(day: Day, name: str) -> ChapterCell:
+    """The cell of an exercise, with its reference."""
+    cells = [cell for chapter in day.chapters for cell in chapter.cells]
+    return next(cell for cell in cells if (cell.role, cell.name) == ("exercise", name))
 
 
-def probing(planted: Planted, marker: str, seconds: float) -> Submission:
+def probing(planted: Planted, marker: str) -> Submission:
     """An EncoderLayer that is right as long as it sees no reference; what it calls is not there."""
     real = courses.load(ROOT).day("day1")
     lines = [hashlib.sha256(line.encode()).hexdigest() for line in planted.lines]
     sources = [
         "import torch\nfrom torch import nn",
         # Backwards, so that the source does not hold what is looked for.
-        f"BACKWARDS = {planted.known[::-1]!r}\nMARKER = {marker[::-1]!r}\nSECONDS = {seconds}\n"
+        f"BACKWARDS = {planted.known[::-1]!r}\nMARKER = {marker[::-1]!r}\nSECONDS = {ASLEEP if IS_ROOT else 0}\n"
         f"LINES = {dict(zip(lines, map(len, planted.lines), strict=True))!r}",
         PROBE,
-        cells_of(real, "EncoderLayer"),
+        cell_of(real, "EncoderLayer").source,
         "_forward = EncoderLayer.forward\n"
         "def forward(self, x, mask=None):\n"
         "    result = _forward(self, x, mask)\n"
@@ -155,23 +158,31 @@ def probing(planted: Planted, marker: str, seconds: float) -> Submission:
 def test_no_reference_in_a_student_process(planted: Planted) -> None:
     """Neither the student's code sees one, nor does whoever reads all of its process's memory."""
     assert len(planted.lines) > 20
-    marker = f"qzmarker{os.urandom(8).hex()}"
-    is_root = os.geteuid() == 0
     with Server() as server:
+        scan = Scan(server, [planted.hidden, *planted.lines])
         grader = Grader(planted.day, server, SECRET)
-        words = [planted.hidden, *planted.lines]
-        scan = Scan(server, marker, [word.encode() for word in words])
-        with scan if is_root else _nothing():
-            handed_in = probing(planted, marker, ASLEEP if is_root else 0.0)
-            marks = by_name(grader.grade(handed_in, only=""))["EncoderLayer"]
+        with scan if IS_ROOT else contextlib.nullcontext():
+            marks = by_name(grader.grade(probing(planted, scan.marker)))["EncoderLayer"]
     assert "MultiHeadAttention" in marks.reference_for, marks
     assert marks.status == "passed", marks.message
-    assert not is_root or scan.looks, "no student process was seen asleep"
+    assert not IS_ROOT or scan.looks, "no student process was seen asleep"
     assert not scan.found
 
 
-def _nothing() -> threading.Lock:
-    return threading.Lock()
+def test_what_is_looked_for_is_found_where_it_is(planted: Planted) -> None:
+    """The control: a student whose own code holds the canaries is caught by both."""
+    held = f"def held():\n    '{planted.hidden}'\n    {planted.known} = 1"
+    answer = "def causal_mask(n, device=None):\n    look_once(held)\n    return n"
+    with Server() as server:
+        scan = Scan(server, [planted.hidden, *planted.lines])
+        handed_in = probing(planted, scan.marker)
+        cells = (*handed_in.cells[:3], Cell(9, "code", held), Cell(10, "code", answer))
+        grader = Grader(planted.day, server, SECRET)
+        with scan if IS_ROOT else contextlib.nullcontext():
+            holding = dataclasses.replace(handed_in, cells=cells)
+            marks = grader.grade(holding, only="causal_mask")
+    assert any("saw" in test.message for test in marks.exercises[0].tests), marks
+    assert not IS_ROOT or scan.found == {planted.hidden.encode()}
 
 
 class Scan:
@@ -180,12 +191,12 @@ class Scan:
     A student's process is one that holds the marker. `found` is what else it holds of the words that are looked for.
     """
 
-    def __init__(self, server: Server, marker: str, words: list[bytes]) -> None:
+    def __init__(self, server: Server, words: Sequence[str]) -> None:
+        self.marker = f"qzmarker{os.urandom(8).hex()}"
         self.found: set[bytes] = set()
         self.looks = 0
         self._server = server._process.pid
-        self._marker = marker.encode()
-        self._words = words
+        self._words = [word.encode() for word in words]
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._scan)
 
@@ -198,14 +209,17 @@ class Scan:
 
     def _scan(self) -> None:
         while not self._done.wait(1.0):
-            for pid in list(tree(self._server))[1:]:
-                self._look(pid)
+            with contextlib.suppress(OSError):  # a process ended meanwhile
+                for pid in tree(self._server):
+                    self._look(pid)
 
     def _look(self, pid: int) -> None:
         is_student, found = False, set()
         try:
+            if Path(f"/proc/{pid}/syscall").read_text().split()[0] not in SLEEPING:
+                return
             for part in memory(pid):
-                is_student |= self._marker in part
+                is_student |= self.marker.encode() in part
                 found |= {word for word in self._words if word in part}
         except OSError:
             return  # it has ended
@@ -229,17 +243,3 @@ def memory(pid: int) -> Iterator[bytes]:
                     yield file.read(min(size + overlap, end - at))
                 except (OSError, OverflowError, ValueError):
                     break  # a page that cannot be read, such as vvar
-
-
-def test_the_probe_sees_what_is_there(planted: Planted) -> None:
-    """The control: a student who holds a reference is caught by both."""
-    marker, started = f"qzmarker{os.urandom(8).hex()}", time.monotonic()
-    handed_in = probing(planted, marker, 0.0)
-    reference = Cell(9, "code", f"def held():\n    {planted.known} = 1\n    return {planted.known}")
-    answer = Cell(10, "code", "def causal_mask(n, device=None):\n    look_once(held)\n    return n")
-    cells = (*handed_in.cells[:3], reference, answer)
-    with Server() as server:
-        grader = Grader(planted.day, server, SECRET)
-        marks = grader.grade(dataclasses.replace(handed_in, cells=cells), only="causal_mask")
-    assert "saw" in marks.exercises[0].message, marks
-    assert time.monotonic() - started < 300

@@ -187,6 +187,7 @@ def causal_mask(n, device=None):
 
 #### data_of_many_items
 #: points 0
+#: short
 # %%
 def causal_mask(n, device=None):
     instead(value(items(*[items(*[0] * 99)] * 3_000)))
