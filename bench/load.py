@@ -26,7 +26,7 @@ from autograder import course as courses
 from autograder.course import Day
 from autograder.store import course_folder
 from bench.simulated import Work, hostile_works, works
-from bench.thousand import PARTS, ROOT, learn
+from bench.thousand import PARTS, ROOT
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
 
@@ -133,7 +133,6 @@ def bench(
             (folder / part).symlink_to(ROOT / part)
         for file in course_folder(ROOT).glob("mistakes-*.pt"):  # what is learnt already
             (course_folder(folder) / file.name).symlink_to(file)
-        learn(courses.load(folder).day(day.name))
         write_class(day, count, outside, folder / "class")
         idle = grade(day, folder, jobs)
         with burning(burners):

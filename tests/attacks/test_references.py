@@ -13,7 +13,7 @@ import random
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -82,7 +82,7 @@ def test_forwarding_earns_nothing(nameless: Grader) -> None:
         marks = by_name(nameless.grade(submission([source])))
         if any(marked.points for marked in marks.values()):
             earned[source] = marks[name].points
-    assert not earned
+    assert not earned, _listed(earned)
 
 
 def test_call_graphs_earn_nothing(nameless: Grader) -> None:
@@ -94,7 +94,11 @@ def test_call_graphs_earn_nothing(nameless: Grader) -> None:
         if marks.points:
             own = {marked.name: marked.points for marked in marks.exercises if marked.points}
             earned["\n".join(sources.values())] = own
-    assert not earned
+    assert not earned, _listed(earned)
+
+
+def _listed(earned: Mapping[str, object]) -> str:
+    return "\n\n".join(f"{source}\n# earned {points}" for source, points in earned.items())
 
 
 # ---- looking for references
