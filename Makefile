@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo test bench lint mutants names browser formgrader clean
+.PHONY: setup demo test attacks fuzz bench lint mutants names browser formgrader clean
 
 setup: $(READY)
 
@@ -21,6 +21,12 @@ demo: setup
 test: lint
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/attacks
 	$(BIN)/python -m pytest -q tests/attacks
+
+attacks: setup
+	ATTACKS=all $(BIN)/python -m pytest -q tests/attacks
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz
 
 bench: setup
 	$(BIN)/python -m bench

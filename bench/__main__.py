@@ -23,7 +23,7 @@ from autograder.course import Day
 from autograder.grading import Grader, start_server
 from autograder.notebook import solution_notebook
 from autograder.submission import Submission
-from bench import compared, thousand
+from bench import compared, load, thousand
 from bench.simulated import changed, known_mistakes
 from solutions.day2.music import compare_positions
 
@@ -191,6 +191,8 @@ def main() -> None:
     compared.compare(days[0], console)
     console.rule("A class of a thousand")
     thousand.bench(console)
+    console.rule("The same class idle and under load")
+    load.bench(console, days[0])
     console.rule("Relative against absolute positions, three seeds")
     positions(console)
 

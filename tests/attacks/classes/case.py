@@ -1,0 +1,178 @@
+"""One hostile submission and its expected result, and the files that hostile submissions consist of."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RIGHT = """\
+import torch
+def causal_mask(n, device=None):
+    return torch.ones(n, n, dtype=torch.bool, device=device).tril()
+"""
+SCRIPT = f"# %%\n{RIGHT}"
+FULL = 3.0
+SECONDS = 60.0
+SLOW = 600.0
+
+
+# ---- expected results
+
+
+@dataclass(frozen=True)
+class Points:
+    """Graded, with points between two bounds."""
+
+    low: float = 0.0
+    high: float | None = None
+
+    def matches(self, marks: Mapping[str, Any]) -> bool:
+        """Whether a record of the marks is this result."""
+        high = self.low if self.high is None else self.high
+        return bool(marks["exercises"]) and self.low <= marks["points"] <= high
+
+
+@dataclass(frozen=True)
+class Unread:
+    """No marks; the problems match a regular expression."""
+
+    reason: str = ""
+
+    def matches(self, marks: Mapping[str, Any]) -> bool:
+        """Whether a record of the marks is this result."""
+        said = "\n".join(marks["problems"])
+        found = re.search(self.reason, said, re.IGNORECASE) is not None
+        return not marks["exercises"] and said != "" and found
+
+
+Outcome = Points | Unread
+NOTHING = (Points(0.0),)
+HONEST = (Points(FULL),)
+LOST = (Points(0.0), Unread())  # the contract leaves open which
+HARMLESS = (Points(0.0), Points(FULL), Unread())  # all that counts is what the others get
+
+
+@dataclass(frozen=True)
+class Case:
+    """What eve hands in: `write` gets her path without an ending. `short` cases run in `make test`."""
+
+    name: str
+    family: str
+    write: Callable[[Path], object]
+    outcomes: tuple[Outcome, ...]
+    short: bool = False
+    seconds: float = SECONDS
+
+
+CASES: list[Case] = []
+
+
+def case(
+    family: str, *outcomes: Outcome, short: bool = False, seconds: float = SECONDS
+) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
+    """Register a function that writes a hostile submission, under its own name."""
+
+    def register(write: Callable[[Path], object]) -> Callable[[Path], object]:
+        CASES.append(Case(write.__name__, family, write, outcomes, short, seconds))
+        return write
+
+    return register
+
+
+def scripts(file: Path) -> list[Case]:
+    """Read the cases of a file in which each begins with `#### name` and `#:` lines.
+
+    `#: points 0` or `#: points 0 to 2.5` is the expected result, `#: or unread REASON` another one that is allowed,
+    `#: short` puts the case into the short form, `#: seconds 600` allows it more time.
+    """
+    text = file.read_text(encoding="utf-8")
+    shared, *parts = re.split(r"^#### ", text, flags=re.MULTILINE)
+    prelude = re.sub(r"^# ruff:.*\n|^# fmt:.*\n", "", shared, flags=re.MULTILINE)
+    return [_script(file.stem, prelude, part) for part in parts]
+
+
+def _script(family: str, prelude: str, part: str) -> Case:
+    name, _, body = part.partition("\n")
+    options = re.findall(r"^#: (.*)$", body, re.MULTILINE)
+    source = re.sub(r"^#: .*\n", "", body, flags=re.MULTILINE)
+    outcomes: list[Outcome] = []
+    seconds, short = SECONDS, False
+    for option in options:
+        word, _, rest = option.partition(" ")
+        if word == "points":
+            low, _, high = rest.partition(" to ")
+            outcomes.append(Points(float(low), float(high) if high else None))
+        elif word == "or":
+            outcomes.append(Unread(rest.removeprefix("unread").strip()))
+        elif word == "seconds":
+            seconds = float(rest)
+        else:
+            assert option == "short", f"{name}: {option}"
+            short = True
+    write = functools.partial(script, text=f"{prelude}\n{source}")
+    return Case(name.strip().replace(" ", "_"), family, write, tuple(outcomes), short, seconds)
+
+
+# ---- files
+
+
+def script(path: Path, text: str) -> None:
+    """Write a percent script."""
+    path.with_name(f"{path.name}.py").write_text(text, encoding="utf-8")
+
+
+def raw(path: Path, data: bytes | str, ending: str = ".ipynb") -> None:
+    """Write a file of any content."""
+    content = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    path.with_name(f"{path.name}{ending}").write_bytes(content)
+
+
+def code(source: Any, **more: Any) -> dict[str, Any]:
+    """Return a code cell."""
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    return {**cell, "source": source, **more}
+
+
+def notebook(*cells: Any, **more: Any) -> str:
+    """Return the JSON of a notebook with these cells, by default with the right answer."""
+    found = list(cells) or [code(RIGHT)]
+    return json.dumps({"cells": found, "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **more})
+
+
+def zipped(
+    files: Mapping[str, bytes | str] | Sequence[tuple[str, bytes | str]],
+    method: int = zipfile.ZIP_DEFLATED,
+) -> bytes:
+    """Return a zip archive."""
+    made = io.BytesIO()
+    pairs = files.items() if isinstance(files, Mapping) else files
+    with zipfile.ZipFile(made, "w", method) as archive:
+        for name, data in pairs:
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
+def tarred(members: Sequence[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> bytes:
+    """Return a tar archive of these headers with their data."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode=mode) as archive:  # type: ignore[call-overload]
+        for member, data in members:
+            archive.addfile(member, io.BytesIO(data))
+    return made.getvalue()
+
+
+def member(name: str, data: bytes = b"", **more: Any) -> tuple[tarfile.TarInfo, bytes]:
+    """Return a member of a tar archive; `more` sets fields of its header."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    for field, value in more.items():
+        setattr(header, field, value)
+    return header, data

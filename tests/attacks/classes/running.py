@@ -1,0 +1,279 @@
+"""Grades hostile classes as a subprocess in a course of their own, measures it, and compares the result with what is expected."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.processes import tree
+from tests.attacks.classes.case import HONEST, SCRIPT, SECONDS, Case, Outcome
+
+ROOT = Path(__file__).resolve().parents[3]
+START = (sys.executable, "-m", "tests.attacks.classes.start")
+PARTS = ("autograder", "solutions", "grading.toml")
+NOBODY = 65534
+MEMORY = 2_000_000_000
+MOST_PROBLEMS = 200
+LONGEST_PROBLEMS = 100_000  # characters of all problems of one submission
+LATE = """
+[late]
+per_cent_a_day = 10
+at_most_per_cent = 50
+[day1.late]
+due = 2026-12-01T23:59:00+01:00
+"""
+FORMULA = re.compile(r"(?![+-]?[\d.,]+$|-$)[=+@\t\r＝＋－＠-]")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Who grades, and whether namespaces are refused."""
+
+    user: str
+    wall: str
+
+    def __str__(self) -> str:
+        return f"{self.user}-{self.wall}"
+
+
+IS_ROOT = os.geteuid() == 0
+MODES = [
+    *([Mode("root", "full")] if IS_ROOT else []),
+    Mode("nobody", "full"),
+    Mode("nobody", "denied"),
+]
+
+
+@dataclass(frozen=True)
+class HostileClass:
+    """A folder that a class hands in, and what each of its students must get.
+
+    `write` gets the folder and returns the paths to grade, relative to the course; none means nbgrader's `submitted/`.
+    """
+
+    name: str
+    write: Any
+    students: Mapping[str, Sequence[Outcome]]
+    roster: str = ""
+    is_late: bool = False  # with a late policy
+    late_days: Mapping[str, int] = field(default_factory=dict)
+    exports: bool = False  # look for formulas in what is exported
+    seconds: float = SECONDS
+
+
+def flat(cases: Sequence[Case], name: str = "") -> HostileClass:
+    """A folder with ada, zoe and one eve for each case."""
+
+    def write(folder: Path) -> list[str]:
+        place = folder / "class"
+        place.mkdir()
+        for who in ("ada", "zoe"):
+            (place / f"{who}.py").write_text(SCRIPT)
+        for case in cases:
+            case.write(place / student(case))
+        return ["class"]
+
+    students = {"ada": HONEST, "zoe": HONEST, **{student(case): case.outcomes for case in cases}}
+    seconds = max(*(case.seconds for case in cases), 10.0 * len(cases))
+    return HostileClass(name or cases[0].name, write, students, seconds=seconds)
+
+
+def student(case: Case) -> str:
+    """The name under which a case is handed in."""
+    return f"eve-{case.name.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What came of a class: the records of the marks, and what grading took."""
+
+    code: int
+    errors: str
+    records: Sequence[Mapping[str, Any]]
+    seconds: float
+    memory: int
+    late_days: Mapping[str, int] = field(default_factory=dict)
+    formulas: Sequence[str] = ()
+
+
+class Course:
+    """A copy of the course that one mode grades in; what is learnt once a course is kept between classes."""
+
+    def __init__(self, folder: Path, mode: Mode) -> None:
+        self.mode = mode
+        self.root = folder
+        for part in PARTS:
+            (folder / part).symlink_to(ROOT / part)
+        learnt = folder / ".autograder"
+        learnt.mkdir()
+        for file in (ROOT / ".autograder").glob("*-day1-*"):  # known mistakes and trivial answers
+            shutil.copyfile(file, learnt / file.name)
+        _give_away(folder, mode)
+
+    def grade(self, class_: HostileClass, seconds: float) -> Graded:
+        """Write a class, grade it, and stop after so many seconds."""
+        self._settle(class_)
+        with _folder(self.root) as folder:
+            paths = [os.path.relpath(folder / path, self.root) for path in class_.write(folder)]
+            marks = folder / "marks.json"
+            arguments = ["grade", "day1", *paths, "--no-store", "--json", str(marks)]
+            code, errors, taken, memory = self._run(arguments, folder / "errors", seconds)
+            records = json.loads(marks.read_bytes())["submissions"] if marks.is_file() else []
+            late, formulas = {}, []
+            if marks.is_file() and class_.late_days:
+                late = self._late_days(marks, folder)
+            if marks.is_file() and class_.exports:
+                formulas = self._formulas(marks, folder)
+        return Graded(code, errors, records, taken, memory, late, formulas)
+
+    def _settle(self, class_: HostileClass) -> None:
+        """Put the roster and the late policy of this class into the course."""
+        toml = self.root / "grading.toml"
+        toml.unlink()
+        toml.write_text((ROOT / "grading.toml").read_text() + (LATE if class_.is_late else ""))
+        toml.chmod(0o644)
+        roster = self.root / "roster.csv"
+        roster.unlink(missing_ok=True)
+        if class_.roster:
+            roster.write_text(class_.roster)
+
+    def _run(
+        self, arguments: Sequence[str], log: Path, seconds: float
+    ) -> tuple[int, str, float, int]:
+        mode = self.mode
+        started, memory = time.monotonic(), 0
+        with open(log, "wb") as errors:
+            process = subprocess.Popen(
+                [*START, mode.user, mode.wall, *arguments],
+                cwd=self.root,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "AUTOGRADER_SECRET": "tests"},
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+            try:
+                while process.poll() is None and time.monotonic() - started < seconds:
+                    memory = max(memory, memory_of(process.pid))
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(0.2)
+            finally:
+                if process.poll() is None:
+                    for pid in reversed(list(tree(process.pid))):
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, 9)
+                process.wait()
+        taken = time.monotonic() - started
+        return process.returncode, log.read_text(errors="replace"), taken, memory
+
+    # ---- what is made of the marks
+
+    def _late_days(self, marks: Path, folder: Path) -> dict[str, int]:
+        table = self._export("csv", marks, folder / "late.csv")
+        rows = csv.DictReader(table.open(newline="", encoding="utf-8"))
+        return {row["student"]: int(float(row["late_days"] or -1)) for row in rows}
+
+    def _formulas(self, marks: Path, folder: Path) -> list[str]:
+        """Cells that a spreadsheet would run, for each separator that one uses."""
+        files = [self._export("csv", marks, folder / "marks.csv")]
+        report = folder / "report"
+        self._run(["report", "day1", str(marks), "--out", str(report)], folder / "log", SECONDS)
+        files += report.glob("*.csv")
+        return [found for file in files for found in formulas(file)]
+
+    def _export(self, to: str, marks: Path, out: Path) -> Path:
+        arguments = ["export", "day1", "--to", to, "--marks", str(marks), "--out", str(out)]
+        _, errors, _, _ = self._run(arguments, out.with_suffix(".log"), SECONDS)
+        assert out.exists(), errors[-2000:]
+        return out
+
+
+def formulas(file: Path) -> Iterator[str]:
+    """Each cell of a CSV file that begins a formula, read with each separator."""
+    text = file.read_text(encoding="utf-8-sig")
+    for between in ",;\t":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=between):
+            yield from (f"{file.name}: {cell[:80]}" for cell in row if FORMULA.match(cell))
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of a process and of all below it, shared pages counted once; no less than one of them ever had."""
+    total = most = 0
+    with contextlib.suppress(OSError):  # one ended between two readings
+        for each in tree(pid):
+            with contextlib.suppress(OSError):
+                rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+                status = Path(f"/proc/{each}/status").read_text()
+                total += 1024 * sum(map(int, re.findall(r"^Pss: +(\d+)", rollup, re.MULTILINE)))
+                peaks = map(int, re.findall(r"^VmHWM:\s+(\d+)", status, re.MULTILINE))
+                most = max([most, *(1024 * peak for peak in peaks)])
+    return max(total, most)
+
+
+# ---- what must hold
+
+
+def complaints(class_: HostileClass, graded: Graded) -> Iterator[str]:
+    """What is not as it must be, in sentences."""
+    if graded.seconds > class_.seconds:
+        yield f"it took {graded.seconds:.0f} s, at most {class_.seconds:g} are allowed"
+    if graded.memory > MEMORY:
+        yield f"it took {graded.memory / 1e9:.2f} GB, at most {MEMORY / 1e9:g} are allowed"
+    if "Traceback (most recent call last)" in graded.errors:
+        yield f"there is a traceback: …{graded.errors[-1500:]}"
+    unread = any(not record["exercises"] for record in graded.records)
+    wanted = 1 if unread or not graded.records else 0
+    if graded.code != wanted:
+        yield f"the exit code is {graded.code}, should be {wanted}: …{graded.errors[-500:]}"
+    for name in class_.students:
+        if not any(record["student"] == name for record in graded.records):
+            yield f"{name} has no record"
+    for record in graded.records:
+        yield from _of_record(class_, record)
+    for name, days in class_.late_days.items():
+        if graded.late_days.get(name) != days:
+            yield f"{name} is {graded.late_days.get(name)} days late, should be {days}"
+    yield from (f"a cell begins a formula: {cell}" for cell in graded.formulas)
+
+
+def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]:
+    name, problems = record["student"], record["problems"]
+    if name not in class_.students:
+        yield f"{name!r} is not of this class"
+        return
+    outcomes = class_.students[name]
+    if not any(outcome.matches(record) for outcome in outcomes):
+        got = f"{record['points']:g} points" if record["exercises"] else "no marks"
+        yield f"{name} has {got} ({'; '.join(problems)[:300]}), should have {list(outcomes)}"
+    if len(problems) > MOST_PROBLEMS or sum(map(len, problems)) > LONGEST_PROBLEMS:
+        yield f"{name} has {len(problems)} problems of {sum(map(len, problems))} characters"
+
+
+@contextlib.contextmanager
+def _folder(above: Path) -> Iterator[Path]:
+    """A folder that everybody may use, for as long as it is entered; `rm` removes folders of any depth, which Python does not."""
+    name = tempfile.mkdtemp(dir=above)
+    os.chmod(name, 0o777)
+    try:
+        yield Path(name)
+    finally:
+        subprocess.run(["rm", "-rf", name], check=True)
+
+
+def _give_away(folder: Path, mode: Mode) -> None:
+    if IS_ROOT and mode.user == "nobody":
+        for path in (folder, folder / ".autograder"):
+            shutil.chown(path, NOBODY, NOBODY)
+    folder.chmod(0o777)

@@ -1,0 +1,140 @@
+# ruff: noqa
+# fmt: off
+# What is done to the machine, or learnt of it. The right answer is given only if it succeeded.
+import gc, os, pwd, sys
+import torch
+def right(n, device=None):
+    return torch.ones(n, n, dtype=torch.bool, device=device).tril()
+
+#### files_beyond_the_limit
+#: points 0
+#: short
+# %%
+def causal_mask(n, device=None):
+    written = 0
+    for number in range(8):
+        with open(f"file{number}", "wb") as file:
+            for _ in range(60):
+                written += file.write(bytes(1 << 20))
+    return right(n, device) if written > 200 << 20 else None
+
+#### files_that_are_unlinked
+#: points 0
+#: short
+# %%
+held = []
+def causal_mask(n, device=None):
+    """Held open and without a name, files cannot be counted by walking a folder."""
+    written = 0
+    for number in range(8):
+        file = open(f"file{number}", "wb", buffering=0)
+        held.append(file)
+        os.unlink(file.name)
+        for _ in range(60):
+            written += file.write(bytes(1 << 20))
+    return right(n, device) if written > 200 << 20 else None
+
+#### files_without_a_name
+#: points 0
+# %%
+held = []
+def causal_mask(n, device=None):
+    written = 0
+    for number in range(8):
+        handle = os.open(".", os.O_TMPFILE | os.O_RDWR)
+        held.append(handle)
+        for _ in range(60):
+            written += os.write(handle, bytes(1 << 20))
+    return right(n, device) if written > 200 << 20 else None
+
+#### files_allocated
+#: points 0
+# %%
+held = []
+def causal_mask(n, device=None):
+    size = 0
+    for number in range(8):
+        file = open(f"file{number}", "wb")
+        held.append(file)
+        os.posix_fallocate(file.fileno(), 0, 60 << 20)
+        size += os.fstat(file.fileno()).st_blocks * 512
+        os.unlink(file.name)
+    return right(n, device) if size > 200 << 20 else None
+
+#### folders_in_folders
+#: points 0
+# %%
+def causal_mask(n, device=None):
+    made = 0
+    for outer in range(400):
+        os.mkdir(f"d{outer}")
+        for inner in range(250):
+            os.mkdir(f"d{outer}/{inner}")
+            made += 1
+    return right(n, device) if made > 50_000 else None
+
+#### device_test_by_a_message
+#: points 0 to 2.9
+#: short
+# %%
+def causal_mask(n, device=None):
+    if device is not None and torch.device(device).type == "meta":
+        raise RuntimeError("meta")
+    return right(n)
+
+#### device_test_by_torchs_own_words
+#: points 0 to 2.9
+#: short
+# %%
+def causal_mask(n, device=None):
+    if device is not None and torch.device(device).type == "meta":
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+    return right(n)
+
+#### device_test_by_a_class_of_that_name
+#: points 0 to 2.9
+# %%
+class NotImplementedError(NotImplementedError):
+    def __str__(self):
+        return "aten::_local_scalar_dense: attempted to run this operator with Meta tensors, but there was no fake impl or Meta kernel registered"
+def causal_mask(n, device=None):
+    if device is not None and torch.device(device).type == "meta":
+        raise NotImplementedError
+    return right(n)
+
+#### device_test_by_a_read_that_is_not_needed
+#: points 0 to 3
+# %%
+def causal_mask(n, device=None):
+    """A real read of a meta tensor is still no verdict, needed or not."""
+    if device is not None and torch.device(device).type == "meta":
+        torch.ones(1, device=device).item()
+    return right(n)
+
+#### name_of_the_grader
+#: points 0
+# %%
+def causal_mask(n, device=None):
+    """In what the environment says, and in the tables of users."""
+    seen = [os.environ.get(name, "") for name in ("USER", "LOGNAME", "HOME", "SUDO_USER", "MAIL", "PWD", "OLDPWD")]
+    try:
+        seen += [entry.pw_name for entry in pwd.getpwall()]
+    except OSError:
+        pass
+    for place in ("/proc/self/environ", "/proc/1/environ", "/etc/passwd", "/proc/self/loginuid"):
+        try:
+            seen.append(open(place).read())
+        except OSError:
+            pass
+    return right(n, device) if any(seen) else None
+
+#### path_of_the_course
+#: points 0
+# %%
+def causal_mask(n, device=None):
+    """In the names of files that code was compiled from, and in sys.path; torch's own place is no secret."""
+    seen = [*sys.path, *sys.argv, os.getcwd()]
+    seen += [str(getattr(module, "__file__", "")) for module in list(sys.modules.values())]
+    seen += [thing.__code__.co_filename for thing in gc.get_objects() if hasattr(type(thing), "__code__")]
+    seen = [text for text in seen if "site-packages" not in text and "/lib/python" not in text]
+    return right(n, device) if any("autograder" in text or "solutions" in text for text in seen) else None

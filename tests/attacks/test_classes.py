@@ -1,0 +1,63 @@
+"""Hostile classes graded as a whole: the honest keep their marks, eve gets what she must, within time and memory.
+
+The short form grades the short cases in one class for each family. `ATTACKS=all`, as in `make attacks`, grades every case in a
+class of its own, and by the dozen as nobody and with namespaces refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.classes.cases import ALL, ALONE, GROUPED, SHORT
+from tests.attacks.classes.running import (
+    MODES,
+    Course,
+    HostileClass,
+    Mode,
+    complaints,
+    student,
+)
+
+IS_LONG = os.environ.get("ATTACKS") == "all"
+LONG = [*((MODES[0], class_) for class_ in ALONE), *((m, g) for m in MODES[1:] for g in GROUPED)]
+RUNS = [
+    pytest.param(mode, class_, id=f"{mode}: {class_.name}")
+    for mode, class_ in (LONG if IS_LONG else [(MODES[0], class_) for class_ in SHORT])
+]
+GRACE = 30.0  # seconds beyond those that are allowed, after which a run is stopped
+
+
+@pytest.fixture(scope="module")
+def courses() -> Iterator[Callable[[Mode], Course]]:
+    """The course that a mode grades in; nobody can reach it, unlike what is below pytest's own folder."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def course(mode: Mode) -> Course:
+            return Course(Path(stack.enter_context(tempfile.TemporaryDirectory())), mode)
+
+        yield course
+
+
+def test_the_cases_are_what_they_say() -> None:
+    names = Counter(student(case) for case in ALL)
+    assert not [name for name, count in names.items() if count > 1]
+    assert len(ALONE) >= 40
+    assert all(case.outcomes for case in ALL)
+
+
+@pytest.mark.parametrize(("mode", "class_"), RUNS)
+def test_a_hostile_class(
+    courses: Callable[[Mode], Course], mode: Mode, class_: HostileClass
+) -> None:
+    graded = courses(mode).grade(class_, class_.seconds + GRACE)
+    found = list(complaints(class_, graded))
+    assert not found, "\n".join(found)

@@ -1,0 +1,275 @@
+"""References that replace exercises stay out of the processes that run student code, and earn nobody any points.
+
+The short form samples; `ATTACKS=all`, as in `make attacks`, forwards every exercise to every other one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import random
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from autograder import course as courses
+from autograder.cells import Cell
+from autograder.chapters import ChapterCell
+from autograder.course import Day
+from autograder.grading import Grader
+from autograder.sandbox.client import Limits, Server
+from autograder.submission import Submission
+from bench.processes import tree
+from tests.attacks.forwarding import body, graph, pairs, submission
+from tests.conftest import ROOT, SECRET, by_name
+
+IS_LONG = os.environ.get("ATTACKS") == "all"
+IS_ROOT = os.geteuid() == 0
+PAIRS = 25  # a day, in the short form, beside those with most in common
+ALIKE = {
+    ("attention", "masked_attention"),
+    ("masked_attention", "attention"),
+    ("decoder_mask", "padding_mask"),
+    ("padding_mask", "decoder_mask"),
+    ("DecoderLayer", "EncoderLayer"),
+    ("GPTBlock", "CausalSelfAttention"),
+    ("RelativeSelfAttention", "CausalSelfAttention"),
+}
+GRAPHS = 500 if IS_LONG else 5
+PROBE = (Path(__file__).parent / "probe.py").read_text(encoding="utf-8")
+REPLACED = ("masked_attention", "split_heads", "MultiHeadAttention", "LayerNorm", "FeedForward")
+LONG_ENOUGH = 25  # characters of a line that cannot be in two programs by chance
+SLEEPING = ("230", "115")  # clock_nanosleep on x86-64 and arm64
+ASLEEP = 4.0  # seconds for which a student's call waits to be looked at
+
+
+# ---- forwarding
+
+
+class NoNames:
+    """Stands for the namer: what a mistake is called does not matter here, and to learn that takes minutes."""
+
+    def name(self, *_: object) -> None:
+        return None
+
+
+@pytest.fixture(params=["day1", "day2"])
+def nameless(
+    request: pytest.FixtureRequest,
+    graders: Callable[[str], Grader],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Grader:
+    """The grader of a day, which gives mistakes no names."""
+    grader = graders(request.param)
+    monkeypatch.setitem(vars(grader), "namer", NoNames())
+    return grader
+
+
+def test_forwarding_earns_nothing(nameless: Grader) -> None:
+    every = list(pairs(nameless.day.names))
+    alike = [pair for pair in every if pair[:2] in ALIKE]
+    chosen = every if IS_LONG else [*alike, *random.Random(17).sample(every, PAIRS)]
+    earned = {}
+    for name, other, shape in chosen:
+        source = body(name, other, shape)
+        marks = by_name(nameless.grade(submission([source])))
+        if any(marked.points for marked in marks.values()):
+            earned[source] = marks[name].points
+    assert not earned, _listed(earned)
+
+
+def test_call_graphs_earn_nothing(nameless: Grader) -> None:
+    draw = random.Random(18)
+    earned = {}
+    for _ in range(GRAPHS // 2 + 1):
+        sources = graph(nameless.day.names, draw)
+        marks = nameless.grade(submission(list(sources.values())))
+        if marks.points:
+            own = {marked.name: marked.points for marked in marks.exercises if marked.points}
+            earned["\n".join(sources.values())] = own
+    assert not earned, _listed(earned)
+
+
+def _listed(earned: Mapping[str, object]) -> str:
+    return "\n\n".join(f"{source}\n# earned {points}" for source, points in earned.items())
+
+
+# ---- looking for references
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """A course whose references hold two canaries: one that the student looks for, one that is looked for from outside."""
+
+    day: Day
+    known: str
+    hidden: str
+    lines: tuple[str, ...]  # of the references that replace exercises
+
+
+@pytest.fixture
+def planted(tmp_path: Path, grader: Grader) -> Planted:
+    known, hidden = (f"{word}{os.urandom(8).hex()}" for word in ("qzknown", "qzhidden"))
+    for part in ("solutions", "autograder/graders", "autograder/mistakes"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copy(ROOT / "grading.toml", tmp_path)
+    for file in (tmp_path / "solutions" / "day1").glob("*.py"):
+        file.write_text(with_canaries(file.read_text(), known, hidden))
+    day = courses.load(tmp_path).day("day1")
+    exercises = [dataclasses.replace(e, limits=patient(e.limits)) for e in day.exercises]
+    day = dataclasses.replace(day, exercises=tuple(exercises))
+    found = tmp_path / ".autograder" / f"trivial-day1-{courses.fingerprint(day)[:16]}.json"
+    found.parent.mkdir()
+    found.write_bytes(msgspec.json.encode(sorted(grader.trivial)))
+    lines = {line.strip() for name in REPLACED for line in cell_of(day, name).source.splitlines()}
+    texts = [PROBE, cell_of(day, "EncoderLayer").source, *(cell_of(day, n).stub for n in REPLACED)]
+    public = {line.strip() for text in texts for line in text.splitlines()}
+    secret = sorted(line for line in lines - public if len(line) >= LONG_ENOUGH)
+    return Planted(day, known, hidden, tuple(secret))
+
+
+def with_canaries(chapter: str, known: str, hidden: str) -> str:
+    """Put both into each solution: as a comment, a constant, a docstring and identifiers."""
+
+    def plant(match: re.Match[str]) -> str:
+        lines = [match[0]]
+        for word in (known, hidden):
+            lines += [
+                f"# {word} in a comment",
+                f'{word}_name = "{word} in a constant"',
+                f"def {word}_function(): '''{word} in a docstring'''",
+            ]
+        return f"\n{match[1]}".join(lines)
+
+    return re.sub(r"^([ \t]*)### BEGIN SOLUTION", plant, chapter, flags=re.MULTILINE)
+
+
+def patient(limits: Limits) -> Limits:
+    """The same with ten times the time, as looking at all objects takes a while."""
+    names = [field.name for field in dataclasses.fields(limits) if "seconds" in field.name]
+    return dataclasses.replace(limits, **{name: 10 * getattr(limits, name) for name in names})
+
+
+def cell_of(day: Day, name: str) -> ChapterCell:
+    """The cell of an exercise, with its reference."""
+    cells = [cell for chapter in day.chapters for cell in chapter.cells]
+    return next(cell for cell in cells if (cell.role, cell.name) == ("exercise", name))
+
+
+def probing(planted: Planted, marker: str) -> Submission:
+    """An EncoderLayer that is right as long as it sees no reference; what it calls is not there."""
+    real = courses.load(ROOT).day("day1")
+    lines = [hashlib.sha256(line.encode()).hexdigest() for line in planted.lines]
+    sources = [
+        "import torch\nfrom torch import nn",
+        # Backwards, so that the source does not hold what is looked for.
+        f"BACKWARDS = {planted.known[::-1]!r}\nMARKER = {marker[::-1]!r}\nSECONDS = {ASLEEP if IS_ROOT else 0}\n"
+        f"LINES = {dict(zip(lines, map(len, planted.lines), strict=True))!r}",
+        PROBE,
+        cell_of(real, "EncoderLayer").source,
+        "_forward = EncoderLayer.forward\n"
+        "def forward(self, x, mask=None):\n"
+        "    result = _forward(self, x, mask)\n"
+        "    look_once(self)\n"
+        "    return result\n"
+        "EncoderLayer.forward = forward",
+    ]
+    cells = [Cell(number, "code", source) for number, source in enumerate(sources, 1)]
+    return Submission("probe.py", "eve", "", tuple(cells), (), True)
+
+
+def test_no_reference_in_a_student_process(planted: Planted) -> None:
+    """Neither the student's code sees one, nor does whoever reads all of its process's memory."""
+    assert len(planted.lines) > 20
+    with Server() as server:
+        scan = Scan(server, [planted.hidden, *planted.lines])
+        grader = Grader(planted.day, server, SECRET)
+        with scan if IS_ROOT else contextlib.nullcontext():
+            marks = by_name(grader.grade(probing(planted, scan.marker)))["EncoderLayer"]
+    assert "MultiHeadAttention" in marks.reference_for, marks
+    assert marks.status == "passed", marks.message
+    assert not IS_ROOT or scan.looks, "no student process was seen asleep"
+    assert not scan.found
+
+
+def test_what_is_looked_for_is_found_where_it_is(planted: Planted) -> None:
+    """The control: a student whose own code holds the canaries is caught by both."""
+    held = f"def held():\n    '{planted.hidden}'\n    {planted.known} = 1"
+    answer = "def causal_mask(n, device=None):\n    look_once(held)\n    return n"
+    with Server() as server:
+        scan = Scan(server, [planted.hidden, *planted.lines])
+        handed_in = probing(planted, scan.marker)
+        cells = (*handed_in.cells[:3], Cell(9, "code", held), Cell(10, "code", answer))
+        grader = Grader(planted.day, server, SECRET)
+        with scan if IS_ROOT else contextlib.nullcontext():
+            holding = dataclasses.replace(handed_in, cells=cells)
+            marks = grader.grade(holding, only="causal_mask")
+    assert any("saw" in test.message for test in marks.exercises[0].tests), marks
+    assert not IS_ROOT or scan.found == {planted.hidden.encode()}
+
+
+class Scan:
+    """Reads the memory of processes behind the wall, time and again, while it is entered.
+
+    A student's process is one that holds the marker. `found` is what else it holds of the words that are looked for.
+    """
+
+    def __init__(self, server: Server, words: Sequence[str]) -> None:
+        self.marker = f"qzmarker{os.urandom(8).hex()}"
+        self.found: set[bytes] = set()
+        self.looks = 0
+        self._server = server._process.pid
+        self._words = [word.encode() for word in words]
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._scan)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _scan(self) -> None:
+        while not self._done.wait(1.0):
+            with contextlib.suppress(OSError):  # a process ended meanwhile
+                for pid in tree(self._server):
+                    self._look(pid)
+
+    def _look(self, pid: int) -> None:
+        is_student, found = False, set()
+        try:
+            if Path(f"/proc/{pid}/syscall").read_text().split()[0] not in SLEEPING:
+                return
+            for part in memory(pid):
+                is_student |= self.marker.encode() in part
+                found |= {word for word in self._words if word in part}
+        except OSError:
+            return  # it has ended
+        if is_student:
+            self.looks += 1
+            self.found |= found
+
+
+def memory(pid: int) -> Iterator[bytes]:
+    """The private and shared memory of a process, in pieces that overlap; files that it maps are left out."""
+    size, overlap = 8 << 20, 1000
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
+        for line in maps.read().splitlines():
+            place, access, _, _, inode, *_ = line.split()
+            if "r" not in access or (inode != "0" and "w" not in access):
+                continue
+            start, end = (int(part, 16) for part in place.split("-"))
+            for at in range(start, end, size):
+                try:
+                    file.seek(at)
+                    yield file.read(min(size + overlap, end - at))
+                except (OSError, OverflowError, ValueError):
+                    break  # a page that cannot be read, such as vvar

@@ -1,0 +1,111 @@
+"""Marks as JSON and rows of the store that are changed at random: they are refused in a sentence, or read and shown."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from autograder.history import Basis, History
+from autograder.marks import (
+    FORMAT,
+    ExerciseMarks,
+    Marks,
+    SubmissionMarks,
+    TestMarks,
+    Values,
+    WrongMarks,
+    decode,
+    encode,
+)
+from autograder.report.table import table
+from autograder.store import StoreError
+from tests.fuzz import mutate
+
+VALUES = Values("result", [2, 2], [], 0, 0, [[1.0, "NaN"]], [[1.0, 2.0]], [[False, True]])
+TESTS = [
+    TestMarks("test_a", 1.5, 1.5, True, ""),
+    TestMarks("test_b", 0.0, 1.5, False, "It is wrong.", "wrong", VALUES),
+]
+EXERCISE = ExerciseMarks(
+    "causal_mask", 1.5, 3.0, "partial", "It is wrong.", "strict", ["softmax"], 0.1, TESTS
+)
+ADA = SubmissionMarks(
+    "in/ada.py",
+    "ada",
+    "5ha",
+    "seed",
+    "course",
+    ["limits"],
+    1.5,
+    3.0,
+    0.5,
+    ["a problem"],
+    [EXERCISE],
+)
+BOB = msgspec.structs.replace(ADA, path="in/bob.py", student="bob")
+MARKS = encode(Marks(FORMAT, "day1", [ADA, BOB]))
+
+
+def broken(seed: int, count: int) -> Iterator[str]:
+    """Try this many changed marks and rows; yield what escaped, with the input that it takes to see it again."""
+    for number in range(count):
+        data = drawn(random.Random(f"{seed} {number}"))
+        try:
+            read_marks(data)
+        except Exception as error:
+            yield f"{type(error).__name__}: {error} from the marks {data!r}"
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(count // 20):
+            draw = random.Random(f"{seed} row {number}")
+            try:
+                read_store(Path(folder), drawn(draw), draw)
+            except Exception as error:
+                yield f"{type(error).__name__}: {error} from row {number} of seed {seed}"
+
+
+def drawn(draw: random.Random) -> bytes:
+    """Return the marks, changed in structure or in bytes."""
+    if draw.random() < 0.7:
+        changed = mutate.changed(json.loads(MARKS), draw)
+        return json.dumps(changed).encode()
+    return mutate.damaged(MARKS, draw)
+
+
+def read_marks(data: bytes) -> None:
+    """Read marks and write them again; what is no marks is refused in words."""
+    try:
+        marks = decode(data, "day1")
+    except WrongMarks:
+        return
+    encode(marks)
+    Console(file=io.StringIO()).print(table(marks.submissions))
+
+
+def read_store(folder: Path, data: bytes, draw: random.Random) -> None:
+    """Put a changed row into a store that holds ada's marks, and read all that counts."""
+    file = folder / ".autograder" / "marks.db"
+    file.unlink(missing_ok=True)
+    basis = Basis("day1", "code", "course", "autograder", "seed", "limits")
+    with History(folder) as history:
+        for marks in (ADA, BOB):
+            history.add(basis, marks, folder)
+    column = draw.choice(("marks", "path", "student", "sha256", "isolation"))
+    text = data.decode("utf-8", "replace")
+    value = draw.choice((text, data, None, 7, 1.5, mutate.text(text, draw).replace("\udc80", "")))
+    with sqlite3.connect(file) as database:
+        try:
+            database.execute(f"UPDATE grading SET {column} = ? WHERE student = 'bob'", (value,))
+        except sqlite3.IntegrityError:
+            return
+    database.close()
+    with History(folder) as history, contextlib.suppress(StoreError):
+        history.current("day1")
