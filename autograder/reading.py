@@ -39,7 +39,7 @@ class NotRead(Exception):
 class Process:
     """One process of the reader; what goes wrong in it ends it."""
 
-    def __init__(self, server: Server, seconds: int = SECONDS) -> None:
+    def __init__(self, server: Server, seconds: float = SECONDS) -> None:
         limits = Limits(seconds, seconds, MEMORY, 0)
         self._server = server
         self._connection, self._number = server.start(limits, service=READER)
@@ -74,7 +74,9 @@ class Process:
                     raise NotRead(response.reason)
                 if file is None or not _is_within(response, size):
                     raise WireError("a question that has no answer")
+                self._meter.pause()
                 piece = m.body(file(response.offset, response.size))
+                self._meter.resume()
                 frames.send(self._connection, m.Pulled(), piece, patience)
         except Late as error:
             self.stop()

@@ -22,8 +22,10 @@ from autograder import reader_messages as m
 from autograder.cell import Cell
 from autograder.people import LONGEST, HandedIn, Person
 from autograder.plain import MAX_PROBLEMS
-from autograder.reading import READER, NotRead, Process, Reader, ServerDied
-from autograder.sandbox.client import Limits
+from autograder.reading import READER, NotRead, Process, Reader
+from autograder.sandbox.client import Limits, ServerLost
+from autograder.sandbox.clock import Reading
+from autograder.sandbox.control import Stopped
 from autograder.slicer import Slicer, SlicingCourse, Unsliced, prepare
 from autograder.slices import Answer, Chosen, Piece
 from autograder.submission import submissions
@@ -40,10 +42,11 @@ NONSENSE = "what the process that reads it answers makes no sense"
 class FakeServer:
     """A server whose processes are threads of the test, which answer whatever the test says."""
 
-    def __init__(self, *serve: Callable[[socket.socket], None], code: int = 1) -> None:
-        self.starts = 1
+    def __init__(
+        self, *serve: Callable[[socket.socket], None], code: int = 1, cpu: float = 0.0
+    ) -> None:
         self._serve = list(serve)
-        self._code = code
+        self._stopped = Stopped(code, cpu)
         self.dies = False
 
     def start(self, limits: Limits, service: str) -> tuple[socket.socket, int]:
@@ -58,10 +61,20 @@ class FakeServer:
         threading.Thread(target=run, daemon=True).start()
         return ours, 1
 
-    def stop(self, pid: int, wait: bool) -> int:
-        self.starts += self.dies
-        self.dies = False
-        return self._code
+    def clock(self, number: int) -> FakeServer:
+        return self
+
+    def read(self) -> Reading:
+        return Reading()
+
+    def stop(self, number: int) -> None:
+        pass
+
+    def end(self, number: int) -> Stopped:
+        if self.dies:
+            self.dies = False
+            raise ServerLost
+        return self._stopped
 
 
 def answering(*answers: Any) -> Callable[[socket.socket], None]:
@@ -147,24 +160,27 @@ def test_without_a_file_nothing_is_handed_over() -> None:
         Process(FakeServer(answering((m.Pull(0, 1), b"")))).ask(m.Open(1))  # type: ignore[arg-type]
 
 
-def test_a_process_that_says_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BACKSTOP", 0.01)
+def test_a_process_that_says_nothing_is_ended() -> None:
     server = FakeServer(lambda wire: threading.Event().wait(2))  # type: ignore[arg-type,return-value]
-    with pytest.raises(NotRead, match=r"reading it takes more than"):
-        Process(server).ask(m.Open(1))  # type: ignore[arg-type]
+    with pytest.raises(NotRead, match=r"reading it takes more than 0.2 s, though"):
+        Process(server, seconds=0.02).ask(m.Open(1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("code", "why"),
-    [(-9, "more than 20 s of processor time or 2 GB of memory"), (-11, "exit code -11")],
+    ("code", "cpu", "why"),
+    [
+        (-9, 20.0, "more than 20 s of processor time"),
+        (-9, 1.0, "more than 2 GB of memory"),
+        (-11, 1.0, "exit code -11"),
+    ],
 )
-def test_a_process_that_ends_is_told_by_how(code: int, why: str) -> None:
-    server = FakeServer(lambda wire: None, code=code)
+def test_a_process_that_ends_is_told_by_how(code: int, cpu: float, why: str) -> None:
+    server = FakeServer(lambda wire: None, code=code, cpu=cpu)
     with pytest.raises(NotRead, match=why):
         fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
 
 
-def test_where_the_fork_server_dies_it_is_read_again_once() -> None:
+def test_where_the_fork_server_dies_it_is_read_again() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]))
     server.dies = True
     (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
@@ -228,7 +244,7 @@ def test_slices_that_are_none(answer: Any) -> None:
 
 def test_a_slicer_that_has_failed_stays_so() -> None:
     """A limit is met once, not once for each exercise."""
-    server = FakeServer(lambda wire: None, code=-9)
+    server = FakeServer(lambda wire: None, code=-9, cpu=20.0)
     with Slicer(server, COURSE, []) as slicer:  # type: ignore[arg-type]
         for _ in range(3):
             with pytest.raises(Unsliced, match="processor time"):
@@ -282,12 +298,11 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert eve.problems == ("it needs too much memory",)
 
 
-def test_processor_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BACKSTOP", 200)
+def test_processor_time_is_bounded() -> None:
     lines = "".join(f"v{n} = {n} + {n}\n" for n in range(60_000))
     body = msgspec.msgpack.encode([Cell(n, "code", f"# {n}\n{lines}") for n in range(12)])
     course = prepare(reader().server, courses.load(ROOT).day("day1"))
-    with pytest.raises(NotRead, match="more than 1 s of processor time or 2 GB of memory"):
+    with pytest.raises(NotRead, match="more than 1 s of processor time"):
         Process(reader().server, seconds=1).ask(m.Slice(course.key), body=body)
 
 
@@ -431,8 +446,3 @@ def test_metadata_of_a_platform_cost_nobody_the_rest(tmp_path: Path, value: str)
         (one,) = found(tmp_path / place)
         assert (one.student, one.readable) == ("submission_1", True)
         assert all("submission_metadata.yml could not be read" in p for p in one.problems)
-
-
-def test_server_died_is_an_exception_of_its_own() -> None:
-    """`NotRead` is about a submission, and this is not."""
-    assert not issubclass(ServerDied, NotRead)
