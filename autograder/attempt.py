@@ -241,7 +241,8 @@ class Attempt:
         """
         if isinstance(error, ServerLost):
             raise error
-        if isinstance(error, Late) and error.excess.kind == "idle" and self._may_be_repeated(error):
+        slept = isinstance(error, Late) and error.excess.kind == "idle"
+        if slept and not self._alone and self._budget.excess is None:
             raise error
         outcome = self._ended(error)
         self.stop()
@@ -249,10 +250,6 @@ class Attempt:
         if self._restarts > RESTARTS or self._budget.excess is not None:
             self._lost = outcome
         return outcome
-
-    def _may_be_repeated(self, error: Late) -> bool:
-        """Whether a busy machine can be the reason, and there is something left to use."""
-        return not self._alone and self._budget.excess is None
 
     def _ended(self, error: Exception) -> Outcome:
         if isinstance(error, Late):

@@ -12,6 +12,7 @@ from autograder import chapters
 from autograder import course as courses
 from autograder.course import CourseError
 from autograder.late import Policy
+from autograder.sandbox.budget import Allowance
 from tests.conftest import ROOT
 
 RIGHT = """\
@@ -51,6 +52,26 @@ WRONG = {
     ),
     "a missing chapter": ('chapter = "first"\npoints = 60', "points = 60", "chapter is missing"),
     "no time": ("cpu_seconds = 2", "cpu_seconds = 0", "line 2: defaults.cpu_seconds"),
+    "the key of an earlier version": (
+        "cpu_seconds = 2",
+        "seconds = 2",
+        "line 2: defaults.seconds: seconds is now cpu_seconds, in seconds of processor time",
+    ),
+    "another one, of an exercise": (
+        "points = 60",
+        "points = 60\ntotal_seconds = 9",
+        "line 8: day1.exercises.f.total_seconds: total_seconds is now total_cpu_seconds",
+    ),
+    "no budget": (
+        "cpu_seconds = 2",
+        "submission_idle_seconds = 0",
+        "line 2: defaults.submission_idle_seconds: 0 seconds",
+    ),
+    "a budget of one exercise": (
+        "points = 60",
+        "points = 60\nsubmission_cpu_seconds = 9",
+        "line 8: day1.exercises.f.submission_cpu_seconds: unknown key",
+    ),
     "an unknown default": (
         "cpu_seconds = 2",
         "cpu_second = 2",
@@ -96,6 +117,14 @@ def test_a_right_file_gives_typed_values(tmp_path: Path) -> None:
     assert (g.not_allowed, g.limits.memory) == (("softmax",), 2_000_000_000)
 
 
+def test_a_submission_has_a_budget_and_sleeping_ten_times_the_limits(tmp_path: Path) -> None:
+    text = RIGHT.replace("cpu_seconds = 2", "cpu_seconds = 2\nsubmission_cpu_seconds = 60")
+    day = load(tmp_path, text).day("day1")
+    assert day.budget == Allowance(cpu_seconds=60, idle_seconds=600)
+    limits = day.exercises[0].limits
+    assert (limits.idle_seconds, limits.allowance) == (20, Allowance(30, 300))
+
+
 @pytest.mark.parametrize("kind", ["values", "words"])
 def test_what_students_read_is_a_switch_of_the_day(kind: str, tmp_path: Path) -> None:
     text = RIGHT.replace('title = "One"', f'title = "One"\nfeedback = "{kind}"')
@@ -125,6 +154,7 @@ def test_a_date_that_moves_and_another_day_change_no_marks(tmp_path: Path) -> No
     before = fingerprint(RIGHT)
     assert fingerprint("[late]\nper_cent_a_day = 10\n" + RIGHT) == before
     assert fingerprint(RIGHT.replace("cpu_seconds = 2", "cpu_seconds = 3")) != before
+    assert fingerprint(RIGHT.replace("cpu_seconds = 2", "submission_cpu_seconds = 3")) != before
     assert (
         fingerprint(
             RIGHT.replace(

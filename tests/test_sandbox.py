@@ -204,6 +204,35 @@ def test_a_worker_that_does_not_read_is_late() -> None:
         process.request(m.Weights(1, data), out, lambda q, d: (m.Reply(data), out))
 
 
+def test_the_time_that_the_grader_takes_to_reply_is_not_the_workers() -> None:
+    def behaviour(wire: socket.socket) -> None:
+        decoder = msgspec.msgpack.Decoder(m.Numbered)
+        frames.receive(wire, decoder, time.monotonic() + 5)
+        wire.sendall(frame(1, question([2, 5]), bytes(64)))
+        frames.receive(wire, decoder, time.monotonic() + 5)
+        wire.sendall(frame(1, NOTHING))
+
+    def reply(question: object, data: bytearray) -> tuple[m.Reply, Outgoing]:
+        time.sleep(3 * LIMITS.idle_seconds)
+        return m.Reply(m.Data(None, [])), Outgoing()
+
+    assert hostile(behaviour).request(SET, Outgoing(), reply)[1] == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("code", "cpu", "error"),
+    [(-9, 31.0, Late), (-24, 31.0, Late), (-9, 1.0, Died), (-11, 31.0, Died), (3, 31.0, Died)],
+)
+def test_a_process_that_the_kernel_ended_at_its_limit_is_late(
+    code: int, cpu: float, error: type[Exception]
+) -> None:
+    process = hostile(answering(b""), PATIENT)
+    process._server.end = lambda number: control.Stopped(code, cpu)  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(error):
+            ask(process)
+
+
 def test_a_second_answer_is_not_taken_for_the_next() -> None:
     process = hostile(answering(frame(1, NOTHING) * 2))
     assert ask(process) == NOTHING

@@ -136,7 +136,7 @@ class Server:
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-I", "-m", control.SERVER, str(theirs.fileno())),
+                    *(sys.executable, "-I", "-c", control.SERVER, str(theirs.fileno())),
                     *(",".join(self._services), *self._layers),
                 ],
                 env=control.ENVIRONMENT,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
-SERVER = "autograder.sandbox.server"
+# Two steps: the code of a function that runs cannot forget where it came from.
+SERVER = "import sys; import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
 # Services are modules with `warm_up()`, `prepare(data)` and `serve(connection, output)`; this one runs student code.
 WORKER = "autograder.sandbox.worker"
 ENVIRONMENT = {

@@ -1,8 +1,9 @@
 """Fork server: a single-threaded process that has its services imported and warm, and forks a walled process per job.
 
-Started as `python -I -m autograder.sandbox.server FD SERVICES LAYER...`, where SERVICES are module names with commas between
-them, with an environment of `control.ENVIRONMENT` alone. It holds nothing secret. On its control socket it sends `Ready` once,
-then takes `Start` (with one end of the job's wire as a descriptor), `Stop` and `Prepare`. The wall is up before it forks.
+Started as `python -I -c control.SERVER FD SERVICES LAYER...`, where SERVICES are module names with commas between them, with
+an environment of `control.ENVIRONMENT` alone: `load`, then `main`. It holds nothing secret. On its control socket it sends
+`Ready` once, then takes `Start` (with one end of the job's wire as a descriptor), `Stop` and `Prepare`. The wall is up before
+it forks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import socket
 import sys
 from types import ModuleType
 
-from autograder.sandbox import pages, probes
+from autograder.sandbox import pages, probes, relocation
 from autograder.sandbox.control import (
     CONTROL,
     ENCODE,
@@ -32,7 +33,6 @@ from autograder.sandbox.control import (
     Stopped,
 )
 from autograder.sandbox.folders import WATCH_SECONDS
-from autograder.sandbox.relocation import relocate
 from autograder.sandbox.walls import WIRE, Wall, WallError, unavailable
 
 
@@ -130,9 +130,15 @@ def _kill(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def main(descriptor: int, names: list[str], layers: list[str]) -> None:
-    """Import the services, put up the layers that this machine offers, report, and serve."""
-    control = socket.socket(fileno=descriptor)
+def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dict[str, ModuleType]]:
+    """Find out what the machine offers, and import the services: the control socket, the wall, refusals, and the services.
+
+    Where it can, it starts this program again from mounts whose paths tell nothing.
+    """
+    descriptor, names, *layers = arguments
+    if "namespaces" in layers:
+        relocation.relocate(arguments)
+    control = socket.socket(fileno=int(descriptor))
     refused = unavailable(layers)
     wall = Wall([layer for layer in layers if layer not in refused])
     sys.dont_write_bytecode = True
@@ -141,9 +147,17 @@ def main(descriptor: int, names: list[str], layers: list[str]) -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     # Behind the wall this project's own code cannot be imported.
-    services = {name: importlib.import_module(name) for name in names}
+    services = {name: importlib.import_module(name) for name in names.split(",")}
     for service in services.values():
         service.warm_up()
+    relocation.forget_project()
+    return control, wall, refused, services
+
+
+def main(
+    control: socket.socket, wall: Wall, refused: dict[str, str], services: dict[str, ModuleType]
+) -> None:
+    """Put up the wall, report, and serve."""
     gc.collect()
     gc.freeze()
     tasks = len(os.listdir("/proc/self/task"))
@@ -160,15 +174,3 @@ def main(descriptor: int, names: list[str], layers: list[str]) -> None:
             serve(wall, control, services)
     finally:
         wall.close()
-
-
-def start(arguments: list[str]) -> None:
-    """Serve; the arguments are those of the command line."""
-    descriptor, services, *layers = arguments
-    main(int(descriptor), services.split(","), layers)
-
-
-if __name__ == "__main__":
-    if "namespaces" in sys.argv[3:]:
-        relocate(sys.argv[1:])
-    start(sys.argv[1:])
