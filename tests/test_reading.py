@@ -436,3 +436,37 @@ def test_metadata_of_a_platform_cost_nobody_the_rest(tmp_path: Path, value: str)
 def test_server_died_is_an_exception_of_its_own() -> None:
     """`NotRead` is about a submission, and this is not."""
     assert not issubclass(ServerDied, NotRead)
+
+
+def test_a_member_that_ends_its_process_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive of a class is listed again, and the others are read."""
+    monkeypatch.setattr(reading, "MEMORY", 60_000_000)
+    files = {f"{who}.ipynb": notebook() for who in ("ada", "zoe")}
+    plots = json.dumps({"cells": [{"source": "x", "outputs": [os.urandom(30_000_000).hex()]}]})
+    write(tmp_path, {"class.zip": zipped(files | {"eve.ipynb": plots.encode()})})
+    ada, eve, zoe = found(tmp_path / "class.zip")
+    assert (ada.readable, eve.readable, zoe.readable) == (True, False, True)
+
+
+@pytest.mark.parametrize("data", [b"PK\x05\x06", b"x" * 1024, b""])
+def test_processes_of_broken_archives_are_ended(tmp_path: Path, data: bytes) -> None:
+    write(tmp_path, {"class.tar": data})
+    with Reader() as own:
+        pids: set[int] = set()
+        start, stop = own.server.start, own.server.stop
+
+        def started(*arguments: Any, **named: Any) -> tuple[socket.socket, int]:
+            wire, pid = start(*arguments, **named)
+            pids.add(pid)
+            return wire, pid
+
+        def stopped(pid: int, wait: bool) -> int:
+            pids.remove(pid)
+            return stop(pid, wait)
+
+        own.server.start, own.server.stop = started, stopped  # type: ignore[method-assign]
+        (one,) = submissions([tmp_path / "class.tar"], "day1", own)
+        assert not one.readable
+        assert not pids
