@@ -24,6 +24,7 @@ MAX_METADATA = 50_000_000  # bytes
 MAX_DEPTH = 8  # levels of what is read of it
 TIMESTAMP = "timestamp.txt"
 MAX_TIMESTAMP = 100  # bytes
+YEARS = range(2000, 2100)  # others would overflow somewhere, and are no time of this course
 # Canvas takes out of a name whatever is no letter, digit or _, and makes it small; of an anonymous student it gives no name.
 CANVAS = re.compile(
     r"(?P<name>\w*?)_?(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_\d{5,}_(?P<original>.+)",
@@ -75,9 +76,11 @@ def timestamp(text: str) -> datetime | None:
         text, zone = moment, "" if last in ("Z", "UTC") else last
     try:
         found = datetime.fromisoformat(text.replace(" +", "+").replace(" -", "-"))
-        return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone) if zone else UTC)
-    except (ValueError, OSError, ZoneInfoNotFoundError):
+        found = found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone) if zone else UTC)
+        time = found.astimezone(UTC)
+    except (ValueError, OverflowError, OSError, ZoneInfoNotFoundError):
         return None
+    return time if time.year in YEARS else None
 
 
 # ---- Gradescope's metadata

@@ -212,8 +212,12 @@ class Listing:
     def _list(self) -> None:
         self._process = Process(self._server, CLASS_SECONDS)
         self._opened = -1
-        answer = self._process.ask(self._request, self._file, self._request.size)
-        self.members = self._process.decode(answer, m.LISTED)
+        try:
+            answer = self._process.ask(self._request, self._file, self._request.size)
+            self.members = self._process.decode(answer, m.LISTED)
+        except NotRead:
+            self.close()
+            raise
 
     def size(self, member: m.Listed) -> int:
         """How long a member is. Raises NotRead if it cannot be unpacked."""

@@ -153,6 +153,11 @@ def test_a_tag_that_does_not_fit_is_no_fault(sid: str, time: str) -> None:
         ("2026-12-01 14:59:00-08:00", MIDNIGHT),
         ("2026-12-01 22:59:00 No/Where", None),
         ("yesterday", None),
+        ("0001-01-01 00:00:00 +1400", None),
+        ("9999-12-31 23:59:59 -1200", None),
+        ("2026-12-01 22:59:00 ../../etc/passwd", None),
+        ("2026-12-01 22:59:00 Europe", None),
+        ("2026-12-01 22:59:00 +99:99", None),
     ],
 )
 def test_a_timestamp(text: str, time: datetime | None) -> None:
