@@ -271,24 +271,6 @@ class TestSlidingWindowMask:
         """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
         shaped(student.sliding_window_mask(4, 2), (4, 4), torch.bool, "the mask")
 
-
-def phi(x: Tensor) -> Tensor:
-    """elu(x) + 1 without the loss of digits."""
-    return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
-
-
-def quadratic(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
-    """Linear attention by its n × m weights."""
-    weights = phi(query.double()) @ phi(key.double()).mT
-    if causal:
-        weights = weights.tril()
-    return weights / weights.sum(dim=-1, keepdim=True) @ value.double()
-
-
-def features(draw: Draw, *shape: int) -> Tensor:
-    """Queries or keys for which no denominator is so small that an allowed ε shows."""
-    return draw.uniform(*shape, low=-1.0, high=2.0)
-
     @weight(1)
     def test_future(self, student):
         """No position sees a later one, and every position sees itself."""
@@ -322,6 +304,24 @@ def features(draw: Draw, *shape: int) -> Tensor:
         for n, window in ((5, 0), (5, -1), (5, -7), (1, 0)):
             with value_error("window", when=f"n is {n} and window is {window}"):
                 student.sliding_window_mask(n, window)
+
+
+def phi(x: Tensor) -> Tensor:
+    """elu(x) + 1 without the loss of digits."""
+    return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
+
+
+def quadratic(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """Linear attention by its n × m weights."""
+    weights = phi(query.double()) @ phi(key.double()).mT
+    if causal:
+        weights = weights.tril()
+    return weights / weights.sum(dim=-1, keepdim=True) @ value.double()
+
+
+def features(draw: Draw, *shape: int) -> Tensor:
+    """Queries or keys for which no denominator is so small that an allowed ε shows."""
+    return draw.uniform(*shape, low=-1.0, high=2.0)
 
 
 class TestLinearAttention:
