@@ -229,7 +229,9 @@ def _comparable(seen: Leaves, recorded: Leaves, request: m.Request) -> Leaves:
         case m.Read(what="parameters" | "state"):
             # Of further parameters or buffers only that there are some: their names are free.
             named = {f"{p} {READ}" if isinstance(v, Tensor) else p: v for p, v in seen.items()}
-            further: Leaves = {"further": bool(recorded and named.keys() - recorded.keys())}
+            others = named.keys() - recorded.keys() if recorded else set()
+            known = [v for p, v in named.items() if p in recorded]
+            further: Leaves = {"further": any(not _second(named[p], known) for p in others)}
             return {p: v for p, v in named.items() if p in recorded or not recorded} | further
         case m.Backward():
             nothing = {
@@ -242,6 +244,14 @@ def _comparable(seen: Leaves, recorded: Leaves, request: m.Request) -> Leaves:
     if seen.get("failure") == REFUSED and recorded and "failure" not in recorded:
         return seen | {"failure": FAILED}  # refused or not, it should have been answered
     return seen
+
+
+def _second(leaf: Leaf, known: Sequence[Leaf]) -> bool:
+    """Whether this is a parameter under a second name, which the contract allows: its values tell, unless they are all alike."""
+    if not isinstance(leaf, Tensor):
+        return True  # its kind, or a plain value
+    told = leaf.numel() > 1 and bool((leaf != leaf.flatten()[0]).any())
+    return told and any(isinstance(other, Tensor) and same(leaf, other) for other in known)
 
 
 def _leaves(value: m.Value, tensors: Sequence[Tensor], path: str) -> Iterator[tuple[str, Leaf]]:

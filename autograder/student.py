@@ -23,6 +23,11 @@ from autograder.sandbox.process import Died, Late, Reply, ServerLost
 __all__ = ["Cost", "Module", "NotAllowed", "Opaque", "Student", "StudentError", "Thing"]
 
 
+NOT_DEFINED = (
+    "; is it a variable of the notebook? Pass it as an argument, or keep it in an attribute"
+)
+
+
 class Process(Protocol):
     """Answers requests; `process.Process` behind the wall, `local.LocalProcess` without one."""
 
@@ -42,7 +47,8 @@ class StudentError(Exception):
         if failure.kind == "missing":
             super().__init__(f"`{what}`: {self.text}")
         else:
-            super().__init__(f"`{what}` raised {self.type}: {self.text}".rstrip(": "))
+            hint = NOT_DEFINED if self.type == "NameError" else ""
+            super().__init__(f"`{what}` raised {self.type}: {self.text}".rstrip(": ") + hint)
 
 
 class NotAllowed(Exception):

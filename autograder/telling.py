@@ -47,9 +47,9 @@ def named_by(known: Mapping[str, Known], failed: Sequence[str], answers: Leaves)
 def _with_another(known: Known, failed: Sequence[str], seen: Leaves) -> bool:
     """Whether answers are those of a known mistake in code that has another fault, which shows in one test alone.
 
-    That is a test that the mistake passes, or one in which the code fails to answer where the mistake answers rightly.
-    Or the other fault is the dtype: wherever answers differ they are the mistake's in another dtype. The values of the
-    other tests tell.
+    That is a test that the mistake passes, or one in which the code fails to answer where the mistake answers. Or the
+    other fault is the dtype: wherever answers differ they are the mistake's in another dtype. The values of the other
+    tests tell.
     """
     different = [place for place, leaf in known.certain.items() if not _same(leaf, seen, place)]
     fault = {_test(place) for place in different} | set(failed) - set(known.failed)
@@ -57,10 +57,7 @@ def _with_another(known: Known, failed: Sequence[str], seen: Leaves) -> bool:
     return (
         set(known.failed) <= set(failed)
         and (len(fault) == 1 or (other_dtype and fault == {_test(place) for place in different}))
-        and (
-            other_dtype
-            or not any(place in known.telling or _answered(place, seen) for place in different)
-        )
+        and (other_dtype or not any(_answered(place, seen) for place in different))
         and any(
             _test(place) not in fault and _same(known.telling[place], seen, place)
             for place in known.values

@@ -119,6 +119,12 @@ def check_gradients(student: Any, draw: Draw, empty: bool) -> None:
 class TestPaddingMask:
     exercise = "padding_mask"
 
+    @weight(0.5)
+    def test_dtype(self, student, seed):
+        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
+        tokens = Draw(seed).integers(0, 3, 2, 5)
+        boolean(student.padding_mask(tokens, 0))
+
     @weight(2)
     def test_padding_behind(self, student, seed):
         """Real tokens are True and the padding behind them is False, in the shape (b, 1, m)."""
@@ -167,12 +173,6 @@ class TestPaddingMask:
             equal(seen, torch.tensor([[[real]]]), f"the mask of [[{token}]], pad_id={pad_id}")
 
     @weight(0.5)
-    def test_dtype(self, student, seed):
-        """The mask is boolean."""
-        tokens = Draw(seed).integers(0, 3, 2, 5)
-        boolean(student.padding_mask(tokens, 0))
-
-    @weight(0.5)
     def test_tokens(self, student, seed):
         """The tokens may lie in memory in any way, and are not changed."""
         draw = Draw(seed)
@@ -190,6 +190,11 @@ class TestPaddingMask:
 
 class TestCausalMask:
     exercise = "causal_mask"
+
+    @weight(0.5)
+    def test_dtype(self, student):
+        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
+        boolean(student.causal_mask(4))
 
     @weight(0.5)
     def test_past(self, student):
@@ -226,15 +231,10 @@ class TestCausalMask:
 
     @weight(0.5)
     def test_smallest(self, student):
-        """`n` may be 1 or 0."""
-        equal(allowed(student.causal_mask(1), (1, 1)), torch.tensor([[True]]), "the mask for n=1")
-        allowed(student.causal_mask(0), (0, 0))
-
-    @weight(0.5)
-    def test_dtype(self, student):
-        """The mask is boolean, for n = 0 as well."""
-        boolean(student.causal_mask(4))
-        boolean(student.causal_mask(0))
+        """`n` may be 1 or 0, which changes nothing about the dtype."""
+        one, none = student.causal_mask(1), student.causal_mask(0)
+        equal(allowed(one, (1, 1)), torch.tensor([[True]]), "the mask for n=1")
+        shaped(none, (0, 0), one.dtype, "the mask for n=0")
 
     def test_device(self, student):
         """The mask is made on the device that is asked for; it may be given by name."""
@@ -246,6 +246,11 @@ class TestCausalMask:
 
 class TestDecoderMask:
     exercise = "decoder_mask"
+
+    @weight(0.5)
+    def test_dtype(self, student, seed):
+        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
+        boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
 
     def test_future(self, student, seed):
         """Without padding the mask allows what j ≤ i allows, for every sentence, a long one too."""
@@ -292,11 +297,6 @@ class TestDecoderMask:
         for token, real in ((4, True), (6, False)):
             seen = allowed(student.decoder_mask(torch.tensor([[token]]), 6), (1, 1, 1))
             equal(seen, torch.tensor([[[real]]]), f"the mask of [[{token}]] for pad_id=6")
-
-    @weight(0.5)
-    def test_dtype(self, student, seed):
-        """The mask is boolean."""
-        boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
 
     @weight(0.5)
     def test_tokens(self, student, seed):

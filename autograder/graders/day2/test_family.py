@@ -266,6 +266,11 @@ def same_mask(seen: Tensor, n: int, window: int) -> None:
 class TestSlidingWindowMask:
     exercise = "sliding_window_mask"
 
+    @weight(0.5)
+    def test_dtype(self, student):
+        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
+        shaped(student.sliding_window_mask(4, 2), (4, 4), torch.bool, "the mask")
+
     @weight(1)
     def test_future(self, student):
         """No position sees a later one, and every position sees itself."""
@@ -299,11 +304,6 @@ class TestSlidingWindowMask:
         for n, window in ((5, 0), (5, -1), (5, -7), (1, 0)):
             with value_error("window", when=f"n is {n} and window is {window}"):
                 student.sliding_window_mask(n, window)
-
-    @weight(0.5)
-    def test_dtype(self, student):
-        """The mask is boolean."""
-        shaped(student.sliding_window_mask(4, 2), (4, 4), torch.bool)
 
 
 def phi(x: Tensor) -> Tensor:

@@ -483,8 +483,8 @@ class TestGPT:
         for name in set(seen) - set(weights):
             # A second name of a parameter now holds what was copied into it under the first.
             assert any(torch.equal(seen[name], weight) for weight in weights.values()), (
-                f"there is a further parameter `{name}` of the shape {tuple(seen[name].shape)}, "
-                "which is none of those named, such as the token embedding"
+                f"there is a further parameter `{name}` of the shape {tuple(seen[name].shape)}: are the "
+                "logits made by weights of their own instead of the token embedding?"
             )
 
     @weight(1)
@@ -749,6 +749,20 @@ class TestNextTokenProbabilities:
         unchanged(student)
         what = f"for {what}, the result"
         close(seen, chosen(logits, **asked), what, atol, dtype=torch.float32)
+
+    @weight(0.5)
+    def test_rows(self, student, seed):
+        """Each row is filtered and normalised by itself: what the other rows hold changes nothing."""
+        draw = Draw(seed)
+        logits = torch.cat([shuffled(draw, 2), 9 + 3 * shuffled(draw, 1)])
+        for asked in ({}, {"top_k": 2}, {"top_p": 0.7}, {"temperature": 0}):
+            together = shaped(student.next_token_probabilities(logits, **asked), (3, 6)).detach()
+            for row in (0, 2):
+                alone = student.next_token_probabilities(logits[row : row + 1], **asked)
+                what = (
+                    f"for {written(**asked) or 'no filter'}, row {row} of 3, against the row alone,"
+                )
+                close(together[row : row + 1], shaped(alone, (1, 6)), what)
 
     @weight(1)
     def test_temperature(self, student, seed):

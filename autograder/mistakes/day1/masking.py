@@ -306,6 +306,14 @@ def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
     return ~(causal & padding_mask(tokens, pad_id))
 
 
+# %% decoder_mask: values to be added to scores
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """This is the mask as a term to add, with 0 and −inf. Look at what kind of mask this course uses."""
+    causal = causal_mask(tokens.shape[1], tokens.device)
+    allowed = causal & padding_mask(tokens, pad_id)
+    return torch.zeros(allowed.shape, device=tokens.device).masked_fill(~allowed, -math.inf)
+
+
 # %% decoder_mask: one position ahead
 def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
     """Here each position sees the next one, which is what it has to predict. Look at the
@@ -359,6 +367,32 @@ def masked_attention(
     scores = attention_scores(query, key)
     scores = scores.masked_fill(mask, torch.finfo(scores.dtype).min)
     weights = softmax(scores).masked_fill(mask, 0.0)
+    return weights @ value, weights
+
+
+# %% masked_attention: the mask inverted, with a low number
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scores of allowed keys are set to a low number here, so that attention goes to the others. Look at what
+    True means in this course."""
+    if mask is None:
+        return attention(query, key, value)
+    scores = attention_scores(query, key)
+    weights = softmax(scores.masked_fill(mask, torch.finfo(scores.dtype).min))
+    return weights @ value, weights
+
+
+# %% masked_attention: the mask inverted, with −inf
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scores of allowed keys are set to −inf here, and where all are allowed the result is NaN. Look at what
+    True means in this course."""
+    if mask is None:
+        return attention(query, key, value)
+    scores = attention_scores(query, key)
+    weights = torch.softmax(scores.masked_fill(mask, -math.inf), dim=-1)
     return weights @ value, weights
 
 
