@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.classes.cases import ALL, ALONE, GROUPED, SHORT
+from tests.attacks.classes.cases import ALL, ALONE, GROUPED, SHORT, WHOLE
 from tests.attacks.classes.running import (
     MODES,
     Course,
@@ -27,7 +27,10 @@ from tests.attacks.classes.running import (
 )
 
 IS_LONG = os.environ.get("ATTACKS") == "all"
-LONG = [*((MODES[0], class_) for class_ in ALONE), *((m, g) for m in MODES[1:] for g in GROUPED)]
+LONG = [
+    *((MODES[0], class_) for class_ in [*ALONE, WHOLE]),
+    *((m, g) for m in MODES[1:] for g in GROUPED),
+]
 RUNS = [
     pytest.param(mode, class_, id=f"{mode}: {class_.name}")
     for mode, class_ in (LONG if IS_LONG else [(MODES[0], class_) for class_ in SHORT])

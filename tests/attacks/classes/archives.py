@@ -377,14 +377,6 @@ def one_notebook_in_folders(path: Path) -> None:
     _zip(path, zipped({"my work/day1/day1.ipynb": BOOK, "my work/data/notes.txt": "x" * 9_000}))
 
 
-@case("archives", *HARMLESS)
-def notebooks_in_many_folders(path: Path) -> None:
-    for number in range(300):
-        place = path / f"f{number}" / "day1"
-        place.mkdir(parents=True)
-        (place / "day1.ipynb").write_text(BOOK)
-
-
 @case("archives", *EITHER)
 def folders_in_folders(path: Path) -> None:
     path.mkdir()

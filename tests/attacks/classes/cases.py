@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.attacks.classes import archives, identity, notebooks, slicing  # register their cases
-from tests.attacks.classes.case import CASES, SECONDS, Case, scripts
-from tests.attacks.classes.running import HostileClass, flat
+from tests.attacks.classes.case import CASES, HONEST, SECONDS, Case, notebook, scripts
+from tests.attacks.classes.running import HostileClass, flat, student
 
 __all__ = ["ALL", "ALONE", "GROUPED", "SHORT", "archives", "notebooks", "slicing"]
 
@@ -25,7 +26,27 @@ def _groups() -> list[HostileClass]:
     return [flat(part, f"from {part[0].name} to {part[-1].name}") for part in parts]
 
 
-GROUPED: list[HostileClass] = [*_groups(), *SLOW, *identity.SHORT]
+def whole(cases: Sequence[Case]) -> HostileClass:
+    """nbgrader's tree in the course's own folder, graded without a path, with one eve for each case."""
+
+    def write(root: Path) -> list[str]:
+        for who in ("ada", "zoe"):
+            place = root / "submitted" / who / "day1"
+            place.mkdir(parents=True)
+            (place / "day1.ipynb").write_text(notebook())
+        for one in cases:
+            place = root / "submitted" / student(one) / "day1"
+            place.mkdir(parents=True)
+            one.write(place / "day1")
+        return []
+
+    students = {"ada": HONEST, "zoe": HONEST, **{student(one): one.outcomes for one in cases}}
+    seconds = max(SECONDS, 10.0 * len(cases))
+    return HostileClass("nbgrader", write, students, seconds=seconds, is_whole=True)
+
+
+WHOLE = whole([one for one in ALL if one.family in ("notebooks", "yaml") and one.short])
+GROUPED: list[HostileClass] = [*_groups(), *SLOW, *identity.SHORT, WHOLE]
 SHORT: list[HostileClass] = [
     flat([one for one in ALL if one.short and one.family in FAMILIES], "code"),
     flat([one for one in ALL if one.short and one.family not in FAMILIES], "files"),

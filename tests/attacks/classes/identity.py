@@ -149,6 +149,7 @@ CLAIMS: Mapping[str, Claim] = {
     "names_of_moodle_in_a_folder": of_files(
         ("Bob Example_4711_assignsubmission_file_/day1.ipynb", WRONG)
     ),
+    "many_notebooks": of_files(*((f"f{n}/day1.ipynb", WRONG) for n in range(300))),
     "file_called_bob": of_files(("bob.ipynb", WRONG)),
     "metadata_of_the_notebook": of_files(
         ("day1.ipynb", notebook(code(RIGHT, metadata=METADATA), metadata=METADATA))

@@ -8,6 +8,7 @@ from tests.attacks.classes.case import (
     HARMLESS,
     RIGHT,
     SCRIPT,
+    SLOW,
     Points,
     Unread,
     case,
@@ -247,7 +248,7 @@ def identifiers_of_odd_letters(path: Path) -> None:
     script(path, f"{SCRIPT}# %%\n" + "".join(f"{c} = {c}a = 1\n" for c in letters * 30))
 
 
-@case("waiting", *HARMLESS, seconds=600)
+@case("waiting", *HARMLESS, seconds=SLOW)
 def slow_everywhere(path: Path) -> None:
     """The audit's: every exercise mentions all others, and answers without using the processor just before it is late."""
     text = "# %%\nimport time\ndef slow(*a, **k):\n    time.sleep(4.85)\n"
@@ -257,7 +258,7 @@ def slow_everywhere(path: Path) -> None:
     script(path, text)
 
 
-@case("waiting", *HARMLESS, seconds=600)
+@case("waiting", *HARMLESS, seconds=SLOW)
 def burning_everywhere(path: Path) -> None:
     """The same by the processor, just within what one call may take."""
     burn = "    t = time.process_time()\n    while time.process_time() - t < 4.5: pass\n"
@@ -268,7 +269,7 @@ def burning_everywhere(path: Path) -> None:
     script(path, text)
 
 
-@case("waiting", *HARMLESS, seconds=600)
+@case("waiting", *HARMLESS, seconds=SLOW)
 def sleeping_by_turns(path: Path) -> None:
     """Each call sleeps or burns by chance, so that a test repeated alone may take another course."""
     text = (

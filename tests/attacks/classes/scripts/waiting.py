@@ -14,14 +14,14 @@ def causal_mask(n, device=None):
 
 #### sleeps
 #: points 0
-#: seconds 600
+#: slow
 # %%
 def causal_mask(n, device=None):
     time.sleep(10**6)
 
 #### sleeps_a_little
 #: points 0 to 3
-#: seconds 600
+#: slow
 # %%
 def causal_mask(n, device=None):
     time.sleep(4.9)
@@ -29,7 +29,7 @@ def causal_mask(n, device=None):
 
 #### waits_for_itself
 #: points 0
-#: seconds 600
+#: slow
 # %%
 def causal_mask(n, device=None):
     lock = threading.Lock()
@@ -38,7 +38,7 @@ def causal_mask(n, device=None):
 
 #### sleeps_while_loading
 #: points 0 to 3
-#: seconds 600
+#: slow
 # %%
 class Late:
     time.sleep(10**6)
@@ -70,7 +70,7 @@ def causal_mask(n, device=None):
 
 #### never_ends_to_die
 #: points 0 to 3
-#: seconds 600
+#: slow
 # %%
 class Undying:
     def __del__(self):
