@@ -67,7 +67,9 @@ def needed(
         problems.append(f"`{exercise}` needs too many statements of the notebook to be followed")
     return Code(
         units=tuple(notebook.in_order(search.taken)),
-        reached=frozenset({n for n in names if n in exercises and notebook.binders[n]} - {exercise}),
+        reached=frozenset(
+            {n for n in names if n in exercises and notebook.binders[n]} - {exercise}
+        ),
         problems=tuple(problems),
     )
 

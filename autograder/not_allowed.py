@@ -242,9 +242,7 @@ def _facts(source: str) -> _Facts:
     return _Facts(*(tuple(dict.fromkeys(each)) for each in (imports, aliases, mentions)))  # type: ignore[arg-type]
 
 
-def _imported(
-    node: ast.Import | ast.ImportFrom, whole: bool = False
-) -> Iterator[tuple[str, str]]:
+def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterator[tuple[str, str]]:
     """The names that an import binds and what they stand for; with `whole`, all of each path."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):

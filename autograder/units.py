@@ -208,8 +208,7 @@ def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         decorators=frozenset(decorators),
         hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
         extends=frozenset(extensions(nodes)),
-        runs_code=not isinstance(group[0], DEFINITIONS)
-        and ast.Call in kinds,
+        runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
         first=first,
         main_only=all(_is_main(s) for s in group),
     )

@@ -19,7 +19,7 @@ def compile_nothing() -> None:
         for name in ("compile", "optimize", "optimize_assert"):
             if hasattr(module, name):
                 setattr(module, name, as_it_is if name == "compile" else optimize)
-    nn.Module.compile = _compile_module  # type: ignore[method-assign]
+    nn.Module.compile = _compile_module  # type: ignore[assignment]
 
 
 def as_it_is(model: Any = None, **_: Any) -> Any:
