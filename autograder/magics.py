@@ -21,7 +21,7 @@ MAX_LENGTH = (
 )
 # Tokens, of which each takes up to 700 bytes as a syntax tree: 550,000 are a table of 270,000 numbers.
 MAX_TOKENS = 550_000
-MAX_BROKEN = 150_000  # of a cell that does not compile, which is read several times
+MAX_BROKEN = 250_000  # of a cell that does not compile, which is read several times
 MAX_SCOPES = 500  # functions, lambdas and comprehensions of one top-level statement
 CHUNK = 50  # top-level statements that are compiled together
 MAX_DEPTH = 200  # levels of the syntax tree, as deep as CPython lets parentheses nest

@@ -26,7 +26,7 @@ from autograder.units import Unit, units_of
 __all__ = ["Code", "Unit", "needed", "units_of"]
 
 # Of one exercise. No honest notebook comes near; what is beyond is left out and told.
-MAX_TAKEN = 10_000  # units
+MAX_TAKEN = 5_000  # units
 MAX_FOLLOWED = 50_000  # names at a moment
 MANY = 500_000  # steps, after which only last bindings are followed
 MAX_EDITS = 20  # edits of given names that are told

@@ -37,7 +37,7 @@ REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 LONG = 20_000  # characters of a cell that is not remembered
 MAX_UNITS = 100_000  # of a notebook
 MAX_TOKENS = 1_000_000  # of all its cells together
-TOO_LONG = f"the notebook is too long; the rest is not read (at most {MAX_UNITS:,} statements)"
+TOO_LONG = "the notebook is too long; the rest is not read"
 MAX_TARGETS = 8  # of `a = b = c = f(x, y)`; each is remembered with all that the call mentions
 # Fields that hold an annotation.
 ANNOTATIONS = {

@@ -17,6 +17,7 @@ from autograder import marks as given
 from autograder.cli import main
 from autograder.course import CourseError, Day
 from autograder.disk import known_owner
+from autograder.export import cells
 from autograder.export.command import export
 from autograder.history import Basis, History
 from autograder.late import Policy
@@ -465,3 +466,43 @@ def test_wrong_usage_is_said_and_writes_nothing(
     assert (ended.value.code, printed.out) == (2, "")
     assert says in printed.err
     assert not list(root.glob("x*"))
+
+
+# ---- whatever separator a spreadsheet splits at
+
+RUNS = ["=HYPERLINK(A1)", "+1+1", "-2+3", "@SUM(A1)", "＝1+1", "＠a", ' "=1"', "\u200b=1", "\x01=1"]
+
+
+def split_as(text: str, separator: str) -> list[str]:
+    """The cells of a reader that believes in quotes, and those of one that does not."""
+    believing = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    plain = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
+    return [cell for row in believing for cell in row] + [
+        cell for row in plain if separator != "," for cell in row
+    ]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "before", ["", "a;", "a; ", "a\t", "a|", "a\n", "a\r", "a;\t ", '";"', "a\u2028"]
+)
+def test_no_cell_is_a_formula_for_any_separator(before: str, separator: str) -> None:
+    for runs in RUNS:
+        text = cells.text([["student", "problems"], ["ada", before + runs]])
+        for cell in split_as(text, separator):
+            bare = cell.strip(' \t\r\n"\u200b\u2028\x01')
+            assert not bare.startswith(("=", "+", "-", "@", "＝", "＠")), (text, cell)
+
+
+@pytest.mark.parametrize(
+    "name", ["O'Neil; Jr", "Ada Lovelace-Byron", "Åsa | B", "a; b; -", "x - y"]
+)
+def test_names_without_a_formula_are_kept(name: str) -> None:
+    expected = name.replace("; -", "; '-")
+    assert list(csv.reader(io.StringIO(cells.text([[name, "1"]])))) == [[expected, "1"]]
+
+
+def test_an_export_can_be_read_again_however_long_its_texts_are(tmp_path: Path) -> None:
+    file = tmp_path / "long.csv"
+    file.write_text(cells.text([["a", "b"], ["x" * 1_000_000, "=1;" * 100_000]]), encoding="utf-8")
+    assert len(cells.read(file).rows) == 1
