@@ -160,10 +160,7 @@ class Sliced:
         code = needed(name, self._units, given, names)
         if code is None:
             return Chosen(name, "absent", [], [], (), (), False)
-        is_stub = any(
-            name in unit.binds and not unit.given and is_unfilled(unit.source, exercise.stub)
-            for unit in code.units
-        )
+        is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given])
         reads = {n for unit in code.units for n in unit.reads}
         reached = [n for n in names if (n in code.reached or n in reads) and n != name]
         return Chosen(
@@ -201,6 +198,19 @@ class _Pieces:
             self._numbers[id(unit)] = len(self.found)
             self.found.append(Piece(unit.source, unit.cell, unit.line, unit.given))
         return self._numbers[id(unit)]
+
+
+def _is_stub(exercise: Exercise, units: Sequence[Unit]) -> bool:
+    """Whether the definition is as it was released, and is no class that other statements give its methods."""
+    name = exercise.name
+    own = [unit for unit in units if name in unit.binds]
+    if not any(is_unfilled(unit.source, exercise.stub) for unit in own):
+        return False
+    extended = any(
+        name in unit.changes or any(extension.target == name for extension in unit.extends)
+        for unit in units
+    )
+    return not (extended and any(unit.is_class for unit in own))
 
 
 def _used(code: Code, not_allowed: Sequence[str]) -> tuple[str, ...]:

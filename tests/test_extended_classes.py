@@ -40,7 +40,27 @@ def patch(function):
     setattr(kind, function.__name__, function)
     return function
 """
+STUB = """
+class LayerNorm(nn.Module):
+    def __init__(self, d_model, eps=1e-5):
+        super().__init__()
+        raise NotImplementedError("LayerNorm")
+
+    def forward(self, x):
+        raise NotImplementedError("LayerNorm")
+"""
 WAYS = {
+    "the stub stays as it is": [
+        STUB,
+        "def init(self, d_model, eps=1e-5):\n"
+        "    nn.Module.__init__(self)\n"
+        "    self.eps = eps\n"
+        "    self.weight = nn.Parameter(torch.ones(d_model))\n"
+        "    self.bias = nn.Parameter(torch.zeros(d_model))",
+        "LayerNorm.__init__ = init",
+        f"@setattr_of(LayerNorm)\ndef forward(self, x):{BODY}",
+        "def setattr_of(kind):\n    return lambda f: setattr(kind, f.__name__, f)",
+    ],
     "add_to_class": [
         ADD,
         CLASS,
