@@ -11,6 +11,8 @@ from pathlib import Path
 
 from autograder.store import StoreError, course_folder
 
+FILES = ("turnstile.lock", "tests.lock")
+
 
 class Turns:
     """Locks in the course's `.autograder/`: many may hold `beside` at a time, `alone` excludes all others.
@@ -57,10 +59,7 @@ class Turns:
             with contextlib.suppress(StoreError, OSError):
                 folder = course_folder(self._root)
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                turnstile, tests = (
-                    os.open(folder / name, flags, 0o600)
-                    for name in ("turnstile.lock", "tests.lock")
-                )
+                turnstile, tests = (os.open(folder / name, flags, 0o600) for name in FILES)
                 self._files = turnstile, tests
         return self._files
 

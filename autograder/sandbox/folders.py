@@ -13,7 +13,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-BYTES = 64 << 20
+# Half of the 64 MB that a process may have at most, as it writes on until somebody looks.
+BYTES = 32 << 20
 ENTRIES = 4096
 FILE_BYTES = 8 << 20
 WATCH_SECONDS = 0.01
