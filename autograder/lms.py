@@ -16,15 +16,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 
-from autograder.people import LONGEST, MAX_PEOPLE, HandedIn, Person
-from autograder.plain import printable
+from autograder.people import MAX_PEOPLE, YEARS, HandedIn, Person
+from autograder.plain import LONGEST, printable
 
 METADATA = "submission_metadata.yml"
 MAX_METADATA = 50_000_000  # bytes
 MAX_DEPTH = 8  # levels of what is read of it
 TIMESTAMP = "timestamp.txt"
 MAX_TIMESTAMP = 100  # bytes
-YEARS = range(2000, 2100)  # others would overflow somewhere, and are no time of this course
 # Canvas takes out of a name whatever is no letter, digit or _, and makes it small; of an anonymous student it gives no name.
 CANVAS = re.compile(
     r"(?P<name>\w*?)_?(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_\d{5,}_(?P<original>.+)",

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import msgspec
 
-LONGEST = 300  # characters of one name
+from autograder.plain import LONGEST, printable
+
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
 MAX_PEOPLE = 100  # who hand in together
+YEARS = range(2000, 2100)  # others would overflow somewhere, and are no time of this course
 
 
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,3 +37,10 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
     def student(self) -> str:
         """The name, or the names with commas between them."""
         return ", ".join(person.name or person.id for person in self.people)
+
+    def checked(self) -> HandedIn:
+        """The same, safe to show and to count with, where it comes from behind the wall."""
+        people = [[printable(text) for text in (p.name, p.id, p.email)] for p in self.people]
+        time = self.time if self.time and self.time.tzinfo and self.time.year in YEARS else None
+        persons = tuple(Person(*texts) for texts in people)
+        return HandedIn(persons, self.late, time, printable(self.participant))

@@ -174,10 +174,11 @@ class Reader:
 
     def metadata(self, file: Bytes, size: int) -> dict[str, HandedIn]:
         """The people in Gradescope's metadata, by their folders. Raises NotRead."""
-        return self._asked(
+        people = self._asked(
             lambda process: process.decode(process.ask(m.ReadMetadata(size), file, size), m.PEOPLE),
             CLASS_SECONDS,
         )
+        return {name: handed_in.checked() for name, handed_in in people.items()}
 
     def _asked(self, ask: Callable[[Process], T], seconds: int = SECONDS) -> T:
         """Ask a process of its own."""

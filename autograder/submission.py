@@ -151,16 +151,8 @@ class _Path:
 
 
 def _checked(member: m.Listed) -> Offer:
-    """A file of a class's archive, whose texts come from behind the wall."""
-    handed_in = member.handed_in and HandedIn(
-        tuple(
-            Person(printable(p.name), printable(p.id), printable(p.email))
-            for p in member.handed_in.people
-        ),
-        member.handed_in.late,
-        member.handed_in.time,
-        printable(member.handed_in.participant),
-    )
+    """A file of a class's archive, as the process that listed it says."""
+    handed_in = member.handed_in.checked() if member.handed_in else None
     problem = member.problem or ("" if member.number >= 0 else "it is not in the archive")
     return Offer(member.place, member.student, handed_in, member.notes, problem)
 
