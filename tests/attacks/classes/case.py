@@ -93,7 +93,8 @@ def scripts(file: Path) -> list[Case]:
     """Read the cases of a file in which each begins with `#### name` and `#:` lines.
 
     `#: points 0` or `#: points 0 to 2.5` is the expected result, `#: or unread REASON` another one that is allowed,
-    COURSE_PATH and USER_NAME in its code are what those are here. `#: short` puts the case into the short form, `#: slow` allows it more time.
+    `#: short` puts the case into the short form, `#: slow` allows it more time. COURSE_PATH and USER_NAME in its code
+    are what those are here.
     """
     text = file.read_text(encoding="utf-8")
     shared, *parts = re.split(r"^#### ", text, flags=re.MULTILINE)
