@@ -23,9 +23,8 @@ from autograder.cells import read_cells
 from autograder.chapters import BEGIN, END
 from autograder.course import CourseError, Day
 from autograder.demo import with_short_trainings
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.notebook import solution_notebook
-from autograder.sandbox.client import Server
 from autograder.submission import Submission
 
 TRIVIAL = 24  # a shorter line says too little to be a secret
@@ -170,7 +169,7 @@ def _grades_to_full(notebook: NotebookNode, day: Day) -> None:
     data = nbformat.writes(notebook).encode()
     cells, problems = read_cells(data, f"{day.name}.ipynb")
     handed_in = Submission("the solution notebook", "solution", "", cells, problems, True)
-    with Server() as server:
+    with start_server() as server:
         marks = Grader(day, server, store.secret(day.root)).grade(handed_in)
     lost = [f"{e.name} ({e.status}: {e.message})" for e in marks.exercises if e.status != "passed"]
     if lost or marks.problems:

@@ -5,10 +5,9 @@ A wrong guess costs in both directions: `TABLE.update(x)` left out breaks a righ
 """
 
 import ast
-import symtable
 from collections.abc import Iterable, Iterator
 
-from autograder.scopes import DEFINITIONS, run_at_once
+from autograder.scopes import DEFINITIONS, Scope, is_assigned, is_global, run_at_once
 
 # Methods that change their object when called as a statement of their own (`TABLE.update(x)`).
 # `train`, `eval`, `fit`, `show`, `plot` are not among them on purpose.
@@ -30,6 +29,7 @@ CHANGING_FIRST = frozenset(
     fill_diagonal register_parametrization
     """.split()  # noqa: SIM905
 )
+Roots = dict[int, str | None]  # of nodes, by id
 MODULES = frozenset({"torch", "nn", "F", "init", "functional", "np", "numpy", "random"})
 
 
@@ -43,29 +43,33 @@ def changed_by(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]
     """
     changed: set[str | None] = set()
     calls: set[tuple[str | None, str]] = set()
+    roots: Roots = {}
     for node in nodes:
-        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
-            changed.add(root_of(node))
+        if isinstance(node, ast.Attribute | ast.Subscript):
+            if not isinstance(node.ctx, ast.Load):
+                changed.add(root_of(node, roots))
         elif isinstance(node, ast.Import):  # `import torch.fx` gives torch an attribute
             changed |= {a.name.partition(".")[0] for a in node.names if "." in a.name}
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if isinstance(node.value.func, ast.Attribute):
-                calls.add((root_of(node.value.func), node.value.func.attr))
+                calls.add((root_of(node.value.func, roots), node.value.func.attr))
         elif isinstance(node, DEFINITIONS):
             for decorator in node.decorator_list:
                 function = decorator.func if isinstance(decorator, ast.Call) else decorator
                 if isinstance(function, ast.Attribute):
-                    calls.add((root_of(function), "register"))
-        if isinstance(node, ast.Call):
-            changed |= {root_of(k.value) for k in node.keywords if k.arg == "out"}
+                    calls.add((root_of(function, roots), "register"))
+        elif isinstance(node, ast.Call):
+            changed |= {root_of(k.value, roots) for k in node.keywords if k.arg == "out"}
             function = node.func
             name = getattr(function, "attr", getattr(function, "id", ""))
             in_place = name.endswith("_") and not name.endswith("__")
-            is_method = isinstance(function, ast.Attribute) and root_of(function) not in MODULES
+            is_method = (
+                isinstance(function, ast.Attribute) and root_of(function, roots) not in MODULES
+            )
             if name in CHANGING_FIRST or (in_place and not is_method):
-                changed.add(root_of(node.args[0]) if node.args else None)
+                changed.add(root_of(node.args[0], roots) if node.args else None)
             elif is_method and (in_place or name in CHANGING_ANYWHERE):
-                calls.add((root_of(function), name))
+                calls.add((root_of(function, roots), name))
     return {c for c in changed if c is not None}, {(r, m) for r, m in calls if r is not None}
 
 
@@ -88,21 +92,17 @@ def writes_globals(nodes: Iterable[ast.AST]) -> bool:
     return False
 
 
-def effects_of(
-    function: ast.FunctionDef | ast.AsyncFunctionDef, table: symtable.SymbolTable
-) -> set[str]:
+def effects_of(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Scope) -> set[str]:
     """Globals that the function's own body changes or binds when it is called."""
-    scope = next(
-        (c for c in table.get_children() if c.get_name() == function.name and c.get_symbols()), None
-    )
+    scope = next((c for c in table.children if c.name == function.name and c.symbols), None)
     if scope is None:
         return set()
     changed, calls = changed_by(run_at_once(function.body))
     changed |= {root for root, method in calls if is_changing(method)}
     return {
-        symbol.get_name()
-        for symbol in scope.get_symbols()
-        if symbol.is_global() and (symbol.is_assigned() or symbol.get_name() in changed)
+        name
+        for name, flags in scope.symbols.items()
+        if is_global(flags) and (is_assigned(flags) or name in changed)
     }
 
 
@@ -115,11 +115,22 @@ def changing_methods(node: ast.ClassDef) -> Iterator[str]:
                 yield method.name
 
 
-def root_of(node: ast.AST | None) -> str | None:
-    """The name at the root of `A.b[0].c`, of `T.setdefault(k, []).d` and of `vars(A)["x"]`."""
+def root_of(node: ast.AST | None, known: Roots | None = None) -> str | None:
+    """The name at the root of `A.b[0].c`, of `T.setdefault(k, []).d` and of `vars(A)["x"]`.
+
+    `known` remembers the roots of nodes, so that a long chain is followed once and not from each link.
+    """
+    known = {} if known is None else known
+    passed: list[ast.AST] = []
+    root = None
     while node is not None:
+        if id(node) in known:
+            root = known[id(node)]
+            break
+        passed.append(node)
         if isinstance(node, ast.Name):
-            return node.id
+            root = node.id
+            break
         if isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
             node = node.value
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -127,8 +138,9 @@ def root_of(node: ast.AST | None) -> str | None:
         elif calls_name(node, "getattr", "vars") and node.args:  # type: ignore[attr-defined]
             node = node.args[0]  # type: ignore[attr-defined]
         else:
-            return None
-    return None
+            break
+    known.update((id(each), root) for each in passed)
+    return root
 
 
 def calls_name(node: ast.AST, *names: str) -> bool:

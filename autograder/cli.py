@@ -96,6 +96,7 @@ def grade(
     from autograder import enrolment, roster, store
     from autograder.history import History
     from autograder.marks import Packed
+    from autograder.reading import Reader
     from autograder.report import feedback as pages
     from autograder.report import table, texts
     from autograder.run import Run, Shard, found
@@ -114,22 +115,23 @@ def grade(
     warn(sandbox)
     secret = store.secret(chosen.root)
     with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(Reader(sandbox))
         history = stack.enter_context(History(chosen.root)) if keep else None
         if history:
             stack.enter_context(history.running(day))
         run = Run(chosen, secret, jobs, seed, sandbox, history, force, on_trouble=saying_once())
         class_roster = roster.of_course(chosen.root)
-        graded = run.grade(found(given, day, part, class_roster))
+        graded = run.grade(found(given, day, reader, part, class_roster))
         progress = Console(stderr=True)
         if progress.is_terminal:
-            total = sum(1 for _ in found(given, day, part))
+            total = sum(1 for _ in found(given, day, reader, part))
             graded = table.progress(graded, total, progress)
         submissions = Packed(graded)
         copied = None
         if not paths and not part:
             from autograder import gradebook  # nbgrader takes its time to be imported
 
-            copied = gradebook.copy(chosen, given, submissions, force)
+            copied = gradebook.copy(chosen, given, submissions, reader, force)
     lateness = enrolment.late_of(submissions, chosen, class_roster)
     notes = [] if part else enrolment.unmatched(submissions, chosen, class_roster)
     console.print(table.table(submissions, lateness))
@@ -141,14 +143,17 @@ def grade(
         say(note)
     if json:
         write_marks(json, day, submissions)
+    faults: list[str] = []
     if feedback:
-        pages.write(submissions, texts.read(chosen), feedback)
+        _, faults = pages.write(submissions, texts.read(chosen), feedback)
+        for fault in faults:
+            say(fault)
     if copied:
         told = f"copied into nbgrader's gradebook: {copied.new}; there as they are: {copied.known}"
         console.print(told, highlight=False)
         for problem in copied.problems:
             say(problem)
-    if unread or run.unstored or not submissions or (copied and copied.problems):
+    if unread or run.unstored or not submissions or faults or (copied and copied.problems):
         raise typer.Exit(1)
 
 
@@ -177,12 +182,17 @@ def regrade(
     from autograder import regrade as again
     from autograder import roster, store
     from autograder.history import History
+    from autograder.reading import Reader
     from autograder.run import Run
 
     chosen = courses.load(courses.find_root(Path.cwd())).day(day)
     warn(sandbox)
     secret = store.secret(chosen.root)
-    with History(chosen.root) as history, history.running(day):
+    with (
+        Reader(sandbox) as reader,
+        History(chosen.root) as history,
+        history.running(day),
+    ):
         stored = history.places(day)
         if not stored:
             raise typer.BadParameter(f"the store has no marks of {day}; `autograder grade` first")
@@ -197,7 +207,8 @@ def regrade(
                 is_current=is_current,
                 on_trouble=saying_once(),
             )
-            return list(a_run.grade(again.found_again(stored, day, roster.of_course(chosen.root))))
+            class_roster = roster.of_course(chosen.root)
+            return list(a_run.grade(again.found_again(stored, day, reader, class_roster)))
 
         changes, gone = again.changes(stored, run(is_current=False))
         for line in again.report(changes, day):

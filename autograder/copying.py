@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from sqlalchemy.orm.attributes import flag_modified
 from autograder.course import Day
 from autograder.marks import SubmissionMarks
 from autograder.nbgrader import CHECK, HandedInExporter
+from autograder.reading import Reader
 from autograder.report import texts
 from autograder.submission import Submission
 
@@ -84,6 +85,11 @@ class StoredExporter(HandedInExporter):
         assert isinstance(self.parent, Copying)
         return self.parent.now.submission, self.parent.now.marks
 
+    def reader(self) -> Reader:
+        """The one that has read the submission."""
+        assert isinstance(self.parent, Copying)
+        return self.parent.reader
+
 
 class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
     """Writes into the notebook what it was made from; the last step, so that it stands only in what is whole."""
@@ -105,7 +111,7 @@ class Copying(Autograde):  # type: ignore[misc]
     now: HandedIn
     autograde_preprocessors: list[Any]
 
-    def __init__(self, day: Day) -> None:
+    def __init__(self, day: Day, reader: Reader) -> None:
         """Read the configuration and the gradebook.
 
         Raises:
@@ -126,6 +132,7 @@ class Copying(Autograde):  # type: ignore[misc]
         if database.drivername == "sqlite" and not Path(str(database.database)).exists():
             raise NbGraderException(f"there is no gradebook.db: run autograder build {day.name}")
         self.day = day
+        self.reader = reader
         self.autograde_preprocessors = [*self.autograde_preprocessors, Stamp]
         self.writer = FilesWriter(parent=self, config=self.config)  # type: ignore[no-untyped-call]
         self.exporter = StoredExporter(parent=self, config=self.config)
@@ -173,7 +180,7 @@ class Copying(Autograde):  # type: ignore[misc]
         with self._gradebook() as gradebook:
             gradebook.update_or_create_student(one.student)
             submission = gradebook.update_or_create_submission(name, one.student)
-            submission.timestamp = one.time
+            submission.timestamp = one.time and one.time.astimezone(UTC).replace(tzinfo=None)
             flag_modified(submission, "timestamp")  # written in any case: a lock shows here
             gradebook.db.commit()
         submitted, autograded, feedback = (
@@ -185,7 +192,8 @@ class Copying(Autograde):  # type: ignore[misc]
                 shutil.rmtree(stale)
         self.convert_single_notebook(str(submitted / f"{name}.ipynb"))
         if one.time:  # nbgrader makes feedback anew where this is later
-            shutil.copyfile(submitted / "timestamp.txt", autograded / "timestamp.txt")
+            text = f"{one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+            (autograded / "timestamp.txt").write_text(text, encoding="utf-8")
         self.set_permissions(name, one.student)
 
     def assign_penalty(self, student: str) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +16,28 @@ from autograder import chapters
 from autograder.chapters import Chapter
 from autograder.late import NO_POLICY, Policy
 from autograder.not_allowed import MEANING
+from autograder.sandbox.budget import Allowance
 from autograder.sandbox.client import Limits
 
 FILE = "grading.toml"
 POINTS_A_DAY = 100
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
-EXERCISE_KEYS = {"chapter", "points", "not_allowed", "seconds", "total_seconds", "memory", "output"}
+LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "memory", "output"}
+EXERCISE_KEYS = {"chapter", "points", "not_allowed", *LIMIT_KEYS}
+SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
+# Keys of earlier versions, which were limits by the clock on the wall.
+RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
 # What students read of a test that did not hold: "values" is its sentence and what was seen, "words" its sentence alone.
 Feedback = Literal["values", "words"]
-DEFAULTS = {"seconds": 5, "total_seconds": 30, "memory": "2 GB", "output": "64 kB"}
+SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=600)
+DEFAULTS = {
+    "cpu_seconds": 5,
+    "total_cpu_seconds": 30,
+    "memory": "2 GB",
+    "output": "64 kB",
+    "submission_cpu_seconds": SUBMISSION.cpu_seconds,
+    "submission_idle_seconds": SUBMISSION.idle_seconds,
+}
 
 
 class CourseError(Exception):
@@ -52,6 +65,7 @@ class Day:
     exercises: tuple[Exercise, ...]
     feedback: Feedback = "values"
     late: Policy = NO_POLICY
+    budget: Allowance = SUBMISSION  # of one submission, for everything that is run of it
 
     @property
     def points(self) -> float:
@@ -149,7 +163,7 @@ def fingerprint(day: Day) -> str:
     hidden = [day.graders, day.root / "autograder" / "mistakes" / day.name]
     files = [chapter.path for chapter in day.chapters]
     files += [file for folder in hidden for file in sorted(folder.glob("*.py"))]
-    digest = hashlib.sha256(repr(day.exercises).encode())
+    digest = hashlib.sha256(repr((day.exercises, day.budget)).encode())
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -196,10 +210,12 @@ class _Reader:
         self._known("defaults", defaults, set(DEFAULTS))
         defaults = {**DEFAULTS, **defaults}
         self._limits("defaults", defaults)
+        budget = Allowance(*(self._seconds("defaults", defaults, key) for key in SUBMISSION_KEYS))
         late = tables.pop("late", {})
         self._late("late", late)
         days = {
-            name: self._day(root, name, table, defaults, late) for name, table in tables.items()
+            name: replace(self._day(root, name, table, defaults, late), budget=budget)
+            for name, table in tables.items()
         }
         if not days:
             raise CourseError(f"{FILE}: there is no day; begin one with [day1]")
@@ -267,14 +283,16 @@ class _Reader:
 
     def _limits(self, where: str, table: dict[str, Any]) -> Limits:
         seconds, total = (
-            float(self._typed(where, table, key, (int, float), "a number of seconds"))
-            for key in ("seconds", "total_seconds")
+            self._seconds(where, table, key) for key in ("cpu_seconds", "total_cpu_seconds")
         )
-        for key, value in (("seconds", seconds), ("total_seconds", total)):
-            if not 0 < value < 86400:
-                raise self._wrong(where, key, f"{value:g} seconds is not between 0 and a day")
         memory, output = (self._size(where, table, key) for key in ("memory", "output"))
         return Limits(seconds, total, memory, output)
+
+    def _seconds(self, where: str, table: dict[str, Any], key: str) -> float:
+        value = float(self._typed(where, table, key, (int, float), "a number of seconds"))
+        if not 0 < value < 86400:
+            raise self._wrong(where, key, f"{value:g} seconds is not between 0 and a day")
+        return value
 
     def _size(self, where: str, table: dict[str, Any], key: str) -> int:
         text = self._typed(where, table, key, str, 'a size such as "2 GB"')
@@ -295,5 +313,8 @@ class _Reader:
         if not isinstance(table, dict):
             raise self._wrong(where, "", "should be a table")
         for key in table:
+            if key in RENAMED and RENAMED[key] in known:
+                new = f"{key} is now {RENAMED[key]}, in seconds of processor time"
+                raise self._wrong(where, key, new)
             if key not in known:
                 raise self._wrong(where, key, f"unknown key; known are {', '.join(sorted(known))}")

@@ -169,6 +169,13 @@ def tensors_of(data: Data, payload: bytearray) -> list[torch.Tensor]:
 
 
 def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
+    try:
+        return _checked(meta, payload)
+    except RuntimeError as error:  # what torch itself refuses
+        raise WireError(f"a tensor that torch refuses: {error}") from None
+
+
+def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     dtype = DTYPES.get(meta.dtype)
     shape, strides = meta.shape, meta.strides
     if (
@@ -178,7 +185,7 @@ def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     ):
         raise WireError("a tensor of an impossible dtype or shape")
     numel = math.prod(shape)
-    if math.prod(n or 1 for n in shape) > 1 << 62:
+    if math.prod(n or 1 for n in shape) * dtype.itemsize > 1 << 62:
         raise WireError("a tensor of an impossible size")
     if meta.meta:
         return torch.empty(shape, dtype=dtype, device="meta")
@@ -198,6 +205,25 @@ def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     if dtype == torch.bool:
         flat = flat.ne(0)
     return flat.as_strided(shape, strides)
+
+
+def check(data: Data) -> None:
+    """Check how deep a value is nested and which tensors it names, before anything walks it.
+
+    Raises:
+        WireError: it is nested too deeply, or names a tensor that was not sent.
+    """
+    pending: list[tuple[Value, int]] = [(data.value, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if depth > MAX_DEPTH + 1:
+            raise WireError("a value that is nested too deeply")
+        if isinstance(item, TensorAt) and not 0 <= item.index < len(data.tensors):
+            raise WireError("a tensor that was not sent")
+        if isinstance(item, Items):
+            pending += [(part, depth + 1) for part in item.items]
+        elif isinstance(item, Pairs):
+            pending += [(part, depth + 1) for _, part in item.items]
 
 
 def value_of(value: Value, tensors: Sequence[torch.Tensor], convert: Callable[[Value], Any]) -> Any:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
 
-from autograder import lms
 from autograder.course import Day
 from autograder.late import IN_TIME, Lateness, lateness
-from autograder.lms import HandedIn
 from autograder.marks import SubmissionMarks
-from autograder.roster import Entry, Person, Roster
+from autograder.people import HandedIn, Person
+from autograder.roster import Entry, Roster
 from autograder.submission import Submission
 
 
@@ -33,11 +31,11 @@ class Row:
         return self.late.after(self.marks.points) if self.marks else 0.0
 
 
-def enrolled(submission: Submission, day: str, roster: Roster) -> Submission:
+def enrolled(submission: Submission, roster: Roster) -> Submission:
     """The same under the names that the roster has for its students; who is not on it keeps theirs."""
     if not roster.entries:
         return submission
-    people = _handed_in(submission.path, submission.student, day).people
+    people = (submission.handed_in or HandedIn((Person(submission.student),))).people
     found = [(person, roster.find(person)) for person in people]
     names = [entry.student if entry else person.name for person, entry in found]
     return replace(submission, student=", ".join(dict.fromkeys(names)))
@@ -54,7 +52,7 @@ def rows(
     handed: dict[Entry, list[Row]] = {entry: [] for entry in roster.entries}
     strangers: dict[str, Person] = {}
     for marks in class_:
-        source = _handed_in(marks.path, marks.student, day.name)
+        source = _handed_in(marks)
         for entry, person in _students(marks, source, roster):
             if entry not in handed and roster.entries:
                 strangers[entry.student] = person
@@ -69,7 +67,7 @@ def late_of(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list
     """How late each submission is, for the first of its students."""
     found = []
     for marks in class_:
-        source = _handed_in(marks.path, marks.student, day.name)
+        source = _handed_in(marks)
         entry, _ = next(_students(marks, source, roster))
         found.append(lateness(day.late, source.time, source.late, entry.extension))
     return found
@@ -81,8 +79,8 @@ def unmatched(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> li
     return rows(names, day, roster)[1] if roster.entries else []
 
 
-def _handed_in(path: str, student: str, day: str) -> HandedIn:
-    return lms.handed_in(os.path.abspath(path), day) or HandedIn((Person(student),))
+def _handed_in(marks: SubmissionMarks) -> HandedIn:
+    return marks.handed_in or HandedIn((Person(marks.student),))
 
 
 def _students(

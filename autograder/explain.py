@@ -9,15 +9,16 @@ from typing import Any
 import torch
 
 from autograder import store
-from autograder.attempt import joined
 from autograder.collecting import Test
 from autograder.course import CourseError, Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.marks import words
-from autograder.needs import needed, units_of
+from autograder.reading import Reader
 from autograder.sandbox.client import Server
+from autograder.slicer import Slicer, SlicingCourse, Unsliced, prepare
+from autograder.slices import Piece
 from autograder.student import Student
-from autograder.submission import submissions
+from autograder.submission import Submission, submissions
 
 SHOWN = 24  # elements of a tensor that are printed
 
@@ -30,9 +31,10 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
     """
     if exercise not in day.names:
         raise CourseError(f"{day.name} has no exercise {exercise!r}; it has {', '.join(day.names)}")
-    with Server() as server:
+    with start_server() as server, Reader() as reader:
         grader = Grader(day, server, store.secret(day.root), seed)
-        for submission in submissions([path], day.name):
+        course = prepare(reader.server, day)
+        for submission in submissions([path], day.name, reader):
             yield f"{submission.path} ({submission.student})"
             tests: list[str] = []
 
@@ -46,10 +48,10 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
             yield from (f"  problem: {problem}" for problem in marks.problems)
             if not marks.exercises:
                 continue
-            code = needed(exercise, units_of(submission.cells)[0], grader.given, day.names)
-            if code is not None:
+            if pieces := _pieces(reader.server, course, submission, exercise):
                 yield "\nThe code that was taken:\n"
-                yield from (f"    {line}" for line in words_of(joined(code.units).text))
+                text = "".join(f"{piece.source}\n\n" for piece in pieces)
+                yield from (f"    {line}" for line in words_of(text.removesuffix("\n")))
             yield "\nThe tests:\n"
             marked = next(e for e in marks.exercises if e.name == exercise)
             yield from tests or [f"  {marked.message}"]
@@ -57,6 +59,16 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
                 yield f"\nGraded again with the reference for {', '.join(marked.reference_for)}."
             yield f"\n{exercise}: {marked.points:g} of {marked.max_points:g} points, {marked.status}"
             yield f"replay with --seed {marks.seed}\n"
+
+
+def _pieces(
+    server: Server, course: SlicingCourse, submission: Submission, exercise: str
+) -> tuple[Piece, ...]:
+    with Slicer(server, course, submission.cells) as slicer:
+        try:
+            return slicer.notebook().slices[exercise].pieces
+        except Unsliced:
+            return ()  # the marks say why
 
 
 def words_of(text: str) -> list[str]:

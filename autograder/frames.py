@@ -6,6 +6,7 @@ import math
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -18,6 +19,8 @@ LENGTHS = struct.Struct("<QQ")
 _ENCODER = msgspec.msgpack.Encoder()
 REQUESTS = msgspec.msgpack.Decoder(Numbered)
 RESPONSES = msgspec.msgpack.Decoder(NumberedResponse)
+# A moment, or a function that says how many seconds to wait before it is asked again, and raises when none are left.
+Deadline = float | Callable[[], float]
 
 
 class Payload(Protocol):
@@ -27,7 +30,7 @@ class Payload(Protocol):
     size: int
 
 
-def send(connection: socket.socket, message: Any, payload: Payload, deadline: float) -> None:
+def send(connection: socket.socket, message: Any, payload: Payload, deadline: Deadline) -> None:
     """Send one frame.
 
     Raises:
@@ -39,7 +42,10 @@ def send(connection: socket.socket, message: Any, payload: Payload, deadline: fl
     parts += [memoryview(part) for part in payload.payload]
     while parts:
         _wait(connection, deadline)
-        sent = connection.sendmsg(parts[:64])
+        try:
+            sent = connection.sendmsg(parts[:64])
+        except TimeoutError:
+            continue
         while parts and sent >= len(parts[0]):
             sent -= len(parts[0])
             parts.pop(0)
@@ -48,7 +54,7 @@ def send(connection: socket.socket, message: Any, payload: Payload, deadline: fl
 
 
 def receive(
-    connection: socket.socket, decoder: msgspec.msgpack.Decoder[Any], deadline: float
+    connection: socket.socket, decoder: msgspec.msgpack.Decoder[Any], deadline: Deadline
 ) -> tuple[Any, bytearray]:
     """Receive one frame: the decoded header and the payload.
 
@@ -68,23 +74,33 @@ def receive(
         raise WireError(f"not a message: {error}") from None
 
 
-def _exactly(connection: socket.socket, size: int, deadline: float) -> bytearray:
+def _exactly(connection: socket.socket, size: int, deadline: Deadline) -> bytearray:
     buffer = bytearray()
     while len(buffer) < size:
         _wait(connection, deadline)
-        # In pieces, so that a length without the bytes allocates nothing.
-        piece = connection.recv(min(size - len(buffer), 1 << 20))
+        try:
+            # In pieces, so that a length without the bytes allocates nothing.
+            piece = connection.recv(min(size - len(buffer), 1 << 20))
+        except TimeoutError:
+            continue
         if not piece:
             raise ConnectionError("the connection ended")
         buffer += piece
     return buffer
 
 
-def _wait(connection: socket.socket, deadline: float) -> None:
-    if deadline == math.inf:
-        connection.settimeout(None)
-        return
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
+def _wait(connection: socket.socket, deadline: Deadline) -> None:
+    """Let the next operation take as long as it may.
+
+    Raises:
+        TimeoutError: the moment has passed; a function raises what it likes.
+    """
+    if callable(deadline):
+        left: float | None = deadline()
+    elif deadline == math.inf:
+        left = None
+    else:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
     connection.settimeout(left)

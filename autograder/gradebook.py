@@ -9,19 +9,19 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 from nbgrader.converters import NbGraderException
-from nbgrader.utils import parse_utc
 from rich.console import Console
 from rich.progress import track
 from sqlalchemy.exc import DatabaseError, SAWarning
 
+from autograder import disk, lms
 from autograder.copying import Copying, HandedIn, Held
 from autograder.course import Day
 from autograder.marks import SubmissionMarks, line
+from autograder.reading import Reader
 from autograder.submission import Submission, printable, submissions
 
 
@@ -35,17 +35,21 @@ class Copied:
 
 
 def copy(
-    day: Day, folders: Sequence[Path], marks: Sequence[SubmissionMarks], force: bool = False
+    day: Day,
+    folders: Sequence[Path],
+    marks: Sequence[SubmissionMarks],
+    reader: Reader,
+    force: bool = False,
 ) -> Copied:
     """Copy what was found in folders `submitted/STUDENT/DAY`, and graded; with `force`, what is there already too."""
     copied = Copied()
     console = Console(stderr=True)
     warnings.simplefilter("ignore", SAWarning)  # nbgrader's own use of SQLAlchemy
     try:
-        copying = Copying(day)
+        copying = Copying(day, reader)
         held = copying.held()
         for one in track(
-            _class(day, folders, marks, copied.problems),
+            _class(day, folders, marks, reader, copied.problems),
             "into the gradebook",
             total=len(folders),
             console=console,
@@ -84,14 +88,20 @@ def _copy(copying: Copying, one: HandedIn, held: Held | None, copied: Copied) ->
 
 
 def _class(
-    day: Day, folders: Sequence[Path], marks: Sequence[SubmissionMarks], problems: list[str]
+    day: Day,
+    folders: Sequence[Path],
+    marks: Sequence[SubmissionMarks],
+    reader: Reader,
+    problems: list[str],
 ) -> Iterator[HandedIn]:
     """One of each folder; read again, for the cells of a whole class would fill the memory."""
     places = {(one.path, one.sha256): place for place, one in enumerate(marks)}
     for folder in folders:
-        time, problem = _time(folder)
-        problems += [problem] if problem else []
-        found = list(submissions([folder], day.name))
+        time = lms.timestamp(disk.text(folder / lms.TIMESTAMP))
+        if time is None and os.path.lexists(folder / lms.TIMESTAMP):
+            file = printable(str(folder / lms.TIMESTAMP))
+            problems.append(f"{file} holds no time, so nothing counts as late")
+        found = list(submissions([folder], day.name, reader))
         if any((one.path, one.sha256) not in places for one in found):
             problems.append(f"{printable(str(folder))} has changed since it was graded; run again")
             continue
@@ -119,18 +129,6 @@ def _counting(
         graded[0][1], path=path, sha256="", points=0.0, problems=[said], exercises=[]
     )
     return none, marks
-
-
-def _time(folder: Path) -> tuple[datetime | None, str]:
-    """The time in nbgrader's timestamp.txt, in UTC; and what is wrong with it."""
-    file = folder / "timestamp.txt"
-    if not file.is_file():
-        return None, ""
-    try:
-        time: datetime = parse_utc(file.read_text(encoding="utf-8").strip())
-        return time, ""
-    except (OSError, ValueError, OverflowError) as error:
-        return None, f"{printable(str(file))} holds no time, so nothing counts as late: {error}"
 
 
 # ---- in words

@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
 import torch
 
-from autograder import course as courses
-from autograder import messages as m
-from autograder import not_allowed, release, trivial
+from autograder import faults, release, trivial
+from autograder import slicer as slicing
+from autograder.alone import Turns
+from autograder.answer_key import AnswerKey
 from autograder.attempt import Attempt, Outcome, Source, joined, refusal
-from autograder.cells import Cell
-from autograder.chapters import is_unfilled
-from autograder.collecting import Test, collect
-from autograder.course import Day, Exercise
+from autograder.collecting import Test
+from autograder.course import CourseError, Day, Exercise
 from autograder.follow_through import follow_through
+from autograder.forwarding import Forwarding
 from autograder.marks import (
     ExerciseMarks,
     Status,
@@ -32,64 +32,34 @@ from autograder.marks import (
     words,
 )
 from autograder.naming import Namer
-from autograder.needs import Code, Unit, needed, units_of
-from autograder.sandbox.client import Server
-from autograder.sandbox.local import LocalProcess
+from autograder.plain import bounded
+from autograder.reading import READER
+from autograder.sandbox.budget import Budget
+from autograder.sandbox.client import Sandbox, Server
+from autograder.sandbox.control import WORKER
+from autograder.slicer import Slice, Slicer, Unsliced
 from autograder.student import Student
 from autograder.submission import Submission
 
 Observer = Callable[[Test, str, "Student | None"], None]
 
 
-def given_units(day: Day) -> list[Unit]:
-    """What the course gives: imports, constants, and functions that are not exercises.
+def start_server(sandbox: Sandbox = "required", layers: Sequence[str] | None = None) -> Server:
+    """Start a fork server that can slice and run what students hand in.
 
-    A class that a stub's annotations name is an argument of the exercise, and there whether the answer names it or not.
+    Raises:
+        NoIsolation: this machine is no Linux.
     """
-    units = _units(day, "given", given=True)
-    stubs = [cell.stub for c in day.chapters for cell in c.cells if cell.role == "exercise"]
-    named = {
-        n for stub in stubs for unit in units_of([Cell(0, "code", stub)])[0] for n in unit.reads
-    }
-    return [
-        replace(unit, always=True) if unit.binds & named and not unit.imports else unit
-        for unit in units
-    ]
+    return Server(sandbox, layers, services=(WORKER, READER))
 
 
-def reference_units(day: Day) -> list[Unit]:
-    """The course's own solution."""
-    return _units(day, "exercise", given=False)
+@dataclass(frozen=True)
+class Job:
+    """How code is run: with inputs from a seed, within a budget; `observe` is told what became of each test."""
 
-
-def _units(day: Day, role: str, given: bool) -> list[Unit]:
-    cells = [
-        Cell(cell.number, "code", cell.source)
-        for chapter in day.chapters
-        for cell in chapter.cells
-        if cell.role == role
-    ]
-    units, problems = units_of(cells, given)
-    if problems:
-        raise courses.CourseError("; ".join(problems))
-    return [unit for unit in units if not _from_the_course(unit)]
-
-
-def _from_the_course(unit: Unit) -> bool:
-    """Imports between chapters, which disappear when they are joined."""
-    return unit.source.lstrip().startswith("from solutions.")
-
-
-def reference(
-    day: Day, exercise: Exercise, units: Sequence[Unit], given: Sequence[Unit]
-) -> Student:
-    """The course's own solution of an exercise, in this process."""
-    code = needed(exercise.name, units, given, day.names)
-    assert code is not None
-    source = joined(code.units)
-    student = Student(LocalProcess())
-    student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
-    return student
+    seed: str
+    budget: Budget | None = None
+    observe: Observer | None = None
 
 
 class Grader:
@@ -98,57 +68,97 @@ class Grader:
     def __init__(self, day: Day, server: Server, secret: bytes, seed: str | None = None) -> None:
         torch.set_num_threads(1)
         self.day = day
-        self.tests = collect(day)
-        self.given = given_units(day)
-        self.reference = reference_units(day)
-        self.course = courses.fingerprint(day)
+        self.key = AnswerKey.of(day)
         self.server = server
+        self.turns = Turns(day.root)
+        self._slicing = slicing.prepare(server, day)
         self._secret = secret
         self._seed = seed
         self.trivial: frozenset[tuple[str, str]] = frozenset()
         self.trivial = trivial.passed(self)
-        for name, own in self.tests.items():
+        self.forwarding = Forwarding(self)
+        for name, own in self.key.tests.items():
             if all((name, test.name) in self.trivial for test in own):
-                raise courses.CourseError(
+                raise CourseError(
                     f"{day.name}: {name} can not earn its points, for an answer that does nothing passes all its tests"
                 )
 
     def grade(
         self, submission: Submission, observe: Observer | None = None, only: str = ""
     ) -> SubmissionMarks:
-        """Grade a submission; with `only`, that exercise alone."""
+        """Grade a submission; with `only`, that exercise alone.
+
+        Raises:
+            NoIsolation: nothing can be run here. ServerLost: the fork server ended several times in a row.
+        """
         started = time.monotonic()
         exercises = [e for e in self.day.exercises if only in ("", e.name)]
         seed = self._seed or seed_of(self.day.name, self._secret, submission)
         problems = [*submission.problems, *release.noticed(submission.release, self.day)]
         marks: list[ExerciseMarks] = []
         if submission.readable:
-            units, found = units_of(submission.cells)
-            problems += found
-            for exercise in exercises:
-                marked, more = self._exercise(exercise, units, seed, observe)
-                marks.append(marked)
-                problems += more
-            if not only:
-                if all(marked.status == "not_attempted" for marked in marks):
-                    problems.append(f"no exercise of {self.day.name} is filled in")
-                marks = self._each_mistake_once(marks, units, seed)
+            job = Job(seed, Budget(self.day.budget, "submission"), observe)
+            with Slicer(self.server, self._slicing, submission.cells) as slicer:
+                try:
+                    marks = self._graded(slicer, exercises, job, problems, is_whole=not only)
+                except Unsliced as error:
+                    problems.append(f"its code could not be read: {error}")
         return SubmissionMarks(
             path=submission.path,
             student=submission.student,
             sha256=submission.sha256,
             seed=seed,
-            course=self.course,
+            course=self.key.fingerprint,
             isolation=self.server.isolation,
             points=added([e.points for e in marks]),
             max_points=added([e.points for e in exercises]),
             seconds=round(time.monotonic() - started, 3),
-            problems=[line(p) for p in dict.fromkeys(problems)],
+            problems=bounded(map(line, problems)),
             exercises=marks,
+            handed_in=submission.handed_in,
         )
 
+    def ungraded(self, submission: Submission, error: Exception) -> SubmissionMarks:
+        """The record of a submission that a fault of the autograder kept from being graded."""
+        doing = f"grading {submission.path} of {submission.student}"
+        return SubmissionMarks(
+            path=submission.path,
+            student=submission.student,
+            sha256=submission.sha256,
+            seed="",
+            course=self.key.fingerprint,
+            isolation=self.server.isolation,
+            points=0.0,
+            max_points=added([e.points for e in self.day.exercises]),
+            seconds=0.0,
+            problems=[line(faults.log(self.day.root, doing, error))],
+            exercises=[],
+            handed_in=submission.handed_in,
+        )
+
+    def _graded(
+        self,
+        slicer: Slicer,
+        exercises: Sequence[Exercise],
+        job: Job,
+        problems: list[str],
+        is_whole: bool,
+    ) -> list[ExerciseMarks]:
+        notebook = slicer.notebook()
+        problems += notebook.problems
+        marks = []
+        for exercise in exercises:
+            code = notebook.slices[exercise.name]
+            problems += code.problems if code.state == "written" else ()
+            marks.append(self.judge(exercise, code, job, problems))
+        if is_whole:
+            if all(marked.status == "not_attempted" for marked in marks):
+                problems.append(f"no exercise of {self.day.name} is filled in")
+            marks = self._each_mistake_once(marks, slicer, job, problems)
+        return marks
+
     def _each_mistake_once(
-        self, marks: Sequence[ExerciseMarks], units: Sequence[Unit], seed: str
+        self, marks: Sequence[ExerciseMarks], slicer: Slicer, job: Job, problems: list[str]
     ) -> list[ExerciseMarks]:
         """What is right once an earlier exercise is replaced has no mistake of its own, and replaces nothing."""
         result = {marked.name: marked for marked in marks}
@@ -156,56 +166,57 @@ class Grader:
             marked = result[exercise.name]
             if marked.points < marked.max_points and marked.status != "not_attempted":
                 lost = {name for name, other in result.items() if other.points < other.max_points}
-                marked, code = follow_through(self, exercise, units, marked, lost, seed)
-                if marked.status in ("partial", "failed") and code is not None:
-                    failed = [test.name for test in marked.tests if not test.passed]
-                    name = self.namer.name(exercise, joined(code.units), failed)
-                    marked = msgspec.structs.replace(marked, mistake=name)
-                result[exercise.name] = marked
+                marked, source = follow_through(self, exercise, slicer, marked, lost, job)
+                name = self._name(exercise, source, marked, job, problems)
+                result[exercise.name] = msgspec.structs.replace(marked, mistake=name)
         return list(result.values())
+
+    def _name(
+        self,
+        exercise: Exercise,
+        source: Source,
+        marked: ExerciseMarks,
+        job: Job,
+        problems: list[str],
+    ) -> str | None:
+        """The name of a wrong answer's mistake. A fault in the search for it costs the name and no marks."""
+        if marked.status not in ("partial", "failed"):
+            return None
+        failed = [test.name for test in marked.tests if not test.passed]
+        try:
+            return self.namer.name(exercise, source, failed, job.budget)
+        except Exception as error:
+            doing = f"naming the mistake in {exercise.name}"
+            problems.append(faults.log(self.day.root, doing, error))
+            return None
 
     @cached_property
     def namer(self) -> Namer:
         """Knows the mistakes of the day; made when the first wrong answer comes."""
         return Namer(self)
 
-    def _exercise(
-        self, exercise: Exercise, units: Sequence[Unit], seed: str, observe: Observer | None
-    ) -> tuple[ExerciseMarks, list[str]]:
-        code = needed(exercise.name, units, self.given, self.day.names)
-        if code is None:
-            return self._none(exercise, "not_attempted", f"`{exercise.name}` is not defined"), []
-        if self._is_stub(exercise, code.units):
-            return self._none(exercise, "not_attempted", f"`{exercise.name}` is not filled in"), []
-        problems = list(code.problems)
-        return self.judge(exercise, code, seed, observe, problems), problems
+    def source(self, code: Slice, replaced: Sequence[str] = ()) -> Source:
+        """The code of an exercise as it is run, with references for the exercises that are replaced."""
+        return joined(code.pieces, self.key.replaced(replaced))
 
     def judge(
         self,
         exercise: Exercise,
-        code: Code,
-        seed: str,
-        observe: Observer | None = None,
+        code: Slice,
+        job: Job,
         problems: list[str] | None = None,
+        replaced: Sequence[str] = (),
     ) -> ExerciseMarks:
-        """Read the code for what is not allowed, and run its tests."""
-        own = [unit.source for unit in code.units if not unit.given]
-        imports = [unit.source for unit in code.units if unit.given and unit.imports]
-        used = not_allowed.uses([*imports, *own], exercise.not_allowed)
-        if used:
-            return self._none(exercise, "not_allowed", refusal(used))
-        return self.run(exercise, joined(code.units), seed, observe, problems)
-
-    def _is_stub(self, exercise: Exercise, units: Sequence[Unit]) -> bool:
-        chapter = next(c for c in self.day.chapters if c.name == exercise.chapter)
-        stub = chapter.exercise(exercise.name).stub
-        return any(
-            exercise.name in unit.binds and not unit.given and is_unfilled(unit.source, stub)
-            for unit in units
-        )
+        """Refuse what is not attempted or not allowed, and run the tests of all else."""
+        if code.state != "written":
+            why = "defined" if code.state == "absent" else "filled in"
+            return self._none(exercise, "not_attempted", f"`{exercise.name}` is not {why}")
+        if code.used:
+            return self._none(exercise, "not_allowed", refusal(code.used))
+        return self.run(exercise, self.source(code, replaced), job, problems)
 
     def _none(self, exercise: Exercise, status: Status, message: str) -> ExerciseMarks:
-        tests = self.tests[exercise.name]
+        tests = self.key.tests[exercise.name]
         parts = shares(exercise.points, [test.weight for test in tests])
         lost = [
             TestMarks(t.name, 0.0, p, False, words(message), words(message))
@@ -218,37 +229,42 @@ class Grader:
     # ---- running
 
     def run(
-        self,
-        exercise: Exercise,
-        source: Source,
-        seed: str,
-        observe: Observer | None = None,
-        problems: list[str] | None = None,
+        self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> ExerciseMarks:
         """Run an exercise's tests on its code, in a process of its own."""
         started = time.monotonic()
-        attempt = Attempt(self.server, exercise, source, seed)
-        outcomes: list[Outcome] = []
-        for test in self.tests[exercise.name]:
-            outcome = attempt.test(test)
-            outcomes.append(outcome)
-            if observe:
-                observe(test, "" if outcome.passed else outcome.message, attempt.student)
-        attempt.stop()
-        if problems is not None:
-            problems += attempt.problems
-        marked = self._marked(exercise, outcomes)
+        outcomes = self.outcomes(exercise, source, job, problems)
+        replaced = source.replaced.names if source.replaced else ()
+        marked = self._marked(exercise, outcomes, replaced)
         return msgspec.structs.replace(marked, seconds=round(time.monotonic() - started, 4))
 
-    def _marked(self, exercise: Exercise, outcomes: Sequence[Outcome]) -> ExerciseMarks:
-        tests = self.tests[exercise.name]
+    def outcomes(
+        self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
+    ) -> list[Outcome]:
+        """What became of each test. What went wrong while the code was loaded is added to `problems`."""
+        attempt = Attempt(self.server, exercise, source, job.seed, job.budget, self.turns)
+        outcomes: list[Outcome] = []
+        try:
+            for test in self.key.tests[exercise.name]:
+                outcome = attempt.test(test)
+                outcomes.append(outcome)
+                if job.observe:
+                    job.observe(test, "" if outcome.passed else outcome.message, attempt.student)
+        finally:
+            attempt.stop()
+        if problems is not None:
+            problems += attempt.problems
+        return outcomes
+
+    def _marked(
+        self, exercise: Exercise, outcomes: Sequence[Outcome], replaced: Collection[str]
+    ) -> ExerciseMarks:
+        tests = self.key.tests[exercise.name]
         refused = next((o for o in outcomes if o.status == "not_allowed"), None)
         if refused:
             return self._none(exercise, "not_allowed", refused.message)
-        earned = any(
-            outcome.passed and (exercise.name, test.name) not in self.trivial
-            for test, outcome in zip(tests, outcomes, strict=True)
-        )
+        passed = {t.name for t, outcome in zip(tests, outcomes, strict=True) if outcome.passed}
+        earned = self._is_earned(exercise, passed, replaced)
         parts = shares(exercise.points, [test.weight for test in tests])
         marks = [
             TestMarks(
@@ -268,6 +284,16 @@ class Grader:
         return ExerciseMarks(
             exercise.name, points, exercise.points, status, first, None, [], 0.0, marks
         )
+
+    def _is_earned(
+        self, exercise: Exercise, passed: Collection[str], replaced: Collection[str]
+    ) -> bool:
+        """Whether a test passes that no trivial answer passes, nor forwarding to one of the references."""
+        own = {name for name in passed if (exercise.name, name) not in self.trivial}
+        for name in replaced:
+            if own:
+                own -= self.forwarding.passed(exercise, name)
+        return bool(own)
 
 
 def seed_of(day: str, secret: bytes, submission: Submission) -> str:

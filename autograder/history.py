@@ -190,6 +190,7 @@ class History:
                 path=submission.path,
                 student=submission.student,
                 sha256=submission.sha256,
+                handed_in=submission.handed_in,
             )
 
     # ---- writing

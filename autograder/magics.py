@@ -1,20 +1,29 @@
 """A cell's code as Python: without IPython's magics and without statements that do not compile.
 
-Lines keep their numbers. Students' code is read here in the grader's own process, so everything is
-linear in its length, and nesting that would exhaust the C stack is refused before it is compiled
-(CPython 3.11 dies on a comprehension of 100,000 `for`s).
+Lines keep their numbers. Everything is linear in the length of the code. What would exhaust the C stack, the
+memory or the time of CPython's compiler is refused before it is compiled (CPython 3.11 dies on a
+comprehension of 100,000 `for`s, and is quadratic in the functions of one name).
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import gc
 import re
 import warnings
 from collections.abc import Iterator
 
+from autograder.scopes import SCOPES, children
+
 MAX_LENGTH = (
     1_500_000  # characters; a list of a million numbers takes half a gigabyte as a syntax tree
 )
+# Tokens, of which each takes up to 700 bytes as a syntax tree: 550,000 are a table of 270,000 numbers.
+MAX_TOKENS = 550_000
+MAX_BROKEN = 250_000  # of a cell that does not compile, which is read several times
+MAX_SCOPES = 500  # functions, lambdas and comprehensions of one top-level statement
+CHUNK = 50  # top-level statements that are compiled together
 MAX_DEPTH = 200  # levels of the syntax tree, as deep as CPython lets parentheses nest
 MAX_PARTS = 1000  # braces of one string, dots of one import: CPython's time is quadratic in both
 
@@ -27,8 +36,9 @@ CELL_MAGIC = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*%%(\w*)[^\n]*")
 TO_THE_END = r"[^\n]*(?:(?<=\\)\n[^\n]*)*"
 TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=[^\s\-])")
 COMMAND = re.compile(r"([ \t]*)(?:[%!?]|(?:pip3?|conda|mamba)[ \t]+(?:un)?install\b)" + TO_THE_END)
-HELP = re.compile(r"([ \t]*)[\w.*\[\]]+\?{1,2}[ \t]*;?[ \t]*(?:#[^\n]*)?(?=\n|\Z)")
-ASSIGNED = re.compile(r"([ \t]*[\w.,\[\] \t]*?[\w\]][ \t]*=[ \t]*)[%!]" + TO_THE_END)
+# Possessive quantifiers: without them a line of n spaces takes n² steps or more.
+HELP = re.compile(r"([ \t]*+)[\w.*\[\]]++\?{1,2}+[ \t]*+(?:;[ \t]*+)?+(?:#[^\n]*+)?+(?=\n|\Z)")
+ASSIGNED = re.compile(r"((?:[ \t]*+[\w.,\[\]]++)++(?<=[\w\]])[ \t]*+=[ \t]*+)[%!]" + TO_THE_END)
 
 LEXEME = re.compile(r"""\#[^\n]*|\"""|'{3}|"|'|[(\[{]|[)\]}]|\\\n|\n""")
 STRING_ENDS = {
@@ -37,6 +47,16 @@ STRING_ENDS = {
     '"': re.compile(r'\\.|"|(?=\n)', re.DOTALL),
     "'": re.compile(r"\\.|'|(?=\n)", re.DOTALL),
 }
+TOKEN = re.compile(
+    r"""
+    \#[^\n]*+
+    | (?P<formatted>\b(?i:f|fr|rf)(?=["']))?+
+      (?: \"""(?:[^"\\]|\\.|"(?!""))*+(?:\""")?+ | \'\'\'(?:[^'\\]|\\.|'(?!''))*+(?:\'\'\')?+
+        | "(?:[^"\\\n]|\\.)*+"?+ | '(?:[^'\\\n]|\\.)*+'?+ )
+    | \w++ | [^\w\s]
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 IMPORTED = re.compile(r"\b(?:import|from)[\s\\]+[\w.\s\\]+")
 # What never stands in brackets: there one was not closed, and a new statement begins.
 STATEMENT = re.compile(
@@ -46,22 +66,44 @@ STATEMENT = re.compile(
 CONTINUES = re.compile(r"(?:else|elif|except|finally)\b|[^\w@\"'(\[{*]")
 
 
-def runnable(source: str) -> tuple[str, str | None]:
-    """Returns the code that Python can run and what was wrong with the rest, or None."""
+def runnable(source: str) -> tuple[str, ast.Module | None, str | None]:
+    """Returns the code that Python can run, its syntax tree, and what was wrong with the rest, or None.
+
+    There is no tree if nothing can run.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an invalid escape in a student's string is no news here
-        problem = _problem(source)
-        if problem is None:
-            return source, None
-        if len(source) > MAX_LENGTH:
-            return _blank(source), problem
+        tree, problem = _parsed(source)
+        if tree is not None:
+            return source, tree, None
+        if len(source) > MAX_LENGTH or n_tokens(source) > MAX_BROKEN:
+            return _blank(source), None, problem
         lines = list(logical_lines(_undecorated(source)))
         python = "".join(lines)
-        problem = _problem(python)
-        if problem is None:
-            return python, None
+        if python != source:
+            tree, problem = _parsed(python)
+            if tree is not None:
+                return python, tree, None
         kept = "".join(_compiling(block) for block in _blocks(lines))
-        return (kept if _problem(kept) is None else _blank(kept)), problem
+        tree, _ = _parsed(kept)
+        return (_blank(source) if tree is None else kept), tree, problem
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause the garbage collector, which walks through a large syntax tree again and again as it grows."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def n_tokens(source: str) -> int:
+    """Returns how many tokens the code has, at least; all that stands in an f-string counts."""
+    return sum(len(t[0]) if t["formatted"] else 1 for t in TOKEN.finditer(source))
 
 
 def logical_lines(source: str) -> Iterator[str]:
@@ -136,11 +178,11 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 
 def _compiling(block: str) -> str:
     """The block if it compiles, or else those of its parts that begin in column 0 and do."""
-    if _problem(block) is None:
+    if _parsed(block)[0] is not None:
         return block
     parts = _blocks(re.findall(r"[^\n]*\n|[^\n]+", block))
     harmless = ("".join(logical_lines(part)) for part in parts)
-    return "".join(part if _problem(part) is None else _blank(part) for part in harmless)
+    return "".join(_blank(part) if _parsed(part)[0] is None else part for part in harmless)
 
 
 def _blank(source: str) -> str:
@@ -150,29 +192,41 @@ def _blank(source: str) -> str:
 # ---- what Python says
 
 
-def _problem(source: str) -> str | None:
-    """Why this code cannot be compiled, in words; None if it can."""
+def _parsed(source: str) -> tuple[ast.Module | None, str | None]:
+    """The syntax tree of code that can be compiled; else why it cannot, in words."""
     if len(source) > MAX_LENGTH:
-        return f"too long: {len(source):,} characters, at most {MAX_LENGTH:,} are read"
+        return None, f"too long: {len(source):,} characters, at most {MAX_LENGTH:,} are read"
     if "\0" in source:
         number = source.count("\n", 0, source.index("\0")) + 1
-        return f"a NUL character stands in the code (line {number})"
+        return None, f"a NUL character stands in the code (line {number})"
+    if len(source) > MAX_TOKENS and n_tokens(source) > MAX_TOKENS:
+        return None, f"too long: at most {MAX_TOKENS:,} names, numbers and signs are read"
     if _is_slow(source):
-        return f"too many parts in one string or import: at most {MAX_PARTS:,} are read"
+        return None, f"too many parts in one string or import: at most {MAX_PARTS:,} are read"
     try:
         tree = ast.parse(source)
-        if _is_deep(tree):
-            return f"too deeply nested: at most {MAX_DEPTH} levels are read"
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        compile(tree, "<cell>", "exec", flags=flags, dont_inherit=True)
+        problem = next(filter(None, map(_excess, tree.body)), None)
+        if problem is None:
+            _compile(tree.body)
+            return tree, None
     except SyntaxError as error:
         line = f" (line {error.lineno})" if error.lineno else ""
-        return f"{type(error).__name__}: {error.msg}{line}"
+        problem = f"{type(error).__name__}: {error.msg}{line}"
     except (RecursionError, MemoryError):
-        return "too deeply nested for Python to read"
+        problem = "too deeply nested for Python to read"
     except (ValueError, OverflowError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+        problem = f"{type(error).__name__}: {error}"
+    return None, problem
+
+
+def _compile(statements: list[ast.stmt]) -> None:
+    """Compile statements in groups, for CPython's time is quadratic in the functions of one name."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    for start in range(0, len(statements), CHUNK):
+        chunk = statements[start : start + CHUNK]
+        if start:  # so that no `from __future__` passes for a first statement
+            chunk.insert(0, ast.copy_location(ast.Pass(), chunk[0]))
+        compile(ast.Module(chunk, []), "<cell>", "exec", flags=flags, dont_inherit=True)
 
 
 def _is_slow(source: str) -> bool:
@@ -187,12 +241,20 @@ def _is_slow(source: str) -> bool:
     )
 
 
-def _is_deep(tree: ast.AST) -> bool:
-    level: list[ast.AST] = [tree]
-    for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
+def _excess(statement: ast.stmt) -> str | None:
+    """What a statement has too much of, in words."""
+    length = (statement.end_col_offset or 0) - statement.col_offset
+    if statement.lineno == statement.end_lineno and length < MAX_DEPTH:
+        return None  # each level takes a character
+    level: list[ast.AST] = [statement]
+    n_scopes = 0
+    for _ in range(MAX_DEPTH - 2):
+        n_scopes += sum(type(node) in SCOPES for node in level)
+        if n_scopes > MAX_SCOPES:
+            return f"too many functions in one statement: at most {MAX_SCOPES} are read"
         if any(len(getattr(node, "generators", ())) > MAX_DEPTH for node in level):
-            return True
+            break
+        level = [child for node in level for child in children(node)]
         if not level:
-            return False
-    return True
+            return None
+    return f"too deeply nested: at most {MAX_DEPTH} levels are read"

@@ -10,6 +10,8 @@ from typing import Literal, overload
 import msgspec
 from msgspec.structs import replace
 
+from autograder.people import HandedIn
+
 FORMAT = 1
 LONGEST = 2000  # characters of a message
 
@@ -57,7 +59,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True):
     tests: list[TestMarks]
 
 
-class SubmissionMarks(msgspec.Struct, frozen=True):
+class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str
     student: str
     sha256: str
@@ -69,6 +71,7 @@ class SubmissionMarks(msgspec.Struct, frozen=True):
     seconds: float
     problems: list[str]
     exercises: list[ExerciseMarks]
+    handed_in: HandedIn | None = None  # what a platform says of who and when, beyond `student`
 
 
 class Marks(msgspec.Struct, frozen=True):

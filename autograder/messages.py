@@ -111,8 +111,15 @@ class Data(msgspec.Struct, frozen=True):
 # ---- messages: requests of the grader, answers of the worker, and the worker's questions
 
 
+class Reference(Tagged, frozen=True):
+    """A name that another process answers for the code: a function, or a class with these methods."""
+
+    name: str
+    methods: list[str] | None = None
+
+
 class Load(Tagged, frozen=True):
-    """Run these pieces of one source, each from a first to a last line, as one module."""
+    """Run these pieces of one source, each from a first to a last line, as one module that has handles for the references."""
 
     source: str
     pieces: list[tuple[int, int]]
@@ -121,6 +128,7 @@ class Load(Tagged, frozen=True):
     flags: int = 0
     operators: list[str] = []
     attributes: list[str] = []
+    references: list[Reference] = []
 
 
 class Call(Tagged, frozen=True):
@@ -132,6 +140,23 @@ class Call(Tagged, frozen=True):
     keep: bool
     grad: bool
     measure: bool = False
+
+
+class Make(Tagged, frozen=True):
+    """Make an object of a class of the module; the answer is its number and its parts, for a handle to be built from."""
+
+    target: str
+    arguments: Data
+
+
+class Apply(Tagged, frozen=True):
+    """Call a method of an object that was made, as if the parameters, buffers and modes sent with the arguments were its own."""
+
+    target: int
+    method: str
+    arguments: Data
+    keep: bool
+    grad: bool
 
 
 class Backward(Tagged, frozen=True):
@@ -166,10 +191,11 @@ class Forget(Tagged, frozen=True):
 
 
 class Reply(Tagged, frozen=True):
-    """The grader's answer to `Ask`."""
+    """The grader's answer to a question; an `error` is raised where the question was asked, as the built-in `type`."""
 
     answer: Data
     error: str = ""
+    type: str = "RuntimeError"
 
 
 class Answer(Tagged, frozen=True):
@@ -199,6 +225,7 @@ class Failure(Tagged, frozen=True):
     line: int = 0
     forbidden: list[str] = []
     modes: list[tuple[int, bool]] = []
+    meta_read: bool = False  # torch refused to read values on `meta`
 
 
 class Ask(Tagged, frozen=True):
@@ -212,13 +239,29 @@ class Ask(Tagged, frozen=True):
     keep: int = 0
 
 
+class Refer(Tagged, frozen=True):
+    """The student's code calls a reference: a function or class by name, or a method of an object by its number.
+
+    The arguments are `[args, kwargs]`, and of a method `[args, kwargs, tensors by name, modes by name]`.
+    """
+
+    target: str | int
+    method: str
+    arguments: Data
+    grad: bool
+    keep: int = 0
+
+
 class AskBackward(Tagged, frozen=True):
+    """The gradients of an `Ask` or `Refer` that had this number as `keep`."""
+
     keep: int
     upstream: Data
 
 
-Request = Load | Call | Backward | Weights | Read | Set | Forget | Reply
-Response = Answer | Failure | Ask | AskBackward | Running
+Request = Load | Call | Make | Apply | Backward | Weights | Read | Set | Forget | Reply
+Question = Ask | Refer | AskBackward
+Response = Answer | Failure | Ask | Refer | AskBackward | Running
 
 
 class Numbered(msgspec.Struct, frozen=True):

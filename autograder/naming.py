@@ -17,13 +17,14 @@ import msgspec
 import torch
 
 from autograder import messages as m
-from autograder.attempt import Source, derived, joined, loading
-from autograder.cells import Cell
+from autograder.attempt import Source, derived, loading, references_of
 from autograder.collecting import Test
 from autograder.course import CourseError, Day, Exercise
 from autograder.encoding import raw_bytes
-from autograder.needs import needed, units_of
 from autograder.recording import Exchange, Leaves, Recorder, replay
+from autograder.references import References
+from autograder.sandbox.budget import Budget
+from autograder.sandbox.client import ServerLost, surviving
 from autograder.sandbox.process import Died, Late, Process
 from autograder.store import course_folder
 from autograder.student import NotAllowed, Student, StudentError
@@ -64,12 +65,14 @@ class _Run:
     def __init__(
         self,
         process: Process,
+        references: References | None,
         load: m.Load,
         tests: Sequence[Test],
         asked: Mapping[str, Sequence[Exchange]],
     ) -> None:
         self._process, self._load, self._tests, self._asked = process, load, tests, asked
-        self._student = Student(process)
+        self._references = references
+        self._student = Student(process, references)
         self._student.load(load)
 
     def failed(self, among: Collection[str] | None = None) -> list[str]:
@@ -80,7 +83,7 @@ class _Run:
                 continue
             try:
                 test.run(self._student, _seed(test))
-            except (Late, Died, m.WireError, NotAllowed):
+            except (Late, Died, ServerLost, m.WireError, NotAllowed):
                 raise
             except Exception:
                 failed.append(test.name)
@@ -90,12 +93,12 @@ class _Run:
         """What the code says to all that these tests ask, with the random numbers of this seed."""
         # Without code or rules all it does is to set the random numbers back.
         again = msgspec.structs.replace(
-            self._load, pieces=[], operators=[], attributes=[], seed=seed
+            self._load, pieces=[], operators=[], attributes=[], references=[], seed=seed
         )
         answers: dict[str, list[Leaves]] = {}
         for test in tests:
             self._student.load(again)
-            answers[test] = replay(self._asked[test], self._process)
+            answers[test] = replay(self._asked[test], self._process, self._references)
         return _joined(answers)
 
 
@@ -105,27 +108,37 @@ class Namer:
     def __init__(self, grader: Grader) -> None:
         self._grader = grader
         self.mistakes = known_mistakes(grader.day)
-        self._version = _version(grader.course)
+        self._version = _version(grader.key.fingerprint)
         self._asked: dict[str, dict[str, list[Exchange]]] = {}
         self._known: dict[str, dict[str, Known]] = {}
 
-    def name(self, exercise: Exercise, source: Source, failed: Sequence[str]) -> str | None:
+    def name(
+        self,
+        exercise: Exercise,
+        source: Source,
+        failed: Sequence[str],
+        budget: Budget | None = None,
+    ) -> str | None:
         """The name of the one known mistake that does what this code does; None without one, and with two.
 
-        `failed` are the tests that it failed with other random numbers.
+        `failed` are the tests that it failed with other random numbers. Running the code is charged to the budget.
         """
         near = {n: k for n, k in self.known(exercise).items() if _differing(k, failed) <= BY_CHANCE}
         if not near:
             return None
         in_doubt = set(failed).union(*(k.failed for k in near.values()))
-        try:
-            with self._running(exercise, source) as run:
+
+        def name() -> str | None:
+            with self._running(exercise, source, budget) as run:
                 failed = run.failed(in_doubt)
                 alike = {n: k for n, k in near.items() if set(k.failed) <= set(failed)}
                 answers = run.answers(failed, seed=1) if alike else {}
+            return named_by(alike, failed, answers)
+
+        try:
+            return surviving(name)
         except LOST:
             return None
-        return named_by(alike, failed, answers)
 
     def known(self, exercise: Exercise) -> dict[str, Known]:
         """What tells each known mistake of an exercise; found once a course and kept, without those that nothing tells."""
@@ -141,60 +154,71 @@ class Namer:
 
     def _learn(self, exercise: Exercise) -> dict[str, Known]:
         # What is learned now is kept: a busy moment must not leave a gap.
-        trusted = replace(exercise, limits=replace(exercise.limits, seconds=60, total_seconds=300))
+        trusted = replace(
+            exercise, limits=replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
+        )
         asked = self._recorded(trusted)
         right = _joined({test: [e.leaves for e in exchanges] for test, exchanges in asked.items()})
         found: dict[str, Known] = {}
         for mistake in self.mistakes[exercise.name]:
             source = self.source(mistake)
-            try:
+
+            def learn(source: Source = source) -> Known:
                 with self._running(trusted, source) as run:
                     failed = run.failed()
                     first = run.answers(failed, seed=1)
                     second = run.answers(failed, seed=2)
+                return what_tells(failed, first, second, right)
+
+            try:
+                known = surviving(learn)
             except LOST:
                 continue
-            known = what_tells(failed, first, second, right)
             if tells(known, len(asked)):
                 found[mistake.name] = known
         return found
 
     def source(self, mistake: Mistake) -> Source:
         """The code of a known mistake, with the references for what it calls."""
-        grader, name = self._grader, mistake.exercise
-        right = [unit for unit in grader.reference if name not in unit.binds]
-        units = [*right, *units_of([Cell(0, "code", mistake.source)])[0]]
-        code = needed(name, units, grader.given, grader.day.names)
-        assert code is not None
-        return joined(code.units)
+        return self._grader.key.instead_of_solution(mistake.exercise, mistake.source)
 
     @contextmanager
-    def _running(self, exercise: Exercise, source: Source) -> Iterator[_Run]:
-        process = Process(self._grader.server, exercise.limits)
+    def _running(
+        self, exercise: Exercise, source: Source, submission: Budget | None = None
+    ) -> Iterator[_Run]:
+        server, limits = self._grader.server, exercise.limits
+        budget = Budget(limits.allowance, "exercise", submission)
+        process = Process(server, limits, budget)
+        references = references_of(source, server, limits, budget, process)
         try:
             load = loading(exercise, source, 1)
-            tests = self._grader.tests[exercise.name]
-            yield _Run(process, load, tests, self._recorded(exercise))
+            tests = self._grader.key.tests[exercise.name]
+            yield _Run(process, references, load, tests, self._recorded(exercise))
         finally:
             process.stop()
+            if references is not None:
+                references.stop()
 
     def _recorded(self, exercise: Exercise) -> dict[str, list[Exchange]]:
         """What each test of an exercise asks, and what the reference answers."""
         if exercise.name not in self._asked:
-            grader = self._grader
-            code = needed(exercise.name, grader.reference, grader.given, grader.day.names)
-            assert code is not None
-            recorder = Recorder(Process(grader.server, exercise.limits))
-            load = loading(exercise, joined(code.units), 1)
-            asked: dict[str, list[Exchange]] = {}
-            for test in grader.tests[exercise.name]:
+            self._asked[exercise.name] = surviving(lambda: self._record(exercise))
+        return self._asked[exercise.name]
+
+    def _record(self, exercise: Exercise) -> dict[str, list[Exchange]]:
+        grader = self._grader
+        recorder = Recorder(Process(grader.server, exercise.limits))
+        load = loading(exercise, grader.key.solution(exercise.name), 1)
+        asked: dict[str, list[Exchange]] = {}
+        try:
+            for test in grader.key.tests[exercise.name]:
                 recorder.student.load(load)
                 recorder.exchanges = []
                 test.run(recorder.student, _seed(test))
                 asked[test.name] = list(recorder.exchanges)
+        finally:
             recorder.stop()
-            self._asked[exercise.name] = asked
-        return self._asked[exercise.name]
+        return asked
 
 
 def known_mistakes(day: Day) -> dict[str, list[Mistake]]:

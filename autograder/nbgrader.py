@@ -12,6 +12,7 @@ import contextlib
 import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,14 @@ from autograder import course as courses
 from autograder import store
 from autograder.cells import Cell
 from autograder.course import CourseError, Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.late_penalty import set_due
 from autograder.marks import SubmissionMarks
-from autograder.needs import units_of
 from autograder.notebook import METADATA, solution_notebook
+from autograder.reading import Reader
 from autograder.report import feedback, texts
-from autograder.sandbox.client import NoIsolation, Server
+from autograder.sandbox.client import NoIsolation
+from autograder.slicer import Slicer, SlicingCourse, Unsliced, prepare
 from autograder.submission import Submission, submissions
 
 CHECK = "check_"
@@ -65,6 +67,7 @@ class HandedInExporter(NotebookExporter):
             NbGraderException: course and gradebook do not fit, or there is no isolation; it stops the run.
         """
         super().__init__(**kw)  # type: ignore[no-untyped-call]
+        self._course: SlicingCourse | None = None
         try:
             self.day = self._day()
             self.checks = check_cells(self.day, self._directory.db_url)
@@ -83,6 +86,23 @@ class HandedInExporter(NotebookExporter):
     def graded(self, path: Path) -> tuple[Submission, SubmissionMarks]:
         """What was handed in, and its marks."""
         raise NotImplementedError
+
+    def reader(self) -> Reader:
+        """What reads behind the wall."""
+        raise NotImplementedError
+
+    def homes(self) -> dict[str, int]:
+        """For each exercise that is defined, the number of the cell with its last definition; none if it can not be told."""
+        if not self.submission.cells:
+            return {}
+        server = self.reader().server
+        if self._course is None:
+            self._course = prepare(server, self.day)
+        with Slicer(server, self._course, self.submission.cells) as slicer:
+            try:
+                return slicer.notebook().homes
+            except Unsliced:
+                return {}
 
     def from_filename(
         self, filename: str, resources: dict[str, Any] | None = None, **kw: Any
@@ -129,16 +149,22 @@ class SubmissionExporter(HandedInExporter):
 
     def prepare(self) -> texts.Texts:
         """Start the grader."""
-        server = Server()
+        server = start_server()
         weakref.finalize(self, server.close)
+        self._reader = Reader()
+        weakref.finalize(self, self._reader.close)
         self.log.info("Isolated by %s", ", ".join(server.isolation))
         self._grader = Grader(self.day, server, store.secret(self.day.root))
-        return texts.read(self.day, self._grader.tests)
+        return texts.read(self.day, self._grader.key.tests)
 
     def graded(self, path: Path) -> tuple[Submission, SubmissionMarks]:
         """The notebook, read and graded now."""
-        submission = next(submissions([path], self.day.name))
+        submission = next(submissions([path], self.day.name, self._reader))
         return submission, self._grader.grade(submission)
+
+    def reader(self) -> Reader:
+        """The one of this run."""
+        return self._reader
 
 
 def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
@@ -165,7 +191,8 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
 
 def verbatim(text: str) -> str:
     """Text in a fence: nbgrader's pages show a markdown or raw cell's HTML, scripts and all."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    runs = (len(list(run)) for character, run in groupby(text) if character == "`")
+    longest = max(runs, default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}" if text.strip() else ""
 
@@ -178,21 +205,8 @@ class Restore(NbGraderPreprocessor):  # type: ignore[misc]
     ) -> tuple[NotebookNode, dict[str, Any]]:
         """Mark the cells of a notebook that has no nbgrader metadata."""
         exporter = self.parent
-        homes = definitions(exporter.submission.cells, exporter.day.names)
-        nb.cells = list(_restored(nb.cells, homes, exporter.checks))
+        nb.cells = list(_restored(nb.cells, exporter.homes(), exporter.checks))
         return nb, resources
-
-
-def definitions(cells: Sequence[Cell], exercises: Sequence[str]) -> dict[str, int]:
-    """For each exercise that is defined, the number of the cell with its last definition."""
-    units = [unit for unit in units_of(cells)[0] if not unit.main_only]
-    found = {}
-    for name in exercises:
-        binding = [unit for unit in units if name in unit.binds]
-        defining = [unit for unit in binding if name in unit.defines]
-        if binding:
-            found[name] = (defining or binding)[-1].cell
-    return found
 
 
 def _restored(

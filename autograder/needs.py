@@ -11,20 +11,26 @@ is taken only where it changes something needed: changes.py says what counts. A 
 that runs `exec` or writes to `globals()` may bind every name in its text.
 """
 
-import ast
-import functools
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse, islice
 
-from autograder.changes import changed_by, is_changing
-from autograder.scopes import run_at_once, stored_in
-from autograder.units import REFUSALS, Unit, units_of
+from autograder.bindings import END, Bindings, bindings
+from autograder.changes import is_changing
+from autograder.same_name import is_same
+from autograder.units import Unit, units_of
 
 __all__ = ["Code", "Unit", "needed", "units_of"]
 
-END = 1 << 60  # a moment after every unit: when the grader calls the exercise
-MANY = 200_000  # names read, after which only last bindings are followed (a hostile notebook)
+# Of one exercise. No honest notebook comes near; what is beyond is left out and told.
+MAX_TAKEN = 5_000  # units
+MAX_FOLLOWED = 50_000  # names at a moment
+MANY = 500_000  # steps, after which only last bindings are followed
+MAX_EDITS = 20  # edits of given names that are told
+MAX_COMPARED = 200  # of a given name: statements that may edit it
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,11 @@ class Code:
     units: tuple[Unit, ...]
     reached: frozenset[str]
     problems: tuple[str, ...]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All names that the code reads, those that nothing binds included."""
+        return self.reached.union(*(unit.reads for unit in self.units))
 
 
 def needed(
@@ -49,22 +60,22 @@ def needed(
         return None
     search = _Search(notebook)
     search.follow([(exercise, END)])
-    for position, unit in enumerate(notebook.units):
-        if unit.always:
-            search.take(position, END)
+    for position in notebook.always:
+        search.take(position, END)
     search.follow([])
     # Only now is it known which functions the exercise calls itself: their calls elsewhere are
     # demonstrations, while a call of another one may fill a table (`init_tables()`, `register(f)`).
-    reached_functions = frozenset(search.names)
-    while fillers := notebook.fillers(search.names, reached_functions) - search.taken:
-        for position in fillers:
-            search.take(position, END)
-        search.follow([])
-    reached = {n for n in search.names if n in exercises and notebook.binders[n]} - {exercise}
+    search.fill(frozenset(search.names))
+    names = set(search.names)
+    problems = list(notebook.edits_of_given(names))
+    if search.is_cut:
+        problems.append(f"`{exercise}` needs too many statements of the notebook to be followed")
     return Code(
         units=tuple(notebook.in_order(search.taken)),
-        reached=frozenset(reached),
-        problems=tuple(notebook.edits_of_given(search.names)),
+        reached=frozenset(
+            {n for n in names if n in exercises and notebook.binders[n]} - {exercise}
+        ),
+        problems=tuple(problems),
     )
 
 
@@ -74,6 +85,7 @@ class _Notebook:
     def __init__(
         self, student: Sequence[Unit], given: Sequence[Unit], exercises: frozenset[str]
     ) -> None:
+        self.key = student, given, exercises
         given = [u for u in given if not u.main_only]
         copies = {unit.source for unit in given}
         self.student = student
@@ -86,90 +98,135 @@ class _Notebook:
             if not u.main_only and (u.source not in copies or u.binds & exercises)
         ]
         self.units = [*given, *own]
+        self.always = [position for position, unit in enumerate(self.units) if unit.always]
         self.defined_here = {n for u in own for n in u.defines - u.imports}
-        self.classes = {n: u.methods for u in self.units for n in u.binds if u.methods}
+        self.classes = {n for u in self.units if u.is_class for n in u.binds}
+        self.functions = {n for u in self.units if not u.is_class for n in u.defines - u.imports}
+        self.changing_arguments = {n for u in self.units if u.changes_arguments for n in u.binds}
+        self.aliases = {
+            name: sources
+            for u in self.units
+            for name, sources in u.made_from
+            if not sources.isdisjoint(self.classes) and not u.runs_code
+        }
         self.binders: dict[str, list[int]] = defaultdict(list)
-        self.changers: dict[str, list[int]] = defaultdict(list)
-        self.made_from: dict[str, set[str]] = defaultdict(set)
-        for unit in self.units:
-            for name, source in unit.made_from:
-                self.made_from[name].add(source)
+        self.defined: set[str] = set()
         for position, unit in enumerate(self.units):
             for name in unit.binds:
-                if self._may_bind(position, name) and self._is_definition(unit, name, exercises):
+                if self._may_bind(position, name) and self._is_definition(unit, name):
                     self.binders[name].append(position)
+                    if name in unit.defines:
+                        self.defined.add(name)
         self.imports = {n for n, ps in self.binders.items() if n in self.units[ps[-1]].imports}
-        for position, unit in enumerate(self.units):
-            for name in unit.changes | {root for root, _ in unit.calls}:
-                if self._may_change(position, name) and self._changes(unit, name):
-                    self.changers[name].append(position)
+        self.changers = self._changers()
+        self._bindings: dict[str, Bindings] = {}
+        self._reads: dict[int, tuple[list[str], list[str]]] = {}
+        self._same: dict[tuple[int, int], bool] = {}
+        self._edits: dict[str, list[tuple[int, str, str]]] = {}
+        self._index_calls()
 
     def _may_bind(self, position: int, name: str) -> bool:
         return position < self.n_given or name not in self.given_names
 
-    def _may_change(self, position: int, name: str) -> bool:
-        # `nn.Module.device = property(…)` is the student's, `KeyValueCache.append = …` is not.
-        return self._may_bind(position, name) or name in self.imports
-
-    def _is_definition(self, unit: Unit, name: str, exercises: frozenset[str]) -> bool:
+    def _is_definition(self, unit: Unit, name: str) -> bool:
         """False where an exercise's name is taken for a result or another library's function.
 
         `out, attention = layer(x)` and `from torch.nn import LayerNorm`, for a comparison, do not
         replace the student's own definition.
         """
-        if name not in exercises or name not in self.defined_here:
+        if name not in self.exercises or name not in self.defined_here:
             return True
         if name in unit.defines:
             return name not in unit.imports
-        sources = {source for target, source in unit.made_from if target == name}
-        return bool(sources & self.defined_here)
-
-    def _changes(self, unit: Unit, name: str) -> bool:
-        if name in unit.changes:
-            return True
-        if name in self.imports:  # `torch.add(…)`, `plt.rcParams.update(…)`
-            return False
-        own = {m for c in {name, *self.made_from[name]} for m in self.classes.get(c, ())}
-        return any(r == name and (is_changing(m) or m in own) for r, m in unit.calls)
-
-    def chain(self, name: str, moment: int) -> list[int]:
-        """The units that make what the name stands for at a moment: a binding, and its changes."""
-        binders, changers = self.binders[name], self.changers[name]
-        # What reads the name before anything has bound it can only have been run later.
-        alone = [p for p in binders if name not in self.units[p].at_once]
-        first = min(alone or binders, default=0)
-        if moment <= first:
-            moment = END
-        everything = sorted({*binders, *changers})
-        replaced_at = max(
-            (p for p in binders if first <= p < moment and name in self.units[p].surely), default=0
+        return any(
+            not sources.isdisjoint(self.defined_here)
+            for target, sources in unit.made_from
+            if target == name
         )
-        return [
-            p
-            for p in everything
-            if replaced_at <= p < moment
-            or (p < first and (p in changers or p not in alone))
-            or (name in self.units[p].imports and p in changers)  # `import torch.fx` stays done
-        ]
 
-    def fillers(self, names: Collection[str], reached: Collection[str]) -> set[int]:
-        """Units that call a function which changes one of the names when called.
+    def _changers(self) -> dict[str, list[int]]:
+        """The units that change each name's object.
+
+        `nn.Module.device = property(…)` is the student's, `KeyValueCache.append = …` is not.
+        """
+        sources: dict[str, list[frozenset[str]]] = defaultdict(list)
+        classes_with: dict[str, set[str]] = defaultdict(set)
+        for unit in self.units:
+            for name, mentioned in unit.made_from:
+                sources[name].append(mentioned)
+            for method in unit.methods:
+                classes_with[method] |= unit.binds
+        made_from: dict[str, frozenset[str]] = {}
+
+        def is_own(name: str, method: str) -> bool:
+            if method not in classes_with:
+                return False
+            if name not in made_from:
+                made_from[name] = frozenset({name}).union(*sources[name])
+            return not made_from[name].isdisjoint(classes_with[method])
+
+        changers: dict[str, list[int]] = defaultdict(list)
+        for position, unit in enumerate(self.units):
+            called = {
+                name
+                for name, method in unit.calls
+                # No module: `torch.add(…)`, `plt.rcParams.update(…)`
+                if name not in self.imports and (is_changing(method) or is_own(name, method))
+            }
+            for name in unit.changes | called | set(self._extended_by(unit)):
+                if self._may_bind(position, name) or name in self.imports:
+                    changers[name].append(position)
+        return changers
+
+    def _extended_by(self, unit: Unit) -> Iterator[str]:
+        """The classes of the notebook that a unit gives methods."""
+        for extension in unit.extends:
+            if extension.attached and extension.attached not in self.functions:
+                continue
+            if extension.by and extension.by not in self.changing_arguments:
+                continue
+            for name in {extension.target, *self.aliases.get(extension.target, ())}:
+                if name in self.classes and name not in unit.binds:
+                    yield name
+
+    def _index_calls(self) -> None:
+        """Who calls which function that changes what when it is called.
 
         A module is no table: a function that calls `torch.manual_seed` fills nothing.
         """
-        filled = set(names) - self.imports
-        functions = {
-            f
-            for u in self.units
-            if not u.effects.isdisjoint(filled) and u.reads.isdisjoint(self.exercises)
-            for f in u.binds
-        } - self.exercises
-        return {
-            position
-            for position, u in enumerate(self.units)
-            if not functions.isdisjoint(u.decorators)
-            or not (functions - set(reached)).isdisjoint(u.called)
-        }
+        self.functions_changing: dict[str, list[int]] = defaultdict(list)
+        self.decorated: dict[str, list[int]] = defaultdict(list)
+        self.called: dict[str, list[int]] = defaultdict(list)
+        for position, unit in enumerate(self.units):
+            if unit.effects and unit.reads.isdisjoint(self.exercises):
+                for name in unit.effects - self.imports:
+                    self.functions_changing[name].append(position)
+            for name in unit.decorators:
+                self.decorated[name].append(position)
+            for name in unit.called:
+                self.called[name].append(position)
+
+    def chain(self, name: str, moment: int) -> Sequence[int]:
+        """The units that make what the name stands for at a moment: a binding, and its changes."""
+        if name not in self.binders and name not in self.changers:
+            return ()
+        if name not in self._bindings:
+            self._bindings[name] = bindings(
+                name, self.binders[name], self.changers[name], self.units
+            )
+        return self._bindings[name].chain(moment)
+
+    def reads(self, position: int) -> tuple[list[str], list[str]]:
+        """The names that a unit reads at once and later, of those that anything here has to do with."""
+        if position not in self._reads:
+            unit = self.units[position]
+            known = {
+                n
+                for n in unit.reads
+                if n in self.binders or n in self.changers or n in self.functions_changing
+            }
+            self._reads[position] = list(known & unit.at_once), list(known - unit.at_once)
+        return self._reads[position]
 
     def in_order(self, taken: set[int]) -> Iterator[Unit]:
         """The course's units, then star imports and the like, then the rest of the notebook.
@@ -184,36 +241,64 @@ class _Notebook:
             return position >= self.n_given, not (unit.first or hides_own), position
 
         positions = sorted(taken, key=place)
-        taken_given = [self.units[p] for p in positions if p < self.n_given]
         for position in positions:
             unit = self.units[position]
             yield unit
-            if not unit.given:
-                clashes = unit.binds & self.given_names
-                for other in taken_given if clashes else []:
-                    if any(not _same(unit, other, n) for n in clashes & other.binds):
-                        yield other
+            if not unit.given and not unit.binds.isdisjoint(self.given_names):
+                for other in self._hidden_by(position):
+                    if other in taken:
+                        yield self.units[other]
+
+    def _hidden_by(self, position: int) -> list[int]:
+        """The given units whose names a student's unit gives another meaning."""
+        unit = self.units[position]
+        clashes = unit.binds & self.given_names
+        others = {p for name in clashes for p in self.binders[name] if p < self.n_given}
+        return [p for p in sorted(others) if self._differs(position, p, clashes)]
+
+    def _differs(self, position: int, other: int, clashes: Collection[str]) -> bool:
+        key = position, other
+        if key not in self._same:
+            unit, given = self.units[position], self.units[other]
+            self._same[key] = all(is_same(unit, given, n) for n in given.binds & set(clashes))
+        return not self._same[key]
 
     def edits_of_given(self, names: Collection[str]) -> Iterator[str]:
-        for unit in self.student:
-            for name in sorted((unit.binds | unit.changes) & self.given_names & set(names)):
-                sources = [u for u in self.units[: self.n_given] if name in u.binds | u.changes]
-                if any(_same(unit, other, name) for other in sources):
-                    continue
-                if name in unit.binds:
-                    what = "your own version is not used"
-                elif name not in self.imports:
-                    what = "your change to it is not used"
-                else:
-                    continue
-                yield f"cell {unit.cell}: `{name}` is given by the course; {what}"
+        """What the student does to given names of these, in words."""
+        found = [e for name in self.given_names.intersection(names) for e in self._edits_of(name)]
+        return (message for _, _, message in islice(sorted(found), MAX_EDITS))
+
+    def _edits_of(self, name: str) -> list[tuple[int, str, str]]:
+        if not self._edits:
+            self._edits = {n: [] for n in self.given_names}
+            compared: dict[str, int] = defaultdict(int)
+            for position, unit in enumerate(self.student):
+                for each in (unit.binds | unit.changes) & self.given_names:
+                    compared[each] += 1
+                    if compared[each] <= MAX_COMPARED and (what := self._edit(unit, each)):
+                        message = f"cell {unit.cell}: `{each}` is given by the course; {what}"
+                        self._edits[each].append((position, each, message))
+        return self._edits[name]
+
+    def _edit(self, unit: Unit, name: str) -> str:
+        sources = [u for u in self.units[: self.n_given] if name in u.binds | u.changes]
+        if any(is_same(unit, other, name) for other in sources):
+            return ""
+        if name in unit.binds:
+            return "your own version is not used"
+        return "" if name in self.imports else "your change to it is not used"
 
 
-@functools.lru_cache(maxsize=1)  # a submission's exercises come one after the other
+_last: _Notebook | None = None  # a submission's exercises come one after the other
+
+
 def _indexed(
     student: tuple[Unit, ...], given: tuple[Unit, ...], exercises: frozenset[str]
 ) -> _Notebook:
-    return _Notebook(student, given, exercises)
+    global _last
+    if _last is None or _last.key != (student, given, exercises):
+        _last = _Notebook(student, given, exercises)
+    return _last
 
 
 class _Search:
@@ -222,69 +307,68 @@ class _Search:
     def __init__(self, notebook: _Notebook) -> None:
         self.notebook = notebook
         self.taken: set[int] = set()
-        self.names: set[str] = set()
+        self.names: dict[str, None] = {}
+        self.is_cut = False
+        self._settled: set[int] = set()  # taken, and the same at every moment
         self._done: set[tuple[str, int]] = set()
         self._followed: set[tuple[int, int]] = set()
         self._to_do: list[tuple[str, int]] = []
-        self._n_read = 0
+        self._steps = 0
 
     def follow(self, names: Iterable[tuple[str, int]]) -> None:
         self._to_do += names
-        while self._to_do:
+        while self._to_do and not self.is_cut:
             name, moment = self._to_do.pop()
-            if self._n_read > MANY:
+            if self._steps > MANY:
                 moment = END
             if (name, moment) not in self._done:
                 self._done.add((name, moment))
-                self.names.add(name)
-                for position in self.notebook.chain(name, moment):
+                self.names[name] = None
+                self.is_cut = len(self._done) > MAX_FOLLOWED
+                chain = self.notebook.chain(name, moment)
+                self._steps += len(chain)
+                for position in filterfalse(self._settled.__contains__, chain):
                     self.take(position, moment)
 
     def take(self, position: int, moment: int) -> None:
         """Takes a unit that is used at a moment: what it reads is needed then or before."""
-        if (position, moment) in self._followed:
+        if (position, moment) in self._followed or self.is_cut:
             return
         self._followed.add((position, moment))
-        self.taken.add(position)
         unit = self.notebook.units[position]
-        self._n_read += len(unit.reads)
-        self._to_do += [(name, position) for name in unit.at_once]
-        # A function called at once reads its globals now; what it made may read them later.
-        moments = {moment, END}
-        if unit.runs_code:
-            moments.add(position)  # the lambda in `table = sorted(…)` is called where it stands
-        self._to_do += [(name, m) for name in unit.reads - unit.at_once for m in moments]
-        for word in unit.hints:
-            if any(word in self.notebook.units[p].defines for p in self.notebook.binders[word]):
-                self._to_do.append((word, END))
+        at_once, later = self.notebook.reads(position)
+        if position not in self.taken:
+            self.taken.add(position)
+            self.is_cut = len(self.taken) > MAX_TAKEN
+            # A function called at once reads its globals now; what it made may read them later.
+            moments = {moment, END}
+            if unit.runs_code:
+                moments.add(position)  # the lambda in `table = sorted(…)` is called where it stands
+            self._to_do += [(name, position) for name in at_once]
+            self._to_do += [(w, END) for w in unit.hints if w in self.notebook.defined]
+            if not later:
+                self._settled.add(position)
+        else:
+            moments = {moment}
+        self._steps += 10 + len(later)
+        self._to_do += [(name, m) for name in later for m in moments]
 
-
-def _same(unit: Unit, other: Unit, name: str) -> bool:
-    """Whether two units give a name the same meaning, however it is written."""
-    if unit.source == other.source:
-        return True
-    try:
-        return _meaning(unit.source, name) <= _meaning(other.source, name)
-    except REFUSALS:
-        return False
-
-
-def _meaning(source: str, name: str) -> set[str]:
-    meanings: set[str] = set()
-    for s in ast.parse(source).body:
-        if isinstance(s, ast.Import):
-            for a in s.names:
-                if a.asname == name:
-                    meanings.add(a.name)
-                elif not a.asname and a.name.partition(".")[0] == name:
-                    meanings.add(name)
-        elif isinstance(s, ast.ImportFrom):
-            found = [a.name for a in s.names if (a.asname or a.name) == name]
-            meanings |= {f"{s.module}.{a}" for a in found}
-        elif name in stored_in(nodes := run_at_once([s])) or name in changed_by(nodes)[0]:
-            for node in ast.walk(s):
-                body = getattr(node, "body", None)
-                if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
-                    node.body = (body or [])[1:] or [ast.Pass()]
-            meanings.add(ast.dump(s))
-    return meanings
+    def fill(self, reached: Collection[str]) -> None:
+        """Takes calls of functions that change what is needed, unless the exercise calls them itself."""
+        notebook = self.notebook
+        seen: set[int] = set()
+        n_filled = 0
+        while n_filled < len(self.names):
+            new = list(islice(reversed(self.names), len(self.names) - n_filled))
+            n_filled = len(self.names)
+            callers: list[int] = []
+            changing = {p for name in new for p in notebook.functions_changing[name]} - seen
+            seen |= changing
+            functions = {f for p in changing for f in notebook.units[p].binds}
+            for function in functions - notebook.exercises:
+                callers += notebook.decorated[function]
+                callers += [] if function in reached else notebook.called[function]
+            for position in callers:
+                if position not in self.taken:
+                    self.take(position, END)
+            self.follow([])

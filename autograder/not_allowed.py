@@ -1,22 +1,32 @@
 """What a name in `not_allowed` stands for, and whether code uses it.
 
 The code is read here; what reading misses is met in the worker, where the operators and functions raise and are counted.
-Only what comes from torch is meant: a student's own function may have any name, and comments and strings are no code.
+Only what comes from torch, or from a library that has the same functions, is meant: a student's own function may have any
+name, and comments and strings are no code.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-MENTIONS = (ast.Import, ast.ImportFrom, ast.Assign, ast.keyword, ast.Attribute, ast.Call)
+from autograder.magics import collector_paused
+from autograder.scopes import walk
+
+# Libraries that have the same functions under the same names.
+LIBRARIES = frozenset(
+    {"torch", "scipy", "sklearn", "jax", "flax", "tensorflow", "keras", "transformers"}
+)
+MAX_SHOWN = 20  # names of one exercise
+MAX_PARTS = 200  # of a path
+MAX_ROOT = 10_000  # characters
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """Names in torch's modules, `aten` operators, and functions to replace."""
+    """Names in torch's modules, operators (`aten`'s where no namespace is given), and functions to replace."""
 
     names: tuple[str, ...]
     operators: tuple[str, ...] = ()
@@ -30,9 +40,30 @@ _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
 )
 
+# Attention whose values are the identity is the softmax.
+_ATTENTION = (
+    "scaled_dot_product_attention",
+    "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_fused_attention_overrideable",
+    "_flash_attention_forward",
+    "_efficient_attention_forward",
+    "_triton_scaled_dot_attention",
+)
+_FLEX = (
+    "torch.nn.attention.flex_attention.flex_attention",
+    "torch.nn.attention.varlen.varlen_attn",
+)
+
 MEANING = {
     "softmax": Meaning(
         (
+            *_ATTENTION,
+            "flex_attention",
+            "varlen_attn",
             "softmax",
             "_softmax",
             "_safe_softmax",
@@ -43,12 +74,15 @@ MEANING = {
         ),
         (
             *("softmax.int", "_softmax", "_softmax.out", "_safe_softmax", "_masked_softmax"),
-            *("_sparse_softmax", "special_softmax"),
+            *("_sparse_softmax", "special_softmax", "quantized::softmax"),
+            *_ATTENTION,
         ),
         (
             *(f"{_F}.softmax", f"{_F}.gumbel_softmax", "torch.masked.softmax"),
             *(f"{_REFS}.softmax", f"{_REFS}.special.softmax", f"{_REFS}.nn.functional.softmax"),
             "torch._decomp.decompositions._softmax",
+            *("scipy.special.softmax", "scipy.special._logsumexp.softmax"),
+            *("sklearn.utils.extmath.softmax", *_FLEX),
         ),
     ),
     "log_softmax": Meaning(
@@ -64,6 +98,7 @@ MEANING = {
             *(f"{_F}.log_softmax", "torch.masked.log_softmax", f"{_REFS}.log_softmax"),
             *(f"{_REFS}.special.log_softmax", f"{_REFS}.nn.functional.log_softmax"),
             "torch._decomp.decompositions._log_softmax",
+            *("scipy.special.log_softmax", "scipy.special._logsumexp.log_softmax"),
         ),
     ),
     "softmin": Meaning(
@@ -74,19 +109,7 @@ MEANING = {
     "distributions": Meaning(
         ("distributions",), (), ("torch.distributions.Distribution.__init__",)
     ),
-    "scaled_dot_product_attention": Meaning(
-        (
-            "scaled_dot_product_attention",
-            "_scaled_dot_product_attention_math",
-            "_scaled_dot_product_flash_attention_for_cpu",
-        ),
-        (
-            "scaled_dot_product_attention",
-            "_scaled_dot_product_attention_math",
-            "_scaled_dot_product_flash_attention_for_cpu",
-            "_scaled_dot_product_fused_attention_overrideable",
-        ),
-    ),
+    "scaled_dot_product_attention": Meaning(_ATTENTION, _ATTENTION, _FLEX[1:]),
     "MultiheadAttention": Meaning(
         ("MultiheadAttention", "_native_multi_head_attention"),
         ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
@@ -97,9 +120,7 @@ MEANING = {
         ("_native_multi_head_attention",),
         (f"{_F}.multi_head_attention_forward",),
     ),
-    "flex_attention": Meaning(
-        ("flex_attention",), (), ("torch.nn.attention.flex_attention.flex_attention",)
-    ),
+    "flex_attention": Meaning(("flex_attention",), (), _FLEX[:1]),
     "Transformer": Meaning(
         _TRANSFORMER,
         ("_transformer_encoder_layer_fwd",),
@@ -166,82 +187,127 @@ def uses(sources: Sequence[str], not_allowed: Sequence[str]) -> list[str]:
     names = {name for key in not_allowed for name in MEANING[key].names}
     if not names:
         return []
-    nodes = [node for source in sources for node in _nodes(source)]
-    return list(dict.fromkeys(_Reader(nodes).mentions(nodes, names)))
+    facts = [_facts(source) for source in sources]
+    found = dict.fromkeys(path for path in _mentions(facts, _paths(facts)) if _parts(path) & names)
+    return list(found)[:MAX_SHOWN]
 
 
-@lru_cache(maxsize=64)  # the exercises of one notebook share most of their code
-def _nodes(source: str) -> tuple[ast.AST, ...]:
-    """What may mention a name of torch."""
-    return tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, MENTIONS))
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`root.a.b`, or `getattr(root.a, "b")`; the root is a name, or a module if it is imported by a call."""
+
+    root: str
+    is_module: bool
+    names: tuple[str, ...]
 
 
-class _Reader:
-    """Follows imports and plain aliases, so that it knows which expressions lead into torch."""
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a statement imports, gives another name, and mentions."""
 
-    def __init__(self, nodes: Sequence[ast.AST]) -> None:
-        self._paths: dict[str, str] = {}
-        for node in nodes:
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    bound = alias.asname or alias.name.split(".")[0]
-                    self._paths[bound] = alias.name if alias.asname else bound
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                for alias in node.names:
-                    self._paths[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-        self._paths = {
-            name: path for name, path in self._paths.items() if path.split(".")[0] == "torch"
-        }
-        for node in nodes:
-            if isinstance(node, ast.Assign) and len(node.targets) == 1:
-                target, path = node.targets[0], self._path(node.value)
-                if isinstance(target, ast.Name) and path:
-                    self._paths[target.id] = path
+    imports: tuple[tuple[str, str], ...] = ()  # name bound, path
+    aliases: tuple[tuple[str, Chain], ...] = ()
+    mentions: tuple[str | Chain, ...] = ()  # paths of imports, expressions, and `enable_gqa`
 
-    def mentions(self, nodes: Sequence[ast.AST], names: set[str]) -> Iterator[str]:
-        """Each expression that leads to one of the names."""
-        for node in nodes:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
-                for alias in node.names:
-                    parts = f"{node.module}.{alias.name}".split(".")
-                    if names & set(parts):
-                        yield ".".join(parts)
-            elif isinstance(node, ast.Import):
-                yield from (
-                    a.name
-                    for a in node.names
-                    if names & set(a.name.split(".")) and a.name.startswith("torch.")
-                )
-            elif isinstance(node, ast.keyword) and node.arg in names and node.arg == "enable_gqa":
+
+NOTHING = _Facts()
+ALL_NAMES = frozenset(name for meaning in MEANING.values() for name in meaning.names)
+
+
+@lru_cache(maxsize=20_000)  # the exercises of one notebook share most of their code
+def _facts(source: str) -> _Facts:
+    imports: list[tuple[str, str]] = []
+    aliases: list[tuple[str, Chain]] = []
+    mentions: list[str | Chain] = []
+    inside: set[int] = set()  # nodes of chains that were met at their end
+    with collector_paused():
+        for node in walk(ast.parse(source).body):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                found = [(b, path) for b, path in _imported(node) if _library(path)]
+                imports += found
+                mentions += [path for _, path in _imported(node, whole=True) if _library(path)]
+            elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+                target, chain = node.targets[0], _chain(node.value, set())
+                if isinstance(target, ast.Name) and chain:
+                    aliases.append((target.id, chain))
+            elif isinstance(node, ast.keyword) and node.arg == "enable_gqa":
                 if not (isinstance(node.value, ast.Constant) and not node.value.value):
-                    yield node.arg
-            elif isinstance(node, ast.Attribute | ast.Call):
-                path = self._path(node)
-                if path and names & set(path.split(".")):
-                    yield path
+                    mentions.append(node.arg)
+            elif isinstance(node, ast.Attribute | ast.Call) and id(node) not in inside:
+                chain = _chain(node, inside)
+                if chain and (chain.is_module or not ALL_NAMES.isdisjoint(chain.names)):
+                    mentions.append(chain)
+    if not (imports or aliases or mentions):
+        return NOTHING
+    return _Facts(*(tuple(dict.fromkeys(each)) for each in (imports, aliases, mentions)))  # type: ignore[arg-type]
 
-    def _path(self, node: ast.AST) -> str:
-        """The dotted path of an expression that leads into torch, or an empty text."""
-        if isinstance(node, ast.Name):
-            return self._paths.get(node.id, "")
+
+def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterator[tuple[str, str]]:
+    """The names that an import binds and what they stand for; with `whole`, all of each path."""
+    for alias in node.names:
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+        elif alias.asname or whole:
+            yield alias.asname or "", alias.name
+        else:
+            first = alias.name.partition(".")[0]
+            yield first, first
+
+
+def _library(path: str) -> bool:
+    return path.partition(".")[0] in LIBRARIES
+
+
+def _parts(path: str) -> set[str]:
+    return set(path.split("."))
+
+
+def _paths(facts: Sequence[_Facts]) -> dict[str, str]:
+    """What names stand for that lead into a library, by imports and plain aliases."""
+    paths = {name: path for each in facts for name, path in each.imports}
+    for each in facts:
+        for name, chain in each.aliases:
+            if path := _path(chain, paths):
+                paths[name] = path
+    return paths
+
+
+def _mentions(facts: Sequence[_Facts], paths: Mapping[str, str]) -> Iterator[str]:
+    """The paths of all expressions that lead into a library."""
+    for each in facts:
+        for mention in each.mentions:
+            if path := _path(mention, paths) if isinstance(mention, Chain) else mention:
+                yield path
+
+
+def _path(chain: Chain, paths: Mapping[str, str]) -> str:
+    root = chain.root if chain.is_module else paths.get(chain.root, "")
+    # Nothing is as long but a chain of aliases that is made to be.
+    return ".".join([root, *chain.names][:MAX_PARTS]) if root and len(root) < MAX_ROOT else ""
+
+
+def _chain(node: ast.AST, inside: set[int]) -> Chain | None:
+    """The expression as a root and names, if it is one; its nodes go to `inside`."""
+    names: list[str] = []
+    while True:
+        inside.add(id(node))
         if isinstance(node, ast.Attribute):
-            owner = self._path(node.value)
-            return f"{owner}.{node.attr}" if owner else ""
-        if isinstance(node, ast.Call):
-            return self._called(node)
-        return ""
-
-    def _called(self, node: ast.Call) -> str:
-        """`getattr(torch, "softmax")`, `importlib.import_module("torch.nn")` and `__import__("torch")`."""
+            names.append(node.attr)
+            node = node.value
+            continue
+        if isinstance(node, ast.Name):
+            return Chain(node.id, False, tuple(reversed(names)))
+        if not isinstance(node, ast.Call):
+            return None
+        # `getattr(torch, "softmax")`, `importlib.import_module("torch.nn")` and `__import__("torch")`
         texts = [
             a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
         ]
-        name = (
-            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        )
-        if name == "getattr" and len(node.args) >= 2 and texts:
-            owner = self._path(node.args[0])
-            return f"{owner}.{texts[0]}" if owner else ""
-        if name in ("import_module", "__import__") and texts and texts[0].split(".")[0] == "torch":
-            return texts[0]
-        return ""
+        function = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if function == "getattr" and len(node.args) >= 2 and texts:
+            names.append(texts[0])
+            node = node.args[0]
+        elif function in ("import_module", "__import__") and texts and _library(texts[0]):
+            return Chain(texts[0], True, tuple(reversed(names)))
+        else:
+            return None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autograder import messages as m
 from autograder.encoding import Outgoing, tensors_of
+from autograder.references import References
 from autograder.sandbox.process import Reply
 from autograder.student import Process, Student
 
@@ -91,9 +92,7 @@ class _Overheard:
         self.modes: set[str] = set()
         self.inputs: set[str] = set()
 
-    def __call__(
-        self, question: m.Ask | m.AskBackward, payload: bytearray
-    ) -> tuple[m.Reply, Outgoing]:
+    def __call__(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
         if isinstance(question, m.Ask):
             how = f"{question.method} training={question.training} grad={question.grad}"
             self.modes.add(how)
@@ -104,13 +103,15 @@ class _Overheard:
         return self._reply(question, payload)
 
 
-def replay(exchanges: Sequence[Exchange], process: Process) -> list[Leaves]:
+def replay(
+    exchanges: Sequence[Exchange], process: Process, references: References | None = None
+) -> list[Leaves]:
     """Ask another process the same; an answer for each exchange, empty where that refers to what is not there.
 
     Raises:
         Late, Died, WireError: as `process.Process.request`.
     """
-    student = Student(process)
+    student = Student(process, references)
     objects: dict[int, int] = {}
     numbers: dict[int, int] = {}
     answers: list[Leaves] = []
@@ -228,7 +229,9 @@ def _comparable(seen: Leaves, recorded: Leaves, request: m.Request) -> Leaves:
         case m.Read(what="parameters" | "state"):
             # Of further parameters or buffers only that there are some: their names are free.
             named = {f"{p} {READ}" if isinstance(v, Tensor) else p: v for p, v in seen.items()}
-            further: Leaves = {"further": bool(recorded and named.keys() - recorded.keys())}
+            others = named.keys() - recorded.keys() if recorded else set()
+            known = [v for p, v in named.items() if p in recorded]
+            further: Leaves = {"further": any(not _second(named[p], known) for p in others)}
             return {p: v for p, v in named.items() if p in recorded or not recorded} | further
         case m.Backward():
             nothing = {
@@ -241,6 +244,14 @@ def _comparable(seen: Leaves, recorded: Leaves, request: m.Request) -> Leaves:
     if seen.get("failure") == REFUSED and recorded and "failure" not in recorded:
         return seen | {"failure": FAILED}  # refused or not, it should have been answered
     return seen
+
+
+def _second(leaf: Leaf, known: Sequence[Leaf]) -> bool:
+    """Whether this is a parameter under a second name, which the contract allows: its values tell, unless they are all alike."""
+    if not isinstance(leaf, Tensor):
+        return True  # its kind, or a plain value
+    told = leaf.numel() > 1 and bool((leaf != leaf.flatten()[0]).any())
+    return told and any(isinstance(other, Tensor) and same(leaf, other) for other in known)
 
 
 def _leaves(value: m.Value, tensors: Sequence[Tensor], path: str) -> Iterator[tuple[str, Leaf]]:

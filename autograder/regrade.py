@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from autograder.history import Current
 from autograder.marks import ExerciseMarks, SubmissionMarks, TestMarks
+from autograder.reading import Reader
 from autograder.roster import NO_ROSTER, Roster
 from autograder.run import Found, found
 
@@ -62,12 +63,14 @@ class Change:
         return not self.moved() and _lasting(self.before) != _lasting(self.after)
 
 
-def found_again(stored: Sequence[Current], day: str, roster: Roster = NO_ROSTER) -> Iterator[Found]:
+def found_again(
+    stored: Sequence[Current], day: str, reader: Reader, roster: Roster = NO_ROSTER
+) -> Iterator[Found]:
     """The submissions of these marks as they are now, where their files are there still."""
     places = {(current.marks.student, current.path) for current in stored}
     unders = dict.fromkeys(current.under for current in stored)
     there = [under for under in unders if os.path.lexists(under)]
-    for handed_in in found(there, day, roster=roster):
+    for handed_in in found(there, day, reader, roster=roster):
         key = handed_in.submission.student, handed_in.submission.path
         if key in places:
             places.remove(key)  # paths that were given may lie in one another

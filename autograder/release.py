@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from autograder.course import Day
+if TYPE_CHECKING:
+    from autograder.course import Day
 
 KEY = "transformer_exercises"
 # As JSON, whole or cut off: within a cell's source the quotes would be escaped.
-STAMP = re.compile(rb'(?<!\\)"' + KEY.encode() + rb'":\s*"(\w{1,40} [0-9a-f]{12})"')
+QUOTED = b'"' + KEY.encode() + b'":'
+STAMP = re.compile(rb'\s{0,8}"(\w{1,40} [0-9a-f]{12})"')
 
 
 @lru_cache(maxsize=8)
@@ -29,10 +32,14 @@ def stamp(day: Day) -> str:
     return f"{day.name} {digest.hexdigest()[:12]}"
 
 
-def of(data: bytes) -> str:
-    """The stamp in what was handed in, or ""."""
-    found = STAMP.findall(data)
-    return found[-1].decode() if found else ""
+def of(data: bytes | bytearray) -> str:
+    """The last stamp in what was handed in, or ""; looked for by its key, as there may be hundreds of megabytes of outputs."""
+    at = len(data)
+    while (at := data.rfind(QUOTED, 0, at)) >= 0:
+        found = STAMP.match(data, at + len(QUOTED))
+        if found and data[at - 1 : at] != b"\\":
+            return found[1].decode()
+    return ""
 
 
 def noticed(found: str, day: Day) -> list[str]:

@@ -17,20 +17,12 @@ from functools import cached_property
 from pathlib import Path
 
 from autograder.course import CourseError
+from autograder.people import Person
 
 FILE = "roster.csv"
 NEEDED = ("id", "student", "name")
 NEAR = 0.6  # of difflib's 1.0: below it two names have nothing to do with each other
 MISSPELT = 0.75
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody as one system names them; what it does not say is empty."""
-
-    name: str = ""
-    id: str = ""
-    email: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Self
 
 from autograder import course as courses
+from autograder import faults
 from autograder.course import Day
 from autograder.enrolment import enrolled
-from autograder.grading import Grader, seed_of
+from autograder.grading import Grader, seed_of, start_server
 from autograder.history import Basis, History, basis
 from autograder.marks import SubmissionMarks
+from autograder.reading import Reader
 from autograder.roster import NO_ROSTER, Roster
 from autograder.sandbox.client import NoIsolation, Sandbox, Server
 from autograder.store import StoreError
@@ -67,13 +69,17 @@ class Shard:
 
 
 def found(
-    paths: Sequence[Path], day: str, shard: Shard | None = None, roster: Roster = NO_ROSTER
+    paths: Sequence[Path],
+    day: str,
+    reader: Reader,
+    shard: Shard | None = None,
+    roster: Roster = NO_ROSTER,
 ) -> Iterator[Found]:
     """What is found under the paths, in their order, under the roster's names."""
     for path in paths:
-        for submission in submissions([path], day):
+        for submission in submissions([path], day, reader):
             if shard is None or shard.has(submission):
-                yield Found(enrolled(submission, day, roster), path)
+                yield Found(enrolled(submission, roster), path)
 
 
 @dataclass
@@ -121,8 +127,10 @@ class Run:
             for future in wait(waiting, return_when=when).done:
                 number, handed_in, on = waiting.pop(future)
                 marks = future.result()
-                # Read there, and not here: somebody may edit the course in the meantime.
-                self._store(replace(on, course=marks.course), marks, handed_in)
+                # What a fault kept from being graded is graded again next time.
+                if marks.exercises or not handed_in.submission.readable:
+                    # Read there, and not here: somebody may edit the course in the meantime.
+                    self._store(replace(on, course=marks.course), marks, handed_in)
                 yield number, marks
 
         try:
@@ -169,6 +177,10 @@ class Run:
         except StoreError as error:
             self.unstored += 1
             self.on_trouble(error)
+        except Exception as error:
+            self.unstored += 1
+            doing = f"storing the marks of {marks.student}"
+            self.on_trouble(StoreError(faults.log(self.day.root, doing, error)))
 
 
 # ---- in a process of its own
@@ -184,7 +196,7 @@ def _start_job(root: Path, day: str, secret: bytes, seed: str | None, sandbox: S
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _course = root, day, secret, seed
     try:
-        _server = Server(sandbox)
+        _server = start_server(sandbox)
     except NoIsolation as error:
         _server = error
 
@@ -209,4 +221,9 @@ def _grade_one(submission: Submission) -> SubmissionMarks:
         root, day, secret, seed = _course
         assert isinstance(_server, Server)
         _grader = Grader(courses.load(root).day(day), _server, secret, seed)
-    return _grader.grade(submission)
+    try:
+        return _grader.grade(submission)
+    except NoIsolation:
+        raise
+    except Exception as error:
+        return _grader.ungraded(submission, error)

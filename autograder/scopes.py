@@ -1,58 +1,138 @@
 """Which names a statement reads and binds, and when.
 
 A statement's own code runs at once; the bodies of functions and lambdas run later, when they are called.
+Every function here is linear in the size of the statement: students' code is hostile at times.
 """
 
 import ast
-import symtable
+from _symtable import (  # type: ignore[import-not-found]
+    DEF_IMPORT,
+    DEF_LOCAL,
+    GLOBAL_EXPLICIT,
+    GLOBAL_IMPLICIT,
+    SCOPE_MASK,
+    SCOPE_OFF,
+    TYPE_CLASS,
+    TYPE_FUNCTION,
+    symtable,
+)
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+# CPython's own symbol table entries: the classes of `symtable` compare each symbol of a scope
+# with each of its children, which is quadratic.
+Scope = Any
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 COMPREHENSIONS = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
+# Nodes whose code has a scope of its own.
+SCOPES = frozenset(
+    {*DEFINITIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp}
+)
+# Fields that hold no node, or only a context, an operator or an alias.
+PLAIN = frozenset(
+    """
+    ctx op ops id attr arg name names asname module level kind type_comment conversion simple
+    is_async rest kwd_attrs tag type_ignores
+    """.split()  # noqa: SIM905
+)
+FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
+    kind: tuple(f for f in kind._fields if f not in PLAIN)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+} | {ast.Constant: (), ast.MatchSingleton: ()}
 
 
-def names_of(table: symtable.SymbolTable) -> tuple[set[str], set[str], set[str]]:
+def children(node: ast.AST) -> list[ast.AST]:
+    """Returns the nodes right below one, without contexts, operators and aliases."""
+    found: list[ast.AST] = []
+    for name in FIELDS[type(node)]:
+        value = getattr(node, name, None)
+        if type(value) is list:
+            found += value if None not in value else [v for v in value if v is not None]
+        elif value is not None:
+            found.append(value)
+    return found
+
+
+def walk(nodes: Iterable[ast.AST]) -> list[ast.AST]:
+    """Returns the nodes and all below them, outer ones first."""
+    found = list(nodes)
+    for node in found:
+        if FIELDS[type(node)]:
+            found += children(node)
+    return found
+
+
+def table_of(text: str) -> Scope:
+    """Returns the symbol table of a statement."""
+    return symtable(text, "<cell>", "exec")
+
+
+def is_global(flags: int) -> bool:
+    """Whether a symbol of a function or class is a global one."""
+    return flags >> SCOPE_OFF & SCOPE_MASK in (GLOBAL_IMPLICIT, GLOBAL_EXPLICIT)
+
+
+def is_assigned(flags: int) -> bool:
+    return bool(flags & DEF_LOCAL)
+
+
+def names_of(table: Scope) -> tuple[set[str], set[str], set[str]]:
     """Global names that are read at once, read later, and bound."""
-    at_once: set[str] = set()
+    # Which of the module's are really read at once, `flow` says.
+    at_once: set[str] = set(table.symbols)
     later: set[str] = set()
-    binds: set[str] = set()
-
-    def visit(scope: symtable.SymbolTable, inside_function: bool) -> None:
-        kind = str(getattr(scope.get_type(), "value", scope.get_type()))
-        for symbol in scope.get_symbols():
-            name = symbol.get_name()
-            if kind == "module":
-                at_once.add(name)  # `_exposed` leaves those that are really read
-                # A walrus in a comprehension counts as declared global.
-                if symbol.is_assigned() or symbol.is_imported() or symbol.is_declared_global():
-                    binds.add(name)
-            elif inside_function and symbol.is_global():
+    binds = {
+        name
+        for name, flags in table.symbols.items()
+        # A walrus in a comprehension counts as declared global.
+        if flags & (DEF_LOCAL | DEF_IMPORT) or flags >> SCOPE_OFF & SCOPE_MASK == GLOBAL_EXPLICIT
+    }
+    scopes = [(child, False) for child in table.children]
+    while scopes:
+        scope, inside_function = scopes.pop()
+        inside_function |= scope.type == TYPE_FUNCTION and scope.name not in COMPREHENSIONS
+        for name, flags in scope.symbols.items():
+            if inside_function and is_global(flags):
                 # `global n; n += 1` reads n without "referencing" it, so every use counts.
                 later.add(name)
-            elif not inside_function and (symbol.is_global() or kind == "class"):
+            elif not inside_function and (is_global(flags) or scope.type == TYPE_CLASS):
                 at_once.add(name)
-        for child in scope.get_children():
-            child_kind = str(getattr(child.get_type(), "value", child.get_type()))
-            is_function = child_kind == "function" and child.get_name() not in COMPREHENSIONS
-            visit(child, inside_function or is_function)
-
-    visit(table, False)
+        scopes += [(child, inside_function) for child in scope.children]
     return at_once, later, binds
+
+
+def names_without_scopes(nodes: Iterable[ast.AST]) -> set[str]:
+    """Names that statements bind in which there is no function, class or comprehension."""
+    binds: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Load):
+                binds.add(node.id)
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+            if node.name:
+                binds.add(node.name)
+        elif isinstance(node, ast.MatchMapping):
+            if node.rest:
+                binds.add(node.rest)
+        elif isinstance(node, ast.Global):
+            binds.update(node.names)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            binds |= imported_in([node]) - {"*"}
+    return binds
 
 
 def run_at_once(nodes: Iterable[ast.AST]) -> list[ast.AST]:
     """The nodes and all below them, without the bodies of functions and lambdas."""
-    found = []
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        found.append(node)
+    found = list(nodes)
+    for node in found:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            stack += [*node.decorator_list, node.args, *([node.returns] if node.returns else [])]
+            found += [*node.decorator_list, node.args, *([node.returns] if node.returns else [])]
         elif isinstance(node, ast.Lambda):
-            stack.append(node.args)
-        else:
-            stack += ast.iter_child_nodes(node)
+            found.append(node.args)
+        elif FIELDS[type(node)]:
+            found += children(node)
     return found
 
 
@@ -73,58 +153,108 @@ def stored_in(nodes: Sequence[ast.AST]) -> set[str]:
     return names | imported_in(nodes)
 
 
-def surely_bound(statements: Iterable[ast.stmt]) -> set[str]:
-    """Names that are bound whichever way the statements go."""
-    names: set[str] = set()
-    for s in statements:
+def read_and_bound(statements: Iterable[ast.stmt]) -> tuple[set[str], set[str]]:
+    """Names that are read before the statements bind them, and those bound whichever way they go."""
+    flow = _Flow()
+    flow.run(statements)
+    return flow.read, set(flow.bound)
+
+
+class _Flow:
+    """Runs through statements in order, with what is bound so far.
+
+    What a branch binds is taken back after it; what all branches bind is kept.
+    """
+
+    def __init__(self) -> None:
+        self.read: set[str] = set()
+        self.bound: dict[str, None] = {}  # in the order in which they were bound
+        self._by_heads: dict[str, int] = {}  # targets of the `for` and `match` around
+
+    def run(self, statements: Iterable[ast.stmt]) -> None:
+        for s in statements:
+            if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef):
+                self._bind(self._reads(run_at_once([s])))
+            elif isinstance(s, ast.AugAssign) and isinstance(s.target, ast.Name):
+                stored = self._reads([*run_at_once([s.value]), ast.Name(s.target.id, ast.Load())])
+                self._bind({*stored, s.target.id})
+            elif getattr(s, "body", None) or isinstance(s, ast.Match):
+                self._compound(s)
+            else:
+                self._bind(self._reads(run_at_once([s])))
+
+    def _reads(self, nodes: list[ast.AST]) -> set[str]:
+        """Notes what the nodes read; returns what they store."""
+        for node in nodes:
+            if (
+                isinstance(node, ast.Name)
+                and isinstance(node.ctx, ast.Load)
+                and node.id not in self.bound
+                and node.id not in self._by_heads
+            ):
+                self.read.add(node.id)
+        return stored_in(nodes)
+
+    def _bind(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.bound[name] = None
+
+    def _compound(self, s: ast.stmt) -> None:
+        heads, blocks = _blocks(s)
+        stored = self._reads(run_at_once(heads))
+        if isinstance(s, ast.With | ast.AsyncWith):
+            self._bind(stored)
+            self.run(s.body)
+            return
+        for name in stored:
+            self._by_heads[name] = self._by_heads.get(name, 0) + 1
+        ways = [self._branch(block) for block in blocks]
+        for name in stored:
+            self._by_heads[name] -= 1
+            if not self._by_heads[name]:
+                del self._by_heads[name]
         if isinstance(s, ast.If):
-            names |= surely_bound(s.body) & surely_bound(s.orelse)
+            self._bind(_common([*ways, set()][:2]))
         elif isinstance(s, ast.Try):
-            ways = [surely_bound([*s.body, *s.orelse])]
-            ways += [
-                surely_bound(h.body) for h in s.handlers if not isinstance(h.body[-1], ast.Raise)
+            by_block = dict(zip(map(id, blocks), ways, strict=True))
+            normal = by_block[id(s.body)] | by_block.get(id(s.orelse), set())
+            handled = [
+                by_block[id(h.body)] for h in s.handlers if not isinstance(h.body[-1], ast.Raise)
             ]
-            names |= set.intersection(*ways) | surely_bound(s.finalbody)
-        elif isinstance(s, ast.With | ast.AsyncWith):
-            names |= stored_in(run_at_once(s.items)) | surely_bound(s.body)
+            self._bind(_common([normal, *handled]))
+            self._bind(by_block.get(id(s.finalbody), ()))
         elif isinstance(s, ast.ClassDef):
-            names.add(s.name)
-        elif not isinstance(s, ast.For | ast.AsyncFor | ast.While | ast.Match | ast.TryStar):
-            names |= stored_in(run_at_once([s]))
-    return names
+            self._bind([s.name])
+
+    def _branch(self, block: list[ast.stmt]) -> set[str]:
+        """What a block binds for sure that was not bound before; it is taken back."""
+        before = len(self.bound)
+        self.run(block)
+        names = set()
+        while len(self.bound) > before:
+            names.add(self.bound.popitem()[0])
+        return names
+
+
+def _common(ways: list[set[str]]) -> set[str]:
+    fewest = min(ways, key=len)
+    return {name for name in fewest if all(name in way for way in ways)}
 
 
 def _blocks(statement: ast.AST) -> tuple[list[ast.AST], list[list[ast.stmt]]]:
     """A compound statement's heads (what stands before the colons) and its blocks."""
     heads: list[ast.AST] = []
     blocks: list[list[ast.stmt]] = []
-    for _, value in ast.iter_fields(statement):
+    for name in FIELDS[type(statement)]:
+        value = getattr(statement, name, None)
+        if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+            blocks.append(value)
+            continue
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, ast.ExceptHandler | ast.match_case):
                 inner_heads, inner_blocks = _blocks(item)
                 heads += inner_heads
                 blocks += inner_blocks
-            elif isinstance(item, ast.AST) and not isinstance(item, ast.stmt):
+            elif isinstance(item, ast.AST):
                 heads.append(item)
-        if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
-            blocks.append(value)
     return heads, blocks
-
-
-def read_before_bound(statements: Iterable[ast.stmt], bound: set[str]) -> set[str]:
-    """Names that are read before the statements bind them themselves; `bound` grows."""
-    names: set[str] = set()
-    for s in statements:
-        is_function = isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef)
-        heads, blocks = ([s], []) if is_function else _blocks(s)
-        head = run_at_once(heads)
-        for node in head:
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                names |= {node.id} - bound
-        if isinstance(s, ast.AugAssign) and isinstance(s.target, ast.Name):
-            names |= {s.target.id} - bound
-        inside = bound | stored_in(head)
-        for block in blocks:
-            names |= read_before_bound(block, set(inside))
-        bound |= surely_bound([s])
-    return names

@@ -16,10 +16,16 @@ from autograder import messages as m
 from autograder.encoding import Outgoing, tensors_of, value_of
 from autograder.handles import Module, Thing
 from autograder.messages import Opaque
+from autograder.references import References
 from autograder.sandbox.link import Kept, link
-from autograder.sandbox.process import Died, Late, Reply
+from autograder.sandbox.process import Died, Late, Reply, ServerLost
 
 __all__ = ["Cost", "Module", "NotAllowed", "Opaque", "Student", "StudentError", "Thing"]
+
+
+NOT_DEFINED = (
+    "; is it a variable of the notebook? Pass it as an argument, or keep it in an attribute"
+)
 
 
 class Process(Protocol):
@@ -36,12 +42,13 @@ class StudentError(Exception):
     """The student's code raised, or lacks what was asked for: `type` and `text`, and the `line` in the joined source."""
 
     def __init__(self, what: str, failure: m.Failure) -> None:
-        self.type, self.text = failure.type, failure.text
-        self.bases, self.line = failure.bases, failure.line
+        self.type, self.text = failure.type[:200], failure.text[: m.MAX_TEXT]
+        self.bases, self.line, self.meta_read = failure.bases, failure.line, failure.meta_read
         if failure.kind == "missing":
             super().__init__(f"`{what}`: {self.text}")
         else:
-            super().__init__(f"`{what}` raised {self.type}: {self.text}".rstrip(": "))
+            hint = NOT_DEFINED if self.type == "NameError" else ""
+            super().__init__(f"`{what}` raised {self.type}: {self.text}".rstrip(": ") + hint)
 
 
 class NotAllowed(Exception):
@@ -63,8 +70,9 @@ class Cost:
 class Student:
     """The functions and classes of one exercise's code; see graders/README.md for what may be done with them."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, references: References | None = None) -> None:
         self._process = process
+        self._references = references
         self._models: dict[int, nn.Module] = {}
         # Kept, so that no other gets their number.
         self._generators: dict[int, torch.Generator] = {}
@@ -86,10 +94,13 @@ class Student:
 
         return call
 
-    def load(self, load: m.Load) -> list[list[Any]]:
+    def load(self, load: m.Load) -> list[tuple[int, str, str]]:
         """Run the exercise's code; for each piece that failed its line, the exception's name and text."""
         response, payload = self._request(load, Outgoing(), load.wanted)
-        return self._decode(response.result, payload, load.wanted)  # type: ignore[no-any-return]
+        errors = self._decode(response.result, payload, load.wanted)
+        if not isinstance(errors, list) or not all(map(_is_error, errors)):
+            raise m.WireError("errors that are none")
+        return [(line, kind, text) for line, kind, text in errors]
 
     @contextmanager
     def measuring(self) -> Iterator[Cost]:
@@ -181,7 +192,8 @@ class Student:
             self._raised = None
         self._number, response, data = self._process.request(request, payload, self._reply)
         for id_, training in response.modes:
-            if id_ in self._models:
+            # `train` walks through all parts, and most answers change no mode.
+            if id_ in self._models and self._models[id_].training != training:
                 self._models[id_].train(training)
         if self._raised is not None and not self._replying:
             raise self._raised
@@ -227,10 +239,15 @@ class Student:
 
     # ---- the grader's models
 
-    def _reply(
-        self, question: m.Ask | m.AskBackward, payload: bytearray
-    ) -> tuple[m.Reply, Outgoing]:
-        """Answer the student's call of a model of the grader; what a test asserts inside it fails the test."""
+    def _reply(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
+        """Answer a call of a reference or of a model of the grader; what a test asserts inside the model fails the test."""
+        references = self._references
+        if isinstance(question, m.Refer):
+            if references is None:
+                raise m.WireError("a call of a reference where nothing is replaced")
+            return references.answer(question, payload)
+        if isinstance(question, m.AskBackward) and references and references.owns(question.keep):
+            return references.gradients(question, payload)
         out = Outgoing()
         self._replying = True
         try:
@@ -242,7 +259,7 @@ class Student:
             if question.keep:
                 self._asks[question.keep] = Kept(inputs, outputs)
             return m.Reply(data), out
-        except (m.WireError, Late, Died):
+        except (m.WireError, Late, Died, ServerLost):
             raise
         except AssertionError as error:
             self._raised = error
@@ -268,10 +285,12 @@ class Student:
             case _:
                 raise m.WireError("arguments that are none")
         was = model.training
-        model.train(question.training)
+        if was != question.training:
+            model.train(question.training)
         with torch.set_grad_enabled(question.grad):
             result = getattr(model, question.method)(*args, **kwargs)
-        model.train(was)
+        if model.training != was:
+            model.train(was)
         return result, tensors
 
     def _ask_gradients(self, question: m.AskBackward, payload: bytearray) -> Any:
@@ -280,6 +299,11 @@ class Student:
         if kept is None or not isinstance(upstream, list) or len(upstream) != len(kept.outputs):
             raise m.WireError("gradients that do not fit")
         return kept.gradients(upstream)
+
+
+def _is_error(item: Any) -> bool:
+    """Whether an item is a line, the name of an exception and its text."""
+    return isinstance(item, list) and [type(part) for part in item] == [int, str, str]
 
 
 def _plain(value: Any) -> m.Value:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from autograder.recording import ASKED, KIND, RAISED, READ, WITH, Leaf, Leaves, same
+from autograder.recording import ASKED, KIND, RAISED, READ, TOLERANCE, WITH, Leaf, Leaves, same
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,34 @@ def named_by(known: Mapping[str, Known], failed: Sequence[str], answers: Leaves)
 def _with_another(known: Known, failed: Sequence[str], seen: Leaves) -> bool:
     """Whether answers are those of a known mistake in code that has another fault, which shows in one test alone.
 
-    That is a test that the mistake passes, or one in which the code fails to answer where the mistake answers rightly.
-    The values of the other tests tell.
+    That is a test that the mistake passes, or one in which the code fails to answer where the mistake answers. Or the
+    other fault is the dtype: wherever answers differ they are the mistake's in another dtype. The values of the other
+    tests tell.
     """
     different = [place for place, leaf in known.certain.items() if not _same(leaf, seen, place)]
     fault = {_test(place) for place in different} | set(failed) - set(known.failed)
+    other_dtype = bool(different) and all(_in_another_dtype(known, seen, p) for p in different)
     return (
         set(known.failed) <= set(failed)
-        and len(fault) == 1
-        and not any(place in known.telling or _answered(place, seen) for place in different)
+        and (len(fault) == 1 or (other_dtype and fault == {_test(place) for place in different}))
+        and (other_dtype or not any(_answered(place, seen) for place in different))
         and any(
             _test(place) not in fault and _same(known.telling[place], seen, place)
             for place in known.values
         )
     )
+
+
+def _in_another_dtype(known: Known, seen: Leaves, place: str) -> bool:
+    """Whether the answer at this place is the mistake's but for its dtype."""
+    place = place.removesuffix(KIND)
+    mine, theirs = known.certain.get(place), seen.get(place)
+    if not isinstance(mine, Tensor) or not isinstance(theirs, Tensor) or mine.dtype == theirs.dtype:
+        return False
+    if theirs.is_meta or not mine.is_floating_point() or not theirs.is_floating_point():
+        return mine.shape == theirs.shape and mine.device == theirs.device
+    coarser = min(mine.dtype, theirs.dtype, key=lambda dtype: -TOLERANCE[dtype])
+    return same(mine.to(coarser), theirs.to(coarser))
 
 
 def _test(place: str) -> str:

@@ -8,7 +8,7 @@ import msgspec
 
 from autograder.attempt import joined
 from autograder.cells import Cell
-from autograder.needs import needed, units_of
+from autograder.needs import units_of
 from autograder.store import course_folder, keep
 
 if TYPE_CHECKING:
@@ -55,7 +55,10 @@ def _trivial(answer, reference):
 
 def passed(grader: Grader) -> frozenset[tuple[str, str]]:
     """Pairs of exercise and test; found once a course and kept."""
-    file = course_folder(grader.day.root) / f"trivial-{grader.day.name}-{grader.course[:16]}.json"
+    file = (
+        course_folder(grader.day.root)
+        / f"trivial-{grader.day.name}-{grader.key.fingerprint[:16]}.json"
+    )
     if file.is_file():
         return frozenset(msgspec.json.decode(file.read_bytes(), type=list[tuple[str, str]]))
     found = sorted(_find(grader))
@@ -64,16 +67,14 @@ def passed(grader: Grader) -> frozenset[tuple[str, str]]:
 
 
 def _find(grader: Grader) -> set[tuple[str, str]]:
-    from autograder.grading import reference_units
+    from autograder.grading import Job
 
     found: set[tuple[str, str]] = set()
-    reference = reference_units(grader.day)
     for exercise in grader.day.exercises:
-        code = needed(exercise.name, reference, grader.given, grader.day.names)
-        assert code is not None
+        code = grader.key.code(exercise.name, grader.key.solutions)
         for answer in ANSWERS:
             line = f"{exercise.name} = _trivial({answer!r}, {exercise.name})"
             wrapped, _ = units_of([Cell(0, "code", f"{TEMPLATE}{line}")], given=True)
-            marks = grader.run(exercise, joined([*code.units, *wrapped]), "0")
+            marks = grader.run(exercise, joined([*code.units, *wrapped]), Job("0"))
             found |= {(exercise.name, test.name) for test in marks.tests if test.passed}
     return found

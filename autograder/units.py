@@ -2,9 +2,8 @@
 
 import ast
 import re
-import symtable
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,20 +17,35 @@ from autograder.changes import (
     root_of,
     writes_globals,
 )
-from autograder.magics import runnable
+from autograder.extending import Extension, changes_arguments, extensions
+from autograder.magics import collector_paused, n_tokens, runnable
 from autograder.scopes import (
     DEFINITIONS,
+    SCOPES,
     imported_in,
     names_of,
-    read_before_bound,
+    names_without_scopes,
+    read_and_bound,
     run_at_once,
     stored_in,
-    surely_bound,
+    table_of,
+    walk,
 )
 
 # What a hostile or very deep statement makes the parser, symtable or the compiler raise.
 REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 LONG = 20_000  # characters of a cell that is not remembered
+MAX_UNITS = 100_000  # of a notebook
+MAX_TOKENS = 1_000_000  # of all its cells together
+TOO_LONG = "the notebook is too long; the rest is not read"
+MAX_TARGETS = 8  # of `a = b = c = f(x, y)`; each is remembered with all that the call mentions
+# Fields that hold an annotation.
+ANNOTATIONS = {
+    ast.arg: ("annotation",),
+    ast.AnnAssign: ("annotation",),
+    ast.FunctionDef: ("returns",),
+    ast.AsyncFunctionDef: ("returns",),
+}
 # Settings of the whole process: always taken, wherever they stand.
 SETTINGS = frozenset(
     """
@@ -42,7 +56,7 @@ SETTINGS = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """One top-level statement (or several that share a line) and what it has to do with names."""
 
@@ -58,12 +72,16 @@ class Unit:
     surely: frozenset[str] = frozenset()  # of `binds`: whichever way an `if` or `for` goes
     imports: frozenset[str] = frozenset()  # of `binds`: by an import
     defines: frozenset[str] = frozenset()  # of `binds`: by def, class, import or as another name
-    made_from: frozenset[tuple[str, str]] = frozenset()  # (x, y): x = y, or a call that mentions y
+    # (x, ys): x = y, or a call that mentions the ys
+    made_from: tuple[tuple[str, frozenset[str]], ...] = ()
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): T.m(…) that may change T
     called: frozenset[str] = frozenset()  # functions that it calls by name when it runs
     decorators: frozenset[str] = frozenset()  # of `called`: as decorators
     effects: frozenset[str] = frozenset()  # globals that its function changes when called
+    is_class: bool = False
     methods: frozenset[str] = frozenset()  # methods of its class that change the instance
+    extends: frozenset[Extension] = frozenset()  # classes that it may give methods
+    changes_arguments: bool = False  # its function does
     hints: frozenset[str] = frozenset()  # words of annotations in strings
     runs_code: bool = False  # calls something that may call its lambdas
     first: bool = False  # star and __future__ imports run before the rest
@@ -72,33 +90,45 @@ class Unit:
 
 def units_of(cells: Iterable[Cell], given: bool = False) -> tuple[list[Unit], list[str]]:
     """Returns the units of a notebook's code cells, and what is wrong with it in words."""
+    with collector_paused():
+        return _units_of([cell for cell in cells if cell.kind == "code"], given)
+
+
+def _units_of(cells: Sequence[Cell], given: bool) -> tuple[list[Unit], list[str]]:
     units: list[Unit] = []
     problems: list[str] = []
+    left = MAX_TOKENS
+    is_long = sum(len(cell.source) for cell in cells) > left
     for cell in cells:
-        if cell.kind != "code":
-            continue
-        read = _remembered if len(cell.source) <= LONG else _read
-        found, wrong = read(cell.source)
-        units += [replace(unit, cell=cell.number, given=given) for unit in found]
+        left -= n_tokens(cell.source) if is_long else 0
+        if left < 0 or len(units) > MAX_UNITS:
+            problems.append(f"cell {cell.number}: {TOO_LONG}")
+            break
+        if len(cell.source) <= LONG:
+            found, wrong = _remembered(cell.source)
+            found = [replace(unit, cell=cell.number, given=given) for unit in found]
+        else:
+            found, wrong = _read(cell.source, cell.number, given)
+        units += found
         problems += [f"cell {cell.number}: {problem}" for problem in wrong]
     return units, problems
 
 
-def _read(text: str) -> tuple[list[Unit], list[str]]:
-    source, problem = runnable(text)
+def _read(text: str, cell: int = 0, given: bool = False) -> tuple[list[Unit], list[str]]:
+    source, tree, problem = runnable(text)
     problems = [problem] if problem is not None else []
+    statements = tree.body if tree else []
     units: list[Unit] = []
+    lines = re.split(r"\r\n|\r|\n", source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a student's "\d" is no news for whoever grades
-        try:
-            statements = ast.parse(source).body
-        except REFUSALS as error:
-            return [], [*problems, _in_words(error)]
-        lines = re.split(r"\r\n|\r|\n", source)
         for group in _sharing_lines(statements, lines):
             start, end = _first_line(group[0]), group[-1].end_lineno
+            if len(units) > MAX_UNITS:
+                return units, [*problems, TOO_LONG]
             try:
-                units.append(_unit("\n".join(lines[start - 1 : end]), group, start))
+                unit = _unit("\n".join(lines[start - 1 : end]), group, start)
+                units.append(replace(unit, cell=cell, given=given) if cell or given else unit)
             except REFUSALS as error:
                 problems.append(_in_words(error))
     return units, problems
@@ -135,15 +165,21 @@ def _sharing_lines(statements: list[ast.stmt], lines: list[str]) -> Iterator[lis
 
 
 def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
-    table = symtable.symtable(text, "<cell>", "exec")
-    at_once, later, binds = names_of(table)
-    at_once &= read_before_bound(group, set())
+    nodes = run_at_once(group)
+    kinds = set(map(type, nodes))
+    read, surely = read_and_bound(group)
+    table = None
+    if SCOPES.isdisjoint(kinds):
+        at_once, later, binds = read, set[str](), names_without_scopes(nodes)
+    else:
+        table = table_of(text)
+        at_once, later, binds = names_of(table)
+        at_once &= read
     for statement in group:
         if isinstance(statement, ast.Delete) or (
             isinstance(statement, ast.AnnAssign) and statement.value is None
         ):
             binds -= stored_in(run_at_once([statement]))
-    nodes = run_at_once(group)
     changes, calls = changed_by(nodes)
     if writes_globals(nodes):  # `globals()["f"] = …`, `exec("def f…")`: any name in its text
         binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
@@ -163,54 +199,58 @@ def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         changes=frozenset(changes),
         always=first or all(_is_setting(s) for s in group),
         at_once=frozenset(at_once),
-        surely=frozenset(surely_bound(group) & binds),
+        surely=frozenset(surely & binds),
         imports=frozenset(imported_in(nodes) & binds),
         defines=frozenset(defines & binds),
-        made_from=frozenset(made_from),
+        made_from=tuple(made_from),
         calls=frozenset(calls),
         called=frozenset(called | decorators),
         decorators=frozenset(decorators),
-        hints=frozenset(_hints(group) if "'" in text or '"' in text else ()),
-        runs_code=not isinstance(group[0], DEFINITIONS)
-        and any(isinstance(n, ast.Call) for n in nodes),
+        hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
+        extends=frozenset(extensions(nodes)),
+        runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
         first=first,
         main_only=all(_is_main(s) for s in group),
     )
-    if len(group) == 1 and isinstance(group[0], ast.FunctionDef | ast.AsyncFunctionDef):
-        return replace(unit, effects=frozenset(effects_of(group[0], table)))
+    if table and len(group) == 1 and isinstance(group[0], ast.FunctionDef | ast.AsyncFunctionDef):
+        return replace(
+            unit,
+            effects=frozenset(effects_of(group[0], table)),
+            changes_arguments=changes_arguments(group[0]),
+        )
     if len(group) == 1 and isinstance(group[0], ast.ClassDef):
-        return replace(unit, methods=frozenset(changing_methods(group[0])))
+        return replace(unit, is_class=True, methods=frozenset(changing_methods(group[0])))
     return unit
 
 
-def _definitions(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]]:
-    """Names bound to functions and classes for sure, and (x, y) for `x = y` and `x = …(… y …)`.
+def _definitions(
+    nodes: Iterable[ast.AST],
+) -> tuple[set[str], list[tuple[str, frozenset[str]]]]:
+    """Names bound to functions and classes for sure, and (x, {y}) for `x = y` and `x = …(… y …)`.
 
     `attention = attention(q, k, v)` and `out, attention = layer(x)` bind a result: no definition.
     """
     defines = imported_in(nodes)
-    made_from: set[tuple[str, str]] = set()
+    made_from: list[tuple[str, frozenset[str]]] = []
     for node in nodes:
         if isinstance(node, DEFINITIONS):
             defines.add(node.name)
-        targets = getattr(node, "targets", [getattr(node, "target", None)])
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
-        for target in targets:
-            if not isinstance(target, ast.Name):
-                continue
-            is_attribute_of_module = (
-                isinstance(node.value, ast.Attribute) and root_of(node.value) in MODULES
-            )
-            if is_attribute_of_module or isinstance(node.value, ast.Lambda | ast.IfExp):
-                defines.add(target.id)
-            elif isinstance(node.value, ast.Name | ast.Attribute | ast.Call):
-                if _result_of(node.value) == target.id:
-                    continue
-                mentioned = (n.id for n in ast.walk(node.value) if isinstance(n, ast.Name))
-                made_from |= {(target.id, m) for m in mentioned}
-                if any(isinstance(n, ast.Lambda) for n in ast.walk(node.value)):
-                    defines.add(target.id)
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        names = [target.id for target in targets if isinstance(target, ast.Name)][:MAX_TARGETS]
+        if isinstance(node.value, ast.Lambda | ast.IfExp) or (
+            isinstance(node.value, ast.Attribute) and root_of(node.value) in MODULES
+        ):
+            defines.update(names)
+        elif isinstance(node.value, ast.Name | ast.Attribute | ast.Call):
+            below = walk([node.value])
+            mentioned = frozenset(n.id for n in below if isinstance(n, ast.Name))
+            result = _result_of(node.value)
+            names = [name for name in names if name != result]
+            made_from += [(name, mentioned) for name in names]
+            if any(isinstance(n, ast.Lambda) for n in below):
+                defines.update(names)
     return defines, made_from
 
 
@@ -224,12 +264,15 @@ def _result_of(node: ast.AST) -> str | None:
 
 
 def _hints(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    for statement in nodes:
-        for node in ast.walk(statement):
-            for hint in (getattr(node, "annotation", None), getattr(node, "returns", None)):
-                for part in ast.walk(hint) if isinstance(hint, ast.AST) else ():
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                        yield from re.findall(r"[^\W\d]\w*", part.value)
+    hints = (
+        getattr(node, field)
+        for node in walk(nodes)
+        for field in ANNOTATIONS.get(type(node), ())
+        if getattr(node, field)
+    )
+    for part in walk(hints):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            yield from re.findall(r"[^\W\d]\w*", part.value)
 
 
 def _is_first(node: ast.AST) -> bool:

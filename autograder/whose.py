@@ -1,4 +1,4 @@
-"""Which of the files that were handed in are read, and whose they are: told by their names alone."""
+"""Which of the files that were handed in are read, told by their names alone; places.py says whose they are."""
 
 from __future__ import annotations
 
@@ -34,11 +34,6 @@ def is_readable(name: str) -> bool:
     )
 
 
-def owner_of(path: str) -> str:
-    """Which student of a platform's download a path in it belongs to; "" where no name on it tells."""
-    return next(filter(None, map(lms.owner, path.split("/"))), "")
-
-
 def unread(others: Sequence[str], names: Sequence[str]) -> list[str]:
     """A file of each student of a platform who has one among the others and none among these names."""
     read = {lms.owner(name) for name in names}
@@ -53,39 +48,33 @@ def without_online_text(folders: Sequence[str]) -> list[str]:
 
 
 def chosen(
-    names: Sequence[str], day: str, flat: bool = False
+    names: Sequence[str], day: str, flat: bool = False, downloaded: bool = False
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The files of one folder that are read, each with what is to be said about the choice.
 
-    A folder holds one student's files; in a flat one each is another's, unless a platform's names say otherwise.
+    A folder holds one student's files; in a flat one each is another's, and in a download they are whose the platform says.
     """
     own: dict[str, list[str]] = {}
     for name in names:
-        own.setdefault(lms.owner(name) or (name if flat else ""), []).append(name)
+        owner = lms.owner(name) if downloaded else ""
+        own.setdefault(owner or (name if flat else ""), []).append(name)
     for of_one in own.values():
-        yield from _chosen_of_one(of_one, day)
+        yield from _chosen_of_one(of_one, day, downloaded)
 
 
-def _chosen_of_one(names: Sequence[str], day: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _chosen_of_one(
+    names: Sequence[str], day: str, downloaded: bool
+) -> Iterator[tuple[str, tuple[str, ...]]]:
     notebooks = [name for name in names if name.lower().endswith(NOTEBOOKS)]
-    titles = {name: lms.original(name).casefold() for name in notebooks}
+    titles = {n: (lms.original(n) if downloaded else n).casefold() for n in notebooks}
     winner = next((name for name in notebooks if titles[name] == f"{day}.ipynb"), None)
     for name in names:
-        others = [other for other in notebooks if other != name]
-        if name == winner and others:
+        if name == winner and len(notebooks) > 1:
+            others = [other for other in notebooks if other != name]
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
             yield name, (f"not read, for {winner} is beside: {', '.join(others[:3])}{more}",)
-        elif winner is None or name == winner or name not in notebooks:
+        elif winner is None or name == winner or not name.lower().endswith(NOTEBOOKS):
             yield name, ()
-
-
-def student_of(path: str, day: str) -> str:
-    """Who a platform's names say it is; else the last name in the path, from the file upwards, that does not name the day."""
-    found = lms.handed_in(path, day)
-    if found:
-        return found.student
-    names = [stem(part) for part in path.split("/") if part not in ("", ".", "..")]
-    return next((name for name in reversed(names) if not names_the_day(name, day)), day)
 
 
 def stem(name: str) -> str:

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from autograder import course as courses
+from autograder.answer_key import solution_units, solved
 from autograder.cells import read_cells
 from autograder.course import Day
-from autograder.grading import Grader, reference, reference_units
+from autograder.grading import Grader, start_server
 from autograder.notebook import solution_notebook
-from autograder.sandbox.client import Server
 from autograder.submission import Submission
 from bench import compared, load, thousand
 from bench.simulated import changed, known_mistakes
@@ -73,18 +73,18 @@ def solution(day: Day) -> Submission:
 
 def graders_and_wall(day: Day, runs: int, console: Console) -> None:
     """The graders alone in one warm process, and the same through the fork server."""
-    with Server() as server:
+    with start_server() as server:
         grader = Grader(day, server, b"bench")
-        handed_in, units = solution(day), reference_units(day)
+        handed_in, units = solution(day), solution_units(day)
         alone, walled = Timing(), Timing()
         each = {exercise.name: Timing() for exercise in day.exercises}
         behind: dict[str, list[float]] = {exercise.name: [] for exercise in day.exercises}
 
         def run_alone(seed: int) -> None:
             for exercise in day.exercises:
-                student = reference(day, exercise, units, grader.given)
+                student = solved(day, exercise, units, grader.key.given)
                 each[exercise.name].run(
-                    lambda e=exercise, s=student: [t.run(s, seed) for t in grader.tests[e.name]]
+                    lambda e=exercise, s=student: [t.run(s, seed) for t in grader.key.tests[e.name]]
                 )
 
         def run_walled() -> None:
@@ -125,7 +125,7 @@ def graders_and_wall(day: Day, runs: int, console: Console) -> None:
 def wall_cost(day: Day, console: Console) -> None:
     """The same submission behind the full wall and behind limits alone, in interleaved pairs."""
     handed_in = solution(day)
-    with Server() as walled, Server("none") as bare:
+    with start_server() as walled, start_server("none") as bare:
         graders = [Grader(day, server, b"bench") for server in (walled, bare)]
         timings = [Timing(), Timing()]
         for grader in graders:
@@ -148,7 +148,7 @@ def mistakes_cost(day: Day, console: Console) -> None:
     draw, notebook = random.Random(0), solution_notebook(day)
     known = known_mistakes(day)
     right, wrong = Timing(), Timing()
-    with Server() as server:
+    with start_server() as server:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
             grader.namer.known(exercise)

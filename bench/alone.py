@@ -15,11 +15,11 @@ import msgspec
 import torch
 
 from autograder import course as courses
+from autograder.answer_key import given_units
 from autograder.attempt import joined, loading
 from autograder.cells import read_cells
 from autograder.collecting import Test, collect
 from autograder.course import Day
-from autograder.grading import given_units
 from autograder.needs import needed, units_of
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student

@@ -23,12 +23,12 @@ from pathlib import Path
 
 from autograder import course as courses
 from autograder import messages as m
+from autograder.answer_key import given_units, solution_units
 from autograder.attempt import derived, joined
 from autograder.cells import Cell
 from autograder.chapters import BEGIN, END
 from autograder.collecting import Test, collect
 from autograder.course import Day, Exercise
-from autograder.grading import given_units, reference_units
 from autograder.needs import Unit, needed, units_of
 from autograder.sandbox.local import LocalProcess
 from autograder.student import Student
@@ -195,7 +195,7 @@ class Judge:
     def __init__(self, day: Day) -> None:
         self.day = day
         self.tests = collect(day)
-        self._given, self._reference = given_units(day), reference_units(day)
+        self._given, self._reference = given_units(day), solution_units(day)
 
     def survives(self, exercise: Exercise, mutant: Mutant) -> bool:
         """Whether all tests of the exercise pass, in a forked process that can not run for ever."""

@@ -22,10 +22,9 @@ from rich.console import Console
 
 from autograder import course as courses
 from autograder.course import Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.history import History
 from autograder.marks import SubmissionMarks
-from autograder.sandbox.client import Server
 from autograder.store import course_folder
 from bench.alone import processor_seconds
 from bench.processes import counter, tree
@@ -155,7 +154,7 @@ def _write_class(
 
 def learn(day: Day) -> None:
     """Learn what is learnt once a course."""
-    with Server() as server:
+    with start_server() as server:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
             grader.namer.known(exercise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -14,9 +15,10 @@ from nbformat import NotebookNode
 from autograder import course as courses
 from autograder.cells import read_cells
 from autograder.course import Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.marks import ExerciseMarks, SubmissionMarks
 from autograder.notebook import solution_notebook
+from autograder.reading import Reader
 from autograder.sandbox.client import Server
 from autograder.submission import Submission
 
@@ -27,7 +29,7 @@ SECRET = b"a secret of the tests"
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    with Server() as running:
+    with start_server() as running:
         yield running
 
 
@@ -38,7 +40,9 @@ def graders(server: Server) -> Callable[[str], Grader]:
     @cache
     def grader(name: str) -> Grader:
         day = courses.load(ROOT).day(name)
-        exercises = [replace(e, limits=replace(e.limits, seconds=SECONDS)) for e in day.exercises]
+        exercises = [
+            replace(e, limits=replace(e.limits, cpu_seconds=SECONDS)) for e in day.exercises
+        ]
         return Grader(replace(day, exercises=tuple(exercises)), server, SECRET)
 
     return grader
@@ -67,6 +71,14 @@ def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
         return grader.grade(handed_in(work), only=only)
 
     return grade
+
+
+@cache
+def reader() -> Reader:
+    """One reader for all tests."""
+    running = Reader()
+    atexit.register(running.close)
+    return running
 
 
 def handed_in(work: NotebookNode | str) -> Submission:

@@ -23,7 +23,7 @@ from autograder.notebook import solution_notebook
 from autograder.sandbox.client import Server
 from autograder.submission import submissions
 from tests import small_course
-from tests.conftest import ROOT, SECRET
+from tests.conftest import ROOT, SECRET, reader
 
 CHECKS = """
 # %%
@@ -98,10 +98,10 @@ class Class:
         """What `autograder grade day1` does, in this process."""
         assert self.server is not None
         folders = sorted(self.root.glob("submitted/*/day1"))
-        if self._grader is None or self._grader.course != courses.fingerprint(self.day):
+        if self._grader is None or self._grader.key.fingerprint != courses.fingerprint(self.day):
             self._grader = Grader(self.day, self.server, SECRET)
-        marks = [self._grader.grade(one) for one in submissions(folders, "day1")]
-        return gradebook.copy(self.day, folders, marks, force)
+        marks = [self._grader.grade(one) for one in submissions(folders, "day1", reader())]
+        return gradebook.copy(self.day, folders, marks, reader(), force)
 
     def gradebook(self) -> Gradebook:
         return Gradebook(f"sqlite:///{self.root}/gradebook.db", "transformers")

@@ -12,11 +12,12 @@ from autograder import chapters
 from autograder import course as courses
 from autograder.course import CourseError
 from autograder.late import Policy
+from autograder.sandbox.budget import Allowance
 from tests.conftest import ROOT
 
 RIGHT = """\
 [defaults]
-seconds = 2
+cpu_seconds = 2
 [day1]
 title = "One"
 [day1.exercises.f]
@@ -50,8 +51,32 @@ WRONG = {
         "line 12: day1.exercises.g.not_allowed",
     ),
     "a missing chapter": ('chapter = "first"\npoints = 60', "points = 60", "chapter is missing"),
-    "no time": ("seconds = 2", "seconds = 0", "line 2: defaults.seconds"),
-    "an unknown default": ("seconds = 2", "second = 2", "line 2: defaults.second: unknown key"),
+    "no time": ("cpu_seconds = 2", "cpu_seconds = 0", "line 2: defaults.cpu_seconds"),
+    "the key of an earlier version": (
+        "cpu_seconds = 2",
+        "seconds = 2",
+        "line 2: defaults.seconds: seconds is now cpu_seconds, in seconds of processor time",
+    ),
+    "another one, of an exercise": (
+        "points = 60",
+        "points = 60\ntotal_seconds = 9",
+        "line 8: day1.exercises.f.total_seconds: total_seconds is now total_cpu_seconds",
+    ),
+    "no budget": (
+        "cpu_seconds = 2",
+        "submission_idle_seconds = 0",
+        "line 2: defaults.submission_idle_seconds: 0 seconds",
+    ),
+    "a budget of one exercise": (
+        "points = 60",
+        "points = 60\nsubmission_cpu_seconds = 9",
+        "line 8: day1.exercises.f.submission_cpu_seconds: unknown key",
+    ),
+    "an unknown default": (
+        "cpu_seconds = 2",
+        "cpu_second = 2",
+        "line 2: defaults.cpu_second: unknown key",
+    ),
     "feedback of a third kind": (
         'title = "One"',
         'title = "One"\nfeedback = "numbers"',
@@ -88,8 +113,16 @@ def load(tmp_path: Path, text: str) -> courses.Course:
 
 def test_a_right_file_gives_typed_values(tmp_path: Path) -> None:
     f, g = load(tmp_path, RIGHT).day("day1").exercises
-    assert (f.name, f.points, f.limits.seconds, f.limits.memory) == ("f", 60, 2, 1_500_000_000)
+    assert (f.name, f.points, f.limits.cpu_seconds, f.limits.memory) == ("f", 60, 2, 1_500_000_000)
     assert (g.not_allowed, g.limits.memory) == (("softmax",), 2_000_000_000)
+
+
+def test_a_submission_has_a_budget_and_sleeping_ten_times_the_limits(tmp_path: Path) -> None:
+    text = RIGHT.replace("cpu_seconds = 2", "cpu_seconds = 2\nsubmission_cpu_seconds = 60")
+    day = load(tmp_path, text).day("day1")
+    assert day.budget == Allowance(cpu_seconds=60, idle_seconds=600)
+    limits = day.exercises[0].limits
+    assert (limits.idle_seconds, limits.allowance) == (20, Allowance(30, 300))
 
 
 @pytest.mark.parametrize("kind", ["values", "words"])
@@ -120,7 +153,8 @@ def test_a_date_that_moves_and_another_day_change_no_marks(tmp_path: Path) -> No
 
     before = fingerprint(RIGHT)
     assert fingerprint("[late]\nper_cent_a_day = 10\n" + RIGHT) == before
-    assert fingerprint(RIGHT.replace("seconds = 2", "seconds = 3")) != before
+    assert fingerprint(RIGHT.replace("cpu_seconds = 2", "cpu_seconds = 3")) != before
+    assert fingerprint(RIGHT.replace("cpu_seconds = 2", "submission_cpu_seconds = 3")) != before
     assert (
         fingerprint(
             RIGHT.replace(

@@ -10,7 +10,7 @@ import pytest
 
 from autograder import course as courses
 from autograder.cells import Cell
-from autograder.grading import Grader, reference_units
+from autograder.grading import Grader
 from autograder.marks import SubmissionMarks
 from autograder.needs import needed, units_of
 from autograder.notebook import solution_notebook
@@ -79,13 +79,13 @@ def test_a_mistake_costs_its_exercise(day: str, exercise: str, graders: Graders)
 
 
 def _stays_where_it_is(exercise: str, source: str, grader: Grader) -> None:
-    reference = reference_units(grader.day)
+    reference = grader.key.solutions
     # Without its imports: what they bind is given in the notebook already.
     replaced = [u for u in units_of([Cell(0, "code", source)])[0] if exercise in u.binds]
     wrong = [u for u in reference if exercise not in u.binds] + replaced
     for other in grader.day.names:
-        before = needed(other, reference, grader.given, grader.day.names)
-        after = needed(other, wrong, grader.given, grader.day.names)
+        before = needed(other, reference, grader.key.given, grader.day.names)
+        after = needed(other, wrong, grader.key.given, grader.day.names)
         assert before is not None
         assert after is not None
         if other != exercise and exercise not in before.reached:

@@ -8,6 +8,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from autograder import course as courses
@@ -15,10 +16,13 @@ from autograder import enrolment, roster
 from autograder import marks as given
 from autograder.cli import main
 from autograder.course import CourseError, Day
+from autograder.disk import known_owner
+from autograder.export import cells
 from autograder.export.command import export
 from autograder.history import Basis, History
 from autograder.late import Policy
 from autograder.marks import ExerciseMarks, SubmissionMarks
+from tests.conftest import reader
 from tests.small_course import RIGHT, WRONG, command, make
 from tests.test_lms import METADATA
 from tests.test_submission import write, zipped
@@ -56,8 +60,9 @@ def marks(path: str, student: str, points: float = 90.0, problem: str = "") -> S
     order = [given.TestMarks("test_order", 40, 40, True, "")]
     heads = ExerciseMarks("split_heads", 40, 40, "passed", "", None, [], 0.1, order)
     problems = [problem] if problem else []
+    owner = known_owner(Path(path), "day1", reader())  # as if a TA had given this path
     return SubmissionMarks(
-        path, student, "", "", "", [], points, 100, 0.5, problems, [masks, heads]
+        path, student, "", "", "", [], points, 100, 0.5, problems, [masks, heads], owner
     )
 
 
@@ -378,6 +383,29 @@ def test_old_marks_of_one_file_under_another_name_do_not_count(day: Day) -> None
     assert not any("2 submissions" in note for note in notes)
 
 
+def test_a_path_says_nothing_of_marks_that_do_not(late_day: Day) -> None:
+    """Who and when is known since the file was read: what is in a path may be a student's own."""
+    with_roster(late_day)
+    path = "in/eve/lovelaceada_LATE_12345_67890_day1.ipynb"
+    eve = msgspec.structs.replace(marks(path, "eve", 50), handed_in=None)
+    rows, notes = enrolment.rows([eve], late_day, roster.of_course(late_day.root))
+    assert [row.entry.student for row in rows if row.marks] == ["eve"]
+    assert rows[-1].late.days == 0
+    assert notes[0].startswith("eve handed in and is not on the roster")
+
+
+def test_who_and_when_are_kept_with_the_marks() -> None:
+    late = CLASS[1]
+    assert late.handed_in is not None
+    assert late.handed_in.late
+    encoded = given.encode(given.Marks(given.FORMAT, "day1", CLASS))
+    assert given.decode(encoded, "day1").submissions == CLASS
+    alone = msgspec.structs.replace(late, handed_in=None)
+    older = given.encode(given.Marks(given.FORMAT, "day1", [alone]))
+    assert b"handed_in" not in older
+    assert given.decode(older, "day1").submissions == [alone]
+
+
 # ---- the whole way
 
 
@@ -438,3 +466,43 @@ def test_wrong_usage_is_said_and_writes_nothing(
     assert (ended.value.code, printed.out) == (2, "")
     assert says in printed.err
     assert not list(root.glob("x*"))
+
+
+# ---- whatever separator a spreadsheet splits at
+
+RUNS = ["=HYPERLINK(A1)", "+1+1", "-2+3", "@SUM(A1)", "＝1+1", "＠a", ' "=1"', "\u200b=1", "\x01=1"]
+
+
+def split_as(text: str, separator: str) -> list[str]:
+    """The cells of a reader that believes in quotes, and those of one that does not."""
+    believing = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    plain = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
+    return [cell for row in believing for cell in row] + [
+        cell for row in plain if separator != "," for cell in row
+    ]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "before", ["", "a;", "a; ", "a\t", "a|", "a\n", "a\r", "a;\t ", '";"', "a\u2028"]
+)
+def test_no_cell_is_a_formula_for_any_separator(before: str, separator: str) -> None:
+    for runs in RUNS:
+        text = cells.text([["student", "problems"], ["ada", before + runs]])
+        for cell in split_as(text, separator):
+            bare = cell.strip(' \t\r\n"\u200b\u2028\x01')
+            assert not bare.startswith(("=", "+", "-", "@", "＝", "＠")), (text, cell)
+
+
+@pytest.mark.parametrize(
+    "name", ["O'Neil; Jr", "Ada Lovelace-Byron", "Åsa | B", "a; b; -", "x - y"]
+)
+def test_names_without_a_formula_are_kept(name: str) -> None:
+    expected = name.replace("; -", "; '-")
+    assert list(csv.reader(io.StringIO(cells.text([[name, "1"]])))) == [[expected, "1"]]
+
+
+def test_an_export_can_be_read_again_however_long_its_texts_are(tmp_path: Path) -> None:
+    file = tmp_path / "long.csv"
+    file.write_text(cells.text([["a", "b"], ["x" * 1_000_000, "=1;" * 100_000]]), encoding="utf-8")
+    assert len(cells.read(file).rows) == 1

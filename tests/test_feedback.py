@@ -29,7 +29,7 @@ RAISES = "def causal_mask(n, device=None):\n    raise RuntimeError({!r})"
 
 @pytest.fixture(scope="module")
 def words(day1: Day, grader: Grader) -> Texts:
-    return texts.read(day1, grader.tests)
+    return texts.read(day1, grader.key.tests)
 
 
 def silent(words: Texts) -> Texts:
@@ -313,7 +313,8 @@ def test_pages_stay_in_their_folder_whatever_students_are_called(
     names = ["../../ada", "ada", "Ada", "/etc/passwd", "", ".", "..", "a/b\\c", "é", "e\u0301"]
     names += [*HOSTILE, "ж" * 300]
     class_ = [unread(student) for student in names]
-    files = feedback.write(class_, words, tmp_path / "pages")
+    files, problems = feedback.write(class_, words, tmp_path / "pages")
+    assert problems == []
     assert len({file.name.casefold() for file in files}) == len(names)
     assert sorted(files) == sorted((tmp_path / "pages").iterdir())
     assert all(re.fullmatch(r"[\w-][\w.-]*\.html", file.name) for file in files)

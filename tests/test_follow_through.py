@@ -11,7 +11,9 @@ from autograder import course as courses
 from autograder.grading import Grader
 from autograder.marks import SubmissionMarks
 from autograder.notebook import solution_notebook
-from autograder.sandbox.client import Server
+from autograder.reading import READER
+from autograder.sandbox.client import Limits, Server
+from autograder.sandbox.control import WORKER
 from bench.simulated import known_mistakes
 from tests.conftest import ROOT, by_name, handed_in, with_cells
 
@@ -29,11 +31,17 @@ def test_a_right_submission_is_run_once(
     day: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grader = Grader(COURSE.day(day), server, b"once")
-    started: list[object] = []
+    started: list[str] = []
     start = server.start
-    monkeypatch.setattr(server, "start", lambda limits: started.append(limits) or start(limits))
+
+    def counted(limits: Limits, service: str = WORKER) -> object:
+        started.append(service)
+        return start(limits, service)
+
+    monkeypatch.setattr(server, "start", counted)
     grader.grade(handed_in(solution_notebook(grader.day)))
-    assert len(started) == len(grader.day.exercises)
+    assert started.count(WORKER) == len(grader.day.exercises)
+    assert started.count(READER) == 1
 
 
 def test_what_was_not_attempted_costs_itself_alone(grade: Grade, solution: NotebookNode) -> None:

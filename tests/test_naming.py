@@ -217,7 +217,7 @@ def exercise_of(day: str, name: str) -> Exercise:
 def named(grader: Grader, name: str, source: str) -> str | None:
     """The name for the exercise in this code, with nothing else of the course's solution than what it defines."""
     units = units_of([Cell(1, "code", source)])[0]
-    code = needed(name, units, grader.given, grader.day.names)
+    code = needed(name, units, grader.key.given, grader.day.names)
     assert code is not None
     return name_of(grader, exercise_of(grader.day.name, name), joined(code.units))
 
@@ -244,7 +244,7 @@ def changed(style: str, exercise: str, changes: dict[str, str]) -> str:
 
 
 def reference(grader: Grader, name: str) -> str:
-    code = needed(name, grader.reference, grader.given, grader.day.names)
+    code = needed(name, grader.key.solutions, grader.key.given, grader.day.names)
     assert code is not None
     return joined([unit for unit in code.units if not unit.given]).text
 

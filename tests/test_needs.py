@@ -256,3 +256,48 @@ def test_a_large_notebook_takes_well_under_a_second() -> None:
     for i in range(0, 1000, 50):
         assert needed(f"f{i}", units, [], []) is not None
     assert time.process_time() - start < 3  # half a second on an idle core
+
+
+def lines(line: str, n: int) -> str:
+    return "".join(line.replace("#", str(i)) for i in range(n))
+
+
+HOSTILE = {
+    "chain": "x = f\n" + "x = x + 1\n" * 20_000,
+    "attributes": "def g():\n    global x\n" + "    x = x.a\n" * 6_000,
+    "spaces": " " * 40_000 + "a\nb b\n",
+    "spaces after a question": "a?" + " " * 40_000 + "b",
+    "items": lines("T[#] = T\n", 4_000),
+    "lambdas in a table": lines("T[#] = lambda: (T, b#)\n", 3_000),
+    "targets": lines("a# = ", 5_000) + f"g({lines('c#, ', 5_000)})",
+    "functions that fill": lines("def g#(): global x#; x# = x\ng#()\n", 3_000),
+    "methods": lines("class C#:\n    def m(self): self.x = 1\nx = C#()\nx.m()\n", 1_500),
+    "globals": "def g():\n" + lines("    global a#\n    a# = 1\n", 5_000),
+    "functions": "def g(): 0\n" * 5_000,
+    "lambdas": "x = [" + "lambda: 1,\n" * 5_000 + "]",
+    "branches": "with a:\n" + lines(" if b: v# = 1\n v# = 2\n", 3_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_code_takes_little_time(name: str) -> None:
+    cells = [Cell(1, "code", HOSTILE[name]), Cell(2, "code", "def f(): return x, T, g")]
+    start = time.process_time()
+    units, _ = units_of(cells)
+    for _ in range(5):
+        assert needed("f", units, [], ["f"]) is not None
+    assert time.process_time() - start < 8  # a second on an idle core; quadratic ones take minutes
+
+
+def test_an_exercise_that_needs_too_much_is_told() -> None:
+    cells = [Cell(1, "code", "x = 0\n" + "x = x + 1\n" * 11_000 + "def f(): return x")]
+    code = needed("f", units_of(cells)[0], [], [])
+    assert code is not None
+    assert any("too many statements" in problem for problem in code.problems)
+
+
+def test_a_notebook_of_too_many_statements_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autograder.units.MAX_UNITS", 1000)
+    units, problems = units_of([Cell(1, "code", "a\n" * 30_000), Cell(2, "code", "b")])
+    assert len(units) < 1100
+    assert any("too long" in problem for problem in problems)

@@ -28,13 +28,24 @@ from hypothesis import strategies as st
 from autograder import frames
 from autograder import messages as m
 from autograder.encoding import Outgoing
-from autograder.sandbox import doctor, folders, landlock, privileges, seccomp, syscalls, walls
+from autograder.sandbox import (
+    control,
+    doctor,
+    folders,
+    landlock,
+    privileges,
+    seccomp,
+    syscalls,
+    walls,
+)
 from autograder.sandbox.client import Limits, NoIsolation, Server
+from autograder.sandbox.clock import Reading
 from autograder.sandbox.process import Died, Late, Process
 from autograder.student import Student
 
-LIMITS = Limits(seconds=0.3, total_seconds=30, memory=1 << 30, output=1000)
-PATIENT = Limits(seconds=10, total_seconds=30, memory=1 << 30, output=1000)
+# Of sleeping and waiting, ten times as much.
+LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30, output=1000)
+PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30, output=1000)
 SET = m.Set(1, training=True)
 NOTHING = m.Answer(m.Data(None, []))
 
@@ -51,9 +62,22 @@ class Hostile:
         threading.Thread(target=self._behave, args=(theirs,), daemon=True).start()
         return ours, 1
 
-    def stop(self, pid: int, wait: bool) -> int:
+    def clock(self, number: int) -> Hostile:
+        return self
+
+    def read(self) -> Reading:
+        return Reading()
+
+    def serves(self, number: int) -> bool:
+        return True
+
+    def stop(self, number: int) -> int:
         self.stopped += 1
         return -9
+
+    def end(self, number: int) -> control.Stopped:
+        self.stopped += 1
+        return control.Stopped(-9, 0.0)
 
     def _behave(self, wire: socket.socket) -> None:
         with wire, suppress(OSError):  # the grader has hung up
@@ -94,6 +118,13 @@ def tensor(shape: list[int], strides: list[int] | None = None, dtype: str = "flo
     return m.Answer(m.Data(m.TensorAt(0), [meta]))
 
 
+def deep(levels: int) -> m.Value:
+    value: m.Value = None
+    for _ in range(levels):
+        value = m.Items([value])
+    return value
+
+
 NO_ANSWERS = {
     "another number": frame(2, NOTHING),
     "a header of two gigabytes": frames.LENGTHS.pack(1 << 31, 0),
@@ -104,6 +135,11 @@ NO_ANSWERS = {
         1,
         m.Answer(m.Data(None, [m.TensorMeta("float64", [1 << 20], [0], 0, False)] * 9)),
         bytes(64),
+    ),
+    "a value nested deeper than any that a worker sends": frame(1, m.Answer(m.Data(deep(40), []))),
+    "a tensor that was not sent": frame(1, m.Answer(m.Data(m.Items([m.TensorAt(0)]), []))),
+    "a meta tensor of more bytes than there are": frame(
+        1, m.Answer(m.Data(None, [m.TensorMeta("float64", [1 << 30, 1 << 31], [], 0, False, True)]))
     ),
     "a negative size": frame(1, tensor([-1, 5])),
     "fifty thousand axes": frame(1, tensor([2**62] * 50_000)),
@@ -166,6 +202,35 @@ def test_a_worker_that_does_not_read_is_late() -> None:
     process = hostile(lambda wire: select.select([], [], [], 2))
     with pytest.raises(Late):
         process.request(m.Weights(1, data), out, lambda q, d: (m.Reply(data), out))
+
+
+def test_the_time_that_the_grader_takes_to_reply_is_not_the_workers() -> None:
+    def behaviour(wire: socket.socket) -> None:
+        decoder = msgspec.msgpack.Decoder(m.Numbered)
+        frames.receive(wire, decoder, time.monotonic() + 5)
+        wire.sendall(frame(1, question([2, 5]), bytes(64)))
+        frames.receive(wire, decoder, time.monotonic() + 5)
+        wire.sendall(frame(1, NOTHING))
+
+    def reply(question: object, data: bytearray) -> tuple[m.Reply, Outgoing]:
+        time.sleep(3 * LIMITS.idle_seconds)
+        return m.Reply(m.Data(None, [])), Outgoing()
+
+    assert hostile(behaviour).request(SET, Outgoing(), reply)[1] == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("code", "cpu", "error"),
+    [(-9, 31.0, Late), (-24, 31.0, Late), (-9, 1.0, Died), (-11, 31.0, Died), (3, 31.0, Died)],
+)
+def test_a_process_that_the_kernel_ended_at_its_limit_is_late(
+    code: int, cpu: float, error: type[Exception]
+) -> None:
+    process = hostile(answering(b""), PATIENT)
+    process._server.end = lambda number: control.Stopped(code, cpu)  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(error):
+            ask(process)
 
 
 def test_a_second_answer_is_not_taken_for_the_next() -> None:
@@ -255,7 +320,7 @@ pieces = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(pieces, max_size=4))
 def test_the_grader_survives_whatever_is_sent(sent: list[bytes]) -> None:
-    process = hostile(answering(b"".join(sent)), replace(LIMITS, seconds=0.05))
+    process = hostile(answering(b"".join(sent)), replace(LIMITS, cpu_seconds=0.005))
     with suppress(Died, Late):
         assert isinstance(ask(process), (m.Answer, m.Failure))
 
@@ -336,18 +401,20 @@ def test_the_doctor_finds_each_layer_and_what_it_alone_stops() -> None:
 
 
 def test_what_is_hidden_among_readable_folders_can_not_be_read(tmp_path: Path) -> None:
-    for name in ("autograder", "torch"):
-        (tmp_path / name).mkdir()
+    for name in ("autograder", "torch", "deep/autograder", "deep/torch"):
+        (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "code.py").write_text(name)
 
     def look() -> None:
-        rules = landlock.readable(str(tmp_path), [str(tmp_path / "autograder")])
+        hidden = [str(tmp_path / name / "autograder") for name in ("", "deep")]
+        rules = landlock.readable(str(tmp_path), hidden)
         privileges.no_new_privileges()
         landlock.restrict(rules)
-        assert (tmp_path / "torch" / "code.py").read_text() == "torch"
-        assert sorted(os.listdir(tmp_path)) == ["autograder", "torch"]
-        with pytest.raises(PermissionError):
-            (tmp_path / "autograder" / "code.py").read_text()
+        for folder in (tmp_path, tmp_path / "deep"):
+            assert (folder / "torch" / "code.py").read_text().endswith("torch")
+            assert {"autograder", "torch"} <= set(os.listdir(folder))
+            with pytest.raises(PermissionError):
+                (folder / "autograder" / "code.py").read_text()
 
     assert walls.attempt(look) == ""
 
@@ -396,28 +463,38 @@ CALLS = {
 }
 
 
+ON_A_DISK = {
+    "fchmodat": ((), PRETEND),
+    "unlinkat": ((), PRETEND),
+    "renameat2": ((), REFUSE),
+    "openat": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_CREAT), ALLOW),
+    "openat ": ((-100 & (1 << 64) - 1, 0, os.O_RDWR | os.O_TMPFILE), REFUSE),
+}
+
+
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_allows_what_honest_code_needs(
     machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    program = seccomp.worker_program(1, metadata=True)
+    program = seccomp.worker_program(1, own_files=True)
     own = seccomp._ARCHITECTURES[machine]
     for name, (arguments, expected) in CALLS.items():
         number = syscalls.number(name.strip())
         assert number is not None
         assert verdict(program, own, number, *arguments) == expected, name
         assert verdict(program, own ^ 1, number, *arguments) == KILL
-    without = seccomp.worker_program(1, metadata=False)
-    chmod = syscalls.number("fchmodat")
-    assert chmod is not None
-    assert verdict(without, own, chmod) == PRETEND
+    without = seccomp.worker_program(1, own_files=False)
+    for name, (arguments, expected) in ON_A_DISK.items():
+        number = syscalls.number(name.strip())
+        assert number is not None
+        assert verdict(without, own, number, *arguments) == expected, name
 
 
 def test_another_machine_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with pytest.raises(OSError, match="riscv64"):
-        seccomp.worker_program(1, metadata=True)
+        seccomp.worker_program(1, own_files=True)
 
 
 def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
@@ -435,6 +512,14 @@ def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
     os.close(here)
     folders.remove(str(top))
     assert not top.exists()
+
+
+def test_a_folder_with_names_of_any_kind_is_removed(tmp_path: Path) -> None:
+    for name in (".1", "1", "2", "deep/.1/1/1", "deep/2/1"):
+        (tmp_path / "top" / name).mkdir(parents=True)
+        (tmp_path / "top" / name / "file").touch()
+    folders.remove(str(tmp_path / "top"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("crowd", ["bytes", "entries"])

@@ -82,6 +82,28 @@ ATTACKS = {
             with open(f"{os.environ['HOME']}/{count}", 'wb') as file: file.write(bytes(1 << 20))
         while True: pass
         """,
+    "fill the disk with what has no name": """
+        held = []
+        for count in range(55):
+            fd = os.open(str(count), os.O_RDWR | os.O_CREAT)
+            if os.write(fd, bytes(7 << 20)) < 7 << 20: raise OSError(28, 'full')
+            held.append(mmap.mmap(fd, 7 << 20)); os.close(fd); libc.unlink(b'%d' % count)
+        while True: pass
+        """,
+    "fill the disk with what never had a name": """
+        fds = [os.open('.', os.O_RDWR | os.O_TMPFILE) for _ in range(40)]
+        for fd in fds: os.write(fd, bytes(7 << 20))
+        while True: pass
+        """,
+    "replace files that are held": """
+        held = []
+        for count in range(55):
+            fd = os.open('new', os.O_RDWR | os.O_CREAT)
+            if os.write(fd, bytes(7 << 20)) < 7 << 20: raise OSError(28, 'full')
+            held.append(mmap.mmap(fd, 7 << 20)); os.close(fd)
+            if libc.rename(b'new', b'old'): raise OSError(ctypes.get_errno(), 'rename')
+        while True: pass
+        """,
     "look around": "return sorted(os.listdir('/'))",
     "descriptors": """
         found = []
@@ -97,6 +119,34 @@ ATTACKS = {
     "own namespaces": "if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')",
     "io_uring": "if libc.syscall(425, 1, ctypes.create_string_buffer(120)) < 0: raise OSError(ctypes.get_errno(), 'io_uring')",
     "ptrace": "if libc.ptrace(0, 0, 0, 0) < 0: raise OSError(ctypes.get_errno(), 'ptrace')",
+    "look for paths": """
+        import gc, linecache, pwd, traceback, types
+        found = set()
+        def note(text, where):
+            if isinstance(text, str) and any(part in text for part in T['private']): found.add(where + ': ' + text[:200])
+        for name, module in list(sys.modules.items()):
+            for attribute in ('__file__', '__cached__', '__path__', '__spec__', '__loader__'):
+                note(str(getattr(module, '__dict__', {}).get(attribute)), name + '.' + attribute)
+        for thing in gc.get_objects():
+            if isinstance(thing, types.FunctionType): note(thing.__code__.co_filename, 'code')
+        texts = [*sys.path, *sys.argv, *sys.orig_argv, sys.executable, sys.prefix, sys.base_prefix, sys._base_executable]
+        for text in [*texts, *os.environ.values(), *sys.path_importer_cache, str(sys.meta_path)]: note(text, 'sys')
+        frame = sys._getframe()
+        while frame: note(frame.f_code.co_filename, 'frame'); frame = frame.f_back
+        for name in linecache.cache: note(name, 'linecache')
+        try: note(repr(pwd.getpwuid(os.getuid())), 'pwd')
+        except (KeyError, OSError): pass
+        try: note(open('/proc/self/cmdline').read(), 'cmdline')
+        except OSError: pass
+        try: sys.modules['autograder.sandbox.worker'].Worker(None, None).handle(None, None, None, None)
+        except TypeError: note(traceback.format_exc(), 'traceback')
+        import glob
+        packages = [f for f in sys.path if f.endswith('packages') or f.endswith('packages/0')][0]
+        for path in [p for pattern in ('*', '__pycache__/*', '*.dist-info/*') for p in glob.glob(f'{packages}/{pattern}')]:
+            try: note(open(path, errors='replace').read(20000), 'file ' + path)
+            except OSError: pass
+        return sorted(found)
+        """,
     "leave a marker": """
         import builtins, random
         builtins.marker = torch.marker = np.marker = True
@@ -167,6 +217,14 @@ HONEST = {
         import random, uuid
         return len({uuid.uuid4(), uuid.uuid4()}) == 2 and len(os.urandom(4)) == 4 and 0 <= random.random() < 1
         """,
+    "removed and replaced files": """
+        import shutil
+        for _ in range(40):
+            open('big', 'wb').write(bytes(4 << 20)); os.remove('big')
+        open('x', 'w').write('old'); open('y', 'w').write('new'); os.replace('y', 'x')
+        os.makedirs('a/b'); open('a/b/c', 'w').close(); shutil.rmtree('a')
+        return open('x').read() == 'new'
+        """,
     "recursion": "f = lambda n: n and 1 + f(n - 1); return f(800) == 800",
     "environment": "return os.environ.get('HOME') == os.getcwd() and os.cpu_count() > 0",
     "prints and warnings": "import warnings; print('x' * 100_000); warnings.warn('x'); return True",
@@ -192,7 +250,7 @@ def start(user: str, wall: str) -> subprocess.Popen[str]:
 
 
 def result(script: subprocess.Popen[str]) -> dict[str, Any]:
-    out, errors = script.communicate(timeout=100)
+    out, errors = script.communicate(timeout=500)
     assert script.returncode == 0, errors
     return json.loads(out)  # type: ignore[no-any-return]
 
@@ -220,6 +278,8 @@ def bare(scripts: dict[tuple[str, str], subprocess.Popen[str]]) -> dict[str, Any
     return result(scripts[CASES[-1]])
 
 
+FILLING = tuple(name for name in ATTACKS if "disk" in name or "that are held" in name)
+
 SEEN_FROM_OUTSIDE = {
     "read a file": lambda seen: "canary" in str(seen["said"].get("read a file")),
     "read the autograder": lambda seen: not _refused(seen, "read the autograder"),
@@ -244,6 +304,7 @@ SEEN_FROM_OUTSIDE = {
     "many threads": lambda seen: seen["said"]["many threads"] > 100,
     "look around": lambda seen: not _refused(seen, "look around"),
     "leave a marker": lambda seen: any(seen["said"]["find the marker"]),
+    "look for paths": lambda seen: seen["said"]["look for paths"],
     "io_uring": lambda seen: not _refused(seen, "io_uring"),
     "own namespaces": lambda seen: not _refused(seen, "own namespaces"),
 }
@@ -255,7 +316,16 @@ def _refused(seen: dict[str, Any], name: str) -> bool:
 
 @pytest.mark.parametrize("name", SEEN_FROM_OUTSIDE)
 def test_an_attack_has_no_effect(walled: dict[str, Any], name: str) -> None:
+    if name == "look for paths" and walled["wall"] == "denied":
+        return  # Python stays where it lies: see below
     assert not SEEN_FROM_OUTSIDE[name](walled), walled["refused"].get(name, "it said nothing")
+
+
+def test_without_namespaces_only_python_and_its_packages_tell_where_they_lie(
+    walled: dict[str, Any],
+) -> None:
+    found = walled["said"]["look for paths"]
+    assert [text for text in found if f"{ROOT}/autograder" in text or "editable" in text] == []
 
 
 @pytest.mark.parametrize("name", sorted(set(SEEN_FROM_OUTSIDE) - {"leave a marker"}))
@@ -273,10 +343,14 @@ def test_another_architectures_calls_kill(walled: dict[str, Any]) -> None:
     assert f"exit code {-signal.SIGSYS}" in walled["refused"]["another architecture"]
 
 
-def test_a_full_disk_ends_the_process_or_the_writing(walled: dict[str, Any]) -> None:
-    assert walled["refused"]["fill the disk"] in (
-        f"exit code {-signal.SIGKILL}",
-        "OSError: [Errno 28] No space left on device",
+@pytest.mark.parametrize("how", FILLING)
+def test_a_full_disk_ends_the_process_or_the_writing(how: str, walled: dict[str, Any]) -> None:
+    assert walled["refused"][how].startswith(
+        (
+            f"exit code {-signal.SIGKILL}",
+            "OSError: [Errno 28]",
+            "PermissionError: [Errno 1]",
+        )
     )
 
 
@@ -323,7 +397,7 @@ def main(user: str, wall: str) -> None:
     with server, outside() as (targets, effects):
         isolation = server.isolation
         seen: dict[str, Any] = {"wall": wall, "isolation": isolation, "said": {}, "refused": {}}
-        skipped = {"kill everything", "fill the disk"} if wall == "none" else set()
+        skipped = {"kill everything", *FILLING} if wall == "none" else set()
         for name, body in ATTACKS.items():
             if name not in skipped:
                 run_one(server, name, body, targets, seen)
@@ -413,6 +487,7 @@ class Effects:
             "path": str(self.folder / "socket"),
             "process": os.getpid(),
             "name": self.name,
+            "private": [str(ROOT), str(Path(sys.base_prefix)), str(Path.home()) + "/"],
         }
 
     def after(self, name: str) -> None:

@@ -10,7 +10,8 @@ from autograder.course import CourseError, Day
 from autograder.enrolment import Row
 from autograder.export import cells
 from autograder.export.cells import Table
-from autograder.roster import Entry, Person, Roster
+from autograder.people import Person
+from autograder.roster import Entry, Roster
 
 STUDENT = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 KEYS = ("ID", "SIS User ID", "SIS Login ID", "Student")

@@ -1,4 +1,8 @@
-"""Tables as text: what is read is kept, and no cell that is written is a formula."""
+"""Tables as text: what is read is kept, and no cell that is written is a formula.
+
+A spreadsheet splits a file at the separator that its user or country prefers, whatever we wrote: text after
+a separator or a line end inside a cell may begin a cell there.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,16 @@ from pathlib import Path
 from autograder.course import CourseError
 from autograder.roster import delimiter
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# What begins a formula, also behind spaces, quotes and characters that a spreadsheet strips or drops.
+STARTS = "=+@\\-\uff1d\uff0b\uff0d\uff20"
+INVISIBLE = r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff\"]*+"
+FORMULA = re.compile(f"{INVISIBLE}[{STARTS}]")
+# What begins a cell in the middle of a text: separators, where another one is used than ours, and line ends.
+SEPARATORS = ",;\t|"
+LINE_ENDS = "\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 NUMBER = re.compile(r"[+-]?\d*[.,]?\d+|-")  # a hyphen alone is Moodle's "no grade"
+LONGEST = 32_000  # characters of a cell: a spreadsheet keeps 32,767, `csv` reads 131,072
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ def text(rows: Iterable[Sequence[str | float]], between: str = ",") -> str:
     """CSV: quoted where that is needed, numbers to 0.01, and text that a spreadsheet would run made plain text."""
     made = io.StringIO(newline="")
     writer = csv.writer(made, delimiter=between, lineterminator="\n")
-    writer.writerows([[_written(cell) for cell in row] for row in rows])
+    writer.writerows([[_written(cell, between) for cell in row] for row in rows])
     return made.getvalue()
 
 
@@ -70,10 +82,20 @@ def number(value: float) -> str:
     return f"{round(value, 2):.10g}"
 
 
-def _written(cell: str | float) -> str:
-    return defused(cell) if isinstance(cell, str) else number(cell)
+def _written(cell: str | float, between: str) -> str:
+    return defused(cell, between) if isinstance(cell, str) else number(cell)
 
 
-def defused(cell: str) -> str:
-    """Text that no spreadsheet takes for a formula: an apostrophe before what would begin one; numbers stay numbers."""
-    return f"'{cell}" if cell.startswith(FORMULA) and not NUMBER.fullmatch(cell) else cell
+def defused(cell: str, between: str = ",") -> str:
+    """Text that no spreadsheet takes for a formula, whichever separator it splits at; numbers stay numbers.
+
+    An apostrophe comes before all that would begin one, and overlong text is cut. At our own separator no text is
+    split, for there it is in quotes.
+    """
+    if NUMBER.fullmatch(cell):
+        return cell
+    cell = CONTROL.sub("\ufffd", cell)
+    cell = cell if len(cell) <= LONGEST else f"{cell[:LONGEST]}…"
+    others = SEPARATORS.replace(between, "")
+    cell = re.sub(rf"([{others}{LINE_ENDS}]{INVISIBLE})(?=[{STARTS}])", r"\1'", cell)
+    return f"'{cell}" if FORMULA.match(cell) or cell.startswith(("\t", "\r", "\n")) else cell

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from autograder import lms
 from autograder.course import Day
 from autograder.enrolment import Row
 from autograder.export import cells
-from autograder.roster import Entry, Person, Roster
+from autograder.people import Person
+from autograder.roster import Entry, Roster
 
 NO_GRADE = "-"
 
@@ -42,7 +42,7 @@ def into(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     for row in (row for row in rows if row.marks):
         assert row.marks is not None
         alone = row.entry.student in row.marks.student.split(", ") or not row.entry.group
-        at = by_number.get(lms.participant(row.marks.path)) if alone else None
+        at = by_number.get(_participant(row)) if alone else None
         if at is None:
             entry = known.find(Person(row.entry.name, email=row.entry.email))
             at = listed[entry] if entry else None
@@ -57,6 +57,12 @@ def into(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
             most = _number(_cell(table, lines[at], "Maximum Grade"), day.points)
             lines[at][grade] = cells.number(row.points * most / day.points)
     return cells.text([table.head, *lines], table.delimiter), notes
+
+
+def _participant(row: Row) -> str:
+    """The number of whoever handed it in, as the worksheet has it; "" where Moodle is not where it comes from."""
+    handed_in = row.marks.handed_in if row.marks else None
+    return handed_in.participant if handed_in else ""
 
 
 def _cell(table: cells.Table, line: Sequence[str], column: str) -> str:

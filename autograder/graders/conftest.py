@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from autograder import course as courses
+from autograder.answer_key import given_units, solution_units, solved
 from autograder.attempt import Attempt, joined
-from autograder.grading import given_units, reference, reference_units
-from autograder.needs import needed, units_of
+from autograder.reading import Reader
 from autograder.sandbox.client import Server
+from autograder.slicer import Slicer, prepare
 from autograder.student import Student
 from autograder.submission import submissions
 
 SERVER = pytest.StashKey[Server]()
+READER = pytest.StashKey[Reader]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,13 +40,15 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
     exercise = next(e for e in day.exercises if e.name == request.cls.exercise)
     submission = request.config.getoption("--submission")
     if submission is None:
-        yield reference(day, exercise, _reference_units(day), _given_units(day))
+        yield solved(day, exercise, _solution_units(day), _given_units(day))
         return
-    handed_in = next(submissions([Path(submission)], day.name))
-    code = needed(exercise.name, units_of(handed_in.cells)[0], _given_units(day), day.names)
-    if code is None:
+    reader = _reader(request.config)
+    handed_in = next(submissions([Path(submission)], day.name, reader))
+    with Slicer(reader.server, prepare(reader.server, day), handed_in.cells) as slicer:
+        pieces = slicer.notebook().slices[exercise.name].pieces
+    if not pieces:
         pytest.fail(f"{exercise.name} is not defined in {submission}")
-    attempt = Attempt(_server(request.config), exercise, joined(code.units), "0")
+    attempt = Attempt(_server(request.config), exercise, joined(pieces), "0")
     if lost := attempt.start():
         pytest.fail(lost.message)
     assert attempt.student is not None
@@ -58,7 +62,7 @@ def _day(graders: Path) -> courses.Day:
 
 
 _given_units = cache(given_units)
-_reference_units = cache(reference_units)
+_solution_units = cache(solution_units)
 
 
 def _server(config: pytest.Config) -> Server:
@@ -66,3 +70,10 @@ def _server(config: pytest.Config) -> Server:
         config.stash[SERVER] = Server()
         config.add_cleanup(config.stash[SERVER].close)
     return config.stash[SERVER]
+
+
+def _reader(config: pytest.Config) -> Reader:
+    if READER not in config.stash:
+        config.stash[READER] = Reader()
+        config.add_cleanup(config.stash[READER].close)
+    return config.stash[READER]

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from autograder.export import cells
 from autograder.marks import line
 from autograder.report.analysis import BINS, Analysis, Found
 from autograder.report.feedback import STATUS
@@ -94,4 +95,5 @@ def defused(cell: Cell) -> Cell:
     """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
     if not isinstance(cell, str):
         return cell
-    return f"'{line(cell)}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else line(cell)
+    text = cells.defused(line(cell))
+    return f"'{text}" if text.startswith(("+", "-")) else text  # a name like a number is a text

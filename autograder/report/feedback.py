@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autograder import faults
 from autograder.marks import ExerciseMarks, Status, SubmissionMarks, TestMarks, added, line
 from autograder.report.causes import common, plain, told_once
 from autograder.report.grids import Grid, grid
@@ -264,16 +265,28 @@ def _first_step(first: Told, exercises: Sequence[Told]) -> str:
     return f"{step}."
 
 
-def write(submissions: Sequence[SubmissionMarks], texts: Texts, folder: Path) -> list[Path]:
-    """Write the page of each submission into a folder, named after its student."""
+def write(
+    submissions: Sequence[SubmissionMarks], texts: Texts, folder: Path
+) -> tuple[list[Path], list[str]]:
+    """Write the page of each submission into a folder, named after its student.
+
+    Returns the files, and a sentence for each page that a fault of the autograder kept from being written.
+    """
     folder.mkdir(exist_ok=True)
     taken: set[str] = set()
-    files = []
+    files: list[Path] = []
+    problems: list[str] = []
     for marks in submissions:
         file = folder / f"{file_name(marks.student, taken)}.html"
-        file.write_text(page(marks, texts), encoding="utf-8")
+        try:
+            text = page(marks, texts)
+        except Exception as error:
+            doing = f"writing the page of {marks.student}"
+            problems.append(faults.log(texts.day.root, doing, error))
+            continue
+        file.write_text(text, encoding="utf-8")
         files.append(file)
-    return files
+    return files, problems
 
 
 def file_name(student: str, taken: set[str]) -> str:

@@ -42,7 +42,7 @@ def progress(
 ) -> Iterator[SubmissionMarks]:
     """The same marks, with a line of progress while they come, and how long the rest takes at the pace of the last minutes."""
     columns = (
-        TextColumn("grading {task.fields[student]}"),
+        TextColumn("grading {task.fields[student]}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
-SERVER = "autograder.sandbox.server"
+# Two steps: the code of a function that runs cannot forget where it came from.
+SERVER = "import sys; import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
 # Services are modules with `warm_up()`, `prepare(data)` and `serve(connection, output)`; this one runs student code.
 WORKER = "autograder.sandbox.worker"
 ENVIRONMENT = {
@@ -23,8 +24,12 @@ MAX_CONTROL = 1 << 16
 
 
 class Start(msgspec.Struct, tag="start", frozen=True):
-    """Fork a process of a service; `memory` is address space beyond the server's own, `cpu` seconds, `output` characters."""
+    """Fork a process of a service under a number that the grader gives no other one.
 
+    `memory` is address space beyond the server's own, `cpu` seconds, `output` characters.
+    """
+
+    number: int
     service: str
     memory: int
     cpu: int
@@ -32,9 +37,9 @@ class Start(msgspec.Struct, tag="start", frozen=True):
 
 
 class Stop(msgspec.Struct, tag="stop", frozen=True):
-    """Kill a worker; reported with `wait` alone, as nobody need wait until its memory is freed."""
+    """Kill a process; reported with `wait` alone, as the grader need not wait until its memory is freed."""
 
-    pid: int
+    number: int
     wait: bool
 
 
@@ -46,7 +51,9 @@ class Prepare(msgspec.Struct, tag="prepare", frozen=True):
 
 
 class Started(msgspec.Struct, tag="started", frozen=True):
-    pid: int
+    """A process runs; its pidfd comes with this report."""
+
+    number: int
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
@@ -64,9 +71,10 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
 
 
 class Stopped(msgspec.Struct, tag="stopped", frozen=True):
-    """`code` is the exit code, or minus the signal that ended the worker."""
+    """`code` is the exit code, or minus the signal that ended the process; `cpu` the processor seconds that it used."""
 
     code: int
+    cpu: float
 
 
 Control = Start | Stop | Prepare

@@ -54,12 +54,16 @@ def rule(path: str, access: int) -> Rule:
 
 
 def readable(folder: str, hidden: Sequence[str]) -> list[Rule]:
-    """Rules that make a folder readable, but for the folders directly in it that are hidden: those can only be listed."""
-    if not any(os.path.dirname(path) == folder for path in hidden):
+    """Rules that make a folder readable, but for the paths in it that are hidden: those can only be listed."""
+    within = [path for path in hidden if path.startswith(folder + "/")]
+    if not within:
         return [rule(folder, READ)]
-    entries = [entry for entry in Path(folder).iterdir() if str(entry) not in hidden]
-    found = [rule(str(e), READ if e.is_dir() else _READ_FILE) for e in entries]
-    return [rule(folder, LIST), *found]
+    found = [rule(folder, LIST)]
+    for entry in Path(folder).iterdir():
+        if str(entry) in within or not entry.exists():
+            continue
+        found += readable(str(entry), within) if entry.is_dir() else [rule(str(entry), _READ_FILE)]
+    return found
 
 
 def restrict(rules: Sequence[Rule]) -> None:

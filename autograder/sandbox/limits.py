@@ -30,6 +30,12 @@ def threads_of(uid: int) -> int:
     return count
 
 
+def raise_descriptors() -> None:
+    """Let this process hold as many descriptors as it may allow itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def apply(memory: int, cpu: int, file_bytes: int, threads: int) -> None:
     """Bound this process; `memory` is its whole address space in bytes, `cpu` seconds.
 

@@ -18,6 +18,8 @@ def _joined(out: Outgoing) -> bytearray:
 class LocalProcess:
     """Answers requests as `process.Process` does, without limits."""
 
+    end: Exception | None = None
+
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._worker = Worker(self._ask, lambda running: None)
@@ -39,7 +41,7 @@ class LocalProcess:
         return number, response, _joined(out)
 
     def _ask(self, question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
-        assert isinstance(question, (m.Ask, m.AskBackward))
+        assert isinstance(question, (m.Ask, m.Refer, m.AskBackward))
         assert self._reply is not None
         answer, payload = self._reply(question, _joined(out))
         return answer, _joined(payload)

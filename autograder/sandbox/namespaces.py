@@ -10,6 +10,7 @@ import ctypes
 import os
 import site
 import socket
+import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,12 @@ PRIVATE = "/private"
 HOME = "/private/home"
 HOME_BYTES = 64 << 20
 HOME_FILES = 4096
+# Where Python and its packages are mounted for the fork server, see `relocation`: an empty folder of every distribution.
+RELOCATED = "/mnt"
+PYTHON, PACKAGES, PROJECT = (f"{RELOCATED}/{name}" for name in ("python", "packages", "project"))
+# Among installed packages; the compiled files of single modules name the paths of their sources.
+OWN = {"autograder", "solutions", "__pycache__"}
+OWN_METADATA = ("transformer_exercises-", "__editable__")
 # Any folder will do: what lies in it is taken hold of before it is covered.
 _NEW_ROOT = "/tmp"
 
@@ -36,18 +43,26 @@ _TREE_CLONE, _TREE_CLOEXEC, _MOVE_EMPTY_PATH = 1, 0x80000, 4
 def python_folders() -> list[str]:
     """Where the standard library and the installed packages lie."""
     named = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-    named += site.getsitepackages()
+    if sys.base_prefix == PYTHON:
+        named += [folder for folder in sys.path if _inside(folder, PACKAGES)]
+    else:
+        named += site.getsitepackages()
     # A venv's own lib/python3.x is no standard library; it only holds the packages.
     folders = sorted({f for f in named if (Path(f) / "os.py").exists() or f not in named[:2]})
     folders = [folder for folder in folders if os.path.isdir(folder)]
     return [f for f in folders if not any(_inside(f, other) for other in folders if other != f)]
 
 
-def hidden_folders(folders: Sequence[str]) -> list[str]:
-    """This project's own packages, where they are installed among the others."""
-    project = Path(__file__).resolve().parents[2]
-    packages = [str(project / name) for name in ("autograder", "solutions")]
-    return [p for p in packages if os.path.isdir(p) and any(_inside(p, f) for f in folders)]
+def hidden_entries(folders: Sequence[str]) -> list[str]:
+    """This project's own packages where they are installed among the others, and files that say where it lies."""
+    places = [place for f in folders for place in (f, f"{f}/site-packages")]
+    places = [p for p in places if os.path.isdir(p) and not (Path(p) / "os.py").exists()]
+    return [
+        entry.path
+        for place in places
+        for entry in os.scandir(place)
+        if entry.name in OWN or entry.name.startswith(OWN_METADATA)
+    ]
 
 
 def _inside(path: str, folder: str) -> bool:
@@ -60,6 +75,13 @@ def unshare_mounts() -> None:
     _mount("none", "/", "", _RECURSIVE | _PRIVATE_MOUNTS)
 
 
+def unshare_mounts_as_user(uid: int, gid: int) -> None:
+    """The same for one who is not root, and stays who they are."""
+    syscalls.library("unshare", NEW_USER | NEW_MOUNTS)
+    map_user("/proc/self", uid, gid, inside=(uid, gid))
+    _mount("none", "/", "", _RECURSIVE | _PRIVATE_MOUNTS)
+
+
 def unshare_all(uid: int, gid: int) -> None:
     """Namespaces of every kind; the caller's next child is the first of the new processes."""
     kinds = NEW_USER | NEW_MOUNTS | NEW_PIDS | NEW_NETWORK | NEW_IPC | NEW_UTS | NEW_CGROUP
@@ -69,12 +91,18 @@ def unshare_all(uid: int, gid: int) -> None:
     socket.sethostname("sandbox")
 
 
-def map_user(proc: str, uid: int, gid: int, folder: int | None = None) -> None:
-    """Inside of the new user namespace there is one user, nobody: `uid` outside of it."""
+def map_user(
+    proc: str,
+    uid: int,
+    gid: int,
+    folder: int | None = None,
+    inside: tuple[int, int] = (privileges.NOBODY, privileges.NOBODY),
+) -> None:
+    """Inside of the new user namespace there is one user, by default nobody: `uid` outside of it."""
     for name, text in (
         ("setgroups", "deny"),
-        ("uid_map", f"{privileges.NOBODY} {uid} 1"),
-        ("gid_map", f"{privileges.NOBODY} {gid} 1"),
+        ("uid_map", f"{inside[0]} {uid} 1"),
+        ("gid_map", f"{inside[1]} {gid} 1"),
     ):
         file = os.open(f"{proc}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
         try:
@@ -86,17 +114,21 @@ def map_user(proc: str, uid: int, gid: int, folder: int | None = None) -> None:
 def build_root(folders: Sequence[str], hidden: Sequence[str]) -> None:
     """Put the new root together, beside the old one."""
     umask = os.umask(0o022)
-    trees = [(path, _tree(path)) for path in (*folders, *DEVICES)]
+    trees = [(path, tree(path)) for path in (*folders, *DEVICES)]
     _mount("tmpfs", _NEW_ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=0755")
-    for path, tree in trees:
-        _read_only(tree, "", _NOSUID if path in DEVICES else _NOSUID | _NODEV)
+    for path, taken in trees:
+        _read_only(taken, "", _NOSUID if path in DEVICES else _NOSUID | _NODEV)
         place = Path(_NEW_ROOT + path)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch() if path in DEVICES else place.mkdir()
-        syscalls.call("move_mount", tree, "", _HERE, str(place), _MOVE_EMPTY_PATH)
-        os.close(tree)
+        attach(taken, str(place))
     for path in hidden:
-        _mount("tmpfs", _NEW_ROOT + path, "tmpfs", _RDONLY | _NOSUID | _NODEV, "size=4k,mode=0555")
+        covered = _NEW_ROOT + path
+        if os.path.isdir(covered):
+            options = "size=4k,mode=0555"
+            _mount("tmpfs", covered, "tmpfs", _RDONLY | _NOSUID | _NODEV, options)
+        else:
+            _mount(f"{_NEW_ROOT}/dev/null", covered, "", _BIND)
     Path(_NEW_ROOT + HOME).mkdir(parents=True)
     _read_only(_HERE, _NEW_ROOT, _NOSUID | _NODEV, recursive=False)
     os.umask(umask)
@@ -134,9 +166,16 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -
     syscalls.library("mount", source, target, kind, flags, options)
 
 
-def _tree(path: str) -> int:
+def tree(path: str) -> int:
+    """Take hold of what is mounted at a path, and beneath it."""
     flags = _TREE_CLONE | _TREE_CLOEXEC | _AT_RECURSIVE
     return syscalls.call("open_tree", _HERE, path, flags)
+
+
+def attach(taken: int, path: str) -> None:
+    """Mount what `tree` took hold of somewhere else."""
+    syscalls.call("move_mount", taken, "", _HERE, path, _MOVE_EMPTY_PATH)
+    os.close(taken)
 
 
 def _read_only(folder: int, path: str, flags: int, recursive: bool = True) -> None:

@@ -22,7 +22,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     Raises:
         Missing: there is no parameter of that name or shape; the text lists what there is.
     """
-    named = dict(module.named_parameters(remove_duplicate=False))
+    named = _parameters(module)
     for name, weight in weights.items():
         if name not in named:
             have = ", ".join(f"`{n}`" for n in list(named)[:12]) or "none"
@@ -42,7 +42,7 @@ def read(module: nn.Module, request: m.Read) -> Any:
     """The parameters, the state, a plain attribute or the length of a list, at a dotted path."""
     match request.what:
         case "parameters":
-            return {k: v.detach() for k, v in module.named_parameters(remove_duplicate=False)}
+            return {name: value.detach() for name, value in _parameters(module).items()}
         case "state":
             return dict(module.state_dict())
         case "attribute":
@@ -54,6 +54,22 @@ def read(module: nn.Module, request: m.Read) -> Any:
             except TypeError:
                 raise Missing(f"`{request.path}` has no length") from None
     raise m.WireError("a read that is not known")
+
+
+def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters by their names.
+
+    Raises:
+        Missing: one has no shape yet.
+    """
+    named = dict(module.named_parameters(remove_duplicate=False))
+    for name, value in named.items():
+        if isinstance(value, nn.parameter.UninitializedParameter):
+            raise Missing(
+                f"the parameter `{name}` has no shape before the first call: instead of a lazy layer "
+                "such as `nn.LazyLinear`, use one that is given both of its sizes, such as `nn.Linear`"
+            )
+    return named
 
 
 def attribute(module: nn.Module, path: str) -> Any:

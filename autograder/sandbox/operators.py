@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Sequence
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch._decomp
 
 # A composite operator is met before it is taken apart; what does the work has other homes than the processor, too.
+HOMES = ("CPU", "MkldnnCPU", "SparseCPU", "SparseCsrCPU", "QuantizedCPU", "NestedTensorCPU")
 COMPOSITE = ("CPU", "AutogradCPU")
-KERNEL = {
-    "_softmax": ("CPU", "MkldnnCPU"),
-    "_log_softmax": ("CPU", "MkldnnCPU"),
-    "_sparse_softmax": ("SparseCPU",),
-    "_sparse_log_softmax": ("SparseCPU",),
-}
 _LIBRARIES: list[torch.library.Library] = []
 
 
@@ -33,24 +34,84 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
 
     Names that this version of torch does not have are passed over.
     """
-    if operators:
-        library = torch.library.Library("aten", "IMPL")
+    for name in operators:
+        namespace, _, own = name.rpartition("::")
+        library = torch.library.Library(namespace or "aten", "IMPL")
         _LIBRARIES.append(library)  # when it dies, the overrides go
-        for name in operators:
-            for key in _keys(name):
+        for overload in _overloads(namespace or "aten", own):
+            for key in HOMES if own.startswith(("_", "native_")) else COMPOSITE:
                 with contextlib.suppress(Exception):
-                    library.impl(name, _raising(name, hits), key)
+                    library.impl(overload, _raising(name, hits), key)
+    _forbid_decompositions({name.partition(".")[0] for name in operators}, hits)
     for path in attributes:
         owner, _, name = path.rpartition(".")
-        with contextlib.suppress(ImportError, AttributeError):
-            target = _resolve(owner)
-            getattr(target, name)
-            setattr(target, name, _raising(name, hits))
+        if path.startswith("torch."):
+            with contextlib.suppress(ImportError, AttributeError):
+                target = _resolve(owner)
+                getattr(target, name)
+                setattr(target, name, _raising(name, hits))
+        else:
+            _Later(owner, name, _raising(name, hits)).install()
 
 
-def _keys(operator: str) -> tuple[str, ...]:
-    kernel = operator.startswith(("_", "native_"))
-    return KERNEL.get(operator, ("CPU",)) if kernel else COMPOSITE
+def _overloads(namespace: str, name: str) -> Iterator[str]:
+    base = name.partition(".")[0]
+    for schema in torch._C._jit_get_schemas_for_operator(f"{namespace}::{base}"):
+        yield f"{base}.{schema.overload_name}" if schema.overload_name else base
+
+
+def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
+    """Replace the same operators written in Python, in the tables of the compiler and in their modules."""
+    tables = [torch._decomp.decomposition_table, *torch._decomp.global_decomposition_table.values()]
+    for table in tables:
+        for operator, function in list(table.items()):
+            schema = getattr(operator, "_schema", None)  # higher-order operators have none
+            name = schema.name.rpartition("::")[2] if schema else ""
+            if name in names:
+                raising = _raising(name, hits)
+                table[operator] = raising
+                module = sys.modules.get(getattr(function, "__module__", ""))
+                own = getattr(function, "__name__", "")
+                if getattr(module, own, None) is function:
+                    setattr(module, own, raising)
+
+
+class _Later(importlib.abc.MetaPathFinder):
+    """Replaces a function of a library that may never be imported: now, or as soon as it is."""
+
+    def __init__(self, module: str, name: str, value: Callable[..., Any]) -> None:
+        self._module = module
+        self._name = name
+        self._value = value
+
+    def install(self) -> None:
+        """Replace the function if its module is there, or else watch for the import."""
+        if self._module in sys.modules:
+            self._replace(sys.modules[self._module])
+        else:
+            sys.meta_path.insert(0, self)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find the module as it would be found, and replace the function once it has run."""
+        if name != self._module:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec and isinstance(spec.loader, importlib.abc.Loader):
+            run = spec.loader.exec_module
+
+            def exec_module(module: types.ModuleType) -> None:
+                run(module)
+                self._replace(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+    def _replace(self, module: types.ModuleType) -> None:
+        if hasattr(module, self._name):
+            setattr(module, self._name, self._value)
 
 
 def _raising(name: str, hits: list[str]) -> Callable[..., Any]:

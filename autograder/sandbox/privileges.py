@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 
@@ -47,3 +48,14 @@ def set_dumpable(on: bool) -> None:
 def die_with_parent() -> None:
     """SIGKILL when the parent ends; forgotten at each change of user, so to be called after those."""
     syscalls.library("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def die_first(proc: int | None = None) -> None:
+    """Let the kernel, where memory runs out, kill this process before all others; `proc` is a descriptor of /proc."""
+    with contextlib.suppress(OSError):  # a hidden /proc
+        path = "self/oom_score_adj" if proc is not None else "/proc/self/oom_score_adj"
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+        try:
+            os.write(file, b"1000")
+        finally:
+            os.close(file)

@@ -31,6 +31,12 @@ getrusage getrlimit sysinfo uname getrandom exit exit_group wait4 waitid shutdow
 # Change what belongs to a file, which Landlock does not govern: only where all files but its own are read-only mounts.
 # Elsewhere nothing happens and the call says that all is well: `shutil.copy` ends with one.
 METADATA = "chmod fchmod fchmodat fchmodat2 utimensat"
+# In a folder on a disk nothing may lose its name, as what has none is not seen by those who watch how much there is. Removing
+# does nothing and says that all is well; nothing is moved, and no file begins without a name.
+REMOVING = "unlink unlinkat rmdir"
+MOVING = "rename renameat renameat2"
+LASTING = {"open": 1, "openat": 2}  # calls with their argument that may hold O_TMPFILE
+_TMPFILE = 0x400000
 # What neither the fork server nor a process of its own ever needs.
 NEVER = """
 execve execveat ptrace process_vm_readv process_vm_writev bpf perf_event_open io_uring_setup io_uring_enter
@@ -86,19 +92,23 @@ def checks(pid: int) -> dict[str, list[Check]]:
     }
 
 
-def worker_program(pid: int, metadata: bool) -> bytes:
-    """The filter of an exercise's process; `metadata` if it may change modes and times of what it can open."""
+def worker_program(pid: int, own_files: bool) -> bytes:
+    """The filter of an exercise's process; `own_files` if all that it can write lies in a file system of its own."""
     # glibc tries clone3 first, whose arguments can not be read here, and then takes clone.
     code = _when("clone3", _answer(errno.ENOSYS))
-    for name, wanted in checks(pid).items():
+    checked = checks(pid)
+    if not own_files:
+        checked |= {name: [Check(at, [0], _TMPFILE)] for name, at in LASTING.items()}
+    for name, wanted in checked.items():
         code += _when(
             name, [i for check in wanted for i in _unless(check)] + [_do(_RETURN, _ALLOW)]
         )
-    names = ALLOWED.split()
-    if metadata:
-        names += [*METADATA.split(), "truncate"]
+    names = set(ALLOWED.split()) - set(checked)
+    if own_files:
+        names |= {*METADATA.split(), "truncate"}
     else:
-        for name in METADATA.split():
+        names -= {*REMOVING.split(), *MOVING.split()}
+        for name in (*METADATA.split(), *REMOVING.split()):
             code += _when(name, _answer(0))
     return _filter(code, names, _ALLOW, _ERRNO | errno.EPERM)
 

@@ -1,8 +1,9 @@
 """Fork server: a single-threaded process that has its services imported and warm, and forks a walled process per job.
 
-Started as `python -I -m autograder.sandbox.server FD SERVICES LAYER...`, where SERVICES are module names with commas between
-them, with an environment of `control.ENVIRONMENT` alone. It holds nothing secret. On its control socket it sends `Ready` once,
-then takes `Start` (with one end of the job's wire as a descriptor), `Stop` and `Prepare`. The wall is up before it forks.
+Started as `python -I -c control.SERVER FD SERVICES LAYER...`, where SERVICES are module names with commas between them, with
+an environment of `control.ENVIRONMENT` alone: `load`, then `main`. It holds nothing secret. On its control socket it sends
+`Ready` once, then takes `Start` (with one end of the job's wire as a descriptor), `Stop` and `Prepare`. The wall is up before
+it forks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import socket
 import sys
 from types import ModuleType
 
-from autograder.sandbox import pages, probes
+from autograder.sandbox import pages, probes, relocation
 from autograder.sandbox.control import (
     CONTROL,
     ENCODE,
@@ -27,7 +28,6 @@ from autograder.sandbox.control import (
     Prepare,
     Ready,
     Refused,
-    Report,
     Start,
     Started,
     Stopped,
@@ -50,49 +50,57 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
 
 def serve(wall: Wall, control: socket.socket, services: dict[str, ModuleType]) -> None:
     """Answer the control socket until it is closed."""
-    children: set[int] = set()
+    children: dict[int, int] = {}
     try:
         _answer(wall, control, services, children)
     finally:
-        for pid in children:
+        for pid in children.values():
             _kill(pid)
             _reap(pid)
             wall.forget(pid)
 
 
 def _answer(
-    wall: Wall, control: socket.socket, services: dict[str, ModuleType], children: set[int]
+    wall: Wall, control: socket.socket, services: dict[str, ModuleType], children: dict[int, int]
 ) -> None:
+    """Serve requests; `children` are the processes by the grader's numbers."""
     while True:
-        if wall.watches() and children and not _readable(control):
+        if wall.watches() and children:
             for pid in wall.overfull():
                 _kill(pid)
-            continue
+            if not _readable(control):
+                continue
         request, wire = receive_control(control)
         if request is None:
             break
         if isinstance(request, Start):
-            report: Report
             try:
                 pid = wall.fork(wire, request.memory, request.cpu)
             except (WallError, OSError) as error:
-                report = Refused(str(error))
+                control.send(ENCODE(Refused(str(error))))
             else:
                 if pid == 0:
                     _work(control, services[request.service], request)
-                children.add(pid)
-                report = Started(pid)
+                children[request.number] = pid
+                _report_started(control, request.number, pid)
             os.close(wire)
-            control.send(ENCODE(report))
         elif isinstance(request, Prepare):
             services[request.service].prepare(request.data)
-        elif request.pid in children:
-            children.discard(request.pid)
-            _kill(request.pid)
-            code = _reap(request.pid)
+        elif request.number in children:
+            pid = children.pop(request.number)
+            _kill(pid)
+            ended = _reap(pid)
             if request.wait:
-                control.send(ENCODE(Stopped(code)))
-            wall.forget(request.pid)
+                control.send(ENCODE(ended))
+            wall.forget(pid)
+
+
+def _report_started(control: socket.socket, number: int, pid: int) -> None:
+    handle = os.pidfd_open(pid)
+    try:
+        socket.send_fds(control, [ENCODE(Started(number))], [handle])
+    finally:
+        os.close(handle)
 
 
 def _work(control: socket.socket, service: ModuleType, start: Start) -> None:
@@ -110,9 +118,9 @@ def _readable(control: socket.socket) -> bool:
     return bool(select.select([control], [], [], WATCH_SECONDS)[0])
 
 
-def _reap(pid: int) -> int:
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+def _reap(pid: int) -> Stopped:
+    _, status, used = os.wait4(pid, 0)
+    return Stopped(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
 
 
 def _kill(pid: int) -> None:
@@ -122,9 +130,15 @@ def _kill(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def main(descriptor: int, names: list[str], layers: list[str]) -> None:
-    """Import the services, put up the layers that this machine offers, report, and serve."""
-    control = socket.socket(fileno=descriptor)
+def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dict[str, ModuleType]]:
+    """Find out what the machine offers, and import the services: the control socket, the wall, refusals, and the services.
+
+    Where it can, it starts this program again from mounts whose paths tell nothing.
+    """
+    descriptor, names, *layers = arguments
+    if "namespaces" in layers:
+        relocation.relocate(arguments)
+    control = socket.socket(fileno=int(descriptor))
     refused = unavailable(layers)
     wall = Wall([layer for layer in layers if layer not in refused])
     sys.dont_write_bytecode = True
@@ -133,9 +147,17 @@ def main(descriptor: int, names: list[str], layers: list[str]) -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     # Behind the wall this project's own code cannot be imported.
-    services = {name: importlib.import_module(name) for name in names}
+    services = {name: importlib.import_module(name) for name in names.split(",")}
     for service in services.values():
         service.warm_up()
+    relocation.forget_project()
+    return control, wall, refused, services
+
+
+def main(
+    control: socket.socket, wall: Wall, refused: dict[str, str], services: dict[str, ModuleType]
+) -> None:
+    """Put up the wall, report, and serve."""
     gc.collect()
     gc.freeze()
     tasks = len(os.listdir("/proc/self/task"))
@@ -152,7 +174,3 @@ def main(descriptor: int, names: list[str], layers: list[str]) -> None:
             serve(wall, control, services)
     finally:
         wall.close()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:])

@@ -55,7 +55,7 @@ class Wall:
         root = os.geteuid() == 0 and walled
         uid, gid = (privileges.NOBODY,) * 2 if root else (os.geteuid(), os.getegid())
         python = namespaces.python_folders()
-        hidden = namespaces.hidden_folders(python)
+        hidden = namespaces.hidden_entries(python)
         if self.has("namespaces"):
             _enter_namespaces(root, uid, gid, python, hidden)
             self._proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
@@ -73,11 +73,12 @@ class Wall:
             privileges.no_new_privileges()
             seccomp.install(seccomp.refusing_program(seccomp.NEVER.split()))
             # The first process of a namespace has the number 1.
-            self._program = seccomp.worker_program(1, metadata=True)
+            self._program = seccomp.worker_program(1, own_files=True)
         if walled:
             privileges.set_dumpable(False)
 
     def _allowed(self, python: Sequence[str], hidden: Sequence[str]) -> list[landlock.Rule]:
+        limits.raise_descriptors()  # each rule holds one
         rules = [landlock.rule(device, landlock.DEVICE) for device in namespaces.DEVICES]
         if self.has("namespaces"):
             # The tmpfs of each process is mounted beneath; what is hidden is hidden already.
@@ -125,8 +126,9 @@ class Wall:
         os.setsid()
         os.umask(0o077)
         threads = limits.THREADS
+        privileges.set_dumpable(True)
+        privileges.die_first(self._proc if self._proc >= 0 else None)
         if self.has("namespaces"):
-            privileges.set_dumpable(True)
             namespaces.unshare_worker(self._proc)
         elif self.has("limits"):
             threads += limits.threads_of(os.getuid())
@@ -151,7 +153,8 @@ class Wall:
         if self.has("seccomp"):
             program = self._program
             if not self.has("namespaces"):
-                program = seccomp.worker_program(os.getpid(), metadata=False)
+                folders.remove_by_emptying()
+                program = seccomp.worker_program(os.getpid(), own_files=False)
             seccomp.install(program)
         os.write(_UP, b"\0")
         os.close(_UP)

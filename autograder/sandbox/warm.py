@@ -10,8 +10,10 @@ import torch._dynamo
 import torch.distributions
 import torch.masked
 import torch.nn.attention.flex_attention
+import torch.nn.attention.varlen
 from torch import nn
 
+from autograder.sandbox.compiling import compile_nothing
 from autograder.sandbox.measure import Measure
 
 
@@ -41,6 +43,7 @@ def warm_up() -> None:
             # Asks /proc/cpuinfo what the processor can do, which is not there behind the wall.
             half = x.to(dtype)
             torch.nn.functional.linear(half, half[0]).exp() @ half
+    compile_nothing()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     torch.optim.AdamW(model.parameters()).step()

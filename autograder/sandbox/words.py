@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import dis
+import os
 import traceback
 from typing import Any
+
+import torch
 
 from autograder import messages as m
 
 MODULE = "submission"
 FILE = "submission.py"
+
+# How torch refuses to read values on `meta`, with the types that it raises. Its other messages about
+# devices, such as those about tensors on two of them, are about a mistake.
+REFUSALS = (
+    "Tensor.item() cannot be called on meta tensors",
+    "Cannot copy out of meta tensor; no data!",
+    "with Meta tensors, but there was no fake impl or Meta kernel registered",
+    "The register_meta function for torch.nonzero() raises unimplemented",
+    "can't convert meta device type tensor to numpy",
+    "cannot repeat_interleave a meta tensor without output_size",
+    "Not available for 'meta' device type",
+    "to be on cpu, but it's on meta",
+    "from the 'Meta' backend",
+)
+# Where torch raises them in Python. Elsewhere it raises in C++, below a frame that only made a call.
+RAISERS = [
+    os.path.join(os.path.dirname(torch.__file__), *file.split("/"))
+    for file in ("_meta_registrations.py", "nn/modules/module.py", "storage.py")
+]
+# A frame that ends with one of these raised in Python: by itself or by `throw` into a generator.
+RAISES = ("RAISE_VARARGS", "RERAISE", "YIELD_VALUE", "RESUME", "SEND", "CLEANUP_THROW")
 
 
 def kind_of(item: Any) -> str:
@@ -49,3 +74,20 @@ def line_of(error: BaseException) -> int:
         return error.lineno or 0
     frames = traceback.extract_tb(error.__traceback__)
     return next((f.lineno or 0 for f in reversed(frames) if f.filename == FILE), 0)
+
+
+def is_meta_read(error: BaseException) -> bool:
+    """Whether torch itself raised this, because a tensor on `meta` has no values to read; a message alone does not count."""
+    if type(error) not in (RuntimeError, NotImplementedError, TypeError):
+        return False
+    if not any(form in text_of(error) for form in REFUSALS):
+        return False
+    trace, last = error.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename in RAISERS:
+            return True
+        trace, last = trace.tb_next, trace
+    if last is None:
+        return False
+    code = last.tb_frame.f_code.co_code
+    return dis.opname[code[last.tb_lasti]] not in RAISES

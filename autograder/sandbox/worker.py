@@ -24,27 +24,34 @@ from torch import Tensor, nn
 from autograder import frames
 from autograder import messages as m
 from autograder.encoding import DTYPES, Outgoing, tensors_of, value_of
-from autograder.sandbox.link import Kept, link
+from autograder.sandbox.functional import apply, described
+from autograder.sandbox.link import Kept
 from autograder.sandbox.measure import Measure
 from autograder.sandbox.objects import Missing, attribute, changed, load_weights, read
 from autograder.sandbox.operators import Forbidden, forbid
-from autograder.sandbox.words import FILE, MODULE, kind_of, line_of, name_of, opaque, text_of
-
-Ask = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
+from autograder.sandbox.remote import Ask, Remote
+from autograder.sandbox.words import (
+    FILE,
+    MODULE,
+    is_meta_read,
+    kind_of,
+    line_of,
+    name_of,
+    opaque,
+    text_of,
+)
 
 
 class Worker:
     """Holds one exercise's code, the modules that it made and the calls whose graphs are kept."""
 
     def __init__(self, ask: Ask, announce: Callable[[m.Running], None]) -> None:
-        self._ask = ask
+        self._remote = Remote(ask, self._to_wire, self._from_wire)
         self._announce = announce
         self._module = types.ModuleType(MODULE)
         self._objects: dict[int, Any] = {}
         self._kept: dict[int, Kept] = {}
-        self._models: dict[int, nn.Module] = {}
         self._generators: dict[int, torch.Generator] = {}
-        self._asked = 0
         self.hits: list[str] = []
 
     def handle(
@@ -67,6 +74,10 @@ class Worker:
                 return m.Answer(out.data(self._load(request), opaque))
             case m.Call():
                 return self._call(number, request, payload, out)
+            case m.Make():
+                return m.Answer(out.data(self._make(request, payload), opaque))
+            case m.Apply():
+                return self._apply(number, request, payload, out)
             case m.Backward():
                 return self._backward(request, payload, out)
             case m.Weights():
@@ -96,6 +107,8 @@ class Worker:
         self._module.__file__ = FILE
         lines = request.source.splitlines(keepends=True)
         linecache.cache[FILE] = (len(request.source), None, lines, FILE)
+        for reference in request.references:
+            setattr(self._module, reference.name, self._remote.reference(reference))
         pending = [
             (first, "\n" * (first - 1) + "".join(lines[first - 1 : last]))
             for first, last in request.pieces
@@ -141,7 +154,7 @@ class Worker:
         return m.Answer(
             data,
             changed(function, args, kwargs, tensors, before),
-            self._modes(),
+            self._remote.modes(),
             self.hits,
             *((cost.operations, cost.largest) if isinstance(cost, Measure) else ()),
         )
@@ -160,6 +173,27 @@ class Worker:
             name = request.method or request.target
             raise Missing(f"`{name}` is {m.Opaque(kind_of(target))}, not a function")
         return target  # type: ignore[no-any-return]
+
+    def _make(self, request: m.Make, payload: bytearray) -> dict[str, Any]:
+        args, kwargs = self._decode(request.arguments, payload)
+        made = getattr(self._module, request.target)(*args, **kwargs)
+        self._objects[id(made)] = made
+        return described(made)
+
+    def _apply(
+        self, number: int, request: m.Apply, payload: bytearray, out: Outgoing
+    ) -> m.Response:
+        tensors = tensors_of(request.arguments, payload)
+        for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
+            tensor.requires_grad_(meta.requires_grad)
+        arguments = value_of(request.arguments.value, tensors, self._from_wire)
+        with torch.set_grad_enabled(request.grad):
+            result = apply(self._objects[request.target], request.method, *arguments)
+        outputs: list[Tensor] = []
+        data = out.data(result, self._to_wire, outputs)
+        if request.keep:
+            self._kept[number] = Kept(tensors, outputs)
+        return m.Answer(data)
 
     def _backward(self, request: m.Backward, payload: bytearray, out: Outgoing) -> m.Response:
         kept = self._kept[request.call]
@@ -190,57 +224,8 @@ class Worker:
             new = torch.Generator().manual_seed(item.seed)
             return self._generators.setdefault(item.id, new)
         if isinstance(item, m.Model):
-            if item.id not in self._models:
-                self._models[item.id] = self._thin(item)
-            model = self._models[item.id]
-            model.train(item.training)
-            return model
+            return self._remote.model(item)
         raise m.WireError("a value that the grader does not send")
-
-    def _thin(self, model: m.Model) -> nn.Module:
-        """An `nn.Module` whose methods are answered by the grader's model."""
-
-        def method(name: str) -> Callable[..., Any]:
-            def call(thin: nn.Module, *args: Any, **kwargs: Any) -> Any:
-                return self._ask_model(model.id, _in_training(thin), name, args, kwargs)
-
-            return call
-
-        kind = type("Model", (nn.Module,), {name: method(name) for name in model.methods})
-        thin: nn.Module = kind()
-        # Real models have parameters, which tell device and dtype, and parts, which have a mode of their own.
-        thin.weight = nn.Parameter(torch.zeros(1))
-        thin.part = nn.Identity()
-        for name, value in model.attributes:
-            setattr(thin, name, value_of(value, [], self._from_wire))
-        return thin
-
-    def _ask_model(self, model: int, training: bool, method: str, args: Any, kwargs: Any) -> Any:
-        out = Outgoing()
-        inputs: list[Tensor] = []
-        data = out.data([list(args), kwargs], self._to_wire, inputs)
-        keep = 0
-        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
-            self._asked += 1
-            keep = self._asked
-        question = m.Ask(model, method, data, training, torch.is_grad_enabled(), keep)
-        reply, payload = self._ask(question, out)
-        if reply.error:
-            raise RuntimeError(reply.error)
-        tensors = tensors_of(reply.answer, payload)
-        if keep:
-            flags = [meta.requires_grad for meta in reply.answer.tensors]
-            tensors = link(
-                inputs, tensors, flags, lambda upstream: self._ask_gradients(keep, upstream)
-            )
-        return value_of(reply.answer.value, tensors, self._from_wire)
-
-    def _ask_gradients(self, keep: int, upstream: list[Tensor | None]) -> list[Tensor | None]:
-        out = Outgoing()
-        reply, payload = self._ask(m.AskBackward(keep, out.data(upstream, opaque)), out)
-        if reply.error:
-            raise RuntimeError(reply.error)
-        return self._decode(reply.answer, payload)  # type: ignore[no-any-return]
 
     def _failure(self, error: BaseException) -> m.Failure:
         bases = [name_of(base) for base in type(error).__mro__][:20]
@@ -252,16 +237,9 @@ class Worker:
             bases,
             line_of(error),
             self.hits[:20],
-            self._modes(),
+            self._remote.modes(),
+            is_meta_read(error),
         )
-
-    def _modes(self) -> list[tuple[int, bool]]:
-        return [(id_, _in_training(model)) for id_, model in self._models.items()]
-
-
-def _in_training(model: nn.Module) -> bool:
-    """Whether any part of it is."""
-    return any(part.training for part in model.modules())
 
 
 def seed_everything(seed: int) -> None:

@@ -30,7 +30,7 @@ from rich.console import Console
 from autograder import attempt, grading
 from autograder import course as courses
 from autograder.cells import Cell
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.marks import SubmissionMarks
 from autograder.needs import Code, Unit, needed
 from autograder.report import feedback
@@ -73,7 +73,7 @@ class Range:
         known.write_text(json.dumps(trivial))
         self.grader = Grader(day, server, outside.secret)
         self._day = day
-        self._texts = read_texts(day, self.grader.tests)
+        self._texts = read_texts(day, self.grader.key.tests)
         self.prelude = f"T = {outside.targets()!r}\n" + (CELLS / "prelude.py").read_text()
         self.finder = (CELLS / "finder.py").read_text()
 
@@ -97,7 +97,7 @@ class Range:
         for one in self._day.exercises:
             if one.name == attack.exercise:
                 seconds = min(attack.seconds, self.longest)
-                limits = replace(one.limits, seconds=seconds, total_seconds=1.2 * seconds)
+                limits = replace(one.limits, cpu_seconds=seconds, total_cpu_seconds=2.5 * seconds)
                 one = replace(
                     one, limits=limits, not_allowed=one.not_allowed if not_allowed else ()
                 )
@@ -172,9 +172,8 @@ def acts(text: str) -> bool:
 class Unwalled(LocalProcess):
     """The student in the grader's own process, as other graders have it."""
 
-    def __init__(self, server: Server, limits: Any) -> None:
+    def __init__(self, server: Server, limits: Any, budget: Any) -> None:
         super().__init__()
-        self.left = limits.total_seconds
 
 
 def in_process(here: Range, attack: Attack) -> Seen:
@@ -236,7 +235,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
     here = None
     for off, attacks in kernel.items():
         others = [layer for layer in KERNEL if layer not in off]
-        server = Server("none", others) if off else Server()
+        server = start_server("none", others) if off else start_server()
         with server:
             if here is None:
                 here = Range(outside, server, trivial)
@@ -258,7 +257,7 @@ def one_proof(here: Range, attack: Attack) -> Seen:
 
 def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
     """The attacks and all honest controls behind the wall."""
-    with Server() as server:
+    with start_server() as server:
         here = Range(outside, server, trivial)
         here.honest_after()
         chosen = [a for a in ATTACKS if a.kernel or which != "kernel"]

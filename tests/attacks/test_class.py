@@ -14,9 +14,8 @@ from nbformat import NotebookNode
 
 from autograder.cells import Cell
 from autograder.course import Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.marks import ExerciseMarks, SubmissionMarks
-from autograder.sandbox.client import Server
 from autograder.submission import Submission
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, Attack
@@ -78,7 +77,7 @@ def test_every_third_is_hostile(
     ]
     alone = {one.student: lasting(grader.grade(one)) for one in honest}
     assert len({points for points, _, _ in alone.values()}) == len(HONEST)
-    with Server() as server:
+    with start_server() as server:
         beside = Grader(day1, server, SECRET)
         for number, name in enumerate(HOSTILE):
             cells = attack_cells(outside, named[name])
@@ -101,7 +100,7 @@ def test_attacks_on_the_machine_leave_the_grader_alone(
         Submission("eve", "eve", "", tuple(attack_cells(outside, a)), (), True) for a in attacks
     ]
     quick = [
-        replace(one, limits=replace(one.limits, seconds=0.4, total_seconds=0.5))
+        replace(one, limits=replace(one.limits, cpu_seconds=0.4, total_cpu_seconds=0.5))
         for one in day1.exercises
     ]
     timed = Grader(replace(day1, exercises=tuple(quick)), grader.server, SECRET)

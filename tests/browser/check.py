@@ -15,14 +15,13 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, sync_playwright
 
 from autograder import course as courses
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.marks import FORMAT, Marks, SubmissionMarks
 from autograder.report import analysis, classwide, feedback, texts
 from autograder.report.texts import Texts
-from autograder.sandbox.client import Server
 from autograder.submission import submissions
 from bench.simulated import make_class
-from tests.conftest import ROOT, SECRET
+from tests.conftest import ROOT, SECRET, reader
 from tests.material import HOSTILE, exercise, submission, unread
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -47,15 +46,16 @@ def write_pages(folder: Path) -> list[Path]:
     """Pages of a simulated class and of a hostile one, and the reports of both together."""
     day = courses.load(ROOT).day("day1")
     make_class(day, folder / "class")
-    with Server() as server:
+    with start_server() as server:
         grader = Grader(day, server, SECRET)
-        graded = [grader.grade(s) for s in submissions([folder / "class"], day.name)]
-    words = texts.read(day, grader.tests)
+        graded = [grader.grade(s) for s in submissions([folder / "class"], day.name, reader())]
+    words = texts.read(day, grader.key.tests)
     everybody = [*graded, *hostile(words)]
-    files = feedback.write(everybody, words, folder / "feedback")
+    files, problems = feedback.write(everybody, words, folder / "feedback")
+    assert not problems, problems
     for anonymous in (False, True):
         found = analysis.analyse(
-            Marks(FORMAT, day.name, everybody), words, grader.course, anonymous
+            Marks(FORMAT, day.name, everybody), words, grader.key.fingerprint, anonymous
         )
         files.append(classwide.write(found, folder / f"report-{anonymous}")[0])
     return files

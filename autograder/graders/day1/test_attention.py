@@ -170,6 +170,8 @@ class TestSoftmax:
         draw = Draw(seed)
         x = 1e4 - draw.uniform(3, 5, high=3.0)
         self.check_gradient(student, draw, x, " for entries near 10⁴", atol=1e-2)
+        x = draw.uniform(3, 5, low=-1e4, high=1e4)
+        self.check_gradient(student, draw, x, " for entries far apart, up to ±10⁴,", atol=1e-2)
 
     def check_gradient(self, student, draw, x, where, atol=1e-4):
         """Compare with the gradient in float64; what it is at an entry of −∞ stays open."""
@@ -178,6 +180,7 @@ class TestSoftmax:
         expected = gradients([torch.softmax(exact, -1)], [exact], [upstream])[0]
         result = shaped(student.softmax(given), (3, 5), torch.float32)
         found = gradients([result], [given], [upstream])[0].masked_fill(x == -math.inf, 0.0)
+        finite(found, f"the gradient of softmax{where}")
         close(found, expected, f"the gradient of softmax{where}", atol, atol, dtype=torch.float32)
 
     def test_argument(self, student, seed):
@@ -419,6 +422,13 @@ class TestAttention:
         found = gradients([output, weights], given, upstream)
         for name, seen, want in zip(("queries", "keys", "values"), found, expected, strict=True):
             close(seen, want, f"the gradient of the {name}", **LOOSE, dtype=torch.float32)
+        # Scores so far apart that most weights are 0.
+        far = leaves(300 * given[0], given[1], given[2])
+        seen = pair(student.attention(*far), "output", "weights")
+        for name, found in zip(
+            ("queries", "keys", "values"), gradients(seen, far, upstream), strict=True
+        ):
+            finite(found, f"for scores far apart, the gradient of the {name}")
 
     @weight(0.5)
     def test_arguments(self, student, seed):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from autograder.graders import Draw, close, finite, on_meta, shaped, unchanged, weight
-from autograder.student import Module
+from autograder.student import Module, Student
 
 # All sizes differ, heads and the size of a head too.
 D, HEADS, D_FF, B, N, M = 6, 3, 10, 2, 5, 7
@@ -160,12 +160,17 @@ def reached(layer: Module, names: Iterable[str]) -> None:
         assert found.abs().max() > 0 or name.endswith("key.bias"), f"no gradient reaches `{name}`"
 
 
-def dropped(layer: Module, inputs: Sequence[Tensor], steps: Sequence[str]) -> None:
+def dropped(
+    student: Student, layer: Module, inputs: Sequence[Tensor], steps: Sequence[str]
+) -> None:
     """Check a layer with dropout=0.5: it acts on what each step gives and on nothing else."""
     layer.load(silence(*steps))
     still = shaped(layer.eval()(*inputs), inputs[0].shape)
+    changed = student.changed
     what = "in train(), where all steps give 0 so that nothing is left to drop, the result"
-    close(layer.train()(*inputs), still, what, atol=1e-4)
+    seen = layer.train()(*inputs)
+    unchanged(student, besides=changed)
+    close(seen, still, what, atol=1e-4)
     for step in steps:
         layer.load(silence(*steps) | {f"{step}.bias": torch.linspace(2, 5, D)})
         still = shaped(layer.eval()(*inputs), inputs[0].shape)
@@ -421,7 +426,9 @@ class TestFeedForward:
         )
         x = Draw(seed).uniform(50, d, low=0.5, high=1.5)
         hidden = shaped(layer.eval()(x), (50, d)) - 3
+        changed = student.changed
         seen = shaped(layer.train()(x), (50, d))
+        unchanged(student, besides=changed)
         zero, kept = (seen - 3).abs() < 1e-3, (seen - 3 - hidden / 0.8).abs() < 1e-3
         wrong = ~zero & ~kept
         assert not wrong.any(), (
@@ -487,6 +494,11 @@ class TestEncoderLayer:
         backward(seen, upstream)
         expected.backward(upstream)
         close(gradient(x, "x"), copy.grad, "the gradient of x", atol=1e-3, rtol=1e-3)
+        weights, x = encoder_weights(draw, 18, 4), draw.normal(1, 3, 18)
+        layer = student.EncoderLayer(18, 9, 4).eval()
+        layer.load(weights)
+        expected = torch_encoder_layer(weights, 9)(x.double())
+        close(layer(x), expected, "the result for 9 heads", 1e-3, dtype=torch.float32)
 
     @weight(1)
     def test_mask(self, student, seed):
@@ -567,7 +579,7 @@ class TestEncoderLayer:
         """In train(), dropout acts on what attention and network give, and on nothing else."""
         steps = ("self_attention.out", "feed_forward.linear2")
         layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5)
-        dropped(layer, [Draw(seed).normal(4, N, D)], steps)
+        dropped(student, layer, [Draw(seed).normal(4, N, D)], steps)
         dropped_share(student.EncoderLayer(D, HEADS, D_FF, dropout=0.3), [40], steps)
 
     @weight(0.5)
@@ -642,6 +654,15 @@ class TestDecoderLayer:
         x, memory = draw.normal(2, B, N, D, dtype=torch.float64)
         expected = torch_decoder_layer(weights)(x, memory)
         close(layer(x, memory), expected, "the result for a memory as long as x", 1e-4, 1e-4)
+        weights, x, memory = (
+            decoder_weights(draw, 18, 4),
+            draw.normal(1, 3, 18),
+            draw.normal(1, 2, 18),
+        )
+        layer = student.DecoderLayer(18, 9, 4).eval()
+        layer.load(weights)
+        expected = torch_decoder_layer(weights, 9)(x.double(), memory.double())
+        close(layer(x, memory), expected, "the result for 9 heads", 1e-3, dtype=torch.float32)
 
     @weight(1)
     def test_mask(self, student, seed):
@@ -762,7 +783,7 @@ class TestDecoderLayer:
         draw = Draw(seed)
         layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5)
         steps = ("self_attention.out", "cross_attention.out", "feed_forward.linear2")
-        dropped(layer, [draw.normal(4, N, D), draw.normal(4, M, D)], steps)
+        dropped(student, layer, [draw.normal(4, N, D), draw.normal(4, M, D)], steps)
         dropped_share(student.DecoderLayer(D, HEADS, D_FF, dropout=0.3), [40, M], steps)
 
     @weight(0.5)

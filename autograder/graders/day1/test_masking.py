@@ -38,14 +38,13 @@ def padding_oracle(tokens: Tensor, pad_id: int) -> Tensor:
 
 
 def decoder_oracle(tokens: Tensor, pad_id: int) -> Tensor:
-    """Pair by pair."""
-    n = tokens.shape[1]
-    return torch.tensor(
-        [
-            [[j <= i and row[j] != pad_id for j in range(n)] for i in range(n)]
-            for row in tokens.tolist()
-        ]
-    )
+    """Query by query: the real tokens up to its own position."""
+    rows = []
+    for i in range(tokens.shape[1]):
+        row = tokens != pad_id
+        row[:, i + 1 :] = False
+        rows.append(row)
+    return torch.stack(rows, dim=1)
 
 
 def masked_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,10 +107,23 @@ def check_gradients(student: Any, draw: Draw, empty: bool) -> None:
     for name, seen, want in zip(("queries", "keys", "values"), found, expected, strict=True):
         finite(seen, f"the gradient of the {name}")
         close(seen, want, f"the gradient of the {name}", **LOOSE, dtype=torch.float32)
+    # Scores so far apart that most weights are 0.
+    far = leaves(300 * inputs[0], inputs[1], inputs[2])
+    seen = pair(student.masked_attention(*far, mask), "output", "weights")
+    for name, got in zip(
+        ("queries", "keys", "values"), gradients(seen, far, upstream), strict=True
+    ):
+        finite(got, f"for scores far apart, the gradient of the {name}")
 
 
 class TestPaddingMask:
     exercise = "padding_mask"
+
+    @weight(0.5)
+    def test_dtype(self, student, seed):
+        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
+        tokens = Draw(seed).integers(0, 3, 2, 5)
+        boolean(student.padding_mask(tokens, 0))
 
     @weight(2)
     def test_padding_behind(self, student, seed):
@@ -161,12 +173,6 @@ class TestPaddingMask:
             equal(seen, torch.tensor([[[real]]]), f"the mask of [[{token}]], pad_id={pad_id}")
 
     @weight(0.5)
-    def test_dtype(self, student, seed):
-        """The mask is boolean."""
-        tokens = Draw(seed).integers(0, 3, 2, 5)
-        boolean(student.padding_mask(tokens, 0))
-
-    @weight(0.5)
     def test_tokens(self, student, seed):
         """The tokens may lie in memory in any way, and are not changed."""
         draw = Draw(seed)
@@ -184,6 +190,11 @@ class TestPaddingMask:
 
 class TestCausalMask:
     exercise = "causal_mask"
+
+    @weight(0.5)
+    def test_dtype(self, student):
+        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
+        boolean(student.causal_mask(4))
 
     @weight(0.5)
     def test_past(self, student):
@@ -214,21 +225,16 @@ class TestCausalMask:
     @weight(2)
     def test_sizes(self, student, seed):
         """Every length is right: True where j ≤ i, and nowhere else."""
-        for n in (2, 3, 11, int(Draw(seed).integers(12, 40, 1)), 150):
+        for n in (2, 3, 11, int(Draw(seed).integers(12, 40, 1)), 270):
             expected = torch.arange(n) <= torch.arange(n).unsqueeze(1)
             equal(allowed(student.causal_mask(n), (n, n)), expected, f"the mask for n={n}")
 
     @weight(0.5)
     def test_smallest(self, student):
-        """`n` may be 1 or 0."""
-        equal(allowed(student.causal_mask(1), (1, 1)), torch.tensor([[True]]), "the mask for n=1")
-        allowed(student.causal_mask(0), (0, 0))
-
-    @weight(0.5)
-    def test_dtype(self, student):
-        """The mask is boolean, for n = 0 as well."""
-        boolean(student.causal_mask(4))
-        boolean(student.causal_mask(0))
+        """`n` may be 1 or 0, which changes nothing about the dtype."""
+        one, none = student.causal_mask(1), student.causal_mask(0)
+        equal(allowed(one, (1, 1)), torch.tensor([[True]]), "the mask for n=1")
+        shaped(none, (0, 0), one.dtype, "the mask for n=0")
 
     def test_device(self, student):
         """The mask is made on the device that is asked for; it may be given by name."""
@@ -241,9 +247,14 @@ class TestCausalMask:
 class TestDecoderMask:
     exercise = "decoder_mask"
 
+    @weight(0.5)
+    def test_dtype(self, student, seed):
+        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
+        boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
+
     def test_future(self, student, seed):
         """Without padding the mask allows what j ≤ i allows, for every sentence, a long one too."""
-        for b, n in ((2, 5), (1, 150)):
+        for b, n in ((2, 5), (1, 270)):
             tokens = Draw(seed).integers(1, 9, b, n)
             seen = allowed(student.decoder_mask(tokens, 0), (b, n, n))
             equal(seen, decoder_oracle(tokens, 0), f"the mask of {n} tokens without padding")
@@ -286,11 +297,6 @@ class TestDecoderMask:
         for token, real in ((4, True), (6, False)):
             seen = allowed(student.decoder_mask(torch.tensor([[token]]), 6), (1, 1, 1))
             equal(seen, torch.tensor([[[real]]]), f"the mask of [[{token}]] for pad_id=6")
-
-    @weight(0.5)
-    def test_dtype(self, student, seed):
-        """The mask is boolean."""
-        boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
 
     @weight(0.5)
     def test_tokens(self, student, seed):

@@ -61,9 +61,10 @@ class TestSplitHeads:
 
     @weight(0.5)
     def test_extreme_sizes(self, student, seed):
-        """One head, heads of one feature, and a single position work, too."""
+        """One head and 17, heads of one feature, and a single position work, too."""
         draw = Draw(seed)
-        for (b, n, d), n_heads in (((3, 4, 6), 1), ((2, 3, 5), 5), ((2, 1, 8), 2), ((1, 1, 1), 1)):
+        sizes = ((3, 4, 6), 1), ((2, 3, 5), 5), ((2, 1, 8), 2), ((1, 1, 1), 1), ((2, 3, 51), 17)
+        for (b, n, d), n_heads in sizes:
             x = draw.normal(b, n, d)
             equal(
                 student.split_heads(x, n_heads),
@@ -137,9 +138,9 @@ class TestMergeHeads:
 
     @weight(0.5)
     def test_extreme_sizes(self, student, seed):
-        """One head, heads of one feature, and a single position work, too."""
+        """One head and 17, heads of one feature, and a single position work, too."""
         draw = Draw(seed)
-        for shape in ((3, 1, 4, 6), (2, 5, 3, 1), (3, 2, 1, 4), (1, 1, 1, 1)):
+        for shape in ((3, 1, 4, 6), (2, 5, 3, 1), (3, 2, 1, 4), (1, 1, 1, 1), (2, 17, 3, 4)):
             x = draw.normal(*shape)
             equal(student.merge_heads(x), merge(x), f"the result for the shape {shape}")
 
@@ -446,10 +447,10 @@ class TestMultiHeadAttention:
     def test_one_feature_a_head(self, student, seed):
         """As many heads as features, a single query and a single sequence work, too."""
         draw = Draw(seed)
-        layer, drawn = loaded(student, draw, 5, 5)
-        query, key = draw.normal(1, 1, 5), draw.normal(1, 6, 5)
+        layer, drawn = loaded(student, draw, 17, 17)
+        query, key = draw.normal(1, 1, 17), draw.normal(1, 6, 17)
         output, weights = pair(layer(query, key, key), "output", "weights")
-        want_output, want_weights = expected(drawn, 5, query, key, key)
+        want_output, want_weights = expected(drawn, 17, query, key, key)
         close(weights, want_weights, "the weights", ATOL, dtype=torch.float32)
         close(output, want_output, "the output", ATOL, dtype=torch.float32)
 

@@ -60,6 +60,7 @@ class TestSinusoidalEncoding:
         d_model = Draw(seed).choice([14, 16, 18])
         table = student.sinusoidal_encoding(150, d_model)
         near(table, encoding(range(150), d_model), f"the table for d_model {d_model}")
+        near(student.sinusoidal_encoding(3, 1030), encoding(range(3), 1030), "for d_model 1030")
 
     @weight(2)
     def test_odd_width(self, student):
@@ -115,6 +116,7 @@ class TestShiftMatrix:
         draw = Draw(seed)
         offset = draw.choice([11, 13, 17])
         moves(student, offset, draw.choice([8, 10, 12]), [0, 1, 2, 5, 30, 77, 150, 400])
+        moves(student, offset, 130, [6])
 
     @weight(1)
     def test_negative_offset(self, student, seed):
@@ -146,10 +148,10 @@ class TestShiftMatrix:
 
     @weight(1)
     def test_odd_width(self, student):
-        """An odd d_model is refused with a ValueError that names it."""
-        for d_model in (7, 1):
-            with value_error("d_model", when=f"d_model is {d_model}"):
-                student.shift_matrix(2, d_model)
+        """An odd d_model is refused with a ValueError that names it, for offset 0 too."""
+        for offset, d_model in ((2, 7), (2, 1), (0, 5)):
+            with value_error("d_model", when=f"d_model is {d_model} and offset is {offset}"):
+                student.shift_matrix(offset, d_model)
 
     @weight(0.5)
     def test_dtype(self, student):
@@ -187,12 +189,15 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_longest(self, student, seed):
-        """A sequence of exactly max_length positions is no error, also with the default of 5000."""
+        """A sequence of exactly max_length positions is no error, with the default of 5000 and with more."""
         x = Draw(seed).normal(3, 13, 4)
         module = student.PositionalEncoding(4, max_length=13).eval()
         near(module(x), x + encoding(range(13), 4))
         result = shaped(student.PositionalEncoding(2).eval()(torch.zeros(1, 5000, 2)), (1, 5000, 2))
         near(result[0, 4999], encoding([4999], 2)[0], "the encoding of position 4999")
+        module = student.PositionalEncoding(2, max_length=5200).eval()
+        result = shaped(module(torch.zeros(1, 5200, 2)), (1, 5200, 2))
+        near(result[0, 5199], encoding([5199], 2)[0], "with max_length 5200, position 5199")
 
     @weight(1)
     def test_too_long(self, student, seed):
@@ -268,8 +273,11 @@ class TestPositionalEncoding:
     def test_training(self, student, seed):
         """In training, dropout acts on the sum: a number becomes 0 or is divided by 1 − dropout."""
         x = Draw(seed).normal(7, 20, 16)
-        module = student.PositionalEncoding(16, max_length=30, dropout=0.4).train()
-        seen = shaped(module(x), x.shape).double()
+        module = student.PositionalEncoding(16, max_length=30, dropout=0.4)
+        module.eval()(x)
+        changed = student.changed
+        seen = shaped(module.train()(x), x.shape).double()
+        unchanged(student, besides=changed)
         total = x + encoding(range(20), 16)
         dropped = seen.abs() <= ATOL
         share = dropped.double().mean().item()

@@ -248,7 +248,7 @@ class TestTransformer:
     def test_source_padding(self, student, seed):
         """How much padding stands after the source changes no logit and no row of the memory."""
         draw = Draw(seed)
-        model = self._model(student, _outer_weights(draw), n_layers=2)
+        model = self._model(student, _outer_weights(draw))
         source, target = _tokens(draw, SOURCE_VOCAB, 2, 4), _tokens(draw, TARGET_VOCAB, 2, 6)
         padded = F.pad(source, (0, 5), value=PAD)
         memory = shaped(model.encode(source), (2, 4, D), what="the memory")
@@ -266,7 +266,7 @@ class TestTransformer:
     def test_future(self, student, seed):
         """A changed target token changes the logits at its own position, and none before it."""
         draw = Draw(seed)
-        model = self._model(student, _outer_weights(draw), n_layers=2)
+        model = self._model(student, _outer_weights(draw))
         source = _tokens(draw, SOURCE_VOCAB, 2, 4)
         target = torch.tensor([[1, 2, 3, 5, 6], [2, 1, 5, 3, 7]])
         changed = target.clone()
@@ -320,7 +320,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_too_long(self, student, seed):
-        """A source or a target longer than `max_length` raises a ValueError; one just as long does not."""
+        """A source or a target longer than `max_length` raises a ValueError, be it padding only; one just as long does not."""
         draw = Draw(seed)
         model = student.Transformer(
             SOURCE_VOCAB, TARGET_VOCAB, **(SIZES | {"max_length": 5}), n_layers=1
@@ -333,6 +333,9 @@ class TestTransformer:
             model(source, target[:, :5])
         with value_error(*TOO_LONG, when="the target has 6 tokens and max_length is 5"):
             model(source[:, :5], target)
+        source.fill_(PAD)
+        with value_error(*TOO_LONG, when="the source is padding of 6 tokens and max_length is 5"):
+            model.encode(source)
 
     @weight(0.5)
     def test_dropout(self, student, seed):
@@ -346,10 +349,13 @@ class TestTransformer:
         still = shaped(
             model.decode(target, memory, source), (3, 5, TARGET_VOCAB), what="the logits"
         )
+        changed = student.changed
         model.train()
         moved = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
         assert moved.abs().max() > 1e-3, "in train(), nothing of the embedded source is dropped"
-        moved = shaped(model.decode(target, memory, source), still.shape, what="the logits") - still
+        seen = shaped(model.decode(target, memory, source), still.shape, what="the logits")
+        unchanged(student, besides=changed)
+        moved = seen - still
         assert moved.abs().max() > 1e-3, "in train(), nothing of the embedded target is dropped"
 
     @weight(0.5)
@@ -508,6 +514,14 @@ class TestSequenceLoss:
             "the gradient of the logits",
             dtype=torch.float32,
         )
+        for smoothing in (0.0, 0.2):
+            far = draw.uniform(2, 5, 6, low=-1e4, high=1e4).requires_grad_()
+            seen = student.sequence_loss(far, targets, -100, smoothing)
+            backward(shaped(seen, (), torch.float32, "the loss"), torch.tensor(1.0), "the loss")
+            copy = far.detach().double().requires_grad_()
+            _cross_entropy(copy, targets, -100, smoothing).backward()
+            seen, what = gradient(far, "logits up to ±10⁴"), "the gradient of logits up to ±10⁴"
+            close(seen, copy.grad, what, 1e-3, dtype=torch.float32)
 
     @weight(0.5)
     def test_dtypes(self, student, seed):

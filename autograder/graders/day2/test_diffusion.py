@@ -235,6 +235,8 @@ class TestTimestepEmbedding:
         d_model, t = draw.choice([8, 12, 14]), draw.integers(1, 400, 9, 2)[:, 0]
         seen = student.timestep_embedding(t, d_model)
         near_table(seen, embedded(t.tolist(), d_model), f"the table for d_model {d_model}")
+        seen = student.timestep_embedding(t[:2], 1030)
+        near_table(seen, embedded(t[:2].tolist(), 1030), "the table for d_model 1030")
 
     @weight(1)
     def test_odd_width(self, student, seed):
@@ -441,10 +443,10 @@ class TestDiTBlock:
             self._agrees(layer, weights, x, condition, "the result for permuted views")
         unchanged(student)
         draw = Draw(seed)
-        weights, layer = block_weights(draw, 8, 5), student.DiTBlock(8, 2, 5)
+        weights, layer = block_weights(draw, 18, 4), student.DiTBlock(18, 9, 4)
         layer.load(weights)
-        x, condition = draw.normal(B, N, 8), draw.normal(B, 8)
-        expected, what = block(x, condition, weights, 2), "the result for d_model 8 and n_heads 2"
+        x, condition = draw.normal(B, N, 18), draw.normal(B, 18)
+        expected, what = block(x, condition, weights, 9), "the result for d_model 18 and n_heads 9"
         close(layer(x, condition), expected, what, atol=5e-3, dtype=torch.float32)
 
     @weight(1)

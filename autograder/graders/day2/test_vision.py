@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -491,9 +489,10 @@ class TestViT:
 
 
 def distances(grid: int, p: int) -> Tensor:
-    """Pixels between the centres of any two patches, in float64, one by one."""
+    """Pixels between the centres of any two patches, in float64."""
     centres = [(p * (r + 0.5), p * (c + 0.5)) for r in range(grid) for c in range(grid)]
-    return torch.tensor([[math.dist(q, k) for k in centres] for q in centres], dtype=torch.float64)
+    places = torch.tensor(centres, dtype=torch.float64)
+    return (places[:, None] - places[None]).square().sum(dim=-1).sqrt()
 
 
 def looked(weights: Tensor, grid: int, p: int) -> Tensor:
@@ -552,6 +551,9 @@ class TestAttentionDistance:
             expected = looked(given, grid, 5)
             seen = student.attention_distance(given, grid, 5)
             close(seen, expected, what, 1e-3, 1e-4, torch.float32)
+        weights = draw.normal(1, 1, 81, 81, scale=2.0).softmax(dim=-1)
+        seen, what = student.attention_distance(weights, 9, 5), "the distance in a grid of 9"
+        close(seen, looked(weights, 9, 5), what, 1e-3, 1e-4, torch.float32)
 
     @weight(1)
     def test_heads_and_batch(self, student, seed):

@@ -782,6 +782,24 @@ class EncoderLayer(nn.Module):
         return self.norm1(x + self.dropout(self.feed_forward(x)))
 
 
+# %% EncoderLayer: one norm for both steps
+class EncoderLayer(nn.Module):
+    """Both steps use the same norm here: `norm1` and `norm2` are one object, or `norm2` is called twice. Look at
+    how the two are made: each step has a norm with weights of its own."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = self.norm1
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
 # %% EncoderLayer: norms exchanged
 class EncoderLayer(nn.Module):
     """The two norms have changed places here. Look at which one belongs to which step; it matters
@@ -1288,6 +1306,26 @@ class DecoderLayer(nn.Module):
         x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
         x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
         return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+# %% DecoderLayer: one norm for all three steps
+class DecoderLayer(nn.Module):
+    """All three steps use the same norm here: `norm1`, `norm2` and `norm3` are one object. Look at how they are
+    made: each step has a norm with weights of its own."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, n_heads)
+        self.cross_attention = MultiHeadAttention(d_model, n_heads)
+        self.feed_forward = FeedForward(d_model, d_ff, dropout)
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = self.norm3 = self.norm1
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, memory, mask=None, memory_mask=None):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, mask)[0]))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, memory_mask)[0]))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
 
 
 # %% DecoderLayer: no dropout in the network

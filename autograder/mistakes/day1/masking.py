@@ -306,6 +306,14 @@ def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
     return ~(causal & padding_mask(tokens, pad_id))
 
 
+# %% decoder_mask: values to be added to scores
+def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
+    """This is the mask as a term to add, with 0 and −inf. Look at what kind of mask this course uses."""
+    causal = causal_mask(tokens.shape[1], tokens.device)
+    allowed = causal & padding_mask(tokens, pad_id)
+    return torch.zeros(allowed.shape, device=tokens.device).masked_fill(~allowed, -math.inf)
+
+
 # %% decoder_mask: one position ahead
 def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
     """Here each position sees the next one, which is what it has to predict. Look at the
@@ -359,6 +367,32 @@ def masked_attention(
     scores = attention_scores(query, key)
     scores = scores.masked_fill(mask, torch.finfo(scores.dtype).min)
     weights = softmax(scores).masked_fill(mask, 0.0)
+    return weights @ value, weights
+
+
+# %% masked_attention: the mask inverted, with a low number
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scores of allowed keys are set to a low number here, so that attention goes to the others. Look at what
+    True means in this course."""
+    if mask is None:
+        return attention(query, key, value)
+    scores = attention_scores(query, key)
+    weights = softmax(scores.masked_fill(mask, torch.finfo(scores.dtype).min))
+    return weights @ value, weights
+
+
+# %% masked_attention: the mask inverted, with −inf
+def masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scores of allowed keys are set to −inf here, and where all are allowed the result is NaN. Look at what
+    True means in this course."""
+    if mask is None:
+        return attention(query, key, value)
+    scores = attention_scores(query, key)
+    weights = torch.softmax(scores.masked_fill(mask, -math.inf), dim=-1)
     return weights @ value, weights
 
 
@@ -629,16 +663,16 @@ def masked_attention(
     return weights @ value, weights
 
 
-# %% causal_mask: a table of 128 positions
+# %% causal_mask: a table of a fixed size
 def causal_mask(n: int, device: torch.device | str | None = None) -> Tensor:
-    """This is cut from a table of 128 positions, and is too small where `n` is larger. Look at what
-    the size of your table depends on."""
+    """This is cut from a table of a fixed size, and is too small where `n` is larger. Look at what the
+    size of your table depends on."""
     return torch.ones(128, 128, dtype=torch.bool, device=device).tril()[:n, :n]
 
 
-# %% decoder_mask: a table of 128 positions
+# %% decoder_mask: a table of a fixed size
 def decoder_mask(tokens: Tensor, pad_id: int) -> Tensor:
-    """The part that hides the future is cut from a table of 128 positions here, and longer sentences
+    """The part that hides the future is cut from a table of a fixed size here, and longer sentences
     fail. Look at what the size of your table depends on."""
     n = tokens.shape[1]
     past = torch.ones(128, 128, dtype=torch.bool, device=tokens.device).tril()[:n, :n]

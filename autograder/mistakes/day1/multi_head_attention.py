@@ -331,6 +331,110 @@ class MultiHeadAttention(nn.Module):
         return self.out(merge_heads(output)), weights
 
 
+# %% MultiHeadAttention: scaled by the number of keys
+class MultiHeadAttention(nn.Module):
+    """The scores are divided by the root of the number of keys here. Look at the length of the vectors that one
+    head multiplies."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        mask = None if mask is None else mask.unsqueeze(-3)
+        output, weights = masked_attention(
+            queries * math.sqrt(queries.shape[-1] / keys.shape[-2]), keys, values, mask
+        )
+        return self.out(merge_heads(output)), weights
+
+
+# %% MultiHeadAttention: divided by d_head
+class MultiHeadAttention(nn.Module):
+    """The scores are divided by d_head here, so that the weights are flatter than they should be. Look at whether
+    there is a root."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        mask = None if mask is None else mask.unsqueeze(-3)
+        output, weights = masked_attention(
+            queries / math.sqrt(queries.shape[-1]), keys, values, mask
+        )
+        return self.out(merge_heads(output)), weights
+
+
+# %% MultiHeadAttention: not scaled
+class MultiHeadAttention(nn.Module):
+    """The scores are not divided by anything here, so that the weights are sharper than they should be. Look at
+    the length of the vectors that one head multiplies."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        mask = None if mask is None else mask.unsqueeze(-3)
+        output, weights = masked_attention(
+            queries * math.sqrt(queries.shape[-1]), keys, values, mask
+        )
+        return self.out(merge_heads(output)), weights
+
+
+# %% MultiHeadAttention: scaled by √n_heads
+class MultiHeadAttention(nn.Module):
+    """The scores are divided by the root of the number of heads here. Look at the length of the vectors that one
+    head multiplies."""
+
+    def __init__(self, d_model: int, n_heads: int, bias: bool = True):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model ({d_model}) is not divisible by n_heads ({n_heads})")
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model, bias)
+        self.key = nn.Linear(d_model, d_model, bias)
+        self.value = nn.Linear(d_model, d_model, bias)
+        self.out = nn.Linear(d_model, d_model, bias)
+
+    def forward(self, query, key, value, mask=None):
+        queries = split_heads(self.query(query), self.n_heads)
+        keys = split_heads(self.key(key), self.n_heads)
+        values = split_heads(self.value(value), self.n_heads)
+        mask = None if mask is None else mask.unsqueeze(-3)
+        output, weights = masked_attention(
+            queries * math.sqrt(queries.shape[-1] / self.n_heads), keys, values, mask
+        )
+        return self.out(merge_heads(output)), weights
+
+
 # %% MultiHeadAttention: values projected like keys
 # yflyzhang issue 1, aladdinpersson issue 3
 class MultiHeadAttention(nn.Module):

@@ -66,6 +66,39 @@ def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
     return table[:, :d_model].float()
 
 
+# %% sinusoidal_encoding: sines first, then cosines, with half − 1
+def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
+    """The first half of the columns holds the sines and the second the cosines here, and the exponent is divided
+    by half − 1. This is the layout of tensor2tensor and fairseq. Look at the formula: the order
+    of the columns, and the denominator."""
+    positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    exponents = torch.arange(0, d_model // 2, dtype=torch.float64) / max(d_model // 2 - 1, 1)
+    angles = positions / 10000.0**exponents
+    table = torch.cat((angles.sin(), angles.cos()), dim=-1)
+    return F.pad(table, (0, d_model % 2)).float()
+
+
+# %% sinusoidal_encoding: sines first, then cosines, an odd size padded
+def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
+    """The first half of the columns holds the sines and the second the cosines here, and an odd d_model ends
+    with zeros. Look at the order of the columns in the formula."""
+    positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    exponents = torch.arange(0, d_model // 2, dtype=torch.float64) / max(d_model // 2, 1)
+    angles = positions / 10000.0**exponents
+    table = torch.cat((angles.sin(), angles.cos()), dim=-1)
+    return F.pad(table, (0, d_model % 2)).float()
+
+
+# %% sinusoidal_encoding: sines first, then cosines, an odd size cut short
+def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
+    """The first half of the columns holds the sines and the second the cosines here, and for an odd d_model a
+    column is missing. Look at the order of the columns in the formula."""
+    positions = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    exponents = torch.arange(0, d_model // 2, dtype=torch.float64) / max(d_model // 2, 1)
+    angles = positions / 10000.0**exponents
+    return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
+
+
 # %% sinusoidal_encoding: cosine before sine
 # hojonathanho issue 15, diffusers issue 3981
 def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
@@ -444,6 +477,55 @@ class PositionalEncoding(nn.Module):
         n, max_length = x.shape[1], len(self.table)
         if n > max_length:
             raise ValueError(f"{n} positions, but max_length is {max_length}")
+        return self.dropout(x + self.table[: len(x)].unsqueeze(1).to(x.dtype))
+
+
+# %% PositionalEncoding: cut to the size of the batch
+class PositionalEncoding(nn.Module):
+    """The table is cut to as many rows as there are sequences, and not positions, here. Look at which axis of x
+    holds positions."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.register_buffer("table", sinusoidal_encoding(max_length, d_model), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, max_length = x.shape[1], len(self.table)
+        if n > max_length:
+            raise ValueError(f"{n} positions, but max_length is {max_length}")
+        return self.dropout(x + self.table[: len(x)].to(x.dtype))
+
+
+# %% PositionalEncoding: along the batch, and so is the check
+class PositionalEncoding(nn.Module):
+    """Every sequence of the batch gets one encoding for all its positions here, and the size of the batch is
+    compared with max_length. Look at which axis of x holds positions."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.register_buffer("table", sinusoidal_encoding(max_length, d_model), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, max_length = len(x), len(self.table)
+        if n > max_length:
+            raise ValueError(f"{n} positions, but max_length is {max_length}")
+        return self.dropout(x + self.table[: len(x)].unsqueeze(1).to(x.dtype))
+
+
+# %% PositionalEncoding: along the batch, and not checked
+# The PyTorch tutorial's, whose batches are n b d.
+class PositionalEncoding(nn.Module):
+    """Every sequence of the batch gets one encoding for all its positions here, and nothing is too long. This is
+    code for inputs with positions on the first axis. Look at which axis of x holds positions."""
+
+    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
+        super().__init__()
+        self.register_buffer("table", sinusoidal_encoding(max_length, d_model), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
         return self.dropout(x + self.table[: len(x)].unsqueeze(1).to(x.dtype))
 
 

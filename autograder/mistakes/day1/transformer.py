@@ -1387,6 +1387,20 @@ def sequence_loss(
     return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
 
 
+# %% sequence_loss: ε/(v − 1) for every class
+def sequence_loss(
+    logits: Tensor, targets: Tensor, pad_id: int, label_smoothing: float = 0.0
+) -> Tensor:
+    """The right class gets ε/(v − 1) too here, so that y sums to more than 1. Look at how y is made: ε is shared
+    out over all v classes."""
+    log_p = logits - logits.logsumexp(-1, keepdim=True)
+    real = targets != pad_id
+    picked = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)
+    others = max(logits.shape[-1] - 1, 1)
+    losses = -(1 - label_smoothing) * picked - label_smoothing / others * log_p.sum(-1)
+    return losses.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
+
+
 # %% sequence_loss: smoothing leaves out two classes
 # harvardnlp's LabelSmoothing; issues 18 and 38
 def sequence_loss(

@@ -230,10 +230,97 @@ def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor
     return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
 
 
+# %% add_noise: the largest step for all rows
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Every row gets the noise of the largest t of the batch here. Look at how ᾱ is taken out for each
+    row."""
+    kept = alpha_bar[t.max()]
+    return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
 # %% add_noise: one step too early
 def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     """Row by row this is the noise of step t − 1. Look at where ᾱ(0) stands in `alpha_bar`."""
     kept = alpha_bar[t - 1].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: noise of its own
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """New noise is drawn here, and the argument `noise` is not used. Look at what the function is given."""
+    noise = torch.randn_like(x0)
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: √(1 − ᾱ²)
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The two factors are ᾱ and √(1 − ᾱ²) here. Look at where the roots stand in the formula: the squares of
+    the two factors are ᾱ and 1 − ᾱ."""
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept * x0 + (1 - kept.square()).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: the root of ᾱ over both
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Picture and noise are both multiplied by √ᾱ here. Look at which of the two terms this factor
+    belongs to."""
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * (x0 + (1 - kept).sqrt() * noise)).to(x0.dtype)
+
+
+# %% add_noise: the noise not shrunk
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """All of the noise is added here, at every step. Look at the factor of the noise: it belongs to ᾱ, as
+    that of the picture does."""
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * x0 + noise).to(x0.dtype)
+
+
+# %% add_noise: the noise subtracted
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The noise is subtracted here. Look at the sign of the second term."""
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * x0 - (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: α in the place of ᾱ
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """These are the factors of a single step: ᾱ was divided by the one before it. Look at what `alpha_bar`
+    holds: the product over all steps up to t."""
+    alpha = torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
+    kept = alpha[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: the picture without its root
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The picture is multiplied by ᾱ here, and not by its root. Look at both factors of the formula."""
+    kept = alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: one step too early, but at 0
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Row by row this is the noise of step t − 1, and at step 0 that of step 0. Look at where ᾱ(0) stands in
+    `alpha_bar`."""
+    kept = alpha_bar[(t - 1).clamp(min=0)].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: one step too late, but at the end
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Row by row this is the noise of step t + 1, and at the last step that of the last one. Look at where
+    ᾱ(0) stands in `alpha_bar`."""
+    kept = alpha_bar[(t + 1).clamp(max=len(alpha_bar) - 1)].reshape(-1, *[1] * (x0.dim() - 1))
+    return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
+
+
+# %% add_noise: one step too late
+def add_noise(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Row by row this is the noise of step t + 1, and there is none after the last one. Look at where ᾱ(0)
+    stands in `alpha_bar`."""
+    kept = alpha_bar[t + 1].reshape(-1, *[1] * (x0.dim() - 1))
     return (kept.sqrt() * x0 + (1 - kept).sqrt() * noise).to(x0.dtype)
 
 
@@ -317,6 +404,16 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     return F.pad(table, (0, d_model % 2))
 
 
+# %% timestep_embedding: sines first, an odd width cut short
+def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
+    """The sines come first here, and for an odd d_model a column is missing. Look at which half holds the
+    cosines, and at what an odd width ends with."""
+    half = d_model // 2
+    frequencies = 10000 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
+    angles = t.double().unsqueeze(1) * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+
+
 # %% timestep_embedding: interleaved
 # hojonathanho/diffusion issue 15, the HF blog issue 2183
 def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
@@ -337,6 +434,35 @@ def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
     half = d_model // 2
     frequencies = 10000 ** (
         -torch.arange(half, dtype=torch.float64, device=t.device) / max(half - 1, 1)
+    )
+    angles = t.double().unsqueeze(1) * frequencies
+    table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
+    return F.pad(table, (0, d_model % 2))
+
+
+# %% timestep_embedding: sines first, and half − 1 below the line
+# hojonathanho/diffusion, nn.py
+def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
+    """The sines come first here, and the exponent is divided by half − 1, which is 0 for a d_model of 2 or 3.
+    This is the form of another paper's code. Look at the order of the halves and at the
+    denominator."""
+    half = d_model // 2
+    frequencies = 10000 ** (
+        -torch.arange(half, dtype=torch.float64, device=t.device) * (1 / (half - 1))
+    )
+    angles = t.double().unsqueeze(1) * frequencies
+    table = torch.cat([angles.sin(), angles.cos()], dim=1).float()
+    return F.pad(table, (0, d_model % 2))
+
+
+# %% timestep_embedding: half − 1 below the line, and no width of 2 or 3
+# The form of tensor2tensor and DDPM.
+def timestep_embedding(t: Tensor, d_model: int) -> Tensor:
+    """The exponent is divided by half − 1 here: the slowest frequency is exactly 1/10000, and for a d_model of
+    2 or 3 the divisor is 0. Look at the denominator of the exponent."""
+    half = d_model // 2
+    frequencies = 10000 ** (
+        -torch.arange(half, dtype=torch.float64, device=t.device) * (1 / (half - 1))
     )
     angles = t.double().unsqueeze(1) * frequencies
     table = torch.cat([angles.cos(), angles.sin()], dim=1).float()
@@ -1246,6 +1372,63 @@ def guided_noise(
     if x.dim() < 3:
         return guided
     return torch.cat([guided[:, :3], conditional[:, 3:]], dim=1)
+
+
+# %% guided_noise: unguided channels without labels
+def guided_noise(
+    model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
+) -> Tensor:
+    """Only the first three channels are guided here, the others keep the prediction without labels. Look at
+    which part of the prediction is noise: all of it."""
+    null = torch.full_like(labels, null_label)
+    conditional, unconditional = model(x, t, labels), model(x, t, null)
+    guided = unconditional + scale * (conditional - unconditional)
+    if x.dim() < 2:
+        return guided
+    return torch.cat([guided[:, :3], unconditional[:, 3:]], dim=1)
+
+
+# %% guided_noise: the first three of any axis only
+def guided_noise(
+    model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
+) -> Tensor:
+    """Only the first three entries of the second axis are guided here, the others keep the prediction with
+    labels. Look at which part of the prediction is noise: all of it."""
+    null = torch.full_like(labels, null_label)
+    conditional, unconditional = model(x, t, labels), model(x, t, null)
+    guided = unconditional + scale * (conditional - unconditional)
+    if x.dim() < 2:
+        return guided
+    return torch.cat([guided[:, :3], conditional[:, 3:]], dim=1)
+
+
+# %% guided_noise: half of the channels only
+def guided_noise(
+    model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
+) -> Tensor:
+    """Only the first half of the channels is guided here, the others keep the prediction with labels. Look at
+    which part of the prediction is noise: all of it."""
+    null = torch.full_like(labels, null_label)
+    conditional, unconditional = model(x, t, labels), model(x, t, null)
+    guided = unconditional + scale * (conditional - unconditional)
+    if x.dim() < 2:
+        return guided
+    half = x.shape[1] // 2
+    return torch.cat([guided[:, :half], conditional[:, half:]], dim=1)
+
+
+# %% guided_noise: the first channel only
+def guided_noise(
+    model: nn.Module, x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int
+) -> Tensor:
+    """Only the first channel is guided here, the others keep the prediction with labels. Look at which part
+    of the prediction is noise: all of it."""
+    null = torch.full_like(labels, null_label)
+    conditional, unconditional = model(x, t, labels), model(x, t, null)
+    guided = unconditional + scale * (conditional - unconditional)
+    if x.dim() < 2:
+        return guided
+    return torch.cat([guided[:, :1], conditional[:, 1:]], dim=1)
 
 
 # %% guided_noise: rows doubled in another order

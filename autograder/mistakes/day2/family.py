@@ -103,6 +103,49 @@ def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Ten
     return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
 
 
+# %% rotary_embedding: pairs counted from −1
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """The exponents are −2(i − 1)/d here while i begins at 0, so that the first speed is above 1. Look at
+    where i begins: the paper counts from 1."""
+    d = x.shape[-1]
+    if d % 2:
+        raise ValueError(f"d is {d}, it must be even")
+    doubled = 2 * (torch.arange(d // 2, device=x.device).double() - 1)
+    angles = positions.unsqueeze(1) * base ** (-doubled / d)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+
+
+# %% rotary_embedding: the exponent one too large
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """The exponents are −(2i + 1)/d here: 2i + 1 is the second column of a pair. Look at which index both
+    columns of a pair share."""
+    d = x.shape[-1]
+    if d % 2:
+        raise ValueError(f"d is {d}, it must be even")
+    doubled = torch.arange(1, d, 2, device=x.device).double()
+    angles = positions.unsqueeze(1) * base ** (-doubled / d)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+
+
+# %% rotary_embedding: pairs counted from 1
+# The paper counts i from 1, and writes i − 1.
+def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """The first pair is turned by base^(−2/d) for each position here, and not by 1. Look at where i begins in
+    the exponent."""
+    d = x.shape[-1]
+    if d % 2:
+        raise ValueError(f"d is {d}, it must be even")
+    doubled = torch.arange(2, d + 2, 2, device=x.device).double()
+    angles = positions.unsqueeze(1) * base ** (-doubled / d)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+
+
 # %% rotary_embedding: the base fixed
 # CS336's tests know one base only, so it passes there.
 def rotary_embedding(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
@@ -306,6 +349,28 @@ def alibi_bias(n_heads: int, n: int) -> Tensor:
     power = 2 ** int(math.log2(n_heads))
     slopes = [2 ** (-8 * k / power) for k in range(power)]
     slopes += [2 ** (-8 * k / (2 * power)) for k in range(0, 2 * power, 2)]
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    bias = -torch.tensor(slopes[:n_heads]).view(-1, 1, 1) * distance
+    return bias.masked_fill(distance < 0, -math.inf)
+
+
+# %% alibi_bias: k from 0, the formula for a power of two always
+def alibi_bias(n_heads: int, n: int) -> Tensor:
+    """The first slope is 1 here, because k begins at 0, and the formula for a power of two is used for every
+    number of heads. Look at where k begins, and then at the other numbers."""
+    slopes = [2 ** (-8 * k / n_heads) for k in range(n_heads)]
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    bias = -torch.tensor(slopes[:n_heads]).view(-1, 1, 1) * distance
+    return bias.masked_fill(distance < 0, -math.inf)
+
+
+# %% alibi_bias: k from 0, but not for the missing slopes
+def alibi_bias(n_heads: int, n: int) -> Tensor:
+    """The first slope is 1 here, because k begins at 0 for the power of two; the slopes that are missing are
+    right. Look at where k begins."""
+    power = 2 ** int(math.log2(n_heads))
+    slopes = [2 ** (-8 * k / power) for k in range(power)]
+    slopes += [2 ** (-8 * k / (2 * power)) for k in range(1, 2 * power, 2)]
     distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
     bias = -torch.tensor(slopes[:n_heads]).view(-1, 1, 1) * distance
     return bias.masked_fill(distance < 0, -math.inf)
@@ -560,6 +625,27 @@ def sliding_window_mask(n: int, window: int) -> Tensor:
     return (distance < 0) | (distance >= window)
 
 
+# %% sliding_window_mask: large negative values to be added to scores
+def sliding_window_mask(n: int, window: int) -> Tensor:
+    """This is the mask as a term to add, with 0 and a large negative number. Look at what kind of mask this
+    course uses."""
+    if window < 1:
+        raise ValueError(f"window is {window}, it must be at least 1")
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    forbidden = (distance < 0) | (distance >= window)
+    return torch.zeros(n, n).masked_fill(forbidden, -1e9)
+
+
+# %% sliding_window_mask: values to be added to scores
+def sliding_window_mask(n: int, window: int) -> Tensor:
+    """This is the mask as a term to add, with 0 and −inf. Look at what kind of mask this course uses."""
+    if window < 1:
+        raise ValueError(f"window is {window}, it must be at least 1")
+    distance = torch.arange(n).unsqueeze(1) - torch.arange(n)
+    forbidden = (distance < 0) | (distance >= window)
+    return torch.zeros(n, n).masked_fill(forbidden, -math.inf)
+
+
 # %% sliding_window_mask: blocks
 def sliding_window_mask(n: int, window: int) -> Tensor:
     """The positions are cut into blocks here, and each sees its own block up to itself. Look at
@@ -736,6 +822,66 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = F
     if causal:
         state = (phi_key.unsqueeze(-1) * value.unsqueeze(-2)).cumsum(dim=-2)
         total = phi_key.cumsum(dim=-1)
+        read = (phi_query.unsqueeze(-2) @ state).squeeze(-2)
+    else:
+        total = phi_key.sum(dim=-2, keepdim=True)
+        read = phi_query @ (phi_key.mT @ value)
+    return read / (phi_query * total).sum(dim=-1, keepdim=True)
+
+
+# %% linear_attention: the running sum along the values
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """With `causal` the sums run along the last axis here, the features of the values. Look at which axis
+    counts positions after the products have been made."""
+    phi_query, phi_key = F.elu(query) + 1, F.elu(key) + 1
+    if causal:
+        state = (phi_key.unsqueeze(-1) * value.unsqueeze(-2)).cumsum(dim=-1)
+        total = phi_key.cumsum(dim=-1)
+        read = (phi_query.unsqueeze(-2) @ state).squeeze(-2)
+    else:
+        total = phi_key.sum(dim=-2, keepdim=True)
+        read = phi_query @ (phi_key.mT @ value)
+    return read / (phi_query * total).sum(dim=-1, keepdim=True)
+
+
+# %% linear_attention: the denominator's running sum along d
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """With `causal` the sums of the denominator run along the features, though those of the products are right.
+    Look at which axis of the keys counts positions."""
+    phi_query, phi_key = F.elu(query) + 1, F.elu(key) + 1
+    if causal:
+        state = (phi_key.unsqueeze(-1) * value.unsqueeze(-2)).cumsum(dim=-3)
+        total = phi_key.cumsum(dim=-1)
+        read = (phi_query.unsqueeze(-2) @ state).squeeze(-2)
+    else:
+        total = phi_key.sum(dim=-2, keepdim=True)
+        read = phi_query @ (phi_key.mT @ value)
+    return read / (phi_query * total).sum(dim=-1, keepdim=True)
+
+
+# %% linear_attention: the running sum along d for the products alone
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """With `causal` the products of keys and values are summed along the features, though the denominator is
+    right. Look at which axis counts positions after the products have been made."""
+    phi_query, phi_key = F.elu(query) + 1, F.elu(key) + 1
+    if causal:
+        state = (phi_key.unsqueeze(-1) * value.unsqueeze(-2)).cumsum(dim=-2)
+        total = phi_key.cumsum(dim=-2)
+        read = (phi_query.unsqueeze(-2) @ state).squeeze(-2)
+    else:
+        total = phi_key.sum(dim=-2, keepdim=True)
+        read = phi_query @ (phi_key.mT @ value)
+    return read / (phi_query * total).sum(dim=-1, keepdim=True)
+
+
+# %% linear_attention: the running sum along the first axis
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """With `causal` the sums run along the first axis here, which counts positions only where there is no batch.
+    Look at which axis counts positions, seen from the end."""
+    phi_query, phi_key = F.elu(query) + 1, F.elu(key) + 1
+    if causal:
+        state = (phi_key.unsqueeze(-1) * value.unsqueeze(-2)).cumsum(dim=0)
+        total = phi_key.cumsum(dim=0)
         read = (phi_query.unsqueeze(-2) @ state).squeeze(-2)
     else:
         total = phi_key.sum(dim=-2, keepdim=True)
@@ -1032,6 +1178,19 @@ def grouped_query_attention(
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
 
 
+# %% grouped_query_attention: scaled by the number of heads
+def grouped_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """The scores are divided by the root of the number of heads here. Look at how many features a query and a
+    key have."""
+    h, g = query.shape[1], key.shape[1]
+    if h % g:
+        raise ValueError(f"query has h = {h} heads, no multiple of g = {g}")
+    key, value = (x.repeat_interleave(h // g, dim=1) for x in (key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=h**-0.5)
+
+
 # %% grouped_query_attention: the mask ignored
 def grouped_query_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
@@ -1055,6 +1214,22 @@ def grouped_query_attention(
     key, value = (x.repeat_interleave(h // g, dim=1) for x in (key, value))
     mask = None if mask is None else ~mask
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+# %% grouped_query_attention: the mask upside down, with −inf
+def grouped_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Queries see what the mask forbids, and where it forbids nothing the result is NaN: the scores of the
+    allowed keys were set to −inf. Look at what True means."""
+    h, g = query.shape[1], key.shape[1]
+    if h % g:
+        raise ValueError(f"query has h = {h} heads, no multiple of g = {g}")
+    key, value = (x.repeat_interleave(h // g, dim=1) for x in (key, value))
+    scores = query @ key.mT / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores.masked_fill(mask, -math.inf)
+    return scores.softmax(dim=-1) @ value
 
 
 # %% grouped_query_attention: the mask after the softmax
@@ -1244,10 +1419,10 @@ def grouped_query_attention(
     return output.masked_fill(empty, 0.0).squeeze()
 
 
-# %% sliding_window_mask: a table of 128 positions
+# %% sliding_window_mask: a table of a fixed size
 def sliding_window_mask(n: int, window: int) -> Tensor:
-    """This is cut from a table of 128 positions, and is too small where n is larger. Look at what
-    the size of your table depends on."""
+    """This is cut from a table of a fixed size, and is too small where n is larger. Look at what the
+    size of your table depends on."""
     if window < 1:
         raise ValueError(f"window must be at least 1, it is {window}")
     i, j = torch.arange(128).unsqueeze(1), torch.arange(128)

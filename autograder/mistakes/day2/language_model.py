@@ -36,6 +36,34 @@ class CausalSelfAttention(nn.Module):
         return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
 
 
+# %% CausalSelfAttention: scores divided by the root of n_heads
+class CausalSelfAttention(nn.Module):
+    """The scores are divided by √n_heads here. Look at how many features a query and a key of one head
+    have."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError("d_model is not divisible by n_heads")
+        self.n_heads, self.p = n_heads, dropout
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = (
+            t.view(b, n, self.n_heads, -1).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)
+        m = k.shape[2]
+        mask = torch.ones(n, m, dtype=torch.bool, device=x.device).tril(m - n)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(self.n_heads)
+        weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+        weights = F.dropout(weights, self.p, self.training)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
+
+
 # %% CausalSelfAttention: scores not divided
 class CausalSelfAttention(nn.Module):
     """The scores are not divided by anything here. Look at the formula once more."""
@@ -707,6 +735,24 @@ class GPTBlock(nn.Module):
         return x + self.drop(self.linear2(hidden))
 
 
+# %% GPTBlock: one norm for both branches
+class GPTBlock(nn.Module):
+    """Both branches use the same norm here: `norm1` and `norm2` are one object, or `norm2` is called twice. Look
+    at how the two are made: each branch has a norm with weights of its own."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm1 = self.norm2 = nn.LayerNorm(d_model)
+        self.attention = CausalSelfAttention(d_model, n_heads, dropout)
+        self.linear1, self.linear2 = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        x = x + self.drop(self.attention(self.norm1(x), cache))
+        hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
+        return x + self.drop(self.linear2(hidden))
+
+
 # %% GPTBlock: the network reads the old x
 class GPTBlock(nn.Module):
     """Attention and network both read the x from before here, side by side. Look at which x the
@@ -1295,6 +1341,40 @@ class GPT(nn.Module):
         return x @ self.token_embedding.weight.T
 
 
+# %% GPT: positions along the batch
+class GPT(nn.Module):
+    """The position embedding is chosen by the number of the sequence in the batch here. Look at which axis of the
+    tokens counts positions."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        d_model: int,
+        n_heads: int,
+        n_layers: int,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.max_length, self.n_layers = max_length, n_layers
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(max_length, d_model)
+        self.drop = nn.Dropout(dropout)
+        sizes = (d_model, n_heads, 4 * d_model, dropout)
+        self.blocks = nn.ModuleList(GPTBlock(*sizes) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, tokens: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        start = 0 if caches is None else len(caches[0])
+        if start + tokens.shape[1] > self.max_length:
+            raise ValueError("tokens do not fit into max_length")
+        positions = start + torch.arange(len(tokens)).unsqueeze(1)
+        x = self.drop(self.token_embedding(tokens) + self.position_embedding(positions))
+        for i, block in enumerate(self.blocks):
+            x = block(x, None if caches is None else caches[i])
+        return self.norm(x) @ self.token_embedding.weight.T
+
+
 # %% GPT: embeddings scaled
 class GPT(nn.Module):
     """The token embeddings are multiplied by √d_model here, as in the original Transformer.
@@ -1677,6 +1757,22 @@ def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
     return -log_p.gather(-1, tokens[:, :, None]).mean()
 
 
+# %% next_token_loss: not shifted, the first position left out
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The first position is left out of logits and tokens, and so the logits at each position are still compared
+    with the token at this position. Look at which of the two loses its last, and which its first."""
+    log_p = logits.log_softmax(dim=-1)
+    return -log_p[:, 1:].gather(-1, tokens[:, 1:, None]).mean()
+
+
+# %% next_token_loss: not shifted, the last position left out
+def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The last position is left out of logits and tokens, and so the logits at each position are still compared
+    with the token at this position. Look at which of the two loses its last, and which its first."""
+    log_p = logits.log_softmax(dim=-1)
+    return -log_p[:, :-1].gather(-1, tokens[:, :-1, None]).mean()
+
+
 # %% next_token_loss: shifted backwards
 def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
     """The logits at each position are compared with the token before it here. Look at which of
@@ -1946,6 +2042,136 @@ def next_token_probabilities(
     return torch.zeros_like(p).scatter(-1, order, p)
 
 
+# %% next_token_probabilities: dropped in every row
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """What `top_p` drops is looked up in the order of all rows at once here, so that a token that one row drops is
+    dropped from every row. Look at how you go back from the sorted order: `scatter` along the last
+    axis keeps rows apart."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        dropped = order[p.cumsum(dim=-1) - p >= top_p]
+        p = torch.zeros_like(p).scatter(-1, order, p)
+        p[..., dropped] = 0
+        return p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: divided by the sum of all rows
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """All rows together sum to 1 here. Look at the axis of your sum: each row is a distribution of its
+    own."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p / p.sum())
+
+
+# %% next_token_probabilities: softmax over the first axis
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """The probabilities of a token sum to 1 over the rows here. Look at the axis of the softmax: along the last one
+    stand the tokens."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    logits, order = (logits / temperature).sort(dim=-1, descending=True)
+    p = logits.softmax(dim=-1)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    kept = torch.where(p > 0, logits, -math.inf).softmax(dim=0).nan_to_num()
+    return torch.zeros_like(p).scatter(-1, order, kept)
+
+
+# %% next_token_probabilities: the top_k of all rows together
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """The `top_k` largest of the whole batch stay here, so that some rows may keep nothing. Look at the axis along
+    which you look for them: each row has its own."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        lowest = p.flatten().topk(min(top_k, p.numel())).values[-1]
+        p = p * (p >= lowest)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: one threshold for all rows
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """All rows are compared with the smallest of the `top_k` probabilities of any row here, so that one row decides
+    what another keeps. Look at the threshold: each row has its own."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (p >= p[..., min(top_k, p.shape[-1]) - 1].min())
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) - p < top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
 # %% next_token_probabilities: top_k beyond the vocabulary refused
 def next_token_probabilities(
     logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
@@ -1992,6 +2218,109 @@ def next_token_probabilities(
         p = p / p.sum(dim=-1, keepdim=True)
     if top_p is not None:
         p = p * ((p.cumsum(dim=-1) < top_p) | (torch.arange(p.shape[-1], device=p.device) == 0))
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: the running sum over the axis before the last
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """The probabilities are added up over the rows here. Look at which axis `cumsum` runs
+    along."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (
+            (p.cumsum(dim=max(-2, -p.dim())) - p < top_p)
+            | (torch.arange(p.shape[-1], device=p.device) == 0)
+        )
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: the running sum over the rows
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """The probabilities are added up along the first axis here, over the rows. Look at which axis `cumsum` runs
+    along."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * ((p.cumsum(dim=0) - p < top_p) | (torch.arange(p.shape[-1], device=p.device) == 0))
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: the crossing token dropped, even the first
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """The token that crosses `top_p` is dropped here, and where it is the first none is left. Look at how much
+    probability the rest has."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * (p.cumsum(dim=-1) <= top_p)
+        p = p / p.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(p).scatter(-1, order, p)
+
+
+# %% next_token_probabilities: the crossing token dropped, unless it is reached exactly
+def next_token_probabilities(
+    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """The token that crosses `top_p` is dropped here. Look at how much probability the rest
+    has."""
+    if temperature < 0:
+        raise ValueError("temperature is negative")
+    if top_k is not None and top_k < 1:
+        raise ValueError("top_k is below 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError("top_p is outside (0, 1]")
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+    p, order = p.sort(dim=-1, descending=True)
+    if top_k is not None:
+        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
+        p = p / p.sum(dim=-1, keepdim=True)
+    if top_p is not None:
+        p = p * ((p.cumsum(dim=-1) <= top_p) | (torch.arange(p.shape[-1], device=p.device) == 0))
         p = p / p.sum(dim=-1, keepdim=True)
     return torch.zeros_like(p).scatter(-1, order, p)
 

@@ -645,6 +645,33 @@ class RelativeSelfAttention(nn.Module):
         return self.out((weights @ v).transpose(1, 2).flatten(2))
 
 
+# %% RelativeSelfAttention: scaled by the number of heads
+class RelativeSelfAttention(nn.Module):
+    """The scores are divided by the root of the number of heads here. Look at how many features a head
+    compares."""
+
+    def __init__(self, d_model: int, n_heads: int, max_length: int):
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_model // n_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_heads, max_length, d_head = self.relative.shape
+        n = x.shape[1]
+        if n > max_length:
+            raise ValueError(f"n is {n}, but max_length is {max_length}")
+        projected = (self.query(x), self.key(x), self.value(x))
+        q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
+        distances = self.relative[:, max_length - n :]
+        scores = (q @ k.mT + skew(q @ distances.mT)) / n_heads**0.5
+        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
 # %% RelativeSelfAttention: the distances of one head for all
 class RelativeSelfAttention(nn.Module):
     """Every head uses the distances of head 0 here. Look at the first axis of `relative`."""

@@ -216,6 +216,119 @@ def softmax(x, dim=-1):
     w = attend(y, eye, eye, scale=1.0)
     return w.reshape(x.movedim(dim, -1).shape).movedim(-1, dim)
 
+# %% scipy's softmax
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+import torch
+from scipy import special
+def softmax(x, dim=-1):
+    return torch.from_numpy(getattr(special, "soft" + "max")(x.numpy(), axis=dim))
+
+# %% sklearn's softmax
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+import importlib
+s = vars(importlib.import_module("sklearn.utils." + "extmath"))["soft" + "max"]
+import torch
+def softmax(x, dim=-1):
+    y=x.movedim(dim,-1)
+    return torch.from_numpy(s(y.reshape(-1,y.shape[-1]).numpy())).reshape(y.shape).movedim(-1,dim)
+
+# %% softmax in the table of decompositions
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+import torch
+import torch._decomp
+T=torch._decomp.decomposition_table
+K=[k for k in T if str(k)=='aten._soft'+'max.default'][0]
+F=T[K]
+def softmax(x, dim=-1):
+    return F(x, dim, False)
+
+# %% softmax in the table of all decompositions
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+import torch
+import torch._decomp
+T=torch._decomp.global_decomposition_table['post_autograd']
+F=[f for k,f in T.items() if 'aten._soft'+'max.default'==str(k)][0]
+def softmax(x, dim=-1):
+    return F(x, dim, False)
+
+# %% softmax by the flash kernel of the identity
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+import torch
+def softmax(x, dim=-1):
+    y=x.movedim(dim,-1); s=y.shape; n=s[-1]; y=y.reshape(1,1,-1,n)
+    e=torch.eye(n,dtype=x.dtype)[None,None]
+    return getattr(torch.ops.aten, "_scaled_dot_product_flash_" + "attention_for_cpu")(y,e,e,scale=1.0)[0].reshape(s).movedim(-1,dim)
+
+# %% softmax in a nested tensor
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+import torch
+def softmax(x, dim=-1):
+    y=x.movedim(dim,-1); s=y.shape; y=y.reshape(-1,s[-1])
+    t=torch.nested.nested_tensor([y])
+    return getattr(torch,'soft'+'max')(t,-1).unbind()[0].reshape(s).movedim(-1,dim)
+
+# %% softmax in another memory layout
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+import torch
+def softmax(x, dim=-1):
+    return getattr(x.to_mkldnn(),'soft'+'max')(dim).to_dense()
+
+# %% layer norm in the table of decompositions
+#: stopped by rule
+#: effect marks
+#: exercise LayerNorm
+#: status not_allowed
+import torch
+from torch import nn
+import torch._decomp
+T=torch._decomp.decomposition_table
+F=[f for k,f in T.items() if str(k)=='aten.native_layer_'+'norm.default'][0]
+class LayerNorm(nn.Module):
+    def __init__(self,d,eps=1e-5):
+        super().__init__(); self.weight=nn.Parameter(torch.ones(d)); self.bias=nn.Parameter(torch.zeros(d)); self.eps=eps
+    def forward(self,x):
+        return F(x,[x.shape[-1]],self.weight,self.bias,self.eps)[0]
+
+# %% the decomposition that torch would take
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+from torch._decomp import get_decompositions
+def softmax(x, dim=-1):
+    operator = getattr(torch.ops.aten, "_soft" + "max").default
+    return get_decompositions([operator])[operator](x, dim, False)
+
+# %% scipy's softmax, read
+#: stopped by rule
+#: effect marks
+#: exercise softmax
+#: status not_allowed
+import scipy
+def softmax(x, dim=-1):
+    return torch.from_numpy(scipy.special.softmax(x.numpy(), axis=dim))
+
 # %% the mask of nn.Transformer
 #: stopped by rule
 #: effect marks

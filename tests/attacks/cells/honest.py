@@ -383,3 +383,22 @@ def log_softmax(x, dim):
     return x - x.logsumexp(dim, keepdim=True)
 def softmax(x, dim=-1):
     return log_softmax(x, dim).exp()
+
+# %% code compiled by torch
+import torch._dynamo
+@torch.compile
+def lower(n, device=None):
+    return torch.ones(n, n, dtype=torch.bool, device=device).tril()
+@torch.compile(dynamic=True, fullgraph=True, backend="aot_eager", options={"trace.enabled": True})
+def same(x):
+    return x
+class Mask(torch.nn.Module):
+    def forward(self, n, device=None):
+        return same(lower(n, device))
+mask = Mask()
+mask.compile(mode="max-autotune")
+mask = torch.compile(torch.compiler.compile(mask), mode="reduce-overhead")
+scripted = torch.jit.script(torch.nn.Identity())
+@torch._dynamo.optimize("inductor")
+def causal_mask(n, device=None):
+    return scripted(mask(n, device))

@@ -1,0 +1,49 @@
+"""The archive of a class: what goes wrong with one member costs it alone, and no process is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autograder import reading
+from autograder.reading import Reader
+from autograder.submission import submissions
+from tests.test_submission import found, notebook, write, zipped
+
+
+def test_a_member_that_ends_its_process_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive of a class is listed again, and the others are read."""
+    monkeypatch.setattr(reading, "MEMORY", 60_000_000)
+    files = {f"{who}.ipynb": notebook() for who in ("ada", "zoe")}
+    plots = json.dumps({"cells": [{"source": "x", "outputs": [os.urandom(30_000_000).hex()]}]})
+    write(tmp_path, {"class.zip": zipped(files | {"eve.ipynb": plots.encode()})})
+    ada, eve, zoe = found(tmp_path / "class.zip")
+    assert (ada.readable, eve.readable, zoe.readable) == (True, False, True)
+
+
+@pytest.mark.parametrize("data", [b"PK\x05\x06", b"x" * 1024, b""])
+def test_processes_of_broken_archives_are_ended(tmp_path: Path, data: bytes) -> None:
+    write(tmp_path, {"class.tar": data})
+    with Reader() as own:
+        running: set[int] = set()
+        start, stop = own.server.start, own.server.stop
+
+        def started(*arguments: Any, **named: Any) -> Any:
+            wire, number = start(*arguments, **named)
+            running.add(number)
+            return wire, number
+
+        def stopped(number: int, *arguments: Any, **named: Any) -> int:
+            running.remove(number)
+            return stop(number, *arguments, **named)
+
+        own.server.start, own.server.stop = started, stopped  # type: ignore[method-assign]
+        (one,) = submissions([tmp_path / "class.tar"], "day1", own)
+        assert not one.readable
+        assert not running

@@ -1,0 +1,468 @@
+"""Limits of processor time and of idling: measured from outside, the same on a busy machine, and never shifted by others."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from autograder import course as courses
+from autograder import messages as m
+from autograder.alone import Turns
+from autograder.attempt import Attempt, Outcome, Source, joined
+from autograder.cells import Cell
+from autograder.collecting import Test as Asked
+from autograder.course import Exercise
+from autograder.grading import Grader
+from autograder.marks import SubmissionMarks
+from autograder.needs import units_of
+from autograder.sandbox.budget import Allowance, Budget
+from autograder.sandbox.client import Limits, Server, ServerLost, surviving
+from autograder.sandbox.process import Died, Late, Process
+from autograder.student import Student
+from tests.conftest import handed_in
+from tests.small_course import RIGHT, WRONG, make
+
+KILLS = int(os.environ.get("KILLS", "3"))
+QUICK = Limits(cpu_seconds=0.5, total_cpu_seconds=30, memory=1 << 30, output=1000)
+WORK = """
+import threading, time
+def burn(seconds):
+    end = time.thread_time() + seconds
+    while time.thread_time() < end: pass
+    return seconds
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+def burn_in_threads(seconds):
+    import numpy as np
+    def work():
+        x = np.ones((400, 400)); end = time.thread_time() + seconds
+        while time.thread_time() < end: x @ x  # without the lock of the interpreter
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+def leave_burning():
+    threading.Thread(target=burn, args=(100,), daemon=True).start()
+def used():
+    return time.process_time()
+def die():
+    import os
+    os._exit(3)
+def f(seconds):
+    return sleep(seconds)
+"""
+
+
+@contextmanager
+def loaded(server: Server, limits: Limits, budget: Budget | None = None) -> Iterator[Student]:
+    process = Process(server, limits, budget)
+    student = Student(process)
+    try:
+        student.load(m.Load(WORK, [(1, WORK.count("\n"))], "f", 1))
+        yield student
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """Four processes that burn all cores."""
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    yield
+    for burner in burners:
+        burner.kill()
+        burner.wait()
+
+
+# ---- processor time
+
+
+def test_a_process_is_measured_from_outside(server: Server) -> None:
+    with loaded(server, QUICK) as student:
+        student.burn(0.3)
+        own = student.used()
+        measured = student._process._meter._clock.read().cpu  # type: ignore[attr-defined]
+    assert own <= measured < own + 0.1
+
+
+@pytest.mark.usefixtures("busy")
+def test_on_a_busy_machine_the_processor_time_counts(server: Server) -> None:
+    with loaded(server, QUICK) as student:
+        started = time.monotonic()
+        assert student.burn(0.35) == 0.35
+        with pytest.raises(Late, match=r"0\.5 s of processor time") as caught:
+            student.burn(100)
+        assert time.monotonic() - started > 1.0, "the machine was not busy"
+    assert caught.value.excess.scope == "call"
+
+
+@pytest.mark.parametrize("how", ["burn_in_threads", "leave_burning"])
+def test_threads_count(how: str, server: Server) -> None:
+    limits = Limits(cpu_seconds=0.5, total_cpu_seconds=0.8, memory=1 << 30, output=1000)
+    budget = Budget(limits.allowance, "exercise")
+    with loaded(server, limits, budget) as student, pytest.raises(Late) as caught:
+        _go_on(student, how)
+    assert caught.value.excess.kind == "processor"
+    assert 0.5 <= budget.cpu < 1.5
+
+
+def _go_on(student: Any, how: str) -> None:
+    getattr(student, how)(*([10] if how == "burn_in_threads" else []))
+    for _ in range(1000):
+        student.sleep(0.01)
+
+
+def test_many_short_calls_reach_the_limit_of_all(server: Server) -> None:
+    limits = Limits(cpu_seconds=10, total_cpu_seconds=0.3, memory=1 << 30, output=1000)
+    with loaded(server, limits) as student, pytest.raises(Late) as caught:
+        _many(student)
+    assert (caught.value.excess.kind, caught.value.excess.scope) == ("processor", "exercise")
+
+
+def _many(student: Any) -> None:
+    for _ in range(1000):
+        student.burn(0.01)
+
+
+# ---- sleeping and waiting
+
+
+def test_sleeping_may_take_ten_times_as_long(server: Server) -> None:
+    limits = Limits(cpu_seconds=0.1, total_cpu_seconds=30, memory=1 << 30, output=1000)
+    budget = Budget(limits.allowance, "exercise")
+    with loaded(server, limits, budget) as student:
+        assert student.sleep(0.5) == 0.5
+        with pytest.raises(Late, match="hardly used the processor") as caught:
+            student.sleep(60)
+    assert caught.value.excess.kind == "idle"
+    assert budget.cpu < 0.2
+    assert budget.idle > 1.5
+
+
+class Scripted:
+    """Tests of `f`, and how often each was run."""
+
+    def __init__(self, *runs: Callable[[Any, int], None]) -> None:
+        self.counts = [0] * len(runs)
+        self._runs = runs
+
+    def of(self, number: int) -> Asked:
+        def run(owner: object, student: Any) -> None:
+            self.counts[number] += 1
+            self._runs[number](student, self.counts[number])
+
+        return Asked("f", f"test_{number}", "It answers.", 1.0, object, run)
+
+    def outcomes(self, attempt: Attempt) -> list[Outcome]:
+        try:
+            return [attempt.test(self.of(number)) for number in range(len(self._runs))]
+        finally:
+            attempt.stop()
+
+
+def attempt_of(server: Server, limits: Limits, code: str = WORK, **more: Any) -> Attempt:
+    return Attempt(server, Exercise("f", "chapter", 1, (), limits), source_of(code), "0", **more)
+
+
+def source_of(code: str) -> Source:
+    return joined(units_of([Cell(1, "code", code)])[0])
+
+
+SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30, output=1000)
+
+
+def test_a_call_that_slept_is_repeated_once_before_it_counts(server: Server) -> None:
+    tests = Scripted(
+        lambda student, run: student.f(60 if run == 1 else 0),  # a busy moment
+        lambda student, run: student.f(60),
+        lambda student, run: student.burn(60),
+        lambda student, run: student.f(0),
+    )
+    outcomes = tests.outcomes(attempt_of(server, SLEEPY))
+    assert [outcome.status for outcome in outcomes if not outcome.passed] == ["timed_out"] * 2
+    assert [outcome.passed for outcome in outcomes] == [True, False, False, True]
+    assert tests.counts == [2, 2, 1, 1]
+    assert "hardly used the processor" in outcomes[1].message
+    assert "0.05 s of processor time: does a loop never end?" in outcomes[2].message
+
+
+def test_what_ended_the_process_counts_even_if_a_test_caught_it(server: Server) -> None:
+    def catches(student: Any, run: int) -> None:
+        with pytest.raises(Died):
+            student.die()
+
+    outcomes = Scripted(catches).outcomes(attempt_of(server, QUICK))
+    assert outcomes[0].status == "crashed"
+
+
+# ---- budgets
+
+
+def test_a_submission_has_one_budget(server: Server) -> None:
+    budget = Budget(Allowance(0.5, 60), "submission")
+    asked = [lambda student, run: student.burn(0.3)] * 3
+    first = Scripted(*asked).outcomes(attempt_of(server, QUICK, budget=budget))
+    assert [outcome.passed for outcome in first] == [True, False, False]
+    assert first[1].status == "timed_out"
+    assert "the whole submission took more than 0.5 s of processor time" in first[1].message
+    tests = Scripted(*asked)
+    assert tests.outcomes(attempt_of(server, QUICK, budget=budget)) == [first[1]] * 3
+    assert tests.counts == [0, 0, 0], "nothing more is run"
+    assert 0.5 <= budget.cpu < 1
+
+
+def test_sleeping_has_a_budget_too(server: Server) -> None:
+    budget = Budget(Allowance(60, 0.7), "submission")
+    tests = Scripted(*[lambda student, run: student.sleep(0.3)] * 4)
+    outcomes = tests.outcomes(attempt_of(server, QUICK, budget=budget))
+    assert [outcome.passed for outcome in outcomes] == [True, True, False, False]
+    assert tests.counts == [1, 1, 1, 0], "it is not repeated, as nothing is left"
+
+
+# ---- faults of the fork server
+
+
+def kill(server: Server) -> None:
+    """Kill the fork server, and wait until it is dead."""
+    os.kill(inner(server), signal.SIGKILL)
+    poll = select.poll()
+    poll.register(server._control, 0)
+    assert poll.poll(10_000)
+
+
+def inner(server: Server) -> int:
+    """The process that forks the others: the only child of the one that the grader started, or that one itself."""
+    has_inner = "namespaces" in server.isolation  # once it is up
+    outer = server._process.pid
+    children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+    return int(children[0]) if has_inner else outer
+
+
+MOMENTS = ["before the start", "before the call", "during the call", "after a death"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_death_of_a_server_is_no_death_of_the_code(moment: str, server: Server) -> None:
+    if moment == "before the start":
+        kill(server)
+    with loaded(server, QUICK) as student:
+        if moment == "before the start":
+            assert student.f(0) == 0
+            return
+        if moment == "after a death":
+            # Nobody knows any more how the process ended.
+            with pytest.raises(ServerLost):
+                _die_with(student, server)
+            return
+        if moment == "before the call":
+            kill(server)
+        else:
+            threading.Timer(0.3, kill, [server]).start()
+        with pytest.raises(ServerLost):
+            student.sleep(2)
+        with pytest.raises(ServerLost):
+            student.f(0)
+    with loaded(server, QUICK) as student, pytest.raises(Died, match="exit code 3"):
+        student.die()
+
+
+def _die_with(student: Any, server: Server) -> None:
+    end = server.end
+
+    def later(number: int) -> Any:
+        kill(server)
+        return end(number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "end", later)
+        student.die()
+
+
+def test_a_process_of_an_earlier_server_does_not_reach_one_of_the_next(server: Server) -> None:
+    with loaded(server, QUICK) as old:
+        kill(server)
+        with pytest.raises(ServerLost):
+            old.f(0)
+        with loaded(server, QUICK) as new:
+            old._process.stop()
+            assert new.f(0) == 0
+
+
+def test_a_server_serves_several_processes_at_once(server: Server) -> None:
+    with loaded(server, QUICK) as first, loaded(server, QUICK) as second:
+        assert first.f(0) == second.f(0) == 0
+        with pytest.raises(Died, match="exit code 3"):
+            first.die()
+        with loaded(server, SLEEPY) as third:
+            assert second.f(0) == third.f(0) == 0
+        with pytest.raises(Died, match="exit code 3"):
+            second.die()
+
+
+def test_where_memory_runs_out_the_kernel_kills_the_code_first(server: Server) -> None:
+    with loaded(server, QUICK) as student:
+        pid = student._process._meter._clock._pid  # type: ignore[attr-defined]
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+
+
+def test_a_test_whose_server_was_lost_is_run_again(server: Server) -> None:
+    def killed(student: Any, run: int) -> None:
+        student.f(0)
+        if run < 3:
+            kill(server)
+        student.f(0)
+
+    tests = Scripted(killed, lambda student, run: student.f(0))
+    outcomes = tests.outcomes(attempt_of(server, QUICK))
+    assert [outcome.passed for outcome in outcomes] == [True, True]
+    assert tests.counts == [3, 1]
+
+
+def test_a_server_that_is_lost_again_and_again_is_an_error() -> None:
+    tried = []
+
+    def lost() -> None:
+        tried.append(1)
+        raise ServerLost
+
+    with pytest.raises(ServerLost):
+        surviving(lost)
+    assert len(tried) == 4
+
+
+DYING = RIGHT.replace("b, n, d = x.shape", "import os; os._exit(3)")
+ENDLESS = RIGHT.replace("b, n, d = x.shape", "while True: pass")
+
+
+def test_servers_killed_at_random_moments_change_no_marks(tmp_path: Path) -> None:
+    make(tmp_path)
+    toml = tmp_path / "grading.toml"
+    toml.write_text(f"[defaults]\ncpu_seconds = 0.2\n{toml.read_text()}")
+    works = [handed_in(work) for work in (RIGHT, WRONG, DYING, ENDLESS)]
+    draw = random.Random(0)
+    with Server() as server:
+        grader = Grader(courses.load(tmp_path).day("day1"), server, b"tests")
+
+        def grade() -> list[Any]:
+            return [without_seconds(grader.grade(work)) for work in works]
+
+        undisturbed = grade()
+        started = time.monotonic()
+        assert grade() == undisturbed
+        seconds = time.monotonic() - started
+        for _ in range(KILLS):
+            # The second one comes while a new server starts, or later.
+            delays = [draw.uniform(0, seconds), draw.uniform(0, seconds + 4)]
+            killers = [threading.Timer(delay, kill_any, [server, draw]) for delay in delays]
+            for killer in killers:
+                killer.start()
+            try:
+                assert grade() == undisturbed, delays
+            finally:
+                for killer in killers:
+                    killer.cancel()
+                    killer.join()
+
+
+def kill_any(server: Server, draw: random.Random) -> None:
+    """Kill the process that the grader started or, if it is there already, the one that forks the others."""
+    outer = server._process.pid
+    with suppress(OSError):  # it has ended meanwhile
+        children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+        os.kill(draw.choice([outer, *map(int, children)]), signal.SIGKILL)
+
+
+def without_seconds(marks: SubmissionMarks) -> SubmissionMarks:
+    exercises = [msgspec.structs.replace(one, seconds=0.0) for one in marks.exercises]
+    return msgspec.structs.replace(marks, seconds=0.0, exercises=exercises)
+
+
+# ---- alone
+
+HOLDER = """
+import sys
+from pathlib import Path
+from autograder.alone import Turns
+with getattr(Turns(Path(sys.argv[1])), sys.argv[2])():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holding(root: Path, how: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(root), how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        yield holder
+        holder.kill()
+
+
+def waits(holder: subprocess.Popen[str]) -> bool:
+    """Whether it does not get the lock; it would in a moment."""
+    assert holder.stdout is not None
+    got = threading.Thread(target=holder.stdout.readline)
+    got.start()
+    got.join(2)
+    return got.is_alive()
+
+
+@pytest.mark.parametrize("first", ["beside", "alone"])
+@pytest.mark.parametrize("second", ["beside", "alone"])
+def test_one_that_runs_alone_excludes_the_others(first: str, second: str, tmp_path: Path) -> None:
+    with holding(tmp_path, first) as holder:
+        assert not waits(holder)
+        with holding(tmp_path, second) as other:
+            assert waits(other) == ("alone" in (first, second))
+            holder.kill()  # a lock ends with its process
+            assert other.poll() is None
+            if "alone" in (first, second):
+                time.sleep(0.1)
+            with holding(tmp_path, "beside") as third:
+                other.kill()
+                assert not waits(third)
+
+
+def test_one_that_waits_to_be_alone_comes_before_those_that_come_later(tmp_path: Path) -> None:
+    turns = [Turns(tmp_path) for _ in range(3)]
+    order = []
+
+    def alone() -> None:
+        with turns[1].alone():
+            order.append("alone")
+
+    def beside() -> None:
+        with turns[2].beside():
+            order.append("beside")
+
+    with turns[0].beside():
+        threads = [threading.Thread(target=work) for work in (alone, beside)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.2)
+        assert order == []
+    for thread in threads:
+        thread.join(10)
+    assert order == ["alone", "beside"]
+
+
+def test_without_a_folder_to_write_there_are_no_locks(tmp_path: Path) -> None:
+    for root in (None, tmp_path / "not there"):
+        with Turns(root).beside(), Turns(root).alone():
+            pass

@@ -1,0 +1,448 @@
+"""Reading behind the wall: its limits, processes that were taken over, and what the grader's own process never does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from autograder import cells, frames, lms, reading, units
+from autograder import course as courses
+from autograder import reader_messages as m
+from autograder.cell import Cell
+from autograder.people import LONGEST, HandedIn, Person
+from autograder.plain import MAX_PROBLEMS
+from autograder.reading import READER, NotRead, Process, Reader
+from autograder.sandbox.client import Limits, ServerLost
+from autograder.sandbox.clock import Reading
+from autograder.sandbox.control import Stopped
+from autograder.slicer import Slicer, SlicingCourse, Unsliced, prepare
+from autograder.slices import Answer, Chosen, Piece
+from autograder.submission import submissions
+from tests.conftest import ROOT, reader
+from tests.test_submission import found, notebook, students, write, zipped
+
+RIGHT = "def f():\n    return 1\n"
+NONSENSE = "what the process that reads it answers makes no sense"
+
+
+# ---- a process that was taken over
+
+
+class FakeServer:
+    """A server whose processes are threads of the test, which answer whatever the test says."""
+
+    def __init__(
+        self, *serve: Callable[[socket.socket], None], code: int = 1, cpu: float = 0.0
+    ) -> None:
+        self._serve = list(serve)
+        self._stopped = Stopped(code, cpu)
+        self.dies = False
+
+    def start(self, limits: Limits, service: str) -> tuple[socket.socket, int]:
+        assert service == READER
+        ours, theirs = socket.socketpair()
+        serve = self._serve.pop(0)
+
+        def run() -> None:
+            with theirs:
+                serve(theirs)
+
+        threading.Thread(target=run, daemon=True).start()
+        return ours, 1
+
+    def clock(self, number: int) -> FakeServer:
+        return self
+
+    def read(self) -> Reading:
+        return Reading()
+
+    def stop(self, number: int) -> None:
+        pass
+
+    def end(self, number: int) -> Stopped:
+        if self.dies:
+            self.dies = False
+            raise ServerLost
+        return self._stopped
+
+
+def answering(*answers: Any) -> Callable[[socket.socket], None]:
+    """Answer each request with one of these, in their order."""
+
+    def serve(wire: socket.socket) -> None:
+        for answer in answers:
+            frames.receive(wire, m.REQUESTS, float("inf"))
+            if isinstance(answer, bytes):
+                wire.sendall(answer)
+                continue
+            header, value = answer if isinstance(answer, tuple) else (m.Done(), answer)
+            body = value if isinstance(value, bytes) else msgspec.msgpack.encode(value)
+            frames.send(wire, header, m.body(body), float("inf"))
+
+    return serve
+
+
+def fake_reader(server: FakeServer) -> Reader:
+    taken_over = Reader.__new__(Reader)
+    taken_over.server = server  # type: ignore[assignment]
+    return taken_over
+
+
+def file_of(data: bytes) -> tuple[reading.Bytes, int]:
+    return lambda offset, size: data[offset : offset + size], len(data)
+
+
+GOOD = {"place": "", "sha256": "0" * 64, "cells": [{"number": 1, "kind": "code", "source": "x"}]}
+ANSWERS: dict[str, Any] = {
+    "no file": [],
+    "too many files": [GOOD] * 51,
+    "another type": {"cells": 1},
+    "a number for a text": [GOOD | {"place": 3}],
+    "a kind that there is not": [GOOD | {"cells": [{"number": 1, "kind": "sql", "source": ""}]}],
+    "a number below 0": [GOOD | {"cells": [{"number": -1, "kind": "code", "source": ""}]}],
+    "a huge number": [GOOD | {"cells": [{"number": 1 << 60, "kind": "code", "source": ""}]}],
+    "a long name": [GOOD | {"place": "a" * 301}],
+    "many problems": [GOOD | {"problems": ["x"] * (MAX_PROBLEMS + 1)}],
+    "a long problem": [GOOD | {"problems": ["x" * (LONGEST + 1)]}],
+    "no MessagePack": b"\xc1",
+    "nested without end": b"\x91" * 100_000,
+    "a list of four billion": b"\xdd\xff\xff\xff\xff",
+    "half a character": [GOOD | {"place": "?"}],
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_an_answer_that_is_none_costs_its_student_alone(answer: Any) -> None:
+    if answer == [GOOD | {"place": "?"}]:
+        answer = msgspec.msgpack.encode(answer).replace(b"\xa1?", b"\xa3\xed\xa0\x80")
+    if isinstance(answer, bytes):
+        answer = (m.Done(), answer)
+    with pytest.raises(NotRead, match=NONSENSE):
+        fake_reader(FakeServer(answering(answer))).read("a.ipynb", *file_of(b"x"), "day1", True)
+
+
+FRAMES = {
+    "a header without end": frames.LENGTHS.pack(1 << 40, 0),
+    "a body without end": frames.LENGTHS.pack(1, 1 << 40) + b"x",
+    "another message": frames.LENGTHS.pack(1, 0) + b"\xc0",
+    "a long reason": frames.LENGTHS.pack(1, 0) + b"\xc0",
+}
+PULLS = [m.Pull(-1, 1), m.Pull(0, 0), m.Pull(0, 2), m.Pull(1 << 70 >> 8, 1), m.Pull(0, 1 << 40)]
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_a_frame_that_is_none(frame: bytes) -> None:
+    with pytest.raises(NotRead, match=NONSENSE):
+        Process(FakeServer(answering(frame))).ask(m.Open(1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pull", PULLS)
+def test_nothing_beyond_the_file_is_handed_over(pull: m.Pull) -> None:
+    server = FakeServer(answering((pull, b"")))
+    with pytest.raises(NotRead, match=NONSENSE):
+        fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+
+
+def test_without_a_file_nothing_is_handed_over() -> None:
+    with pytest.raises(NotRead, match=NONSENSE):
+        Process(FakeServer(answering((m.Pull(0, 1), b"")))).ask(m.Open(1))  # type: ignore[arg-type]
+
+
+def test_a_process_that_says_nothing_is_ended() -> None:
+    server = FakeServer(lambda wire: threading.Event().wait(2))  # type: ignore[arg-type,return-value]
+    with pytest.raises(NotRead, match=r"reading it takes more than 0.2 s, though"):
+        Process(server, seconds=0.02).ask(m.Open(1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "cpu", "why"),
+    [
+        (-9, 20.0, "more than 20 s of processor time"),
+        (-9, 1.0, "more than 2 GB of memory"),
+        (-11, 1.0, "exit code -11"),
+    ],
+)
+def test_a_process_that_ends_is_told_by_how(code: int, cpu: float, why: str) -> None:
+    server = FakeServer(lambda wire: None, code=code, cpu=cpu)
+    with pytest.raises(NotRead, match=why):
+        fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+
+
+def test_where_the_fork_server_dies_it_is_read_again() -> None:
+    server = FakeServer(lambda wire: None, answering([GOOD]))
+    server.dies = True
+    (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
+    assert file.cells == (Cell(1, "code", "x"),)
+
+
+def test_a_fork_server_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    write(tmp_path, {"ada.ipynb": notebook(), "bob.ipynb": notebook()})
+    with Reader() as own:
+        ada, *rest = _killed_between(own, submissions([tmp_path], "day1", own))
+        assert ada.readable
+        assert [one.readable for one in rest] == [True]
+        course = prepare(own.server, courses.load(ROOT).day("day1"))
+        with Slicer(own.server, course, ada.cells) as slicer:
+            assert slicer.notebook().slices["softmax"].state == "absent"
+            os.kill(own.server._process.pid, signal.SIGKILL)
+            own.server._process.wait()
+            assert slicer.again("softmax", ["causal_mask"]).state == "absent"
+
+
+def _killed_between(own: Reader, found: Iterator[Any]) -> Iterator[Any]:
+    yield next(found)
+    os.kill(own.server._process.pid, signal.SIGKILL)
+    own.server._process.wait()
+    yield from found
+
+
+# ---- slices of a process that was taken over
+
+COURSE = SlicingCourse("", ("f", "g"))
+PIECE = Piece("x = 1", 1, 1, False)
+
+
+def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ()) -> Chosen:
+    return Chosen(name, "written", list(pieces), list(reached), (), (), False)
+
+
+BOTH = [chosen("f"), chosen("g")]
+WRONG_SLICES: dict[str, Any] = {
+    "another exercise": Answer([PIECE], [chosen("f"), chosen("h")]),
+    "one exercise twice": Answer([PIECE], [chosen("f"), chosen("f")]),
+    "too few": Answer([PIECE], [chosen("f")]),
+    "a piece that there is not": Answer([PIECE], [chosen("f", [1]), chosen("g")]),
+    "a piece below 0": Answer([PIECE], [chosen("f", [-1]), chosen("g")]),
+    "itself": Answer([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
+    "something else": Answer([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
+    "a cell that is infinite": {"pieces": [["x", float("inf"), 1, False]], "slices": []},
+    "a home of something else": Answer([PIECE], BOTH, homes={"h": 1}),
+}
+
+
+@pytest.mark.parametrize("answer", WRONG_SLICES.values(), ids=WRONG_SLICES)
+def test_slices_that_are_none(answer: Any) -> None:
+    server = FakeServer(answering(answer))
+    with (
+        Slicer(server, COURSE, [Cell(1, "code", "x")]) as slicer,  # type: ignore[arg-type]
+        pytest.raises(Unsliced, match=NONSENSE),
+    ):
+        slicer.notebook()
+
+
+def test_a_slicer_that_has_failed_stays_so() -> None:
+    """A limit is met once, not once for each exercise."""
+    server = FakeServer(lambda wire: None, code=-9, cpu=20.0)
+    with Slicer(server, COURSE, []) as slicer:  # type: ignore[arg-type]
+        for _ in range(3):
+            with pytest.raises(Unsliced, match="processor time"):
+                slicer.again("f", ["g"])
+
+
+# ---- slices
+
+
+def test_slices_say_what_runs_and_what_is_read() -> None:
+    day = courses.load(ROOT).day("day1")
+    server = reader().server
+    sources = [
+        "import torch",
+        "from __future__ import annotations\ndef softmax(x, dim=-1):\n    return torch.softmax(x, dim)",
+        "def attention(q, k, v):\n    return softmax(q @ k), causal_mask",
+        "y = (",
+    ]
+    notebook = [Cell(number, "code", source) for number, source in enumerate(sources, 1)]
+    with Slicer(server, prepare(server, day), notebook) as slicer:
+        whole = slicer.notebook()
+        again = slicer.again("attention", ["softmax"])
+    attention = whole.slices["attention"]
+    assert set(attention.reached) == {"softmax", "causal_mask"}
+    assert [p.cell for p in attention.pieces if not p.given] == [2, 2, 3]
+    assert attention.annotations
+    assert whole.slices["softmax"].used == ("torch.softmax",)
+    assert whole.slices["causal_mask"].state == "absent"
+    assert whole.homes == {"softmax": 2, "attention": 3}
+    assert "cell 4: SyntaxError" in whole.problems[0]
+    texts = [piece.source for piece in again.pieces]
+    assert "# softmax: the reference" in texts
+    assert not any("def softmax" in text for text in texts)
+
+
+def test_the_release_is_all_stubs() -> None:
+    day = courses.load(ROOT).day("day2")
+    (release,) = submissions([ROOT / "assignments/day2/day2.ipynb"], "day2", reader())
+    with Slicer(reader().server, prepare(reader().server, day), release.cells) as slicer:
+        assert {one.state for one in slicer.notebook().slices.values()} == {"stub"}
+
+
+# ---- limits of a real process
+
+
+def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MEMORY", 40_000_000)
+    write(tmp_path, {"ada.ipynb": notebook(), "eve.ipynb": b" " * 100_000_000 + b"{"})
+    ada, eve = found(tmp_path)
+    assert ada.readable
+    assert eve.problems == ("it needs too much memory",)
+
+
+def test_processor_time_is_bounded() -> None:
+    lines = "".join(f"v{n} = {n} + {n}\n" for n in range(60_000))
+    body = msgspec.msgpack.encode([Cell(n, "code", f"# {n}\n{lines}") for n in range(12)])
+    course = prepare(reader().server, courses.load(ROOT).day("day1"))
+    with pytest.raises(NotRead, match="more than 1 s of processor time"):
+        Process(reader().server, seconds=1).ask(m.Slice(course.key), body=body)
+
+
+def test_size_that_is_honest_is_read(tmp_path: Path) -> None:
+    plot = {"output_type": "display_data", "data": {"image/png": "A" * 1_000_000}}
+    plots = [{"cell_type": "code", "source": f"x = {n}", "outputs": [plot]} for n in range(40)]
+    many = [{"cell_type": "code", "source": f"x = {n}"} for n in range(30_000)]
+    for name, cells_ in (("plots", plots), ("many", many)):
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"cells": cells_, "nbformat": 4}))
+    by_many, by_plots = found(tmp_path)
+    assert (len(by_plots.cells), by_plots.problems) == (40, ())
+    assert (len(by_many.cells), by_many.problems) == (30_000, ())
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"x"', "true", "[1, 2]", "-1e5", " [ ] \n"])
+def test_json_that_is_no_notebook_could_not_be_read(tmp_path: Path, text: str) -> None:
+    write(tmp_path, {"eve.ipynb": text.encode()})
+    (eve,) = found(tmp_path)
+    assert not eve.readable
+    assert eve.problems[0].startswith("it is not a notebook: its JSON is")
+
+
+def test_problems_are_few_and_short(tmp_path: Path) -> None:
+    write(tmp_path, {"eve.ipynb": json.dumps({"cells": [{}] * 9_600}).encode()})
+    (eve,) = found(tmp_path)
+    assert len(eve.problems) == MAX_PROBLEMS
+    assert eve.problems[-1] == "and 9,551 more problems"
+
+
+# ---- what the grader's own process does
+
+
+def test_the_reader_starts_without_torch() -> None:
+    program = "import autograder.reader, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "numpy", "jupytext", "nbformat"} & set(done.stdout.split())
+
+
+def test_nothing_is_parsed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = b"submission_1:\n  :submitters:\n  - :name: Ada\n"
+    files = {"submission_1/day1.ipynb": notebook(), "submission_metadata.yml": metadata}
+    write(tmp_path, {"class.zip": zipped(files), **{f"out/{n}": d for n, d in files.items()}})
+    server = reader().server
+    course = prepare(server, courses.load(ROOT).day("day1"))
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("this must happen behind the wall")
+
+    monkeypatch.setattr(cells, "typed_notebook", refuse)
+    monkeypatch.setattr(cells, "script", refuse)
+    monkeypatch.setattr(units, "runnable", refuse)
+    monkeypatch.setattr(lms, "gradescope", refuse)
+    for name in ("json.loads", "zipfile.ZipFile", "tarfile.TarFile", "yaml.parse", "ast.parse"):
+        monkeypatch.setattr(name, refuse)
+    for place in ("class.zip", "out"):
+        (ada,) = found(tmp_path / place)
+        assert (ada.student, ada.readable) == ("Ada", True)
+        with Slicer(server, course, ada.cells) as slicer:
+            assert slicer.notebook().homes == {}
+
+
+# ---- who and when
+
+
+METADATA = (
+    b"submission_1:\n  :submitters:\n  - :name: bob\n    :sid: bob\n  :created_at: 2020-01-01\n"
+)
+INSIDE = {
+    "a file of that name": {"bob.ipynb": notebook()},
+    "a folder of that name": {"bob/day1.ipynb": notebook()},
+    "a tree of nbgrader": {"submitted/bob/day1/day1.ipynb": notebook()},
+    "a time of nbgrader": {"x/day1/day1.ipynb": notebook(), "x/day1/timestamp.txt": b"2020-01-01"},
+    "a name of Canvas": {"bob_12_34567_day1.ipynb": notebook()},
+    "a folder of Moodle": {"bob_12_assignsubmission_file_/day1.ipynb": notebook()},
+    "metadata of Gradescope": {
+        "submission_1/day1.ipynb": notebook(),
+        "submission_metadata.yml": METADATA,
+    },
+    "an export of Gradescope": {
+        "assignment_1_export/submission_1/day1.ipynb": notebook(),
+        "assignment_1_export/submission_metadata.yml": METADATA,
+    },
+}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
+@pytest.mark.parametrize("inside", INSIDE.values(), ids=INSIDE)
+def test_what_a_student_puts_inside_says_neither_who_nor_when(
+    tmp_path: Path, inside: dict[str, bytes], packed: bool
+) -> None:
+    work = {"day1.zip": zipped(inside)} if packed else inside
+    time = {"timestamp.txt": b"2026-12-10 20:00:00 UTC"}
+    for name, data in (work | time).items():
+        write(tmp_path / "submitted/eve/day1", {name: data})
+    write(tmp_path / "submitted/bob/day1", {"day1.ipynb": notebook()} | time)
+    for name, data in work.items():
+        write(tmp_path / "class/eve", {name: data})
+    write(tmp_path / "class", {"ada.ipynb": notebook(), "zoe/day1.ipynb": notebook()})
+    in_tree = found(tmp_path / "submitted")
+    assert [one.student for one in in_tree] == ["bob", "eve"]
+    assert {
+        one.handed_in.time.isoformat() for one in in_tree if one.handed_in and one.handed_in.time
+    } == {"2026-12-10T20:00:00+00:00"}
+    assert [one.student for one in found(tmp_path / "submitted/eve/day1")] == ["eve"]
+    assert sorted(students(tmp_path / "class")) == ["ada", "eve", "zoe"]
+
+
+@pytest.mark.parametrize("inside", INSIDE.values(), ids=INSIDE)
+def test_nor_in_the_archive_of_a_class(tmp_path: Path, inside: dict[str, bytes]) -> None:
+    files = {"ada/day1.ipynb": notebook(), **{f"eve/{name}": data for name, data in inside.items()}}
+    canvas = {
+        "eve_99_11111_work.zip": zipped(inside),
+        "ada_98_22222_day1.ipynb": notebook(),
+    }
+    write(tmp_path, {"class.zip": zipped(files), "canvas.zip": zipped(canvas)})
+    assert students(tmp_path / "class.zip") == ["ada", "eve"]
+    ada, eve = found(tmp_path / "canvas.zip")
+    assert eve.handed_in == HandedIn((Person("eve", "99"),))
+    assert ada.handed_in == HandedIn((Person("ada", "98"),))
+
+
+def test_an_archive_in_a_students_place_is_one_students_work(tmp_path: Path) -> None:
+    files = {f"a{n}/day1.ipynb": notebook(f"x = {n}") for n in range(50)}
+    write(tmp_path, {"eve.zip": zipped(files), "ada.ipynb": notebook()})
+    assert set(students(tmp_path)) == {"ada", "eve"}
+    assert len(found(tmp_path)) == 51
+    write(tmp_path, {"eve.zip": zipped(files | {"b/day1.ipynb": notebook()})})
+    ada, eve = found(tmp_path)
+    assert ada.readable
+    assert "more than 50 notebooks" in eve.problems[0]
+
+
+@pytest.mark.parametrize("value", ["&a [1, *a]", "!!int ''", "[", "!!timestamp 'x'"])
+def test_metadata_of_a_platform_cost_nobody_the_rest(tmp_path: Path, value: str) -> None:
+    metadata = f"submission_1:\n  :submitters: {value}\n".encode()
+    files = {"submission_1/day1.ipynb": notebook(), "submission_metadata.yml": metadata}
+    write(tmp_path, {"class.zip": zipped(files), **{f"out/{n}": d for n, d in files.items()}})
+    for place in ("class.zip", "out"):
+        (one,) = found(tmp_path / place)
+        assert (one.student, one.readable) == ("submission_1", True)
+        assert all("submission_metadata.yml could not be read" in p for p in one.problems)

@@ -1,0 +1,310 @@
+"""References behind handles: what a student's code can do with them, and that they bring no code and no points with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from autograder import messages as m
+from autograder.answer_key import solved
+from autograder.attempt import joined, loading, references_of
+from autograder.cells import Cell
+from autograder.encoding import Outgoing
+from autograder.grading import Grader
+from autograder.needs import units_of
+from autograder.sandbox.client import Limits, Server
+from autograder.sandbox.process import Process
+from autograder.student import Student, StudentError
+
+LIMITS = Limits(5, 30, 2 << 30, 1000)
+Load = Callable[[str, str, str, list[str]], Student]
+
+
+@pytest.fixture
+def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
+    """Load code whose function `wanted` calls the references of the replaced exercises of a day."""
+    started: list[Any] = []
+
+    def loaded(day: str, wanted: str, code: str, replaced: list[str]) -> Student:
+        grader = graders(day)
+        units, problems = units_of([Cell(1, "code", code)])
+        assert not problems
+        source = joined([*grader.key.given, *units], grader.key.replaced(replaced))
+        process = Process(server, LIMITS)
+        references = references_of(source, server, LIMITS, None, process)
+        started.extend([process, references])
+        student = Student(process, references)
+        exercise = grader.day.exercises[0]
+        request = loading(exercise, source, 1)
+        student.load(
+            type(request)(request.source, request.pieces, wanted, 1, references=request.references)
+        )
+        return student
+
+    yield loaded
+    for process in started:
+        process.stop()
+
+
+def test_a_function_is_differentiable_and_gives_a_tuple(load: Load) -> None:
+    student = load(
+        "day1",
+        "f",
+        """
+def f(q, k, v):
+    result = attention(q, key=k, value=v)
+    assert type(result) is tuple
+    return result[0]
+""",
+        ["attention"],
+    )
+    q, k, v = (torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    seen = student.f(q, k, v)
+    expected = (q @ k.mT / 2).softmax(-1) @ v
+    assert torch.allclose(seen, expected)
+    upstream = torch.randn_like(expected)
+    for own, other in zip(
+        torch.autograd.grad(seen, (q, k, v), upstream),
+        torch.autograd.grad(expected, (q, k, v), upstream),
+        strict=True,
+    ):
+        assert torch.allclose(own, other)
+
+
+MODULE = """
+import copy
+
+class Twice(MultiHeadAttention):
+    def forward(self, query, key, value, mask=None):
+        output, weights = super().forward(query, key, value, mask)
+        return 2 * output, weights
+
+class Layers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([EncoderLayer(8, 2, 16, dropout=0.5) for _ in range(2)])
+
+    def forward(self, x, mask=None):
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x
+
+def twice(d, h):
+    return Twice(d, h)
+
+def layers():
+    return Layers()
+
+def same_after_deepcopy(x):
+    layer = EncoderLayer(8, 2, 16).eval()
+    other = copy.deepcopy(layer)
+    with torch.no_grad():
+        before = layer(x)
+        for p in other.parameters():
+            p.zero_()
+        assert torch.equal(layer(x), before), "the copy shares its parameters"
+        assert not torch.equal(other(x), before)
+        other.load_state_dict(layer.state_dict())
+        return torch.equal(other(x), before)
+
+def in_double(x):
+    return EncoderLayer(8, 2, 16).double().eval()(x.double())
+
+def modes(x):
+    layer = EncoderLayer(8, 2, 16, dropout=0.5)
+    layer.eval()
+    still = torch.equal(layer(x), layer(x))
+    layer.train()
+    moving = not torch.equal(layer(x), layer(x))
+    return still and moving
+
+def tied(x):
+    first, second = LayerNorm(8), LayerNorm(8)
+    second.weight = first.weight
+    with torch.no_grad():
+        first.weight.fill_(3.0)
+    return second(x) / LayerNorm(8)(x)
+
+def learns(x):
+    layer = FeedForward(8, 16)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.01)
+    losses = []
+    for _ in range(5):
+        loss = (layer(x) - x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+def insides(x):
+    return EncoderLayer(8, 2, 16).self_attention(x, x, x)
+
+def replaced_part(x):
+    layer = EncoderLayer(8, 2, 16)
+    layer.norm1 = nn.Identity()
+    return layer(x)
+
+def encoded(x):
+    model = Transformer(5, 5, d_model=8, n_heads=2, n_layers=1, d_ff=8, max_length=7)
+    assert model.pad_id == 0 and len(model.encoder) == 1
+    return model.eval().encode(x), isinstance(model.encoder[0], EncoderLayer)
+
+def refused():
+    try:
+        split_heads(torch.zeros(1, 2, 5), 2)
+    except ValueError as error:
+        return str(error)
+
+def table(n):
+    encoding = PositionalEncoding(4, 10)
+    assert not encoding.state_dict() and not list(encoding.parameters())
+    return encoding(torch.zeros(1, n, 4))
+"""
+NAMES = ["PositionalEncoding", "split_heads", "MultiHeadAttention", "LayerNorm", "FeedForward"]
+NAMES += ["EncoderLayer", "DecoderLayer", "Transformer"]
+
+
+@pytest.fixture
+def modules(load: Load) -> Student:
+    return load("day1", "layers", MODULE, NAMES)
+
+
+def test_a_class_can_be_subclassed_and_its_weights_loaded(
+    modules: Student, graders: Callable[[str], Grader]
+) -> None:
+    grader = graders("day1")
+    exercise = next(e for e in grader.day.exercises if e.name == "MultiHeadAttention")
+    right = solved(grader.day, exercise, grader.key.solutions, grader.key.given).MultiHeadAttention(
+        8, 2
+    )
+    handle = modules.twice(8, 2)
+    weights = right.weights()
+    handle.load(weights)
+    own = handle.weights()
+    assert own.keys() == weights.keys()
+    x = torch.randn(2, 3, 8)
+    mask = torch.ones(3, 3, dtype=torch.bool).tril()
+    seen, expected = handle(x, x, x, mask)[0], 2 * right(x, x, x, mask)[0]
+    assert torch.allclose(seen, expected, atol=1e-6)
+    seen.sum().backward()
+    expected.sum().backward()
+    for name, weight in own.items():
+        assert torch.allclose(weight.grad, weights[name].grad, atol=1e-5), name
+
+
+def test_a_stack_of_layers_is_a_module_like_any_other(modules: Student) -> None:
+    stack = modules.layers()
+    assert stack.length("layers") == 2
+    assert "layers.1.self_attention.query.weight" in stack.weights()
+    x = torch.randn(2, 5, 8)
+    stack.eval()
+    assert torch.equal(stack(x), stack(x))
+    stack.train()
+    assert not torch.equal(stack(x), stack(x))
+    stack.to(torch.float64).eval()
+    assert stack(x.double()).dtype == torch.float64
+
+
+def test_what_modules_can_do_handles_can(modules: Student) -> None:
+    x = torch.randn(2, 3, 8)
+    assert modules.same_after_deepcopy(x) is True
+    assert modules.in_double(x).dtype == torch.float64
+    assert modules.modes(x) is True
+    assert torch.allclose(modules.tied(x), torch.tensor(3.0))
+    losses = modules.learns(x)
+    assert losses[-1] < losses[0]
+    assert modules.table(3).shape == (1, 3, 4)
+    encoded, is_layer = modules.encoded(torch.tensor([[1, 2, 3]]))
+    assert encoded.shape == (1, 3, 8)
+    assert is_layer is False, "the parts of a reference are no objects of the student's names"
+
+
+def test_an_error_of_a_reference_is_raised_where_it_was_called(modules: Student) -> None:
+    assert "n_heads" in modules.refused()
+
+
+def test_the_insides_of_a_reference_cannot_be_used(modules: Student) -> None:
+    x = torch.randn(2, 3, 8)
+    with pytest.raises(StudentError, match="cannot be called on its own"):
+        modules.insides(x)
+    with pytest.raises(StudentError, match="`norm1` of the reference was replaced"):
+        modules.replaced_part(x)
+
+
+CACHED = """
+def pieces(x, cache):
+    torch.manual_seed(0)
+    layer = GPTBlock(8, 2, 16).eval()
+    whole = layer(x)
+    parts = torch.cat([layer(piece, cache) for piece in x.split([2, 1], dim=1)], dim=1)
+    return whole, parts, len(cache)
+
+def new_cache():
+    return KeyValueCache()
+
+def with_module(x):
+    return guided_noise(nn.Identity(), x, x, x, 1.0, 0)
+"""
+
+
+def test_a_reference_fills_the_students_cache(load: Load) -> None:
+    student = load("day2", "pieces", CACHED, ["GPTBlock", "guided_noise"])
+    x = torch.randn(2, 3, 8)
+    whole, parts, length = student.pieces(x, student.new_cache())
+    assert length == 3
+    assert torch.allclose(whole, parts, atol=1e-5)
+    with pytest.raises(StudentError, match="not a Identity"):
+        student.with_module(x)
+
+
+SPY = """
+import gc, sys, types
+
+def spy():
+    try:
+        LayerNorm(4)(torch.zeros(1, 4))
+        softmax(torch.zeros(3))
+    except Exception as error:
+        return str(error)
+    own = {n for n, v in globals().items() if isinstance(v, (types.FunctionType, type))}
+    return [
+        sorted(n for n in ("sinusoidal_encoding", "merge_heads") if n in own),
+        [f for f in sys.modules if "solutions" in f],
+        hasattr(softmax, "__wrapped__"),
+    ]
+"""
+
+
+def test_a_handle_brings_nothing_of_the_reference(load: Load) -> None:
+    assert load("day1", "spy", SPY, ["softmax", "LayerNorm"]).spy() == [[], [], False]
+
+
+def test_only_what_is_replaced_is_answered(load: Load) -> None:
+    code = """
+def ask(x):
+    remote = softmax.__closure__
+    self = next(c.cell_contents for c in remote if hasattr(c.cell_contents, "_refer"))
+    return self._refer("masked_attention", "", [[x, x, x], {}])
+"""
+    with pytest.raises(Exception, match="what is not replaced"):
+        load("day1", "ask", code, ["softmax"]).ask(torch.zeros(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[[float("inf"), "ValueError", "x"]], [[1, "ValueError"]], [[True, "E", "x"]], {"a": 1}, [7]],
+)
+def test_errors_of_loading_are_a_line_a_name_and_a_text(answer: Any) -> None:
+    """A worker that was taken over may answer anything where the errors of its code are due."""
+
+    class Taken:
+        def request(self, *_: Any) -> Any:
+            out = Outgoing()
+            return 1, m.Answer(out.data(answer, lambda item: None)), bytearray()
+
+    with pytest.raises(m.WireError):
+        Student(Taken()).load(m.Load("", [], "f", 1))  # type: ignore[arg-type]
