@@ -23,7 +23,7 @@ from autograder import course as courses
 from autograder.cells import Cell
 from autograder.chapters import ChapterCell
 from autograder.course import Day
-from autograder.grading import Grader
+from autograder.grading import Grader, start_server
 from autograder.sandbox.client import Limits, Server
 from autograder.submission import Submission
 from bench.processes import tree
@@ -188,7 +188,7 @@ def probing(planted: Planted, marker: str) -> Submission:
 def test_no_reference_in_a_student_process(planted: Planted) -> None:
     """Neither the student's code sees one, nor does whoever reads all of its process's memory."""
     assert len(planted.lines) > 20
-    with Server() as server:
+    with start_server() as server:
         scan = Scan(server, [planted.hidden, *planted.lines])
         grader = Grader(planted.day, server, SECRET)
         with scan if IS_ROOT else contextlib.nullcontext():
@@ -203,7 +203,7 @@ def test_what_is_looked_for_is_found_where_it_is(planted: Planted) -> None:
     """The control: a student whose own code holds the canaries is caught by both."""
     held = f"def held():\n    '{planted.hidden}'\n    {planted.known} = 1"
     answer = "def causal_mask(n, device=None):\n    look_once(held)\n    return n"
-    with Server() as server:
+    with start_server() as server:
         scan = Scan(server, [planted.hidden, *planted.lines])
         handed_in = probing(planted, scan.marker)
         cells = (*handed_in.cells[:3], Cell(9, "code", held), Cell(10, "code", answer))

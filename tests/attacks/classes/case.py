@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[3]
 RIGHT = """\
 import torch
 def causal_mask(n, device=None):
@@ -91,7 +93,8 @@ def scripts(file: Path) -> list[Case]:
     """Read the cases of a file in which each begins with `#### name` and `#:` lines.
 
     `#: points 0` or `#: points 0 to 2.5` is the expected result, `#: or unread REASON` another one that is allowed,
-    `#: short` puts the case into the short form, `#: slow` allows it more time.
+    `#: short` puts the case into the short form, `#: slow` allows it more time. COURSE_PATH and USER_NAME in its code
+    are what those are here.
     """
     text = file.read_text(encoding="utf-8")
     shared, *parts = re.split(r"^#### ", text, flags=re.MULTILINE)
@@ -103,6 +106,8 @@ def _script(family: str, prelude: str, part: str) -> Case:
     name, _, body = part.partition("\n")
     options = re.findall(r"^#: (.*)$", body, re.MULTILINE)
     source = re.sub(r"^#: .*\n", "", body, flags=re.MULTILINE)
+    for word, secret in (("COURSE_PATH", str(ROOT)), ("USER_NAME", getpass.getuser())):
+        source = source.replace(word, secret)
     outcomes: list[Outcome] = []
     seconds, short = SECONDS, False
     for option in options:

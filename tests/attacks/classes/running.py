@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import tree
-from tests.attacks.classes.case import HONEST, SCRIPT, SECONDS, Case, Outcome
+from tests.attacks.classes.case import HONEST, ROOT, SCRIPT, SECONDS, Case, Outcome
 
-ROOT = Path(__file__).resolve().parents[3]
 START = (sys.executable, "-m", "tests.attacks.classes.start")
 PARTS = ("autograder", "solutions", "grading.toml")
 NOBODY = 65534
