@@ -2135,12 +2135,11 @@ def next_token_probabilities(
         raise ValueError("top_p is outside (0, 1]")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
-    p, order = p.sort(dim=-1, descending=True)
+    logits = logits / temperature
     if top_k is not None:
-        lowest = p.flatten().topk(min(top_k, p.numel())).values[-1]
-        p = p * (p >= lowest)
-        p = p / p.sum(dim=-1, keepdim=True)
+        lowest = logits.flatten().topk(min(top_k, logits.numel())).values[-1]
+        logits = logits.masked_fill(logits < lowest, -math.inf)
+    p, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
         p = p / p.sum(dim=-1, keepdim=True)
@@ -2161,11 +2160,11 @@ def next_token_probabilities(
         raise ValueError("top_p is outside (0, 1]")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
-    p, order = p.sort(dim=-1, descending=True)
+    logits = logits / temperature
     if top_k is not None:
-        p = p * (p >= p[..., min(top_k, p.shape[-1]) - 1].min())
-        p = p / p.sum(dim=-1, keepdim=True)
+        lowest = logits.topk(min(top_k, logits.shape[-1])).values.min()
+        logits = logits.masked_fill(logits < lowest, -math.inf)
+    p, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
         p = p / p.sum(dim=-1, keepdim=True)
