@@ -754,7 +754,7 @@ class TestNextTokenProbabilities:
     def test_rows(self, student, seed):
         """Each row is filtered and normalised by itself: what the other rows hold changes nothing."""
         draw = Draw(seed)
-        logits = torch.cat([shuffled(draw, 2), 9 + 3 * shuffled(draw, 1)])
+        logits = torch.cat([shuffled(draw, 2), 9 + 5 * shuffled(draw, 1)])
         for asked in ({}, {"top_k": 2}, {"top_p": 0.7}, {"temperature": 0}):
             together = shaped(student.next_token_probabilities(logits, **asked), (3, 6)).detach()
             for row in (0, 2):

@@ -497,24 +497,7 @@ class PositionalEncoding(nn.Module):
         return self.dropout(x + self.table[: len(x)].to(x.dtype))
 
 
-# %% PositionalEncoding: along the batch, and so is the check
-class PositionalEncoding(nn.Module):
-    """Every sequence of the batch gets one encoding for all its positions here, and the size of the batch is
-    compared with max_length. Look at which axis of x holds positions."""
-
-    def __init__(self, d_model: int, max_length: int = 5000, dropout: float = 0.0):
-        super().__init__()
-        self.register_buffer("table", sinusoidal_encoding(max_length, d_model), persistent=False)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, max_length = len(x), len(self.table)
-        if n > max_length:
-            raise ValueError(f"{n} positions, but max_length is {max_length}")
-        return self.dropout(x + self.table[: len(x)].unsqueeze(1).to(x.dtype))
-
-
-# %% PositionalEncoding: along the batch, and not checked
+# %% PositionalEncoding: along the batch, and the length unchecked
 # The PyTorch tutorial's, whose batches are n b d.
 class PositionalEncoding(nn.Module):
     """Every sequence of the batch gets one encoding for all its positions here, and nothing is too long. This is

@@ -2084,23 +2084,26 @@ def next_token_probabilities(
         raise ValueError("top_p is outside (0, 1]")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
-    p, order = p.sort(dim=-1, descending=True)
+    logits = logits / temperature
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
-        p = p / p.sum(dim=-1, keepdim=True)
+        lowest = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
+        logits = logits.masked_fill(logits < lowest, -math.inf)
     if top_p is not None:
-        p = p * (p.cumsum(dim=-1) - p < top_p)
-        p = p / p.sum(dim=-1, keepdim=True)
-    return torch.zeros_like(p).scatter(-1, order, p / p.sum())
+        ordered, order = logits.sort(dim=-1, descending=True)
+        above = ordered.softmax(dim=-1).cumsum(dim=-1) > top_p
+        above[..., 1:] = above[..., :-1].clone()
+        above[..., 0] = False
+        logits = logits.masked_fill(above.scatter(-1, order, above), -math.inf)
+    exponentials = (logits - logits.max()).exp()
+    return exponentials / exponentials.sum()
 
 
 # %% next_token_probabilities: softmax over the first axis
 def next_token_probabilities(
     logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """The probabilities of a token sum to 1 over the rows here. Look at the axis of the softmax: along the last one
-    stand the tokens."""
+    """The probabilities of a token sum to 1 over the rows here. Look at the axis of the softmax: the tokens are along
+    the last one."""
     if temperature < 0:
         raise ValueError("temperature is negative")
     if top_k is not None and top_k < 1:
@@ -2109,24 +2112,25 @@ def next_token_probabilities(
         raise ValueError("top_p is outside (0, 1]")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    logits, order = (logits / temperature).sort(dim=-1, descending=True)
-    p = logits.softmax(dim=-1)
+    logits = logits / temperature
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
-        p = p / p.sum(dim=-1, keepdim=True)
+        lowest = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
+        logits = logits.masked_fill(logits < lowest, -math.inf)
     if top_p is not None:
-        p = p * (p.cumsum(dim=-1) - p < top_p)
-        p = p / p.sum(dim=-1, keepdim=True)
-    kept = torch.where(p > 0, logits, -math.inf).softmax(dim=0).nan_to_num()
-    return torch.zeros_like(p).scatter(-1, order, kept)
+        ordered, order = logits.sort(dim=-1, descending=True)
+        above = ordered.softmax(dim=-1).cumsum(dim=-1) > top_p
+        above[..., 1:] = above[..., :-1].clone()
+        above[..., 0] = False
+        logits = logits.masked_fill(above.scatter(-1, order, above), -math.inf)
+    return logits.softmax(dim=0)
 
 
 # %% next_token_probabilities: the top_k of all rows together
 def next_token_probabilities(
     logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """The `top_k` largest of the whole batch stay here, so that some rows may keep nothing. Look at the axis along
-    which you look for them: each row has its own."""
+    """The `top_k` largest of the whole batch stay here, so that some rows keep nothing. Look at the axis along which
+    you look for them: each row has its own."""
     if temperature < 0:
         raise ValueError("temperature is negative")
     if top_k is not None and top_k < 1:
@@ -2135,16 +2139,17 @@ def next_token_probabilities(
         raise ValueError("top_p is outside (0, 1]")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
-    p, order = p.sort(dim=-1, descending=True)
+    logits = logits / temperature
     if top_k is not None:
-        lowest = p.flatten().topk(min(top_k, p.numel())).values[-1]
-        p = p * (p >= lowest)
-        p = p / p.sum(dim=-1, keepdim=True)
+        lowest = logits.flatten().topk(min(top_k, logits.shape[-1])).values[-1]
+        logits = logits.masked_fill(logits < lowest, -math.inf)
     if top_p is not None:
-        p = p * (p.cumsum(dim=-1) - p < top_p)
-        p = p / p.sum(dim=-1, keepdim=True)
-    return torch.zeros_like(p).scatter(-1, order, p)
+        ordered, order = logits.sort(dim=-1, descending=True)
+        above = ordered.softmax(dim=-1).cumsum(dim=-1) > top_p
+        above[..., 1:] = above[..., :-1].clone()
+        above[..., 0] = False
+        logits = logits.masked_fill(above.scatter(-1, order, above), -math.inf)
+    return logits.softmax(dim=-1)
 
 
 # %% next_token_probabilities: one threshold for all rows
@@ -2161,11 +2166,11 @@ def next_token_probabilities(
         raise ValueError("top_p is outside (0, 1]")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
-    p, order = p.sort(dim=-1, descending=True)
+    logits = logits / temperature
     if top_k is not None:
-        p = p * (p >= p[..., min(top_k, p.shape[-1]) - 1].min())
-        p = p / p.sum(dim=-1, keepdim=True)
+        lowest = logits.topk(min(top_k, logits.shape[-1])).values.min()
+        logits = logits.masked_fill(logits < lowest, -math.inf)
+    p, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
     if top_p is not None:
         p = p * (p.cumsum(dim=-1) - p < top_p)
         p = p / p.sum(dim=-1, keepdim=True)
@@ -2226,8 +2231,8 @@ def next_token_probabilities(
 def next_token_probabilities(
     logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """The probabilities are added up over the rows here. Look at which axis `cumsum` runs
-    along."""
+    """The probabilities are added up along the axis before the last here, over the rows. Look at which axis
+    `cumsum` runs along."""
     if temperature < 0:
         raise ValueError("temperature is negative")
     if top_k is not None and top_k < 1:
@@ -2236,18 +2241,17 @@ def next_token_probabilities(
         raise ValueError("top_p is outside (0, 1]")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
-    p, order = p.sort(dim=-1, descending=True)
+    logits = logits / temperature
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
-        p = p / p.sum(dim=-1, keepdim=True)
+        lowest = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
+        logits = logits.masked_fill(logits < lowest, -math.inf)
     if top_p is not None:
-        p = p * (
-            (p.cumsum(dim=max(-2, -p.dim())) - p < top_p)
-            | (torch.arange(p.shape[-1], device=p.device) == 0)
-        )
-        p = p / p.sum(dim=-1, keepdim=True)
-    return torch.zeros_like(p).scatter(-1, order, p)
+        ordered, order = logits.sort(dim=-1, descending=True)
+        above = ordered.softmax(dim=-1).cumsum(dim=max(-2, -logits.dim())) > top_p
+        above[..., 1:] = above[..., :-1].clone()
+        above[..., 0] = False
+        logits = logits.masked_fill(above.scatter(-1, order, above), -math.inf)
+    return logits.softmax(dim=-1)
 
 
 # %% next_token_probabilities: the running sum over the rows
@@ -2264,15 +2268,17 @@ def next_token_probabilities(
         raise ValueError("top_p is outside (0, 1]")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
-    p, order = p.sort(dim=-1, descending=True)
+    logits = logits / temperature
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
-        p = p / p.sum(dim=-1, keepdim=True)
+        lowest = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
+        logits = logits.masked_fill(logits < lowest, -math.inf)
     if top_p is not None:
-        p = p * ((p.cumsum(dim=0) - p < top_p) | (torch.arange(p.shape[-1], device=p.device) == 0))
-        p = p / p.sum(dim=-1, keepdim=True)
-    return torch.zeros_like(p).scatter(-1, order, p)
+        ordered, order = logits.sort(dim=-1, descending=True)
+        above = ordered.softmax(dim=-1).cumsum(dim=0) > top_p
+        above[..., 1:] = above[..., :-1].clone()
+        above[..., 0] = False
+        logits = logits.masked_fill(above.scatter(-1, order, above), -math.inf)
+    return logits.softmax(dim=-1)
 
 
 # %% next_token_probabilities: the crossing token dropped, even the first
@@ -2289,15 +2295,15 @@ def next_token_probabilities(
         raise ValueError("top_p is outside (0, 1]")
     if temperature == 0:
         return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
-    p = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
-    p, order = p.sort(dim=-1, descending=True)
+    logits = logits / temperature
     if top_k is not None:
-        p = p * (torch.arange(p.shape[-1], device=p.device) < top_k)
-        p = p / p.sum(dim=-1, keepdim=True)
+        lowest = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
+        logits = logits.masked_fill(logits < lowest, -math.inf)
     if top_p is not None:
-        p = p * (p.cumsum(dim=-1) <= top_p)
-        p = p / p.sum(dim=-1, keepdim=True)
-    return torch.zeros_like(p).scatter(-1, order, p)
+        ordered, order = logits.sort(dim=-1, descending=True)
+        above = ordered.softmax(dim=-1).cumsum(dim=-1) > top_p
+        logits = logits.masked_fill(above.scatter(-1, order, above), -math.inf)
+    return logits.softmax(dim=-1)
 
 
 # %% next_token_probabilities: the crossing token dropped, unless it is reached exactly
