@@ -14,7 +14,7 @@ from autograder import course as courses
 from autograder.attempt import Source, joined
 from autograder.cells import Cell, read_cells
 from autograder.course import Exercise
-from autograder.grading import Grader
+from autograder.grading import Grader, Job
 from autograder.marks import SubmissionMarks
 from autograder.naming import known_mistakes
 from autograder.needs import needed, units_of
@@ -224,7 +224,7 @@ def named(grader: Grader, name: str, source: str) -> str | None:
 
 def name_of(grader: Grader, exercise: Exercise, source: Source) -> str | None:
     """The name for this code, whose tests are run with the random numbers of some submission."""
-    tests = grader.run(exercise, source, "some submission").tests
+    tests = grader.run(exercise, source, Job("some submission")).tests
     return grader.namer.name(exercise, source, [test.name for test in tests if not test.passed])
 
 
@@ -283,7 +283,7 @@ def test_a_known_mistake_loses_points_whatever_the_random_numbers(
     for mistake in drawn(grader.namer.mistakes[exercise], exercise, 1):
         source = grader.namer.source(mistake)
         for seed in ("one", "another", "a third"):
-            marks = grader.run(exercise_of(day, exercise), source, seed)
+            marks = grader.run(exercise_of(day, exercise), source, Job(seed))
             assert marks.points < marks.max_points, (mistake.name, seed)
 
 
