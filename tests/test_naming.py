@@ -303,6 +303,30 @@ def test_a_mistake_in_another_style_is_named(
     assert named(graders(day), exercise, changed(style, exercise, changes)) == name
 
 
+BESIDE_A_SMALL_FAULT = [
+    (
+        "add_noise", "without the roots",
+        "def add_noise(x0, t, noise, alpha_bar):\n"
+        "    a = alpha_bar[t].view(-1, *([1] * (x0.ndim - 1)))\n"
+        "    return a * x0 + (1 - a) * noise",
+    ),
+    (
+        "next_token_loss", "not shifted",
+        "def next_token_loss(logits, tokens):\n"
+        "    b, n, v = logits.shape\n"
+        "    return F.cross_entropy(logits.view(b * n, v), tokens.view(-1))",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("exercise", "name", "source"), BESIDE_A_SMALL_FAULT)
+def test_a_mistake_beside_a_forgotten_cast_or_a_view_is_named(
+    exercise: str, name: str, source: str, graders: Graders
+) -> None:
+    source = f"import torch.nn.functional as F\n\n{source}"
+    assert named(graders("day2"), exercise, source) == name
+
+
 @pytest.mark.parametrize(("style", "exercise", "changes"), TWO_AT_ONCE)
 def test_two_mistakes_at_once_have_no_name(
     style: str, exercise: str, changes: dict[str, str], graders: Graders

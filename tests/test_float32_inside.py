@@ -1,0 +1,147 @@
+"""A softmax, norm or loss that runs in float32 whatever the dtype, as in Llama, is right: it loses no point.
+
+`SEEDS=20` asks with more random numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+
+import pytest
+
+from autograder import course as courses
+from autograder import messages as m
+from autograder.attempt import derived, joined
+from autograder.cells import Cell, read_cells
+from autograder.needs import needed, units_of
+from autograder.sandbox.local import LocalProcess
+from autograder.student import Student
+from bench.mutants import Judge, solution
+from tests.conftest import ROOT
+
+COURSE = courses.load(ROOT)
+SEEDS = int(os.environ.get("SEEDS", "1"))
+STYLES = [
+    (day, style)
+    for day in COURSE.days
+    for style in ("", *(path.stem for path in (ROOT / "tests" / "styles" / day).glob("*.py")))
+]
+INSTEAD = {  # of torch's functions, and of methods
+    "softmax": "_softmax",
+    "log_softmax": "_log_softmax",
+    "logsumexp": "_logsumexp",
+}
+OF_MODULES = {
+    "cross_entropy": "_cross_entropy",
+    "layer_norm": "_layer_norm",
+    "LayerNorm": "_Norm",
+    "scaled_dot_product_attention": "_attention",
+}
+MODULES = ("torch", "F", "nn", "nn.functional", "torch.nn", "torch.nn.functional")
+REPLACED = (*INSTEAD.values(), *OF_MODULES.values(), "_whole")
+WHOLE = ("softmax", "sequence_loss", "next_token_loss")
+PRELUDE = """
+import torch as _torch
+import torch.nn.functional as _F
+
+
+def _softmax(x, dim=-1, **_):
+    return _torch.softmax(x.float(), dim).to(x.dtype)
+
+
+def _log_softmax(x, dim=-1, **_):
+    return _torch.log_softmax(x.float(), dim).to(x.dtype)
+
+
+def _logsumexp(x, dim, keepdim=False):
+    return _torch.logsumexp(x.float(), dim, keepdim).to(x.dtype)
+
+
+def _cross_entropy(x, *args, **kwargs):
+    return _F.cross_entropy(x.float(), *args, **kwargs).to(x.dtype)
+
+
+def _layer_norm(x, shape, weight=None, bias=None, eps=1e-5):
+    weight, bias = (None if part is None else part.float() for part in (weight, bias))
+    return _F.layer_norm(x.float(), shape, weight, bias, eps).to(x.dtype)
+
+
+class _Norm(_torch.nn.LayerNorm):
+    def forward(self, x):
+        return _layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_):
+    scores = query @ key.mT * (scale or query.shape[-1] ** -0.5)
+    if is_causal:
+        attn_mask = _torch.ones_like(scores, dtype=_torch.bool).tril()
+    if attn_mask is not None and attn_mask.dtype == _torch.bool:
+        scores = scores.masked_fill(~attn_mask, float("-inf"))
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return _F.dropout(_softmax(scores), dropout_p) @ value
+
+
+def _whole(function):
+    def inside(x, *args, **kwargs):
+        return function(x.float(), *args, **kwargs).to(x.dtype)
+
+    return inside
+"""
+
+
+class _InFloat32(ast.NodeTransformer):
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute):
+            name, owner = node.func.attr, node.func.value
+            of_module = ast.unparse(owner) in MODULES
+            if name in INSTEAD:
+                node.args = node.args if of_module else [owner, *node.args]
+                node.func = ast.Name(INSTEAD[name])
+            elif of_module and name in OF_MODULES:
+                node.func = ast.Name(OF_MODULES[name])
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        if node.name in WHOLE:
+            node.decorator_list.append(ast.Name("_whole"))
+        return node
+
+
+def in_float32(judge: Judge, style: str) -> str:
+    """The solution, or a style's, with softmaxes, norms and losses in float32."""
+    if style:
+        data = (ROOT / "tests" / "styles" / judge.day.name / f"{style}.py").read_bytes()
+        cells = [cell.source for cell in read_cells(data, style)[0] if cell.kind == "code"]
+    else:
+        cells = [solution(judge.day, exercise) for exercise in judge.day.exercises]
+    lines = [line for cell in cells for line in cell.split("\n") if not line.startswith("%")]
+    tree = _InFloat32().visit(ast.parse("\n".join(lines)))
+    return PRELUDE + ast.unparse(ast.fix_missing_locations(tree))
+
+
+@pytest.mark.parametrize(("day", "style"), STYLES)
+def test_float32_inside_loses_nothing(day: str, style: str) -> None:
+    judge = Judge(COURSE.day(day))
+    own = units_of([Cell(0, "code", in_float32(judge, style))])[0]
+    bound = {name for unit in own for name in unit.binds}
+    units = [unit for unit in judge._reference if not bound & set(unit.binds)] + own
+    lost: list[str] = []
+    for exercise in judge.day.exercises:
+        code = needed(exercise.name, units, judge._given, judge.day.names)
+        assert code is not None
+        source, student = joined(code.units), Student(LocalProcess())
+        if not any(name in source.text for name in REPLACED):
+            continue
+        student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
+        for test in judge.tests[exercise.name]:
+            for seed in map(str, range(SEEDS)):
+                try:
+                    number = derived(seed, test.exercise, test.name)[:7]
+                    test.run(student, int.from_bytes(number))
+                except Exception as error:
+                    lost.append(f"{exercise.name} {test.name} {seed}: {error}"[:300])
+    assert lost == []
