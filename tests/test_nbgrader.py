@@ -408,7 +408,7 @@ def test_no_isolation_stops_the_run(graded: Graded, monkeypatch: pytest.MonkeyPa
     def refuse() -> None:
         raise NoIsolation("nothing holds here")
 
-    monkeypatch.setattr("autograder.nbgrader.Server", refuse)
+    monkeypatch.setattr("autograder.nbgrader.start_server", refuse)
     directory = CourseDirectory(root=str(graded.root), assignment_id="day1")
     with pytest.raises(NbGraderException, match="nothing holds here"):
         SubmissionExporter(parent=Autograde(coursedir=directory))

@@ -155,7 +155,13 @@ class Server:
             self._send(request)
 
     def prepare(self, service: str, data: bytes) -> None:
-        """Let a service of this server get ready with trusted data; a server that replaces this one gets it as well."""
+        """Let a service of this server get ready with trusted data; a server that replaces this one gets it as well.
+
+        Raises:
+            ValueError: the server does not have this service.
+        """
+        if service not in self._services:
+            raise ValueError(f"this fork server has no {service}; it has {self._services}")
         request = control.Prepare(service, data)
         self._prepared.append(request)
         self._send(request)
