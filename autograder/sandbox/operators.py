@@ -14,6 +14,7 @@ import importlib.util
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -40,8 +41,9 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
         _LIBRARIES.append(library)  # when it dies, the overrides go
         for overload in _overloads(namespace or "aten", own):
             for key in HOMES if own.startswith(("_", "native_")) else COMPOSITE:
-                with contextlib.suppress(Exception):
-                    library.impl(overload, _raising(name, hits), key)
+                if key in COMPOSITE or _has_kernel(f"{namespace or 'aten'}::{overload}", key):
+                    with contextlib.suppress(Exception):
+                        library.impl(overload, _raising(name, hits), key)
     _forbid_decompositions({name.partition(".")[0] for name in operators}, hits)
     for path in attributes:
         owner, _, name = path.rpartition(".")
@@ -60,20 +62,38 @@ def _overloads(namespace: str, name: str) -> Iterator[str]:
         yield f"{base}.{schema.overload_name}" if schema.overload_name else base
 
 
+def _has_kernel(operator: str, key: str) -> bool:
+    """Whether anything answers for the operator in this memory layout; where nothing does, nothing has to be replaced."""
+    try:
+        found: bool = torch._C._dispatch_has_computed_kernel_for_dispatch_key(operator, key)
+    except RuntimeError:
+        return True
+    return found
+
+
 def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
     """Replace the same operators written in Python, in the tables of the compiler and in their modules."""
+    for name in names:
+        for table, operator in decompositions().get(name, ()):
+            function, raising = table[operator], _raising(name, hits)
+            table[operator] = raising
+            module = sys.modules.get(getattr(function, "__module__", ""))
+            own = getattr(function, "__name__", "")
+            if getattr(module, own, None) is function:
+                setattr(module, own, raising)
+
+
+@cache
+def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
+    """The compiler's tables with their entries for each operator. Looking through them takes 5 ms, so the fork server does it."""
     tables = [torch._decomp.decomposition_table, *torch._decomp.global_decomposition_table.values()]
+    found: dict[str, list[tuple[dict[Any, Any], Any]]] = {}
     for table in tables:
-        for operator, function in list(table.items()):
+        for operator in table:
             schema = getattr(operator, "_schema", None)  # higher-order operators have none
-            name = schema.name.rpartition("::")[2] if schema else ""
-            if name in names:
-                raising = _raising(name, hits)
-                table[operator] = raising
-                module = sys.modules.get(getattr(function, "__module__", ""))
-                own = getattr(function, "__name__", "")
-                if getattr(module, own, None) is function:
-                    setattr(module, own, raising)
+            if schema:
+                found.setdefault(schema.name.rpartition("::")[2], []).append((table, operator))
+    return found
 
 
 class _Later(importlib.abc.MetaPathFinder):

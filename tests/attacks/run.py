@@ -32,13 +32,14 @@ from autograder import course as courses
 from autograder.cells import Cell
 from autograder.grading import Grader, start_server
 from autograder.marks import SubmissionMarks
-from autograder.needs import Code, Unit, needed
 from autograder.report import feedback
 from autograder.report.table import table
 from autograder.report.texts import Texts
 from autograder.report.texts import read as read_texts
 from autograder.sandbox.client import Server
 from autograder.sandbox.local import LocalProcess
+from autograder.slicer import NotebookSlices, Slicer, SlicingCourse, prepare
+from autograder.slices import Piece
 from autograder.submission import Submission
 from tests.attacks.as_user import become_nobody, deny_namespaces
 from tests.attacks.outside import Outside
@@ -73,6 +74,7 @@ class Range:
         known.write_text(json.dumps(trivial))
         self.grader = Grader(day, server, outside.secret)
         self._day = day
+        self._prepared: dict[tuple[Server, str], SlicingCourse] = {}
         self._texts = read_texts(day, self.grader.key.tests)
         self.prelude = f"T = {outside.targets()!r}\n" + (CELLS / "prelude.py").read_text()
         self.finder = (CELLS / "finder.py").read_text()
@@ -80,11 +82,20 @@ class Range:
     def grade(self, attack: Attack, not_allowed: bool = True) -> SubmissionMarks:
         """Grade the exercise that the attack is handed in for."""
         self.grader.day = self._day_for(attack, not_allowed)
+        self._prepare("" if not_allowed else attack.exercise)
         return self.grader.grade(self._handed_in(attack.source), only=attack.exercise)
+
+    def _prepare(self, allowing: str = "") -> None:
+        """Let the readers of the present server know the day, in which one exercise may allow everything."""
+        key = self.grader.server, allowing
+        if key not in self._prepared:
+            self._prepared[key] = prepare(self.grader.server, self.grader.day)
+        self.grader._slicing = self._prepared[key]
 
     def honest_after(self) -> float:
         """What an honest submission earns that looks for traces of others."""
         self.grader.day = self._day
+        self._prepare()
         return self.grader.grade(self._handed_in(self.finder), only="causal_mask").points
 
     def _handed_in(self, source: str) -> Submission:
@@ -197,14 +208,17 @@ def in_process(here: Range, attack: Attack) -> Seen:
     return Seen(**json.loads(said))
 
 
-def everything(
-    exercise: str, student: Sequence[Unit], given: Sequence[Unit], names: Any
-) -> Code | None:
-    """All of the notebook, as other graders run it."""
-    code = needed(exercise, student, given, names)
-    if code is None:
-        return None
-    return replace(code, units=(*code.units, *(u for u in student if u not in code.units)))
+class Unsliced(Slicer):
+    """Runs all of the notebook for every exercise, as other graders do."""
+
+    def notebook(self) -> NotebookSlices:
+        whole = super().notebook()
+        own = [Piece(cell.source, cell.number, 1, False) for cell in self._cells]
+        slices = {
+            name: replace(code, pieces=(*(p for p in code.pieces if p.given), *own))
+            for name, code in whole.slices.items()
+        }
+        return replace(whole, slices=slices)
 
 
 @contextmanager
@@ -214,7 +228,7 @@ def without(layer: str) -> Iterator[None]:
         with mock.patch.multiple(grading, words=str, line=str):
             yield
     elif layer == "needs":
-        with mock.patch.object(grading, "needed", everything):
+        with mock.patch.object(grading, "Slicer", Unsliced):
             yield
     else:
         yield
