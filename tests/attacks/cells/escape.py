@@ -6,7 +6,9 @@
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
-    checked(libc.unshare(0x10000000))
+    if not hasattr(sys, "done"):  # inside of it there is no right to a second one
+        checked(libc.unshare(0x10000000))
+        sys.done = True
     return right(n, device)
 
 # %% a mount over the file system

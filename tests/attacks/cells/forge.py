@@ -104,7 +104,7 @@ def causal_mask(n, device=None):
 
 # %% a tensor that was not sent
 #: stopped by wire
-#: says a form that cannot be read
+#: says a tensor that was not sent
 def causal_mask(n, device=None):
     m = messages()
     respond(m.Answer(m.Data(m.TensorAt(7), [])))
