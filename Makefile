@@ -20,7 +20,7 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/attacks
-	$(BIN)/python -m pytest -q tests/attacks
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile tests/attacks
 
 attacks: setup
 	ATTACKS=all $(BIN)/python -m pytest -q tests/attacks

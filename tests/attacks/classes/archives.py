@@ -378,7 +378,7 @@ def one_notebook_in_folders(path: Path) -> None:
 
 
 @case("archives", *EITHER)
-def folders_in_folders(path: Path) -> None:
+def a_folder_of_folders(path: Path) -> None:
     path.mkdir()
     (path / "day1.ipynb").write_text(BOOK)
     here = os.open(path, os.O_RDONLY)
