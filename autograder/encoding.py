@@ -31,6 +31,7 @@ from autograder.messages import (
 
 MAX_ELEMENTS = 1 << 22
 MAX_DEPTH = 16
+MAX_ITEMS = 50_000  # of one message, where a list may have 10,000
 MAX_AXES = 16
 MAX_STRING = 10_000
 ALIGNMENT = 64
@@ -208,14 +209,18 @@ def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
 
 
 def check(data: Data) -> None:
-    """Check how deep a value is nested and which tensors it names, before anything walks it.
+    """Check how large a value is, how deep it is nested and which tensors it names, before anything walks it.
 
     Raises:
-        WireError: it is nested too deeply, or names a tensor that was not sent.
+        WireError: it has too many items, is nested too deeply, or names a tensor that was not sent.
     """
     pending: list[tuple[Value, int]] = [(data.value, 0)]
+    count = 0
     while pending:
         item, depth = pending.pop()
+        count += 1
+        if count + len(pending) > MAX_ITEMS:
+            raise WireError("a value of too many items")
         if depth > MAX_DEPTH + 1:
             raise WireError("a value that is nested too deeply")
         if isinstance(item, TensorAt) and not 0 <= item.index < len(data.tensors):

@@ -137,6 +137,7 @@ NO_ANSWERS = {
         bytes(64),
     ),
     "a value nested deeper than any that a worker sends": frame(1, m.Answer(m.Data(deep(40), []))),
+    "a hundred thousand items": frame(1, m.Answer(m.Data(m.Items([None] * 100_000), []))),
     "a tensor that was not sent": frame(1, m.Answer(m.Data(m.Items([m.TensorAt(0)]), []))),
     "a meta tensor of more bytes than there are": frame(
         1, m.Answer(m.Data(None, [m.TensorMeta("float64", [1 << 30, 1 << 31], [], 0, False, True)]))
