@@ -289,6 +289,8 @@ class Grader:
         self, exercise: Exercise, passed: Collection[str], replaced: Collection[str]
     ) -> bool:
         """Whether a test passes that no trivial answer passes, nor forwarding to one of the references."""
+        if len(passed) == len(self.key.tests[exercise.name]):
+            return True  # forwarding to another exercise passes some tests at most
         own = {name for name in passed if (exercise.name, name) not in self.trivial}
         for name in replaced:
             if own:
