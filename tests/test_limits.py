@@ -79,8 +79,9 @@ def loaded(server: Server, limits: Limits, budget: Budget | None = None) -> Iter
 
 @pytest.fixture
 def busy() -> Iterator[None]:
-    """Four processes that burn all cores."""
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    """Four processes that burn all cores. The kernel shares cores out by session, so each has its own."""
+    command = [sys.executable, "-c", "while True: pass"]
+    burners = [subprocess.Popen(command, start_new_session=True) for _ in range(4)]
     yield
     for burner in burners:
         burner.kill()
