@@ -17,7 +17,7 @@ FILES = ("turnstile.lock", "tests.lock")
 class Turns:
     """Locks in the course's `.autograder/`: many may hold `beside` at a time, `alone` excludes all others.
 
-    Whoever waits for `alone` keeps the turnstile closed, so that no `beside` begins meanwhile and every wait ends. The kernel
+    A process that waits for `alone` keeps the turnstile closed: no `beside` begins meanwhile, so every wait ends. The kernel
     releases the locks of a process that ends. Without a course, and where its folder cannot be written, there are no locks.
     """
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from autograder import course as courses
 from autograder import messages as m
+from autograder import slices
 from autograder.attempt import Source, joined
 from autograder.cells import Cell
 from autograder.collecting import Test, collect
@@ -71,24 +72,24 @@ class AnswerKey:
 
 
 def given_units(day: Day) -> list[Unit]:
-    """What the course gives: imports, constants, and functions that are not exercises.
-
-    A class that a stub's annotations name is an argument of the exercise, and there whether the answer names it or not.
-    """
-    units = _units(day, "given", given=True)
-    stubs = [cell.stub for c in day.chapters for cell in c.cells if cell.role == "exercise"]
-    named = {
-        n for stub in stubs for unit in units_of([Cell(0, "code", stub)])[0] for n in unit.reads
-    }
-    return [
-        replace(unit, always=True) if unit.binds & named and not unit.imports else unit
-        for unit in units
-    ]
+    """Return what a day's chapters give; see `slices.given_units`."""
+    cells = [cell for chapter in day.chapters for cell in chapter.cells]
+    given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
+    return slices.given_units(given, [cell.stub for cell in cells if cell.role == "exercise"])
 
 
 def solution_units(day: Day) -> list[Unit]:
     """The course's own solutions."""
-    return _units(day, "exercise", given=False)
+    cells = [
+        Cell(cell.number, "code", cell.source)
+        for chapter in day.chapters
+        for cell in chapter.cells
+        if cell.role == "exercise"
+    ]
+    units, problems = units_of(cells)
+    if problems:
+        raise courses.CourseError("; ".join(problems))
+    return units
 
 
 def solved(
@@ -101,17 +102,3 @@ def solved(
     student = Student(LocalProcess())
     student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
     return student
-
-
-def _units(day: Day, role: str, given: bool) -> list[Unit]:
-    cells = [
-        Cell(cell.number, "code", cell.source)
-        for chapter in day.chapters
-        for cell in chapter.cells
-        if cell.role == role
-    ]
-    units, problems = units_of(cells, given)
-    if problems:
-        raise courses.CourseError("; ".join(problems))
-    # Imports between chapters disappear when they are joined.
-    return [unit for unit in units if not unit.source.lstrip().startswith("from solutions.")]

@@ -115,16 +115,26 @@ def prepare(data: bytes) -> None:
 
 
 def _prepared(course: Course) -> Prepared:
-    units = units_of(course.given, given=True)[0]
-    # A class that a stub's annotations name is an argument of the exercise, and there whether the answer names it or not.
-    stubs = [Cell(0, "code", exercise.stub) for exercise in course.exercises]
-    named = {name for unit in units_of(stubs)[0] for name in unit.reads}
-    given = [
-        replace(unit, always=True) if unit.binds & named and not unit.imports else unit
-        for unit in units
-        if not unit.source.lstrip().startswith("from solutions.")  # between chapters
-    ]
+    given = given_units(course.given, [exercise.stub for exercise in course.exercises])
     return Prepared({exercise.name: exercise for exercise in course.exercises}, given)
+
+
+def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
+    """Return what the course gives: imports, constants, and functions that are not exercises.
+
+    A class that a stub's annotations name is an argument of the exercise, so it is always taken. Imports between chapters
+    disappear when the chapters are joined.
+    """
+    named = {
+        name
+        for unit in units_of([Cell(0, "code", stub) for stub in stubs])[0]
+        for name in unit.reads
+    }
+    return [
+        replace(unit, always=True) if unit.binds & named and not unit.imports else unit
+        for unit in units_of(cells, given=True)[0]
+        if not unit.source.lstrip().startswith("from solutions.")
+    ]
 
 
 # ---- notebooks
