@@ -43,7 +43,7 @@ class Slice:
     """The code of one exercise: what runs, in order.
 
     `reached` are the other exercises whose names it reads, defined or not; `used` is what the exercise does not allow and its
-    code mentions; `annotations` says whether they are postponed.
+    code mentions.
     """
 
     exercise: str
@@ -52,7 +52,6 @@ class Slice:
     reached: tuple[str, ...]
     problems: tuple[str, ...]
     used: tuple[str, ...]
-    annotations: bool
 
 
 @dataclass(frozen=True)
@@ -185,6 +184,5 @@ class Slicer:
                 tuple(chosen.reached),
                 tuple(map(printable, chosen.problems)),
                 tuple(map(printable, chosen.used)),
-                chosen.annotations,
             )
         return found

@@ -20,7 +20,6 @@ from autograder.plain import bounded, printable
 from autograder.reader_messages import Sentence, Sentences
 from autograder.units import Unit
 
-FUTURE = "from __future__ import annotations"
 MAX_UNITS = 500_000
 REFERENCE = "# {name}: the reference"
 Number = Annotated[int, Meta(ge=0, le=1 << 31)]
@@ -72,7 +71,6 @@ class Chosen(msgspec.Struct, frozen=True):
     reached: Annotated[list[Sentence], Meta(max_length=1000)]
     problems: Sentences
     used: Sentences
-    annotations: bool
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -169,7 +167,7 @@ class Sliced:
         exercise = self._course.exercises[name]
         code = needed(name, self._units, given, names)
         if code is None:
-            return Chosen(name, "absent", [], [], (), (), False)
+            return Chosen(name, "absent", [], [], (), ())
         is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given])
         reads = {n for unit in code.units for n in unit.reads}
         reached = [n for n in names if (n in code.reached or n in reads) and n != name]
@@ -180,7 +178,6 @@ class Sliced:
             reached,
             tuple(bounded(map(printable, code.problems))),
             () if is_stub else _used(code, exercise.not_allowed),
-            any(FUTURE in unit.source for unit in code.units),
         )
 
     def _homes(self, names: Iterable[str]) -> dict[str, int]:

@@ -215,7 +215,7 @@ PIECE = Piece("x = 1", 1, 1, False)
 
 
 def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ()) -> Chosen:
-    return Chosen(name, "written", list(pieces), list(reached), (), (), False)
+    return Chosen(name, "written", list(pieces), list(reached), (), ())
 
 
 BOTH = [chosen("f"), chosen("g")]
@@ -270,7 +270,6 @@ def test_slices_say_what_runs_and_what_is_read() -> None:
     attention = whole.slices["attention"]
     assert set(attention.reached) == {"softmax", "causal_mask"}
     assert [p.cell for p in attention.pieces if not p.given] == [2, 2, 3]
-    assert attention.annotations
     assert whole.slices["softmax"].used == ("torch.softmax",)
     assert whole.slices["causal_mask"].state == "absent"
     assert whole.homes == {"softmax": 2, "attention": 3}
