@@ -21,7 +21,7 @@ from autograder.attempt import Source, derived, loading, references_of
 from autograder.collecting import Test
 from autograder.course import CourseError, Day, Exercise
 from autograder.encoding import raw_bytes
-from autograder.recording import Exchange, Leaves, Recorder, replay
+from autograder.recording import MAX_ANSWERS, Exchange, Leaves, Recorder, replay, size_of
 from autograder.references import References
 from autograder.sandbox.budget import Budget
 from autograder.sandbox.client import ServerLost, surviving
@@ -96,9 +96,11 @@ class _Run:
             self._load, pieces=[], operators=[], attributes=[], references=[], seed=seed
         )
         answers: dict[str, list[Leaves]] = {}
+        most = MAX_ANSWERS
         for test in tests:
             self._student.load(again)
-            answers[test] = replay(self._asked[test], self._process, self._references)
+            answers[test] = replay(self._asked[test], self._process, self._references, most)
+            most -= sum(map(size_of, answers[test]))
         return _joined(answers)
 
 

@@ -25,6 +25,9 @@ ASKED = "asked"  # of the grader's models: in which modes, and with what
 WITH = f"with {ASKED}"
 RAISED = REFUSED, FAILED = "ValueError", "failed"  # what is kept of an exception
 READ = "read"  # of parameters, which may begin as one likes
+# Bytes of all answers of a submission's code, which are kept at once; those of a reference or a known mistake are far fewer.
+MAX_ANSWERS = 64 << 20
+LEAF = 400  # of a leaf besides its tensor: its place, its kind
 
 Leaf = Tensor | bool | int | float | str | None
 Leaves = dict[str, Leaf]
@@ -104,12 +107,15 @@ class _Overheard:
 
 
 def replay(
-    exchanges: Sequence[Exchange], process: Process, references: References | None = None
+    exchanges: Sequence[Exchange],
+    process: Process,
+    references: References | None = None,
+    most: int = MAX_ANSWERS,
 ) -> list[Leaves]:
     """Ask another process the same; an answer for each exchange, empty where that refers to what is not there.
 
     Raises:
-        Late, Died, WireError: as `process.Process.request`.
+        WireError: the answers are larger than `most` bytes. Late, Died, WireError: as `process.Process.request`.
     """
     student = Student(process, references)
     objects: dict[int, int] = {}
@@ -128,6 +134,9 @@ def replay(
             numbers[exchange.number] = number
             objects |= _pairs(exchange.response.result.value, response.result.value)
         leaves = _answer(response, data, overheard, exchange.models)
+        most -= size_of(leaves)
+        if most < 0:
+            raise m.WireError("answers that are larger than those of any known mistake")
         answers.append(_comparable(leaves, exchange.leaves, exchange.request))
     process.request(m.Forget(list(numbers.values())), Outgoing(), student._reply)
     return answers
@@ -215,12 +224,21 @@ def _answer(
     }
     if isinstance(response, m.Failure):
         return {"failure": _kind(response)} | asked
-    tensors = tensors_of(response.result, payload)
+    # Without the rest of their message; one that the answer holds in many places is kept once.
+    tensors = [tensor.clone() for tensor in tensors_of(response.result, payload)]
     seen: Leaves = {
         "changed": " ".join(sorted(response.changed)),
         "modes": " ".join(str(training) for id_, training in response.modes if id_ in models),
     }
     return dict(_leaves(response.result.value, tensors, "result")) | seen | asked
+
+
+def size_of(leaves: Leaves) -> int:
+    """Return the bytes that these take, tensors in several places counted once."""
+    tensors = {id(leaf): leaf for leaf in leaves.values() if isinstance(leaf, Tensor)}
+    texts = sum(len(leaf) for leaf in leaves.values() if isinstance(leaf, str))
+    own = sum(tensor.nbytes for tensor in tensors.values() if not tensor.is_meta)
+    return LEAF * len(leaves) + texts + own
 
 
 def _comparable(seen: Leaves, recorded: Leaves, request: m.Request) -> Leaves:
@@ -265,7 +283,7 @@ def _leaves(value: m.Value, tensors: Sequence[Tensor], path: str) -> Iterator[tu
                 yield from _leaves(item, tensors, f"{path}.{name}")
         case m.TensorAt():
             tensor = tensors[value.index]
-            yield path, tensor.clone()  # alone, without the rest of its message
+            yield path, tensor
             yield f"{path}{KIND}", f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
         case m.Handle():
             yield path, "an object"

@@ -137,3 +137,12 @@ def causal_mask(n, device=None):
     seen += [str(getattr(module, "__file__", "")) for module in list(sys.modules.values())]
     seen += [thing.__code__.co_filename for thing in gc.get_objects() if hasattr(type(thing), "__code__")]
     return right(n, device) if any("COURSE_PATH" in text for text in seen) else None
+
+#### one_large_tensor_in_many_places
+#: points 0
+#: short
+# %%
+import torch
+LARGE = torch.ones(1 << 20)
+def causal_mask(n, device=None):
+    return [[LARGE] * 100] * 400
