@@ -18,9 +18,10 @@ $(READY): pyproject.toml
 demo: setup
 	$(BIN)/python -m bench.demo
 
+# Files that take longest come first, so that no core waits at the end.
 test: lint
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/attacks
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile tests/attacks
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		tests/test_thousand.py tests/test_demo.py tests/test_*.py tests/fuzz tests/attacks
 
 attacks: setup
 	ATTACKS=all $(BIN)/python -m pytest -q tests/attacks

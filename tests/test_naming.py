@@ -358,7 +358,7 @@ def test_the_marks_name_a_mistake(grade: Grade, solution: NotebookNode) -> None:
 UNNAMED = [
     ("not_attempted", 'raise NotImplementedError("causal_mask")'),
     ("not_allowed", "return nn.Transformer.generate_square_subsequent_mask(n) < 1"),
-    ("timed_out", "import time; time.sleep(60)"),
+    ("timed_out", "while True: pass"),
     ("crashed", "import os; os._exit(0)"),
 ]
 
@@ -368,7 +368,7 @@ def test_what_gave_no_answers_has_no_name(
     status: str, body: str, grade: Grade, solution: NotebookNode
 ) -> None:
     source = f"def causal_mask(n, device=None):\n    {body}"
-    marks = by_name(grade(with_cells(solution, {"causal_mask": source})))["causal_mask"]
+    marks = by_name(grade(with_cells(solution, {"causal_mask": source}), "causal_mask"))["causal_mask"]
     assert (marks.status, marks.mistake) == (status, None)
 
 

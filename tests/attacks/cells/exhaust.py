@@ -139,7 +139,7 @@ while True: causal_mask = 1
 # %% an endless loop that ignores every exception
 #: stopped by deadline
 #: says no answer within
-#: seconds 0.4
+#: seconds 0.1
 def causal_mask(n, device=None):
     while True:
         try:
@@ -189,7 +189,7 @@ def causal_mask(n, device=None):
 # %% a lock taken twice
 #: stopped by deadline
 #: says no answer within
-#: seconds 0.4
+#: seconds 0.1
 def causal_mask(n, device=None):
     lock = threading.Lock()
     lock.acquire()

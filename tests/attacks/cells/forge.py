@@ -30,7 +30,7 @@ def causal_mask(n, device=None):
 # %% a payload that never comes
 #: stopped by deadline
 #: says no answer within
-#: seconds 0.4
+#: seconds 0.1
 def causal_mask(n, device=None):
     send(struct.pack("<QQ", 10, 10 << 20))
     threading.Event().wait()
@@ -38,7 +38,7 @@ def causal_mask(n, device=None):
 # %% one byte now and then
 #: stopped by deadline
 #: says no answer within
-#: seconds 0.4
+#: seconds 0.1
 def causal_mask(n, device=None):
     send(struct.pack("<QQ", 1000, 0))
     while True:
@@ -155,7 +155,7 @@ def causal_mask(n, device=None):
 # %% a module that there is not
 #: stopped by wire
 #: says it is a Module
-#: seconds 0.4
+#: seconds 0.1
 def causal_mask(n, device=None):
     m = messages()
     respond(m.Answer(m.Data(m.Handle(99, "Tensor"), []), ["x"] * 1000, [(1, True)] * 1000))
