@@ -133,12 +133,12 @@ def works(day: Day, count: int, seed: int = 0) -> list[Work]:
     `variants.py` knows, as notebooks and as scripts.
     """
     draw = random.Random(seed)
-    styles = _styles(day)
-    ways = [(style, variant) for variant in VARIANTS for style in styles]
+    own = styles(day)
+    ways = [(style, variant) for variant in VARIANTS for style in own]
     draw.shuffle(ways)
     mistakes = known_mistakes(day)
     return [
-        _work(day, number, *ways[number % len(ways)], styles[0], mistakes, draw)
+        _work(day, number, *ways[number % len(ways)], own[0], mistakes, draw)
         for number in range(count)
     ]
 
@@ -147,7 +147,7 @@ def hostile_works(day: Day, count: int, cells: Sequence[str]) -> list[Work]:
     """So many works that hang, end their process, or hold one of these cells."""
     # What hangs takes three quarters of a minute, so that a short class does without.
     odd = [*DYING.values(), *cells[:2], *HANGING.values(), *cells[2:]]
-    solution = _styles(day)[0]
+    solution = styles(day)[0]
     return [Work("hostile", [*solution, odd[n % len(odd)]]) for n in range(count)]
 
 
@@ -177,7 +177,7 @@ def _work(
     return Work("mangled", solution, cut=draw.randrange(3_000, 20_000))
 
 
-def _styles(day: Day) -> list[list[str]]:
+def styles(day: Day) -> list[list[str]]:
     """The code cells of the solution, and of each style."""
     own = [c.source for chapter in day.chapters for c in chapter.cells if c.role in ROLES]
     # Imports between chapters, which the notebook of a day does not have.

@@ -1,0 +1,115 @@
+"""Grade the same class in another checkout and in this one, and list every difference in the marks.
+
+    python -m bench.same_marks OTHER [DAY ...]
+
+The class is the demo class, the solution and every style, and every known mistake: submission k has the k-th mistake of each
+exercise. Exit code 1 if a mark, a status, the name of a mistake or a substitution differs; the wording of messages may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from autograder import course as courses
+from autograder.course import Day
+from bench.simulated import Work, known_mistakes, make_class, styles
+
+ROOT = Path(__file__).parents[1]
+COMPARED = ("points", "status", "mistake", "reference_for", "tests")
+
+Marks = Mapping[tuple[str, str], Mapping[str, Any]]  # by student and exercise
+
+
+def write_class(day: Day, folder: Path) -> None:
+    """Write the class, one file for each submission."""
+    make_class(day, folder)
+    works = {f"right-{number}": cells for number, cells in enumerate(styles(day))}
+    solution, mistakes = styles(day)[0], known_mistakes(day)
+    for number in range(max(map(len, mistakes.values()))):
+        wrong = [own[number % len(own)] for own in mistakes.values()]
+        works[f"wrong-{number:02}"] = [*solution, *wrong]
+    for name, cells in works.items():
+        (folder / f"{name}.ipynb").write_bytes(Work("same", cells).data(0))
+
+
+def grade(checkout: Path, day: Day, class_: Path, marks: Path) -> Marks:
+    """Grade the class with the command of a checkout."""
+    command = [
+        f"{checkout}/.venv/bin/python",
+        "-m",
+        "autograder.cli",
+        "grade",
+        day.name,
+        f"{class_}",
+    ]
+    command += ["--no-store", "--jobs", "1", "--json", f"{marks}"]
+    environment = {**os.environ, "AUTOGRADER_SECRET": "the same for both"}
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1):  # 1: of what was cut off nothing can be read
+        sys.exit(f"{checkout} could not grade the class:\n{done.stderr[-2000:]}")
+    return {
+        (submission["student"], exercise["name"]): exercise
+        for submission in json.loads(marks.read_bytes())["submissions"]
+        for exercise in submission["exercises"]
+    }
+
+
+def differences(one: Marks, other: Marks) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield the student, the exercise, the key, and its value in each."""
+    for student, exercise in sorted(one.keys() | other.keys()):
+        pair = [marks.get((student, exercise), {}) for marks in (one, other)]
+        for key in COMPARED:
+            first, second = (_short(marks.get(key)) for marks in pair)
+            if first != second:
+                yield student, exercise, key, first, second
+
+
+def _short(value: Any) -> str:
+    """Return the value as text; of tests their points alone."""
+    if value and isinstance(value, list) and isinstance(value[0], dict):
+        return ", ".join(f"{test['name']} {test['points']:g}" for test in value)
+    return str(value)
+
+
+def main() -> int:
+    """Print the differences; return 1 if there are any."""
+    parser = argparse.ArgumentParser(prog="python -m bench.same_marks", description=__doc__)
+    parser.add_argument("other", type=Path, help="a checkout whose .venv is set up")
+    parser.add_argument("days", nargs="*", metavar="DAY")
+    arguments = parser.parse_args()
+    course, console, count = courses.load(ROOT), Console(), 0
+    for name in arguments.days or course.days:
+        day = course.day(name)
+        with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor() as pool:
+            class_ = Path(place) / "class"
+            write_class(day, class_)
+            one, other = pool.map(
+                lambda checkout, day=day, class_=class_: grade(
+                    checkout, day, class_, class_.with_name(f"{checkout.name}.json")
+                ),
+                (arguments.other.resolve(), ROOT),
+            )
+        table = Table("submission", "exercise", "", str(arguments.other), "here")
+        for row in differences(one, other):
+            table.add_row(*row)
+        count += table.row_count
+        if table.row_count:
+            console.print(table)
+        console.print(f"{name}: {len(other)} exercises graded, {table.row_count} differences")
+    return int(count > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
