@@ -8,11 +8,14 @@ Both grade the same submissions at the same time with their own command, so that
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
+import contextlib
 import statistics
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -20,6 +23,7 @@ import nbformat
 from autograder import course as courses
 from autograder.course import Day
 from autograder.notebook import solution_notebook
+from bench.processes import counter
 
 ROOT = Path(__file__).parents[1]
 COUNT = 20
@@ -40,26 +44,31 @@ def write_class(day: Day, folder: Path, count: int) -> None:
         nbformat.write(notebook, folder / f"student{number:02}.ipynb")
 
 
-def processor_seconds(checkouts: list[Path], day: str, class_: Path) -> list[float]:
-    """Grade a class in all checkouts at once; the processor time of each command and all its children."""
-    running = {}
-    for number, root in enumerate(checkouts):
-        python = root / ".venv" / "bin" / "python"
-        marks = class_.with_name(f"{class_.name}-{number}.json")
-        command = [python, "-m", "autograder.cli", "grade", day, class_, "--no-store"]
-        pid = os.posix_spawn(
-            "/bin/sh",
-            ["sh", "-c", 'cd "$0" && exec "$@" >/dev/null', root, *map(str, command), "--jobs", "1", "--json", marks],
-            os.environ,
-        )  # fmt: skip
-        running[pid] = number
-    seconds = [0.0] * len(checkouts)
-    while running:
-        pid, status, usage = os.wait3(0)
-        if status:
-            sys.exit(f"{checkouts[running[pid]]} could not grade the class")
-        seconds[running.pop(pid)] = usage.ru_utime + usage.ru_stime
-    return seconds
+def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
+    """Grade a class with the command of a checkout; the processor time of all its processes."""
+    marks = class_.with_name(f"{class_.name}-{checkout.name}.json")
+    command = [checkout / ".venv" / "bin" / "python", "-m", "autograder.cli", "grade", day, class_]
+    command += ["--no-store", "--jobs", "1", "--json", marks]
+    with contextlib.ExitStack() as stack:
+        process = subprocess.Popen(command, cwd=checkout, stdout=subprocess.DEVNULL)
+        seconds = counter(process.pid, stack)
+        if process.wait():
+            sys.exit(f"{checkout} could not grade the class")
+        return seconds()
+
+
+def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
+    """Yield, for each round, the processor seconds that one more submission takes in each checkout."""
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(len(checkouts)) as pool:
+        classes = [Path(place) / "one", Path(place) / "many"]
+        for class_, count in zip(classes, (1, 1 + COUNT), strict=True):
+            write_class(day, class_, count)
+        for _ in range(ROUNDS):
+            one, many = (
+                pool.map(partial(processor_seconds, day=day.name, class_=class_), checkouts)
+                for class_ in classes
+            )
+            yield [(last - first) / COUNT for first, last in zip(one, many, strict=True)]
 
 
 def main() -> None:
@@ -69,22 +78,13 @@ def main() -> None:
     parser.add_argument("days", nargs="*", metavar="DAY")
     arguments = parser.parse_args()
     course = courses.load(ROOT)
-    checkouts = [arguments.other.resolve(), ROOT]
     for name in arguments.days or course.days:
-        folder = Path(tempfile.mkdtemp())
-        write_class(course.day(name), folder / "one", 1)
-        write_class(course.day(name), folder / "many", 1 + COUNT)
-        costs: list[list[float]] = []
-        for _ in range(ROUNDS):
-            one = processor_seconds(checkouts, name, folder / "one")
-            many = processor_seconds(checkouts, name, folder / "many")
-            costs.append([(m - o) / COUNT for m, o in zip(many, one, strict=True)])
-        shutil.rmtree(folder)
-        other, own = (statistics.median(column) for column in zip(*costs, strict=True))
-        ratios = [b / a for a, b in costs]
+        rounds = list(costs([arguments.other.resolve(), ROOT], course.day(name)))
+        other, own = (statistics.median(column) * 1000 for column in zip(*rounds, strict=True))
+        ratios = [here / there for there, here in rounds]
         print(
-            f"{name}: {other * 1000:.0f} ms there, {own * 1000:.0f} ms here; "
-            f"{statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f}, {ROUNDS} rounds)"
+            f"{name}: {other:.0f} ms there, {own:.0f} ms here; {statistics.median(ratios):.2f} times "
+            f"({min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} rounds)"
         )
 
 

@@ -368,7 +368,9 @@ def test_what_gave_no_answers_has_no_name(
     status: str, body: str, grade: Grade, solution: NotebookNode
 ) -> None:
     source = f"def causal_mask(n, device=None):\n    {body}"
-    marks = by_name(grade(with_cells(solution, {"causal_mask": source}), "causal_mask"))["causal_mask"]
+    marks = by_name(grade(with_cells(solution, {"causal_mask": source}), "causal_mask"))[
+        "causal_mask"
+    ]
     assert (marks.status, marks.mistake) == (status, None)
 
 

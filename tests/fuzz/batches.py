@@ -9,10 +9,20 @@ from functools import partial
 from pathlib import Path
 
 from tests.attacks.classes.case import FULL, HONEST, Case, Outcome, Points, Unread
-from tests.attacks.classes.running import SECONDS, Course, HostileClass, complaints, flat, student
+from tests.attacks.classes.running import (
+    MEMORY,
+    SECONDS,
+    Course,
+    HostileClass,
+    complaints,
+    flat,
+    student,
+)
 from tests.fuzz.makers import MAKERS
 
 ANYTHING: tuple[Outcome, ...] = (Points(0.0, FULL), Unread())
+# Two submissions are graded at once, and the process of each may take what `memory` in grading.toml allows.
+WALLED_MEMORY = 3 * MEMORY
 NEIGHBOURS = 4  # hand-ins for each honest one between them
 
 
@@ -61,7 +71,8 @@ def with_neighbours(cases: Sequence[Case]) -> HostileClass:
         return paths
 
     students = {**class_.students, **dict.fromkeys(honest, HONEST)}
-    return HostileClass("fuzzed", write, students, seconds=SECONDS + 20.0 * len(cases))
+    seconds = SECONDS + 20.0 * len(cases)
+    return HostileClass("fuzzed", write, students, seconds=seconds, memory=WALLED_MEMORY)
 
 
 def grade(course: Course, cases: Sequence[Case]) -> list[str]:

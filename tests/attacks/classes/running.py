@@ -25,6 +25,10 @@ START = (sys.executable, "-m", "tests.attacks.classes.start")
 PARTS = ("autograder", "solutions", "grading.toml")
 NOBODY = 65534
 MEMORY = 2_000_000_000
+TRUSTED_MEMORY = 1_000_000_000  # of the grader's own processes, which no submission may fill
+SERVER = (
+    "autograder.reader"  # in the command of each fork server, and of the walled processes below it
+)
 MOST_PROBLEMS = 200
 LONGEST_PROBLEMS = 100_000  # characters of all problems of one submission
 LATE = """
@@ -72,6 +76,7 @@ class HostileClass:
     exports: bool = False  # look for formulas in what is exported
     is_whole: bool = False  # graded without a path, and copied into nbgrader's gradebook
     seconds: float = SECONDS
+    memory: int = MEMORY
 
 
 def flat(cases: Sequence[Case], name: str = "") -> HostileClass:
@@ -97,6 +102,17 @@ def student(case: Case) -> str:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """The most bytes that were seen: of all processes, and of those outside the wall."""
+
+    all: int = 0
+    trusted: int = 0
+
+    def __or__(self, other: Memory) -> Memory:
+        return Memory(max(self.all, other.all), max(self.trusted, other.trusted))
+
+
+@dataclass(frozen=True)
 class Graded:
     """What came of a class: the records of the marks, and what grading took."""
 
@@ -104,7 +120,7 @@ class Graded:
     errors: str
     records: Sequence[Mapping[str, Any]]
     seconds: float
-    memory: int
+    memory: Memory
     late_days: Mapping[str, int] = field(default_factory=dict)
     formulas: Sequence[str] = ()
 
@@ -157,9 +173,9 @@ class Course:
 
     def _run(
         self, arguments: Sequence[str], log: Path, seconds: float
-    ) -> tuple[int, str, float, int]:
+    ) -> tuple[int, str, float, Memory]:
         mode = self.mode
-        started, memory = time.monotonic(), 0
+        started, memory = time.monotonic(), Memory()
         with open(log, "wb") as errors:
             process = subprocess.Popen(
                 [*START, mode.user, mode.wall, *arguments],
@@ -171,7 +187,7 @@ class Course:
             )
             try:
                 while process.poll() is None and time.monotonic() - started < seconds:
-                    memory = max(memory, memory_of(process.pid))
+                    memory |= memory_of(process.pid)
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(0.2)
             finally:
@@ -213,18 +229,24 @@ def formulas(file: Path) -> Iterator[str]:
             yield from (f"{file.name}: {cell[:80]}" for cell in row if FORMULA.match(cell))
 
 
-def memory_of(pid: int) -> int:
+def memory_of(pid: int) -> Memory:
     """Bytes of a process and of all below it, shared pages counted once; no less than one of them ever had."""
-    total = most = 0
+    walled: list[int] = []
+    trusted: list[int] = []
+    most = 0
     with contextlib.suppress(OSError):  # one ended between two readings
         for each in tree(pid):
             with contextlib.suppress(OSError):
-                rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
-                status = Path(f"/proc/{each}/status").read_text()
-                total += 1024 * sum(map(int, re.findall(r"^Pss: +(\d+)", rollup, re.MULTILINE)))
-                peaks = map(int, re.findall(r"^VmHWM:\s+(\d+)", status, re.MULTILINE))
-                most = max([most, *(1024 * peak for peak in peaks)])
-    return max(total, most)
+                place = Path(f"/proc/{each}")
+                rollup, status, command = (
+                    (place / name).read_text(errors="replace")
+                    for name in ("smaps_rollup", "status", "cmdline")
+                )
+                pss = re.findall(r"^Pss: +(\d+)", rollup, re.MULTILINE)
+                (walled if SERVER in command else trusted).append(1024 * sum(map(int, pss)))
+                peaks = re.findall(r"^VmHWM:\s+(\d+)", status, re.MULTILINE)
+                most = max(most, *(1024 * int(peak) for peak in peaks), 0)
+    return Memory(max(sum(walled) + sum(trusted), most), sum(trusted))
 
 
 # ---- what must hold
@@ -234,8 +256,10 @@ def complaints(class_: HostileClass, graded: Graded) -> Iterator[str]:
     """What is not as it must be, in sentences."""
     if graded.seconds > class_.seconds:
         yield f"it took {graded.seconds:.0f} s, at most {class_.seconds:g} are allowed"
-    if graded.memory > MEMORY:
-        yield f"it took {graded.memory / 1e9:.2f} GB, at most {MEMORY / 1e9:g} are allowed"
+    if graded.memory.all > class_.memory:
+        yield f"it took {graded.memory.all / 1e9:.2f} GB, at most {class_.memory / 1e9:g} are allowed"
+    if graded.memory.trusted > TRUSTED_MEMORY:
+        yield f"the grader's own processes took {graded.memory.trusted / 1e9:.2f} GB"
     if "Traceback (most recent call last)" in graded.errors:
         yield f"there is a traceback: …{graded.errors[-1500:]}"
     unread = any(not record["exercises"] for record in graded.records)
