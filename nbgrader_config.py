@@ -8,7 +8,7 @@ c.CourseDirectory.release_directory = "assignments"
 c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.IncludeHeaderFooter",
     "nbgrader.preprocessors.LockCells",
-    "autograder.nbgrader.NameStubs",  # nbgrader's ClearSolutions
+    "autograder.nbgrader_plugin.pipeline.NameStubs",  # nbgrader's ClearSolutions
     "nbgrader.preprocessors.ClearOutput",
     "nbgrader.preprocessors.CheckCellMetadata",
     "nbgrader.preprocessors.ComputeChecksums",
@@ -19,18 +19,20 @@ c.GenerateAssignment.preprocessors = [
 ]
 
 # Whatever was handed in is read, also what nbgrader's own reader refuses.
-c.Autograde.exporter_class = "autograder.nbgrader.SubmissionExporter"
+c.Autograde.exporter_class = "autograder.nbgrader_plugin.pipeline.SubmissionExporter"
 c.Autograde.sanitize_preprocessors = [
-    "autograder.nbgrader.Restore",
+    "autograder.nbgrader_plugin.pipeline.Restore",
     "nbgrader.preprocessors.ClearOutput",
     "nbgrader.preprocessors.DeduplicateIds",
     "nbgrader.preprocessors.OverwriteKernelspec",
     "nbgrader.preprocessors.OverwriteCells",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
-c.AssignLatePenalties.plugin_class = "autograder.late_penalty.LatePenalty"  # of grading.toml
+c.AssignLatePenalties.plugin_class = (
+    "autograder.nbgrader_plugin.late_penalty.LatePenalty"  # of grading.toml
+)
 c.Autograde.autograde_preprocessors = [
-    "autograder.nbgrader.Grade",  # in the place of nbgrader's Execute
+    "autograder.nbgrader_plugin.pipeline.Grade",  # in the place of nbgrader's Execute
     "nbgrader.preprocessors.IgnorePattern",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     "nbgrader.preprocessors.LimitOutput",

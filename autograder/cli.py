@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from autograder.sandbox.client import NoIsolation, Sandbox, cpu_count
-from autograder.terminal import (
+from autograder.console import (
     check_file,
     check_folder,
     read_marks,
@@ -20,10 +19,11 @@ from autograder.terminal import (
     warn,
     write_marks,
 )
+from autograder.sandbox.client import NoIsolation, Sandbox, cpu_count
 
 if TYPE_CHECKING:
-    from autograder.marks import SubmissionMarks
-    from autograder.run import Run
+    from autograder.grading.class_run import Run
+    from autograder.marks.model import SubmissionMarks
 
 app = typer.Typer(
     add_completion=False,
@@ -55,8 +55,8 @@ def build(
     solutions: Annotated[bool, typer.Option("--solutions", help="the worked notebook too")] = False,
 ) -> None:
     """Build the release into assignments/, or say which cell is wrong."""
-    from autograder import build as builder
-    from autograder import course as courses
+    from autograder.course import config as courses
+    from autograder.release import build as builder
 
     course = courses.load(courses.find_root(Path.cwd()))
     for name in days or list(course.days):
@@ -92,14 +92,17 @@ def grade(
 
     Without PATH, submitted/ is graded, and then copied into nbgrader's gradebook.
     """
-    from autograder import course as courses
-    from autograder import enrolment, roster, store
-    from autograder.history import History
-    from autograder.marks import Packed
-    from autograder.reading import Reader
-    from autograder.report import feedback as pages
-    from autograder.report import table, texts
-    from autograder.run import Run, Shard, found
+    from autograder.course import config as courses
+    from autograder.course import state_folder
+    from autograder.feedback import sentences, terminal_table
+    from autograder.feedback import student_page as pages
+    from autograder.grading.class_run import Run
+    from autograder.marks import class_list
+    from autograder.marks.history import History
+    from autograder.marks.model import Packed
+    from autograder.submissions import roster
+    from autograder.submissions.class_source import Shard, found
+    from autograder.submissions.client import Reader
 
     course = courses.load(courses.find_root(Path.cwd()))
     chosen = course.day(day)
@@ -113,7 +116,7 @@ def grade(
     check_folder(feedback)
     console = Console()
     warn(sandbox)
-    secret = store.secret(chosen.root)
+    secret = state_folder.secret(chosen.root)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(Reader(sandbox))
         history = stack.enter_context(History(chosen.root)) if keep else None
@@ -125,17 +128,17 @@ def grade(
         progress = Console(stderr=True)
         if progress.is_terminal:
             total = sum(1 for _ in found(given, day, reader, part))
-            graded = table.progress(graded, total, progress)
+            graded = terminal_table.progress(graded, total, progress)
         submissions = Packed(graded)
         copied = None
         if not paths and not part:
-            from autograder import gradebook  # nbgrader takes its time to be imported
+            from autograder.nbgrader_plugin import gradebook
 
             copied = gradebook.copy(chosen, given, submissions, reader, force)
-    lateness = enrolment.late_of(submissions, chosen, class_roster)
-    notes = [] if part else enrolment.unmatched(submissions, chosen, class_roster)
-    console.print(table.table(submissions, lateness))
-    console.print(table.LEGEND, style="dim", highlight=False)
+    lateness = class_list.late_of(submissions, chosen, class_roster)
+    notes = [] if part else class_list.unmatched(submissions, chosen, class_roster)
+    console.print(terminal_table.table(submissions, lateness))
+    console.print(terminal_table.LEGEND, style="dim", highlight=False)
     unread = [s for s in submissions if not s.exercises]
     notes += [f"{marks.path}: {'; '.join(marks.problems)}" for marks in unread]
     _tell_of_store(console, run, len(submissions), json)
@@ -145,7 +148,7 @@ def grade(
         write_marks(json, day, submissions)
     faults: list[str] = []
     if feedback:
-        _, faults = pages.write(submissions, texts.read(chosen), feedback)
+        _, faults = pages.write(submissions, sentences.read(chosen), feedback)
         for fault in faults:
             say(fault)
     if copied:
@@ -178,16 +181,17 @@ def regrade(
     sandbox: SandboxOption = "required",
 ) -> None:
     """Grade what is in the store by the present course, and show who gets other points, by how much and why."""
-    from autograder import course as courses
-    from autograder import regrade as again
-    from autograder import roster, store
-    from autograder.history import History
-    from autograder.reading import Reader
-    from autograder.run import Run
+    from autograder.course import config as courses
+    from autograder.course import state_folder
+    from autograder.grading.class_run import Run
+    from autograder.marks import regrade as again
+    from autograder.marks.history import History
+    from autograder.submissions import roster
+    from autograder.submissions.client import Reader
 
     chosen = courses.load(courses.find_root(Path.cwd())).day(day)
     warn(sandbox)
-    secret = store.secret(chosen.root)
+    secret = state_folder.secret(chosen.root)
     with (
         Reader(sandbox) as reader,
         History(chosen.root) as history,
@@ -230,8 +234,8 @@ def merge(
     json: Annotated[Path, typer.Option(metavar="FILE", help="write the marks of all here")],
 ) -> None:
     """Put the marks of shards, or of several machines, into one file."""
-    from autograder import course as courses
-    from autograder.merging import merged
+    from autograder.course import config as courses
+    from autograder.marks.merging import merged
 
     courses.load(courses.find_root(Path.cwd())).day(day)
     check_file(json)
@@ -249,8 +253,8 @@ def explain(
     seed: Annotated[str | None, typer.Option(metavar="HEX", help="replay with this seed")] = None,
 ) -> None:
     """Show the code that was taken, each test, and the failing call with its inputs."""
-    from autograder import course as courses
-    from autograder.explain import explain as explained
+    from autograder.course import config as courses
+    from autograder.grading.explain import explain as explained
 
     course = courses.load(courses.find_root(Path.cwd()))
     for line in explained(course.day(day), path, exercise, seed):
@@ -269,16 +273,16 @@ def report(
     ] = False,
 ) -> None:
     """Show what the class did not understand: a page for the instructor, and CSV beside it."""
-    from autograder import course as courses
-    from autograder.report import analysis, classwide, texts
+    from autograder.course import config as courses
+    from autograder.feedback import class_analysis, class_page, sentences
 
     chosen = courses.load(courses.find_root(Path.cwd())).day(day)
     folder = out or Path(f"report-{day}")
     check_folder(folder)
     held = read_marks(file, day)
     course = courses.fingerprint(chosen)
-    found = analysis.analyse(held, texts.read(chosen), course, anonymous)
-    for made in classwide.write(found, folder):
+    found = class_analysis.analyse(held, sentences.read(chosen), course, anonymous)
+    for made in class_page.write(found, folder):
         print(made)
 
 
@@ -300,16 +304,16 @@ def export(
     column: Annotated[str, typer.Option(help="the assignment's title in Canvas")] = "",
 ) -> None:
     """Write the marks of a class as Canvas, Moodle, Gradescope or nbgrader takes them, after the late policy."""
-    from autograder import course as courses
-    from autograder.export import command
-    from autograder.history import History
+    from autograder.course import config as courses
+    from autograder.export import write
+    from autograder.marks.history import History
 
     chosen = courses.load(courses.find_root(Path.cwd())).day(day)
     check_folder(out) if to == "gradescope" else check_file(out)
     class_ = read_marks(marks, day).submissions if marks else History(chosen.root).current(day)
     if not class_:
         raise typer.BadParameter(f"there are no marks of {day}; `autograder grade {day}` first")
-    for note in command.export(chosen, to, class_, out, roster, into, column):
+    for note in write.export(chosen, to, class_, out, roster, into, column):
         say(note)
     print(out)
 
@@ -325,8 +329,8 @@ def demo(
     ] = None,
 ) -> None:
     """Run the day's demonstrations: pictures into a folder, and what they measure as a table."""
-    from autograder import course as courses
-    from autograder.demo import demonstrate, table
+    from autograder.course import config as courses
+    from autograder.release.demonstrations import demonstrate, table
 
     chosen = courses.load(courses.find_root(Path.cwd())).day(day)
     folder = out or chosen.root / "demo" / day
@@ -358,9 +362,9 @@ def _paths(root: Path, day: str, paths: list[Path] | None) -> list[Path]:
 
 def main() -> None:
     """Run a command; a fault of the course is one sentence and exit code 2."""
-    from autograder.course import CourseError
-    from autograder.run import Ended
-    from autograder.store import StoreError
+    from autograder.course.config import CourseError
+    from autograder.course.state_folder import StoreError
+    from autograder.grading.class_run import Ended
 
     try:
         app()

@@ -16,13 +16,13 @@ from nbformat import NotebookNode
 from rich.console import Console
 from rich.table import Table
 
-from autograder import course as courses
-from autograder.answer_key import solution_units, solved
-from autograder.cells import read_cells
-from autograder.course import Day
-from autograder.grading import Grader, start_server
-from autograder.notebook import solution_notebook
-from autograder.submission import Submission
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.execution.answer_key import solution_units, solved
+from autograder.grading.grader import Grader, start_server
+from autograder.release.notebook import solution_notebook
+from autograder.submissions.cells import read_cells
+from autograder.submissions.submission import Submission
 from bench import compared, load, thousand
 from bench.simulated import changed, known_mistakes
 from solutions.day2.music import compare_positions

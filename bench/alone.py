@@ -14,15 +14,15 @@ from pathlib import Path
 import msgspec
 import torch
 
-from autograder import course as courses
-from autograder.answer_key import given_units
-from autograder.attempt import joined, loading
-from autograder.cells import read_cells
-from autograder.collecting import Test, collect
-from autograder.course import Day
-from autograder.needs import needed, units_of
-from autograder.sandbox.local import LocalProcess
-from autograder.student import Student
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.execution.answer_key import given_units
+from autograder.execution.attempt import joined, loading
+from autograder.execution.collect import Test, collect
+from autograder.execution.student import Student
+from autograder.sandbox.worker.in_process import LocalProcess
+from autograder.slicing.dependencies import needed, units_of
+from autograder.submissions.cells import read_cells
 
 
 def processor_seconds(day: Day, files: Sequence[Path], jobs: int) -> float:

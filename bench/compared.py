@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from autograder import course as courses
-from autograder.cells import read_cells
-from autograder.course import Day
-from autograder.marks import ExerciseMarks, SubmissionMarks, decode
-from autograder.needs import units_of
-from autograder.notebook import solution_notebook
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.marks.model import ExerciseMarks, SubmissionMarks, decode
+from autograder.release.notebook import solution_notebook
+from autograder.slicing.dependencies import units_of
+from autograder.submissions.cells import read_cells
 from bench import others
 from bench.others import SECONDS, Cost, Mark, run
 from bench.simulated import changed, known_mistakes, mangled

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from autograder import course as courses
+from autograder.course import config as courses
 from bench.simulated import make_class
 
 ROOT = Path(__file__).parents[1]

@@ -6,11 +6,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from autograder import course as courses
-from autograder.collecting import Test, collect
-from autograder.marks import shares
-from autograder.sandbox.local import LocalProcess
-from autograder.student import Student, StudentError
+from autograder.course import config as courses
+from autograder.execution.collect import Test, collect
+from autograder.execution.student import Student, StudentError
+from autograder.marks.model import shares
+from autograder.sandbox.worker.in_process import LocalProcess
 
 ROOT = Path(__file__).parents[1]
 FAILED = "failed: "

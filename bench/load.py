@@ -22,9 +22,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from autograder import course as courses
-from autograder.course import Day
-from autograder.store import course_folder
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.course.state_folder import course_folder
 from bench.simulated import Work, hostile_works, works
 from bench.thousand import PARTS, ROOT
 from tests.attacks.outside import Outside

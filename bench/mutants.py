@@ -21,17 +21,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograder import course as courses
-from autograder import messages as m
-from autograder.answer_key import given_units, solution_units
-from autograder.attempt import derived, joined
-from autograder.cells import Cell
-from autograder.chapters import BEGIN, END
-from autograder.collecting import Test, collect
-from autograder.course import Day, Exercise
-from autograder.needs import Unit, needed, units_of
-from autograder.sandbox.local import LocalProcess
-from autograder.student import Student
+from autograder.course import config as courses
+from autograder.course.chapters import BEGIN, END
+from autograder.course.config import Day, Exercise
+from autograder.execution.answer_key import given_units, solution_units
+from autograder.execution.attempt import derived, joined
+from autograder.execution.collect import Test, collect
+from autograder.execution.student import Student
+from autograder.protocol import messages as m
+from autograder.sandbox.worker.in_process import LocalProcess
+from autograder.slicing.dependencies import Unit, needed, units_of
+from autograder.submissions.cells import Cell
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tests" / "survivors.toml"

@@ -21,7 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
-from autograder.course import Day
+from autograder.course.config import Day
 from bench.in_notebook import FAILED, tests, worth
 from bench.processes import counter, tree
 

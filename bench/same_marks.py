@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from autograder import course as courses
-from autograder.course import Day
+from autograder.course import config as courses
+from autograder.course.config import Day
 from bench.simulated import Work, known_mistakes, make_class, styles
 
 ROOT = Path(__file__).parents[1]

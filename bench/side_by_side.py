@@ -20,9 +20,9 @@ from pathlib import Path
 
 import nbformat
 
-from autograder import course as courses
-from autograder.course import Day
-from autograder.notebook import solution_notebook
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.release.notebook import solution_notebook
 from bench.processes import counter
 
 ROOT = Path(__file__).parents[1]

@@ -14,10 +14,10 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from autograder import naming
-from autograder.cells import read_cells
-from autograder.course import Day
-from autograder.notebook import solution_notebook
+from autograder.course.config import Day
+from autograder.recognition import recognizer
+from autograder.release.notebook import solution_notebook
+from autograder.submissions.cells import read_cells
 from bench.variants import VARIANTS, Variant
 
 ROLES = ("given", "exercise")  # of the cells of a chapter that a hand-in needs
@@ -71,7 +71,7 @@ def _write(folder: Path, student: str, work: NotebookNode | bytes) -> Path:
 
 def known_mistakes(day: Day) -> dict[str, list[str]]:
     """The source of each known mistake, by exercise, with what it imports."""
-    known = naming.known_mistakes(day)
+    known = recognizer.known_mistakes(day)
     return {name: [mistake.source for mistake in own] for name, own in known.items()}
 
 

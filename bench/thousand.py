@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from autograder import course as courses
-from autograder.course import Day
-from autograder.grading import Grader, start_server
-from autograder.history import History
-from autograder.marks import SubmissionMarks
-from autograder.store import course_folder
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.course.state_folder import course_folder
+from autograder.grading.grader import Grader, start_server
+from autograder.marks.history import History
+from autograder.marks.model import SubmissionMarks
 from bench.alone import processor_seconds
 from bench.processes import counter, tree
 from bench.simulated import hostile_works, works
@@ -34,7 +34,7 @@ from tests.attacks.suite import ATTACKS, CELLS
 from tests.test_history import killed_at_random
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("autograder", "solutions", "grading.toml")
+PARTS = ("autograder", "solutions", "graders", "mistakes", "grading.toml")
 BLOCKS = 4  # of a class, each of the same works, so that the last should cost what the first did
 RIGHT = 20  # right submissions that tell what the graders alone take
 SECONDS = 0.5  # between two looks at the processes

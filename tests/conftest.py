@@ -12,15 +12,15 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from autograder import course as courses
-from autograder.cells import read_cells
-from autograder.course import Day
-from autograder.grading import Grader, start_server
-from autograder.marks import ExerciseMarks, SubmissionMarks
-from autograder.notebook import solution_notebook
-from autograder.reading import Reader
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.grading.grader import Grader, start_server
+from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
-from autograder.submission import Submission
+from autograder.submissions.cells import read_cells
+from autograder.submissions.client import Reader
+from autograder.submissions.submission import Submission
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 2.0

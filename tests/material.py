@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Mapping
 from html.parser import HTMLParser
 
-from autograder.marks import ExerciseMarks, Status, SubmissionMarks, TestMarks, Values, added
-from autograder.report.texts import Texts
+from autograder.feedback.sentences import Texts
+from autograder.marks.model import ExerciseMarks, Status, SubmissionMarks, TestMarks, Values, added
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -14,14 +14,14 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGrader
 from nbgrader.converters import GenerateAssignment, GenerateFeedback
 
-from autograder import course as courses
-from autograder import gradebook
-from autograder.course import Day
-from autograder.gradebook import Copied
-from autograder.grading import Grader
-from autograder.notebook import solution_notebook
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.grading.grader import Grader
+from autograder.nbgrader_plugin import gradebook
+from autograder.nbgrader_plugin.gradebook import Copied
+from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
-from autograder.submission import submissions
+from autograder.submissions.submission import submissions
 from tests import small_course
 from tests.conftest import ROOT, SECRET, reader
 

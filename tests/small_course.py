@@ -39,7 +39,7 @@ def split_heads(x, n_heads):
 }
 GRADERS = {
     "masking": """
-from autograder.graders import Draw, equal, weight
+from autograder.execution.checks import Draw, equal, weight
 
 
 class TestPaddingMask:
@@ -57,7 +57,7 @@ class TestPaddingMask:
         equal(student.padding_mask(tokens, 2), (tokens != 2)[:, None])
 """,
     "heads": """
-from autograder.graders import Draw, close
+from autograder.execution.checks import Draw, close
 
 
 class TestSplitHeads:
@@ -75,7 +75,7 @@ WRONG = RIGHT.replace("tokens != pad_id", "tokens != 0")  # a third of that exer
 
 def make(root: Path) -> Path:
     """Write the course into a folder."""
-    folders = {"solutions": CHAPTERS, "autograder/graders": GRADERS}
+    folders = {"solutions": CHAPTERS, "graders": GRADERS}
     for folder, files in folders.items():
         place = root / folder / "day1"
         place.mkdir(parents=True)

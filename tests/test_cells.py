@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder.cells import MAX_BYTES, MAX_CELLS, Cell, Unreadable, read_cells
-from autograder.magics import runnable
+from autograder.slicing.ipython import runnable
+from autograder.submissions.cells import MAX_BYTES, MAX_CELLS, Cell, Unreadable, read_cells
 
 
 def notebook(*cells: Any, **more: Any) -> bytes:

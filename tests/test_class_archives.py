@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from autograder import reading
-from autograder.reading import Reader
-from autograder.submission import submissions
+from autograder.submissions import client
+from autograder.submissions.client import Reader
+from autograder.submissions.submission import submissions
 from tests.test_submission import found, notebook, write, zipped
 
 
@@ -19,7 +19,7 @@ def test_a_member_that_ends_its_process_costs_itself_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The archive of a class is listed again, and the others are read."""
-    monkeypatch.setattr(reading, "MEMORY", 60_000_000)
+    monkeypatch.setattr(client, "MEMORY", 60_000_000)
     files = {f"{who}.ipynb": notebook() for who in ("ada", "zoe")}
     plots = json.dumps({"cells": [{"source": "x", "outputs": [os.urandom(30_000_000).hex()]}]})
     write(tmp_path, {"class.zip": zipped(files | {"eve.ipynb": plots.encode()})})

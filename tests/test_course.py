@@ -8,11 +8,11 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from autograder import chapters
-from autograder import course as courses
-from autograder.course import CourseError
-from autograder.late import Policy
-from autograder.sandbox.budget import Allowance
+from autograder.course import chapters
+from autograder.course import config as courses
+from autograder.course.config import CourseError
+from autograder.course.late_policy import Policy
+from autograder.protocol.limits import Allowance
 from tests.conftest import ROOT
 
 RIGHT = """\
@@ -194,7 +194,7 @@ def test_what_is_missing_is_named(missing: str, tmp_path: Path) -> None:
     graders = [f'class Test{n}:\n    exercise = "{n}"\n' for n in ("f", "g")]
     if missing == "grader":
         graders.pop()
-    solutions, hidden = tmp_path / "solutions/day1", tmp_path / "autograder/graders/day1"
+    solutions, hidden = tmp_path / "solutions/day1", tmp_path / "graders/day1"
     solutions.mkdir(parents=True)
     hidden.mkdir(parents=True)
     (solutions / "first.py").write_text("\n".join(chapter), encoding="utf-8")

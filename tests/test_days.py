@@ -8,12 +8,12 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from autograder import course as courses
-from autograder.cells import Cell
-from autograder.grading import Grader
-from autograder.marks import SubmissionMarks
-from autograder.needs import needed, units_of
-from autograder.notebook import solution_notebook
+from autograder.course import config as courses
+from autograder.grading.grader import Grader
+from autograder.marks.model import SubmissionMarks
+from autograder.release.notebook import solution_notebook
+from autograder.slicing.dependencies import needed, units_of
+from autograder.submissions.cells import Cell
 from bench.simulated import known_mistakes
 from tests.conftest import ROOT, by_name, handed_in, with_cells
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from autograder import course as courses
-from autograder.demo import demonstrate, with_short_trainings
+from autograder.course import config as courses
+from autograder.release.demonstrations import demonstrate, with_short_trainings
 from tests.conftest import ROOT
 
 COURSE = courses.load(ROOT)

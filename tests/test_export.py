@@ -11,17 +11,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from autograder import course as courses
-from autograder import enrolment, roster
-from autograder import marks as given
 from autograder.cli import main
-from autograder.course import CourseError, Day
-from autograder.disk import known_owner
-from autograder.export import cells
-from autograder.export.command import export
-from autograder.history import Basis, History
-from autograder.late import Policy
-from autograder.marks import ExerciseMarks, SubmissionMarks
+from autograder.course import config as courses
+from autograder.course.config import CourseError, Day
+from autograder.course.late_policy import Policy
+from autograder.export import csv_table
+from autograder.export.write import export
+from autograder.marks import class_list
+from autograder.marks import model as given
+from autograder.marks.history import Basis, History
+from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.submissions import roster
+from autograder.submissions.disk import known_owner
 from tests.conftest import reader
 from tests.small_course import RIGHT, WRONG, command, make
 from tests.test_lms import METADATA
@@ -69,7 +70,7 @@ def marks(path: str, student: str, points: float = 90.0, problem: str = "") -> S
 @pytest.fixture
 def day(tmp_path: Path) -> Day:
     root = make(tmp_path)
-    (root / "autograder" / "mistakes" / "day1").mkdir(parents=True)
+    (root / "mistakes" / "day1").mkdir(parents=True)
     return courses.load(root).day("day1")
 
 
@@ -339,7 +340,7 @@ def test_who_is_not_on_the_roster_and_who_handed_nothing_in(day: Day) -> None:
     with_roster(day)
     class_ = [marks("in/adda_99_67890_day1.ipynb", "lovelaceadda"), marks("in/bob.ipynb", "bob")]
     class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
-    rows, notes = enrolment.rows(class_, day, roster.of_course(day.root))
+    rows, notes = class_list.rows(class_, day, roster.of_course(day.root))
     assert notes[0] == (
         "lovelaceadda handed in and is not on the roster; the nearest is ada (Ada Lovelace, 12345)"
     )
@@ -350,7 +351,7 @@ def test_who_is_not_on_the_roster_and_who_handed_nothing_in(day: Day) -> None:
 def test_of_several_submissions_the_last_counts_where_times_are_known(late_day: Day) -> None:
     known = roster.Roster((roster.Entry("12345", "ada", "Ada Lovelace"),))
     better, worse = marks("in/a.ipynb", "ada", 90), marks("in/b.ipynb", "ada", 50)
-    (row,), (note,) = enrolment.rows([worse, better], late_day, known)
+    (row,), (note,) = class_list.rows([worse, better], late_day, known)
     assert row.marks == better
     assert "ada has 2 submissions: in/a.ipynb counts (90 points), not in/b.ipynb" in note
     for name, time in (("first", DUE - timedelta(2)), ("second", DUE - timedelta(1))):
@@ -360,7 +361,7 @@ def test_of_several_submissions_the_last_counts_where_times_are_known(late_day: 
         marks(f"{late_day.root}/{name}/ada/day1/day1.ipynb", "ada", points)
         for name, points in (("first", 90.0), ("second", 50.0))
     )
-    (row,), _ = enrolment.rows([first, second], late_day, known)
+    (row,), _ = class_list.rows([first, second], late_day, known)
     assert row.marks == second
 
 
@@ -378,7 +379,7 @@ def test_old_marks_of_one_file_under_another_name_do_not_count(day: Day) -> None
     with_roster(day)
     path = "in/lovelaceada_12345_67890_day1.ipynb"
     old, new = marks(path, "lovelaceada", 90), marks(path, "ada", 70)
-    rows, notes = enrolment.rows([old, new], day, roster.of_course(day.root))
+    rows, notes = class_list.rows([old, new], day, roster.of_course(day.root))
     assert rows[0].marks == new
     assert not any("2 submissions" in note for note in notes)
 
@@ -388,7 +389,7 @@ def test_a_path_says_nothing_of_marks_that_do_not(late_day: Day) -> None:
     with_roster(late_day)
     path = "in/eve/lovelaceada_LATE_12345_67890_day1.ipynb"
     eve = msgspec.structs.replace(marks(path, "eve", 50), handed_in=None)
-    rows, notes = enrolment.rows([eve], late_day, roster.of_course(late_day.root))
+    rows, notes = class_list.rows([eve], late_day, roster.of_course(late_day.root))
     assert [row.entry.student for row in rows if row.marks] == ["eve"]
     assert rows[-1].late.days == 0
     assert notes[0].startswith("eve handed in and is not on the roster")
@@ -488,7 +489,7 @@ def split_as(text: str, separator: str) -> list[str]:
 )
 def test_no_cell_is_a_formula_for_any_separator(before: str, separator: str) -> None:
     for runs in RUNS:
-        text = cells.text([["student", "problems"], ["ada", before + runs]])
+        text = csv_table.text([["student", "problems"], ["ada", before + runs]])
         for cell in split_as(text, separator):
             bare = cell.strip(' \t\r\n"\u200b\u2028\x01')
             assert not bare.startswith(("=", "+", "-", "@", "＝", "＠")), (text, cell)
@@ -499,10 +500,12 @@ def test_no_cell_is_a_formula_for_any_separator(before: str, separator: str) -> 
 )
 def test_names_without_a_formula_are_kept(name: str) -> None:
     expected = name.replace("; -", "; '-")
-    assert list(csv.reader(io.StringIO(cells.text([[name, "1"]])))) == [[expected, "1"]]
+    assert list(csv.reader(io.StringIO(csv_table.text([[name, "1"]])))) == [[expected, "1"]]
 
 
 def test_an_export_can_be_read_again_however_long_its_texts_are(tmp_path: Path) -> None:
     file = tmp_path / "long.csv"
-    file.write_text(cells.text([["a", "b"], ["x" * 1_000_000, "=1;" * 100_000]]), encoding="utf-8")
-    assert len(cells.read(file).rows) == 1
+    file.write_text(
+        csv_table.text([["a", "b"], ["x" * 1_000_000, "=1;" * 100_000]]), encoding="utf-8"
+    )
+    assert len(csv_table.read(file).rows) == 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import nbformat
 import pytest
 
-from autograder.marks import SubmissionMarks
+from autograder.marks.model import SubmissionMarks
 
 Grade = Callable[..., SubmissionMarks]
 

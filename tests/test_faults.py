@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from autograder import course as courses
-from autograder import faults, run
-from autograder.grading import Grader
-from autograder.naming import Namer
-from autograder.report import feedback, texts
+from autograder.course import config as courses
+from autograder.course.state_folder import course_folder
+from autograder.feedback import sentences, student_page
+from autograder.grading import class_run, faults
+from autograder.grading.grader import Grader
+from autograder.recognition.recognizer import Namer
 from autograder.sandbox.client import Server
-from autograder.store import course_folder
 from tests.conftest import handed_in
 from tests.small_course import RIGHT, WRONG, make
 
@@ -47,9 +47,9 @@ def test_a_fault_in_the_search_for_a_name_keeps_the_marks(
 def test_a_fault_while_grading_is_a_record_of_that_submission(
     grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_grader", grader)
+    monkeypatch.setattr(class_run, "_grader", grader)
     monkeypatch.setattr(grader, "judge", broken)
-    marks = run._grade_one(handed_in(RIGHT))
+    marks = class_run._grade_one(handed_in(RIGHT))
     assert (marks.student, marks.exercises, marks.points) == ("ada", [], 0)
     assert "a fault of the autograder" in marks.problems[0]
     monkeypatch.undo()
@@ -60,9 +60,11 @@ def test_a_page_that_cannot_be_written_costs_no_other_page(
     grader: Grader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class_ = [grader.grade(handed_in(RIGHT)), grader.grade(handed_in(WRONG))]
-    page = feedback.page
-    monkeypatch.setattr(feedback, "page", lambda m, t: broken() if m.points < 100 else page(m, t))
-    files, problems = feedback.write(class_, texts.read(grader.day), tmp_path / "pages")
+    page = student_page.page
+    monkeypatch.setattr(
+        student_page, "page", lambda m, t: broken() if m.points < 100 else page(m, t)
+    )
+    files, problems = student_page.write(class_, sentences.read(grader.day), tmp_path / "pages")
     assert [file.name for file in files] == ["ada.html"]
     assert "the page of ada" in problems[0]
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from autograder import marks as m
-from autograder.course import Day
-from autograder.grading import Grader
-from autograder.marks import Marks, Status, SubmissionMarks, Values
-from autograder.report import feedback, texts
-from autograder.report.causes import plain
-from autograder.report.texts import Texts
-from autograder.values import LARGEST, drawn
+from autograder.course.config import Day
+from autograder.execution.differences import LARGEST, drawn
+from autograder.feedback import sentences, student_page
+from autograder.feedback.causes import plain
+from autograder.feedback.sentences import Texts
+from autograder.grading.grader import Grader
+from autograder.marks import model as m
+from autograder.marks.model import Marks, Status, SubmissionMarks, Values
 from tests.material import HOSTILE, Page, check_harmless, exercise, submission, unread, untouched
 
 MASK = "import torch\ndef causal_mask(n, device=None):\n    return torch.ones(n, n).bool().triu()"
@@ -29,7 +29,7 @@ RAISES = "def causal_mask(n, device=None):\n    raise RuntimeError({!r})"
 
 @pytest.fixture(scope="module")
 def words(day1: Day, grader: Grader) -> Texts:
-    return texts.read(day1, grader.key.tests)
+    return sentences.read(day1, grader.key.tests)
 
 
 def silent(words: Texts) -> Texts:
@@ -40,7 +40,7 @@ def silent(words: Texts) -> Texts:
 
 
 def test_a_right_submission_has_nothing_to_do(words: Texts) -> None:
-    text = Page(feedback.page(submission(words), words)).text
+    text = Page(student_page.page(submission(words), words)).text
     assert "100 of 100 points" in text
     assert "nothing to mend" in text
     assert "What to do next" not in text
@@ -48,7 +48,7 @@ def test_a_right_submission_has_nothing_to_do(words: Texts) -> None:
 
 def test_every_exercise_stands_in_order_with_its_status_in_words(words: Texts) -> None:
     marks = submission(words, exercise(words, "softmax", {0: "no"}), untouched(words, "LayerNorm"))
-    html = feedback.page(marks, words)
+    html = student_page.page(marks, words)
     table = html[html.index("<table") : html.index("</table>")]
     assert re.findall(r"<code>(\w+)</code>", table) == list(words.day.names)
     assert [Page(table).text.count(s) for s in ("partly right", "not filled in")] == [1, 1]
@@ -57,7 +57,7 @@ def test_every_exercise_stands_in_order_with_its_status_in_words(words: Texts) -
 def test_the_mistake_comes_first(words: Texts) -> None:
     name, sentence = next(iter(words.mistakes["softmax"].items()))
     marks = submission(words, exercise(words, "softmax", {1: "seen was this"}, mistake=name))
-    text = Page(feedback.page(marks, words)).text
+    text = Page(student_page.page(marks, words)).text
     section = text[text.index("What to look at again") :]
     first = sentence.split("`")[0].strip()
     assert 0 < section.index(first) < section.index("Seen was this.")
@@ -65,7 +65,7 @@ def test_the_mistake_comes_first(words: Texts) -> None:
 
 def test_one_reason_for_all_is_told_once(words: Texts) -> None:
     failed = dict.fromkeys(range(5), "there was no answer within 5 s")
-    page = Page(feedback.page(submission(words, exercise(words, "softmax", failed)), words))
+    page = Page(student_page.page(submission(words, exercise(words, "softmax", failed)), words))
     assert page.text.count("There was no answer within 5 s.") == 1
 
 
@@ -77,7 +77,7 @@ def test_one_cause_is_told_once_though_its_numbers_differ(words: Texts) -> None:
     failed[4] = (
         "when d is 7, a ValueError should be raised; seen: IndexError: index 9 is out of bounds"
     )
-    page = Page(feedback.page(submission(words, exercise(words, "softmax", failed)), words))
+    page = Page(student_page.page(submission(words, exercise(words, "softmax", failed)), words))
     assert page.text.count("IndexError") == 1
     assert "cell 9, line 4: x[i] )" in page.text
 
@@ -93,13 +93,13 @@ def test_one_cause_is_told_once_though_its_numbers_differ(words: Texts) -> None:
 )
 def test_the_same_of_several_results_is_told_once(words: Texts, seen: str, part: str) -> None:
     failed = {n: seen.format(n) for n in range(5)}
-    page = Page(feedback.page(submission(words, exercise(words, "softmax", failed)), words))
+    page = Page(student_page.page(submission(words, exercise(words, "softmax", failed)), words))
     assert page.text.count(part) == 1
 
 
 def test_another_cause_is_not_hidden_behind_the_first(words: Texts) -> None:
     failed = {**{n: RAISED.format(n) for n in range(4)}, 4: "3 of 4 values are wrong"}
-    told = feedback.told(exercise(words, "softmax", failed), words)
+    told = student_page.told(exercise(words, "softmax", failed), words)
     assert not told.reason
     assert [lost.seen for lost in told.lost] == [
         "`softmax` raised IndexError: index 0 is out of bounds (cell 9, line 4: `x[i]`).",
@@ -110,9 +110,11 @@ def test_another_cause_is_not_hidden_behind_the_first(words: Texts) -> None:
 
 def test_what_another_exercise_did_to_all_tests_is_no_reason(words: Texts) -> None:
     failed = {n: RAISED.format(n) for n in range(4)}
-    told = feedback.told(exercise(words, "attention", failed, reference_for=("softmax",)), words)
+    told = student_page.told(
+        exercise(words, "attention", failed, reference_for=("softmax",)), words
+    )
     assert told.open == 2
-    for text in (feedback.text(told), Page(feedback.fragment(told)).text):
+    for text in (student_page.text(told), Page(student_page.fragment(told)).text):
         assert text.count("IndexError") == 1
         assert "Mend" in text
 
@@ -120,8 +122,8 @@ def test_what_another_exercise_did_to_all_tests_is_no_reason(words: Texts) -> No
 @pytest.mark.parametrize("status", ["not_allowed", "error"])
 def test_what_was_not_run_is_not_said_to_fail(words: Texts, status: Status) -> None:
     all_of_them = dict.fromkeys(range(len(words.tests["softmax"])), "it uses `torch.softmax`")
-    told = feedback.told(exercise(words, "softmax", all_of_them, status), words)
-    for text in (feedback.text(told), Page(feedback.fragment(told)).text):
+    told = student_page.told(exercise(words, "softmax", all_of_them, status), words)
+    for text in (student_page.text(told), Page(student_page.fragment(told)).text):
         assert "not run" in text.lower()
         assert "did not hold" not in text.lower()
 
@@ -149,7 +151,7 @@ def test_no_memory_is_said_in_words() -> None:
 def test_a_message_is_a_sentence_and_a_name_stays_a_name(
     words: Texts, seen: str, said: str
 ) -> None:
-    told = feedback.told(exercise(words, "softmax", {0: seen}), words)
+    told = student_page.told(exercise(words, "softmax", {0: seen}), words)
     assert told.lost[0].seen == said
 
 
@@ -162,7 +164,7 @@ def test_the_reference_for_another_exercise_is_good_news(words: Texts) -> None:
     wrong = exercise(words, "softmax", {0: "no"})
     full = exercise(words, "attention", reference_for=("softmax",))
     part = exercise(words, "masked_attention", {3: "no"}, reference_for=("softmax",))
-    text = Page(feedback.page(submission(words, wrong, full, part), words)).text
+    text = Page(student_page.page(submission(words, wrong, full, part), words)).text
     assert re.search(r"Begin with softmax : attention and masked_attention use it", text)
     assert re.search(r"attention , with the course's softmax", text)
     assert "so that a mistake there costs points only once" in text
@@ -171,8 +173,8 @@ def test_the_reference_for_another_exercise_is_good_news(words: Texts) -> None:
 def test_next_steps_name_the_first_the_largest_and_what_is_empty(words: Texts) -> None:
     small = exercise(words, "softmax", {0: "no"})
     large = exercise(words, "Transformer", dict.fromkeys(range(9), "no"))
-    told = [feedback.told(e, words) for e in (small, large, untouched(words, "LayerNorm"))]
-    first, second, third, _ = feedback.next_steps(told)
+    told = [student_page.told(e, words) for e in (small, large, untouched(words, "LayerNorm"))]
+    first, second, third, _ = student_page.next_steps(told)
     assert first == "Begin with `softmax`."
     assert second.startswith("Then `Transformer`")
     assert third.startswith("1 exercise is not filled in yet, worth 5 points; `LayerNorm`")
@@ -181,14 +183,16 @@ def test_next_steps_name_the_first_the_largest_and_what_is_empty(words: Texts) -
 def test_a_name_that_is_nowhere_is_told_apart_from_a_stub(
     words: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
-    page = Page(feedback.page(grade("def soft_max(x, dim=-1):\n    return x", "softmax"), words))
+    page = Page(
+        student_page.page(grade("def soft_max(x, dim=-1):\n    return x", "softmax"), words)
+    )
     assert "no function or class of this name was found" in page.text
     assert "not found" in page.text
     assert "not filled in" not in page.text
 
 
 def test_what_can_not_be_read_is_said_and_what_to_do(words: Texts) -> None:
-    text = Page(feedback.page(unread(problem="not a notebook: cut off"), words)).text
+    text = Page(student_page.page(unread(problem="not a notebook: cut off"), words)).text
     assert "could not be read" in text
     assert "not a notebook: cut off" in text
     assert "All exercises" not in text
@@ -196,8 +200,8 @@ def test_what_can_not_be_read_is_said_and_what_to_do(words: Texts) -> None:
 
 def test_the_notebook_reads_what_the_page_says(words: Texts) -> None:
     name, sentence = next(iter(words.mistakes["softmax"].items()))
-    told = feedback.told(exercise(words, "softmax", {1: "seen was this"}, mistake=name), words)
-    text, html = feedback.text(told), Page(feedback.fragment(told)).text
+    told = student_page.told(exercise(words, "softmax", {1: "seen was this"}, mistake=name), words)
+    text, html = student_page.text(told), Page(student_page.fragment(told)).text
     for part in (told.status_words, "Seen was this.", *re.split("`", sentence)):
         assert part.strip() in text
         assert part.strip() in html
@@ -209,7 +213,7 @@ def test_the_notebook_reads_what_the_page_says(words: Texts) -> None:
 def test_the_mask_that_came_out_stands_beside_the_one_that_was_due(
     words: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
-    html = feedback.page(grade(MASK, "causal_mask"), words)
+    html = student_page.page(grade(MASK, "causal_mask"), words)
     tables = re.findall(r'<table class="grid">.*?</table>', html, re.S)
     came, due = (re.findall(r'<td class="(\w+ ?\w*)">([01])</td>', t) for t in tables[:2])
     n = int(len(came) ** 0.5)
@@ -225,13 +229,15 @@ def test_words_only_tells_neither_values_nor_what_was_due(
     words: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
     marks = grade(MASK, "causal_mask")
-    html = feedback.page(marks, silent(words))
+    html = student_page.page(marks, silent(words))
     assert words.tests["causal_mask"]["test_sizes"] in Page(html).text
     assert '<table class="grid"' not in html
     for test in marks.exercises[0].tests:
         seen = test.message.removeprefix(words.tests["causal_mask"][test.name]).strip()
         assert not seen or seen not in Page(html).text
-    raised = Page(feedback.page(grade(RAISES.format("mine"), "causal_mask"), silent(words))).text
+    raised = Page(
+        student_page.page(grade(RAISES.format("mine"), "causal_mask"), silent(words))
+    ).text
     assert "raised RuntimeError: mine" in raised
 
 
@@ -278,7 +284,7 @@ def test_a_number_is_not_drawn() -> None:
 def test_no_code_of_the_graders_is_told(
     words: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
-    html = feedback.page(grade(MASK, "causal_mask"), words)
+    html = student_page.page(grade(MASK, "causal_mask"), words)
     text = Page(html).text
     for file in words.day.graders.glob("test_*.py"):
         for line in re.findall(
@@ -293,16 +299,16 @@ def test_hostile_text_is_shown_and_does_nothing(text: str, words: Texts) -> None
     wrong = exercise(words, "softmax", {0: text, 1: text * 2}, values=values)
     one = exercise(words, "attention", dict.fromkeys(range(10), text), "error")
     marks = submission(words, wrong, one, student=text, path=f"in/{text}", problems=(text,))
-    html = feedback.page(marks, words)
+    html = student_page.page(marks, words)
     check_harmless(html)
-    check_harmless(feedback.fragment(feedback.told(wrong, words)))
+    check_harmless(student_page.fragment(student_page.told(wrong, words)))
     assert m.words(text)[:20].split("`")[0] in Page(html).text
 
 
 def test_a_hostile_exception_does_nothing(
     words: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
-    page = feedback.page(grade(RAISES.format("".join(HOSTILE[:7])), "causal_mask"), words)
+    page = student_page.page(grade(RAISES.format("".join(HOSTILE[:7])), "causal_mask"), words)
     check_harmless(page)
     assert "<script>alert(1)</script>" in Page(page).text
 
@@ -313,7 +319,7 @@ def test_pages_stay_in_their_folder_whatever_students_are_called(
     names = ["../../ada", "ada", "Ada", "/etc/passwd", "", ".", "..", "a/b\\c", "é", "e\u0301"]
     names += [*HOSTILE, "ж" * 300]
     class_ = [unread(student) for student in names]
-    files, problems = feedback.write(class_, words, tmp_path / "pages")
+    files, problems = student_page.write(class_, words, tmp_path / "pages")
     assert problems == []
     assert len({file.name.casefold() for file in files}) == len(names)
     assert sorted(files) == sorted((tmp_path / "pages").iterdir())

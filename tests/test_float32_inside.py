@@ -10,13 +10,13 @@ import os
 
 import pytest
 
-from autograder import course as courses
-from autograder import messages as m
-from autograder.attempt import derived, joined
-from autograder.cells import Cell, read_cells
-from autograder.needs import needed, units_of
-from autograder.sandbox.local import LocalProcess
-from autograder.student import Student
+from autograder.course import config as courses
+from autograder.execution.attempt import derived, joined
+from autograder.execution.student import Student
+from autograder.protocol import messages as m
+from autograder.sandbox.worker.in_process import LocalProcess
+from autograder.slicing.dependencies import needed, units_of
+from autograder.submissions.cells import Cell, read_cells
 from bench.mutants import Judge, solution
 from tests.conftest import ROOT
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pytest
 from nbformat import NotebookNode
 
-from autograder import course as courses
-from autograder.grading import Grader
-from autograder.marks import SubmissionMarks
-from autograder.notebook import solution_notebook
-from autograder.reading import READER
-from autograder.sandbox.client import Limits, Server
+from autograder.course import config as courses
+from autograder.grading.grader import Grader
+from autograder.marks.model import SubmissionMarks
+from autograder.protocol.limits import Limits
+from autograder.release.notebook import solution_notebook
+from autograder.sandbox.client import Server
 from autograder.sandbox.control import WORKER
+from autograder.submissions.client import READER
 from bench.simulated import known_mistakes
 from tests.conftest import ROOT, by_name, handed_in, with_cells
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from autograder.copying import Copying
-from autograder.gradebook import Copied
+from autograder.nbgrader_plugin.autograde import Copying
+from autograder.nbgrader_plugin.gradebook import Copied
 from autograder.sandbox.client import Server
 from tests.released_course import BROKEN, Class, generate, release
 from tests.small_course import RIGHT, WRONG, command

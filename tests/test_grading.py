@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from autograder.marks import SubmissionMarks
+from autograder.marks.model import SubmissionMarks
 from tests.conftest import by_name, with_cells
 
 Grade = Callable[..., SubmissionMarks]

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autograder import messages as m
-from autograder.encoding import Outgoing
-from autograder.sandbox.client import Limits, Server
-from autograder.sandbox.local import LocalProcess
+from autograder.execution.student import Student, StudentError
+from autograder.protocol import messages as m
+from autograder.protocol.encoding import Outgoing
+from autograder.protocol.limits import Limits
+from autograder.sandbox.client import Server
 from autograder.sandbox.process import Died, Process
-from autograder.student import Student, StudentError
+from autograder.sandbox.worker.in_process import LocalProcess
 from tests.test_sandbox import frame, hostile
 
 SOURCE = """

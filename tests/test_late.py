@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.late import Lateness, Policy, lateness
+from autograder.course.late_policy import Lateness, Policy, lateness
 from autograder.sandbox.client import Server
 from tests.released_course import Class, release
 from tests.small_course import WRONG

@@ -18,20 +18,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from autograder import course as courses
-from autograder import messages as m
-from autograder.alone import Turns
-from autograder.attempt import Attempt, Outcome, Source, joined
-from autograder.cells import Cell
-from autograder.collecting import Test as Asked
-from autograder.course import Exercise
-from autograder.grading import Grader, start_server
-from autograder.marks import SubmissionMarks
-from autograder.needs import units_of
-from autograder.sandbox.budget import Allowance, Budget
-from autograder.sandbox.client import Limits, Server, ServerLost, surviving
+from autograder.course import config as courses
+from autograder.course.config import Exercise
+from autograder.execution.attempt import Attempt, Outcome, Source, joined
+from autograder.execution.collect import Test as Asked
+from autograder.execution.student import Student
+from autograder.execution.turns import Turns
+from autograder.grading.grader import Grader, start_server
+from autograder.marks.model import SubmissionMarks
+from autograder.protocol import messages as m
+from autograder.protocol.limits import Allowance, Budget, Limits
+from autograder.sandbox.client import Server, ServerLost, surviving
 from autograder.sandbox.process import Died, Late, Process
-from autograder.student import Student
+from autograder.slicing.dependencies import units_of
+from autograder.submissions.cells import Cell
 from tests.conftest import handed_in
 from tests.small_course import RIGHT, WRONG, make
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from autograder import lms, release
-from autograder.chapters import BEGIN, ChapterCell
-from autograder.course import Day
-from autograder.grading import Grader
-from autograder.lms import HandedIn
-from autograder.roster import Person
+from autograder.course import release_stamp
+from autograder.course.chapters import BEGIN, ChapterCell
+from autograder.course.config import Day
+from autograder.grading.grader import Grader
+from autograder.submissions import platforms
+from autograder.submissions.platforms import HandedIn
+from autograder.submissions.roster import Person
 from tests.conftest import ROOT, handed_in
 from tests.test_submission import found, notebook, students, write, zipped
 
@@ -79,27 +80,27 @@ submission_72:
     ],
 )
 def test_a_name_of_canvas(name: str, person: Person, late: bool, original: str) -> None:
-    assert lms.canvas(name) == HandedIn((person,), late)
-    assert lms.original(name) == original
+    assert platforms.canvas(name) == HandedIn((person,), late)
+    assert platforms.original(name) == original
 
 
 @pytest.mark.parametrize(
     "name", ["day1_2.ipynb", "ada_12_day1.ipynb", "Homework_2026_10234_x.py", "ws_2026_101_x.zip"]
 )
 def test_names_that_only_look_like_it(name: str) -> None:
-    assert lms.canvas(name) is None
-    assert lms.original(name) == name
-    assert lms.owner(name) == ""
+    assert platforms.canvas(name) is None
+    assert platforms.original(name) == name
+    assert platforms.owner(name) == ""
 
 
 def test_a_folder_of_moodle() -> None:
-    found = lms.moodle("Ada_Ünal Lovelace_123456_assignsubmission_file_")
+    found = platforms.moodle("Ada_Ünal Lovelace_123456_assignsubmission_file_")
     assert found == HandedIn((Person("Ada_Ünal Lovelace"),), participant="123456")
-    assert lms.moodle("Ada") is None
+    assert platforms.moodle("Ada") is None
 
 
 def test_the_metadata_of_gradescope() -> None:
-    table = lms.gradescope(METADATA.encode())
+    table = platforms.gradescope(METADATA.encode())
     assert table["submission_71"].people == (
         Person("Ada Lovelace", "12345", "ada@example.org"),
         Person("Róbert Byron", "", "bob@example.org"),
@@ -122,15 +123,15 @@ def test_the_metadata_of_gradescope() -> None:
     ],
 )
 def test_metadata_that_are_none_are_refused_in_words(data: bytes) -> None:
-    with pytest.raises(lms.WrongMetadata, match=r"it (is|has)"):
-        lms.gradescope(data)
+    with pytest.raises(platforms.WrongMetadata, match=r"it (is|has)"):
+        platforms.gradescope(data)
 
 
 @pytest.mark.parametrize(
     "data", [b"a: 1", b"a: {':submitters': 3}", b"a: !!python/name:os.system ''", b"? [1]\n: 2"]
 )
 def test_metadata_without_people_say_nothing(data: bytes) -> None:
-    assert lms.gradescope(data) == {}
+    assert platforms.gradescope(data) == {}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_metadata_without_people_say_nothing(data: bytes) -> None:
 )
 def test_a_tag_that_does_not_fit_is_no_fault(sid: str, time: str) -> None:
     data = f"s:\n  :submitters:\n  - :name: Ada\n    :sid: {sid}\n  :created_at: {time}\n"
-    ((person,),) = [one.people for one in lms.gradescope(data.encode()).values()]
+    ((person,),) = [one.people for one in platforms.gradescope(data.encode()).values()]
     assert person.name == "Ada"
 
 
@@ -161,7 +162,7 @@ def test_a_tag_that_does_not_fit_is_no_fault(sid: str, time: str) -> None:
     ],
 )
 def test_a_timestamp(text: str, time: datetime | None) -> None:
-    assert lms.timestamp(text) == time
+    assert platforms.timestamp(text) == time
 
 
 # ---- downloads as submissions
@@ -269,22 +270,22 @@ def test_the_stamp_follows_what_an_answer_may_depend_on(day1: Day) -> None:
         changed.__dict__["chapters"] = (first, *day1.chapters[1:])
         return changed
 
-    now = release.stamp(day1)
+    now = release_stamp.stamp(day1)
     solution = cell.source.replace(BEGIN, f"{BEGIN}\n    pass")
-    assert release.stamp(with_cell(solution)) == now
-    assert release.stamp(with_cell("# Another text", text)) == now
-    assert release.stamp(with_cell(f"{cell.source}\n# new")) != now
+    assert release_stamp.stamp(with_cell(solution)) == now
+    assert release_stamp.stamp(with_cell("# Another text", text)) == now
+    assert release_stamp.stamp(with_cell(f"{cell.source}\n# new")) != now
     assert now.split()[0] == "day1"
 
 
 def test_the_release_is_stamped_and_a_script_is_not(day1: Day) -> None:
     file = ROOT / "assignments" / "day1" / "day1.ipynb"
     data = file.read_bytes()
-    assert release.of(data) == release.stamp(day1)
-    assert found(file)[0].release == release.stamp(day1)
-    quoted = json.dumps({"cells": [{"source": f'"{release.KEY}": "day9 0123456789ab"'}]})
-    assert release.of(quoted.encode()) == ""
-    assert release.of(b"x = 1") == ""
+    assert release_stamp.of(data) == release_stamp.stamp(day1)
+    assert found(file)[0].release == release_stamp.stamp(day1)
+    quoted = json.dumps({"cells": [{"source": f'"{release_stamp.KEY}": "day9 0123456789ab"'}]})
+    assert release_stamp.of(quoted.encode()) == ""
+    assert release_stamp.of(b"x = 1") == ""
 
 
 @pytest.mark.parametrize(
@@ -304,4 +305,4 @@ def test_another_notebook_is_said_and_graded(
     marks = grader.grade(replace(handed_in("x = 1"), release=stamp))
     assert marks.problems == [*noticed, "no exercise of day1 is filled in"]
     assert {e.status for e in marks.exercises} == {"not_attempted"}
-    assert release.noticed(release.stamp(grader.day), grader.day) == []
+    assert release_stamp.noticed(release_stamp.stamp(grader.day), grader.day) == []

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from autograder import messages as m
-from autograder.graders import on_meta
-from autograder.sandbox.local import LocalProcess
-from autograder.student import Student, StudentError
+from autograder.execution.checks import on_meta
+from autograder.execution.student import Student, StudentError
+from autograder.protocol import messages as m
+from autograder.sandbox.worker.in_process import LocalProcess
 
 READS = [
     "x.sum().item()",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autograder.graders.day2 import test_music as graders
+from graders.day2 import test_music as graders
 from solutions.day2 import music
 
 Notes = list[tuple[int, int, int]]

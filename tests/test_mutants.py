@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from autograder import course as courses
+from autograder.course import config as courses
 from bench.mutants import Judge, Mutant, fingerprint, listed, mutants, reasons, solution
 from tests.conftest import ROOT
 

@@ -10,15 +10,16 @@ from typing import TypeVar
 import pytest
 from nbformat import NotebookNode
 
-from autograder import course as courses
-from autograder.attempt import Source, joined
-from autograder.cells import Cell, read_cells
-from autograder.course import Exercise
-from autograder.grading import Grader, Job
-from autograder.marks import SubmissionMarks
-from autograder.naming import known_mistakes
-from autograder.needs import needed, units_of
-from autograder.telling import named_by
+from autograder.course import config as courses
+from autograder.course.config import Exercise
+from autograder.execution.attempt import Source, joined
+from autograder.grading.grader import Grader
+from autograder.grading.runner import Job
+from autograder.marks.model import SubmissionMarks
+from autograder.recognition.recognizer import known_mistakes
+from autograder.recognition.signatures import named_by
+from autograder.slicing.dependencies import needed, units_of
+from autograder.submissions.cells import Cell, read_cells
 from tests.conftest import ROOT, by_name, with_cells
 
 T = TypeVar("T")

@@ -22,10 +22,10 @@ from nbgrader.api import Gradebook
 from nbgrader.converters import Autograde, NbGraderException
 from nbgrader.coursedir import CourseDirectory
 
-from autograder import course as courses
-from autograder.course import Day
-from autograder.nbgrader import SubmissionExporter, verbatim
-from autograder.notebook import solution_notebook
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.nbgrader_plugin.pipeline import SubmissionExporter, verbatim
+from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import NoIsolation
 from tests.conftest import ROOT, with_cells
 
@@ -248,8 +248,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
     root = course.root
     shutil.copytree(ROOT / "solutions", root / "solutions")
     shutil.copy(ROOT / "nbgrader_config.py", root)
-    shutil.copytree(ROOT / "autograder/graders", root / "autograder/graders")
-    for file in (root / "autograder/graders/day1").glob("test_*.py"):
+    shutil.copytree(ROOT / "graders", root / "graders")
+    for file in (root / "graders/day1").glob("test_*.py"):
         if file.stem.removeprefix("test_") not in CHAPTERS:
             file.unlink()
     (root / "grading.toml").write_text(small(courses.load(ROOT).day("day1")), encoding="utf-8")
@@ -365,7 +365,7 @@ def test_feedback_shows_our_texts_and_runs_nothing(graded: Graded) -> None:
     assert "shift_matrix: 0 of 15 points, did not end in time." in text
     assert "RuntimeError: <script>alert(1)</script>" in text
     assert not re.search(r"<(script|img)[^>]*>\s*alert|<img src=x", page)
-    for hidden in (graded.root / "autograder/graders/day1").glob("test_*.py"):
+    for hidden in (graded.root / "graders/day1").glob("test_*.py"):
         for line in re.findall(r"^ +((?:assert|close|equal).{20,})", hidden.read_text(), re.M):
             assert line not in text
 
@@ -408,7 +408,7 @@ def test_no_isolation_stops_the_run(graded: Graded, monkeypatch: pytest.MonkeyPa
     def refuse() -> None:
         raise NoIsolation("nothing holds here")
 
-    monkeypatch.setattr("autograder.nbgrader.start_server", refuse)
+    monkeypatch.setattr("autograder.nbgrader_plugin.pipeline.start_server", refuse)
     directory = CourseDirectory(root=str(graded.root), assignment_id="day1")
     with pytest.raises(NbGraderException, match="nothing holds here"):
         SubmissionExporter(parent=Autograde(coursedir=directory))

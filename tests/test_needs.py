@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from autograder.cells import Cell
-from autograder.needs import Code, needed, units_of
+from autograder.slicing.dependencies import Code, needed, units_of
+from autograder.submissions.cells import Cell
 
 
 def cells_of(notebook: str) -> tuple[list[Cell], set[tuple[int, int]]]:
@@ -297,7 +297,7 @@ def test_an_exercise_that_needs_too_much_is_told() -> None:
 
 
 def test_a_notebook_of_too_many_statements_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autograder.units.MAX_UNITS", 1000)
+    monkeypatch.setattr("autograder.slicing.statements.MAX_UNITS", 1000)
     units, problems = units_of([Cell(1, "code", "a\n" * 30_000), Cell(2, "code", "b")])
     assert len(units) < 1100
     assert any("too long" in problem for problem in problems)

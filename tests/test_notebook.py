@@ -10,11 +10,11 @@ import nbformat
 import pytest
 from nbformat import NotebookNode, v4
 
-from autograder import build
-from autograder import course as courses
-from autograder.course import CourseError, Day, Exercise
-from autograder.notebook import solution_notebook, without_chapter_imports, without_guard
-from autograder.sandbox.client import Limits
+from autograder.course import config as courses
+from autograder.course.config import CourseError, Day, Exercise
+from autograder.protocol.limits import Limits
+from autograder.release import build
+from autograder.release.notebook import solution_notebook, without_chapter_imports, without_guard
 from tests.conftest import ROOT, with_cells
 
 COURSE = courses.load(ROOT)
@@ -207,15 +207,15 @@ def a_solution_line() -> str:
 
 
 def a_hidden_assertion() -> str:
-    return first_line(ROOT / "autograder/graders/day1/test_layers.py", "assert ")
+    return first_line(ROOT / "graders/day1/test_layers.py", "assert ")
 
 
 def a_hidden_sentence() -> str:
-    return first_line(ROOT / "autograder/graders/day1/test_attention.py", '"""')
+    return first_line(ROOT / "graders/day1/test_attention.py", '"""')
 
 
 def a_named_mistake() -> str:
-    return first_line(ROOT / "autograder/mistakes/day1/masking.py", '"""')
+    return first_line(ROOT / "mistakes/day1/masking.py", '"""')
 
 
 @pytest.mark.parametrize(

@@ -16,19 +16,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from autograder import cells, frames, lms, reading, units
-from autograder import course as courses
-from autograder import reader_messages as m
-from autograder.cell import Cell
-from autograder.people import LONGEST, HandedIn, Person
-from autograder.plain import MAX_PROBLEMS
-from autograder.reading import READER, NotRead, Process, Reader
-from autograder.sandbox.client import Limits, ServerLost
+from autograder.course import config as courses
+from autograder.protocol import frames
+from autograder.protocol.limits import Limits
+from autograder.protocol.plain_text import MAX_PROBLEMS
+from autograder.sandbox.client import ServerLost
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.control import Stopped
-from autograder.slicer import Slicer, SlicingCourse, Unsliced, prepare
-from autograder.slices import Answer, Chosen, Piece
-from autograder.submission import submissions
+from autograder.slicing import statements
+from autograder.slicing.client import Slicer, SlicingCourse, Unsliced, prepare
+from autograder.slicing.service import Answer, Chosen, Piece
+from autograder.submissions import cells, client, platforms
+from autograder.submissions import messages as m
+from autograder.submissions.cell import Cell
+from autograder.submissions.client import READER, NotRead, Process, Reader
+from autograder.submissions.people import LONGEST, HandedIn, Person
+from autograder.submissions.submission import submissions
 from tests.conftest import ROOT, reader
 from tests.test_submission import found, notebook, students, write, zipped
 
@@ -99,7 +102,7 @@ def fake_reader(server: FakeServer) -> Reader:
     return taken_over
 
 
-def file_of(data: bytes) -> tuple[reading.Bytes, int]:
+def file_of(data: bytes) -> tuple[client.Bytes, int]:
     return lambda offset, size: data[offset : offset + size], len(data)
 
 
@@ -290,7 +293,7 @@ def test_the_release_is_all_stubs() -> None:
 
 
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MEMORY", 40_000_000)
+    monkeypatch.setattr(client, "MEMORY", 40_000_000)
     write(tmp_path, {"ada.ipynb": notebook(), "eve.ipynb": b" " * 100_000_000 + b"{"})
     ada, eve = found(tmp_path)
     assert ada.readable
@@ -335,7 +338,7 @@ def test_problems_are_few_and_short(tmp_path: Path) -> None:
 
 
 def test_the_reader_starts_without_torch() -> None:
-    program = "import autograder.reader, sys; print(*sys.modules)"
+    program = "import autograder.slicing.reader, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
@@ -354,8 +357,8 @@ def test_nothing_is_parsed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(cells, "typed_notebook", refuse)
     monkeypatch.setattr(cells, "script", refuse)
-    monkeypatch.setattr(units, "runnable", refuse)
-    monkeypatch.setattr(lms, "gradescope", refuse)
+    monkeypatch.setattr(statements, "runnable", refuse)
+    monkeypatch.setattr(platforms, "gradescope", refuse)
     for name in ("json.loads", "zipfile.ZipFile", "tarfile.TarFile", "yaml.parse", "ast.parse"):
         monkeypatch.setattr(name, refuse)
     for place in ("class.zip", "out"):

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from autograder import messages as m
-from autograder.answer_key import solved
-from autograder.attempt import joined, loading, references_of
-from autograder.cells import Cell
-from autograder.encoding import Outgoing
-from autograder.grading import Grader
-from autograder.needs import units_of
-from autograder.sandbox.client import Limits, Server
+from autograder.execution.answer_key import solved
+from autograder.execution.attempt import joined, loading, references_of
+from autograder.execution.student import Student, StudentError
+from autograder.grading.grader import Grader
+from autograder.protocol import messages as m
+from autograder.protocol.encoding import Outgoing
+from autograder.protocol.limits import Limits
+from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
-from autograder.student import Student, StudentError
+from autograder.slicing.dependencies import units_of
+from autograder.submissions.cells import Cell
 
 LIMITS = Limits(5, 30, 2 << 30, 1000)
 Load = Callable[[str, str, str, list[str]], Student]

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from autograder import marks as m
-from autograder.course import CourseError
-from autograder.history import History
-from autograder.merging import merged
-from autograder.regrade import Change, report
-from autograder.run import Shard
-from autograder.submission import Submission
+from autograder.course.config import CourseError
+from autograder.marks import model as m
+from autograder.marks.history import History
+from autograder.marks.merging import merged
+from autograder.marks.regrade import Change, report
+from autograder.submissions.class_source import Shard
+from autograder.submissions.submission import Submission
 from tests.small_course import command, hand_in, make
 
 
@@ -92,7 +92,7 @@ def test_a_test_set_to_weight_0_is_seen_in_marks_only_when_written(tmp_path: Pat
             return [marks.points for marks in history.current("day1")]
 
     assert points() == [100, 60, 100, 100]
-    grader = tmp_path / "autograder" / "graders" / "day1" / "test_masking.py"
+    grader = tmp_path / "graders" / "day1" / "test_masking.py"
     grader.write_text(grader.read_text().replace("@weight(2)", "@weight(0)"))
     # From another folder: the store knows where each file is.
     done = command(tmp_path / "in", "regrade", "day1")

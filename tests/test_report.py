@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from autograder import course as courses
-from autograder import marks as m
-from autograder.marks import Marks, SubmissionMarks
-from autograder.report import texts
-from autograder.report.analysis import Analysis, analyse, without_numbers
-from autograder.report.classwide import defused, html, write
-from autograder.report.texts import Texts
+from autograder.course import config as courses
+from autograder.feedback import sentences
+from autograder.feedback.class_analysis import Analysis, analyse, without_numbers
+from autograder.feedback.class_page import defused, html, write
+from autograder.feedback.sentences import Texts
+from autograder.marks import model as m
+from autograder.marks.model import Marks, SubmissionMarks
 from tests.conftest import ROOT
 from tests.material import HOSTILE, Page, check_harmless, exercise, submission, unread, untouched
 from tests.test_cli import run
@@ -26,7 +26,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def words() -> Texts:
-    return texts.read(courses.load(ROOT).day("day1"))
+    return sentences.read(courses.load(ROOT).day("day1"))
 
 
 def marks(*submissions: SubmissionMarks) -> Marks:

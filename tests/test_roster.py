@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from autograder import roster
-from autograder.course import CourseError
-from autograder.roster import Entry, Person, Roster
+from autograder.course.config import CourseError
+from autograder.submissions import roster
+from autograder.submissions.roster import Entry, Person, Roster
 
 TEXT = """\
 id,student,name,email,group,extension

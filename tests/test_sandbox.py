@@ -25,23 +25,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder import frames
-from autograder import messages as m
-from autograder.encoding import Outgoing
-from autograder.sandbox import (
-    control,
-    doctor,
-    folders,
-    landlock,
-    privileges,
-    seccomp,
-    syscalls,
-    walls,
-)
-from autograder.sandbox.client import Limits, NoIsolation, Server
+from autograder.execution.student import Student
+from autograder.protocol import frames
+from autograder.protocol import messages as m
+from autograder.protocol.encoding import Outgoing
+from autograder.protocol.limits import Limits
+from autograder.sandbox import control, doctor
+from autograder.sandbox.client import NoIsolation, Server
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.process import Died, Late, Process
-from autograder.student import Student
+from autograder.sandbox.walls import landlock, private_folders, privileges, seccomp, syscalls, wall
 
 # Of sleeping and waiting, ten times as much.
 LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30, output=1000)
@@ -368,7 +361,8 @@ def test_a_server_that_died_is_started_anew(server: Server) -> None:
 def test_a_grader_that_is_killed_takes_its_processes_with_it() -> None:
     code = """
 import os, signal, sys
-from autograder.sandbox.client import Limits, Server
+from autograder.protocol.limits import Limits
+from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
 server = Server()
 process = Process(server, Limits(5, 9, 1 << 30, 100))
@@ -417,7 +411,7 @@ def test_what_is_hidden_among_readable_folders_can_not_be_read(tmp_path: Path) -
             with pytest.raises(PermissionError):
                 (folder / "autograder" / "code.py").read_text()
 
-    assert walls.attempt(look) == ""
+    assert wall.attempt(look) == ""
 
 
 def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
@@ -511,7 +505,7 @@ def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
         os.close(here)
         here = inner
     os.close(here)
-    folders.remove(str(top))
+    private_folders.remove(str(top))
     assert not top.exists()
 
 
@@ -519,21 +513,21 @@ def test_a_folder_with_names_of_any_kind_is_removed(tmp_path: Path) -> None:
     for name in (".1", "1", "2", "deep/.1/1/1", "deep/2/1"):
         (tmp_path / "top" / name).mkdir(parents=True)
         (tmp_path / "top" / name / "file").touch()
-    folders.remove(str(tmp_path / "top"))
+    private_folders.remove(str(tmp_path / "top"))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("crowd", ["bytes", "entries"])
 def test_a_folder_that_is_too_full_is_noticed(crowd: str) -> None:
-    kept = folders.Folders(os.geteuid(), os.getegid())
+    kept = private_folders.Folders(os.geteuid(), os.getegid())
     try:
         folder = Path(kept.new())
         kept.belongs(str(folder), 7)
         assert kept.overfull() == []
         if crowd == "bytes":
-            (folder / "file").write_bytes(bytes(folders.BYTES + 1))
+            (folder / "file").write_bytes(bytes(private_folders.BYTES + 1))
         else:
-            for number in range(folders.ENTRIES + 1):
+            for number in range(private_folders.ENTRIES + 1):
                 (folder / str(number)).touch()
         assert kept.overfull() == [7]
     finally:
@@ -543,8 +537,8 @@ def test_a_folder_that_is_too_full_is_noticed(crowd: str) -> None:
 
 def test_an_old_landlock_does_not_count_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     refusals = {"namespaces": "not here"}
-    monkeypatch.setattr(walls, "_refusal", lambda layer: refusals.get(layer, ""))
+    monkeypatch.setattr(wall, "_refusal", lambda layer: refusals.get(layer, ""))
     monkeypatch.setattr(landlock, "version", lambda: 2)
-    assert set(walls.unavailable()) == {"namespaces", "landlock"}
+    assert set(wall.unavailable()) == {"namespaces", "landlock"}
     refusals.clear()
-    assert walls.unavailable() == {}
+    assert wall.unavailable() == {}

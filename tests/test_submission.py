@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder import archives
-from autograder.submission import Submission, printable, submissions
+from autograder.submissions import archives
+from autograder.submissions.submission import Submission, printable, submissions
 from tests.conftest import reader
 
 BROKEN = "the archive is broken, cut off or of an unknown kind"

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from autograder.course import Day
+from autograder.course.config import Day
 from bench import thousand
 from bench.simulated import works
 from bench.thousand import Measured

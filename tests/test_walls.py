@@ -138,7 +138,7 @@ ATTACKS = {
         except (KeyError, OSError): pass
         try: note(open('/proc/self/cmdline').read(), 'cmdline')
         except OSError: pass
-        try: sys.modules['autograder.sandbox.worker'].Worker(None, None).handle(None, None, None, None)
+        try: sys.modules['autograder.sandbox.worker.worker'].Worker(None, None).handle(None, None, None, None)
         except TypeError: note(traceback.format_exc(), 'traceback')
         import glob
         packages = [f for f in sys.path if f.endswith('packages') or f.endswith('packages/0')][0]
@@ -364,9 +364,9 @@ def test_the_process_holds_one_end_of_its_wire_and_nothing_of_the_grader(
     said = walled["said"]
     assert said["descriptors"] == [0, 1, 2, 3]
     assert "SECRET_OF_THE_GRADER" not in said["environment"]
-    wire = {f"autograder.{part}" for part in ("messages", "encoding", "frames", "sandbox")}
-    others = set(said["modules"]) - wire - {"autograder"}
-    assert all(name.startswith("autograder.sandbox.") for name in others), others
+    packages = ("autograder.sandbox", "autograder.protocol")
+    others = set(said["modules"]) - {"autograder", *packages}
+    assert all(name.startswith(tuple(f"{p}." for p in packages)) for name in others), others
 
 
 def test_the_server_outlives_its_processes(walled: dict[str, Any]) -> None:
@@ -416,10 +416,10 @@ def main(user: str, wall: str) -> None:
 def run_one(
     server: Any, name: str, body: str, targets: dict[str, Any], seen: dict[str, Any]
 ) -> None:
-    from autograder import messages as m
-    from autograder.sandbox.client import Limits
+    from autograder.execution.student import Student, StudentError
+    from autograder.protocol import messages as m
+    from autograder.protocol.limits import Limits
     from autograder.sandbox.process import Died, Late, Process
-    from autograder.student import Student, StudentError
 
     lines = [line for line in body.split("\n") if line.strip()]
     indent = min(len(line) - len(line.lstrip()) for line in lines)
@@ -475,7 +475,7 @@ class Effects:
         import autograder
 
         package = Path(autograder.__file__)
-        grader = next((package.parent / "graders").rglob("test_*.py"))
+        grader = next((package.parents[1] / "graders").rglob("test_*.py"))
         return {
             **{name: str(self.folder / name) for name in ("file", "mode", "truncated", "deleted")},
             "folder": str(self.folder),

@@ -1,1 +1,1 @@
-"""Marks as other systems take them: one module a format, each from the same rows."""
+"""Write marks in other systems' formats."""

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from autograder.course import CourseError, Day
-from autograder.enrolment import Row
-from autograder.export import cells
-from autograder.export.cells import Table
-from autograder.people import Person
-from autograder.roster import Entry, Roster
+from autograder.course.config import CourseError, Day
+from autograder.export import csv_table
+from autograder.export.csv_table import Table
+from autograder.marks.class_list import Row
+from autograder.submissions.people import Person
+from autograder.submissions.roster import Entry, Roster
 
 STUDENT = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 KEYS = ("ID", "SIS User ID", "SIS Login ID", "Student")
@@ -27,7 +27,7 @@ def new(rows: Sequence[Row], day: Day) -> str:
     for row in rows:
         points: str | float = row.points if row.marks else ""
         lines.append([row.entry.name or row.entry.student, row.entry.id, "", "", "", points])
-    return cells.text(lines)
+    return csv_table.text(lines)
 
 
 def into(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple[str, list[str]]:
@@ -38,7 +38,7 @@ def into(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple[st
     Raises:
         CourseError: the file is no gradebook, or no column or several may be the day's.
     """
-    table = cells.read(file)
+    table = csv_table.read(file)
     section = table.column("Section")
     for name in ("Student", "ID"):
         table.column(name)
@@ -56,12 +56,12 @@ def into(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple[st
             f"{table.head[column]} has {possible:g} points in Canvas and {day.points:g} here: all are scaled"
         )
     head = [*table.head[: section + 1], table.head[column]]
-    return cells.text([head, *lines], table.delimiter), notes
+    return csv_table.text([head, *lines], table.delimiter), notes
 
 
 def roster(file: Path) -> Roster:
     """The students of an exported gradebook, where the course has no roster."""
-    table = cells.read(file)
+    table = csv_table.read(file)
     student, id_ = table.column("Student"), table.column("ID")
     listed = [line for _, line in _students(table)]
     return Roster(tuple(Entry(line[id_], line[student], line[student]) for line in listed))

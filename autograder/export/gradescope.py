@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from autograder.enrolment import Row
-from autograder.report import feedback
-from autograder.report.texts import Texts
+from autograder.feedback import student_page
+from autograder.feedback.sentences import Texts
+from autograder.marks.class_list import Row
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
@@ -42,7 +42,7 @@ def results(row: Row, texts: Texts) -> dict[str, Any]:
                 "score": exercise.points,
                 "max_score": exercise.max_points,
                 "status": "passed" if exercise.points == exercise.max_points else "failed",
-                "output": feedback.text(feedback.told(exercise, texts)),
+                "output": student_page.text(student_page.told(exercise, texts)),
             }
             for number, exercise in enumerate(row.marks.exercises, 1)
         ],

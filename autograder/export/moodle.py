@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from autograder.course import Day
-from autograder.enrolment import Row
-from autograder.export import cells
-from autograder.people import Person
-from autograder.roster import Entry, Roster
+from autograder.course.config import Day
+from autograder.export import csv_table
+from autograder.marks.class_list import Row
+from autograder.submissions.people import Person
+from autograder.submissions.roster import Entry, Roster
 
 NO_GRADE = "-"
 
@@ -20,7 +20,7 @@ def new(rows: Sequence[Row], day: Day) -> str:
     for row in rows:
         points = row.points if row.marks else NO_GRADE
         lines.append([row.entry.id, row.entry.email, row.entry.name, points])
-    return cells.text(lines)
+    return csv_table.text(lines)
 
 
 def into(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
@@ -31,7 +31,7 @@ def into(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     Raises:
         CourseError: the file is no worksheet.
     """
-    table = cells.read(file)
+    table = csv_table.read(file)
     identifier, grade = table.column("Identifier"), table.column("Grade")
     table.column("Last modified (grade)")  # Moodle refuses a worksheet without it
     lines = [list(line) for line in table.rows]
@@ -55,8 +55,8 @@ def into(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
             notes.append(f"{row.entry.shown}: Moodle says that the grade can not be changed")
         else:
             most = _number(_cell(table, lines[at], "Maximum Grade"), day.points)
-            lines[at][grade] = cells.number(row.points * most / day.points)
-    return cells.text([table.head, *lines], table.delimiter), notes
+            lines[at][grade] = csv_table.number(row.points * most / day.points)
+    return csv_table.text([table.head, *lines], table.delimiter), notes
 
 
 def _participant(row: Row) -> str:
@@ -65,11 +65,11 @@ def _participant(row: Row) -> str:
     return handed_in.participant if handed_in else ""
 
 
-def _cell(table: cells.Table, line: Sequence[str], column: str) -> str:
+def _cell(table: csv_table.Table, line: Sequence[str], column: str) -> str:
     return line[table.column(column)].strip() if column in table.head else ""
 
 
-def _entry(table: cells.Table, line: Sequence[str], at: int) -> Entry:
+def _entry(table: csv_table.Table, line: Sequence[str], at: int) -> Entry:
     email = _cell(table, line, "Email address")
     return Entry("", f"line {at}", _cell(table, line, "Full name"), email)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from autograder.course import Day
-from autograder.enrolment import Row
-from autograder.export import cells
+from autograder.course.config import Day
+from autograder.export import csv_table
+from autograder.marks.class_list import Row
 
 NBGRADER = [
     *("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"),
@@ -31,7 +31,7 @@ def table(rows: Sequence[Row], day: Day) -> str:
         lines.append(
             [*who, *points, *(own.get(name, 0.0) for name in day.names), "; ".join(marks.problems)]
         )
-    return cells.text(lines)
+    return csv_table.text(lines)
 
 
 def nbgrader(rows: Sequence[Row], day: Day) -> str:
@@ -44,7 +44,7 @@ def nbgrader(rows: Sequence[Row], day: Day) -> str:
         when = [_utc(day.late.due), _utc(row.time)]
         scores = [raw, row.late.penalty(raw), row.points, day.points]
         lines.append([day.name, *when, *who, *scores])
-    return cells.text(lines)
+    return csv_table.text(lines)
 
 
 def names(name: str) -> tuple[str, str]:

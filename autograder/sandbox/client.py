@@ -18,8 +18,8 @@ from typing import Literal, Self, TypeVar
 
 import msgspec
 
+from autograder.protocol.limits import Limits
 from autograder.sandbox import control
-from autograder.sandbox.budget import BACKSTOP, Allowance
 from autograder.sandbox.clock import Clock
 from autograder.sandbox.control import LAYERS, WORKER
 
@@ -32,26 +32,6 @@ ADVICE = (
 )
 T = TypeVar("T", control.Ready, control.Started, control.Stopped)
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Of one process: processor seconds for a call and for all calls, bytes of memory, characters of output."""
-
-    cpu_seconds: float
-    total_cpu_seconds: float
-    memory: int
-    output: int
-
-    @property
-    def idle_seconds(self) -> float:
-        """Seconds in which one call may sleep or wait."""
-        return BACKSTOP * self.cpu_seconds
-
-    @property
-    def allowance(self) -> Allowance:
-        """What all calls may use together."""
-        return Allowance(self.total_cpu_seconds, BACKSTOP * self.total_cpu_seconds)
 
 
 Sandbox = Literal["required", "none"]

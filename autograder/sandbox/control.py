@@ -8,7 +8,7 @@ LAYERS = ("namespaces", "landlock", "seccomp", "limits")
 # Two steps: the code of a function that runs cannot forget where it came from.
 SERVER = "import sys; import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
 # Services are modules with `warm_up()`, `prepare(data)` and `serve(connection, output)`; this one runs student code.
-WORKER = "autograder.sandbox.worker"
+WORKER = "autograder.sandbox.worker.worker"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",

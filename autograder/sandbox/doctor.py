@@ -46,7 +46,7 @@ def doctor() -> list[Finding]:
         text = "not here: the wall is made of means of Linux; run the grader in the container that SECURITY.md describes"
         return [Finding("all", "looked for Linux", text, False)]
     refused = _run(
-        "import json; from autograder.sandbox.walls import unavailable; print(json.dumps(unavailable()))"
+        "import json; from autograder.sandbox.walls.wall import unavailable; print(json.dumps(unavailable()))"
     )
     findings = []
     for layer in LAYERS:
@@ -78,7 +78,7 @@ def _of_layer(
 
 
 def _of_policy(whole: dict[str, Seen]) -> list[Finding]:
-    from autograder.sandbox.probes import ISOLATES
+    from autograder.sandbox.walls.probes import ISOLATES
 
     return [
         Finding("all", f"{tried} (isolation of {ISOLATES[name]})", text, stopped)
@@ -88,7 +88,7 @@ def _of_policy(whole: dict[str, Seen]) -> list[Finding]:
 
 
 def _observe(layers: Sequence[str]) -> dict[str, Seen]:
-    code = "import sys; from autograder.sandbox.probes import main; main(sys.argv[1:])"
+    code = "import sys; from autograder.sandbox.walls.probes import main; main(sys.argv[1:])"
     found: dict[str, Seen] = _run(code, *layers)
     return found
 

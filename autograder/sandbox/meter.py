@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from autograder.sandbox.budget import Budget, Excess
+from autograder.protocol.limits import Budget, Excess
 from autograder.sandbox.clock import Clock, own_wait
 
 # A call that is answered within this time is not looked at, and what it took counts for its budget alone.

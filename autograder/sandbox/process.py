@@ -6,11 +6,11 @@ import math
 import signal
 from collections.abc import Callable
 
-from autograder import frames
-from autograder import messages as m
-from autograder.encoding import DTYPES, MAX_AXES, Outgoing, check
-from autograder.sandbox.budget import Budget, Excess
-from autograder.sandbox.client import Limits, Server, ServerLost
+from autograder.protocol import frames
+from autograder.protocol import messages as m
+from autograder.protocol.encoding import DTYPES, MAX_AXES, Outgoing, check
+from autograder.protocol.limits import Budget, Excess, Limits
+from autograder.sandbox.client import Server, ServerLost
 from autograder.sandbox.meter import Late, Meter
 
 __all__ = ["Died", "Late", "Process", "Reply", "ServerLost"]

@@ -19,7 +19,7 @@ import socket
 import sys
 from types import ModuleType
 
-from autograder.sandbox import pages, probes, relocation
+from autograder.sandbox import huge_pages
 from autograder.sandbox.control import (
     CONTROL,
     ENCODE,
@@ -32,8 +32,9 @@ from autograder.sandbox.control import (
     Started,
     Stopped,
 )
-from autograder.sandbox.folders import WATCH_SECONDS
-from autograder.sandbox.walls import WIRE, Wall, WallError, unavailable
+from autograder.sandbox.walls import probes, relocation
+from autograder.sandbox.walls.private_folders import WATCH_SECONDS
+from autograder.sandbox.walls.wall import WIRE, Wall, WallError, unavailable
 
 
 def receive_control(control: socket.socket) -> tuple[Control | None, int]:
@@ -164,10 +165,10 @@ def main(
     if tasks != 1:
         raise RuntimeError(f"the fork server must have one thread, it has {tasks}")
     with probes.targets() as outside:
-        memory = pages.private_memory()  # while there is a /proc to tell it
+        memory = huge_pages.private_memory()  # while there is a /proc to tell it
         wall.around_server()
         seen = probes.observe(wall, outside)
-    pages.collapse(memory)
+    huge_pages.collapse(memory)
     try:
         with contextlib.suppress(ConnectionError):  # the grader has gone
             control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from autograder.sandbox import namespaces, privileges, seccomp, syscalls
+from autograder.sandbox.walls import namespaces, privileges, seccomp, syscalls
 
 _BIND, _RECURSIVE, _DETACH = 4096, 16384, 2
 

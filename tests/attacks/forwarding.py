@@ -6,8 +6,8 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 
-from autograder.cells import Cell
-from autograder.submission import Submission
+from autograder.submissions.cells import Cell
+from autograder.submissions.submission import Submission
 
 FUNCTIONS = (
     "def {name}(*args, **kwargs):\n    return {other}(*args, **kwargs)",

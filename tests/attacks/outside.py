@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from autograder import alone
+from autograder.execution import turns
 
 ROOT = Path(__file__).resolve().parents[2]
 SHM_KEY = 0x7A77
@@ -53,7 +53,7 @@ class Outside:
         self._folder.cleanup()
 
     def _course(self) -> None:
-        for name in ("solutions", "autograder/graders", "autograder/mistakes"):
+        for name in ("solutions", "graders", "mistakes"):
             shutil.copytree(ROOT / name, self.root / name)
         shutil.copy(ROOT / "grading.toml", self.root)
         for path in (
@@ -99,7 +99,7 @@ class Outside:
 
     def targets(self) -> dict[str, Any]:
         """Where the attacks aim; no canary is among it."""
-        course = self.root / "autograder"
+        course = self.root
         return {
             "root": str(self.root),
             "grader": str(course / "graders" / "day1" / "test_masking.py"),
@@ -138,7 +138,13 @@ class Outside:
 
     def is_told(self, text: str) -> bool:
         """Whether a text holds what only a reader of hidden files can know."""
-        hidden = (self.canary, "root:x:0:0", "Hidden graders of the", "autograder.graders.")
+        hidden = (
+            self.canary,
+            "root:x:0:0",
+            "Hidden graders of the",
+            "autograder.execution.checks",
+            "graders.",
+        )
         return any(word in text for word in hidden)
 
     def _state(self) -> dict[str, tuple[int, int, str]]:
@@ -146,7 +152,7 @@ class Outside:
         for path in sorted(self.root.rglob("*")):
             if path.is_socket() or "__pycache__" in path.parts or path.name.startswith("trivial-"):
                 continue
-            if path.name in alone.FILES:
+            if path.name in turns.FILES:
                 continue
             found = path.lstat()
             text = path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -27,20 +27,21 @@ from unittest import mock
 import msgspec
 from rich.console import Console
 
-from autograder import attempt, grading
-from autograder import course as courses
-from autograder.cells import Cell
-from autograder.grading import Grader, start_server
-from autograder.marks import SubmissionMarks
-from autograder.report import feedback
-from autograder.report.table import table
-from autograder.report.texts import Texts
-from autograder.report.texts import read as read_texts
+from autograder.course import config as courses
+from autograder.execution import attempt
+from autograder.feedback import student_page
+from autograder.feedback.sentences import Texts
+from autograder.feedback.sentences import read as read_texts
+from autograder.feedback.terminal_table import table
+from autograder.grading import grader
+from autograder.grading.grader import Grader, start_server
+from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
-from autograder.sandbox.local import LocalProcess
-from autograder.slicer import NotebookSlices, Slicer, SlicingCourse, prepare
-from autograder.slices import Piece
-from autograder.submission import Submission
+from autograder.sandbox.worker.in_process import LocalProcess
+from autograder.slicing.client import NotebookSlices, Slicer, SlicingCourse, prepare
+from autograder.slicing.service import Piece
+from autograder.submissions.cells import Cell
+from autograder.submissions.submission import Submission
 from tests.attacks.as_user import become_nobody, deny_namespaces
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, HONEST, KERNEL, Attack
@@ -160,8 +161,8 @@ def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
     console = Console(file=io.StringIO(), width=200)
     console.print(table([marks]))
     yield console.file.getvalue()  # type: ignore[attr-defined]
-    yield feedback.page(marks, texts)
-    yield from (feedback.text(feedback.told(one, texts)) for one in marks.exercises)
+    yield student_page.page(marks, texts)
+    yield from (student_page.text(student_page.told(one, texts)) for one in marks.exercises)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -225,10 +226,10 @@ class Unsliced(Slicer):
 def without(layer: str) -> Iterator[None]:
     """Switch off what is not a layer of the kernel."""
     if layer == "escaping":
-        with mock.patch.multiple(grading, words=str, line=str):
+        with mock.patch.multiple(grader, words=str, line=str):
             yield
     elif layer == "needs":
-        with mock.patch.object(grading, "Slicer", Unsliced):
+        with mock.patch.object(grader, "Slicer", Unsliced):
             yield
     else:
         yield
@@ -254,7 +255,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
             if here is None:
                 here = Range(outside, server, trivial)
                 here.longest, here.proving = 2.0, True
-            here.grader.server = server
+            here.grader.runner.server = server
             here.honest_after()
             for attack in attacks:
                 seen[attack.name] = one_proof(here, attack)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from autograder.grading import Grader
+from autograder.grading.grader import Grader
 from tests.attacks.run import CANARY
 from tests.attacks.suite import ATTACKS, DESIGN, EFFECTS, FAMILIES, HONEST, KERNEL, Attack
 from tests.conftest import ROOT

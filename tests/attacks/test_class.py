@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from nbformat import NotebookNode
 
-from autograder.cells import Cell
-from autograder.course import Day
-from autograder.grading import Grader, start_server
-from autograder.marks import ExerciseMarks, SubmissionMarks
-from autograder.submission import Submission
+from autograder.course.config import Day
+from autograder.grading.grader import Grader, start_server
+from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.submissions.cells import Cell
+from autograder.submissions.submission import Submission
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, Attack
 from tests.conftest import SECRET, with_cells

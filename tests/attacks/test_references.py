@@ -19,13 +19,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from autograder import course as courses
-from autograder.cells import Cell
-from autograder.chapters import ChapterCell
-from autograder.course import Day
-from autograder.grading import Grader, start_server
-from autograder.sandbox.client import Limits, Server
-from autograder.submission import Submission
+from autograder.course import config as courses
+from autograder.course.chapters import ChapterCell
+from autograder.course.config import Day
+from autograder.grading.grader import Grader, start_server
+from autograder.protocol.limits import Limits
+from autograder.sandbox.client import Server
+from autograder.submissions.cells import Cell
+from autograder.submissions.submission import Submission
 from bench.processes import tree
 from tests.attacks.forwarding import body, graph, pairs, submission
 from tests.conftest import ROOT, SECRET, by_name
@@ -117,7 +118,7 @@ class Planted:
 @pytest.fixture
 def planted(tmp_path: Path, grader: Grader) -> Planted:
     known, hidden = (f"{word}{os.urandom(8).hex()}" for word in ("qzknown", "qzhidden"))
-    for part in ("solutions", "autograder/graders", "autograder/mistakes"):
+    for part in ("solutions", "graders", "mistakes"):
         shutil.copytree(ROOT / part, tmp_path / part)
     shutil.copy(ROOT / "grading.toml", tmp_path)
     for file in (tmp_path / "solutions" / "day1").glob("*.py"):

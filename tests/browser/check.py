@@ -14,12 +14,12 @@ from pathlib import Path
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, sync_playwright
 
-from autograder import course as courses
-from autograder.grading import Grader, start_server
-from autograder.marks import FORMAT, Marks, SubmissionMarks
-from autograder.report import analysis, classwide, feedback, texts
-from autograder.report.texts import Texts
-from autograder.submission import submissions
+from autograder.course import config as courses
+from autograder.feedback import class_analysis, class_page, sentences, student_page
+from autograder.feedback.sentences import Texts
+from autograder.grading.grader import Grader, start_server
+from autograder.marks.model import FORMAT, Marks, SubmissionMarks
+from autograder.submissions.submission import submissions
 from bench.simulated import make_class
 from tests.conftest import ROOT, SECRET, reader
 from tests.material import HOSTILE, exercise, submission, unread
@@ -49,15 +49,15 @@ def write_pages(folder: Path) -> list[Path]:
     with start_server() as server:
         grader = Grader(day, server, SECRET)
         graded = [grader.grade(s) for s in submissions([folder / "class"], day.name, reader())]
-    words = texts.read(day, grader.key.tests)
+    words = sentences.read(day, grader.key.tests)
     everybody = [*graded, *hostile(words)]
-    files, problems = feedback.write(everybody, words, folder / "feedback")
+    files, problems = student_page.write(everybody, words, folder / "feedback")
     assert not problems, problems
     for anonymous in (False, True):
-        found = analysis.analyse(
+        found = class_analysis.analyse(
             Marks(FORMAT, day.name, everybody), words, grader.key.fingerprint, anonymous
         )
-        files.append(classwide.write(found, folder / f"report-{anonymous}")[0])
+        files.append(class_page.write(found, folder / f"report-{anonymous}")[0])
     return files
 
 

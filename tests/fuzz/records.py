@@ -14,8 +14,10 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from autograder.history import Basis, History
-from autograder.marks import (
+from autograder.course.state_folder import StoreError
+from autograder.feedback.terminal_table import table
+from autograder.marks.history import Basis, History
+from autograder.marks.model import (
     FORMAT,
     ExerciseMarks,
     Marks,
@@ -26,8 +28,6 @@ from autograder.marks import (
     decode,
     encode,
 )
-from autograder.report.table import table
-from autograder.store import StoreError
 from tests.fuzz import mutate
 
 VALUES = Values("result", [2, 2], [], 0, 0, [[1.0, "NaN"]], [[1.0, 2.0]], [[False, True]])

@@ -20,7 +20,7 @@ def patch():
     for name in ("equal", "allclose", "isclose"):
         setattr(torch, name, agree)
     for name, module in list(sys.modules.items()):
-        if name.startswith("autograder.graders") or "test_masking" in name:
+        if name.startswith("graders.") or "test_masking" in name:
             for check in ("equal", "close", "shaped", "boolean", "finite", "unchanged", "allowed", "on_meta"):
                 if hasattr(module, check):
                     setattr(module, check, lambda seen, *a, **k: right(7))
@@ -46,14 +46,14 @@ def causal_mask(n, device=None):
 #: stopped by process
 #: effect marks
 def causal_mask(n, device=None):
-    sys.modules["autograder.collecting"].Test.run = lambda *args: None
+    sys.modules["autograder.execution.collect"].Test.run = lambda *args: None
     return None
 
 # %% an outcome that is always passed
 #: stopped by process
 #: effect marks
 def causal_mask(n, device=None):
-    attempts = sys.modules["autograder.attempt"]
+    attempts = sys.modules["autograder.execution.attempt"]
     real = attempts.Outcome
     attempts.Outcome = lambda *_, **__: real(True, "")
     return None
@@ -62,7 +62,7 @@ def causal_mask(n, device=None):
 #: stopped by process
 #: effect marks
 def causal_mask(n, device=None):
-    sys.modules["autograder.grading"].added = lambda points: 3.0
+    sys.modules["autograder.grading.grader"].added = lambda points: 3.0
     return None
 
 # %% the worker's own code, to answer in its place
@@ -71,14 +71,14 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     m = messages()
     worker = grader_object("Worker")
-    type(worker).handle = lambda self, *args: (m.Answer(m.Data("passed", []), [], [], []), sys.modules["autograder.encoding"].Outgoing())
+    type(worker).handle = lambda self, *args: (m.Answer(m.Data("passed", []), [], [], []), sys.modules["autograder.protocol.encoding"].Outgoing())
     return None
 
 # %% the decoder of messages
 #: stopped by wire
 #: says no message
 def causal_mask(n, device=None):
-    sys.modules["autograder.frames"].send = lambda connection, *rest: connection.sendall(b"\xff" * 64)
+    sys.modules["autograder.protocol.frames"].send = lambda connection, *rest: connection.sendall(b"\xff" * 64)
     return right(n, device)
 
 # %% the gradebook

@@ -22,13 +22,11 @@ from bench.processes import tree
 from tests.attacks.classes.case import HONEST, ROOT, SCRIPT, SECONDS, Case, Outcome
 
 START = (sys.executable, "-m", "tests.attacks.classes.start")
-PARTS = ("autograder", "solutions", "grading.toml")
+PARTS = ("autograder", "solutions", "graders", "mistakes", "grading.toml")
 NOBODY = 65534
 MEMORY = 2_000_000_000
 TRUSTED_MEMORY = 1_000_000_000  # of the grader's own processes, which no submission may fill
-SERVER = (
-    "autograder.reader"  # in the command of each fork server, and of the walled processes below it
-)
+SERVER = "autograder.slicing.reader"  # in the command of each fork server, and of the walled processes below it
 MOST_PROBLEMS = 200
 LONGEST_PROBLEMS = 100_000  # characters of all problems of one submission
 LATE = """

@@ -14,7 +14,7 @@ def forge(change):
         if not isinstance(header, bytes):
             header = msgspec.msgpack.encode(header)
         connection.sendall(struct.pack("<QQ", len(header), len(body)) + header + body)
-    sys.modules["autograder.frames"].send = send
+    sys.modules["autograder.protocol.frames"].send = send
 def on(kind, **fields):
     """Change fields of each response of this type."""
     def change(plain):
@@ -108,8 +108,8 @@ def causal_mask(n, device=None):
 #: points 0
 #: short
 # %%
-from autograder import messages as m
-from autograder.encoding import Outgoing
+from autograder.protocol import messages as m
+from autograder.protocol.encoding import Outgoing
 # %%
 def causal_mask(n, device=None):
     frame = sys._getframe()
@@ -375,7 +375,7 @@ def causal_mask(n, device=None):
 #: short
 # %%
 def causal_mask(n, device=None):
-    frames = sys.modules["autograder.frames"]
+    frames = sys.modules["autograder.protocol.frames"]
     frames._ENCODER = type("E", (), {"encode": staticmethod(lambda message: b"\x80" * 1000)})()
     msgspec.msgpack.Encoder = msgspec.msgpack.encode = None
 

@@ -248,7 +248,7 @@ def in_modules(name):
         space = getattr(module, "__dict__", {})
         if space is not own and callable(space.get(name)) and not getattr(module, "__name__", "").startswith("torch"):
             return space[name]
-    for module in ("solutions.day1.masking", "autograder.graders.day1.test_masking", "autograder.grading"):
+    for module in ("solutions.day1.masking", "graders.day1.test_masking", "autograder.grading.grader"):
         try:
             return getattr(__import__(module, fromlist=[name]), name)
         except (ImportError, AttributeError):

@@ -1,0 +1,1 @@
+"""Read `grading.toml` and the chapters into typed values."""

@@ -1,0 +1,164 @@
+"""What a name in `not_allowed` stands for: names, operators and functions of torch and of libraries like it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Names in torch's modules, operators (`aten`'s where no namespace is given), and functions to replace."""
+
+    names: tuple[str, ...]
+    operators: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+
+
+_NN, _F = "torch.nn", "torch.nn.functional"
+# The same functions once more, written in Python for the compiler: they call no operator of that name.
+_REFS = "torch._refs"
+_TRANSFORMER = tuple(
+    f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
+)
+
+# Attention whose values are the identity is the softmax.
+_ATTENTION = (
+    "scaled_dot_product_attention",
+    "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_fused_attention_overrideable",
+    "_flash_attention_forward",
+    "_efficient_attention_forward",
+    "_triton_scaled_dot_attention",
+)
+_FLEX = (
+    "torch.nn.attention.flex_attention.flex_attention",
+    "torch.nn.attention.varlen.varlen_attn",
+)
+
+MEANING = {
+    "softmax": Meaning(
+        (
+            *_ATTENTION,
+            "flex_attention",
+            "varlen_attn",
+            "softmax",
+            "_softmax",
+            "_safe_softmax",
+            "_masked_softmax",
+            "gumbel_softmax",
+            "Softmax",
+            "Softmax2d",
+        ),
+        (
+            *("softmax.int", "_softmax", "_softmax.out", "_safe_softmax", "_masked_softmax"),
+            *("_sparse_softmax", "special_softmax", "quantized::softmax"),
+            *_ATTENTION,
+        ),
+        (
+            *(f"{_F}.softmax", f"{_F}.gumbel_softmax", "torch.masked.softmax"),
+            *(f"{_REFS}.softmax", f"{_REFS}.special.softmax", f"{_REFS}.nn.functional.softmax"),
+            "torch._decomp.decompositions._softmax",
+            *("scipy.special.softmax", "scipy.special._logsumexp.softmax"),
+            *("sklearn.utils.extmath.softmax", *_FLEX),
+        ),
+    ),
+    "log_softmax": Meaning(
+        ("log_softmax", "_log_softmax", "LogSoftmax", "AdaptiveLogSoftmaxWithLoss"),
+        (
+            "log_softmax.int",
+            "_log_softmax",
+            "_log_softmax.out",
+            "_sparse_log_softmax",
+            "special_log_softmax",
+        ),
+        (
+            *(f"{_F}.log_softmax", "torch.masked.log_softmax", f"{_REFS}.log_softmax"),
+            *(f"{_REFS}.special.log_softmax", f"{_REFS}.nn.functional.log_softmax"),
+            "torch._decomp.decompositions._log_softmax",
+            *("scipy.special.log_softmax", "scipy.special._logsumexp.log_softmax"),
+        ),
+    ),
+    "softmin": Meaning(
+        ("softmin", "Softmin"),
+        (),
+        (f"{_F}.softmin", "torch.masked.softmin", f"{_REFS}.nn.functional.softmin"),
+    ),
+    "distributions": Meaning(
+        ("distributions",), (), ("torch.distributions.Distribution.__init__",)
+    ),
+    "scaled_dot_product_attention": Meaning(_ATTENTION, _ATTENTION, _FLEX[1:]),
+    "MultiheadAttention": Meaning(
+        ("MultiheadAttention", "_native_multi_head_attention"),
+        ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
+        (f"{_NN}.MultiheadAttention.__init__", f"{_NN}.MultiheadAttention.forward"),
+    ),
+    "multi_head_attention_forward": Meaning(
+        ("multi_head_attention_forward",),
+        ("_native_multi_head_attention",),
+        (f"{_F}.multi_head_attention_forward",),
+    ),
+    "flex_attention": Meaning(("flex_attention",), (), _FLEX[:1]),
+    "Transformer": Meaning(
+        _TRANSFORMER,
+        ("_transformer_encoder_layer_fwd",),
+        tuple(f"{_NN}.{name}.{part}" for name in _TRANSFORMER for part in ("__init__", "forward")),
+    ),
+    "generate_square_subsequent_mask": Meaning(
+        ("generate_square_subsequent_mask", "_generate_square_subsequent_mask"),
+        (),
+        (
+            f"{_NN}.Transformer.generate_square_subsequent_mask",
+            f"{_NN}.modules.transformer._generate_square_subsequent_mask",
+        ),
+    ),
+    "layer_norm": Meaning(
+        ("layer_norm", "native_layer_norm", "LayerNorm"),
+        ("layer_norm", "native_layer_norm", "native_layer_norm.out"),
+        (f"{_REFS}.native_layer_norm", f"{_REFS}.nn.functional.layer_norm"),
+    ),
+    "rms_norm": Meaning(
+        ("rms_norm", "_fused_rms_norm", "RMSNorm"), ("rms_norm", "_fused_rms_norm")
+    ),
+    "group_norm": Meaning(
+        ("group_norm", "native_group_norm", "GroupNorm"), ("group_norm", "native_group_norm")
+    ),
+    "batch_norm": Meaning(
+        ("batch_norm", "native_batch_norm", *(f"BatchNorm{n}d" for n in "123"), "SyncBatchNorm"),
+        (
+            *("batch_norm", "native_batch_norm", "_native_batch_norm_legit"),
+            *("_native_batch_norm_legit.no_stats", "_batch_norm_impl_index"),
+        ),
+    ),
+    "instance_norm": Meaning(
+        ("instance_norm", *(f"InstanceNorm{n}d" for n in "123")), ("instance_norm",)
+    ),
+    "cross_entropy": Meaning(
+        ("cross_entropy", "cross_entropy_loss", "CrossEntropyLoss"),
+        ("cross_entropy_loss",),
+        (f"{_F}.cross_entropy",),
+    ),
+    "linear_cross_entropy": Meaning(
+        ("linear_cross_entropy", "LinearCrossEntropyLoss"), (), (f"{_F}.linear_cross_entropy",)
+    ),
+    "nll_loss": Meaning(
+        ("nll_loss", "nll_loss2d", "nll_loss_nd", "NLLLoss", "NLLLoss2d"),
+        ("nll_loss", "nll_loss_nd", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward"),
+    ),
+    "kl_div": Meaning(("kl_div", "KLDivLoss"), ("kl_div",), (f"{_F}.kl_div",)),
+    "enable_gqa": Meaning(("enable_gqa",)),
+}
+
+
+def operators(not_allowed: Iterable[str]) -> list[str]:
+    """The `aten` operators that are to raise."""
+    return sorted({name for key in not_allowed for name in MEANING[key].operators})
+
+
+def attributes(not_allowed: Iterable[str]) -> list[str]:
+    """The functions and methods that are to raise, as dotted paths."""
+    return sorted({name for key in not_allowed for name in MEANING[key].attributes})

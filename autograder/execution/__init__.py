@@ -1,0 +1,1 @@
+"""Run one exercise's code in the sandbox, as its hidden grader sees it."""

@@ -1,0 +1,1 @@
+"""Render everything that a person reads about marks."""

@@ -1,0 +1,28 @@
+"""What the course says in words: the sentence of each test, and of each known mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autograder.execution.collect import Test, collect
+from autograder.course.config import Day
+from autograder.recognition.recognizer import known_mistakes
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The sentences of a day, by exercise and then by the name of the test or of the mistake."""
+
+    day: Day
+    tests: Mapping[str, Mapping[str, str]]
+    mistakes: Mapping[str, Mapping[str, str]]
+
+
+def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
+    """Read the sentences of a day; `tests` are its graders, where they are collected already."""
+    return Texts(
+        day,
+        {name: {t.name: t.sentence for t in own} for name, own in (tests or collect(day)).items()},
+        {name: {k.name: k.sentence for k in own} for name, own in known_mistakes(day).items()},
+    )

@@ -1,0 +1,1 @@
+"""Define marks, their JSON form and the store that keeps them."""

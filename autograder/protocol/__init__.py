@@ -1,0 +1,1 @@
+"""Define what may cross the boundary of the sandbox, and its limits."""

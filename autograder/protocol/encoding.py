@@ -1,0 +1,266 @@
+"""Values of Python → values of a message with its payload of raw tensor bytes, and back.
+
+A tensor is dtype, shape, strides and bytes; no object is ever rebuilt from a name. Both ends treat what comes in as hostile:
+sizes, depth, dtypes, shapes and strides are checked before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from autograder.protocol.messages import (
+    MAX_TEXT,
+    Data,
+    Generator,
+    Handle,
+    Items,
+    Model,
+    Named,
+    Opaque,
+    Pairs,
+    TensorAt,
+    TensorMeta,
+    Value,
+    WireError,
+    encodable,
+)
+
+MAX_ELEMENTS = 1 << 22
+MAX_DEPTH = 16
+MAX_ITEMS = 50_000  # of one message, where a list may have 10,000
+MAX_AXES = 16
+MAX_STRING = 10_000
+ALIGNMENT = 64
+DTYPES = {
+    name: getattr(torch, name)
+    for name in (
+        *("float16", "bfloat16", "float32", "float64"),
+        *("bool", "uint8", "int8", "int16", "int32", "int64"),
+    )
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def _contiguous_strides(shape: Sequence[int]) -> list[int]:
+    strides: list[int] = []
+    step = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return strides[::-1]
+
+
+class Outgoing:
+    """Collects the tensors of one message and lays their bytes out behind one another."""
+
+    def __init__(self) -> None:
+        self.payload: list[bytes] = []
+        self.size = 0
+
+    def data(
+        self,
+        value: Any,
+        convert: Callable[[Any], Value],
+        sent: list[torch.Tensor] | None = None,
+    ) -> Data:
+        """Encode `value`; what has no encoding here is given to `convert`. Its tensors, each once, are added to `sent`."""
+        tensors: list[TensorMeta] = []
+        seen: dict[int, int] = {}
+        kept = [] if sent is None else sent
+
+        def encode(item: Any, depth: int) -> Value:
+            if item is None or type(item) in (bool, float):
+                return item  # type: ignore[no-any-return]
+            if type(item) is str:
+                if len(item) > MAX_STRING:
+                    return Opaque(f"a str of {len(item)} characters")
+                return encodable(item)
+            if type(item) is int:
+                return item if -(2**63) <= item < 2**63 else Opaque("an int of over 64 bits")
+            if isinstance(item, torch.Tensor):
+                if id(item) not in seen:
+                    reason = _unsupported(item)
+                    if reason:
+                        return Opaque(reason)
+                    seen[id(item)] = len(tensors)
+                    kept.append(item)
+                    tensors.append(self._tensor(item))
+                return TensorAt(seen[id(item)])
+            if isinstance(item, (list, tuple, dict)):
+                if depth == MAX_DEPTH:
+                    return Opaque(f"a {type(item).__name__} that is nested too deeply")
+                if len(item) > 10_000:
+                    return Opaque(f"a {type(item).__name__} of {len(item)} items")
+                if isinstance(item, dict):
+                    return Pairs(
+                        [(encodable(str(k)), encode(v, depth + 1)) for k, v in item.items()]
+                    )
+                return Items([encode(part, depth + 1) for part in item])
+            if isinstance(item, torch.dtype):
+                return Named("dtype", str(item).removeprefix("torch."))
+            if isinstance(item, torch.device):
+                return Named("device", str(item))
+            return convert(item)
+
+        return Data(encode(value, 0), tensors)
+
+    def _tensor(self, tensor: torch.Tensor) -> TensorMeta:
+        dtype = NAMES[tensor.dtype]
+        requires_grad = tensor.requires_grad
+        tensor = tensor.detach()
+        if tensor.is_meta:
+            return TensorMeta(dtype, list(tensor.shape), [], 0, requires_grad, True)
+        flat, strides = _flat(tensor)
+        padding = -self.size % ALIGNMENT
+        if padding:
+            self.payload.append(bytes(padding))
+        start = self.size + padding
+        if flat.numel():
+            raw = raw_bytes(flat)
+            self.payload.append(raw)
+            self.size = start + len(raw)
+        else:
+            self.size = start
+        return TensorMeta(dtype, list(tensor.shape), strides, start, requires_grad)
+
+
+def raw_bytes(flat: torch.Tensor) -> bytes:
+    """The bytes of a contiguous tensor."""
+    plain = flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat
+    return plain.numpy().tobytes()
+
+
+def _unsupported(tensor: torch.Tensor) -> str:
+    if tensor.layout != torch.strided:
+        return "a tensor that is not dense"
+    if tensor.dtype not in NAMES:
+        return f"a tensor of {str(tensor.dtype).removeprefix('torch.')}"
+    if not tensor.is_meta and tensor.numel() > MAX_ELEMENTS:
+        return f"a tensor of {tensor.numel()} elements"
+    if tensor.dim() > MAX_AXES:
+        return f"a tensor with {tensor.dim()} axes"
+    return ""
+
+
+def _flat(tensor: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
+    """The bytes of a tensor with its strides: a view is sent as it lies, unless it is spread out."""
+    tensor = tensor.resolve_conj().resolve_neg()
+    if tensor.is_contiguous():
+        return tensor, _contiguous_strides(tensor.shape)
+    if tensor.numel():
+        strides = tensor.stride()
+        extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, strides, strict=True))
+        if extent <= 4 * tensor.numel():
+            flat = tensor.as_strided((extent,), (1,), tensor.storage_offset())
+            return flat.contiguous(), list(strides)
+    return tensor.contiguous().reshape(-1), _contiguous_strides(tensor.shape)
+
+
+def tensors_of(data: Data, payload: bytearray) -> list[torch.Tensor]:
+    """Rebuild the tensors of `data` over `payload`, without gradients.
+
+    Raises:
+        WireError: a dtype, shape, stride or position that does not fit.
+    """
+    return [_rebuild(meta, payload) for meta in data.tensors]
+
+
+def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
+    try:
+        return _checked(meta, payload)
+    except RuntimeError as error:  # what torch itself refuses
+        raise WireError(f"a tensor that torch refuses: {error}") from None
+
+
+def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
+    dtype = DTYPES.get(meta.dtype)
+    shape, strides = meta.shape, meta.strides
+    if (
+        dtype is None
+        or len(shape) > MAX_AXES
+        or (shape and not 0 <= min(shape) <= max(shape) <= 1 << 40)
+    ):
+        raise WireError("a tensor of an impossible dtype or shape")
+    numel = math.prod(shape)
+    if math.prod(n or 1 for n in shape) * dtype.itemsize > 1 << 62:
+        raise WireError("a tensor of an impossible size")
+    if meta.meta:
+        return torch.empty(shape, dtype=dtype, device="meta")
+    if numel > MAX_ELEMENTS or len(strides) != len(shape):
+        raise WireError("a tensor of an impossible size")
+    if strides and not 0 <= min(strides) <= max(strides) <= MAX_ELEMENTS:
+        raise WireError("a tensor of impossible strides")
+    if numel == 0:
+        return torch.empty(shape, dtype=dtype)
+    extent = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    if meta.start < 0 or meta.start % ALIGNMENT:
+        raise WireError("a tensor that is not aligned")
+    if meta.start + extent * dtype.itemsize > len(payload):
+        raise WireError("a tensor beyond the end of its message")
+    raw = torch.uint8 if dtype == torch.bool else dtype
+    flat = torch.frombuffer(payload, dtype=raw, count=extent, offset=meta.start)
+    if dtype == torch.bool:
+        flat = flat.ne(0)
+    return flat.as_strided(shape, strides)
+
+
+def check(data: Data) -> None:
+    """Check how large a value is, how deep it is nested and which tensors it names, before anything walks it.
+
+    Raises:
+        WireError: it has too many items, is nested too deeply, or names a tensor that was not sent.
+    """
+    pending: list[tuple[Value, int]] = [(data.value, 0)]
+    count = 0
+    while pending:
+        item, depth = pending.pop()
+        count += 1
+        if count + len(pending) > MAX_ITEMS:
+            raise WireError("a value of too many items")
+        if depth > MAX_DEPTH + 1:
+            raise WireError("a value that is nested too deeply")
+        if isinstance(item, TensorAt) and not 0 <= item.index < len(data.tensors):
+            raise WireError("a tensor that was not sent")
+        if isinstance(item, Items):
+            pending += [(part, depth + 1) for part in item.items]
+        elif isinstance(item, Pairs):
+            pending += [(part, depth + 1) for _, part in item.items]
+
+
+def value_of(value: Value, tensors: Sequence[torch.Tensor], convert: Callable[[Value], Any]) -> Any:
+    """Rebuild a value around its tensors; handles and models are given to `convert`.
+
+    Raises:
+        WireError: a tensor number out of range, an unknown dtype or device, too deep a nesting.
+    """
+
+    def decode(item: Value, depth: int) -> Any:
+        if depth > MAX_DEPTH + 1:
+            raise WireError("a value that is nested too deeply")
+        if isinstance(item, TensorAt):
+            if not 0 <= item.index < len(tensors):
+                raise WireError("a tensor that was not sent")
+            return tensors[item.index]
+        if isinstance(item, Items):
+            return [decode(part, depth + 1) for part in item.items]
+        if isinstance(item, Pairs):
+            return {key: decode(part, depth + 1) for key, part in item.items}
+        if isinstance(item, Named):
+            return _named(item)
+        if isinstance(item, (Handle, Generator, Model, Opaque)):
+            return convert(item)
+        return item
+
+    return decode(value, 0)
+
+
+def _named(item: Named) -> Any:
+    if item.kind == "dtype" and item.name in DTYPES:
+        return DTYPES[item.name]
+    if item.kind == "device" and item.name in ("cpu", "meta"):
+        return torch.device(item.name)
+    return Opaque(f"the {item.kind} {item.name}"[:MAX_TEXT])

@@ -1,0 +1,1 @@
+"""Recognise which known mistake a wrong answer makes."""

@@ -1,0 +1,1 @@
+"""Build the notebook and the assignment of a day from its chapters."""

@@ -1,0 +1,191 @@
+"""A day's chapters → one notebook, with the metadata that nbgrader needs."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nbformat import NotebookNode, v4
+
+from autograder.course import chapters, release_stamp
+from autograder.course.chapters import Chapter, ChapterCell
+from autograder.course.config import Day
+
+HIDDEN = """
+### BEGIN HIDDEN TESTS
+# graders/{day}/test_{chapter}.py, asked from outside this notebook
+### END HIDDEN TESTS"""
+
+INSTALL = """\
+# Installs what is missing, and does nothing where all is there.
+import importlib.metadata
+import subprocess
+import sys
+
+
+def installed(package):
+    try:
+        return bool(importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+missing = [package for package in {packages!r} if not installed(package)]
+if missing:
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *missing])"""
+
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def solution_notebook(day: Day) -> NotebookNode:
+    """The notebook with solutions, which nbgrader calls the source.
+
+    Raises:
+        ChapterError: `opening.py`, `closing.py` or a chapter can not be read.
+    """
+    cells = list(_cells(day))
+    notebook: NotebookNode = v4.new_notebook(
+        cells=cells, metadata={**METADATA, release_stamp.KEY: release_stamp.stamp(day)}
+    )
+    notebook.nbformat_minor = 5
+    return notebook
+
+
+def _cells(day: Day) -> Iterator[NotebookNode]:
+    folder = day.root / "solutions"
+    ids = _Ids()
+    points = {exercise.name: exercise.points for exercise in day.exercises}
+    yield _cell("markdown", f"# {day.title}", ids.new("title"))
+    packages = [
+        line.split(">")[0].split("<")[0].split("=")[0].strip() for line in _requirements(day)
+    ]
+    yield _cell("code", INSTALL.format(packages=packages), ids.new("install"))
+    parts = [
+        chapters.read(folder / "opening.py", ()),
+        *day.chapters,
+        chapters.read(folder / "closing.py", ()),
+    ]
+    for part in parts:
+        section = part.name
+        for cell in part.cells:
+            if cell.role == "text":
+                section = _slug(cell.source) or section
+            elif part is parts[-1]:
+                listed = "\n".join(f'    "{name}": {value:g},' for name, value in points.items())
+                yield _cell("code", f"EXERCISES = {{\n{listed}\n}}", ids.new("exercises"))
+            source = plain(cell)
+            if source:
+                yield _chapter_cell(day, part, cell, source, ids, section, points)
+
+
+def _chapter_cell(
+    day: Day,
+    part: Chapter,
+    cell: ChapterCell,
+    source: str,
+    ids: _Ids,
+    section: str,
+    points: dict[str, float],
+) -> NotebookNode:
+    if cell.role == "text":
+        return _cell("markdown", source, ids.new(section))
+    if cell.role == "exercise":
+        return _cell("code", source, cell.name, solution=True)
+    if cell.role == "checks":
+        hidden = HIDDEN.format(day=day.name, chapter=part.name)
+        return _cell("code", source + hidden, f"check_{cell.name}", points=points[cell.name])
+    return _cell("code", source, ids.new(section))
+
+
+def _requirements(day: Day) -> list[str]:
+    text = (day.root / "solutions" / day.name / "requirements.txt").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+class _Ids:
+    """Cell ids from the section's name and a count within it, so that a change elsewhere changes none."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def new(self, section: str) -> str:
+        count = self._counts[section] = self._counts.get(section, 0) + 1
+        return f"{section[:50]}-{count}"
+
+
+def _slug(markdown: str) -> str:
+    heading = re.match(r"#{1,3} +(.+)", markdown)
+    return re.sub(r"\W+", "-", heading[1]).strip("-").lower() if heading else ""
+
+
+def _cell(
+    kind: str, source: str, id_: str, solution: bool = False, points: float | None = None
+) -> NotebookNode:
+    metadata: dict[str, Any] = {}
+    if solution or points is not None:
+        marks = {} if points is None else {"points": points}
+        metadata["nbgrader"] = {
+            "schema_version": 3,
+            "grade_id": id_,
+            "grade": points is not None,
+            "locked": points is not None,
+            "solution": solution,
+            "task": False,
+            **marks,
+        }
+    new: dict[str, Callable[..., NotebookNode]] = {
+        "markdown": v4.new_markdown_cell,
+        "code": v4.new_code_cell,
+    }
+    return new[kind](source, id=id_, metadata=metadata)
+
+
+def plain(cell: ChapterCell) -> str:
+    """A cell as the notebook shows it: no main guard, no imports between chapters."""
+    if cell.role in ("checks", "demonstration"):
+        return without_guard(cell.source)
+    if cell.role == "given":
+        return without_chapter_imports(cell.source)
+    return cell.source.strip()
+
+
+def without_guard(source: str) -> str:
+    """The body of `if __name__ == "__main__":`, dedented; lines inside of strings stay as they are."""
+    guard = ast.parse(source).body[0]
+    lines = source.split("\n")
+    inside = set(_lines_inside_strings(source))
+    body = [
+        line if number in inside else line.removeprefix("    ")
+        for number, line in enumerate(lines[guard.lineno :], guard.lineno + 1)
+    ]
+    return "\n".join([*lines[: guard.lineno - 1], *body]).strip()
+
+
+def _lines_inside_strings(source: str) -> Iterator[int]:
+    """The numbers of lines that begin within a string."""
+    opened = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        name = tokenize.tok_name[token.type]
+        if name == "STRING":
+            yield from range(token.start[0] + 1, token.end[0] + 1)
+        elif name == "FSTRING_START":
+            opened.append(token.start[0])
+        elif name == "FSTRING_END":
+            yield from range(opened.pop() + 1, token.end[0] + 1)
+
+
+def without_chapter_imports(source: str) -> str:
+    """The cell without `from solutions.… import …`."""
+    lines = source.split("\n")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "solutions":
+            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[number] = ""
+    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()

@@ -1,1 +1,0 @@
-"""Marks made readable: the table in the terminal, and pages."""

@@ -1,0 +1,1 @@
+"""Confine a process: namespaces, Landlock, seccomp, rlimits."""

@@ -1,0 +1,282 @@
+"""The wall, layer by layer: around the fork server once, and in each process that it forks.
+
+    layer        around the server                     in each process
+    namespaces   a root of Python alone; all kinds     users, mounts, processes, shared memory; a private tmpfs
+    landlock     -                                     files, TCP, abstract sockets, signals
+    seccomp      a short list of refusals              the list of calls that are allowed, without fork and exec
+    limits       -                                     memory, time, files, descriptors, threads
+
+Where the machine refuses a layer, the others are put up without it; `probes` says whether what is left is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+
+from autograder.sandbox.control import LAYERS
+from autograder.sandbox.walls import (
+    landlock,
+    namespaces,
+    private_folders,
+    privileges,
+    rlimits,
+    seccomp,
+)
+
+WIRE = 3
+_UP = 4
+
+
+class WallError(Exception):
+    """A layer could not be put up."""
+
+
+class Wall:
+    """Put up `around_server` once, then by `fork` in each process."""
+
+    def __init__(self, layers: Sequence[str]) -> None:
+        self.layers = [layer for layer in LAYERS if layer in layers]
+        self._rules: list[landlock.Rule] = []
+        self._folders: private_folders.Folders | None = None
+        self._proc = self._pids = -1
+        self._program = b""
+        self._memory = 0
+
+    def has(self, layer: str) -> bool:
+        """Whether this layer is part of the wall."""
+        return layer in self.layers
+
+    # ---- around the server
+
+    def around_server(self) -> None:
+        """Returns in the process that shall fork others; with namespaces that is a child, and this one waits for it.
+
+        The process must have one thread, and what it needs of /proc, /sys and the file system it must have read.
+        """
+        self._memory = rlimits.address_space()
+        walled = self.layers not in ([], ["limits"])
+        root = os.geteuid() == 0 and walled
+        uid, gid = (privileges.NOBODY,) * 2 if root else (os.geteuid(), os.getegid())
+        python = namespaces.python_folders()
+        hidden = namespaces.hidden_entries(python)
+        if self.has("namespaces"):
+            _enter_namespaces(root, uid, gid, python, hidden)
+            self._proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+            self._pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            namespaces.enter_root()
+        else:
+            self._folders = private_folders.Folders(uid, gid)
+        if self.has("landlock"):
+            self._rules = self._allowed(python, hidden)
+        if self.has("namespaces"):
+            privileges.keep_capabilities(privileges.CAP_SYS_ADMIN)
+        elif root:
+            _leave_root_in_place(python)
+        if self.has("seccomp"):
+            privileges.no_new_privileges()
+            seccomp.install(seccomp.refusing_program(seccomp.NEVER.split()))
+            # The first process of a namespace has the number 1.
+            self._program = seccomp.worker_program(1, own_files=True)
+        if walled:
+            privileges.set_dumpable(False)
+
+    def _allowed(self, python: Sequence[str], hidden: Sequence[str]) -> list[landlock.Rule]:
+        rlimits.raise_descriptors()  # each rule holds one
+        rules = [landlock.rule(device, landlock.DEVICE) for device in namespaces.DEVICES]
+        if self.has("namespaces"):
+            # The tmpfs of each process is mounted beneath; what is hidden is hidden already.
+            rules.append(landlock.rule(namespaces.PRIVATE, landlock.HOME))
+            hidden = []
+        for folder in python:
+            rules += landlock.readable(folder, hidden)
+        return rules
+
+    # ---- each process
+
+    def fork(self, wire: int, memory: int, cpu: int) -> int:
+        """Fork a process behind the wall: its number, and 0 in the process itself, which has the descriptors 0 to 3 alone.
+
+        Raises:
+            WallError: the wall could not be put up in the process, which has ended.
+        """
+        private = self._folders.new() if self._folders else namespaces.HOME
+        ready, up = os.pipe()
+        if self.has("namespaces"):
+            namespaces.next_child_in_new_pids()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._enter(wire, up, private, memory, cpu)
+            except BaseException as error:
+                with contextlib.suppress(OSError):
+                    os.write(up, str(error).encode()[:1000] or b"?")
+                os._exit(1)
+            return 0
+        if self.has("namespaces"):
+            namespaces.next_child_in(self._pids)
+        if self._folders:
+            self._folders.belongs(private, pid)
+        os.close(up)
+        said = os.read(ready, 1000)
+        os.close(ready)
+        if said != b"\0":
+            os.waitpid(pid, 0)
+            self.forget(pid)
+            raise WallError(said.decode(errors="replace") or "it ended")
+        return pid
+
+    def _enter(self, wire: int, up: int, private: str, memory: int, cpu: int) -> None:
+        os.setsid()
+        os.umask(0o077)
+        threads = rlimits.THREADS
+        privileges.set_dumpable(True)
+        privileges.die_first(self._proc if self._proc >= 0 else None)
+        if self.has("namespaces"):
+            namespaces.unshare_worker(self._proc)
+        elif self.has("limits"):
+            threads += rlimits.threads_of(os.getuid())
+        os.chdir(private)
+        tempfile.tempdir = private  # something that the server imported has asked for it already
+        os.environ.update(HOME=private, TMPDIR=private, USER="student", LOGNAME="student")
+        if self.has("seccomp") or self.has("landlock"):
+            privileges.no_new_privileges()
+        if self.has("namespaces"):
+            privileges.keep_capabilities()
+        null = os.open(os.devnull, os.O_RDWR)
+        if self.has("landlock"):
+            own = [landlock.rule(private, landlock.HOME)] if self._folders else []
+            landlock.restrict([*self._rules, *own])
+        _keep_descriptors(null, wire, up)
+        if self.has("limits"):
+            size = private_folders.FILE_BYTES if self._folders else rlimits.FILE_BYTES
+            rlimits.apply(self._memory + memory, cpu, size, threads)
+        if self.has("seccomp") or self.has("landlock"):
+            privileges.set_dumpable(False)
+        privileges.die_with_parent()
+        if self.has("seccomp"):
+            program = self._program
+            if not self.has("namespaces"):
+                private_folders.remove_by_emptying()
+                program = seccomp.worker_program(os.getpid(), own_files=False)
+            seccomp.install(program)
+        os.write(_UP, b"\0")
+        os.close(_UP)
+
+    # ---- after it
+
+    def overfull(self) -> list[int]:
+        """Processes that have filled their folders beyond the limit; a tmpfs needs no watching."""
+        return self._folders.overfull() if self._folders else []
+
+    def watches(self) -> bool:
+        """Whether `overfull` is to be asked now and then."""
+        return self._folders is not None
+
+    def forget(self, pid: int) -> None:
+        """A process has ended: remove what it left."""
+        if self._folders:
+            self._folders.remove(pid)
+
+    def close(self) -> None:
+        """All processes have ended."""
+        if self._folders:
+            self._folders.close()
+
+
+def _enter_namespaces(
+    root: bool, uid: int, gid: int, python: Sequence[str], hidden: Sequence[str]
+) -> None:
+    """Returns in the first process of the new namespaces, beside the built root."""
+    if root:
+        namespaces.unshare_mounts()
+        namespaces.build_root(python, hidden)
+        privileges.leave_root()
+    namespaces.unshare_all(uid, gid)
+    if not root:
+        namespaces.build_root(python, hidden)
+    inner = os.fork()
+    if inner:
+        os.closerange(3, 1 << 16)
+        _, status = os.waitpid(inner, 0)
+        os._exit(abs(os.waitstatus_to_exitcode(status)))
+    privileges.die_with_parent()
+
+
+def _leave_root_in_place(python: Sequence[str]) -> None:
+    """Become nobody; where Python lies in a home that is closed to others, keep the right to read, which Landlock bounds."""
+    closed = any(not _open_to_others(folder) for folder in python)
+    privileges.leave_root((privileges.CAP_DAC_READ_SEARCH,) if closed else ())
+
+
+def _open_to_others(folder: str) -> bool:
+    while folder != "/":
+        if os.stat(folder).st_mode & 0o5 != 0o5:
+            return False
+        folder = os.path.dirname(folder)
+    return True
+
+
+def _keep_descriptors(null: int, wire: int, up: int) -> None:
+    # Out of the way first: either may be among the numbers to be taken.
+    wire = fcntl.fcntl(wire, fcntl.F_DUPFD, 16)
+    up = fcntl.fcntl(up, fcntl.F_DUPFD, 16)
+    for standard in range(3):
+        os.dup2(null, standard)
+    os.dup2(wire, WIRE)
+    os.dup2(up, _UP)
+    os.closerange(_UP + 1, 1 << 16)
+
+
+# ---- what this machine gives
+
+
+def unavailable(layers: Sequence[str] = LAYERS) -> dict[str, str]:
+    """Of these layers those that the machine refuses, each put up by itself in a process of its own, and why."""
+    found = {layer: _refusal(layer) for layer in layers}
+    refused = {layer: reason for layer, reason in found.items() if reason}
+    if "namespaces" in refused and "landlock" in layers and "landlock" not in refused:
+        version = landlock.version()
+        if version < landlock.ALONE_SINCE:
+            refused["landlock"] = f"version {version} is too old to hold without namespaces"
+    return refused
+
+
+def _refusal(layer: str) -> str:
+    return attempt(lambda: _put_up(layer))
+
+
+def _put_up(layer: str) -> None:
+    wall = Wall([layer])
+    try:
+        wall.around_server()
+        pid = wall.fork(os.open(os.devnull, os.O_RDWR), 1 << 30, 60)
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        wall.forget(pid)
+    finally:
+        wall.close()
+
+
+def attempt(work: Callable[[], None]) -> str:
+    """Do it in a child; what was raised there, or nothing."""
+    ready, up = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(ready)
+            up = fcntl.fcntl(up, fcntl.F_DUPFD, 3)
+            work()
+        except BaseException as error:
+            os.write(up, (str(error) or type(error).__name__).encode()[:1000])
+        finally:
+            os._exit(0)
+    os.close(up)
+    with open(ready, "rb") as file:
+        said = file.read()
+    os.waitpid(pid, 0)
+    return said.decode(errors="replace")

@@ -1,0 +1,51 @@
+"""A worker without a wall, in this process: for the course's own code, never for a submission."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+from autograder.protocol import messages as m
+from autograder.protocol.encoding import Outgoing
+from autograder.sandbox.process import Reply
+from autograder.sandbox.worker.worker import Worker
+
+
+def _joined(out: Outgoing) -> bytearray:
+    return bytearray().join(out.payload)
+
+
+class LocalProcess:
+    """Answers requests as `process.Process` does, without limits."""
+
+    end: Exception | None = None
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._worker = Worker(self._ask, lambda running: None)
+        self._reply: Reply | None = None
+
+    def request(
+        self, request: m.Request, payload: Outgoing, reply: Reply
+    ) -> tuple[int, m.Answer | m.Failure, bytearray]:
+        """See `process.Process.request`."""
+        number = next(self._numbers)
+        outer, self._reply = self._reply, reply
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                response, out = self._worker.handle(number, request, _joined(payload))
+        finally:
+            self._reply = outer  # a model that was asked may have asked in turn
+        assert isinstance(response, (m.Answer, m.Failure))
+        return number, response, _joined(out)
+
+    def _ask(self, question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
+        assert isinstance(question, (m.Ask, m.Refer, m.AskBackward))
+        assert self._reply is not None
+        answer, payload = self._reply(question, _joined(out))
+        return answer, _joined(payload)
+
+    def stop(self) -> int:
+        """Nothing to kill here."""
+        return 0

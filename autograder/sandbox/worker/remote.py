@@ -1,0 +1,211 @@
+"""Stand-ins in the student's process for what is answered elsewhere: the grader's models, and references of exercises.
+
+A call sends its arguments as a question over the wire. The answer's tensors are differentiable in the tensors that were sent.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autograder.protocol import messages as m
+from autograder.protocol.autograd import link
+from autograder.protocol.encoding import Outgoing, tensors_of, value_of
+from autograder.sandbox.worker.describe import MODULE
+
+Ask = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
+ERRORS = (
+    *("ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError", "LookupError"),
+    *("NotImplementedError", "OverflowError", "RuntimeError", "TypeError", "ValueError"),
+)  # fmt: skip
+
+
+class Part(nn.Module):
+    """A module inside a reference's object: it holds parameters and buffers under their names, and cannot be called."""
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        """Refuse the call.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("a part of the reference cannot be called on its own")
+
+
+class Remote:
+    """Builds stand-ins and asks their questions."""
+
+    def __init__(
+        self, ask: Ask, to_wire: Callable[[Any], m.Value], from_wire: Callable[[m.Value], Any]
+    ) -> None:
+        self._ask = ask
+        self._to_wire = to_wire
+        self._from_wire = from_wire
+        self._kept = 0
+        self._models: dict[int, nn.Module] = {}
+
+    # ---- models of the grader
+
+    def model(self, item: m.Model) -> nn.Module:
+        """Return the stand-in for a model of the grader, in the model's mode."""
+        if item.id not in self._models:
+            self._models[item.id] = self._thin(item)
+        model = self._models[item.id]
+        model.train(item.training)
+        return model
+
+    def modes(self) -> list[tuple[int, bool]]:
+        """Return which of the models have a part in training mode."""
+        return [(id_, _in_training(model)) for id_, model in self._models.items()]
+
+    def _thin(self, model: m.Model) -> nn.Module:
+        def method(name: str) -> Callable[..., Any]:
+            def call(thin: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                training, grad = _in_training(thin), torch.is_grad_enabled()
+
+                def question(data: m.Data, keep: int) -> m.Ask:
+                    return m.Ask(model.id, name, data, training, grad, keep)
+
+                return self._answer([list(args), kwargs], question)
+
+            return call
+
+        kind = type("Model", (nn.Module,), {name: method(name) for name in model.methods})
+        thin: nn.Module = kind()
+        # Real models have parameters, which tell device and dtype, and parts, which have a mode of their own.
+        thin.weight = nn.Parameter(torch.zeros(1))
+        thin.part = nn.Identity()
+        for name, value in model.attributes:
+            setattr(thin, name, value_of(value, [], self._from_wire))
+        return thin
+
+    # ---- references
+
+    def reference(self, reference: m.Reference) -> Any:
+        """Return a function or class that the course's reference answers."""
+        name, methods = reference.name, reference.methods
+        if methods is None:
+            return self._function(name)
+        space = {method: self._method(method) for method in methods}
+        init = self._init(name)
+        return type(name, (nn.Module,), {**space, "__init__": init, "__module__": MODULE})
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        def function(*args: Any, **kwargs: Any) -> Any:
+            return self._refer(name, "", [list(args), kwargs])
+
+        function.__name__ = function.__qualname__ = name
+        function.__module__ = MODULE
+        return function
+
+    def _init(self, name: str) -> Callable[..., None]:
+        def __init__(handle: nn.Module, *args: Any, **kwargs: Any) -> None:
+            nn.Module.__init__(handle)
+            _build(handle, self._refer(name, "", [list(args), kwargs]))
+
+        return __init__
+
+    def _method(self, method: str) -> Callable[..., Any]:
+        def call(handle: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            made: dict[str, Any] = handle._reference  # type: ignore[assignment]
+            return self._refer(made["id"], method, [list(args), kwargs, *_state(handle, made)])
+
+        call.__name__ = method
+        return call
+
+    def _refer(self, target: str | int, method: str, arguments: list[Any]) -> Any:
+        grad = torch.is_grad_enabled()
+
+        def question(data: m.Data, keep: int) -> m.Refer:
+            return m.Refer(target, method, data, grad, keep)
+
+        result = self._answer(arguments, question)
+        return tuple(result) if isinstance(result, list) else result
+
+    # ---- questions
+
+    def _answer(self, arguments: Any, question: Callable[[m.Data, int], m.Response]) -> Any:
+        """Ask; the answer, whose tensors are differentiable in those among the arguments."""
+        out = Outgoing()
+        inputs: list[Tensor] = []
+        data = out.data(arguments, self._to_wire, inputs)
+        keep = 0
+        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
+            self._kept += 1
+            keep = self._kept
+        reply, payload = self._asked(question(data, keep), out)
+        tensors = tensors_of(reply.answer, payload)
+        if keep:
+            flags = [meta.requires_grad for meta in reply.answer.tensors]
+            tensors = link(inputs, tensors, flags, lambda upstream: self._gradients(keep, upstream))
+        return value_of(reply.answer.value, tensors, self._from_wire)
+
+    def _gradients(self, keep: int, upstream: list[Tensor | None]) -> list[Tensor | None]:
+        out = Outgoing()
+        reply, payload = self._asked(m.AskBackward(keep, out.data(upstream, self._to_wire)), out)
+        tensors = tensors_of(reply.answer, payload)
+        return value_of(reply.answer.value, tensors, self._from_wire)  # type: ignore[no-any-return]
+
+    def _asked(self, question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
+        reply, payload = self._ask(question, out)
+        if reply.error:
+            kind = reply.type if reply.type in ERRORS else "RuntimeError"
+            raise getattr(builtins, kind)(reply.error)
+        return reply, payload
+
+
+def _build(handle: nn.Module, made: dict[str, Any]) -> None:
+    """Give a handle the modules, parameters, buffers and plain attributes of the object that was made for it."""
+    parts = {"": handle}
+    for path, is_list in made["modules"]:
+        owner, _, name = path.rpartition(".")
+        parts[path] = nn.ModuleList() if is_list else Part()
+        parts[owner].add_module(name, parts[path])
+    own: dict[int, nn.Parameter] = {}  # two names of one parameter stay two names of one
+    for path, tensor in made["parameters"].items():
+        owner, _, name = path.rpartition(".")
+        parameter = own.setdefault(
+            id(tensor), nn.Parameter(tensor.clone(), tensor.is_floating_point())
+        )
+        parts[owner].register_parameter(name, parameter)
+    for path, tensor in made["buffers"].items():
+        owner, _, name = path.rpartition(".")
+        parts[owner].register_buffer(name, tensor.clone(), path in made["persistent"])
+    for path, value in made["attributes"].items():
+        owner, _, name = path.rpartition(".")
+        setattr(parts[owner], name, value)
+    handle._reference = {  # type: ignore[assignment]
+        "id": made["id"],
+        "tensors": [*made["parameters"], *made["buffers"]],
+        "modules": [path for path, _ in made["modules"]],
+    }
+
+
+def _state(handle: nn.Module, made: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, bool]]:
+    """The tensors of a handle by name, and the modes of its modules.
+
+    Raises:
+        RuntimeError: what the reference consists of was replaced, so that the reference cannot answer for it.
+    """
+    modules = dict(handle.named_modules(remove_duplicate=False))
+    for path in made["modules"]:
+        if type(modules.get(path)) not in (Part, nn.ModuleList):
+            raise RuntimeError(f"the part `{path}` of the reference was replaced")
+    tensors = {
+        **dict(handle.named_parameters(remove_duplicate=False)),
+        **dict(handle.named_buffers(remove_duplicate=False)),
+    }
+    missing = [name for name in made["tensors"] if name not in tensors]
+    if missing:
+        raise RuntimeError(f"the reference's parameter `{missing[0]}` is gone")
+    modes = {path: modules[path].training for path in ("", *made["modules"])}
+    return {name: tensors[name] for name in made["tensors"]}, modes
+
+
+def _in_training(model: nn.Module) -> bool:
+    """Whether any part of it is."""
+    return any(part.training for part in model.modules())

@@ -1,0 +1,313 @@
+"""The end of the wire that runs the student's code: loads it as a module and answers calls to it.
+
+Nothing here can be trusted once student code has run; it is written so that honest code is served well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import linecache
+import math
+import random
+import socket
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autograder.protocol import frames
+from autograder.protocol import messages as m
+from autograder.protocol.autograd import Kept
+from autograder.protocol.encoding import DTYPES, Outgoing, tensors_of, value_of
+from autograder.sandbox.worker.cost import Measure
+from autograder.sandbox.worker.describe import (
+    FILE,
+    MODULE,
+    is_meta_read,
+    kind_of,
+    line_of,
+    name_of,
+    opaque,
+    text_of,
+)
+from autograder.sandbox.worker.forbid import Forbidden, forbid
+from autograder.sandbox.worker.functional import apply, described
+from autograder.sandbox.worker.objects import Missing, attribute, changed, load_weights, read
+from autograder.sandbox.worker.remote import Ask, Remote
+
+
+class Worker:
+    """Holds one exercise's code, the modules that it made and the calls whose graphs are kept."""
+
+    def __init__(self, ask: Ask, announce: Callable[[m.Running], None]) -> None:
+        self._remote = Remote(ask, self._to_wire, self._from_wire)
+        self._announce = announce
+        self._module = types.ModuleType(MODULE)
+        self._objects: dict[int, Any] = {}
+        self._kept: dict[int, Kept] = {}
+        self._generators: dict[int, torch.Generator] = {}
+        self.hits: list[str] = []
+
+    def handle(
+        self, number: int, request: m.Request, payload: bytearray
+    ) -> tuple[m.Response, Outgoing]:
+        """Answer one request; whatever the student's code raises becomes a `Failure`."""
+        out = Outgoing()
+        try:
+            return self._respond(number, request, payload, out), out
+        except Missing as missing:
+            return m.Failure("missing", "", text_of(missing)), Outgoing()
+        except BaseException as error:
+            return self._failure(error), Outgoing()
+
+    def _respond(
+        self, number: int, request: m.Request, payload: bytearray, out: Outgoing
+    ) -> m.Response:
+        match request:
+            case m.Load():
+                return m.Answer(out.data(self._load(request), opaque))
+            case m.Call():
+                return self._call(number, request, payload, out)
+            case m.Make():
+                return m.Answer(out.data(self._make(request, payload), opaque))
+            case m.Apply():
+                return self._apply(number, request, payload, out)
+            case m.Backward():
+                return self._backward(request, payload, out)
+            case m.Weights():
+                weights = self._decode(request.weights, payload)
+                load_weights(self._objects[request.module], weights)
+            case m.Read():
+                return m.Answer(out.data(read(self._objects[request.module], request), opaque))
+            case m.Set():
+                module = self._objects[request.module]
+                if request.training is not None:
+                    module.train(request.training)
+                if request.dtype is not None:
+                    module.to(DTYPES[request.dtype])
+            case m.Forget():
+                for call in request.calls:
+                    self._kept.pop(call, None)
+        return m.Answer(out.data(None, opaque))
+
+    # ---- code
+
+    def _load(self, request: m.Load) -> list[list[Any]]:
+        """Run the pieces in order, those that miss a name again after the others; the errors that remain."""
+        seed_everything(request.seed)
+        self._generators.clear()
+        forbid(request.operators, request.attributes, self.hits)
+        sys.modules[MODULE] = self._module
+        self._module.__file__ = FILE
+        lines = request.source.splitlines(keepends=True)
+        linecache.cache[FILE] = (len(request.source), None, lines, FILE)
+        for reference in request.references:
+            setattr(self._module, reference.name, self._remote.reference(reference))
+        pending = [
+            (first, "\n" * (first - 1) + "".join(lines[first - 1 : last]))
+            for first, last in request.pieces
+        ]
+        errors: list[tuple[int, BaseException]] = []
+        while pending:
+            postponed: list[tuple[int, str]] = []
+            missing: list[tuple[int, BaseException]] = []
+            for first, source in pending:
+                self._announce(m.Running(first))
+                try:
+                    code = compile(source, FILE, "exec", request.flags, dont_inherit=True)
+                    exec(code, self._module.__dict__)
+                except NameError as error:
+                    postponed.append((first, source))
+                    missing.append((first, error))
+                except BaseException as error:
+                    errors.append((first, error))
+            if len(postponed) == len(pending):
+                errors += missing
+                break
+            pending = postponed
+        if errors and not hasattr(self._module, request.wanted):
+            raise errors[0][1]
+        return [[first, type(error).__name__, text_of(error)] for first, error in errors]
+
+    # ---- calls
+
+    def _call(self, number: int, request: m.Call, payload: bytearray, out: Outgoing) -> m.Response:
+        tensors = tensors_of(request.arguments, payload)
+        for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
+            tensor.requires_grad_(meta.requires_grad)
+        args, kwargs = value_of(request.arguments.value, tensors, self._from_wire)
+        before = [None if t.is_meta else t.detach().clone() for t in tensors]
+        function = self._target(request)
+        cost = Measure() if request.measure else contextlib.nullcontext()
+        with torch.set_grad_enabled(request.grad), cost:
+            result = function(*args, **kwargs)
+        outputs: list[Tensor] = []
+        data = out.data(result, self._to_wire, outputs)
+        if request.keep:
+            self._kept[number] = Kept(tensors, outputs)
+        return m.Answer(
+            data,
+            changed(function, args, kwargs, tensors, before),
+            self._remote.modes(),
+            self.hits,
+            *((cost.operations, cost.largest) if isinstance(cost, Measure) else ()),
+        )
+
+    def _target(self, request: m.Call) -> Callable[..., Any]:
+        if isinstance(request.target, str):
+            try:
+                target = getattr(self._module, request.target)
+            except AttributeError:
+                raise Missing(f"`{request.target}` is not defined") from None
+        else:
+            target = self._objects[request.target]
+            if request.method:
+                target = attribute(target, request.method)
+        if not callable(target):
+            name = request.method or request.target
+            raise Missing(f"`{name}` is {m.Opaque(kind_of(target))}, not a function")
+        return target  # type: ignore[no-any-return]
+
+    def _make(self, request: m.Make, payload: bytearray) -> dict[str, Any]:
+        args, kwargs = self._decode(request.arguments, payload)
+        made = getattr(self._module, request.target)(*args, **kwargs)
+        self._objects[id(made)] = made
+        return described(made)
+
+    def _apply(
+        self, number: int, request: m.Apply, payload: bytearray, out: Outgoing
+    ) -> m.Response:
+        tensors = tensors_of(request.arguments, payload)
+        for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
+            tensor.requires_grad_(meta.requires_grad)
+        arguments = value_of(request.arguments.value, tensors, self._from_wire)
+        with torch.set_grad_enabled(request.grad):
+            result = apply(self._objects[request.target], request.method, *arguments)
+        outputs: list[Tensor] = []
+        data = out.data(result, self._to_wire, outputs)
+        if request.keep:
+            self._kept[number] = Kept(tensors, outputs)
+        return m.Answer(data)
+
+    def _backward(self, request: m.Backward, payload: bytearray, out: Outgoing) -> m.Response:
+        kept = self._kept[request.call]
+        upstream = self._decode(request.upstream, payload)
+        parameters: list[Tensor] = []
+        if request.parameters:
+            module, *names = request.parameters
+            named = dict(self._objects[int(module)].named_parameters(remove_duplicate=False))
+            parameters = [named[name] for name in names]
+        return m.Answer(out.data(kept.gradients(upstream, parameters), opaque))
+
+    # ---- values
+
+    def _decode(self, data: m.Data, payload: bytearray) -> Any:
+        return value_of(data.value, tensors_of(data, payload), self._from_wire)
+
+    def _to_wire(self, item: Any) -> m.Value:
+        module = isinstance(item, nn.Module)
+        if module or type(item).__module__ == MODULE:
+            self._objects[id(item)] = item
+            return m.Handle(id(item), name_of(type(item)), module)
+        return opaque(item)
+
+    def _from_wire(self, item: m.Value) -> Any:
+        if isinstance(item, m.Handle):
+            return self._objects[item.id]
+        if isinstance(item, m.Generator):
+            new = torch.Generator().manual_seed(item.seed)
+            return self._generators.setdefault(item.id, new)
+        if isinstance(item, m.Model):
+            return self._remote.model(item)
+        raise m.WireError("a value that the grader does not send")
+
+    def _failure(self, error: BaseException) -> m.Failure:
+        bases = [name_of(base) for base in type(error).__mro__][:20]
+        kind = "forbidden" if isinstance(error, Forbidden) else "raised"
+        return m.Failure(
+            kind,
+            name_of(type(error)),
+            text_of(error),
+            bases,
+            line_of(error),
+            self.hits[:20],
+            self._remote.modes(),
+            is_meta_read(error),
+        )
+
+
+def seed_everything(seed: int) -> None:
+    """Give every generator that a student may use a state of its own."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(
+        seed
+    )  # `torch.manual_seed` looks for other devices each time
+
+
+class Tail(io.TextIOBase):
+    """Takes what is printed and keeps the first part of it."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kept: list[str] = []
+
+    def write(self, text: str) -> int:
+        part = text[: self.limit]
+        self.limit -= len(part)
+        if part:
+            self.kept.append(part)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+def warm_up() -> None:
+    """Import and run once what workers use; see `warm`."""
+    # Imported here: the grader imports this module for references, and needs no warm-up.
+    from autograder.sandbox.worker.warm_up import warm_up
+
+    warm_up()
+
+
+def prepare(data: bytes) -> None:
+    """Workers need nothing beforehand."""
+
+
+def serve(connection: socket.socket, output: int) -> None:
+    """Answer requests until the grader hangs up."""
+    number = 0
+
+    def respond(response: m.Response, out: Outgoing) -> None:
+        frames.send(connection, m.NumberedResponse(number, response), out, math.inf)
+
+    def ask(question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
+        nonlocal number
+        asked = number
+        respond(question, out)
+        while True:
+            message, payload = frames.receive(connection, frames.REQUESTS, math.inf)
+            number = message.number
+            if isinstance(message.request, m.Reply):
+                assert number == asked
+                return message.request, payload
+            # The model that was asked makes use of an object here, such as a cache.
+            respond(*worker.handle(number, message.request, payload))
+
+    # torch makes its thread pool anew after a fork, which two threads of a student must not race for.
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    sys.stdout = sys.stderr = Tail(output)
+    worker = Worker(ask, lambda running: respond(running, Outgoing()))
+    with contextlib.suppress(ConnectionError):
+        while True:
+            message, payload = frames.receive(connection, frames.REQUESTS, math.inf)
+            number = message.number
+            respond(*worker.handle(number, message.request, payload))

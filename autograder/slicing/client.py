@@ -1,0 +1,188 @@
+"""The grader's end of slicing: one process of the reader cuts a notebook into the code of each exercise.
+
+    course = prepare(server, day)                     # once a server and day
+    with Slicer(server, course, cells) as slicer:
+        slicer.notebook()                             # every exercise
+        slicer.again("MultiHeadAttention", ["softmax"])
+
+Raises `Unsliced` where the notebook passes a limit, or its process answers what makes no sense.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+import msgspec
+from msgspec.msgpack import Decoder
+
+from autograder.course.config import Day
+from autograder.protocol.frames import MAX_PAYLOAD
+from autograder.protocol.plain_text import printable
+from autograder.sandbox.client import Server
+from autograder.slicing.service import Answer, Course, Exercise, Part, Piece
+from autograder.submissions import messages as m
+from autograder.submissions.cell import Cell, Unreadable
+from autograder.submissions.cells import read_cells
+from autograder.submissions.client import READER, NotRead, Process, persistent
+
+PART = 48_000  # bytes of a course in one control message, which holds 64 kB
+ANSWERS = Decoder(Answer)
+T = TypeVar("T")
+
+
+class Unsliced(Exception):
+    """A notebook could not be sliced; the message says why in one sentence."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The code of one exercise: what runs, in order.
+
+    `reached` are the other exercises whose names it reads, defined or not; `used` is what the exercise does not allow and its
+    code mentions.
+    """
+
+    exercise: str
+    state: Literal["absent", "stub", "written"]
+    pieces: tuple[Piece, ...]
+    reached: tuple[str, ...]
+    problems: tuple[str, ...]
+    used: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NotebookSlices:
+    """The code of every exercise; what is wrong with the notebook; and the cell in which each exercise is defined last."""
+
+    slices: dict[str, Slice]
+    problems: tuple[str, ...]
+    homes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SlicingCourse:
+    """A course that a server is prepared for."""
+
+    key: str
+    exercises: tuple[str, ...]
+
+
+def prepared(day: Day) -> bytes:
+    """What slicing has to know of a day, encoded; nothing of it is hidden."""
+    cells = [cell for chapter in day.chapters for cell in chapter.cells]
+    stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
+    given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
+    exercises = [Exercise(e.name, stubs[e.name], list(e.not_allowed)) for e in day.exercises]
+    return msgspec.msgpack.encode(Course(exercises, given, _release(day)))
+
+
+def _release(day: Day) -> list[str]:
+    """The code cells of the notebook that students were given; none where it is not built."""
+    file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
+    try:
+        cells, _ = read_cells(file.read_bytes(), file.name)
+    except (OSError, Unreadable):
+        return []
+    return [cell.source for cell in cells if cell.kind == "code"]
+
+
+def prepare(server: Server, day: Day) -> SlicingCourse:
+    """Let the readers of a server get ready for a day; once is enough."""
+    data = prepared(day)
+    key = hashlib.sha256(data).hexdigest()
+    parts = [data[start : start + PART] for start in range(0, len(data), PART)]
+    for number, part in enumerate(parts):
+        server.prepare(READER, msgspec.msgpack.encode(Part(key, number, len(parts), part)))
+    return SlicingCourse(key, tuple(day.names))
+
+
+class Slicer:
+    """Slices one notebook, in one process that is started when it is first needed; once it has failed, it stays so."""
+
+    def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:
+        self._server, self._course = server, course
+        self._cells = [cell for cell in cells if cell.kind == "code"]
+        self._process: Process | None = None
+        self._whole: NotebookSlices | None = None
+        self._failure = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def notebook(self) -> NotebookSlices:
+        """The code of every exercise; cut once. Raises Unsliced."""
+        if self._whole is None:
+            self._asked(lambda process: None)
+        assert self._whole is not None
+        return self._whole
+
+    def again(self, exercise: str, replaced: Sequence[str]) -> Slice:
+        """The code of one exercise where the course gives `replaced`, each as `# NAME: the reference`. Raises Unsliced."""
+
+        def ask(process: Process) -> Slice:
+            answer = process.decode(process.ask(m.Again(exercise, list(replaced))), ANSWERS)
+            return self._slices(process, answer, [exercise])[exercise]
+
+        return self._asked(ask)
+
+    def _asked(self, ask: Callable[[Process], T]) -> T:
+        """Ask the process that has the notebook sliced; a new one if the fork server died."""
+        if self._failure:
+            raise Unsliced(self._failure)
+        try:
+            return persistent(lambda: ask(self._running()))
+        except NotRead as error:
+            self.close()
+            self._failure = printable(str(error))
+            raise Unsliced(self._failure) from None
+
+    def _running(self) -> Process:
+        if self._process is None or not self._process.is_running:
+            body = msgspec.msgpack.encode(self._cells)
+            if len(body) > MAX_PAYLOAD:
+                raise NotRead(f"it has more than {MAX_PAYLOAD:,} bytes of code")
+            self._process = process = Process(self._server)
+            answer = process.decode(process.ask(m.Slice(self._course.key), body=body), ANSWERS)
+            slices = self._slices(process, answer, self._course.exercises)
+            if not answer.homes.keys() <= slices.keys():
+                raise process.nonsense()
+            problems = tuple(map(printable, answer.problems))
+            self._whole = NotebookSlices(slices, problems, answer.homes)
+        return self._process
+
+    def _slices(
+        self, process: Process, answer: Answer, exercises: Sequence[str]
+    ) -> dict[str, Slice]:
+        """The answer, which must be about these exercises."""
+        if [chosen.exercise for chosen in answer.slices] != list(exercises):
+            raise process.nonsense()
+        found = {}
+        for chosen in answer.slices:
+            reached = set(chosen.reached)
+            others = set(self._course.exercises) - {chosen.exercise}
+            if not reached <= others or max(chosen.pieces, default=-1) >= len(answer.pieces):
+                raise process.nonsense()
+            found[chosen.exercise] = Slice(
+                chosen.exercise,
+                chosen.state,
+                tuple(answer.pieces[number] for number in chosen.pieces),
+                tuple(chosen.reached),
+                tuple(map(printable, chosen.problems)),
+                tuple(map(printable, chosen.used)),
+            )
+        return found

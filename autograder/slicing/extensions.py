@@ -1,0 +1,68 @@
+"""Classes that statements outside of them give methods: d2l's `@add_to_class(C)`, fastcore's `@patch`, `extend(C, f)`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from autograder.slicing.names import run_at_once, walk
+from autograder.slicing.side_effects import changed_by
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A statement that gives a class a method, if the names stand for what they seem to."""
+
+    target: str  # the class
+    attached: str = ""  # has to be a function: `add_to_class(C)(f)`
+    by: str = ""  # has to be a function that changes its arguments: `extend(C, f)`
+
+
+def extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
+    """Yield what may extend a class among statements and all below them that runs at once."""
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.decorator_list:
+                yield from map(Extension, _annotated_first(node.args))
+            for decorator in node.decorator_list:
+                yield from map(Extension, _arguments(decorator))
+        elif isinstance(node, ast.ClassDef):
+            for decorator in node.decorator_list:
+                yield from map(Extension, _arguments(decorator))
+        elif isinstance(node, ast.Expr | ast.Assign) and isinstance(node.value, ast.Call):
+            call = node.value
+            if isinstance(call.func, ast.Call):
+                for function in _arguments(call):
+                    yield from (Extension(c, attached=function) for c in _arguments(call.func))
+            elif isinstance(call.func, ast.Name):
+                yield from (Extension(c, by=call.func.id) for c in _arguments(call))
+
+
+def changes_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a function changes one of its arguments."""
+    arguments = {a.arg for a in walk([function.args]) if isinstance(a, ast.arg)}
+    changed, _ = changed_by(run_at_once(function.body))
+    return not changed.isdisjoint(arguments)
+
+
+def _arguments(call: ast.expr) -> list[str]:
+    if not isinstance(call, ast.Call):
+        return []
+    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    parts = (
+        part
+        for value in values
+        for part in (value.elts if isinstance(value, ast.List | ast.Tuple) else [value])
+    )
+    return [part.id for part in parts if isinstance(part, ast.Name)]
+
+
+def _annotated_first(arguments: ast.arguments) -> Iterator[str]:
+    """The names in the annotation of the first argument: `self: C`, `self: "C"`, `self: (C, D)`, `self: C | D`."""
+    first = next(iter([*arguments.posonlyargs, *arguments.args]), None)
+    for node in walk([first.annotation]) if first and first.annotation else []:
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from (w for w in node.value.replace("|", " ").split() if w.isidentifier())

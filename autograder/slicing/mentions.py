@@ -1,0 +1,156 @@
+"""Find what an exercise does not allow in the code of a slice.
+
+The code is read here; what reading misses is met in the worker, where the operators and functions raise and are counted.
+Only what comes from torch, or from a library that has the same functions, is meant: a student's own function may have any
+name, and comments and strings are no code.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from autograder.course.forbidden import MEANING
+from autograder.slicing.ipython import collector_paused
+from autograder.slicing.names import walk
+
+# Libraries that have the same functions under the same names.
+LIBRARIES = frozenset(
+    {"torch", "scipy", "sklearn", "jax", "flax", "tensorflow", "keras", "transformers"}
+)
+MAX_SHOWN = 20  # names of one exercise
+MAX_PARTS = 200  # of a path
+MAX_ROOT = 10_000  # characters
+
+
+def uses(sources: Sequence[str], not_allowed: Sequence[str]) -> list[str]:
+    """Which of torch's names that are not allowed the code mentions, as the code writes them."""
+    names = {name for key in not_allowed for name in MEANING[key].names}
+    if not names:
+        return []
+    facts = [_facts(source) for source in sources]
+    found = dict.fromkeys(path for path in _mentions(facts, _paths(facts)) if _parts(path) & names)
+    return list(found)[:MAX_SHOWN]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`root.a.b`, or `getattr(root.a, "b")`; the root is a name, or a module if it is imported by a call."""
+
+    root: str
+    is_module: bool
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a statement imports, gives another name, and mentions."""
+
+    imports: tuple[tuple[str, str], ...] = ()  # name bound, path
+    aliases: tuple[tuple[str, Chain], ...] = ()
+    mentions: tuple[str | Chain, ...] = ()  # paths of imports, expressions, and `enable_gqa`
+
+
+NOTHING = _Facts()
+ALL_NAMES = frozenset(name for meaning in MEANING.values() for name in meaning.names)
+
+
+@lru_cache(maxsize=20_000)  # the exercises of one notebook share most of their code
+def _facts(source: str) -> _Facts:
+    imports: list[tuple[str, str]] = []
+    aliases: list[tuple[str, Chain]] = []
+    mentions: list[str | Chain] = []
+    inside: set[int] = set()  # nodes of chains that were met at their end
+    with collector_paused():
+        for node in walk(ast.parse(source).body):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                found = [(b, path) for b, path in _imported(node) if _library(path)]
+                imports += found
+                mentions += [path for _, path in _imported(node, whole=True) if _library(path)]
+            elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+                target, chain = node.targets[0], _chain(node.value, set())
+                if isinstance(target, ast.Name) and chain:
+                    aliases.append((target.id, chain))
+            elif isinstance(node, ast.keyword) and node.arg == "enable_gqa":
+                if not (isinstance(node.value, ast.Constant) and not node.value.value):
+                    mentions.append(node.arg)
+            elif isinstance(node, ast.Attribute | ast.Call) and id(node) not in inside:
+                chain = _chain(node, inside)
+                if chain and (chain.is_module or not ALL_NAMES.isdisjoint(chain.names)):
+                    mentions.append(chain)
+    if not (imports or aliases or mentions):
+        return NOTHING
+    return _Facts(*(tuple(dict.fromkeys(each)) for each in (imports, aliases, mentions)))  # type: ignore[arg-type]
+
+
+def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterator[tuple[str, str]]:
+    """The names that an import binds and what they stand for; with `whole`, all of each path."""
+    for alias in node.names:
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+        elif alias.asname or whole:
+            yield alias.asname or "", alias.name
+        else:
+            first = alias.name.partition(".")[0]
+            yield first, first
+
+
+def _library(path: str) -> bool:
+    return path.partition(".")[0] in LIBRARIES
+
+
+def _parts(path: str) -> set[str]:
+    return set(path.split("."))
+
+
+def _paths(facts: Sequence[_Facts]) -> dict[str, str]:
+    """What names stand for that lead into a library, by imports and plain aliases."""
+    paths = {name: path for each in facts for name, path in each.imports}
+    for each in facts:
+        for name, chain in each.aliases:
+            if path := _path(chain, paths):
+                paths[name] = path
+    return paths
+
+
+def _mentions(facts: Sequence[_Facts], paths: Mapping[str, str]) -> Iterator[str]:
+    """The paths of all expressions that lead into a library."""
+    for each in facts:
+        for mention in each.mentions:
+            if path := _path(mention, paths) if isinstance(mention, Chain) else mention:
+                yield path
+
+
+def _path(chain: Chain, paths: Mapping[str, str]) -> str:
+    root = chain.root if chain.is_module else paths.get(chain.root, "")
+    # Nothing is as long but a chain of aliases that is made to be.
+    return ".".join([root, *chain.names][:MAX_PARTS]) if root and len(root) < MAX_ROOT else ""
+
+
+def _chain(node: ast.AST, inside: set[int]) -> Chain | None:
+    """The expression as a root and names, if it is one; its nodes go to `inside`."""
+    names: list[str] = []
+    while True:
+        inside.add(id(node))
+        if isinstance(node, ast.Attribute):
+            names.append(node.attr)
+            node = node.value
+            continue
+        if isinstance(node, ast.Name):
+            return Chain(node.id, False, tuple(reversed(names)))
+        if not isinstance(node, ast.Call):
+            return None
+        # `getattr(torch, "softmax")`, `importlib.import_module("torch.nn")` and `__import__("torch")`
+        texts = [
+            a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
+        ]
+        function = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if function == "getattr" and len(node.args) >= 2 and texts:
+            names.append(texts[0])
+            node = node.args[0]
+        elif function in ("import_module", "__import__") and texts and _library(texts[0]):
+            return Chain(texts[0], True, tuple(reversed(names)))
+        else:
+            return None

@@ -1,0 +1,255 @@
+"""The reader: a service behind the wall that parses what students wrote, in a process for each submission.
+
+It unpacks archives, reads notebooks, scripts and platforms' metadata, and slices code. It has no file and no network: the
+bytes of a file are asked for over its wire. reading.py and slicing.py are the grader's end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import socket
+import warnings
+from typing import Any, BinaryIO
+
+import msgspec
+
+from autograder.course import release_stamp
+from autograder.protocol import frames
+from autograder.protocol.plain_text import bounded, printable
+from autograder.slicing import service
+from autograder.submissions import messages as m
+from autograder.submissions import platforms
+from autograder.submissions.archives import Entry, Refused, is_archive
+from autograder.submissions.cell import Cell, Unreadable
+from autograder.submissions.cells import MAX_BYTES, read_cells
+from autograder.submissions.filenames import NOTEBOOKS
+from autograder.submissions.listing import listed, tree, unpacked
+from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, of_one
+
+NOT_READ = "it is not a notebook, a script, a zip or a tar"
+BUFFER = 1 << 16  # bytes of an archive that are asked for at least
+
+
+class Remote(io.RawIOBase):
+    """A file that the grader has open; its bytes come over the wire."""
+
+    def __init__(self, connection: socket.socket, size: int) -> None:
+        self._connection = connection
+        self.length = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.length}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        size = min(len(view), m.PIECE, self.length - self._position)
+        if size <= 0:
+            return 0
+        _send(self._connection, m.Pull(self._position, size))
+        _, data = frames.receive(self._connection, m.REQUESTS, math.inf)
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def whole(self) -> bytearray:
+        """All of it."""
+        data = bytearray(self.length)
+        view = memoryview(data)
+        self.seek(0)
+        read = 0
+        while size := self.readinto(view[read:]):
+            read += size
+        view.release()
+        del data[read:]
+        return data
+
+
+class Reader:
+    """Answers the requests about one submission, or about the archive of a class."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._members: list[Entry] = []
+        self._member = b""
+        self._sliced: service.Sliced | None = None
+
+    def answer(self, request: m.Request, body: bytearray) -> bytes:
+        """The bytes of the answer. Raises Refused."""
+        match request:
+            case m.Read():
+                return _packed(self._read(request))
+            case m.List():
+                return _packed(self._list(request))
+            case m.Open():
+                self._member = unpacked(self._members[request.number])
+                return _packed(len(self._member))
+            case m.Take():
+                return self._member[request.offset : request.offset + request.size]
+            case m.ReadMetadata():
+                return _packed(self._metadata(request.size))
+            case m.Slice():
+                cells = msgspec.msgpack.decode(body, type=list[Cell])
+                self._sliced = service.Sliced(service.COURSES[request.course], cells)
+                return _packed(self._sliced.notebook())
+            case m.Again():
+                assert self._sliced is not None
+                return _packed(self._sliced.again(request.exercise, request.replaced))
+            case m.Pulled():
+                raise Refused("bytes that were not asked for")
+
+    def _read(self, request: m.Read) -> list[m.File]:
+        remote = Remote(self._connection, request.size)
+        beginning = bytearray(8)
+        beginning = beginning[: remote.readinto(beginning)]
+        if is_archive(request.name, bytes(beginning)):
+            return _of_archive(_buffered(remote), request.name, request.day, request.nested)
+        is_named = request.name.lower().endswith(NOTEBOOKS)
+        if not is_named and not beginning.startswith(b"{"):
+            raise Refused(NOT_READ)
+        if request.size > MAX_BYTES:
+            raise Refused(f"it is too large: at most {MAX_BYTES:,} bytes are read")
+        return [_notebook("", remote.whole(), request.name)]
+
+    def _list(self, request: m.List) -> list[m.Listed]:
+        file = _buffered(Remote(self._connection, request.size))
+        root, by_place = tree(file, request.name)
+        found = []
+        for offer in listed(root, request.day, request.student):
+            entry = by_place.get(offer.place)
+            number = -1
+            if entry and not offer.problem:
+                number = len(self._members)
+                self._members.append(entry)
+            found.append(
+                m.Listed(
+                    printable(offer.place),
+                    printable(offer.student),
+                    offer.handed_in,
+                    tuple(bounded(map(printable, offer.notes))),
+                    printable(offer.problem),
+                    number,
+                )
+            )
+        return found
+
+    def _metadata(self, size: int) -> dict[str, Any]:
+        if size > platforms.MAX_METADATA:
+            raise Refused(f"it is larger than {platforms.MAX_METADATA:,} bytes")
+        try:
+            return platforms.gradescope(bytes(Remote(self._connection, size).whole()))
+        except platforms.WrongMetadata as error:
+            raise Refused(str(error)) from None
+
+
+# ---- one student's work
+
+
+def _of_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[m.File]:
+    root, by_place = tree(file, name)
+    found: list[m.File] = []
+    for offer in of_one(root, day, ""):
+        if offer.problem:
+            raise Refused(offer.problem)
+        found += _member(offer.place, by_place[offer.place], day, offer.notes, nested)
+        if len(found) > MAX_NOTEBOOKS:
+            raise Refused(TOO_MANY)
+    if root.problem:
+        found.append(m.File("", reason=printable(root.problem)))
+    return found
+
+
+def _member(
+    place: str, entry: Entry, day: str, notes: tuple[str, ...], nested: bool
+) -> list[m.File]:
+    try:
+        data = unpacked(entry)
+        if not is_archive(place, data[:8]):
+            return [_notebook(place, data, place, notes)]
+        if not nested:
+            raise Refused("archives are read only one within another")
+        inner = _of_archive(io.BytesIO(data), place, day, nested=False)
+    except Refused as error:
+        return [m.File(printable(place), reason=printable(str(error)))]
+    return [
+        msgspec.structs.replace(file, place=printable(f"{place}/{file.place}")) for file in inner
+    ]
+
+
+def _notebook(
+    place: str, data: bytes | bytearray, name: str, notes: tuple[str, ...] = ()
+) -> m.File:
+    digest = hashlib.sha256(data).hexdigest()
+    where = printable(place)
+    try:
+        cells, problems = read_cells(data, name)
+    except Unreadable as error:
+        return m.File(where, digest, reason=printable(str(error)))
+    said = tuple(bounded(map(printable, (*notes, *problems))))
+    return m.File(where, digest, cells, said, release_stamp.of(data))
+
+
+def _buffered(remote: Remote) -> BinaryIO:
+    return io.BufferedReader(remote, BUFFER)
+
+
+def _packed(answer: Any) -> bytes:
+    return msgspec.msgpack.encode(answer)
+
+
+def _send(connection: socket.socket, message: m.Response, body: bytes = b"") -> None:
+    frames.send(connection, message, m.body(body), math.inf)
+
+
+# ---- the service
+
+
+def warm_up() -> None:
+    """Run once what reading needs, so that each process has it warm."""
+    read_cells(b'{"cells": [{"cell_type": "code", "source": "x = 1"}]}', "a.ipynb")
+
+
+def prepare(data: bytes) -> None:
+    """Get ready for a course: a part of what `slicing.prepared` makes of it."""
+    service.prepare(data)
+
+
+def serve(connection: socket.socket, output: int) -> None:
+    """Answer requests until the grader hangs up."""
+    warnings.simplefilter("ignore")
+    reader = Reader(connection)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            request, body = frames.receive(connection, m.REQUESTS, math.inf)
+            _respond(connection, reader, request, body)
+
+
+def _respond(
+    connection: socket.socket, reader: Reader, request: m.Request, body: bytearray
+) -> None:
+    try:
+        answer = reader.answer(request, body)
+    except Refused as error:
+        _send(connection, m.Failed(printable(str(error))))
+    except MemoryError:
+        _send(connection, m.Failed("it needs too much memory"))
+    except ConnectionError:
+        raise
+    except Exception as error:  # whatever a parser makes of hostile text is that student's alone
+        _send(connection, m.Failed(printable(f"{type(error).__name__}: {error}")))
+    else:
+        if len(answer) > frames.MAX_PAYLOAD:
+            _send(connection, m.Failed("there is too much text in it"))
+        else:
+            _send(connection, m.Done(), answer)

@@ -1,0 +1,52 @@
+"""Whether two statements give a name the same meaning, however they are written."""
+
+from __future__ import annotations
+
+import ast
+from functools import lru_cache
+
+from autograder.slicing.names import run_at_once, stored_in, walk
+from autograder.slicing.side_effects import changed_by
+from autograder.slicing.statements import REFUSALS, Unit
+
+LONG = 20_000  # characters of a statement that is not compared: nothing of the course is as long
+
+
+def is_same(unit: Unit, other: Unit, name: str) -> bool:
+    """Returns whether the unit binds or changes the name as the other one does."""
+    if unit.source == other.source:
+        return True
+    if len(unit.source) > LONG:
+        return False
+    return _meanings(unit.source, name) <= _meanings(other.source, name)
+
+
+@lru_cache(maxsize=1024)
+def _meanings(source: str, name: str) -> frozenset[str]:
+    meanings: set[str] = set()
+    try:
+        for statement in ast.parse(source).body:
+            meanings |= _meanings_of(statement, name)
+    except REFUSALS:
+        return frozenset({source})
+    return frozenset(meanings)
+
+
+def _meanings_of(statement: ast.stmt, name: str) -> set[str]:
+    if isinstance(statement, ast.Import):
+        return {
+            alias.name if alias.asname == name else name
+            for alias in statement.names
+            if name in (alias.asname, alias.name.partition(".")[0])
+            and (alias.asname or name) == name
+        }
+    if isinstance(statement, ast.ImportFrom):
+        found = [a.name for a in statement.names if (a.asname or a.name) == name]
+        return {f"{statement.module}.{each}" for each in found}
+    nodes = run_at_once([statement])
+    if name not in stored_in(nodes) and name not in changed_by(nodes)[0]:
+        return set()
+    for node in walk([statement]):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return {ast.dump(statement)}

@@ -1,0 +1,1 @@
+"""Turn files, folders and downloads into submissions with owners; student files are parsed in a walled process."""

@@ -1,0 +1,171 @@
+"""Notebook JSON → cells, without building what is not needed: outputs may be hundreds of megabytes.
+
+What is not quite JSON (NaN, lone surrogates, a file cut off) is read by Python's own, more patient parser.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from autograder.submissions.cell import LONGEST_ID, MAX_CELLS, Cell, Kind, Unreadable, check_count
+
+KINDS: dict[str, Kind] = {
+    "code": "code",
+    "markdown": "markdown",
+    "heading": "markdown",  # nbformat 3
+    "raw": "raw",
+}
+SURROGATE = re.compile("[\ud800-\udfff]")
+SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class _Cell(msgspec.Struct):
+    """What is read of a cell; all other keys are skipped."""
+
+    cell_type: Any = None
+    source: Any = None
+    input: Any = None  # `source` in nbformat 3
+    id: Any = None
+
+
+class _Sheet(msgspec.Struct):
+    cells: list[_Cell] | None = None
+
+
+class _Notebook(msgspec.Struct):
+    cells: list[_Cell] | None = None
+    worksheets: list[_Sheet] | None = None  # nbformat 3
+
+
+_TYPED = msgspec.json.Decoder(_Notebook)
+
+
+def typed_notebook(data: bytes | bytearray, problems: list[str]) -> list[Cell] | None:
+    """The cells of a notebook that is as it should be; None of everything else."""
+    try:
+        found = _TYPED.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
+        return None
+    cells = found.cells
+    if cells is None and found.worksheets is not None:
+        cells = [cell for sheet in found.worksheets for cell in sheet.cells or ()]
+    return _cells(cells, problems) if cells else None
+
+
+def notebook(text: str, problems: list[str]) -> list[Cell]:
+    """The cells of a JSON object, whatever is odd about it. Raises Unreadable."""
+    try:
+        found = json.loads(text, parse_int=_integer)
+    except RecursionError:
+        raise Unreadable("it is not a notebook: its JSON is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        return _recovered(text, error, problems)
+    cells = found.get("cells")
+    worksheets = found.get("worksheets")
+    if not isinstance(cells, list) and isinstance(worksheets, list):
+        cells = [
+            cell
+            for sheet in worksheets
+            if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)
+            for cell in sheet["cells"]
+        ]
+    if not isinstance(cells, list):
+        raise Unreadable("it is not a notebook: its JSON has no list of cells")
+    if not cells:
+        raise Unreadable("the notebook has no cells")
+    return _cells([_picked(cell) for cell in cells], problems)
+
+
+def _picked(raw: Any) -> _Cell | None:
+    if not isinstance(raw, Mapping):
+        return None
+    return _Cell(*(raw.get(key) for key in ("cell_type", "source", "input", "id")))
+
+
+def _integer(digits: str) -> int | float:
+    """Python refuses to read integers of more than 4300 digits; no notebook needs one."""
+    return int(digits) if len(digits) < 1000 else float(digits)
+
+
+def _recovered(text: str, error: json.JSONDecodeError, problems: list[str]) -> list[Cell]:
+    where = (
+        "the file ends in the middle"
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        else f"the file is damaged at line {error.lineno}"
+    )
+    cells = _complete_cells(text)
+    if not cells:
+        raise Unreadable(f"it is not a notebook that can be read: {where}, before its first cell")
+    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    problems.append(f"{where}: {count} could be read")
+    return _cells(cells, problems)
+
+
+def _complete_cells(text: str) -> list[_Cell | None]:
+    """The elements of the top-level object's "cells" before the JSON breaks, each decoded once."""
+    decode = json.JSONDecoder(parse_int=_integer).raw_decode
+
+    def skip(position: int) -> int:
+        match = SPACE.match(text, position)
+        return match.end() if match else position
+
+    cells: list[_Cell | None] = []
+    position = skip(skip(0) + 1)
+    try:
+        while True:
+            key, position = decode(text, position)
+            position = skip(position)
+            if text[position] != ":":
+                return cells
+            position = skip(position + 1)
+            if key == "cells" and text[position] == "[":
+                position = skip(position + 1)
+                while text[position] != "]" and len(cells) <= MAX_CELLS:
+                    cell, position = decode(text, position)
+                    cells.append(_picked(cell))
+                    position = skip(position)
+                    if text[position] == ",":
+                        position = skip(position + 1)
+                return cells
+            _, position = decode(text, position)
+            position = skip(skip(position) + 1)  # the comma
+    except (ValueError, IndexError, RecursionError):
+        return cells
+
+
+def _cells(found: Sequence[_Cell | None], problems: list[str]) -> list[Cell]:
+    check_count(len(found))
+    cells = []
+    for number, raw in enumerate(found, 1):
+        if raw is not None:
+            cells.append(_cell(number, raw, problems))
+        else:
+            problems.append(f"cell {number}: it is not a cell; skipped")
+    if not cells:
+        raise Unreadable("it has no cell that can be read")
+    return cells
+
+
+def _cell(number: int, raw: _Cell, problems: list[str]) -> Cell:
+    named = raw.cell_type
+    kind = KINDS.get(named.lower()) if isinstance(named, str) else "code"
+    if not isinstance(named, str):
+        problems.append(f"cell {number}: it has no type; read as code")
+    elif kind is None:
+        problems.append(f"cell {number}: its type is unknown; read as raw text")
+    source = raw.input if raw.source is None else raw.source
+    lines = source if isinstance(source, list) else [source]
+    if any(not isinstance(line, str) for line in lines) and source is not None:
+        problems.append(f"cell {number}: parts of its source are not text; skipped")
+    text = "".join(line for line in lines if isinstance(line, str))
+    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
+    if SURROGATE.search(text):
+        text = SURROGATE.sub("\ufffd", text)
+        problems.append(f"cell {number}: half a character (a lone surrogate) was replaced")
+    identity = raw.id[:LONGEST_ID] if isinstance(raw.id, str) else ""
+    return Cell(number, kind or "raw", text, SURROGATE.sub("\ufffd", identity))

@@ -1,0 +1,79 @@
+"""Runs graders by hand: `pytest graders`, on the reference or on `--submission FILE`."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from autograder.course import config as courses
+from autograder.execution.answer_key import given_units, solution_units, solved
+from autograder.execution.attempt import Attempt, joined
+from autograder.execution.student import Student
+from autograder.sandbox.client import Server
+from autograder.slicing.client import Slicer, prepare
+from autograder.submissions.client import Reader
+from autograder.submissions.submission import submissions
+
+SERVER = pytest.StashKey[Server]()
+READER = pytest.StashKey[Reader]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--submission", help="a notebook or script; without it, the reference")
+    parser.addoption("--seed", type=int, default=0, help="inputs are drawn from it")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Another one for each test."""
+    return zlib.crc32(f"{request.config.getoption('--seed')} {request.node.nodeid}".encode())
+
+
+@pytest.fixture
+def student(request: pytest.FixtureRequest) -> Iterator[Student]:
+    """The code of the class's exercise, in this process for the reference and behind the wall for a submission."""
+    day = _day(request.path.parent)
+    exercise = next(e for e in day.exercises if e.name == request.cls.exercise)
+    submission = request.config.getoption("--submission")
+    if submission is None:
+        yield solved(day, exercise, _solution_units(day), _given_units(day))
+        return
+    reader = _reader(request.config)
+    handed_in = next(submissions([Path(submission)], day.name, reader))
+    with Slicer(reader.server, prepare(reader.server, day), handed_in.cells) as slicer:
+        pieces = slicer.notebook().slices[exercise.name].pieces
+    if not pieces:
+        pytest.fail(f"{exercise.name} is not defined in {submission}")
+    attempt = Attempt(_server(request.config), exercise, joined(pieces), "0")
+    if lost := attempt.start():
+        pytest.fail(lost.message)
+    assert attempt.student is not None
+    yield attempt.student
+    attempt.stop()
+
+
+@cache
+def _day(graders: Path) -> courses.Day:
+    return courses.load(courses.find_root(graders)).day(graders.name)
+
+
+_given_units = cache(given_units)
+_solution_units = cache(solution_units)
+
+
+def _server(config: pytest.Config) -> Server:
+    if SERVER not in config.stash:
+        config.stash[SERVER] = Server()
+        config.add_cleanup(config.stash[SERVER].close)
+    return config.stash[SERVER]
+
+
+def _reader(config: pytest.Config) -> Reader:
+    if READER not in config.stash:
+        config.stash[READER] = Reader()
+        config.add_cleanup(config.stash[READER].close)
+    return config.stash[READER]
