@@ -7,7 +7,7 @@ of the notebook says.
 
 A binding replaces the earlier ones and what was done to them (`T = {}` after `T["a"] = 1`), unless
 it reads the name itself (`f = cache(f)`) or may not happen (inside `if`, `for`, `try`). A bare call
-is taken only where it changes something needed: changes.py says what counts. A unit
+is taken only where it changes something needed: side_effects.py says what counts. A unit
 that runs `exec` or writes to `globals()` may bind every name in its text.
 """
 

@@ -1,7 +1,7 @@
 """The reader: a service behind the wall that parses what students wrote, in a process for each submission.
 
 It unpacks archives, reads notebooks, scripts and platforms' metadata, and slices code. It has no file and no network: the
-bytes of a file are asked for over its wire. reading.py and slicing.py are the grader's end.
+bytes of a file are asked for over its wire. submissions/client.py and client.py are the grader's end.
 """
 
 from __future__ import annotations

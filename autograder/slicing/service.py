@@ -1,4 +1,4 @@
-"""Slice a notebook into the code of each exercise; runs in the reader, behind the wall. slicer.py is the grader's end.
+"""Slice a notebook into the code of each exercise; runs in the reader, behind the wall. client.py is the grader's end.
 
 `prepare` gets a course ready before any process is forked, and reads the cells of the release, which most notebooks share.
 """

@@ -1,6 +1,6 @@
 """What an archive holds, read in memory and never extracted; limits against bombs come first.
 
-The grader runs this behind the wall alone; see reader.py.
+The grader runs this behind the wall alone; see slicing/reader.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The grader's end of the reader: has files of students read behind the wall, and believes nothing that comes back.
 
-Entry points: `Reader` for files, `Process` for one process of the reader, which slicer.py uses, too.
+Entry points: `Reader` for files, `Process` for one process of the reader, which slicing/client.py uses, too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The archive of a class, or of one student, as a tree of folders in which places.py finds what was handed in.
 
-The grader runs this behind the wall alone; see reader.py.
+The grader runs this behind the wall alone; see slicing/reader.py.
 """
 
 from __future__ import annotations
