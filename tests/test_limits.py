@@ -396,7 +396,7 @@ def without_seconds(marks: SubmissionMarks) -> SubmissionMarks:
 HOLDER = """
 import sys
 from pathlib import Path
-from autograder.alone import Turns
+from autograder.execution.turns import Turns
 with getattr(Turns(Path(sys.argv[1])), sys.argv[2])():
     print("held", flush=True)
     sys.stdin.read()

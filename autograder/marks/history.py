@@ -115,6 +115,7 @@ def modules_behind(module: str) -> list[Path]:
         if file not in found:
             found.add(file)
             pending += _imported(file)
+            pending += [".".join(file.parent.relative_to(package).parts)]  # packages run as well
     return sorted(found)
 
 

@@ -58,8 +58,9 @@ class Outside:
         shutil.copy(ROOT / "grading.toml", self.root)
         for path in (
             self.root / "grading.toml",
-            *self.root.glob("autograder/*/day1/*masking.py"),
-            *self.root.glob("solutions/day1/masking.py"),
+            self.root / "graders" / "day1" / "test_masking.py",
+            self.root / "mistakes" / "day1" / "masking.py",
+            self.root / "solutions" / "day1" / "masking.py",
         ):
             path.write_text(
                 f"{path.read_text(encoding='utf-8')}\n# {self.canary}\n", encoding="utf-8"
@@ -99,11 +100,10 @@ class Outside:
 
     def targets(self) -> dict[str, Any]:
         """Where the attacks aim; no canary is among it."""
-        course = self.root
         return {
             "root": str(self.root),
-            "grader": str(course / "graders" / "day1" / "test_masking.py"),
-            "mistake": str(course / "mistakes" / "day1" / "masking.py"),
+            "grader": str(self.root / "graders" / "day1" / "test_masking.py"),
+            "mistake": str(self.root / "mistakes" / "day1" / "masking.py"),
             "solution": str(self.root / "solutions" / "day1" / "masking.py"),
             "secret": str(self.root / ".autograder" / "secret"),
             "gradebook": str(self.root / "gradebook.db"),
