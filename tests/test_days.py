@@ -15,7 +15,7 @@ from autograder.release.notebook import solution_notebook
 from autograder.slicing.dependencies import needed, units_of
 from autograder.submissions.cells import Cell
 from bench.simulated import known_mistakes
-from tests.conftest import ROOT, by_name, handed_in, with_cells
+from tests.conftest import ROOT, by_name, handed_in
 
 COURSE = courses.load(ROOT)
 STYLES = [
@@ -63,25 +63,16 @@ def test_another_style_gets_everything(day: str, path: Path, graders: Graders) -
 
 
 @pytest.mark.parametrize(("day", "exercise"), EXERCISES)
-def test_a_mistake_costs_its_exercise(day: str, exercise: str, graders: Graders) -> None:
-    """And it changes no other exercise's code, unless that reaches this one.
-
-    That every known mistake fails a test is seen in test_naming.py, where all of them are run.
-    """
+def test_a_mistake_changes_no_code_that_does_not_reach_it(
+    day: str, exercise: str, graders: Graders
+) -> None:
+    """That every known mistake fails a test is seen in test_naming.py, and what it costs in test_follow_through.py."""
     grader = graders(day)
-    solution = solution_notebook(grader.day)
     sources = known_mistakes(grader.day)[exercise]
     assert len(sources) >= 6
-    wrong = handed_in(with_cells(solution, {exercise: sources[0]}))
-    marked = by_name(grader.grade(wrong, only=exercise))[exercise]
-    assert marked.status in ("partial", "failed"), marked
-    _stays_where_it_is(exercise, sources[0], grader)
-
-
-def _stays_where_it_is(exercise: str, source: str, grader: Grader) -> None:
     reference = grader.key.solutions
     # Without its imports: what they bind is given in the notebook already.
-    replaced = [u for u in units_of([Cell(0, "code", source)])[0] if exercise in u.binds]
+    replaced = [u for u in units_of([Cell(0, "code", sources[0])])[0] if exercise in u.binds]
     wrong = [u for u in reference if exercise not in u.binds] + replaced
     for other in grader.day.names:
         before = needed(other, reference, grader.key.given, grader.day.names)
