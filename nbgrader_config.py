@@ -32,7 +32,7 @@ c.AssignLatePenalties.plugin_class = (
     "autograder.nbgrader_plugin.late_penalty.LatePenalty"  # of grading.toml
 )
 c.Autograde.autograde_preprocessors = [
-    "autograder.nbgrader_plugin.pipeline.Grade",  # in the place of nbgrader's Execute
+    "autograder.nbgrader_plugin.pipeline.Grade",  # replaces nbgrader's Execute
     "nbgrader.preprocessors.IgnorePattern",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     "nbgrader.preprocessors.LimitOutput",

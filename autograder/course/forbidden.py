@@ -1,4 +1,4 @@
-"""What a name in `not_allowed` stands for: names, operators and functions of torch and of libraries like it."""
+"""Map each name in `not_allowed` to the names, operators and functions that it forbids."""
 
 from __future__ import annotations
 

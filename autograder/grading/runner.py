@@ -19,7 +19,7 @@ Observer = Callable[[Test, str, "Student | None"], None]
 
 @dataclass(frozen=True)
 class Job:
-    """How code is run: with inputs from a seed, within a budget; `observe` is told what became of each test."""
+    """Settings of one run: the seed of the inputs, the budget, and a function that is called after each test."""
 
     seed: str
     budget: Budget | None = None

@@ -86,7 +86,7 @@ def _facts(source: str) -> _Facts:
 
 
 def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterator[tuple[str, str]]:
-    """The names that an import binds and what they stand for; with `whole`, all of each path."""
+    """Yield the names that an import binds, each with its dotted path; with `whole`, the full path."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, f"{node.module}.{alias.name}"
@@ -106,7 +106,7 @@ def _parts(path: str) -> set[str]:
 
 
 def _paths(facts: Sequence[_Facts]) -> dict[str, str]:
-    """What names stand for that lead into a library, by imports and plain aliases."""
+    """Map names to paths in a library, following imports and plain aliases."""
     paths = {name: path for each in facts for name, path in each.imports}
     for each in facts:
         for name, chain in each.aliases:

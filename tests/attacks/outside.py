@@ -143,7 +143,7 @@ class Outside:
             "root:x:0:0",
             "Hidden graders of the",
             "autograder.execution.checks",
-            "graders.",
+            "graders.day",
         )
         return any(word in text for word in hidden)
 
