@@ -15,7 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograder.course.config import Day
-from autograder.recognition import recognizer
+from autograder.recognition import catalogue
 from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
 from bench.variants import VARIANTS, Variant
@@ -71,7 +71,7 @@ def _write(folder: Path, student: str, work: NotebookNode | bytes) -> Path:
 
 def known_mistakes(day: Day) -> dict[str, list[str]]:
     """The source of each known mistake, by exercise, with what it imports."""
-    known = recognizer.known_mistakes(day)
+    known = catalogue.known_mistakes(day)
     return {name: [mistake.source for mistake in own] for name, own in known.items()}
 
 

@@ -16,7 +16,7 @@ from autograder.execution.attempt import Source, joined
 from autograder.grading.grader import Grader
 from autograder.grading.runner import Job
 from autograder.marks.model import SubmissionMarks
-from autograder.recognition.recognizer import known_mistakes
+from autograder.recognition.catalogue import known_mistakes
 from autograder.recognition.signatures import named_by
 from autograder.slicing.dependencies import needed, units_of
 from autograder.submissions.cells import Cell, read_cells

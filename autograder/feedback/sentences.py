@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from autograder.execution.collect import Test, collect
 from autograder.course.config import Day
-from autograder.recognition.recognizer import known_mistakes
+from autograder.execution.collect import Test, collect
+from autograder.recognition.catalogue import known_mistakes
 
 
 @dataclass(frozen=True)

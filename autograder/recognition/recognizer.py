@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 
-from autograder.course.config import CourseError, Day, Exercise
+from autograder.course.config import Exercise
 from autograder.course.state_folder import course_folder
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import Source, derived, loading, references_of
@@ -26,6 +24,7 @@ from autograder.execution.student import NotAllowed, Student, StudentError
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import raw_bytes
 from autograder.protocol.limits import Budget
+from autograder.recognition.catalogue import Mistake, known_mistakes
 from autograder.recognition.recording import (
     MAX_ANSWERS,
     Exchange,
@@ -41,23 +40,6 @@ from autograder.sandbox.process import Died, Late, Process
 LOST = (Late, Died, m.WireError, NotAllowed, StudentError)
 BY_CHANCE = 2  # tests that a mistake may fail with some random numbers alone, or with another fault
 SEED = "one for all submissions, so that answers can be compared"
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A known mistake of an exercise: its name, and its code with what that imports."""
-
-    exercise: str
-    name: str
-    source: str
-
-    @property
-    def sentence(self) -> str:
-        """What the student reads: the docstring of the definition, in one line."""
-        for node in ast.parse(self.source).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == self.exercise:
-                return " ".join((ast.get_docstring(node) or "").split())
-        return ""
 
 
 class _Run:
@@ -227,26 +209,12 @@ class Namer:
         return asked
 
 
-def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
-    """The known mistakes of each exercise of a day, from `mistakes/`."""
-    found: dict[str, list[Mistake]] = {name: [] for name in day.names}
-    for file in sorted(day.mistakes.glob("*.py")):
-        # By hand, as jupytext takes seconds for them all.
-        cells = re.split(r"^# %% ?(.*)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-        (_, imports), *mistakes = zip(cells[::2], cells[1::2], strict=True)
-        for title, source in mistakes:
-            exercise, _, name = title.partition(": ")
-            if exercise not in found or not name:
-                raise CourseError(f"{file}: {title!r} should be `EXERCISE: what is wrong`")
-            found[exercise].append(Mistake(exercise, name, imports + source.rstrip() + "\n"))
-    return found
-
-
 def _version(course: str) -> str:
     """Of what is kept: the course, and how mistakes are told apart."""
     here = Path(__file__)
     code = b"".join(
-        here.with_name(name).read_bytes() for name in (here.name, "recording.py", "signatures.py")
+        here.with_name(name).read_bytes()
+        for name in (here.name, "catalogue.py", "recording.py", "signatures.py")
     )
     return hashlib.sha256(course.encode() + code).hexdigest()[:16]
 

@@ -1,0 +1,41 @@
+"""Read the known mistakes of a day from `mistakes/`."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+from autograder.course.config import CourseError, Day
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known mistake of an exercise: its name, and its code with what that imports."""
+
+    exercise: str
+    name: str
+    source: str
+
+    @property
+    def sentence(self) -> str:
+        """What the student reads: the docstring of the definition, in one line."""
+        for node in ast.parse(self.source).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == self.exercise:
+                return " ".join((ast.get_docstring(node) or "").split())
+        return ""
+
+
+def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
+    """The known mistakes of each exercise of a day, from `mistakes/`."""
+    found: dict[str, list[Mistake]] = {name: [] for name in day.names}
+    for file in sorted(day.mistakes.glob("*.py")):
+        # By hand, as jupytext takes seconds for them all.
+        cells = re.split(r"^# %% ?(.*)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+        (_, imports), *mistakes = zip(cells[::2], cells[1::2], strict=True)
+        for title, source in mistakes:
+            exercise, _, name = title.partition(": ")
+            if exercise not in found or not name:
+                raise CourseError(f"{file}: {title!r} should be `EXERCISE: what is wrong`")
+            found[exercise].append(Mistake(exercise, name, imports + source.rstrip() + "\n"))
+    return found
