@@ -99,7 +99,7 @@ def grade(
     from autograder.grading.class_run import Run
     from autograder.marks import class_list
     from autograder.marks.history import History
-    from autograder.marks.model import Packed
+    from autograder.marks.model import CompressedMarks
     from autograder.submissions import roster
     from autograder.submissions.class_source import Shard, found
     from autograder.submissions.client import Reader
@@ -129,7 +129,7 @@ def grade(
         if progress.is_terminal:
             total = sum(1 for _ in found(given, day, reader, part))
             graded = terminal_table.progress(graded, total, progress)
-        submissions = Packed(graded)
+        submissions = CompressedMarks(graded)
         copied = None
         if not paths and not part:
             from autograder.nbgrader_plugin import gradebook

@@ -49,7 +49,7 @@ def read_marks(file: Path, day: str) -> Marks:
         return model.decode(file.read_bytes(), day)
     except OSError as error:
         raise CourseError(f"{file} can not be read: {error.strerror}") from None
-    except model.WrongMarks as error:
+    except model.InvalidMarks as error:
         raise CourseError(f"{file} {error}") from None
 
 
@@ -64,7 +64,7 @@ def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) ->
 
     try:
         with open(file, "wb") as new:
-            new.writelines(model.pieces(day, submissions))
+            new.writelines(model.encode(day, submissions))
     except OSError as error:
         raise unwritable(file, error) from None
 

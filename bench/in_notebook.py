@@ -9,7 +9,7 @@ from pathlib import Path
 from autograder.course import config as courses
 from autograder.execution.collect import Test, collect
 from autograder.execution.student import Student, StudentError
-from autograder.marks.model import shares
+from autograder.marks.model import split_points
 from autograder.sandbox.worker.in_process import LocalProcess
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ def tests(day: str) -> dict[str, list[Test]]:
 def worth(day: str, exercise: str) -> list[float]:
     """The points of each test of an exercise."""
     points = next(e.points for e in courses.load(ROOT).day(day).exercises if e.name == exercise)
-    return shares(points, [test.weight for test in tests(day)[exercise]])
+    return split_points(points, [test.weight for test in tests(day)[exercise]])
 
 
 def ask(day: str, exercise: str, place: int) -> None:

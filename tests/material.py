@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from html.parser import HTMLParser
 
 from autograder.feedback.sentences import Texts
-from autograder.marks.model import ExerciseMarks, Status, SubmissionMarks, TestMarks, Values, added
+from autograder.marks.model import (
+    ExerciseMarks,
+    Status,
+    SubmissionMarks,
+    TestMarks,
+    Values,
+    exact_sum,
+)
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -75,7 +82,7 @@ def submission(
     """A right submission but for these exercises."""
     instead = {marks.name: marks for marks in changed}
     marks = [instead.get(name) or exercise(texts, name) for name in texts.day.names]
-    points, most = added([e.points for e in marks]), added([e.max_points for e in marks])
+    points, most = exact_sum([e.points for e in marks]), exact_sum([e.max_points for e in marks])
     return SubmissionMarks(
         path, student, "5ha" * 20, f"seed of {path}", "course", [], points, most, 0.5,
         list(problems), marks,

@@ -399,10 +399,10 @@ def test_who_and_when_are_kept_with_the_marks() -> None:
     late = CLASS[1]
     assert late.handed_in is not None
     assert late.handed_in.late
-    encoded = given.encode(given.Marks(given.FORMAT, "day1", CLASS))
+    encoded = b"".join(given.encode("day1", CLASS))
     assert given.decode(encoded, "day1").submissions == CLASS
     alone = msgspec.structs.replace(late, handed_in=None)
-    older = given.encode(given.Marks(given.FORMAT, "day1", [alone]))
+    older = b"".join(given.encode("day1", [alone]))
     assert b"handed_in" not in older
     assert given.decode(older, "day1").submissions == [alone]
 
@@ -458,7 +458,7 @@ def test_wrong_usage_is_said_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = make(tmp_path / "course")
-    (root / "marks.json").write_bytes(given.encode(given.Marks(given.FORMAT, "day1", CLASS)))
+    (root / "marks.json").write_bytes(b"".join(given.encode("day1", CLASS)))
     monkeypatch.chdir(root)
     monkeypatch.setattr("sys.argv", ["autograder", "export", "day1", *arguments])
     with pytest.raises(SystemExit) as ended:

@@ -199,7 +199,7 @@ def test_no_cell_is_a_formula(words: Texts, tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_file_is_told_apart(data: bytes, says: str) -> None:
-    with pytest.raises(m.WrongMarks, match=says):
+    with pytest.raises(m.InvalidMarks, match=says):
         m.decode(data, "day1")
 
 
@@ -213,7 +213,7 @@ def test_a_wrong_file_is_one_sentence(name: str, tmp_path: Path) -> None:
 
 def test_the_report_is_written(words: Texts, tmp_path: Path) -> None:
     file = tmp_path / "marks.json"
-    file.write_bytes(m.encode(four(words)))
+    file.write_bytes(b"".join(m.encode("day1", four(words).submissions)))
     done = run("report", "day1", str(file), "--out", str(tmp_path / "out"), "--anonymous")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES

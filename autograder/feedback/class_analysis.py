@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks, line
 from autograder.feedback.sentences import Texts
+from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks, one_line
 
 BINS = 10  # of 10 points each, where a day has 100
 
@@ -84,7 +84,7 @@ class Analysis:
 def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) -> Analysis:
     """Count what a class did; what could not be read is counted as that and nothing else."""
     labels = _numbers(marks.submissions) if anonymous else _names(marks.submissions)
-    hide: Callable[[str], str] = _Redaction(marks.submissions) if anonymous else line
+    hide: Callable[[str], str] = _Redaction(marks.submissions) if anonymous else one_line
     read = [(s, at) for s, at in zip(marks.submissions, labels, strict=True) if s.exercises]
     points = [s.points for s, _ in read]
     rows = [
@@ -118,7 +118,8 @@ def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
     """Each submission by its student, and by its path where a student has several."""
     count = Counter(s.student for s in submissions)
     return [
-        line(s.student if count[s.student] == 1 else f"{s.student} ({s.path})") for s in submissions
+        one_line(s.student if count[s.student] == 1 else f"{s.student} ({s.path})")
+        for s in submissions
     ]
 
 
@@ -143,7 +144,7 @@ class _Redaction:
         self._pattern = re.compile(pattern, re.IGNORECASE)
 
     def __call__(self, text: str) -> str:
-        return line(self._pattern.sub("…", text))
+        return one_line(self._pattern.sub("…", text))
 
 
 def _bins(shares: Sequence[float]) -> list[int]:
@@ -206,7 +207,7 @@ def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Texts) -> list
             if e.mistake is not None:
                 behind[e.name, e.mistake].append(label)
     found = [
-        Found(exercise, line(name), texts.mistakes.get(exercise, {}).get(name, ""), "", labels)
+        Found(exercise, one_line(name), texts.mistakes.get(exercise, {}).get(name, ""), "", labels)
         for (exercise, name), labels in behind.items()
     ]
     return sorted(found, key=lambda f: -len(f.submissions))

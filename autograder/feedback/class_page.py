@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from autograder.marks import csv_cells
-from autograder.marks.model import line
 from autograder.feedback.class_analysis import BINS, Analysis, Found
 from autograder.feedback.student_page import STATUS
 from autograder.feedback.templates import render
+from autograder.marks import csv_cells
+from autograder.marks.model import one_line
 
 Cell = str | float | None
 
@@ -95,5 +95,5 @@ def defused(cell: Cell) -> Cell:
     """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
     if not isinstance(cell, str):
         return cell
-    text = csv_cells.defused(line(cell))
+    text = csv_cells.defused(one_line(cell))
     return f"'{text}" if text.startswith(("+", "-")) else text  # a name like a number is a text

@@ -8,12 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autograder.grading import faults
-from autograder.marks.model import ExerciseMarks, Status, SubmissionMarks, TestMarks, added, line
 from autograder.feedback.causes import common, plain, told_once
 from autograder.feedback.grids import Grid, grid
-from autograder.feedback.templates import render
 from autograder.feedback.sentences import Texts
+from autograder.feedback.templates import render
+from autograder.grading import faults
+from autograder.marks.model import (
+    ExerciseMarks,
+    Status,
+    SubmissionMarks,
+    TestMarks,
+    exact_sum,
+    one_line,
+)
 
 STATUS: Mapping[Status, str] = {
     "passed": "right",
@@ -116,7 +123,9 @@ def told(marks: ExerciseMarks, texts: Texts) -> Told:
 def _lost(test: TestMarks, sentences: Mapping[str, str], texts: Texts) -> Lost:
     sentence = sentences.get(test.name, test.name)
     show_values = texts.day.feedback == "values"
-    seen = test.message.removeprefix(sentence).strip() if show_values else test.told
+    seen = (
+        test.message.removeprefix(sentence).strip() if show_values else test.message_without_values
+    )
     shown = grid(test.values) if test.values and show_values else None
     return Lost(sentence, _capital(plain(seen)), test.max_points, shown)
 
@@ -240,13 +249,13 @@ def next_steps(exercises: Sequence[Told], problems: Sequence[str] = ()) -> list[
             "this is another file than the one that you worked in: save that one and hand it in."
         ]
     if missing:
-        points = added([e.max_points for e in missing])
+        points = exact_sum([e.max_points for e in missing])
         steps.append(
             f"{listed([e.name for e in missing])} {'was' if len(missing) == 1 else 'were'} not found, worth {points:g} points. "
             "If you did write that: is the name spelled exactly so, and does its cell run?"
         )
     if empty:
-        points = added([e.max_points for e in empty])
+        points = exact_sum([e.max_points for e in empty])
         what = "exercise is" if len(empty) == 1 else "exercises are"
         steps.append(
             f"{len(empty)} {what} not filled in yet, worth {points:g} points; "
@@ -291,7 +300,7 @@ def write(
 
 def file_name(student: str, taken: set[str]) -> str:
     """A name that every file system takes, and that no other page has."""
-    plain = unicodedata.normalize("NFC", line(student))
+    plain = unicodedata.normalize("NFC", one_line(student))
     plain = re.sub(r"[^\w.-]+", "-", plain).strip(".-")[:60] or "student"
     name, number = plain, 1
     while name.casefold() in taken:

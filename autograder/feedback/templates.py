@@ -9,17 +9,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from autograder.marks.model import words
+from autograder.marks.model import sanitize
 
 
 def _visible(value: Any) -> Any:
     """What `{{ }}` puts into a page: text without control and bidi characters (autoescape comes after it)."""
-    return words(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def prose(text: str) -> Markup:
     """Text in which `names` in backticks are code."""
-    parts = re.split(r"`([^`\n]+)`", words(text))
+    parts = re.split(r"`([^`\n]+)`", sanitize(text))
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if n % 2 else escape(part)
         for n, part in enumerate(parts)

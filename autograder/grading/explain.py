@@ -13,7 +13,7 @@ from autograder.course.config import CourseError, Day
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
 from autograder.grading.grader import Grader, start_server
-from autograder.marks.model import words
+from autograder.marks.model import sanitize
 from autograder.sandbox.client import Server
 from autograder.slicing.client import Slicer, SlicingCourse, Unsliced, prepare
 from autograder.slicing.service import Piece
@@ -73,13 +73,13 @@ def _pieces(
 
 def words_of(text: str) -> list[str]:
     """Lines that are safe for a terminal, however long the text."""
-    return [words(line) for line in text.split("\n")]
+    return [sanitize(line) for line in text.split("\n")]
 
 
 def _test(test: Test, message: str, student: Student | None) -> Iterator[str]:
     yield f"  {'lost' if message else 'held'}  {test.name}: {test.sentence}"
     if message:
-        yield f"        {words(message)}"
+        yield f"        {sanitize(message)}"
         if student is not None and student.last_call:
             what, args, kwargs = student.last_call
             yield f"        the last call: {what}"
@@ -89,7 +89,7 @@ def _test(test: Test, message: str, student: Student | None) -> Iterator[str]:
 
 def _shown(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
-        return words(repr(value))
+        return sanitize(repr(value))
     kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if value.is_meta or value.numel() > SHOWN:
         return kind

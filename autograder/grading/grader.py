@@ -25,10 +25,10 @@ from autograder.marks.model import (
     Status,
     SubmissionMarks,
     TestMarks,
-    added,
-    line,
-    shares,
-    words,
+    exact_sum,
+    one_line,
+    sanitize,
+    split_points,
 )
 from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
@@ -96,10 +96,10 @@ class Grader:
             seed=seed,
             course=self.key.fingerprint,
             isolation=self.server.isolation,
-            points=added([e.points for e in marks]),
-            max_points=added([e.points for e in exercises]),
+            points=exact_sum([e.points for e in marks]),
+            max_points=exact_sum([e.points for e in exercises]),
             seconds=round(time.monotonic() - started, 3),
-            problems=bounded(map(line, problems)),
+            problems=bounded(map(one_line, problems)),
             exercises=marks,
             handed_in=submission.handed_in,
         )
@@ -115,9 +115,9 @@ class Grader:
             course=self.key.fingerprint,
             isolation=self.server.isolation,
             points=0.0,
-            max_points=added([e.points for e in self.day.exercises]),
+            max_points=exact_sum([e.points for e in self.day.exercises]),
             seconds=0.0,
-            problems=[line(faults.log(self.day.root, doing, error))],
+            problems=[one_line(faults.log(self.day.root, doing, error))],
             exercises=[],
             handed_in=submission.handed_in,
         )
@@ -225,13 +225,13 @@ class Grader:
 
     def _none(self, exercise: Exercise, status: Status, message: str) -> ExerciseMarks:
         tests = self.key.tests[exercise.name]
-        parts = shares(exercise.points, [test.weight for test in tests])
+        parts = split_points(exercise.points, [test.weight for test in tests])
         lost = [
-            TestMarks(t.name, 0.0, p, False, words(message), words(message))
+            TestMarks(t.name, 0.0, p, False, sanitize(message), sanitize(message))
             for t, p in zip(tests, parts, strict=True)
         ]
         return ExerciseMarks(
-            exercise.name, 0.0, exercise.points, status, words(message), None, [], 0.0, lost
+            exercise.name, 0.0, exercise.points, status, sanitize(message), None, [], 0.0, lost
         )
 
     # ---- running
@@ -255,20 +255,20 @@ class Grader:
             return self._none(exercise, "not_allowed", refused.message)
         passed = {t.name for t, outcome in zip(tests, outcomes, strict=True) if outcome.passed}
         earned = self._is_earned(exercise, passed, replaced)
-        parts = shares(exercise.points, [test.weight for test in tests])
+        parts = split_points(exercise.points, [test.weight for test in tests])
         marks = [
             TestMarks(
                 test.name,
                 part if outcome.passed and earned else 0.0,
                 part,
                 outcome.passed,
-                "" if outcome.passed else words(f"{test.sentence} {outcome.message}".strip()),
-                "" if outcome.compared else words(outcome.message),
+                "" if outcome.passed else sanitize(f"{test.sentence} {outcome.message}".strip()),
+                "" if outcome.compared else sanitize(outcome.message),
                 outcome.values,
             )
             for test, outcome, part in zip(tests, outcomes, parts, strict=True)
         ]
-        points = added([mark.points for mark in marks])
+        points = exact_sum([mark.points for mark in marks])
         status = _status(outcomes, points)
         first = next((mark.message for mark in marks if not mark.passed), "")
         return ExerciseMarks(

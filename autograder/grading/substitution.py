@@ -75,7 +75,7 @@ def _told(
         msgspec.structs.replace(
             now,
             message="" if now.passed else before.message or sentences[now.name],
-            told="" if now.passed else before.told,
+            message_without_values="" if now.passed else before.message_without_values,
             values=None if now.passed else before.values,
         )
         for before, now in zip(first.tests, best.tests, strict=True)

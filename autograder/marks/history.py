@@ -25,7 +25,7 @@ import msgspec
 import torch
 
 from autograder.course.state_folder import StoreError, course_folder, unwritable
-from autograder.marks.model import SubmissionMarks, line
+from autograder.marks.model import SubmissionMarks, one_line
 from autograder.submissions.client import READER
 from autograder.submissions.submission import Submission
 
@@ -250,7 +250,7 @@ class History:
         with self._errors("read"):
             (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise StoreError(f"{self.file} is damaged: {line(found)}. {ADVICE}")
+            raise StoreError(f"{self.file} is damaged: {one_line(found)}. {ADVICE}")
         file = self.file.with_name(f"{day}.lock")
         with contextlib.ExitStack() as stack:
             with self._errors("written"):

@@ -1,4 +1,4 @@
-"""Marks and their JSON; knows nothing of where they come from."""
+"""Define marks and their JSON form. Entry points: `SubmissionMarks`, `encode` and `decode`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from msgspec.structs import replace
 from autograder.submissions.people import HandedIn
 
 FORMAT = 1
-LONGEST = 2000  # characters of a message
+MAX_MESSAGE = 2000  # characters
 
 Status = Literal[
     "passed", "partial", "failed", "not_attempted", "error", "timed_out", "crashed", "not_allowed"
 ]
 
 
-Value = bool | int | float | str  # a text where JSON has no number: NaN, ∞, −∞
+# A string stands for the numbers that JSON lacks: NaN, ∞ and −∞.
+Value = bool | int | float | str
 
 
 class Values(msgspec.Struct, frozen=True):
-    """A matrix that came out beside the one that was due, cut to what can be drawn."""
+    """A matrix that a student's code returned and the expected one, cropped to a size that can be drawn."""
 
     what: str
     shape: list[int]  # of the whole tensor
-    matrix: list[int]  # the indices of all axes but the last two
-    top: int  # the row and column at which the cut begins
+    matrix: list[int]  # the indices along all axes but the last two
+    top: int  # the first row and column of the crop
     left: int
     seen: list[list[Value]]
     expected: list[list[Value]]
@@ -37,17 +38,21 @@ class Values(msgspec.Struct, frozen=True):
 
 
 class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The result of one hidden test."""
+
     name: str
     points: float
     max_points: float
     passed: bool
     message: str
-    # For the student's page alone; they are no part of the JSON.
-    told: str = ""  # what may be said of it where no values may be shown
+    # Only the student's page uses these two. The store keeps them, `encode` leaves them out.
+    message_without_values: str = msgspec.field(name="told", default="")
     values: Values | None = None
 
 
 class ExerciseMarks(msgspec.Struct, frozen=True):
+    """The result of one exercise. `reference_for` lists the exercises that were replaced by their references."""
+
     name: str
     points: float
     max_points: float
@@ -60,6 +65,8 @@ class ExerciseMarks(msgspec.Struct, frozen=True):
 
 
 class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The result of one submission. `exercises` is empty if it could not be read or graded."""
+
     path: str
     student: str
     sha256: str
@@ -71,33 +78,30 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float
     problems: list[str]
     exercises: list[ExerciseMarks]
-    handed_in: HandedIn | None = None  # what a platform says of who and when, beyond `student`
+    handed_in: HandedIn | None = None  # who and when, if a platform says more than `student`
 
 
 class Marks(msgspec.Struct, frozen=True):
+    """The marks of a class as `grade --json` writes them."""
+
     format: int
     day: str
     submissions: list[SubmissionMarks]
 
 
-class WrongMarks(Exception):
-    """A file holds no marks of the day; the message says why in one sentence."""
+class InvalidMarks(Exception):
+    """Raised when a file does not contain marks of the day. The message completes "FILE …"."""
 
 
-class _Head(msgspec.Struct, frozen=True):
+class _Header(msgspec.Struct, frozen=True):
     format: int
     day: str
 
 
-def encode(marks: Marks) -> bytes:
-    """The JSON, indented."""
-    return b"".join(pieces(marks.day, marks.submissions))
-
-
-def pieces(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
-    """The JSON of a class a submission at a time."""
-    around = msgspec.json.format(msgspec.json.encode(Marks(FORMAT, day, [])), indent=2)
-    before, _, after = around.rpartition(b"]")
+def encode(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
+    """Yield the indented JSON of a class in pieces, one submission at a time."""
+    empty = msgspec.json.format(msgspec.json.encode(Marks(FORMAT, day, [])), indent=2)
+    before, _, after = empty.rpartition(b"]")
     yield before
     separator, end = b"\n", b""
     for submission in submissions:
@@ -107,14 +111,14 @@ def pieces(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
     yield end + b"]" + after + b"\n"
 
 
-class Packed(Sequence[SubmissionMarks]):
-    """The marks of a large class in a tenth of the memory: each is unpacked when it is asked for."""
+class CompressedMarks(Sequence[SubmissionMarks]):
+    """A sequence of marks that uses a tenth of the memory: each item is decompressed when it is accessed."""
 
     def __init__(self, submissions: Iterable[SubmissionMarks]) -> None:
-        self._packed = [zlib.compress(msgspec.json.encode(s), 1) for s in submissions]
+        self._compressed = [zlib.compress(msgspec.json.encode(s), 1) for s in submissions]
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self._compressed)
 
     @overload
     def __getitem__(self, place: int) -> SubmissionMarks: ...
@@ -123,58 +127,59 @@ class Packed(Sequence[SubmissionMarks]):
     def __getitem__(self, place: int | slice) -> SubmissionMarks | list[SubmissionMarks]:
         if isinstance(place, slice):
             return [self[n] for n in range(*place.indices(len(self)))]
-        return msgspec.json.decode(zlib.decompress(self._packed[place]), type=SubmissionMarks)
+        return msgspec.json.decode(zlib.decompress(self._compressed[place]), type=SubmissionMarks)
 
 
 def _without_values(submission: SubmissionMarks) -> SubmissionMarks:
     exercises = [
-        replace(e, tests=[replace(t, told="", values=None) for t in e.tests])
+        replace(e, tests=[replace(t, message_without_values="", values=None) for t in e.tests])
         for e in submission.exercises
     ]
     return replace(submission, exercises=exercises)
 
 
 def decode(data: bytes, day: str) -> Marks:
-    """The marks of a day from their JSON.
+    """Return the marks of a day from their JSON.
 
     Raises:
-        WrongMarks: it is not JSON, not marks, of another format or of another day.
+        InvalidMarks: The data is not JSON, does not contain marks, or has another format or day.
     """
     try:
-        head = msgspec.json.decode(data, type=_Head)
-        if head.format != FORMAT:
-            raise WrongMarks(f"has the format {head.format}; this autograder reads {FORMAT}")
-        if head.day != day:
-            raise WrongMarks(f"holds the marks of {line(head.day)[:40]!r}, not of {day!r}")
+        header = msgspec.json.decode(data, type=_Header)
+        if header.format != FORMAT:
+            raise InvalidMarks(f"has format {header.format}; this autograder reads {FORMAT}")
+        if header.day != day:
+            found = one_line(header.day)[:40]
+            raise InvalidMarks(f"contains marks of {found!r}, not of {day!r}")
         return msgspec.json.decode(data, type=Marks)
     except msgspec.ValidationError as error:
-        raise WrongMarks(f"is JSON, but holds no marks: {line(str(error))}") from None
+        raise InvalidMarks(f"is JSON but does not contain marks: {one_line(str(error))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WrongMarks(f"is not JSON: {line(str(error))}") from None
+        raise InvalidMarks(f"is not JSON: {one_line(str(error))}") from None
 
 
-def shares(points: float, weights: Sequence[float]) -> list[float]:
-    """Share `points` out by weight, in steps of 0.01; what is left over goes to the last."""
+def split_points(points: float, weights: Sequence[float]) -> list[float]:
+    """Split points by weight, rounded down to 0.01; the last share gets the remainder."""
     cents = Fraction(str(points)) * 100
-    total = sum(Fraction(str(w)) for w in weights)
-    parts = [int(cents * Fraction(str(w)) / total) for w in weights]
-    parts[-1] += int(cents) - sum(parts)
-    return [part / 100 for part in parts]
+    total = sum(Fraction(str(weight)) for weight in weights)
+    shares = [int(cents * Fraction(str(weight)) / total) for weight in weights]
+    shares[-1] += int(cents) - sum(shares)
+    return [share / 100 for share in shares]
 
 
-def added(points: Sequence[float]) -> float:
-    """The sum, without the dust of binary fractions."""
+def exact_sum(points: Sequence[float]) -> float:
+    """Add decimal numbers without binary rounding errors."""
     return float(sum(Fraction(str(p)) for p in points))
 
 
-def words(text: str) -> str:
-    """A message that is safe to show: control and bidi characters escaped, surrogates too, and cut if long."""
-    text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+def sanitize(text: str) -> str:
+    """Make text safe to display: escape control, bidi and surrogate characters, and truncate it."""
+    text = text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
 
 
-def line(text: str) -> str:
-    """`words` in one line, so that a problem is no row of the table of its own."""
-    return words(text).replace("\n", " ")
+def one_line(text: str) -> str:
+    """Sanitize text and replace line breaks with spaces."""
+    return sanitize(text).replace("\n", " ")

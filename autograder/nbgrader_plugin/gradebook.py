@@ -18,7 +18,7 @@ from rich.progress import track
 from sqlalchemy.exc import DatabaseError, SAWarning
 
 from autograder.course.config import Day
-from autograder.marks.model import SubmissionMarks, line
+from autograder.marks.model import SubmissionMarks, one_line
 from autograder.nbgrader_plugin.autograde import Copying, HandedIn, Held
 from autograder.submissions import disk, platforms
 from autograder.submissions.client import Reader
@@ -143,7 +143,7 @@ def _of_database(error: BaseException | None) -> DatabaseError | None:
 
 def _said(error: Exception) -> str:
     if not isinstance(error, DatabaseError):
-        return line(str(error) or type(error).__name__)
+        return one_line(str(error) or type(error).__name__)
     if "locked" in str(error.orig):
         return "gradebook.db is locked: another process, such as formgrader, is writing to it"
-    return f"gradebook.db can not be read or written: {line(str(error.orig))}"
+    return f"gradebook.db can not be read or written: {one_line(str(error.orig))}"
