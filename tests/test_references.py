@@ -20,7 +20,7 @@ from autograder.sandbox.process import Process
 from autograder.slicing.dependencies import units_of
 from autograder.submissions.cells import Cell
 
-LIMITS = Limits(5, 30, 2 << 30, 1000)
+LIMITS = Limits(5, 30, 2 << 30)
 Load = Callable[[str, str, str, list[str]], Student]
 
 
@@ -305,7 +305,7 @@ def test_errors_of_loading_are_a_line_a_name_and_a_text(answer: Any) -> None:
     class Taken:
         def request(self, *_: Any) -> Any:
             out = Outgoing()
-            return 1, m.Answer(out.data(answer, lambda item: None)), bytearray()
+            return 1, m.Answer(out.encode(answer, lambda item: None)), bytearray()
 
     with pytest.raises(m.WireError):
         Student(Taken()).load(m.Load("", [], "f", 1))  # type: ignore[arg-type]

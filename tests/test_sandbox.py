@@ -31,14 +31,15 @@ from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
 from autograder.protocol.limits import Limits
 from autograder.sandbox import control, doctor
-from autograder.sandbox.client import NoIsolation, Server
+from autograder.sandbox.client import Server
 from autograder.sandbox.clock import Reading
-from autograder.sandbox.process import Died, Late, Process
+from autograder.sandbox.errors import LimitExceeded, NoIsolation, WorkerDied
+from autograder.sandbox.process import LimitExceeded, Process, WorkerDied
 from autograder.sandbox.walls import landlock, private_folders, privileges, seccomp, syscalls, wall
 
 # Of sleeping and waiting, ten times as much.
-LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30, output=1000)
-PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30, output=1000)
+LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30)
+PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30)
 SET = m.Set(1, training=True)
 NOTHING = m.Answer(m.Data(None, []))
 
@@ -152,7 +153,7 @@ def test_what_is_no_answer_ends_the_process(name: str) -> None:
     process = hostile(answering(NO_ANSWERS[name]), PATIENT)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
-    with pytest.raises(Died, match="no message" if NO_ANSWERS[name] else "exit code"):
+    with pytest.raises(WorkerDied, match="no message" if NO_ANSWERS[name] else "exit code"):
         ask(process)
     assert time.monotonic() - started < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
@@ -180,21 +181,21 @@ def _lengths_only(wire: socket.socket) -> None:
 def test_a_worker_that_keeps_the_grader_waiting_is_late(behaviour: Callable[..., None]) -> None:
     process = hostile(behaviour)
     started = time.monotonic()
-    with pytest.raises(Late):
+    with pytest.raises(LimitExceeded):
         ask(process)
     assert time.monotonic() - started < 2
 
 
 def test_single_bytes_do_not_move_the_deadline() -> None:
-    with pytest.raises((Late, Died)):
+    with pytest.raises((LimitExceeded, WorkerDied)):
         ask(hostile(_dripping))
 
 
 def test_a_worker_that_does_not_read_is_late() -> None:
     out = Outgoing()
-    data = out.data([torch.zeros(1 << 20)], lambda item: None)
+    data = out.encode([torch.zeros(1 << 20)], lambda item: None)
     process = hostile(lambda wire: select.select([], [], [], 2))
-    with pytest.raises(Late):
+    with pytest.raises(LimitExceeded):
         process.request(m.Weights(1, data), out, lambda q, d: (m.Reply(data), out))
 
 
@@ -215,7 +216,13 @@ def test_the_time_that_the_grader_takes_to_reply_is_not_the_workers() -> None:
 
 @pytest.mark.parametrize(
     ("code", "cpu", "error"),
-    [(-9, 31.0, Late), (-24, 31.0, Late), (-9, 1.0, Died), (-11, 31.0, Died), (3, 31.0, Died)],
+    [
+        (-9, 31.0, LimitExceeded),
+        (-24, 31.0, LimitExceeded),
+        (-9, 1.0, WorkerDied),
+        (-11, 31.0, WorkerDied),
+        (3, 31.0, WorkerDied),
+    ],
 )
 def test_a_process_that_the_kernel_ended_at_its_limit_is_late(
     code: int, cpu: float, error: type[Exception]
@@ -230,7 +237,7 @@ def test_a_process_that_the_kernel_ended_at_its_limit_is_late(
 def test_a_second_answer_is_not_taken_for_the_next() -> None:
     process = hostile(answering(frame(1, NOTHING) * 2))
     assert ask(process) == NOTHING
-    with pytest.raises(Died, match="another question"):
+    with pytest.raises(WorkerDied, match="another question"):
         ask(process)
 
 
@@ -238,7 +245,7 @@ def test_progress_is_told_once_a_piece_and_try_only() -> None:
     load = m.Load("a\nb\n", [(1, 1), (2, 2)], "a", 1)
     told = frame(1, m.Running(1))
     assert ask(hostile(answering(told * 3 + frame(1, NOTHING))), load) == NOTHING
-    with pytest.raises(Died, match="progress"):
+    with pytest.raises(WorkerDied, match="progress"):
         ask(hostile(answering(told * 4 + frame(1, NOTHING))), load)
 
 
@@ -315,7 +322,7 @@ pieces = st.one_of(
 @given(st.lists(pieces, max_size=4))
 def test_the_grader_survives_whatever_is_sent(sent: list[bytes]) -> None:
     process = hostile(answering(b"".join(sent)), replace(LIMITS, cpu_seconds=0.005))
-    with suppress(Died, Late):
+    with suppress(WorkerDied, LimitExceeded):
         assert isinstance(ask(process), (m.Answer, m.Failure))
 
 
@@ -365,7 +372,7 @@ from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
 server = Server()
-process = Process(server, Limits(5, 9, 1 << 30, 100))
+process = Process(server, Limits(5, 9, 1 << 30))
 print(server._process.pid, flush=True)
 sys.stdin.read(1)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -18,8 +18,9 @@ from autograder.execution.turns import Turns
 from autograder.marks.model import Status, Values
 from autograder.protocol import messages as m
 from autograder.protocol.limits import Budget, Limits
-from autograder.sandbox.client import Server, ServerLost, surviving
-from autograder.sandbox.process import Died, Late, Process
+from autograder.sandbox.client import Server
+from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
+from autograder.sandbox.process import LimitExceeded, Process, WorkerDied
 
 RESTARTS = 2
 SHOWN = 70  # characters of a line of code in a message
@@ -130,13 +131,13 @@ class Attempt:
         """
         try:
             with self._turns.beside():
-                return surviving(lambda: self._run(test))
-        except Late:
+                return retry_if_server_lost(lambda: self._run(test))
+        except LimitExceeded:
             self.stop()
         self._alone = True
         try:
             with self._turns.alone():
-                return surviving(lambda: self._run(test))
+                return retry_if_server_lost(lambda: self._run(test))
         finally:
             self._alone = False
 
@@ -144,7 +145,7 @@ class Attempt:
         """Run one test.
 
         Raises:
-            Late: the code slept or waited for too long while other tests may have run.
+            LimitExceeded: the code slept or waited for too long while other tests may have run.
             ServerLost: the process ended with its fork server.
         """
         try:
@@ -162,7 +163,7 @@ class Attempt:
         process = self._process
         try:
             outcome = self._judge(test, self.student, seed)
-        except (Late, Died, ServerLost) as error:
+        except (LimitExceeded, WorkerDied, ServerLost) as error:
             return self._interrupted(process.end or error)
         # A test may have caught what ended the process.
         return outcome if process.end is None else self._interrupted(process.end)
@@ -179,7 +180,7 @@ class Attempt:
         except NotAllowed as error:
             self._lost = Outcome(False, refusal(error.operators), "not_allowed")
             return self._lost
-        except (Late, Died, ServerLost):
+        except (LimitExceeded, WorkerDied, ServerLost):
             raise
         except m.WireError as error:
             return self._interrupted(error)
@@ -216,13 +217,13 @@ class Attempt:
             return Outcome(False, f"{text} ({where})" if where else text, "error")
         except NotAllowed as error:
             return Outcome(False, refusal(error.operators), "not_allowed")
-        except Late as error:
+        except LimitExceeded as error:
             return self._late_loading(error)
-        except (Died, m.WireError) as error:
+        except (WorkerDied, m.WireError) as error:
             return self._interrupted(error)
         return None
 
-    def _late_loading(self, error: Late) -> Outcome | None:
+    def _late_loading(self, error: LimitExceeded) -> Outcome | None:
         """Go on without the statement that did not end; the exercise may not need it."""
         place = self._source.place(error.line)
         outcome = self._interrupted(error)
@@ -237,11 +238,11 @@ class Attempt:
         """The process is gone: this test is lost, and after two restarts, or when nothing is left to use, the rest.
 
         Raises:
-            Late: the test shall be run again, alone. ServerLost: it shall be run again.
+            LimitExceeded: the test shall be run again, alone. ServerLost: it shall be run again.
         """
         if isinstance(error, ServerLost):
             raise error
-        slept = isinstance(error, Late) and error.excess.kind == "idle"
+        slept = isinstance(error, LimitExceeded) and error.excess.kind == "idle"
         if slept and not self._alone and self._budget.excess is None:
             raise error
         outcome = self._ended(error)
@@ -252,9 +253,9 @@ class Attempt:
         return outcome
 
     def _ended(self, error: Exception) -> Outcome:
-        if isinstance(error, Late):
+        if isinstance(error, LimitExceeded):
             return Outcome(False, str(error.excess), "timed_out")
-        if isinstance(error, Died):
+        if isinstance(error, WorkerDied):
             return Outcome(False, f"the code stopped Python itself ({error})", "crashed")
         return Outcome(False, "the answer came back in a form that cannot be read", "crashed")
 

@@ -61,7 +61,7 @@ class Module:
         self._leaves = {}
         out = Outgoing()
         detached = {name: weight.detach() for name, weight in weights.items()}
-        data = out.data(detached, self._student._to_wire)
+        data = out.encode(detached, self._student._to_wire)
         self._ask(m.Weights(self.id, data), out)
 
     def weights(self) -> dict[str, Tensor]:

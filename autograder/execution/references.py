@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from autograder.protocol import messages as m
-from autograder.protocol.encoding import MAX_DEPTH, Outgoing, tensors_of
+from autograder.protocol.encoding import MAX_DEPTH, Outgoing, decode_tensors
 from autograder.sandbox.process import Process
 
 
@@ -79,7 +79,7 @@ class References:
         """Pass a call on.
 
         Raises:
-            WireError: it is no call of a reference. Late, Died: the process of the references does not answer.
+            WireError: it is no call of a reference. LimitExceeded, WorkerDied: the process of the references does not answer.
         """
         try:
             arguments, out = self._passed(question.arguments, payload, self._object)
@@ -177,7 +177,7 @@ class References:
         self, data: m.Data, payload: bytearray, convert: Callable[[m.Handle], m.Value]
     ) -> tuple[m.Data, Outgoing]:
         """The same data for another process, once its tensors are seen to be within the payload."""
-        tensors_of(data, payload)
+        decode_tensors(data, payload)
         out = Outgoing()
         out.payload, out.size = [bytes(payload)], len(payload)
         return msgspec.structs.replace(data, value=_converted(data.value, convert, 0)), out

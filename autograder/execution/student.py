@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from autograder.execution.handles import Module, Thing
 from autograder.execution.references import References
 from autograder.protocol import messages as m
-from autograder.protocol.autograd import Kept, link
-from autograder.protocol.encoding import Outgoing, tensors_of, value_of
+from autograder.protocol.autograd import KeptGraph, make_differentiable
+from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
 from autograder.protocol.messages import Opaque
-from autograder.sandbox.process import Died, Late, Reply, ServerLost
+from autograder.sandbox.process import LimitExceeded, Reply, ServerLost, WorkerDied
 
 __all__ = ["Cost", "Module", "NotAllowed", "Opaque", "Student", "StudentError", "Thing"]
 
@@ -74,9 +74,9 @@ class Student:
         self._process = process
         self._references = references
         self._models: dict[int, nn.Module] = {}
-        # Kept, so that no other gets their number.
+        # KeptGraph, so that no other gets their number.
         self._generators: dict[int, torch.Generator] = {}
-        self._asks: dict[int, Kept] = {}
+        self._asks: dict[int, KeptGraph] = {}
         self._forgotten: list[int] = []
         self._alive: set[int] = set()
         self._raised: BaseException | None = None
@@ -127,7 +127,7 @@ class Student:
             self._forget()
         out = Outgoing()
         sent: list[Tensor] = []
-        data = out.data([list(args), kwargs], self._to_wire, sent)
+        data = out.encode([list(args), kwargs], self._to_wire, sent)
         leaves = module.leaves() if module else {}
         inputs = [*sent, *leaves.values()]
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
@@ -140,7 +140,7 @@ class Student:
             self._cost.operations += response.operations
             self._cost.largest = max(self._cost.largest, response.largest)
         try:
-            tensors = tensors_of(response.result, payload)
+            tensors = decode_tensors(response.result, payload)
         except m.WireError:
             self._process.stop()
             raise
@@ -149,7 +149,7 @@ class Student:
                 meta.requires_grad and t.is_floating_point()
                 for meta, t in zip(response.result.tensors, tensors, strict=True)
             ]
-            tensors = link(
+            tensors = make_differentiable(
                 inputs,
                 tensors,
                 flags,
@@ -166,7 +166,7 @@ class Student:
 
         def gradients(upstream: list[Tensor | None]) -> list[Tensor | None]:
             out = Outgoing()
-            request = m.Backward(call, out.data(upstream, self._to_wire), parameters)
+            request = m.Backward(call, out.encode(upstream, self._to_wire), parameters)
             response, payload = self._request(request, out, what)
             found = self._decode(response.result, payload, what)
             if not isinstance(found, list) or len(found) != inputs:
@@ -224,7 +224,7 @@ class Student:
         raise TypeError(f"a grader can not send a {type(item).__name__}")
 
     def _decode(self, data: m.Data, payload: bytearray, what: str) -> Any:
-        return self._value(data, tensors_of(data, payload), what)
+        return self._value(data, decode_tensors(data, payload), what)
 
     def _value(self, data: m.Data, tensors: list[Tensor], what: str) -> Any:
         def convert(item: m.Value) -> Any:
@@ -235,7 +235,7 @@ class Student:
                 return item
             raise m.WireError("a value that a student's process does not send")
 
-        return value_of(data.value, tensors, convert)
+        return decode_value(data.value, tensors, convert)
 
     # ---- the grader's models
 
@@ -252,14 +252,16 @@ class Student:
         self._replying = True
         try:
             if isinstance(question, m.AskBackward):
-                return m.Reply(out.data(self._ask_gradients(question, payload), self._to_wire)), out
+                return m.Reply(
+                    out.encode(self._ask_gradients(question, payload), self._to_wire)
+                ), out
             outputs: list[Tensor] = []
             result, inputs = self._ask(question, payload)
-            data = out.data(result, self._to_wire, outputs)
+            data = out.encode(result, self._to_wire, outputs)
             if question.keep:
-                self._asks[question.keep] = Kept(inputs, outputs)
+                self._asks[question.keep] = KeptGraph(inputs, outputs)
             return m.Reply(data), out
-        except (m.WireError, Late, Died, ServerLost):
+        except (m.WireError, LimitExceeded, WorkerDied, ServerLost):
             raise
         except AssertionError as error:
             self._raised = error
@@ -274,7 +276,7 @@ class Student:
         model = self._models.get(question.model)
         if model is None or question.method not in _methods(model):
             raise m.WireError("a call of a model that the grader did not send")
-        tensors = tensors_of(question.arguments, payload)
+        tensors = decode_tensors(question.arguments, payload)
         for tensor, meta in zip(tensors, question.arguments.tensors, strict=True):
             if meta.requires_grad and tensor.is_floating_point():
                 tensor.requires_grad_()

@@ -1,1 +1,1 @@
-"""Define what may cross the boundary of the sandbox, and its limits."""
+"""Define what may cross the sandbox boundary, and the limits on it."""

@@ -1,4 +1,4 @@
-"""Makes the answer of a call on the other side of the wall differentiable on this side."""
+"""Make the result of a call into another process differentiable in this one."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ class _Link(torch.autograd.Function):
         return None, None, None, *ctx.gradients(list(upstream))
 
 
-def link(
+def make_differentiable(
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
     differentiable: Sequence[bool],
     gradients: Gradients,
 ) -> list[Tensor]:
-    """The `outputs` again, with a backward that gives `gradients` the upstream ones and takes those of `inputs`."""
+    """Return `outputs` with a backward pass that runs in another process.
+
+    The backward pass calls `gradients` with the upstream gradients and expects those of `inputs`. Only outputs that are
+    marked as `differentiable` get one.
+    """
     return list(_Link.apply(gradients, outputs, differentiable, *inputs))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A call whose graph is kept: where its gradients start and where they end."""
+class KeptGraph:
+    """The inputs and outputs of a call whose autograd graph is kept."""
 
     inputs: list[Tensor]
     outputs: list[Tensor]
@@ -48,7 +52,7 @@ class Kept:
     def gradients(
         self, upstream: Sequence[Tensor | None], more: Sequence[Tensor] = ()
     ) -> list[Tensor | None]:
-        """Gradients for the inputs and for `more`; None where nothing flows."""
+        """Return the gradients of the inputs and of `more`, None for a tensor that no gradient reaches."""
         wanted = [*self.inputs, *more]
         pairs = [
             (out, grad)

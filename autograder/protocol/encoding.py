@@ -1,7 +1,8 @@
-"""Values of Python → values of a message with its payload of raw tensor bytes, and back.
+"""Convert Python values to message values with a payload of raw tensor bytes, and back.
 
-A tensor is dtype, shape, strides and bytes; no object is ever rebuilt from a name. Both ends treat what comes in as hostile:
-sizes, depth, dtypes, shapes and strides are checked before anything is allocated.
+A tensor is sent as its dtype, shape, strides and bytes. No object is ever rebuilt from a class name. Both sides treat their
+input as hostile: sizes, depth, dtypes, shapes and strides are checked before any memory is allocated.
+Entry points: `Outgoing` encodes, `check`, `decode_tensors` and `decode_value` decode.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from autograder.protocol.messages import (
     TensorMeta,
     Value,
     WireError,
-    encodable,
+    escape_surrogates,
 )
 
 MAX_ELEMENTS = 1 << 22
 MAX_DEPTH = 16
-MAX_ITEMS = 50_000  # of one message, where a list may have 10,000
+MAX_ITEMS = 50_000  # per message
+MAX_LENGTH = 10_000  # of a list or dict
 MAX_AXES = 16
 MAX_STRING = 10_000
 ALIGNMENT = 64
@@ -55,32 +57,35 @@ def _contiguous_strides(shape: Sequence[int]) -> list[int]:
 
 
 class Outgoing:
-    """Collects the tensors of one message and lays their bytes out behind one another."""
+    """The payload of a message that is being encoded: the bytes of its tensors, one after the other."""
 
     def __init__(self) -> None:
         self.payload: list[bytes] = []
         self.size = 0
 
-    def data(
+    def encode(
         self,
         value: Any,
         convert: Callable[[Any], Value],
         sent: list[torch.Tensor] | None = None,
     ) -> Data:
-        """Encode `value`; what has no encoding here is given to `convert`. Its tensors, each once, are added to `sent`."""
+        """Encode `value` and append its tensors to the payload.
+
+        `convert` encodes every value of a type that this module does not know. Each tensor of `value` is appended once to `sent`.
+        """
         tensors: list[TensorMeta] = []
         seen: dict[int, int] = {}
         kept = [] if sent is None else sent
 
-        def encode(item: Any, depth: int) -> Value:
+        def walk(item: Any, depth: int) -> Value:
             if item is None or type(item) in (bool, float):
                 return item  # type: ignore[no-any-return]
             if type(item) is str:
                 if len(item) > MAX_STRING:
                     return Opaque(f"a str of {len(item)} characters")
-                return encodable(item)
+                return escape_surrogates(item)
             if type(item) is int:
-                return item if -(2**63) <= item < 2**63 else Opaque("an int of over 64 bits")
+                return item if -(2**63) <= item < 2**63 else Opaque("an int of more than 64 bits")
             if isinstance(item, torch.Tensor):
                 if id(item) not in seen:
                     reason = _unsupported(item)
@@ -93,20 +98,20 @@ class Outgoing:
             if isinstance(item, (list, tuple, dict)):
                 if depth == MAX_DEPTH:
                     return Opaque(f"a {type(item).__name__} that is nested too deeply")
-                if len(item) > 10_000:
+                if len(item) > MAX_LENGTH:
                     return Opaque(f"a {type(item).__name__} of {len(item)} items")
                 if isinstance(item, dict):
                     return Pairs(
-                        [(encodable(str(k)), encode(v, depth + 1)) for k, v in item.items()]
+                        [(escape_surrogates(str(k)), walk(v, depth + 1)) for k, v in item.items()]
                     )
-                return Items([encode(part, depth + 1) for part in item])
+                return Items([walk(part, depth + 1) for part in item])
             if isinstance(item, torch.dtype):
                 return Named("dtype", str(item).removeprefix("torch."))
             if isinstance(item, torch.device):
                 return Named("device", str(item))
             return convert(item)
 
-        return Data(encode(value, 0), tensors)
+        return Data(walk(value, 0), tensors)
 
     def _tensor(self, tensor: torch.Tensor) -> TensorMeta:
         dtype = NAMES[tensor.dtype]
@@ -129,14 +134,14 @@ class Outgoing:
 
 
 def raw_bytes(flat: torch.Tensor) -> bytes:
-    """The bytes of a contiguous tensor."""
+    """Return the bytes of a contiguous tensor."""
     plain = flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat
     return plain.numpy().tobytes()
 
 
 def _unsupported(tensor: torch.Tensor) -> str:
     if tensor.layout != torch.strided:
-        return "a tensor that is not dense"
+        return "a tensor with a layout other than torch.strided"
     if tensor.dtype not in NAMES:
         return f"a tensor of {str(tensor.dtype).removeprefix('torch.')}"
     if not tensor.is_meta and tensor.numel() > MAX_ELEMENTS:
@@ -147,7 +152,10 @@ def _unsupported(tensor: torch.Tensor) -> str:
 
 
 def _flat(tensor: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-    """The bytes of a tensor with its strides: a view is sent as it lies, unless it is spread out."""
+    """Return a flat contiguous tensor and the strides that rebuild `tensor` from it.
+
+    A view keeps its strides unless its elements are spread over more than four times their own size.
+    """
     tensor = tensor.resolve_conj().resolve_neg()
     if tensor.is_contiguous():
         return tensor, _contiguous_strides(tensor.shape)
@@ -160,11 +168,11 @@ def _flat(tensor: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
     return tensor.contiguous().reshape(-1), _contiguous_strides(tensor.shape)
 
 
-def tensors_of(data: Data, payload: bytearray) -> list[torch.Tensor]:
-    """Rebuild the tensors of `data` over `payload`, without gradients.
+def decode_tensors(data: Data, payload: bytearray) -> list[torch.Tensor]:
+    """Rebuild the tensors of `data` from `payload`, without gradients.
 
     Raises:
-        WireError: a dtype, shape, stride or position that does not fit.
+        WireError: A dtype, shape, stride or position is invalid.
     """
     return [_rebuild(meta, payload) for meta in data.tensors]
 
@@ -172,8 +180,8 @@ def tensors_of(data: Data, payload: bytearray) -> list[torch.Tensor]:
 def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     try:
         return _checked(meta, payload)
-    except RuntimeError as error:  # what torch itself refuses
-        raise WireError(f"a tensor that torch refuses: {error}") from None
+    except RuntimeError as error:
+        raise WireError(f"torch rejects a tensor: {error}") from None
 
 
 def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
@@ -184,23 +192,23 @@ def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
         or len(shape) > MAX_AXES
         or (shape and not 0 <= min(shape) <= max(shape) <= 1 << 40)
     ):
-        raise WireError("a tensor of an impossible dtype or shape")
+        raise WireError("a tensor has an impossible dtype or shape")
     numel = math.prod(shape)
     if math.prod(n or 1 for n in shape) * dtype.itemsize > 1 << 62:
-        raise WireError("a tensor of an impossible size")
+        raise WireError("a tensor has an impossible size")
     if meta.meta:
         return torch.empty(shape, dtype=dtype, device="meta")
     if numel > MAX_ELEMENTS or len(strides) != len(shape):
-        raise WireError("a tensor of an impossible size")
+        raise WireError("a tensor has an impossible size")
     if strides and not 0 <= min(strides) <= max(strides) <= MAX_ELEMENTS:
-        raise WireError("a tensor of impossible strides")
+        raise WireError("a tensor has impossible strides")
     if numel == 0:
         return torch.empty(shape, dtype=dtype)
     extent = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
     if meta.start < 0 or meta.start % ALIGNMENT:
-        raise WireError("a tensor that is not aligned")
+        raise WireError("a tensor is not aligned")
     if meta.start + extent * dtype.itemsize > len(payload):
-        raise WireError("a tensor beyond the end of its message")
+        raise WireError("a tensor extends beyond the end of its message")
     raw = torch.uint8 if dtype == torch.bool else dtype
     flat = torch.frombuffer(payload, dtype=raw, count=extent, offset=meta.start)
     if dtype == torch.bool:
@@ -209,10 +217,10 @@ def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
 
 
 def check(data: Data) -> None:
-    """Check how large a value is, how deep it is nested and which tensors it names, before anything walks it.
+    """Check the size and depth of a value and its references to tensors before it is decoded.
 
     Raises:
-        WireError: it has too many items, is nested too deeply, or names a tensor that was not sent.
+        WireError: The value has too many items, is nested too deeply or refers to a tensor that was not sent.
     """
     pending: list[tuple[Value, int]] = [(data.value, 0)]
     count = 0
@@ -220,30 +228,34 @@ def check(data: Data) -> None:
         item, depth = pending.pop()
         count += 1
         if count + len(pending) > MAX_ITEMS:
-            raise WireError("a value of too many items")
+            raise WireError("a value has too many items")
         if depth > MAX_DEPTH + 1:
-            raise WireError("a value that is nested too deeply")
+            raise WireError("a value is nested too deeply")
         if isinstance(item, TensorAt) and not 0 <= item.index < len(data.tensors):
-            raise WireError("a tensor that was not sent")
+            raise WireError("a value refers to a tensor that was not sent")
         if isinstance(item, Items):
             pending += [(part, depth + 1) for part in item.items]
         elif isinstance(item, Pairs):
             pending += [(part, depth + 1) for _, part in item.items]
 
 
-def value_of(value: Value, tensors: Sequence[torch.Tensor], convert: Callable[[Value], Any]) -> Any:
-    """Rebuild a value around its tensors; handles and models are given to `convert`.
+def decode_value(
+    value: Value, tensors: Sequence[torch.Tensor], convert: Callable[[Value], Any]
+) -> Any:
+    """Rebuild a Python value from a message value and its tensors.
+
+    `convert` decodes handles, generators, models and opaque values.
 
     Raises:
-        WireError: a tensor number out of range, an unknown dtype or device, too deep a nesting.
+        WireError: The value is nested too deeply or refers to a tensor that was not sent.
     """
 
     def decode(item: Value, depth: int) -> Any:
         if depth > MAX_DEPTH + 1:
-            raise WireError("a value that is nested too deeply")
+            raise WireError("a value is nested too deeply")
         if isinstance(item, TensorAt):
             if not 0 <= item.index < len(tensors):
-                raise WireError("a tensor that was not sent")
+                raise WireError("a value refers to a tensor that was not sent")
             return tensors[item.index]
         if isinstance(item, Items):
             return [decode(part, depth + 1) for part in item.items]

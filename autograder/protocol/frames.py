@@ -1,4 +1,8 @@
-"""Sends and receives messages as frames: two lengths, a MessagePack header that msgspec checks, and a payload of tensors."""
+"""Send and receive messages as frames.
+
+A frame consists of two lengths, a MessagePack header that msgspec validates, and a payload of raw tensor bytes.
+Entry points: `send` and `receive`.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,12 @@ LENGTHS = struct.Struct("<QQ")
 _ENCODER = msgspec.msgpack.Encoder()
 REQUESTS = msgspec.msgpack.Decoder(Numbered)
 RESPONSES = msgspec.msgpack.Decoder(NumberedResponse)
-# A moment, or a function that says how many seconds to wait before it is asked again, and raises when none are left.
+# A `time.monotonic()` value, or a function that returns the seconds to wait before it is called again and raises when time is up.
 Deadline = float | Callable[[], float]
 
 
 class Payload(Protocol):
-    """The raw bytes that follow a message's header, in pieces, and their total size."""
+    """The raw bytes that follow a header, in pieces, and their total size."""
 
     payload: list[bytes]
     size: int
@@ -34,8 +38,8 @@ def send(connection: socket.socket, message: Any, payload: Payload, deadline: De
     """Send one frame.
 
     Raises:
-        TimeoutError: the other side does not read.
-        ConnectionError: the other side is gone.
+        TimeoutError: The other side does not read before the deadline.
+        ConnectionError: The other side closed the connection.
     """
     header = _ENCODER.encode(message)
     parts = [memoryview(LENGTHS.pack(len(header), payload.size)), memoryview(header)]
@@ -56,22 +60,23 @@ def send(connection: socket.socket, message: Any, payload: Payload, deadline: De
 def receive(
     connection: socket.socket, decoder: msgspec.msgpack.Decoder[Any], deadline: Deadline
 ) -> tuple[Any, bytearray]:
-    """Receive one frame: the decoded header and the payload.
+    """Receive one frame and return its decoded header and its payload.
 
     Raises:
-        TimeoutError: the deadline passed. ConnectionError: the other side is gone.
-        WireError: what came is not a message.
+        TimeoutError: The deadline passed.
+        ConnectionError: The other side closed the connection.
+        WireError: The bytes are not a valid message.
     """
     lengths = _exactly(connection, LENGTHS.size, deadline)
     header_size, payload_size = LENGTHS.unpack(lengths)
     if header_size > MAX_HEADER or payload_size > MAX_PAYLOAD:
-        raise WireError("a message that is too large")
+        raise WireError("the message is too large")
     body = _exactly(connection, header_size + payload_size, deadline)
     header, payload = body[:header_size], body[header_size:]
     try:
         return decoder.decode(header), payload
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError) as error:
-        raise WireError(f"not a message: {error}") from None
+        raise WireError(f"invalid message: {error}") from None
 
 
 def _exactly(connection: socket.socket, size: int, deadline: Deadline) -> bytearray:
@@ -79,21 +84,21 @@ def _exactly(connection: socket.socket, size: int, deadline: Deadline) -> bytear
     while len(buffer) < size:
         _wait(connection, deadline)
         try:
-            # In pieces, so that a length without the bytes allocates nothing.
+            # Receive in pieces: a forged length alone must not allocate memory.
             piece = connection.recv(min(size - len(buffer), 1 << 20))
         except TimeoutError:
             continue
         if not piece:
-            raise ConnectionError("the connection ended")
+            raise ConnectionError("the connection was closed")
         buffer += piece
     return buffer
 
 
 def _wait(connection: socket.socket, deadline: Deadline) -> None:
-    """Let the next operation take as long as it may.
+    """Set the timeout of the next operation from the deadline.
 
     Raises:
-        TimeoutError: the moment has passed; a function raises what it likes.
+        TimeoutError: The deadline has passed. A deadline that is a function may raise other exceptions.
     """
     if callable(deadline):
         left: float | None = deadline()

@@ -1,12 +1,12 @@
-"""What code may use: processor time, idle time and memory. Entry points: `Limits`, `Allowance`, `Budget` and `Excess`."""
+"""Limits on processor time, idle time and memory. Entry points: `Limits`, `Allowance`, `Budget` and `Excess`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-# Sleeping and waiting may take this many times as long as the processor may be used.
-BACKSTOP = 10
+# The limit on idle time is this many times the limit on processor time.
+IDLE_FACTOR = 10
 
 Kind = Literal["processor", "idle"]
 Scope = Literal["call", "exercise", "submission"]
@@ -14,7 +14,7 @@ Scope = Literal["call", "exercise", "submission"]
 
 @dataclass(frozen=True)
 class Allowance:
-    """Seconds of processor time, and seconds in which a process neither uses nor waits for a processor."""
+    """Seconds of processor time, and seconds that a process may spend without using or waiting for a processor."""
 
     cpu_seconds: float
     idle_seconds: float
@@ -22,27 +22,26 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one process: processor seconds for a call and for all calls, bytes of memory, characters of output."""
+    """Limits of one process: processor seconds per call and in total, and bytes of memory."""
 
     cpu_seconds: float
     total_cpu_seconds: float
     memory: int
-    output: int
 
     @property
     def idle_seconds(self) -> float:
-        """Seconds in which one call may sleep or wait."""
-        return BACKSTOP * self.cpu_seconds
+        """Return the seconds that one call may sleep or wait."""
+        return IDLE_FACTOR * self.cpu_seconds
 
     @property
     def allowance(self) -> Allowance:
-        """What all calls may use together."""
-        return Allowance(self.total_cpu_seconds, BACKSTOP * self.total_cpu_seconds)
+        """Return what all calls together may use."""
+        return Allowance(self.total_cpu_seconds, IDLE_FACTOR * self.total_cpu_seconds)
 
 
 @dataclass(frozen=True)
 class Excess:
-    """A limit that was reached: `seconds` of `kind`, for one call, all calls of an exercise, or a whole submission."""
+    """A limit that was reached: `seconds` of `kind`, for one call, for all calls of an exercise or for a whole submission."""
 
     kind: Kind
     scope: Scope
@@ -50,24 +49,24 @@ class Excess:
 
     @property
     def amount(self) -> str:
-        """The seconds in words."""
+        """Return the limit in words."""
         if self.kind == "processor":
             return f"{self.seconds:g} s of processor time"
-        return f"{self.seconds:g} s, though the code hardly used the processor"
+        return f"{self.seconds:g} s, although the code hardly used the processor"
 
     def __str__(self) -> str:
-        question = "does a loop never end?"
+        question = "is there an infinite loop?"
         if self.kind == "idle":
             question = "does it sleep or wait for something?"
         if self.scope == "call":
-            return f"there was no answer within {self.amount}: {question}"
+            return f"no answer within {self.amount}: {question}"
         if self.scope == "exercise":
             return f"all calls of this exercise together took more than {self.amount}: {question}"
-        return f"not run: the whole submission took more than {self.amount}; {question}"
+        return f"not run: the whole submission took more than {self.amount}: {question}"
 
 
 class Budget:
-    """What one exercise may use, or, as the `parent` of those, what a whole submission may use."""
+    """What one exercise may still use. Its `parent` is the budget of the whole submission."""
 
     def __init__(self, allowance: Allowance, scope: Scope, parent: Budget | None = None) -> None:
         self._allowance = allowance
@@ -77,7 +76,7 @@ class Budget:
         self.idle = 0.0
 
     def charge(self, cpu: float, idle: float) -> None:
-        """Take seconds from this budget and from those that it is part of."""
+        """Charge seconds to this budget and to its parents."""
         self.cpu += cpu
         self.idle += idle
         if self._parent is not None:
@@ -85,7 +84,7 @@ class Budget:
 
     @property
     def excess(self) -> Excess | None:
-        """The limit that is reached, the widest first; None while something is left of all."""
+        """Return the limit that was reached, the parent's first, or None if no limit was reached."""
         wider = self._parent.excess if self._parent is not None else None
         if wider is not None:
             return wider
@@ -96,7 +95,7 @@ class Budget:
         return None
 
     def soonest(self, cores: int) -> float:
-        """Return the seconds that pass at least before a limit is reached."""
+        """Return a lower bound on the seconds until a limit is reached, if all cores are used."""
         cpu = (self._allowance.cpu_seconds - self.cpu) / cores
         mine = min(cpu, self._allowance.idle_seconds - self.idle)
         return mine if self._parent is None else min(mine, self._parent.soonest(cores))

@@ -1,6 +1,6 @@
-"""What may pass through the wall: the types of messages and of the values in them.
+"""Define the messages that may cross the sandbox boundary, and the values in them.
 
-encoding.py makes such values of Python's and back, frames.py sends and receives messages.
+`encoding` converts these values from and to Python objects, `frames` sends and receives the messages.
 """
 
 from __future__ import annotations
@@ -11,32 +11,36 @@ MAX_TEXT = 2000
 
 
 class WireError(Exception):
-    """What came through the wall is not a message of this protocol."""
+    """Raised when data from the other side of the sandbox boundary violates this protocol."""
 
 
 # ---- values
 
 
 class Tagged(msgspec.Struct, frozen=True, tag=True, tag_field="message"):
-    """Carries its class name on the wire."""
+    """A struct whose class name is sent along, so that the receiver can tell message types apart."""
 
 
 class TensorAt(Tagged, frozen=True):
-    """The tensor of this number in the message's list."""
+    """A reference to a tensor by its index in `Data.tensors`."""
 
     index: int
 
 
 class Items(Tagged, frozen=True):
+    """A list or tuple."""
+
     items: list[Value]
 
 
 class Pairs(Tagged, frozen=True):
+    """A dict with string keys."""
+
     items: list[tuple[str, Value]]
 
 
 class Handle(Tagged, frozen=True):
-    """An `nn.Module`, or another object of a class that the code defines, that stays behind the wall."""
+    """An `nn.Module`, or an object of another class that the code defines. The object itself stays in the sandbox."""
 
     id: int
     type: str
@@ -44,14 +48,14 @@ class Handle(Tagged, frozen=True):
 
 
 class Generator(Tagged, frozen=True):
-    """A `torch.Generator` that had this seed when it was first sent; it goes on from call to call."""
+    """A `torch.Generator` with the seed it had when it was first sent. Its state persists between calls."""
 
     id: int
     seed: int
 
 
 class Model(Tagged, frozen=True):
-    """An `nn.Module` of the grader, seen from behind the wall as its methods and plain attributes."""
+    """An `nn.Module` of the grader. The sandbox sees its methods and plain attributes only."""
 
     id: int
     methods: list[str]
@@ -60,7 +64,7 @@ class Model(Tagged, frozen=True):
 
 
 class Opaque(Tagged, frozen=True):
-    """A value that cannot pass, and what it is in words."""
+    """A description of a value that cannot be sent, such as a numpy array."""
 
     type: str
 
@@ -93,6 +97,8 @@ Value = (
 
 
 class TensorMeta(msgspec.Struct, array_like=True, frozen=True):
+    """Where the bytes of a tensor start in the payload, and how to read them."""
+
     dtype: str
     shape: list[int]
     strides: list[int]
@@ -102,24 +108,28 @@ class TensorMeta(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Data(msgspec.Struct, frozen=True):
-    """A value with the tensors that it refers to."""
+    """A value and the tensors that it refers to."""
 
     value: Value
     tensors: list[TensorMeta]
 
 
-# ---- messages: requests of the grader, answers of the worker, and the worker's questions
+# ---- messages: requests from the grader, responses from the worker, and questions that the worker asks meanwhile
 
 
 class Reference(Tagged, frozen=True):
-    """A name that another process answers for the code: a function, or a class with these methods."""
+    """A function, or a class with these methods, that runs in another process when the code calls it."""
 
     name: str
     methods: list[str] | None = None
 
 
 class Load(Tagged, frozen=True):
-    """Run these pieces of one source, each from a first to a last line, as one module that has handles for the references."""
+    """Run the source as one module, piece by piece. A piece is a pair of a first and a last line.
+
+    `wanted` is the exercise that the code must define, `operators` and `attributes` are forbidden. The module contains a proxy
+    for each of the `references`.
+    """
 
     source: str
     pieces: list[tuple[int, int]]
@@ -132,7 +142,10 @@ class Load(Tagged, frozen=True):
 
 
 class Call(Tagged, frozen=True):
-    """Call a function of the module by name, or a method of a kept module."""
+    """Call a function of the loaded module by name, or a method of an object by its id.
+
+    `keep` keeps the autograd graph for a later `Backward`, `grad` enables gradients, and `measure` counts operators.
+    """
 
     target: str | int
     method: str
@@ -143,14 +156,14 @@ class Call(Tagged, frozen=True):
 
 
 class Make(Tagged, frozen=True):
-    """Make an object of a class of the module; the answer is its number and its parts, for a handle to be built from."""
+    """Create an instance of a class of the loaded module. The answer contains its id and what its proxy needs."""
 
     target: str
     arguments: Data
 
 
 class Apply(Tagged, frozen=True):
-    """Call a method of an object that was made, as if the parameters, buffers and modes sent with the arguments were its own."""
+    """Call a method of an object that `Make` created, with the parameters, buffers and modes sent with the arguments."""
 
     target: int
     method: str
@@ -160,7 +173,7 @@ class Apply(Tagged, frozen=True):
 
 
 class Backward(Tagged, frozen=True):
-    """The gradients of a kept call, for its inputs and for the named parameters of its module."""
+    """Compute the gradients of a kept call with respect to its inputs and the named parameters of its module."""
 
     call: int
     upstream: Data
@@ -168,12 +181,14 @@ class Backward(Tagged, frozen=True):
 
 
 class Weights(Tagged, frozen=True):
+    """Copy tensors into the parameters of a module, by name."""
+
     module: int
     weights: Data
 
 
 class Read(Tagged, frozen=True):
-    """Read `parameters`, `state`, the `attribute` or the `length` at a dotted path."""
+    """Read a module's `parameters` or `state`, or the `attribute` or `length` at a dotted path."""
 
     module: int
     what: str
@@ -181,17 +196,21 @@ class Read(Tagged, frozen=True):
 
 
 class Set(Tagged, frozen=True):
+    """Set the mode or the dtype of a module."""
+
     module: int
     training: bool | None = None
     dtype: str | None = None
 
 
 class Forget(Tagged, frozen=True):
+    """Free the graphs of these kept calls."""
+
     calls: list[int]
 
 
 class Reply(Tagged, frozen=True):
-    """The grader's answer to a question; an `error` is raised where the question was asked, as the built-in `type`."""
+    """The grader's answer to a question. The worker raises an `error` at the call, as the built-in exception `type`."""
 
     answer: Data
     error: str = ""
@@ -199,7 +218,11 @@ class Reply(Tagged, frozen=True):
 
 
 class Answer(Tagged, frozen=True):
-    """A result; which arguments the call changed in place; the mode in which it left the grader's models; what it took."""
+    """The result of a request.
+
+    `changed` lists the arguments that the call changed in place, `modes` the training modes in which it left the grader's models,
+    `forbidden` the operators that the exercise does not allow. `operations` and `largest` measure the cost.
+    """
 
     result: Data
     changed: list[str] = []
@@ -210,13 +233,16 @@ class Answer(Tagged, frozen=True):
 
 
 class Running(Tagged, frozen=True):
-    """The piece of code at this line is about to run; no answer is expected."""
+    """A notice that the piece of code at this line is about to run. It has no reply."""
 
     line: int
 
 
 class Failure(Tagged, frozen=True):
-    """What went wrong: `raised` by the student's code, or `missing` there."""
+    """An error of the student's code.
+
+    `kind` is "missing" if the code lacks what was requested, "forbidden" for a forbidden operator, and "raised" otherwise.
+    """
 
     kind: str
     type: str
@@ -225,11 +251,11 @@ class Failure(Tagged, frozen=True):
     line: int = 0
     forbidden: list[str] = []
     modes: list[tuple[int, bool]] = []
-    meta_read: bool = False  # torch refused to read values on `meta`
+    meta_read: bool = False  # torch refused to read the values of a `meta` tensor
 
 
 class Ask(Tagged, frozen=True):
-    """The student's code calls a model of the grader."""
+    """A call from the student's code to a model of the grader."""
 
     model: int
     method: str
@@ -240,9 +266,9 @@ class Ask(Tagged, frozen=True):
 
 
 class Refer(Tagged, frozen=True):
-    """The student's code calls a reference: a function or class by name, or a method of an object by its number.
+    """A call from the student's code to a reference: a function or class by name, or a method of an object by its id.
 
-    The arguments are `[args, kwargs]`, and of a method `[args, kwargs, tensors by name, modes by name]`.
+    The arguments are `[args, kwargs]`, or `[args, kwargs, tensors by name, modes by name]` for a method.
     """
 
     target: str | int
@@ -253,7 +279,7 @@ class Refer(Tagged, frozen=True):
 
 
 class AskBackward(Tagged, frozen=True):
-    """The gradients of an `Ask` or `Refer` that had this number as `keep`."""
+    """A request for the gradients of the `Ask` or `Refer` with this `keep` number."""
 
     keep: int
     upstream: Data
@@ -265,15 +291,19 @@ Response = Answer | Failure | Ask | Refer | AskBackward | Running
 
 
 class Numbered(msgspec.Struct, frozen=True):
+    """A request and its sequence number."""
+
     number: int
     request: Request
 
 
 class NumberedResponse(msgspec.Struct, frozen=True):
+    """A response and the number of its request."""
+
     number: int
     response: Response
 
 
-def encodable(text: str) -> str:
-    """The text, with lone surrogates (from `os.fsdecode`, or "\\ud800") as escapes: there is no UTF-8 for them."""
+def escape_surrogates(text: str) -> str:
+    """Return the text with lone surrogates (such as "\\ud800") escaped, because UTF-8 cannot encode them."""
     return text.encode("utf-8", "backslashreplace").decode()

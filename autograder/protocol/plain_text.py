@@ -1,20 +1,20 @@
-"""Text of students that is safe to show: escaped, cut, and not too many sentences of it."""
+"""Make text from students safe to display: escape and shorten it. Entry points: `printable` and `bounded`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-LONGEST = 300  # characters of a name, or of a sentence
-MAX_PROBLEMS = 50  # of one submission
+LONGEST = 300  # characters in a name or sentence
+MAX_PROBLEMS = 50  # per submission
 
 
 def printable(text: str) -> str:
-    """The text for a terminal: control, bidi and undecodable characters escaped; cut if long."""
+    """Return text that is safe in a terminal: control, bidi and undecodable characters escaped, shortened if long."""
     short = text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]}{text[-LONGEST:]}"
     shown = "".join(
         character
         if character.isprintable()
-        else f"\\x{ord(character) - 0xDC00:02x}"  # a byte that was not UTF-8
+        else f"\\x{ord(character) - 0xDC00:02x}"  # an undecodable byte
         if "\udc80" <= character <= "\udcff"
         else character.encode("unicode_escape").decode()
         for character in short
@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def bounded(problems: Iterable[str]) -> list[str]:
-    """The problems without repetitions, long ones cut; of too many, the last sentence says how many more there are."""
+    """Return at most `MAX_PROBLEMS` distinct problems, shortened if long. If more were given, the last one says how many."""
     found = list(dict.fromkeys(problems))
     if len(found) > MAX_PROBLEMS:
         more = len(found) - MAX_PROBLEMS + 1

@@ -34,10 +34,11 @@ from autograder.recognition.recording import (
     size_of,
 )
 from autograder.recognition.signatures import Known, named_by, tells, what_tells
-from autograder.sandbox.client import Server, ServerLost, surviving
-from autograder.sandbox.process import Died, Late, Process
+from autograder.sandbox.client import Server
+from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
+from autograder.sandbox.process import Process
 
-LOST = (Late, Died, m.WireError, NotAllowed, StudentError)
+LOST = (LimitExceeded, WorkerDied, m.WireError, NotAllowed, StudentError)
 BY_CHANCE = 2  # tests that a mistake may fail with some random numbers alone, or with another fault
 SEED = "one for all submissions, so that answers can be compared"
 
@@ -70,7 +71,7 @@ class _Run:
                 continue
             try:
                 test.run(self._student, _seed(test))
-            except (Late, Died, ServerLost, m.WireError, NotAllowed):
+            except (LimitExceeded, WorkerDied, ServerLost, m.WireError, NotAllowed):
                 raise
             except Exception:
                 failed.append(test.name)
@@ -125,7 +126,7 @@ class Namer:
             return named_by(alike, failed, answers)
 
         try:
-            return surviving(name)
+            return retry_if_server_lost(name)
         except LOST:
             return None
 
@@ -160,7 +161,7 @@ class Namer:
                 return what_tells(failed, first, second, right)
 
             try:
-                known = surviving(learn)
+                known = retry_if_server_lost(learn)
             except LOST:
                 continue
             if tells(known, len(asked)):
@@ -191,7 +192,7 @@ class Namer:
     def _recorded(self, exercise: Exercise) -> dict[str, list[Exchange]]:
         """What each test of an exercise asks, and what the reference answers."""
         if exercise.name not in self._asked:
-            self._asked[exercise.name] = surviving(lambda: self._record(exercise))
+            self._asked[exercise.name] = retry_if_server_lost(lambda: self._record(exercise))
         return self._asked[exercise.name]
 
     def _record(self, exercise: Exercise) -> dict[str, list[Exchange]]:

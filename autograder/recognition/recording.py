@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autograder.execution.references import References
 from autograder.execution.student import Process, Student
 from autograder.protocol import messages as m
-from autograder.protocol.encoding import Outgoing, tensors_of
+from autograder.protocol.encoding import Outgoing, decode_tensors
 from autograder.sandbox.process import Reply
 
 # Relative and absolute; wider than the graders': two ways to write one mistake round differently, far positions' angles most.
@@ -115,7 +115,7 @@ def replay(
     """Ask another process the same; an answer for each exchange, empty where that refers to what is not there.
 
     Raises:
-        WireError: the answers are larger than `most` bytes. Late, Died, WireError: as `process.Process.request`.
+        WireError: the answers are larger than `most` bytes. LimitExceeded, WorkerDied, WireError: as `process.Process.request`.
     """
     student = Student(process, references)
     objects: dict[int, int] = {}
@@ -225,7 +225,7 @@ def _answer(
     if isinstance(response, m.Failure):
         return {"failure": _kind(response)} | asked
     # Without the rest of their message; one that the answer holds in many places is kept once.
-    tensors = [tensor.clone() for tensor in tensors_of(response.result, payload)]
+    tensors = [tensor.clone() for tensor in decode_tensors(response.result, payload)]
     seen: Leaves = {
         "changed": " ".join(sorted(response.changed)),
         "modes": " ".join(str(training) for id_, training in response.modes if id_ in models),

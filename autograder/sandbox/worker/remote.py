@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from autograder.protocol import messages as m
-from autograder.protocol.autograd import link
-from autograder.protocol.encoding import Outgoing, tensors_of, value_of
+from autograder.protocol.autograd import make_differentiable
+from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
 from autograder.sandbox.worker.describe import MODULE
 
 Ask = Callable[[m.Response, Outgoing], tuple[m.Reply, bytearray]]
@@ -80,7 +80,7 @@ class Remote:
         thin.weight = nn.Parameter(torch.zeros(1))
         thin.part = nn.Identity()
         for name, value in model.attributes:
-            setattr(thin, name, value_of(value, [], self._from_wire))
+            setattr(thin, name, decode_value(value, [], self._from_wire))
         return thin
 
     # ---- references
@@ -132,23 +132,25 @@ class Remote:
         """Ask; the answer, whose tensors are differentiable in those among the arguments."""
         out = Outgoing()
         inputs: list[Tensor] = []
-        data = out.data(arguments, self._to_wire, inputs)
+        data = out.encode(arguments, self._to_wire, inputs)
         keep = 0
         if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
             self._kept += 1
             keep = self._kept
         reply, payload = self._asked(question(data, keep), out)
-        tensors = tensors_of(reply.answer, payload)
+        tensors = decode_tensors(reply.answer, payload)
         if keep:
             flags = [meta.requires_grad for meta in reply.answer.tensors]
-            tensors = link(inputs, tensors, flags, lambda upstream: self._gradients(keep, upstream))
-        return value_of(reply.answer.value, tensors, self._from_wire)
+            tensors = make_differentiable(
+                inputs, tensors, flags, lambda upstream: self._gradients(keep, upstream)
+            )
+        return decode_value(reply.answer.value, tensors, self._from_wire)
 
     def _gradients(self, keep: int, upstream: list[Tensor | None]) -> list[Tensor | None]:
         out = Outgoing()
-        reply, payload = self._asked(m.AskBackward(keep, out.data(upstream, self._to_wire)), out)
-        tensors = tensors_of(reply.answer, payload)
-        return value_of(reply.answer.value, tensors, self._from_wire)  # type: ignore[no-any-return]
+        reply, payload = self._asked(m.AskBackward(keep, out.encode(upstream, self._to_wire)), out)
+        tensors = decode_tensors(reply.answer, payload)
+        return decode_value(reply.answer.value, tensors, self._from_wire)  # type: ignore[no-any-return]
 
     def _asked(self, question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
         reply, payload = self._ask(question, out)

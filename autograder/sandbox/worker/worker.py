@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from autograder.protocol import frames
 from autograder.protocol import messages as m
-from autograder.protocol.autograd import Kept
-from autograder.protocol.encoding import DTYPES, Outgoing, tensors_of, value_of
+from autograder.protocol.autograd import KeptGraph
+from autograder.protocol.encoding import DTYPES, Outgoing, decode_tensors, decode_value
 from autograder.sandbox.worker.cost import Measure
 from autograder.sandbox.worker.describe import (
     FILE,
@@ -50,7 +50,7 @@ class Worker:
         self._announce = announce
         self._module = types.ModuleType(MODULE)
         self._objects: dict[int, Any] = {}
-        self._kept: dict[int, Kept] = {}
+        self._kept: dict[int, KeptGraph] = {}
         self._generators: dict[int, torch.Generator] = {}
         self.hits: list[str] = []
 
@@ -71,11 +71,11 @@ class Worker:
     ) -> m.Response:
         match request:
             case m.Load():
-                return m.Answer(out.data(self._load(request), opaque))
+                return m.Answer(out.encode(self._load(request), opaque))
             case m.Call():
                 return self._call(number, request, payload, out)
             case m.Make():
-                return m.Answer(out.data(self._make(request, payload), opaque))
+                return m.Answer(out.encode(self._make(request, payload), opaque))
             case m.Apply():
                 return self._apply(number, request, payload, out)
             case m.Backward():
@@ -84,7 +84,7 @@ class Worker:
                 weights = self._decode(request.weights, payload)
                 load_weights(self._objects[request.module], weights)
             case m.Read():
-                return m.Answer(out.data(read(self._objects[request.module], request), opaque))
+                return m.Answer(out.encode(read(self._objects[request.module], request), opaque))
             case m.Set():
                 module = self._objects[request.module]
                 if request.training is not None:
@@ -94,7 +94,7 @@ class Worker:
             case m.Forget():
                 for call in request.calls:
                     self._kept.pop(call, None)
-        return m.Answer(out.data(None, opaque))
+        return m.Answer(out.encode(None, opaque))
 
     # ---- code
 
@@ -138,19 +138,19 @@ class Worker:
     # ---- calls
 
     def _call(self, number: int, request: m.Call, payload: bytearray, out: Outgoing) -> m.Response:
-        tensors = tensors_of(request.arguments, payload)
+        tensors = decode_tensors(request.arguments, payload)
         for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
             tensor.requires_grad_(meta.requires_grad)
-        args, kwargs = value_of(request.arguments.value, tensors, self._from_wire)
+        args, kwargs = decode_value(request.arguments.value, tensors, self._from_wire)
         before = [None if t.is_meta else t.detach().clone() for t in tensors]
         function = self._target(request)
         cost = Measure() if request.measure else contextlib.nullcontext()
         with torch.set_grad_enabled(request.grad), cost:
             result = function(*args, **kwargs)
         outputs: list[Tensor] = []
-        data = out.data(result, self._to_wire, outputs)
+        data = out.encode(result, self._to_wire, outputs)
         if request.keep:
-            self._kept[number] = Kept(tensors, outputs)
+            self._kept[number] = KeptGraph(tensors, outputs)
         return m.Answer(
             data,
             changed(function, args, kwargs, tensors, before),
@@ -183,16 +183,16 @@ class Worker:
     def _apply(
         self, number: int, request: m.Apply, payload: bytearray, out: Outgoing
     ) -> m.Response:
-        tensors = tensors_of(request.arguments, payload)
+        tensors = decode_tensors(request.arguments, payload)
         for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
             tensor.requires_grad_(meta.requires_grad)
-        arguments = value_of(request.arguments.value, tensors, self._from_wire)
+        arguments = decode_value(request.arguments.value, tensors, self._from_wire)
         with torch.set_grad_enabled(request.grad):
             result = apply(self._objects[request.target], request.method, *arguments)
         outputs: list[Tensor] = []
-        data = out.data(result, self._to_wire, outputs)
+        data = out.encode(result, self._to_wire, outputs)
         if request.keep:
-            self._kept[number] = Kept(tensors, outputs)
+            self._kept[number] = KeptGraph(tensors, outputs)
         return m.Answer(data)
 
     def _backward(self, request: m.Backward, payload: bytearray, out: Outgoing) -> m.Response:
@@ -203,12 +203,12 @@ class Worker:
             module, *names = request.parameters
             named = dict(self._objects[int(module)].named_parameters(remove_duplicate=False))
             parameters = [named[name] for name in names]
-        return m.Answer(out.data(kept.gradients(upstream, parameters), opaque))
+        return m.Answer(out.encode(kept.gradients(upstream, parameters), opaque))
 
     # ---- values
 
     def _decode(self, data: m.Data, payload: bytearray) -> Any:
-        return value_of(data.value, tensors_of(data, payload), self._from_wire)
+        return decode_value(data.value, decode_tensors(data, payload), self._from_wire)
 
     def _to_wire(self, item: Any) -> m.Value:
         module = isinstance(item, nn.Module)
