@@ -21,7 +21,7 @@ from autograder.execution.attempt import joined, loading
 from autograder.execution.collect import Test, collect
 from autograder.execution.student import Student
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing.dependencies import needed, units_of
+from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import read_cells
 
 
@@ -46,10 +46,10 @@ def _mean(root: Path, name: str, files: Sequence[Path]) -> float:
 
 
 def _seconds(day: Day, tests: dict[str, list[Test]], file: Path) -> float:
-    units, _ = units_of(read_cells(file.read_bytes(), file.name)[0])
+    units, _ = parse_units(read_cells(file.read_bytes(), file.name)[0])
     given, seconds = given_units(day), 0.0
     for exercise in day.exercises:
-        code = needed(exercise.name, units, given, day.names)
+        code = slice_for(exercise.name, units, given, day.names)
         assert code is not None, file
         # What is not allowed in one exercise would be refused in all that follow.
         load = msgspec.structs.replace(

@@ -20,7 +20,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, decode
 from autograder.release.notebook import solution_notebook
-from autograder.slicing.dependencies import units_of
+from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import read_cells
 from bench import others
 from bench.others import SECONDS, Cost, Mark, run
@@ -116,7 +116,7 @@ def _in_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
     sources, name = dict.fromkeys(day.names, "# See another cell."), day.names[0]
     for cell in read_cells(style.read_bytes(), style.name)[0]:
         if cell.kind == "code":
-            bound = {bound for unit in units_of([cell])[0] for bound in unit.binds}
+            bound = {bound for unit in parse_units([cell])[0] for bound in unit.binds}
             name = next((exercise for exercise in day.names if exercise in bound), name)
             sources[name] += f"\n\n{cell.source}"
     return changed(notebook, sources)

@@ -30,7 +30,7 @@ from autograder.execution.collect import Test, collect
 from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing.dependencies import Unit, needed, units_of
+from autograder.slicing.dependencies import Unit, parse_units, slice_for
 from autograder.submissions.cells import Cell
 
 ROOT = Path(__file__).parents[1]
@@ -211,8 +211,8 @@ class Judge:
 
     def _units(self, mutant: Mutant) -> Sequence[Unit]:
         right = [unit for unit in self._reference if mutant.exercise not in unit.binds]
-        units = [*right, *units_of([Cell(0, "code", mutant.source)])[0]]
-        code = needed(mutant.exercise, units, self._given, self.day.names)
+        units = [*right, *parse_units([Cell(0, "code", mutant.source)])[0]]
+        code = slice_for(mutant.exercise, units, self._given, self.day.names)
         assert code is not None
         return code.units
 

@@ -16,7 +16,7 @@ from autograder.execution.student import Student
 from autograder.sandbox.client import Server
 from autograder.slicing.client import Slicer, prepare
 from autograder.submissions.client import Reader
-from autograder.submissions.submission import submissions
+from autograder.submissions.submission import read_submissions
 
 SERVER = pytest.StashKey[Server]()
 READER = pytest.StashKey[Reader]()
@@ -43,9 +43,9 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
         yield solved(day, exercise, _solution_units(day), _given_units(day))
         return
     reader = _reader(request.config)
-    handed_in = next(submissions([Path(submission)], day.name, reader))
+    handed_in = next(read_submissions([Path(submission)], day.name, reader))
     with Slicer(reader.server, prepare(reader.server, day), handed_in.cells) as slicer:
-        pieces = slicer.notebook().slices[exercise.name].pieces
+        pieces = slicer.slice_all().slices[exercise.name].pieces
     if not pieces:
         pytest.fail(f"{exercise.name} is not defined in {submission}")
     attempt = Attempt(_server(request.config), exercise, joined(pieces), "0")

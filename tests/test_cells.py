@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder.slicing.ipython import runnable
+from autograder.slicing.ipython import parse_cell
 from autograder.submissions.cells import MAX_BYTES, MAX_CELLS, Cell, Unreadable, read_cells
 
 
@@ -35,7 +35,7 @@ def count_or_words(data: bytes) -> int | str:
 
 
 def python(source: str) -> tuple[str, str | None]:
-    result, _, problem = runnable(source)
+    result, _, problem = parse_cell(source)
     assert result.count("\n") == source.count("\n")
     compile(result, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     return result, problem

@@ -11,7 +11,7 @@ import pytest
 
 from autograder.submissions import client
 from autograder.submissions.client import Reader
-from autograder.submissions.submission import submissions
+from autograder.submissions.submission import read_submissions
 from tests.test_submission import found, notebook, write, zipped
 
 
@@ -44,6 +44,6 @@ def test_processes_of_broken_archives_are_ended(tmp_path: Path, data: bytes) -> 
             return stop(number, *arguments, **named)
 
         own.server.start, own.server.stop = started, stopped  # type: ignore[method-assign]
-        (one,) = submissions([tmp_path / "class.tar"], "day1", own)
+        (one,) = read_submissions([tmp_path / "class.tar"], "day1", own)
         assert not one.readable
         assert not running

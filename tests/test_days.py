@@ -12,7 +12,7 @@ from autograder.course import config as courses
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.release.notebook import solution_notebook
-from autograder.slicing.dependencies import needed, units_of
+from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import Cell
 from bench.simulated import known_mistakes
 from tests.conftest import ROOT, by_name, handed_in
@@ -72,11 +72,11 @@ def test_a_mistake_changes_no_code_that_does_not_reach_it(
     assert len(sources) >= 6
     reference = grader.key.solutions
     # Without its imports: what they bind is given in the notebook already.
-    replaced = [u for u in units_of([Cell(0, "code", sources[0])])[0] if exercise in u.binds]
+    replaced = [u for u in parse_units([Cell(0, "code", sources[0])])[0] if exercise in u.binds]
     wrong = [u for u in reference if exercise not in u.binds] + replaced
     for other in grader.day.names:
-        before = needed(other, reference, grader.key.given, grader.day.names)
-        after = needed(other, wrong, grader.key.given, grader.day.names)
+        before = slice_for(other, reference, grader.key.given, grader.day.names)
+        after = slice_for(other, wrong, grader.key.given, grader.day.names)
         assert before is not None
         assert after is not None
         if other != exercise and exercise not in before.reached:

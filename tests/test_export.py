@@ -22,7 +22,7 @@ from autograder.marks import model as given
 from autograder.marks.history import Basis, History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.submissions import roster
-from autograder.submissions.disk import known_owner
+from autograder.submissions.disk import owner_from_path
 from tests.conftest import reader
 from tests.small_course import RIGHT, WRONG, command, make
 from tests.test_lms import METADATA
@@ -61,7 +61,7 @@ def marks(path: str, student: str, points: float = 90.0, problem: str = "") -> S
     order = [given.TestMarks("test_order", 40, 40, True, "")]
     heads = ExerciseMarks("split_heads", 40, 40, "passed", "", None, [], 0.1, order)
     problems = [problem] if problem else []
-    owner = known_owner(Path(path), "day1", reader())  # as if a TA had given this path
+    owner = owner_from_path(Path(path), "day1", reader())  # as if a TA had given this path
     return SubmissionMarks(
         path, student, "", "", "", [], points, 100, 0.5, problems, [masks, heads], owner
     )
@@ -320,7 +320,7 @@ def test_names_that_would_run_are_text_in_every_format(day: Day, begin: str) -> 
     sheet = io.StringIO(newline="")
     csv.writer(sheet).writerows([["id", "student", "name"], ["-7", "ada", f"x{name}"]])
     (day.root / "roster.csv").write_text(sheet.getvalue(), encoding="utf-8", newline="")
-    entry = roster.of_course(day.root).entries[0]
+    entry = roster.for_course(day.root).entries[0]
     day.root.joinpath("roster.csv").unlink()
     hostile = [marks("in/x.ipynb", name, 50)]
     assert entry.id == "-7"
@@ -340,7 +340,7 @@ def test_who_is_not_on_the_roster_and_who_handed_nothing_in(day: Day) -> None:
     with_roster(day)
     class_ = [marks("in/adda_99_67890_day1.ipynb", "lovelaceadda"), marks("in/bob.ipynb", "bob")]
     class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
-    rows, notes = class_list.rows(class_, day, roster.of_course(day.root))
+    rows, notes = class_list.rows(class_, day, roster.for_course(day.root))
     assert notes[0] == (
         "lovelaceadda handed in and is not on the roster; the nearest is ada (Ada Lovelace, 12345)"
     )
@@ -379,7 +379,7 @@ def test_old_marks_of_one_file_under_another_name_do_not_count(day: Day) -> None
     with_roster(day)
     path = "in/lovelaceada_12345_67890_day1.ipynb"
     old, new = marks(path, "lovelaceada", 90), marks(path, "ada", 70)
-    rows, notes = class_list.rows([old, new], day, roster.of_course(day.root))
+    rows, notes = class_list.rows([old, new], day, roster.for_course(day.root))
     assert rows[0].marks == new
     assert not any("2 submissions" in note for note in notes)
 
@@ -389,7 +389,7 @@ def test_a_path_says_nothing_of_marks_that_do_not(late_day: Day) -> None:
     with_roster(late_day)
     path = "in/eve/lovelaceada_LATE_12345_67890_day1.ipynb"
     eve = msgspec.structs.replace(marks(path, "eve", 50), handed_in=None)
-    rows, notes = class_list.rows([eve], late_day, roster.of_course(late_day.root))
+    rows, notes = class_list.rows([eve], late_day, roster.for_course(late_day.root))
     assert [row.entry.student for row in rows if row.marks] == ["eve"]
     assert rows[-1].late.days == 0
     assert notes[0].startswith("eve handed in and is not on the roster")

@@ -15,7 +15,7 @@ from autograder.execution.attempt import derived, joined
 from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
-from autograder.slicing.dependencies import needed, units_of
+from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import Cell, read_cells
 from bench.mutants import Judge, solution
 from tests.conftest import ROOT
@@ -126,12 +126,12 @@ def in_float32(judge: Judge, style: str) -> str:
 @pytest.mark.parametrize(("day", "style"), STYLES)
 def test_float32_inside_loses_nothing(day: str, style: str) -> None:
     judge = Judge(COURSE.day(day))
-    own = units_of([Cell(0, "code", in_float32(judge, style))])[0]
+    own = parse_units([Cell(0, "code", in_float32(judge, style))])[0]
     bound = {name for unit in own for name in unit.binds}
     units = [unit for unit in judge._reference if not bound & set(unit.binds)] + own
     lost: list[str] = []
     for exercise in judge.day.exercises:
-        code = needed(exercise.name, units, judge._given, judge.day.names)
+        code = slice_for(exercise.name, units, judge._given, judge.day.names)
         assert code is not None
         source, student = joined(code.units), Student(LocalProcess())
         if not any(name in source.text for name in REPLACED):

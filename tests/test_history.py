@@ -25,7 +25,7 @@ from autograder.course.state_folder import VARIABLE, StoreError, secret
 from autograder.marks import model as m
 from autograder.marks.history import Basis, Busy, History, basis, modules_behind
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
-from autograder.submissions.submission import submissions
+from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
 from tests.small_course import COMMAND, RIGHT, WRONG, command, hand_in, make
 
@@ -75,7 +75,7 @@ def test_marks_that_count_not_yet_are_found_and_change_nothing(
     history: History, tmp_path: Path
 ) -> None:
     (tmp_path / "ada.py").write_text(RIGHT)
-    (handed_in,) = submissions([tmp_path / "ada.py"], "day1", reader())
+    (handed_in,) = read_submissions([tmp_path / "ada.py"], "day1", reader())
     history.add(BASIS, some_marks(1.0), Path("in"))
     later = replace(BASIS, course="later")
     history.add(later, some_marks(2.0), Path("in"), is_current=False)
@@ -95,7 +95,7 @@ def test_the_same_marks_are_stored_once(history: History) -> None:
 def test_saving_again_changes_nothing_and_what_counts_does(tmp_path: Path) -> None:
     def of(source: str, name: str = "ada.py") -> Basis:
         (tmp_path / name).write_text(source)
-        (handed_in,) = submissions([tmp_path / name], "day1", reader())
+        (handed_in,) = read_submissions([tmp_path / name], "day1", reader())
         return basis("day1", handed_in, "course", "seed", ["limits"])
 
     def notebook(*cells: tuple[str, str], **more: Any) -> str:

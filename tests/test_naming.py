@@ -18,7 +18,7 @@ from autograder.grading.runner import Job
 from autograder.marks.model import SubmissionMarks
 from autograder.recognition.catalogue import known_mistakes
 from autograder.recognition.signatures import named_by
-from autograder.slicing.dependencies import needed, units_of
+from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import Cell, read_cells
 from tests.conftest import ROOT, by_name, with_cells
 
@@ -217,8 +217,8 @@ def exercise_of(day: str, name: str) -> Exercise:
 
 def named(grader: Grader, name: str, source: str) -> str | None:
     """The name for the exercise in this code, with nothing else of the course's solution than what it defines."""
-    units = units_of([Cell(1, "code", source)])[0]
-    code = needed(name, units, grader.key.given, grader.day.names)
+    units = parse_units([Cell(1, "code", source)])[0]
+    code = slice_for(name, units, grader.key.given, grader.day.names)
     assert code is not None
     return name_of(grader, exercise_of(grader.day.name, name), joined(code.units))
 
@@ -234,7 +234,7 @@ def changed(style: str, exercise: str, changes: dict[str, str]) -> str:
     text = (ROOT / "tests" / "styles" / f"{style}.py").read_bytes()
     sources: list[str] = []
     for cell in read_cells(text, style)[0]:
-        for unit in units_of([cell])[0]:
+        for unit in parse_units([cell])[0]:
             source = unit.source
             if exercise in unit.binds and "def " in source:
                 for old, new in changes.items():
@@ -245,7 +245,7 @@ def changed(style: str, exercise: str, changes: dict[str, str]) -> str:
 
 
 def reference(grader: Grader, name: str) -> str:
-    code = needed(name, grader.key.solutions, grader.key.given, grader.day.names)
+    code = slice_for(name, grader.key.solutions, grader.key.given, grader.day.names)
     assert code is not None
     return joined([unit for unit in code.units if not unit.given]).text
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autograder.slicing.dependencies import Code, needed, units_of
+from autograder.slicing.dependencies import Code, parse_units, slice_for
 from autograder.submissions.cells import Cell
 
 
@@ -28,9 +28,9 @@ def code_for(
     notebook: str | list[Cell], given: str = "", exercises: str = "f g h", exercise: str = "f"
 ) -> Code | None:
     cells = cells_of(notebook)[0] if isinstance(notebook, str) else notebook
-    student, _ = units_of(cells)
-    course, _ = units_of(cells_of(given)[0] if given else [], given=True)
-    return needed(exercise, student, course, exercises.split())
+    student, _ = parse_units(cells)
+    course, _ = parse_units(cells_of(given)[0] if given else [], given=True)
+    return slice_for(exercise, student, course, exercises.split())
 
 
 def run(code: Code) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def test_edits_of_what_is_given(student: str, given: str, problem: str | None) -
 
 
 def test_units_know_their_cell_and_line() -> None:
-    units, problems = units_of(
+    units, problems = parse_units(
         cells_of("  # a\n\n  a = 1\n---\n  @d\n  def f():\n      pass\n  b = 2")[0]
     )
     assert not problems
@@ -156,15 +156,15 @@ def test_units_know_their_cell_and_line() -> None:
 
 
 def test_only_code_cells_have_units() -> None:
-    assert units_of([Cell(1, "markdown", "f = 1"), Cell(2, "raw", "f = 2")]) == ([], [])
+    assert parse_units([Cell(1, "markdown", "f = 1"), Cell(2, "raw", "f = 2")]) == ([], [])
 
 
 def test_a_cell_that_does_not_parse_is_named_and_the_definition_before_it_counts() -> None:
     cells = [Cell(1, "code", "def f(): return 1"), Cell(2, "code", "def f(: return 2")]
-    units, problems = units_of(cells)
+    units, problems = parse_units(cells)
     assert len(problems) == 1
     assert problems[0].startswith("cell 2: SyntaxError")
-    code = needed("f", units, [], [])
+    code = slice_for("f", units, [], [])
     assert order(code) == ["def f(): return 1"]
 
 
@@ -189,12 +189,12 @@ DEEP = {
 @pytest.mark.parametrize("name", DEEP)
 def test_what_cannot_be_read_costs_itself_alone(name: str) -> None:
     cells = [Cell(1, "code", DEEP[name]), Cell(2, "code", "def f(): return 1")]
-    units, _ = units_of(cells)
-    assert order(needed("f", units, [], [])) == ["def f(): return 1"]
+    units, _ = parse_units(cells)
+    assert order(slice_for("f", units, [], [])) == ["def f(): return 1"]
 
 
 def test_deep_code_is_told() -> None:
-    _, problems = units_of([Cell(3, "code", DEEP["attributes"])])
+    _, problems = parse_units([Cell(3, "code", DEEP["attributes"])])
     assert len(problems) == 1
     assert problems[0].startswith("cell 3: ")
 
@@ -250,11 +250,11 @@ def test_a_large_notebook_takes_well_under_a_second() -> None:
         Cell(i, "code", f"def f{i}(x, y=K{i - 1}): return f{i - 1}(x) + T[x]\nK{i} = T.get({i})")
         for i in range(1000)
     ]
-    units, _ = units_of(cells)
+    units, _ = parse_units(cells)
     assert len(units) == 2000
     start = time.process_time()
     for i in range(0, 1000, 50):
-        assert needed(f"f{i}", units, [], []) is not None
+        assert slice_for(f"f{i}", units, [], []) is not None
     assert time.process_time() - start < 3  # half a second on an idle core
 
 
@@ -283,21 +283,21 @@ HOSTILE = {
 def test_hostile_code_takes_little_time(name: str) -> None:
     cells = [Cell(1, "code", HOSTILE[name]), Cell(2, "code", "def f(): return x, T, g")]
     start = time.process_time()
-    units, _ = units_of(cells)
+    units, _ = parse_units(cells)
     for _ in range(5):
-        assert needed("f", units, [], ["f"]) is not None
+        assert slice_for("f", units, [], ["f"]) is not None
     assert time.process_time() - start < 8  # a second on an idle core; quadratic ones take minutes
 
 
 def test_an_exercise_that_needs_too_much_is_told() -> None:
     cells = [Cell(1, "code", "x = 0\n" + "x = x + 1\n" * 11_000 + "def f(): return x")]
-    code = needed("f", units_of(cells)[0], [], [])
+    code = slice_for("f", parse_units(cells)[0], [], [])
     assert code is not None
     assert any("too many statements" in problem for problem in code.problems)
 
 
 def test_a_notebook_of_too_many_statements_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autograder.slicing.statements.MAX_UNITS", 1000)
-    units, problems = units_of([Cell(1, "code", "a\n" * 30_000), Cell(2, "code", "b")])
+    units, problems = parse_units([Cell(1, "code", "a\n" * 30_000), Cell(2, "code", "b")])
     assert len(units) < 1100
     assert any("too long" in problem for problem in problems)

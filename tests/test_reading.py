@@ -20,18 +20,18 @@ from autograder.course import config as courses
 from autograder.protocol import frames
 from autograder.protocol.limits import Limits
 from autograder.protocol.plain_text import MAX_PROBLEMS
-from autograder.sandbox.client import ServerLost
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.control import Stopped
+from autograder.sandbox.errors import ServerLost
 from autograder.slicing import statements
-from autograder.slicing.client import Slicer, SlicingCourse, Unsliced, prepare
-from autograder.slicing.service import Answer, Chosen, Piece
+from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
+from autograder.slicing.service import Answer, ExerciseSlice, Piece
 from autograder.submissions import cells, client, platforms
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell
-from autograder.submissions.client import READER, NotRead, Process, Reader
+from autograder.submissions.client import READER, Reader, ReaderProcess, ReadError
 from autograder.submissions.people import LONGEST, HandedIn, Person
-from autograder.submissions.submission import submissions
+from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
 from tests.test_submission import found, notebook, students, write, zipped
 
@@ -102,7 +102,7 @@ def fake_reader(server: FakeServer) -> Reader:
     return taken_over
 
 
-def file_of(data: bytes) -> tuple[client.Bytes, int]:
+def file_of(data: bytes) -> tuple[client.ReadAt, int]:
     return lambda offset, size: data[offset : offset + size], len(data)
 
 
@@ -132,7 +132,7 @@ def test_an_answer_that_is_none_costs_its_student_alone(answer: Any) -> None:
         answer = msgspec.msgpack.encode(answer).replace(b"\xa1?", b"\xa3\xed\xa0\x80")
     if isinstance(answer, bytes):
         answer = (m.Done(), answer)
-    with pytest.raises(NotRead, match=NONSENSE):
+    with pytest.raises(ReadError, match=NONSENSE):
         fake_reader(FakeServer(answering(answer))).read("a.ipynb", *file_of(b"x"), "day1", True)
 
 
@@ -147,26 +147,26 @@ PULLS = [m.Pull(-1, 1), m.Pull(0, 0), m.Pull(0, 2), m.Pull(1 << 70 >> 8, 1), m.P
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 def test_a_frame_that_is_none(frame: bytes) -> None:
-    with pytest.raises(NotRead, match=NONSENSE):
-        Process(FakeServer(answering(frame))).ask(m.Open(1))  # type: ignore[arg-type]
+    with pytest.raises(ReadError, match=NONSENSE):
+        ReaderProcess(FakeServer(answering(frame))).ask(m.Open(1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pull", PULLS)
 def test_nothing_beyond_the_file_is_handed_over(pull: m.Pull) -> None:
     server = FakeServer(answering((pull, b"")))
-    with pytest.raises(NotRead, match=NONSENSE):
+    with pytest.raises(ReadError, match=NONSENSE):
         fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
 
 
 def test_without_a_file_nothing_is_handed_over() -> None:
-    with pytest.raises(NotRead, match=NONSENSE):
-        Process(FakeServer(answering((m.Pull(0, 1), b"")))).ask(m.Open(1))  # type: ignore[arg-type]
+    with pytest.raises(ReadError, match=NONSENSE):
+        ReaderProcess(FakeServer(answering((m.Pull(0, 1), b"")))).ask(m.Open(1))  # type: ignore[arg-type]
 
 
 def test_a_process_that_says_nothing_is_ended() -> None:
     server = FakeServer(lambda wire: threading.Event().wait(2))  # type: ignore[arg-type,return-value]
-    with pytest.raises(NotRead, match=r"reading it takes more than 0.2 s, though"):
-        Process(server, seconds=0.02).ask(m.Open(1))  # type: ignore[arg-type]
+    with pytest.raises(ReadError, match=r"reading it takes more than 0.2 s, though"):
+        ReaderProcess(server, seconds=0.02).ask(m.Open(1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_process_that_says_nothing_is_ended() -> None:
 )
 def test_a_process_that_ends_is_told_by_how(code: int, cpu: float, why: str) -> None:
     server = FakeServer(lambda wire: None, code=code, cpu=cpu)
-    with pytest.raises(NotRead, match=why):
+    with pytest.raises(ReadError, match=why):
         fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
 
 
@@ -193,15 +193,15 @@ def test_where_the_fork_server_dies_it_is_read_again() -> None:
 def test_a_fork_server_that_was_killed_is_replaced(tmp_path: Path) -> None:
     write(tmp_path, {"ada.ipynb": notebook(), "bob.ipynb": notebook()})
     with Reader() as own:
-        ada, *rest = _killed_between(own, submissions([tmp_path], "day1", own))
+        ada, *rest = _killed_between(own, read_submissions([tmp_path], "day1", own))
         assert ada.readable
         assert [one.readable for one in rest] == [True]
         course = prepare(own.server, courses.load(ROOT).day("day1"))
         with Slicer(own.server, course, ada.cells) as slicer:
-            assert slicer.notebook().slices["softmax"].state == "absent"
+            assert slicer.slice_all().slices["softmax"].state == "absent"
             os.kill(own.server._process.pid, signal.SIGKILL)
             own.server._process.wait()
-            assert slicer.again("softmax", ["causal_mask"]).state == "absent"
+            assert slicer.slice_with_references("softmax", ["causal_mask"]).state == "absent"
 
 
 def _killed_between(own: Reader, found: Iterator[Any]) -> Iterator[Any]:
@@ -217,8 +217,8 @@ COURSE = SlicingCourse("", ("f", "g"))
 PIECE = Piece("x = 1", 1, 1, False)
 
 
-def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ()) -> Chosen:
-    return Chosen(name, "written", list(pieces), list(reached), (), ())
+def chosen(name: str, pieces: Sequence[int] = (0,), reached: Sequence[str] = ()) -> ExerciseSlice:
+    return ExerciseSlice(name, "written", list(pieces), list(reached), (), ())
 
 
 BOTH = [chosen("f"), chosen("g")]
@@ -240,9 +240,9 @@ def test_slices_that_are_none(answer: Any) -> None:
     server = FakeServer(answering(answer))
     with (
         Slicer(server, COURSE, [Cell(1, "code", "x")]) as slicer,  # type: ignore[arg-type]
-        pytest.raises(Unsliced, match=NONSENSE),
+        pytest.raises(SlicingError, match=NONSENSE),
     ):
-        slicer.notebook()
+        slicer.slice_all()
 
 
 def test_a_slicer_that_has_failed_stays_so() -> None:
@@ -250,8 +250,8 @@ def test_a_slicer_that_has_failed_stays_so() -> None:
     server = FakeServer(lambda wire: None, code=-9, cpu=20.0)
     with Slicer(server, COURSE, []) as slicer:  # type: ignore[arg-type]
         for _ in range(3):
-            with pytest.raises(Unsliced, match="processor time"):
-                slicer.again("f", ["g"])
+            with pytest.raises(SlicingError, match="processor time"):
+                slicer.slice_with_references("f", ["g"])
 
 
 # ---- slices
@@ -268,8 +268,8 @@ def test_slices_say_what_runs_and_what_is_read() -> None:
     ]
     notebook = [Cell(number, "code", source) for number, source in enumerate(sources, 1)]
     with Slicer(server, prepare(server, day), notebook) as slicer:
-        whole = slicer.notebook()
-        again = slicer.again("attention", ["softmax"])
+        whole = slicer.slice_all()
+        again = slicer.slice_with_references("attention", ["softmax"])
     attention = whole.slices["attention"]
     assert set(attention.reached) == {"softmax", "causal_mask"}
     assert [p.cell for p in attention.pieces if not p.given] == [2, 2, 3]
@@ -284,9 +284,9 @@ def test_slices_say_what_runs_and_what_is_read() -> None:
 
 def test_the_release_is_all_stubs() -> None:
     day = courses.load(ROOT).day("day2")
-    (release,) = submissions([ROOT / "assignments/day2/day2.ipynb"], "day2", reader())
+    (release,) = read_submissions([ROOT / "assignments/day2/day2.ipynb"], "day2", reader())
     with Slicer(reader().server, prepare(reader().server, day), release.cells) as slicer:
-        assert {one.state for one in slicer.notebook().slices.values()} == {"stub"}
+        assert {one.state for one in slicer.slice_all().slices.values()} == {"stub"}
 
 
 # ---- limits of a real process
@@ -304,8 +304,8 @@ def test_processor_time_is_bounded() -> None:
     lines = "".join(f"v{n} = {n} + {n}\n" for n in range(60_000))
     body = msgspec.msgpack.encode([Cell(n, "code", f"# {n}\n{lines}") for n in range(12)])
     course = prepare(reader().server, courses.load(ROOT).day("day1"))
-    with pytest.raises(NotRead, match="more than 1 s of processor time"):
-        Process(reader().server, seconds=1).ask(m.Slice(course.key), body=body)
+    with pytest.raises(ReadError, match="more than 1 s of processor time"):
+        ReaderProcess(reader().server, seconds=1).ask(m.Slice(course.key), body=body)
 
 
 def test_size_that_is_honest_is_read(tmp_path: Path) -> None:
@@ -355,17 +355,17 @@ def test_nothing_is_parsed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: Any, **__: Any) -> Any:
         raise AssertionError("this must happen behind the wall")
 
-    monkeypatch.setattr(cells, "typed_notebook", refuse)
-    monkeypatch.setattr(cells, "script", refuse)
-    monkeypatch.setattr(statements, "runnable", refuse)
-    monkeypatch.setattr(platforms, "gradescope", refuse)
+    monkeypatch.setattr(cells, "parse_strict", refuse)
+    monkeypatch.setattr(cells, "parse_script", refuse)
+    monkeypatch.setattr(statements, "parse_cell", refuse)
+    monkeypatch.setattr(platforms, "parse_gradescope_metadata", refuse)
     for name in ("json.loads", "zipfile.ZipFile", "tarfile.TarFile", "yaml.parse", "ast.parse"):
         monkeypatch.setattr(name, refuse)
     for place in ("class.zip", "out"):
         (ada,) = found(tmp_path / place)
         assert (ada.student, ada.readable) == ("Ada", True)
         with Slicer(server, course, ada.cells) as slicer:
-            assert slicer.notebook().homes == {}
+            assert slicer.slice_all().homes == {}
 
 
 # ---- who and when

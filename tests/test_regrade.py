@@ -124,7 +124,7 @@ def handed_in(student: str) -> Submission:
 
 def test_shards_are_disjoint_and_complete() -> None:
     students = [handed_in(f"student {n}") for n in range(300)]
-    shards = [[s.student for s in students if Shard(k, 5).has(s)] for k in range(1, 6)]
+    shards = [[s.student for s in students if Shard(k, 5).contains(s)] for k in range(1, 6)]
     assert sorted(name for shard in shards for name in shard) == sorted(s.student for s in students)
     assert all(30 < len(shard) < 90 for shard in shards)
 
@@ -132,7 +132,7 @@ def test_shards_are_disjoint_and_complete() -> None:
 @pytest.mark.parametrize("text", ["0/5", "6/5", "2", "a/b", "2/0"])
 def test_a_shard_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=f"^{text}: should be K/N, such as 2/5"):
-        Shard.named(text)
+        Shard.parse(text)
 
 
 def as_file(*submissions: m.SubmissionMarks) -> m.Marks:

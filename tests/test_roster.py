@@ -22,7 +22,7 @@ id,student,name,email,group,extension
 def read(folder: Path, text: str, encoding: str = "utf-8") -> Roster:
     file = folder / "roster.csv"
     file.write_bytes(text.encode(encoding))
-    return roster.read(file)
+    return roster.load(file)
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ def test_groups_and_several_students_of_one_submission(four: Roster) -> None:
 
 
 def test_the_courses_own_is_taken_where_there_is_one(tmp_path: Path, four: Roster) -> None:
-    assert roster.of_course(tmp_path) == four
+    assert roster.for_course(tmp_path) == four
     other = tmp_path / "other.csv"
     other.write_text("id,student,name\n1,eve,Eve\n", encoding="utf-8")
-    assert [e.student for e in roster.of_course(tmp_path, other).entries] == ["eve"]
-    assert roster.of_course(tmp_path / "nowhere") == roster.NO_ROSTER
+    assert [e.student for e in roster.for_course(tmp_path, other).entries] == ["eve"]
+    assert roster.for_course(tmp_path / "nowhere") == roster.NO_ROSTER

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder.submissions import archives
-from autograder.submissions.submission import Submission, printable, submissions
+from autograder.submissions.submission import Submission, printable, read_submissions
 from tests.conftest import reader
 
 BROKEN = "the archive is broken, cut off or of an unknown kind"
@@ -55,7 +55,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def found(*paths: Path, day: str = "day1") -> list[Submission]:
-    return list(submissions(paths, day, reader()))
+    return list(read_submissions(paths, day, reader()))
 
 
 def students(*paths: Path) -> list[str]:
@@ -354,7 +354,7 @@ def test_too_many_entries(
     monkeypatch.setattr(archives, "MAX_ENTRIES", 20)
     packed = pack({f"{i}.ipynb": b"" for i in range(21)})
     with pytest.raises(archives.Refused, match="the archive has more than 20 entries"):
-        list(archives.entries(io.BytesIO(packed)))
+        list(archives.iter_entries(io.BytesIO(packed)))
 
 
 def test_tar_that_was_cut_off_gives_what_it_has(tmp_path: Path) -> None:
@@ -420,7 +420,7 @@ def test_odd_names_on_disk_are_shown_escaped(tmp_path: Path, name: bytes) -> Non
 
 def test_lazily_one_at_a_time(tmp_path: Path) -> None:
     write(tmp_path, {"ada.ipynb": notebook(), "bob.ipynb": notebook()})
-    lazily = submissions([tmp_path], "day1", reader())
+    lazily = read_submissions([tmp_path], "day1", reader())
     assert next(lazily).student == "ada"
     (tmp_path / "bob.ipynb").write_bytes(b"")
     assert next(lazily).problems == ("it is empty",)

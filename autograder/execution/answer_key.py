@@ -14,7 +14,7 @@ from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing import service
-from autograder.slicing.dependencies import Code, Unit, needed, units_of
+from autograder.slicing.dependencies import Code, Unit, parse_units, slice_for
 from autograder.submissions.cells import Cell
 
 
@@ -41,7 +41,7 @@ class AnswerKey:
 
     def code(self, name: str, units: Sequence[Unit]) -> Code:
         """The code that an exercise needs, with these units as what a student would write."""
-        code = needed(name, units, self.given, self.day.names)
+        code = slice_for(name, units, self.given, self.day.names)
         assert code is not None, f"the course does not define {name}"
         return code
 
@@ -52,7 +52,7 @@ class AnswerKey:
     def instead_of_solution(self, name: str, source: str) -> Source:
         """The code of an exercise where this source takes the place of its solution, with the solutions of what it calls."""
         others = [unit for unit in self.solutions if name not in unit.binds]
-        units = [*others, *units_of([Cell(0, "code", source)])[0]]
+        units = [*others, *parse_units([Cell(0, "code", source)])[0]]
         return joined(self.code(name, units).units)
 
     def replaced(self, names: Sequence[str]) -> Replaced | None:
@@ -86,7 +86,7 @@ def solution_units(day: Day) -> list[Unit]:
         for cell in chapter.cells
         if cell.role == "exercise"
     ]
-    units, problems = units_of(cells)
+    units, problems = parse_units(cells)
     if problems:
         raise courses.CourseError("; ".join(problems))
     return units
@@ -96,7 +96,7 @@ def solved(
     day: Day, exercise: Exercise, solutions: Sequence[Unit], given: Sequence[Unit]
 ) -> Student:
     """The course's own solution of an exercise, loaded in this process."""
-    code = needed(exercise.name, solutions, given, day.names)
+    code = slice_for(exercise.name, solutions, given, day.names)
     assert code is not None
     source = joined(code.units)
     student = Student(LocalProcess())

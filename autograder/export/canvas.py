@@ -92,7 +92,7 @@ def _by_line(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[st
             found[at] = row
         elif row.marks:
             notes.append(
-                f"{row.entry.shown} is not in {table.file}: {row.points:g} points not put in"
+                f"{row.entry.label} is not in {table.file}: {row.points:g} points not put in"
             )
     return found, notes
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from autograder.course.config import CourseError
 from autograder.marks.csv_cells import defused
-from autograder.submissions.roster import delimiter
+from autograder.submissions.roster import guess_delimiter
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def read(file: Path) -> Table:
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
-        between = delimiter(text)
+        between = guess_delimiter(text)
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True))
     except OSError as error:
         raise CourseError(f"{file} can not be read: {error.strerror}") from None

@@ -47,12 +47,12 @@ def into(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
             entry = known.find(Person(row.entry.name, email=row.entry.email))
             at = listed[entry] if entry else None
         if at is None:
-            notes.append(f"{row.entry.shown} is not in {file}: {row.points:g} points not put in")
+            notes.append(f"{row.entry.label} is not in {file}: {row.points:g} points not put in")
         elif (
             "Grade can be changed" in table.head
             and _cell(table, lines[at], "Grade can be changed") == "No"
         ):
-            notes.append(f"{row.entry.shown}: Moodle says that the grade can not be changed")
+            notes.append(f"{row.entry.label}: Moodle says that the grade can not be changed")
         else:
             most = _number(_cell(table, lines[at], "Maximum Grade"), day.points)
             lines[at][grade] = csv_table.number(row.points * most / day.points)

@@ -36,7 +36,7 @@ def export(
     """
     if into and to not in ("canvas", "moodle"):
         raise CourseError(f"--into is for canvas and moodle; {to} has no file to fill in")
-    known = roster.of_course(day.root, roster_file)
+    known = roster.for_course(day.root, roster_file)
     if into and to == "canvas" and not known.entries:
         known = canvas.roster(into)
     rows, notes = class_list.rows(class_, day, known)

@@ -15,10 +15,10 @@ from autograder.execution.student import Student
 from autograder.grading.grader import Grader, start_server
 from autograder.marks.model import sanitize
 from autograder.sandbox.client import Server
-from autograder.slicing.client import Slicer, SlicingCourse, Unsliced, prepare
+from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.slicing.service import Piece
 from autograder.submissions.client import Reader
-from autograder.submissions.submission import Submission, submissions
+from autograder.submissions.submission import Submission, read_submissions
 
 SHOWN = 24  # elements of a tensor that are printed
 
@@ -34,7 +34,7 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
     with start_server() as server, Reader() as reader:
         grader = Grader(day, server, state_folder.secret(day.root), seed)
         course = prepare(reader.server, day)
-        for submission in submissions([path], day.name, reader):
+        for submission in read_submissions([path], day.name, reader):
             yield f"{submission.path} ({submission.student})"
             tests: list[str] = []
 
@@ -66,8 +66,8 @@ def _pieces(
 ) -> tuple[Piece, ...]:
     with Slicer(server, course, submission.cells) as slicer:
         try:
-            return slicer.notebook().slices[exercise].pieces
-        except Unsliced:
+            return slicer.slice_all().slices[exercise].pieces
+        except SlicingError:
             return ()  # the marks say why
 
 

@@ -13,7 +13,7 @@ from autograder.course.state_folder import course_folder, keep
 from autograder.execution.attempt import joined
 from autograder.execution.references import handle
 from autograder.grading.runner import Job, Runner
-from autograder.slicing.dependencies import units_of
+from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
 CALL = """
@@ -83,7 +83,7 @@ class Forwarding:
         found: set[str] = set()
         for counts in COUNTS:
             text = CALL.format(counts=counts) + body.format(name=exercise.name, other=other)
-            own, _ = units_of([Cell(0, "code", f"import torch\n{text}")])
+            own, _ = parse_units([Cell(0, "code", f"import torch\n{text}")])
             source = joined([*key.given, *own], key.replaced([other]))
             outcomes = self._runner.outcomes(exercise, source, Job("0"))
             tests = key.tests[exercise.name]

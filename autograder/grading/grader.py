@@ -36,7 +36,7 @@ from autograder.recognition.recognizer import Namer
 from autograder.sandbox.client import Sandbox, Server
 from autograder.sandbox.control import WORKER
 from autograder.slicing import client as slicing
-from autograder.slicing.client import Slice, Slicer, Unsliced
+from autograder.slicing.client import Slice, Slicer, SlicingError
 from autograder.submissions.client import READER
 from autograder.submissions.submission import Submission
 
@@ -87,7 +87,7 @@ class Grader:
             with Slicer(self.server, self._slicing, submission.cells) as slicer:
                 try:
                     marks = self._graded(slicer, exercises, job, problems, is_whole=not only)
-                except Unsliced as error:
+                except SlicingError as error:
                     problems.append(f"its code could not be read: {error}")
         return SubmissionMarks(
             path=submission.path,
@@ -130,7 +130,7 @@ class Grader:
         problems: list[str],
         is_whole: bool,
     ) -> list[ExerciseMarks]:
-        notebook = slicer.notebook()
+        notebook = slicer.slice_all()
         problems += notebook.problems
         marks = []
         for exercise in exercises:

@@ -31,7 +31,7 @@ def follow_through(
         judge: grades code in which these exercises are replaced.
         sentences: what each test says when it fails.
     """
-    best, counts = first, slicer.notebook().slices[first.name]
+    best, counts = first, slicer.slice_all().slices[first.name]
     replaced: tuple[str, ...] = ()
     timed_out = first.status == "timed_out"
 
@@ -42,7 +42,7 @@ def follow_through(
         """Keep these replacements if what comes of them is good."""
         nonlocal best, counts, replaced, timed_out
         together = tuple(name for name in lost if name in names or name in replaced)
-        trial = slicer.again(first.name, together)
+        trial = slicer.slice_with_references(first.name, together)
         marks = judge(trial, together)
         timed_out = timed_out or marks.status == "timed_out"
         if not good(marks):

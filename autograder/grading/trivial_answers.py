@@ -7,7 +7,7 @@ import msgspec
 from autograder.course.state_folder import course_folder, keep
 from autograder.execution.attempt import joined
 from autograder.grading.runner import Job, Runner
-from autograder.slicing.dependencies import units_of
+from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
 ANSWERS = ("None", "zeros", "argument")
@@ -67,7 +67,7 @@ def _find(runner: Runner) -> set[tuple[str, str]]:
         code = key.code(exercise.name, key.solutions)
         for answer in ANSWERS:
             line = f"{exercise.name} = _trivial({answer!r}, {exercise.name})"
-            wrapped, _ = units_of([Cell(0, "code", f"{TEMPLATE}{line}")], given=True)
+            wrapped, _ = parse_units([Cell(0, "code", f"{TEMPLATE}{line}")], given=True)
             outcomes = runner.outcomes(exercise, joined([*code.units, *wrapped]), Job("0"))
             tests = key.tests[exercise.name]
             found |= {

@@ -114,9 +114,9 @@ def _notes(
 ) -> Iterator[str]:
     for name, person in strangers.items():
         near = roster.nearest(person)
-        nearest = f"; the nearest is {near.shown}" if near else ""
+        nearest = f"; the nearest is {near.label}" if near else ""
         yield f"{name} handed in and is not on the roster{nearest}"
-    absent = [row.entry.shown for row in chosen if row.marks is None]
+    absent = [row.entry.label for row in chosen if row.marks is None]
     if absent:
         yield f"{len(absent)} on the roster handed nothing in: {', '.join(absent)}"
     for row in chosen:

@@ -22,7 +22,7 @@ from autograder.marks.model import SubmissionMarks, one_line
 from autograder.nbgrader_plugin.autograde import Copying, HandedIn, Held
 from autograder.submissions import disk, platforms
 from autograder.submissions.client import Reader
-from autograder.submissions.submission import Submission, printable, submissions
+from autograder.submissions.submission import Submission, printable, read_submissions
 
 
 @dataclass
@@ -97,11 +97,11 @@ def _class(
     """One of each folder; read again, for the cells of a whole class would fill the memory."""
     places = {(one.path, one.sha256): place for place, one in enumerate(marks)}
     for folder in folders:
-        time = platforms.timestamp(disk.text(folder / platforms.TIMESTAMP))
+        time = platforms.parse_timestamp(disk.read_small_file(folder / platforms.TIMESTAMP))
         if time is None and os.path.lexists(folder / platforms.TIMESTAMP):
             file = printable(str(folder / platforms.TIMESTAMP))
             problems.append(f"{file} holds no time, so nothing counts as late")
-        found = list(submissions([folder], day.name, reader))
+        found = list(read_submissions([folder], day.name, reader))
         if any((one.path, one.sha256) not in places for one in found):
             problems.append(f"{printable(str(folder))} has changed since it was graded; run again")
             continue

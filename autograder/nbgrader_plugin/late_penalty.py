@@ -28,7 +28,7 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
                 student_id, score, total_seconds_late
             )
             return penalty
-        found = roster.of_course(root).students(student_id)
+        found = roster.for_course(root).students(student_id)
         extension = timedelta(hours=found[0].extension if found else 0.0)
         return policy.lateness(timedelta(seconds=total_seconds_late) - extension).penalty(score)
 

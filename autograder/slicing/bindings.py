@@ -33,7 +33,7 @@ class Bindings:
         return found
 
 
-def bindings(
+def index_bindings(
     name: str, binders: Sequence[int], changers: Sequence[int], units: Sequence[Unit]
 ) -> Bindings:
     """Puts the positions of units that bind and change a name in order."""

@@ -2,10 +2,10 @@
 
     course = prepare(server, day)                     # once a server and day
     with Slicer(server, course, cells) as slicer:
-        slicer.notebook()                             # every exercise
-        slicer.again("MultiHeadAttention", ["softmax"])
+        slicer.slice_all()                             # every exercise
+        slicer.slice_with_references("MultiHeadAttention", ["softmax"])
 
-Raises `Unsliced` where the notebook passes a limit, or its process answers what makes no sense.
+Raises `SlicingError` where the notebook passes a limit, or its process answers what makes no sense.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from autograder.slicing.service import Answer, Course, Exercise, Part, Piece
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
-from autograder.submissions.client import READER, NotRead, Process, persistent
+from autograder.submissions.client import READER, ReaderProcess, ReadError, retry_server_loss
 
 PART = 48_000  # bytes of a course in one control message, which holds 64 kB
 ANSWERS = Decoder(Answer)
 T = TypeVar("T")
 
 
-class Unsliced(Exception):
+class SlicingError(Exception):
     """A notebook could not be sliced; the message says why in one sentence."""
 
 
@@ -71,7 +71,7 @@ class SlicingCourse:
     exercises: tuple[str, ...]
 
 
-def prepared(day: Day) -> bytes:
+def encode_course(day: Day) -> bytes:
     """What slicing has to know of a day, encoded; nothing of it is hidden."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
@@ -92,7 +92,7 @@ def _release(day: Day) -> list[str]:
 
 def prepare(server: Server, day: Day) -> SlicingCourse:
     """Let the readers of a server get ready for a day; once is enough."""
-    data = prepared(day)
+    data = encode_course(day)
     key = hashlib.sha256(data).hexdigest()
     parts = [data[start : start + PART] for start in range(0, len(data), PART)]
     for number, part in enumerate(parts):
@@ -106,7 +106,7 @@ class Slicer:
     def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:
         self._server, self._course = server, course
         self._cells = [cell for cell in cells if cell.kind == "code"]
-        self._process: Process | None = None
+        self._process: ReaderProcess | None = None
         self._whole: NotebookSlices | None = None
         self._failure = ""
 
@@ -124,39 +124,39 @@ class Slicer:
             self._process.stop()
             self._process = None
 
-    def notebook(self) -> NotebookSlices:
-        """The code of every exercise; cut once. Raises Unsliced."""
+    def slice_all(self) -> NotebookSlices:
+        """The code of every exercise; cut once. Raises SlicingError."""
         if self._whole is None:
             self._asked(lambda process: None)
         assert self._whole is not None
         return self._whole
 
-    def again(self, exercise: str, replaced: Sequence[str]) -> Slice:
-        """The code of one exercise where the course gives `replaced`, each as `# NAME: the reference`. Raises Unsliced."""
+    def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Slice:
+        """The code of one exercise where the course gives `replaced`, each as `# NAME: the reference`. Raises SlicingError."""
 
-        def ask(process: Process) -> Slice:
+        def ask(process: ReaderProcess) -> Slice:
             answer = process.decode(process.ask(m.Again(exercise, list(replaced))), ANSWERS)
             return self._slices(process, answer, [exercise])[exercise]
 
         return self._asked(ask)
 
-    def _asked(self, ask: Callable[[Process], T]) -> T:
+    def _asked(self, ask: Callable[[ReaderProcess], T]) -> T:
         """Ask the process that has the notebook sliced; a new one if the fork server died."""
         if self._failure:
-            raise Unsliced(self._failure)
+            raise SlicingError(self._failure)
         try:
-            return persistent(lambda: ask(self._running()))
-        except NotRead as error:
+            return retry_server_loss(lambda: ask(self._running()))
+        except ReadError as error:
             self.close()
             self._failure = printable(str(error))
-            raise Unsliced(self._failure) from None
+            raise SlicingError(self._failure) from None
 
-    def _running(self) -> Process:
+    def _running(self) -> ReaderProcess:
         if self._process is None or not self._process.is_running:
             body = msgspec.msgpack.encode(self._cells)
             if len(body) > MAX_PAYLOAD:
-                raise NotRead(f"it has more than {MAX_PAYLOAD:,} bytes of code")
-            self._process = process = Process(self._server)
+                raise ReadError(f"it has more than {MAX_PAYLOAD:,} bytes of code")
+            self._process = process = ReaderProcess(self._server)
             answer = process.decode(process.ask(m.Slice(self._course.key), body=body), ANSWERS)
             slices = self._slices(process, answer, self._course.exercises)
             if not answer.homes.keys() <= slices.keys():
@@ -166,7 +166,7 @@ class Slicer:
         return self._process
 
     def _slices(
-        self, process: Process, answer: Answer, exercises: Sequence[str]
+        self, process: ReaderProcess, answer: Answer, exercises: Sequence[str]
     ) -> dict[str, Slice]:
         """The answer, which must be about these exercises."""
         if [chosen.exercise for chosen in answer.slices] != list(exercises):

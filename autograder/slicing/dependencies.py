@@ -1,6 +1,6 @@
 """Which top-level statements of a notebook must run so that one exercise works, and no others.
 
-`needed` follows names from the exercise's last definition to the units that bind and change them.
+`slice_for` follows names from the exercise's last definition to the units that bind and change them.
 A name that a unit reads at once is what the last binding before it says; if there is none, a later
 one, for cells may stand in any order. A name that a function's body reads is what the last binding
 of the notebook says.
@@ -18,12 +18,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import filterfalse, islice
 
-from autograder.slicing.bindings import END, Bindings, bindings
-from autograder.slicing.same_name import is_same
-from autograder.slicing.side_effects import is_changing
-from autograder.slicing.statements import Unit, units_of
+from autograder.slicing.bindings import END, Bindings, index_bindings
+from autograder.slicing.same_name import has_same_effect
+from autograder.slicing.side_effects import is_mutating
+from autograder.slicing.statements import Unit, parse_units
 
-__all__ = ["Code", "Unit", "needed", "units_of"]
+__all__ = ["Code", "Unit", "parse_units", "slice_for"]
 
 # Of one exercise. No honest notebook comes near; what is beyond is left out and told.
 MAX_TAKEN = 5_000  # units
@@ -47,7 +47,7 @@ class Code:
         return self.reached.union(*(unit.reads for unit in self.units))
 
 
-def needed(
+def slice_for(
     exercise: str, student: Sequence[Unit], given: Sequence[Unit], exercises: Collection[str]
 ) -> Code | None:
     """Returns the units that the exercise needs, in the order in which they run; None without any.
@@ -171,7 +171,7 @@ class _Notebook:
                 name
                 for name, method in unit.calls
                 # No module: `torch.add(…)`, `plt.rcParams.update(…)`
-                if name not in self.imports and (is_changing(method) or is_own(name, method))
+                if name not in self.imports and (is_mutating(method) or is_own(name, method))
             }
             for name in unit.changes | called | set(self._extended_by(unit)):
                 if self._may_bind(position, name) or name in self.imports:
@@ -211,7 +211,7 @@ class _Notebook:
         if name not in self.binders and name not in self.changers:
             return ()
         if name not in self._bindings:
-            self._bindings[name] = bindings(
+            self._bindings[name] = index_bindings(
                 name, self.binders[name], self.changers[name], self.units
             )
         return self._bindings[name].chain(moment)
@@ -260,7 +260,9 @@ class _Notebook:
         key = position, other
         if key not in self._same:
             unit, given = self.units[position], self.units[other]
-            self._same[key] = all(is_same(unit, given, n) for n in given.binds & set(clashes))
+            self._same[key] = all(
+                has_same_effect(unit, given, n) for n in given.binds & set(clashes)
+            )
         return not self._same[key]
 
     def edits_of_given(self, names: Collection[str]) -> Iterator[str]:
@@ -282,7 +284,7 @@ class _Notebook:
 
     def _edit(self, unit: Unit, name: str) -> str:
         sources = [u for u in self.units[: self.n_given] if name in u.binds | u.changes]
-        if any(is_same(unit, other, name) for other in sources):
+        if any(has_same_effect(unit, other, name) for other in sources):
             return ""
         if name in unit.binds:
             return "your own version is not used"

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from autograder.slicing.names import run_at_once, walk
-from autograder.slicing.side_effects import changed_by
+from autograder.slicing.names import immediate_nodes, walk
+from autograder.slicing.side_effects import find_mutations
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Extension:
     by: str = ""  # has to be a function that changes its arguments: `extend(C, f)`
 
 
-def extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
+def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
     """Yield what may extend a class among statements and all below them that runs at once."""
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -42,7 +42,7 @@ def extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
 def changes_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Return whether a function changes one of its arguments."""
     arguments = {a.arg for a in walk([function.args]) if isinstance(a, ast.arg)}
-    changed, _ = changed_by(run_at_once(function.body))
+    changed, _ = find_mutations(immediate_nodes(function.body))
     return not changed.isdisjoint(arguments)
 
 

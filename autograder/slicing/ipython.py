@@ -66,7 +66,7 @@ STATEMENT = re.compile(
 CONTINUES = re.compile(r"(?:else|elif|except|finally)\b|[^\w@\"'(\[{*]")
 
 
-def runnable(source: str) -> tuple[str, ast.Module | None, str | None]:
+def parse_cell(source: str) -> tuple[str, ast.Module | None, str | None]:
     """Returns the code that Python can run, its syntax tree, and what was wrong with the rest, or None.
 
     There is no tree if nothing can run.
@@ -76,7 +76,7 @@ def runnable(source: str) -> tuple[str, ast.Module | None, str | None]:
         tree, problem = _parsed(source)
         if tree is not None:
             return source, tree, None
-        if len(source) > MAX_LENGTH or n_tokens(source) > MAX_BROKEN:
+        if len(source) > MAX_LENGTH or count_tokens(source) > MAX_BROKEN:
             return _blank(source), None, problem
         lines = list(logical_lines(_undecorated(source)))
         python = "".join(lines)
@@ -90,7 +90,7 @@ def runnable(source: str) -> tuple[str, ast.Module | None, str | None]:
 
 
 @contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Pause the garbage collector, which walks through a large syntax tree again and again as it grows."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -101,7 +101,7 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def n_tokens(source: str) -> int:
+def count_tokens(source: str) -> int:
     """Returns how many tokens the code has, at least; all that stands in an f-string counts."""
     return sum(len(t[0]) if t["formatted"] else 1 for t in TOKEN.finditer(source))
 
@@ -199,7 +199,7 @@ def _parsed(source: str) -> tuple[ast.Module | None, str | None]:
     if "\0" in source:
         number = source.count("\n", 0, source.index("\0")) + 1
         return None, f"a NUL character stands in the code (line {number})"
-    if len(source) > MAX_TOKENS and n_tokens(source) > MAX_TOKENS:
+    if len(source) > MAX_TOKENS and count_tokens(source) > MAX_TOKENS:
         return None, f"too long: at most {MAX_TOKENS:,} names, numbers and signs are read"
     if _is_slow(source):
         return None, f"too many parts in one string or import: at most {MAX_PARTS:,} are read"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from autograder.course.forbidden import MEANING
-from autograder.slicing.ipython import collector_paused
+from autograder.slicing.ipython import gc_paused
 from autograder.slicing.names import walk
 
 # Libraries that have the same functions under the same names.
@@ -25,7 +25,7 @@ MAX_PARTS = 200  # of a path
 MAX_ROOT = 10_000  # characters
 
 
-def uses(sources: Sequence[str], not_allowed: Sequence[str]) -> list[str]:
+def find_forbidden(sources: Sequence[str], not_allowed: Sequence[str]) -> list[str]:
     """Which of torch's names that are not allowed the code mentions, as the code writes them."""
     names = {name for key in not_allowed for name in MEANING[key].names}
     if not names:
@@ -63,7 +63,7 @@ def _facts(source: str) -> _Facts:
     aliases: list[tuple[str, Chain]] = []
     mentions: list[str | Chain] = []
     inside: set[int] = set()  # nodes of chains that were met at their end
-    with collector_paused():
+    with gc_paused():
         for node in walk(ast.parse(source).body):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 found = [(b, path) for b, path in _imported(node) if _library(path)]

@@ -64,7 +64,7 @@ def walk(nodes: Iterable[ast.AST]) -> list[ast.AST]:
     return found
 
 
-def table_of(text: str) -> Scope:
+def symbol_table(text: str) -> Scope:
     """Returns the symbol table of a statement."""
     return symtable(text, "<cell>", "exec")
 
@@ -78,7 +78,7 @@ def is_assigned(flags: int) -> bool:
     return bool(flags & DEF_LOCAL)
 
 
-def names_of(table: Scope) -> tuple[set[str], set[str], set[str]]:
+def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
     """Global names that are read at once, read later, and bound."""
     # Which of the module's are really read at once, `flow` says.
     at_once: set[str] = set(table.symbols)
@@ -103,7 +103,7 @@ def names_of(table: Scope) -> tuple[set[str], set[str], set[str]]:
     return at_once, later, binds
 
 
-def names_without_scopes(nodes: Iterable[ast.AST]) -> set[str]:
+def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
     """Names that statements bind in which there is no function, class or comprehension."""
     binds: set[str] = set()
     for node in nodes:
@@ -119,11 +119,11 @@ def names_without_scopes(nodes: Iterable[ast.AST]) -> set[str]:
         elif isinstance(node, ast.Global):
             binds.update(node.names)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            binds |= imported_in([node]) - {"*"}
+            binds |= imported_names([node]) - {"*"}
     return binds
 
 
-def run_at_once(nodes: Iterable[ast.AST]) -> list[ast.AST]:
+def immediate_nodes(nodes: Iterable[ast.AST]) -> list[ast.AST]:
     """The nodes and all below them, without the bodies of functions and lambdas."""
     found = list(nodes)
     for node in found:
@@ -136,7 +136,7 @@ def run_at_once(nodes: Iterable[ast.AST]) -> list[ast.AST]:
     return found
 
 
-def imported_in(nodes: Iterable[ast.AST]) -> set[str]:
+def imported_names(nodes: Iterable[ast.AST]) -> set[str]:
     """Names bound by imports among the nodes."""
     return {
         alias.asname or alias.name.partition(".")[0]
@@ -146,11 +146,11 @@ def imported_in(nodes: Iterable[ast.AST]) -> set[str]:
     }
 
 
-def stored_in(nodes: Sequence[ast.AST]) -> set[str]:
+def stored_names(nodes: Sequence[ast.AST]) -> set[str]:
     """Names bound by any of the nodes, those of comprehensions too."""
     names = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     names |= {n.name for n in nodes if isinstance(n, DEFINITIONS)}
-    return names | imported_in(nodes)
+    return names | imported_names(nodes)
 
 
 def read_and_bound(statements: Iterable[ast.stmt]) -> tuple[set[str], set[str]]:
@@ -174,14 +174,16 @@ class _Flow:
     def run(self, statements: Iterable[ast.stmt]) -> None:
         for s in statements:
             if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef):
-                self._bind(self._reads(run_at_once([s])))
+                self._bind(self._reads(immediate_nodes([s])))
             elif isinstance(s, ast.AugAssign) and isinstance(s.target, ast.Name):
-                stored = self._reads([*run_at_once([s.value]), ast.Name(s.target.id, ast.Load())])
+                stored = self._reads(
+                    [*immediate_nodes([s.value]), ast.Name(s.target.id, ast.Load())]
+                )
                 self._bind({*stored, s.target.id})
             elif getattr(s, "body", None) or isinstance(s, ast.Match):
                 self._compound(s)
             else:
-                self._bind(self._reads(run_at_once([s])))
+                self._bind(self._reads(immediate_nodes([s])))
 
     def _reads(self, nodes: list[ast.AST]) -> set[str]:
         """Notes what the nodes read; returns what they store."""
@@ -193,7 +195,7 @@ class _Flow:
                 and node.id not in self._by_heads
             ):
                 self.read.add(node.id)
-        return stored_in(nodes)
+        return stored_names(nodes)
 
     def _bind(self, names: Iterable[str]) -> None:
         for name in names:
@@ -201,7 +203,7 @@ class _Flow:
 
     def _compound(self, s: ast.stmt) -> None:
         heads, blocks = _blocks(s)
-        stored = self._reads(run_at_once(heads))
+        stored = self._reads(immediate_nodes(heads))
         if isinstance(s, ast.With | ast.AsyncWith):
             self._bind(stored)
             self.run(s.body)

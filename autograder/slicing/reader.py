@@ -25,9 +25,9 @@ from autograder.submissions import platforms
 from autograder.submissions.archives import Entry, Refused, is_archive
 from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import MAX_BYTES, read_cells
-from autograder.submissions.filenames import NOTEBOOKS
-from autograder.submissions.listing import listed, tree, unpacked
-from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, of_one
+from autograder.submissions.filenames import NOTEBOOK_SUFFIXES
+from autograder.submissions.listing import list_class, read_entry, read_tree
+from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_of_student
 
 NOT_READ = "it is not a notebook, a script, a zip or a tar"
 BUFFER = 1 << 16  # bytes of an archive that are asked for at least
@@ -83,7 +83,7 @@ class Reader:
         self._connection = connection
         self._members: list[Entry] = []
         self._member = b""
-        self._sliced: service.Sliced | None = None
+        self._sliced: service.NotebookSlicer | None = None
 
     def answer(self, request: m.Request, body: bytearray) -> bytes:
         """The bytes of the answer. Raises Refused."""
@@ -93,7 +93,7 @@ class Reader:
             case m.List():
                 return _packed(self._list(request))
             case m.Open():
-                self._member = unpacked(self._members[request.number])
+                self._member = read_entry(self._members[request.number])
                 return _packed(len(self._member))
             case m.Take():
                 return self._member[request.offset : request.offset + request.size]
@@ -101,7 +101,7 @@ class Reader:
                 return _packed(self._metadata(request.size))
             case m.Slice():
                 cells = msgspec.msgpack.decode(body, type=list[Cell])
-                self._sliced = service.Sliced(service.COURSES[request.course], cells)
+                self._sliced = service.NotebookSlicer(service.COURSES[request.course], cells)
                 return _packed(self._sliced.notebook())
             case m.Again():
                 assert self._sliced is not None
@@ -115,25 +115,25 @@ class Reader:
         beginning = beginning[: remote.readinto(beginning)]
         if is_archive(request.name, bytes(beginning)):
             return _of_archive(_buffered(remote), request.name, request.day, request.nested)
-        is_named = request.name.lower().endswith(NOTEBOOKS)
+        is_named = request.name.lower().endswith(NOTEBOOK_SUFFIXES)
         if not is_named and not beginning.startswith(b"{"):
             raise Refused(NOT_READ)
         if request.size > MAX_BYTES:
             raise Refused(f"it is too large: at most {MAX_BYTES:,} bytes are read")
         return [_notebook("", remote.whole(), request.name)]
 
-    def _list(self, request: m.List) -> list[m.Listed]:
+    def _list(self, request: m.List) -> list[m.ListedFile]:
         file = _buffered(Remote(self._connection, request.size))
-        root, by_place = tree(file, request.name)
+        root, by_place = read_tree(file, request.name)
         found = []
-        for offer in listed(root, request.day, request.student):
+        for offer in list_class(root, request.day, request.student):
             entry = by_place.get(offer.place)
             number = -1
             if entry and not offer.problem:
                 number = len(self._members)
                 self._members.append(entry)
             found.append(
-                m.Listed(
+                m.ListedFile(
                     printable(offer.place),
                     printable(offer.student),
                     offer.handed_in,
@@ -148,8 +148,10 @@ class Reader:
         if size > platforms.MAX_METADATA:
             raise Refused(f"it is larger than {platforms.MAX_METADATA:,} bytes")
         try:
-            return platforms.gradescope(bytes(Remote(self._connection, size).whole()))
-        except platforms.WrongMetadata as error:
+            return platforms.parse_gradescope_metadata(
+                bytes(Remote(self._connection, size).whole())
+            )
+        except platforms.MetadataError as error:
             raise Refused(str(error)) from None
 
 
@@ -157,9 +159,9 @@ class Reader:
 
 
 def _of_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[m.File]:
-    root, by_place = tree(file, name)
+    root, by_place = read_tree(file, name)
     found: list[m.File] = []
-    for offer in of_one(root, day, ""):
+    for offer in find_of_student(root, day, ""):
         if offer.problem:
             raise Refused(offer.problem)
         found += _member(offer.place, by_place[offer.place], day, offer.notes, nested)
@@ -174,7 +176,7 @@ def _member(
     place: str, entry: Entry, day: str, notes: tuple[str, ...], nested: bool
 ) -> list[m.File]:
     try:
-        data = unpacked(entry)
+        data = read_entry(entry)
         if not is_archive(place, data[:8]):
             return [_notebook(place, data, place, notes)]
         if not nested:
@@ -225,7 +227,7 @@ def prepare(data: bytes) -> None:
     service.prepare(data)
 
 
-def serve(connection: socket.socket, output: int) -> None:
+def serve(connection: socket.socket) -> None:
     """Answer requests until the grader hangs up."""
     warnings.simplefilter("ignore")
     reader = Reader(connection)

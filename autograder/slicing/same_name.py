@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 from functools import lru_cache
 
-from autograder.slicing.names import run_at_once, stored_in, walk
-from autograder.slicing.side_effects import changed_by
+from autograder.slicing.names import immediate_nodes, stored_names, walk
+from autograder.slicing.side_effects import find_mutations
 from autograder.slicing.statements import REFUSALS, Unit
 
 LONG = 20_000  # characters of a statement that is not compared: nothing of the course is as long
 
 
-def is_same(unit: Unit, other: Unit, name: str) -> bool:
+def has_same_effect(unit: Unit, other: Unit, name: str) -> bool:
     """Returns whether the unit binds or changes the name as the other one does."""
     if unit.source == other.source:
         return True
@@ -43,8 +43,8 @@ def _meanings_of(statement: ast.stmt, name: str) -> set[str]:
     if isinstance(statement, ast.ImportFrom):
         found = [a.name for a in statement.names if (a.asname or a.name) == name]
         return {f"{statement.module}.{each}" for each in found}
-    nodes = run_at_once([statement])
-    if name not in stored_in(nodes) and name not in changed_by(nodes)[0]:
+    nodes = immediate_nodes([statement])
+    if name not in stored_names(nodes) and name not in find_mutations(nodes)[0]:
         return set()
     for node in walk([statement]):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):

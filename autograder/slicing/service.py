@@ -14,8 +14,8 @@ from msgspec import Meta
 
 from autograder.course.chapters import is_unfilled
 from autograder.protocol.plain_text import bounded, printable
-from autograder.slicing.dependencies import Code, needed, units_of
-from autograder.slicing.mentions import uses
+from autograder.slicing.dependencies import Code, parse_units, slice_for
+from autograder.slicing.mentions import find_forbidden
 from autograder.slicing.statements import Unit
 from autograder.submissions.cell import Cell
 from autograder.submissions.messages import Sentence, Sentences
@@ -62,7 +62,7 @@ class Piece(msgspec.Struct, frozen=True):
     given: bool
 
 
-class Chosen(msgspec.Struct, frozen=True):
+class ExerciseSlice(msgspec.Struct, frozen=True):
     """The code of one exercise; `pieces` are numbers of the answer's pieces, in the order in which they run."""
 
     exercise: Sentence
@@ -77,7 +77,7 @@ class Answer(msgspec.Struct, frozen=True):
     """The code of the exercises that were asked for, and what there is to say about the whole notebook."""
 
     pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]
-    slices: Annotated[list[Chosen], Meta(max_length=1000)]
+    slices: Annotated[list[ExerciseSlice], Meta(max_length=1000)]
     problems: Sentences = ()
     homes: dict[Sentence, Number] = {}
 
@@ -86,14 +86,14 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedCourse:
     """A course, with what it gives read already."""
 
     exercises: dict[str, Exercise]
     given: list[Unit]
 
 
-COURSES: dict[str, Prepared] = {}
+COURSES: dict[str, PreparedCourse] = {}
 _PARTS: dict[str, dict[int, bytes]] = {}
 
 
@@ -107,14 +107,14 @@ def prepare(data: bytes) -> None:
         course = msgspec.msgpack.decode(whole, type=Course)
         COURSES[part.course] = _prepared(course)
         for source in course.release:
-            units_of([Cell(0, "code", source)])
+            parse_units([Cell(0, "code", source)])
         for exercise in course.exercises:
             is_unfilled(exercise.stub, exercise.stub)
 
 
-def _prepared(course: Course) -> Prepared:
+def _prepared(course: Course) -> PreparedCourse:
     given = given_units(course.given, [exercise.stub for exercise in course.exercises])
-    return Prepared({exercise.name: exercise for exercise in course.exercises}, given)
+    return PreparedCourse({exercise.name: exercise for exercise in course.exercises}, given)
 
 
 def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
@@ -125,12 +125,12 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
     """
     named = {
         name
-        for unit in units_of([Cell(0, "code", stub) for stub in stubs])[0]
+        for unit in parse_units([Cell(0, "code", stub) for stub in stubs])[0]
         for name in unit.reads
     }
     return [
         replace(unit, always=True) if unit.binds & named and not unit.imports else unit
-        for unit in units_of(cells, given=True)[0]
+        for unit in parse_units(cells, given=True)[0]
         if not unit.source.lstrip().startswith("from solutions.")
     ]
 
@@ -138,12 +138,12 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
 # ---- notebooks
 
 
-class Sliced:
+class NotebookSlicer:
     """One notebook and its units."""
 
-    def __init__(self, course: Prepared, cells: Sequence[Cell]) -> None:
+    def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course
-        self._units, self._problems = units_of(cells)
+        self._units, self._problems = parse_units(cells)
 
     def notebook(self) -> Answer:
         """The code of every exercise."""
@@ -163,15 +163,15 @@ class Sliced:
 
     def _chosen(
         self, name: str, given: Sequence[Unit], names: Sequence[str], pieces: _Pieces
-    ) -> Chosen:
+    ) -> ExerciseSlice:
         exercise = self._course.exercises[name]
-        code = needed(name, self._units, given, names)
+        code = slice_for(name, self._units, given, names)
         if code is None:
-            return Chosen(name, "absent", [], [], (), ())
+            return ExerciseSlice(name, "absent", [], [], (), ())
         is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given])
         reads = {n for unit in code.units for n in unit.reads}
         reached = [n for n in names if (n in code.reached or n in reads) and n != name]
-        return Chosen(
+        return ExerciseSlice(
             name,
             "stub" if is_stub else "written",
             [pieces.number(unit) for unit in code.units],
@@ -224,7 +224,7 @@ def _used(code: Code, not_allowed: Sequence[str]) -> tuple[str, ...]:
     """What the exercise does not allow and its own code, or what the course imports for it, mentions."""
     own = [unit.source for unit in code.units if not unit.given]
     imports = [unit.source for unit in code.units if unit.given and unit.imports]
-    return tuple(bounded(map(printable, uses([*imports, *own], not_allowed))))
+    return tuple(bounded(map(printable, find_forbidden([*imports, *own], not_allowed))))
 
 
 def _reference(name: str) -> Unit:

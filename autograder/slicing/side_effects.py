@@ -7,7 +7,7 @@ A wrong guess costs in both directions: `TABLE.update(x)` left out breaks a righ
 import ast
 from collections.abc import Iterable, Iterator
 
-from autograder.slicing.names import DEFINITIONS, Scope, is_assigned, is_global, run_at_once
+from autograder.slicing.names import DEFINITIONS, Scope, immediate_nodes, is_assigned, is_global
 
 # Methods that change their object when called as a statement of their own (`TABLE.update(x)`).
 # `train`, `eval`, `fit`, `show`, `plot` are not among them on purpose.
@@ -33,7 +33,7 @@ Roots = dict[int, str | None]  # of nodes, by id
 MODULES = frozenset({"torch", "nn", "F", "init", "functional", "np", "numpy", "random"})
 
 
-def changed_by(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]]:
+def find_mutations(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]]:
     """Names whose object is changed, and method calls (name, method) that may change it.
 
     A change is an assignment to (or deletion of) an attribute or item, a function that changes its
@@ -47,58 +47,58 @@ def changed_by(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]
     for node in nodes:
         if isinstance(node, ast.Attribute | ast.Subscript):
             if not isinstance(node.ctx, ast.Load):
-                changed.add(root_of(node, roots))
+                changed.add(root_name(node, roots))
         elif isinstance(node, ast.Import):  # `import torch.fx` gives torch an attribute
             changed |= {a.name.partition(".")[0] for a in node.names if "." in a.name}
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             if isinstance(node.value.func, ast.Attribute):
-                calls.add((root_of(node.value.func, roots), node.value.func.attr))
+                calls.add((root_name(node.value.func, roots), node.value.func.attr))
         elif isinstance(node, DEFINITIONS):
             for decorator in node.decorator_list:
                 function = decorator.func if isinstance(decorator, ast.Call) else decorator
                 if isinstance(function, ast.Attribute):
-                    calls.add((root_of(function, roots), "register"))
+                    calls.add((root_name(function, roots), "register"))
         elif isinstance(node, ast.Call):
-            changed |= {root_of(k.value, roots) for k in node.keywords if k.arg == "out"}
+            changed |= {root_name(k.value, roots) for k in node.keywords if k.arg == "out"}
             function = node.func
             name = getattr(function, "attr", getattr(function, "id", ""))
             in_place = name.endswith("_") and not name.endswith("__")
             is_method = (
-                isinstance(function, ast.Attribute) and root_of(function, roots) not in MODULES
+                isinstance(function, ast.Attribute) and root_name(function, roots) not in MODULES
             )
             if name in CHANGING_FIRST or (in_place and not is_method):
-                changed.add(root_of(node.args[0], roots) if node.args else None)
+                changed.add(root_name(node.args[0], roots) if node.args else None)
             elif is_method and (in_place or name in CHANGING_ANYWHERE):
-                calls.add((root_of(function, roots), name))
+                calls.add((root_name(function, roots), name))
     return {c for c in changed if c is not None}, {(r, m) for r, m in calls if r is not None}
 
 
-def is_changing(method: str) -> bool:
+def is_mutating(method: str) -> bool:
     in_place = method.endswith("_") and not method.endswith("__")
     return in_place or method in CHANGING or method.startswith(CHANGING_PREFIXES)
 
 
 def writes_globals(nodes: Iterable[ast.AST]) -> bool:
     for node in nodes:
-        if calls_name(node, "exec"):
+        if is_call_of(node, "exec"):
             return True
         target = node
         if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
             target = node.value
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             target = node.func.value if node.func.attr in CHANGING else node
-        if target is not node and calls_name(target, "globals", "locals", "vars"):
+        if target is not node and is_call_of(target, "globals", "locals", "vars"):
             return not target.args  # type: ignore[attr-defined]
     return False
 
 
-def effects_of(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Scope) -> set[str]:
+def changed_globals(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Scope) -> set[str]:
     """Globals that the function's own body changes or binds when it is called."""
     scope = next((c for c in table.children if c.name == function.name and c.symbols), None)
     if scope is None:
         return set()
-    changed, calls = changed_by(run_at_once(function.body))
-    changed |= {root for root, method in calls if is_changing(method)}
+    changed, calls = find_mutations(immediate_nodes(function.body))
+    changed |= {root for root, method in calls if is_mutating(method)}
     return {
         name
         for name, flags in scope.symbols.items()
@@ -106,16 +106,16 @@ def effects_of(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Scope) -
     }
 
 
-def changing_methods(node: ast.ClassDef) -> Iterator[str]:
+def mutating_methods(node: ast.ClassDef) -> Iterator[str]:
     for method in node.body:
         if isinstance(method, ast.FunctionDef) and method.args.args:
-            changed, calls = changed_by(run_at_once(method.body))
-            changed |= {root for root, name in calls if is_changing(name)}
+            changed, calls = find_mutations(immediate_nodes(method.body))
+            changed |= {root for root, name in calls if is_mutating(name)}
             if method.args.args[0].arg in changed:
                 yield method.name
 
 
-def root_of(node: ast.AST | None, known: Roots | None = None) -> str | None:
+def root_name(node: ast.AST | None, known: Roots | None = None) -> str | None:
     """The name at the root of `A.b[0].c`, of `T.setdefault(k, []).d` and of `vars(A)["x"]`.
 
     `known` remembers the roots of nodes, so that a long chain is followed once and not from each link.
@@ -135,7 +135,7 @@ def root_of(node: ast.AST | None, known: Roots | None = None) -> str | None:
             node = node.value
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             node = node.func
-        elif calls_name(node, "getattr", "vars") and node.args:  # type: ignore[attr-defined]
+        elif is_call_of(node, "getattr", "vars") and node.args:  # type: ignore[attr-defined]
             node = node.args[0]  # type: ignore[attr-defined]
         else:
             break
@@ -143,7 +143,7 @@ def root_of(node: ast.AST | None, known: Roots | None = None) -> str | None:
     return root
 
 
-def calls_name(node: ast.AST, *names: str) -> bool:
+def is_call_of(node: ast.AST, *names: str) -> bool:
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

@@ -7,27 +7,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from autograder.slicing.extensions import Extension, changes_arguments, extensions
-from autograder.slicing.ipython import collector_paused, n_tokens, runnable
+from autograder.slicing.extensions import Extension, changes_arguments, find_extensions
+from autograder.slicing.ipython import count_tokens, gc_paused, parse_cell
 from autograder.slicing.names import (
     DEFINITIONS,
     SCOPES,
-    imported_in,
-    names_of,
-    names_without_scopes,
+    global_names,
+    immediate_nodes,
+    imported_names,
+    names_bound_by,
     read_and_bound,
-    run_at_once,
-    stored_in,
-    table_of,
+    stored_names,
+    symbol_table,
     walk,
 )
 from autograder.slicing.side_effects import (
     MODULES,
-    calls_name,
-    changed_by,
-    changing_methods,
-    effects_of,
-    root_of,
+    changed_globals,
+    find_mutations,
+    is_call_of,
+    mutating_methods,
+    root_name,
     writes_globals,
 )
 from autograder.submissions.cells import Cell
@@ -88,9 +88,9 @@ class Unit:
     main_only: bool = False  # if __name__ == "__main__"
 
 
-def units_of(cells: Iterable[Cell], given: bool = False) -> tuple[list[Unit], list[str]]:
+def parse_units(cells: Iterable[Cell], given: bool = False) -> tuple[list[Unit], list[str]]:
     """Returns the units of a notebook's code cells, and what is wrong with it in words."""
-    with collector_paused():
+    with gc_paused():
         return _units_of([cell for cell in cells if cell.kind == "code"], given)
 
 
@@ -100,7 +100,7 @@ def _units_of(cells: Sequence[Cell], given: bool) -> tuple[list[Unit], list[str]
     left = MAX_TOKENS
     is_long = sum(len(cell.source) for cell in cells) > left
     for cell in cells:
-        left -= n_tokens(cell.source) if is_long else 0
+        left -= count_tokens(cell.source) if is_long else 0
         if left < 0 or len(units) > MAX_UNITS:
             problems.append(f"cell {cell.number}: {TOO_LONG}")
             break
@@ -115,7 +115,7 @@ def _units_of(cells: Sequence[Cell], given: bool) -> tuple[list[Unit], list[str]
 
 
 def _read(text: str, cell: int = 0, given: bool = False) -> tuple[list[Unit], list[str]]:
-    source, tree, problem = runnable(text)
+    source, tree, problem = parse_cell(text)
     problems = [problem] if problem is not None else []
     statements = tree.body if tree else []
     units: list[Unit] = []
@@ -165,26 +165,26 @@ def _sharing_lines(statements: list[ast.stmt], lines: list[str]) -> Iterator[lis
 
 
 def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
-    nodes = run_at_once(group)
+    nodes = immediate_nodes(group)
     kinds = set(map(type, nodes))
     read, surely = read_and_bound(group)
     table = None
     if SCOPES.isdisjoint(kinds):
-        at_once, later, binds = read, set[str](), names_without_scopes(nodes)
+        at_once, later, binds = read, set[str](), names_bound_by(nodes)
     else:
-        table = table_of(text)
-        at_once, later, binds = names_of(table)
+        table = symbol_table(text)
+        at_once, later, binds = global_names(table)
         at_once &= read
     for statement in group:
         if isinstance(statement, ast.Delete) or (
             isinstance(statement, ast.AnnAssign) and statement.value is None
         ):
-            binds -= stored_in(run_at_once([statement]))
-    changes, calls = changed_by(nodes)
+            binds -= stored_names(immediate_nodes([statement]))
+    changes, calls = find_mutations(nodes)
     if writes_globals(nodes):  # `globals()["f"] = …`, `exec("def f…")`: any name in its text
         binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
     defines, made_from = _definitions(nodes)
-    called = {n.func.id for n in nodes if calls_name(n)}  # type: ignore[attr-defined]
+    called = {n.func.id for n in nodes if is_call_of(n)}  # type: ignore[attr-defined]
     decorators = {
         d.id for s in group for d in getattr(s, "decorator_list", []) if isinstance(d, ast.Name)
     }
@@ -200,14 +200,14 @@ def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         always=first or all(_is_setting(s) for s in group),
         at_once=frozenset(at_once),
         surely=frozenset(surely & binds),
-        imports=frozenset(imported_in(nodes) & binds),
+        imports=frozenset(imported_names(nodes) & binds),
         defines=frozenset(defines & binds),
         made_from=tuple(made_from),
         calls=frozenset(calls),
         called=frozenset(called | decorators),
         decorators=frozenset(decorators),
         hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
-        extends=frozenset(extensions(nodes)),
+        extends=frozenset(find_extensions(nodes)),
         runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
         first=first,
         main_only=all(_is_main(s) for s in group),
@@ -215,11 +215,11 @@ def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     if table and len(group) == 1 and isinstance(group[0], ast.FunctionDef | ast.AsyncFunctionDef):
         return replace(
             unit,
-            effects=frozenset(effects_of(group[0], table)),
+            effects=frozenset(changed_globals(group[0], table)),
             changes_arguments=changes_arguments(group[0]),
         )
     if len(group) == 1 and isinstance(group[0], ast.ClassDef):
-        return replace(unit, is_class=True, methods=frozenset(changing_methods(group[0])))
+        return replace(unit, is_class=True, methods=frozenset(mutating_methods(group[0])))
     return unit
 
 
@@ -230,7 +230,7 @@ def _definitions(
 
     `attention = attention(q, k, v)` and `out, attention = layer(x)` bind a result: no definition.
     """
-    defines = imported_in(nodes)
+    defines = imported_names(nodes)
     made_from: list[tuple[str, frozenset[str]]] = []
     for node in nodes:
         if isinstance(node, DEFINITIONS):
@@ -240,7 +240,7 @@ def _definitions(
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         names = [target.id for target in targets if isinstance(target, ast.Name)][:MAX_TARGETS]
         if isinstance(node.value, ast.Lambda | ast.IfExp) or (
-            isinstance(node.value, ast.Attribute) and root_of(node.value) in MODULES
+            isinstance(node.value, ast.Attribute) and root_name(node.value) in MODULES
         ):
             defines.update(names)
         elif isinstance(node.value, ast.Name | ast.Attribute | ast.Call):
@@ -257,7 +257,7 @@ def _definitions(
 def _result_of(node: ast.AST) -> str | None:
     """The function whose result is bound: `f` in `f(x)`, `f(x)[0]` and `f(x).mean()`."""
     while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
-        if calls_name(node):
+        if is_call_of(node):
             return node.func.id  # type: ignore[union-attr,no-any-return]
         node = node.func if isinstance(node, ast.Call) else node.value
     return None

@@ -26,7 +26,7 @@ MAX_TAR = 500_000_000  # bytes of a compressed tar, unpacked in memory as a whol
 MAX_RATIO = 200  # unpacked to packed; notebooks full of repeated output reach 30
 SMALL = 1_000_000  # below this a ratio says nothing
 
-SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
+ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
 UNPACKED: list[tuple[bytes, Callable[[BinaryIO], io.BufferedIOBase]]] = [
     (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
     (b"BZh", bz2.BZ2File),
@@ -50,10 +50,12 @@ class Entry:
 
 def is_archive(name: str, beginning: bytes) -> bool:
     """Whether a file is an archive, by its name or, since names lie, by its first bytes."""
-    return name.lower().endswith(SUFFIXES) or beginning.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+    return name.lower().endswith(ARCHIVE_SUFFIXES) or beginning.startswith(
+        (b"PK\x03\x04", b"PK\x05\x06")
+    )
 
 
-def entries(file: BinaryIO) -> Iterator[Entry]:
+def iter_entries(file: BinaryIO) -> Iterator[Entry]:
     """Yields the files of a zip or tar archive, compressed or not, in the order of the archive.
 
     Raises Refused when it is broken or passes a limit.

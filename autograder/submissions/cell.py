@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 MAX_CELLS = 100_000
-LONGEST_ID = 64  # characters of a cell's id
+MAX_ID_LENGTH = 64  # characters of a cell's id
 Kind = Literal["code", "markdown", "raw"]
 
 
@@ -18,7 +18,7 @@ class Cell(msgspec.Struct, frozen=True):
     number: Annotated[int, Meta(ge=0, le=MAX_CELLS)]
     kind: Kind
     source: str
-    id: Annotated[str, Meta(max_length=LONGEST_ID)] = ""
+    id: Annotated[str, Meta(max_length=MAX_ID_LENGTH)] = ""
 
 
 class Unreadable(Exception):

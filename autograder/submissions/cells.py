@@ -11,8 +11,8 @@ import codecs
 import json
 
 from autograder.submissions.cell import MAX_CELLS, Cell, Unreadable
-from autograder.submissions.notebooks import notebook, typed_notebook
-from autograder.submissions.scripts import script
+from autograder.submissions.notebooks import parse_strict, parse_tolerant
+from autograder.submissions.scripts import parse_script
 
 __all__ = ["MAX_BYTES", "MAX_CELLS", "Cell", "Unreadable", "read_cells"]
 
@@ -51,7 +51,7 @@ def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tu
         if data.startswith(start):
             raise Unreadable(f"it is {what}, not a notebook")
     problems: list[str] = []
-    cells = typed_notebook(data, problems)
+    cells = parse_strict(data, problems)
     if cells is None:
         text = _decoded(data, problems)
         beginning = text[:1000].lstrip()
@@ -60,7 +60,7 @@ def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tu
             raise Unreadable("it is a web page or XML, not a notebook")
         if beginning.startswith("{"):
             try:
-                cells = notebook(text, problems)
+                cells = parse_tolerant(text, problems)
             except Unreadable:
                 if not is_named_script:
                     raise
@@ -68,7 +68,7 @@ def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tu
         if name.lower().endswith(".ipynb"):
             _refuse_other_json(text)
             problems.append("the file is not a notebook; it was read as a Python script")
-        cells = script(text, problems)
+        cells = parse_script(text, problems)
     size = sum(len(cell.source.encode()) for cell in cells)
     if size > MAX_SOURCE:
         raise Unreadable(f"its cells hold {size:,} bytes of text, at most {MAX_SOURCE:,} are read")

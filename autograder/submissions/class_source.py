@@ -1,4 +1,4 @@
-"""Find the submissions of a class under the paths that were given, under the roster's names. Entry point: `found`."""
+"""Find the submissions of a class under the paths that were given, under the roster's names. Entry point: `find_submissions`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Self
 from autograder.submissions.client import Reader
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import NO_ROSTER, Roster
-from autograder.submissions.submission import Submission, submissions
+from autograder.submissions.submission import Submission, read_submissions
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSubmission:
     """A submission, and the path that was given when it was found."""
 
     submission: Submission
@@ -31,7 +31,7 @@ class Shard:
     count: int
 
     @classmethod
-    def named(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Self:
         """The part that "2/5" names.
 
         Raises:
@@ -42,27 +42,27 @@ class Shard:
             raise ValueError(f"{text}: should be K/N, such as 2/5")
         return cls(int(match[1]), int(match[2]))
 
-    def has(self, submission: Submission) -> bool:
+    def contains(self, submission: Submission) -> bool:
         """Whether a submission is of this part; decided by its student's name, so on every machine alike."""
         digest = hashlib.sha256(submission.student.encode()).digest()
         return int.from_bytes(digest[:8]) % self.count == self.number - 1
 
 
-def found(
+def find_submissions(
     paths: Sequence[Path],
     day: str,
     reader: Reader,
     shard: Shard | None = None,
     roster: Roster = NO_ROSTER,
-) -> Iterator[Found]:
+) -> Iterator[FoundSubmission]:
     """What is found under the paths, in their order, under the roster's names."""
     for path in paths:
-        for submission in submissions([path], day, reader):
-            if shard is None or shard.has(submission):
-                yield Found(enrolled(submission, roster), path)
+        for submission in read_submissions([path], day, reader):
+            if shard is None or shard.contains(submission):
+                yield FoundSubmission(apply_roster(submission, roster), path)
 
 
-def enrolled(submission: Submission, roster: Roster) -> Submission:
+def apply_roster(submission: Submission, roster: Roster) -> Submission:
     """The same under the names that the roster has for its students; who is not on it keeps theirs."""
     if not roster.entries:
         return submission

@@ -1,6 +1,6 @@
 """The grader's end of the reader: has files of students read behind the wall, and believes nothing that comes back.
 
-Entry points: `Reader` for files, `Process` for one process of the reader, which slicing/client.py uses, too.
+Entry points: `Reader` for files, `ReaderProcess` for one process of the reader, which slicing/client.py uses, too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import msgspec
 from autograder.protocol import frames
 from autograder.protocol.limits import Budget, Excess, Limits
 from autograder.protocol.messages import WireError
-from autograder.sandbox.client import Sandbox, Server, ServerLost, surviving
-from autograder.sandbox.meter import Late, Meter
+from autograder.sandbox.client import Sandbox, Server
+from autograder.sandbox.errors import LimitExceeded, ServerLost, retry_if_server_lost
+from autograder.sandbox.meter import Meter
 from autograder.submissions import messages as m
 from autograder.submissions.cell import MAX_CELLS
 from autograder.submissions.people import HandedIn
@@ -28,19 +29,19 @@ READER = "autograder.slicing.reader"
 SECONDS = 20  # of processor time, for one submission
 CLASS_SECONDS = 300  # for the archive of a class, which holds gigabytes
 MEMORY = 2_000_000_000  # bytes
-Bytes = Callable[[int, int], bytes]  # of a file: from an offset, so many
+ReadAt = Callable[[int, int], bytes]  # of a file: from an offset, so many
 T = TypeVar("T")
 
 
-class NotRead(Exception):
+class ReadError(Exception):
     """It could not be read; the message says why in one sentence."""
 
 
-class Process:
+class ReaderProcess:
     """One process of the reader; what goes wrong in it ends it."""
 
     def __init__(self, server: Server, seconds: float = SECONDS) -> None:
-        limits = Limits(seconds, seconds, MEMORY, 0)
+        limits = Limits(seconds, seconds, MEMORY)
         self._server = server
         self._connection, self._number = server.start(limits, service=READER)
         self._meter = Meter(
@@ -51,17 +52,17 @@ class Process:
         )
 
     def ask(
-        self, request: m.Request, file: Bytes | None = None, size: int = 0, body: bytes = b""
+        self, request: m.Request, file: ReadAt | None = None, size: int = 0, body: bytes = b""
     ) -> bytearray:
         """The bytes of the answer; `file` is what the request is about.
 
         Raises:
-            NotRead: the process says so, or passed a limit, or sent what is no answer. It can be asked again only if
+            ReadError: the process says so, or passed a limit, or sent what is no answer. It can be asked again only if
                 `is_running`.
             ServerLost: the fork server ended meanwhile.
         """
         if not self._number:
-            raise NotRead("the process that reads it has ended")
+            raise ReadError("the process that reads it has ended")
         self._meter.begin()
         patience = self._meter.patience
         try:
@@ -71,14 +72,14 @@ class Process:
                 if isinstance(response, m.Done):
                     return data
                 if isinstance(response, m.Failed):
-                    raise NotRead(response.reason)
+                    raise ReadError(response.reason)
                 if file is None or not _is_within(response, size):
                     raise WireError("a question that has no answer")
                 self._meter.pause()
                 piece = m.body(file(response.offset, response.size))
                 self._meter.resume()
                 frames.send(self._connection, m.Pulled(), piece, patience)
-        except Late as error:
+        except LimitExceeded as error:
             self.stop()
             raise _too_much(error.excess) from None
         except WireError:
@@ -89,24 +90,24 @@ class Process:
             self._meter.pause()
 
     def decode(self, answer: bytearray, decoder: msgspec.msgpack.Decoder[T]) -> T:
-        """An answer as what it should be. Raises NotRead."""
+        """An answer as what it should be. Raises ReadError."""
         try:
             found: T = decoder.decode(answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
             raise self.nonsense() from None
         return found
 
-    def nonsense(self) -> NotRead:
+    def nonsense(self) -> ReadError:
         """End the process because of what it answered; the exception to raise."""
         self.stop()
-        return NotRead("what the process that reads it answers makes no sense")
+        return ReadError("what the process that reads it answers makes no sense")
 
     @property
     def is_running(self) -> bool:
         """Whether it can be asked again."""
         return bool(self._number)
 
-    def _ended(self) -> NotRead:
+    def _ended(self) -> ReadError:
         """Why the process has ended. Raises ServerLost."""
         number, self._number = self._number, 0
         self._connection.close()
@@ -115,8 +116,8 @@ class Process:
         if excess is not None:
             return _too_much(excess)
         if ended.code == -signal.SIGKILL:
-            return NotRead(f"reading it takes more than {MEMORY // 10**9} GB of memory")
-        return NotRead(f"it ends the process that reads it (exit code {ended.code})")
+            return ReadError(f"reading it takes more than {MEMORY // 10**9} GB of memory")
+        return ReadError(f"it ends the process that reads it (exit code {ended.code})")
 
     def stop(self) -> None:
         """End the process; stopping again does nothing."""
@@ -132,8 +133,8 @@ class Process:
         self.stop()
 
 
-def _too_much(excess: Excess) -> NotRead:
-    return NotRead(f"reading it takes more than {excess.amount}")
+def _too_much(excess: Excess) -> ReadError:
+    return ReadError(f"reading it takes more than {excess.amount}")
 
 
 def _is_within(pull: m.Pull, size: int) -> bool:
@@ -158,74 +159,74 @@ class Reader:
         """End the fork server."""
         self.server.close()
 
-    def read(self, name: str, file: Bytes, size: int, day: str, nested: bool) -> list[m.File]:
-        """The notebooks and scripts in what one student handed in, at most `MAX_NOTEBOOKS`. Raises NotRead."""
+    def read(self, name: str, file: ReadAt, size: int, day: str, nested: bool) -> list[m.File]:
+        """The notebooks and scripts in what one student handed in, at most `MAX_NOTEBOOKS`. Raises ReadError."""
         request = m.Read(name, size, day, nested)
 
-        def ask(process: Process) -> list[m.File]:
+        def ask(process: ReaderProcess) -> list[m.File]:
             found = process.decode(process.ask(request, file, size), m.FILES)
             if not 0 < len(found) <= MAX_NOTEBOOKS:
                 raise process.nonsense()
             if sum(len(one.cells) for one in found) > MAX_CELLS:
-                raise NotRead(f"it has more than {MAX_CELLS:,} cells")
+                raise ReadError(f"it has more than {MAX_CELLS:,} cells")
             return found
 
         return self._asked(ask)
 
-    def metadata(self, file: Bytes, size: int) -> dict[str, HandedIn]:
-        """The people in Gradescope's metadata, by their folders. Raises NotRead."""
+    def read_metadata(self, file: ReadAt, size: int) -> dict[str, HandedIn]:
+        """The people in Gradescope's metadata, by their folders. Raises ReadError."""
         people = self._asked(
             lambda process: process.decode(process.ask(m.ReadMetadata(size), file, size), m.PEOPLE),
             CLASS_SECONDS,
         )
-        return {name: handed_in.checked() for name, handed_in in people.items()}
+        return {name: handed_in.sanitized() for name, handed_in in people.items()}
 
-    def _asked(self, ask: Callable[[Process], T], seconds: int = SECONDS) -> T:
+    def _asked(self, ask: Callable[[ReaderProcess], T], seconds: int = SECONDS) -> T:
         """Ask a process of its own."""
 
         def attempt() -> T:
-            with Process(self.server, seconds) as process:
+            with ReaderProcess(self.server, seconds) as process:
                 return ask(process)
 
-        return persistent(attempt)
+        return retry_server_loss(attempt)
 
     @contextmanager
-    def listing(
-        self, name: str, file: Bytes, size: int, day: str, student: str
-    ) -> Iterator[Listing]:
-        """What is in the archive of a class. Raises NotRead."""
-        listing = Listing(self.server, m.List(name, size, day, student), file)
+    def list_archive(
+        self, name: str, file: ReadAt, size: int, day: str, student: str
+    ) -> Iterator[ArchiveListing]:
+        """What is in the archive of a class. Raises ReadError."""
+        listing = ArchiveListing(self.server, m.List(name, size, day, student), file)
         try:
             yield listing
         finally:
             listing.close()
 
 
-class Listing:
+class ArchiveListing:
     """The archive of a class: one process lists and unpacks it, and looks into no file of a student."""
 
-    def __init__(self, server: Server, request: m.List, file: Bytes) -> None:
+    def __init__(self, server: Server, request: m.List, file: ReadAt) -> None:
         self._server, self._request, self._file = server, request, file
         self._opened = -1
-        self.members: list[m.Listed] = []
-        persistent(self._list)
+        self.members: list[m.ListedFile] = []
+        retry_server_loss(self._list)
 
     def _list(self) -> None:
-        self._process = Process(self._server, CLASS_SECONDS)
+        self._process = ReaderProcess(self._server, CLASS_SECONDS)
         self._opened = -1
         try:
             answer = self._process.ask(self._request, self._file, self._request.size)
             self.members = self._process.decode(answer, m.LISTED)
-        except NotRead:
+        except ReadError:
             self.close()
             raise
 
-    def size(self, member: m.Listed) -> int:
-        """How long a member is. Raises NotRead if it cannot be unpacked."""
-        return persistent(lambda: self._open(member))
+    def open_member(self, member: m.ListedFile) -> int:
+        """How long a member is. Raises ReadError if it cannot be unpacked."""
+        return retry_server_loss(lambda: self._open(member))
 
-    def bytes(self, member: m.Listed) -> Bytes:
-        """Its bytes; asking for them raises NotRead, or ServerLost."""
+    def member_reader(self, member: m.ListedFile) -> ReadAt:
+        """Its bytes; asking for them raises ReadError, or ServerLost."""
 
         def take(offset: int, count: int) -> bytes:
             if not self._process.is_running or self._opened != member.number:
@@ -234,7 +235,7 @@ class Listing:
 
         return take
 
-    def _open(self, member: m.Listed) -> int:
+    def _open(self, member: m.ListedFile) -> int:
         if not self._process.is_running:  # another member, or the fork server, ended it
             self._list()
         size = self._process.decode(self._ask(m.Open(member.number)), m.SIZE)
@@ -249,15 +250,15 @@ class Listing:
         self._process.stop()
 
 
-def persistent(ask: Callable[[], T]) -> T:
-    """Ask, and again if the fork server ended meanwhile. Raises NotRead."""
+def retry_server_loss(ask: Callable[[], T]) -> T:
+    """Ask, and again if the fork server ended meanwhile. Raises ReadError."""
     try:
-        return surviving(ask)
+        return retry_if_server_lost(ask)
     except ServerLost:
-        raise NotRead("the process that starts readers ended several times") from None
+        raise ReadError("the process that starts readers ended several times") from None
 
 
-def of_disk(file: BinaryIO) -> tuple[Bytes, int]:
+def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:
     """The bytes of an open file, and its size."""
     descriptor = file.fileno()
     size = os.fstat(descriptor).st_size

@@ -6,21 +6,24 @@ import re
 from collections.abc import Iterator, Sequence
 
 from autograder.submissions import platforms
-from autograder.submissions.archives import SUFFIXES
+from autograder.submissions.archives import ARCHIVE_SUFFIXES
 
-NOTEBOOKS = (".ipynb", ".py")
-UNSUPPORTED = (".rar", ".7z")  # named as unreadable, so that their student is not overlooked
+NOTEBOOK_SUFFIXES = (".ipynb", ".py")
+UNSUPPORTED_SUFFIXES = (
+    ".rar",
+    ".7z",
+)  # named as unreadable, so that their student is not overlooked
 SKIPPED_FOLDERS = {"__MACOSX", "__pycache__"}
 SKIPPED_FILES = {"setup.py", "conftest.py", "__init__.py", "nbgrader_config.py"}
 
 
-def is_of_the_day(folder: str, day: str) -> bool:
+def may_hold_day(folder: str, day: str) -> bool:
     """Whether a folder may hold something of the day."""
     is_hidden = folder.startswith(".") and folder not in (".", "..")
     return not (is_hidden or folder in SKIPPED_FOLDERS or _names_another_day(folder, day))
 
 
-def is_wanted(name: str, day: str) -> bool:
+def is_for_day(name: str, day: str) -> bool:
     """Whether a file may be of the day."""
     return is_readable(name) and not _names_another_day(stem(name), day)
 
@@ -28,26 +31,26 @@ def is_wanted(name: str, day: str) -> bool:
 def is_readable(name: str) -> bool:
     """Whether a file may be a submission of any day."""
     return (
-        name.lower().endswith(NOTEBOOKS + SUFFIXES + UNSUPPORTED)
+        name.lower().endswith(NOTEBOOK_SUFFIXES + ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES)
         and not name.startswith(".")
         and name not in SKIPPED_FILES
     )
 
 
-def unread(others: Sequence[str], names: Sequence[str]) -> list[str]:
+def files_left_out(others: Sequence[str], names: Sequence[str]) -> list[str]:
     """A file of each student of a platform who has one among the others and none among these names."""
-    read = {platforms.owner(name) for name in names}
-    first = {platforms.owner(name): name for name in reversed(others)}
+    read = {platforms.owner_key(name) for name in names}
+    first = {platforms.owner_key(name): name for name in reversed(others)}
     return sorted(name for owner, name in first.items() if owner and owner not in read)
 
 
-def without_online_text(folders: Sequence[str]) -> list[str]:
+def without_online_texts(folders: Sequence[str]) -> list[str]:
     """The folders without Moodle's of a text typed in, where the student has one with files too."""
-    owners = [platforms.owner(name) for name in folders if "_onlinetext_" not in name]
-    return [n for n in folders if "_onlinetext_" not in n or platforms.owner(n) not in owners]
+    owners = [platforms.owner_key(name) for name in folders if "_onlinetext_" not in name]
+    return [n for n in folders if "_onlinetext_" not in n or platforms.owner_key(n) not in owners]
 
 
-def chosen(
+def select_files(
     names: Sequence[str], day: str, flat: bool = False, downloaded: bool = False
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The files of one folder that are read, each with what is to be said about the choice.
@@ -56,7 +59,7 @@ def chosen(
     """
     own: dict[str, list[str]] = {}
     for name in names:
-        owner = platforms.owner(name) if downloaded else ""
+        owner = platforms.owner_key(name) if downloaded else ""
         own.setdefault(owner or (name if flat else ""), []).append(name)
     for of_one in own.values():
         yield from _chosen_of_one(of_one, day, downloaded)
@@ -65,27 +68,32 @@ def chosen(
 def _chosen_of_one(
     names: Sequence[str], day: str, downloaded: bool
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    notebooks = [name for name in names if name.lower().endswith(NOTEBOOKS)]
-    titles = {n: (platforms.original(n) if downloaded else n).casefold() for n in notebooks}
+    notebooks = [name for name in names if name.lower().endswith(NOTEBOOK_SUFFIXES)]
+    titles = {n: (platforms.original_name(n) if downloaded else n).casefold() for n in notebooks}
     winner = next((name for name in notebooks if titles[name] == f"{day}.ipynb"), None)
     for name in names:
         if name == winner and len(notebooks) > 1:
             others = [other for other in notebooks if other != name]
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
             yield name, (f"not read, for {winner} is beside: {', '.join(others[:3])}{more}",)
-        elif winner is None or name == winner or not name.lower().endswith(NOTEBOOKS):
+        elif winner is None or name == winner or not name.lower().endswith(NOTEBOOK_SUFFIXES):
             yield name, ()
 
 
 def stem(name: str) -> str:
     """The name without an ending that tells a notebook, script or archive."""
     ending = next(
-        (end for end in NOTEBOOKS + SUFFIXES + UNSUPPORTED if name.lower().endswith(end)), ""
+        (
+            end
+            for end in NOTEBOOK_SUFFIXES + ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES
+            if name.lower().endswith(end)
+        ),
+        "",
     )
     return name[: len(name) - len(ending)] or name
 
 
-def names_the_day(name: str, day: str) -> bool:
+def is_day_name(name: str, day: str) -> bool:
     """Whether this is the day's name, also as "Day 1", "day1 (2)" (a browser) or "day1-Copy1"."""
     return re.sub(r" ?\(\d+\)$|-copy\d+$|[ _-]", "", name.casefold()) == day
 
@@ -93,4 +101,4 @@ def names_the_day(name: str, day: str) -> bool:
 def _names_another_day(name: str, day: str) -> bool:
     series = re.escape(day.rstrip("0123456789"))
     is_a_day = re.fullmatch(rf"{series}[ _-]?\d+", name.casefold()) is not None
-    return is_a_day and not names_the_day(name, day)
+    return is_a_day and not is_day_name(name, day)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from autograder.submissions import platforms
-from autograder.submissions.archives import Entry, Refused, entries, is_archive
-from autograder.submissions.filenames import names_the_day, stem
+from autograder.submissions.archives import Entry, Refused, is_archive, iter_entries
+from autograder.submissions.filenames import is_day_name, stem
 from autograder.submissions.people import HandedIn
-from autograder.submissions.places import Metadata, Offer, of_class
+from autograder.submissions.places import FoundFile, Metadata, find_in_class
 
 DAMAGED = "it is damaged or packed in an unknown way"
 MAX_DEPTH = 8  # folders in one another; what is deeper is taken for one
@@ -21,13 +21,13 @@ LONGEST = 1_000  # characters of one name
 
 
 @dataclass
-class Tree:
+class ArchiveFolder:
     """A folder of an archive, and all files in it by their places."""
 
     name: str
-    above: Tree | None = None
+    above: ArchiveFolder | None = None
     files: dict[str, Entry] = field(default_factory=dict)
-    folders: dict[str, Tree] = field(default_factory=dict)
+    folders: dict[str, ArchiveFolder] = field(default_factory=dict)
     kind: str = "folder"
     problem: str = ""  # of the archive, what comes before it in the archive is there
 
@@ -36,33 +36,35 @@ class Tree:
         """The path within the archive, with / behind it, or nothing."""
         return f"{self.above.place}{self.name}/" if self.above else ""
 
-    def entries(self) -> tuple[list[str], Sequence[Tree]]:
+    def entries(self) -> tuple[list[str], Sequence[ArchiveFolder]]:
         """The names of its files, and its folders, sorted."""
         return sorted(self.files), [self.folders[name] for name in sorted(self.folders)]
 
-    def nbgrader(self, _day: str) -> HandedIn | None:
+    def nbgrader_owner(self, _day: str) -> HandedIn | None:
         """Nothing in an archive was made by nbgrader."""
         return None
 
-    def metadata(self) -> Metadata:
+    def read_metadata(self) -> Metadata:
         """What Gradescope's file in this folder says."""
         try:
-            return Metadata(platforms.gradescope(unpacked(self.files[platforms.METADATA])))
-        except (Refused, platforms.WrongMetadata) as error:
+            return Metadata(
+                platforms.parse_gradescope_metadata(read_entry(self.files[platforms.METADATA]))
+            )
+        except (Refused, platforms.MetadataError) as error:
             return Metadata(problem=f"{platforms.METADATA} could not be read: {error}")
 
 
-def tree(file: BinaryIO, name: str) -> tuple[Tree, dict[str, Entry]]:
+def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry]]:
     """The folders of an archive, and its files by their places. Raises Refused if nothing of it can be read."""
-    root = Tree(name, kind="archive")
+    root = ArchiveFolder(name, kind="archive")
     by_place: dict[str, Entry] = {}
     try:
-        for entry in entries(file):
+        for entry in iter_entries(file):
             *folders, last = _parts(entry.name)
             here = root
             for part in folders:
                 if part not in here.folders:
-                    here.folders[part] = Tree(part, here)
+                    here.folders[part] = ArchiveFolder(part, here)
                 here = here.folders[part]
             here.files[last] = entry
             by_place[here.place + last] = entry
@@ -83,19 +85,19 @@ def _parts(name: str) -> list[str]:
     ]
 
 
-def listed(root: Tree, day: str, student: str) -> Iterator[Offer]:
+def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFile]:
     """What is in the archive of a class; `student` is whose it is if it holds one file alone."""
     if root.problem:
-        yield Offer("", student, problem=root.problem)
-    offers = list(of_class(root, day, student))
+        yield FoundFile("", student, problem=root.problem)
+    offers = list(find_in_class(root, day, student))
     if len(offers) == 1 and not root.problem and not offers[0].handed_in and not offers[0].problem:
         last = offers[0].place.rpartition("/")[2]
-        if not is_archive(last, b"") and not names_the_day(stem(last), day):
+        if not is_archive(last, b"") and not is_day_name(stem(last), day):
             offers = [replace(offers[0], student=student)]
     yield from offers
 
 
-def unpacked(entry: Entry) -> bytes:
+def read_entry(entry: Entry) -> bytes:
     """The bytes of a member. Raises Refused."""
     if entry.problem:
         raise Refused(entry.problem)

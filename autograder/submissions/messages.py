@@ -136,7 +136,7 @@ class File(msgspec.Struct, frozen=True):
     reason: Sentence = ""
 
 
-class Listed(msgspec.Struct, frozen=True):
+class ListedFile(msgspec.Struct, frozen=True):
     """One file in the archive of a class; the number is for `Open`."""
 
     place: Place
@@ -148,6 +148,8 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 FILES: Decoder[list[File]] = Decoder(Annotated[list[File], Meta(max_length=MAX_NOTEBOOKS)])
-LISTED: Decoder[list[Listed]] = Decoder(Annotated[list[Listed], Meta(max_length=MAX_ENTRIES)])
+LISTED: Decoder[list[ListedFile]] = Decoder(
+    Annotated[list[ListedFile], Meta(max_length=MAX_ENTRIES)]
+)
 PEOPLE = Decoder(dict[Place, HandedIn])
 SIZE: Decoder[int] = Decoder(Annotated[int, Meta(ge=0)])

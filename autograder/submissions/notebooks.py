@@ -12,7 +12,14 @@ from typing import Any
 
 import msgspec
 
-from autograder.submissions.cell import LONGEST_ID, MAX_CELLS, Cell, Kind, Unreadable, check_count
+from autograder.submissions.cell import (
+    MAX_CELLS,
+    MAX_ID_LENGTH,
+    Cell,
+    Kind,
+    Unreadable,
+    check_count,
+)
 
 KINDS: dict[str, Kind] = {
     "code": "code",
@@ -45,7 +52,7 @@ class _Notebook(msgspec.Struct):
 _TYPED = msgspec.json.Decoder(_Notebook)
 
 
-def typed_notebook(data: bytes | bytearray, problems: list[str]) -> list[Cell] | None:
+def parse_strict(data: bytes | bytearray, problems: list[str]) -> list[Cell] | None:
     """The cells of a notebook that is as it should be; None of everything else."""
     try:
         found = _TYPED.decode(data)
@@ -57,7 +64,7 @@ def typed_notebook(data: bytes | bytearray, problems: list[str]) -> list[Cell] |
     return _cells(cells, problems) if cells else None
 
 
-def notebook(text: str, problems: list[str]) -> list[Cell]:
+def parse_tolerant(text: str, problems: list[str]) -> list[Cell]:
     """The cells of a JSON object, whatever is odd about it. Raises Unreadable."""
     try:
         found = json.loads(text, parse_int=_integer)
@@ -167,5 +174,5 @@ def _cell(number: int, raw: _Cell, problems: list[str]) -> Cell:
     if SURROGATE.search(text):
         text = SURROGATE.sub("\ufffd", text)
         problems.append(f"cell {number}: half a character (a lone surrogate) was replaced")
-    identity = raw.id[:LONGEST_ID] if isinstance(raw.id, str) else ""
+    identity = raw.id[:MAX_ID_LENGTH] if isinstance(raw.id, str) else ""
     return Cell(number, kind or "raw", text, SURROGATE.sub("\ufffd", identity))

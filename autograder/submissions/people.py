@@ -38,7 +38,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
         """The name, or the names with commas between them."""
         return ", ".join(person.name or person.id for person in self.people)
 
-    def checked(self) -> HandedIn:
+    def sanitized(self) -> HandedIn:
         """The same, safe to show and to count with, where it comes from behind the wall."""
         people = [[printable(text) for text in (p.name, p.id, p.email)] for p in self.people]
         time = self.time if self.time and self.time.tzinfo and self.time.year in YEARS else None

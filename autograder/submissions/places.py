@@ -3,7 +3,7 @@
 What lies directly under the path that a TA gave, or in its only folder, is the class's: each file or folder is a student's,
 by a platform's name or its own. Nothing within a student's file or folder says who that is, or when. A platform's metadata
 count at the top alone.
-Entry points: `of_class` and `of_one`.
+Entry points: `find_in_class` and `find_of_student`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Protocol
 
 from autograder.submissions import platforms
 from autograder.submissions.filenames import (
-    chosen,
-    is_of_the_day,
+    files_left_out,
+    is_day_name,
+    is_for_day,
     is_readable,
-    is_wanted,
-    names_the_day,
+    may_hold_day,
+    select_files,
     stem,
-    unread,
-    without_online_text,
+    without_online_texts,
 )
 from autograder.submissions.people import HandedIn
 
@@ -53,17 +53,17 @@ class Folder(Protocol):
         """The names of its files, and its folders, sorted. Raises OSError."""
         ...
 
-    def nbgrader(self, day: str) -> HandedIn | None:
+    def nbgrader_owner(self, day: str) -> HandedIn | None:
         """Whom nbgrader made this folder for: it is `submitted/STUDENT/DAY`, or has nbgrader's own time."""
         ...
 
-    def metadata(self) -> Metadata:
+    def read_metadata(self) -> Metadata:
         """What Gradescope's file in this folder says."""
         ...
 
 
 @dataclass(frozen=True)
-class Offer:
+class FoundFile:
     """One file of a student to be read, or why there is none; `notes` are about how it was chosen."""
 
     place: str
@@ -73,50 +73,50 @@ class Offer:
     problem: str = ""
 
 
-def of_class(top: Folder, day: str, student: str) -> Iterator[Offer]:
+def find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
     """What many students handed in; `student` is whose a file is that has the day's name alone."""
     found = False
     for offer in _of_class(top, day, student):
         found = True
         yield offer
     if not found:
-        yield Offer(top.place, student, problem=_nothing_in(top))
+        yield FoundFile(top.place, student, problem=_nothing_in(top))
 
 
-def _of_class(top: Folder, day: str, student: str) -> Iterator[Offer]:
+def _of_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
     here, is_top = top, True
     while True:
-        if owner := here.nbgrader(day):
-            yield from of_one(here, day, owner.student, owner)
+        if owner := here.nbgrader_owner(day):
+            yield from find_of_student(here, day, owner.student, owner)
             return
         try:
             files, folders = here.entries()
         except OSError as error:
-            yield Offer(here.place, student, problem=said(error))
+            yield FoundFile(here.place, student, problem=describe_os_error(error))
             return
-        wanted = [name for name in files if is_wanted(name, day)]
-        folders = [folder for folder in folders if is_of_the_day(folder.name, day)]
-        kept = set(without_online_text([folder.name for folder in folders]))
+        wanted = [name for name in files if is_for_day(name, day)]
+        folders = [folder for folder in folders if may_hold_day(folder.name, day)]
+        kept = set(without_online_texts([folder.name for folder in folders]))
         folders = [folder for folder in folders if folder.name in kept]
-        others = unread(sorted(set(files) - set(wanted)), wanted)
-        metadata = here.metadata() if is_top and platforms.METADATA in files else Metadata()
+        others = files_left_out(sorted(set(files) - set(wanted)), wanted)
+        metadata = here.read_metadata() if is_top and platforms.METADATA in files else Metadata()
         step = next((folder for folder in folders if folder.name == day), None)
         if not wanted and not others and len(folders) == 1:
-            step = None if platforms.owner(folders[0].name) else folders[0]
-        flat = here is top and not names_the_day(here.name, day)
-        for name, notes in chosen(wanted, day, flat, downloaded=True):
+            step = None if platforms.owner_key(folders[0].name) else folders[0]
+        flat = here is top and not is_day_name(here.name, day)
+        for name, notes in select_files(wanted, day, flat, downloaded=True):
             own = stem(name)
-            handed_in = platforms.canvas(name)
-            whose = student if names_the_day(own, day) else own
-            yield Offer(here.place + name, _name(handed_in, whose), handed_in, notes)
+            handed_in = platforms.parse_canvas_name(name)
+            whose = student if is_day_name(own, day) else own
+            yield FoundFile(here.place + name, _name(handed_in, whose), handed_in, notes)
         for name in others:
-            handed_in = platforms.canvas(name)
-            yield Offer(here.place + name, _name(handed_in, name), handed_in, (), NO_NOTEBOOK)
+            handed_in = platforms.parse_canvas_name(name)
+            yield FoundFile(here.place + name, _name(handed_in, name), handed_in, (), NO_NOTEBOOK)
         for folder in (folder for folder in folders if folder is not step):
-            known = bool(platforms.owner(folder.name))
-            handed_in = platforms.moodle(folder.name) or metadata.people.get(folder.name)
-            whose = student if names_the_day(folder.name, day) else folder.name
-            found = list(of_one(folder, day, _name(handed_in, whose), handed_in, known))
+            known = bool(platforms.owner_key(folder.name))
+            handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
+            whose = student if is_day_name(folder.name, day) else folder.name
+            found = list(find_of_student(folder, day, _name(handed_in, whose), handed_in, known))
             is_empty = all(offer.problem for offer in found)
             if not is_empty or known or not (wanted or step):
                 notes = (metadata.problem,) if metadata.problem and known else ()
@@ -124,7 +124,7 @@ def _of_class(top: Folder, day: str, student: str) -> Iterator[Offer]:
         if step is None:
             return
         is_top = is_top and platforms.EXPORT.fullmatch(step.name) is not None
-        student = student if names_the_day(step.name, day) else step.name
+        student = student if is_day_name(step.name, day) else step.name
         here = step
 
 
@@ -132,41 +132,43 @@ def _name(handed_in: HandedIn | None, otherwise: str) -> str:
     return handed_in.student if handed_in else otherwise
 
 
-def of_one(
+def find_of_student(
     top: Folder,
     day: str,
     student: str,
     handed_in: HandedIn | None = None,
     of_any_day: bool = False,
-) -> Iterator[Offer]:
+) -> Iterator[FoundFile]:
     """What one student handed in, whatever the names in it say; `of_any_day`, where there is nothing of the day."""
-    found: list[Offer] = []
+    found: list[FoundFile] = []
     pending = [top]
     while pending and len(found) <= MAX_NOTEBOOKS:
         here = pending.pop()
         try:
             files, folders = here.entries()
         except OSError as error:
-            found.append(Offer(here.place, student, handed_in, problem=said(error)))
+            found.append(
+                FoundFile(here.place, student, handed_in, problem=describe_os_error(error))
+            )
             continue
         if here is top and handed_in is None:  # STUDENT, with nbgrader's STUDENT/DAY in it
-            of_day = (folder.nbgrader(day) for folder in folders if folder.name == day)
+            of_day = (folder.nbgrader_owner(day) for folder in folders if folder.name == day)
             handed_in = next(of_day, None)
-        wanted = [name for name in files if is_wanted(name, day)]
+        wanted = [name for name in files if is_for_day(name, day)]
         found += [
-            Offer(here.place + name, student, handed_in, notes)
-            for name, notes in chosen(wanted, day)
+            FoundFile(here.place + name, student, handed_in, notes)
+            for name, notes in select_files(wanted, day)
         ]
-        pending += reversed([folder for folder in folders if is_of_the_day(folder.name, day)])
+        pending += reversed([folder for folder in folders if may_hold_day(folder.name, day)])
     if not found and of_any_day:
         readable = [name for name in top.entries()[0] if is_readable(name)]
-        found = [Offer(top.place + name, student, handed_in) for name in readable]
+        found = [FoundFile(top.place + name, student, handed_in) for name in readable]
     if len(found) > MAX_NOTEBOOKS:
-        found = [Offer(top.place, student, handed_in, problem=TOO_MANY)]
-    yield from found or [Offer(top.place, student, handed_in, problem=_nothing_in(top))]
+        found = [FoundFile(top.place, student, handed_in, problem=TOO_MANY)]
+    yield from found or [FoundFile(top.place, student, handed_in, problem=_nothing_in(top))]
 
 
-def said(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """Why something on the disk cannot be read."""
     match error:
         case FileNotFoundError():

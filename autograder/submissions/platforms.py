@@ -34,7 +34,7 @@ GRADESCOPE = re.compile(r"submission_\d+")
 EXPORT = re.compile(r"assignment_\d+_export")  # the one folder of Gradescope's zip
 
 
-def canvas(name: str) -> HandedIn | None:
+def parse_canvas_name(name: str) -> HandedIn | None:
     """Of a file of Canvas; None of any other."""
     found = CANVAS.fullmatch(name) if len(name) <= LONGEST else None
     if not found or found["name"] != found["name"].lower():
@@ -43,7 +43,7 @@ def canvas(name: str) -> HandedIn | None:
     return HandedIn((person,), late=bool(found["late"]))
 
 
-def moodle(name: str) -> HandedIn | None:
+def parse_moodle_name(name: str) -> HandedIn | None:
     """Of a folder of Moodle; None of any other. The number is a participant's, no student's id."""
     found = MOODLE.match(name) if len(name) <= LONGEST else None
     if not found:
@@ -51,22 +51,22 @@ def moodle(name: str) -> HandedIn | None:
     return HandedIn((Person(printable(found["name"])),), participant=found["id"])
 
 
-def owner(name: str) -> str:
+def owner_key(name: str) -> str:
     """What the names of all files and folders of one student have in common, in one download; "" of any other name."""
-    if found := canvas(name):
+    if found := parse_canvas_name(name):
         return f"canvas {found.people[0].id}"
-    if found := moodle(name):
+    if found := parse_moodle_name(name):
         return f"moodle {found.participant}"
     return name if GRADESCOPE.fullmatch(name) else ""
 
 
-def original(name: str) -> str:
+def original_name(name: str) -> str:
     """A file's name as the student gave it, without the number of the attempt that Canvas adds."""
-    found = CANVAS.fullmatch(name) if canvas(name) else None
+    found = CANVAS.fullmatch(name) if parse_canvas_name(name) else None
     return re.sub(r"-\d+(?=\.\w+$)", "", found["original"]) if found else name
 
 
-def timestamp(text: str) -> datetime | None:
+def parse_timestamp(text: str) -> datetime | None:
     """A moment as nbgrader writes it: `2026-12-01 22:59:00.123456 UTC`, `… +0100`, `… Europe/Berlin`; without a zone, UTC."""
     text = text.strip()[:MAX_TIMESTAMP]
     moment, _, last = text.rpartition(" ")
@@ -85,37 +85,37 @@ def timestamp(text: str) -> datetime | None:
 # ---- Gradescope's metadata
 
 
-class WrongMetadata(Exception):
+class MetadataError(Exception):
     """The metadata say nothing; the message says why."""
 
 
-def gradescope(data: bytes) -> dict[str, HandedIn]:
+def parse_gradescope_metadata(data: bytes) -> dict[str, HandedIn]:
     """The submissions of an export, each by its folder, from `submission_metadata.yml`.
 
     Raises:
-        WrongMetadata: it can not be read.
+        MetadataError: it can not be read.
     """
     if len(data) > MAX_METADATA:
-        raise WrongMetadata(f"it is larger than {MAX_METADATA:,} bytes")
+        raise MetadataError(f"it is larger than {MAX_METADATA:,} bytes")
     events = yaml.parse(data, Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
     try:
         return dict(_submissions(_nodes(events)))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise WrongMetadata("it is not YAML") from error
+        raise MetadataError("it is not YAML") from error
 
 
 def _nodes(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
     """The events without those of the stream: an alias may stand for a billion nodes, and Gradescope writes none."""
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise WrongMetadata("it has aliases, which Gradescope does not write")
+            raise MetadataError("it has aliases, which Gradescope does not write")
         if isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
             yield event
 
 
 def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, HandedIn]]:
     if not isinstance(next(events, None), yaml.MappingStartEvent):
-        raise WrongMetadata("it has no submissions")
+        raise MetadataError("it has no submissions")
     for key in events:
         if isinstance(key, yaml.MappingEndEvent):
             return
@@ -156,7 +156,7 @@ def _skip(start: yaml.Event, events: Iterator[yaml.Event]) -> None:
 def _built(start: yaml.Event, events: Iterator[yaml.Event], depth: int = 0) -> Any:
     """Texts, lists and mappings: whatever a tag says, a scalar is the text that is written there."""
     if depth > MAX_DEPTH:
-        raise WrongMetadata("it is nested too deeply")
+        raise MetadataError("it is nested too deeply")
     if isinstance(start, yaml.ScalarEvent):
         is_null = not start.style and start.value in ("", "~", "null")
         return "" if is_null else start.value
@@ -184,4 +184,4 @@ def _people(listed: Any) -> tuple[Person, ...]:
 def _time(value: Any) -> datetime | None:
     if isinstance(value, dict):  # Rails' TimeWithZone
         value = value.get("utc")
-    return timestamp(value) if isinstance(value, str) else None
+    return parse_timestamp(value) if isinstance(value, str) else None

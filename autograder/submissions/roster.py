@@ -37,7 +37,7 @@ class Entry:
     extension: float = 0.0  # hours
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """How it is named in a sentence."""
         more = [text for text in (self.name, self.id) if text and text != self.student]
         return f"{self.student} ({', '.join(more)})" if more else self.student
@@ -98,7 +98,7 @@ class Roster:
 NO_ROSTER = Roster(())
 
 
-def read(file: Path) -> Roster:
+def load(file: Path) -> Roster:
     """The roster in a file: CSV with commas, semicolons or tabs, UTF-8 with or without a byte order mark.
 
     Raises:
@@ -110,7 +110,7 @@ def read(file: Path) -> Roster:
         raise CourseError(f"{file} can not be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise CourseError(f"{file} is not UTF-8; save it as “CSV UTF-8”") from None
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=guess_delimiter(text), strict=True)
     try:
         head = [cell.strip().casefold() for cell in next(rows, [])]
         _check_columns(file, head)
@@ -123,7 +123,7 @@ def read(file: Path) -> Roster:
     return Roster(tuple(entries))
 
 
-def of_course(root: Path, file: Path | None = None) -> Roster:
+def for_course(root: Path, file: Path | None = None) -> Roster:
     """The roster that was named, or the course's own, or an empty one.
 
     Raises:
@@ -132,10 +132,10 @@ def of_course(root: Path, file: Path | None = None) -> Roster:
     own = root / FILE
     if file is None and not own.is_file():
         return NO_ROSTER
-    return read(file or own)
+    return load(file or own)
 
 
-def delimiter(text: str) -> str:
+def guess_delimiter(text: str) -> str:
     """What stands between the cells of a CSV file, by its first line."""
     first = text.lstrip("\ufeff\r\n").split("\n", 1)[0]
     return max(",;\t", key=first.count)

@@ -16,7 +16,7 @@ COMMENT = re.compile(r"^# ?", re.MULTILINE)
 MAGIC = re.compile(r"^([ \t]*)# ?(?=%{1,2}[a-zA-Z]|![ \t]*\w)", re.MULTILINE)
 
 
-def script(text: str, problems: list[str]) -> list[Cell]:
+def parse_script(text: str, problems: list[str]) -> list[Cell]:
     """The cells of a script; one without cell markers is one cell. Raises Unreadable."""
     if not text.strip():
         raise Unreadable("it is empty")

@@ -2,7 +2,7 @@
 
 Nothing that a student hands in stops the rest of the class: what cannot be read becomes a submission that says so. Folders
 are walked here; whatever is in a file is read behind the wall. Names are shown escaped, links are not followed, and nothing
-is extracted. Entry point: `submissions`.
+is extracted. Entry point: `read_submissions`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from autograder.protocol.plain_text import bounded, printable
 from autograder.submissions import messages as m
 from autograder.submissions.archives import is_archive
 from autograder.submissions.cell import Cell
-from autograder.submissions.client import Bytes, NotRead, Reader, of_disk
-from autograder.submissions.disk import DiskFolder, NotRegular, known_owner, opened
-from autograder.submissions.filenames import names_the_day, stem
+from autograder.submissions.client import ReadAt, Reader, ReadError, positional_reader
+from autograder.submissions.disk import DiskFolder, NotRegularFile, open_regular, owner_from_path
+from autograder.submissions.filenames import is_day_name, stem
 from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.places import Offer, of_class, of_one, said
+from autograder.submissions.places import (
+    FoundFile,
+    describe_os_error,
+    find_in_class,
+    find_of_student,
+)
 
-__all__ = ["Submission", "printable", "submissions"]
+__all__ = ["Submission", "printable", "read_submissions"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Submission:
     handed_in: HandedIn | None = None
 
 
-def submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
+def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
     """Yields what is found under the paths, one at a time, sorted by name within each path."""
     for path in paths:
         yield from _Path(path, day, reader).submissions()
@@ -60,81 +65,81 @@ class _Path:
         student = _named(self._path, self._day)
         try:
             mode = os.lstat(self._path).st_mode
-            owner = known_owner(self._path, self._day, self._reader)
+            owner = owner_from_path(self._path, self._day, self._reader)
         except OSError as error:
-            yield self._unreadable(Offer("", student, problem=said(error)))
+            yield self._unreadable(FoundFile("", student, problem=describe_os_error(error)))
             return
         except ValueError:
-            yield self._unreadable(Offer("", student, problem="its name cannot be a path"))
+            yield self._unreadable(FoundFile("", student, problem="its name cannot be a path"))
             return
         student = owner.student if owner else student
         if stat.S_ISDIR(mode):
             folder = DiskFolder(self._path, self._reader)
             offers = (
-                of_one(folder, self._day, student, owner)
+                find_of_student(folder, self._day, student, owner)
                 if owner
-                else of_class(folder, self._day, student)
+                else find_in_class(folder, self._day, student)
             )
             for offer in offers:
                 yield from self._file(offer, self._path / offer.place)
         else:
-            yield from self._file(Offer("", student, owner), self._path, given=owner is None)
+            yield from self._file(FoundFile("", student, owner), self._path, given=owner is None)
 
-    def _file(self, offer: Offer, path: Path, given: bool = False) -> Iterator[Submission]:
+    def _file(self, offer: FoundFile, path: Path, given: bool = False) -> Iterator[Submission]:
         """What is in a file; if it was `given` itself and is an archive, that is a class's."""
         if offer.problem:
             yield self._unreadable(offer)
             return
         try:
-            with opened(path) as file:
+            with open_regular(path) as file:
                 of_class = given and is_archive(path.name, file.read(8))
-                data, size = of_disk(file)
+                data, size = positional_reader(file)
                 if of_class:
                     yield from self._class(offer, path.name, data, size)
                 else:
                     yield from self._read(offer, path.name, data, size, nested=True)
         except OSError as error:
-            yield self._unreadable(offer, said(error))
-        except NotRegular as error:
+            yield self._unreadable(offer, describe_os_error(error))
+        except NotRegularFile as error:
             yield self._unreadable(offer, str(error))
 
-    def _class(self, whole: Offer, name: str, data: Bytes, size: int) -> Iterator[Submission]:
+    def _class(self, whole: FoundFile, name: str, data: ReadAt, size: int) -> Iterator[Submission]:
         """The submissions in an archive of a class."""
         try:
-            with self._reader.listing(name, data, size, self._day, whole.student) as listing:
+            with self._reader.list_archive(name, data, size, self._day, whole.student) as listing:
                 for member in listing.members:
                     offer = _checked(member)
                     if offer.problem:
                         yield self._unreadable(offer)
                         continue
                     try:
-                        length = listing.size(member)
-                    except NotRead as error:
+                        length = listing.open_member(member)
+                    except ReadError as error:
                         yield self._unreadable(offer, str(error))
                         continue
                     last = offer.place.rpartition("/")[2]
-                    content = listing.bytes(member)
+                    content = listing.member_reader(member)
                     yield from self._read(offer, last, content, length, nested=False)
-        except NotRead as error:
+        except ReadError as error:
             yield self._unreadable(whole, str(error))
 
     def _read(
-        self, offer: Offer, name: str, data: Bytes, size: int, nested: bool
+        self, offer: FoundFile, name: str, data: ReadAt, size: int, nested: bool
     ) -> Iterator[Submission]:
         """The notebooks in one student's file."""
         try:
             files = self._reader.read(printable(name), data, size, self._day, nested)
-        except NotRead as error:
+        except ReadError as error:
             yield self._unreadable(offer, str(error))
             return
         for file in files:
             problems = [*offer.notes, *([file.reason] if file.reason else file.problems)]
             yield self._submission(offer, problems, file)
 
-    def _unreadable(self, offer: Offer, problem: str = "") -> Submission:
+    def _unreadable(self, offer: FoundFile, problem: str = "") -> Submission:
         return self._submission(offer, [*offer.notes, problem or offer.problem], m.File(""))
 
-    def _submission(self, offer: Offer, problems: Iterable[str], file: m.File) -> Submission:
+    def _submission(self, offer: FoundFile, problems: Iterable[str], file: m.File) -> Submission:
         path = os.path.join(os.fspath(self._path), *filter(None, [offer.place.rstrip("/")]))
         path = f"{path}/{file.place}" if file.place else path
         alone = HandedIn((Person(printable(offer.student)),))
@@ -150,11 +155,11 @@ class _Path:
         )
 
 
-def _checked(member: m.Listed) -> Offer:
+def _checked(member: m.ListedFile) -> FoundFile:
     """A file of a class's archive, as the process that listed it says."""
-    handed_in = member.handed_in.checked() if member.handed_in else None
+    handed_in = member.handed_in.sanitized() if member.handed_in else None
     problem = member.problem or ("" if member.number >= 0 else "it is not in the archive")
-    return Offer(member.place, member.student, handed_in, member.notes, problem)
+    return FoundFile(member.place, member.student, handed_in, member.notes, problem)
 
 
 def _named(path: Path, day: str) -> str:
@@ -164,4 +169,4 @@ def _named(path: Path, day: str) -> str:
     if own == last and not os.path.isdir(path):
         own, _ = os.path.splitext(last)
     names = [own, *map(stem, reversed(above))]
-    return next((name for name in names if name and not names_the_day(name, day)), day)
+    return next((name for name in names if name and not is_day_name(name, day)), day)

@@ -212,8 +212,8 @@ def in_process(here: Range, attack: Attack) -> Seen:
 class Unsliced(Slicer):
     """Runs all of the notebook for every exercise, as other graders do."""
 
-    def notebook(self) -> NotebookSlices:
-        whole = super().notebook()
+    def slice_all(self) -> NotebookSlices:
+        whole = super().slice_all()
         own = [Piece(cell.source, cell.number, 1, False) for cell in self._cells]
         slices = {
             name: replace(code, pieces=(*(p for p in code.pieces if p.given), *own))

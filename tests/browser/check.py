@@ -19,7 +19,7 @@ from autograder.feedback import class_analysis, class_page, sentences, student_p
 from autograder.feedback.sentences import Texts
 from autograder.grading.grader import Grader, start_server
 from autograder.marks.model import FORMAT, Marks, SubmissionMarks
-from autograder.submissions.submission import submissions
+from autograder.submissions.submission import read_submissions
 from bench.simulated import make_class
 from tests.conftest import ROOT, SECRET, reader
 from tests.material import HOSTILE, exercise, submission, unread
@@ -48,7 +48,7 @@ def write_pages(folder: Path) -> list[Path]:
     make_class(day, folder / "class")
     with start_server() as server:
         grader = Grader(day, server, SECRET)
-        graded = [grader.grade(s) for s in submissions([folder / "class"], day.name, reader())]
+        graded = [grader.grade(s) for s in read_submissions([folder / "class"], day.name, reader())]
     words = sentences.read(day, grader.key.tests)
     everybody = [*graded, *hostile(words)]
     files, problems = student_page.write(everybody, words, folder / "feedback")
