@@ -19,7 +19,9 @@ from autograder.console import (
     warn,
     write_marks,
 )
-from autograder.sandbox.client import NoIsolation, Sandbox, cpu_count
+from autograder.sandbox.client import Sandbox
+from autograder.sandbox.clock import cpu_count
+from autograder.sandbox.errors import NoIsolation
 
 if TYPE_CHECKING:
     from autograder.grading.class_run import Run
@@ -101,14 +103,14 @@ def grade(
     from autograder.marks.history import History
     from autograder.marks.model import CompressedMarks
     from autograder.submissions import roster
-    from autograder.submissions.class_source import Shard, found
+    from autograder.submissions.class_source import Shard, find_submissions
     from autograder.submissions.client import Reader
 
     course = courses.load(courses.find_root(Path.cwd()))
     chosen = course.day(day)
     given = _paths(chosen.root, day, paths)
     try:
-        part = Shard.named(shard) if shard else None
+        part = Shard.parse(shard) if shard else None
     except ValueError as error:
         raise typer.BadParameter(f"--shard {error}") from None
     if json:
@@ -121,13 +123,13 @@ def grade(
         reader = stack.enter_context(Reader(sandbox))
         history = stack.enter_context(History(chosen.root)) if keep else None
         if history:
-            stack.enter_context(history.running(day))
+            stack.enter_context(history.lock(day))
         run = Run(chosen, secret, jobs, seed, sandbox, history, force, on_trouble=saying_once())
-        class_roster = roster.of_course(chosen.root)
-        graded = run.grade(found(given, day, reader, part, class_roster))
+        class_roster = roster.for_course(chosen.root)
+        graded = run.grade(find_submissions(given, day, reader, part, class_roster))
         progress = Console(stderr=True)
         if progress.is_terminal:
-            total = sum(1 for _ in found(given, day, reader, part))
+            total = sum(1 for _ in find_submissions(given, day, reader, part))
             graded = terminal_table.progress(graded, total, progress)
         submissions = CompressedMarks(graded)
         copied = None
@@ -135,8 +137,8 @@ def grade(
             from autograder.nbgrader_plugin import gradebook
 
             copied = gradebook.copy(chosen, given, submissions, reader, force)
-    lateness = class_list.late_of(submissions, chosen, class_roster)
-    notes = [] if part else class_list.unmatched(submissions, chosen, class_roster)
+    lateness = class_list.lateness_of_each(submissions, chosen, class_roster)
+    notes = [] if part else class_list.roster_notes(submissions, chosen, class_roster)
     console.print(terminal_table.table(submissions, lateness))
     console.print(terminal_table.LEGEND, style="dim", highlight=False)
     unread = [s for s in submissions if not s.exercises]
@@ -195,9 +197,9 @@ def regrade(
     with (
         Reader(sandbox) as reader,
         History(chosen.root) as history,
-        history.running(day),
+        history.lock(day),
     ):
-        stored = history.places(day)
+        stored = history.current_with_paths(day)
         if not stored:
             raise typer.BadParameter(f"the store has no marks of {day}; `autograder grade` first")
 
@@ -211,10 +213,10 @@ def regrade(
                 is_current=is_current,
                 on_trouble=saying_once(),
             )
-            class_roster = roster.of_course(chosen.root)
-            return list(a_run.grade(again.found_again(stored, day, reader, class_roster)))
+            class_roster = roster.for_course(chosen.root)
+            return list(a_run.grade(again.find_again(stored, day, reader, class_roster)))
 
-        changes, gone = again.changes(stored, run(is_current=False))
+        changes, gone = again.compare(stored, run(is_current=False))
         for line in again.report(changes, day):
             print(line)
         for marks in gone:

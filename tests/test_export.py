@@ -161,7 +161,7 @@ def test_canvas_into_an_exported_gradebook(day: Day) -> None:
             assert new[column] == old[column]
     assert any("50 points in Canvas and 100 here" in note for note in notes)
     assert any("bob: marked late, but has an extension" in note for note in notes)
-    assert any("1 on the roster handed nothing in: dora" in note for note in notes)
+    assert any("on the roster without a submission (1): dora" in note for note in notes)
 
 
 def test_canvas_without_a_roster_takes_the_gradebooks_students(late_day: Day) -> None:
@@ -342,9 +342,11 @@ def test_who_is_not_on_the_roster_and_who_handed_nothing_in(day: Day) -> None:
     class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
     rows, notes = class_list.rows(class_, day, roster.for_course(day.root))
     assert notes[0] == (
-        "lovelaceadda handed in and is not on the roster; the nearest is ada (Ada Lovelace, 12345)"
+        "lovelaceadda handed in work but is not on the roster; the closest name is ada (Ada Lovelace, 12345)"
     )
-    assert notes[1].startswith("2 on the roster handed nothing in: ada (Ada Lovelace, 12345), dora")
+    assert notes[1].startswith(
+        "students on the roster without a submission (2): ada (Ada Lovelace, 12345), dora"
+    )
     assert [row.entry.student for row in rows] == ["ada", "bob", "cyd", "dora", "lovelaceadda"]
 
 
@@ -353,7 +355,9 @@ def test_of_several_submissions_the_last_counts_where_times_are_known(late_day: 
     better, worse = marks("in/a.ipynb", "ada", 90), marks("in/b.ipynb", "ada", 50)
     (row,), (note,) = class_list.rows([worse, better], late_day, known)
     assert row.marks == better
-    assert "ada has 2 submissions: in/a.ipynb counts (90 points), not in/b.ipynb" in note
+    assert (
+        "ada has 2 submissions: in/a.ipynb counts (90 points), and these do not: in/b.ipynb" in note
+    )
     for name, time in (("first", DUE - timedelta(2)), ("second", DUE - timedelta(1))):
         folder = late_day.root / name / "ada" / "day1"
         write(folder, {"timestamp.txt": str(time).encode()})
@@ -392,7 +396,7 @@ def test_a_path_says_nothing_of_marks_that_do_not(late_day: Day) -> None:
     rows, notes = class_list.rows([eve], late_day, roster.for_course(late_day.root))
     assert [row.entry.student for row in rows if row.marks] == ["eve"]
     assert rows[-1].late.days == 0
-    assert notes[0].startswith("eve handed in and is not on the roster")
+    assert notes[0].startswith("eve handed in work but is not on the roster")
 
 
 def test_who_and_when_are_kept_with_the_marks() -> None:
@@ -423,7 +427,7 @@ def test_from_a_canvas_zip_to_a_canvas_csv_and_pages(tmp_path: Path) -> None:
     graded = command(root, "grade", "day1", "submissions.zip", "--feedback", "pages", "--jobs", "1")
     assert graded.returncode == 0, graded.stderr
     assert "54 (1 d)" in graded.stdout
-    assert "1 on the roster handed nothing in: dora" in graded.stderr
+    assert "on the roster without a submission (1): dora" in graded.stderr
     assert sorted(file.name for file in (root / "pages").iterdir()) == ["ada.html", "bob.html"]
     into = ["--to", "canvas", "--into", "gradebook.csv", "--out", "marks.csv"]
     exported = command(root, "export", "day1", *into)

@@ -41,7 +41,7 @@ def test_where_no_time_is_known_it_is_in_time_unless_it_is_marked_late() -> None
     assert lateness(Policy(per_cent_a_day=10), DUE, False) == Lateness()
     marked = lateness(POLICY, None, True)
     assert (marked.days, marked.per_cent) == (1, 10)
-    assert "not by how much" in marked.note
+    assert "counted as one day late" in marked.note
     extended = lateness(POLICY, None, True, extension=1)
     assert extended.per_cent == 0
     assert "has an extension" in extended.note
@@ -64,7 +64,7 @@ def test_a_time_that_is_known_stands_above_a_mark() -> None:
 )
 def test_it_is_a_part_of_what_was_earned(points: float, per_cent: float, left: float) -> None:
     late = Lateness(1, per_cent)
-    assert late.after(points) == left
+    assert late.reduce(points) == left
     assert round(late.penalty(points) + left, 9) == points
 
 

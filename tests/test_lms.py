@@ -283,20 +283,20 @@ def test_the_stamp_follows_what_an_answer_may_depend_on(day1: Day) -> None:
 def test_the_release_is_stamped_and_a_script_is_not(day1: Day) -> None:
     file = ROOT / "assignments" / "day1" / "day1.ipynb"
     data = file.read_bytes()
-    assert release_stamp.of(data) == release_stamp.stamp(day1)
+    assert release_stamp.find_stamp(data) == release_stamp.stamp(day1)
     assert found(file)[0].release == release_stamp.stamp(day1)
     quoted = json.dumps({"cells": [{"source": f'"{release_stamp.KEY}": "day9 0123456789ab"'}]})
-    assert release_stamp.of(quoted.encode()) == ""
-    assert release_stamp.of(b"x = 1") == ""
+    assert release_stamp.find_stamp(quoted.encode()) == ""
+    assert release_stamp.find_stamp(b"x = 1") == ""
 
 
 @pytest.mark.parametrize(
     ("stamp", "noticed"),
     [
-        ("day2 0123456789ab", ["this is the notebook of day2; it was graded as day1"]),
+        ("day2 0123456789ab", ["this is the notebook of day2, but it was graded as day1"]),
         (
             "day1 0123456789ab",
-            ["this notebook is of another release of day1: its exercises have changed since"],
+            ["this notebook is from a different release of day1; its exercises have changed"],
         ),
         ("", []),
     ],
@@ -307,4 +307,4 @@ def test_another_notebook_is_said_and_graded(
     marks = grader.grade(replace(handed_in("x = 1"), release=stamp))
     assert marks.problems == [*noticed, "no exercise of day1 is filled in"]
     assert {e.status for e in marks.exercises} == {"not_attempted"}
-    assert release_stamp.noticed(release_stamp.stamp(grader.day), grader.day) == []
+    assert release_stamp.stamp_problems(release_stamp.stamp(grader.day), grader.day) == []

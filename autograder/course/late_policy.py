@@ -1,4 +1,7 @@
-"""What being late costs, by the `late` tables of `grading.toml` and the extensions of the roster; marks are never changed."""
+"""Compute how late a submission is and what that costs. Entry points: `Policy` and `lateness`.
+
+The policy comes from the `late` tables of `grading.toml`, extensions from the roster. Stored marks are never changed.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,27 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Policy:
-    """Each day begun after `due` costs a part of the points that were earned; whoever is in time by the grace is in time."""
+    """A late policy: each day started after `due` costs a percentage of the earned points.
+
+    A submission within the grace period is on time. After it, lateness is counted from `due`.
+    """
 
     due: datetime | None = None
     grace_minutes: float = 0.0
     per_cent_a_day: float = 0.0
     at_most_per_cent: float = 100.0
 
-    def days(self, late: timedelta) -> int:
-        """How many days something counts as late that came so much after it was due."""
-        return math.ceil(late / DAY) if late > timedelta(minutes=self.grace_minutes) else 0
+    def days_late(self, delay: timedelta) -> int:
+        """Return how many days late a submission counts as if it arrived `delay` after it was due."""
+        return math.ceil(delay / DAY) if delay > timedelta(minutes=self.grace_minutes) else 0
 
-    def lateness(self, late: timedelta) -> Lateness:
-        """The same, with what it costs."""
-        days = self.days(late)
-        return Lateness(days, self.per_cent(days))
+    def lateness(self, delay: timedelta) -> Lateness:
+        """Return the lateness of a submission that arrived `delay` after it was due."""
+        days = self.days_late(delay)
+        return Lateness(days, self.percentage(days))
 
-    def per_cent(self, days: int) -> float:
-        """What so many days cost."""
+    def percentage(self, days: int) -> float:
+        """Return the percentage of the points that this many days cost."""
         return min(self.per_cent_a_day * days, self.at_most_per_cent)
 
 
@@ -38,35 +44,41 @@ NO_POLICY = Policy()
 
 @dataclass(frozen=True)
 class Lateness:
-    """Of one student: days begun, what they cost, and what a person should know about it."""
+    """How many days late a student is, the percentage that this costs, and a note for the TA."""
 
     days: int = 0
     per_cent: float = 0.0
     note: str = ""
 
     def penalty(self, points: float) -> float:
-        """The points that it costs, to 0.01."""
+        """Return the points that are deducted, rounded to 0.01."""
         return float(round(Fraction(str(points)) * Fraction(str(self.per_cent)) / 100, 2))
 
-    def after(self, points: float) -> float:
-        """The points that are left."""
+    def reduce(self, points: float) -> float:
+        """Return the points that are left."""
         return float(Fraction(str(points)) - Fraction(str(self.penalty(points))))
 
 
-IN_TIME = Lateness()
+ON_TIME = Lateness()
 
 
 def lateness(
-    policy: Policy, time: datetime | None, is_marked: bool, extension: float = 0.0
+    policy: Policy, time: datetime | None, marked_late: bool, extension: float = 0.0
 ) -> Lateness:
-    """How late something is whose student has an extension of so many hours; in time where no time is known.
+    """Return how late a submission is. Without a known time it is on time unless the platform marked it late.
 
-    Canvas marks what is late by its own date and does not say by how much: that is one day, and none with an extension.
+    Canvas marks submissions that miss its own due date and does not say by how much. These count as one day late, or
+    as on time if the student has an extension.
+
+    Args:
+        time: When it was handed in, or None if that is unknown.
+        marked_late: Whether the platform marked it late.
+        extension: Hours.
     """
     if time and policy.due:
         return policy.lateness(time - policy.due - timedelta(hours=extension))
-    if not is_marked:
-        return IN_TIME
+    if not marked_late:
+        return ON_TIME
     if extension:
-        return Lateness(note="marked late, but has an extension: taken to be in time")
-    return Lateness(1, policy.per_cent(1), "marked late, not by how much: taken to be one day")
+        return Lateness(note="marked late, but has an extension; counted as on time")
+    return Lateness(1, policy.percentage(1), "marked late without a time; counted as one day late")

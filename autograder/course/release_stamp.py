@@ -1,6 +1,7 @@
-"""The stamp in a notebook's metadata: of which day it is, and of which release.
+"""Stamp a release's metadata with its day and version, and read the stamp of a submission.
 
-Nothing depends on it: Colab and older tools drop what they do not know, and a notebook without it is graded like any other.
+Marks do not depend on the stamp. Colab and older tools drop unknown metadata, and a notebook without a stamp is graded
+like any other. Entry points: `stamp`, `find_stamp` and `stamp_problems`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ if TYPE_CHECKING:
     from autograder.course.config import Day
 
 KEY = "transformer_exercises"
-# As JSON, whole or cut off: within a cell's source the quotes would be escaped.
-QUOTED = b'"' + KEY.encode() + b'":'
+# The key as it appears in the notebook's JSON. Inside a cell's source its quotes would be escaped.
+QUOTED_KEY = b'"' + KEY.encode() + b'":'
 STAMP = re.compile(rb'\s{0,8}"(\w{1,40} [0-9a-f]{12})"')
 
 
 @lru_cache(maxsize=8)
 def stamp(day: Day) -> str:
-    """The day and a hash of what an answer may depend on: stubs, visible checks and what is given.
+    """Return the day's name and a hash of its stubs, visible checks and given code.
 
-    A correction of the text, of a demonstration or of a solution makes no notebook old.
+    Corrections to texts, demonstrations and solutions do not change the stamp, because answers do not depend on them.
     """
     digest = hashlib.sha256()
     for cell in (cell for chapter in day.chapters for cell in chapter.cells):
@@ -32,21 +33,24 @@ def stamp(day: Day) -> str:
     return f"{day.name} {digest.hexdigest()[:12]}"
 
 
-def of(data: bytes | bytearray) -> str:
-    """The last stamp in what was handed in, or ""; looked for by its key, as there may be hundreds of megabytes of outputs."""
+def find_stamp(data: bytes | bytearray) -> str:
+    """Return the last stamp in a file, or "".
+
+    The file is searched, not parsed: it may contain hundreds of megabytes of outputs.
+    """
     at = len(data)
-    while (at := data.rfind(QUOTED, 0, at)) >= 0:
-        found = STAMP.match(data, at + len(QUOTED))
+    while (at := data.rfind(QUOTED_KEY, 0, at)) >= 0:
+        found = STAMP.match(data, at + len(QUOTED_KEY))
         if found and data[at - 1 : at] != b"\\":
             return found[1].decode()
     return ""
 
 
-def noticed(found: str, day: Day) -> list[str]:
-    """What there is to say about the stamp of a submission."""
+def stamp_problems(found: str, day: Day) -> list[str]:
+    """Return what the stamp of a submission says is wrong: another day, or another version of this day."""
     name, _, _ = found.partition(" ")
     if not found or found == stamp(day):
         return []
     if name != day.name:
-        return [f"this is the notebook of {name}; it was graded as {day.name}"]
-    return [f"this notebook is of another release of {day.name}: its exercises have changed since"]
+        return [f"this is the notebook of {name}, but it was graded as {day.name}"]
+    return [f"this notebook is from a different release of {day.name}; its exercises have changed"]

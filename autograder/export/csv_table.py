@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.course.config import CourseError
-from autograder.marks.csv_cells import defused
+from autograder.marks.csv_cells import escape_formula
 from autograder.submissions.roster import guess_delimiter
 
 
@@ -72,4 +72,4 @@ def number(value: float) -> str:
 
 
 def _written(cell: str | float, between: str) -> str:
-    return defused(cell, between) if isinstance(cell, str) else number(cell)
+    return escape_formula(cell, between) if isinstance(cell, str) else number(cell)

@@ -1,4 +1,4 @@
-"""The instructor's report of a class: one page, and its tables as CSV beside it."""
+"""Write the class report: one HTML page, and its tables as CSV files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from autograder.feedback.class_analysis import BINS, Analysis, Found
-from autograder.feedback.student_page import STATUS
+from autograder.feedback.class_analysis import BINS, Analysis, FailureGroup
+from autograder.feedback.exercise_feedback import STATUS
 from autograder.feedback.templates import render
-from autograder.marks import csv_cells
+from autograder.marks.csv_cells import escape_formula
 from autograder.marks.model import one_line
 
 Cell = str | float | None
 
+# CSV headings and the attributes of `ExerciseStats` that they show.
+EXERCISE_COLUMNS = {
+    "max_points": "max_points",
+    "mean_share": "mean_share",
+    "untouched": "not_attempted",
+    "of": "submissions",
+    "discrimination": "discrimination",
+    "carried": "substituted",
+    "median_seconds": "median_seconds",
+    "longest_seconds": "longest_seconds",
+}
+
 
 def write(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write `report.html` and the CSV files into a folder."""
+    """Write `report.html` and the CSV files into a folder, and return their paths."""
     folder.mkdir(exist_ok=True)
     page = folder / "report.html"
     page.write_text(html(analysis), encoding="utf-8")
@@ -25,13 +37,18 @@ def write(analysis: Analysis, folder: Path) -> list[Path]:
     for name, rows in tables(analysis).items():
         file = folder / f"{name}.csv"
         with file.open("w", encoding="utf-8", newline="") as opened:
-            csv.writer(opened).writerows([[defused(cell) for cell in row] for row in rows])
+            csv.writer(opened).writerows([[_escape(cell) for cell in row] for row in rows])
         files.append(file)
     return files
 
 
+def _escape(cell: Cell) -> Cell:
+    """Escape a text cell. Even a name that looks like a number, such as "+1", stays a text."""
+    return escape_formula(one_line(cell), keep_numbers=False) if isinstance(cell, str) else cell
+
+
 def html(analysis: Analysis) -> str:
-    """The page."""
+    """Return the page of the report."""
     hardest = sorted(analysis.exercises, key=lambda e: e.mean_share)[:3]
     return render(
         "class.html",
@@ -46,13 +63,13 @@ def html(analysis: Analysis) -> str:
 
 
 def tables(analysis: Analysis) -> dict[str, list[list[Cell]]]:
-    """Each table by the name of its file, headings first."""
+    """Return the rows of each CSV file by its name, headings first."""
     return {
         "submissions": _submissions(analysis),
         "exercises": _exercises(analysis),
         "tests": _tests(analysis),
-        "mistakes": _found(analysis.mistakes, ["exercise", "mistake", "sentence", "example"]),
-        "unnamed": _found(analysis.unnamed, ["exercise", "test", "seen", "example"]),
+        "mistakes": _groups(analysis.mistakes, ["exercise", "mistake", "sentence", "example"]),
+        "unnamed": _groups(analysis.unnamed, ["exercise", "test", "seen", "example"]),
     }
 
 
@@ -67,11 +84,9 @@ def _submissions(analysis: Analysis) -> list[list[Cell]]:
 
 
 def _exercises(analysis: Analysis) -> list[list[Cell]]:
-    numbers = ["max_points", "mean_share", "untouched", "of", "discrimination", "carried"]
-    numbers += ["median_seconds", "longest_seconds"]
-    rows: list[list[Cell]] = [["exercise", *numbers]]
+    rows: list[list[Cell]] = [["exercise", *EXERCISE_COLUMNS]]
     for e in analysis.exercises:
-        values = (getattr(e, name) for name in numbers)
+        values = (getattr(e, attribute) for attribute in EXERCISE_COLUMNS.values())
         rows.append([e.name, *(v if v is None else round(v, 4) for v in values)])
     return rows
 
@@ -79,21 +94,13 @@ def _exercises(analysis: Analysis) -> list[list[Cell]]:
 def _tests(analysis: Analysis) -> list[list[Cell]]:
     rows: list[list[Cell]] = [["exercise", "test", "sentence", "passed", "of"]]
     for e in analysis.exercises:
-        rows += [[e.name, t.name, t.sentence, t.passed, t.of] for t in e.tests]
+        rows += [[e.name, t.name, t.sentence, t.passed, t.attempts] for t in e.tests]
     return rows
 
 
-def _found(found: Sequence[Found], head: list[Cell]) -> list[list[Cell]]:
+def _groups(groups: Sequence[FailureGroup], head: list[Cell]) -> list[list[Cell]]:
     rows: list[list[Cell]] = [[*head, "count", "submissions"]]
-    for f in found:
-        behind = ", ".join(f.submissions)
-        rows.append([f.exercise, f.name, f.text, f.example, len(f.submissions), behind])
+    for group in groups:
+        cells: list[Cell] = [group.exercise, group.name, group.text, group.example]
+        rows.append([*cells, len(group.submissions), ", ".join(group.submissions)])
     return rows
-
-
-def defused(cell: Cell) -> Cell:
-    """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
-    if not isinstance(cell, str):
-        return cell
-    text = csv_cells.defused(one_line(cell))
-    return f"'{text}" if text.startswith(("+", "-")) else text  # a name like a number is a text

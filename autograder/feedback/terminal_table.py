@@ -1,4 +1,4 @@
-"""The class in the terminal: a line a submission while it is graded, and what each exercise came to."""
+"""Show a class in the terminal: a progress bar while it is graded, then a table with one row per submission."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ SIGNS = {
     "crashed": ("C", "red"),
     "not_allowed": ("N", "magenta"),
 }
-PACE = (
-    180.0  # seconds of which the pace is taken; some submissions take ten times as long as others
-)
+# Some submissions take ten times as long as others, so the estimate averages over minutes.
+SPEED_WINDOW_SECONDS = 180.0
 LEGEND = (
     "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed"
 )
@@ -40,16 +39,19 @@ LEGEND = (
 def progress(
     marks: Iterable[SubmissionMarks], total: int, console: Console
 ) -> Iterator[SubmissionMarks]:
-    """The same marks, with a line of progress while they come, and how long the rest takes at the pace of the last minutes."""
+    """Yield the marks and show a progress bar meanwhile, with the time left at the recent speed."""
     columns = (
         TextColumn("grading {task.fields[student]}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("elapsed,"),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=PACE) as bar:
+    with Progress(
+        *columns, console=console, transient=True, speed_estimate_period=SPEED_WINDOW_SECONDS
+    ) as bar:
         task = bar.add_task("", total=total, student="")
         for mark in marks:
             bar.update(task, advance=1, student=mark.student[:30])
@@ -57,28 +59,32 @@ def progress(
 
 
 def table(marks: Sequence[SubmissionMarks], lateness: Sequence[Lateness] = ()) -> Table:
-    """A row a submission: points, what is left of them where some are late, and a sign an exercise in the course's order."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    shown.add_column("student", overflow="fold", max_width=32)
-    shown.add_column("points", justify="right")
-    some_late = any(late.days for late in lateness)
-    if some_late:
-        shown.add_column("late", justify="right")
-    shown.add_column("exercises", no_wrap=True)
-    shown.add_column("problems", overflow="fold")
+    """Return the table of a class: points, exercises in the course's order as signs, and problems.
+
+    If any submission is late, another column shows the points after the penalty.
+    """
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    result.add_column("student", overflow="fold", max_width=32)
+    result.add_column("points", justify="right")
+    any_late = any(late.days for late in lateness)
+    if any_late:
+        result.add_column("after penalty", justify="right")
+    result.add_column("exercises", no_wrap=True)
+    result.add_column("problems", overflow="fold")
     for number, mark in enumerate(marks):
         points = f"{mark.points:g} / {mark.max_points:g}"
         first = mark.problems[0] if mark.problems else ""
         more = f" (+{len(mark.problems) - 1} more)" if len(mark.problems) > 1 else ""
-        late = [_left(lateness[number], mark.points)] if some_late else []
+        late = [_after_penalty(lateness[number], mark.points)] if any_late else []
         signs = _signs(mark.exercises)
-        shown.add_row(Text(mark.student), points, *late, signs, Text(first[:200] + more))
-    return shown
+        result.add_row(Text(mark.student), points, *late, signs, Text(first[:200] + more))
+    return result
 
 
-def _left(late: Lateness, points: float) -> str:
-    """The points that are left, and after how many days."""
-    return f"{late.after(points):g} ({late.days} d)" if late.days else ""
+def _after_penalty(late: Lateness, points: float) -> str:
+    if not late.days:
+        return ""
+    return f"{late.after(points):g} ({late.days} {'day' if late.days == 1 else 'days'} late)"
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:

@@ -17,10 +17,11 @@ from autograder.course.config import Day
 from autograder.course.state_folder import StoreError
 from autograder.grading import faults
 from autograder.grading.grader import Grader, seed_of, start_server
-from autograder.marks.history import Basis, History, basis
+from autograder.marks.history import Basis, History, basis_of
 from autograder.marks.model import SubmissionMarks
-from autograder.sandbox.client import NoIsolation, Sandbox, Server
-from autograder.submissions.class_source import Found
+from autograder.sandbox.client import Sandbox, Server
+from autograder.sandbox.errors import NoIsolation
+from autograder.submissions.class_source import FoundSubmission
 from autograder.submissions.submission import Submission
 
 AHEAD = 2  # submissions a process that are read before it is their turn
@@ -46,7 +47,7 @@ class Run:
     known: int = 0  # submissions that were not graded again
     unstored: int = 0  # submissions whose marks are not in the store, for it refused them
 
-    def grade(self, class_: Iterable[Found]) -> Iterator[SubmissionMarks]:
+    def grade(self, class_: Iterable[FoundSubmission]) -> Iterator[SubmissionMarks]:
         """The marks of a class in its order; each is in the store as soon as it is made.
 
         Raises:
@@ -61,7 +62,9 @@ class Run:
                 yield ready.pop(due)
                 due += 1
 
-    def _as_they_come(self, class_: Iterable[Found]) -> Iterator[tuple[int, SubmissionMarks]]:
+    def _as_they_come(
+        self, class_: Iterable[FoundSubmission]
+    ) -> Iterator[tuple[int, SubmissionMarks]]:
         """The same as they are done, each with its place in the class."""
         course = courses.fingerprint(self.day)
         day = self.day
@@ -69,7 +72,7 @@ class Run:
         pool = ProcessPoolExecutor(
             self.jobs, multiprocessing.get_context("spawn"), _start_job, arguments
         )
-        waiting: dict[Future[SubmissionMarks], tuple[int, Found, Basis]] = {}
+        waiting: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
 
         def done(when: str) -> Iterator[tuple[int, SubmissionMarks]]:
             for future in wait(waiting, return_when=when).done:
@@ -86,7 +89,7 @@ class Run:
             for number, handed_in in enumerate(class_):
                 submission = handed_in.submission
                 seed = self.seed or seed_of(day.name, self.secret, submission)
-                on = basis(day.name, submission, course, seed, isolation)
+                on = basis_of(day.name, submission, course, seed, isolation)
                 marks = None if self.force else self._known(on, submission)
                 if marks is not None:
                     self.known += 1
@@ -116,7 +119,7 @@ class Run:
             self.on_trouble(error)
             return None
 
-    def _store(self, on: Basis, marks: SubmissionMarks, handed_in: Found) -> None:
+    def _store(self, on: Basis, marks: SubmissionMarks, handed_in: FoundSubmission) -> None:
         """A store that refuses marks costs nobody theirs: they are yielded all the same."""
         if self.history is None:
             return

@@ -80,7 +80,10 @@ class Grader:
         started = time.monotonic()
         exercises = [e for e in self.day.exercises if only in ("", e.name)]
         seed = self._seed or seed_of(self.day.name, self._secret, submission)
-        problems = [*submission.problems, *release_stamp.noticed(submission.release, self.day)]
+        problems = [
+            *submission.problems,
+            *release_stamp.stamp_problems(submission.release, self.day),
+        ]
         marks: list[ExerciseMarks] = []
         if submission.readable:
             job = Job(seed, Budget(self.day.budget, "submission"), observe)

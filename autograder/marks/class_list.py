@@ -1,4 +1,4 @@
-"""Submissions and the roster: whose each one is, what each student gets for it, and what does not match."""
+"""Match submissions with the roster and apply the late policy. Entry points: `rows`, `lateness_of_each`, `roster_notes`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from autograder.course.config import Day
-from autograder.course.late_policy import IN_TIME, Lateness, lateness
+from autograder.course.late_policy import ON_TIME, Lateness, lateness
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Entry, Roster
@@ -17,26 +17,26 @@ from autograder.submissions.roster import Entry, Roster
 
 @dataclass(frozen=True)
 class Row:
-    """One student: the submission that counts, or None, and how late it was for them."""
+    """A student, the submission that counts for them (or None), and how late it was."""
 
     entry: Entry
     marks: SubmissionMarks | None = None
-    late: Lateness = IN_TIME
+    late: Lateness = ON_TIME
     time: datetime | None = None
 
     @property
     def points(self) -> float:
-        """After the late policy."""
-        return self.late.after(self.marks.points) if self.marks else 0.0
+        """Return the points that are left after the late policy."""
+        return self.late.reduce(self.marks.points) if self.marks else 0.0
 
 
 def rows(
     class_: Iterable[SubmissionMarks], day: Day, roster: Roster
 ) -> tuple[list[Row], list[str]]:
-    """A row a student, first those of the roster in its order; and what somebody should look at, in sentences.
+    """Return one row per student and notes for the TA. Students on the roster come first, in its order.
 
-    A submission is that of everybody in the group. Of several that a student has, the last counts where all times are
-    known, else the one with most points.
+    A submission counts for every member of its group. If a student has several, the latest one counts, or the one with
+    the most points if the time of any of them is unknown.
     """
     handed: dict[Entry, list[Row]] = {entry: [] for entry in roster.entries}
     strangers: dict[str, Person] = {}
@@ -52,20 +52,21 @@ def rows(
     return chosen, notes
 
 
-def late_of(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
-    """How late each submission is, for the first of its students."""
-    found = []
+def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
+    """Return how late each submission is. A group's submission has the extension of its first student."""
+    result = []
     for marks in class_:
         source = _handed_in(marks)
         entry, _ = next(_students(marks, source, roster))
-        found.append(lateness(day.late, source.time, source.late, entry.extension))
-    return found
+        result.append(lateness(day.late, source.time, source.late, entry.extension))
+    return result
 
 
-def unmatched(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[str]:
-    """Who handed in and is not on the roster, and who is on it and handed nothing in."""
-    names = (msgspec.structs.replace(marks, exercises=[]) for marks in class_)
-    return rows(names, day, roster)[1] if roster.entries else []
+def roster_notes(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[str]:
+    """Return notes for the TA where the class and the roster disagree. Return none if there is no roster."""
+    # The notes do not depend on the exercises, which would fill the memory for a large class.
+    without_exercises = (msgspec.structs.replace(marks, exercises=[]) for marks in class_)
+    return rows(without_exercises, day, roster)[1] if roster.entries else []
 
 
 def _handed_in(marks: SubmissionMarks) -> HandedIn:
@@ -75,7 +76,7 @@ def _handed_in(marks: SubmissionMarks) -> HandedIn:
 def _students(
     marks: SubmissionMarks, source: HandedIn, roster: Roster
 ) -> Iterator[tuple[Entry, Person]]:
-    """Each student of a submission once: those who handed it in, and the rest of their groups."""
+    """Yield each student of a submission once: those who handed it in, then the rest of their groups."""
     named = roster.students(marks.student)
     handed = [(entry, Person(entry.name, entry.id)) for entry in named]
     if not named:
@@ -98,7 +99,7 @@ def _counting(entry: Entry, found: Sequence[Row]) -> Row:
     times = [row.time for row in found if row.time]
     if len(times) == len(found):
         return found[times.index(max(times))]
-    # A file that was graded before there was a roster has old marks under another name.
+    # Marks from before the roster was added may name the student differently.
     return max(found, key=lambda row: (_is_own(row), row.points))
 
 
@@ -114,11 +115,11 @@ def _notes(
 ) -> Iterator[str]:
     for name, person in strangers.items():
         near = roster.nearest(person)
-        nearest = f"; the nearest is {near.label}" if near else ""
-        yield f"{name} handed in and is not on the roster{nearest}"
+        nearest = f"; the closest name is {near.label}" if near else ""
+        yield f"{name} handed in work but is not on the roster{nearest}"
     absent = [row.entry.label for row in chosen if row.marks is None]
     if absent:
-        yield f"{len(absent)} on the roster handed nothing in: {', '.join(absent)}"
+        yield f"students on the roster without a submission ({len(absent)}): {', '.join(absent)}"
     for row in chosen:
         others = {
             other.marks.path
@@ -127,8 +128,8 @@ def _notes(
         }
         if others and row.marks:
             yield (
-                f"{row.entry.student} has {len(others) + 1} submissions: {row.marks.path} counts "
-                f"({row.points:g} points), not {', '.join(sorted(others))}"
+                f"{row.entry.student} has {len(others) + 1} submissions; {row.marks.path} counts "
+                f"({row.points:g} points), and these do not: {', '.join(sorted(others))}"
             )
         if row.late.note:
             yield f"{row.entry.student}: {row.late.note}"

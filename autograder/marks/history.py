@@ -1,13 +1,12 @@
-"""Every grading of a submission, and which one counts, in `.autograder/marks.db`.
+"""Store every grading of a submission, and which one is current, in `.autograder/marks.db`.
 
-A submission is done when its marks are on the disk: each is a transaction of its own, written through. SQLite keeps its
-rollback journal rather than a write-ahead log: a run that is killed leaves one file (and a journal that the next opening
-undoes), and a store in a folder that may only be read can be read.
+Each submission's marks are written in one transaction and flushed to disk. SQLite uses a rollback journal instead of a
+write-ahead log: a killed run leaves only the database and a journal, which the next connection rolls back, and a store in
+a read-only folder stays readable. Entry points: `History` and `basis_of`.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import fcntl
 import getpass
@@ -17,21 +16,19 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Self
 
 import msgspec
-import torch
 
 from autograder.course.state_folder import StoreError, course_folder, unwritable
+from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks, one_line
-from autograder.submissions.client import READER
 from autograder.submissions.submission import Submission
 
 FILE = "marks.db"
-VERSION = 1  # of the tables
-WAIT = 30.0  # seconds for another process that writes at this moment
+VERSION = 1  # of the schema
+WAIT = 30.0  # seconds to wait while another process writes
 SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS grading (
@@ -50,20 +47,20 @@ CREATE TABLE IF NOT EXISTS current (
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
-ADVICE = "Move it away and grade again: whatever was handed in is graded anew."
-BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
+ADVICE = "Move it away and run `autograder grade` again to grade the class from scratch."
+SAME_BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 
 
 class Busy(StoreError):
-    """Another run grades the same day."""
+    """Raised when another run is grading the same day."""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """All that the marks of a submission follow from; where it is the same, they are not made again."""
+    """Everything that determines the marks of a submission. Marks with the same basis can be reused."""
 
     day: str
-    code: str  # a hash of the code cells, their places, and what was odd about the file
+    code: str  # a hash of the code cells, their positions and the file's problems
     course: str
     autograder: str
     seed: str
@@ -72,77 +69,31 @@ class Basis:
 
 @dataclass(frozen=True)
 class Current:
-    """Marks that count, the absolute path of their submission as it is shown, and the path that was given when it was found."""
+    """The current marks of a submission, its absolute path, and the path on the command line that led to it."""
 
     marks: SubmissionMarks
     path: str
-    under: Path
+    found_under: Path
 
 
-def basis(day: str, submission: Submission, course: str, seed: str, isolation: list[str]) -> Basis:
-    """What the marks of a submission follow from."""
+def basis_of(
+    day: str, submission: Submission, course: str, seed: str, isolation: list[str]
+) -> Basis:
+    """Return the basis of a submission's marks. `course` is the fingerprint of the day."""
     cells = [(c.number, c.source) for c in submission.cells if c.kind == "code"]
     file = submission.problems, submission.readable, submission.release
-    seen = msgspec.json.encode([cells, *file])
-    code = hashlib.sha256(seen).hexdigest()
-    return Basis(day, code, course, autograder_version(), seed, " ".join(isolation))
-
-
-@cache
-def autograder_version() -> str:
-    """A hash of what turns code into marks beside the course: torch's version, and all that grading imports of this package."""
-    package = Path(__file__).parents[2]
-    digest = hashlib.sha256(torch.__version__.encode())
-    # What runs in the sandbox is started by name, so no import leads to it.
-    sandbox = (package / "autograder" / "sandbox").rglob("*.py")
-    for file in sorted(
-        {*modules_behind("autograder.grading.grader"), *modules_behind(READER), *sandbox}
-    ):
-        digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def modules_behind(module: str) -> list[Path]:
-    """The files of this package that a module imports, and those import; sorted."""
-    package = Path(__file__).parents[2]
-    found: set[Path] = set()
-    pending = [module]
-    while pending:
-        name = pending.pop()
-        file = _file(package, name) or _file(package, name.rpartition(".")[0])  # or what it defines
-        if file is None:
-            raise FileNotFoundError(f"{name} is no module: the marks' version would miss its code")
-        if file not in found:
-            found.add(file)
-            pending += _imported(file)
-            pending += [".".join(file.parent.relative_to(package).parts)]  # packages run as well
-    return sorted(found)
-
-
-def _file(package: Path, module: str) -> Path | None:
-    place = package / module.replace(".", "/")
-    files = (place.with_suffix(".py"), place / "__init__.py")
-    return next((file for file in files if file.is_file()), None)
-
-
-def _imported(file: Path) -> list[str]:
-    names = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("autograder"):
-            names += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names if alias.name.startswith("autograder")]
-    return names
+    code = hashlib.sha256(msgspec.json.encode([cells, *file])).hexdigest()
+    return Basis(day, code, course, engine_version(), seed, " ".join(isolation))
 
 
 class History:
-    """The marks of a course; one process writes to it at a time, any number may read."""
+    """The stored marks of a course. One process can write at a time, while any number read."""
 
     def __init__(self, root: Path) -> None:
-        """Open the store of the course at `root`, or make it.
+        """Open the store of the course in the folder `root`; create it if it does not exist.
 
         Raises:
-            StoreError: it can not be opened or made, is damaged, or a newer autograder made it.
+            StoreError: The store cannot be opened or created, is damaged, or has a newer schema.
         """
         self.file = course_folder(root) / FILE
         with self._errors("opened"):
@@ -152,7 +103,9 @@ class History:
             if version == 0:
                 self._database.executescript(SCHEMA)
         if version > VERSION:
-            raise StoreError(f"{self.file} was made by a newer autograder; use that one")
+            raise StoreError(
+                f"{self.file} was written by a newer version of the autograder. Use that version."
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -161,21 +114,25 @@ class History:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the database."""
         self._database.close()
 
     # ---- reading
 
     def current(self, day: str) -> list[SubmissionMarks]:
-        """The marks that count, one of each student and path, sorted by path and student.
+        """Return the current marks of each student and path, sorted by path and student.
 
         Raises:
-            StoreError: the store can not be read.
+            StoreError: The store cannot be read.
         """
-        return [counts.marks for counts in self.places(day)]
+        return [entry.marks for entry in self.current_with_paths(day)]
 
-    def places(self, day: str) -> list[Current]:
-        """`current`, with where each submission was found."""
+    def current_with_paths(self, day: str) -> list[Current]:
+        """Return what `current` returns, with the location of each submission.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
         query = (
             "SELECT marks, current.path, found_under FROM current"
             " JOIN grading ON grading.id = current.grading"
@@ -183,21 +140,21 @@ class History:
         )
         with self._errors("read"):
             rows = self._database.execute(query, (day,))
-            return [Current(_decoded(m), p, Path(os.fsdecode(under))) for m, p, under in rows]
+            return [Current(_decode(m), p, Path(os.fsdecode(under))) for m, p, under in rows]
 
     def find(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
-        """The marks that grading this submission again would give, as of its path, student and file; None if it never was graded.
+        """Return the stored marks with this basis, under the submission's path and student, or None.
 
         Raises:
-            StoreError: the store can not be read.
+            StoreError: The store cannot be read.
         """
-        query = f"SELECT marks FROM grading WHERE {BASIS} ORDER BY id DESC LIMIT 1"
+        query = f"SELECT marks FROM grading WHERE {SAME_BASIS} ORDER BY id DESC LIMIT 1"
         with self._errors("read"):
             row = self._database.execute(query, astuple(basis)).fetchone()
             if row is None:
                 return None
             return msgspec.structs.replace(
-                _decoded(row[0]),
+                _decode(row[0]),
                 path=submission.path,
                 student=submission.student,
                 sha256=submission.sha256,
@@ -207,29 +164,30 @@ class History:
     # ---- writing
 
     def add(
-        self, basis: Basis, marks: SubmissionMarks, under: Path, is_current: bool = True
+        self, basis: Basis, marks: SubmissionMarks, found_under: Path, is_current: bool = True
     ) -> None:
-        """Put marks on the disk, and let them count from now on in place of what counted for their student and path.
+        """Store marks in one transaction, unless the same marks are stored already.
 
-        `under` is the path that was given when the submission was found. What is there already is not stored twice. All
-        of it is done, or nothing.
+        Args:
+            found_under: The path on the command line that led to the submission.
+            is_current: Make these the current marks of their student and path.
 
         Raises:
-            StoreError: they could not be written; what was there before is there still.
+            StoreError: The marks could not be written. The store is unchanged.
         """
         path = os.path.abspath(marks.path)
         same = (*astuple(basis), path, marks.student, marks.sha256)
         encoded = msgspec.json.encode(marks).decode()
         with self._errors("written"), self._transaction() as database:
-            query = f"SELECT id FROM grading WHERE {BASIS} AND path = ? AND student = ? AND sha256 = ? AND marks = ?"
+            query = f"SELECT id FROM grading WHERE {SAME_BASIS} AND path = ? AND student = ? AND sha256 = ? AND marks = ?"
             row = database.execute(query, (*same, encoded)).fetchone()
             if row is None:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 insert = f"INSERT INTO grading VALUES (NULL{', ?' * 11})"
                 row = (database.execute(insert, (*same, now, encoded)).lastrowid,)
             if is_current:
-                place = os.fsencode(os.path.abspath(under))
-                # The roster may have another name for the student than it had before.
+                place = os.fsencode(os.path.abspath(found_under))
+                # The roster may have renamed the student since the last run.
                 database.execute(
                     "DELETE FROM current WHERE day = ? AND path = ? AND student <> ?",
                     (basis.day, path, marks.student),
@@ -240,12 +198,12 @@ class History:
                 )
 
     @contextlib.contextmanager
-    def running(self, day: str) -> Iterator[None]:
-        """Keep other runs of the day away; the kernel gives the lock back however this one ends.
+    def lock(self, day: str) -> Iterator[None]:
+        """Lock a day against other runs. The kernel releases the lock if this process is killed.
 
         Raises:
-            Busy: there is one; the text says whose, and since when.
-            StoreError: the store is damaged, or its folder can not be written.
+            Busy: Another run holds the lock. The message says who started it, and when.
+            StoreError: The store is damaged, or its folder is read-only.
         """
         with self._errors("read"):
             (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
@@ -259,16 +217,16 @@ class History:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise Busy(f"{day} is being graded already, {lock.read()}") from None
+                raise Busy(f"{day} is already being graded, {lock.read()}") from None
             with self._errors("written"):
                 lock.truncate(0)
-                lock.write(_who())
+                lock.write(_owner())
                 lock.flush()
             yield
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; an error inside undoes it."""
+        """Commit when the block ends; roll back if it raises."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield self._database
@@ -279,26 +237,27 @@ class History:
             raise
 
     @contextlib.contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
-        """One sentence for what the disk or SQLite refuses."""
+    def _errors(self, action: str) -> Iterator[None]:
+        """Turn errors of SQLite and of the file system into a StoreError with a one-sentence message."""
         try:
             yield
         except sqlite3.OperationalError as error:  # locked, full, read-only
-            raise StoreError(f"{self.file} can not be {what}: {error}") from None
+            raise StoreError(f"{self.file} cannot be {action}: {error}") from None
         except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
             raise StoreError(f"{self.file} is damaged: {error}. {ADVICE}") from None
         except OSError as error:
             raise unwritable(self.file, error) from None
 
 
-def _decoded(marks: str) -> SubmissionMarks:
+def _decode(marks: str) -> SubmissionMarks:
     return msgspec.json.decode(marks, type=SubmissionMarks)
 
 
-def _who() -> str:
+def _owner() -> str:
+    """Return who holds the lock, and since when."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container without a list of users
+    except (KeyError, OSError):  # a container without a user database
         user = str(os.getuid())
     now = datetime.now().astimezone().strftime("%H:%M:%S on %Y-%m-%d")
     return f"by {user} since {now} (process {os.getpid()})"

@@ -199,7 +199,7 @@ def _notebook(
     except Unreadable as error:
         return m.File(where, digest, reason=printable(str(error)))
     said = tuple(bounded(map(printable, (*notes, *problems))))
-    return m.File(where, digest, cells, said, release_stamp.of(data))
+    return m.File(where, digest, cells, said, release_stamp.find_stamp(data))
 
 
 def _buffered(remote: Remote) -> BinaryIO:
