@@ -1,4 +1,4 @@
-"""Hidden graders of the chapter on masking."""
+"""Hidden graders for the masking chapter."""
 
 from functools import partial
 from typing import Any
@@ -21,24 +21,26 @@ from autograder.execution.checks import (
 from graders.day1.test_attention import LOOSE, gradients, leaves, scores_oracle
 
 
-def allowed(seen: Any, shape: tuple[int, ...]) -> Tensor:
-    """The mask as booleans; that its dtype is one is a test of its own."""
-    return shaped(seen, shape, what="the mask").detach().bool()
+def as_bool(actual: Any, shape: tuple[int, ...]) -> Tensor:
+    """Check the shape of a mask and return it as booleans; a separate test checks the dtype."""
+    return shaped(actual, shape, what="the mask").detach().bool()
 
 
-def boolean(seen: Any) -> None:
+def check_boolean(actual: Any) -> None:
     """Check that a mask is boolean."""
-    assert isinstance(seen, Tensor), "the mask should be a tensor"
-    assert seen.dtype == torch.bool, f"the mask should be boolean, yours is {seen.dtype}"
+    assert isinstance(actual, Tensor), "the mask should be a tensor; yours is not"
+    assert actual.dtype == torch.bool, (
+        f"the mask should be boolean; yours has the dtype {actual.dtype}"
+    )
 
 
 def padding_oracle(tokens: Tensor, pad_id: int) -> Tensor:
-    """Token by token."""
+    """Return the padding mask, computed token by token."""
     return torch.tensor([[[token != pad_id for token in row]] for row in tokens.tolist()])
 
 
 def decoder_oracle(tokens: Tensor, pad_id: int) -> Tensor:
-    """Query by query: the real tokens up to its own position."""
+    """Return the decoder mask, built row by row: query i sees the real tokens up to position i."""
     rows = []
     for i in range(tokens.shape[1]):
         row = tokens != pad_id
@@ -48,7 +50,7 @@ def decoder_oracle(tokens: Tensor, pad_id: int) -> Tensor:
 
 
 def masked_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and weights in float64: exponentials of the allowed scores over their sum, or 0."""
+    """Return output and weights in float64; a query that may attend to nothing gets zeros."""
     scores = scores_oracle(query, key)
     highest = scores.masked_fill(~mask, -1e30).amax(dim=-1, keepdim=True).detach()
     exponentials = (scores - highest).masked_fill(~mask, -1e30).exp() * mask
@@ -56,64 +58,76 @@ def masked_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tu
     return torch.einsum("...nm,...mv->...nv", weights, value.double()), weights
 
 
-def compare(seen: Any, expected: tuple[Tensor, Tensor], what: str, *tolerance: float) -> None:
-    """Check weights, then output."""
-    output, weights = pair(seen, "output", "weights")
+def check_attention(
+    actual: Any, expected: tuple[Tensor, Tensor], what: str, *tolerance: float
+) -> None:
+    """Compare the weights, then the output."""
+    output, weights = pair(actual, "output", "weights")
     tolerance = tolerance or (1e-4, 1e-4)
-    close(weights, expected[1], f"weights {what}", *tolerance, dtype=torch.float32)
-    close(output, expected[0], f"output {what}", *tolerance, dtype=torch.float32)
+    close(weights, expected[1], f"the weights {what}", *tolerance, dtype=torch.float32)
+    close(output, expected[0], f"the output {what}", *tolerance, dtype=torch.float32)
 
 
-def consistent(seen: Any, mask: Tensor, value: Tensor, what: str, atol: float = 1e-4) -> None:
-    """Check what holds whatever the scores are: who shares the weight, and what is made of it."""
-    output, weights = pair(seen, "output", "weights")
+def check_consistent(
+    actual: Any, mask: Tensor, value: Tensor, what: str, atol: float = 1e-4
+) -> None:
+    """Check what is true for any scores: how the weights are shared, and which output they give."""
+    output, weights = pair(actual, "output", "weights")
     allowed_keys = mask.expand(*value.shape[:-2], 3, 5)
-    finite(shaped(weights, allowed_keys.shape, torch.float32, f"weights {what}"), f"weights {what}")
-    shaped(output, (*value.shape[:-2], 3, 6), torch.float32, f"output {what}")
-    # That it is 0 exactly is a test of its own.
+    finite(
+        shaped(weights, allowed_keys.shape, torch.float32, f"the weights {what}"),
+        f"the weights {what}",
+    )
+    shaped(output, (*value.shape[:-2], 3, 6), torch.float32, f"the output {what}")
+    # A separate test checks that these weights are exactly 0.
     worst = (weights * ~allowed_keys).abs().max().item()
-    assert worst < 1e-4, f"weights {what}: a forbidden key has {worst:.3g}, not 0"
-    assert bool((weights >= 0).all()), f"weights {what}: one is {weights.min().item():.3g}"
+    assert worst < 1e-4, (
+        f"the weights {what} should be 0 for forbidden keys; "
+        f"the largest absolute value is {worst:.3g}"
+    )
+    assert bool((weights >= 0).all()), (
+        f"the weights {what} should not be negative; your smallest is {weights.min().item():.3g}"
+    )
     totals = allowed_keys.any(dim=-1).float()
     close(weights.sum(dim=-1), totals, f"the sum of each query's weights {what}", atol, 1e-4)
     expected = torch.einsum("...nm,...mv->...nv", weights.double(), value.double())
-    close(output, expected, f"output {what}", **LOOSE, dtype=torch.float32)
+    close(output, expected, f"the output {what}", **LOOSE, dtype=torch.float32)
 
 
-def qkv(draw: Draw, *leading: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Three queries of 4 features, five keys, five values of 6 features."""
+def random_qkv(draw: Draw, *leading: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Return random queries (3 × 4), keys (5 × 4) and values (5 × 6)."""
     shapes = ((3, 4), (5, 4), (5, 6))
     return [draw.normal(*leading, *shape, dtype=dtype) for shape in shapes]
 
 
-def some_allowed(draw: Draw, *shape: int) -> Tensor:
-    """A mask in which every row allows a key and forbids one."""
+def random_mask(draw: Draw, *shape: int) -> Tensor:
+    """Return a random mask in which every row allows at least one key and forbids at least one."""
     order = draw.uniform(*shape).argsort(dim=-1)
     return ((order == 0) | draw.mask(*shape)) & (order != 1)
 
 
-def check_gradients(student: Any, draw: Draw, empty: bool) -> None:
-    """Compare the gradients with those of the oracle in float64, where asked with rows empty."""
-    inputs, mask = qkv(draw, 2), some_allowed(draw, 2, 3, 5)
-    if empty:
+def check_gradients(student: Any, draw: Draw, empty_rows: bool) -> None:
+    """Compare the gradients with the oracle's; with `empty_rows`, two queries may attend to nothing."""
+    inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
+    if empty_rows:
         mask[0, 2] = mask[1, 1] = False
     upstream = [draw.normal(2, 3, 6), draw.normal(2, 3, 5)]
     exact, given = leaves(*(x.double() for x in inputs)), leaves(*inputs)
     expected = gradients(list(masked_oracle(*exact, mask)), exact, upstream)
     output, weights = pair(student.masked_attention(*given, mask), "output", "weights")
-    shaped(output, (2, 3, 6), torch.float32, "output")
-    shaped(weights, (2, 3, 5), torch.float32, "weights")
+    shaped(output, (2, 3, 6), torch.float32, "the output")
+    shaped(weights, (2, 3, 5), torch.float32, "the weights")
     found = gradients([output, weights], given, upstream)
-    for name, seen, want in zip(("queries", "keys", "values"), found, expected, strict=True):
-        finite(seen, f"the gradient of the {name}")
-        close(seen, want, f"the gradient of the {name}", **LOOSE, dtype=torch.float32)
-    # Scores so far apart that most weights are 0.
+    for name, actual, want in zip(("queries", "keys", "values"), found, expected, strict=True):
+        finite(actual, f"the gradient of the {name}")
+        close(actual, want, f"the gradient of the {name}", **LOOSE, dtype=torch.float32)
+    # These scores are so far apart that most weights are 0.
     far = leaves(300 * inputs[0], inputs[1], inputs[2])
-    seen = pair(student.masked_attention(*far, mask), "output", "weights")
+    actual = pair(student.masked_attention(*far, mask), "output", "weights")
     for name, got in zip(
-        ("queries", "keys", "values"), gradients(seen, far, upstream), strict=True
+        ("queries", "keys", "values"), gradients(actual, far, upstream), strict=True
     ):
-        finite(got, f"for scores far apart, the gradient of the {name}")
+        finite(got, f"the gradient of the {name} for widely spread scores")
 
 
 class TestPaddingMask:
@@ -121,69 +135,73 @@ class TestPaddingMask:
 
     @weight(0.5)
     def test_dtype(self, student, seed):
-        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
+        """The mask is boolean (True where attention is allowed), not a number to add to the scores."""
         tokens = Draw(seed).integers(0, 3, 2, 5)
-        boolean(student.padding_mask(tokens, 0))
+        check_boolean(student.padding_mask(tokens, 0))
 
     @weight(2)
     def test_padding_behind(self, student, seed):
-        """Real tokens are True and the padding behind them is False, in the shape (b, 1, m)."""
+        """Real tokens are True and the padding after them is False, in a mask of shape (b, 1, m)."""
         draw = Draw(seed)
         tokens = draw.integers(1, 9, 3, 6)
         for row, length in enumerate((2, 6, 5)):
             tokens[row, length:] = 0
-        seen = allowed(student.padding_mask(tokens, 0), (3, 1, 6))
-        equal(seen, padding_oracle(tokens, 0), "the mask")
+        actual = as_bool(student.padding_mask(tokens, 0), (3, 1, 6))
+        equal(actual, padding_oracle(tokens, 0), "the mask")
 
     @weight(2)
     def test_any_pad_id(self, student, seed):
-        """`pad_id` may be any whole number; smaller and larger tokens are real."""
+        """`pad_id` can be any integer; smaller and larger ids are real tokens."""
         draw = Draw(seed)
         for pad_id in (3, 1, 700, -100):
             tokens = draw.integers(pad_id - 1, pad_id + 2, 2, 9)
             tokens[:, 4], tokens[:, 7], tokens[:, 5] = pad_id + 1, pad_id - 1, pad_id
-            seen = allowed(student.padding_mask(tokens, pad_id), (2, 1, 9))
-            equal(seen, padding_oracle(tokens, pad_id), f"the mask for pad_id={pad_id}")
+            actual = as_bool(student.padding_mask(tokens, pad_id), (2, 1, 9))
+            equal(actual, padding_oracle(tokens, pad_id), f"the mask for pad_id={pad_id}")
 
     def test_padding_anywhere(self, student, seed):
-        """Padding is padding in front and in the middle, too."""
+        """Padding can also be at the start or in the middle of a sentence."""
         draw = Draw(seed)
         tokens = draw.integers(0, 3, 4, 7)
         tokens[0] = torch.tensor([0, 0, 5, 4, 0, 2, 0])
         tokens[3] = 0
-        seen = allowed(student.padding_mask(tokens, 0), (4, 1, 7))
-        equal(seen, padding_oracle(tokens, 0), "the mask")
+        actual = as_bool(student.padding_mask(tokens, 0), (4, 1, 7))
+        equal(actual, padding_oracle(tokens, 0), "the mask")
 
     @weight(0.5)
     def test_no_padding(self, student, seed):
-        """A `pad_id` that never occurs masks nothing."""
+        """A `pad_id` that does not occur in `tokens` masks nothing."""
         draw = Draw(seed)
         tokens = draw.integers(0, 9, 2, 5)
         tokens[1, 2] = 1
         for pad_id in (-1, 50_000):
-            seen = allowed(student.padding_mask(tokens, pad_id), (2, 1, 5))
-            equal(seen, torch.ones(2, 1, 5).bool(), f"the mask for pad_id={pad_id}")
+            actual = as_bool(student.padding_mask(tokens, pad_id), (2, 1, 5))
+            equal(actual, torch.ones(2, 1, 5).bool(), f"the mask for pad_id={pad_id}")
 
     @weight(0.5)
     def test_smallest(self, student, seed):
-        """One sentence of one token is enough."""
+        """The function works for one sentence with one token."""
         token = int(Draw(seed).integers(1, 9, 1))
         for pad_id, real in ((token, False), (token + 1, True)):
-            seen = allowed(student.padding_mask(torch.tensor([[token]]), pad_id), (1, 1, 1))
-            equal(seen, torch.tensor([[[real]]]), f"the mask of [[{token}]], pad_id={pad_id}")
+            actual = as_bool(student.padding_mask(torch.tensor([[token]]), pad_id), (1, 1, 1))
+            equal(
+                actual,
+                torch.tensor([[[real]]]),
+                f"the mask for tokens [[{token}]] and pad_id={pad_id}",
+            )
 
     @weight(0.5)
     def test_tokens(self, student, seed):
-        """The tokens may lie in memory in any way, and are not changed."""
+        """`tokens` may be non-contiguous and is not changed in place."""
         draw = Draw(seed)
         tokens = draw.strided(draw.integers(0, 3, 4, 5))
-        seen = student.padding_mask(tokens, 1)
+        actual = student.padding_mask(tokens, 1)
         unchanged(student)
-        equal(allowed(seen, (4, 1, 5)), padding_oracle(tokens, 1), "the mask")
+        equal(as_bool(actual, (4, 1, 5)), padding_oracle(tokens, 1), "the mask")
 
     @weight(0.5)
     def test_device(self, student):
-        """The mask is on the device of the tokens."""
+        """The mask is on the same device as `tokens`."""
         tokens = torch.zeros(2, 5, dtype=torch.int64, device="meta")
         on_meta(lambda: student.padding_mask(tokens, 0), (2, 1, 5), "the mask")
 
@@ -193,53 +211,60 @@ class TestCausalMask:
 
     @weight(0.5)
     def test_dtype(self, student):
-        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
-        boolean(student.causal_mask(4))
+        """The mask is boolean (True where attention is allowed), not a number to add to the scores."""
+        check_boolean(student.causal_mask(4))
 
     @weight(0.5)
     def test_past(self, student):
-        """A position may attend to every position before it."""
-        mask = allowed(student.causal_mask(6), (6, 6))
+        """Each position may attend to all positions before it."""
+        mask = as_bool(student.causal_mask(6), (6, 6))
         for i in range(6):
             for j in range(i):
                 assert bool(mask[i, j]), (
-                    f"position {i} should see position {j}: row {i}, column {j}"
+                    f"position {i} may attend to position {j}: row {i}, column {j} should be True"
                 )
 
     @weight(0.5)
     def test_own_position(self, student):
-        """A position may attend to itself."""
-        mask = allowed(student.causal_mask(5), (5, 5))
+        """Each position may attend to itself: the diagonal is True."""
+        mask = as_bool(student.causal_mask(5), (5, 5))
         for i in range(5):
-            assert bool(mask[i, i]), f"position {i} should see itself"
+            assert bool(mask[i, i]), (
+                f"position {i} may attend to itself: row {i}, column {i} should be True"
+            )
 
     @weight(1.5)
     def test_future(self, student):
-        """A position may not attend to any position after it, though it does to one before it."""
-        mask = allowed(student.causal_mask(7), (7, 7))
+        """A position may attend to earlier positions but not to later ones."""
+        mask = as_bool(student.causal_mask(7), (7, 7))
         for i in range(7):
             for j in range(i + 1, 7):
-                assert not mask[i, j], f"position {i} should not see {j}: row {i}, column {j}"
-        assert bool(mask[3, 1]), "position 3 should see position 1"
+                assert not mask[i, j], (
+                    f"position {i} may not attend to position {j}: "
+                    f"row {i}, column {j} should be False"
+                )
+        assert bool(mask[3, 1]), (
+            "position 3 may attend to position 1: row 3, column 1 should be True"
+        )
 
     @weight(2)
     def test_sizes(self, student, seed):
-        """Every length is right: True where j ≤ i, and nowhere else."""
+        """The mask is correct for every length: True where j ≤ i, False elsewhere."""
         for n in (2, 3, 11, int(Draw(seed).integers(12, 40, 1)), 270):
             expected = torch.arange(n) <= torch.arange(n).unsqueeze(1)
-            equal(allowed(student.causal_mask(n), (n, n)), expected, f"the mask for n={n}")
+            equal(as_bool(student.causal_mask(n), (n, n)), expected, f"the mask for n={n}")
 
     @weight(0.5)
     def test_smallest(self, student):
-        """`n` may be 1 or 0, which changes nothing about the dtype."""
+        """`n` can be 1 or 0, which does not affect the dtype."""
         one, none = student.causal_mask(1), student.causal_mask(0)
-        equal(allowed(one, (1, 1)), torch.tensor([[True]]), "the mask for n=1")
+        equal(as_bool(one, (1, 1)), torch.tensor([[True]]), "the mask for n=1")
         shaped(none, (0, 0), one.dtype, "the mask for n=0")
 
     def test_device(self, student):
-        """The mask is made on the device that is asked for; it may be given by name."""
+        """The mask is created on the given device, which may be a string or a `torch.device`."""
         expected = torch.tensor([[True, False], [True, True]])
-        equal(allowed(student.causal_mask(2, "cpu"), (2, 2)), expected, "the mask on 'cpu'")
+        equal(as_bool(student.causal_mask(2, "cpu"), (2, 2)), expected, "the mask on 'cpu'")
         for device in ("meta", torch.device("meta")):
             on_meta(lambda device=device: student.causal_mask(3, device=device), (3, 3), "the mask")
 
@@ -249,66 +274,77 @@ class TestDecoderMask:
 
     @weight(0.5)
     def test_dtype(self, student, seed):
-        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
-        boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
+        """The mask is boolean (True where attention is allowed), not a number to add to the scores."""
+        check_boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
 
     def test_future(self, student, seed):
-        """Without padding the mask allows what j ≤ i allows, for every sentence, a long one too."""
+        """Without padding, the mask of each sentence is the causal mask, also for long sentences."""
         for b, n in ((2, 5), (1, 270)):
             tokens = Draw(seed).integers(1, 9, b, n)
-            seen = allowed(student.decoder_mask(tokens, 0), (b, n, n))
-            equal(seen, decoder_oracle(tokens, 0), f"the mask of {n} tokens without padding")
+            actual = as_bool(student.decoder_mask(tokens, 0), (b, n, n))
+            equal(actual, decoder_oracle(tokens, 0), f"the mask for {n} tokens without padding")
 
     def test_padded_keys(self, student, seed):
-        """Padding behind a sentence is seen by no query, the last ones included."""
+        """No query may attend to the padding after a sentence, not even a padded query."""
         tokens = Draw(seed).integers(1, 9, 3, 6)
         for row, length in enumerate((4, 6, 1)):
             tokens[row, length:] = 0
-        seen = allowed(student.decoder_mask(tokens, 0), (3, 6, 6))
-        assert bool(seen[1].any()), "a sentence without padding should see something"
+        actual = as_bool(student.decoder_mask(tokens, 0), (3, 6, 6))
+        assert bool(actual[1].any()), (
+            "sentence 1 has no padding, but your mask allows nothing in it"
+        )
         for row, length in ((0, 4), (2, 1)):
-            assert bool(seen[row, 0, 0]), "a first token that is real should see itself"
-            assert not seen[row, :, length:].any(), f"keys from {length} on are padding, yet seen"
+            assert bool(actual[row, 0, 0]), (
+                f"token 0 of sentence {row} is real, so it may attend to itself: row 0, column 0 should "
+                "be True"
+            )
+            assert not actual[row, :, length:].any(), (
+                f"in sentence {row}, the tokens from {length} on are padding, but your mask allows one of "
+                "them to some query"
+            )
 
     def test_padded_queries(self, student, seed):
-        """A row is not emptied because its own token is padding: it sees the real tokens before."""
+        """The row of a padded query is not empty: it allows the real tokens before it."""
         tokens = Draw(seed).integers(1, 9, 2, 6)
         tokens[0, 3:] = tokens[1, 4] = 0
-        seen = allowed(student.decoder_mask(tokens, 0), (2, 6, 6))
+        actual = as_bool(student.decoder_mask(tokens, 0), (2, 6, 6))
         for row, i, before in ((0, 3, 3), (0, 5, 3), (1, 4, 4)):
-            assert bool(seen[row, i, :before].all()), (
-                f"the token at {i} is padding; row {i} should allow the {before} real tokens before"
+            assert bool(actual[row, i, :before].all()), (
+                f"token {i} of sentence {row} is padding, but its row should allow the first "
+                f"{before} tokens, which are real"
             )
-            assert not seen[row, i, i], f"the token at {i} is padding, yet row {i} allows it"
+            assert not actual[row, i, i], (
+                f"token {i} of sentence {row} is padding, but its row allows it"
+            )
 
     @weight(1.5)
     def test_padding_anywhere(self, student, seed):
-        """Padding stands in front or in the middle, and has any id."""
+        """Padding can be at the start or in the middle, and `pad_id` can be any integer."""
         draw = Draw(seed)
         for pad_id in (0, 2, -100):
             tokens = draw.integers(0, 4, 3, 7)
             tokens[0, :2] = tokens[1, 3] = pad_id
-            seen = allowed(student.decoder_mask(tokens, pad_id), (3, 7, 7))
-            equal(seen, decoder_oracle(tokens, pad_id), f"the mask for pad_id={pad_id}")
+            actual = as_bool(student.decoder_mask(tokens, pad_id), (3, 7, 7))
+            equal(actual, decoder_oracle(tokens, pad_id), f"the mask for pad_id={pad_id}")
 
     @weight(0.5)
     def test_smallest(self, student):
-        """One token, real or padding, is enough."""
+        """The function works for a single token, whether it is real or padding."""
         for token, real in ((4, True), (6, False)):
-            seen = allowed(student.decoder_mask(torch.tensor([[token]]), 6), (1, 1, 1))
-            equal(seen, torch.tensor([[[real]]]), f"the mask of [[{token}]] for pad_id=6")
+            actual = as_bool(student.decoder_mask(torch.tensor([[token]]), 6), (1, 1, 1))
+            equal(actual, torch.tensor([[[real]]]), f"the mask for tokens [[{token}]] and pad_id=6")
 
     @weight(0.5)
     def test_tokens(self, student, seed):
-        """The tokens may lie in memory in any way, and are not changed."""
+        """`tokens` may be non-contiguous and is not changed in place."""
         draw = Draw(seed)
         tokens = draw.strided(draw.integers(0, 3, 4, 5))
-        seen = student.decoder_mask(tokens, 1)
+        actual = student.decoder_mask(tokens, 1)
         unchanged(student)
-        equal(allowed(seen, (4, 5, 5)), decoder_oracle(tokens, 1), "the mask")
+        equal(as_bool(actual, (4, 5, 5)), decoder_oracle(tokens, 1), "the mask")
 
     def test_device(self, student):
-        """The mask is on the device of the tokens."""
+        """The mask is on the same device as `tokens`."""
         tokens = torch.zeros(2, 5, dtype=torch.int64, device="meta")
         on_meta(lambda: student.decoder_mask(tokens, 0), (2, 5, 5), "the mask")
 
@@ -317,220 +353,241 @@ class TestMaskedAttention:
     exercise = "masked_attention"
 
     def test_no_mask(self, student, seed):
-        """Without a mask, or with None, every key is allowed."""
-        inputs = qkv(Draw(seed), 2)
+        """Without a mask, or with `mask=None`, every key is allowed."""
+        inputs = random_qkv(Draw(seed), 2)
         expected = masked_oracle(*inputs, torch.ones(3, 5).bool())
-        compare(student.masked_attention(*inputs), expected, "without a mask")
-        compare(student.masked_attention(*inputs, mask=None), expected, "with mask=None")
+        check_attention(student.masked_attention(*inputs), expected, "without a mask")
+        check_attention(student.masked_attention(*inputs, mask=None), expected, "with mask=None")
 
     @weight(0.5)
     def test_everything_allowed(self, student, seed):
-        """A mask of True only is as good as none."""
-        inputs, mask = qkv(Draw(seed), 2), torch.ones(2, 3, 5).bool()
+        """A mask that is True everywhere gives the same result as no mask."""
+        inputs, mask = random_qkv(Draw(seed), 2), torch.ones(2, 3, 5).bool()
         expected = masked_oracle(*inputs, mask)
-        compare(student.masked_attention(*inputs, mask), expected, "with a mask of True only")
+        check_attention(
+            student.masked_attention(*inputs, mask), expected, "with a mask that is True everywhere"
+        )
 
     def test_one_key(self, student, seed):
-        """True means allowed: a query that may see a single key receives the value of that key."""
+        """True means allowed: a query with a single allowed key receives the value of that key."""
         draw = Draw(seed)
-        query, key, value = qkv(draw, 2)
+        query, key, value = random_qkv(draw, 2)
         chosen = draw.integers(0, 5, 2, 3)
         mask = torch.nn.functional.one_hot(chosen, 5).bool()
         expected = (value.gather(1, chosen[..., None].expand(2, 3, 6)), mask.double())
-        seen = student.masked_attention(query, key, value, mask)
-        compare(seen, expected, "where each query may see a single key")
+        actual = student.masked_attention(query, key, value, mask)
+        check_attention(actual, expected, "with one allowed key per query")
 
     @weight(2)
     def test_some_keys(self, student, seed):
-        """The allowed keys share all of the weight, as softmax of their scores."""
+        """The weights are the softmax of the scores over the allowed keys."""
         draw = Draw(seed)
-        inputs, mask = qkv(draw, 2), some_allowed(draw, 2, 3, 5)
+        inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
         expected = masked_oracle(*inputs, mask)
-        compare(student.masked_attention(*inputs, mask), expected, "under a mask")
+        check_attention(student.masked_attention(*inputs, mask), expected, "with a mask")
 
     def test_exact_zeros(self, student, seed):
-        """A forbidden key gets a weight of exactly 0, and the allowed ones share the whole unit."""
+        """Forbidden keys get a weight of exactly 0, and the weights of the allowed keys sum to 1."""
         draw = Draw(seed)
-        inputs, mask = qkv(draw, 2), some_allowed(draw, 2, 3, 5)
-        seen = student.masked_attention(*inputs, mask)
-        consistent(seen, mask, inputs[2], "under a mask")
-        worst = seen[1][~mask].max().item()
-        assert worst == 0, f"a forbidden key has the weight {worst:.3g}, not 0"
-        least = seen[1][mask].min().item()
-        assert least > 0, f"an allowed key with an ordinary score has the weight {least:.3g}"
+        inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
+        actual = student.masked_attention(*inputs, mask)
+        check_consistent(actual, mask, inputs[2], "with a mask")
+        worst = actual[1][~mask].max().item()
+        assert worst == 0, (
+            f"the weight of a forbidden key should be exactly 0; yours is {worst:.3g}"
+        )
+        least = actual[1][mask].min().item()
+        assert least > 0, (
+            f"the weight of an allowed key should be positive; your smallest is {least:.3g}"
+        )
 
     def test_high_forbidden_scores(self, student, seed):
-        """A forbidden key may fit far better than all allowed ones; the result is right even so."""
+        """The result is correct even if forbidden keys have much higher scores than allowed ones."""
         draw = Draw(seed)
-        query, key, value = qkv(draw, 2)
-        mask = some_allowed(draw, 2, 1, 5)
+        query, key, value = random_qkv(draw, 2)
+        mask = random_mask(draw, 2, 1, 5)
         query[..., 0] = 1.0
         key[..., 0] += torch.where(mask[:, 0], 0.0, 500.0)
-        seen = student.masked_attention(query, key, value, mask)
-        consistent(seen, mask, value, "where forbidden keys have scores near 250")
+        actual = student.masked_attention(query, key, value, mask)
+        check_consistent(actual, mask, value, "for forbidden keys with scores near 250")
 
     def test_low_allowed_scores(self, student, seed):
-        """Allowed keys may have scores near −10⁴, lower than any forbidden one."""
+        """The result is correct even if all allowed keys have scores near −10⁴."""
         draw = Draw(seed)
-        mask = some_allowed(draw, 1, 5).expand(3, 5)
+        mask = random_mask(draw, 1, 5).expand(3, 5)
         value = draw.normal(5, 6)
-        # Scores of −10,000 + r/2 with a whole r where allowed, of 0 where not: exact in float32.
+        # Allowed keys have scores of −10,000 + r/2 for integers r, forbidden keys have scores of 0.
+        # float32 represents them exactly.
         r = draw.integers(0, 7, 5).float()
         query = torch.tensor([[-100.0, 1.0, 0.0, 0.0]]).repeat(3, 1)
         key = torch.stack([torch.full((5,), 200.0), r, *draw.normal(2, 5)], dim=1)
         key = torch.where(mask[0, :, None], key, 0.0)
-        seen = student.masked_attention(query, key, value, mask)
-        # A softmax is right within 10⁻³ there.
-        consistent(seen, mask, value, "where allowed keys have scores near −10⁴", atol=2e-3)
+        actual = student.masked_attention(query, key, value, mask)
+        # A correct softmax is accurate to about 10⁻³ here.
+        check_consistent(actual, mask, value, "for allowed keys with scores near −10⁴", atol=2e-3)
 
     @weight(0.5)
     def test_forbidden_keys_are_unseen(self, student, seed):
-        """Other keys and values at forbidden places change nothing."""
+        """Changing keys and values at forbidden positions does not change the output."""
         draw = Draw(seed)
-        query, key, value = qkv(draw, 2)
-        mask = some_allowed(draw, 2, 1, 5)
+        query, key, value = random_qkv(draw, 2)
+        mask = random_mask(draw, 2, 1, 5)
         before = pair(student.masked_attention(query, key, value, mask), "output", "weights")
         hidden = ~mask.transpose(1, 2)
         key = key + hidden * draw.normal(2, 5, 4, scale=5.0)
         value = value + hidden * draw.normal(2, 5, 6, scale=50.0)
-        seen = student.masked_attention(query, key, value, mask)
-        consistent(seen, mask, value, "with large values at forbidden places")
-        finite(shaped(before[0], (2, 3, 6), torch.float32, "output"), "output")
-        what = "output after a change at forbidden places"
-        close(seen[0], before[0], what, **LOOSE)
+        actual = student.masked_attention(query, key, value, mask)
+        check_consistent(actual, mask, value, "with large values at forbidden positions")
+        finite(shaped(before[0], (2, 3, 6), torch.float32, "the output"), "the output")
+        what = "the output after changing keys and values at forbidden positions"
+        close(actual[0], before[0], what, **LOOSE)
 
     @weight(1.5)
     def test_mask_shapes(self, student, seed):
-        """The mask broadcasts to the weights."""
+        """The mask broadcasts to the shape of the weights."""
         draw = Draw(seed)
-        inputs = qkv(draw, 2)
+        inputs = random_qkv(draw, 2)
         for shape in ((3, 5), (1, 5), (5,), (2, 1, 5), (2, 3, 5), (1, 3, 5)):
-            mask = some_allowed(draw, *shape)
-            what = f"under a mask of shape {shape}"
-            consistent(student.masked_attention(*inputs, mask), mask, inputs[2], what)
-        # As many queries as keys, where rows and columns can be taken for one another.
+            mask = random_mask(draw, *shape)
+            what = f"with a mask of shape {shape}"
+            check_consistent(student.masked_attention(*inputs, mask), mask, inputs[2], what)
+        # With as many queries as keys, rows and columns could be confused.
         query, key, value = draw.normal(2, 4, 3), draw.normal(2, 4, 3), draw.normal(2, 4, 6)
-        mask = some_allowed(draw, 2, 4, 4)
-        seen = student.masked_attention(query, key, value, mask)
-        compare(seen, masked_oracle(query, key, value, mask), "for 4 queries and 4 keys")
+        mask = random_mask(draw, 2, 4, 4)
+        actual = student.masked_attention(query, key, value, mask)
+        check_attention(actual, masked_oracle(query, key, value, mask), "for 4 queries and 4 keys")
 
     def test_leading_axes(self, student, seed):
-        """Two leading axes are allowed, or none, and the mask broadcasts to them."""
+        """The inputs may have two leading axes or none, and the mask broadcasts to them."""
         draw = Draw(seed)
         cases = (((), (3, 5)), ((2, 4), (4, 3, 5)), ((2, 4), (2, 1, 1, 5)), ((2, 4), (2, 4, 3, 5)))
         for leading, shape in cases:
-            inputs, mask = qkv(draw, *leading), some_allowed(draw, *shape)
-            what = f"with leading axes {leading} under a mask of shape {shape}"
-            seen = student.masked_attention(*inputs, mask)
-            compare(seen, masked_oracle(*inputs, mask), what)
+            inputs, mask = random_qkv(draw, *leading), random_mask(draw, *shape)
+            what = f"for leading axes {leading} and a mask of shape {shape}"
+            actual = student.masked_attention(*inputs, mask)
+            check_attention(actual, masked_oracle(*inputs, mask), what)
 
     @weight(0.5)
     def test_broadcast(self, student, seed):
-        """Leading axes of queries, keys and values broadcast under a mask as without."""
+        """With a mask, the leading axes of queries, keys and values broadcast as in `attention`."""
         draw = Draw(seed)
         query, key = draw.normal(4, 1, 3, 4), draw.normal(2, 5, 4)
-        value, mask = draw.normal(2, 5, 6), some_allowed(draw, 2, 3, 5)
+        value, mask = draw.normal(2, 5, 6), random_mask(draw, 2, 3, 5)
         expected = masked_oracle(query, key, value, mask)
         what = "for queries (4, 1, 3, 4), keys (2, 5, 4) and values (2, 5, 6)"
-        compare(student.masked_attention(query, key, value, mask), expected, what)
+        check_attention(student.masked_attention(query, key, value, mask), expected, what)
         query, key, value = draw.normal(3, 4), draw.normal(5, 4), draw.normal(2, 5, 6)
-        mask = some_allowed(draw, 3, 5)
-        # Whether axes that only the values have appear in the weights is open.
-        seen = student.masked_attention(query, key, value, mask)
-        output, _ = pair(seen, "output", "weights")
+        mask = random_mask(draw, 3, 5)
+        # The weights may or may not have the axes that only the values have.
+        actual = student.masked_attention(query, key, value, mask)
+        output, _ = pair(actual, "output", "weights")
         expected = masked_oracle(query, key, value, mask)[0]
-        what = "output for values (2, 5, 6) with a single set of queries and keys"
+        what = "the output for queries (3, 4), keys (5, 4) and values (2, 5, 6)"
         close(output, expected, what, **LOOSE, dtype=torch.float32)
 
     @weight(0.5)
     def test_single(self, student, seed):
-        """One sentence, one query, one key and one feature are enough: axes of size 1 stay."""
+        """The function works for one sentence, query, key and feature, and keeps axes of size 1."""
         inputs = Draw(seed).normal(3, 1, 1, 1)
         mask = torch.ones(1, 1, 1).bool()
-        for what, given in (("with mask=None", None), ("under a mask of a single True", mask)):
-            compare(student.masked_attention(*inputs, given), masked_oracle(*inputs, mask), what)
+        for what, given in (("with mask=None", None), ("with mask=[[[True]]]", mask)):
+            check_attention(
+                student.masked_attention(*inputs, given), masked_oracle(*inputs, mask), what
+            )
 
     @weight(2)
     def test_empty_rows(self, student, seed):
-        """A query that may attend to nothing has weights 0 and output 0; the others share 1."""
+        """If a query may attend to nothing, its weights and output are 0; other queries are unaffected."""
         draw = Draw(seed)
-        inputs, mask = qkv(draw, 2), some_allowed(draw, 2, 3, 5)
+        inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
         mask[0, 1] = mask[1, 0] = False
         output, weights = pair(student.masked_attention(*inputs, mask), "output", "weights")
-        for part, shape, name in ((weights, (2, 3, 5), "weights"), (output, (2, 3, 6), "output")):
+        for part, shape, name in (
+            (weights, (2, 3, 5), "the weights"),
+            (output, (2, 3, 6), "the output"),
+        ):
             finite(shaped(part, shape, what=name), name)
             for row in ((0, 1), (1, 0)):
                 worst = part[row].abs().max().item()
-                assert worst == 0, f"{name} of a query that may see nothing: {worst:.3g}, not 0"
-        consistent([output, weights], mask, inputs[2], "beside empty rows")
+                assert worst == 0, (
+                    f"{name} of a query that may attend to nothing should be 0; "
+                    f"the largest absolute value is {worst:.3g}"
+                )
+        check_consistent([output, weights], mask, inputs[2], "with empty rows in the mask")
 
     def test_empty_sentences(self, student, seed):
-        """All of a sentence may be forbidden, and so may everything."""
+        """The mask may forbid every key of a sentence, or every key of the whole batch."""
         draw = Draw(seed)
-        inputs, padding = qkv(draw, 2), some_allowed(draw, 2, 1, 5)
+        inputs, padding = random_qkv(draw, 2), random_mask(draw, 2, 1, 5)
         padding[0] = False
         rows = torch.tensor([[True], [False], [True]])
         nothing = torch.zeros(3, 5).bool()
         for mask, what in (
-            (padding, "where a whole sentence is padding"),
-            (rows, "under a mask of shape (3, 1) whose second row is False"),
-            (nothing, "where nothing is allowed"),
+            (padding, "when one sentence is all padding"),
+            (rows, "with a mask of shape (3, 1) whose second row is False"),
+            (nothing, "with a mask that is False everywhere"),
         ):
-            consistent(student.masked_attention(*inputs, mask), mask, inputs[2], what)
+            check_consistent(student.masked_attention(*inputs, mask), mask, inputs[2], what)
 
     def test_gradient(self, student, seed):
-        """Under a mask the gradients of queries, keys and values are those of the formula."""
-        check_gradients(student, Draw(seed), empty=False)
+        """With a mask, the gradients of queries, keys and values are correct."""
+        check_gradients(student, Draw(seed), empty_rows=False)
 
     @weight(2)
     def test_gradient_beside_empty_rows(self, student, seed):
-        """With a query that may attend to nothing no gradient is NaN, and the others are right."""
-        check_gradients(student, Draw(seed), empty=True)
+        """If a query may attend to nothing, no gradient is NaN and all gradients are correct."""
+        check_gradients(student, Draw(seed), empty_rows=True)
 
     def test_dtypes(self, student, seed):
-        """float64, float16 and bfloat16 stay what they are, and forbidden keys weigh 0 there."""
+        """float64, float16 and bfloat16 inputs keep their dtype; forbidden keys get a weight of exactly 0."""
         draw = Draw(seed)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
-            inputs, mask = qkv(draw, 2, dtype=dtype), some_allowed(draw, 2, 3, 5)
-            seen = pair(student.masked_attention(*inputs, mask), "output", "weights")
+            inputs, mask = random_qkv(draw, 2, dtype=dtype), random_mask(draw, 2, 3, 5)
+            actual = pair(student.masked_attention(*inputs, mask), "output", "weights")
             tolerance = (1e-5, 1e-5) if dtype == torch.float64 else (None, None)
             expected = masked_oracle(*inputs, mask)
-            for name, part, want in zip(("output", "weights"), seen, expected, strict=True):
-                close(part, want, f"{name} in {dtype}", *tolerance, dtype=dtype)
-            worst = seen[1][~mask].abs().max().item()
-            assert worst == 0, f"a forbidden key has the weight {worst:.3g} in {dtype}"
+            for name, part, want in zip(("output", "weights"), actual, expected, strict=True):
+                close(part, want, f"the {name} in {dtype}", *tolerance, dtype=dtype)
+            worst = actual[1][~mask].abs().max().item()
+            assert worst == 0, (
+                f"the weights of forbidden keys should be exactly 0 in {dtype}; "
+                f"the largest absolute value is {worst:.3g}"
+            )
 
     @weight(0.5)
     def test_half_precision_beside_empty_rows(self, student, seed):
-        """In half precision, too, an empty row gives 0 and no gradient is NaN."""
+        """In half precision, an empty row of the mask gives zeros, and all gradients are finite."""
         draw = Draw(seed)
         for dtype in (torch.float16, torch.bfloat16):
-            inputs, mask = leaves(*qkv(draw, 2, dtype=dtype)), some_allowed(draw, 2, 3, 5)
+            inputs, mask = leaves(*random_qkv(draw, 2, dtype=dtype)), random_mask(draw, 2, 3, 5)
             mask[1, 2] = False
-            seen = pair(student.masked_attention(*inputs, mask), "output", "weights")
-            for name, part, width in zip(("output", "weights"), seen, (6, 5), strict=True):
-                finite(shaped(part, (2, 3, width), dtype, name), f"{name} in {dtype}")
+            actual = pair(student.masked_attention(*inputs, mask), "output", "weights")
+            for name, part, width in zip(("output", "weights"), actual, (6, 5), strict=True):
+                finite(shaped(part, (2, 3, width), dtype, f"the {name}"), f"the {name} in {dtype}")
                 worst = part[1, 2].abs().max().item()
-                assert worst == 0, f"{name} of an empty row in {dtype}: {worst:.3g}, not 0"
-            found = gradients(seen, inputs, [torch.ones_like(part) for part in seen])
+                assert worst == 0, (
+                    f"the {name} of an empty row should be 0 in {dtype}; "
+                    f"the largest absolute value is {worst:.3g}"
+                )
+            found = gradients(actual, inputs, [torch.ones_like(part) for part in actual])
             for name, gradient in zip(("queries", "keys", "values"), found, strict=True):
                 finite(gradient, f"the gradient of the {name} in {dtype}")
 
     @weight(0.5)
     def test_arguments(self, student, seed):
-        """The arguments may lie in memory in any way, and are not changed."""
+        """Inputs and mask may be non-contiguous and are not changed in place."""
         draw = Draw(seed)
-        inputs = [draw.strided(x) for x in qkv(draw, 2)]
-        mask = some_allowed(draw, 3, 5)
-        # An expanded mask: its rows for the two sentences are the same memory.
+        inputs = [draw.strided(x) for x in random_qkv(draw, 2)]
+        mask = random_mask(draw, 3, 5)
+        # In the expanded mask, both sentences share the same memory.
         for given in (draw.strided(mask), mask.expand(2, 3, 5)):
-            seen = student.masked_attention(*inputs, given)
+            actual = student.masked_attention(*inputs, given)
             unchanged(student)
-            compare(seen, masked_oracle(*inputs, mask), "for tensors that are not contiguous")
+            check_attention(actual, masked_oracle(*inputs, mask), "for non-contiguous inputs")
 
     @weight(0.25)
     def test_device(self, student):
-        """Output and weights are on the device of the arguments, with a mask and without."""
+        """Output and weights are on the same device as the inputs, with and without a mask."""
         inputs = [torch.zeros(2, *shape, device="meta") for shape in ((3, 4), (5, 4), (5, 6))]
         for mask in (None, torch.ones(3, 5, dtype=torch.bool, device="meta")):
             call = partial(student.masked_attention, *inputs, mask)
