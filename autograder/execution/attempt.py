@@ -11,7 +11,7 @@ from typing import Protocol
 from autograder.course import forbidden
 from autograder.course.config import Exercise
 from autograder.execution.collect import Test
-from autograder.execution.differences import Differs
+from autograder.execution.differences import Mismatch
 from autograder.execution.references import References, Replaced
 from autograder.execution.student import NotAllowed, Student, StudentError
 from autograder.execution.turns import Turns
@@ -20,7 +20,7 @@ from autograder.protocol import messages as m
 from autograder.protocol.limits import Budget, Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
-from autograder.sandbox.process import LimitExceeded, Process, WorkerDied
+from autograder.sandbox.process import Process
 
 RESTARTS = 2
 SHOWN = 70  # characters of a line of code in a message
@@ -171,7 +171,7 @@ class Attempt:
     def _judge(self, test: Test, student: Student, seed: int) -> Outcome:
         try:
             test.run(student, seed)
-        except Differs as error:
+        except Mismatch as error:
             return Outcome(False, str(error), compared=True, values=error.values)
         except AssertionError as error:
             return Outcome(False, str(error), compared=True)

@@ -1,4 +1,4 @@
-"""What hidden graders are written with: inputs to draw and checks that speak to the student. See README.md."""
+"""Draw inputs and check results in hidden graders. `graders/README.md` documents every function."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from autograder.execution.differences import Differs, drawn
-from autograder.execution.student import Opaque, Student, StudentError, Thing
+from autograder.execution.differences import Mismatch, crop
+from autograder.execution.student import (
+    Opaque,
+    RemoteModule,
+    RemoteObject,
+    Student,
+    StudentError,
+)
 
 Test = TypeVar("Test", bound=Callable[..., None])
 T = TypeVar("T")
@@ -26,7 +32,7 @@ TOLERANCE = {
 
 
 def weight(share: float) -> Callable[[Test], Test]:
-    """Give a test another share of its exercise's points than 1; with 0 it does not run, and is worth nothing."""
+    """Set the relative weight of a test within its exercise. The default is 1; a test with weight 0 does not run."""
 
     def mark(test: Test) -> Test:
         test.weight = share  # type: ignore[attr-defined]
@@ -36,46 +42,46 @@ def weight(share: float) -> Callable[[Test], Test]:
 
 
 class Draw:
-    """Inputs from one seed."""
+    """A source of random inputs that depend only on the seed."""
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32, scale: float = 1.0) -> Tensor:
-        """Normally distributed values."""
-        drawn = torch.randn(shape, generator=self._generator, dtype=torch.float64)
-        return (drawn * scale).to(dtype)
+        """Draw from a normal distribution with mean 0 and standard deviation `scale`."""
+        values = torch.randn(shape, generator=self._generator, dtype=torch.float64)
+        return (values * scale).to(dtype)
 
     def uniform(
         self, *shape: int, low: float = 0.0, high: float = 1.0, dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """Values between `low` and `high`."""
-        drawn = torch.rand(shape, generator=self._generator, dtype=torch.float64)
-        return (low + (high - low) * drawn).to(dtype)
+        """Draw uniformly from [`low`, `high`)."""
+        values = torch.rand(shape, generator=self._generator, dtype=torch.float64)
+        return (low + (high - low) * values).to(dtype)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
-        """Whole numbers from `low` to `high` − 1."""
+        """Draw integers from [`low`, `high`)."""
         return torch.randint(low, high, shape, generator=self._generator)
 
     def mask(self, *shape: int, p: float = 0.5) -> Tensor:
-        """True with probability `p`."""
+        """Draw a boolean mask that is True with probability `p`."""
         return torch.rand(shape, generator=self._generator) < p
 
     def strided(self, tensor: Tensor) -> Tensor:
-        """The same values, lying in memory with the axes in reverse order."""
+        """Return a non-contiguous copy of a tensor: the same values, with the axes reversed in memory."""
         order = tuple(range(tensor.dim()))[::-1]
         return tensor.permute(order).contiguous().permute(order)
 
     def choice(self, items: Sequence[T]) -> T:
-        """One of the items."""
+        """Draw one of the items."""
         return items[int(self.integers(0, len(items), 1))]
 
 
 def shaped(
     seen: Any, shape: Sequence[int], dtype: torch.dtype | None = None, what: str = "the result"
 ) -> Tensor:
-    """Check that `seen` is a tensor of this shape (and dtype), and give it back."""
-    assert isinstance(seen, Tensor), f"{what} should be a tensor, it is {_said(seen)}"
+    """Check that `seen` is a tensor of this shape and, if given, this dtype. Return it."""
+    assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {_describe(seen)}"
     expected, found = tuple(shape), tuple(seen.shape)
     assert found == expected, f"{what} should have the shape {expected}, yours has {found}"
     if dtype is not None:
@@ -92,45 +98,48 @@ def close(
     rtol: float | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Check shape, dtype and values within the tolerance of the dtype: `dtype`, where the oracle is finer than that."""
+    """Check the shape, dtype and values of a tensor and return it.
+
+    The result should have the given `dtype`, or that of `expected`, and equal `expected` within the tolerance of this dtype.
+    """
     dtype = dtype or expected.dtype
     found = shaped(seen, expected.shape, dtype, what)
     atol = TOLERANCE[dtype] if atol is None else atol
     rtol = TOLERANCE[dtype] if rtol is None else rtol
     have, want = found.detach().double(), expected.detach().double()
     difference = (have - want).abs()
-    # Equal infinities differ by NaN, and are equal.
+    # The difference of two equal infinities is NaN.
     right = (have == want) | (difference <= atol + rtol * want.abs())
     if not bool(right.all()):
         badness = torch.where(right, -1.0, difference.nan_to_num(nan=math.inf))
         where = int(badness.argmax())
-        raise _differs(what, found, expected, right, where)
+        raise _mismatch(what, found, expected, right, where)
     return found
 
 
 def equal(seen: Any, expected: Tensor, what: str = "the result") -> Tensor:
-    """Check shape, dtype and every value."""
+    """Check that a tensor has the shape, dtype and values of `expected`. Return it."""
     found = shaped(seen, expected.shape, expected.dtype, what)
     wrong = found != expected
     if bool(wrong.any()):
         where = int(wrong.reshape(-1).to(torch.uint8).argmax())
-        raise _differs(what, found, expected, ~wrong, where)
+        raise _mismatch(what, found, expected, ~wrong, where)
     return found
 
 
 def finite(seen: Any, what: str = "the result") -> Tensor:
-    """Check that there is no NaN and no infinity."""
-    assert isinstance(seen, Tensor), f"{what} should be a tensor, it is {_said(seen)}"
+    """Check that a tensor contains neither NaN nor infinity. Return it."""
+    assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {_describe(seen)}"
     bad = ~seen.isfinite()
     if bool(bad.any()):
         where = int(bad.reshape(-1).to(torch.uint8).argmax())
-        place = _place(where, seen.shape)
-        raise AssertionError(f"{what} should be finite, but is {_number(seen, where)}{place}")
+        place = _format_position(where, seen.shape)
+        raise AssertionError(f"{what} should be finite, but is {_format_value(seen, where)}{place}")
     return seen
 
 
 def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") -> Tensor:
-    """The gradient of x for what comes from above, which has to be there and finite."""
+    """Return the gradient of `result` with respect to `x`, given the upstream gradient. Check that it exists and is finite."""
     seen = shaped(result, upstream.shape, upstream.dtype)
     assert seen.requires_grad, "no gradient flows through the result"
     (found,) = torch.autograd.grad(seen, x, upstream, allow_unused=True)
@@ -139,30 +148,34 @@ def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") 
 
 
 def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the result") -> None:
-    """Check that what is made of tensors on `meta`, which stands in for a GPU, is there, too."""
+    """Check that `call`, given tensors on the device `meta`, returns a tensor on `meta`. The device stands in for a GPU."""
     try:
         seen = shaped(call(), shape, what=what)
     except StudentError as error:
-        # Code that reads values cannot run there, and is no mistake.
+        # Code that reads tensor values cannot run on `meta`, but it may be right.
         if error.meta_read:
             return
         raise
     assert seen.is_meta, (
-        f"{what} should be on the device `meta`, which stands in for a GPU, it is on {seen.device}: "
-        "is a tensor made without `device=`?"
+        f"{what} should be on the device `meta`, which stands in for a GPU, but it is on `{seen.device}`. "
+        "Is a tensor created without `device=`?"
     )
 
 
 def pair(seen: Any, *names: str) -> list[Any]:
-    """Check that there are as many parts as names, and give them back."""
+    """Check that the result is a list or tuple with one part per name. Return the parts."""
     parts = " and ".join(names)
-    assert isinstance(seen, list), f"the result should be a pair of {parts}, it is {_said(seen)}"
-    assert len(seen) == len(names), f"the result should be {parts}, yours has {len(seen)} parts"
+    assert isinstance(seen, list), (
+        f"the result should be a pair of {parts}, but it is {_describe(seen)}"
+    )
+    assert len(seen) == len(names), (
+        f"the result should consist of {parts}, but it has {len(seen)} parts"
+    )
     return seen
 
 
 def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequence[int]) -> None:
-    """Check that output and weights of attention are both where its inputs are."""
+    """Check that attention returns its output and its weights on the device `meta` if its inputs are there."""
     parts: list[Any] = []
 
     def first() -> Any:
@@ -175,64 +188,68 @@ def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequen
 
 
 def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
-    """Check that the last call changed none of its arguments.
+    """Check that the last call changed none of its arguments in place.
 
-    After a call with dropout, `besides` are those that it changes without dropout as well; another test is about them.
+    After a call with dropout, pass as `besides` the arguments that the code also changes without dropout: a different test
+    checks those.
     """
     names = " and ".join(f"`{name}`" for name in student.changed if name not in (besides or ()))
-    hint = "" if besides is None else "; does dropout work in place?"
+    hint = "" if besides is None else "; is dropout applied in place?"
     assert not names, f"the call changed its argument {names} in place{hint}"
 
 
 @contextmanager
 def value_error(*names: str, when: str) -> Iterator[None]:
-    """Check that the calls inside raise a ValueError whose message names one of `names`."""
+    """Check that the code in this context raises a ValueError whose message contains one of `names`."""
     error: StudentError | None = None
     try:
         yield
     except StudentError as raised:
         error = raised
     if error is None:
-        raise AssertionError(f"when {when}, a ValueError should be raised; nothing was")
-    said = f"{error.type}: {error.text[:300]}".rstrip(": ")
-    assert "ValueError" in error.bases, f"when {when}, a ValueError should be raised; seen: {said}"
+        raise AssertionError(f"a ValueError should be raised when {when}, but nothing was raised")
+    shown = f"{error.type}: {error.text[:300]}".rstrip(": ")
+    assert "ValueError" in error.bases, f"a ValueError should be raised when {when}; seen: {shown}"
     named = any(re.search(rf"(?<!\w){re.escape(n)}(?!\w)", error.text) for n in names)
     wanted = " or ".join(f"`{name}`" for name in names)
-    assert named, f"the ValueError raised when {when} should name {wanted}; seen: {said}"
+    assert named, f"the ValueError raised when {when} should mention {wanted}; seen: {shown}"
 
 
-def _said(seen: Any) -> str:
+def _describe(seen: Any) -> str:
     if isinstance(seen, Opaque):
         return seen.type
-    if isinstance(seen, Thing):
+    if isinstance(seen, RemoteModule):
+        return "an nn.Module"
+    if isinstance(seen, RemoteObject):
         return f"a {seen.type}"
     if seen is None:
-        return "None (is a return missing?)"
+        return "None (is a `return` missing?)"
     if isinstance(seen, list):
-        return f"a list or tuple of {len(seen)}"
+        return f"a list or tuple of length {len(seen)}"
     return f"a {type(seen).__name__}"
 
 
-def _number(tensor: Tensor, where: int) -> str:
+def _format_value(tensor: Tensor, where: int) -> str:
     value = tensor.detach().reshape(-1)[where].item()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _place(where: int, shape: Sequence[int]) -> str:
+def _format_position(where: int, shape: Sequence[int]) -> str:
     if not shape:
         return ""
     position: list[int] = []
     for size in reversed(shape):
         position.append(where % size)
         where //= size
-    return f" at position {tuple(reversed(position))}" if len(shape) > 1 else f" at {position[0]}"
+    shown = tuple(reversed(position)) if len(shape) > 1 else position[0]
+    return f" at position {shown}"
 
 
-def _differs(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Differs:
+def _mismatch(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Mismatch:
     count, wrong = seen.numel(), int((~right).sum())
     values = "the value is wrong: " if count == 1 else f"{wrong} of {count} values is wrong: "
     if wrong > 1:
-        values = f"{wrong} of {count} values are wrong; for example "
-    have, want = _number(seen, where), _number(expected, where)
-    message = f"{what}: {values}{have} instead of {want}{_place(where, seen.shape)}"
-    return Differs(message, drawn(what, seen, expected, right, where))
+        values = f"{wrong} of {count} values are wrong; for example, "
+    have, want = _format_value(seen, where), _format_value(expected, where)
+    message = f"{what}: {values}{have} instead of {want}{_format_position(where, seen.shape)}"
+    return Mismatch(message, crop(what, seen, expected, right, where))

@@ -1,4 +1,7 @@
-"""The hidden graders of a day, collected by pytest once and then called directly (pytest's own run costs 250 ms a submission)."""
+"""Collect a day's hidden graders. Entry points: `collect` and `Test.run`.
+
+Pytest collects the tests once. They are then called directly, because a run of pytest costs 250 ms per submission.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from autograder.execution.student import Student
 
 @dataclass(frozen=True)
 class Test:
-    """One test of an exercise; `sentence` is what a student reads when it fails."""
+    """One hidden test of an exercise. A student whose code fails it reads `sentence`."""
 
     exercise: str
     name: str
@@ -28,13 +31,15 @@ class Test:
     function: Callable[..., None]
 
     def run(self, student: Student, seed: int) -> None:
-        """Call it with the fixtures that it asks for."""
-        wanted = self.function.__code__.co_varnames[1 : self.function.__code__.co_argcount]
+        """Call the test function with the fixtures that it requests."""
+        names = self.function.__code__.co_varnames[1 : self.function.__code__.co_argcount]
         fixtures: dict[str, Any] = {"student": student, "seed": seed}
-        self.function(self.owner(), **{name: fixtures[name] for name in wanted})
+        self.function(self.owner(), **{name: fixtures[name] for name in names})
 
 
 class _Collector:
+    """A pytest plugin that stores the collected items and the errors of the collection."""
+
     def __init__(self) -> None:
         self.items: list[pytest.Item] = []
         self.errors: list[str] = []
@@ -49,7 +54,7 @@ class _Collector:
 
 @contextlib.contextmanager
 def _importable(root: Path) -> Iterator[None]:
-    """Let a course's graders import one another as `graders.DAY.test_CHAPTER`, not those of a course that was read before."""
+    """Let a course's graders import each other as `graders.DAY.test_CHAPTER`, after forgetting those of any other course."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "graders"]:
         del sys.modules[name]
     sys.path.insert(0, str(root))
@@ -60,10 +65,10 @@ def _importable(root: Path) -> Iterator[None]:
 
 
 def collect(day: Day) -> dict[str, list[Test]]:
-    """The tests of each exercise, in the order in which they stand.
+    """Return the tests of each exercise in the order of their definition.
 
     Raises:
-        CourseError: a grader can not be imported, or an exercise has none.
+        CourseError: A grader cannot be imported, a test is incomplete, or an exercise has no test.
     """
     collector = _Collector()
     arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", "--assert=plain"]
@@ -77,16 +82,22 @@ def collect(day: Day) -> dict[str, list[Test]]:
         owner = getattr(item, "cls", None)
         name = getattr(owner, "exercise", None)
         if owner is None or name not in tests:
-            raise CourseError(f"{item.nodeid}: belongs to no exercise of {day.name}")
+            raise CourseError(
+                f"{item.nodeid}: its class must name an exercise of {day.name} as `exercise = ...`"
+            )
         function = getattr(owner, item.name)
         if not function.__doc__:
-            raise CourseError(f"{item.nodeid}: needs a sentence for the student as its docstring")
+            raise CourseError(
+                f"{item.nodeid}: add a docstring that tells the student what is tested"
+            )
         sentence = " ".join(function.__doc__.split())
         weight = float(getattr(function, "weight", 1))
-        if weight == 0:  # taken out: it does not run, so that it can cost nobody anything
+        if weight == 0:  # The test was withdrawn.
             continue
         tests[name].append(Test(name, item.name, sentence, weight, owner, function))
     for name, found in tests.items():
         if not found:
-            raise CourseError(f"{day.name}: {name} has no test that counts in {day.graders}")
+            raise CourseError(
+                f"{day.name}: {name} has no test with a positive weight in {day.graders}"
+            )
     return tests

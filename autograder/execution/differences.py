@@ -1,4 +1,4 @@
-"""A wrong tensor beside the right one, cut to a matrix that a page can draw."""
+"""Crop a wrong tensor and the expected one to a matrix that a feedback page can draw. Entry points: `Mismatch` and `crop`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from torch import Tensor
 
 from autograder.marks.model import Value, Values
 
-LARGEST = 12  # rows and columns that are drawn
+LARGEST = 12  # rows and columns of the crop
 
 
-class Differs(AssertionError):
-    """A check found other values than it should; the message says it in words, `values` shows it."""
+class Mismatch(AssertionError):
+    """Raised when a tensor has wrong values. `values` is the crop to draw, if there is one."""
 
     def __init__(self, message: str, values: Values | None) -> None:
         super().__init__(message)
         self.values = values
 
 
-def drawn(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Values | None:
-    """The matrix around the element `where` (of the flat tensor); all have one shape, and None is drawn of one without axes.
+def crop(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Values | None:
+    """Return the part of a matrix around the element at the flat index `where`, or None for a tensor without axes.
 
-    A tensor of one axis is drawn as one row, of more than two as the matrix that holds the element.
+    A tensor with one axis becomes one row. Of a tensor with more than two axes, the result shows the matrix that contains the
+    element. `seen`, `expected` and `right` have the same shape; `right` marks the elements of `seen` that are right.
     """
     if not seen.dim():
         return None
@@ -37,8 +38,8 @@ def drawn(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) 
         max(0, min(at - LARGEST // 2, size - LARGEST))
         for at, size in zip((row, column), parts[0].shape, strict=True)
     )
-    came, due, held = (
-        [[_value(x) for x in line] for line in part.tolist()]
+    seen_rows, expected_rows, right_rows = (
+        [[_value(x) for x in row_values] for row_values in part.tolist()]
         for part in (part[top : top + LARGEST, left : left + LARGEST] for part in parts)
     )
     return Values(
@@ -47,9 +48,9 @@ def drawn(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) 
         matrix=matrix,
         top=top,
         left=left,
-        seen=came,
-        expected=due,
-        wrong=[[not cell for cell in line] for line in held],
+        seen=seen_rows,
+        expected=expected_rows,
+        wrong=[[not cell for cell in row_values] for row_values in right_rows],
     )
 
 

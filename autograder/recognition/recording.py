@@ -11,8 +11,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from autograder.execution.connection import Process
 from autograder.execution.references import References
-from autograder.execution.student import Process, Student
+from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing, decode_tensors
 from autograder.sandbox.process import Reply
@@ -74,13 +75,16 @@ class Recorder:
             self._asking = False
         leaves = _answer(response, data, overheard, models)
         leaves = _comparable(leaves, {}, request)
-        kept = [self.student._models[id_] for id_ in models]
+        kept = [self.student.connection.models.by_id[id_] for id_ in models]
         self.exchanges.append(Exchange(request, payload, number, response, models, kept, leaves))
         return number, response, data
 
     def _copy(self, id_: int) -> nn.Module:
         # Handles that a model holds refer to the student, which must stay one.
-        return copy.deepcopy(self.student._models[id_], {id(self.student): self.student})
+        return copy.deepcopy(
+            self.student.connection.models.by_id[id_],
+            {id(self.student.connection): self.student.connection},
+        )
 
     def stop(self) -> int:
         """End the process."""
@@ -127,8 +131,10 @@ def replay(
         except KeyError:
             answers.append({})
             continue
-        student._models |= {id_: copy.deepcopy(model) for id_, model in exchange.models.items()}
-        overheard = _Overheard(student._reply)
+        student.connection.models.by_id |= {
+            id_: copy.deepcopy(model) for id_, model in exchange.models.items()
+        }
+        overheard = _Overheard(student.connection.reply)
         number, response, data = process.request(request, exchange.payload, overheard)
         if isinstance(response, m.Answer) and isinstance(exchange.response, m.Answer):
             numbers[exchange.number] = number
@@ -138,7 +144,7 @@ def replay(
         if most < 0:
             raise m.WireError("answers that are larger than those of any known mistake")
         answers.append(_comparable(leaves, exchange.leaves, exchange.request))
-    process.request(m.Forget(list(numbers.values())), Outgoing(), student._reply)
+    process.request(m.Forget(list(numbers.values())), Outgoing(), student.connection.reply)
     return answers
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from autograder.execution.checks import Draw, close, finite, on_meta, shaped, unchanged, weight
-from autograder.execution.student import Module, Student
+from autograder.execution.student import RemoteModule, Student
 
 # All sizes differ, heads and the size of a head too.
 D, HEADS, D_FF, B, N, M = 6, 3, 10, 2, 5, 7
@@ -150,7 +150,7 @@ def gradient(leaf: Tensor, what: str) -> Tensor:
     return finite(leaf.grad, f"the gradient of {what}")
 
 
-def reached(layer: Module, names: Iterable[str]) -> None:
+def reached(layer: RemoteModule, names: Iterable[str]) -> None:
     """Check the gradients after a backward: all finite, and none of them missing or 0 throughout."""
     weights = layer.leaves()
     for name in names:
@@ -161,7 +161,7 @@ def reached(layer: Module, names: Iterable[str]) -> None:
 
 
 def dropped(
-    student: Student, layer: Module, inputs: Sequence[Tensor], steps: Sequence[str]
+    student: Student, layer: RemoteModule, inputs: Sequence[Tensor], steps: Sequence[str]
 ) -> None:
     """Check a layer with dropout=0.5: it acts on what each step gives and on nothing else."""
     layer.load(silence(*steps))
@@ -178,7 +178,7 @@ def dropped(
         assert moved.abs().max() > 1e-3, f"in train(), nothing of what `{step}` gives is dropped"
 
 
-def dropped_share(layer: Module, axes: Sequence[int], steps: Sequence[str]) -> None:
+def dropped_share(layer: RemoteModule, axes: Sequence[int], steps: Sequence[str]) -> None:
     """Check a layer with dropout=0.3, on zeros: this part of what each step gives is dropped."""
     zeros = [torch.zeros(8, n, D) for n in axes]
     kept = 0.7
@@ -195,7 +195,7 @@ def dropped_share(layer: Module, axes: Sequence[int], steps: Sequence[str]) -> N
         )
 
 
-def dropped_inside(layer: Module, inputs: Sequence[Tensor], before: str, after: str) -> None:
+def dropped_inside(layer: RemoteModule, inputs: Sequence[Tensor], before: str, after: str) -> None:
     """Check a layer with dropout=0.5: the hidden values of the feed-forward network are dropped."""
     # The network sees zeros, all its hidden values are 1, and each row of linear2 sums to 1:
     # dropout on its result alone would leave no more than two values at a position.

@@ -18,7 +18,7 @@ from autograder.execution.checks import (
     value_error,
     weight,
 )
-from autograder.execution.student import Module
+from autograder.execution.student import RemoteModule
 
 HALF_AND_DOUBLE = (torch.float64, torch.float16, torch.bfloat16)
 
@@ -378,7 +378,7 @@ def logits_of(images: Tensor, weights: dict[str, Tensor], n_layers: int, heads: 
     return linear(normed(x[:, 0], "norm"), "head")
 
 
-def vit(student, n_layers: int, weights: dict[str, Tensor], heads: int = HEADS) -> Module:
+def vit(student, n_layers: int, weights: dict[str, Tensor], heads: int = HEADS) -> RemoteModule:
     """A student's ViT with these weights, in evaluation mode."""
     model = student.ViT(IMAGE, PATCH, CHANNELS, CLASSES, D, heads, n_layers).eval()
     model.load(weights)

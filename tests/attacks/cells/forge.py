@@ -154,7 +154,7 @@ def causal_mask(n, device=None):
 
 # %% a module that there is not
 #: stopped by wire
-#: says it is a Module
+#: says it is an nn.Module
 #: seconds 0.1
 def causal_mask(n, device=None):
     m = messages()

@@ -1,0 +1,224 @@
+"""Call functions and objects in a worker, with gradients. Entry point: `Connection`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autograder.execution.grader_models import GraderModels
+from autograder.execution.references import References
+from autograder.execution.remote import RemoteModule, RemoteObject
+from autograder.protocol import messages as m
+from autograder.protocol.autograd import make_differentiable
+from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
+from autograder.sandbox.process import Reply
+
+NOT_DEFINED = "; is it a notebook variable? Pass it as an argument or store it in an attribute"
+
+
+class Process(Protocol):
+    """A worker that answers requests: `process.Process` in the sandbox, or `in_process.LocalProcess` without one."""
+
+    def request(
+        self, request: m.Request, payload: Outgoing, reply: Reply
+    ) -> tuple[int, m.Answer | m.Failure, bytearray]: ...
+
+    def stop(self) -> int: ...
+
+
+class StudentError(Exception):
+    """Raised when the student's code raises, or lacks what a test requests.
+
+    `type` and `text` describe the original exception, `line` is its line in the joined source.
+    """
+
+    def __init__(self, name: str, failure: m.Failure) -> None:
+        self.type, self.text = failure.type[:200], failure.text[: m.MAX_TEXT]
+        self.bases, self.line, self.meta_read = failure.bases, failure.line, failure.meta_read
+        if failure.kind == "missing":
+            super().__init__(f"`{name}`: {self.text}")
+        else:
+            hint = NOT_DEFINED if self.type == "NameError" else ""
+            super().__init__(f"`{name}` raised {self.type}: {self.text}".rstrip(": ") + hint)
+
+
+class NotAllowed(Exception):
+    """Raised when the student's code calls operators that the exercise does not allow."""
+
+    def __init__(self, operators: list[str]) -> None:
+        self.operators = [name[:200] for name in operators[:20]]
+        super().__init__(", ".join(f"`{name}`" for name in self.operators))
+
+
+@dataclass
+class Cost:
+    """The number of torch operators that calls ran, and the number of elements of the largest tensor they created."""
+
+    operations: int = 0
+    largest: int = 0
+
+
+class Connection:
+    """The connection to one worker. It converts values, keeps the autograd graphs alive and answers the worker's questions."""
+
+    def __init__(self, process: Process, references: References | None = None) -> None:
+        self._process = process
+        self._references = references
+        # Kept, so that no id of a generator is reused.
+        self._generators: dict[int, torch.Generator] = {}
+        self._graphs: set[int] = set()  # the calls whose graphs the worker keeps
+        self._unreachable: list[int] = []  # those of them that no tensor here needs any more
+        self.models = GraderModels()
+        self.cost: Cost | None = None
+        self.changed: list[str] = []
+        self.last_call: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None
+
+    # ---- requests
+
+    def request(self, request: m.Request, out: Outgoing, name: str) -> Any:
+        """Send a request and return the value of its answer. `name` is what error messages call its target.
+
+        Raises:
+            StudentError: The student's code raised, or lacks what was requested.
+            NotAllowed: The student's code called an operator that the exercise does not allow.
+            WireError, LimitExceeded, WorkerDied, ServerLost: See `process.Process.request`.
+        """
+        _, answer, payload = self._send(request, out, name)
+        return self._decode_payload(answer.result, payload, name)
+
+    def call(
+        self,
+        target: str | int,
+        method: str,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        name: str,
+        leaves: Mapping[str, Tensor] | None = None,
+    ) -> Any:
+        """Call a function by name, or a method of an object by its id, and return the result.
+
+        The result is differentiable with respect to the tensors among the arguments and to the `leaves`, which are parameters of
+        the target. Raises what `request` raises.
+        """
+        leaves = leaves or {}
+        args, kwargs = arguments
+        if not self.models.answering:
+            self.last_call = (name, args, kwargs)
+            self._forget_graphs()
+        out = Outgoing()
+        sent: list[Tensor] = []
+        data = self.encode([list(args), kwargs], out, sent)
+        inputs = [*sent, *leaves.values()]
+        grad = torch.is_grad_enabled()
+        keep = grad and any(t.requires_grad for t in inputs)
+        request = m.Call(target, method, data, keep, grad, measure=self.cost is not None)
+        number, answer, payload = self._send(request, out, name)
+        if not self.models.answering:
+            self.changed = [str(name) for name in answer.changed]
+        if self.cost is not None:
+            self.cost.operations += answer.operations
+            self.cost.largest = max(self.cost.largest, answer.largest)
+        try:
+            tensors = decode_tensors(answer.result, payload)
+        except m.WireError:
+            self._process.stop()
+            raise
+        if keep:
+            flags = [
+                meta.requires_grad and t.is_floating_point()
+                for meta, t in zip(answer.result.tensors, tensors, strict=True)
+            ]
+            parameters = [str(target), *leaves] if leaves else []
+            gradients = self._gradients(number, parameters, len(inputs), name)
+            tensors = make_differentiable(inputs, tensors, flags, gradients)
+        return self.decode(answer.result, tensors, name)
+
+    def _gradients(
+        self, call: int, parameters: list[str], inputs: int, name: str
+    ) -> Callable[[list[Tensor | None]], list[Tensor | None]]:
+        """Return the backward function of a call. When it is garbage-collected, the worker may free the call's graph."""
+
+        def gradients(upstream: list[Tensor | None]) -> list[Tensor | None]:
+            out = Outgoing()
+            found = self.request(
+                m.Backward(call, self.encode(upstream, out), parameters), out, name
+            )
+            if not isinstance(found, list) or len(found) != inputs:
+                raise m.WireError("gradients that do not fit the call")
+            return [g if isinstance(g, Tensor) else None for g in found]
+
+        self._graphs.add(call)
+        weakref.finalize(gradients, self._unreachable.append, call)
+        return gradients
+
+    def _forget_graphs(self) -> None:
+        if self._unreachable:
+            calls, self._unreachable[:] = list(self._unreachable), []
+            self._graphs -= set(calls)
+            if not self._graphs:
+                self.models.forget_graphs()
+            self._send(m.Forget(calls), Outgoing(), "")
+
+    def _send(
+        self, request: m.Request, out: Outgoing, name: str
+    ) -> tuple[int, m.Answer, bytearray]:
+        models = self.models
+        if not models.answering:
+            models.failure = None
+        number, response, payload = self._process.request(request, out, self.reply)
+        models.set_modes(response.modes)
+        if models.failure is not None and not models.answering:
+            raise models.failure
+        if response.forbidden:
+            raise NotAllowed(response.forbidden)
+        if isinstance(response, m.Failure):
+            raise StudentError(name, response)
+        return number, response, payload
+
+    def reply(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
+        """Answer a call that the student's code makes to a reference or to a model of the grader."""
+        references = self._references
+        if isinstance(question, m.Refer):
+            if references is None:
+                raise m.WireError("a call of a reference, but no exercise was replaced")
+            return references.answer(question, payload)
+        if isinstance(question, m.AskBackward) and references and references.owns(question.keep):
+            return references.gradients(question, payload)
+        return self.models.answer(question, payload, self)
+
+    # ---- values
+
+    def encode(self, value: Any, out: Outgoing, sent: list[Tensor] | None = None) -> m.Data:
+        """Encode a value of a test; its tensors are added to `out` and to `sent`."""
+        return out.encode(value, self._encode_object, sent)
+
+    def decode(self, data: m.Data, tensors: list[Tensor], name: str) -> Any:
+        """Decode a value from the worker, given its decoded tensors. Objects in the sandbox become stand-ins."""
+
+        def convert(item: m.Value) -> Any:
+            if isinstance(item, m.Handle) and item.module:
+                return RemoteModule(self, item.id, name)
+            if isinstance(item, m.Handle):
+                return RemoteObject(self, item.id, item.type)
+            if isinstance(item, m.Opaque):
+                return item
+            raise m.WireError("a value that only the grader may send")
+
+        return decode_value(data.value, tensors, convert)
+
+    def _decode_payload(self, data: m.Data, payload: bytearray, name: str) -> Any:
+        return self.decode(data, decode_tensors(data, payload), name)
+
+    def _encode_object(self, item: Any) -> m.Value:
+        if isinstance(item, RemoteModule | RemoteObject):
+            return m.Handle(item.id, "")
+        if isinstance(item, torch.Generator):
+            self._generators[id(item)] = item
+            return m.Generator(id(item), item.initial_seed())
+        if isinstance(item, nn.Module):
+            return self.models.encode(item)
+        raise TypeError(f"a grader cannot send a {type(item).__name__} to the student's code")

@@ -1,0 +1,135 @@
+"""Run the grader's own models when the student's code calls them. Entry point: `GraderModels`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autograder.protocol import messages as m
+from autograder.protocol.autograd import KeptGraph
+from autograder.protocol.encoding import Outgoing, decode_tensors
+from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
+
+
+class Codec(Protocol):
+    """Converts values from and to their message form; see `connection.Connection`."""
+
+    def encode(self, value: Any, out: Outgoing, sent: list[Tensor] | None = None) -> m.Data: ...
+
+    def decode(self, data: m.Data, tensors: list[Tensor], name: str) -> Any: ...
+
+
+class GraderModels:
+    """The `nn.Module`s that a test passes to the student's code. They stay in this process and are called from the sandbox."""
+
+    def __init__(self) -> None:
+        self._graphs: dict[int, KeptGraph] = {}
+        # A model stays in this dict, so its id cannot be reused while the worker knows it.
+        self.by_id: dict[int, nn.Module] = {}
+        self.answering = False
+        self.failure: AssertionError | None = None  # what a test asserted inside a model
+
+    def encode(self, model: nn.Module) -> m.Model:
+        """Register a model and describe its public methods and plain attributes."""
+        self.by_id[id(model)] = model
+        attributes = [
+            (name, _plain(value))
+            for name, value in [*vars(model).items(), *model.named_children()]
+            if not name.startswith("_")
+            and name != "training"
+            and isinstance(value, bool | int | float | str | list | nn.ModuleList)
+        ]
+        return m.Model(id(model), _methods(model), attributes, model.training)
+
+    def set_modes(self, modes: list[tuple[int, bool]]) -> None:
+        """Put the models into the training modes in which the student's code left them."""
+        for id_, training in modes:
+            # `train` visits every submodule, and most answers change no mode.
+            if id_ in self.by_id and self.by_id[id_].training != training:
+                self.by_id[id_].train(training)
+
+    def forget_graphs(self) -> None:
+        """Free the graphs of all calls of the models."""
+        self._graphs.clear()
+
+    def answer(
+        self, question: m.Ask | m.AskBackward, payload: bytearray, codec: Codec
+    ) -> tuple[m.Reply, Outgoing]:
+        """Call a model, or compute the gradients of such a call.
+
+        An exception inside the model is raised in the student's code. An AssertionError also becomes the `failure` of the test.
+        """
+        out = Outgoing()
+        self.answering = True
+        try:
+            if isinstance(question, m.AskBackward):
+                return m.Reply(codec.encode(self._gradients(question, payload, codec), out)), out
+            outputs: list[Tensor] = []
+            result, inputs = self._call(question, payload, codec)
+            data = codec.encode(result, out, outputs)
+            if question.keep:
+                self._graphs[question.keep] = KeptGraph(inputs, outputs)
+            return m.Reply(data), out
+        except (m.WireError, LimitExceeded, WorkerDied, ServerLost):
+            raise
+        except AssertionError as error:
+            self.failure = error
+            return m.Reply(m.Data(None, []), "the call was refused"), Outgoing()
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"[: m.MAX_TEXT]
+            return m.Reply(m.Data(None, []), text), Outgoing()
+        finally:
+            self.answering = False
+
+    def _call(self, question: m.Ask, payload: bytearray, codec: Codec) -> tuple[Any, list[Tensor]]:
+        model = self.by_id.get(question.model)
+        if model is None or question.method not in _methods(model):
+            raise m.WireError("a call of a model that the grader did not send")
+        tensors = decode_tensors(question.arguments, payload)
+        for tensor, meta in zip(tensors, question.arguments.tensors, strict=True):
+            if meta.requires_grad and tensor.is_floating_point():
+                tensor.requires_grad_()
+        decoded = codec.decode(question.arguments, tensors, question.method)
+        match decoded:
+            case [list(args), dict(kwargs)]:
+                pass
+            case _:
+                raise m.WireError("the arguments of a call are not a list and a dict")
+        was_training = model.training
+        if was_training != question.training:
+            model.train(question.training)
+        with torch.set_grad_enabled(question.grad):
+            result = getattr(model, question.method)(*args, **kwargs)
+        if model.training != was_training:
+            model.train(was_training)
+        return result, tensors
+
+    def _gradients(
+        self, question: m.AskBackward, payload: bytearray, codec: Codec
+    ) -> list[Tensor | None]:
+        graph = self._graphs.get(question.keep)
+        upstream = codec.decode(question.upstream, decode_tensors(question.upstream, payload), "")
+        if graph is None or not isinstance(upstream, list) or len(upstream) != len(graph.outputs):
+            raise m.WireError("gradients that do not fit the call")
+        return graph.gradients(upstream)
+
+
+def _plain(value: Any) -> m.Value:
+    """Encode a plain attribute. The worker sees only the length of a list, such as a model's blocks."""
+    return m.Items([None] * len(value)) if isinstance(value, list | nn.ModuleList) else value
+
+
+def _methods(model: nn.Module) -> list[str]:
+    """Return the names of the public methods that the grader's model class defines."""
+    return sorted(
+        {
+            name
+            for class_ in type(model).__mro__
+            if class_ not in nn.Module.__mro__
+            for name, value in vars(class_).items()
+            if inspect.isfunction(value) and not name.startswith("_")
+        }
+    )
