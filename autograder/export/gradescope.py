@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from autograder.feedback import student_page
+from autograder.feedback.exercise_feedback import as_text, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.marks.class_list import Row
 
@@ -42,7 +42,7 @@ def results(row: Row, texts: Texts) -> dict[str, Any]:
                 "score": exercise.points,
                 "max_score": exercise.max_points,
                 "status": "passed" if exercise.points == exercise.max_points else "failed",
-                "output": student_page.text(student_page.told(exercise, texts)),
+                "output": as_text(to_feedback(exercise, texts)),
             }
             for number, exercise in enumerate(row.marks.exercises, 1)
         ],

@@ -1,1 +1,1 @@
-"""Render everything that a person reads about marks."""
+"""Render everything that people read about marks: student pages, the class report and the terminal table."""

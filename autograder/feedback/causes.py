@@ -1,4 +1,4 @@
-"""What failures have in common, so that one cause is told once, however many tests it fails."""
+"""Group test failures by their cause, so that feedback explains each cause only once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# An exception, which a test of a ValueError tells in other words than one of values.
+# "raised": the code raised this exception. "seen:": it raised this one instead of the expected one.
 RAISED = re.compile(
     r"\b(raised|seen:) ((?:[A-Z]\w*)?(?:Error|Exception|Exit|Interrupt|Iteration))\b"
 )
@@ -19,55 +19,62 @@ DTYPE = re.compile(r"should have the dtype \w+, yours has \w+")
 
 @dataclass(frozen=True)
 class Cause:
-    """What is the same in failures that have one cause, and how a later one of them says so."""
+    """The cause of a failure: a key that equal causes share, and the note that replaces a repeated message."""
 
     key: str
-    again: str
+    repeat_note: str
 
 
-def cause(seen: str) -> Cause:
-    """The cause of a failure, as far as what was seen tells it; numbers in an exception's text are no difference."""
-    if raised := RAISED.search(seen):
-        text = seen[raised.end() :]
+def find_cause(message: str) -> Cause:
+    """Return the cause of a failure. Exceptions whose texts differ only in numbers have the same cause."""
+    if raised := RAISED.search(message):
+        text = message[raised.end() :]
         text = (text.rpartition(" (cell ")[0] or text).strip(": .")
-        return Cause(f"{raised[2]}: {re.sub('[0-9]+', '#', text)}", f"{raised[2]} again, as above.")
-    if "should be a tensor" in seen:
-        return Cause("no tensor", "No tensor again, as above.")
-    if missing := MISSING.search(seen):
-        return Cause(missing[0].lower(), "The same name is missing, as above.")
-    if dtype := DTYPE.search(seen):
-        return Cause(dtype[0], "The same dtype again, as above.")
-    return Cause(seen, "The same as above.")
+        return Cause(f"{raised[2]}: {re.sub('[0-9]+', '#', text)}", f"Same {raised[2]} as above.")
+    if "should be a tensor" in message:
+        return Cause("no tensor", "Also not a tensor.")
+    if missing := MISSING.search(message):
+        return Cause(missing[0].lower(), "The same name is missing.")
+    if dtype := DTYPE.search(message):
+        return Cause(dtype[0], "Same wrong dtype as above.")
+    return Cause(message, "Same as above.")
 
 
-def common(seen: Sequence[str]) -> str:
-    """What stands for all of these failures, where there are several and they have one cause; else nothing."""
-    if len(seen) < 2 or len({cause(text).key for text in seen}) > 1:
+def shared_message(messages: Sequence[str]) -> str:
+    """Return one message for all of these failures, or "" unless there are several and all have the same cause."""
+    if len(messages) < 2 or len({find_cause(text).key for text in messages}) > 1:
         return ""
-    # Where the code raised, not where another exception was due.
-    return next((text for text in seen if (r := RAISED.search(text)) and r[1] == "raised"), seen[0])
+    # Prefer the message that shows where the code raised the exception.
+    return next(
+        (text for text in messages if (r := RAISED.search(text)) and r[1] == "raised"), messages[0]
+    )
 
 
-def told_once(seen: Sequence[str], open_: int, repeated: bool = True) -> list[tuple[int, str]]:
-    """The failures by number, in an order that begins with different causes; what repeats one says only that, or nothing."""
+def order_by_cause(
+    messages: Sequence[str], visible: int, mark_repeats: bool = True
+) -> list[tuple[int, str]]:
+    """Return the index and the message of each failure, reordered so that the first `visible` ones differ in cause.
+
+    A message that repeats a cause becomes a short note, or "" if `mark_repeats` is false.
+    """
     first: dict[str, int] = {}
-    for n, text in enumerate(seen):
-        first.setdefault(cause(text).key, n)
-    begin = list(first.values())[:open_]
-    order = [*begin, *(n for n in range(len(seen)) if n not in begin)]
+    for n, text in enumerate(messages):
+        first.setdefault(find_cause(text).key, n)
+    begin = list(first.values())[:visible]
+    order = [*begin, *(n for n in range(len(messages)) if n not in begin)]
 
-    def told(n: int) -> str:
-        if not seen[n] or n in first.values():
-            return seen[n]
-        return cause(seen[n]).again if repeated else ""
+    def shorten(n: int) -> str:
+        if not messages[n] or n in first.values():
+            return messages[n]
+        return find_cause(messages[n]).repeat_note if mark_repeats else ""
 
-    return [(n, told(n)) for n in order]
+    return [(n, shorten(n)) for n in order]
 
 
-def plain(seen: str) -> str:
-    """A message without what Python and torch say to their own developers."""
-    seen = NO_MEMORY.sub(lambda m: f"there is no memory for another {_size(int(m[1]))}", seen)
-    return seen.replace("SystemExit: None", "SystemExit")
+def simplify(message: str) -> str:
+    """Replace the parts of a message that only developers of Python and PyTorch can use."""
+    message = NO_MEMORY.sub(lambda m: f"out of memory: cannot allocate {_size(int(m[1]))}", message)
+    return message.replace("SystemExit: None", "SystemExit")
 
 
 def _size(count: int) -> str:

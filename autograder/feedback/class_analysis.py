@@ -1,4 +1,4 @@
-"""What a class made of each exercise and test: the numbers behind the instructor's page."""
+"""Compute the statistics of a class for the class report: per exercise, test, mistake and submission."""
 
 from __future__ import annotations
 
@@ -12,38 +12,44 @@ from dataclasses import dataclass
 from autograder.feedback.sentences import Texts
 from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks, one_line
 
-BINS = 10  # of 10 points each, where a day has 100
+BINS = 10  # bars of the histogram, over 0 to 100 %
 
 
 @dataclass(frozen=True)
-class TestItem:
-    """How many passed a test, of those who filled the exercise in."""
+class TestStats:
+    """How many of the submissions that attempted the exercise passed a test."""
 
     name: str
     sentence: str
     passed: int
-    of: int
+    attempts: int
 
 
 @dataclass(frozen=True)
-class ExerciseItem:
-    """One exercise in the class."""
+class ExerciseStats:
+    """The statistics of one exercise."""
 
     name: str
     max_points: float
-    mean_share: float  # of its points: the lower, the harder
-    untouched: int
-    of: int
-    discrimination: float | None  # correlation of its points with those of all other exercises
-    carried: int  # graded with the reference for another exercise
+    mean_share: float  # mean points divided by max_points
+    not_attempted: int
+    submissions: int
+    discrimination: (
+        float | None
+    )  # correlation of its points with the points for all other exercises
+    substituted: int  # submissions graded with the reference for another exercise
     median_seconds: float
     longest_seconds: float
-    tests: Sequence[TestItem]
+    tests: Sequence[TestStats]
+
+    @property
+    def attempts(self) -> int:
+        return self.submissions - self.not_attempted
 
 
 @dataclass(frozen=True)
-class Found:
-    """A known mistake, or failures alike that nobody named, and the submissions behind it."""
+class FailureGroup:
+    """Submissions that made the same known mistake, or that failed an exercise in the same way."""
 
     exercise: str
     name: str
@@ -54,7 +60,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Row:
-    """One submission."""
+    """One submission in the table of submissions."""
 
     label: str
     points: float
@@ -66,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All that the page and the CSV files show."""
+    """Everything that the page and the CSV files show."""
 
     day: str
     title: str
@@ -76,17 +82,20 @@ class Analysis:
     other_course: bool
     points: Sequence[float]
     bins: Sequence[int]
-    exercises: Sequence[ExerciseItem]
-    mistakes: Sequence[Found]
-    unnamed: Sequence[Found]
+    exercises: Sequence[ExerciseStats]
+    mistakes: Sequence[FailureGroup]
+    unnamed: Sequence[FailureGroup]
 
 
 def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) -> Analysis:
-    """Count what a class did; what could not be read is counted as that and nothing else."""
+    """Analyse the marks of a class. Submissions that could not be read count only as `unread`.
+
+    `course` is the fingerprint of the present course. If `anonymous`, labels are numbers, and names, paths and
+    addresses are removed from messages.
+    """
     labels = _numbers(marks.submissions) if anonymous else _names(marks.submissions)
     hide: Callable[[str], str] = _Redaction(marks.submissions) if anonymous else one_line
-    read = [(s, at) for s, at in zip(marks.submissions, labels, strict=True) if s.exercises]
-    points = [s.points for s, _ in read]
+    read = [(s, label) for s, label in zip(marks.submissions, labels, strict=True) if s.exercises]
     rows = [
         Row(
             label,
@@ -106,7 +115,7 @@ def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) ->
         rows=order,
         unread=len(rows) - len(read),
         other_course=any(s.course != course for s, _ in read),
-        points=points,
+        points=[s.points for s, _ in read],
         bins=_bins([s.points / s.max_points for s, _ in read if s.max_points > 0]),
         exercises=_exercises([s for s, _ in read], texts),
         mistakes=_mistakes(read, texts),
@@ -115,7 +124,7 @@ def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) ->
 
 
 def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
-    """Each submission by its student, and by its path where a student has several."""
+    """Label each submission with its student, and with its path if the student has several."""
     count = Counter(s.student for s in submissions)
     return [
         one_line(s.student if count[s.student] == 1 else f"{s.student} ({s.path})")
@@ -124,7 +133,7 @@ def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
 
 
 def _numbers(submissions: Sequence[SubmissionMarks]) -> list[str]:
-    """A number for each, in an order that a class list does not give away."""
+    """Label the submissions with numbers, in an order that cannot be derived from a class list."""
     numbers = [str(n) for n in range(1, len(submissions) + 1)]
     seeds = "".join(s.seed for s in submissions).encode("utf-8", "surrogatepass")
     random.Random(seeds).shuffle(numbers)
@@ -132,15 +141,15 @@ def _numbers(submissions: Sequence[SubmissionMarks]) -> list[str]:
 
 
 class _Redaction:
-    """Takes names and paths out of what students' code said."""
+    """A function that removes names, paths and addresses from messages of students' code."""
 
     def __init__(self, submissions: Sequence[SubmissionMarks]) -> None:
         stems = [re.split(r"[/\\]", s.path)[-1].split(".")[0] for s in submissions]
-        whole = {name for s in submissions for name in (s.student, s.sha256) if name} | {*stems}
-        parts = {part for name in whole for part in re.split(r"[\W_]+", name) if len(part) > 3}
-        known = sorted({name for name in whole | parts if len(name) > 1}, key=len, reverse=True)
+        full = {name for s in submissions for name in (s.student, s.sha256) if name} | {*stems}
+        parts = {part for name in full for part in re.split(r"[\W_]+", name) if len(part) > 3}
+        names = sorted({name for name in full | parts if len(name) > 1}, key=len, reverse=True)
         # A path, an address, or any of the names.
-        pattern = r"\S*[/\\@]\S*" + "".join(rf"|(?<!\w){re.escape(name)}(?!\w)" for name in known)
+        pattern = r"\S*[/\\@]\S*" + "".join(rf"|(?<!\w){re.escape(name)}(?!\w)" for name in names)
         self._pattern = re.compile(pattern, re.IGNORECASE)
 
     def __call__(self, text: str) -> str:
@@ -152,8 +161,8 @@ def _bins(shares: Sequence[float]) -> list[int]:
     return [count[n] for n in range(BINS)]
 
 
-def _exercises(submissions: Sequence[SubmissionMarks], texts: Texts) -> list[ExerciseItem]:
-    found = []
+def _exercises(submissions: Sequence[SubmissionMarks], texts: Texts) -> list[ExerciseStats]:
+    stats = []
     for exercise in texts.day.exercises:
         marked = [
             (e, s.points - e.points)
@@ -162,28 +171,29 @@ def _exercises(submissions: Sequence[SubmissionMarks], texts: Texts) -> list[Exe
             if e.name == exercise.name
         ]
         if marked:
-            found.append(_item([e for e, _ in marked], [rest for _, rest in marked], texts))
-    return found
+            stats.append(_stats([e for e, _ in marked], [rest for _, rest in marked], texts))
+    return stats
 
 
-def _item(marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Texts) -> ExerciseItem:
+def _stats(marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Texts) -> ExerciseStats:
+    """Compute the statistics of one exercise; `rest` holds each submission's points for all other exercises."""
     first = marked[0]
-    tried = [e for e in marked if e.status != "not_attempted"]
-    seconds = [e.seconds for e in tried] or [0.0]
+    attempts = [e for e in marked if e.status != "not_attempted"]
+    seconds = [e.seconds for e in attempts] or [0.0]
     sentences = texts.tests.get(first.name, {})
-    passed = Counter(t.name for e in tried for t in e.tests if t.passed)
-    return ExerciseItem(
+    passed = Counter(t.name for e in attempts for t in e.tests if t.passed)
+    return ExerciseStats(
         name=first.name,
         max_points=first.max_points,
         mean_share=statistics.fmean(_share(e) for e in marked),
-        untouched=len(marked) - len(tried),
-        of=len(marked),
+        not_attempted=len(marked) - len(attempts),
+        submissions=len(marked),
         discrimination=_correlation([e.points for e in marked], rest),
-        carried=sum(bool(e.reference_for) for e in marked),
+        substituted=sum(bool(e.reference_for) for e in marked),
         median_seconds=statistics.median(seconds),
         longest_seconds=max(seconds),
         tests=[
-            TestItem(t.name, sentences.get(t.name, t.name), passed[t.name], len(tried))
+            TestStats(t.name, sentences.get(t.name, t.name), passed[t.name], len(attempts))
             for t in first.tests
         ],
     )
@@ -194,30 +204,33 @@ def _share(marks: ExerciseMarks) -> float:
 
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Pearson's; None where it says nothing: under three submissions, or all alike."""
+    """Return Pearson's correlation, or None for fewer than three values or if x or y is constant."""
     if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
     return statistics.correlation(x, y)
 
 
-def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Texts) -> list[Found]:
-    behind: dict[tuple[str, str], list[str]] = defaultdict(list)
+def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Texts) -> list[FailureGroup]:
+    """Group the submissions by known mistake, largest group first."""
+    members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for submission, label in read:
         for e in submission.exercises:
             if e.mistake is not None:
-                behind[e.name, e.mistake].append(label)
-    found = [
-        Found(exercise, one_line(name), texts.mistakes.get(exercise, {}).get(name, ""), "", labels)
-        for (exercise, name), labels in behind.items()
+                members[e.name, e.mistake].append(label)
+    groups = [
+        FailureGroup(
+            exercise, one_line(name), texts.mistakes.get(exercise, {}).get(name, ""), "", labels
+        )
+        for (exercise, name), labels in members.items()
     ]
-    return sorted(found, key=lambda f: -len(f.submissions))
+    return sorted(groups, key=lambda group: -len(group.submissions))
 
 
 def _unnamed(
     read: Sequence[tuple[SubmissionMarks, str]], texts: Texts, hide: Callable[[str], str]
-) -> list[Found]:
-    """Failures without a name by exercise, first failed test, and what was seen without its numbers."""
-    behind: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
+) -> list[FailureGroup]:
+    """Group failures that match no known mistake by exercise, first failed test and message without numbers."""
+    members: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
     for submission, label in read:
         for e in submission.exercises:
             failed = next((t for t in e.tests if not t.passed), None)
@@ -225,19 +238,19 @@ def _unnamed(
                 continue
             sentence = texts.tests.get(e.name, {}).get(failed.name, failed.name)
             seen = _without_code(failed.message.removeprefix(sentence).strip())
-            behind[e.name, sentence, without_numbers(seen)].append((label, hide(seen)))
-    found = [
-        Found(exercise, sentence, hide(alike), seen[0][1], [label for label, _ in seen])
-        for (exercise, sentence, alike), seen in behind.items()
+            members[e.name, sentence, without_numbers(seen)].append((label, hide(seen)))
+    groups = [
+        FailureGroup(exercise, sentence, hide(pattern), seen[0][1], [label for label, _ in seen])
+        for (exercise, sentence, pattern), seen in members.items()
     ]
-    return sorted(found, key=lambda f: -len(f.submissions))
+    return sorted(groups, key=lambda group: -len(group.submissions))
 
 
 def _without_code(message: str) -> str:
-    """A message without the student's own line, which is nobody else's."""
+    """Remove the quoted line of code, which differs between students."""
     return re.sub(r"(\(cell \d+, line \d+): `[^`]*`\)", r"\1)", message)
 
 
 def without_numbers(message: str) -> str:
-    """A message in which every number is #, so that failures alike read alike."""
+    """Replace every number in a message by #, so that similar failures compare equal."""
     return re.sub(r"[-−]?\b\d+(\.\d+)?(e[-+]?\d+)?\b|\b(nan|inf)\b", "#", message)

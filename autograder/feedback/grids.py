@@ -1,4 +1,4 @@
-"""A small matrix that came out beside the one that was due, as two coloured tables."""
+"""Prepare a small matrix for display next to the expected one, as two coloured tables."""
 
 from __future__ import annotations
 
@@ -9,67 +9,69 @@ from dataclasses import dataclass
 from autograder.marks.model import Value, Values
 
 SHADES = 4  # on each side of 0
-LISTED = 6  # places that are named in the text
+LISTED = 6  # differing positions that the text lists
 
 
 @dataclass(frozen=True)
 class GridCell:
+    """A table cell: its text, its CSS class (see exercise.css) and whether it gets a frame."""
+
     text: str
-    shade: str  # a class of exercise.css
+    shade: str
     wrong: bool
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a template draws; `places` says in words which values differ."""
+    """Two matrices of cells. `crop` describes the visible part of the tensor, `differences` lists the positions that differ."""
 
     what: str
-    part: str
-    places: str
+    crop: str
+    differences: str
     boolean: bool
     columns: range
     first_row: int
-    came: list[list[GridCell]]
-    due: list[list[GridCell]]
+    actual: list[list[GridCell]]
+    expected: list[list[GridCell]]
 
 
-def grid(values: Values) -> Grid | None:
-    """Colour both matrices by one scale, and say in words where they differ; None where there is no pattern to see."""
+def make_grid(values: Values) -> Grid | None:
+    """Colour both matrices on one scale and list their differences, or return None if a picture would show no pattern."""
     all_values = [x for row in (*values.seen, *values.expected) for x in row]
     boolean = all(isinstance(x, bool) for x in all_values)
-    all_wrong = all(bad for row in values.wrong for bad in row)
+    all_wrong = all(wrong for row in values.wrong for wrong in row)
     if len(all_values) == 2 or (all_wrong and not boolean):
         return None
     largest = max((abs(x) for x in all_values if not isinstance(x, str)), default=0.0)
-    wrong = [
+    positions = [
         (values.top + r, values.left + c)
         for r, row in enumerate(values.wrong)
-        for c, bad in enumerate(row)
-        if bad
+        for c, wrong in enumerate(row)
+        if wrong
     ]
-    came, due = (
+    actual, expected = (
         [
             [
-                GridCell(_text(x), _shade(x, largest), bad and is_seen)
-                for x, bad in zip(row, marks, strict=True)
+                GridCell(_format(x), _shade(x, largest), wrong and is_actual)
+                for x, wrong in zip(row, flags, strict=True)
             ]
-            for row, marks in zip(matrix, values.wrong, strict=True)
+            for row, flags in zip(matrix, values.wrong, strict=True)
         ]
-        for matrix, is_seen in ((values.seen, True), (values.expected, False))
+        for matrix, is_actual in ((values.seen, True), (values.expected, False))
     )
     return Grid(
         what=values.what,
-        part=_part(values),
-        places=_places(wrong, len(values.shape) == 1),
+        crop=_describe_crop(values),
+        differences=_describe_positions(positions, len(values.shape) == 1),
         boolean=boolean,
-        columns=range(values.left, values.left + len(came[0])),
+        columns=range(values.left, values.left + len(actual[0])),
         first_row=values.top,
-        came=came,
-        due=due,
+        actual=actual,
+        expected=expected,
     )
 
 
-def _text(value: Value) -> str:
+def _format(value: Value) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int):
@@ -86,12 +88,12 @@ def _shade(value: Value, largest: float) -> str:
     return f"{'minus' if value < 0 else 'plus'}{step}" if step else "zero"
 
 
-def _part(values: Values) -> str:
-    """Which part of the tensor is drawn, if not all of it."""
+def _describe_crop(values: Values) -> str:
+    """Say which part of the tensor is visible, or return "" if all of it is."""
     parts = []
     if values.matrix:
-        at = ", ".join(str(i) for i in values.matrix)
-        parts.append(f"Part [{at}] of the whole, which has the shape {tuple(values.shape)}")
+        indices = ", ".join(str(i) for i in values.matrix)
+        parts.append(f"slice [{indices}] of a tensor of shape {tuple(values.shape)}")
     rows, columns = [1, *values.shape][-2:]
     height, width = len(values.seen), len(values.seen[0])
     if height < rows:
@@ -102,9 +104,9 @@ def _part(values: Values) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _places(wrong: Sequence[tuple[int, int]], one_row: bool) -> str:
-    named = [f"{c}" if one_row else f"({r}, {c})" for r, c in wrong[:LISTED]]
-    more = f" and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
-    where = f"position{'s' * (len(wrong) > 1)}" if one_row else "(row, column)"
-    differ = "differs" if len(wrong) == 1 else "differ"
-    return f"{len(wrong)} of the values shown {differ}, at {where} {', '.join(named)}{more}"
+def _describe_positions(positions: Sequence[tuple[int, int]], one_row: bool) -> str:
+    listed = [f"{c}" if one_row else f"({r}, {c})" for r, c in positions[:LISTED]]
+    more = f" and {len(positions) - LISTED} more" if len(positions) > LISTED else ""
+    where = f"position{'s' * (len(positions) > 1)}" if one_row else "(row, column)"
+    differ = "differs" if len(positions) == 1 else "differ"
+    return f"{len(positions)} of the values shown {differ}, at {where} {', '.join(listed)}{more}"

@@ -1,4 +1,4 @@
-"""What the course says in words: the sentence of each test, and of each known mistake."""
+"""Read the sentences of a day: what each test checks, and the explanation of each known mistake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autograder.recognition.catalogue import known_mistakes
 
 @dataclass(frozen=True)
 class Texts:
-    """The sentences of a day, by exercise and then by the name of the test or of the mistake."""
+    """The sentences of a day, by exercise and then by the name of the test or mistake."""
 
     day: Day
     tests: Mapping[str, Mapping[str, str]]
@@ -20,7 +20,7 @@ class Texts:
 
 
 def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
-    """Read the sentences of a day; `tests` are its graders, where they are collected already."""
+    """Read the sentences of a day. Pass `tests` if its graders are already collected."""
     return Texts(
         day,
         {name: {t.name: t.sentence for t in own} for name, own in (tests or collect(day)).items()},

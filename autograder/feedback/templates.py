@@ -1,4 +1,4 @@
-"""Templates → pages that need nothing beside themselves; whatever a student wrote is made visible and escaped on its way in."""
+"""Render the templates to self-contained pages, escaping everything that a student wrote."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from markupsafe import Markup, escape
 from autograder.marks.model import sanitize
 
 
-def _visible(value: Any) -> Any:
-    """What `{{ }}` puts into a page: text without control and bidi characters (autoescape comes after it)."""
+def _sanitize(value: Any) -> Any:
+    """Sanitize each string that `{{ }}` inserts. Autoescaping follows."""
     return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def prose(text: str) -> Markup:
-    """Text in which `names` in backticks are code."""
+    """Convert text to HTML, with `names` in backticks as code."""
     parts = re.split(r"`([^`\n]+)`", sanitize(text))
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if n % 2 else escape(part)
@@ -27,14 +27,14 @@ def prose(text: str) -> Markup:
 
 
 def number(value: float) -> str:
-    """Points and shares without the zeros that say nothing."""
+    """Format a number of points without trailing zeros."""
     return f"{value:g}"
 
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
-    finalize=_visible,
+    finalize=_sanitize,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -43,5 +43,5 @@ TEMPLATES.filters |= {"prose": prose, "number": number}
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in one of the templates of this folder."""
+    """Render a template from this folder."""
     return TEMPLATES.get_template(template).render(values)

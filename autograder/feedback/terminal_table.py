@@ -84,7 +84,7 @@ def table(marks: Sequence[SubmissionMarks], lateness: Sequence[Lateness] = ()) -
 def _after_penalty(late: Lateness, points: float) -> str:
     if not late.days:
         return ""
-    return f"{late.after(points):g} ({late.days} {'day' if late.days == 1 else 'days'} late)"
+    return f"{late.reduce(points):g} ({late.days} {'day' if late.days == 1 else 'days'} late)"
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:

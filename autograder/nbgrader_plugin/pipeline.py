@@ -26,16 +26,22 @@ from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 from autograder.course import config as courses
 from autograder.course import state_folder
 from autograder.course.config import CourseError, Day
-from autograder.feedback import sentences, student_page
+from autograder.feedback import sentences
+from autograder.feedback.exercise_feedback import (
+    ExerciseFeedback,
+    as_html,
+    as_text,
+    to_feedback,
+)
 from autograder.grading.grader import Grader, start_server
 from autograder.marks.model import SubmissionMarks
 from autograder.nbgrader_plugin.late_penalty import set_due
 from autograder.release.notebook import METADATA, solution_notebook
-from autograder.sandbox.client import NoIsolation
-from autograder.slicing.client import Slicer, SlicingCourse, Unsliced, prepare
+from autograder.sandbox.errors import NoIsolation
+from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
 from autograder.submissions.cells import Cell
 from autograder.submissions.client import Reader
-from autograder.submissions.submission import Submission, submissions
+from autograder.submissions.submission import Submission, read_submissions
 
 CHECK = "check_"
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS.*?^### END HIDDEN TESTS\n?", re.M | re.S)
@@ -100,8 +106,8 @@ class HandedInExporter(NotebookExporter):
             self._course = prepare(server, self.day)
         with Slicer(server, self._course, self.submission.cells) as slicer:
             try:
-                return slicer.notebook().homes
-            except Unsliced:
+                return slicer.slice_all().homes
+            except SlicingError:
                 return {}
 
     def from_filename(
@@ -159,7 +165,7 @@ class SubmissionExporter(HandedInExporter):
 
     def graded(self, path: Path) -> tuple[Submission, SubmissionMarks]:
         """The notebook, read and graded now."""
-        submission = next(submissions([path], self.day.name, self._reader))
+        submission = next(read_submissions([path], self.day.name, self._reader))
         return submission, self._grader.grade(submission)
 
     def reader(self) -> Reader:
@@ -266,7 +272,7 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
             if graded is None:
                 cell.outputs = [_text(unread(marks)), _points(0.0)]
             else:
-                told = student_page.told(graded, self.parent.texts)
+                told = to_feedback(graded, self.parent.texts)
                 cell.outputs = [_told(told), _points(graded.points)]
         if marks.exercises and marks.problems:
             noticed = _made(v4.new_code_cell, "# What was noticed in this notebook", id="problems")
@@ -284,9 +290,9 @@ def _text(text: str) -> NotebookNode:
     return _made(v4.new_output, "stream", name="stdout", text=text)
 
 
-def _told(exercise: student_page.Told) -> NotebookNode:
+def _told(exercise: ExerciseFeedback) -> NotebookNode:
     """What a student reads about an exercise: HTML, and text for whatever shows no HTML."""
-    data = {"text/plain": student_page.text(exercise), "text/html": student_page.fragment(exercise)}
+    data = {"text/plain": as_text(exercise), "text/html": as_html(exercise)}
     return _made(v4.new_output, "display_data", data=data)
 
 

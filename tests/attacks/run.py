@@ -30,6 +30,7 @@ from rich.console import Console
 from autograder.course import config as courses
 from autograder.execution import attempt
 from autograder.feedback import student_page
+from autograder.feedback.exercise_feedback import as_text, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.feedback.sentences import read as read_texts
 from autograder.feedback.terminal_table import table
@@ -162,7 +163,7 @@ def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
     console.print(table([marks]))
     yield console.file.getvalue()  # type: ignore[attr-defined]
     yield student_page.page(marks, texts)
-    yield from (student_page.text(student_page.told(one, texts)) for one in marks.exercises)
+    yield from (as_text(to_feedback(one, texts)) for one in marks.exercises)
 
 
 def _texts(value: Any) -> Iterator[str]:

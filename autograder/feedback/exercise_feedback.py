@@ -1,0 +1,211 @@
+"""Turn the marks of one exercise into the feedback that the student reads, as plain text and as HTML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from autograder.feedback.causes import order_by_cause, shared_message, simplify
+from autograder.feedback.grids import Grid, make_grid
+from autograder.feedback.sentences import Texts
+from autograder.feedback.templates import render
+from autograder.marks.model import ExerciseMarks, Status, TestMarks
+
+STATUS: Mapping[Status, str] = {
+    "passed": "correct",
+    "partial": "partly correct",
+    "failed": "not correct yet",
+    "not_attempted": "not attempted",
+    "error": "could not be run",
+    "timed_out": "timed out",
+    "crashed": "crashed",
+    "not_allowed": "uses something that is not allowed here",
+}
+NOT_RUN: Sequence[Status] = ("not_attempted", "not_allowed", "error")  # no test was run
+CUT_SHORT: Sequence[Status] = ("timed_out", "crashed")  # some tests may not have been run
+UNFOLDED = 2  # failed tests that are visible at once; the others are folded
+LISTED = 4  # names in a list before "and 3 others"
+
+
+@dataclass(frozen=True)
+class FailedTest:
+    """A failed test: what should be true, what was observed, and both results as matrices if they can be drawn."""
+
+    sentence: str
+    observed: str
+    points: float
+    grid: Grid | None
+
+
+@dataclass(frozen=True)
+class ExerciseFeedback:
+    """The feedback for one exercise."""
+
+    name: str
+    points: float
+    max_points: float
+    status: Status
+    mistake: str  # the sentence of the known mistake, or ""
+    reason: str  # what was observed if all failed tests have the same cause, or ""
+    failed: Sequence[FailedTest]
+    passed: Sequence[str]
+    reference_for: Sequence[str]
+    missing: bool = False  # the submission defines nothing with this name
+
+    @property
+    def is_full(self) -> bool:
+        return self.points == self.max_points
+
+    @property
+    def needs_work(self) -> bool:
+        return not self.is_full and self.status != "not_attempted"
+
+    @property
+    def status_text(self) -> str:
+        return "not found" if self.missing else STATUS[self.status]
+
+    @property
+    def unfolded(self) -> int:
+        """How many failed tests are visible at once: fewer if a known mistake or one reason explains them all.
+
+        With a reference in use, the reason describes the run without it, so it does not explain these tests.
+        """
+        if self.reason and not self.reference_for:
+            return 0
+        return 1 if self.mistake else UNFOLDED
+
+    @property
+    def failed_heading(self) -> str:
+        if self.status in NOT_RUN:
+            return "Checks that were not run"
+        return "Checks that failed or were not run" if self.status in CUT_SHORT else "Failed checks"
+
+    @property
+    def folded_heading(self) -> str:
+        """The heading of the failed tests that are not visible at once, such as "3 more checks failed"."""
+        count = len(self.failed) - self.unfolded
+        not_run = "was not run" if count == 1 else "were not run"
+        verb = "failed"
+        if self.status in NOT_RUN:
+            verb = not_run
+        elif self.status in CUT_SHORT:
+            verb = f"failed or {not_run}"
+        noun = "check" if count == 1 else "checks"
+        if not self.unfolded:
+            return f"{count} {noun} {verb}"
+        return f"{count} more {noun} {verb}, often for the same reason"
+
+    @property
+    def passed_heading(self) -> str:
+        count = len(self.passed)
+        heading = "1 check passed" if count == 1 else f"{count} checks passed"
+        if self.points:
+            return heading
+        return (
+            f"{heading}, but no points: an empty answer passes {'it' if count == 1 else 'them'} too"
+        )
+
+    @property
+    def substitution_note(self) -> str:
+        """Explain that the exercise was graded with the reference for others, and what that means for its points."""
+        others = list_names(self.reference_for)
+        note = (
+            f"Graded with the course's own {others} instead of yours, "
+            "so that a mistake there costs points only once."
+        )
+        if self.is_full:
+            return f"{note} Good news: `{self.name}` itself is correct and gets full points."
+        return (
+            f"{note} Some checks failed even then, so `{self.name}` has a mistake of its own. "
+            f"Fix {others} first. Then run the checks in your notebook to see what is left."
+        )
+
+
+def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
+    """Convert the marks of an exercise to feedback."""
+    sentences = texts.tests[marks.name]
+    failed = [_failed_test(test, sentences, texts) for test in marks.tests if not test.passed]
+    observed = [one.observed for one in failed]
+    reason = shared_message(observed)
+    mistake = texts.mistakes[marks.name].get(marks.mistake or "", "")
+    if reason:
+        failed = [replace(one, observed="") for one in failed]
+    else:
+        visible = 1 if mistake else UNFOLDED
+        # With a reference in use, messages are folded; "same as above" inside a fold would not help.
+        ordered = order_by_cause(observed, visible, mark_repeats=not marks.reference_for)
+        failed = [replace(failed[n], observed=text) for n, text in ordered]
+    return ExerciseFeedback(
+        name=marks.name,
+        points=marks.points,
+        max_points=marks.max_points,
+        status=marks.status,
+        mistake=mistake,
+        reason=reason,
+        failed=failed,
+        passed=[sentences.get(test.name, test.name) for test in marks.tests if test.passed],
+        reference_for=marks.reference_for,
+        missing=marks.status == "not_attempted" and marks.message.endswith("is not defined"),
+    )
+
+
+def _failed_test(test: TestMarks, sentences: Mapping[str, str], texts: Texts) -> FailedTest:
+    sentence = sentences.get(test.name, test.name)
+    show_values = texts.day.feedback == "values"
+    observed = (
+        test.message.removeprefix(sentence).strip() if show_values else test.message_without_values
+    )
+    grid = make_grid(test.values) if test.values and show_values else None
+    return FailedTest(sentence, _to_sentence(simplify(observed)), test.max_points, grid)
+
+
+def _to_sentence(text: str) -> str:
+    """Capitalize the first word and add a full stop. A first word that may be a name, such as `x` or `d_k`, stays."""
+    if re.match(r"(a|[a-z]{2,})\b", text):
+        text = text[:1].upper() + text[1:]
+    return text if not text or text[-1] in ".?!…" else f"{text}."
+
+
+def as_text(exercise: ExerciseFeedback) -> str:
+    """Return the feedback for an exercise as plain text."""
+    total = f"{exercise.points:g} of {exercise.max_points:g} points"
+    lines = [f"{exercise.name}: {total}, {exercise.status_text}.", *_notes(exercise)]
+    if exercise.failed:
+        lines += ["", f"{exercise.failed_heading}:"]
+        own = "with your own code: " if exercise.reference_for else ""
+        for test in exercise.failed:
+            lines.append(f"  - {_indent(test.sentence)}")
+            lines += [f"    {own}{_indent(test.observed)}"] if test.observed else []
+        if own and exercise.reason:
+            lines += ["", f"The same for all of these, {own}{_indent(exercise.reason)}"]
+    if exercise.passed:
+        lines += ["", f"{exercise.passed_heading}:"]
+        lines += [f"  - {sentence}" for sentence in exercise.passed]
+    return "\n".join(lines) + "\n"
+
+
+def _notes(exercise: ExerciseFeedback) -> Iterator[str]:
+    if exercise.mistake:
+        yield exercise.mistake
+    if exercise.reason and not exercise.reference_for:
+        yield exercise.reason
+    if exercise.reference_for:
+        yield exercise.substitution_note
+
+
+def _indent(text: str) -> str:
+    return text.replace("\n", "\n    ")
+
+
+def as_html(exercise: ExerciseFeedback) -> str:
+    """Return the feedback for an exercise as an HTML fragment that includes its style."""
+    return render("fragment.html", exercise=exercise, list_names=list_names)
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Join names in backticks, as in "`a`, `b` and `c`". A long list ends in "and 3 others"."""
+    names = [f"`{name}`" for name in names]
+    if len(names) > LISTED + 1:
+        names = [*names[:LISTED], f"{len(names) - LISTED} others"]
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
