@@ -343,13 +343,13 @@ def demo(
 @app.command()
 def doctor() -> None:
     """Show what isolation this machine gives: each layer with what was tried and seen."""
-    from autograder.sandbox.doctor import doctor as examine
+    from autograder.sandbox.doctor import examine
 
     findings = examine()
     for finding in findings:
-        print(f"{'✓' if finding.holds else '✗'} {finding.layer}: {finding.tried}: {finding.seen}")
+        print(f"{'✓' if finding.passed else '✗'} {finding.layer}: {finding.tried}: {finding.seen}")
     # A missing layer is carried by the others; what counts is all of them together.
-    if not all(finding.holds for finding in findings if finding.layer == "all"):
+    if not all(finding.passed for finding in findings if finding.layer == "all"):
         raise typer.Exit(3)
 
 

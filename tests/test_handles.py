@@ -14,7 +14,8 @@ from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
-from autograder.sandbox.process import Died, Process
+from autograder.sandbox.errors import WorkerDied
+from autograder.sandbox.process import Process
 from autograder.sandbox.worker.in_process import LocalProcess
 from tests.test_sandbox import frame, hostile
 
@@ -60,7 +61,7 @@ def rows(x):
 def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]:
     process: Any = LocalProcess()
     if request.param == "behind it":
-        process = Process(server, Limits(5, 30, 2 << 30, 1000))
+        process = Process(server, Limits(5, 30, 2 << 30))
     student = Student(process)
     student.load(m.Load(SOURCE, [(1, SOURCE.count("\n"))], "continued", 1))
     yield student
@@ -163,5 +164,5 @@ def test_an_answer_may_not_ask_in_turn() -> None:
     def reply(*_: object) -> Any:
         process.request(m.Read(1, "length"), Outgoing(), reply)
 
-    with pytest.raises(Died, match="a question in the place of an answer"):
+    with pytest.raises(WorkerDied, match="a question in the place of an answer"):
         process.request(m.Read(1, "length"), Outgoing(), reply)

@@ -28,15 +28,16 @@ from autograder.grading.grader import Grader, start_server
 from autograder.marks.model import SubmissionMarks
 from autograder.protocol import messages as m
 from autograder.protocol.limits import Allowance, Budget, Limits
-from autograder.sandbox.client import Server, ServerLost, surviving
-from autograder.sandbox.process import Died, Late, Process
-from autograder.slicing.dependencies import units_of
+from autograder.sandbox.client import Server
+from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
+from autograder.sandbox.process import Process
+from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 from tests.conftest import handed_in
 from tests.small_course import RIGHT, WRONG, make
 
 KILLS = int(os.environ.get("KILLS", "3"))
-QUICK = Limits(cpu_seconds=0.5, total_cpu_seconds=30, memory=1 << 30, output=1000)
+QUICK = Limits(cpu_seconds=0.5, total_cpu_seconds=30, memory=1 << 30)
 WORK = """
 import threading, time
 def burn(seconds):
@@ -104,7 +105,7 @@ def test_on_a_busy_machine_the_processor_time_counts(server: Server) -> None:
     with loaded(server, QUICK) as student:
         started = time.monotonic()
         assert student.burn(0.35) == 0.35
-        with pytest.raises(Late, match=r"0\.5 s of processor time") as caught:
+        with pytest.raises(LimitExceeded, match=r"0\.5 s of processor time") as caught:
             student.burn(100)
         assert time.monotonic() - started > 1.0, "the machine was not busy"
     assert caught.value.excess.scope == "call"
@@ -112,9 +113,9 @@ def test_on_a_busy_machine_the_processor_time_counts(server: Server) -> None:
 
 @pytest.mark.parametrize("how", ["burn_in_threads", "leave_burning"])
 def test_threads_count(how: str, server: Server) -> None:
-    limits = Limits(cpu_seconds=0.5, total_cpu_seconds=0.8, memory=1 << 30, output=1000)
+    limits = Limits(cpu_seconds=0.5, total_cpu_seconds=0.8, memory=1 << 30)
     budget = Budget(limits.allowance, "exercise")
-    with loaded(server, limits, budget) as student, pytest.raises(Late) as caught:
+    with loaded(server, limits, budget) as student, pytest.raises(LimitExceeded) as caught:
         _go_on(student, how)
     assert caught.value.excess.kind == "processor"
     assert 0.5 <= budget.cpu < 1.5
@@ -127,8 +128,8 @@ def _go_on(student: Any, how: str) -> None:
 
 
 def test_many_short_calls_reach_the_limit_of_all(server: Server) -> None:
-    limits = Limits(cpu_seconds=10, total_cpu_seconds=0.3, memory=1 << 30, output=1000)
-    with loaded(server, limits) as student, pytest.raises(Late) as caught:
+    limits = Limits(cpu_seconds=10, total_cpu_seconds=0.3, memory=1 << 30)
+    with loaded(server, limits) as student, pytest.raises(LimitExceeded) as caught:
         _many(student)
     assert (caught.value.excess.kind, caught.value.excess.scope) == ("processor", "exercise")
 
@@ -142,11 +143,11 @@ def _many(student: Any) -> None:
 
 
 def test_sleeping_may_take_ten_times_as_long(server: Server) -> None:
-    limits = Limits(cpu_seconds=0.1, total_cpu_seconds=30, memory=1 << 30, output=1000)
+    limits = Limits(cpu_seconds=0.1, total_cpu_seconds=30, memory=1 << 30)
     budget = Budget(limits.allowance, "exercise")
     with loaded(server, limits, budget) as student:
         assert student.sleep(0.5) == 0.5
-        with pytest.raises(Late, match="hardly used the processor") as caught:
+        with pytest.raises(LimitExceeded, match="hardly used the processor") as caught:
             student.sleep(60)
     assert caught.value.excess.kind == "idle"
     assert budget.cpu < 0.2
@@ -179,10 +180,10 @@ def attempt_of(server: Server, limits: Limits, code: str = WORK, **more: Any) ->
 
 
 def source_of(code: str) -> Source:
-    return joined(units_of([Cell(1, "code", code)])[0])
+    return joined(parse_units([Cell(1, "code", code)])[0])
 
 
-SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30, output=1000)
+SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30)
 
 
 def test_a_call_that_slept_is_repeated_once_before_it_counts(server: Server) -> None:
@@ -197,12 +198,12 @@ def test_a_call_that_slept_is_repeated_once_before_it_counts(server: Server) -> 
     assert [outcome.passed for outcome in outcomes] == [True, False, False, True]
     assert tests.counts == [2, 2, 1, 1]
     assert "hardly used the processor" in outcomes[1].message
-    assert "0.05 s of processor time: does a loop never end?" in outcomes[2].message
+    assert "0.05 s of processor time: is there an infinite loop?" in outcomes[2].message
 
 
 def test_what_ended_the_process_counts_even_if_a_test_caught_it(server: Server) -> None:
     def catches(student: Any, run: int) -> None:
-        with pytest.raises(Died):
+        with pytest.raises(WorkerDied):
             student.die()
 
     outcomes = Scripted(catches).outcomes(attempt_of(server, QUICK))
@@ -276,7 +277,7 @@ def test_the_death_of_a_server_is_no_death_of_the_code(moment: str, server: Serv
             student.sleep(2)
         with pytest.raises(ServerLost):
             student.f(0)
-    with loaded(server, QUICK) as student, pytest.raises(Died, match="exit code 3"):
+    with loaded(server, QUICK) as student, pytest.raises(WorkerDied, match="exit code 3"):
         student.die()
 
 
@@ -305,11 +306,11 @@ def test_a_process_of_an_earlier_server_does_not_reach_one_of_the_next(server: S
 def test_a_server_serves_several_processes_at_once(server: Server) -> None:
     with loaded(server, QUICK) as first, loaded(server, QUICK) as second:
         assert first.f(0) == second.f(0) == 0
-        with pytest.raises(Died, match="exit code 3"):
+        with pytest.raises(WorkerDied, match="exit code 3"):
             first.die()
         with loaded(server, SLEEPY) as third:
             assert second.f(0) == third.f(0) == 0
-        with pytest.raises(Died, match="exit code 3"):
+        with pytest.raises(WorkerDied, match="exit code 3"):
             second.die()
 
 
@@ -340,7 +341,7 @@ def test_a_server_that_is_lost_again_and_again_is_an_error() -> None:
         raise ServerLost
 
     with pytest.raises(ServerLost):
-        surviving(lost)
+        retry_if_server_lost(lost)
     assert len(tried) == 4
 
 

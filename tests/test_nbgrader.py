@@ -26,7 +26,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.nbgrader_plugin.pipeline import SubmissionExporter, verbatim
 from autograder.release.notebook import solution_notebook
-from autograder.sandbox.client import NoIsolation
+from autograder.sandbox.errors import NoIsolation
 from tests.conftest import ROOT, with_cells
 
 CHAPTERS = {"attention", "positional_encoding"}  # two are enough, and quick

@@ -17,7 +17,7 @@ from autograder.protocol.encoding import Outgoing
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
-from autograder.slicing.dependencies import units_of
+from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
 LIMITS = Limits(5, 30, 2 << 30)
@@ -31,7 +31,7 @@ def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
 
     def loaded(day: str, wanted: str, code: str, replaced: list[str]) -> Student:
         grader = graders(day)
-        units, problems = units_of([Cell(1, "code", code)])
+        units, problems = parse_units([Cell(1, "code", code)])
         assert not problems
         source = joined([*grader.key.given, *units], grader.key.replaced(replaced))
         process = Process(server, LIMITS)

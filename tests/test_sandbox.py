@@ -34,7 +34,7 @@ from autograder.sandbox import control, doctor
 from autograder.sandbox.client import Server
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.errors import LimitExceeded, NoIsolation, WorkerDied
-from autograder.sandbox.process import LimitExceeded, Process, WorkerDied
+from autograder.sandbox.process import Process
 from autograder.sandbox.walls import landlock, private_folders, privileges, seccomp, syscalls, wall
 
 # Of sleeping and waiting, ten times as much.
@@ -395,11 +395,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_doctor_finds_each_layer_and_what_it_alone_stops() -> None:
-    findings = doctor.doctor()
-    assert [f for f in findings if not f.holds] == []
-    for layer, probe in doctor.ALONE.items():
+    findings = doctor.examine()
+    assert [f for f in findings if not f.passed] == []
+    for layer, probe in doctor.ONLY_PROBE.items():
         last = [f for f in findings if f.layer == layer][-1]
-        assert "with all but this one: it worked" in last.seen, probe
+        assert "behind all layers except this one: it succeeded" in last.seen, probe
 
 
 def test_what_is_hidden_among_readable_folders_can_not_be_read(tmp_path: Path) -> None:
@@ -418,7 +418,7 @@ def test_what_is_hidden_among_readable_folders_can_not_be_read(tmp_path: Path) -
             with pytest.raises(PermissionError):
                 (folder / "autograder" / "code.py").read_text()
 
-    assert wall.attempt(look) == ""
+    assert wall.error_in_child(look) == ""
 
 
 def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
@@ -528,8 +528,8 @@ def test_a_folder_with_names_of_any_kind_is_removed(tmp_path: Path) -> None:
 def test_a_folder_that_is_too_full_is_noticed(crowd: str) -> None:
     kept = private_folders.Folders(os.geteuid(), os.getegid())
     try:
-        folder = Path(kept.new())
-        kept.belongs(str(folder), 7)
+        folder = Path(kept.create())
+        kept.assign(str(folder), 7)
         assert kept.overfull() == []
         if crowd == "bytes":
             (folder / "file").write_bytes(bytes(private_folders.BYTES + 1))

@@ -419,13 +419,14 @@ def run_one(
     from autograder.execution.student import Student, StudentError
     from autograder.protocol import messages as m
     from autograder.protocol.limits import Limits
-    from autograder.sandbox.process import Died, Late, Process
+    from autograder.sandbox.errors import LimitExceeded, WorkerDied
+    from autograder.sandbox.process import Process
 
     lines = [line for line in body.split("\n") if line.strip()]
     indent = min(len(line) - len(line.lstrip()) for line in lines)
     lines = ["    " + line[indent:] for line in lines]
     source = f"{IMPORTS}T = {targets!r}\ndef attack():\n" + "\n".join(lines) + "\n"
-    process = Process(server, Limits(20, 60, 1 << 30, 1000))
+    process = Process(server, Limits(20, 60, 1 << 30))
     student = Student(process)
     try:
         student.load(m.Load(source, [(1, source.count("\n"))], "attack", 1))
@@ -433,7 +434,7 @@ def run_one(
         seen["said"][name] = said if isinstance(said, (bool, int, float, str, list)) else None
     except StudentError as error:
         seen["refused"][name] = f"{error.type}: {error.text}"
-    except (Died, Late) as error:
+    except (WorkerDied, LimitExceeded) as error:
         seen["refused"][name] = str(error)
     finally:
         process.stop()

@@ -21,7 +21,7 @@ from autograder.protocol.limits import Allowance, Limits
 FILE = "grading.toml"
 POINTS_A_DAY = 100
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
-LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "memory", "output"}
+LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "memory"}
 EXERCISE_KEYS = {"chapter", "points", "not_allowed", *LIMIT_KEYS}
 SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
 # Keys of earlier versions, which were limits by the clock on the wall.
@@ -33,7 +33,6 @@ DEFAULTS = {
     "cpu_seconds": 5,
     "total_cpu_seconds": 30,
     "memory": "2 GB",
-    "output": "64 kB",
     "submission_cpu_seconds": SUBMISSION.cpu_seconds,
     "submission_idle_seconds": SUBMISSION.idle_seconds,
 }
@@ -290,8 +289,7 @@ class _Reader:
         seconds, total = (
             self._seconds(where, table, key) for key in ("cpu_seconds", "total_cpu_seconds")
         )
-        memory, output = (self._size(where, table, key) for key in ("memory", "output"))
-        return Limits(seconds, total, memory, output)
+        return Limits(seconds, total, self._size(where, table, "memory"))
 
     def _seconds(self, where: str, table: dict[str, Any], key: str) -> float:
         value = float(self._typed(where, table, key, (int, float), "a number of seconds"))

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from autograder.course.chapters import Chapter
 from autograder.course.config import CourseError, Day
-from autograder.sandbox.client import cpu_count
+from autograder.sandbox.clock import cpu_count
 
 
 class Shown(msgspec.Struct, frozen=True):

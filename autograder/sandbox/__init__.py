@@ -1,1 +1,1 @@
-"""Runs code that nobody trusts, and answers calls to it; knows nothing of exercises."""
+"""Run untrusted code in isolated processes and call it. Knows nothing of exercises."""

@@ -1,4 +1,4 @@
-"""The grader's end of the fork server: starts it, and has processes started and stopped."""
+"""Start, watch and stop sandboxed processes through a fork server. Entry point: `Server`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -22,47 +22,17 @@ from autograder.protocol.limits import Limits
 from autograder.sandbox import control
 from autograder.sandbox.clock import Clock
 from autograder.sandbox.control import LAYERS, WORKER
+from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
 
-# Only a server that hangs is waited for so long: one that ends is seen at once, and a busy machine is slow.
+# Only a server that hangs uses up this time: the end of a server is noticed at once, and a busy machine is slow.
 START_SECONDS = 300.0
-STARTS = 4
-ADVICE = (
-    "Run the grader on Linux 6.2 or later, or in the container that SECURITY.md describes; "
-    "`autograder doctor` shows what is missing."
-)
-T = TypeVar("T", control.Ready, control.Started, control.Stopped)
-R = TypeVar("R")
-
-
 Sandbox = Literal["required", "none"]
-
-
-class NoIsolation(Exception):
-    """What this machine gives is not enough to run code that nobody trusts; the text says what is missing and what to do."""
-
-
-class ServerLost(Exception):
-    """The fork server ended, and the process with it, through no fault of the code in the process."""
-
-    def __init__(self) -> None:
-        super().__init__("the fork server of the sandbox ended")
-
-
-def surviving(work: Callable[[], R]) -> R:
-    """Do work that starts its own processes, again on a new server where one is lost.
-
-    Raises:
-        ServerLost: several servers were lost in a row.
-    """
-    for _ in range(STARTS - 1):
-        with contextlib.suppress(ServerLost):
-            return work()
-    return work()
+T = TypeVar("T", control.Ready, control.Started, control.Stopped)
 
 
 @dataclass
 class _Child:
-    """A process that was asked for; `pidfd` is -1 until the server has reported it."""
+    """A requested process. `pidfd` is -1 until the server has reported that the process runs."""
 
     request: control.Start
     wire: socket.socket
@@ -70,12 +40,12 @@ class _Child:
 
 
 class Server:
-    """A running fork server; one for each process of the grader.
+    """A running fork server. Each process of the grader has its own.
 
-    While one process works the next is forked already, as most of its start is spent in the kernel.
+    The server forks the next worker while the current one runs, because most of a worker's start is spent in the kernel.
 
-    `sandbox="required"` runs nothing unless files, network, processes and memory are seen to be isolated; `"none"` runs with
-    the `layers` given, by default limits alone.
+    With `sandbox="required"`, nothing runs unless probes show that files, network, processes and memory are isolated.
+    With `"none"`, code runs behind the given `layers`, by default `limits` only.
     """
 
     def __init__(
@@ -86,25 +56,25 @@ class Server:
     ) -> None:
         self._required = sandbox == "required"
         if self._required and not sys.platform.startswith("linux"):
-            raise NoIsolation(f"student code is isolated with means of Linux only. {ADVICE}")
+            raise NoIsolation(f"student code can be isolated on Linux only. {ADVICE}")
         self._layers = list(
             layers if layers is not None else LAYERS if self._required else ["limits"]
         )
         self._services = list(services)
         self._prepared: list[control.Prepare] = []
-        # No process of a later server has the number of an earlier one's.
+        # Numbers are unique across restarts of the server.
         self._numbers = itertools.count(1)
         self._start()
 
     @property
     def isolation(self) -> list[str]:
-        """The layers that hold what runs here; waits until the server knows.
+        """Wait until the server is ready and return the layers of its wall.
 
         Raises:
-            NoIsolation: they are not enough.
-            ServerLost: several servers ended while they started.
+            NoIsolation: the layers do not isolate student code.
+            ServerLost: several servers in a row ended while they started.
         """
-        for _ in range(STARTS):
+        for _ in range(ATTEMPTS):
             try:
                 return list(self._await_ready().layers)
             except (OSError, msgspec.MsgspecError):
@@ -135,19 +105,19 @@ class Server:
             self._send(request)
 
     def prepare(self, service: str, data: bytes) -> None:
-        """Let a service of this server get ready with trusted data; a server that replaces this one gets it as well.
+        """Pass trusted data to a service before it forks. A server that replaces this one gets the same data.
 
         Raises:
             ValueError: the server does not have this service.
         """
         if service not in self._services:
-            raise ValueError(f"this fork server has no {service}; it has {self._services}")
+            raise ValueError(f"this fork server does not offer {service}, only {self._services}")
         request = control.Prepare(service, data)
         self._prepared.append(request)
         self._send(request)
 
     def _send(self, request: control.Control) -> None:
-        with contextlib.suppress(OSError):  # the next start replaces the server
+        with contextlib.suppress(OSError):  # the next `start` replaces a server that has ended
             self._control.send(msgspec.msgpack.encode(request))
 
     def __enter__(self) -> Self:
@@ -159,18 +129,18 @@ class Server:
         self.close()
 
     def _replace(self) -> None:
-        """Start another server; what the old one had started ends with it."""
+        """Close this server, which ends all its processes, and start another one."""
         self.close()
         self._start()
 
     def close(self) -> None:
-        """End the server and everything that it started."""
+        """Stop the server and every process that it forked."""
         self._control.close()
         if self._ahead is not None:
             self._ahead.wire.close()
         while self._running:
             os.close(self._running.popitem()[1])
-        if not self._is_up:  # it would notice only when it is
+        if not self._is_up:  # it reads its control socket only once it is up
             self._process.kill()
         try:
             self._process.wait(5)
@@ -179,24 +149,24 @@ class Server:
             self._process.wait()
 
     def start(self, limits: Limits, service: str = WORKER) -> tuple[socket.socket, int]:
-        """Fork a process of a service behind the wall; return the grader's end of its wire, and its number here.
+        """Fork a process of a service behind the wall. Return the grader's end of its wire and its number.
 
         Raises:
-            NoIsolation: there is no wall to be had, and nothing was started.
-            ServerLost: several servers ended at once.
+            NoIsolation: the wall could not be put up, and nothing was started.
+            ServerLost: several servers in a row ended.
         """
-        # Rounded up, as the grader's own deadline comes first and says more.
+        # The grader's own deadline comes first because its message is more precise.
         seconds = math.ceil(limits.total_cpu_seconds) + 5
-        kind = control.Start(0, service, limits.memory, seconds, limits.output)
-        for _ in range(STARTS):
+        kind = control.Start(0, service, limits.memory, seconds)
+        for _ in range(ATTEMPTS):
             try:
                 self._await_ready()
-                if self._process.poll() is not None:  # what it forked ahead is dying with it
+                if self._process.poll() is not None:  # the process that it forked ahead dies too
                     raise ConnectionError("the fork server ended")
                 child = self._started(kind)
                 if not _has_ended(child.pidfd):
                     return child.wire, child.request.number
-                # Nothing of a student has run in it: it was killed from outside, or the server was.
+                # No student code has run in this process yet, so it or the server was killed from outside.
                 self.stop(child.request.number)
                 child.wire.close()
             except (OSError, msgspec.MsgspecError):
@@ -204,7 +174,7 @@ class Server:
         raise ServerLost
 
     def _started(self, kind: control.Start) -> _Child:
-        """A process that runs: the one that was forked ahead, or one that none was forked ahead for."""
+        """Return a running process: the one that was forked ahead if it fits, otherwise a new one."""
         ahead = self._ahead
         if ahead is not None:
             self._reported(ahead)  # its report comes first
@@ -227,7 +197,7 @@ class Server:
         return _Child(request, ours)
 
     def _reported(self, child: _Child) -> _Child:
-        """The same process, once the server has reported it."""
+        """Wait until the server has reported a process, and return that process."""
         if child.pidfd < 0:
             try:
                 self._report(control.Started)
@@ -241,7 +211,7 @@ class Server:
         return child
 
     def clock(self, number: int) -> Clock:
-        """The clock of a process, which the kernel keeps.
+        """Return the kernel's clock of a process.
 
         Raises:
             ServerLost: the process ended with its server.
@@ -251,17 +221,11 @@ class Server:
         return Clock(self._running[number], lambda: self.serves(number))
 
     def serves(self, number: int) -> bool:
-        """Whether the server of a process that was started is still there."""
+        """Return whether the server that forked this process still runs."""
         return number in self._running and not _has_ended(self._control.fileno(), select.POLLHUP)
 
-    def stop(self, number: int, wait: bool = False) -> int:
-        """Kill a process and all that it started; its exit code, or minus the signal if it need not be awaited.
-
-        Raises:
-            ServerLost: the exit code is wanted, and the server has ended.
-        """
-        if wait:
-            return self.end(number).code
+    def stop(self, number: int) -> int:
+        """Kill a process and everything that it started, without waiting for its end. Return -SIGKILL."""
         pidfd = self._running.pop(number, -1)
         if pidfd >= 0:
             os.close(pidfd)
@@ -269,17 +233,17 @@ class Server:
         return -signal.SIGKILL
 
     def end(self, number: int) -> control.Stopped:
-        """Kill a process and wait until it has ended: its exit code, if it had ended before, and what it used.
+        """Kill a process, wait until it has ended, and return its exit code and processor time.
 
         Raises:
-            ServerLost: the server has ended, and the process through that or together with it.
+            ServerLost: the server has ended, so how the process ended is unknown.
         """
         if number not in self._running:
             raise ServerLost
         try:
             if self._ahead is not None:
-                with contextlib.suppress(NoIsolation):  # the next start says so
-                    self._reported(self._ahead)  # its report comes before that of the stop
+                with contextlib.suppress(NoIsolation):  # the next `start` raises it
+                    self._reported(self._ahead)  # its report precedes that of the stop
             os.close(self._running.pop(number))
             self._control.send(msgspec.msgpack.encode(control.Stop(number, wait=True)))
             return self._report(control.Stopped)
@@ -304,33 +268,27 @@ class Server:
             raise ConnectionError("the fork server ended")
         report = control.REPORT.decode(data)
         if isinstance(report, control.Refused):
-            raise NoIsolation(f"a process could not be walled in: {report.reason}. {ADVICE}")
+            raise NoIsolation(f"the wall could not be put up: {report.reason}. {ADVICE}")
         if not isinstance(report, kind):
-            raise ConnectionError("the fork server is out of step")
+            raise ConnectionError("the fork server sent an unexpected report")
         return report
 
 
 def _kind(request: control.Start) -> control.Start:
-    """What was asked for, whichever process it is."""
+    """Return the request without its number."""
     return msgspec.structs.replace(request, number=0)
 
 
-def _has_ended(descriptor: int, sign: int = select.POLLIN) -> bool:
-    """Whether a process or the other end of a socket is gone."""
+def _has_ended(descriptor: int, event: int = select.POLLIN) -> bool:
+    """Return whether a process, or the other end of a socket, is gone."""
     poll = select.poll()
-    poll.register(descriptor, sign)
-    return any(seen & sign for _, seen in poll.poll(0))
+    poll.register(descriptor, event)
+    return any(seen & event for _, seen in poll.poll(0))
 
 
 def _missing(ready: control.Ready) -> str:
-    holes = "; ".join(ready.holes)
-    refused = "; ".join(f"no {layer} ({reason})" for layer, reason in ready.refused.items())
-    why = f" This machine gives {refused}." if refused else ""
-    return f"student code would not be isolated here. Behind the wall it {holes}.{why} {ADVICE}"
-
-
-def cpu_count() -> int:
-    """The processors that this process may use."""
-    with contextlib.suppress(AttributeError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    text = f"student code would not be isolated on this machine. Not blocked: {'; '.join(ready.holes)}."
+    if ready.refused:
+        layers = "; ".join(f"{layer} ({reason})" for layer, reason in ready.refused.items())
+        text += f" Layers that the machine refuses: {layers}."
+    return f"{text} {ADVICE}"

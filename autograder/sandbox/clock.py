@@ -1,4 +1,4 @@
-"""Read from the kernel how long another process ran and waited for a free core. Entry points: `Clock`, `own_wait`."""
+"""Read processor time and run-queue time from the kernel. Entry points: `Clock`, `own_queue_seconds` and `cpu_count`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds since a process started, of all its threads: on a processor, and runnable without one."""
+    """Seconds of all threads since a process started: on a processor, and runnable but waiting for one."""
 
     cpu: float = 0.0
     queued: float = 0.0
@@ -22,25 +22,25 @@ class Reading:
 class Clock:
     """The clock of the process that a pidfd refers to. A process that has ended keeps its last reading.
 
-    `is_kept` tells whether the process, ended or not, still has its number, which the kernel may give to another one later.
+    `is_kept` returns whether the process has not been reaped yet. After that, the kernel may reuse its number.
     """
 
     def __init__(self, pidfd: int, is_kept: Callable[[], bool]) -> None:
         self._pid = _pid_of(pidfd)
         self._is_kept = is_kept
         self._last = Reading()
-        self._queued: dict[str, float] = {}  # by thread; threads that have ended still count
+        self._queued: dict[str, float] = {}  # by thread, including threads that have ended
 
     def read(self) -> Reading:
         """Return the current reading."""
         if self._pid > 0:
             with contextlib.suppress(OSError, ValueError, IndexError):
-                reading = Reading(self._cpu(), self._waited())
+                reading = Reading(self._cpu(), self._queue_seconds())
                 self._last = reading if self._is_kept() else self._last
         return self._last
 
     def _cpu(self) -> float:
-        # The kernel's number of the clock of a whole process: CPUCLOCK_SCHED of its thread group.
+        # The clock id of a whole process is CPUCLOCK_SCHED of its thread group.
         try:
             return time.clock_gettime(~self._pid << 3 | 2)
         except OSError:
@@ -48,17 +48,17 @@ class Clock:
                 fields = file.read().rpartition(")")[2].split()
             return (int(fields[11]) + int(fields[12])) / _TICKS
 
-    def _waited(self) -> float:
+    def _queue_seconds(self) -> float:
         folder = f"/proc/{self._pid}/task"
-        with contextlib.suppress(OSError):  # kernels without schedstat, or a hidden /proc
+        with contextlib.suppress(OSError):  # the kernel has no schedstat, or /proc is hidden
             for thread in os.listdir(folder):
                 with contextlib.suppress(OSError), open(f"{folder}/{thread}/schedstat") as file:
                     self._queued[thread] = int(file.read().split()[1]) / 1e9
         return sum(self._queued.values())
 
 
-def own_wait() -> float:
-    """Return the seconds that this thread has waited for a free core so far."""
+def own_queue_seconds() -> float:
+    """Return the seconds that this thread has waited for a free core."""
     try:
         with open("/proc/thread-self/schedstat", encoding="ascii") as file:
             return int(file.read().split()[1]) / 1e9
@@ -66,8 +66,15 @@ def own_wait() -> float:
         return 0.0
 
 
+def cpu_count() -> int:
+    """Return the number of processors that this process may use."""
+    with contextlib.suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _pid_of(pidfd: int) -> int:
-    """Return the number that the process has here, whatever its own namespace calls it; -1 if it has ended."""
+    """Return the process number in this namespace, or -1 if the process has ended."""
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
         for line in file:
             name, _, value = line.partition(":")

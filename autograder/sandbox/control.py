@@ -1,13 +1,13 @@
-"""What the grader and its fork server say to one another; needs nothing that only Linux has."""
+"""Messages between the grader and its fork server, and how the server is started. Importable on every platform."""
 
 from __future__ import annotations
 
 import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
-# Two steps: the code of a function that runs cannot forget where it came from.
+# Two calls, because `load` removes file paths from functions, and a running function would keep its own.
 SERVER = "import sys; import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
-# Services are modules with `warm_up()`, `prepare(data)` and `serve(connection, output)`; this one runs student code.
+# A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. This one runs student code.
 WORKER = "autograder.sandbox.worker.worker"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -24,46 +24,45 @@ MAX_CONTROL = 1 << 16
 
 
 class Start(msgspec.Struct, tag="start", frozen=True):
-    """Fork a process of a service under a number that the grader gives no other one.
+    """A request to fork a process of a service. The grader chooses a unique number.
 
-    `memory` is address space beyond the server's own, `cpu` seconds, `output` characters.
+    `memory` is the address space in bytes beyond the server's own, and `cpu` the processor time in seconds.
     """
 
     number: int
     service: str
     memory: int
     cpu: int
-    output: int
 
 
 class Stop(msgspec.Struct, tag="stop", frozen=True):
-    """Kill a process; reported with `wait` alone, as the grader need not wait until its memory is freed."""
+    """A request to kill a process. Only with `wait` does the server send `Stopped`, once the process has ended."""
 
     number: int
     wait: bool
 
 
 class Prepare(msgspec.Struct, tag="prepare", frozen=True):
-    """Let a service get ready for what its processes will need; the data is trusted and public. There is no report."""
+    """A request to prepare a service for its processes. The data is trusted and public. No report follows."""
 
     service: str
     data: bytes
 
 
 class Started(msgspec.Struct, tag="started", frozen=True):
-    """A process runs; its pidfd comes with this report."""
+    """A report that a process runs. The process's pidfd accompanies it."""
 
     number: int
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
-    """The wall of a worker could not be put up, and nothing runs."""
+    """A report that the wall around a process could not be put up and that nothing runs."""
 
     reason: str
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """The layers of the wall, what of the policy was seen not to hold behind them, and the layers that the machine refused."""
+    """A report that the server is up: the layers of its wall, the holes that probes found, and the layers that were refused."""
 
     layers: list[str]
     holes: list[str]
@@ -71,7 +70,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
 
 
 class Stopped(msgspec.Struct, tag="stopped", frozen=True):
-    """`code` is the exit code, or minus the signal that ended the process; `cpu` the processor seconds that it used."""
+    """A report that a process ended, with its exit code or negated signal and its processor time in seconds."""
 
     code: int
     cpu: float

@@ -1,9 +1,9 @@
-"""Fork server: a single-threaded process that has its services imported and warm, and forks a walled process per job.
+"""Fork server: a single-threaded process that imports its services once and forks a walled process per request.
 
-Started as `python -I -c control.SERVER FD SERVICES LAYER...`, where SERVICES are module names with commas between them, with
-an environment of `control.ENVIRONMENT` alone: `load`, then `main`. It holds nothing secret. On its control socket it sends
-`Ready` once, then takes `Start` (with one end of the job's wire as a descriptor), `Stop` and `Prepare`. The wall is up before
-it forks.
+The grader starts it as `python -I -c control.SERVER FD SERVICES LAYER...` with no environment except `control.ENVIRONMENT`.
+SERVICES are module names separated by commas. `load` runs first, then `main`. On its control socket FD the server sends
+`Ready` once and then accepts `Start` (with one end of the process's wire as a descriptor), `Stop` and `Prepare`. The server
+holds no secrets, and it is behind the wall before it forks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from autograder.sandbox.walls.wall import WIRE, Wall, WallError, unavailable
 
 
 def receive_control(control: socket.socket) -> tuple[Control | None, int]:
-    """One request and the descriptor that came with it (-1 for none); None when the grader has gone."""
+    """Receive one request and its descriptor (-1 if there is none). The request is None once the grader has hung up."""
     room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
     data, ancillary, _, _ = control.recvmsg(MAX_CONTROL, room)
     if not data:
@@ -50,7 +50,7 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
 
 
 def serve(wall: Wall, control: socket.socket, services: dict[str, ModuleType]) -> None:
-    """Answer the control socket until it is closed."""
+    """Answer requests on the control socket until it is closed, then kill all processes."""
     children: dict[int, int] = {}
     try:
         _answer(wall, control, services, children)
@@ -64,7 +64,7 @@ def serve(wall: Wall, control: socket.socket, services: dict[str, ModuleType]) -
 def _answer(
     wall: Wall, control: socket.socket, services: dict[str, ModuleType], children: dict[int, int]
 ) -> None:
-    """Serve requests; `children` are the processes by the grader's numbers."""
+    """Answer requests. `children` maps the grader's numbers to process ids."""
     while True:
         if wall.watches() and children:
             for pid in wall.overfull():
@@ -105,11 +105,11 @@ def _report_started(control: socket.socket, number: int, pid: int) -> None:
 
 
 def _work(control: socket.socket, service: ModuleType, start: Start) -> None:
-    """Serve the wire in the process that was just forked; never returns."""
+    """Run a service in the process that was just forked. Never returns."""
     code = 1
     try:
-        control.detach()  # it is closed, and its number may be another's by now
-        service.serve(socket.socket(fileno=WIRE), start.output)
+        control.detach()  # already closed, and its number may be in use again
+        service.serve(socket.socket(fileno=WIRE))
         code = 0
     finally:
         os._exit(code)
@@ -125,16 +125,19 @@ def _reap(pid: int) -> Stopped:
 
 
 def _kill(pid: int) -> None:
-    """With namespaces all that it started goes too, without them what is in its session."""
+    """Kill a process with its descendants: all of them with namespaces, otherwise those in its session."""
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
 
 
 def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dict[str, ModuleType]]:
-    """Find out what the machine offers, and import the services: the control socket, the wall, refusals, and the services.
+    """Determine the available layers and import the services.
 
-    Where it can, it starts this program again from mounts whose paths tell nothing.
+    If possible, this program restarts itself from mounts whose paths reveal nothing.
+
+    Returns:
+        The control socket, the wall, the refused layers with reasons, and the services by name.
     """
     descriptor, names, *layers = arguments
     if "namespaces" in layers:
@@ -143,11 +146,11 @@ def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dic
     refused = unavailable(layers)
     wall = Wall([layer for layer in layers if layer not in refused])
     sys.dont_write_bytecode = True
-    # Extension modules that need libraries of the system, which the walled root does not have.
+    # These extension modules need system libraries, which do not exist behind the wall.
     for name in ("bz2", "ctypes", "hashlib", "lzma", "sqlite3", "ssl", "zlib", "encodings.idna"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    # Behind the wall this project's own code cannot be imported.
+    # This project's code cannot be imported behind the wall.
     services = {name: importlib.import_module(name) for name in names.split(",")}
     for service in services.values():
         service.warm_up()
@@ -158,19 +161,19 @@ def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dic
 def main(
     control: socket.socket, wall: Wall, refused: dict[str, str], services: dict[str, ModuleType]
 ) -> None:
-    """Put up the wall, report, and serve."""
+    """Put up the wall, report what probes saw, and answer requests."""
     gc.collect()
     gc.freeze()
     tasks = len(os.listdir("/proc/self/task"))
     if tasks != 1:
-        raise RuntimeError(f"the fork server must have one thread, it has {tasks}")
+        raise RuntimeError(f"the fork server must have one thread, but it has {tasks}")
     with probes.targets() as outside:
-        memory = huge_pages.private_memory()  # while there is a /proc to tell it
-        wall.around_server()
+        memory = huge_pages.private_memory()  # before /proc becomes unavailable
+        wall.enclose_server()
         seen = probes.observe(wall, outside)
     huge_pages.collapse(memory)
     try:
-        with contextlib.suppress(ConnectionError):  # the grader has gone
+        with contextlib.suppress(ConnectionError):  # the grader has hung up
             control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))
             serve(wall, control, services)
     finally:

@@ -20,12 +20,12 @@ def become_nobody(arguments: Sequence[str]) -> None:
     python = Path(sys.base_prefix)
     if python.is_relative_to(home):
         with tempfile.TemporaryDirectory() as aside:
-            syscalls.library("mount", str(python), aside, "", _BIND | _RECURSIVE, "")
-            syscalls.library("mount", "tmpfs", str(home), "tmpfs", 0, "mode=0755")
+            syscalls.libc("mount", str(python), aside, "", _BIND | _RECURSIVE, "")
+            syscalls.libc("mount", "tmpfs", str(home), "tmpfs", 0, "mode=0755")
             python.mkdir(parents=True)
-            syscalls.library("mount", aside, str(python), "", _BIND | _RECURSIVE, "")
-            syscalls.library("umount2", aside, _DETACH)
-    privileges.leave_root()
+            syscalls.libc("mount", aside, str(python), "", _BIND | _RECURSIVE, "")
+            syscalls.libc("umount2", aside, _DETACH)
+    privileges.drop_root()
     os.execv(sys.executable, [sys.executable, *arguments])
 
 

@@ -1,1 +1,1 @@
-"""Confine a process: namespaces, Landlock, seccomp, rlimits."""
+"""Confine a process with namespaces, Landlock, seccomp and rlimits."""

@@ -1,7 +1,7 @@
-"""A root of Python alone, and users, processes, network and shared memory of one's own.
+"""Build a root file system with only Python, and separate users, processes, network and shared memory.
 
-The root is a tmpfs with read-only mounts of Python and its packages at the paths that they have outside. The fork server
-lives in it; each process that it forks adds namespaces of its own and a small private tmpfs.
+The root is a tmpfs with read-only mounts of Python and its packages at their usual paths. The fork server runs in it. Each
+process that it forks gets its own user, mount, PID and IPC namespaces and a small private tmpfs.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PRIVATE = "/private"
 HOME = "/private/home"
 HOME_BYTES = 64 << 20
 HOME_FILES = 4096
-# Where Python and its packages are mounted for the fork server, see `relocation`: an empty folder of every distribution.
+# Every distribution has this empty folder. `relocation` mounts Python and its packages in it.
 RELOCATED = "/mnt"
 PYTHON, PACKAGES, PROJECT = (f"{RELOCATED}/{name}" for name in ("python", "packages", "project"))
-# Among installed packages; the compiled files of single modules name the paths of their sources.
+# Entries to hide among the installed packages. Compiled files of single modules contain the paths of their sources.
 OWN = {"autograder", "graders", "mistakes", "solutions", "__pycache__"}
 OWN_METADATA = ("transformer_exercises-", "__editable__")
-# Any folder will do: what lies in it is taken hold of before it is covered.
+# Any folder works, because everything needed in it is cloned before it is covered.
 _NEW_ROOT = "/tmp"
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
@@ -41,20 +41,20 @@ _TREE_CLONE, _TREE_CLOEXEC, _MOVE_EMPTY_PATH = 1, 0x80000, 4
 
 
 def python_folders() -> list[str]:
-    """Where the standard library and the installed packages lie."""
+    """Return the folders of the standard library and of the installed packages."""
     named = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     if sys.base_prefix == PYTHON:
         named += [folder for folder in sys.path if _inside(folder, PACKAGES)]
     else:
         named += site.getsitepackages()
-    # A venv's own lib/python3.x is no standard library; it only holds the packages.
+    # The lib/python3.x of a venv is not a standard library: it only contains the packages.
     folders = sorted({f for f in named if (Path(f) / "os.py").exists() or f not in named[:2]})
     folders = [folder for folder in folders if os.path.isdir(folder)]
     return [f for f in folders if not any(_inside(f, other) for other in folders if other != f)]
 
 
 def hidden_entries(folders: Sequence[str]) -> list[str]:
-    """This project's own packages where they are installed among the others, and files that say where it lies."""
+    """Return the paths to hide: this project's installed packages, and files that contain the project's path."""
     places = [place for f in folders for place in (f, f"{f}/site-packages")]
     places = [p for p in places if os.path.isdir(p) and not (Path(p) / "os.py").exists()]
     return [
@@ -70,22 +70,22 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def unshare_mounts() -> None:
-    """As root, before it becomes nobody: mounts of one's own, in which the root can be built with root's eyes."""
-    syscalls.library("unshare", NEW_MOUNTS)
+    """Enter a new mount namespace as root, so that the new root can be built with root's access rights."""
+    syscalls.libc("unshare", NEW_MOUNTS)
     _mount("none", "/", "", _RECURSIVE | _PRIVATE_MOUNTS)
 
 
 def unshare_mounts_as_user(uid: int, gid: int) -> None:
-    """The same for one who is not root, and stays who they are."""
-    syscalls.library("unshare", NEW_USER | NEW_MOUNTS)
+    """Enter new user and mount namespaces as an ordinary user, and keep the user and group ids."""
+    syscalls.libc("unshare", NEW_USER | NEW_MOUNTS)
     map_user("/proc/self", uid, gid, inside=(uid, gid))
     _mount("none", "/", "", _RECURSIVE | _PRIVATE_MOUNTS)
 
 
 def unshare_all(uid: int, gid: int) -> None:
-    """Namespaces of every kind; the caller's next child is the first of the new processes."""
+    """Enter new namespaces of every kind. The caller's next child is the first process of the new PID namespace."""
     kinds = NEW_USER | NEW_MOUNTS | NEW_PIDS | NEW_NETWORK | NEW_IPC | NEW_UTS | NEW_CGROUP
-    syscalls.library("unshare", kinds)
+    syscalls.libc("unshare", kinds)
     map_user("/proc/self", uid, gid)
     _mount("none", "/", "", _RECURSIVE | _PRIVATE_MOUNTS)
     socket.sethostname("sandbox")
@@ -98,7 +98,7 @@ def map_user(
     folder: int | None = None,
     inside: tuple[int, int] = (privileges.NOBODY, privileges.NOBODY),
 ) -> None:
-    """Inside of the new user namespace there is one user, by default nobody: `uid` outside of it."""
+    """Map `uid` and `gid` to the only user and group of the new user namespace, by default nobody."""
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{inside[0]} {uid} 1"),
@@ -112,16 +112,16 @@ def map_user(
 
 
 def build_root(folders: Sequence[str], hidden: Sequence[str]) -> None:
-    """Put the new root together, beside the old one."""
+    """Assemble the new root at a folder of the old one."""
     umask = os.umask(0o022)
-    trees = [(path, tree(path)) for path in (*folders, *DEVICES)]
+    clones = [(path, clone_tree(path)) for path in (*folders, *DEVICES)]
     _mount("tmpfs", _NEW_ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=0755")
-    for path, taken in trees:
-        _read_only(taken, "", _NOSUID if path in DEVICES else _NOSUID | _NODEV)
+    for path, clone in clones:
+        _read_only(clone, "", _NOSUID if path in DEVICES else _NOSUID | _NODEV)
         place = Path(_NEW_ROOT + path)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch() if path in DEVICES else place.mkdir()
-        attach(taken, str(place))
+        attach(clone, str(place))
     for path in hidden:
         covered = _NEW_ROOT + path
         if os.path.isdir(covered):
@@ -135,47 +135,47 @@ def build_root(folders: Sequence[str], hidden: Sequence[str]) -> None:
 
 
 def enter_root() -> None:
-    """Make the new root the only one: the old one is no longer mounted here."""
-    # What comes from a more privileged namespace is locked; a bind of it is not.
+    """Switch to the new root and unmount the old one."""
+    # Mounts from a more privileged namespace are locked, but a bind mount of them is not.
     _mount(_NEW_ROOT, _NEW_ROOT, "", _BIND | _RECURSIVE)
     os.chdir(_NEW_ROOT)
     syscalls.call("pivot_root", ".", ".")
-    syscalls.library("umount2", ".", _DETACH)
+    syscalls.libc("umount2", ".", _DETACH)
     os.chdir("/")
 
 
 def unshare_worker(proc: int) -> None:
-    """Users, mounts and shared memory of one process; `proc` is a descriptor of /proc."""
-    syscalls.library("unshare", NEW_USER | NEW_MOUNTS | NEW_IPC)
+    """Give this process its own users, mounts and shared memory. `proc` is a descriptor of /proc."""
+    syscalls.libc("unshare", NEW_USER | NEW_MOUNTS | NEW_IPC)
     map_user("self", privileges.NOBODY, privileges.NOBODY, proc)
     options = f"size={HOME_BYTES},nr_inodes={HOME_FILES},mode=0700"
     _mount("tmpfs", HOME, "tmpfs", _NOSUID | _NODEV | _NOEXEC, options)
 
 
 def next_child_in_new_pids() -> None:
-    """The next child is the first process of a namespace: when it is killed, all that it started dies."""
-    syscalls.library("unshare", NEW_PIDS)
+    """Make the next child the first process of a PID namespace: when it dies, so do all its descendants."""
+    syscalls.libc("unshare", NEW_PIDS)
 
 
 def next_child_in(pids: int) -> None:
-    """Take `next_child_in_new_pids` back; `pids` is a descriptor of this process's own namespace."""
-    syscalls.library("setns", pids, NEW_PIDS)
+    """Undo `next_child_in_new_pids`. `pids` is a descriptor of this process's own PID namespace."""
+    syscalls.libc("setns", pids, NEW_PIDS)
 
 
 def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    syscalls.library("mount", source, target, kind, flags, options)
+    syscalls.libc("mount", source, target, kind, flags, options)
 
 
-def tree(path: str) -> int:
-    """Take hold of what is mounted at a path, and beneath it."""
+def clone_tree(path: str) -> int:
+    """Clone the mounts at and beneath a path, and return a descriptor of the clone."""
     flags = _TREE_CLONE | _TREE_CLOEXEC | _AT_RECURSIVE
     return syscalls.call("open_tree", _HERE, path, flags)
 
 
-def attach(taken: int, path: str) -> None:
-    """Mount what `tree` took hold of somewhere else."""
-    syscalls.call("move_mount", taken, "", _HERE, path, _MOVE_EMPTY_PATH)
-    os.close(taken)
+def attach(clone: int, path: str) -> None:
+    """Mount a clone made by `clone_tree` at a path, and close its descriptor."""
+    syscalls.call("move_mount", clone, "", _HERE, path, _MOVE_EMPTY_PATH)
+    os.close(clone)
 
 
 def _read_only(folder: int, path: str, flags: int, recursive: bool = True) -> None:

@@ -1,8 +1,7 @@
-"""Private folders for processes that can have no tmpfs of their own: watched, and emptied whatever lies in them.
+"""Private folders for processes that cannot have their own tmpfs. Their size is watched. Entry point: `Folders`.
 
-A file that is open or mapped while no name leads to it would not be seen. The filter of system calls therefore removes and
-moves nothing in these folders (see `seccomp.LASTING`), and `remove_by_emptying` makes that bearable for honest code.
-Entry point: `Folders`.
+A file that is open or mapped but has no name would not be counted. The system call filter therefore neither removes nor moves
+anything in these folders (see `seccomp.TMPFILE_ARGUMENT`). `remove_by_emptying` makes Python's own functions work regardless.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-# Half of the 64 MB that a process may have at most, as it writes on until somebody looks.
+# Half of the 64 MB that a process may use, because it keeps writing until the next check.
 BYTES = 32 << 20
 ENTRIES = 4096
 FILE_BYTES = 8 << 20
@@ -21,7 +20,7 @@ WATCH_SECONDS = 0.01
 
 
 class Folders:
-    """Gives each process a folder, and says which processes have put too much into theirs."""
+    """The private folders of all processes, with limits on bytes and entries."""
 
     def __init__(self, uid: int, gid: int) -> None:
         self.root = tempfile.mkdtemp(prefix="autograder-")
@@ -29,19 +28,19 @@ class Folders:
         self._count = 0
         self._of: dict[int, str] = {}
 
-    def new(self) -> str:
-        """An empty folder for the next process."""
+    def create(self) -> str:
+        """Create an empty folder for the next process and return its path."""
         self._count += 1
         folder = os.path.join(self.root, str(self._count))
         os.mkdir(folder, 0o700)
         return folder
 
-    def belongs(self, folder: str, pid: int) -> None:
-        """The folder is that of this process."""
+    def assign(self, folder: str, pid: int) -> None:
+        """Record that a folder belongs to a process."""
         self._of[pid] = folder
 
     def overfull(self) -> list[int]:
-        """Processes whose folders are beyond the limits."""
+        """Return the processes whose folders exceed the limits."""
         return [pid for pid, folder in self._of.items() if not _fits(folder)]
 
     def remove(self, pid: int) -> None:
@@ -52,7 +51,7 @@ class Folders:
                 remove(folder)
 
     def close(self) -> None:
-        """Remove all."""
+        """Remove all folders."""
         for pid in list(self._of):
             self.remove(pid)
         shutil.rmtree(self.root, ignore_errors=True)
@@ -66,9 +65,9 @@ def _fits(folder: str) -> bool:
             if size > BYTES or count >= ENTRIES:
                 return False
     except FileNotFoundError:
-        return True  # it is being changed; the next look counts
+        return True  # it is being changed, so leave it to the next check
     except OSError:
-        return False  # a folder closed to us, or nested too deeply: no honest program does that
+        return False  # unreadable or nested too deeply, which no honest program needs
     return True
 
 
@@ -83,9 +82,9 @@ def _blocks(folder: str) -> Iterator[int]:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder, however deep what lies in it and whatever its modes and names.
+    """Remove a folder of any depth, with any modes and names.
 
-    Folders in folders are moved out first: paths stay short and nothing recurses.
+    Nested folders are moved to the top first, which keeps paths short and avoids recursion.
     """
     beside = tempfile.mkdtemp(dir=os.path.dirname(folder))
     waiting, moved = [folder], 0
@@ -105,11 +104,11 @@ def remove(folder: str) -> None:
     os.rmdir(beside)
 
 
-# ---- inside a process whose files last
+# ---- inside a process whose files cannot be removed
 
 
 def remove_by_emptying() -> None:
-    """Let Python's own functions give back the space of what is removed or moved; the empty files keep their names."""
+    """Patch `os` so that removing and moving files frees their space. The empty files keep their names."""
     os.remove = os.unlink = _empty  # type: ignore[assignment]
     os.rename = os.replace = _copy  # type: ignore[assignment]
 

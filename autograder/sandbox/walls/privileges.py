@@ -1,4 +1,4 @@
-"""Gives up what a process may do: root's identity, capabilities, and getting any of it back."""
+"""Drop the privileges of a process for good: root's identity, capabilities and privileges gained by exec."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CAPABILITY_VERSION = 0x20080522
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 1, 4, 8, 38
 
 
-def leave_root(keep: tuple[int, ...] = ()) -> None:
-    """Become nobody, in no group, with only the capabilities of `keep`."""
+def drop_root(keep: tuple[int, ...] = ()) -> None:
+    """Become the user nobody without supplementary groups, and keep only the capabilities in `keep`."""
     if keep:
-        syscalls.library("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        syscalls.libc("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -27,7 +27,7 @@ def leave_root(keep: tuple[int, ...] = ()) -> None:
 
 
 def keep_capabilities(*keep: int) -> None:
-    """Drop all capabilities but these."""
+    """Drop all capabilities except these."""
     bits = sum(1 << capability for capability in keep)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     low, high = bits & 0xFFFFFFFF, bits >> 32
@@ -36,23 +36,23 @@ def keep_capabilities(*keep: int) -> None:
 
 
 def no_new_privileges() -> None:
-    """Nothing that is executed later gains rights; seccomp asks for it too."""
-    syscalls.library("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    """Prevent programs executed later from gaining privileges. Seccomp and Landlock require this without root."""
+    syscalls.libc("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def set_dumpable(on: bool) -> None:
-    """Whether others of the same user may look into this process; /proc/self is writable only while they may."""
-    syscalls.library("prctl", _PR_SET_DUMPABLE, int(on), 0, 0, 0)
+    """Set whether other processes of the same user may inspect this one. /proc/self is writable only while they may."""
+    syscalls.libc("prctl", _PR_SET_DUMPABLE, int(on), 0, 0, 0)
 
 
 def die_with_parent() -> None:
-    """SIGKILL when the parent ends; forgotten at each change of user, so to be called after those."""
-    syscalls.library("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
+    """Receive SIGKILL when the parent ends. A change of user resets this, so call it afterwards."""
+    syscalls.libc("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def die_first(proc: int | None = None) -> None:
-    """Let the kernel, where memory runs out, kill this process before all others; `proc` is a descriptor of /proc."""
-    with contextlib.suppress(OSError):  # a hidden /proc
+    """Make the kernel kill this process first when memory runs out. `proc` is a descriptor of /proc."""
+    with contextlib.suppress(OSError):  # /proc is hidden
         path = "self/oom_score_adj" if proc is not None else "/proc/self/oom_score_adj"
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
         try:

@@ -1,6 +1,6 @@
-"""Tries what student code must not be able to do, from behind the wall, and says what it saw.
+"""Try from behind the wall what student code must not be able to do, and report what happened.
 
-The policy is a matter of effects: which layers give them does not matter.
+The policy is defined by effects, no matter which layer provides them. Entry points: `targets`, `observe`, `holes` and `main`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Targets:
-    """What lies outside of the wall: a file, a folder, and sockets that answer; the process that made them."""
+    """Things outside the wall that probes try to reach: a file, a folder, listening sockets and the server's process."""
 
     file: str
     folder: str
@@ -38,7 +38,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Probe:
-    """One attempt: it returns where it succeeds, and raises where it is refused. `isolates` names what the policy asks it for."""
+    """One attempt, whose `run` raises if it is blocked. `isolates` names the part of the policy that requires this."""
 
     name: str
     tried: str
@@ -48,16 +48,16 @@ class Probe:
 
 @dataclass(frozen=True)
 class Seen:
-    """Whether an attempt was stopped, and by what."""
+    """The result of one attempt: whether it was blocked, and a description."""
 
     name: str
-    stopped: bool
+    blocked: bool
     text: str
 
 
 @contextlib.contextmanager
 def targets() -> Iterator[Targets]:
-    """Open what the probes try to reach; to be called before the wall is put up."""
+    """Open what the probes try to reach. Enter this before the wall is put up."""
     abstract = b"\0autograder-%d" % os.getpid()
     with (
         socket.socket() as tcp,
@@ -119,7 +119,7 @@ def _signal(targets: Targets) -> None:
 
 def _fork(targets: Targets) -> None:
     if os.fork() == 0:
-        # Holds the wire, so that whether it survives shows there; goes when the other end does.
+        # The child keeps the wire open, which reveals whether it survives, and exits when the other end closes.
         os.setsid()
         for ignored in (signal.SIGHUP, signal.SIGTERM):
             signal.signal(ignored, signal.SIG_IGN)
@@ -146,31 +146,31 @@ def _start_threads(targets: Targets) -> None:
 
 PROBES = (
     Probe("read", "read a file of the autograder", _read_file, "files"),
-    Probe("write", "made a file in /tmp", _write_file, "files"),
-    Probe("find", "looked for a file of the autograder by its path", _find_file),
-    Probe("list", "listed /", _list_root),
-    Probe("tcp", "opened a TCP connection to 127.0.0.1", _connect, "network"),
-    Probe("udp", "sent a UDP datagram to 127.0.0.1", _send_datagram, "network"),
+    Probe("write", "create a file in /tmp", _write_file, "files"),
+    Probe("find", "find a file of the autograder by its path", _find_file),
+    Probe("list", "list /", _list_root),
+    Probe("tcp", "open a TCP connection to 127.0.0.1", _connect, "network"),
+    Probe("udp", "send a UDP datagram to 127.0.0.1", _send_datagram, "network"),
     Probe(
         "abstract",
-        "connected to an abstract Unix socket of this machine",
+        "connect to an abstract Unix socket outside",
         _connect_abstract,
         "network",
     ),
-    Probe("signal", "sent a signal to a process outside", _signal, "processes"),
-    Probe("memory", "took more memory than is allowed", _take_memory, "memory"),
-    Probe("threads", "started 1000 threads", _start_threads),
-    Probe("fork", "started a process", _fork),
+    Probe("signal", "send a signal to a process outside", _signal, "processes"),
+    Probe("memory", "allocate more memory than the limit", _take_memory, "memory"),
+    Probe("threads", "start 1000 threads", _start_threads),
+    Probe("fork", "start a process", _fork),
 )
 SURVIVOR = "survivor"
 TRIED = {probe.name: probe.tried for probe in PROBES}
-TRIED[SURVIVOR] = "started a process that outlives the kill"
+TRIED[SURVIVOR] = "start a process that survives the kill"
 ISOLATES = {probe.name: probe.isolates for probe in PROBES if probe.isolates}
 ISOLATES[SURVIVOR] = "processes"
 
 
 def observe(wall: Wall, outside: Targets) -> list[Seen]:
-    """Run all probes in a process behind the wall, and kill it; what they saw, and whether anything survived."""
+    """Run all probes in a process behind the wall, kill it, and return the results, including whether a child survived."""
     ours, theirs = socket.socketpair()
     with ours:
         pid = wall.fork(theirs.fileno(), MEMORY, 60)
@@ -178,7 +178,7 @@ def observe(wall: Wall, outside: Targets) -> list[Seen]:
             _report_all(outside)
         theirs.close()
         ours.settimeout(SECONDS)
-        # The last probe may have forked: what came by then is all, the end of the wire is not.
+        # A child of the last probe may keep the wire open, so do not wait for the end of the stream.
         text = b""
         with contextlib.suppress(TimeoutError):
             while not text.endswith(b"\n"):
@@ -191,14 +191,14 @@ def observe(wall: Wall, outside: Targets) -> list[Seen]:
         wall.forget(pid)
         ours.settimeout(1.0)
         try:
-            # A survivor would hold the other end of the wire.
+            # A survivor would keep the other end of the wire open.
             ended = ours.recv(1) == b""
         except TimeoutError:
             ended = False
     seen = [Seen(*each) for each in json.loads(text or b"[]")]
     answered = {each.name for each in seen}
     seen += [Seen(p.name, False, "no answer") for p in PROBES if p.name not in answered]
-    return [*seen, Seen(SURVIVOR, ended, "it died" if ended else "it lived on")]
+    return [*seen, Seen(SURVIVOR, ended, "it died" if ended else "it survived")]
 
 
 def _report_all(outside: Targets) -> None:
@@ -219,25 +219,25 @@ def _result(probe: Probe, outside: Targets) -> tuple[bool, str]:
         return True, f"refused, {os.strerror(error.errno or 0).lower()} ({name})"
     except MemoryError:
         return True, "refused, out of memory"
-    return False, "it worked"
+    return False, "it succeeded"
 
 
 def holes(seen: Sequence[Seen]) -> list[str]:
-    """What the policy asks for and was not stopped, in words."""
+    """Return a description of each attempt that the policy forbids and that was not blocked."""
     return [
-        f"{ISOLATES[each.name]}: {TRIED[each.name]}, and {each.text}"
+        f"{TRIED[each.name]} (isolation of {ISOLATES[each.name]}): {each.text}"
         for each in seen
-        if each.name in ISOLATES and not each.stopped
+        if each.name in ISOLATES and not each.blocked
     ]
 
 
 def main(layers: Sequence[str]) -> None:
-    """Put these layers up and print for each probe what was tried, whether it was stopped, and what was seen, as JSON."""
+    """Put these layers up and print as JSON what each probe tried, whether it was blocked, and what happened."""
     wall = Wall(layers)
     with targets() as outside:
-        wall.around_server()
+        wall.enclose_server()
         try:
             seen = observe(wall, outside)
         finally:
             wall.close()
-    print(json.dumps({each.name: [TRIED[each.name], each.stopped, each.text] for each in seen}))
+    print(json.dumps({each.name: [TRIED[each.name], each.blocked, each.text] for each in seen}))

@@ -1,8 +1,8 @@
-"""Run Python from mounts whose paths tell neither where the course lies nor whose machine it is. Entry point: `relocate`.
+"""Run Python from mounts whose paths reveal neither the course's folder nor the user's home.
 
-Everything that Python imports remembers the path that it came from. The fork server therefore starts again from mounts of
-Python, its packages and this project at other places, before it imports what its processes can look into. Where the machine
-refuses that, it forgets at least the paths of this project's own code: `forget_project`.
+Everything that Python imports records the path that it came from. The fork server therefore restarts itself from mounts of
+Python, its packages and this project at neutral paths (`relocate`) before it imports anything that its processes can inspect.
+If the machine refuses these mounts, `forget_project` removes at least the paths of this project's code.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from autograder.sandbox.walls.namespaces import PACKAGES, PROJECT, PYTHON, RELOC
 
 START = "import sys; sys.path += {paths!r}; "
 OWN = "autograder"
-EDITABLE = "__editable__"  # begins the names of what setuptools makes for a package that is installed in place
+EDITABLE = (
+    "__editable__"  # prefix of the files that setuptools creates for an editable installation
+)
 
 
 def relocate(arguments: list[str]) -> None:
-    """Start the fork server again in the mounts; returns, with nothing changed, where that is done or impossible.
+    """Restart the fork server from neutral mounts. Return unchanged if that has happened already or is impossible.
 
     Raises:
-        OSError: the mounts were possible in a copy of this process and not in the process itself.
+        OSError: the mounts succeeded in a child of this process, but not in the process itself.
     """
-    # Imported here, as the wall imports what this module needs.
-    from autograder.sandbox.walls.wall import attempt
+    from autograder.sandbox.walls.wall import error_in_child
 
     program = os.path.realpath(sys.executable)
     home = os.path.realpath(sys.base_prefix)
@@ -39,7 +40,7 @@ def relocate(arguments: list[str]) -> None:
         return
     mounts, paths = _plan(home)
     covered = any(_inside(folder, RELOCATED) for folder in mounts.values())
-    if covered or attempt(lambda: _mount(mounts)):
+    if covered or error_in_child(lambda: _mount(mounts)):
         return
     _mount(mounts)
     program = PYTHON + program.removeprefix(home)
@@ -48,7 +49,7 @@ def relocate(arguments: list[str]) -> None:
 
 
 def _plan(home: str) -> tuple[dict[str, str], list[str]]:
-    """What to mount where, and the folders to import from besides the standard library."""
+    """Return the folder to mount at each place, and the folders to import from besides the standard library."""
     project = str(Path(__file__).resolve().parents[3])
     mounts = {PYTHON: home}
     paths = []
@@ -61,7 +62,7 @@ def _plan(home: str) -> tuple[dict[str, str], list[str]]:
             paths.append(f"{PACKAGES}/{number}")
         if real == project:
             project = ""
-    if project:  # installed in place, and not among the packages
+    if project:  # an editable installation
         mounts[f"{PROJECT}/autograder"] = f"{project}/autograder"
         paths.append(PROJECT)
     return mounts, paths
@@ -73,25 +74,25 @@ def _mount(mounts: dict[str, str]) -> None:
         namespaces.unshare_mounts()
     else:
         namespaces.unshare_mounts_as_user(uid, gid)
-    trees = {place: namespaces.tree(folder) for place, folder in mounts.items()}
-    syscalls.library("mount", "tmpfs", RELOCATED, "tmpfs", 0, "size=1m,mode=0755")
+    clones = {place: namespaces.clone_tree(folder) for place, folder in mounts.items()}
+    syscalls.libc("mount", "tmpfs", RELOCATED, "tmpfs", 0, "size=1m,mode=0755")
     umask = os.umask(0o022)
-    for place, tree in trees.items():
+    for place, clone in clones.items():
         os.makedirs(place)
-        namespaces.attach(tree, place)
+        namespaces.attach(clone, place)
     os.umask(umask)
 
 
 def forget_project() -> None:
-    """Take the paths of this project's code out of what is imported; nothing more of it can be imported then."""
+    """Remove the paths of this project from all imported code. Afterwards, none of it can be imported."""
     if sys.base_prefix == PYTHON:
         return
     project = str(Path(__file__).resolve().parents[3])
     own = (f"{project}/autograder/", f"{project}/solutions/")
-    for thing in gc.get_objects():
-        # Not `isinstance`, which asks the object itself.
-        if type(thing) is types.FunctionType and thing.__code__.co_filename.startswith(own):
-            thing.__code__ = _nameless(thing.__code__)
+    for item in gc.get_objects():
+        # `isinstance` would run code of the object.
+        if type(item) is types.FunctionType and item.__code__.co_filename.startswith(own):
+            item.__code__ = _without_path(item.__code__)
     for name, module in list(sys.modules.items()):
         if name.startswith(EDITABLE):
             del sys.modules[name]
@@ -110,8 +111,8 @@ def _is_editable(finder: object) -> bool:
     return str(getattr(finder, "__module__", "")).startswith(EDITABLE)
 
 
-def _nameless(code: types.CodeType) -> types.CodeType:
-    inner = tuple(_nameless(c) if isinstance(c, types.CodeType) else c for c in code.co_consts)
+def _without_path(code: types.CodeType) -> types.CodeType:
+    inner = tuple(_without_path(c) if isinstance(c, types.CodeType) else c for c in code.co_consts)
     return code.replace(co_filename=OWN, co_consts=inner)
 
 

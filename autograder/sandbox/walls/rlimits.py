@@ -1,4 +1,4 @@
-"""Bounds of one process: memory, processor time, files, descriptors and threads."""
+"""Limit the memory, processor time, files, descriptors and threads of one process. Entry point: `apply`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ FILE_BYTES = 64 << 20
 
 
 def address_space() -> int:
-    """Bytes of address space that this process has; needs /proc."""
+    """Return the size of this process's address space in bytes. Requires /proc."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
 def threads_of(uid: int) -> int:
-    """How many threads the user runs, in all processes; needs /proc."""
+    """Return how many threads a user runs in all processes. Requires /proc."""
     count = 0
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
@@ -26,21 +26,21 @@ def threads_of(uid: int) -> int:
             if entry.stat().st_uid == uid:
                 count += len(os.listdir(f"/proc/{entry.name}/task"))
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # the process has ended
     return count
 
 
 def raise_descriptors() -> None:
-    """Let this process hold as many descriptors as it may allow itself."""
+    """Raise the soft limit on descriptors of this process to its hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def apply(memory: int, cpu: int, file_bytes: int, threads: int) -> None:
-    """Bound this process; `memory` is its whole address space in bytes, `cpu` seconds.
+    """Limit this process permanently. `memory` is its whole address space in bytes, and `cpu` is in seconds.
 
-    Address space and not data, as shared mappings count too. The hard limit of processor time kills, a soft one
-    alone could be ignored.
+    RLIMIT_AS rather than RLIMIT_DATA is used because it includes shared mappings. The processor time has a hard limit,
+    which kills the process, because a process could ignore a soft one.
     """
     for what, value in (
         (resource.RLIMIT_AS, memory),

@@ -1,7 +1,8 @@
-"""System calls that a process may make; all others answer EPERM.
+"""Filter system calls: only those of an allowlist succeed, and all others fail with EPERM.
 
-Another architecture's calls kill, as no honest program makes them. The list was found by running training, threads,
-checkpointing, the profiler and `torch.compile(backend="aot_eager")`; there is no fork, no exec and no socket in it.
+System calls of another architecture kill the process, because no honest program makes them. The allowlist was determined by
+running training, threads, checkpointing, the profiler and `torch.compile(backend="aot_eager")`. It excludes fork, exec and
+socket. Entry points: `worker_program`, `refusing_program` and `install`.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsus
 alarm setitimer getitimer pause clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times
 getrusage getrlimit sysinfo uname getrandom exit exit_group wait4 waitid shutdown getsockopt getsockname
 """
-# Change what belongs to a file, which Landlock does not govern: only where all files but its own are read-only mounts.
-# Elsewhere nothing happens and the call says that all is well: `shutil.copy` ends with one.
+# These change metadata, which Landlock does not restrict, so they are allowed only where all other files are mounted read-only.
+# Elsewhere they do nothing and report success, because `shutil.copy` ends with such a call.
 METADATA = "chmod fchmod fchmodat fchmodat2 utimensat"
-# In a folder on a disk nothing may lose its name, as what has none is not seen by those who watch how much there is. Removing
-# does nothing and says that all is well; nothing is moved, and no file begins without a name.
+# Files in a folder on disk must keep their names, because files without one escape the size check of `private_folders`.
+# Removing does nothing and reports success, moving fails, and no file can be created without a name.
 REMOVING = "unlink unlinkat rmdir"
 MOVING = "rename renameat renameat2"
-LASTING = {"open": 1, "openat": 2}  # calls with their argument that may hold O_TMPFILE
+TMPFILE_ARGUMENT = {"open": 1, "openat": 2}  # the argument of each call that may contain O_TMPFILE
 _TMPFILE = 0x400000
-# What neither the fork server nor a process of its own ever needs.
+# Neither the fork server nor any of its processes needs these.
 NEVER = """
 execve execveat ptrace process_vm_readv process_vm_writev bpf perf_event_open io_uring_setup io_uring_enter
 io_uring_register userfaultfd keyctl add_key request_key memfd_create open_by_handle_at
@@ -52,7 +53,17 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
 _CLONE_THREAD = 0x10000
 NEW_NAMESPACES = 0x7E020080
-_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030)  # duplicate, flags, locks; no owners, signals or leases
+_FCNTL = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    1030,
+)  # duplication, flags and locks, but no owners, signals or leases
 _IOCTL = (
     0x5401,
     0x5413,
@@ -61,13 +72,13 @@ _IOCTL = (
     0x5450,
     0x5451,
 )  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
-_PRCTL = (15, 16, 0x53564D41)  # names of threads and of mappings
+_PRCTL = (15, 16, 0x53564D41)  # the names of threads and mappings
 _OUT_OF_BAND = 1
 
 
 @dataclass(frozen=True)
 class Check:
-    """The low half of an argument, masked, is one of some values; the high half is zero if `wide`."""
+    """A condition: the masked low half of an argument is one of `values`, and its high half is zero if `wide`."""
 
     argument: int
     values: Sequence[int]
@@ -76,7 +87,7 @@ class Check:
 
 
 def checks(pid: int) -> dict[str, list[Check]]:
-    """What is allowed with some arguments only, to the process `pid`."""
+    """Return the calls that the process `pid` may make only with certain arguments, with their conditions."""
     return {
         "clone": [Check(0, [_CLONE_THREAD], _CLONE_THREAD | NEW_NAMESPACES)],
         "fcntl": [Check(1, _FCNTL)],
@@ -84,7 +95,7 @@ def checks(pid: int) -> dict[str, list[Check]]:
         "prctl": [Check(0, _PRCTL)],
         "prlimit64": [Check(0, [0]), Check(2, [0], wide=True)],
         "tgkill": [Check(0, [pid])],
-        # A stream: through a datagram socket one could send to any address.
+        # Only stream sockets, because a datagram socket can send to any address.
         "socketpair": [Check(0, [1]), Check(1, [1], 0xF)],
         "sendto": [Check(3, [0], _OUT_OF_BAND)],
         "sendmsg": [Check(2, [0], _OUT_OF_BAND)],
@@ -93,15 +104,15 @@ def checks(pid: int) -> dict[str, list[Check]]:
 
 
 def worker_program(pid: int, own_files: bool) -> bytes:
-    """The filter of an exercise's process; `own_files` if all that it can write lies in a file system of its own."""
-    # glibc tries clone3 first, whose arguments can not be read here, and then takes clone.
-    code = _when("clone3", _answer(errno.ENOSYS))
+    """Return the filter for a worker. `own_files` means that everything it can write is on its own file system."""
+    # A filter cannot read the arguments of clone3. With ENOSYS, glibc falls back to clone.
+    code = _if_call("clone3", _return_errno(errno.ENOSYS))
     checked = checks(pid)
     if not own_files:
-        checked |= {name: [Check(at, [0], _TMPFILE)] for name, at in LASTING.items()}
+        checked |= {name: [Check(at, [0], _TMPFILE)] for name, at in TMPFILE_ARGUMENT.items()}
     for name, wanted in checked.items():
-        code += _when(
-            name, [i for check in wanted for i in _unless(check)] + [_do(_RETURN, _ALLOW)]
+        code += _if_call(
+            name, [i for check in wanted for i in _require(check)] + [_instruction(_RETURN, _ALLOW)]
         )
     names = set(ALLOWED.split()) - set(checked)
     if own_files:
@@ -109,64 +120,72 @@ def worker_program(pid: int, own_files: bool) -> bytes:
     else:
         names -= {*REMOVING.split(), *MOVING.split()}
         for name in (*METADATA.split(), *REMOVING.split()):
-            code += _when(name, _answer(0))
+            code += _if_call(name, _return_errno(0))
     return _filter(code, names, _ALLOW, _ERRNO | errno.EPERM)
 
 
 def refusing_program(names: Iterable[str]) -> bytes:
-    """A filter that refuses these calls, and namespaces through clone, and allows all else."""
-    code = _when("clone3", _answer(errno.ENOSYS))
+    """Return a filter that refuses the named calls, and namespaces through clone if `unshare` is named."""
+    code = _if_call("clone3", _return_errno(errno.ENOSYS))
     if "unshare" in names:
         check = Check(0, [0], NEW_NAMESPACES)
-        code += _when("clone", [*_unless(check), _do(_RETURN, _ALLOW)])
+        code += _if_call("clone", [*_require(check), _instruction(_RETURN, _ALLOW)])
     return _filter(code, names, _ERRNO | errno.EPERM, _ALLOW)
 
 
 def install(program: bytes) -> None:
-    """Filter this thread's calls, and those of all that it starts, for good; needs `no_new_privileges` or root."""
+    """Filter the calls of this thread and of its children permanently. Requires `no_new_privileges` or root."""
     buffer = ctypes.create_string_buffer(program, len(program))
     length = len(program) // _INSTRUCTION.size
     header = struct.pack("@HP", length, ctypes.addressof(buffer))
-    syscalls.library("prctl", 22, 2, header, 0, 0)
+    syscalls.libc("prctl", 22, 2, header, 0, 0)
 
 
 def _filter(code: list[bytes], names: Iterable[str], listed: int, otherwise: int) -> bytes:
     architecture = _ARCHITECTURES.get(platform.machine())
     if architecture is None:
-        raise OSError(f"seccomp: no table of system calls for {platform.machine()}")
+        raise OSError(
+            f"seccomp is not supported on {platform.machine()}: its system call numbers are unknown"
+        )
     start = [
-        _do(_LOAD, _ARCHITECTURE),
-        _do(_EQUAL, architecture, 1, 0),
-        _do(_RETURN, _KILL),
-        _do(_LOAD, _NUMBER),
+        _instruction(_LOAD, _ARCHITECTURE),
+        _instruction(_EQUAL, architecture, 1, 0),
+        _instruction(_RETURN, _KILL),
+        _instruction(_LOAD, _NUMBER),
     ]
     if platform.machine() == "x86_64":
-        start += [_do(_AT_LEAST, _X32, 0, 1), _do(_RETURN, _KILL)]
+        start += [_instruction(_AT_LEAST, _X32, 0, 1), _instruction(_RETURN, _KILL)]
     numbers = sorted({n for n in map(syscalls.number, names) if n is not None})
-    jumps = [_do(_EQUAL, n, len(numbers) - i, 0) for i, n in enumerate(numbers)]
-    return b"".join([*start, *code, *jumps, _do(_RETURN, otherwise), _do(_RETURN, listed)])
+    jumps = [_instruction(_EQUAL, n, len(numbers) - i, 0) for i, n in enumerate(numbers)]
+    return b"".join(
+        [*start, *code, *jumps, _instruction(_RETURN, otherwise), _instruction(_RETURN, listed)]
+    )
 
 
-def _when(name: str, block: list[bytes]) -> list[bytes]:
+def _if_call(name: str, block: list[bytes]) -> list[bytes]:
     which = syscalls.number(name)
-    return [] if which is None else [_do(_EQUAL, which, 0, len(block)), *block]
+    return [] if which is None else [_instruction(_EQUAL, which, 0, len(block)), *block]
 
 
-def _unless(check: Check) -> list[bytes]:
-    """Go on if the check holds; EPERM otherwise."""
+def _require(check: Check) -> list[bytes]:
+    """Return instructions that continue if the check passes and fail with EPERM otherwise."""
     at = _ARGUMENTS + 8 * check.argument
-    code = [_do(_LOAD, at + 4), _do(_EQUAL, 0, 1, 0), *_answer(errno.EPERM)] if check.wide else []
-    code.append(_do(_LOAD, at))
+    code = (
+        [_instruction(_LOAD, at + 4), _instruction(_EQUAL, 0, 1, 0), *_return_errno(errno.EPERM)]
+        if check.wide
+        else []
+    )
+    code.append(_instruction(_LOAD, at))
     if check.mask != 0xFFFFFFFF:
-        code.append(_do(_AND, check.mask))
+        code.append(_instruction(_AND, check.mask))
     values = check.values
-    code += [_do(_EQUAL, value, len(values) - i, 0) for i, value in enumerate(values)]
-    return [*code, *_answer(errno.EPERM)]
+    code += [_instruction(_EQUAL, value, len(values) - i, 0) for i, value in enumerate(values)]
+    return [*code, *_return_errno(errno.EPERM)]
 
 
-def _answer(code: int) -> list[bytes]:
-    return [_do(_RETURN, _ERRNO | code)]
+def _return_errno(error: int) -> list[bytes]:
+    return [_instruction(_RETURN, _ERRNO | error)]
 
 
-def _do(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
+def _instruction(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return _INSTRUCTION.pack(code, yes, no, value)

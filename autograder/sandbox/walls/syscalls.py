@@ -1,4 +1,4 @@
-"""System calls of Linux by name, for those that Python does not offer; a refusal is an `OSError`."""
+"""Make Linux system calls that Python does not offer, by name. A refusal raises `OSError`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import platform
 from typing import Any
 
-# name: (x86-64, arm64); None where the architecture does not have it.
+# The numbers on (x86-64, arm64); None if the architecture lacks the call.
 NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "read": (0, 63),
     "write": (1, 64),
@@ -182,25 +182,25 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def number(name: str) -> int | None:
-    """The number of a system call on this machine; None if it has none."""
+    """Return the number of a system call on this machine, or None if there is none."""
     column = COLUMNS.get(platform.machine())
     return None if column is None else NUMBERS[name][column]
 
 
 def call(name: str, *arguments: Any) -> int:
-    """Call by name; integers, bytes and ctypes' pointers are passed as they are.
+    """Make a system call by name. Integers, bytes and ctypes pointers are passed unchanged, strings are encoded.
 
     Raises:
-        OSError: the kernel refused; its text starts with the name of the call.
+        OSError: the kernel refused the call. The message starts with the name of the call.
     """
     which = number(name)
     if which is None:
-        raise OSError(f"{name}: not known on {platform.machine()}")
+        raise OSError(f"{name}: no such system call on {platform.machine()}")
     return _checked(name, _libc.syscall(ctypes.c_long(which), *map(_wide, arguments)))
 
 
-def library(name: str, *arguments: Any) -> int:
-    """As `call`, for a function of the C library such as `mount`."""
+def libc(name: str, *arguments: Any) -> int:
+    """Call a function of the C library, such as `mount`, in the same way as `call`."""
     return _checked(name, getattr(_libc, name)(*map(_wide, arguments)))
 
 

@@ -1,12 +1,12 @@
-"""The wall, layer by layer: around the fork server once, and in each process that it forks.
+"""Put up the wall in layers: once around the fork server, and in each process that it forks. Entry point: `Wall`.
 
     layer        around the server                     in each process
-    namespaces   a root of Python alone; all kinds     users, mounts, processes, shared memory; a private tmpfs
+    namespaces   a root with only Python; all kinds    users, mounts, processes, shared memory; a private tmpfs
     landlock     -                                     files, TCP, abstract sockets, signals
-    seccomp      a short list of refusals              the list of calls that are allowed, without fork and exec
+    seccomp      a short list of refused calls         a list of allowed calls, without fork and exec
     limits       -                                     memory, time, files, descriptors, threads
 
-Where the machine refuses a layer, the others are put up without it; `probes` says whether what is left is enough.
+If the machine refuses a layer, the others are put up without it. `probes` checks whether they are enough.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _UP = 4
 
 
 class WallError(Exception):
-    """A layer could not be put up."""
+    """Raised when a layer cannot be put up."""
 
 
 class Wall:
-    """Put up `around_server` once, then by `fork` in each process."""
+    """The layers that confine processes. Call `enclose_server` once, then `fork` for each process."""
 
     def __init__(self, layers: Sequence[str]) -> None:
         self.layers = [layer for layer in LAYERS if layer in layers]
@@ -47,15 +47,15 @@ class Wall:
         self._memory = 0
 
     def has(self, layer: str) -> bool:
-        """Whether this layer is part of the wall."""
+        """Return whether this layer is part of the wall."""
         return layer in self.layers
 
     # ---- around the server
 
-    def around_server(self) -> None:
-        """Returns in the process that shall fork others; with namespaces that is a child, and this one waits for it.
+    def enclose_server(self) -> None:
+        """Put up the server's layers. With namespaces, this returns in a child, and the original process waits for it.
 
-        The process must have one thread, and what it needs of /proc, /sys and the file system it must have read.
+        The process must have one thread. It must already have read what it needs from /proc, /sys and the file system.
         """
         self._memory = rlimits.address_space()
         walled = self.layers not in ([], ["limits"])
@@ -75,20 +75,20 @@ class Wall:
         if self.has("namespaces"):
             privileges.keep_capabilities(privileges.CAP_SYS_ADMIN)
         elif root:
-            _leave_root_in_place(python)
+            _drop_root_in_place(python)
         if self.has("seccomp"):
             privileges.no_new_privileges()
             seccomp.install(seccomp.refusing_program(seccomp.NEVER.split()))
-            # The first process of a namespace has the number 1.
+            # The first process of a PID namespace has the number 1.
             self._program = seccomp.worker_program(1, own_files=True)
         if walled:
             privileges.set_dumpable(False)
 
     def _allowed(self, python: Sequence[str], hidden: Sequence[str]) -> list[landlock.Rule]:
-        rlimits.raise_descriptors()  # each rule holds one
+        rlimits.raise_descriptors()  # each rule keeps one open
         rules = [landlock.rule(device, landlock.DEVICE) for device in namespaces.DEVICES]
         if self.has("namespaces"):
-            # The tmpfs of each process is mounted beneath; what is hidden is hidden already.
+            # The tmpfs of each process is mounted below this path. The new root already hides what is hidden.
             rules.append(landlock.rule(namespaces.PRIVATE, landlock.HOME))
             hidden = []
         for folder in python:
@@ -98,12 +98,12 @@ class Wall:
     # ---- each process
 
     def fork(self, wire: int, memory: int, cpu: int) -> int:
-        """Fork a process behind the wall: its number, and 0 in the process itself, which has the descriptors 0 to 3 alone.
+        """Fork a process behind the wall. Return its id, or 0 in the process itself, which keeps only descriptors 0 to 3.
 
         Raises:
-            WallError: the wall could not be put up in the process, which has ended.
+            WallError: the wall could not be put up in the process, and the process has ended.
         """
-        private = self._folders.new() if self._folders else namespaces.HOME
+        private = self._folders.create() if self._folders else namespaces.HOME
         ready, up = os.pipe()
         if self.has("namespaces"):
             namespaces.next_child_in_new_pids()
@@ -119,14 +119,14 @@ class Wall:
         if self.has("namespaces"):
             namespaces.next_child_in(self._pids)
         if self._folders:
-            self._folders.belongs(private, pid)
+            self._folders.assign(private, pid)
         os.close(up)
-        said = os.read(ready, 1000)
+        message = os.read(ready, 1000)
         os.close(ready)
-        if said != b"\0":
+        if message != b"\0":
             os.waitpid(pid, 0)
             self.forget(pid)
-            raise WallError(said.decode(errors="replace") or "it ended")
+            raise WallError(message.decode(errors="replace") or "the process ended")
         return pid
 
     def _enter(self, wire: int, up: int, private: str, memory: int, cpu: int) -> None:
@@ -140,7 +140,7 @@ class Wall:
         elif self.has("limits"):
             threads += rlimits.threads_of(os.getuid())
         os.chdir(private)
-        tempfile.tempdir = private  # something that the server imported has asked for it already
+        tempfile.tempdir = private  # the server's imports have already cached another folder
         os.environ.update(HOME=private, TMPDIR=private, USER="student", LOGNAME="student")
         if self.has("seccomp") or self.has("landlock"):
             privileges.no_new_privileges()
@@ -166,23 +166,23 @@ class Wall:
         os.write(_UP, b"\0")
         os.close(_UP)
 
-    # ---- after it
+    # ---- after the fork
 
     def overfull(self) -> list[int]:
-        """Processes that have filled their folders beyond the limit; a tmpfs needs no watching."""
+        """Return the processes whose private folders exceed the limits. A tmpfs enforces its own limit."""
         return self._folders.overfull() if self._folders else []
 
     def watches(self) -> bool:
-        """Whether `overfull` is to be asked now and then."""
+        """Return whether `overfull` must be called regularly."""
         return self._folders is not None
 
     def forget(self, pid: int) -> None:
-        """A process has ended: remove what it left."""
+        """Remove the private folder of a process that has ended."""
         if self._folders:
             self._folders.remove(pid)
 
     def close(self) -> None:
-        """All processes have ended."""
+        """Remove all private folders. Call this once all processes have ended."""
         if self._folders:
             self._folders.close()
 
@@ -190,11 +190,11 @@ class Wall:
 def _enter_namespaces(
     root: bool, uid: int, gid: int, python: Sequence[str], hidden: Sequence[str]
 ) -> None:
-    """Returns in the first process of the new namespaces, beside the built root."""
+    """Build the new root and return in the first process of the new namespaces."""
     if root:
         namespaces.unshare_mounts()
         namespaces.build_root(python, hidden)
-        privileges.leave_root()
+        privileges.drop_root()
     namespaces.unshare_all(uid, gid)
     if not root:
         namespaces.build_root(python, hidden)
@@ -206,10 +206,10 @@ def _enter_namespaces(
     privileges.die_with_parent()
 
 
-def _leave_root_in_place(python: Sequence[str]) -> None:
-    """Become nobody; where Python lies in a home that is closed to others, keep the right to read, which Landlock bounds."""
+def _drop_root_in_place(python: Sequence[str]) -> None:
+    """Become nobody. If Python is in a home closed to others, keep the right to read, which Landlock restricts."""
     closed = any(not _open_to_others(folder) for folder in python)
-    privileges.leave_root((privileges.CAP_DAC_READ_SEARCH,) if closed else ())
+    privileges.drop_root((privileges.CAP_DAC_READ_SEARCH,) if closed else ())
 
 
 def _open_to_others(folder: str) -> bool:
@@ -221,7 +221,7 @@ def _open_to_others(folder: str) -> bool:
 
 
 def _keep_descriptors(null: int, wire: int, up: int) -> None:
-    # Out of the way first: either may be among the numbers to be taken.
+    # Move both away first, because their numbers may be among those that are assigned next.
     wire = fcntl.fcntl(wire, fcntl.F_DUPFD, 16)
     up = fcntl.fcntl(up, fcntl.F_DUPFD, 16)
     for standard in range(3):
@@ -231,28 +231,28 @@ def _keep_descriptors(null: int, wire: int, up: int) -> None:
     os.closerange(_UP + 1, 1 << 16)
 
 
-# ---- what this machine gives
+# ---- available layers
 
 
 def unavailable(layers: Sequence[str] = LAYERS) -> dict[str, str]:
-    """Of these layers those that the machine refuses, each put up by itself in a process of its own, and why."""
+    """Return the layers that this machine refuses, with reasons. Each is tried alone in a child process."""
     found = {layer: _refusal(layer) for layer in layers}
     refused = {layer: reason for layer, reason in found.items() if reason}
     if "namespaces" in refused and "landlock" in layers and "landlock" not in refused:
         version = landlock.version()
-        if version < landlock.ALONE_SINCE:
-            refused["landlock"] = f"version {version} is too old to hold without namespaces"
+        if version < landlock.SUFFICIENT_SINCE:
+            refused["landlock"] = f"version {version} is too old to be used without namespaces"
     return refused
 
 
 def _refusal(layer: str) -> str:
-    return attempt(lambda: _put_up(layer))
+    return error_in_child(lambda: _put_up(layer))
 
 
 def _put_up(layer: str) -> None:
     wall = Wall([layer])
     try:
-        wall.around_server()
+        wall.enclose_server()
         pid = wall.fork(os.open(os.devnull, os.O_RDWR), 1 << 30, 60)
         if pid == 0:
             os._exit(0)
@@ -262,8 +262,8 @@ def _put_up(layer: str) -> None:
         wall.close()
 
 
-def attempt(work: Callable[[], None]) -> str:
-    """Do it in a child; what was raised there, or nothing."""
+def error_in_child(work: Callable[[], None]) -> str:
+    """Call `work` in a child process. Return the message of the exception that it raises, or an empty string."""
     ready, up = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -277,6 +277,6 @@ def attempt(work: Callable[[], None]) -> str:
             os._exit(0)
     os.close(up)
     with open(ready, "rb") as file:
-        said = file.read()
+        message = file.read()
     os.waitpid(pid, 0)
-    return said.decode(errors="replace")
+    return message.decode(errors="replace")

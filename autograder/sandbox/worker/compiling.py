@@ -1,4 +1,4 @@
-"""Make `torch.compile` return what it was given: behind the wall there is no compiler and nowhere to write its cache."""
+"""Disable `torch.compile`, because behind the wall there is no compiler and no folder for its cache."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ import torch._dynamo
 from torch import nn
 
 
-def compile_nothing() -> None:
-    """Replace the ways into TorchDynamo, in this process, by ones that leave the code as it is.
+def disable_compile() -> None:
+    """Replace the entry points of TorchDynamo with functions that return the code unchanged.
 
-    `torch.jit` stays: it compiles in memory and works behind the wall.
+    `torch.jit` is not affected: it compiles in memory and works behind the wall.
     """
     for module in (torch, torch.compiler, torch._dynamo, torch._dynamo.eval_frame):
         for name in ("compile", "optimize", "optimize_assert"):
             if hasattr(module, name):
-                setattr(module, name, as_it_is if name == "compile" else optimize)
+                setattr(
+                    module, name, compile_unchanged if name == "compile" else optimize_unchanged
+                )
     nn.Module.compile = _compile_module  # type: ignore[method-assign,assignment]
 
 
-def as_it_is(model: Any = None, **_: Any) -> Any:
-    """Stand in for `torch.compile`: as a decorator with and without arguments, and as a function."""
+def compile_unchanged(model: Any = None, **_: Any) -> Any:
+    """Replace `torch.compile`, as a function and as a decorator with or without arguments."""
     return _unchanged if model is None else model
 
 
-def optimize(*_: Any, **__: Any) -> Callable[[Any], Any]:
-    """Stand in for `torch._dynamo.optimize`, whose result is a decorator."""
+def optimize_unchanged(*_: Any, **__: Any) -> Callable[[Any], Any]:
+    """Replace `torch._dynamo.optimize`, which returns a decorator."""
     return _unchanged
 
 
@@ -37,4 +39,4 @@ def _unchanged(function: Any) -> Any:
 
 
 def _compile_module(module: nn.Module, *_: Any, **__: Any) -> None:
-    """Stand in for `module.compile()`, which compiles in place."""
+    """Replace `module.compile()`, which compiles in place."""

@@ -1,4 +1,4 @@
-"""Counts what a call takes, as only its process can tell."""
+"""Measure the cost of a call inside the worker, the only place where it can be measured. Entry point: `CostCounter`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Measure(TorchDispatchMode):
-    """The operators of torch that run inside, and the elements of the largest storage that one gives."""
+class CostCounter(TorchDispatchMode):
+    """A context that counts torch operators and the elements of the largest storage that one of them returns."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

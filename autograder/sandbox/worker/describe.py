@@ -1,4 +1,4 @@
-"""What is said of a student's objects and exceptions, whatever they do when they are asked."""
+"""Describe a student's objects and exceptions, even those that misbehave when inspected."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from autograder.protocol import messages as m
 MODULE = "submission"
 FILE = "submission.py"
 
-# How torch refuses to read values on `meta`, with the types that it raises. Its other messages about
-# devices, such as those about tensors on two of them, are about a mistake.
+# Parts of torch's messages when code reads values of a tensor on `meta`. Other messages about devices, such as those about
+# tensors on two devices, point to a mistake.
 REFUSALS = (
     "Tensor.item() cannot be called on meta tensors",
     "Cannot copy out of meta tensor; no data!",
@@ -27,26 +27,33 @@ REFUSALS = (
     "to be on cpu, but it's on meta",
     "from the 'Meta' backend",
 )
-# Where torch raises them in Python. Elsewhere it raises in C++, below a frame that only made a call.
-RAISERS = [
+# The files in which torch raises these in Python. All others are raised in C++, below a frame that only makes a call.
+RAISING_FILES = [
     os.path.join(os.path.dirname(torch.__file__), *file.split("/"))
     for file in ("_meta_registrations.py", "nn/modules/module.py", "storage.py")
 ]
-# A frame that ends with one of these raised in Python: by itself or by `throw` into a generator.
-RAISES = ("RAISE_VARARGS", "RERAISE", "YIELD_VALUE", "RESUME", "SEND", "CLEANUP_THROW")
+# A frame whose last instruction is one of these raised in Python, itself or through `throw` into a generator.
+RAISING_INSTRUCTIONS = (
+    "RAISE_VARARGS",
+    "RERAISE",
+    "YIELD_VALUE",
+    "RESUME",
+    "SEND",
+    "CLEANUP_THROW",
+)
 
 
 def kind_of(item: Any) -> str:
-    """An object's class, as in "a numpy.ndarray"."""
+    """Return an object's class as in "a numpy.ndarray"."""
     kind = type(item)
     module = getattr(kind, "__module__", "")
     name = getattr(kind, "__name__", "object")
     where = "" if module in ("builtins", MODULE) else f"{module}."
-    return m.encodable(f"a {where}{name}"[:200])
+    return m.escape_surrogates(f"a {where}{name}"[:200])
 
 
 def opaque(item: Any) -> m.Value:
-    """A plain value of a class of its own as that value, and all else as what it is in words."""
+    """Return a subclass instance of a plain type as the plain value, and any other object as its description."""
     if isinstance(item, bool | int | float | str):
         plain = next(kind for kind in (bool, int, float, str) if isinstance(item, kind))
         return plain(item)
@@ -54,22 +61,22 @@ def opaque(item: Any) -> m.Value:
 
 
 def text_of(error: BaseException) -> str:
-    """An exception's message, cut; also of one whose message raises."""
+    """Return the message of an exception, truncated. Works even if `str(error)` raises."""
     try:
         text = str(error)
     except BaseException as second:
-        return f"(its message could not be made: {name_of(type(second))})"
-    text = m.encodable(text[: m.MAX_TEXT + 1])
+        return f"(no message, because str() raised {name_of(type(second))})"
+    text = m.escape_surrogates(text[: m.MAX_TEXT + 1])
     return text if len(text) <= m.MAX_TEXT else text[: m.MAX_TEXT - 1] + "…"
 
 
 def name_of(kind: type) -> str:
-    """The name of a class, cut."""
-    return m.encodable(kind.__name__[:200])
+    """Return the name of a class, truncated."""
+    return m.escape_surrogates(kind.__name__[:200])
 
 
 def line_of(error: BaseException) -> int:
-    """The last line of the student's source that an exception went through, or 0."""
+    """Return the last line of the student's source in an exception's traceback, or 0."""
     if isinstance(error, SyntaxError) and error.filename == FILE:
         return error.lineno or 0
     frames = traceback.extract_tb(error.__traceback__)
@@ -77,17 +84,17 @@ def line_of(error: BaseException) -> int:
 
 
 def is_meta_read(error: BaseException) -> bool:
-    """Whether torch itself raised this, because a tensor on `meta` has no values to read; a message alone does not count."""
+    """Return whether torch itself raised this because a `meta` tensor has no values. The message alone is not proof."""
     if type(error) not in (RuntimeError, NotImplementedError, TypeError):
         return False
-    if not any(form in text_of(error) for form in REFUSALS):
+    if not any(part in text_of(error) for part in REFUSALS):
         return False
     trace, last = error.__traceback__, None
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename in RAISERS:
+        if trace.tb_frame.f_code.co_filename in RAISING_FILES:
             return True
         trace, last = trace.tb_next, trace
     if last is None:
         return False
     code = last.tb_frame.f_code.co_code
-    return dis.opname[code[last.tb_lasti]] not in RAISES
+    return dis.opname[code[last.tb_lasti]] not in RAISING_INSTRUCTIONS

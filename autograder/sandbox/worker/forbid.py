@@ -1,7 +1,7 @@
-"""Makes torch's operators and functions of given names raise, and counts who tried.
+"""Make torch operators and functions raise by name, and record which were called. Entry point: `forbid`.
 
-A kernel registered through `torch.library` is met by every thread, by scripted code and by redispatch, where a dispatch
-mode is not. It is a rule of the course and not a wall: the code that it watches runs in the same process.
+A kernel registered through `torch.library` also affects other threads, scripted code and redispatch, unlike a dispatch mode.
+This enforces a rule of the course and is no security boundary, because the student's code runs in the same process.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from typing import Any
 import torch
 import torch._decomp
 
-# A composite operator is met before it is taken apart; what does the work has other homes than the processor, too.
-HOMES = ("CPU", "MkldnnCPU", "SparseCPU", "SparseCsrCPU", "QuantizedCPU", "NestedTensorCPU")
-COMPOSITE = ("CPU", "AutogradCPU")
+# Composite operators are intercepted before they decompose. Their kernels also exist for other memory layouts.
+KERNEL_KEYS = ("CPU", "MkldnnCPU", "SparseCPU", "SparseCsrCPU", "QuantizedCPU", "NestedTensorCPU")
+COMPOSITE_KEYS = ("CPU", "AutogradCPU")
 _LIBRARIES: list[torch.library.Library] = []
 
 
 class Forbidden(RuntimeError):
-    """A torch function was called that the exercise does not allow."""
+    """Raised when student code calls a function that the exercise does not allow."""
 
 
 def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str]) -> None:
-    """Replace `aten` operators and attributes such as `torch.nn.functional.f` by ones that raise and append to `hits`.
+    """Replace operators and attributes such as `torch.nn.functional.f` with functions that raise and append to `hits`.
 
-    Names that this version of torch does not have are passed over.
+    Operators without a namespace are in `aten`. Names that this version of torch does not have are ignored.
     """
     for name in operators:
         namespace, _, own = name.rpartition("::")
         library = torch.library.Library(namespace or "aten", "IMPL")
-        _LIBRARIES.append(library)  # when it dies, the overrides go
+        _LIBRARIES.append(library)  # the overrides last as long as the library
         for overload in _overloads(namespace or "aten", own):
-            for key in HOMES if own.startswith(("_", "native_")) else COMPOSITE:
-                if key in COMPOSITE or _has_kernel(f"{namespace or 'aten'}::{overload}", key):
+            for key in KERNEL_KEYS if own.startswith(("_", "native_")) else COMPOSITE_KEYS:
+                if key in COMPOSITE_KEYS or _has_kernel(f"{namespace or 'aten'}::{overload}", key):
                     with contextlib.suppress(Exception):
                         library.impl(overload, _raising(name, hits), key)
     _forbid_decompositions({name.partition(".")[0] for name in operators}, hits)
@@ -53,7 +53,7 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
                 getattr(target, name)
                 setattr(target, name, _raising(name, hits))
         else:
-            _Later(owner, name, _raising(name, hits)).install()
+            _ImportHook(owner, name, _raising(name, hits)).install()
 
 
 def _overloads(namespace: str, name: str) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _overloads(namespace: str, name: str) -> Iterator[str]:
 
 
 def _has_kernel(operator: str, key: str) -> bool:
-    """Whether anything answers for the operator in this memory layout; where nothing does, nothing has to be replaced."""
+    """Return whether the operator has a kernel for this key. Without one, nothing has to be replaced."""
     try:
         found: bool = torch._C._dispatch_has_computed_kernel_for_dispatch_key(operator, key)
     except RuntimeError:
@@ -72,7 +72,7 @@ def _has_kernel(operator: str, key: str) -> bool:
 
 
 def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
-    """Replace the same operators written in Python, in the tables of the compiler and in their modules."""
+    """Replace the Python decompositions of operators, in the compiler's tables and in their modules."""
     for name in names:
         for table, operator in decompositions().get(name, ()):
             function, raising = table[operator], _raising(name, hits)
@@ -85,7 +85,7 @@ def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
 
 @cache
 def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
-    """The compiler's tables with their entries for each operator. Looking through them takes 5 ms, so the fork server does it."""
+    """Return the compiler's tables and keys by operator name. The fork server caches this, as it takes 5 ms."""
     tables = [torch._decomp.decomposition_table, *torch._decomp.global_decomposition_table.values()]
     found: dict[str, list[tuple[dict[Any, Any], Any]]] = {}
     for table in tables:
@@ -96,8 +96,8 @@ def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
     return found
 
 
-class _Later(importlib.abc.MetaPathFinder):
-    """Replaces a function of a library that may never be imported: now, or as soon as it is."""
+class _ImportHook(importlib.abc.MetaPathFinder):
+    """A hook that replaces a function of a library now, or when the library is imported."""
 
     def __init__(self, module: str, name: str, value: Callable[..., Any]) -> None:
         self._module = module
@@ -105,7 +105,7 @@ class _Later(importlib.abc.MetaPathFinder):
         self._value = value
 
     def install(self) -> None:
-        """Replace the function if its module is there, or else watch for the import."""
+        """Replace the function if its module is imported, otherwise wait for the import."""
         if self._module in sys.modules:
             self._replace(sys.modules[self._module])
         else:
@@ -114,7 +114,7 @@ class _Later(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find the module as it would be found, and replace the function once it has run."""
+        """Find the module in the usual way, and make its loader replace the function afterwards."""
         if name != self._module:
             return None
         sys.meta_path.remove(self)
@@ -144,7 +144,7 @@ def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
 
 
 def _resolve(path: str) -> Any:
-    """The module or class at a dotted path; only what is not there yet is imported, as looking for what is no module is slow."""
+    """Return the module or class at a dotted path. Imports only missing attributes, because failed imports are slow."""
     parts = path.split(".")
     target: Any = importlib.import_module(parts[0])
     for number, part in enumerate(parts[1:], 2):

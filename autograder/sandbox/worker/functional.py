@@ -1,4 +1,4 @@
-"""Objects whose parameters live in another process: what a handle is built from, and calls with the handle's tensors."""
+"""Describe modules for handles in other processes, and call them with a handle's tensors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.func import functional_call
 PLAIN = (bool, int, float, str)
 
 
-def described(module: nn.Module) -> dict[str, Any]:
-    """Return the parts of a module, its parameters and buffers by name, and the plain attributes of all parts."""
+def describe_module(module: nn.Module) -> dict[str, Any]:
+    """Return what a handle is built from: submodules, parameters and buffers by name, and plain attributes."""
     parts = dict(module.named_modules(remove_duplicate=False))
     return {
         "id": id(module),
@@ -31,7 +31,7 @@ def described(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def apply(
+def call_method(
     module: nn.Module,
     method: str,
     args: Sequence[Any],
@@ -39,7 +39,7 @@ def apply(
     tensors: Mapping[str, Tensor],
     modes: Mapping[str, bool],
 ) -> Any:
-    """Call a method as if these tensors were the module's parameters and buffers, and these modes those of its parts."""
+    """Call a method with `tensors` as the module's parameters and buffers, and `modes` as its submodules' modes."""
     parts = dict(module.named_modules(remove_duplicate=False))
     for path, training in modes.items():
         parts[path].training = training
@@ -48,7 +48,7 @@ def apply(
 
 
 class _Method(nn.Module):
-    """Makes a method of a module the `forward` of another one, since `functional_call` calls nothing else."""
+    """A module whose `forward` is a method of another module, because `functional_call` calls only `forward`."""
 
     def __init__(self, module: nn.Module, method: str) -> None:
         super().__init__()

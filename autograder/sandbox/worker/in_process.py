@@ -1,4 +1,4 @@
-"""A worker without a wall, in this process: for the course's own code, never for a submission."""
+"""Run a worker in this process without a wall, for the course's own code and never for a submission."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from autograder.sandbox.process import Reply
 from autograder.sandbox.worker.worker import Worker
 
 
-def _joined(out: Outgoing) -> bytearray:
+def _join(out: Outgoing) -> bytearray:
     return bytearray().join(out.payload)
 
 
 class LocalProcess:
-    """Answers requests as `process.Process` does, without limits."""
+    """A worker in this process that answers requests as `process.Process` does, without limits."""
 
     end: Exception | None = None
 
@@ -28,24 +28,24 @@ class LocalProcess:
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
-        """See `process.Process.request`."""
+        """Send a request to the worker in this process. See `process.Process.request`."""
         number = next(self._numbers)
         outer, self._reply = self._reply, reply
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                response, out = self._worker.handle(number, request, _joined(payload))
+                response, out = self._worker.handle(number, request, _join(payload))
         finally:
-            self._reply = outer  # a model that was asked may have asked in turn
+            self._reply = outer  # `reply` may itself have sent a request
         assert isinstance(response, (m.Answer, m.Failure))
-        return number, response, _joined(out)
+        return number, response, _join(out)
 
     def _ask(self, question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
         assert isinstance(question, (m.Ask, m.Refer, m.AskBackward))
         assert self._reply is not None
-        answer, payload = self._reply(question, _joined(out))
-        return answer, _joined(payload)
+        answer, payload = self._reply(question, _join(out))
+        return answer, _join(payload)
 
     def stop(self) -> int:
-        """Nothing to kill here."""
+        """Do nothing, because there is no process to kill."""
         return 0

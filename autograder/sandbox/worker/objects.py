@@ -1,4 +1,4 @@
-"""What the grader reads and writes of the objects of a student's code, and whether a call changed its arguments."""
+"""Read and write a student's modules for the grader, and find arguments that a call changed in place."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor, nn
 from autograder.protocol import messages as m
 
 
-class Missing(Exception):
-    """Something that the grader asks for is not there; the text says what is."""
+class NotFound(Exception):
+    """Raised when something that the grader requested does not exist. The message says what does."""
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy tensors into the parameters of these names.
+    """Copy tensors into a module's parameters by name.
 
     Raises:
-        Missing: there is no parameter of that name or shape; the text lists what there is.
+        NotFound: there is no parameter of that name and shape. The message lists the parameters.
     """
     named = _parameters(module)
     for name, weight in weights.items():
         if name not in named:
-            have = ", ".join(f"`{n}`" for n in list(named)[:12]) or "none"
+            found = ", ".join(f"`{n}`" for n in list(named)[:12]) or "none"
             more = ", …" if len(named) > 12 else ""
-            raise Missing(f"there is no parameter `{name}`; its parameters are: {have}{more}")
+            raise NotFound(f"there is no parameter `{name}`; its parameters are: {found}{more}")
         shape = tuple(named[name].shape)
         if shape != tuple(weight.shape):
-            raise Missing(
+            raise NotFound(
                 f"the parameter `{name}` should have the shape {tuple(weight.shape)}, not {shape}"
             )
     with torch.no_grad():
@@ -39,7 +39,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def read(module: nn.Module, request: m.Read) -> Any:
-    """The parameters, the state, a plain attribute or the length of a list, at a dotted path."""
+    """Return the parameters, the state dict, or the attribute or length of a list at a dotted path."""
     match request.what:
         case "parameters":
             return {name: value.detach() for name, value in _parameters(module).items()}
@@ -52,49 +52,49 @@ def read(module: nn.Module, request: m.Read) -> Any:
             try:
                 return len(part)
             except TypeError:
-                raise Missing(f"`{request.path}` has no length") from None
-    raise m.WireError("a read that is not known")
+                raise NotFound(f"`{request.path}` has no length") from None
+    raise m.WireError("an unknown kind of read")
 
 
 def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters by their names.
+    """Return the parameters by name.
 
     Raises:
-        Missing: one has no shape yet.
+        NotFound: a parameter has no shape yet.
     """
     named = dict(module.named_parameters(remove_duplicate=False))
     for name, value in named.items():
         if isinstance(value, nn.parameter.UninitializedParameter):
-            raise Missing(
-                f"the parameter `{name}` has no shape before the first call: instead of a lazy layer "
-                "such as `nn.LazyLinear`, use one that is given both of its sizes, such as `nn.Linear`"
+            raise NotFound(
+                f"the parameter `{name}` has no shape before the first call: replace the lazy layer, such as "
+                "`nn.LazyLinear`, with one that takes both sizes, such as `nn.Linear`"
             )
     return named
 
 
 def attribute(module: nn.Module, path: str) -> Any:
-    """What is at a dotted path.
+    """Return the attribute at a dotted path. Numbers in the path are indices.
 
     Raises:
-        Missing: nothing is.
+        NotFound: there is no such attribute.
     """
     target: Any = module
     for name in filter(None, path.split(".")):
         try:
             target = target[int(name)] if name.isdigit() else getattr(target, name)
         except (AttributeError, IndexError, TypeError, KeyError):
-            raise Missing(f"there is no attribute `{path}`") from None
+            raise NotFound(f"there is no attribute `{path}`") from None
     return target
 
 
-def changed(
+def changed_arguments(
     function: Callable[..., Any],
     args: list[Any],
     kwargs: dict[str, Any],
     tensors: list[Tensor],
     before: list[Tensor | None],
 ) -> list[str]:
-    """The names of the arguments that are not what they were before the call."""
+    """Return the names of the arguments whose tensors differ from their values before the call."""
     changed = {
         id(tensor)
         for tensor, old in zip(tensors, before, strict=True)
@@ -109,4 +109,4 @@ def changed(
         names = []
     names += [f"argument {i + 1}" for i in range(len(names), len(args))]
     given = [*zip(names, args, strict=False), *kwargs.items()]
-    return [m.encodable(str(name)[:200]) for name, value in given if id(value) in changed]
+    return [m.escape_surrogates(str(name)[:200]) for name, value in given if id(value) in changed]

@@ -1,6 +1,7 @@
-"""Stand-ins in the student's process for what is answered elsewhere: the grader's models, and references of exercises.
+"""Stand-ins in the student's process for objects elsewhere: the grader's models and the references of exercises.
 
-A call sends its arguments as a question over the wire. The answer's tensors are differentiable in the tensors that were sent.
+A call sends its arguments over the wire as a question. The answer is differentiable with respect to the tensors that were sent.
+Entry point: `StandIns`.
 """
 
 from __future__ import annotations
@@ -25,19 +26,17 @@ ERRORS = (
 
 
 class Part(nn.Module):
-    """A module inside a reference's object: it holds parameters and buffers under their names, and cannot be called."""
+    """A submodule of a reference's handle. It has parameters and buffers but cannot be called."""
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        """Refuse the call.
-
-        Raises:
-            RuntimeError: always.
-        """
-        raise RuntimeError("a part of the reference cannot be called on its own")
+        """Raise RuntimeError, because only the whole reference can be called."""
+        raise RuntimeError(
+            "a submodule of the reference cannot be called; call the reference itself"
+        )
 
 
-class Remote:
-    """Builds stand-ins and asks their questions."""
+class StandIns:
+    """The stand-ins of one worker. Builds them and sends their questions."""
 
     def __init__(
         self, ask: Ask, to_wire: Callable[[Any], m.Value], from_wire: Callable[[m.Value], Any]
@@ -51,21 +50,21 @@ class Remote:
     # ---- models of the grader
 
     def model(self, item: m.Model) -> nn.Module:
-        """Return the stand-in for a model of the grader, in the model's mode."""
+        """Return the stand-in for a model of the grader, in the same mode."""
         if item.id not in self._models:
-            self._models[item.id] = self._thin(item)
+            self._models[item.id] = self._build_model(item)
         model = self._models[item.id]
         model.train(item.training)
         return model
 
     def modes(self) -> list[tuple[int, bool]]:
-        """Return which of the models have a part in training mode."""
+        """Return for each model whether any of its submodules is in training mode."""
         return [(id_, _in_training(model)) for id_, model in self._models.items()]
 
-    def _thin(self, model: m.Model) -> nn.Module:
+    def _build_model(self, model: m.Model) -> nn.Module:
         def method(name: str) -> Callable[..., Any]:
-            def call(thin: nn.Module, *args: Any, **kwargs: Any) -> Any:
-                training, grad = _in_training(thin), torch.is_grad_enabled()
+            def call(stand_in: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                training, grad = _in_training(stand_in), torch.is_grad_enabled()
 
                 def question(data: m.Data, keep: int) -> m.Ask:
                     return m.Ask(model.id, name, data, training, grad, keep)
@@ -75,18 +74,18 @@ class Remote:
             return call
 
         kind = type("Model", (nn.Module,), {name: method(name) for name in model.methods})
-        thin: nn.Module = kind()
-        # Real models have parameters, which tell device and dtype, and parts, which have a mode of their own.
-        thin.weight = nn.Parameter(torch.zeros(1))
-        thin.part = nn.Identity()
+        stand_in: nn.Module = kind()
+        # Real models have parameters, whose device and dtype code reads, and submodules with their own mode.
+        stand_in.weight = nn.Parameter(torch.zeros(1))
+        stand_in.part = nn.Identity()
         for name, value in model.attributes:
-            setattr(thin, name, decode_value(value, [], self._from_wire))
-        return thin
+            setattr(stand_in, name, decode_value(value, [], self._from_wire))
+        return stand_in
 
     # ---- references
 
     def reference(self, reference: m.Reference) -> Any:
-        """Return a function or class that the course's reference answers."""
+        """Return a function or class that forwards its calls to the course's reference."""
         name, methods = reference.name, reference.methods
         if methods is None:
             return self._function(name)
@@ -129,7 +128,7 @@ class Remote:
     # ---- questions
 
     def _answer(self, arguments: Any, question: Callable[[m.Data, int], m.Response]) -> Any:
-        """Ask; the answer, whose tensors are differentiable in those among the arguments."""
+        """Send a question and return the answer, which is differentiable with respect to the arguments."""
         out = Outgoing()
         inputs: list[Tensor] = []
         data = out.encode(arguments, self._to_wire, inputs)
@@ -137,7 +136,7 @@ class Remote:
         if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
             self._kept += 1
             keep = self._kept
-        reply, payload = self._asked(question(data, keep), out)
+        reply, payload = self._send(question(data, keep), out)
         tensors = decode_tensors(reply.answer, payload)
         if keep:
             flags = [meta.requires_grad for meta in reply.answer.tensors]
@@ -148,11 +147,11 @@ class Remote:
 
     def _gradients(self, keep: int, upstream: list[Tensor | None]) -> list[Tensor | None]:
         out = Outgoing()
-        reply, payload = self._asked(m.AskBackward(keep, out.encode(upstream, self._to_wire)), out)
+        reply, payload = self._send(m.AskBackward(keep, out.encode(upstream, self._to_wire)), out)
         tensors = decode_tensors(reply.answer, payload)
         return decode_value(reply.answer.value, tensors, self._from_wire)  # type: ignore[no-any-return]
 
-    def _asked(self, question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
+    def _send(self, question: m.Response, out: Outgoing) -> tuple[m.Reply, bytearray]:
         reply, payload = self._ask(question, out)
         if reply.error:
             kind = reply.type if reply.type in ERRORS else "RuntimeError"
@@ -161,13 +160,13 @@ class Remote:
 
 
 def _build(handle: nn.Module, made: dict[str, Any]) -> None:
-    """Give a handle the modules, parameters, buffers and plain attributes of the object that was made for it."""
+    """Give a handle the submodules, parameters, buffers and plain attributes of the reference's object."""
     parts = {"": handle}
     for path, is_list in made["modules"]:
         owner, _, name = path.rpartition(".")
         parts[path] = nn.ModuleList() if is_list else Part()
         parts[owner].add_module(name, parts[path])
-    own: dict[int, nn.Parameter] = {}  # two names of one parameter stay two names of one
+    own: dict[int, nn.Parameter] = {}  # keeps parameters shared that have two names
     for path, tensor in made["parameters"].items():
         owner, _, name = path.rpartition(".")
         parameter = own.setdefault(
@@ -188,26 +187,30 @@ def _build(handle: nn.Module, made: dict[str, Any]) -> None:
 
 
 def _state(handle: nn.Module, made: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, bool]]:
-    """The tensors of a handle by name, and the modes of its modules.
+    """Return the tensors of a handle by name, and the modes of its submodules.
 
     Raises:
-        RuntimeError: what the reference consists of was replaced, so that the reference cannot answer for it.
+        RuntimeError: a submodule or parameter of the handle was replaced or removed.
     """
     modules = dict(handle.named_modules(remove_duplicate=False))
     for path in made["modules"]:
         if type(modules.get(path)) not in (Part, nn.ModuleList):
-            raise RuntimeError(f"the part `{path}` of the reference was replaced")
+            raise RuntimeError(
+                f"the submodule `{path}` of the reference was replaced; leave it unchanged"
+            )
     tensors = {
         **dict(handle.named_parameters(remove_duplicate=False)),
         **dict(handle.named_buffers(remove_duplicate=False)),
     }
     missing = [name for name in made["tensors"] if name not in tensors]
     if missing:
-        raise RuntimeError(f"the reference's parameter `{missing[0]}` is gone")
+        raise RuntimeError(
+            f"the parameter `{missing[0]}` of the reference was removed; leave it unchanged"
+        )
     modes = {path: modules[path].training for path in ("", *made["modules"])}
     return {name: tensors[name] for name in made["tensors"]}, modes
 
 
 def _in_training(model: nn.Module) -> bool:
-    """Whether any part of it is."""
+    """Return whether any submodule of a model is in training mode."""
     return any(part.training for part in model.modules())

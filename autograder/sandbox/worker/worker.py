@@ -1,6 +1,6 @@
-"""The end of the wire that runs the student's code: loads it as a module and answers calls to it.
+"""Service that runs a student's code: loads it as a module and answers the grader's requests. Entry points: `Worker`, `serve`.
 
-Nothing here can be trusted once student code has run; it is written so that honest code is served well.
+Once student code has run, nothing in this process can be trusted. The checks here only serve honest code.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import io
 import linecache
 import math
-import random
 import socket
 import sys
 import types
@@ -17,7 +16,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +23,7 @@ from autograder.protocol import frames
 from autograder.protocol import messages as m
 from autograder.protocol.autograd import KeptGraph
 from autograder.protocol.encoding import DTYPES, Outgoing, decode_tensors, decode_value
-from autograder.sandbox.worker.cost import Measure
+from autograder.sandbox.worker.cost import CostCounter
 from autograder.sandbox.worker.describe import (
     FILE,
     MODULE,
@@ -37,16 +35,23 @@ from autograder.sandbox.worker.describe import (
     text_of,
 )
 from autograder.sandbox.worker.forbid import Forbidden, forbid
-from autograder.sandbox.worker.functional import apply, described
-from autograder.sandbox.worker.objects import Missing, attribute, changed, load_weights, read
-from autograder.sandbox.worker.remote import Ask, Remote
+from autograder.sandbox.worker.functional import call_method, describe_module
+from autograder.sandbox.worker.loading import run_pieces, seed_everything
+from autograder.sandbox.worker.objects import (
+    NotFound,
+    attribute,
+    changed_arguments,
+    load_weights,
+    read,
+)
+from autograder.sandbox.worker.remote import Ask, StandIns
 
 
 class Worker:
-    """Holds one exercise's code, the modules that it made and the calls whose graphs are kept."""
+    """One exercise's code, with the objects that it created and the calls whose graphs are kept."""
 
     def __init__(self, ask: Ask, announce: Callable[[m.Running], None]) -> None:
-        self._remote = Remote(ask, self._to_wire, self._from_wire)
+        self._stand_ins = StandIns(ask, self._to_wire, self._from_wire)
         self._announce = announce
         self._module = types.ModuleType(MODULE)
         self._objects: dict[int, Any] = {}
@@ -57,12 +62,12 @@ class Worker:
     def handle(
         self, number: int, request: m.Request, payload: bytearray
     ) -> tuple[m.Response, Outgoing]:
-        """Answer one request; whatever the student's code raises becomes a `Failure`."""
+        """Answer one request. Anything that the student's code raises becomes a `Failure`."""
         out = Outgoing()
         try:
             return self._respond(number, request, payload, out), out
-        except Missing as missing:
-            return m.Failure("missing", "", text_of(missing)), Outgoing()
+        except NotFound as error:
+            return m.Failure("missing", "", text_of(error)), Outgoing()
         except BaseException as error:
             return self._failure(error), Outgoing()
 
@@ -99,7 +104,7 @@ class Worker:
     # ---- code
 
     def _load(self, request: m.Load) -> list[list[Any]]:
-        """Run the pieces in order, those that miss a name again after the others; the errors that remain."""
+        """Run the source and return its remaining errors: the first line of a piece, the type and the message."""
         seed_everything(request.seed)
         self._generators.clear()
         forbid(request.operators, request.attributes, self.hits)
@@ -108,29 +113,14 @@ class Worker:
         lines = request.source.splitlines(keepends=True)
         linecache.cache[FILE] = (len(request.source), None, lines, FILE)
         for reference in request.references:
-            setattr(self._module, reference.name, self._remote.reference(reference))
-        pending = [
-            (first, "\n" * (first - 1) + "".join(lines[first - 1 : last]))
-            for first, last in request.pieces
-        ]
-        errors: list[tuple[int, BaseException]] = []
-        while pending:
-            postponed: list[tuple[int, str]] = []
-            missing: list[tuple[int, BaseException]] = []
-            for first, source in pending:
-                self._announce(m.Running(first))
-                try:
-                    code = compile(source, FILE, "exec", request.flags, dont_inherit=True)
-                    exec(code, self._module.__dict__)
-                except NameError as error:
-                    postponed.append((first, source))
-                    missing.append((first, error))
-                except BaseException as error:
-                    errors.append((first, error))
-            if len(postponed) == len(pending):
-                errors += missing
-                break
-            pending = postponed
+            setattr(self._module, reference.name, self._stand_ins.reference(reference))
+        errors = run_pieces(
+            self._module,
+            lines,
+            request.pieces,
+            request.flags,
+            lambda line: self._announce(m.Running(line)),
+        )
         if errors and not hasattr(self._module, request.wanted):
             raise errors[0][1]
         return [[first, type(error).__name__, text_of(error)] for first, error in errors]
@@ -144,7 +134,7 @@ class Worker:
         args, kwargs = decode_value(request.arguments.value, tensors, self._from_wire)
         before = [None if t.is_meta else t.detach().clone() for t in tensors]
         function = self._target(request)
-        cost = Measure() if request.measure else contextlib.nullcontext()
+        cost = CostCounter() if request.measure else contextlib.nullcontext()
         with torch.set_grad_enabled(request.grad), cost:
             result = function(*args, **kwargs)
         outputs: list[Tensor] = []
@@ -153,10 +143,10 @@ class Worker:
             self._kept[number] = KeptGraph(tensors, outputs)
         return m.Answer(
             data,
-            changed(function, args, kwargs, tensors, before),
-            self._remote.modes(),
+            changed_arguments(function, args, kwargs, tensors, before),
+            self._stand_ins.modes(),
             self.hits,
-            *((cost.operations, cost.largest) if isinstance(cost, Measure) else ()),
+            *((cost.operations, cost.largest) if isinstance(cost, CostCounter) else ()),
         )
 
     def _target(self, request: m.Call) -> Callable[..., Any]:
@@ -164,21 +154,21 @@ class Worker:
             try:
                 target = getattr(self._module, request.target)
             except AttributeError:
-                raise Missing(f"`{request.target}` is not defined") from None
+                raise NotFound(f"`{request.target}` is not defined") from None
         else:
             target = self._objects[request.target]
             if request.method:
                 target = attribute(target, request.method)
         if not callable(target):
             name = request.method or request.target
-            raise Missing(f"`{name}` is {m.Opaque(kind_of(target))}, not a function")
+            raise NotFound(f"`{name}` is {m.Opaque(kind_of(target))}, not a function")
         return target  # type: ignore[no-any-return]
 
     def _make(self, request: m.Make, payload: bytearray) -> dict[str, Any]:
         args, kwargs = self._decode(request.arguments, payload)
         made = getattr(self._module, request.target)(*args, **kwargs)
         self._objects[id(made)] = made
-        return described(made)
+        return describe_module(made)
 
     def _apply(
         self, number: int, request: m.Apply, payload: bytearray, out: Outgoing
@@ -188,7 +178,7 @@ class Worker:
             tensor.requires_grad_(meta.requires_grad)
         arguments = decode_value(request.arguments.value, tensors, self._from_wire)
         with torch.set_grad_enabled(request.grad):
-            result = apply(self._objects[request.target], request.method, *arguments)
+            result = call_method(self._objects[request.target], request.method, *arguments)
         outputs: list[Tensor] = []
         data = out.encode(result, self._to_wire, outputs)
         if request.keep:
@@ -224,8 +214,8 @@ class Worker:
             new = torch.Generator().manual_seed(item.seed)
             return self._generators.setdefault(item.id, new)
         if isinstance(item, m.Model):
-            return self._remote.model(item)
-        raise m.WireError("a value that the grader does not send")
+            return self._stand_ins.model(item)
+        raise m.WireError("a value that the grader never sends")
 
     def _failure(self, error: BaseException) -> m.Failure:
         bases = [name_of(base) for base in type(error).__mro__][:20]
@@ -237,32 +227,15 @@ class Worker:
             bases,
             line_of(error),
             self.hits[:20],
-            self._remote.modes(),
+            self._stand_ins.modes(),
             is_meta_read(error),
         )
 
 
-def seed_everything(seed: int) -> None:
-    """Give every generator that a student may use a state of its own."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(
-        seed
-    )  # `torch.manual_seed` looks for other devices each time
-
-
-class Tail(io.TextIOBase):
-    """Takes what is printed and keeps the first part of it."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.kept: list[str] = []
+class DiscardedOutput(io.TextIOBase):
+    """A text stream that discards what is written to it."""
 
     def write(self, text: str) -> int:
-        part = text[: self.limit]
-        self.limit -= len(part)
-        if part:
-            self.kept.append(part)
         return len(text)
 
     def writable(self) -> bool:
@@ -270,18 +243,18 @@ class Tail(io.TextIOBase):
 
 
 def warm_up() -> None:
-    """Import and run once what workers use; see `warm`."""
-    # Imported here: the grader imports this module for references, and needs no warm-up.
+    """Import and call once what workers use."""
+    # The grader imports this module as well, for references, and needs no warm-up.
     from autograder.sandbox.worker.warm_up import warm_up
 
     warm_up()
 
 
 def prepare(data: bytes) -> None:
-    """Workers need nothing beforehand."""
+    """Do nothing, because workers need no data before they are forked."""
 
 
-def serve(connection: socket.socket, output: int) -> None:
+def serve(connection: socket.socket) -> None:
     """Answer requests until the grader hangs up."""
     number = 0
 
@@ -298,13 +271,13 @@ def serve(connection: socket.socket, output: int) -> None:
             if isinstance(message.request, m.Reply):
                 assert number == asked
                 return message.request, payload
-            # The model that was asked makes use of an object here, such as a cache.
+            # The model uses an object of this process, such as a cache.
             respond(*worker.handle(number, message.request, payload))
 
-    # torch makes its thread pool anew after a fork, which two threads of a student must not race for.
+    # torch recreates its thread pool after a fork. Do that now, so that two threads of a student cannot race for it.
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    sys.stdout = sys.stderr = Tail(output)
+    sys.stdout = sys.stderr = DiscardedOutput()
     worker = Worker(ask, lambda running: respond(running, Outgoing()))
     with contextlib.suppress(ConnectionError):
         while True:

@@ -1,0 +1,57 @@
+"""Exceptions of the sandbox, and the retry after a lost fork server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from autograder.protocol.limits import Excess
+
+# How often a fork server is started, or work is tried, before `ServerLost` is raised.
+ATTEMPTS = 4
+ADVICE = (
+    "Run the grader on Linux 6.2 or later, or in the container that SECURITY.md describes; "
+    "`autograder doctor` shows what is missing."
+)
+R = TypeVar("R")
+
+
+class NoIsolation(Exception):
+    """Raised when this machine cannot isolate untrusted code. The message says what is missing and what to do."""
+
+
+class ServerLost(Exception):
+    """Raised when a fork server ended and took a process with it. The code in the process is not the cause."""
+
+    def __init__(self) -> None:
+        super().__init__("the fork server of the sandbox ended")
+
+
+class WorkerDied(Exception):
+    """Raised when a process exited or sent an invalid message. `code` is its exit code or the negated signal."""
+
+    def __init__(self, code: int, why: str = "") -> None:
+        super().__init__(why or f"exit code {code}")
+        self.code = code
+
+
+class LimitExceeded(Exception):
+    """Raised when a process reaches a limit. `line` is the source line that it was loading, or 0."""
+
+    def __init__(self, excess: Excess, line: int = 0) -> None:
+        super().__init__(str(excess))
+        self.excess = excess
+        self.line = line
+
+
+def retry_if_server_lost(work: Callable[[], R]) -> R:
+    """Call `work`, which starts its own processes, and call it again each time a fork server is lost.
+
+    Raises:
+        ServerLost: every attempt lost its server.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(ServerLost):
+            return work()
+    return work()

@@ -1,0 +1,63 @@
+"""Run a student's source as a module, piece by piece. Entry points: `run_pieces` and `seed_everything`."""
+
+from __future__ import annotations
+
+import random
+import types
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from autograder.sandbox.worker.describe import FILE
+
+
+def run_pieces(
+    module: types.ModuleType,
+    lines: Sequence[str],
+    pieces: Sequence[tuple[int, int]],
+    flags: int,
+    announce: Callable[[int], None],
+) -> list[tuple[int, BaseException]]:
+    """Run line ranges of a source in a module. Pieces that raise NameError run again after the others.
+
+    Args:
+        module: The module whose namespace the pieces share.
+        lines: The source's lines.
+        pieces: The first and last line of each piece, counted from 1.
+        flags: The compiler flags of the source.
+        announce: Called with a piece's first line before each run of the piece.
+
+    Returns:
+        The exceptions that remain, each with the first line of its piece.
+    """
+    pending = [
+        (first, "\n" * (first - 1) + "".join(lines[first - 1 : last])) for first, last in pieces
+    ]
+    errors: list[tuple[int, BaseException]] = []
+    while pending:
+        postponed: list[tuple[int, str]] = []
+        missing: list[tuple[int, BaseException]] = []
+        for first, source in pending:
+            announce(first)
+            try:
+                code = compile(source, FILE, "exec", flags, dont_inherit=True)
+                exec(code, module.__dict__)
+            except NameError as error:
+                postponed.append((first, source))
+                missing.append((first, error))
+            except BaseException as error:
+                errors.append((first, error))
+        if len(postponed) == len(pending):
+            errors += missing
+            break
+        pending = postponed
+    return errors
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every global generator that a student may use."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    # `torch.manual_seed` would look for other devices each time.
+    torch.default_generator.manual_seed(seed)
