@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+
+from autograder.course.percent import split_cells, uncomment
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 Role = Literal["text", "exercise", "checks", "demonstration", "given"]
@@ -89,9 +91,11 @@ def read(path: Path, exercises: Collection[str]) -> Chapter:
     except (OSError, UnicodeDecodeError) as error:
         raise ChapterError(f"{path}: {error}") from None
     cells: list[ChapterCell] = []
-    for number, (is_code, source) in enumerate(_percent_cells(text), 1):
-        if not is_code:
-            cells.append(ChapterCell("text", "", source, number))
+    _, parts = split_cells(text)
+    for number, (options, body) in enumerate(parts, 1):
+        source = body.strip("\n")
+        if "[markdown]" in options:
+            cells.append(ChapterCell("text", "", uncomment(source), number))
             continue
         try:
             tree = ast.parse(source)
@@ -100,16 +104,6 @@ def read(path: Path, exercises: Collection[str]) -> Chapter:
         role, name = _role(tree, exercises)
         cells.append(ChapterCell(role, name, source, number))
     return Chapter(path, tuple(cells))
-
-
-def _percent_cells(text: str) -> Iterator[tuple[bool, str]]:
-    """Whether each cell of a percent script is code, and its source. As jupytext reads our own
-    chapters, whose import takes longer than torch's, in every process of the grader."""
-    _, *parts = re.split(r"^# %%(.*)\n", text, flags=re.MULTILINE)
-    for marker, body in zip(parts[::2], parts[1::2], strict=True):
-        source = body.strip("\n")
-        is_code = "[markdown]" not in marker
-        yield is_code, source if is_code else re.sub(r"^# ?", "", source, flags=re.MULTILINE)
 
 
 def _role(tree: ast.Module, exercises: Collection[str]) -> tuple[Role, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import dataclass
 
 from autograder.course.config import CourseError, Day
+from autograder.course.percent import split_cells
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,9 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
     """The known mistakes of each exercise of a day, from `mistakes/`."""
     found: dict[str, list[Mistake]] = {name: [] for name in day.names}
     for file in sorted(day.mistakes.glob("*.py")):
-        # By hand, as jupytext takes seconds for them all.
-        cells = re.split(r"^# %% ?(.*)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-        (_, imports), *mistakes = zip(cells[::2], cells[1::2], strict=True)
-        for title, source in mistakes:
+        _, [(_, imports), *mistakes] = split_cells(file.read_text(encoding="utf-8"))
+        for options, source in mistakes:
+            title = options.strip()
             exercise, _, name = title.partition(": ")
             if exercise not in found or not name:
                 raise CourseError(f"{file}: {title!r} should be `EXERCISE: what is wrong`")
