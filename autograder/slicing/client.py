@@ -160,7 +160,7 @@ class Slicer:
             answer = process.decode(process.ask(m.Slice(self._course.key), body=body), ANSWERS)
             slices = self._slices(process, answer, self._course.exercises)
             if not answer.homes.keys() <= slices.keys():
-                raise process.nonsense()
+                raise process.reject()
             problems = tuple(map(printable, answer.problems))
             self._whole = NotebookSlices(slices, problems, answer.homes)
         return self._process
@@ -170,13 +170,13 @@ class Slicer:
     ) -> dict[str, Slice]:
         """The answer, which must be about these exercises."""
         if [chosen.exercise for chosen in answer.slices] != list(exercises):
-            raise process.nonsense()
+            raise process.reject()
         found = {}
         for chosen in answer.slices:
             reached = set(chosen.reached)
             others = set(self._course.exercises) - {chosen.exercise}
             if not reached <= others or max(chosen.pieces, default=-1) >= len(answer.pieces):
-                raise process.nonsense()
+                raise process.reject()
             found[chosen.exercise] = Slice(
                 chosen.exercise,
                 chosen.state,

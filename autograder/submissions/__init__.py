@@ -1,1 +1,1 @@
-"""Turn files, folders and downloads into submissions with owners; student files are parsed in a walled process."""
+"""Read submissions from files, folders, archives and platform downloads, and determine whose they are."""

@@ -1,4 +1,4 @@
-"""What a cell is, and how many of them are read."""
+"""Represent one notebook cell, and limit how many cells are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["code", "markdown", "raw"]
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One cell; `number` is its place among all cells from 1, `source` has \\n line ends."""
+    """A notebook cell. `number` counts all cells from 1; lines of `source` end in \\n."""
 
     number: Annotated[int, Meta(ge=0, le=MAX_CELLS)]
     kind: Kind
@@ -22,10 +22,10 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Unreadable(Exception):
-    """No cell can be read; the message says why in one sentence."""
+    """Raised when a file has no cell that can be read; the message gives the reason."""
 
 
 def check_count(count: int) -> None:
-    """Raise Unreadable if there are too many cells."""
+    """Raise Unreadable if a notebook has more than `MAX_CELLS` cells."""
     if count > MAX_CELLS:
-        raise Unreadable(f"it has {count:,} cells, at most {MAX_CELLS:,} are read")
+        raise Unreadable(f"the notebook has {count:,} cells (limit: {MAX_CELLS:,})")

@@ -1,4 +1,4 @@
-"""Find the submissions of a class under the paths that were given, under the roster's names. Entry point: `find_submissions`."""
+"""Find the submissions of a class and name their students as the roster does. Entry point: `find_submissions`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autograder.submissions.submission import Submission, read_submissions
 
 @dataclass(frozen=True)
 class FoundSubmission:
-    """A submission, and the path that was given when it was found."""
+    """A submission, and the command-line path under which it was found."""
 
     submission: Submission
     under: Path
@@ -25,25 +25,25 @@ class FoundSubmission:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` parts of a class, from 1; they have nothing in common, and all of it together."""
+    """Part `number` (from 1) of `count` disjoint parts of a class."""
 
     number: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The part that "2/5" names.
+        """Parse a shard written as "2/5".
 
         Raises:
-            ValueError: it names none.
+            ValueError: `text` has another form, or the number exceeds the count.
         """
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise ValueError(f"{text}: should be K/N, such as 2/5")
+            raise ValueError(f"invalid shard {text!r}: expected K/N with 1 ≤ K ≤ N, such as 2/5")
         return cls(int(match[1]), int(match[2]))
 
     def contains(self, submission: Submission) -> bool:
-        """Whether a submission is of this part; decided by its student's name, so on every machine alike."""
+        """Return whether a submission belongs to this part. A hash of the student's name decides, so all machines agree."""
         digest = hashlib.sha256(submission.student.encode()).digest()
         return int.from_bytes(digest[:8]) % self.count == self.number - 1
 
@@ -55,7 +55,7 @@ def find_submissions(
     shard: Shard | None = None,
     roster: Roster = NO_ROSTER,
 ) -> Iterator[FoundSubmission]:
-    """What is found under the paths, in their order, under the roster's names."""
+    """Yield the submissions found under the paths, in the order of the paths, with the roster's names for their students."""
     for path in paths:
         for submission in read_submissions([path], day, reader):
             if shard is None or shard.contains(submission):
@@ -63,7 +63,7 @@ def find_submissions(
 
 
 def apply_roster(submission: Submission, roster: Roster) -> Submission:
-    """The same under the names that the roster has for its students; who is not on it keeps theirs."""
+    """Return the submission with the roster's names for its students. Students who are not on the roster keep their names."""
     if not roster.entries:
         return submission
     people = (submission.handed_in or HandedIn((Person(submission.student),))).people

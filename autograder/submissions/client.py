@@ -1,6 +1,6 @@
-"""The grader's end of the reader: has files of students read behind the wall, and believes nothing that comes back.
+"""Client for the reader service, which parses student files behind the wall. Validates every response.
 
-Entry points: `Reader` for files, `ReaderProcess` for one process of the reader, which slicing/client.py uses, too.
+Entry points: `Reader` reads files; `ReaderProcess` is one process of the service and is also used by slicing/client.py.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from autograder.submissions.places import MAX_NOTEBOOKS
 
 READER = "autograder.slicing.reader"
 SECONDS = 20  # of processor time, for one submission
-CLASS_SECONDS = 300  # for the archive of a class, which holds gigabytes
+CLASS_SECONDS = 300  # for a class archive, which may contain gigabytes
 MEMORY = 2_000_000_000  # bytes
-ReadAt = Callable[[int, int], bytes]  # of a file: from an offset, so many
+ReadAt = Callable[[int, int], bytes]  # (offset, count) -> bytes of a file
 T = TypeVar("T")
 
 
 class ReadError(Exception):
-    """It could not be read; the message says why in one sentence."""
+    """Raised when a file could not be read or a notebook not sliced; the message gives the reason."""
 
 
 class ReaderProcess:
-    """One process of the reader; what goes wrong in it ends it."""
+    """One process of the reader service. It is stopped when it exceeds a limit or sends an invalid response."""
 
     def __init__(self, server: Server, seconds: float = SECONDS) -> None:
         limits = Limits(seconds, seconds, MEMORY)
@@ -54,17 +54,21 @@ class ReaderProcess:
     def ask(
         self, request: m.Request, file: ReadAt | None = None, size: int = 0, body: bytes = b""
     ) -> bytearray:
-        """The bytes of the answer; `file` is what the request is about.
+        """Send a request and return the body of the response.
+
+        Args:
+            file: Reads the file that the request is about, which has `size` bytes. The process pulls the bytes that it needs.
+            body: Bytes that follow the request.
 
         Raises:
-            ReadError: the process says so, or passed a limit, or sent what is no answer. It can be asked again only if
-                `is_running`.
-            ServerLost: the fork server ended meanwhile.
+            ReadError: The process reported an error, exceeded a limit, crashed or sent an invalid response. It accepts
+                further requests only while `is_running`.
+            ServerLost: The fork server died.
         """
         if not self._number:
-            raise ReadError("the process that reads it has ended")
+            raise ReadError("the reader process has already ended")
         self._meter.begin()
-        patience = self._meter.patience
+        patience = self._meter.seconds_to_wait
         try:
             frames.send(self._connection, request, m.body(body), patience)
             while True:
@@ -74,53 +78,53 @@ class ReaderProcess:
                 if isinstance(response, m.Failed):
                     raise ReadError(response.reason)
                 if file is None or not _is_within(response, size):
-                    raise WireError("a question that has no answer")
+                    raise WireError("the reader asked for bytes that do not exist")
                 self._meter.pause()
                 piece = m.body(file(response.offset, response.size))
                 self._meter.resume()
                 frames.send(self._connection, m.Pulled(), piece, patience)
         except LimitExceeded as error:
             self.stop()
-            raise _too_much(error.excess) from None
+            raise _limit_error(error.excess) from None
         except WireError:
-            raise self.nonsense() from None
+            raise self.reject() from None
         except ConnectionError:
-            raise self._ended() from None
+            raise self._exit_error() from None
         finally:
             self._meter.pause()
 
     def decode(self, answer: bytearray, decoder: msgspec.msgpack.Decoder[T]) -> T:
-        """An answer as what it should be. Raises ReadError."""
+        """Decode a response body. Stop the process and raise ReadError if the body is invalid."""
         try:
-            found: T = decoder.decode(answer)
+            decoded: T = decoder.decode(answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
-            raise self.nonsense() from None
-        return found
+            raise self.reject() from None
+        return decoded
 
-    def nonsense(self) -> ReadError:
-        """End the process because of what it answered; the exception to raise."""
+    def reject(self) -> ReadError:
+        """Stop the process because its response is invalid, and return the exception to raise."""
         self.stop()
-        return ReadError("what the process that reads it answers makes no sense")
+        return ReadError("the reader process sent an invalid response")
 
     @property
     def is_running(self) -> bool:
-        """Whether it can be asked again."""
+        """Whether the process accepts requests."""
         return bool(self._number)
 
-    def _ended(self) -> ReadError:
-        """Why the process has ended. Raises ServerLost."""
+    def _exit_error(self) -> ReadError:
+        """Return the exception that explains why the process exited. Raises ServerLost."""
         number, self._number = self._number, 0
         self._connection.close()
         ended = self._server.end(number)
         excess = self._meter.ended(ended.cpu)
         if excess is not None:
-            return _too_much(excess)
+            return _limit_error(excess)
         if ended.code == -signal.SIGKILL:
-            return ReadError(f"reading it takes more than {MEMORY // 10**9} GB of memory")
-        return ReadError(f"it ends the process that reads it (exit code {ended.code})")
+            return ReadError(f"reading it took more than {MEMORY // 10**9} GB of memory")
+        return ReadError(f"the reader process crashed while reading it (exit code {ended.code})")
 
     def stop(self) -> None:
-        """End the process; stopping again does nothing."""
+        """Stop the process. Stopping it again has no effect."""
         if self._number:
             number, self._number = self._number, 0
             self._connection.close()
@@ -133,8 +137,8 @@ class ReaderProcess:
         self.stop()
 
 
-def _too_much(excess: Excess) -> ReadError:
-    return ReadError(f"reading it takes more than {excess.amount}")
+def _limit_error(excess: Excess) -> ReadError:
+    return ReadError(f"reading it took more than {excess.amount}")
 
 
 def _is_within(pull: m.Pull, size: int) -> bool:
@@ -142,7 +146,7 @@ def _is_within(pull: m.Pull, size: int) -> bool:
 
 
 class Reader:
-    """Has files read, each in a process of its own behind the wall; owns a fork server without torch."""
+    """Reads files, each in a separate process behind the wall. Owns a fork server that does not import torch."""
 
     def __init__(self, sandbox: Sandbox = "required") -> None:
         self.server = Server(sandbox, services=(READER,))
@@ -156,34 +160,43 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """End the fork server."""
+        """Stop the fork server."""
         self.server.close()
 
     def read(self, name: str, file: ReadAt, size: int, day: str, nested: bool) -> list[m.File]:
-        """The notebooks and scripts in what one student handed in, at most `MAX_NOTEBOOKS`. Raises ReadError."""
+        """Return the notebooks and scripts in a student's file, at most `MAX_NOTEBOOKS`.
+
+        Args:
+            name: The file's name.
+            file: Reads the file's bytes.
+            size: The file's length in bytes.
+            day: The day that is graded.
+            nested: Whether to read archives within the file, if it is an archive.
+
+        Raises:
+            ReadError: The file cannot be read.
+        """
         request = m.Read(name, size, day, nested)
 
         def ask(process: ReaderProcess) -> list[m.File]:
-            found = process.decode(process.ask(request, file, size), m.FILES)
-            if not 0 < len(found) <= MAX_NOTEBOOKS:
-                raise process.nonsense()
-            if sum(len(one.cells) for one in found) > MAX_CELLS:
-                raise ReadError(f"it has more than {MAX_CELLS:,} cells")
-            return found
+            files = process.decode(process.ask(request, file, size), m.FILES)
+            if not 0 < len(files) <= MAX_NOTEBOOKS:
+                raise process.reject()
+            if sum(len(each.cells) for each in files) > MAX_CELLS:
+                raise ReadError(f"the submission has more than {MAX_CELLS:,} cells")
+            return files
 
-        return self._asked(ask)
+        return self._ask_new_process(ask)
 
     def read_metadata(self, file: ReadAt, size: int) -> dict[str, HandedIn]:
-        """The people in Gradescope's metadata, by their folders. Raises ReadError."""
-        people = self._asked(
+        """Return the people in Gradescope's metadata file by folder name. Raises ReadError."""
+        people = self._ask_new_process(
             lambda process: process.decode(process.ask(m.ReadMetadata(size), file, size), m.PEOPLE),
             CLASS_SECONDS,
         )
         return {name: handed_in.sanitized() for name, handed_in in people.items()}
 
-    def _asked(self, ask: Callable[[ReaderProcess], T], seconds: int = SECONDS) -> T:
-        """Ask a process of its own."""
-
+    def _ask_new_process(self, ask: Callable[[ReaderProcess], T], seconds: int = SECONDS) -> T:
         def attempt() -> T:
             with ReaderProcess(self.server, seconds) as process:
                 return ask(process)
@@ -194,7 +207,7 @@ class Reader:
     def list_archive(
         self, name: str, file: ReadAt, size: int, day: str, student: str
     ) -> Iterator[ArchiveListing]:
-        """What is in the archive of a class. Raises ReadError."""
+        """List a class archive; `student` owns it if it contains only one file. Raises ReadError."""
         listing = ArchiveListing(self.server, m.List(name, size, day, student), file)
         try:
             yield listing
@@ -203,7 +216,7 @@ class Reader:
 
 
 class ArchiveListing:
-    """The archive of a class: one process lists and unpacks it, and looks into no file of a student."""
+    """A class archive. One process lists and unpacks it; other processes parse the students' files."""
 
     def __init__(self, server: Server, request: m.List, file: ReadAt) -> None:
         self._server, self._request, self._file = server, request, file
@@ -222,11 +235,11 @@ class ArchiveListing:
             raise
 
     def open_member(self, member: m.ListedFile) -> int:
-        """How long a member is. Raises ReadError if it cannot be unpacked."""
+        """Unpack a member and return its length in bytes. Raises ReadError if it cannot be unpacked."""
         return retry_server_loss(lambda: self._open(member))
 
     def member_reader(self, member: m.ListedFile) -> ReadAt:
-        """Its bytes; asking for them raises ReadError, or ServerLost."""
+        """Return a function that reads the bytes of a member. The function raises ReadError or ServerLost."""
 
         def take(offset: int, count: int) -> bytes:
             if not self._process.is_running or self._opened != member.number:
@@ -236,7 +249,7 @@ class ArchiveListing:
         return take
 
     def _open(self, member: m.ListedFile) -> int:
-        if not self._process.is_running:  # another member, or the fork server, ended it
+        if not self._process.is_running:  # another member crashed it, or the fork server died
             self._list()
         size = self._process.decode(self._ask(m.Open(member.number)), m.SIZE)
         self._opened = member.number
@@ -246,20 +259,20 @@ class ArchiveListing:
         return self._process.ask(request, self._file, self._request.size)
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the process."""
         self._process.stop()
 
 
 def retry_server_loss(ask: Callable[[], T]) -> T:
-    """Ask, and again if the fork server ended meanwhile. Raises ReadError."""
+    """Call `ask`, and call it again if the fork server died. Raises ReadError if it keeps dying."""
     try:
         return retry_if_server_lost(ask)
     except ServerLost:
-        raise ReadError("the process that starts readers ended several times") from None
+        raise ReadError("the fork server of the reader died several times") from None
 
 
 def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:
-    """The bytes of an open file, and its size."""
+    """Return a function that reads an open file at an offset, and the file's size in bytes."""
     descriptor = file.fileno()
     size = os.fstat(descriptor).st_size
     return lambda offset, count: os.pread(descriptor, count, offset), size

@@ -1,4 +1,4 @@
-"""Folders and regular files on the disk, for places.py; opens what is given and nothing that a name leads to elsewhere."""
+"""List folders and open regular files on disk, without following links."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from autograder.submissions.client import Reader, ReadError, positional_reader
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.places import Metadata
 
-SUBMITTED = "submitted"  # nbgrader's folder, in which are STUDENT/DAY
+SUBMITTED = "submitted"  # nbgrader's folder, which contains STUDENT/DAY
 
 
 class NotRegularFile(Exception):
-    """Not a regular file; the message says what it is."""
+    """Raised when a path is not a regular file; the message gives the kind."""
 
 
 class DiskFolder:
-    """A folder; `place` is its path from the one where the search began."""
+    """A folder on disk. `place` is its path relative to the folder where the search began."""
 
     kind = "folder"
 
@@ -34,7 +34,7 @@ class DiskFolder:
         self._reader = reader
 
     def entries(self) -> tuple[list[str], Sequence[DiskFolder]]:
-        """The names of its files, and its folders, sorted. Raises OSError."""
+        """Return the names of the folder's files, and its subfolders, both sorted. Raises OSError."""
         files, folders = [], []
         with os.scandir(self.path) as scan:
             for entry in sorted(scan, key=lambda entry: os.fsencode(entry.name)):
@@ -46,7 +46,10 @@ class DiskFolder:
         return files, folders
 
     def nbgrader_owner(self, day: str) -> HandedIn | None:
-        """Whom nbgrader made this folder for: it is `submitted/STUDENT/DAY`, or has nbgrader's own time."""
+        """Return the student for whom nbgrader created this folder, and the time of the submission, or None.
+
+        Such a folder is `submitted/STUDENT/DAY`, or `STUDENT/DAY` with nbgrader's timestamp file in it.
+        """
         above = os.path.dirname(os.path.abspath(self.path))
         if self.name != day or not os.path.basename(above):
             return None
@@ -56,7 +59,7 @@ class DiskFolder:
         return HandedIn((person,), time=time) if time or is_nbgraders else None
 
     def read_metadata(self) -> Metadata:
-        """What Gradescope's file in this folder says."""
+        """Read Gradescope's metadata file in this folder."""
         file = self.path / platforms.METADATA
         try:
             with open_regular(file) as open_file:
@@ -66,22 +69,20 @@ class DiskFolder:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Opens a regular file and nothing else: a FIFO would wait, a device may act, a link lies. Raises NotRegularFile."""
+    """Open a regular file for reading. Raises NotRegularFile for links, FIFOs and devices, and OSError."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         is_link = stat.S_ISLNK(os.lstat(path).st_mode)
-        raise NotRegularFile(
-            "it is a link, which is not followed" if is_link else "it is a special file"
-        )
+        raise NotRegularFile("links are not followed" if is_link else "this is not a regular file")
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb", buffering=0)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # exchanged in between
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # the file was replaced in the meantime
         file.close()
-        raise NotRegularFile("it is a special file")
+        raise NotRegularFile("this is not a regular file")
     return file
 
 
 def read_small_file(path: Path) -> str:
-    """The text of a file of nbgrader's own, which is small; nothing where it is not."""
+    """Return the ASCII text of a file of at most `platforms.MAX_TIMESTAMP` bytes; "" if it cannot be read or is longer."""
     with suppress(OSError, ValueError, NotRegularFile), open_regular(path) as file:
         data = file.read(platforms.MAX_TIMESTAMP + 1)
         return data.decode("ascii") if len(data) <= platforms.MAX_TIMESTAMP else ""
@@ -89,7 +90,7 @@ def read_small_file(path: Path) -> str:
 
 
 def owner_from_path(path: Path, day: str, reader: Reader) -> HandedIn | None:
-    """Whose all of this path is, as the names on it say that the TA gave; None where they say nothing."""
+    """Return the owner of everything under a path that a TA gave, judging by the folder names in it; None if they name nobody."""
     absolute = Path(os.path.abspath(path))
     for folder in [*reversed(absolute.parents), absolute]:
         if owner := platforms.parse_moodle_name(folder.name) or DiskFolder(

@@ -1,11 +1,11 @@
-"""The archive of a class, or of one student, as a tree of folders in which places.py finds what was handed in.
+"""Represent an archive as a tree of folders, in which places.py finds the submissions.
 
-The grader runs this behind the wall alone; see slicing/reader.py.
+Only the reader process behind the wall runs this module; see slicing/reader.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -15,37 +15,37 @@ from autograder.submissions.filenames import is_day_name, stem
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import FoundFile, Metadata, find_in_class
 
-DAMAGED = "it is damaged or packed in an unknown way"
-MAX_DEPTH = 8  # folders in one another; what is deeper is taken for one
-LONGEST = 1_000  # characters of one name
+DAMAGED = "the file is damaged or compressed with an unsupported method"
+MAX_DEPTH = 8  # levels of folders; deeper levels are joined into one
+MAX_NAME = 1_000  # characters of one file or folder name
 
 
 @dataclass
 class ArchiveFolder:
-    """A folder of an archive, and all files in it by their places."""
+    """A folder in an archive."""
 
     name: str
     above: ArchiveFolder | None = None
     files: dict[str, Entry] = field(default_factory=dict)
     folders: dict[str, ArchiveFolder] = field(default_factory=dict)
     kind: str = "folder"
-    problem: str = ""  # of the archive, what comes before it in the archive is there
+    problem: str = ""  # why the rest of the archive could not be read; set on the root only
 
     @property
     def place(self) -> str:
-        """The path within the archive, with / behind it, or nothing."""
+        """The path within the archive, ending in a slash; empty for the root."""
         return f"{self.above.place}{self.name}/" if self.above else ""
 
     def entries(self) -> tuple[list[str], Sequence[ArchiveFolder]]:
-        """The names of its files, and its folders, sorted."""
+        """Return the names of the folder's files, and its subfolders, both sorted."""
         return sorted(self.files), [self.folders[name] for name in sorted(self.folders)]
 
     def nbgrader_owner(self, _day: str) -> HandedIn | None:
-        """Nothing in an archive was made by nbgrader."""
+        """Return None: nbgrader creates folders on disk, not in archives."""
         return None
 
     def read_metadata(self) -> Metadata:
-        """What Gradescope's file in this folder says."""
+        """Read Gradescope's metadata file in this folder."""
         try:
             return Metadata(
                 platforms.parse_gradescope_metadata(read_entry(self.files[platforms.METADATA]))
@@ -55,7 +55,7 @@ class ArchiveFolder:
 
 
 def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry]]:
-    """The folders of an archive, and its files by their places. Raises Refused if nothing of it can be read."""
+    """Return the root folder of an archive, and its files by path. Raises Refused if no file in it can be read."""
     root = ArchiveFolder(name, kind="archive")
     by_place: dict[str, Entry] = {}
     try:
@@ -76,38 +76,32 @@ def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry
 
 
 def _parts(name: str) -> list[str]:
-    """The parts of a member's name that lead nowhere else; bounded, and what is outermost stays."""
-    parts = [part for part in name.split("/") if part not in ("", ".", "..")] or ["?"]
-    deep = "_".join(parts[MAX_DEPTH:-1])
-    parts = [*parts[:-1][:MAX_DEPTH], *([deep] if deep else []), parts[-1]]
-    return [part if len(part) <= LONGEST else part[:LONGEST] for part in parts[:-1]] + [
-        parts[-1][-LONGEST:]
-    ]
+    """Split a member's name into folders and a file name, without parts such as `..`, limited in depth and length."""
+    *folders, last = [part for part in name.split("/") if part not in ("", ".", "..")] or ["?"]
+    if len(folders) > MAX_DEPTH:
+        folders = [*folders[:MAX_DEPTH], "_".join(folders[MAX_DEPTH:])]
+    return [*(folder[:MAX_NAME] for folder in folders), last[-MAX_NAME:]]
 
 
 def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFile]:
-    """What is in the archive of a class; `student` is whose it is if it holds one file alone."""
+    """Yield the submissions in a class archive; `student` owns the file if the archive contains only one."""
     if root.problem:
         yield FoundFile("", student, problem=root.problem)
-    offers = list(find_in_class(root, day, student))
-    if len(offers) == 1 and not root.problem and not offers[0].handed_in and not offers[0].problem:
-        last = offers[0].place.rpartition("/")[2]
+    files = list(find_in_class(root, day, student))
+    if len(files) == 1 and not root.problem and not files[0].handed_in and not files[0].problem:
+        last = files[0].place.rpartition("/")[2]
         if not is_archive(last, b"") and not is_day_name(stem(last), day):
-            offers = [replace(offers[0], student=student)]
-    yield from offers
+            files = [replace(files[0], student=student)]
+    yield from files
 
 
 def read_entry(entry: Entry) -> bytes:
-    """The bytes of a member. Raises Refused."""
+    """Return the bytes of an archive's file. Raises Refused if it is damaged or must not be read."""
     if entry.problem:
         raise Refused(entry.problem)
-    return _mended(entry.read)
-
-
-def _mended(read: Callable[[], bytes]) -> bytes:
     try:
-        return read()
+        return entry.read()
     except (Refused, MemoryError):
         raise
-    except Exception as error:  # as many kinds as there are ways to be broken
+    except Exception as error:  # zipfile and tarfile raise many types of errors on damaged input
         raise Refused(DAMAGED) from error

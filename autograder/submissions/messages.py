@@ -1,7 +1,7 @@
-"""What the grader and its reader processes say to one another: plain data with bounds, which the decoder checks.
+"""Messages between the grader and its reader processes. The decoders enforce the bounds in the type annotations.
 
-A message's header says what it is; what is large follows it as bytes. `Read`, `List` and `ReadMetadata` are about a file of
-`size` bytes that stays with the grader: the process asks for its bytes with `Pull`, and gets them with `Pulled`.
+A message is a small header, with a body of bytes if needed. `Read`, `List` and `ReadMetadata` refer to a file of `size` bytes
+that only the grader has open: the process requests its bytes with `Pull` and receives them with `Pulled`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from autograder.submissions.cell import MAX_CELLS, Cell
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
 
-PIECE = 4 << 20  # bytes of a file that are sent at once
+PIECE = 4 << 20  # bytes of a file that are sent in one message
 Sentence = Annotated[str, Meta(max_length=LONGEST)]
 Sentences = Annotated[tuple[Sentence, ...], Meta(max_length=MAX_PROBLEMS)]
 Place = Annotated[str, Meta(max_length=LONGEST)]
@@ -29,14 +29,14 @@ Digest = Annotated[str, Meta(max_length=64)]
 
 @dataclass
 class Body:
-    """The bytes behind a header, as frames.py sends them."""
+    """The bytes that follow a header, as frames.py sends them."""
 
     payload: list[bytes]
     size: int
 
 
 def body(data: bytes) -> Body:
-    """Bytes to be sent behind a header."""
+    """Wrap bytes as a message body."""
     return Body([data], len(data))
 
 
@@ -44,7 +44,7 @@ def body(data: bytes) -> Body:
 
 
 class Read(msgspec.Struct, frozen=True, tag=True):
-    """Read what one student handed in, a notebook, a script or an archive; `nested`: with archives in it."""
+    """Read a student's notebook, script or archive; with `nested`, also archives within the archive."""
 
     name: str
     size: int
@@ -53,70 +53,70 @@ class Read(msgspec.Struct, frozen=True, tag=True):
 
 
 class List(msgspec.Struct, frozen=True, tag=True):
-    """List the archive of a class; the process keeps it for `Open`."""
+    """List a class archive. The process keeps it for `Open`."""
 
     name: str
     size: int
     day: str
-    student: str  # whose it is if it holds one file alone
+    student: str  # owns the file if the archive contains only one
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
-    """Unpack a member of the archive that was listed, and say its size; the process keeps it for `Take`."""
+    """Unpack a member of the listed archive and return its size. The process keeps it for `Take`."""
 
     number: int
 
 
 class Take(msgspec.Struct, frozen=True, tag=True):
-    """Bytes of the member that was opened."""
+    """Return bytes of the opened member."""
 
     offset: int
     size: int
 
 
 class ReadMetadata(msgspec.Struct, frozen=True, tag=True):
-    """Read Gradescope's metadata."""
+    """Read Gradescope's metadata file."""
 
     size: int
 
 
 class Slice(msgspec.Struct, frozen=True, tag=True):
-    """Slice the cells that follow for every exercise of the course, named by `prepare`; the process keeps them for `Again`."""
+    """Slice the cells in the body for every exercise of a prepared course. The process keeps them for `Again`."""
 
     course: str
 
 
 class Again(msgspec.Struct, frozen=True, tag=True):
-    """Slice them again for one exercise, with other exercises as if the course gave them."""
+    """Slice the same cells again for one exercise, with the `replaced` exercises given by the course."""
 
     exercise: str
     replaced: list[str]
 
 
 class Pulled(msgspec.Struct, frozen=True, tag=True):
-    """The bytes that `Pull` asked for follow."""
+    """Reply to `Pull`; the body contains the bytes."""
 
 
 Request = Read | List | Open | Take | ReadMetadata | Slice | Again | Pulled
 REQUESTS = Decoder(Request)
 
 
-# ---- what comes back
+# ---- responses
 
 
 class Pull(msgspec.Struct, frozen=True, tag=True):
-    """Asks for bytes of the file that the request is about."""
+    """Ask the grader for bytes of the file that the request refers to."""
 
     offset: int
     size: int
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The answer follows, as MessagePack or, of `Take`, as it is."""
+    """The request succeeded. The body is MessagePack, or the plain bytes for `Take`."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """It could not be done; the reason in words."""
+    """The request failed, with the reason as a sentence."""
 
     reason: Sentence
 
@@ -126,7 +126,7 @@ RESPONSES = Decoder(Response)
 
 
 class File(msgspec.Struct, frozen=True):
-    """One notebook or script: its place within what was handed in, and its cells, or the reason why it has none."""
+    """One notebook or script: its path within the submission, and either its cells or the reason why it has none."""
 
     place: Place
     sha256: Digest = ""
@@ -137,7 +137,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class ListedFile(msgspec.Struct, frozen=True):
-    """One file in the archive of a class; the number is for `Open`."""
+    """One file in a class archive. `number` identifies it in `Open`; -1 if it cannot be opened."""
 
     place: Place
     student: Sentence

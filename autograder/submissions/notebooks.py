@@ -1,6 +1,7 @@
-"""Notebook JSON → cells, without building what is not needed: outputs may be hundreds of megabytes.
+"""Parse notebook JSON into cells.
 
-What is not quite JSON (NaN, lone surrogates, a file cut off) is read by Python's own, more patient parser.
+`parse_strict` decodes only the needed fields, because outputs may take hundreds of megabytes. `parse_tolerant` uses Python's
+more tolerant parser and recovers what it can: NaN, lone surrogates, a truncated file.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class _Cell(msgspec.Struct):
-    """What is read of a cell; all other keys are skipped."""
+    """The fields of a cell that are read; the decoder skips all others."""
 
     cell_type: Any = None
     source: Any = None
@@ -53,7 +54,7 @@ _TYPED = msgspec.json.Decoder(_Notebook)
 
 
 def parse_strict(data: bytes | bytearray, problems: list[str]) -> list[Cell] | None:
-    """The cells of a notebook that is as it should be; None of everything else."""
+    """Return the cells of a well-formed notebook, or None if `data` is anything else."""
     try:
         found = _TYPED.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
@@ -65,13 +66,13 @@ def parse_strict(data: bytes | bytearray, problems: list[str]) -> list[Cell] | N
 
 
 def parse_tolerant(text: str, problems: list[str]) -> list[Cell]:
-    """The cells of a JSON object, whatever is odd about it. Raises Unreadable."""
+    """Return the cells of a malformed or truncated notebook. Raises Unreadable if there are none."""
     try:
-        found = json.loads(text, parse_int=_integer)
+        found = json.loads(text, parse_int=_parse_int)
     except RecursionError:
-        raise Unreadable("it is not a notebook: its JSON is nested too deeply") from None
+        raise Unreadable("the file is not a notebook: its JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
-        return _recovered(text, error, problems)
+        return _recover(text, error, problems)
     cells = found.get("cells")
     worksheets = found.get("worksheets")
     if not isinstance(cells, list) and isinstance(worksheets, list):
@@ -82,40 +83,43 @@ def parse_tolerant(text: str, problems: list[str]) -> list[Cell]:
             for cell in sheet["cells"]
         ]
     if not isinstance(cells, list):
-        raise Unreadable("it is not a notebook: its JSON has no list of cells")
+        raise Unreadable("the file is not a notebook: its JSON has no list of cells")
     if not cells:
         raise Unreadable("the notebook has no cells")
-    return _cells([_picked(cell) for cell in cells], problems)
+    return _cells([_select_fields(cell) for cell in cells], problems)
 
 
-def _picked(raw: Any) -> _Cell | None:
+def _select_fields(raw: Any) -> _Cell | None:
     if not isinstance(raw, Mapping):
         return None
     return _Cell(*(raw.get(key) for key in ("cell_type", "source", "input", "id")))
 
 
-def _integer(digits: str) -> int | float:
-    """Python refuses to read integers of more than 4300 digits; no notebook needs one."""
+def _parse_int(digits: str) -> int | float:
+    """Return a float if there are many digits, because Python's `int` refuses more than 4300."""
     return int(digits) if len(digits) < 1000 else float(digits)
 
 
-def _recovered(text: str, error: json.JSONDecodeError, problems: list[str]) -> list[Cell]:
-    where = (
-        "the file ends in the middle"
+def _recover(text: str, error: json.JSONDecodeError, problems: list[str]) -> list[Cell]:
+    """Return the complete cells before a syntax error in the JSON. Raises Unreadable if there are none."""
+    damage = (
+        "the file is truncated"
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
         else f"the file is damaged at line {error.lineno}"
     )
     cells = _complete_cells(text)
     if not cells:
-        raise Unreadable(f"it is not a notebook that can be read: {where}, before its first cell")
+        raise Unreadable(
+            f"the notebook could not be read: {damage} before the end of its first cell"
+        )
     count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    problems.append(f"{where}: {count} could be read")
+    problems.append(f"{damage}: {count} could be read")
     return _cells(cells, problems)
 
 
 def _complete_cells(text: str) -> list[_Cell | None]:
-    """The elements of the top-level object's "cells" before the JSON breaks, each decoded once."""
-    decode = json.JSONDecoder(parse_int=_integer).raw_decode
+    """Return the elements of "cells" in the top-level object that precede the syntax error. Decodes each element once."""
+    decode = json.JSONDecoder(parse_int=_parse_int).raw_decode
 
     def skip(position: int) -> int:
         match = SPACE.match(text, position)
@@ -134,13 +138,13 @@ def _complete_cells(text: str) -> list[_Cell | None]:
                 position = skip(position + 1)
                 while text[position] != "]" and len(cells) <= MAX_CELLS:
                     cell, position = decode(text, position)
-                    cells.append(_picked(cell))
+                    cells.append(_select_fields(cell))
                     position = skip(position)
                     if text[position] == ",":
                         position = skip(position + 1)
                 return cells
             _, position = decode(text, position)
-            position = skip(skip(position) + 1)  # the comma
+            position = skip(skip(position) + 1)  # skip the comma
     except (ValueError, IndexError, RecursionError):
         return cells
 
@@ -152,9 +156,9 @@ def _cells(found: Sequence[_Cell | None], problems: list[str]) -> list[Cell]:
         if raw is not None:
             cells.append(_cell(number, raw, problems))
         else:
-            problems.append(f"cell {number}: it is not a cell; skipped")
+            problems.append(f"cell {number} was skipped: it is not a JSON object")
     if not cells:
-        raise Unreadable("it has no cell that can be read")
+        raise Unreadable("none of the notebook's cells could be read")
     return cells
 
 
@@ -162,17 +166,17 @@ def _cell(number: int, raw: _Cell, problems: list[str]) -> Cell:
     named = raw.cell_type
     kind = KINDS.get(named.lower()) if isinstance(named, str) else "code"
     if not isinstance(named, str):
-        problems.append(f"cell {number}: it has no type; read as code")
+        problems.append(f"cell {number} has no type; it was read as code")
     elif kind is None:
-        problems.append(f"cell {number}: its type is unknown; read as raw text")
+        problems.append(f"cell {number} has an unknown type; it was read as raw text")
     source = raw.input if raw.source is None else raw.source
     lines = source if isinstance(source, list) else [source]
     if any(not isinstance(line, str) for line in lines) and source is not None:
-        problems.append(f"cell {number}: parts of its source are not text; skipped")
+        problems.append(f"cell {number}: parts of the source are not text and were skipped")
     text = "".join(line for line in lines if isinstance(line, str))
     text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     if SURROGATE.search(text):
         text = SURROGATE.sub("\ufffd", text)
-        problems.append(f"cell {number}: half a character (a lone surrogate) was replaced")
+        problems.append(f"cell {number}: an invalid character (a lone surrogate) was replaced")
     identity = raw.id[:MAX_ID_LENGTH] if isinstance(raw.id, str) else ""
     return Cell(number, kind or "raw", text, SURROGATE.sub("\ufffd", identity))

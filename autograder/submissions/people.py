@@ -1,4 +1,4 @@
-"""Who handed something in, and when: plain data that passes through the wall and into the marks."""
+"""Represent who handed in a submission, and when, as plain data. Reader processes send it, and marks contain it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import msgspec
 from autograder.protocol.plain_text import LONGEST, printable
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
-MAX_PEOPLE = 100  # who hand in together
-YEARS = range(2000, 2100)  # others would overflow somewhere, and are no time of this course
+MAX_PEOPLE = 100  # in one group submission
+YEARS = range(
+    2000, 2100
+)  # years outside this range are implausible and could overflow in date arithmetic
 
 
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Somebody as one system names them; what it does not say is empty."""
+    """A person, as one platform identifies them. Unknown fields are empty."""
 
     name: Name = ""
     id: Name = ""
@@ -23,9 +25,10 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who, and when: `late` is a mark of being late without how late; a file's own time is never taken.
+    """The people who handed in a submission, and the time, as reported by a platform or nbgrader.
 
-    `participant` is the number that Moodle's grading worksheet has for them.
+    File modification times are never used. `late` is set if the platform marks the submission as late without a time.
+    `participant` is the participant number in Moodle's grading worksheet.
     """
 
     people: Annotated[tuple[Person, ...], msgspec.Meta(max_length=MAX_PEOPLE)]
@@ -35,11 +38,11 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def student(self) -> str:
-        """The name, or the names with commas between them."""
+        """The people's names, separated by commas."""
         return ", ".join(person.name or person.id for person in self.people)
 
     def sanitized(self) -> HandedIn:
-        """The same, safe to show and to count with, where it comes from behind the wall."""
+        """Return a copy with printable text and a plausible time, for data that a reader process sent."""
         people = [[printable(text) for text in (p.name, p.id, p.email)] for p in self.people]
         time = self.time if self.time and self.time.tzinfo and self.time.year in YEARS else None
         persons = tuple(Person(*texts) for texts in people)

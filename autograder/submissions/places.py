@@ -1,9 +1,8 @@
-"""Find what each student handed in, in a folder or in an archive, by names alone: whose it is comes from outside.
+"""Find each student's files in a folder or an archive, by file and folder names.
 
-What lies directly under the path that a TA gave, or in its only folder, is the class's: each file or folder is a student's,
-by a platform's name or its own. Nothing within a student's file or folder says who that is, or when. A platform's metadata
-count at the top alone.
-Entry points: `find_in_class` and `find_of_student`.
+Each entry directly under the path that a TA gave, or in its only folder, belongs to one student, who is named by the platform
+or by the entry itself. Nothing inside a student's file or folder can change its owner or its time. A platform's metadata file
+counts only at the top level. Entry points: `find_in_class` and `find_of_student`.
 """
 
 from __future__ import annotations
@@ -26,45 +25,45 @@ from autograder.submissions.filenames import (
 from autograder.submissions.people import HandedIn
 
 MAX_NOTEBOOKS = 50  # of one student
-NO_NOTEBOOK = "it is no notebook, script or archive, and nothing else was handed in"
-TOO_MANY = f"it has more than {MAX_NOTEBOOKS} notebooks, scripts or archives; one is enough"
+NO_NOTEBOOK = "the student handed in no notebook, script or archive"
+TOO_MANY = f"there are more than {MAX_NOTEBOOKS} notebooks, scripts or archives; hand in only one"
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Of a platform's download: who handed in each folder; or why that can not be read."""
+    """The people who handed in each folder of a download, or why the metadata file could not be read."""
 
     people: Mapping[str, HandedIn] = field(default_factory=dict)
     problem: str = ""
 
 
 class Folder(Protocol):
-    """A folder on the disk or in an archive."""
+    """A folder on disk or in an archive."""
 
-    kind: str  # "folder" or "archive", in sentences
+    kind: str  # "folder" or "archive"
     name: str
 
     @property
     def place(self) -> str:
-        """The path from where the search began, with / behind it, or nothing."""
+        """The path relative to the folder where the search began, ending in a slash; empty for that folder."""
         ...
 
     def entries(self) -> tuple[list[str], Sequence[Folder]]:
-        """The names of its files, and its folders, sorted. Raises OSError."""
+        """Return the names of the folder's files, and its subfolders, both sorted. Raises OSError."""
         ...
 
     def nbgrader_owner(self, day: str) -> HandedIn | None:
-        """Whom nbgrader made this folder for: it is `submitted/STUDENT/DAY`, or has nbgrader's own time."""
+        """Return the student for whom nbgrader created this folder, and the time of the submission, or None."""
         ...
 
     def read_metadata(self) -> Metadata:
-        """What Gradescope's file in this folder says."""
+        """Read Gradescope's metadata file in this folder."""
         ...
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """One file of a student to be read, or why there is none; `notes` are about how it was chosen."""
+    """A student's file that is to be read, or the problem that prevents this. `notes` explain how it was chosen."""
 
     place: str
     student: str
@@ -74,16 +73,17 @@ class FoundFile:
 
 
 def find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
-    """What many students handed in; `student` is whose a file is that has the day's name alone."""
-    found = False
-    for offer in _of_class(top, day, student):
-        found = True
-        yield offer
-    if not found:
-        yield FoundFile(top.place, student, problem=_nothing_in(top))
+    """Yield the files of a whole class; `student` owns files and folders that have only the day's name."""
+    is_empty = True
+    for file in _find_in_class(top, day, student):
+        is_empty = False
+        yield file
+    if is_empty:
+        yield FoundFile(top.place, student, problem=_empty_message(top))
 
 
-def _of_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
+def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
+    """Search one folder, then continue with the inner folder that also contains a class, if there is one."""
     here, is_top = top, True
     while True:
         if owner := here.nbgrader_owner(day):
@@ -95,37 +95,56 @@ def _of_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
             yield FoundFile(here.place, student, problem=describe_os_error(error))
             return
         wanted = [name for name in files if is_for_day(name, day)]
-        folders = [folder for folder in folders if may_hold_day(folder.name, day)]
-        kept = set(without_online_texts([folder.name for folder in folders]))
-        folders = [folder for folder in folders if folder.name in kept]
         others = files_left_out(sorted(set(files) - set(wanted)), wanted)
-        metadata = here.read_metadata() if is_top and platforms.METADATA in files else Metadata()
-        step = next((folder for folder in folders if folder.name == day), None)
-        if not wanted and not others and len(folders) == 1:
-            step = None if platforms.owner_key(folders[0].name) else folders[0]
+        folders = _student_folders(folders, day)
+        inner = _class_folder(folders, day, is_alone=not wanted and not others)
         flat = here is top and not is_day_name(here.name, day)
         for name, notes in select_files(wanted, day, flat, downloaded=True):
             own = stem(name)
             handed_in = platforms.parse_canvas_name(name)
-            whose = student if is_day_name(own, day) else own
-            yield FoundFile(here.place + name, _name(handed_in, whose), handed_in, notes)
+            owner_name = _name(handed_in, student if is_day_name(own, day) else own)
+            yield FoundFile(here.place + name, owner_name, handed_in, notes)
         for name in others:
             handed_in = platforms.parse_canvas_name(name)
             yield FoundFile(here.place + name, _name(handed_in, name), handed_in, (), NO_NOTEBOOK)
-        for folder in (folder for folder in folders if folder is not step):
-            known = bool(platforms.owner_key(folder.name))
-            handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
-            whose = student if is_day_name(folder.name, day) else folder.name
-            found = list(find_of_student(folder, day, _name(handed_in, whose), handed_in, known))
-            is_empty = all(offer.problem for offer in found)
-            if not is_empty or known or not (wanted or step):
-                notes = (metadata.problem,) if metadata.problem and known else ()
-                yield from (replace(offer, notes=(*notes, *offer.notes)) for offer in found)
-        if step is None:
+        metadata = here.read_metadata() if is_top and platforms.METADATA in files else Metadata()
+        for folder in folders:
+            if folder is not inner:
+                is_only_content = not wanted and inner is None
+                yield from _find_in_folder(folder, day, student, metadata, is_only_content)
+        if inner is None:
             return
-        is_top = is_top and platforms.EXPORT.fullmatch(step.name) is not None
-        student = student if is_day_name(step.name, day) else step.name
-        here = step
+        is_top = is_top and platforms.EXPORT.fullmatch(inner.name) is not None
+        student = student if is_day_name(inner.name, day) else inner.name
+        here = inner
+
+
+def _student_folders(folders: Sequence[Folder], day: str) -> list[Folder]:
+    folders = [folder for folder in folders if may_hold_day(folder.name, day)]
+    kept = set(without_online_texts([folder.name for folder in folders]))
+    return [folder for folder in folders if folder.name in kept]
+
+
+def _class_folder(folders: Sequence[Folder], day: str, is_alone: bool) -> Folder | None:
+    """Return the folder that contains a class rather than one student's files: the day's folder, or the only entry."""
+    if is_alone and len(folders) == 1:
+        return None if platforms.owner_key(folders[0].name) else folders[0]
+    return next((folder for folder in folders if folder.name == day), None)
+
+
+def _find_in_folder(
+    folder: Folder, day: str, student: str, metadata: Metadata, is_only_content: bool
+) -> Iterator[FoundFile]:
+    """Yield the files of one student's folder in a class. Skip an empty folder if it need not be a student's."""
+    has_platform_name = bool(platforms.owner_key(folder.name))
+    handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
+    name = _name(handed_in, student if is_day_name(folder.name, day) else folder.name)
+    files = list(find_of_student(folder, day, name, handed_in, has_platform_name))
+    is_empty = all(file.problem for file in files)
+    if is_empty and not has_platform_name and not is_only_content:
+        return
+    notes = (metadata.problem,) if metadata.problem and has_platform_name else ()
+    yield from (replace(file, notes=(*notes, *file.notes)) for file in files)
 
 
 def _name(handed_in: HandedIn | None, otherwise: str) -> str:
@@ -139,7 +158,10 @@ def find_of_student(
     handed_in: HandedIn | None = None,
     of_any_day: bool = False,
 ) -> Iterator[FoundFile]:
-    """What one student handed in, whatever the names in it say; `of_any_day`, where there is nothing of the day."""
+    """Yield one student's files for the day, whatever names they contain.
+
+    With `of_any_day`, yield files for other days if there are none for this one.
+    """
     found: list[FoundFile] = []
     pending = [top]
     while pending and len(found) <= MAX_NOTEBOOKS:
@@ -151,7 +173,9 @@ def find_of_student(
                 FoundFile(here.place, student, handed_in, problem=describe_os_error(error))
             )
             continue
-        if here is top and handed_in is None:  # STUDENT, with nbgrader's STUDENT/DAY in it
+        if (
+            here is top and handed_in is None
+        ):  # the folder STUDENT, which may contain nbgrader's STUDENT/DAY
             of_day = (folder.nbgrader_owner(day) for folder in folders if folder.name == day)
             handed_in = next(of_day, None)
         wanted = [name for name in files if is_for_day(name, day)]
@@ -165,20 +189,20 @@ def find_of_student(
         found = [FoundFile(top.place + name, student, handed_in) for name in readable]
     if len(found) > MAX_NOTEBOOKS:
         found = [FoundFile(top.place, student, handed_in, problem=TOO_MANY)]
-    yield from found or [FoundFile(top.place, student, handed_in, problem=_nothing_in(top))]
+    yield from found or [FoundFile(top.place, student, handed_in, problem=_empty_message(top))]
 
 
 def describe_os_error(error: OSError) -> str:
-    """Why something on the disk cannot be read."""
+    """Return a sentence that explains why a file or folder cannot be read."""
     match error:
         case FileNotFoundError():
-            return "there is no such file or folder"
+            return "the file or folder does not exist"
         case PermissionError():
-            return "it may not be read: permission denied"
-    return f"it cannot be read: {error.strerror}"
+            return "the file or folder cannot be read: permission denied"
+    return f"the file or folder cannot be read: {error.strerror}"
 
 
-def _nothing_in(folder: Folder) -> str:
+def _empty_message(folder: Folder) -> str:
     if folder.kind == "archive":
-        return "the archive has no notebook or script"
-    return "the folder has no notebook, script or archive"
+        return "the archive contains no notebook or script"
+    return "the folder contains no notebook, script or archive"

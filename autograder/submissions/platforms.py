@@ -1,9 +1,11 @@
-"""Who handed a file in, and when, as the system that it was downloaded from says it: by names, or by a file beside.
+"""Determine who handed in a file, and when, from the names and metadata in a platform's download.
 
-Canvas (its `lib/content_zipper.rb`) has one flat folder, `lovelaceada_LATE_USER_ATTACHMENT_day1-2.ipynb`; Moodle
-(`mod/assign`) a folder a student, `Ada Lovelace_PARTICIPANT_assignsubmission_file_/`; Gradescope a folder a submission,
-`submission_NUMBER/`, and `submission_metadata.yml` with its students; nbgrader `STUDENT/day1/` with `timestamp.txt`.
-places.py says where such names count.
+- Canvas (`lib/content_zipper.rb`): one flat folder of files such as `lovelaceada_LATE_USER_ATTACHMENT_day1-2.ipynb`.
+- Moodle (`mod/assign`): one folder per student, `Ada Lovelace_PARTICIPANT_assignsubmission_file_/`.
+- Gradescope: one folder per submission, `submission_NUMBER/`, and `submission_metadata.yml` with the students.
+- nbgrader: one folder per student, `STUDENT/day1/`, with `timestamp.txt`.
+
+places.py decides where such names count.
 """
 
 from __future__ import annotations
@@ -21,21 +23,21 @@ from autograder.submissions.people import MAX_PEOPLE, YEARS, HandedIn, Person
 
 METADATA = "submission_metadata.yml"
 MAX_METADATA = 50_000_000  # bytes
-MAX_DEPTH = 8  # levels of what is read of it
+MAX_DEPTH = 8  # levels of nesting in the parts that are read
 TIMESTAMP = "timestamp.txt"
 MAX_TIMESTAMP = 100  # bytes
-# Canvas takes out of a name whatever is no letter, digit or _, and makes it small; of an anonymous student it gives no name.
+# Canvas converts names to lower case, keeps only letters, digits and underscores, and omits the names of anonymous students.
 CANVAS = re.compile(
     r"(?P<name>\w*?)_?(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_\d{5,}_(?P<original>.+)",
     re.DOTALL,
 )
 MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?P<kind>file|onlinetext)_", re.S)
 GRADESCOPE = re.compile(r"submission_\d+")
-EXPORT = re.compile(r"assignment_\d+_export")  # the one folder of Gradescope's zip
+EXPORT = re.compile(r"assignment_\d+_export")  # the top-level folder of Gradescope's zip
 
 
 def parse_canvas_name(name: str) -> HandedIn | None:
-    """Of a file of Canvas; None of any other."""
+    """Parse a file name in Canvas's format; return None for other names."""
     found = CANVAS.fullmatch(name) if len(name) <= LONGEST else None
     if not found or found["name"] != found["name"].lower():
         return None
@@ -44,7 +46,7 @@ def parse_canvas_name(name: str) -> HandedIn | None:
 
 
 def parse_moodle_name(name: str) -> HandedIn | None:
-    """Of a folder of Moodle; None of any other. The number is a participant's, no student's id."""
+    """Parse a folder name in Moodle's format; return None for other names. Its number is a participant number, not an id."""
     found = MOODLE.match(name) if len(name) <= LONGEST else None
     if not found:
         return None
@@ -52,7 +54,7 @@ def parse_moodle_name(name: str) -> HandedIn | None:
 
 
 def owner_key(name: str) -> str:
-    """What the names of all files and folders of one student have in common, in one download; "" of any other name."""
+    """Return a key that is the same for all files and folders of one student in a download; "" for names in no known format."""
     if found := parse_canvas_name(name):
         return f"canvas {found.people[0].id}"
     if found := parse_moodle_name(name):
@@ -61,13 +63,16 @@ def owner_key(name: str) -> str:
 
 
 def original_name(name: str) -> str:
-    """A file's name as the student gave it, without the number of the attempt that Canvas adds."""
+    """Return the student's own name for a file, without the prefix and the attempt number that Canvas adds."""
     found = CANVAS.fullmatch(name) if parse_canvas_name(name) else None
     return re.sub(r"-\d+(?=\.\w+$)", "", found["original"]) if found else name
 
 
 def parse_timestamp(text: str) -> datetime | None:
-    """A moment as nbgrader writes it: `2026-12-01 22:59:00.123456 UTC`, `… +0100`, `… Europe/Berlin`; without a zone, UTC."""
+    """Parse a timestamp in nbgrader's format; return None if it is malformed or implausible.
+
+    Examples are `2026-12-01 22:59:00.123456 UTC`, `… +0100` and `… Europe/Berlin`. Times without a zone are UTC.
+    """
     text = text.strip()[:MAX_TIMESTAMP]
     moment, _, last = text.rpartition(" ")
     zone = ""
@@ -86,47 +91,47 @@ def parse_timestamp(text: str) -> datetime | None:
 
 
 class MetadataError(Exception):
-    """The metadata say nothing; the message says why."""
+    """Raised when a metadata file cannot be read; the message gives the reason."""
 
 
 def parse_gradescope_metadata(data: bytes) -> dict[str, HandedIn]:
-    """The submissions of an export, each by its folder, from `submission_metadata.yml`.
+    """Parse `submission_metadata.yml`. Return the people and the time of each submission by folder name.
 
     Raises:
-        MetadataError: it can not be read.
+        MetadataError: The file is not YAML, has an unexpected structure or is too large.
     """
     if len(data) > MAX_METADATA:
-        raise MetadataError(f"it is larger than {MAX_METADATA:,} bytes")
+        raise MetadataError(f"the file is larger than {MAX_METADATA:,} bytes")
     events = yaml.parse(data, Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
     try:
         return dict(_submissions(_nodes(events)))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise MetadataError("it is not YAML") from error
+        raise MetadataError("the file is not valid YAML") from error
 
 
 def _nodes(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
-    """The events without those of the stream: an alias may stand for a billion nodes, and Gradescope writes none."""
+    """Yield the events that belong to nodes. Reject aliases, which could expand to billions of nodes."""
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise MetadataError("it has aliases, which Gradescope does not write")
+            raise MetadataError("the file contains YAML aliases, which Gradescope does not write")
         if isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
             yield event
 
 
 def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, HandedIn]]:
     if not isinstance(next(events, None), yaml.MappingStartEvent):
-        raise MetadataError("it has no submissions")
+        raise MetadataError("the file contains no submissions")
     for key in events:
         if isinstance(key, yaml.MappingEndEvent):
             return
-        record = _record(events)
+        record = _read_record(events)
         _skip(key, events)
         if isinstance(key, yaml.ScalarEvent) and (people := _people(record.get(":submitters"))):
             yield key.value[:LONGEST], HandedIn(people, time=_time(record.get(":created_at")))
 
 
-def _record(events: Iterator[yaml.Event]) -> dict[str, Any]:
-    """Of one submission what is needed; the rest, which may be long, is not built."""
+def _read_record(events: Iterator[yaml.Event]) -> dict[str, Any]:
+    """Read the needed fields of one submission. Skip the others, which may be long."""
     record: dict[str, Any] = {}
     start = next(events)
     if not isinstance(start, yaml.MappingStartEvent):
@@ -139,7 +144,7 @@ def _record(events: Iterator[yaml.Event]) -> dict[str, Any]:
         _skip(key, events)
         value = next(events)
         if name in (":submitters", ":created_at"):
-            record[name] = _built(value, events)
+            record[name] = _build(value, events)
         else:
             _skip(value, events)
     return record
@@ -153,10 +158,10 @@ def _skip(start: yaml.Event, events: Iterator[yaml.Event]) -> None:
         depth -= isinstance(event, yaml.CollectionEndEvent)
 
 
-def _built(start: yaml.Event, events: Iterator[yaml.Event], depth: int = 0) -> Any:
-    """Texts, lists and mappings: whatever a tag says, a scalar is the text that is written there."""
+def _build(start: yaml.Event, events: Iterator[yaml.Event], depth: int = 0) -> Any:
+    """Build a value from strings, lists and dictionaries. Tags are ignored, so every scalar is a string."""
     if depth > MAX_DEPTH:
-        raise MetadataError("it is nested too deeply")
+        raise MetadataError("the file is nested too deeply")
     if isinstance(start, yaml.ScalarEvent):
         is_null = not start.style and start.value in ("", "~", "null")
         return "" if is_null else start.value
@@ -164,7 +169,7 @@ def _built(start: yaml.Event, events: Iterator[yaml.Event], depth: int = 0) -> A
     for event in events:
         if isinstance(event, yaml.CollectionEndEvent):
             break
-        items.append(_built(event, events, depth + 1))
+        items.append(_build(event, events, depth + 1))
     if isinstance(start, yaml.SequenceStartEvent):
         return items
     pairs = zip(items[::2], items[1::2], strict=True)
@@ -182,6 +187,6 @@ def _people(listed: Any) -> tuple[Person, ...]:
 
 
 def _time(value: Any) -> datetime | None:
-    if isinstance(value, dict):  # Rails' TimeWithZone
+    if isinstance(value, dict):  # TimeWithZone, a class of Rails
         value = value.get("utc")
     return parse_timestamp(value) if isinstance(value, str) else None
