@@ -1,4 +1,4 @@
-"""Objects that stay behind the wall, models that make use of them, generators and measurements, with a wall and without."""
+"""Test handles to objects in the worker, models and generators as arguments, and cost measurements."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def rows(x):
 """
 
 
-@pytest.fixture(params=["without a wall", "behind it"])
+@pytest.fixture(params=["in process", "behind the wall"])
 def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]:
     process: Any = LocalProcess()
-    if request.param == "behind it":
+    if request.param == "behind the wall":
         process = Process(server, Limits(5, 30, 2 << 30))
     student = Student(process)
     student.load(m.Load(SOURCE, [(1, SOURCE.count("\n"))], "continued", 1))
@@ -69,7 +69,7 @@ def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]
 
 
 class Model(nn.Module):
-    """Appends to the caches what it is given, and notes how long they were."""
+    """A model that appends its input to the caches and records their previous lengths."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,8 +80,8 @@ class Model(nn.Module):
         return torch.stack([cache.append(tokens).sum() for cache in caches])
 
 
-class Listener(nn.Module):
-    """Notes in which mode it is called."""
+class ModeRecorder(nn.Module):
+    """A model that records the mode in which it is called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,24 +92,24 @@ class Listener(nn.Module):
         return tokens
 
 
-def test_a_model_makes_use_of_what_it_is_handed(student: Student) -> None:
+def test_a_model_uses_handles_in_its_arguments(student: Student) -> None:
     model = Model()
     length, cache = student.continued(model, torch.ones(2, 3))
     assert model.lengths == [[0, 0], [3, 3]]
     assert (length, len(cache)) == (4, 4)
 
 
-def test_a_model_shows_its_numbers_and_how_many_parts_it_has(student: Student) -> None:
+def test_a_model_exposes_numbers_and_the_length_of_its_lists(student: Student) -> None:
     model = Model()
     model.blocks, model.n_layers = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)]), 2
     model.layers = [7, 8, 9]  # type: ignore[assignment]
     assert student.parts(model) == [2, 2, [None] * 3]
 
 
-def test_an_object_is_kept_and_called(student: Student) -> None:
+def test_a_handle_keeps_its_object_and_calls_its_methods(student: Student) -> None:
     cache = student.Cache()
     assert len(cache) == 0
-    assert cache, "an empty one is true, too"
+    assert cache, "an empty handle is true"
     cache.append(torch.tensor([1.0, 2.0]))
     assert cache.append(torch.tensor([3.0])).tolist() == [1, 2, 3]
     with pytest.raises(StudentError, match="no attribute `pop`"):
@@ -123,22 +123,24 @@ def test_a_generator_starts_from_the_same_seed(student: Student) -> None:
     assert torch.equal(second, torch.rand(3, generator=here))
 
 
-def test_a_generator_goes_on_from_call_to_call(student: Student) -> None:
+def test_a_generator_continues_across_calls(student: Student) -> None:
     here, there, another = (torch.Generator().manual_seed(7) for _ in range(3))
     expected = [torch.rand(3, generator=here) for _ in range(4)]
     seen = [*student.drawn(there), *student.drawn(there)]
     assert torch.equal(torch.stack(seen), torch.stack(expected))
-    assert torch.equal(student.drawn(another)[0], expected[0]), "another one begins anew"
+    assert torch.equal(student.drawn(another)[0], expected[0]), (
+        "a second generator starts from its seed"
+    )
 
 
-def test_a_flag_alone_leaves_the_parts_of_a_model_in_training(student: Student) -> None:
-    """As a dropout inside of it would still drop."""
-    model = Listener().train()
+def test_setting_the_training_flag_alone_leaves_submodules_in_training(student: Student) -> None:
+    """A dropout layer inside the model would still be active."""
+    model = ModeRecorder().train()
     student.flagged(model, torch.ones(1, 2))
     assert model.modes == [True]
 
 
-def test_what_calls_take_is_measured(student: Student) -> None:
+def test_the_cost_of_calls_is_measured(student: Student) -> None:
     with student.measuring() as few:
         student.outer(torch.ones(30))
     with student.measuring() as many:
@@ -146,11 +148,11 @@ def test_what_calls_take_is_measured(student: Student) -> None:
     assert few.largest == many.largest == 900
     assert few.operations < 10 < 30 < many.operations
     student.outer(torch.ones(40))
-    assert few.largest == 900, "what comes after is not counted"
+    assert few.largest == 900, "later calls are not counted"
 
 
-def test_an_answer_may_not_ask_in_turn() -> None:
-    """Else a worker could nest questions until the grader's stack is full."""
+def test_an_answer_to_the_reply_may_not_ask() -> None:
+    """Otherwise, a worker could nest questions until the grader's stack overflows."""
     question = m.Ask(1, "forward", m.Data(None, []), False, False)
 
     def behaviour(wire: Any) -> None:
@@ -164,5 +166,5 @@ def test_an_answer_may_not_ask_in_turn() -> None:
     def reply(*_: object) -> Any:
         process.request(m.Read(1, "length"), Outgoing(), reply)
 
-    with pytest.raises(WorkerDied, match="a question in the place of an answer"):
+    with pytest.raises(WorkerDied, match="a question where an answer was expected"):
         process.request(m.Read(1, "length"), Outgoing(), reply)

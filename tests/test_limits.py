@@ -1,4 +1,4 @@
-"""Limits of processor time and of idling: measured from outside, the same on a busy machine, and never shifted by others."""
+"""Test the limits on processor time and idle time, under load and after the loss of a fork server."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ import pytest
 
 from autograder.course import config as courses
 from autograder.course.config import Exercise
-from autograder.execution.attempt import Attempt, Outcome, Source, joined
+from autograder.execution.attempt import Attempt, Outcome
 from autograder.execution.collect import Test as Asked
+from autograder.execution.run_lock import RunLock
+from autograder.execution.source import Source, join_units
 from autograder.execution.student import Student
-from autograder.execution.turns import Turns
 from autograder.grading.grader import Grader, start_server
 from autograder.marks.model import SubmissionMarks
 from autograder.protocol import messages as m
@@ -80,7 +81,7 @@ def loaded(server: Server, limits: Limits, budget: Budget | None = None) -> Iter
 
 @pytest.fixture
 def busy() -> Iterator[None]:
-    """Four processes that burn all cores. The kernel shares cores out by session, so each has its own."""
+    """Keep all cores busy with four processes, each in its own session because the kernel shares cores by session."""
     command = [sys.executable, "-c", "while True: pass"]
     burners = [subprocess.Popen(command, start_new_session=True) for _ in range(4)]
     yield
@@ -92,7 +93,7 @@ def busy() -> Iterator[None]:
 # ---- processor time
 
 
-def test_a_process_is_measured_from_outside(server: Server) -> None:
+def test_processor_time_is_measured_from_outside(server: Server) -> None:
     with loaded(server, QUICK) as student:
         student.burn(0.3)
         own = student.used()
@@ -101,7 +102,7 @@ def test_a_process_is_measured_from_outside(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("busy")
-def test_on_a_busy_machine_the_processor_time_counts(server: Server) -> None:
+def test_processor_time_counts_on_a_busy_machine(server: Server) -> None:
     with loaded(server, QUICK) as student:
         started = time.monotonic()
         assert student.burn(0.35) == 0.35
@@ -112,29 +113,29 @@ def test_on_a_busy_machine_the_processor_time_counts(server: Server) -> None:
 
 
 @pytest.mark.parametrize("how", ["burn_in_threads", "leave_burning"])
-def test_threads_count(how: str, server: Server) -> None:
+def test_threads_are_charged(how: str, server: Server) -> None:
     limits = Limits(cpu_seconds=0.5, total_cpu_seconds=0.8, memory=1 << 30)
     budget = Budget(limits.allowance, "exercise")
     with loaded(server, limits, budget) as student, pytest.raises(LimitExceeded) as caught:
-        _go_on(student, how)
+        _keep_calling(student, how)
     assert caught.value.excess.kind == "processor"
     assert 0.5 <= budget.cpu < 1.5
 
 
-def _go_on(student: Any, how: str) -> None:
+def _keep_calling(student: Any, how: str) -> None:
     getattr(student, how)(*([10] if how == "burn_in_threads" else []))
     for _ in range(1000):
         student.sleep(0.01)
 
 
-def test_many_short_calls_reach_the_limit_of_all(server: Server) -> None:
+def test_many_short_calls_reach_the_total_limit(server: Server) -> None:
     limits = Limits(cpu_seconds=10, total_cpu_seconds=0.3, memory=1 << 30)
     with loaded(server, limits) as student, pytest.raises(LimitExceeded) as caught:
-        _many(student)
+        _burn_many_times(student)
     assert (caught.value.excess.kind, caught.value.excess.scope) == ("processor", "exercise")
 
 
-def _many(student: Any) -> None:
+def _burn_many_times(student: Any) -> None:
     for _ in range(1000):
         student.burn(0.01)
 
@@ -142,7 +143,7 @@ def _many(student: Any) -> None:
 # ---- sleeping and waiting
 
 
-def test_sleeping_may_take_ten_times_as_long(server: Server) -> None:
+def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
     limits = Limits(cpu_seconds=0.1, total_cpu_seconds=30, memory=1 << 30)
     budget = Budget(limits.allowance, "exercise")
     with loaded(server, limits, budget) as student:
@@ -155,13 +156,13 @@ def test_sleeping_may_take_ten_times_as_long(server: Server) -> None:
 
 
 class Scripted:
-    """Tests of `f`, and how often each was run."""
+    """Hidden tests of `f` that run the given functions and count their runs."""
 
     def __init__(self, *runs: Callable[[Any, int], None]) -> None:
         self.counts = [0] * len(runs)
         self._runs = runs
 
-    def of(self, number: int) -> Asked:
+    def hidden_test(self, number: int) -> Asked:
         def run(owner: object, student: Any) -> None:
             self.counts[number] += 1
             self._runs[number](student, self.counts[number])
@@ -170,7 +171,7 @@ class Scripted:
 
     def outcomes(self, attempt: Attempt) -> list[Outcome]:
         try:
-            return [attempt.test(self.of(number)) for number in range(len(self._runs))]
+            return [attempt.run_test(self.hidden_test(number)) for number in range(len(self._runs))]
         finally:
             attempt.stop()
 
@@ -180,13 +181,13 @@ def attempt_of(server: Server, limits: Limits, code: str = WORK, **more: Any) ->
 
 
 def source_of(code: str) -> Source:
-    return joined(parse_units([Cell(1, "code", code)])[0])
+    return join_units(parse_units([Cell(1, "code", code)])[0])
 
 
 SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30)
 
 
-def test_a_call_that_slept_is_repeated_once_before_it_counts(server: Server) -> None:
+def test_a_call_that_slept_is_repeated_once(server: Server) -> None:
     tests = Scripted(
         lambda student, run: student.f(60 if run == 1 else 0),  # a busy moment
         lambda student, run: student.f(60),
@@ -201,7 +202,7 @@ def test_a_call_that_slept_is_repeated_once_before_it_counts(server: Server) -> 
     assert "0.05 s of processor time: is there an infinite loop?" in outcomes[2].message
 
 
-def test_what_ended_the_process_counts_even_if_a_test_caught_it(server: Server) -> None:
+def test_a_crash_counts_even_if_the_hidden_test_caught_it(server: Server) -> None:
     def catches(student: Any, run: int) -> None:
         with pytest.raises(WorkerDied):
             student.die()
@@ -213,7 +214,7 @@ def test_what_ended_the_process_counts_even_if_a_test_caught_it(server: Server) 
 # ---- budgets
 
 
-def test_a_submission_has_one_budget(server: Server) -> None:
+def test_exercises_share_the_budget_of_the_submission(server: Server) -> None:
     budget = Budget(Allowance(0.5, 60), "submission")
     asked = [lambda student, run: student.burn(0.3)] * 3
     first = Scripted(*asked).outcomes(attempt_of(server, QUICK, budget=budget))
@@ -222,23 +223,25 @@ def test_a_submission_has_one_budget(server: Server) -> None:
     assert "the whole submission took more than 0.5 s of processor time" in first[1].message
     tests = Scripted(*asked)
     assert tests.outcomes(attempt_of(server, QUICK, budget=budget)) == [first[1]] * 3
-    assert tests.counts == [0, 0, 0], "nothing more is run"
+    assert tests.counts == [0, 0, 0], "no further test runs"
     assert 0.5 <= budget.cpu < 1
 
 
-def test_sleeping_has_a_budget_too(server: Server) -> None:
+def test_idle_time_has_a_budget(server: Server) -> None:
     budget = Budget(Allowance(60, 0.7), "submission")
     tests = Scripted(*[lambda student, run: student.sleep(0.3)] * 4)
     outcomes = tests.outcomes(attempt_of(server, QUICK, budget=budget))
     assert [outcome.passed for outcome in outcomes] == [True, True, False, False]
-    assert tests.counts == [1, 1, 1, 0], "it is not repeated, as nothing is left"
+    assert tests.counts == [1, 1, 1, 0], (
+        "nothing is left of the budget, so the call is not repeated"
+    )
 
 
 # ---- faults of the fork server
 
 
 def kill(server: Server) -> None:
-    """Kill the fork server, and wait until it is dead."""
+    """Kill the fork server and wait until it has ended."""
     os.kill(inner(server), signal.SIGKILL)
     poll = select.poll()
     poll.register(server._control, 0)
@@ -246,28 +249,28 @@ def kill(server: Server) -> None:
 
 
 def inner(server: Server) -> int:
-    """The process that forks the others: the only child of the one that the grader started, or that one itself."""
-    has_inner = "namespaces" in server.isolation  # once it is up
+    """Return the id of the process that forks the others: the child of the started process, or that process itself."""
+    has_inner = "namespaces" in server.isolation  # waits until the server is up
     outer = server._process.pid
     children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
     return int(children[0]) if has_inner else outer
 
 
-MOMENTS = ["before the start", "before the call", "during the call", "after a death"]
+MOMENTS = ["before the start", "before the call", "during the call", "after a crash"]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_the_death_of_a_server_is_no_death_of_the_code(moment: str, server: Server) -> None:
+def test_the_loss_of_a_server_is_not_a_crash_of_the_code(moment: str, server: Server) -> None:
     if moment == "before the start":
         kill(server)
     with loaded(server, QUICK) as student:
         if moment == "before the start":
             assert student.f(0) == 0
             return
-        if moment == "after a death":
-            # Nobody knows any more how the process ended.
+        if moment == "after a crash":
+            # How the process ended is unknown now.
             with pytest.raises(ServerLost):
-                _die_with(student, server)
+                _die_and_kill(student, server)
             return
         if moment == "before the call":
             kill(server)
@@ -281,7 +284,7 @@ def test_the_death_of_a_server_is_no_death_of_the_code(moment: str, server: Serv
         student.die()
 
 
-def _die_with(student: Any, server: Server) -> None:
+def _die_and_kill(student: Any, server: Server) -> None:
     end = server.end
 
     def later(number: int) -> Any:
@@ -293,11 +296,11 @@ def _die_with(student: Any, server: Server) -> None:
         student.die()
 
 
-def test_a_process_of_an_earlier_server_does_not_reach_one_of_the_next(server: Server) -> None:
+def test_stopping_a_process_of_a_lost_server_leaves_new_processes_alone(server: Server) -> None:
     with loaded(server, QUICK) as old:
         kill(server)
         with pytest.raises(ServerLost):
-            old.sleep(2)  # it may live long enough to answer a short call
+            old.sleep(2)  # the process may still answer a short call
         with loaded(server, QUICK) as new:
             old._process.stop()
             assert new.f(0) == 0
@@ -314,13 +317,13 @@ def test_a_server_serves_several_processes_at_once(server: Server) -> None:
             second.die()
 
 
-def test_where_memory_runs_out_the_kernel_kills_the_code_first(server: Server) -> None:
+def test_the_kernel_kills_student_code_first_when_memory_runs_out(server: Server) -> None:
     with loaded(server, QUICK) as student:
         pid = student._process._meter._clock._pid  # type: ignore[attr-defined]
         assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
 
-def test_a_test_whose_server_was_lost_is_run_again(server: Server) -> None:
+def test_a_hidden_test_runs_again_after_its_server_was_lost(server: Server) -> None:
     def killed(student: Any, run: int) -> None:
         student.f(0)
         if run < 3:
@@ -333,7 +336,7 @@ def test_a_test_whose_server_was_lost_is_run_again(server: Server) -> None:
     assert tests.counts == [3, 1]
 
 
-def test_a_server_that_is_lost_again_and_again_is_an_error() -> None:
+def test_losing_a_server_repeatedly_is_an_error() -> None:
     tried = []
 
     def lost() -> None:
@@ -349,7 +352,7 @@ DYING = RIGHT.replace("b, n, d = x.shape", "import os; os._exit(3)")
 ENDLESS = RIGHT.replace("b, n, d = x.shape", "while True: pass")
 
 
-def test_servers_killed_at_random_moments_change_no_marks(tmp_path: Path) -> None:
+def test_killing_servers_at_random_changes_no_marks(tmp_path: Path) -> None:
     make(tmp_path)
     toml = tmp_path / "grading.toml"
     toml.write_text(f"[defaults]\ncpu_seconds = 0.2\n{toml.read_text()}")
@@ -366,7 +369,7 @@ def test_servers_killed_at_random_moments_change_no_marks(tmp_path: Path) -> Non
         assert grade() == undisturbed
         seconds = time.monotonic() - started
         for _ in range(KILLS):
-            # The second one comes while a new server starts, or later.
+            # The second kill comes while a new server starts, or later.
             delays = [draw.uniform(0, seconds), draw.uniform(0, seconds + 4)]
             killers = [threading.Timer(delay, kill_any, [server, draw]) for delay in delays]
             for killer in killers:
@@ -380,9 +383,9 @@ def test_servers_killed_at_random_moments_change_no_marks(tmp_path: Path) -> Non
 
 
 def kill_any(server: Server, draw: random.Random) -> None:
-    """Kill the process that the grader started or, if it is there already, the one that forks the others."""
+    """Kill either the process that the grader started or its child that forks the others."""
     outer = server._process.pid
-    with suppress(OSError):  # it has ended meanwhile
+    with suppress(OSError):  # the process has ended
         children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
         os.kill(draw.choice([outer, *map(int, children)]), signal.SIGKILL)
 
@@ -397,8 +400,8 @@ def without_seconds(marks: SubmissionMarks) -> SubmissionMarks:
 HOLDER = """
 import sys
 from pathlib import Path
-from autograder.execution.turns import Turns
-with getattr(Turns(Path(sys.argv[1])), sys.argv[2])():
+from autograder.execution.run_lock import RunLock
+with getattr(RunLock(Path(sys.argv[1])), sys.argv[2])():
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -417,7 +420,7 @@ def holding(root: Path, how: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def waits(holder: subprocess.Popen[str]) -> bool:
-    """Whether it does not get the lock; it would in a moment."""
+    """Return whether a process still waits for its lock after two seconds."""
     assert holder.stdout is not None
     got = threading.Thread(target=holder.stdout.readline)
     got.start()
@@ -427,12 +430,12 @@ def waits(holder: subprocess.Popen[str]) -> bool:
 
 @pytest.mark.parametrize("first", ["beside", "alone"])
 @pytest.mark.parametrize("second", ["beside", "alone"])
-def test_one_that_runs_alone_excludes_the_others(first: str, second: str, tmp_path: Path) -> None:
+def test_an_exclusive_turn_excludes_all_others(first: str, second: str, tmp_path: Path) -> None:
     with holding(tmp_path, first) as holder:
         assert not waits(holder)
         with holding(tmp_path, second) as other:
             assert waits(other) == ("alone" in (first, second))
-            holder.kill()  # a lock ends with its process
+            holder.kill()  # its lock ends with the process
             assert other.poll() is None
             if "alone" in (first, second):
                 time.sleep(0.1)
@@ -441,19 +444,19 @@ def test_one_that_runs_alone_excludes_the_others(first: str, second: str, tmp_pa
                 assert not waits(third)
 
 
-def test_one_that_waits_to_be_alone_comes_before_those_that_come_later(tmp_path: Path) -> None:
-    turns = [Turns(tmp_path) for _ in range(3)]
+def test_waiting_for_an_exclusive_turn_blocks_later_ones(tmp_path: Path) -> None:
+    locks = [RunLock(tmp_path) for _ in range(3)]
     order = []
 
     def alone() -> None:
-        with turns[1].alone():
+        with locks[1].exclusive():
             order.append("alone")
 
     def beside() -> None:
-        with turns[2].beside():
+        with locks[2].shared():
             order.append("beside")
 
-    with turns[0].beside():
+    with locks[0].shared():
         threads = [threading.Thread(target=work) for work in (alone, beside)]
         for thread in threads:
             thread.start()
@@ -464,7 +467,7 @@ def test_one_that_waits_to_be_alone_comes_before_those_that_come_later(tmp_path:
     assert order == ["alone", "beside"]
 
 
-def test_without_a_folder_to_write_there_are_no_locks(tmp_path: Path) -> None:
+def test_without_a_writable_folder_there_are_no_locks(tmp_path: Path) -> None:
     for root in (None, tmp_path / "not there"):
-        with Turns(root).beside(), Turns(root).alone():
+        with RunLock(root).shared(), RunLock(root).exclusive():
             pass

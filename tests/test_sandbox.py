@@ -1,4 +1,4 @@
-"""The grader's side of the wall against a worker that answers anything at any time; the parts of the wall by themselves."""
+"""Test the grader's side of the sandbox against hostile workers, and each layer of the wall alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from autograder.sandbox.errors import LimitExceeded, NoIsolation, WorkerDied
 from autograder.sandbox.process import Process
 from autograder.sandbox.walls import landlock, private_folders, privileges, seccomp, syscalls, wall
 
-# Of sleeping and waiting, ten times as much.
+# The limit on idle time is ten times as long.
 LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30)
 PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30)
 SET = m.Set(1, training=True)
@@ -45,7 +45,7 @@ NOTHING = m.Answer(m.Data(None, []))
 
 
 class Hostile:
-    """Stands for the fork server; what it starts is a thread that does as it is told with the other end of the wire."""
+    """A fake fork server whose worker is a thread that runs `behaviour` with the other end of the wire."""
 
     def __init__(self, behaviour: Callable[[socket.socket], None]) -> None:
         self._behaviour = behaviour
@@ -74,7 +74,7 @@ class Hostile:
         return control.Stopped(-9, 0.0)
 
     def _behave(self, wire: socket.socket) -> None:
-        with wire, suppress(OSError):  # the grader has hung up
+        with wire, suppress(OSError):  # the grader hung up
             self._behaviour(wire)
 
 
@@ -83,7 +83,7 @@ def hostile(behaviour: Callable[[socket.socket], None], limits: Limits = LIMITS)
 
 
 def answering(data: bytes) -> Callable[[socket.socket], None]:
-    """Wait for a request, answer so, and wait for the grader to hang up; nothing is the end of the wire."""
+    """Return a behaviour that answers one request with `data`. With no data, it closes the wire."""
 
     def behaviour(wire: socket.socket) -> None:
         wire.recv(1 << 20)
@@ -119,21 +119,23 @@ def deep(levels: int) -> m.Value:
     return value
 
 
-NO_ANSWERS = {
-    "another number": frame(2, NOTHING),
+INVALID_RESPONSES = {
+    "a different number": frame(2, NOTHING),
     "a header of two gigabytes": frames.LENGTHS.pack(1 << 31, 0),
     "a payload of two gigabytes": frames.LENGTHS.pack(4, 1 << 31),
     "noise": b"\xff" * 100,
-    "a tensor of a few bytes and many gigabytes": frame(1, tensor([1 << 20, 1 << 20]), bytes(64)),
-    "many tensors that are too large together": frame(
+    "a tensor of few bytes that describes gigabytes": frame(
+        1, tensor([1 << 20, 1 << 20]), bytes(64)
+    ),
+    "many tensors that exceed the size limit together": frame(
         1,
         m.Answer(m.Data(None, [m.TensorMeta("float64", [1 << 20], [0], 0, False)] * 9)),
         bytes(64),
     ),
-    "a value nested deeper than any that a worker sends": frame(1, m.Answer(m.Data(deep(40), []))),
+    "a deeply nested value": frame(1, m.Answer(m.Data(deep(40), []))),
     "a hundred thousand items": frame(1, m.Answer(m.Data(m.Items([None] * 100_000), []))),
     "a tensor that was not sent": frame(1, m.Answer(m.Data(m.Items([m.TensorAt(0)]), []))),
-    "a meta tensor of more bytes than there are": frame(
+    "a meta tensor of exabytes": frame(
         1, m.Answer(m.Data(None, [m.TensorMeta("float64", [1 << 30, 1 << 31], [], 0, False, True)]))
     ),
     "a negative size": frame(1, tensor([-1, 5])),
@@ -141,23 +143,25 @@ NO_ANSWERS = {
     "too many tensors": frame(
         1, m.Answer(m.Data(None, [m.TensorMeta("bool", [], [], 0, False)] * 5000))
     ),
-    "progress of no load": frame(1, m.Running(1)),
+    "progress outside a load": frame(1, m.Running(1)),
     "progress with a payload": frame(1, m.Running(1), bytes(64)),
     "a failure with a payload": frame(1, m.Failure("raised", "E", "text"), bytes(64)),
-    "the end": b"",
+    "the end of the stream": b"",
 }
 
 
-@pytest.mark.parametrize("name", NO_ANSWERS)
-def test_what_is_no_answer_ends_the_process(name: str) -> None:
-    process = hostile(answering(NO_ANSWERS[name]), PATIENT)
+@pytest.mark.parametrize("name", INVALID_RESPONSES)
+def test_an_invalid_response_ends_the_process(name: str) -> None:
+    process = hostile(answering(INVALID_RESPONSES[name]), PATIENT)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
-    with pytest.raises(WorkerDied, match="no message" if NO_ANSWERS[name] else "exit code"):
+    with pytest.raises(
+        WorkerDied, match="invalid message" if INVALID_RESPONSES[name] else "exit code"
+    ):
         ask(process)
     assert time.monotonic() - started < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
-    assert process.stop() == 0, "it was not stopped"
+    assert process.stop() == 0, "the process was not stopped"
 
 
 def _silent(wire: socket.socket) -> None:
@@ -178,7 +182,7 @@ def _lengths_only(wire: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [_silent, _lengths_only])
-def test_a_worker_that_keeps_the_grader_waiting_is_late(behaviour: Callable[..., None]) -> None:
+def test_a_silent_worker_exceeds_its_limit(behaviour: Callable[..., None]) -> None:
     process = hostile(behaviour)
     started = time.monotonic()
     with pytest.raises(LimitExceeded):
@@ -186,12 +190,12 @@ def test_a_worker_that_keeps_the_grader_waiting_is_late(behaviour: Callable[...,
     assert time.monotonic() - started < 2
 
 
-def test_single_bytes_do_not_move_the_deadline() -> None:
+def test_single_bytes_do_not_extend_the_deadline() -> None:
     with pytest.raises((LimitExceeded, WorkerDied)):
         ask(hostile(_dripping))
 
 
-def test_a_worker_that_does_not_read_is_late() -> None:
+def test_a_worker_that_does_not_read_exceeds_its_limit() -> None:
     out = Outgoing()
     data = out.encode([torch.zeros(1 << 20)], lambda item: None)
     process = hostile(lambda wire: select.select([], [], [], 2))
@@ -199,7 +203,7 @@ def test_a_worker_that_does_not_read_is_late() -> None:
         process.request(m.Weights(1, data), out, lambda q, d: (m.Reply(data), out))
 
 
-def test_the_time_that_the_grader_takes_to_reply_is_not_the_workers() -> None:
+def test_time_spent_in_the_reply_is_not_charged_to_the_worker() -> None:
     def behaviour(wire: socket.socket) -> None:
         decoder = msgspec.msgpack.Decoder(m.Numbered)
         frames.receive(wire, decoder, time.monotonic() + 5)
@@ -224,7 +228,7 @@ def test_the_time_that_the_grader_takes_to_reply_is_not_the_workers() -> None:
         (3, 31.0, WorkerDied),
     ],
 )
-def test_a_process_that_the_kernel_ended_at_its_limit_is_late(
+def test_a_process_killed_at_its_processor_limit_exceeded_it(
     code: int, cpu: float, error: type[Exception]
 ) -> None:
     process = hostile(answering(b""), PATIENT)
@@ -234,19 +238,19 @@ def test_a_process_that_the_kernel_ended_at_its_limit_is_late(
             ask(process)
 
 
-def test_a_second_answer_is_not_taken_for_the_next() -> None:
+def test_a_second_response_does_not_answer_the_next_request() -> None:
     process = hostile(answering(frame(1, NOTHING) * 2))
     assert ask(process) == NOTHING
-    with pytest.raises(WorkerDied, match="another question"):
+    with pytest.raises(WorkerDied, match="a different request"):
         ask(process)
 
 
-def test_progress_is_told_once_a_piece_and_try_only() -> None:
+def test_progress_reports_are_limited_by_the_number_of_pieces() -> None:
     load = m.Load("a\nb\n", [(1, 1), (2, 2)], "a", 1)
-    told = frame(1, m.Running(1))
-    assert ask(hostile(answering(told * 3 + frame(1, NOTHING))), load) == NOTHING
-    with pytest.raises(WorkerDied, match="progress"):
-        ask(hostile(answering(told * 4 + frame(1, NOTHING))), load)
+    report = frame(1, m.Running(1))
+    assert ask(hostile(answering(report * 3 + frame(1, NOTHING))), load) == NOTHING
+    with pytest.raises(WorkerDied, match="progress report"):
+        ask(hostile(answering(report * 4 + frame(1, NOTHING))), load)
 
 
 def question(shape: list[int], keep: int = 0) -> m.Ask:
@@ -254,9 +258,9 @@ def question(shape: list[int], keep: int = 0) -> m.Ask:
     return m.Ask(1, "forward", m.Data(m.TensorAt(0), [meta]), False, True, keep)
 
 
-def answers_of(questions: list[m.Ask]) -> list[str]:
-    """What the grader's model says to each question; empty for a proper answer."""
-    said: list[str] = []
+def reply_errors(questions: list[m.Ask]) -> list[str]:
+    """Return the error in the reply to each question; empty if the model was called."""
+    errors: list[str] = []
 
     def behaviour(wire: socket.socket) -> None:
         decoder = msgspec.msgpack.Decoder(m.Numbered)
@@ -264,27 +268,27 @@ def answers_of(questions: list[m.Ask]) -> list[str]:
         for each in questions:
             wire.sendall(frame(1, each, bytes(64)))
             message, _ = frames.receive(wire, decoder, time.monotonic() + 5)
-            said.append(message.request.error)
+            errors.append(message.request.error)
         wire.sendall(frame(1, NOTHING))
 
     ask(hostile(behaviour, PATIENT))
-    return said
+    return errors
 
 
-def test_a_model_of_the_grader_is_not_run_on_what_would_not_end() -> None:
+def test_a_model_is_not_called_with_huge_inputs() -> None:
     large = [[1, 30_000], [1 << 18], [1000, 1000]]
-    said = answers_of([question(shape) for shape in [[2, 5], *large]])
-    assert said[0] == ""
-    assert all("far more than is needed" in text for text in said[1:])
+    errors = reply_errors([question(shape) for shape in [[2, 5], *large]])
+    assert errors[0] == ""
+    assert all("far more than needed" in text for text in errors[1:])
 
 
-def test_graphs_that_are_kept_for_a_worker_are_bounded() -> None:
-    said = answers_of([question([256, 256], keep) for keep in range(1, 41)])
-    assert said[0] == ""
-    assert "far more than is needed" in said[-1]
+def test_kept_graphs_are_limited() -> None:
+    errors = reply_errors([question([256, 256], keep) for keep in range(1, 41)])
+    assert errors[0] == ""
+    assert "far more than needed" in errors[-1]
 
 
-def test_descriptors_are_not_accepted() -> None:
+def test_descriptors_sent_by_a_worker_are_not_kept() -> None:
     read, write = os.pipe()
 
     def behaviour(wire: socket.socket) -> None:
@@ -302,7 +306,7 @@ def test_descriptors_are_not_accepted() -> None:
 
 pieces = st.one_of(
     st.binary(max_size=200),
-    st.sampled_from(list(NO_ANSWERS.values())),
+    st.sampled_from(list(INVALID_RESPONSES.values())),
     st.builds(frame, st.integers(0, 3), st.sampled_from([NOTHING, m.Running(1), question([2])])),
     st.builds(
         lambda number, body: frames.LENGTHS.pack(len(body), 0) + body,
@@ -320,7 +324,7 @@ pieces = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(pieces, max_size=4))
-def test_the_grader_survives_whatever_is_sent(sent: list[bytes]) -> None:
+def test_the_grader_survives_random_responses(sent: list[bytes]) -> None:
     process = hostile(answering(b"".join(sent)), replace(LIMITS, cpu_seconds=0.005))
     with suppress(WorkerDied, LimitExceeded):
         assert isinstance(ask(process), (m.Answer, m.Failure))
@@ -329,7 +333,7 @@ def test_the_grader_survives_whatever_is_sent(sent: list[bytes]) -> None:
 # ---- the server
 
 
-def test_without_isolation_nothing_is_started() -> None:
+def test_no_process_starts_without_isolation() -> None:
     with Server(layers=["limits"]) as server:
         with pytest.raises(NoIsolation) as caught:
             Process(server, PATIENT)
@@ -355,7 +359,7 @@ def loaded(server: Server, source: str) -> Iterator[Student]:
     process.stop()
 
 
-def test_a_server_that_died_is_started_anew(server: Server) -> None:
+def test_a_dead_server_is_restarted(server: Server) -> None:
     with loaded(server, "def f(): return 1") as student:
         assert student.f() == 1
     server._process.kill()
@@ -365,7 +369,7 @@ def test_a_server_that_died_is_started_anew(server: Server) -> None:
     assert "seccomp" in server.isolation
 
 
-def test_a_grader_that_is_killed_takes_its_processes_with_it() -> None:
+def test_killing_the_grader_ends_its_processes() -> None:
     code = """
 import os, signal, sys
 from autograder.protocol.limits import Limits
@@ -385,8 +389,8 @@ os.kill(os.getpid(), signal.SIGKILL)
         watched = os.pidfd_open(int(grader.stdout.readline()))
         grader.stdin.write(b"x")
         grader.stdin.flush()
-        # The outer process of the server ends after the inner one, and that one after its workers.
-        assert select.select([watched], [], [], 10)[0], "the fork server lived on"
+        # The outer process of the server ends after the inner one, which ends after its workers.
+        assert select.select([watched], [], [], 10)[0], "the fork server is still running"
         os.close(watched)
         assert grader.wait() == -signal.SIGKILL
 
@@ -394,7 +398,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 # ---- the layers
 
 
-def test_the_doctor_finds_each_layer_and_what_it_alone_stops() -> None:
+def test_the_doctor_finds_the_probe_that_only_one_layer_blocks() -> None:
     findings = doctor.examine()
     assert [f for f in findings if not f.passed] == []
     for layer, probe in doctor.ONLY_PROBE.items():
@@ -402,7 +406,7 @@ def test_the_doctor_finds_each_layer_and_what_it_alone_stops() -> None:
         assert "behind all layers except this one: it succeeded" in last.seen, probe
 
 
-def test_what_is_hidden_among_readable_folders_can_not_be_read(tmp_path: Path) -> None:
+def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None:
     for name in ("autograder", "torch", "deep/autograder", "deep/torch"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "code.py").write_text(name)
@@ -422,7 +426,7 @@ def test_what_is_hidden_among_readable_folders_can_not_be_read(tmp_path: Path) -
 
 
 def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
-    """What a filter answers, as the kernel would find it."""
+    """Return the action of a filter for a system call, by interpreting the program as the kernel does."""
     data = struct.pack("<IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
     at = value = 0
     while True:
@@ -440,7 +444,7 @@ def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> 
 
 
 ALLOW, REFUSE, UNKNOWN, KILL = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
-PRETEND = 0x50000  # nothing happens, and the call says that all is well
+PRETEND = 0x50000  # do nothing and report success
 CALLS = {
     "read": ((), ALLOW),
     "openat": ((), ALLOW),
@@ -475,7 +479,7 @@ ON_A_DISK = {
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_allows_what_honest_code_needs(
+def test_the_filter_allows_only_the_expected_calls(
     machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
@@ -493,7 +497,7 @@ def test_the_filter_allows_what_honest_code_needs(
         assert verdict(without, own, number, *arguments) == expected, name
 
 
-def test_another_machine_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_architecture_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with pytest.raises(OSError, match="riscv64"):
         seccomp.worker_program(1, own_files=True)
@@ -516,7 +520,7 @@ def test_a_folder_of_any_depth_and_mode_is_removed(tmp_path: Path) -> None:
     assert not top.exists()
 
 
-def test_a_folder_with_names_of_any_kind_is_removed(tmp_path: Path) -> None:
+def test_a_folder_with_conflicting_names_is_removed(tmp_path: Path) -> None:
     for name in (".1", "1", "2", "deep/.1/1/1", "deep/2/1"):
         (tmp_path / "top" / name).mkdir(parents=True)
         (tmp_path / "top" / name / "file").touch()
@@ -524,25 +528,25 @@ def test_a_folder_with_names_of_any_kind_is_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("crowd", ["bytes", "entries"])
-def test_a_folder_that_is_too_full_is_noticed(crowd: str) -> None:
-    kept = private_folders.Folders(os.geteuid(), os.getegid())
+@pytest.mark.parametrize("limit", ["bytes", "entries"])
+def test_a_folder_beyond_its_limit_is_reported(limit: str) -> None:
+    folders = private_folders.Folders(os.geteuid(), os.getegid())
     try:
-        folder = Path(kept.create())
-        kept.assign(str(folder), 7)
-        assert kept.overfull() == []
-        if crowd == "bytes":
+        folder = Path(folders.create())
+        folders.assign(str(folder), 7)
+        assert folders.overfull() == []
+        if limit == "bytes":
             (folder / "file").write_bytes(bytes(private_folders.BYTES + 1))
         else:
             for number in range(private_folders.ENTRIES + 1):
                 (folder / str(number)).touch()
-        assert kept.overfull() == [7]
+        assert folders.overfull() == [7]
     finally:
-        kept.close()
-    assert not os.path.exists(kept.root)
+        folders.close()
+    assert not os.path.exists(folders.root)
 
 
-def test_an_old_landlock_does_not_count_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_landlock_is_not_used_without_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     refusals = {"namespaces": "not here"}
     monkeypatch.setattr(wall, "_refusal", lambda layer: refusals.get(layer, ""))
     monkeypatch.setattr(landlock, "version", lambda: 2)
