@@ -1,0 +1,77 @@
+"""The documentation's internal links lead somewhere, and what it says about keys, commands and files is complete."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from autograder.course import config
+from tests.conftest import ROOT
+
+LISTED = subprocess.run(
+    ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
+    cwd=ROOT, capture_output=True, text=True, check=True,
+)  # fmt: skip
+PAGES = sorted(name for name in LISTED.stdout.split() if not name.startswith("assignments/"))
+
+
+def tokens(page: Path) -> Iterator[Token]:
+    """Yield the tokens of a Markdown page, those inside paragraphs and tables included."""
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8")):
+        yield token
+        yield from token.children or ()
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.strip().lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+def targets(page: Path) -> Iterator[str]:
+    """Yield where the links and pictures of a page lead."""
+    for token in tokens(page):
+        target = token.attrGet("href") or token.attrGet("src")
+        if isinstance(target, str):
+            yield target
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_internal_links_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    for target in targets(page):
+        if re.match(r"\w+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{name} links to {target}, which does not exist"
+        if anchor:
+            assert anchor in anchors(file), f"{name} links to {target}; that heading does not exist"
+
+
+def test_every_key_of_grading_toml_is_documented() -> None:
+    text = (ROOT / "docs" / "grading-toml.md").read_text(encoding="utf-8")
+    keys = {*config.DEFAULTS, *config.EXERCISE_KEYS, "title", "feedback", "due"}
+    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
+
+
+def test_every_package_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = [file.parent.name for file in sorted((ROOT / "autograder").glob("*/__init__.py"))]
+    assert len(packages) >= 13
+    assert [name for name in packages if f"`{name}/`" not in text] == []
+
+
+def test_paths_named_in_the_documentation_exist() -> None:
+    pattern = r"`((?:autograder|solutions|graders|mistakes|tests|docs|bench)/[\w/.]+)`"
+    for name in PAGES:
+        for path in re.findall(pattern, (ROOT / name).read_text(encoding="utf-8")):
+            if not re.search(r"DAY|CHAPTER|EXERCISE|day3", path):
+                assert (ROOT / path).exists(), f"{name} names {path}, which does not exist"
