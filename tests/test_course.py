@@ -120,7 +120,7 @@ def test_a_right_file_gives_typed_values(tmp_path: Path) -> None:
 def test_a_submission_has_a_budget_and_sleeping_ten_times_the_limits(tmp_path: Path) -> None:
     text = RIGHT.replace("cpu_seconds = 2", "cpu_seconds = 2\nsubmission_cpu_seconds = 60")
     day = load(tmp_path, text).day("day1")
-    assert day.budget == Allowance(cpu_seconds=60, idle_seconds=600)
+    assert day.budget == Allowance(cpu_seconds=60, idle_seconds=500)
     limits = day.exercises[0].limits
     assert (limits.idle_seconds, limits.allowance) == (20, Allowance(30, 300))
 

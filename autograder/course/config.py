@@ -28,7 +28,7 @@ SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
 RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
 # What students read of a test that did not hold: "values" is its sentence and what was seen, "words" its sentence alone.
 Feedback = Literal["values", "words"]
-SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=600)
+SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=500)
 DEFAULTS = {
     "cpu_seconds": 5,
     "total_cpu_seconds": 30,
