@@ -18,7 +18,7 @@ from rich.table import Table
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.execution.answer_key import solution_units, solved
+from autograder.execution.answer_key import load_solution, solution_units
 from autograder.grading.grader import Grader, start_server
 from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
@@ -82,7 +82,7 @@ def graders_and_wall(day: Day, runs: int, console: Console) -> None:
 
         def run_alone(seed: int) -> None:
             for exercise in day.exercises:
-                student = solved(day, exercise, units, grader.key.given)
+                student = load_solution(day, exercise, units, grader.key.given)
                 each[exercise.name].run(
                     lambda e=exercise, s=student: [t.run(s, seed) for t in grader.key.tests[e.name]]
                 )

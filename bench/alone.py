@@ -17,8 +17,8 @@ import torch
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.execution.answer_key import given_units
-from autograder.execution.attempt import joined, loading
 from autograder.execution.collect import Test, collect
+from autograder.execution.source import join_units, load_request
 from autograder.execution.student import Student
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.dependencies import parse_units, slice_for
@@ -53,7 +53,7 @@ def _seconds(day: Day, tests: dict[str, list[Test]], file: Path) -> float:
         assert code is not None, file
         # What is not allowed in one exercise would be refused in all that follow.
         load = msgspec.structs.replace(
-            loading(exercise, joined(code.units), 0), operators=[], attributes=[]
+            load_request(exercise, join_units(code.units), 0), operators=[], attributes=[]
         )
         before = time.process_time()
         student = Student(LocalProcess())

@@ -25,8 +25,9 @@ from autograder.course import config as courses
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import Day, Exercise
 from autograder.execution.answer_key import given_units, solution_units
-from autograder.execution.attempt import derived, joined
+from autograder.execution.attempt import derive_seed
 from autograder.execution.collect import Test, collect
+from autograder.execution.source import join_units
 from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
@@ -219,7 +220,7 @@ class Judge:
     def _passes(self, exercise: Exercise, units: Sequence[Unit]) -> bool:
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
-        source = joined(units)
+        source = join_units(units)
         # What is not allowed is left out: in one process it would be refused to the tests as well.
         student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
         return all(
@@ -228,7 +229,7 @@ class Judge:
 
     def _holds(self, test: Test, student: Student, seed: str) -> bool:
         try:
-            test.run(student, int.from_bytes(derived(seed, test.exercise, test.name)[:7]))
+            test.run(student, derive_seed(seed, test.exercise, test.name))
         except Exception:
             return False
         return True

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from autograder.course import config as courses
-from autograder.execution.answer_key import given_units, solution_units, solved
-from autograder.execution.attempt import Attempt, joined
+from autograder.execution.answer_key import given_units, load_solution, solution_units
+from autograder.execution.attempt import Attempt
+from autograder.execution.source import join_units
 from autograder.execution.student import Student
 from autograder.sandbox.client import Server
 from autograder.slicing.client import Slicer, prepare
@@ -40,7 +41,7 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
     exercise = next(e for e in day.exercises if e.name == request.cls.exercise)
     submission = request.config.getoption("--submission")
     if submission is None:
-        yield solved(day, exercise, _solution_units(day), _given_units(day))
+        yield load_solution(day, exercise, _solution_units(day), _given_units(day))
         return
     reader = _reader(request.config)
     handed_in = next(read_submissions([Path(submission)], day.name, reader))
@@ -48,7 +49,7 @@ def student(request: pytest.FixtureRequest) -> Iterator[Student]:
         pieces = slicer.slice_all().slices[exercise.name].pieces
     if not pieces:
         pytest.fail(f"{exercise.name} is not defined in {submission}")
-    attempt = Attempt(_server(request.config), exercise, joined(pieces), "0")
+    attempt = Attempt(_server(request.config), exercise, join_units(pieces), "0")
     if lost := attempt.start():
         pytest.fail(lost.message)
     assert attempt.student is not None

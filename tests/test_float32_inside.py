@@ -11,7 +11,8 @@ import os
 import pytest
 
 from autograder.course import config as courses
-from autograder.execution.attempt import derived, joined
+from autograder.execution.attempt import derive_seed
+from autograder.execution.source import join_units
 from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.sandbox.worker.in_process import LocalProcess
@@ -133,15 +134,14 @@ def test_float32_inside_loses_nothing(day: str, style: str) -> None:
     for exercise in judge.day.exercises:
         code = slice_for(exercise.name, units, judge._given, judge.day.names)
         assert code is not None
-        source, student = joined(code.units), Student(LocalProcess())
+        source, student = join_units(code.units), Student(LocalProcess())
         if not any(name in source.text for name in REPLACED):
             continue
         student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
         for test in judge.tests[exercise.name]:
             for seed in map(str, range(SEEDS)):
                 try:
-                    number = derived(seed, test.exercise, test.name)[:7]
-                    test.run(student, int.from_bytes(number))
+                    test.run(student, derive_seed(seed, test.exercise, test.name))
                 except Exception as error:
                     lost.append(f"{exercise.name} {test.name} {seed}: {error}"[:300])
     assert lost == []

@@ -68,7 +68,7 @@ causal_mask.table = endless(causal_mask)
 """
     marks = grade(with_cells(solution, {"causal_mask": source}), only="causal_mask")
     assert marks.exercises[0].status == "passed", marks.exercises[0].message
-    assert any("line 6: did not end within 2 s" in problem for problem in marks.problems)
+    assert any("line 6: did not finish within 2 s" in problem for problem in marks.problems)
 
 
 def test_a_right_answer_may_be_noisy(grade: Grade, solution: NotebookNode) -> None:

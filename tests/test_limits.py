@@ -428,18 +428,18 @@ def waits(holder: subprocess.Popen[str]) -> bool:
     return got.is_alive()
 
 
-@pytest.mark.parametrize("first", ["beside", "alone"])
-@pytest.mark.parametrize("second", ["beside", "alone"])
+@pytest.mark.parametrize("first", ["shared", "exclusive"])
+@pytest.mark.parametrize("second", ["shared", "exclusive"])
 def test_an_exclusive_turn_excludes_all_others(first: str, second: str, tmp_path: Path) -> None:
     with holding(tmp_path, first) as holder:
         assert not waits(holder)
         with holding(tmp_path, second) as other:
-            assert waits(other) == ("alone" in (first, second))
+            assert waits(other) == ("exclusive" in (first, second))
             holder.kill()  # its lock ends with the process
             assert other.poll() is None
-            if "alone" in (first, second):
+            if "exclusive" in (first, second):
                 time.sleep(0.1)
-            with holding(tmp_path, "beside") as third:
+            with holding(tmp_path, "shared") as third:
                 other.kill()
                 assert not waits(third)
 

@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import Exercise
-from autograder.execution.attempt import Source, joined
+from autograder.execution.source import Source, join_units
 from autograder.grading.grader import Grader
 from autograder.grading.runner import Job
 from autograder.marks.model import SubmissionMarks
@@ -220,12 +220,12 @@ def named(grader: Grader, name: str, source: str) -> str | None:
     units = parse_units([Cell(1, "code", source)])[0]
     code = slice_for(name, units, grader.key.given, grader.day.names)
     assert code is not None
-    return name_of(grader, exercise_of(grader.day.name, name), joined(code.units))
+    return name_of(grader, exercise_of(grader.day.name, name), join_units(code.units))
 
 
 def name_of(grader: Grader, exercise: Exercise, source: Source) -> str | None:
     """The name for this code, whose tests are run with the random numbers of some submission."""
-    tests = grader.run(exercise, source, Job("some submission")).tests
+    tests = grader.grade_source(exercise, source, Job("some submission")).tests
     return grader.namer.name(exercise, source, [test.name for test in tests if not test.passed])
 
 
@@ -247,7 +247,7 @@ def changed(style: str, exercise: str, changes: dict[str, str]) -> str:
 def reference(grader: Grader, name: str) -> str:
     code = slice_for(name, grader.key.solutions, grader.key.given, grader.day.names)
     assert code is not None
-    return joined([unit for unit in code.units if not unit.given]).text
+    return join_units([unit for unit in code.units if not unit.given]).text
 
 
 def drawn(what: Sequence[T], exercise: str, count: int) -> Sequence[T]:
@@ -284,7 +284,7 @@ def test_a_known_mistake_loses_points_whatever_the_random_numbers(
     for mistake in drawn(grader.namer.mistakes[exercise], exercise, 1):
         source = grader.namer.source(mistake)
         for seed in ("one", "another", "a third"):
-            marks = grader.run(exercise_of(day, exercise), source, Job(seed))
+            marks = grader.grade_source(exercise_of(day, exercise), source, Job(seed))
             assert marks.points < marks.max_points, (mistake.name, seed)
 
 

@@ -313,7 +313,7 @@ def test_what_hangs_or_dies_costs_itself_alone(graded: Graded) -> None:
     scores = graded.scores("hostile")
     assert {name for name, score in scores.items() if score == 0} == set(HOSTILE)
     assert "no answer within 1 s" in graded.said("hostile", "shift_matrix")
-    assert "The code stopped Python itself" in graded.said("hostile", "attention_scores")
+    assert "The code crashed its Python process" in graded.said("hostile", "attention_scores")
 
 
 @pytest.mark.parametrize("student", sorted(UNREADABLE))

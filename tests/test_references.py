@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from autograder.execution.answer_key import solved
-from autograder.execution.attempt import joined, loading, references_of
+from autograder.execution.answer_key import load_solution
+from autograder.execution.attempt import reference_process
+from autograder.execution.source import join_units, load_request
 from autograder.execution.student import Student, StudentError
 from autograder.grading.grader import Grader
 from autograder.protocol import messages as m
@@ -33,13 +34,13 @@ def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
         grader = graders(day)
         units, problems = parse_units([Cell(1, "code", code)])
         assert not problems
-        source = joined([*grader.key.given, *units], grader.key.replaced(replaced))
+        source = join_units([*grader.key.given, *units], grader.key.references(replaced))
         process = Process(server, LIMITS)
-        references = references_of(source, server, LIMITS, None, process)
+        references = reference_process(source, server, LIMITS, None, process)
         started.extend([process, references])
         student = Student(process, references)
         exercise = grader.day.exercises[0]
-        request = loading(exercise, source, 1)
+        request = load_request(exercise, source, 1)
         student.load(
             type(request)(request.source, request.pieces, wanted, 1, references=request.references)
         )
@@ -179,7 +180,7 @@ def test_a_class_can_be_subclassed_and_its_weights_loaded(
 ) -> None:
     grader = graders("day1")
     exercise = next(e for e in grader.day.exercises if e.name == "MultiHeadAttention")
-    right = solved(grader.day, exercise, grader.key.solutions, grader.key.given).MultiHeadAttention(
+    right = load_solution(grader.day, exercise, grader.key.solutions, grader.key.given).MultiHeadAttention(
         8, 2
     )
     handle = modules.twice(8, 2)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autograder.execution.grader_models import GraderModels
-from autograder.execution.references import References
+from autograder.execution.references import ReferenceProcess
 from autograder.execution.remote import RemoteModule, RemoteObject
 from autograder.protocol import messages as m
 from autograder.protocol.autograd import make_differentiable
@@ -66,7 +66,7 @@ class Cost:
 class Connection:
     """The connection to one worker. It converts values, keeps the autograd graphs alive and answers the worker's questions."""
 
-    def __init__(self, process: Process, references: References | None = None) -> None:
+    def __init__(self, process: Process, references: ReferenceProcess | None = None) -> None:
         self._process = process
         self._references = references
         # Kept, so that no id of a generator is reused.

@@ -1,7 +1,7 @@
-"""References in the place of a student's exercises: they run in a process of their own, and handles call them from the student's.
+"""Run reference solutions of exercises that a student's code calls. Entry points: `ReferenceSet` and `ReferenceProcess`.
 
-What crosses is data alone. A question of the student's process is checked, passed on to the references' process, and the answer
-is passed back; the code of a reference never enters a process that runs student code.
+The references run in a second worker. The grader checks each call from the student's worker, forwards it to the references'
+worker and sends back the answer. Only data crosses: the code of a reference never enters a worker that runs student code.
 """
 
 from __future__ import annotations
@@ -16,113 +16,124 @@ from autograder.protocol import messages as m
 from autograder.protocol.encoding import MAX_DEPTH, Outgoing, decode_tensors
 from autograder.sandbox.process import Process
 
+# Besides public methods, references may call these on objects of given classes.
+SPECIAL_METHODS = ("__len__", "__bool__")
 
-class Unusable(Exception):
-    """A value that a reference cannot take or give; the text says which."""
 
-
-SPECIAL = (
-    "__len__",
-    "__bool__",
-)  # methods of a given class that its objects are asked for besides the public ones
+class UnsupportedValue(Exception):
+    """Raised when a reference can neither accept nor return a value. The text says which."""
 
 
 @dataclass(frozen=True)
-class Replaced:
-    """Exercises that references answer for: their handles, their code, and what objects of given classes may be asked for."""
+class ReferenceSet:
+    """The references that replace some exercises.
 
-    handles: tuple[m.Reference, ...]
+    `functions` describes them, `load` runs their code, and `given_methods` lists the methods that they may call on objects of the
+    classes that the course gives.
+    """
+
+    functions: tuple[m.Reference, ...]
     load: m.Load
-    given: Mapping[str, Sequence[str]]
+    given_methods: Mapping[str, Sequence[str]]
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(handle.name for handle in self.handles)
+        """Return the names of the replaced exercises."""
+        return tuple(function.name for function in self.functions)
 
 
-def handle(name: str, source: str) -> m.Reference:
-    """Describe the function or class of this name in the course's own code."""
+def describe_reference(name: str, source: str) -> m.Reference:
+    """Return the name of a function, or the name and public methods of a class, in the course's own code."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return m.Reference(name, [n for n in methods(node) if not n.startswith("_")])
+            return m.Reference(name, [n for n in _methods(node) if not n.startswith("_")])
     return m.Reference(name)
 
 
-def methods(node: ast.ClassDef) -> list[str]:
-    """The names of the methods that a class defines."""
-    return [inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)]
-
-
-def given_classes(sources: Sequence[str]) -> dict[str, list[str]]:
-    """The classes that the course gives, each with the methods that its objects may be asked for."""
+def given_methods(sources: Sequence[str]) -> dict[str, list[str]]:
+    """Return the methods that references may call, for each class that the course gives."""
     classes = (
-        n for source in sources for n in ast.parse(source).body if isinstance(n, ast.ClassDef)
+        node
+        for source in sources
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef)
     )
     return {
-        node.name: [n for n in methods(node) if not n.startswith("_") or n in SPECIAL]
+        node.name: [n for n in _methods(node) if not n.startswith("_") or n in SPECIAL_METHODS]
         for node in classes
     }
 
 
-@dataclass
-class References:
-    """The process of the references, started by the first question, and what is known of the calls whose graphs it keeps."""
+def _methods(node: ast.ClassDef) -> list[str]:
+    return [inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)]
 
-    replaced: Replaced
+
+@dataclass
+class ReferenceProcess:
+    """The worker that runs the references. It starts with the first call.
+
+    `student` is the worker that runs the student's code.
+    """
+
+    references: ReferenceSet
     start: Callable[[], Process]
     student: Process
     _process: Process | None = None
-    _kept: dict[int, int] = field(default_factory=dict)
-    _asked: dict[int, int] = field(default_factory=dict)
+    # The number of a call in the worker that ran it, by the number that the other worker gave it.
+    _reference_calls: dict[int, int] = field(default_factory=dict)
+    _object_calls: dict[int, int] = field(default_factory=dict)
 
     def answer(self, question: m.Refer, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Pass a call on.
+        """Forward a call from the student's code to a reference.
 
         Raises:
-            WireError: it is no call of a reference. LimitExceeded, WorkerDied: the process of the references does not answer.
+            WireError: The call is invalid or its target is not a reference.
+            LimitExceeded, WorkerDied, ServerLost: The references' worker does not answer.
         """
         try:
-            arguments, out = self._passed(question.arguments, payload, self._object)
+            arguments, out = self._forward(question.arguments, payload, self._given_object)
             number, response, data = self._request(self._call(question, arguments), out)
             if question.keep:
-                self._kept[question.keep] = number
+                self._reference_calls[question.keep] = number
             return self._reply(response, data)
-        except Unusable as error:
+        except UnsupportedValue as error:
             return m.Reply(m.Data(None, []), str(error), "TypeError"), Outgoing()
 
     def gradients(self, question: m.AskBackward, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Pass the gradients of a call on.
+        """Forward the backward pass of a call.
 
         Raises:
-            WireError: there was no such call.
+            WireError: There was no such call.
         """
-        if question.keep not in self._kept:
+        if question.keep not in self._reference_calls:
             raise m.WireError("gradients of a call that was not made")
-        upstream, out = self._passed(question.upstream, payload, _no_object)
-        _, response, data = self._request(m.Backward(self._kept[question.keep], upstream, []), out)
+        upstream, out = self._forward(question.upstream, payload, _reject_object)
+        call = self._reference_calls[question.keep]
+        _, response, data = self._request(m.Backward(call, upstream, []), out)
         return self._reply(response, data)
 
     def owns(self, keep: int) -> bool:
-        """Whether a call with this number was one of a reference."""
-        return keep in self._kept
+        """Return whether the call with this number was a call of a reference."""
+        return keep in self._reference_calls
 
     def stop(self) -> None:
-        """End the process."""
+        """Stop the worker."""
         if self._process is not None:
             self._process.stop()
             self._process = None
 
-    # ---- questions of the student's process
+    # ---- calls from the student's worker
 
     def _call(self, question: m.Refer, arguments: m.Data) -> m.Request:
         keep = bool(question.keep)
+        functions = self.references.functions
         if isinstance(question.target, int):
-            if not any(question.method in (h.methods or ()) for h in self.replaced.handles):
-                raise m.WireError("a method that no reference has")
+            if not any(question.method in (f.methods or ()) for f in functions):
+                raise m.WireError("a call of a method that no reference has")
             return m.Apply(question.target, question.method, arguments, keep, question.grad)
-        found = next((h for h in self.replaced.handles if h.name == question.target), None)
+        found = next((f for f in functions if f.name == question.target), None)
         if found is None:
-            raise m.WireError("a call of what is not replaced")
+            raise m.WireError("a call of an exercise that was not replaced")
         if found.methods is None:
             return m.Call(found.name, "", arguments, keep, question.grad)
         return m.Make(found.name, arguments)
@@ -132,71 +143,81 @@ class References:
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         if self._process is None:
             self._process = self.start()
-            _, loaded, _ = self._process.request(self.replaced.load, Outgoing(), self._object_asked)
+            load = self.references.load
+            _, loaded, _ = self._process.request(load, Outgoing(), self._answer_reference)
             if isinstance(loaded, m.Failure):
-                raise RuntimeError(f"a reference cannot be loaded: {loaded.text}")
-        return self._process.request(request, out, self._object_asked)
+                raise RuntimeError(f"the reference could not be loaded: {loaded.text}")
+        return self._process.request(request, out, self._answer_reference)
 
     def _reply(self, response: m.Answer | m.Failure, data: bytearray) -> tuple[m.Reply, Outgoing]:
         if isinstance(response, m.Failure):
-            return m.Reply(
-                m.Data(None, []), response.text or response.type, response.type
-            ), Outgoing()
-        result, out = self._passed(response.result, data, _no_object)
+            text = response.text or response.type
+            return m.Reply(m.Data(None, []), text, response.type), Outgoing()
+        result, out = self._forward(response.result, data, _reject_object)
         return m.Reply(result), out
 
-    # ---- questions of the references' process, about objects that lie in the student's
+    # ---- calls from the references' worker, to objects in the student's worker
 
-    def _object(self, item: m.Handle) -> m.Value:
-        """An object of a given class, such as a cache, as a model whose methods are asked for."""
-        if item.module or item.type not in self.replaced.given:
-            raise Unusable(f"a reference takes tensors and plain values, not a {item.type}")
-        return m.Model(item.id, list(self.replaced.given[item.type]), [], False)
+    def _given_object(self, item: m.Handle) -> m.Value:
+        """Present an object of a given class, such as a cache, to the references as a model with these methods."""
+        methods = self.references.given_methods
+        if item.module or item.type not in methods:
+            raise UnsupportedValue(
+                f"a reference accepts tensors and plain values, not a {item.type}"
+            )
+        return m.Model(item.id, list(methods[item.type]), [], False)
 
-    def _object_asked(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
+    def _answer_reference(
+        self, question: m.Question, payload: bytearray
+    ) -> tuple[m.Reply, Outgoing]:
         if isinstance(question, m.Ask):
-            arguments, out = self._passed(question.arguments, payload, _no_object)
+            arguments, out = self._forward(question.arguments, payload, _reject_object)
             keep = bool(question.keep)
             request: m.Request = m.Call(
                 question.model, question.method, arguments, keep, question.grad
             )
         elif isinstance(question, m.AskBackward):
-            upstream, out = self._passed(question.upstream, payload, _no_object)
-            request = m.Backward(self._asked[question.keep], upstream, [])
+            upstream, out = self._forward(question.upstream, payload, _reject_object)
+            request = m.Backward(self._object_calls[question.keep], upstream, [])
         else:
-            raise m.WireError("a reference that asks for a reference")
-        number, response, data = self.student.request(request, out, self._refused)
+            raise m.WireError("a reference that calls a reference")
+        number, response, data = self.student.request(request, out, self._reject_question)
         if isinstance(question, m.Ask) and question.keep:
-            self._asked[question.keep] = number
+            self._object_calls[question.keep] = number
         return self._reply(response, data)
 
-    def _refused(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        raise m.WireError("a question in the place of an answer")
+    def _reject_question(
+        self, question: m.Question, payload: bytearray
+    ) -> tuple[m.Reply, Outgoing]:
+        raise m.WireError("a question where an answer was expected")
 
-    def _passed(
+    def _forward(
         self, data: m.Data, payload: bytearray, convert: Callable[[m.Handle], m.Value]
     ) -> tuple[m.Data, Outgoing]:
-        """The same data for another process, once its tensors are seen to be within the payload."""
+        """Return the data for the other worker, after checking that its tensors lie within the payload."""
         decode_tensors(data, payload)
         out = Outgoing()
         out.payload, out.size = [bytes(payload)], len(payload)
-        return msgspec.structs.replace(data, value=_converted(data.value, convert, 0)), out
+        return msgspec.structs.replace(data, value=_convert_handles(data.value, convert, 0)), out
 
 
-def _no_object(item: m.Handle) -> m.Value:
-    raise Unusable(f"a reference works with tensors and plain values, not with a {item.type}")
+def _reject_object(item: m.Handle) -> m.Value:
+    raise UnsupportedValue(
+        f"a reference works with tensors and plain values, not with a {item.type}"
+    )
 
 
-def _converted(value: m.Value, convert: Callable[[m.Handle], m.Value], depth: int) -> m.Value:
+def _convert_handles(value: m.Value, convert: Callable[[m.Handle], m.Value], depth: int) -> m.Value:
     if depth > MAX_DEPTH + 1:
-        raise m.WireError("a value that is nested too deeply")
+        raise m.WireError("a value is nested too deeply")
     match value:
         case m.Items():
-            return m.Items([_converted(item, convert, depth + 1) for item in value.items])
+            return m.Items([_convert_handles(item, convert, depth + 1) for item in value.items])
         case m.Pairs():
-            return m.Pairs([(k, _converted(item, convert, depth + 1)) for k, item in value.items])
+            pairs = [(key, _convert_handles(item, convert, depth + 1)) for key, item in value.items]
+            return m.Pairs(pairs)
         case m.Handle():
             return convert(value)
         case m.Model() | m.Generator():
-            raise m.WireError("a value that only the grader sends")
+            raise m.WireError("a value that only the grader may send")
     return value

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from autograder.execution.connection import Connection, Cost, NotAllowed, Process, StudentError
-from autograder.execution.references import References
+from autograder.execution.references import ReferenceProcess
 from autograder.execution.remote import RemoteModule, RemoteObject
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing
@@ -27,7 +27,7 @@ __all__ = [
 class Student:
     """The functions and classes of one exercise's code, as attributes. graders/README.md documents their use."""
 
-    def __init__(self, process: Process, references: References | None = None) -> None:
+    def __init__(self, process: Process, references: ReferenceProcess | None = None) -> None:
         self.connection = Connection(process, references)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
-"""Which tests of an exercise pass by forwarding its arguments to the reference of another one.
+"""Find the tests of an exercise that pass if its body only forwards its arguments to the reference of another exercise.
 
-A reference that replaces what an exercise calls must not earn that exercise's points: where references are called, an exercise
-earns nothing unless a test passes that forwarding to none of them passes.
+References that replace earlier exercises must not earn the points of the exercise that calls them. An exercise that was
+graded with references earns points only if a test passes that forwarding does not pass. Entry point: `Forwarding`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import msgspec
 
 from autograder.course.config import Exercise
 from autograder.course.state_folder import course_folder, keep
-from autograder.execution.attempt import joined
-from autograder.execution.references import handle
-from autograder.grading.runner import Job, Runner
+from autograder.execution.references import describe_reference
+from autograder.execution.source import join_units
+from autograder.grading.runner import Runner
 from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
@@ -26,10 +26,8 @@ def _call(function, args, kwargs):
                 refused = error
     raise refused
 """
-COUNTS = (
-    "range(len(args), -1, -1)",
-    "[1]",
-)  # as many arguments as the reference takes, and the first one alone
+# The numbers of arguments to try: as many as the reference takes, or only the first.
+COUNTS = ("range(len(args), -1, -1)", "[1]")
 FUNCTION = """
 def {name}(*args, **kwargs):
     return _call({other}, args, kwargs)
@@ -53,43 +51,41 @@ class {name}({other}):
 
 
 class Forwarding:
-    """Finds for pairs of exercises what forwarding passes, once a course, when a pair is first asked for."""
+    """The tests that forwarding passes, for pairs of exercises. Each pair is run once per course, when it is first needed."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         key = runner.key
         name = f"forwarding-{key.day.name}-{key.fingerprint[:16]}.json"
         self._file = course_folder(key.day.root) / name
-        self._passed = self._kept()
+        self._passed = self._load()
 
-    def passed(self, exercise: Exercise, other: str) -> frozenset[str]:
-        """The tests of `exercise` that pass where its body only forwards its arguments to the exercise `other`."""
+    def passed_tests(self, exercise: Exercise, other: str) -> frozenset[str]:
+        """Return the tests of `exercise` that pass if its body only forwards its arguments to the exercise `other`."""
         pair = f"{exercise.name} {other}"
         if pair not in self._passed:
-            self._passed[pair] = sorted(self._find(exercise, other))
-            self._passed = self._kept() | self._passed
+            self._passed[pair] = sorted(self._run(exercise, other))
+            self._passed = self._load() | self._passed  # another process may have added pairs
             keep(self._file, msgspec.json.encode(self._passed))
         return frozenset(self._passed[pair])
 
-    def _kept(self) -> dict[str, list[str]]:
+    def _load(self) -> dict[str, list[str]]:
         if not self._file.is_file():
             return {}
         return msgspec.json.decode(self._file.read_bytes(), type=dict[str, list[str]])
 
-    def _find(self, exercise: Exercise, other: str) -> set[str]:
+    def _run(self, exercise: Exercise, other: str) -> set[str]:
         key = self._runner.key
         body = CLASS if self._is_class(other) else CLASS_OF_FUNCTION
         body = body if self._is_class(exercise.name) else FUNCTION
-        found: set[str] = set()
+        passed: set[str] = set()
         for counts in COUNTS:
             text = CALL.format(counts=counts) + body.format(name=exercise.name, other=other)
             own, _ = parse_units([Cell(0, "code", f"import torch\n{text}")])
-            source = joined([*key.given, *own], key.replaced([other]))
-            outcomes = self._runner.outcomes(exercise, source, Job("0"))
-            tests = key.tests[exercise.name]
-            found |= {t.name for t, o in zip(tests, outcomes, strict=True) if o.passed}
-        return found
+            source = join_units([*key.given, *own], key.references([other]))
+            passed |= self._runner.passed_tests(exercise, source)
+        return passed
 
     def _is_class(self, name: str) -> bool:
         text = "\n".join(unit.source for unit in self._runner.key.solutions if name in unit.binds)
-        return handle(name, text).methods is not None
+        return describe_reference(name, text).methods is not None

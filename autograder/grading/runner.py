@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 from autograder.course.config import Exercise
 from autograder.execution.answer_key import AnswerKey
-from autograder.execution.attempt import Attempt, Outcome, Source
+from autograder.execution.attempt import Attempt, Outcome
 from autograder.execution.collect import Test
+from autograder.execution.run_lock import RunLock
+from autograder.execution.source import Source
 from autograder.execution.student import Student
-from autograder.execution.turns import Turns
 from autograder.protocol.limits import Budget
 from autograder.sandbox.client import Server
 
+# Called with a test, its message ("" if it passed) and the student's process, or None if that has ended.
 Observer = Callable[[Test, str, "Student | None"], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Settings of one run: the seed of the inputs, the budget, and a function that is called after each test."""
+    """Settings of a run: the seed of the inputs, the submission's budget, and a function to call after each test."""
 
     seed: str
     budget: Budget | None = None
@@ -27,22 +29,22 @@ class Job:
 
 
 class Runner:
-    """Runs code for one day with one fork server."""
+    """Runs the tests of one day on code, with one fork server."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self.key = key
         self.server = server
-        self._turns = Turns(key.day.root)
+        self._lock = RunLock(key.day.root)
 
     def outcomes(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> list[Outcome]:
-        """What became of each test. What went wrong while the code was loaded is added to `problems`."""
-        attempt = Attempt(self.server, exercise, source, job.seed, job.budget, self._turns)
+        """Return the outcome of each test of an exercise. Problems while loading the code are added to `problems`."""
+        attempt = Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
         outcomes: list[Outcome] = []
         try:
             for test in self.key.tests[exercise.name]:
-                outcome = attempt.test(test)
+                outcome = attempt.run_test(test)
                 outcomes.append(outcome)
                 if job.observe:
                     job.observe(test, "" if outcome.passed else outcome.message, attempt.student)
@@ -51,3 +53,9 @@ class Runner:
         if problems is not None:
             problems += attempt.problems
         return outcomes
+
+    def passed_tests(self, exercise: Exercise, source: Source) -> set[str]:
+        """Return the names of the tests that code passes, with the seed "0"."""
+        outcomes = self.outcomes(exercise, source, Job("0"))
+        tests = self.key.tests[exercise.name]
+        return {test.name for test, o in zip(tests, outcomes, strict=True) if o.passed}

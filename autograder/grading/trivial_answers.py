@@ -1,12 +1,15 @@
-"""Which tests a trivial answer passes: the stub, None, zeros, its argument. An exercise earns nothing by such tests alone."""
+"""Find the tests that trivial answers pass: None, zeros, or the first argument. These tests alone earn no points.
+
+Entry point: `passed_tests`.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
 from autograder.course.state_folder import course_folder, keep
-from autograder.execution.attempt import joined
-from autograder.grading.runner import Job, Runner
+from autograder.execution.source import join_units
+from autograder.grading.runner import Runner
 from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
@@ -49,30 +52,25 @@ def _trivial(answer, reference):
 """
 
 
-def passed(runner: Runner) -> frozenset[tuple[str, str]]:
-    """Pairs of exercise and test; found once a course and kept."""
+def passed_tests(runner: Runner) -> frozenset[tuple[str, str]]:
+    """Return (exercise, test) for each test that a trivial answer passes. The result is cached in the course's folder."""
     key = runner.key
     file = course_folder(key.day.root) / f"trivial-{key.day.name}-{key.fingerprint[:16]}.json"
     if file.is_file():
         return frozenset(msgspec.json.decode(file.read_bytes(), type=list[tuple[str, str]]))
-    found = sorted(_find(runner))
+    found = sorted(_run(runner))
     keep(file, msgspec.json.encode(found))
     return frozenset(found)
 
 
-def _find(runner: Runner) -> set[tuple[str, str]]:
+def _run(runner: Runner) -> set[tuple[str, str]]:
     key = runner.key
     found: set[tuple[str, str]] = set()
     for exercise in key.day.exercises:
-        code = key.code(exercise.name, key.solutions)
+        code = key.slice_for(exercise.name, key.solutions)
         for answer in ANSWERS:
-            line = f"{exercise.name} = _trivial({answer!r}, {exercise.name})"
-            wrapped, _ = parse_units([Cell(0, "code", f"{TEMPLATE}{line}")], given=True)
-            outcomes = runner.outcomes(exercise, joined([*code.units, *wrapped]), Job("0"))
-            tests = key.tests[exercise.name]
-            found |= {
-                (exercise.name, test.name)
-                for test, outcome in zip(tests, outcomes, strict=True)
-                if outcome.passed
-            }
+            call = f"{exercise.name} = _trivial({answer!r}, {exercise.name})"
+            wrapped, _ = parse_units([Cell(0, "code", f"{TEMPLATE}{call}")], given=True)
+            passed = runner.passed_tests(exercise, join_units([*code.units, *wrapped]))
+            found |= {(exercise.name, test) for test in passed}
     return found

@@ -17,9 +17,10 @@ import torch
 from autograder.course.config import Exercise
 from autograder.course.state_folder import course_folder
 from autograder.execution.answer_key import AnswerKey
-from autograder.execution.attempt import Source, derived, loading, references_of
+from autograder.execution.attempt import derive_seed, reference_process
 from autograder.execution.collect import Test
-from autograder.execution.references import References
+from autograder.execution.references import ReferenceProcess
+from autograder.execution.source import Source, load_request
 from autograder.execution.student import NotAllowed, Student, StudentError
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import raw_bytes
@@ -53,7 +54,7 @@ class _Run:
     def __init__(
         self,
         process: Process,
-        references: References | None,
+        references: ReferenceProcess | None,
         load: m.Load,
         tests: Sequence[Test],
         asked: Mapping[str, Sequence[Exchange]],
@@ -170,7 +171,7 @@ class Namer:
 
     def source(self, mistake: Mistake) -> Source:
         """The code of a known mistake, with the references for what it calls."""
-        return self._key.instead_of_solution(mistake.exercise, mistake.source)
+        return self._key.replace_solution(mistake.exercise, mistake.source)
 
     @contextmanager
     def _running(
@@ -179,9 +180,9 @@ class Namer:
         server, limits = self._server, exercise.limits
         budget = Budget(limits.allowance, "exercise", submission)
         process = Process(server, limits, budget)
-        references = references_of(source, server, limits, budget, process)
+        references = reference_process(source, server, limits, budget, process)
         try:
-            load = loading(exercise, source, 1)
+            load = load_request(exercise, source, 1)
             tests = self._key.tests[exercise.name]
             yield _Run(process, references, load, tests, self._recorded(exercise))
         finally:
@@ -197,7 +198,7 @@ class Namer:
 
     def _record(self, exercise: Exercise) -> dict[str, list[Exchange]]:
         recorder = Recorder(Process(self._server, exercise.limits))
-        load = loading(exercise, self._key.solution(exercise.name), 1)
+        load = load_request(exercise, self._key.solution_source(exercise.name), 1)
         asked: dict[str, list[Exchange]] = {}
         try:
             for test in self._key.tests[exercise.name]:
@@ -245,7 +246,7 @@ def _write(file: Path, what: Any) -> None:
 
 
 def _seed(test: Test) -> int:
-    return int.from_bytes(derived(SEED, test.exercise, test.name)[:7])
+    return derive_seed(SEED, test.exercise, test.name)
 
 
 def _differing(known: Known, failed: Sequence[str]) -> int:

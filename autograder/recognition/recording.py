@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autograder.execution.connection import Process
-from autograder.execution.references import References
+from autograder.execution.references import ReferenceProcess
 from autograder.execution.student import Student
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import Outgoing, decode_tensors
@@ -113,7 +113,7 @@ class _Overheard:
 def replay(
     exchanges: Sequence[Exchange],
     process: Process,
-    references: References | None = None,
+    references: ReferenceProcess | None = None,
     most: int = MAX_ANSWERS,
 ) -> list[Leaves]:
     """Ask another process the same; an answer for each exchange, empty where that refers to what is not there.

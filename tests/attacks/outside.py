@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from autograder.execution import turns
+from autograder.execution import run_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 SHM_KEY = 0x7A77
@@ -152,7 +152,7 @@ class Outside:
         for path in sorted(self.root.rglob("*")):
             if path.is_socket() or "__pycache__" in path.parts or path.name.startswith("trivial-"):
                 continue
-            if path.name in turns.FILES:
+            if path.name in run_lock.FILES:
                 continue
             found = path.lstat()
             text = path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -152,7 +152,7 @@ def causal_mask(n, device=None):
 
 # %% x32's calls
 #: stopped by seccomp
-#: says stopped Python itself
+#: says crashed its Python process
 def causal_mask(n, device=None):
     libc.syscall(0x40000000 + 39)
     return None

@@ -51,7 +51,7 @@ def causal_mask(n, device=None):
 
 # %% memory in small pieces
 #: stopped by limits
-#: says stopped Python itself
+#: says crashed its Python process
 #: seconds 0.7
 def causal_mask(n, device=None):
     kept = []
@@ -92,7 +92,7 @@ def causal_mask(n, device=None):
 
 # %% many small files
 #: stopped by namespaces
-#: says stopped Python itself
+#: says crashed its Python process
 #: seconds 6
 def causal_mask(n, device=None):
     try:
@@ -238,7 +238,7 @@ def causal_mask(n, device=None):
 
 # %% recursion until the stack ends
 #: stopped by wire
-#: says stopped Python itself
+#: says crashed its Python process
 def causal_mask(n, device=None):
     sys.setrecursionlimit(10**9)
     class Deep:
@@ -248,7 +248,7 @@ def causal_mask(n, device=None):
 
 # %% a crash
 #: stopped by wire
-#: says stopped Python itself
+#: says crashed its Python process
 def causal_mask(n, device=None):
     return ctypes.string_at(8)
 

@@ -62,7 +62,7 @@ def causal_mask(n, device=None):
 
 # %% a shape without its bytes
 #: stopped by wire
-#: says a form that cannot be read
+#: says could not decode
 def causal_mask(n, device=None):
     respond(tensor_of(shape=(n, n), strides=(n, 1)), payload=b"\1")
 
@@ -80,7 +80,7 @@ def causal_mask(n, device=None):
 
 # %% strides that lead out of the message
 #: stopped by wire
-#: says a form that cannot be read
+#: says could not decode
 def causal_mask(n, device=None):
     respond(tensor_of(shape=(2, 2), strides=(1, -1 << 40)), payload=bytes(64))
 
@@ -92,13 +92,13 @@ def causal_mask(n, device=None):
 
 # %% a dtype that is none
 #: stopped by wire
-#: says a form that cannot be read
+#: says could not decode
 def causal_mask(n, device=None):
     respond(tensor_of(dtype="object"), payload=bytes(64))
 
 # %% a tensor that begins before its message
 #: stopped by wire
-#: says a form that cannot be read
+#: says could not decode
 def causal_mask(n, device=None):
     respond(tensor_of(start=-64), payload=bytes(64))
 
@@ -118,7 +118,7 @@ def causal_mask(n, device=None):
 
 # %% a model in place of an answer
 #: stopped by wire
-#: says a form that cannot be read
+#: says could not decode
 def causal_mask(n, device=None):
     m = messages()
     respond(m.Answer(m.Data(m.Model(1, ["forward"], [], True), [])))
@@ -169,7 +169,7 @@ def causal_mask(n, device=None):
 
 # %% the end of the wire
 #: stopped by wire
-#: says stopped Python itself
+#: says crashed its Python process
 def causal_mask(n, device=None):
     os.close(3)
 
@@ -192,7 +192,7 @@ def causal_mask(n, device=None):
 
 # %% exit code 0
 #: stopped by wire
-#: says stopped Python itself
+#: says crashed its Python process
 def causal_mask(n, device=None):
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""Keep the tests of all grader processes of a course apart from one that has to run alone. Entry point: `Turns`."""
+"""Let one test run while no other test of the course runs on this machine. Entry point: `RunLock`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from autograder.course.state_folder import StoreError, course_folder
 FILES = ("turnstile.lock", "tests.lock")
 
 
-class Turns:
-    """Locks in the course's `.autograder/`: many may hold `beside` at a time, `alone` excludes all others.
+class RunLock:
+    """A readers-writer lock for all grader processes of a course, on files in its `.autograder/`.
 
-    A process that waits for `alone` keeps the turnstile closed: no `beside` begins meanwhile, so every wait ends. The kernel
-    releases the locks of a process that ends. Without a course, and where its folder cannot be written, there are no locks.
+    A process that waits for exclusive access holds the turnstile: no test starts meanwhile, so the wait ends. The kernel
+    releases the locks of a process that ends. There is no lock without a course, or if its folder is not writable.
     """
 
     def __init__(self, root: Path | None) -> None:
@@ -26,19 +26,19 @@ class Turns:
         self._files: tuple[int, int] | None = None
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
-        """Run a test while others run theirs; not to be called while `alone` is held."""
+    def shared(self) -> Iterator[None]:
+        """Run a test while others may run. The caller must not hold this lock already."""
         with self._locked(fcntl.LOCK_SH):
             yield
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Run a test while no other one runs; not to be called while `beside` is held."""
+    def exclusive(self) -> Iterator[None]:
+        """Run a test while no other test runs. The caller must not hold this lock already."""
         with self._locked(fcntl.LOCK_EX):
             yield
 
     @contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
+    def _locked(self, mode: int) -> Iterator[None]:
         files = self._open()
         if files is None:
             yield
@@ -46,7 +46,7 @@ class Turns:
         turnstile, tests = files
         fcntl.flock(turnstile, fcntl.LOCK_EX)
         try:
-            fcntl.flock(tests, how)
+            fcntl.flock(tests, mode)
         finally:
             fcntl.flock(turnstile, fcntl.LOCK_UN)
         try:

@@ -1,0 +1,94 @@
+"""Join the statements that an exercise needs into one source. Entry points: `Source`, `join_units` and `load_request`."""
+
+from __future__ import annotations
+import __future__ as future
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from autograder.course import forbidden
+from autograder.course.config import Exercise
+from autograder.execution.references import ReferenceSet
+from autograder.protocol import messages as m
+
+MAX_SHOWN = 70  # characters of a line of code in a message
+
+
+class Statement(Protocol):
+    """A top-level statement with its cell and its first line in that cell. `given` marks the course's own code."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def cell(self) -> int: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def given(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """The code of one exercise. `pieces` are the first and last line of each unit in `text`.
+
+    `references` are the exercises whose reference the code calls instead of its own definition.
+    """
+
+    text: str
+    pieces: tuple[tuple[int, int], ...]
+    units: tuple[Statement, ...]
+    flags: int = 0
+    references: ReferenceSet | None = None
+
+    def location(self, line: int) -> str:
+        """Return the student's cell and line for a line of `text`, or "" for the course's own code."""
+        for (first, last), unit in zip(self.pieces, self.units, strict=True):
+            if first <= line <= last:
+                where = f"cell {unit.cell}, line {unit.line + line - first}"
+                return "" if unit.given else where
+        return ""
+
+    def location_with_code(self, line: int) -> str:
+        """Return the student's cell and line together with the code there, which is easier to find than a cell number."""
+        location = self.location(line)
+        code = self.text.split("\n")[line - 1] if location else ""
+        code = " ".join(code.split()).replace("`", "'")
+        code = code if len(code) <= MAX_SHOWN else f"{code[: MAX_SHOWN - 1]}…"
+        return f"{location}: `{code}`" if code else location
+
+    def without(self, line: int) -> Source:
+        """Return the same source without the unit that contains this line."""
+        kept = [
+            unit
+            for (first, last), unit in zip(self.pieces, self.units, strict=True)
+            if not first <= line <= last
+        ]
+        return join_units(kept, self.references)
+
+
+def join_units(units: Sequence[Statement], references: ReferenceSet | None = None) -> Source:
+    """Join units into one source, separated by blank lines."""
+    lines: list[str] = []
+    pieces: list[tuple[int, int]] = []
+    for unit in units:
+        own = unit.source.split("\n")
+        pieces.append((len(lines) + 1, len(lines) + len(own)))
+        lines += [*own, ""]
+    postponed = any("from __future__ import annotations" in unit.source for unit in units)
+    flags = future.annotations.compiler_flag if postponed else 0
+    return Source("\n".join(lines), tuple(pieces), tuple(units), flags, references)
+
+
+def load_request(exercise: Exercise, source: Source, seed: int) -> m.Load:
+    """Return the request that runs an exercise's code in its worker."""
+    return m.Load(
+        source=source.text,
+        pieces=list(source.pieces),
+        wanted=exercise.name,
+        seed=seed,
+        flags=source.flags,
+        operators=forbidden.operators(exercise.not_allowed),
+        attributes=forbidden.attributes(exercise.not_allowed),
+        references=list(source.references.functions) if source.references else [],
+    )
