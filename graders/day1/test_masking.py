@@ -295,12 +295,10 @@ class TestDecoderMask:
         )
         for row, length in ((0, 4), (2, 1)):
             assert bool(actual[row, 0, 0]), (
-                f"token 0 of sentence {row} is real, so it may attend to itself: row 0, column 0 should "
-                "be True"
+                f"token 0 of sentence {row} is real: row 0, column 0 should be True"
             )
             assert not actual[row, :, length:].any(), (
-                f"in sentence {row}, the tokens from {length} on are padding, but your mask allows one of "
-                "them to some query"
+                f"in sentence {row}, the tokens from {length} on are padding, but some row allows one"
             )
 
     def test_padded_queries(self, student, seed):
