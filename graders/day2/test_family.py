@@ -1,4 +1,4 @@
-"""Hidden graders of the chapter family; the oracles are plain formulas in float64."""
+"""Hidden graders of the family chapter. The oracles are plain formulas in float64."""
 
 import math
 from collections.abc import Callable
@@ -21,12 +21,12 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def near(seen: Tensor, expected: Tensor, what: str = "the result", atol: float = 2e-4) -> None:
-    """Compare values only; the dtype has a test of its own, so that a wrong one costs once."""
+    """Compare values only. A separate test checks the dtype, so a wrong dtype costs points only once."""
     close(shaped(seen, expected.shape, what=what).double(), expected.double(), what, atol, atol)
 
 
-def keeps_dtypes(call: Callable[..., Tensor], expected: Tensor, *inputs: Tensor) -> None:
-    """Check the dtype for all four, and the values within what each of them can hold."""
+def check_dtypes(call: Callable[..., Tensor], expected: Tensor, *inputs: Tensor) -> None:
+    """Check that each dtype is preserved and that the values are accurate for it."""
     for dtype in (torch.float32, torch.float64):
         result = call(*(x.to(dtype) for x in inputs))
         close(result, expected, f"the result for {str(dtype)[6:]}", 1e-3, 1e-3, dtype)
@@ -35,13 +35,13 @@ def keeps_dtypes(call: Callable[..., Tensor], expected: Tensor, *inputs: Tensor)
         close(result, expected, f"the result for {str(dtype)[6:]}", dtype=dtype)
 
 
-def keeps_device(call: Callable[..., Tensor], shape: tuple[int, ...], *inputs: Tensor) -> None:
-    """Check that the result is where the inputs are."""
+def check_device(call: Callable[..., Tensor], shape: tuple[int, ...], *inputs: Tensor) -> None:
+    """Check that the result is on the same device as the inputs."""
     on_meta(lambda: call(*(x.to("meta") for x in inputs)), shape)
 
 
 def gradients(result: Tensor, inputs: dict[str, Tensor], upstream: Tensor) -> dict[str, Tensor]:
-    """The gradient of each input, which has to be there and finite."""
+    """Return the gradient of each input, after checking that it exists and is finite."""
     assert result.requires_grad, "no gradient flows through the result"
     found = torch.autograd.grad(
         result, list(inputs.values()), upstream.to(result.dtype), allow_unused=True
@@ -52,8 +52,8 @@ def gradients(result: Tensor, inputs: dict[str, Tensor], upstream: Tensor) -> di
     return dict(zip(inputs, found, strict=True))
 
 
-def turned(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
-    """Each pair as a complex number, times e^(i · angle)."""
+def rope_oracle(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """Rotate each pair as a complex number, by multiplying with e^(i · angle)."""
     d = x.shape[-1]
     angles = [[p * base ** (-2 * i / d) for i in range(d // 2)] for p in positions.tolist()]
     angles = torch.tensor(angles, dtype=torch.float64)
@@ -67,98 +67,117 @@ class TestRotaryEmbedding:
 
     @weight(1)
     def test_one_pair(self, student, seed):
-        """With d 2 there is one pair (a, b): it becomes (a·cos p − b·sin p, a·sin p + b·cos p)."""
+        """With d = 2 there is one pair (a, b); at position p it becomes (a·cos p − b·sin p, a·sin p + b·cos p)."""
         x, positions = Draw(seed).normal(7, 2), torch.arange(7)
-        near(student.rotary_embedding(x, positions), turned(x, positions))
+        near(student.rotary_embedding(x, positions), rope_oracle(x, positions))
 
     @weight(2)
     def test_neighbours_are_a_pair(self, student, seed):
-        """Columns 2i and 2i+1 turn together; the others stay out of it."""
+        """Columns 2i and 2i + 1 are rotated together and do not affect other columns."""
         column = Draw(seed).choice([2, 3, 4, 5])
         x = torch.zeros(1, 8)
         x[0, column] = 1.0
         seen = shaped(student.rotary_embedding(x, torch.tensor([3])), (1, 8))
-        got = seen[0].abs().gt(1e-5).nonzero().flatten().tolist()
+        nonzero = seen[0].abs().gt(1e-5).nonzero().flatten().tolist()
         pair = [column // 2 * 2, column // 2 * 2 + 1]
-        assert got == pair, (
-            f"a row that is 0 but in column {column}, with d 8, should stay 0 outside of the columns "
-            f"{pair}; yours is not 0 in the columns {got}"
+        assert nonzero == pair, (
+            f"a row (d = 8) that is nonzero only in column {column} should be nonzero in columns "
+            f"{pair} after the rotation; yours is nonzero in {nonzero}"
         )
 
     @weight(2)
     def test_every_pair(self, student, seed):
-        """Each pair turns with its own speed, base^(−2i/d)."""
+        """Pair i rotates by the angle position · base^(−2i/d)."""
         draw = Draw(seed)
         x, positions = draw.normal(2, 60, draw.choice([10, 12, 14])), torch.arange(60)
-        near(student.rotary_embedding(x, positions), turned(x, positions))
+        near(student.rotary_embedding(x, positions), rope_oracle(x, positions))
         x, positions = draw.normal(2, 130), torch.tensor([3, 1])
-        near(student.rotary_embedding(x, positions), turned(x, positions), "the result for d 130")
+        near(
+            student.rotary_embedding(x, positions),
+            rope_oracle(x, positions),
+            "the result for d = 130",
+        )
 
     @weight(1)
     def test_base(self, student, seed):
-        """Another base gives other speeds."""
+        """A different `base` gives different angles."""
         draw = Draw(seed)
         base = draw.choice([3.0, 70.0, 500.0])
         x, positions = draw.normal(2, 9, 6), torch.arange(9)
         seen = student.rotary_embedding(x, positions, base=base)
-        near(seen, turned(x, positions, base), f"the result for base {base:g}")
+        near(seen, rope_oracle(x, positions, base), f"the result for base = {base:g}")
 
     @weight(1.5)
     def test_positions(self, student, seed):
-        """A row is turned by its position, which may be any, in any order, more than once."""
+        """Each row is rotated by its own position; positions may be in any order and may repeat."""
         draw = Draw(seed)
         x, positions = draw.normal(3, 8, 6), draw.integers(0, 60, 8)
         positions[5] = positions[2]
-        near(student.rotary_embedding(x, positions), turned(x, positions))
+        near(student.rotary_embedding(x, positions), rope_oracle(x, positions))
         x, positions = draw.normal(2, 1, 6), draw.integers(20, 60, 1)
-        near(student.rotary_embedding(x, positions), turned(x, positions), "a single row")
+        near(
+            student.rotary_embedding(x, positions),
+            rope_oracle(x, positions),
+            "the result for a single row",
+        )
 
     @weight(1)
     def test_leading_axes(self, student, seed):
-        """The last axis but one counts positions, after none, one, two or three others."""
+        """Positions run along the second-to-last axis, after any number of leading axes."""
         draw = Draw(seed)
         positions = draw.integers(0, 50, 4)
         for leading in ((), (4,), (2, 3), (5, 2, 3)):
             x = draw.normal(*leading, 4, 6)
-            what = f"the result for the shape {tuple(x.shape)}"
-            near(student.rotary_embedding(draw.strided(x), positions), turned(x, positions), what)
+            what = f"the result for shape {tuple(x.shape)}"
+            near(
+                student.rotary_embedding(draw.strided(x), positions),
+                rope_oracle(x, positions),
+                what,
+            )
 
     @weight(1)
     def test_distance_only(self, student, seed):
-        """The product of a query and a key depends on their distance only, and no length changes."""
+        """The dot product of a query and a key depends only on their distance, and rotation preserves norms."""
         draw = Draw(seed)
         query, key = draw.normal(2, 1, 8)
         shifts, distance = draw.integers(0, 40, 6), int(draw.integers(3, 9, 1))
-        asked = shaped(student.rotary_embedding(query.expand(6, 8), shifts + distance), (6, 8))
-        answered = shaped(student.rotary_embedding(key.expand(6, 8), shifts), (6, 8))
-        scores = (asked.double() * answered.double()).sum(dim=-1)
-        near(scores, scores[:1].expand(6), f"the scores at distance {distance}", atol=1e-3)
-        near(asked.double().norm(dim=-1), query.double().norm().expand(6), "the length of the rows")
+        queries = shaped(student.rotary_embedding(query.expand(6, 8), shifts + distance), (6, 8))
+        keys = shaped(student.rotary_embedding(key.expand(6, 8), shifts), (6, 8))
+        scores = (queries.double() * keys.double()).sum(dim=-1)
+        near(
+            scores,
+            scores[:1].expand(6),
+            f"the scores of one query and key at distance {distance}",
+            atol=1e-3,
+        )
+        near(
+            queries.double().norm(dim=-1), query.double().norm().expand(6), "the norms of the rows"
+        )
 
     @weight(1.5)
     def test_far_positions(self, student, seed):
-        """Angles are exact up to position 10,000, also where x is in half precision."""
+        """Angles are accurate up to position 10,000, even if x is in half precision."""
         draw = Draw(seed)
         positions = torch.cat([draw.integers(5_000, 10_000, 8), torch.tensor([10_000])])
         x = draw.uniform(2, 9, 6, low=-1.0)
-        expected = turned(x, positions)
+        expected = rope_oracle(x, positions)
         for dtype, atol in ((torch.float32, 5e-3), (torch.float16, 2e-2), (torch.bfloat16, 1e-1)):
             what = f"the result at positions up to 10,000 for {str(dtype)[6:]}"
             near(student.rotary_embedding(x.to(dtype), positions), expected, what, atol)
 
     @weight(1)
     def test_dtype_and_device(self, student, seed):
-        """The result has the dtype and the device of x, which is not changed."""
+        """The result has the dtype and device of x, and x is not modified."""
         draw = Draw(seed)
         x, positions = draw.normal(2, 5, 6, dtype=torch.float64), draw.integers(0, 30, 5)
-        expected = turned(x, positions)
-        keeps_dtypes(lambda x: student.rotary_embedding(x, positions), expected, x)
+        expected = rope_oracle(x, positions)
+        check_dtypes(lambda x: student.rotary_embedding(x, positions), expected, x)
         unchanged(student)
-        keeps_device(student.rotary_embedding, (2, 5, 6), x, positions)
+        check_device(student.rotary_embedding, (2, 5, 6), x, positions)
 
     @weight(1)
     def test_odd(self, student, seed):
-        """An odd d is refused with a ValueError, whatever the positions."""
+        """An odd d raises a ValueError, whatever the positions are."""
         for d, positions in (
             (7, torch.arange(4)),
             (1, torch.arange(4)),
@@ -169,17 +188,17 @@ class TestRotaryEmbedding:
 
     @weight(1)
     def test_gradient(self, student, seed):
-        """The gradient is turned back."""
+        """The gradient of x is the upstream gradient, rotated back."""
         draw = Draw(seed)
         x, positions = draw.normal(2, 5, 6).requires_grad_(), draw.integers(0, 40, 5)
         result = shaped(student.rotary_embedding(x, positions), (2, 5, 6))
         upstream = draw.normal(2, 5, 6)
         seen = gradients(result, {"x": x}, upstream)["x"]
-        near(seen, turned(upstream, -positions), "the gradient of x")
+        near(seen, rope_oracle(upstream, -positions), "the gradient of x")
 
 
-def slopes_of(n_heads: int) -> list[float]:
-    """The slopes of ALiBi, one after the other."""
+def slopes_oracle(n_heads: int) -> list[float]:
+    """Return the ALiBi slopes of `n_heads` heads, computed one by one."""
     power = 1
     while 2 * power <= n_heads:
         power *= 2
@@ -191,8 +210,8 @@ def slopes_of(n_heads: int) -> list[float]:
     return found
 
 
-def seen_slopes(student, n_heads: int) -> Tensor:
-    """What one step of distance costs in each head."""
+def student_slopes(student, n_heads: int) -> Tensor:
+    """Return how much one step of distance lowers the student's bias in each head."""
     return -shaped(student.alibi_bias(n_heads, 2), (n_heads, 2, 2))[:, 1, 0].double()
 
 
@@ -201,56 +220,68 @@ class TestAlibiBias:
 
     @weight(1.5)
     def test_future(self, student):
-        """Above the diagonal stands −inf, and elsewhere a number that is finite."""
+        """The bias is −inf above the diagonal and finite elsewhere."""
         bias = shaped(student.alibi_bias(3, 5), (3, 5, 5))
         future = torch.ones(5, 5, dtype=torch.bool).triu(1)
         assert (bias[:, future] == -math.inf).all(), (
-            f"a key after the query (j > i) should have −inf; seen: {bias[0, 0, 1]:.6g} at (0, 0, 1)"
+            "every bias above the diagonal (j > i) should be −inf; "
+            f"{int((bias[:, future] != -math.inf).sum())} of {bias[:, future].numel()} are not"
         )
-        finite(bias[:, ~future], "the bias at and below the diagonal")
+        finite(bias[:, ~future], "the bias on and below the diagonal")
 
     @weight(2)
     def test_distance(self, student, seed):
-        """In every head the bias is 0 at distance 0 and falls by the same with each step back."""
+        """In every head, the bias is 0 on the diagonal and falls by a constant amount with each step back."""
         n = Draw(seed).choice([7, 9, 11])
         bias = shaped(student.alibi_bias(4, n), (4, n, n)).double()
         diagonal = bias.diagonal(dim1=1, dim2=2)
-        near(diagonal, torch.zeros(4, n), "the bias of the own position", 1e-6)
+        near(diagonal, torch.zeros(4, n), "the bias on the diagonal", 1e-6)
         step = bias[:, 1, 0]
-        assert (step < 0).all(), f"a step back should lower the score; yours adds {step.tolist()}"
+        assert (step < 0).all(), (
+            f"bias[:, 1, 0] (one step back) should be negative; yours is {step.tolist()}"
+        )
         for i in range(n):
             expected = step.unsqueeze(1) * torch.arange(i, -1, -1)
-            near(bias[:, i, : i + 1], expected, f"row {i} of the bias, in steps of (1, 0),", 1e-5)
+            near(
+                bias[:, i, : i + 1],
+                expected,
+                f"row {i} of the bias, given your bias[:, 1, 0]",
+                1e-5,
+            )
 
     @weight(2)
     def test_power_of_two(self, student, seed):
-        """For h heads, a power of two, the slopes are 2^(−8k/h), k = 1 … h."""
+        """If the number of heads h is a power of two, the slopes are 2^(−8k/h) for k = 1 … h."""
         for n_heads in (Draw(seed).choice([4, 16, 32]), 8, 128):
-            expected = torch.tensor(slopes_of(n_heads))
-            near(seen_slopes(student, n_heads), expected, f"the slopes of {n_heads} heads", 1e-6)
+            expected = torch.tensor(slopes_oracle(n_heads))
+            near(
+                student_slopes(student, n_heads), expected, f"the slopes for {n_heads} heads", 1e-6
+            )
 
     @weight(1.5)
     def test_other_numbers(self, student):
-        """For another number of heads, what is missing comes from the next power of two."""
+        """If the number of heads is not a power of two, the missing slopes come from the next power of two."""
         for n_heads in (6, 12, 3, 80):
-            expected = torch.tensor(sorted(slopes_of(n_heads)))
-            seen = seen_slopes(student, n_heads).sort().values
-            near(seen, expected, f"the slopes of {n_heads} heads, in order of size", 1e-6)
+            expected = torch.tensor(sorted(slopes_oracle(n_heads)))
+            seen = student_slopes(student, n_heads).sort().values
+            near(seen, expected, f"the sorted slopes for {n_heads} heads", 1e-6)
 
     @weight(1)
     def test_order(self, student, seed):
-        """The slopes of the next power of two stand behind the others; they are not sorted in."""
+        """Slopes from the next power of two are appended at the end; the list is not sorted."""
         for n_heads in (Draw(seed).choice([6, 10, 11]), 5, 7, 12, 3):
-            expected = torch.tensor(slopes_of(n_heads))
-            near(seen_slopes(student, n_heads), expected, f"the slopes of {n_heads} heads", 1e-6)
+            expected = torch.tensor(slopes_oracle(n_heads))
+            near(
+                student_slopes(student, n_heads), expected, f"the slopes for {n_heads} heads", 1e-6
+            )
 
     @weight(0.5)
     def test_one(self, student):
-        """One head has the slope 2^−8, over any distance; one position has the bias 0."""
-        near(seen_slopes(student, 1), torch.tensor([2.0**-8]), "the slope of 1 head", 1e-6)
+        """A single head has the slope 2^−8 at every distance, and a single position has a bias of 0."""
+        near(student_slopes(student, 1), torch.tensor([2.0**-8]), "the slope for 1 head", 1e-6)
         last = shaped(student.alibi_bias(1, 270), (1, 270, 270))[:, -1]
         expected = -(2.0**-8) * torch.arange(269.0, -1, -1)
-        near(last, expected.unsqueeze(0), "the last of 270 rows of the bias of 1 head", 1e-5)
+        near(last, expected.unsqueeze(0), "the last of 270 rows of the bias for 1 head", 1e-5)
         near(student.alibi_bias(6, 1), torch.zeros(6, 1, 1), "the bias for one position")
 
     @weight(0.5)
@@ -259,16 +290,16 @@ class TestAlibiBias:
         shaped(student.alibi_bias(2, 3), (2, 3, 3), torch.float32)
 
 
-def same_mask(seen: Tensor, n: int, window: int) -> None:
-    """Compare with the formula; the dtype has a test of its own."""
+def check_mask(seen: Tensor, n: int, window: int) -> None:
+    """Compare the mask with the formula. A separate test checks the dtype."""
     queries, keys = torch.arange(n).unsqueeze(1), torch.arange(n)
-    right = (queries - window < keys) & (keys <= queries)
-    wrong = ((shaped(seen, (n, n)) != 0) != right).nonzero().tolist()
+    correct = (queries - window < keys) & (keys <= queries)
+    wrong = ((shaped(seen, (n, n)) != 0) != correct).nonzero().tolist()
     if wrong:
         i, j = wrong[0]
-        see = "see" if right[i, j] else "not see"
+        see = "see" if correct[i, j] else "not see"
         raise AssertionError(
-            f"for n {n} and window {window}, position {i} should {see} position {j}"
+            f"for n = {n} and window = {window}, position {i} should {see} position {j}"
         )
 
 
@@ -277,59 +308,63 @@ class TestSlidingWindowMask:
 
     @weight(0.5)
     def test_dtype(self, student):
-        """The mask is boolean: True where attention is allowed, and no number that is added to scores."""
+        """The mask is boolean: True where attention is allowed."""
         shaped(student.sliding_window_mask(4, 2), (4, 4), torch.bool, "the mask")
 
     @weight(1)
     def test_future(self, student):
-        """No position sees a later one, and every position sees itself."""
+        """Every position sees itself and no later position."""
         mask = shaped(student.sliding_window_mask(6, 3), (6, 6)) != 0
-        assert not mask.triu(1).any(), "with n 6 and window 3, some position sees a later one"
-        assert mask.diagonal().all(), "with n 6 and window 3, some position does not see itself"
+        assert not mask.triu(1).any(), (
+            "for n = 6 and window = 3, at least one position sees a later one"
+        )
+        assert mask.diagonal().all(), (
+            "for n = 6 and window = 3, at least one position does not see itself"
+        )
 
     @weight(2)
     def test_reach(self, student, seed):
-        """A position sees `window` positions: itself and the window − 1 before it."""
+        """Each position sees `window` positions: itself and the window − 1 before it."""
         draw = Draw(seed)
         for n, window in ((draw.choice([9, 10, 11]), draw.choice([3, 4, 5])), (270, 20)):
-            same_mask(student.sliding_window_mask(n, window), n, window)
+            check_mask(student.sliding_window_mask(n, window), n, window)
 
     @weight(1)
     def test_window_of_one(self, student):
-        """With window 1 a position sees itself only."""
-        same_mask(student.sliding_window_mask(5, 1), 5, 1)
-        same_mask(student.sliding_window_mask(1, 1), 1, 1)
+        """With a window of 1, each position sees only itself."""
+        check_mask(student.sliding_window_mask(5, 1), 5, 1)
+        check_mask(student.sliding_window_mask(1, 1), 1, 1)
 
     @weight(1)
     def test_wide_window(self, student):
-        """A window of n or more allows everything up to the own position."""
+        """With a window of n or more, each position sees itself and all earlier positions."""
         for window in (6, 7, 5, 100):
-            same_mask(student.sliding_window_mask(6, window), 6, window)
-        same_mask(student.sliding_window_mask(1, 4), 1, 4)
+            check_mask(student.sliding_window_mask(6, window), 6, window)
+        check_mask(student.sliding_window_mask(1, 4), 1, 4)
 
     @weight(1)
     def test_no_window(self, student):
-        """A window of less than 1 is refused with a ValueError that names it."""
+        """A window below 1 raises a ValueError that names `window`."""
         for n, window in ((5, 0), (5, -1), (5, -7), (1, 0)):
             with value_error("window", when=f"n is {n} and window is {window}"):
                 student.sliding_window_mask(n, window)
 
 
 def phi(x: Tensor) -> Tensor:
-    """elu(x) + 1 without the loss of digits."""
+    """Compute elu(x) + 1 without cancellation for very negative x."""
     return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
 
 
-def quadratic(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
-    """Linear attention by its n × m weights."""
+def quadratic_oracle(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    """Compute linear attention from its n × m weights."""
     weights = phi(query.double()) @ phi(key.double()).mT
     if causal:
         weights = weights.tril()
     return weights / weights.sum(dim=-1, keepdim=True) @ value.double()
 
 
-def features(draw: Draw, *shape: int) -> Tensor:
-    """Queries or keys for which no denominator is so small that an allowed ε shows."""
+def random_features(draw: Draw, *shape: int) -> Tensor:
+    """Return queries or keys whose denominators are too large for the permitted ε to matter."""
     return draw.uniform(*shape, low=-1.0, high=2.0)
 
 
@@ -338,9 +373,9 @@ class TestLinearAttention:
 
     @weight(1)
     def test_weights_sum_to_one(self, student, seed):
-        """Outputs are means of the values: where all values are alike, so are the outputs."""
+        """The attention weights sum to 1: if all values are equal, every output is that value."""
         draw = Draw(seed)
-        query, key = features(draw, 4, 6), features(draw, 9, 6)
+        query, key = random_features(draw, 4, 6), random_features(draw, 9, 6)
         value = torch.tensor([2.0, -3.0, 0.5]).expand(9, 3)
         near(student.linear_attention(query, key, value), value[:4], atol=1e-3)
         result = student.linear_attention(query, key[:4], value[:4], causal=True)
@@ -348,7 +383,7 @@ class TestLinearAttention:
 
     @weight(1)
     def test_feature_map(self, student, seed):
-        """φ(x) is elu(x) + 1: with d 1 the weights of the keys are as φ(key)."""
+        """The feature map φ(x) is elu(x) + 1; with d = 1, each key's weight is proportional to φ(key)."""
         draw = Draw(seed)
         key = torch.tensor([[-3.0], [-1.2], [-0.2], [0.4], [1.3], [2.6]]) + 0.1 * draw.normal(6, 1)
         result = student.linear_attention(torch.zeros(1, 1), key, torch.eye(6))
@@ -358,51 +393,65 @@ class TestLinearAttention:
 
     @weight(2)
     def test_values(self, student, seed):
-        """φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), with n ≠ m and d ≠ d_v."""
+        """The result is φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), also for n ≠ m and d ≠ d_v."""
         draw = Draw(seed)
-        inputs = features(draw, 7, 4), features(draw, 11, 4), draw.normal(11, 5)
-        near(student.linear_attention(*inputs), quadratic(*inputs), atol=1e-3)
+        inputs = random_features(draw, 7, 4), random_features(draw, 11, 4), draw.normal(11, 5)
+        near(student.linear_attention(*inputs), quadratic_oracle(*inputs), atol=1e-3)
 
     @weight(2)
     def test_causal(self, student, seed):
-        """With causal=True position i sums over the keys up to i, itself included."""
+        """With causal=True, position i sums over the keys up to and including i."""
         draw = Draw(seed)
-        inputs = features(draw, 9, 4), features(draw, 9, 4), draw.normal(9, 5)
-        near(student.linear_attention(*inputs, causal=True), quadratic(*inputs, True), atol=1e-3)
+        inputs = random_features(draw, 9, 4), random_features(draw, 9, 4), draw.normal(9, 5)
+        near(
+            student.linear_attention(*inputs, causal=True),
+            quadratic_oracle(*inputs, True),
+            atol=1e-3,
+        )
 
     @weight(1)
     def test_leading_axes(self, student, seed):
-        """One or more leading axes: each entry of a batch is for itself, in any memory layout."""
+        """Any number of leading axes works, batch entries are independent, and inputs may be non-contiguous."""
         draw = Draw(seed)
         for leading in ((3,), (2, 3), (2, 1, 3)):
             for causal in (False, True):
                 m = 5 if causal else 6
-                query, key = features(draw, *leading, 5, 2), features(draw, *leading, m, 2)
+                query, key = (
+                    random_features(draw, *leading, 5, 2),
+                    random_features(draw, *leading, m, 2),
+                )
                 inputs = [draw.strided(x) for x in (query, key, draw.normal(*leading, m, 4))]
-                what = f"for the leading axes {leading}{', causal,' * causal} the result"
+                what = f"the result for leading axes {leading}{' with causal=True' * causal}"
                 result = student.linear_attention(*inputs, causal=causal)
-                near(result, quadratic(*inputs, causal), what, 1e-3)
+                near(result, quadratic_oracle(*inputs, causal), what, 1e-3)
 
     @weight(1)
     def test_small_and_large(self, student, seed):
-        """Right for entries down to −10, and an ε in the denominator stays below 10⁻⁴."""
+        """Results are accurate for entries down to −10; an ε added to the denominator is below 10⁻⁴."""
         draw = Draw(seed)
         value = 3 + draw.normal(8, 3)
         query, key = draw.uniform(5, 4, low=-10, high=-9), draw.uniform(8, 4, low=20, high=40)
         result = student.linear_attention(query, key, value)
-        near(result, quadratic(query, key, value), "the result for queries around −9.5", 1e-2)
+        near(
+            result, quadratic_oracle(query, key, value), "the result for queries around −9.5", 1e-2
+        )
         query, key = draw.uniform(5, 2, low=-3, high=-2), draw.uniform(3, 2, low=-3, high=-2)
         result = student.linear_attention(query, key, value[:3])
-        near(result, quadratic(query, key, value[:3]), "the result for entries around −2.5", 1e-2)
+        near(
+            result,
+            quadratic_oracle(query, key, value[:3]),
+            "the result for entries around −2.5",
+            1e-2,
+        )
 
     @weight(1)
     def test_no_matrix(self, student, seed):
-        """No n × m tensor is made, and tensors grow with n no faster than n does."""
+        """No n × m tensor is created, and the largest tensor grows linearly with n."""
         self._grows_with_n(student, seed, causal=False)
 
     @weight(1)
     def test_no_matrix_where_causal(self, student, seed):
-        """With `causal`, too, no n × n tensor is made, and tensors grow with n no faster than n does."""
+        """With causal=True, no n × n tensor is created either, and the largest tensor grows linearly with n."""
         self._grows_with_n(student, seed, causal=True)
 
     def _grows_with_n(self, student, seed, causal: bool):
@@ -414,58 +463,65 @@ class TestLinearAttention:
                 result = student.linear_attention(*inputs, causal=causal)
             shaped(result, (n, 3))
             largest.append(cost.largest)
-        mode = f"with n = m = 1024, d 2, d_v 3 and causal={causal}"
-        assert largest[0] < 1024 * 1024, f"{mode}, a tensor of {largest[0]:,} numbers was made"
-        # Twice as many positions: more than 2 for what else there is, less than 2 · √2.
+        mode = f"with d = 2, d_v = 3 and causal={causal}"
+        assert largest[0] < 1024 * 1024, (
+            f"{mode}, your code creates a tensor of {largest[0]:,} elements for n = m = 1024"
+        )
+        # Linear growth gives a factor of 2, and n^1.5 a factor of 2.83; the rest is tolerance.
         assert largest[1] < 2.8 * largest[0] or not largest[0], (
-            f"{mode}, the largest tensor had {largest[0]:,} numbers, with 2048 {largest[1]:,}"
+            f"{mode}, the largest tensor has {largest[0]:,} elements for n = m = 1024, "
+            f"but {largest[1]:,} for n = m = 2048"
         )
 
     @weight(1)
     def test_long(self, student, seed):
-        """8192 positions are no trouble in 200 MB, and still right at the end."""
+        """A sequence of 8192 positions fits into 200 MB of memory, and its results are accurate to the end."""
         draw = Draw(seed)
-        query, key = features(draw, 8192, 2), features(draw, 8192, 2)
+        query, key = random_features(draw, 8192, 2), random_features(draw, 8192, 2)
         value = draw.normal(8192, 3)
         result = shaped(student.linear_attention(query, key, value, causal=True), (8192, 3))
         for i in (0, 1, 1000, 8191):
-            expected = quadratic(query[i : i + 1], key[: i + 1], value[: i + 1])
-            near(result[i : i + 1], expected, f"row {i} of 8192", 1e-3)
+            expected = quadratic_oracle(query[i : i + 1], key[: i + 1], value[: i + 1])
+            near(result[i : i + 1], expected, f"row {i} of the result for n = 8192", 1e-3)
 
     @weight(1)
     def test_gradient(self, student, seed):
-        """The gradients of query, key and value are right, for large entries too."""
+        """The gradients of query, key and value are correct, even for large entries."""
         draw = Draw(seed)
         for causal in (False, True):
-            inputs = {"query": features(draw, 5, 4), "key": features(draw, 5, 4)}
+            inputs = {"query": random_features(draw, 5, 4), "key": random_features(draw, 5, 4)}
             inputs["value"] = draw.normal(5, 3)
             inputs["query"][1, 2], inputs["key"][3, 0] = 120.0, 150.0
             inputs = {name: x.requires_grad_() for name, x in inputs.items()}
             upstream = draw.normal(5, 3)
             result = shaped(student.linear_attention(*inputs.values(), causal=causal), (5, 3))
             seen = gradients(result, inputs, upstream)
-            right = gradients(quadratic(*inputs.values(), causal), inputs, upstream)
+            correct = gradients(quadratic_oracle(*inputs.values(), causal), inputs, upstream)
             for name in inputs:
                 what = f"the gradient of {name} with causal={causal}"
-                near(seen[name], right[name], what, 3e-3)
+                near(seen[name], correct[name], what, 3e-3)
 
     @weight(1)
     def test_dtype_and_device(self, student, seed):
-        """The result has the dtype and the device of the inputs, which are not changed."""
+        """The result has the dtype and device of the inputs, which are not modified."""
         draw = Draw(seed)
-        inputs = [features(draw, 2, 6, 4), features(draw, 2, 6, 4), draw.normal(2, 6, 3)]
+        inputs = [
+            random_features(draw, 2, 6, 4),
+            random_features(draw, 2, 6, 4),
+            draw.normal(2, 6, 3),
+        ]
         for causal in (False, True):
 
             def call(*inputs: Tensor, causal: bool = causal) -> Tensor:
                 return student.linear_attention(*inputs, causal=causal)
 
-            keeps_dtypes(call, quadratic(*inputs, causal), *inputs)
+            check_dtypes(call, quadratic_oracle(*inputs, causal), *inputs)
             unchanged(student)
-            keeps_device(call, (2, 6, 3), *inputs)
+            check_device(call, (2, 6, 3), *inputs)
 
 
-def grouped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention head by head; a row that allows nothing is 0."""
+def grouped_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Compute attention one head at a time; a row that allows no key is 0."""
     (b, h, n, d), (_, g, m, _) = query.shape, key.shape
     mask = torch.ones(b, h, n, m, dtype=torch.bool) if mask is None else mask.expand(b, h, n, m)
     heads = []
@@ -478,8 +534,8 @@ def grouped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = Non
     return torch.stack(heads, dim=1)
 
 
-def heads_of(draw: Draw, b: int, h: int, g: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries (b, h, 5, 6), keys (b, g, 7, 6) and values (b, g, 7, 8)."""
+def random_heads(draw: Draw, b: int, h: int, g: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries (b, h, 5, 6), keys (b, g, 7, 6) and values (b, g, 7, 8)."""
     return draw.normal(b, h, 5, 6), draw.normal(b, g, 7, 6), draw.normal(b, g, 7, 8)
 
 
@@ -488,21 +544,21 @@ class TestGroupedQueryAttention:
 
     @weight(1)
     def test_one_head_each(self, student, seed):
-        """With g = h this is ordinary attention, with scores divided by √d."""
-        inputs = heads_of(Draw(seed), 2, 3, 3)
-        near(student.grouped_query_attention(*inputs), grouped(*inputs))
+        """With g = h, this is ordinary attention with scores divided by √d."""
+        inputs = random_heads(Draw(seed), 2, 3, 3)
+        near(student.grouped_query_attention(*inputs), grouped_oracle(*inputs))
 
     @weight(2)
     def test_groups(self, student, seed):
-        """Neighbouring query heads share a key head: k·h/g … (k+1)·h/g − 1 share key head k."""
-        query, key, _ = heads_of(Draw(seed), 2, 27, 9)
+        """Consecutive query heads share a key head: query heads k·h/g … (k+1)·h/g − 1 use key head k."""
+        query, key, _ = random_heads(Draw(seed), 2, 27, 9)
         value = torch.arange(9.0).view(1, 9, 1, 1).expand(2, 9, 7, 2)
         seen = shaped(student.grouped_query_attention(query, key, value), (2, 27, 5, 2))
         for head in range(27):
-            read, right = seen[0, head, 0, 0].item(), head // 3
-            assert abs(read - right) < 1e-3, (
-                f"with h 27 and g 9, query head {head} should read key head {right}; "
-                f"where key head k holds the value k, yours reads {read:.3g}"
+            read, correct = seen[0, head, 0, 0].item(), head // 3
+            assert abs(read - correct) < 1e-3, (
+                f"with h = 27 and g = 9, query head {head} should use key head {correct}; when all values "
+                f"of key head k are k, its output is {read:.3g}"
             )
 
     @weight(2)
@@ -510,93 +566,93 @@ class TestGroupedQueryAttention:
         """Each query head attends to the keys and values of its group."""
         draw = Draw(seed)
         for h, g in ((6, 2), (6, 3)):
-            inputs = [draw.strided(x) for x in heads_of(draw, 3, h, g)]
-            what = f"the result for h {h} and g {g}"
-            near(student.grouped_query_attention(*inputs), grouped(*inputs), what)
+            inputs = [draw.strided(x) for x in random_heads(draw, 3, h, g)]
+            what = f"the result for h = {h} and g = {g}"
+            near(student.grouped_query_attention(*inputs), grouped_oracle(*inputs), what)
 
     @weight(1)
     def test_one_key_head(self, student, seed):
-        """With g = 1 all query heads share the one key head."""
+        """With g = 1, all query heads share the single key head."""
         for b, h in ((2, 4), (1, 1)):
-            inputs = heads_of(Draw(seed), b, h, 1)
-            what = f"the result for b {b}, h {h} and g 1"
-            near(student.grouped_query_attention(*inputs), grouped(*inputs), what)
+            inputs = random_heads(Draw(seed), b, h, 1)
+            what = f"the result for b = {b}, h = {h} and g = 1"
+            near(student.grouped_query_attention(*inputs), grouped_oracle(*inputs), what)
 
     @weight(1.5)
     def test_masks(self, student, seed):
-        """A mask is True where attention is allowed, and serves all heads, queries, sentences."""
+        """The mask is True where attention is allowed, and broadcasts over batch, heads and queries."""
         draw = Draw(seed)
-        inputs = heads_of(draw, 3, 6, 2)
+        inputs = random_heads(draw, 3, 6, 2)
         for shape in ((5, 7), (3, 1, 1, 7), (3, 1, 5, 7), (1, 1, 5, 7)):
             mask = draw.mask(*shape)
             mask[..., 2] = True
             seen = student.grouped_query_attention(*inputs, mask)
-            near(seen, grouped(*inputs, mask), f"the result for a mask of shape {shape}")
+            near(seen, grouped_oracle(*inputs, mask), f"the result for a mask of shape {shape}")
 
     @weight(1)
     def test_mask_by_head(self, student, seed):
-        """A mask may differ from query head to query head, also inside of a group."""
+        """The mask may differ between query heads, even within a group."""
         draw = Draw(seed)
-        inputs = heads_of(draw, 2, 6, 2)
+        inputs = random_heads(draw, 2, 6, 2)
         for shape in ((2, 6, 5, 7), (1, 6, 1, 7)):
             mask = draw.mask(*shape)
             mask[..., 4] = True
             seen = student.grouped_query_attention(*inputs, mask=mask)
-            near(seen, grouped(*inputs, mask), f"the result for a mask of shape {shape}")
+            near(seen, grouped_oracle(*inputs, mask), f"the result for a mask of shape {shape}")
 
     @weight(1.5)
     def test_nothing_allowed(self, student, seed):
-        """A query that may attend to nothing gets output 0, and gradients stay finite."""
+        """A query that may not attend to any key gets output 0, and gradients stay finite."""
         draw = Draw(seed)
-        query, key, value = (x.requires_grad_() for x in heads_of(draw, 3, 4, 2))
+        query, key, value = (x.requires_grad_() for x in random_heads(draw, 3, 4, 2))
         by_head, by_sentence = draw.mask(3, 4, 5, 7), draw.mask(3, 1, 1, 7)
         by_head[..., 3] = True
         by_head[1, 2, 4] = by_head[0, :, 0] = False
         by_sentence[..., 1] = True
         by_sentence[2] = False
         for mask in (by_head, by_sentence):
-            expected = grouped(query, key, value, mask)
+            expected = grouped_oracle(query, key, value, mask)
             seen = shaped(student.grouped_query_attention(query, key, value, mask), (3, 4, 5, 8))
             empty = ~mask.any(dim=-1).expand(3, 4, 5)
-            near(seen[empty], expected[empty], "the output of queries that may attend to nothing")
+            near(seen[empty], expected[empty], "the output of queries with no allowed key")
             near(seen, expected)
             inputs = {"query": query, "key": key, "value": value}
             gradients(seen, inputs, draw.normal(3, 4, 5, 8))
 
     @weight(1)
     def test_not_a_multiple(self, student, seed):
-        """An h that is no multiple of g is refused with a ValueError."""
+        """A ValueError is raised if h is not a multiple of g."""
         for h, g in ((5, 2), (4, 3), (2, 4)):
             with value_error("h", "g", "query", "key", "value", when=f"h is {h} and g is {g}"):
-                student.grouped_query_attention(*heads_of(Draw(seed), 2, h, g))
+                student.grouped_query_attention(*random_heads(Draw(seed), 2, h, g))
 
     @weight(1)
     def test_gradient(self, student, seed):
         """The gradient of a key head is the sum over the query heads that share it."""
         draw = Draw(seed)
-        inputs = [x.requires_grad_() for x in heads_of(draw, 2, 6, 2)]
+        inputs = [x.requires_grad_() for x in random_heads(draw, 2, 6, 2)]
         by_name = dict(zip(("query", "key", "value"), inputs, strict=True))
         upstream = draw.normal(2, 6, 5, 8)
         result = shaped(student.grouped_query_attention(*inputs), (2, 6, 5, 8))
         seen = gradients(result, by_name, upstream)
-        right = gradients(grouped(*inputs), by_name, upstream)
+        correct = gradients(grouped_oracle(*inputs), by_name, upstream)
         for name in by_name:
-            near(seen[name], right[name], f"the gradient of {name}")
-        # Scores so far apart that most weights are 0.
+            near(seen[name], correct[name], f"the gradient of {name}")
+        # These scores are so far apart that most weights underflow to 0.
         query, key, value = (x.detach().requires_grad_() for x in (300 * inputs[0], *inputs[1:]))
         result = shaped(student.grouped_query_attention(query, key, value), (2, 6, 5, 8))
         gradients(result, {"query": query, "key": key, "value": value}, upstream)
 
     @weight(1)
     def test_dtype_and_device(self, student, seed):
-        """The result has the dtype and the device of the inputs, which are not changed."""
+        """The result has the dtype and device of the inputs, which are not modified."""
         draw = Draw(seed)
-        inputs, mask = [x.double() for x in heads_of(draw, 2, 4, 2)], draw.mask(5, 7)
+        inputs, mask = [x.double() for x in random_heads(draw, 2, 4, 2)], draw.mask(5, 7)
         mask[2] = False
 
         def call(*inputs: Tensor) -> Tensor:
             return student.grouped_query_attention(*inputs, mask)
 
-        keeps_dtypes(call, grouped(*inputs, mask), *inputs)
+        check_dtypes(call, grouped_oracle(*inputs, mask), *inputs)
         unchanged(student)
-        keeps_device(student.grouped_query_attention, (2, 4, 5, 8), *inputs)
+        check_device(student.grouped_query_attention, (2, 4, 5, 8), *inputs)
