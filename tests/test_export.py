@@ -1,4 +1,4 @@
-"""Exports, read back by small readers that are written from each format's description and share no code with the writers."""
+"""Test the exports with small readers, written from each format's description, that share no code with the writers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.small_course import RIGHT, WRONG, command, make
 from tests.test_lms import METADATA
 from tests.test_submission import write, zipped
 
-DUE = datetime(2026, 11, 30, 12, tzinfo=UTC)  # METADATA's times are 34 hours later
+DUE = datetime(2026, 11, 30, 12, tzinfo=UTC)  # 34 hours before the times in METADATA
 ROSTER = """\
 id;student;name;email;group;extension
 12345;ada;Ada Lovelace;ada@example.org;;
@@ -61,7 +61,7 @@ def marks(path: str, student: str, points: float = 90.0, problem: str = "") -> S
     order = [given.TestMarks("test_order", 40, 40, True, "")]
     heads = ExerciseMarks("split_heads", 40, 40, "passed", "", None, [], 0.1, order)
     problems = [problem] if problem else []
-    owner = owner_from_path(Path(path), "day1", reader())  # as if a TA had given this path
+    owner = owner_from_path(Path(path), "day1", reader())  # as if a TA had named this path
     return SubmissionMarks(
         path, student, "", "", "", [], points, 100, 0.5, problems, [masks, heads], owner
     )
@@ -94,7 +94,7 @@ def written(day: Day, name: str, text: str, mark: str = "") -> Path:
 
 
 def read_csv(file: Path, separator: str = ",") -> list[dict[str, str]]:
-    """RFC 4180, character by character: quotes doubled, separators and line ends within quotes."""
+    """Read CSV by RFC 4180, character by character: doubled quotes, separators and line ends within quotes."""
     text, rows, row, cell, quoted = file.read_bytes().decode("utf-8"), [], [], "", False
     position = 0
     while position < len(text):
@@ -117,7 +117,7 @@ def read_csv(file: Path, separator: str = ",") -> list[dict[str, str]]:
 
 
 def import_to_canvas(file: Path, separator: str = ",") -> tuple[str, str, dict[str, str]]:
-    """As Canvas's importer reads it: the one assignment, its possible points, and each student's grade by ID."""
+    """Read a file as Canvas's importer does: return the assignment, its possible points and the grades by ID."""
     rows = read_csv(file, separator)
     columns = list(rows[0])
     assert columns[0] == "Student"
@@ -132,7 +132,7 @@ def import_to_canvas(file: Path, separator: str = ",") -> tuple[str, str, dict[s
 
 
 def import_to_moodle(file: Path) -> dict[str, str]:
-    """As `importgradeslib.php` reads a worksheet: these three columns, by participant."""
+    """Read a worksheet as Moodle's `importgradeslib.php` does: return the grades by participant."""
     rows = read_csv(file)
     assert {"Identifier", "Grade", "Last modified (grade)"} <= set(rows[0])
     return {row["Identifier"].removeprefix("Participant "): row["Grade"] for row in rows}
@@ -147,13 +147,13 @@ CLASS = [
 ]
 
 
-def test_canvas_into_an_exported_gradebook(day: Day) -> None:
+def test_canvas_fills_in_an_exported_gradebook(day: Day) -> None:
     with_roster(day)
     gradebook, out = written(day, "grades.csv", GRADEBOOK), day.root / "out.csv"
     notes = export(day, "canvas", CLASS, out, into=gradebook)
     title, possible, grades = import_to_canvas(out)
     assert (title, possible) == ("Day 1: attention (901)", "50")
-    # bob's group is cyd's; who handed nothing in keeps what there was.
+    # bob and cyd are one group; students without a submission keep their mark.
     assert grades == {"12345": "46.75", "12346": "40", "12347": "40", "12399": "31"}
     before = read_csv(gradebook)
     for old, new in zip(before, read_csv(out), strict=True):
@@ -164,7 +164,7 @@ def test_canvas_into_an_exported_gradebook(day: Day) -> None:
     assert any("on the roster without a submission (1): dora" in note for note in notes)
 
 
-def test_canvas_without_a_roster_takes_the_gradebooks_students(late_day: Day) -> None:
+def test_without_a_roster_canvas_uses_the_students_of_the_gradebook(late_day: Day) -> None:
     raw = [
         marks("in/lovelaceada_12345_67890_day1.ipynb", "lovelaceada", 93.5),
         marks("in/oneilbÿronróbert_LATE_12346_67891_day1.ipynb", "oneilbÿronróbert", 80),
@@ -178,7 +178,7 @@ def test_canvas_without_a_roster_takes_the_gradebooks_students(late_day: Day) ->
     assert any("mallory" in note and "not in" in note for note in notes)
 
 
-def test_canvas_anew(day: Day) -> None:
+def test_canvas_makes_a_new_gradebook(day: Day) -> None:
     with_roster(day)
     out = day.root / "out.csv"
     export(day, "canvas", CLASS, out)
@@ -189,21 +189,21 @@ def test_canvas_anew(day: Day) -> None:
 
 
 COLUMNS = {
-    "none": ("Day 1: attention (901)", "Homework (901)", "no column is"),
-    "several": ("Day 2 (902)", "Day 1 again (902)", "several columns may be"),
-    "no gradebook": ("Section", "Group", "no column 'Section'"),
+    "none": ("Day 1: attention (901)", "Homework (901)", "no column matches"),
+    "several": ("Day 2 (902)", "Day 1 again (902)", "several columns match"),
+    "not a gradebook": ("Section", "Group", "no column 'Section'"),
 }
 
 
-@pytest.mark.parametrize(("old", "new", "says"), COLUMNS.values(), ids=COLUMNS)
-def test_a_column_of_canvas_is_never_guessed(day: Day, old: str, new: str, says: str) -> None:
+@pytest.mark.parametrize(("old", "new", "message"), COLUMNS.values(), ids=COLUMNS)
+def test_an_ambiguous_canvas_column_is_an_error(day: Day, old: str, new: str, message: str) -> None:
     gradebook = written(day, "grades.csv", GRADEBOOK.replace(old, new))
-    with pytest.raises(CourseError, match=says):
+    with pytest.raises(CourseError, match=message):
         export(day, "canvas", CLASS, day.root / "out.csv", into=gradebook)
     assert not (day.root / "out.csv").exists()
 
 
-def test_a_column_of_canvas_can_be_named(day: Day) -> None:
+def test_the_canvas_column_can_be_chosen(day: Day) -> None:
     gradebook = written(day, "grades.csv", GRADEBOOK.replace("Day 1: attention", "Homework, 1st"))
     for name in ("Homework, 1st", "Homework, 1st (901)"):
         text = GRADEBOOK.replace("Day 1: attention (901)", '"Homework, 1st (901)"')
@@ -215,7 +215,7 @@ def test_a_column_of_canvas_can_be_named(day: Day) -> None:
 # ---- Moodle
 
 
-def test_moodles_worksheet_is_filled_in_and_else_as_it_was(day: Day) -> None:
+def test_only_grades_change_in_moodles_worksheet(day: Day) -> None:
     with_roster(day)
     worksheet, out = written(day, "sheet.csv", WORKSHEET, "\ufeff"), day.root / "out.csv"
     raw = [
@@ -224,7 +224,7 @@ def test_moodles_worksheet_is_filled_in_and_else_as_it_was(day: Day) -> None:
     ]
     notes = export(day, "moodle", raw, out, into=worksheet)
     assert import_to_moodle(out) == {"51": "9.35", "52": "8", "53": ""}
-    assert any("can not be changed" in note and "cyd" in note for note in notes)
+    assert any("does not allow changes" in note and "cyd" in note for note in notes)
     before = list(csv.DictReader(io.StringIO(WORKSHEET, newline="")))
     for old, new in zip(before, read_csv(out), strict=True):
         assert {**new, "Grade": ""} == {**old, "Grade": ""}
@@ -244,7 +244,7 @@ def test_moodles_grade_import(day: Day) -> None:
     assert rows[3]["Full name"] == '王 "小" 明'
 
 
-def test_a_worksheet_that_is_none_is_refused(day: Day) -> None:
+def test_a_file_that_is_not_a_worksheet_is_refused(day: Day) -> None:
     sheet = written(day, "sheet.csv", WORKSHEET.replace("Identifier", "Kennung"))
     with pytest.raises(CourseError, match="no column 'Identifier'"):
         export(day, "moodle", CLASS, day.root / "out.csv", into=sheet)
@@ -253,18 +253,18 @@ def test_a_worksheet_that_is_none_is_refused(day: Day) -> None:
 # ---- Gradescope
 
 
-def test_gradescopes_results_of_a_group_that_was_late(late_day: Day) -> None:
+def test_gradescope_results_of_a_late_group(late_day: Day) -> None:
     with_roster(late_day)
     folder = late_day.root / "in"
     write(folder, {"submission_metadata.yml": METADATA.encode()})
     group = marks(f"{folder}/submission_71/day1.ipynb", "Ada Lovelace, Róbert", 80, "cell 3: odd")
     out = late_day.root / "out"
     export(late_day, "gradescope", [group], out)
-    # bob's extension is 48 hours, cyd is of his group and has none.
+    # bob has an extension of 48 hours; cyd, in the same group, has none.
     assert sorted(file.name for file in out.iterdir()) == ["ada.json", "bob.json", "cyd.json"]
     ada, bob, cyd = (json.loads((out / f"{n}.json").read_text()) for n in ("ada", "bob", "cyd"))
     assert (ada["score"], bob["score"], cyd["score"]) == (64, 80, 64)
-    assert "2 days late: 80 points less 20 % are 64." in ada["output"]
+    assert "2 days late: 80 points − 20% = 64 points." in ada["output"]
     assert "cell 3: odd" in bob["output"]
     for results in (ada, bob):
         for test, most, name in zip(
@@ -280,7 +280,7 @@ def test_gradescopes_results_of_a_group_that_was_late(late_day: Day) -> None:
 # ---- CSV
 
 
-def test_the_columns_of_nbgraders_export(late_day: Day) -> None:
+def test_the_columns_match_nbgraders_own_export(late_day: Day) -> None:
     with_roster(late_day)
     folder = late_day.root / "submitted" / "ada" / "day1"
     write(folder, {"timestamp.txt": b"2026-11-30 12:30:00.000000 UTC"})
@@ -303,7 +303,7 @@ def test_the_columns_of_nbgraders_export(late_day: Day) -> None:
     assert (bob["timestamp"], bob["raw_score"], bob["score"]) == ("", "0", "0")
 
 
-def test_a_column_an_exercise_and_no_formula(day: Day) -> None:
+def test_csv_has_a_column_per_exercise_and_no_formula(day: Day) -> None:
     with_roster(day)
     odd = '@SUM(1), "quoted"\nline\ttab'
     export(day, "csv", [marks("in/ada.ipynb", "ada", 93.5, odd)], day.root / "out.csv")
@@ -315,7 +315,7 @@ def test_a_column_an_exercise_and_no_formula(day: Day) -> None:
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n"])
-def test_names_that_would_run_are_text_in_every_format(day: Day, begin: str) -> None:
+def test_formulas_in_names_are_escaped_in_every_format(day: Day, begin: str) -> None:
     name = f"{begin}cmd|' /C calc'!A0"
     sheet = io.StringIO(newline="")
     csv.writer(sheet).writerows([["id", "student", "name"], ["-7", "ada", f"x{name}"]])
@@ -333,10 +333,10 @@ def test_names_that_would_run_are_text_in_every_format(day: Day, begin: str) -> 
             assert not cell.startswith(begin) or cell.replace("-", "").isdigit()
 
 
-# ---- whose a submission is
+# ---- matching submissions with students
 
 
-def test_who_is_not_on_the_roster_and_who_handed_nothing_in(day: Day) -> None:
+def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
     with_roster(day)
     class_ = [marks("in/adda_99_67890_day1.ipynb", "lovelaceadda"), marks("in/bob.ipynb", "bob")]
     class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
@@ -350,7 +350,7 @@ def test_who_is_not_on_the_roster_and_who_handed_nothing_in(day: Day) -> None:
     assert [row.entry.student for row in rows] == ["ada", "bob", "cyd", "dora", "lovelaceadda"]
 
 
-def test_of_several_submissions_the_last_counts_where_times_are_known(late_day: Day) -> None:
+def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> None:
     known = roster.Roster((roster.Entry("12345", "ada", "Ada Lovelace"),))
     better, worse = marks("in/a.ipynb", "ada", 90), marks("in/b.ipynb", "ada", 50)
     (row,), (note,) = class_list.rows([worse, better], late_day, known)
@@ -369,7 +369,7 @@ def test_of_several_submissions_the_last_counts_where_times_are_known(late_day: 
     assert row.marks == second
 
 
-def test_a_file_counts_once_whatever_its_student_was_called_before(tmp_path: Path) -> None:
+def test_a_renamed_student_does_not_count_twice(tmp_path: Path) -> None:
     on = Basis("day1", "code", "course", "autograder", "seed", "limits")
     old, new = marks("in/a_1_23456_x.py", "lovelaceada"), marks("in/a_1_23456_x.py", "ada")
     with History(tmp_path) as history:
@@ -379,7 +379,7 @@ def test_a_file_counts_once_whatever_its_student_was_called_before(tmp_path: Pat
         assert [kept.student for kept in history.current("day1")] == ["ada", "bob"]
 
 
-def test_old_marks_of_one_file_under_another_name_do_not_count(day: Day) -> None:
+def test_older_marks_of_a_file_under_another_name_are_ignored(day: Day) -> None:
     with_roster(day)
     path = "in/lovelaceada_12345_67890_day1.ipynb"
     old, new = marks(path, "lovelaceada", 90), marks(path, "ada", 70)
@@ -388,8 +388,8 @@ def test_old_marks_of_one_file_under_another_name_do_not_count(day: Day) -> None
     assert not any("2 submissions" in note for note in notes)
 
 
-def test_a_path_says_nothing_of_marks_that_do_not(late_day: Day) -> None:
-    """Who and when is known since the file was read: what is in a path may be a student's own."""
+def test_the_path_of_stored_marks_does_not_identify_the_student(late_day: Day) -> None:
+    """Owner and time are stored when the file is read. A path may contain names that a student chose."""
     with_roster(late_day)
     path = "in/eve/lovelaceada_LATE_12345_67890_day1.ipynb"
     eve = msgspec.structs.replace(marks(path, "eve", 50), handed_in=None)
@@ -399,7 +399,7 @@ def test_a_path_says_nothing_of_marks_that_do_not(late_day: Day) -> None:
     assert notes[0].startswith("eve handed in work but is not on the roster")
 
 
-def test_who_and_when_are_kept_with_the_marks() -> None:
+def test_owner_and_time_are_stored_with_the_marks() -> None:
     late = CLASS[1]
     assert late.handed_in is not None
     assert late.handed_in.late
@@ -411,10 +411,10 @@ def test_who_and_when_are_kept_with_the_marks() -> None:
     assert given.decode(older, "day1").submissions == [alone]
 
 
-# ---- the whole way
+# ---- end to end
 
 
-def test_from_a_canvas_zip_to_a_canvas_csv_and_pages(tmp_path: Path) -> None:
+def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path) -> None:
     root = make(tmp_path / "course")
     files = {
         "lovelaceada_12345_67890_day1.py": RIGHT.encode(),
@@ -426,7 +426,7 @@ def test_from_a_canvas_zip_to_a_canvas_csv_and_pages(tmp_path: Path) -> None:
     (root / "roster.csv").write_text(ROSTER.replace(";48", ";"), encoding="utf-8")
     graded = command(root, "grade", "day1", "submissions.zip", "--feedback", "pages", "--jobs", "1")
     assert graded.returncode == 0, graded.stderr
-    assert "54 (1 d)" in graded.stdout
+    assert "54 (1 day late)" in graded.stdout
     assert "on the roster without a submission (1): dora" in graded.stderr
     assert sorted(file.name for file in (root / "pages").iterdir()) == ["ada.html", "bob.html"]
     into = ["--to", "canvas", "--into", "gradebook.csv", "--out", "marks.csv"]
@@ -439,25 +439,25 @@ def test_from_a_canvas_zip_to_a_canvas_csv_and_pages(tmp_path: Path) -> None:
 
 
 USAGE = {
-    "a format that is none": (["--to", "excel", "--out", "x"], "'excel'"),
+    "an unknown format": (["--to", "excel", "--out", "x"], "'excel'"),
     "no marks": (["--to", "csv", "--out", "x.csv"], "no marks of day1"),
     "no folder": (["--to", "csv", "--out", "no/x.csv"], "can not be written"),
-    "a file to fill in where none is": (
+    "a file to fill in for a format without one": (
         ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--into", "marks.json"],
-        "--into is for canvas and moodle",
+        "--into works with canvas and moodle only",
     ),
-    "a roster that is none": (
+    "an invalid roster": (
         ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--roster", "marks.json"],
         "line 1: there is no column 'id'",
     ),
 }
 
 
-@pytest.mark.parametrize(("arguments", "says"), USAGE.values(), ids=USAGE)
-def test_wrong_usage_is_said_and_writes_nothing(
+@pytest.mark.parametrize(("arguments", "message"), USAGE.values(), ids=USAGE)
+def test_wrong_usage_prints_a_message_and_writes_nothing(
     tmp_path: Path,
     arguments: list[str],
-    says: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -469,20 +469,30 @@ def test_wrong_usage_is_said_and_writes_nothing(
         main()
     printed = capsys.readouterr()
     assert (ended.value.code, printed.out) == (2, "")
-    assert says in printed.err
+    assert message in printed.err
     assert not list(root.glob("x*"))
 
 
-# ---- whatever separator a spreadsheet splits at
+# ---- formulas, for any separator that a spreadsheet may use
 
-RUNS = ["=HYPERLINK(A1)", "+1+1", "-2+3", "@SUM(A1)", "＝1+1", "＠a", ' "=1"', "\u200b=1", "\x01=1"]
+FORMULAS = [
+    "=HYPERLINK(A1)",
+    "+1+1",
+    "-2+3",
+    "@SUM(A1)",
+    "＝1+1",
+    "＠a",
+    ' "=1"',
+    "\u200b=1",
+    "\x01=1",
+]
 
 
 def split_as(text: str, separator: str) -> list[str]:
-    """The cells of a reader that believes in quotes, and those of one that does not."""
-    believing = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    """Return the cells that a reader sees if it respects quotes, and if it does not."""
+    quoted = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     plain = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
-    return [cell for row in believing for cell in row] + [
+    return [cell for row in quoted for cell in row] + [
         cell for row in plain if separator != "," for cell in row
     ]
 
@@ -492,8 +502,8 @@ def split_as(text: str, separator: str) -> list[str]:
     "before", ["", "a;", "a; ", "a\t", "a|", "a\n", "a\r", "a;\t ", '";"', "a\u2028"]
 )
 def test_no_cell_is_a_formula_for_any_separator(before: str, separator: str) -> None:
-    for runs in RUNS:
-        text = csv_table.text([["student", "problems"], ["ada", before + runs]])
+    for formula in FORMULAS:
+        text = csv_table.to_csv([["student", "problems"], ["ada", before + formula]])
         for cell in split_as(text, separator):
             bare = cell.strip(' \t\r\n"\u200b\u2028\x01')
             assert not bare.startswith(("=", "+", "-", "@", "＝", "＠")), (text, cell)
@@ -502,14 +512,14 @@ def test_no_cell_is_a_formula_for_any_separator(before: str, separator: str) -> 
 @pytest.mark.parametrize(
     "name", ["O'Neil; Jr", "Ada Lovelace-Byron", "Åsa | B", "a; b; -", "x - y"]
 )
-def test_names_without_a_formula_are_kept(name: str) -> None:
+def test_names_without_a_formula_are_unchanged(name: str) -> None:
     expected = name.replace("; -", "; '-")
-    assert list(csv.reader(io.StringIO(csv_table.text([[name, "1"]])))) == [[expected, "1"]]
+    assert list(csv.reader(io.StringIO(csv_table.to_csv([[name, "1"]])))) == [[expected, "1"]]
 
 
-def test_an_export_can_be_read_again_however_long_its_texts_are(tmp_path: Path) -> None:
+def test_an_export_with_very_long_text_can_be_read_again(tmp_path: Path) -> None:
     file = tmp_path / "long.csv"
     file.write_text(
-        csv_table.text([["a", "b"], ["x" * 1_000_000, "=1;" * 100_000]]), encoding="utf-8"
+        csv_table.to_csv([["a", "b"], ["x" * 1_000_000, "=1;" * 100_000]]), encoding="utf-8"
     )
     assert len(csv_table.read(file).rows) == 1

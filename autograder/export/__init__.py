@@ -1,1 +1,1 @@
-"""Write marks in other systems' formats."""
+"""Write the marks of a class in other systems' formats."""

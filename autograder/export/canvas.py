@@ -1,4 +1,7 @@
-"""Canvas's gradebook (its `lib/gradebook_importer.rb`): students' columns, then one column an assignment."""
+"""Write marks as a Canvas gradebook: columns for the student, then one column for the assignment.
+
+The format is the one that Canvas's `lib/gradebook_importer.rb` reads.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ KEYS = ("ID", "SIS User ID", "SIS Login ID", "Student")
 POSSIBLE = "Points Possible"
 
 
-def new(rows: Sequence[Row], day: Day) -> str:
-    """A gradebook of this day alone; Canvas makes a new assignment of it."""
+def new_gradebook(rows: Sequence[Row], day: Day) -> str:
+    """Return a gradebook with this day alone. Canvas creates a new assignment when it imports the file."""
     lines: list[Sequence[str | float]] = [
         [*STUDENT, day.title],
         [f"    {POSSIBLE}", "", "", "", "", day.points],
@@ -27,40 +30,42 @@ def new(rows: Sequence[Row], day: Day) -> str:
     for row in rows:
         points: str | float = row.points if row.marks else ""
         lines.append([row.entry.name or row.entry.student, row.entry.id, "", "", "", points])
-    return csv_table.text(lines)
+    return csv_table.to_csv(lines)
 
 
-def into(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple[str, list[str]]:
-    """The students' columns of an exported gradebook and one assignment's; who handed nothing in keeps what they have.
+def fill_in(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple[str, list[str]]:
+    """Fill the day's marks into an exported gradebook; return the new gradebook and notes for the TA.
 
-    Other assignments are left out, and so left alone. Also gives what somebody should look at.
+    The result has the students' columns and the day's assignment only, so Canvas leaves other assignments unchanged.
+    Students without a submission keep the mark that they have.
 
     Raises:
-        CourseError: the file is no gradebook, or no column or several may be the day's.
+        CourseError: The file is not a gradebook, or the day's column is missing or ambiguous.
     """
     table = csv_table.read(file)
     section = table.column("Section")
     for name in ("Student", "ID"):
         table.column(name)
-    column = _column(table, section, day, title)
-    possible = _possible(table, column, day)
+    column = _find_column(table, section, day, title)
+    possible = _points_possible(table, column, day)
     scale = possible / day.points
-    found, notes = _by_line(rows, table)
+    matched, notes = _match(rows, table)
     lines: list[Sequence[str | float]] = []
-    for at, line in enumerate(table.rows):
-        row = found.get(at)
+    for number, line in enumerate(table.rows):
+        row = matched.get(number)
         value: str | float = row.points * scale if row else line[column]
         lines.append([*line[: section + 1], value])
     if scale != 1:
         notes.append(
-            f"{table.head[column]} has {possible:g} points in Canvas and {day.points:g} here: all are scaled"
+            f"{table.head[column]} has {possible:g} points in Canvas and {day.points:g} here: "
+            "all marks are scaled"
         )
     head = [*table.head[: section + 1], table.head[column]]
-    return csv_table.text([head, *lines], table.delimiter), notes
+    return csv_table.to_csv([head, *lines], table.delimiter), notes
 
 
-def roster(file: Path) -> Roster:
-    """The students of an exported gradebook, where the course has no roster."""
+def read_roster(file: Path) -> Roster:
+    """Read the students of an exported gradebook as a roster."""
     table = csv_table.read(file)
     student, id_ = table.column("Student"), table.column("ID")
     listed = [line for _, line in _students(table)]
@@ -68,59 +73,63 @@ def roster(file: Path) -> Roster:
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
-    """The lines of students: those that have an id."""
+    """Return the index and the line of each student. Other lines of a gradebook have no id."""
     id_ = table.column("ID")
-    return ((at, line) for at, line in enumerate(table.rows) if line[id_].strip())
+    return ((number, line) for number, line in enumerate(table.rows) if line[id_].strip())
 
 
-def _by_line(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]]:
-    """Whose marks stand in which line of the gradebook."""
+def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]]:
+    """Return the marks for each line of the gradebook, and a note for each student who is not in it."""
     listed = list(_students(table))
     name = table.column("Student")
-    found: dict[int, Row] = {}
+    matched: dict[int, Row] = {}
     notes = []
     for row in rows:
-        at = None
+        found = None
         for key in (key for key in KEYS if key in table.head):
             column = table.column(key)
-            numbered = {Entry(line[column], str(at), line[name]): at for at, line in listed}
-            known = Roster(tuple(numbered))
+            numbers = {Entry(line[column], str(n), line[name]): n for n, line in listed}
+            roster = Roster(tuple(numbers))
             for id_ in (row.entry.id, row.entry.student, row.entry.email):
-                entry = known.find(Person(row.entry.name, id_)) if at is None else None
-                at = numbered[entry] if entry else at
-        if at is not None and row.marks:
-            found[at] = row
+                entry = roster.find(Person(row.entry.name, id_)) if found is None else None
+                found = numbers[entry] if entry else found
+        if found is not None and row.marks:
+            matched[found] = row
         elif row.marks:
             notes.append(
-                f"{row.entry.label} is not in {table.file}: {row.points:g} points not put in"
+                f"{row.entry.label} is not in {table.file}: {row.points:g} points were not entered"
             )
-    return found, notes
+    return matched, notes
 
 
-def _column(table: Table, section: int, day: Day, title: str) -> int:
-    given = {
-        at: re.sub(r" \(\d+\)$", "", table.head[at]) for at in range(section + 1, len(table.head))
+def _find_column(table: Table, section: int, day: Day, title: str) -> int:
+    # Canvas appends a number to the title of each assignment, but not to its own totals.
+    assignments = {
+        number: re.sub(r" \(\d+\)$", "", table.head[number])
+        for number in range(section + 1, len(table.head))
+        if re.search(r" \(\d+\)$", table.head[number])
     }
-    own = {
-        at: name for at, name in given.items() if name != table.head[at]
-    }  # totals have no number
     if title:
-        fitting = [at for at in own if title in (own[at], table.head[at])]
+        fitting = [n for n in assignments if title in (assignments[n], table.head[n])]
     else:
-        named = re.compile(rf"(?<![a-z]){re.escape(day.name)}(?!\d)")
+        pattern = re.compile(rf"(?<![a-z]){re.escape(day.name)}(?!\d)")
         fitting = [
-            at for at, name in own.items() if named.match(re.sub(r"[\W_]+", "", name.casefold()))
+            number
+            for number, name in assignments.items()
+            if pattern.match(re.sub(r"[\W_]+", "", name.casefold()))
         ]
-        fitting = [at for at in fitting if own[at] == day.title] or fitting
+        fitting = [n for n in fitting if assignments[n] == day.title] or fitting
     if len(fitting) != 1:
-        many = "several columns may be" if fitting else "no column is"
+        problem = "several columns match" if fitting else "no column matches"
+        names = ", ".join(assignments.values())
         raise CourseError(
-            f"{table.file}: {many} {title or day.name!r}; name one by --column: {', '.join(own.values()) or 'there is none'}"
+            f"{table.file}: {problem} {title or day.name!r}. "
+            + (f"Choose one with --column: {names}" if names else "It has no assignment columns.")
         )
     return fitting[0]
 
 
-def _possible(table: Table, column: int, day: Day) -> float:
+def _points_possible(table: Table, column: int, day: Day) -> float:
     for line in table.rows:
         if line[0].strip().startswith(POSSIBLE):
             try:

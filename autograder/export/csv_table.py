@@ -1,8 +1,4 @@
-"""Tables as text: what is read is kept, and no cell that is written is a formula.
-
-A spreadsheet splits a file at the separator that its user or country prefers, whatever we wrote: text after
-a separator or a line end inside a cell may begin a cell there.
-"""
+"""Read CSV tables of other systems, and write tables that are safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from autograder.submissions.roster import guess_delimiter
 
 @dataclass(frozen=True)
 class Table:
-    """A file that another system made: its columns, its rows, and what stands between its cells."""
+    """A CSV file from another system: its column names, its rows and its delimiter."""
 
     file: Path
     head: Sequence[str]
@@ -27,49 +23,49 @@ class Table:
     delimiter: str
 
     def column(self, name: str) -> int:
-        """Where the column stands.
+        """Return the index of a column.
 
         Raises:
-            CourseError: it is not there.
+            CourseError: The table has no such column.
         """
         if name not in self.head:
             raise CourseError(
-                f"{self.file}: there is no column {name!r}; it has {', '.join(self.head)}"
+                f"{self.file}: there is no column {name!r}; its columns are {', '.join(self.head)}"
             )
         return list(self.head).index(name)
 
 
 def read(file: Path) -> Table:
-    """A CSV file with a first line of names; short rows are filled up.
+    """Read a CSV file whose first row holds the column names. Short rows are padded with empty cells.
 
     Raises:
-        CourseError: it can not be read, or is none.
+        CourseError: The file cannot be read or is not CSV in UTF-8.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
-        between = guess_delimiter(text)
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True))
+        delimiter = guess_delimiter(text)
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except OSError as error:
-        raise CourseError(f"{file} can not be read: {error.strerror}") from None
+        raise CourseError(f"{file} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise CourseError(f"{file} is no CSV in UTF-8: {error}") from None
+        raise CourseError(f"{file} is not CSV in UTF-8: {error}") from None
     head, *rows = lines or [[]]
-    filled = [row + [""] * (len(head) - len(row)) for row in rows if row]
-    return Table(file, [name.strip() for name in head], filled, between)
+    padded = [row + [""] * (len(head) - len(row)) for row in rows if row]
+    return Table(file, [name.strip() for name in head], padded, delimiter)
 
 
-def text(rows: Iterable[Sequence[str | float]], between: str = ",") -> str:
-    """CSV: quoted where that is needed, numbers to 0.01, and text that a spreadsheet would run made plain text."""
-    made = io.StringIO(newline="")
-    writer = csv.writer(made, delimiter=between, lineterminator="\n")
-    writer.writerows([[_written(cell, between) for cell in row] for row in rows])
-    return made.getvalue()
+def to_csv(rows: Iterable[Sequence[str | float]], delimiter: str = ",") -> str:
+    """Return rows as CSV. Numbers are rounded to 0.01, and text that a spreadsheet would run is escaped."""
+    output = io.StringIO(newline="")
+    writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([[_format_cell(cell, delimiter) for cell in row] for row in rows])
+    return output.getvalue()
 
 
-def number(value: float) -> str:
-    """A number to 0.01, with a point."""
+def format_number(value: float) -> str:
+    """Format a number, rounded to 0.01, with a decimal point."""
     return f"{round(value, 2):.10g}"
 
 
-def _written(cell: str | float, between: str) -> str:
-    return escape_formula(cell, between) if isinstance(cell, str) else number(cell)
+def _format_cell(cell: str | float, delimiter: str) -> str:
+    return escape_formula(cell, delimiter) if isinstance(cell, str) else format_number(cell)

@@ -1,4 +1,7 @@
-"""Gradescope's results.json (its autograder documentation), one file a student: an exercise is a test."""
+"""Write Gradescope's results.json, one file per student, with each exercise as a test.
+
+The keys are those of Gradescope's autograder documentation.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,26 @@ from autograder.marks.class_list import Row
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
-    """The name and the content of each file; what stands in it is what the student may read."""
+    """Yield each student with a submission and the content of their file. Students may read all of it."""
     for row in rows:
         if row.marks:
-            made = json.dumps(results(row, texts), indent=2, ensure_ascii=False)
-            yield row.entry.student, made + "\n"
+            content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)
+            yield row.entry.student, content + "\n"
 
 
 def results(row: Row, texts: Texts) -> dict[str, Any]:
-    """The object. Its `score` stands above the sum of the tests: it is what is left after the late policy."""
+    """Return the results of a student. The `score` includes the late policy, the scores of the tests do not."""
     assert row.marks is not None
-    said = [f"Noticed in this notebook: {problem}" for problem in row.marks.problems]
+    output = [f"Note about this notebook: {problem}" for problem in row.marks.problems]
     if row.late.days:
         days = "1 day" if row.late.days == 1 else f"{row.late.days} days"
-        said.append(
-            f"{days} late: {row.marks.points:g} points less {row.late.per_cent:g} % are {row.points:g}."
+        output.append(
+            f"{days} late: {row.marks.points:g} points − {row.late.per_cent:g}% = {row.points:g} points."
         )
     return {
         "score": row.points,
         "execution_time": row.marks.seconds,
-        "output": "\n".join(said),
+        "output": "\n".join(output),
         "output_format": "text",
         "test_output_format": "text",
         "test_name_format": "text",

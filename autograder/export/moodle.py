@@ -1,4 +1,4 @@
-"""Moodle: its offline grading worksheet filled in (`mod/assign/feedback/offline`), or a file for its grade import."""
+"""Write marks for Moodle: fill in its offline grading worksheet, or make a file for its grade import."""
 
 from __future__ import annotations
 
@@ -14,53 +14,56 @@ from autograder.submissions.roster import Entry, Roster
 NO_GRADE = "-"
 
 
-def new(rows: Sequence[Row], day: Day) -> str:
-    """For “Import grades”, where each column is mapped by hand: students by ID number or e-mail."""
+def grade_import(rows: Sequence[Row], day: Day) -> str:
+    """Return a file for Moodle's “Import grades”, which identifies students by ID number or email address."""
     lines: list[Sequence[str | float]] = [["ID number", "Email address", "Full name", day.title]]
     for row in rows:
         points = row.points if row.marks else NO_GRADE
         lines.append([row.entry.id, row.entry.email, row.entry.name, points])
-    return csv_table.text(lines)
+    return csv_table.to_csv(lines)
 
 
-def into(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
-    """The worksheet with grades, all else as it was; who handed nothing in keeps what they have.
+def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
+    """Fill the day's marks into an offline grading worksheet; return the new worksheet and notes for the TA.
 
-    Also gives what somebody should look at.
+    All other cells are unchanged, and students without a submission keep the grade that they have. The format is the one
+    of Moodle's `mod/assign/feedback/offline`.
 
     Raises:
-        CourseError: the file is no worksheet.
+        CourseError: The file is not a worksheet.
     """
     table = csv_table.read(file)
     identifier, grade = table.column("Identifier"), table.column("Grade")
-    table.column("Last modified (grade)")  # Moodle refuses a worksheet without it
+    table.column("Last modified (grade)")  # Moodle rejects a worksheet without it
     lines = [list(line) for line in table.rows]
-    listed = {_entry(table, line, at): at for at, line in enumerate(lines)}
-    known = Roster(tuple(listed))
-    by_number = {line[identifier].rpartition(" ")[2]: at for at, line in enumerate(lines)}
+    numbers = {_entry(table, line, number): number for number, line in enumerate(lines)}
+    roster = Roster(tuple(numbers))
+    by_participant = {line[identifier].rpartition(" ")[2]: n for n, line in enumerate(lines)}
     notes = []
     for row in (row for row in rows if row.marks):
         assert row.marks is not None
-        alone = row.entry.student in row.marks.student.split(", ") or not row.entry.group
-        at = by_number.get(_participant(row)) if alone else None
-        if at is None:
-            entry = known.find(Person(row.entry.name, email=row.entry.email))
-            at = listed[entry] if entry else None
-        if at is None:
-            notes.append(f"{row.entry.label} is not in {file}: {row.points:g} points not put in")
-        elif (
-            "Grade can be changed" in table.head
-            and _cell(table, lines[at], "Grade can be changed") == "No"
-        ):
-            notes.append(f"{row.entry.label}: Moodle says that the grade can not be changed")
+        # In a group, the participant number identifies only the student that the marks name.
+        is_named = row.entry.student in row.marks.student.split(", ") or not row.entry.group
+        number = by_participant.get(_participant(row)) if is_named else None
+        if number is None:
+            entry = roster.find(Person(row.entry.name, email=row.entry.email))
+            number = numbers[entry] if entry else None
+        if number is None:
+            notes.append(
+                f"{row.entry.label} is not in {file}: {row.points:g} points were not entered"
+            )
+        elif _cell(table, lines[number], "Grade can be changed") == "No":
+            notes.append(
+                f"{row.entry.label}: Moodle does not allow changes to this grade, so it was left as it is"
+            )
         else:
-            most = _number(_cell(table, lines[at], "Maximum Grade"), day.points)
-            lines[at][grade] = csv_table.number(row.points * most / day.points)
-    return csv_table.text([table.head, *lines], table.delimiter), notes
+            maximum = _number(_cell(table, lines[number], "Maximum Grade"), day.points)
+            lines[number][grade] = csv_table.format_number(row.points * maximum / day.points)
+    return csv_table.to_csv([table.head, *lines], table.delimiter), notes
 
 
 def _participant(row: Row) -> str:
-    """The number of whoever handed it in, as the worksheet has it; "" where Moodle is not where it comes from."""
+    """Return the participant number in Moodle's name of the submission, or "" if it has none."""
     handed_in = row.marks.handed_in if row.marks else None
     return handed_in.participant if handed_in else ""
 
@@ -69,13 +72,13 @@ def _cell(table: csv_table.Table, line: Sequence[str], column: str) -> str:
     return line[table.column(column)].strip() if column in table.head else ""
 
 
-def _entry(table: csv_table.Table, line: Sequence[str], at: int) -> Entry:
+def _entry(table: csv_table.Table, line: Sequence[str], number: int) -> Entry:
     email = _cell(table, line, "Email address")
-    return Entry("", f"line {at}", _cell(table, line, "Full name"), email)
+    return Entry("", f"line {number}", _cell(table, line, "Full name"), email)
 
 
-def _number(text: str, otherwise: float) -> float:
+def _number(text: str, default: float) -> float:
     try:
         return float(text.replace(",", "."))
     except ValueError:
-        return otherwise
+        return default

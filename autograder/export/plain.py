@@ -1,4 +1,4 @@
-"""CSV for people and programs: one with a column an exercise, and one as `nbgrader export` writes it."""
+"""Write marks as CSV: one format with a column for each exercise, and the format of `nbgrader export`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NBGRADER = [
 ]
 
 
-def table(rows: Sequence[Row], day: Day) -> str:
-    """A row a student with all points; cells are empty where nothing was handed in."""
+def exercise_table(rows: Sequence[Row], day: Day) -> str:
+    """Return one row per student with the points of each exercise, empty if there is no submission."""
     head = ["student", "id", "name", "email", "group", "points", "late_days", "late_per_cent"]
     head += ["points_before", "max_points", *day.names, "problems"]
     lines: list[Sequence[str | float]] = [head]
@@ -26,29 +26,28 @@ def table(rows: Sequence[Row], day: Day) -> str:
         if marks is None:
             lines.append([*who, *[""] * (len(head) - len(who))])
             continue
-        own = {exercise.name: exercise.points for exercise in marks.exercises}
+        earned = {exercise.name: exercise.points for exercise in marks.exercises}
         points = [row.points, row.late.days, row.late.per_cent, marks.points, day.points]
-        lines.append(
-            [*who, *points, *(own.get(name, 0.0) for name in day.names), "; ".join(marks.problems)]
-        )
-    return csv_table.text(lines)
+        by_exercise = [earned.get(name, 0.0) for name in day.names]
+        lines.append([*who, *points, *by_exercise, "; ".join(marks.problems)])
+    return csv_table.to_csv(lines)
 
 
-def nbgrader(rows: Sequence[Row], day: Day) -> str:
-    """The columns of nbgrader's own export, but quoted; who handed nothing in has zeros, as there."""
+def nbgrader_table(rows: Sequence[Row], day: Day) -> str:
+    """Return the columns of `nbgrader export`, with quotes where needed. As there, no submission means 0 points."""
     lines: list[Sequence[str | float]] = [NBGRADER]
     for row in rows:
-        first, last = names(row.entry.name)
+        first, last = split_name(row.entry.name)
         raw = row.marks.points if row.marks else 0.0
         who = [row.entry.student, last, first, row.entry.email]
         when = [_utc(day.late.due), _utc(row.time)]
         scores = [raw, row.late.penalty(raw), row.points, day.points]
         lines.append([day.name, *when, *who, *scores])
-    return csv_table.text(lines)
+    return csv_table.to_csv(lines)
 
 
-def names(name: str) -> tuple[str, str]:
-    """First names and the family name, of “Lovelace, Ada” or of “Ada Lovelace”, whose last word it is."""
+def split_name(name: str) -> tuple[str, str]:
+    """Split “Lovelace, Ada” or “Ada Lovelace” into first and last name. Without a comma, the last name is the last word."""
     if "," in name:
         last, _, first = name.partition(",")
     else:

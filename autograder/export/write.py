@@ -1,4 +1,4 @@
-"""`autograder export`: the marks of a day, from the store or from a file, as another system takes them."""
+"""Export the marks of a day to a file, or for Gradescope to a folder. Entry point: `export`."""
 
 from __future__ import annotations
 
@@ -28,33 +28,39 @@ def export(
     into: Path | None = None,
     column: str = "",
 ) -> list[str]:
-    """Write the file, for Gradescope the folder; gives what somebody should look at, in sentences.
+    """Write the marks of a class in the format `to`, after the late policy; return notes for the TA.
+
+    Args:
+        out: The file to write, or the folder for Gradescope.
+        roster_file: The roster, by default the course's.
+        into: Canvas's gradebook or Moodle's worksheet, to be filled in.
+        column: The title of the assignment in Canvas, if it cannot be found by the day's name.
 
     Raises:
-        CourseError: the roster or the file to fill in is not as it should be, or the format takes none.
-        StoreError: it can not be written.
+        CourseError: The roster or `into` is invalid, or the format has no file to fill in.
+        StoreError: The output cannot be written.
     """
     if into and to not in ("canvas", "moodle"):
-        raise CourseError(f"--into is for canvas and moodle; {to} has no file to fill in")
-    known = roster.for_course(day.root, roster_file)
-    if into and to == "canvas" and not known.entries:
-        known = canvas.roster(into)
-    rows, notes = class_list.rows(class_, day, known)
+        raise CourseError(f"--into works with canvas and moodle only, not with {to}")
+    students = roster.for_course(day.root, roster_file)
+    if into and to == "canvas" and not students.entries:
+        students = canvas.read_roster(into)
+    rows, notes = class_list.rows(class_, day, students)
     if to == "gradescope":
         _gradescope(rows, day, out)
         return notes
     if into and to == "canvas":
-        text, more = canvas.into(rows, day, into, column)
+        text, more = canvas.fill_in(rows, day, into, column)
     elif into:
-        text, more = moodle.into(rows, day, into)
+        text, more = moodle.fill_in(rows, day, into)
     else:
-        made = {
-            "canvas": canvas.new,
-            "moodle": moodle.new,
-            "nbgrader": plain.nbgrader,
-            "csv": plain.table,
+        formats = {
+            "canvas": canvas.new_gradebook,
+            "moodle": moodle.grade_import,
+            "nbgrader": plain.nbgrader_table,
+            "csv": plain.exercise_table,
         }
-        text, more = made[to](rows, day), []
+        text, more = formats[to](rows, day), []
     _write(out, text)
     return [*notes, *more]
 
