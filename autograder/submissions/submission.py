@@ -1,8 +1,8 @@
-"""A file, folder or archive → submissions, with what is wrong said in words.
+"""Read submissions from files, folders and archives.
 
-Nothing that a student hands in stops the rest of the class: what cannot be read becomes a submission that says so. Folders
-are walked here; whatever is in a file is read behind the wall. Names are shown escaped, links are not followed, and nothing
-is extracted. Entry point: `read_submissions`.
+A file that cannot be read becomes an unreadable submission with a problem, so that it never stops the rest of the class.
+This process only walks folders and opens files; a walled process parses them. Names are escaped, links are not followed and
+archives are not extracted. Entry point: `read_submissions`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ __all__ = ["Submission", "printable", "read_submissions"]
 
 @dataclass(frozen=True)
 class Submission:
-    """What one student handed in; `sha256` is of the file's bytes, "" where they were not read.
+    """A notebook or script that one student, or a group, handed in.
 
-    `handed_in` is what a platform or nbgrader says of who that is and when; None where they say no more than `student`.
+    `sha256` is the hash of the file's bytes, or "" if it was not read. `handed_in` contains the people and the time that a
+    platform or nbgrader reports; None if they report no more than `student`.
     """
 
     path: str
@@ -44,25 +45,24 @@ class Submission:
     cells: tuple[Cell, ...]
     problems: tuple[str, ...]
     readable: bool
-    release: str = ""  # the stamp of the notebook's release
+    release: str = ""  # stamp of the notebook's release; see course/release_stamp.py
     handed_in: HandedIn | None = None
 
 
 def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
-    """Yields what is found under the paths, one at a time, sorted by name within each path."""
+    """Yield the submissions under the paths lazily, sorted by name within each path."""
     for path in paths:
-        yield from _Path(path, day, reader).submissions()
+        yield from _PathReader(path, day, reader).submissions()
 
 
-class _Path:
-    """One path that a TA gave."""
+class _PathReader:
+    """Reads the submissions under one path that a TA gave."""
 
     def __init__(self, path: Path, day: str, reader: Reader) -> None:
         self._path, self._day, self._reader = path, day, reader
 
     def submissions(self) -> Iterator[Submission]:
-        """What is found there."""
-        student = _named(self._path, self._day)
+        student = _student_from_path(self._path, self._day)
         try:
             mode = os.lstat(self._path).st_mode
             owner = owner_from_path(self._path, self._day, self._reader)
@@ -70,100 +70,104 @@ class _Path:
             yield self._unreadable(FoundFile("", student, problem=describe_os_error(error)))
             return
         except ValueError:
-            yield self._unreadable(FoundFile("", student, problem="its name cannot be a path"))
+            yield self._unreadable(FoundFile("", student, problem="the path is invalid"))
             return
         student = owner.student if owner else student
         if stat.S_ISDIR(mode):
             folder = DiskFolder(self._path, self._reader)
-            offers = (
+            files = (
                 find_of_student(folder, self._day, student, owner)
                 if owner
                 else find_in_class(folder, self._day, student)
             )
-            for offer in offers:
-                yield from self._file(offer, self._path / offer.place)
+            for file in files:
+                yield from self._read_file(file, self._path / file.place)
         else:
-            yield from self._file(FoundFile("", student, owner), self._path, given=owner is None)
+            file = FoundFile("", student, owner)
+            yield from self._read_file(file, self._path, may_be_class=owner is None)
 
-    def _file(self, offer: FoundFile, path: Path, given: bool = False) -> Iterator[Submission]:
-        """What is in a file; if it was `given` itself and is an archive, that is a class's."""
-        if offer.problem:
-            yield self._unreadable(offer)
+    def _read_file(
+        self, found: FoundFile, path: Path, may_be_class: bool = False
+    ) -> Iterator[Submission]:
+        """Yield the submissions in a file on disk. An archive that `may_be_class` contains many students' files."""
+        if found.problem:
+            yield self._unreadable(found)
             return
         try:
             with open_regular(path) as file:
-                of_class = given and is_archive(path.name, file.read(8))
+                is_class = may_be_class and is_archive(path.name, file.read(8))
                 data, size = positional_reader(file)
-                if of_class:
-                    yield from self._class(offer, path.name, data, size)
+                if is_class:
+                    yield from self._read_class(found, path.name, data, size)
                 else:
-                    yield from self._read(offer, path.name, data, size, nested=True)
+                    yield from self._parse(found, path.name, data, size, nested=True)
         except OSError as error:
-            yield self._unreadable(offer, describe_os_error(error))
+            yield self._unreadable(found, describe_os_error(error))
         except NotRegularFile as error:
-            yield self._unreadable(offer, str(error))
+            yield self._unreadable(found, str(error))
 
-    def _class(self, whole: FoundFile, name: str, data: ReadAt, size: int) -> Iterator[Submission]:
-        """The submissions in an archive of a class."""
+    def _read_class(
+        self, archive: FoundFile, name: str, data: ReadAt, size: int
+    ) -> Iterator[Submission]:
+        """Yield the submissions in a class archive."""
         try:
-            with self._reader.list_archive(name, data, size, self._day, whole.student) as listing:
+            with self._reader.list_archive(name, data, size, self._day, archive.student) as listing:
                 for member in listing.members:
-                    offer = _checked(member)
-                    if offer.problem:
-                        yield self._unreadable(offer)
+                    found = _found_member(member)
+                    if found.problem:
+                        yield self._unreadable(found)
                         continue
                     try:
                         length = listing.open_member(member)
                     except ReadError as error:
-                        yield self._unreadable(offer, str(error))
+                        yield self._unreadable(found, str(error))
                         continue
-                    last = offer.place.rpartition("/")[2]
+                    last = found.place.rpartition("/")[2]
                     content = listing.member_reader(member)
-                    yield from self._read(offer, last, content, length, nested=False)
+                    yield from self._parse(found, last, content, length, nested=False)
         except ReadError as error:
-            yield self._unreadable(whole, str(error))
+            yield self._unreadable(archive, str(error))
 
-    def _read(
-        self, offer: FoundFile, name: str, data: ReadAt, size: int, nested: bool
+    def _parse(
+        self, found: FoundFile, name: str, data: ReadAt, size: int, nested: bool
     ) -> Iterator[Submission]:
-        """The notebooks in one student's file."""
+        """Yield a submission for each notebook or script in one student's file."""
         try:
             files = self._reader.read(printable(name), data, size, self._day, nested)
         except ReadError as error:
-            yield self._unreadable(offer, str(error))
+            yield self._unreadable(found, str(error))
             return
         for file in files:
-            problems = [*offer.notes, *([file.reason] if file.reason else file.problems)]
-            yield self._submission(offer, problems, file)
+            problems = [*found.notes, *([file.reason] if file.reason else file.problems)]
+            yield self._submission(found, problems, file)
 
-    def _unreadable(self, offer: FoundFile, problem: str = "") -> Submission:
-        return self._submission(offer, [*offer.notes, problem or offer.problem], m.File(""))
+    def _unreadable(self, found: FoundFile, problem: str = "") -> Submission:
+        return self._submission(found, [*found.notes, problem or found.problem], m.File(""))
 
-    def _submission(self, offer: FoundFile, problems: Iterable[str], file: m.File) -> Submission:
-        path = os.path.join(os.fspath(self._path), *filter(None, [offer.place.rstrip("/")]))
+    def _submission(self, found: FoundFile, problems: Iterable[str], file: m.File) -> Submission:
+        path = os.path.join(os.fspath(self._path), *filter(None, [found.place.rstrip("/")]))
         path = f"{path}/{file.place}" if file.place else path
-        alone = HandedIn((Person(printable(offer.student)),))
+        only_name = HandedIn((Person(printable(found.student)),))
         return Submission(
             printable(path),
-            printable(offer.student),
+            printable(found.student),
             printable(file.sha256),
             file.cells,
             tuple(bounded(map(printable, problems))),
             bool(file.cells),
             printable(file.release),
-            None if offer.handed_in == alone else offer.handed_in,
+            None if found.handed_in == only_name else found.handed_in,
         )
 
 
-def _checked(member: m.ListedFile) -> FoundFile:
-    """A file of a class's archive, as the process that listed it says."""
+def _found_member(member: m.ListedFile) -> FoundFile:
     handed_in = member.handed_in.sanitized() if member.handed_in else None
-    problem = member.problem or ("" if member.number >= 0 else "it is not in the archive")
+    problem = member.problem or ("" if member.number >= 0 else "the file is not in the archive")
     return FoundFile(member.place, member.student, handed_in, member.notes, problem)
 
 
-def _named(path: Path, day: str) -> str:
-    """The last name in the path, from its end upwards, that does not name the day."""
+def _student_from_path(path: Path, day: str) -> str:
+    """Return the student's name: the last part of the path, without suffixes, that is not the day's name."""
     *above, last = os.path.abspath(path).split("/")
     own = stem(last)
     if own == last and not os.path.isdir(path):
