@@ -480,7 +480,7 @@ class TestEncoderLayer:
 
     @weight(1.5)
     def test_residuals_and_norms(self, student, seed):
-        """If attention and feed-forward network both output 0, the result is the input, normalised by both norms."""
+        """If both sublayers output 0, the result is the input, normalised by norm1 and norm2."""
         silent = zero_outputs("self_attention.out", "feed_forward.linear2")
         _, weights, layer, x = self._random_layer(student, seed, silent)
         expected = apply_norm(apply_norm(x, weights, "norm1"), weights, "norm2")
@@ -564,7 +564,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_nothing_allowed(self, student, seed):
-        """If a position may attend to nothing, attention gives the bias of `out`, and nothing is NaN."""
+        """If a position may attend to nothing, attention outputs the bias of `out`, without NaN."""
         _, weights, layer, x = self._random_layer(student, seed)
         bias = weights["self_attention.out.bias"].double()
         first = apply_norm(x.double() + bias, weights, "norm1")
@@ -690,7 +690,7 @@ class TestDecoderLayer:
 
     @weight(1)
     def test_mask(self, student, seed):
-        """`mask` applies to self-attention, is True where allowed, and has shape (n, n), (b, 1, n) or (b, n, n)."""
+        """`mask` applies to self-attention and has shape (n, n), (b, 1, n) or (b, n, n)."""
         draw, weights, layer, x, memory = self._random_layer(student, seed)
         oracle = torch_decoder_layer(weights)
         causal = torch.ones(N, N, dtype=torch.bool).tril()

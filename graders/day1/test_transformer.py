@@ -1,4 +1,4 @@
-"""Hidden graders for the Transformer chapter. The oracles are torch's layers and cross-entropy in float64."""
+"""Hidden graders for the Transformer chapter. The oracles use torch's own layers in float64."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from autograder.execution.checks import (
 )
 from graders.day1.test_layers import (
     DTYPE_TOLERANCES,
+    apply_norm,
     backward,
     decoder_weights,
     encoder_weights,
     leaf_gradient,
-    apply_norm,
     torch_decoder_layer,
     torch_encoder_layer,
 )
@@ -40,14 +40,14 @@ SIZES = {"d_model": D, "n_heads": HEADS, "d_ff": D_FF, "pad_id": PAD, "max_lengt
 LENGTH_NAMES = ("source", "target", "max_length", "length", "n", "m", "x", "tokens")
 
 
-def _random_tokens(draw: Draw, vocab: int, *shape: int) -> Tensor:
+def _random_ids(draw: Draw, vocab: int, *shape: int) -> Tensor:
     """Return random token ids without padding."""
     tokens = draw.integers(0, vocab - 1, *shape)
     return tokens + (tokens >= PAD)
 
 
 def _outer_weights(draw: Draw) -> dict[str, Tensor]:
-    """Return random weights for everything but the layers. Small embeddings keep the positions visible."""
+    """Return random weights for embeddings and output. The embeddings are small, so that positions matter."""
     return {
         "source_embedding.weight": draw.normal(SOURCE_VOCAB, D, scale=0.5),
         "target_embedding.weight": draw.normal(TARGET_VOCAB, D, scale=0.5),
@@ -142,11 +142,13 @@ class TestTransformer:
         weights = _all_weights(draw, n_layers=2)
         weights["source_embedding.weight"] = draw.normal(vocab, D)
         model.load(weights)
-        actual = model.weights()
+        parameters = model.weights()
         for name, value in weights.items():
-            close(actual[name], value, f"`{name}` after loading all weights")
+            close(parameters[name], value, f"`{name}` after loading all weights")
         pad_id = model.get("pad_id")
-        assert pad_id == PAD, f"`pad_id` should be {PAD}, the argument; yours is {pad_id}"
+        assert pad_id == PAD, (
+            f"`pad_id` should be {PAD}, as passed to the constructor; yours is {pad_id}"
+        )
 
     @weight(0.5)
     def test_defaults(self, student, seed):
@@ -176,7 +178,7 @@ class TestTransformer:
         ):
             model.encode(source)
         draw = Draw(seed)
-        source, weights = _random_tokens(draw, SOURCE_VOCAB, 2, 5), encoder_weights(draw, 8, 10)
+        source, weights = _random_ids(draw, SOURCE_VOCAB, 2, 5), encoder_weights(draw, 8, 10)
         table = {"source_embedding.weight": draw.normal(SOURCE_VOCAB, 8)}
         layer = {f"encoder.0.{name}": value for name, value in weights.items()}
         sizes = {"d_model": 8, "n_layers": 1, "d_ff": 10, "pad_id": PAD}
@@ -193,8 +195,8 @@ class TestTransformer:
         draw = Draw(seed)
         weights = _with_zero_outputs(_all_weights(draw))
         source, target = (
-            _random_tokens(draw, SOURCE_VOCAB, 2, 7),
-            _random_tokens(draw, TARGET_VOCAB, 2, 5),
+            _random_ids(draw, SOURCE_VOCAB, 2, 7),
+            _random_ids(draw, TARGET_VOCAB, 2, 5),
         )
         model = self._model(student, weights)
         x, y = (
@@ -213,22 +215,22 @@ class TestTransformer:
 
     @weight(1.5)
     def test_encode(self, student, seed):
-        """encode embeds the source and runs it through all encoder layers."""
+        """`encode` embeds the source and runs it through all encoder layers."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
-        source = _random_tokens(draw, SOURCE_VOCAB, 3, 7)
+        source = _random_ids(draw, SOURCE_VOCAB, 3, 7)
         actual = self._model(student, weights).encode(source)
         unchanged(student)
         close(actual, _encode_oracle(source, weights), "the memory", 1e-3, 1e-3, torch.float32)
 
     @weight(1.5)
     def test_decode(self, student, seed):
-        """decode embeds the target, runs it and the memory through all decoder layers, and applies `output`."""
+        """`decode` embeds the target, runs all decoder layers on it and the memory, and applies `output`."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
         source, target = (
-            _random_tokens(draw, SOURCE_VOCAB, 2, 7),
-            _random_tokens(draw, TARGET_VOCAB, 2, 5),
+            _random_ids(draw, SOURCE_VOCAB, 2, 7),
+            _random_ids(draw, TARGET_VOCAB, 2, 5),
         )
         memory = draw.normal(2, 7, D)
         actual = self._model(student, weights).decode(target, memory, source)
@@ -244,7 +246,7 @@ class TestTransformer:
 
     @weight(1)
     def test_forward(self, student, seed):
-        """Calling the model encodes, then decodes, and masks the padding of source and target."""
+        """The model returns the logits of `decode` after `encode`, with padding masked in source and target."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
         for side in ("source", "target"):
@@ -253,8 +255,8 @@ class TestTransformer:
         # The two batches differ in their padding: a call must not affect the next one.
         for start in (0, 1):
             source, target = (
-                _random_tokens(draw, SOURCE_VOCAB, 3, 7),
-                _random_tokens(draw, TARGET_VOCAB, 3, 5),
+                _random_ids(draw, SOURCE_VOCAB, 3, 7),
+                _random_ids(draw, TARGET_VOCAB, 3, 5),
             )
             source[start, 4:], source[1 - start, 0] = PAD, PAD
             target[start, 3:], target[2, 1 + start] = PAD, PAD
@@ -276,13 +278,15 @@ class TestTransformer:
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
         source, target = (
-            _random_tokens(draw, SOURCE_VOCAB, 2, 4),
-            _random_tokens(draw, TARGET_VOCAB, 2, 6),
+            _random_ids(draw, SOURCE_VOCAB, 2, 4),
+            _random_ids(draw, TARGET_VOCAB, 2, 6),
         )
         padded = F.pad(source, (0, 5), value=PAD)
         memory = shaped(model.encode(source), (2, 4, D), what="the memory")
         actual = shaped(model.encode(padded), (2, 9, D), what="the memory")
-        close(actual[:, :4], memory, "the memory of the padded source", atol=1e-4)
+        close(
+            actual[:, :4], memory, "the memory of the real tokens in the padded source", atol=1e-4
+        )
         logits = shaped(model(source, target), (2, 6, TARGET_VOCAB), what="the logits")
         close(model(padded, target), logits, "the logits for the padded source", atol=1e-4)
         # The values of the memory at padding must not matter.
@@ -296,7 +300,7 @@ class TestTransformer:
         """Changing a target token changes the logits at its own position, but at no earlier position."""
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
-        source = _random_tokens(draw, SOURCE_VOCAB, 2, 4)
+        source = _random_ids(draw, SOURCE_VOCAB, 2, 4)
         target = torch.tensor([[1, 2, 3, 5, 6], [2, 1, 5, 3, 7]])
         changed = target.clone()
         changed[:, 3:] = torch.tensor([[7, 8], [8, 0]])
@@ -310,7 +314,8 @@ class TestTransformer:
         )
         difference = (after - before)[:, 3:].abs().amax(-1)
         assert (difference > 1e-3).all(), (
-            "changing a target token should change the logits at its position; yours do not always change"
+            "changing a target token should change the logits at its own position; "
+            "at some positions yours do not change"
         )
         for n in (3, 1):
             actual = shaped(model(source, target[:, :n]), (2, n, TARGET_VOCAB), what="the logits")
@@ -342,8 +347,8 @@ class TestTransformer:
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
         source, target = (
-            _random_tokens(draw, SOURCE_VOCAB, 2, 5),
-            _random_tokens(draw, TARGET_VOCAB, 2, 3),
+            _random_ids(draw, SOURCE_VOCAB, 2, 5),
+            _random_ids(draw, TARGET_VOCAB, 2, 3),
         )
         source[0, 4] = PAD
         alone = shaped(model(source[:1], target[:1]), (1, 3, TARGET_VOCAB), what="the logits")
@@ -357,15 +362,15 @@ class TestTransformer:
 
     @weight(0.5)
     def test_too_long(self, student, seed):
-        """A source or target longer than `max_length` raises a ValueError, even if it is padding; an equal length works."""
+        """A source or target of more than `max_length` tokens, even if all padding, raises a ValueError."""
         draw = Draw(seed)
         model = student.Transformer(
             SOURCE_VOCAB, TARGET_VOCAB, **(SIZES | {"max_length": 5}), n_layers=1
         ).eval()
         # The number of sentences is also above max_length, which must not matter.
         source, target = (
-            _random_tokens(draw, SOURCE_VOCAB, 6, 6),
-            _random_tokens(draw, TARGET_VOCAB, 6, 6),
+            _random_ids(draw, SOURCE_VOCAB, 6, 6),
+            _random_ids(draw, TARGET_VOCAB, 6, 6),
         )
         what = "the logits for 6 sentences of 5 tokens with max_length=5"
         finite(model(source[:, :5], target[:, :5]), what)
@@ -384,8 +389,8 @@ class TestTransformer:
         """Dropout is off in eval(); in train() it acts on the sum of embedding and positional encoding."""
         draw = Draw(seed)
         source, target = (
-            _random_tokens(draw, SOURCE_VOCAB, 3, 7),
-            _random_tokens(draw, TARGET_VOCAB, 3, 5),
+            _random_ids(draw, SOURCE_VOCAB, 3, 7),
+            _random_ids(draw, TARGET_VOCAB, 3, 5),
         )
         # All sublayers output 0, so only dropout on the input of the layers has an effect.
         model = self._model(student, _with_zero_outputs(_all_weights(draw)), dropout=0.5)
@@ -412,8 +417,8 @@ class TestTransformer:
         """`dropout` is passed to the layers of both stacks."""
         draw = Draw(seed)
         source, target = (
-            _random_tokens(draw, SOURCE_VOCAB, 3, 7),
-            _random_tokens(draw, TARGET_VOCAB, 3, 5),
+            _random_ids(draw, SOURCE_VOCAB, 3, 7),
+            _random_ids(draw, TARGET_VOCAB, 3, 5),
         )
         weights = _with_zero_outputs(_all_weights(draw))
         # The norm before the network outputs a constant, which removes any earlier effect of dropout. The
@@ -442,17 +447,17 @@ class TestTransformer:
         weights = _all_weights(draw)
         model = self._model(student, weights).train()
         source, target = (
-            _random_tokens(draw, SOURCE_VOCAB, 2, 7),
-            _random_tokens(draw, TARGET_VOCAB, 2, 5),
+            _random_ids(draw, SOURCE_VOCAB, 2, 7),
+            _random_ids(draw, TARGET_VOCAB, 2, 5),
         )
-        actual = model.weights()
+        parameters = model.weights()
         logits = shaped(model(source, target), (2, 5, TARGET_VOCAB), what="the logits")
         backward(logits, draw.normal(2, 5, TARGET_VOCAB), "the logits")
         for name in weights:
             # The key bias adds the same value to all scores of a query, which cancels in the softmax.
             if ".key.bias" in name:
                 continue
-            found = leaf_gradient(actual[name], f"`{name}`")
+            found = leaf_gradient(parameters[name], f"`{name}`")
             assert found.abs().max() > 0, f"the gradient of `{name}` is all zeros"
 
     @weight(0.25)
@@ -469,7 +474,7 @@ class TestSequenceLoss:
 
     @weight(1)
     def test_without_padding(self, student, seed):
-        """Without padding and label smoothing, the loss is the mean of −log p over the targets, a scalar."""
+        """Without padding or label smoothing, the loss is a scalar: the mean of −log p over the targets."""
         draw = Draw(seed)
         logits, targets = draw.normal(2, 3, 7, scale=2.0), draw.integers(0, 7, 2, 3)
         actual = student.sequence_loss(logits, targets, 8)
@@ -502,7 +507,7 @@ class TestSequenceLoss:
 
     @weight(1)
     def test_smoothing_with_padding(self, student, seed):
-        """Label smoothing ignores padding targets, but its class still gets ε/v at the other targets."""
+        """With label smoothing, padding is ignored as a target but counts as one of the v classes."""
         draw = Draw(seed)
         logits, targets = draw.normal(2, 5, 6, scale=2.0), draw.integers(1, 6, 2, 5)
         targets[0, 3:], targets[1, 0] = 0, 0
@@ -529,7 +534,7 @@ class TestSequenceLoss:
 
     @weight(1)
     def test_pad_id_is_no_class(self, student, seed):
-        """`pad_id` need not be a class: −100 or an id beyond the vocabulary works too."""
+        """`pad_id` need not be a class: −100 or an id beyond the vocabulary also works."""
         draw = Draw(seed)
         logits, targets = draw.normal(2, 5, 7, scale=2.0), draw.integers(0, 7, 2, 5)
         for pad_id in (-100, 50):
@@ -562,7 +567,7 @@ class TestSequenceLoss:
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """The gradient of the logits is (p − y) / number of real targets, and 0 at padding."""
+        """The gradient of the logits is (p − y) / (number of real targets), and 0 at padding."""
         draw = Draw(seed)
         logits = draw.normal(2, 5, 6, scale=2.0).requires_grad_()
         targets = draw.integers(0, 6, 2, 5)
@@ -661,7 +666,7 @@ class CopyModel(nn.Module):
         self._record_call()
         self._decode_calls += 1
         assert tuple(source.shape) == tuple(memory.shape[:2]), (
-            f"decode should get a memory and a source with the same batch and length; their shapes are "
+            f"decode should get a memory and a source of the same batch size and length; their shapes are "
             f"{tuple(memory.shape)} and {tuple(source.shape)}"
         )
         assert len(target) == len(source), (
@@ -776,7 +781,7 @@ class TestGreedyDecode:
         shaped(actual, (2, 4), what="the tokens")
         # Three steps are enough. Decoding each row separately or one extra step is also accepted.
         assert model._decode_calls <= 8, (
-            f"3 steps finish both rows, but decode was called {model._decode_calls} times"
+            f"both rows are finished after 3 steps, but model.decode was called {model._decode_calls} times"
         )
 
     @weight(1.25)
@@ -798,12 +803,12 @@ class TestGreedyDecode:
 
     @weight(1)
     def test_evaluation_mode(self, student, seed):
-        """The model runs in evaluation mode and is then returned to its previous mode."""
+        """The model runs in evaluation mode and is back in its previous mode afterwards."""
         draw = Draw(seed)
         for training, length in ((True, 8), (False, 8), (True, 3), (True, 1)):
             model = CopyModel(draw).train(training)
             actual = student.greedy_decode(model, _random_sources(draw, 2, 3), BOS, EOS, length)
-            assert model._decode_calls or length == 1, "your code never calls decode of the model"
+            assert model._decode_calls or length == 1, "your code never calls model.decode"
             assert not any(model._training_modes), "the model was called in training mode"
             shaped(actual, (2, min(length, 5)), what="the tokens")
             before, after = ("train" if mode else "eval" for mode in (training, model.training))
@@ -819,7 +824,7 @@ class TestGreedyDecode:
         model = CopyModel(draw)
         with torch.enable_grad():
             actual = student.greedy_decode(model, _random_sources(draw, 2, 3), BOS, EOS, 8)
-        assert model._decode_calls, "your code never calls decode of the model"
+        assert model._decode_calls, "your code never calls model.decode"
         shaped(actual, (2, 5), what="the tokens")
         assert not any(model._gradient_modes), "the model was called with gradients enabled"
 
@@ -831,7 +836,7 @@ class TestGreedyDecode:
         actual = student.greedy_decode(model, _random_sources(draw, 2, 5), BOS, EOS, 8)
         shaped(actual, (2, 7), what="the tokens")
         assert model._encode_calls <= 1, (
-            f"encode should be called once; it was called {model._encode_calls} times"
+            f"model.encode should be called only once; it was called {model._encode_calls} times"
         )
 
     @weight(0.25)
