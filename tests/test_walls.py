@@ -1,6 +1,6 @@
-"""What student code does behind the wall, seen from outside of it: in each way that the wall can be put up.
+"""Run attacks and honest code behind each form of the wall, and observe the effects from outside.
 
-This file is also a script: it runs all attacks as one user behind one wall and prints what came of them.
+This file is also a script that runs all attacks as one user behind one wall and prints the results as JSON.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.attacks.as_user import become_nobody, deny_namespaces
 
 ROOT = Path(__file__).resolve().parents[1]
 NOBODY = 65534
-# A killed process still gives its memory back; the one that an attack leaves behind lives 20 s.
+# Seconds that a killed process may need to free its memory. A survivor of an attack lives for 20 s.
 SECONDS_TO_DIE = 8
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-# ---- attacks: each returns what it got, or raises
+# ---- attacks: each returns what it gained, or raises
 
 ATTACKS = {
     "read a file": "return open(T['file']).read()",
@@ -35,17 +35,17 @@ ATTACKS = {
     "read a hidden grader": "return open(T['grader']).read(20)",
     "read through /proc": "return open('/proc/%d/environ' % T['process'], 'rb').read().decode()",
     "write a file": "open(T['folder'] + '/written', 'w').close()",
-    "change a mode": "os.chmod(T['mode'], 0o600)",
-    "change a mode, of what may be read": "os.fchmod(os.open(T['mode'], os.O_RDONLY), 0o600)",
-    "truncate": "os.truncate(T['truncated'], 0)",
-    "delete": "os.unlink(T['deleted'])",
-    "link": "os.symlink(T['file'], os.environ['HOME'] + '/link'); return open(os.environ['HOME'] + '/link').read()",
+    "change the mode of a file": "os.chmod(T['mode'], 0o600)",
+    "change the mode of a readable file": "os.fchmod(os.open(T['mode'], os.O_RDONLY), 0o600)",
+    "truncate a file": "os.truncate(T['truncated'], 0)",
+    "delete a file": "os.unlink(T['deleted'])",
+    "follow a symlink": "os.symlink(T['file'], os.environ['HOME'] + '/link'); return open(os.environ['HOME'] + '/link').read()",
     "TCP": "socket.create_connection(('127.0.0.1', T['tcp']), 1)",
     "UDP": "socket.socket(type=socket.SOCK_DGRAM).sendto(b'got out', ('127.0.0.1', T['udp']))",
     "abstract socket": "socket.socket(socket.AF_UNIX).connect(T['abstract'].encode())",
     "datagram to a path": "socket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(b'got out', T['path'])",
     "signal": "os.kill(T['process'], signal.SIGUSR1)",
-    "signal by a descriptor": """
+    "signal through a descriptor": """
         a, b = socket.socketpair()
         fcntl.fcntl(a, fcntl.F_SETOWN, T['process'])
         fcntl.fcntl(a, fcntl.F_SETSIG, signal.SIGUSR1)
@@ -64,7 +64,7 @@ ATTACKS = {
         """,
     "exec": "os.execv('/bin/sh', ['sh', '-c', 'echo > ' + T['folder'] + '/executed'])",
     "too much memory": "return len(mmap.mmap(-1, 3 << 30))",
-    "too much memory, of torch's": "return torch.ones(5 << 26).sum().item()",
+    "too much memory through torch": "return torch.ones(5 << 26).sum().item()",
     "raise a limit": "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
     "many descriptors": "return len([os.open('/dev/null', os.O_RDONLY) for _ in range(500)])",
     "many threads": """
@@ -82,7 +82,7 @@ ATTACKS = {
             with open(f"{os.environ['HOME']}/{count}", 'wb') as file: file.write(bytes(1 << 20))
         while True: pass
         """,
-    "fill the disk with what has no name": """
+    "fill the disk with unlinked files": """
         held = []
         for count in range(55):
             fd = os.open(str(count), os.O_RDWR | os.O_CREAT)
@@ -90,12 +90,12 @@ ATTACKS = {
             held.append(mmap.mmap(fd, 7 << 20)); os.close(fd); libc.unlink(b'%d' % count)
         while True: pass
         """,
-    "fill the disk with what never had a name": """
+    "fill the disk with O_TMPFILE": """
         fds = [os.open('.', os.O_RDWR | os.O_TMPFILE) for _ in range(40)]
         for fd in fds: os.write(fd, bytes(7 << 20))
         while True: pass
         """,
-    "replace files that are held": """
+    "fill the disk with replaced files": """
         held = []
         for count in range(55):
             fd = os.open('new', os.O_RDWR | os.O_CREAT)
@@ -104,7 +104,7 @@ ATTACKS = {
             if libc.rename(b'new', b'old'): raise OSError(ctypes.get_errno(), 'rename')
         while True: pass
         """,
-    "look around": "return sorted(os.listdir('/'))",
+    "list /": "return sorted(os.listdir('/'))",
     "descriptors": """
         found = []
         for number in range(1024):
@@ -115,11 +115,11 @@ ATTACKS = {
     "environment": "return sorted(os.environ)",
     "home": "return os.environ['HOME']",
     "modules": "return sorted(n for n in sys.modules if n.startswith(('autograder', 'solutions', 'pytest')))",
-    "another architecture": "libc.syscall(0x40000000 + 39)",
-    "own namespaces": "if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')",
+    "a system call of another architecture": "libc.syscall(0x40000000 + 39)",
+    "create a namespace": "if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')",
     "io_uring": "if libc.syscall(425, 1, ctypes.create_string_buffer(120)) < 0: raise OSError(ctypes.get_errno(), 'io_uring')",
     "ptrace": "if libc.ptrace(0, 0, 0, 0) < 0: raise OSError(ctypes.get_errno(), 'ptrace')",
-    "look for paths": """
+    "look for private paths": """
         import gc, linecache, pwd, traceback, types
         found = set()
         def note(text, where):
@@ -174,13 +174,13 @@ HONEST = {
         with tempfile.TemporaryDirectory() as folder, open(folder + '/x', 'w+') as file:
             return file.write('text') == 4 and folder.startswith(os.environ['TMPDIR'])
         """,
-    "saved tensors": """
+    "saving tensors": """
         import tempfile
         with tempfile.NamedTemporaryFile() as file:
             torch.save(torch.arange(3), file.name)
             return torch.load(file.name).tolist() == [0, 1, 2]
         """,
-    "renamed files": """
+    "renaming files": """
         open('a', 'w').close(); os.mkdir('d'); os.rename('a', 'd/a')
         return os.listdir('d') == ['a']
         """,
@@ -217,7 +217,7 @@ HONEST = {
         import random, uuid
         return len({uuid.uuid4(), uuid.uuid4()}) == 2 and len(os.urandom(4)) == 4 and 0 <= random.random() < 1
         """,
-    "removed and replaced files": """
+    "removing and replacing files": """
         import shutil
         for _ in range(40):
             open('big', 'wb').write(bytes(4 << 20)); os.remove('big')
@@ -238,7 +238,7 @@ CASES = [(user, wall) for wall in ("full", "denied") for user in USERS] + [("nob
 
 
 def start(user: str, wall: str) -> subprocess.Popen[str]:
-    """Run this file as a script."""
+    """Start this file as a script."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.test_walls", user, wall],
         env={**ENVIRONMENT, "SECRET_OF_THE_GRADER": "s3cret"},
@@ -257,7 +257,7 @@ def result(script: subprocess.Popen[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[dict[tuple[str, str], subprocess.Popen[str]]]:
-    """All at once: they wait for one another's imports otherwise."""
+    """Start all scripts at once, so that their imports overlap."""
     running = {case: start(*case) for case in CASES}
     yield running
     for script in running.values():
@@ -274,39 +274,41 @@ def walled(
 
 @pytest.fixture(scope="module")
 def bare(scripts: dict[tuple[str, str], subprocess.Popen[str]]) -> dict[str, Any]:
-    """Without any wall, as an unprivileged user."""
+    """Return the results of an unprivileged user without any wall."""
     return result(scripts[CASES[-1]])
 
 
-FILLING = tuple(name for name in ATTACKS if "disk" in name or "that are held" in name)
+FILLING = tuple(name for name in ATTACKS if "disk" in name)
 
-SEEN_FROM_OUTSIDE = {
-    "read a file": lambda seen: "canary" in str(seen["said"].get("read a file")),
+HAD_EFFECT = {
+    "read a file": lambda seen: "canary" in str(seen["returned"].get("read a file")),
     "read the autograder": lambda seen: not _refused(seen, "read the autograder"),
     "read a hidden grader": lambda seen: not _refused(seen, "read a hidden grader"),
-    "read through /proc": lambda seen: "s3cret" in str(seen["said"].get("read through /proc")),
+    "read through /proc": lambda seen: "s3cret" in str(seen["returned"].get("read through /proc")),
     "write a file": lambda seen: "written" in seen["folder"],
-    "change a mode": lambda seen: seen["mode"] != 0o644,
-    "truncate": lambda seen: not seen["truncated"],
-    "delete": lambda seen: seen["deleted"],
-    "link": lambda seen: "canary" in str(seen["said"].get("link")),
+    "change the mode of a file": lambda seen: seen["mode"] != 0o644,
+    "truncate a file": lambda seen: not seen["truncated"],
+    "delete a file": lambda seen: seen["deleted"],
+    "follow a symlink": lambda seen: "canary" in str(seen["returned"].get("follow a symlink")),
     "TCP": lambda seen: seen["tcp"],
     "UDP": lambda seen: seen["udp"],
     "abstract socket": lambda seen: seen["abstract"],
     "datagram to a path": lambda seen: seen["path"],
     "signal": lambda seen: "signal" in seen["signals"],
-    "signal by a descriptor": lambda seen: "signal by a descriptor" in seen["signals"],
+    "signal through a descriptor": lambda seen: "signal through a descriptor" in seen["signals"],
     "leave a process behind": lambda seen: seen["survivors"],
     "exec": lambda seen: "executed" in seen["folder"],
     "too much memory": lambda seen: not _refused(seen, "too much memory"),
-    "too much memory, of torch's": lambda seen: not _refused(seen, "too much memory, of torch's"),
+    "too much memory through torch": lambda seen: (
+        not _refused(seen, "too much memory through torch")
+    ),
     "many descriptors": lambda seen: not _refused(seen, "many descriptors"),
-    "many threads": lambda seen: seen["said"]["many threads"] > 100,
-    "look around": lambda seen: not _refused(seen, "look around"),
-    "leave a marker": lambda seen: any(seen["said"]["find the marker"]),
-    "look for paths": lambda seen: seen["said"]["look for paths"],
+    "many threads": lambda seen: seen["returned"]["many threads"] > 100,
+    "list /": lambda seen: not _refused(seen, "list /"),
+    "leave a marker": lambda seen: any(seen["returned"]["find the marker"]),
+    "look for private paths": lambda seen: seen["returned"]["look for private paths"],
     "io_uring": lambda seen: not _refused(seen, "io_uring"),
-    "own namespaces": lambda seen: not _refused(seen, "own namespaces"),
+    "create a namespace": lambda seen: not _refused(seen, "create a namespace"),
 }
 
 
@@ -314,37 +316,39 @@ def _refused(seen: dict[str, Any], name: str) -> bool:
     return name in seen["refused"]
 
 
-@pytest.mark.parametrize("name", SEEN_FROM_OUTSIDE)
+@pytest.mark.parametrize("name", HAD_EFFECT)
 def test_an_attack_has_no_effect(walled: dict[str, Any], name: str) -> None:
-    if name == "look for paths" and walled["wall"] == "denied":
-        return  # Python stays where it lies: see below
-    assert not SEEN_FROM_OUTSIDE[name](walled), walled["refused"].get(name, "it said nothing")
+    if name == "look for private paths" and walled["wall"] == "denied":
+        return  # Python keeps its path without namespaces; see the next test
+    assert not HAD_EFFECT[name](walled), walled["refused"].get(name, "no error was reported")
 
 
-def test_without_namespaces_only_python_and_its_packages_tell_where_they_lie(
+def test_paths_of_the_project_are_never_visible(
     walled: dict[str, Any],
 ) -> None:
-    found = walled["said"]["look for paths"]
+    found = walled["returned"]["look for private paths"]
     assert [text for text in found if f"{ROOT}/autograder" in text or "editable" in text] == []
 
 
-@pytest.mark.parametrize("name", sorted(set(SEEN_FROM_OUTSIDE) - {"leave a marker"}))
-def test_without_the_wall_it_has(bare: dict[str, Any], name: str) -> None:
-    assert SEEN_FROM_OUTSIDE[name](bare), bare["refused"].get(name, "it said nothing")
+@pytest.mark.parametrize("name", sorted(set(HAD_EFFECT) - {"leave a marker"}))
+def test_an_attack_has_an_effect_without_the_wall(bare: dict[str, Any], name: str) -> None:
+    assert HAD_EFFECT[name](bare), bare["refused"].get(name, "no error was reported")
 
 
 @pytest.mark.parametrize("name", ["raise a limit", "ptrace", "kill everything"])
 def test_a_call_is_refused(walled: dict[str, Any], name: str) -> None:
-    assert name not in walled["said"]
+    assert name not in walled["returned"]
     assert walled["refused"][name].startswith(("PermissionError", "ValueError: not allowed"))
 
 
-def test_another_architectures_calls_kill(walled: dict[str, Any]) -> None:
-    assert f"exit code {-signal.SIGSYS}" in walled["refused"]["another architecture"]
+def test_system_calls_of_another_architecture_kill(walled: dict[str, Any]) -> None:
+    assert (
+        f"exit code {-signal.SIGSYS}" in walled["refused"]["a system call of another architecture"]
+    )
 
 
 @pytest.mark.parametrize("how", FILLING)
-def test_a_full_disk_ends_the_process_or_the_writing(how: str, walled: dict[str, Any]) -> None:
+def test_filling_the_disk_ends_the_process_or_fails(how: str, walled: dict[str, Any]) -> None:
     assert walled["refused"][how].startswith(
         (
             f"exit code {-signal.SIGKILL}",
@@ -358,19 +362,19 @@ def test_nothing_is_left_on_disk(walled: dict[str, Any]) -> None:
     assert walled["left"] == []
 
 
-def test_the_process_holds_one_end_of_its_wire_and_nothing_of_the_grader(
+def test_a_process_holds_only_its_wire_and_the_sandbox_modules(
     walled: dict[str, Any],
 ) -> None:
-    said = walled["said"]
-    assert said["descriptors"] == [0, 1, 2, 3]
-    assert "SECRET_OF_THE_GRADER" not in said["environment"]
+    returned = walled["returned"]
+    assert returned["descriptors"] == [0, 1, 2, 3]
+    assert "SECRET_OF_THE_GRADER" not in returned["environment"]
     packages = ("autograder.sandbox", "autograder.protocol")
-    others = set(said["modules"]) - {"autograder", *packages}
+    others = set(returned["modules"]) - {"autograder", *packages}
     assert all(name.startswith(tuple(f"{p}." for p in packages)) for name in others), others
 
 
 def test_the_server_outlives_its_processes(walled: dict[str, Any]) -> None:
-    assert walled["said"]["still served"] == "yes"
+    assert walled["returned"]["still served"] == "yes"
 
 
 @pytest.mark.parametrize("name", HONEST)
@@ -396,7 +400,7 @@ def main(user: str, wall: str) -> None:
     server = Server("none", []) if wall == "none" else Server()
     with server, outside() as (targets, effects):
         isolation = server.isolation
-        seen: dict[str, Any] = {"wall": wall, "isolation": isolation, "said": {}, "refused": {}}
+        seen: dict[str, Any] = {"wall": wall, "isolation": isolation, "returned": {}, "refused": {}}
         skipped = {"kill everything", *FILLING} if wall == "none" else set()
         for name, body in ATTACKS.items():
             if name not in skipped:
@@ -404,11 +408,11 @@ def main(user: str, wall: str) -> None:
                 effects.after(name)
         seen["honest"] = {}
         for name, body in HONEST.items():
-            one: dict[str, Any] = {"said": {}, "refused": {}}
+            one: dict[str, Any] = {"returned": {}, "refused": {}}
             run_one(server, name, body, targets, one)
-            seen["honest"][name] = one["said"].get(name, one["refused"].get(name))
+            seen["honest"][name] = one["returned"].get(name, one["refused"].get(name))
         seen |= effects.seen()
-    home = Path(seen["said"]["home"])
+    home = Path(seen["returned"]["home"])
     seen["left"] = [str(path) for path in (home, home.parent) if path.exists()]
     print(json.dumps(seen))
 
@@ -430,8 +434,10 @@ def run_one(
     student = Student(process)
     try:
         student.load(m.Load(source, [(1, source.count("\n"))], "attack", 1))
-        said = student.attack()
-        seen["said"][name] = said if isinstance(said, (bool, int, float, str, list)) else None
+        returned = student.attack()
+        seen["returned"][name] = (
+            returned if isinstance(returned, (bool, int, float, str, list)) else None
+        )
     except StudentError as error:
         seen["refused"][name] = f"{error.type}: {error.text}"
     except (WorkerDied, LimitExceeded) as error:
@@ -441,7 +447,7 @@ def run_one(
 
 
 class Effects:
-    """What can be seen outside of the wall after the attacks."""
+    """Canaries and listeners outside the wall, and the effects that attacks had on them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -472,7 +478,7 @@ class Effects:
         self.pending += 1
 
     def targets(self) -> dict[str, Any]:
-        """Where the attacks aim."""
+        """Return the paths, ports and ids that the attacks aim at."""
         import autograder
 
         package = Path(autograder.__file__)
@@ -492,7 +498,7 @@ class Effects:
         }
 
     def after(self, name: str) -> None:
-        """Note what one attack has done."""
+        """Record the signals and surviving processes of one attack."""
         if self.pending:
             self.signals.append(name)
             self.pending = 0
@@ -504,7 +510,7 @@ class Effects:
                 continue
 
     def seen(self) -> dict[str, Any]:
-        """All that has changed."""
+        """Return all effects."""
         return {
             "folder": os.listdir(self.folder),
             "mode": os.stat(self.folder / "mode").st_mode & 0o777,
@@ -512,15 +518,15 @@ class Effects:
             "deleted": not (self.folder / "deleted").exists(),
             "signals": self.signals,
             "survivors": self.survivors,
-            "tcp": _came(self.tcp.accept),
-            "udp": _came(self.udp.recv, 9),
-            "abstract": _came(self.abstract.accept),
-            "path": _came(self.path.recv, 9),
+            "tcp": _received(self.tcp.accept),
+            "udp": _received(self.udp.recv, 9),
+            "abstract": _received(self.abstract.accept),
+            "path": _received(self.path.recv, 9),
         }
 
 
 def _outlives(pid: int, seconds: int) -> bool:
-    """Whether a process is still there after so long; it is not let live longer."""
+    """Return whether a process still runs after some seconds, and kill it if so."""
     process = os.pidfd_open(pid)
     try:
         ended, _, _ = select.select([process], [], [], seconds)
@@ -531,7 +537,7 @@ def _outlives(pid: int, seconds: int) -> bool:
         os.close(process)
 
 
-def _came(take: Any, *arguments: int) -> bool:
+def _received(take: Any, *arguments: int) -> bool:
     try:
         take(*arguments)
     except BlockingIOError:
@@ -540,7 +546,7 @@ def _came(take: Any, *arguments: int) -> bool:
 
 
 class outside:
-    """A folder with canaries and sockets that listen, for as long as it is entered."""
+    """A context with a folder of canaries and listening sockets."""
 
     def __enter__(self) -> tuple[dict[str, Any], Effects]:
         self._folder = tempfile.TemporaryDirectory()
