@@ -1,4 +1,4 @@
-"""Hidden graders of the chapter vision; the oracles are unfold and fold, formulas and loops in float64."""
+"""Hidden graders of the vision chapter. The oracles are `F.unfold`, `F.fold`, and formulas and loops in float64."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from autograder.execution.student import RemoteModule
 
 HALF_AND_DOUBLE = (torch.float64, torch.float16, torch.bfloat16)
 
-# Channels, rows of patches, columns of patches, side of a patch: no two of them equal.
+# Channels, rows of patches, columns of patches, patch size; all four differ within each entry.
 GRIDS = [(3, 4, 5, 2), (2, 5, 3, 4), (4, 2, 5, 3)]
 
-# The ViT of the tests: 9 patches of 2 × 2 pixels in 3 channels.
+# The tests' ViT has 9 patches of 2 × 2 pixels and 3 channels.
 IMAGE, PATCH, CHANNELS, CLASSES, D, HEADS = 6, 2, 3, 5, 8, 4
 NAMES = ("images", "patch_size", "H", "W", "height", "width", "h", "w", "p")
 
 
-def cut(images: Tensor, p: int) -> Tensor:
-    """The patches, by torch's own operator, which wants a float of at least 32 bits."""
+def patchify_oracle(images: Tensor, p: int) -> Tensor:
+    """Cut images into patches with `F.unfold`, which needs float32 or float64."""
     return F.unfold(images.double(), p, stride=p).mT.to(images.dtype)
 
 
-def joined(patches: Tensor, p: int, height: int, width: int) -> Tensor:
-    """The image, by torch's own operator."""
+def unpatchify_oracle(patches: Tensor, p: int, height: int, width: int) -> Tensor:
+    """Assemble images from patches with `F.fold`."""
     return F.fold(patches.double().mT, (height, width), p, stride=p).to(patches.dtype)
 
 
-def numbered(rows: int, columns: int, p: int) -> Tensor:
-    """An image in which every pixel holds the number of its patch."""
+def numbered_image(rows: int, columns: int, p: int) -> Tensor:
+    """Return an image in which every pixel holds the index of its patch."""
     image = torch.zeros(1, 1, rows * p, columns * p)
     for number in range(rows * columns):
         top, left = number // columns * p, number % columns * p
@@ -54,42 +54,42 @@ class TestPatchify:
 
     @weight(1)
     def test_squares(self, student, seed):
-        """A patch is a square: p rows of p pixels that lie next to each other in the image."""
+        """Each patch is a square of p × p neighbouring pixels."""
         _, rows, columns, p = Draw(seed).choice(GRIDS)
-        seen = student.patchify(numbered(rows, columns, p), p)
+        seen = student.patchify(numbered_image(rows, columns, p), p)
         seen = shaped(seen, (1, rows * columns, p * p))
         for number, patch in enumerate(seen[0].tolist()):
             assert len(set(patch)) == 1, (
-                f"for {rows} × {columns} patches of {p} × {p} pixels, entry {number} of your result "
-                f"mixes pixels of the patches {sorted({int(n) for n in patch})}"
+                f"for {rows} × {columns} patches of {p} × {p} pixels, patch {number} of your result "
+                f"mixes pixels of patches {sorted({int(n) for n in patch})}"
             )
 
     @weight(1)
     def test_order_of_patches(self, student, seed):
-        """Patches are counted from left to right, then row by row."""
+        """Patches are ordered from left to right, then from top to bottom."""
         draw = Draw(seed)
         for _, rows, columns, p in (draw.choice(GRIDS), (1, 1, 3, 2), (1, 3, 1, 2)):
-            seen = student.patchify(numbered(rows, columns, p), p)
+            seen = student.patchify(numbered_image(rows, columns, p), p)
             seen = shaped(seen, (1, rows * columns, p * p))[0].mean(dim=-1).tolist()
             expected = list(range(rows * columns))
             assert seen == expected, (
-                f"{rows} × {columns} patches, numbered as one reads, should stand in the order "
-                f"{expected}, yours in {[round(number, 2) for number in seen]}"
+                f"the patches of a grid of {rows} × {columns} should be in the order {expected}; "
+                f"yours are in the order {[round(number, 2) for number in seen]}"
             )
 
     @weight(2)
     def test_order_inside(self, student, seed):
-        """A patch is flattened as (channel, row, column)."""
+        """Each patch is flattened in the order (channel, row, column)."""
         draw = Draw(seed)
         for c, rows, columns, p in GRIDS:
             images = draw.normal(6, c, rows * p, columns * p)
-            what = f"the result for the shape {tuple(images.shape)} and patch_size {p}"
-            equal(student.patchify(images, p), cut(images, p), what)
+            what = f"the result for shape {tuple(images.shape)} and patch_size = {p}"
+            equal(student.patchify(images, p), patchify_oracle(images, p), what)
         unchanged(student)
 
     @weight(1)
     def test_not_divisible(self, student, seed):
-        """Where H or W is not divisible by patch_size, a ValueError says so."""
+        """A ValueError is raised if H or W is not divisible by `patch_size`."""
         draw = Draw(seed)
         for height, width, p in ((7, 6, 3), (6, 7, 3), (5, 7, 3), (2, 8, 4), (9, 4, 6)):
             images = draw.normal(2, 1, height, width)
@@ -98,7 +98,7 @@ class TestPatchify:
 
     @weight(0.5)
     def test_extreme_sizes(self, student, seed):
-        """Patches of one pixel, and one patch that is the whole image or all of its height, work, too."""
+        """Patches may be single pixels, as tall as the image, or the whole image."""
         draw = Draw(seed)
         for shape, p in (
             ((2, 3, 4, 5), 1),
@@ -107,26 +107,26 @@ class TestPatchify:
             ((1, 1, 1, 1), 1),
         ):
             images = draw.normal(*shape)
-            what = f"the result for the shape {shape} and patch_size {p}"
-            equal(student.patchify(images, p), cut(images, p), what)
+            what = f"the result for shape {shape} and patch_size = {p}"
+            equal(student.patchify(images, p), patchify_oracle(images, p), what)
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
-        """Any floating dtype stays, and images may lie in memory in any way."""
+        """The result keeps the dtype of the images, which may be non-contiguous."""
         draw = Draw(seed)
         images = draw.normal(2, 3, 4, 6, dtype=torch.float64)
         for dtype in HALF_AND_DOUBLE:
-            equal(student.patchify(images.to(dtype), 2), cut(images.to(dtype), 2))
-        what = "the result for images that are not contiguous"
-        equal(student.patchify(draw.strided(images), 2), cut(images, 2), what)
+            equal(student.patchify(images.to(dtype), 2), patchify_oracle(images.to(dtype), 2))
+        what = "the result for non-contiguous images"
+        equal(student.patchify(draw.strided(images), 2), patchify_oracle(images, 2), what)
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """Gradients flow back to the pixels that they belong to."""
+        """The gradient of each patch flows back to its pixels."""
         draw = Draw(seed)
         images, upstream = draw.normal(2, 3, 4, 6).requires_grad_(), draw.normal(2, 6, 12)
         seen = gradient(student.patchify(images, 2), images, upstream, "the images")
-        close(seen, joined(upstream, 2, 4, 6), "the gradient of the images")
+        close(seen, unpatchify_oracle(upstream, 2, 4, 6), "the gradient of the images")
 
 
 class TestUnpatchify:
@@ -134,69 +134,71 @@ class TestUnpatchify:
 
     @weight(1)
     def test_places_of_patches(self, student, seed):
-        """Patches fill the image from left to right, then row by row; N alone does not say how."""
+        """Patches fill the image from left to right, then from top to bottom, given `height` and `width`."""
         p = 2
         for rows, columns in ((3, 4), (4, 3), (1, 12), (12, 1)):
-            image = numbered(rows, columns, p)
+            image = numbered_image(rows, columns, p)
             patches = torch.arange(12.0).reshape(1, 12, 1).expand(1, 12, p * p).clone()
             seen = student.unpatchify(patches, p, rows * p, columns * p)
-            what = f"12 patches of 2 × 2 as an image of {rows * p} × {columns * p}"
+            what = f"the image from 12 patches, height = {rows * p} and width = {columns * p}"
             equal(seen, image, what)
 
     @weight(2)
     def test_inside_of_patches(self, student, seed):
-        """A row of a patch holds its pixels as (channel, row, column)."""
+        """The pixels of each patch are in the order (channel, row, column)."""
         draw = Draw(seed)
         for c, rows, columns, p in GRIDS:
             patches = draw.normal(6, rows * columns, c * p * p)
             height, width = rows * p, columns * p
-            what = f"the image of {c} channels and {height} × {width} pixels with patch_size {p}"
+            what = f"the image for {c} channels, {height} × {width} pixels and patch_size = {p}"
             seen = student.unpatchify(patches, p, height, width)
-            equal(seen, joined(patches, p, height, width), what)
+            equal(seen, unpatchify_oracle(patches, p, height, width), what)
         unchanged(student)
 
     @weight(1)
     def test_round_trip(self, student, seed):
-        """Images that were cut come back as they were, by name of the arguments as well."""
+        """`unpatchify` inverts `patchify`, and its arguments can be passed by name."""
         draw = Draw(seed)
         c, rows, columns, p = draw.choice(GRIDS)
         images = draw.normal(2, c, rows * p, columns * p)
         size = {"height": rows * p, "width": columns * p}
-        equal(student.unpatchify(patches=cut(images, p), patch_size=p, **size), images)
+        equal(student.unpatchify(patches=patchify_oracle(images, p), patch_size=p, **size), images)
 
     @weight(0.5)
     def test_extreme_sizes(self, student, seed):
-        """Patches of one pixel, and one patch that is the whole image, work, too."""
+        """Patches may be single pixels or the whole image."""
         draw = Draw(seed)
         for (b, c, height, width), p in (((2, 3, 4, 5), 1), ((3, 2, 4, 4), 4), ((1, 1, 1, 1), 1)):
             images = draw.normal(b, c, height, width)
-            what = f"the image of {c} channels and {height} × {width} pixels with patch_size {p}"
-            equal(student.unpatchify(cut(images, p), p, height, width), images, what)
+            what = f"the image for {c} channels, {height} × {width} pixels and patch_size = {p}"
+            equal(student.unpatchify(patchify_oracle(images, p), p, height, width), images, what)
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
-        """Any floating dtype stays, and patches may lie in memory in any way."""
+        """The result keeps the dtype of the patches, which may be non-contiguous."""
         draw = Draw(seed)
         images = draw.normal(2, 3, 4, 6, dtype=torch.float64)
         for dtype in HALF_AND_DOUBLE:
-            equal(student.unpatchify(cut(images.to(dtype), 2), 2, 4, 6), images.to(dtype))
-        patches = draw.strided(cut(images, 2))
-        what = "the result for patches that are not contiguous"
+            equal(
+                student.unpatchify(patchify_oracle(images.to(dtype), 2), 2, 4, 6), images.to(dtype)
+            )
+        patches = draw.strided(patchify_oracle(images, 2))
+        what = "the result for non-contiguous patches"
         equal(student.unpatchify(patches, 2, 4, 6), images, what)
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """Gradients flow back to the patches that they belong to."""
+        """The gradient of the image flows back to the patches."""
         draw = Draw(seed)
         patches, upstream = draw.normal(2, 6, 12).requires_grad_(), draw.normal(2, 3, 4, 6)
         seen = gradient(student.unpatchify(patches, 2, 4, 6), patches, upstream, "the patches")
-        close(seen, cut(upstream, 2), "the gradient of the patches")
+        close(seen, patchify_oracle(upstream, 2), "the gradient of the patches")
 
 
 def embedding_weights(
     draw: Draw, image: int = IMAGE, p: int = PATCH, c: int = CHANNELS, d: int = D
 ) -> dict[str, Tensor]:
-    """Random weights of a `PatchEmbedding`."""
+    """Return random weights for a `PatchEmbedding`."""
     return {
         "projection.weight": draw.normal(d, c * p * p, scale=(c * p * p) ** -0.5),
         "projection.bias": draw.normal(d),
@@ -205,11 +207,11 @@ def embedding_weights(
     }
 
 
-def embedded(images: Tensor, weights: dict[str, Tensor], p: int = PATCH) -> Tensor:
-    """The tokens of the images, in float64, each by itself."""
+def embedding_oracle(images: Tensor, weights: dict[str, Tensor], p: int = PATCH) -> Tensor:
+    """Compute the tokens of each image separately, in float64."""
     w = {name: value.double() for name, value in weights.items()}
     tokens = []
-    for patches in cut(images, p).double():
+    for patches in patchify_oracle(images, p).double():
         projected = patches @ w["projection.weight"].T + w["projection.bias"]
         tokens.append(torch.cat([w["class_token"][0], projected]) + w["position"][0])
     return torch.stack(tokens)
@@ -220,16 +222,18 @@ class TestPatchEmbedding:
 
     @weight(0.5)
     def test_parameters(self, student, seed):
-        """The parameters have the names and shapes that the docstring gives them."""
+        """The parameters have the names and shapes given in the docstring."""
         weights = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).weights()
         for name, expected in embedding_weights(Draw(seed)).items():
-            there = ", ".join(f"`{other}`" for other in weights)
-            assert name in weights, f"there is no parameter `{name}`; its parameters are: {there}"
+            names = ", ".join(f"`{other}`" for other in weights)
+            assert name in weights, (
+                f"there is no parameter `{name}`; the layer has {names or 'none'}"
+            )
             shaped(weights[name], expected.shape, what=f"`{name}`")
 
     @weight(1)
     def test_class_token_first(self, student, seed):
-        """The first token of every image is the class token, whatever the image shows."""
+        """The first token is the class token, and does not depend on the image."""
         draw = Draw(seed)
         weights = embedding_weights(draw) | {"position": torch.zeros(1, 10, D)}
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
@@ -237,11 +241,11 @@ class TestPatchEmbedding:
         for b in (4, 1):
             seen = shaped(layer(draw.normal(b, CHANNELS, IMAGE, IMAGE)), (b, 10, D))
             expected = weights["class_token"][:, 0].expand(b, D)
-            close(seen[:, 0], expected, "the first token, with all positions 0,")
+            close(seen[:, 0], expected, "the first token (if `position` is zero)")
 
     @weight(1)
     def test_patches_after_it(self, student, seed):
-        """The other tokens are the projected patches, in the order and with the pixels of `patchify`."""
+        """The other tokens are the projected patches, in the order of `patchify`."""
         draw = Draw(seed)
         weights = embedding_weights(draw) | {"position": torch.zeros(1, 10, D)}
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
@@ -249,12 +253,12 @@ class TestPatchEmbedding:
         images = draw.normal(4, CHANNELS, IMAGE, IMAGE)
         seen = shaped(layer(images), (4, 10, D))
         unchanged(student)
-        expected = embedded(images, weights)[:, 1:].float()
-        close(seen[:, 1:], expected, "the tokens of the patches, with all positions 0,", atol=1e-4)
+        expected = embedding_oracle(images, weights)[:, 1:].float()
+        close(seen[:, 1:], expected, "the patch tokens (if `position` is zero)", atol=1e-4)
 
     @weight(1)
     def test_position_of_every_token(self, student, seed):
-        """A position is added to every token, to the class token as well."""
+        """Every token gets a position, including the class token."""
         draw = Draw(seed)
         weights = embedding_weights(draw)
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
@@ -264,13 +268,13 @@ class TestPatchEmbedding:
         layer.load(weights)
         added = shaped(layer(images), (2, 10, D)) - without
         expected = weights["position"].expand(2, 10, D)
-        what = "what `position` adds to the class token"
+        what = "the change that `position` makes to the class token"
         close(added[:, 0], expected[:, 0], what, atol=1e-4)
-        close(added, expected, "what `position` adds to the tokens", atol=1e-4)
+        close(added, expected, "the change that `position` makes to the tokens", atol=1e-4)
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """Gradients reach the class token, the positions, the projection and the images."""
+        """The gradients of the class token, the positions, the projection and the images are correct."""
         draw = Draw(seed)
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
         weights = embedding_weights(draw)
@@ -283,30 +287,32 @@ class TestPatchEmbedding:
         seen = shaped(layer(images), (3, 10, D), torch.float32)
         assert seen.requires_grad, "no gradient flows through the result"
         seen.backward(upstream)
-        embedded(pixels, copies).backward(upstream.double())
+        embedding_oracle(pixels, copies).backward(upstream.double())
         for name, leaf in [(f"`{name}`", leaves.get(name)) for name in copies] + [
             ("images", images)
         ]:
             assert leaf is not None, f"there is no parameter {name}"
             assert leaf.grad is not None, f"no gradient reaches {name}"
-            right = pixels.grad if name == "images" else copies[name.strip("`")].grad
-            close(leaf.grad, right, f"the gradient of {name}", 1e-4, 1e-4, torch.float32)
+            expected = pixels.grad if name == "images" else copies[name.strip("`")].grad
+            close(leaf.grad, expected, f"the gradient of {name}", 1e-4, 1e-4, torch.float32)
 
     @weight(0.5)
     def test_other_sizes(self, student, seed):
-        """Other sizes of image and patch and another number of channels work, too."""
+        """Other image sizes, patch sizes and numbers of channels work."""
         draw = Draw(seed)
         for image, p, c, d in ((4, 4, 2, 5), (3, 1, 1, 7), (8, 2, 1, 3)):
             weights = embedding_weights(draw, image, p, c, d)
             layer = student.PatchEmbedding(image_size=image, patch_size=p, channels=c, d_model=d)
             layer.load(weights)
             images = draw.strided(draw.normal(2, c, image, image))
-            what = f"the result for image_size {image}, patch_size {p} and {c} channels"
-            close(layer(images), embedded(images, weights, p), what, 1e-4, 1e-4, torch.float32)
+            what = f"the result for image_size = {image}, patch_size = {p} and channels = {c}"
+            close(
+                layer(images), embedding_oracle(images, weights, p), what, 1e-4, 1e-4, torch.float32
+            )
 
     @weight(0.5)
     def test_dtypes(self, student, seed):
-        """After `.to(dtype)` the tokens of images in this dtype have it, too."""
+        """After `.to(dtype)`, images of that dtype give tokens of that dtype."""
         draw = Draw(seed)
         weights = embedding_weights(draw)
         images = draw.normal(2, CHANNELS, IMAGE, IMAGE, dtype=torch.float64)
@@ -314,19 +320,19 @@ class TestPatchEmbedding:
             layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D).to(dtype)
             rounded = {name: value.to(dtype) for name, value in weights.items()}
             layer.load(rounded)
-            expected = embedded(images.to(dtype), rounded)
+            expected = embedding_oracle(images.to(dtype), rounded)
             close(layer(images.to(dtype)), expected, f"the result in {dtype}", dtype=dtype)
 
     @weight(0.25)
     def test_device(self, student):
-        """After a move to another device the layer works on images that are there."""
+        """After moving the layer to another device, it works on images on that device."""
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
         images = torch.zeros(2, CHANNELS, IMAGE, IMAGE, device="meta")
         on_meta(lambda: layer.to_empty(device="meta")(images), (2, 10, D))
 
 
 def vit_weights(draw: Draw, n_layers: int) -> dict[str, Tensor]:
-    """Random weights of a `ViT`."""
+    """Return random weights for a `ViT`."""
     weights = {f"embedding.{name}": value for name, value in embedding_weights(draw).items()}
     maps = {"head": (CLASSES, D)}
     norms = ["norm"]
@@ -343,17 +349,17 @@ def vit_weights(draw: Draw, n_layers: int) -> dict[str, Tensor]:
     return weights
 
 
-def silent(n_layers: int) -> dict[str, Tensor]:
-    """Weights with which no block adds anything."""
-    still: dict[str, Tensor] = {}
+def identity_blocks(n_layers: int) -> dict[str, Tensor]:
+    """Return weights with which the blocks add nothing to their input."""
+    weights: dict[str, Tensor] = {}
     for i in range(n_layers):
         for name, width in ((f"blocks.{i}.attention.out", D), (f"blocks.{i}.linear2", 4 * D)):
-            still |= {f"{name}.weight": torch.zeros(D, width), f"{name}.bias": torch.zeros(D)}
-    return still
+            weights |= {f"{name}.weight": torch.zeros(D, width), f"{name}.bias": torch.zeros(D)}
+    return weights
 
 
-def logits_of(images: Tensor, weights: dict[str, Tensor], n_layers: int, heads: int) -> Tensor:
-    """What a ViT with these weights says of the images, in float64."""
+def vit_oracle(images: Tensor, weights: dict[str, Tensor], n_layers: int, heads: int) -> Tensor:
+    """Compute the logits of a ViT with these weights, in float64."""
     w = {name: value.double() for name, value in weights.items()}
 
     def linear(x: Tensor, name: str) -> Tensor:
@@ -367,7 +373,7 @@ def logits_of(images: Tensor, weights: dict[str, Tensor], n_layers: int, heads: 
 
     prefix = "embedding."
     embedding = {n.removeprefix(prefix): v for n, v in w.items() if n.startswith(prefix)}
-    x = embedded(images, embedding)
+    x = embedding_oracle(images, embedding)
     for i in range(n_layers):
         block = f"blocks.{i}"
         parts = linear(normed(x, f"{block}.norm1"), f"{block}.attention.qkv").chunk(3, dim=-1)
@@ -378,8 +384,10 @@ def logits_of(images: Tensor, weights: dict[str, Tensor], n_layers: int, heads: 
     return linear(normed(x[:, 0], "norm"), "head")
 
 
-def vit(student, n_layers: int, weights: dict[str, Tensor], heads: int = HEADS) -> RemoteModule:
-    """A student's ViT with these weights, in evaluation mode."""
+def make_vit(
+    student, n_layers: int, weights: dict[str, Tensor], heads: int = HEADS
+) -> RemoteModule:
+    """Return the student's ViT with these weights, in eval() mode."""
     model = student.ViT(IMAGE, PATCH, CHANNELS, CLASSES, D, heads, n_layers).eval()
     model.load(weights)
     return model
@@ -390,79 +398,79 @@ class TestViT:
 
     @weight(0.5)
     def test_blocks(self, student, seed):
-        """There are `n_layers` blocks, and each has weights of its own."""
+        """The model has `n_layers` blocks, each with its own weights."""
         weights = vit_weights(Draw(seed), 3)
-        model = vit(student, 3, weights)
+        model = make_vit(student, 3, weights)
         count = model.length("blocks")
-        assert count == 3, f"with n_layers 3 there should be 3 blocks, yours has {count}"
+        assert count == 3, f"with n_layers = 3, `blocks` should hold 3 blocks, not {count}"
         seen = model.weights()
         for name, value in weights.items():
-            what = f"`{name}`, after other weights were loaded into the other blocks,"
+            what = f"`{name}` after loading different weights into every block"
             equal(seen[name].detach(), value, what)
 
     @weight(1)
     def test_class_token_decides(self, student, seed):
-        """Logits are read from the class token: where blocks add nothing, it knows no image."""
+        """The logits are computed from the class token: if the blocks add nothing, they are equal for all images."""
         draw = Draw(seed)
-        model = vit(student, 2, vit_weights(draw, 2) | silent(2))
+        model = make_vit(student, 2, vit_weights(draw, 2) | identity_blocks(2))
         images = draw.normal(4, CHANNELS, IMAGE, IMAGE)
         seen = shaped(model(images), (4, CLASSES))
-        what = "the logits of other images, where no block adds anything,"
+        what = "the logits of different images (if the blocks add nothing)"
         close(seen[1:], seen[:1].expand(3, CLASSES), what)
 
     @weight(1)
     def test_last_norm_and_head(self, student, seed):
-        """The class token is normed once more after the last block, then goes through the head."""
+        """After the last block, the class token goes through `norm` and then through `head`."""
         draw = Draw(seed)
-        weights = vit_weights(draw, 1) | silent(1)
+        weights = vit_weights(draw, 1) | identity_blocks(1)
         weights["blocks.0.linear2.bias"] = draw.normal(D, scale=20.0)
         images = draw.normal(2, CHANNELS, IMAGE, IMAGE)
-        seen = vit(student, 1, weights)(images)
-        what = "the logits, where the block adds the same large vector to every token,"
-        close(seen, logits_of(images, weights, 1, HEADS), what, 2e-3, 2e-3, torch.float32)
+        seen = make_vit(student, 1, weights)(images)
+        what = "the logits (if the block adds one large vector to every token)"
+        close(seen, vit_oracle(images, weights, 1, HEADS), what, 2e-3, 2e-3, torch.float32)
 
     @weight(2)
     def test_values(self, student, seed):
-        """On copied weights the logits are those of the formula, with 1 and with 3 layers."""
+        """With given weights, the logits match the formula, for one layer and for three."""
         draw = Draw(seed)
-        # GELU has two forms that differ by less than this.
+        # The two forms of GELU differ by less than the tolerance.
         for n_layers, heads in ((1, 4), (3, 2)):
             weights = vit_weights(draw, n_layers)
             images = draw.strided(draw.normal(3, CHANNELS, IMAGE, IMAGE))
-            seen = vit(student, n_layers, weights, heads)(images)
+            seen = make_vit(student, n_layers, weights, heads)(images)
             unchanged(student)
-            what = f"the logits with n_layers {n_layers} and n_heads {heads}"
-            expected = logits_of(images, weights, n_layers, heads)
+            what = f"the logits for n_layers = {n_layers} and n_heads = {heads}"
+            expected = vit_oracle(images, weights, n_layers, heads)
             close(seen, expected, what, 1e-2, 1e-2, torch.float32)
 
     @weight(0.5)
     def test_eps(self, student, seed):
-        """The last norm has an eps of 1e-5: it shows where the class token is small."""
+        """The last norm uses eps = 1e-5, which matters when the class token is small."""
         draw = Draw(seed)
-        weights = vit_weights(draw, 1) | silent(1)
+        weights = vit_weights(draw, 1) | identity_blocks(1)
         for name in ("embedding.class_token", "embedding.position"):
             weights[name] = 2e-3 * weights[name]
         images = draw.normal(2, CHANNELS, IMAGE, IMAGE)
-        what = "the logits, where the class token is small and the block adds nothing,"
-        expected = logits_of(images, weights, 1, HEADS)
-        close(vit(student, 1, weights)(images), expected, what, 1e-3, 1e-3, torch.float32)
+        what = "the logits (if the class token is small and the block adds nothing)"
+        expected = vit_oracle(images, weights, 1, HEADS)
+        close(make_vit(student, 1, weights)(images), expected, what, 1e-3, 1e-3, torch.float32)
 
     @weight(0.5)
     def test_images_alone(self, student, seed):
-        """An image gets the same logits alone, in a batch, and in training mode."""
+        """An image gets the same logits alone as in a batch, and the same in train() as in eval()."""
         draw = Draw(seed)
-        model = vit(student, 2, vit_weights(draw, 2))
+        model = make_vit(student, 2, vit_weights(draw, 2))
         images = draw.normal(3, CHANNELS, IMAGE, IMAGE)
         together = shaped(model(images), (3, CLASSES))
-        close(model(images[1:2]), together[1:2], "the logits of an image alone", atol=1e-4)
+        close(model(images[1:2]), together[1:2], "the logits of a single image", atol=1e-4)
         close(model.train()(images), together, "the logits in train()", atol=1e-4)
 
     @weight(0.5)
     def test_gradients(self, student, seed):
-        """Gradients reach every part: embedding, both blocks, norm and head, and the images."""
+        """Gradients reach the images and every part of the model."""
         draw = Draw(seed)
         weights = vit_weights(draw, 2)
-        model = vit(student, 2, weights)
+        model = make_vit(student, 2, weights)
         images = draw.normal(3, CHANNELS, IMAGE, IMAGE).requires_grad_()
         leaves = model.weights()
         seen = shaped(model(images), (3, CLASSES))
@@ -472,33 +480,33 @@ class TestViT:
         for name, found in reached.items():
             assert found is not None, f"no gradient reaches {name}"
             finite(found, f"the gradient of {name}")
-            assert found.abs().max() > 0, f"no gradient reaches {name}"
+            assert found.abs().max() > 0, f"the gradient of {name} is zero"
 
     @weight(0.5)
     def test_dtype(self, student, seed):
-        """After `.to(torch.bfloat16)` the logits have this dtype, too."""
+        """After `.to(torch.bfloat16)`, the logits are bfloat16."""
         draw = Draw(seed)
         weights = vit_weights(draw, 1)
         images = draw.normal(2, CHANNELS, IMAGE, IMAGE, dtype=torch.bfloat16)
         model = student.ViT(IMAGE, PATCH, CHANNELS, CLASSES, D, HEADS, 1).eval().to(torch.bfloat16)
         rounded = {name: value.bfloat16() for name, value in weights.items()}
         model.load(rounded)
-        expected = logits_of(images, rounded, 1, HEADS)
+        expected = vit_oracle(images, rounded, 1, HEADS)
         what = "the logits in bfloat16"
         close(model(images), expected, what, 2e-1, 2e-1, torch.bfloat16)
 
 
-def distances(grid: int, p: int) -> Tensor:
-    """Pixels between the centres of any two patches, in float64."""
+def patch_distances(grid: int, p: int) -> Tensor:
+    """Return the distances in pixels between the centres of all pairs of patches, in float64."""
     centres = [(p * (r + 0.5), p * (c + 0.5)) for r in range(grid) for c in range(grid)]
     places = torch.tensor(centres, dtype=torch.float64)
     return (places[:, None] - places[None]).square().sum(dim=-1).sqrt()
 
 
-def looked(weights: Tensor, grid: int, p: int) -> Tensor:
-    """How far each head looks, in float64."""
+def distance_oracle(weights: Tensor, grid: int, p: int) -> Tensor:
+    """Compute the mean attention distance of each head, in float64."""
     b, _, n, _ = weights.shape
-    return torch.einsum("bhij,ij->h", weights.double(), distances(grid, p)) / (b * n)
+    return torch.einsum("bhij,ij->h", weights.double(), patch_distances(grid, p)) / (b * n)
 
 
 class TestAttentionDistance:
@@ -506,17 +514,17 @@ class TestAttentionDistance:
 
     @weight(0.5)
     def test_own_patch(self, student, seed):
-        """A head that looks at the query's own patch only has distance 0; there is one number a head."""
+        """A head that attends only to the query's own patch has distance 0; the result has one number per head."""
         weights = torch.eye(9).expand(2, 4, 9, 9).clone()
         close(student.attention_distance(weights, 3, 5), torch.zeros(4))
 
     @weight(1)
     def test_straight_line(self, student, seed):
-        """The distance is the length of the straight line between the centres, in pixels."""
+        """Distances are straight lines between patch centres, in pixels."""
         draw = Draw(seed)
         p = draw.choice([5, 7, 11])
-        # A grid of 3: from patch 1 to itself, below, two below, beside, and like a knight.
-        targets = {"1, itself": (1, 0), "4": (4, p), "7": (7, 2 * p), "2": (2, p)}
+        # Query 1 of a 3 × 3 grid attends to itself, below, beside, a knight's move and a diagonal away.
+        targets = {"1 (itself)": (1, 0), "4": (4, p), "7": (7, 2 * p), "2": (2, p)}
         targets |= {"6": (6, p * 5**0.5), "3": (3, p * 2**0.5)}
         weights = torch.eye(9).repeat(2, len(targets), 1, 1)
         for head, (key, _) in enumerate(targets.values()):
@@ -525,97 +533,101 @@ class TestAttentionDistance:
         seen = shaped(seen, (len(targets),), torch.float32)
         for (key, (_, far)), value in zip(targets.items(), seen.tolist(), strict=True):
             assert abs(value - far / 9) < 1e-3, (
-                f"in a grid of 3 with patch_size {p}, query 1 looks at key {key}, and all other 8 "
-                f"queries at themselves: the mean should be {far / 9:.4f}, yours is {value:.4f}"
+                f"in a 3 × 3 grid with patch_size = {p}, query 1 attends to key {key} and all others "
+                f"to themselves: the mean distance should be {far / 9:.4f}, yours is {value:.4f}"
             )
 
     @weight(0.5)
     def test_rows_of_the_grid(self, student, seed):
-        """The last patch of a row and the first of the next one are far from each other."""
+        """The last patch of a row is far from the first patch of the next row."""
         grid, p = 4, 3
         weights = torch.eye(16).reshape(1, 1, 16, 16).clone()
         weights[0, 0, 7] = torch.eye(16)[8]
         expected = torch.tensor([p * 10**0.5 / 16])
-        what = "the mean, where query 7 looks at key 8 in a grid of 4, others at themselves,"
+        what = (
+            "the distance if query 7 attends to key 8 in a 4 × 4 grid and the others to themselves"
+        )
         close(student.attention_distance(weights, grid, p), expected, what, atol=1e-4)
 
     @weight(1)
     def test_weighted_by_attention(self, student, seed):
-        """Every distance counts as much as the query attends to that key."""
+        """Distances are averaged with the attention weights."""
         draw = Draw(seed)
         grid = draw.choice([3, 4])
         n = grid**2
         weights = draw.normal(1, 1, n, n, scale=2.0).softmax(dim=-1)
         for case, given in (("random", weights), ("equal", torch.full((1, 1, n, n), 1 / n))):
-            what = f"the distance for {case} weights in a grid of {grid} with patch_size 5"
-            expected = looked(given, grid, 5)
+            what = f"the distance for {case} weights in a {grid} × {grid} grid with patch_size = 5"
+            expected = distance_oracle(given, grid, 5)
             seen = student.attention_distance(given, grid, 5)
             close(seen, expected, what, 1e-3, 1e-4, torch.float32)
         weights = draw.normal(1, 1, 81, 81, scale=2.0).softmax(dim=-1)
-        seen, what = student.attention_distance(weights, 9, 5), "the distance in a grid of 9"
-        close(seen, looked(weights, 9, 5), what, 1e-3, 1e-4, torch.float32)
+        seen, what = student.attention_distance(weights, 9, 5), "the distance in a 9 × 9 grid"
+        close(seen, distance_oracle(weights, 9, 5), what, 1e-3, 1e-4, torch.float32)
 
     @weight(1)
     def test_heads_and_batch(self, student, seed):
-        """Heads stay apart; queries and images of the batch are averaged."""
+        """The result has one distance per head, averaged over queries and images."""
         draw = Draw(seed)
         sharp = torch.tensor([0.5, 2.0, 8.0]).reshape(1, 3, 1, 1)
         weights = (draw.normal(5, 3, 4, 4) * sharp).softmax(dim=-1)
         seen = shaped(student.attention_distance(weights, 2, 7), (3,))
         unchanged(student)
-        what = "the distance of each of 3 heads, for 5 images,"
-        close(seen, looked(weights, 2, 7), what, 1e-3, 1e-4, torch.float32)
+        what = "the distances of 3 heads for 5 images"
+        close(seen, distance_oracle(weights, 2, 7), what, 1e-3, 1e-4, torch.float32)
 
     @weight(0.5)
     def test_patch_size(self, student, seed):
-        """The result is in pixels: patches of three times the side are three times as far apart."""
+        """The result is in pixels: tripling the patch size triples the distances."""
         weights = Draw(seed).normal(2, 3, 9, 9).softmax(dim=-1)
         small = shaped(student.attention_distance(weights, grid=3, patch_size=4), (3,))
         large = student.attention_distance(weights, grid=3, patch_size=12)
-        close(large, 3 * small, "the distance with patch_size 12, against 4,", atol=1e-4)
+        close(large, 3 * small, "the distance for patch_size = 12, given yours for 4", atol=1e-4)
 
     @weight(0.5)
     def test_extremes(self, student, seed):
-        """A single patch has distance 0; dtypes stay; weights may lie in memory in any way."""
+        """A single patch has distance 0; the result keeps the dtype of the weights, which may be non-contiguous."""
         draw = Draw(seed)
         close(student.attention_distance(torch.ones(2, 3, 1, 1), 1, 8), torch.zeros(3))
         weights = draw.normal(2, 3, 9, 9, dtype=torch.float64).softmax(dim=-1)
-        what = "the distance for weights that are not contiguous"
+        what = "the distance for non-contiguous weights"
         seen = student.attention_distance(draw.strided(weights), 3, 2)
-        # Distances that are computed in float32 are no mistake.
-        close(seen, looked(weights, 3, 2), what, 1e-5, 1e-5)
+        # Computing the distances in float32 is accepted.
+        close(seen, distance_oracle(weights, 3, 2), what, 1e-5, 1e-5)
         for dtype in (torch.float16, torch.bfloat16):
             seen = student.attention_distance(weights.to(dtype), 3, 2)
-            expected = looked(weights.to(dtype), 3, 2)
+            expected = distance_oracle(weights.to(dtype), 3, 2)
             close(seen, expected, f"the distance in {dtype}", dtype=dtype)
 
     @weight(0.25)
     def test_device(self, student):
-        """The distances are where the weights are."""
+        """The result is on the same device as the weights."""
         weights = torch.zeros(2, 3, 9, 9, device="meta")
         on_meta(lambda: student.attention_distance(weights, 3, 2), (3,))
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """A gradient flows to the weights: what each counts."""
+        """The gradient of the weights is correct."""
         draw = Draw(seed)
         weights = draw.normal(2, 3, 4, 4).softmax(dim=-1).requires_grad_()
         upstream = draw.normal(3)
         seen = gradient(student.attention_distance(weights, 2, 3), weights, upstream, "the weights")
-        expected = upstream.reshape(1, 3, 1, 1) * distances(2, 3).float().expand(2, 3, 4, 4) / 8
+        expected = (
+            upstream.reshape(1, 3, 1, 1) * patch_distances(2, 3).float().expand(2, 3, 4, 4) / 8
+        )
         close(seen, expected, "the gradient of the weights", atol=1e-4)
 
 
-def cka(x: Tensor, y: Tensor) -> Tensor:
-    """The same in its other form, in float64: how alike are the similarities of the inputs?"""
+def cka_oracle(x: Tensor, y: Tensor) -> Tensor:
+    """Compute CKA from the centred Gram matrices, in float64."""
     n = len(x)
     centring = torch.eye(n, dtype=torch.float64) - 1 / n
     k, m = (centring @ (z @ z.T) @ centring for z in (x.double(), y.double()))
     return (k * m).sum() / ((k * k).sum() * (m * m).sum()).sqrt()
 
 
-def related(draw: Draw, n: int, d1: int, d2: int) -> tuple[Tensor, Tensor]:
-    """Two representations that have something in common, neither of them centred."""
+def related_inputs(draw: Draw, n: int, d1: int, d2: int) -> tuple[Tensor, Tensor]:
+    """Return two representations that have something in common and are not centred."""
     x = draw.normal(n, d1)
     y = x @ draw.normal(d1, d2, scale=d1**-0.5) + draw.normal(n, d2)
     return x + draw.normal(d1), y + draw.normal(d2)
@@ -626,37 +638,37 @@ class TestLinearCka:
 
     @weight(1.5)
     def test_values(self, student, seed):
-        """The value is that of the formula, for more inputs than features and for fewer."""
+        """The result matches the formula, with more inputs than features and with fewer."""
         draw = Draw(seed)
         for n, d1, d2 in ((13, 3, 5), (6, 9, 4), (5, 2, 11), (8, 1, 1)):
-            x, y = related(draw, n, d1, d2)
+            x, y = related_inputs(draw, n, d1, d2)
             seen = student.linear_cka(x, y)
             unchanged(student)
             what = f"the result for shapes ({n}, {d1}) and ({n}, {d2})"
-            close(seen, cka(x, y), what, 1e-4, 1e-4, torch.float32)
-        x, y = related(draw, 17, 4, 6)
+            close(seen, cka_oracle(x, y), what, 1e-4, 1e-4, torch.float32)
+        x, y = related_inputs(draw, 17, 4, 6)
         x, y = x * draw.mask(17, 4), y * draw.mask(17, 6)
         seen = student.linear_cka(x, y)
-        close(seen, cka(x, y), "the result where some features are 0", 1e-4, 1e-4, torch.float32)
+        close(seen, cka_oracle(x, y), "the result if many entries are 0", 1e-4, 1e-4, torch.float32)
 
     @weight(1)
     def test_itself(self, student, seed):
-        """A representation has 1 with itself, and nothing has more than 1 or less than 0."""
+        """The similarity of x with itself is 1, and the result is always in [0, 1]."""
         draw = Draw(seed)
-        x, y = related(draw, 11, 4, 6)
+        x, y = related_inputs(draw, 11, 4, 6)
         close(student.linear_cka(x, x), torch.tensor(1.0), "the result for x and x", atol=1e-4)
         value = float(shaped(student.linear_cka(x, y), ()))
-        assert -1e-4 <= value <= 1 + 1e-4, f"the result should lie in [0, 1], yours is {value:.4f}"
+        assert -1e-4 <= value <= 1 + 1e-4, f"the result should be in [0, 1]; yours is {value:.4f}"
 
     @weight(1)
     def test_added_constants(self, student, seed):
-        """A constant added to a column changes nothing: each column is centred."""
+        """Adding a constant to a column changes nothing, because columns are centred."""
         draw = Draw(seed)
-        x, y = related(draw, 12, 5, 3)
-        expected = cka(x, y)
+        x, y = related_inputs(draw, 12, 5, 3)
+        expected = cka_oracle(x, y)
         for what, a, b in (
-            ("x plus a constant a column", x + draw.normal(5, scale=4.0), y),
-            ("y plus a constant a column", x, y + draw.normal(3, scale=4.0)),
+            ("x plus a constant per column", x + draw.normal(5, scale=4.0), y),
+            ("y plus a constant per column", x, y + draw.normal(3, scale=4.0)),
             ("x and y plus 10", x + 10, y + 10),
         ):
             seen = student.linear_cka(a, b)
@@ -664,19 +676,19 @@ class TestLinearCka:
 
     @weight(0.5)
     def test_rotation(self, student, seed):
-        """Turning or mirroring the features changes nothing."""
+        """Rotating or reflecting the features changes nothing."""
         draw = Draw(seed)
-        x, y = related(draw, 10, 4, 6)
-        turn, _ = torch.linalg.qr(draw.normal(6, 6, dtype=torch.float64))
-        seen = student.linear_cka(x, y @ turn.float())
-        close(seen, cka(x, y), "the result for y turned", 1e-4, 1e-4, torch.float32)
+        x, y = related_inputs(draw, 10, 4, 6)
+        rotation, _ = torch.linalg.qr(draw.normal(6, 6, dtype=torch.float64))
+        seen = student.linear_cka(x, y @ rotation.float())
+        close(seen, cka_oracle(x, y), "the result for a rotated y", 1e-4, 1e-4, torch.float32)
 
     @weight(0.5)
     def test_scale(self, student, seed):
-        """Scaling changes nothing, from 10⁻³ to 10³, of x, of y or of both."""
+        """Scaling x, y or both by factors from 10⁻³ to 10³ changes nothing."""
         draw = Draw(seed)
-        x, y = related(draw, 24, 4, 5)
-        expected = cka(x, y)
+        x, y = related_inputs(draw, 24, 4, 5)
+        expected = cka_oracle(x, y)
         for a, b in ((1e-3, 1.0), (1.0, 1e3), (1e-3, 1e-3), (1e3, 1e3), (-2.0, 1.0)):
             what = f"the result for {a:g} · x and {b:g} · y"
             seen = student.linear_cka(a * x, b * y)
@@ -684,60 +696,60 @@ class TestLinearCka:
 
     @weight(1)
     def test_constant(self, student, seed):
-        """An input that is the same for all rows gives 0, not NaN."""
+        """If all rows of x or y are equal, the result is 0, not NaN."""
         draw = Draw(seed)
-        x, _ = related(draw, 7, 3, 2)
+        x, _ = related_inputs(draw, 7, 3, 2)
         constants = {f"all {value:g}": torch.full((7, 4), value) for value in (1.0, 2.5, 0.3)}
         constants["one row repeated"] = draw.normal(1, 5).expand(7, 5).clone()
         nothing = torch.tensor(0.0)
         for name, constant in constants.items():
             for what, a, b in ((f"y is {name}", x, constant), (f"x is {name}", constant, x)):
-                close(student.linear_cka(a, b), nothing, f"the result where {what}", atol=1e-4)
+                close(student.linear_cka(a, b), nothing, f"the result if {what}", atol=1e-4)
         seen = student.linear_cka(constants["all 0.3"], torch.full((7, 3), 0.7))
-        close(seen, nothing, "the result where x is all 0.3 and y is all 0.7", atol=1e-4)
-        # In float64, too, the mean of numbers that are all alike can be another number.
+        close(seen, nothing, "the result if x is all 0.3 and y is all 0.7", atol=1e-4)
+        # Even in float64, the mean of equal numbers can differ from them by a rounding error.
         for n, a, b in ((9, 0.3, 0.7), (11, -0.3, -0.7)):
             constant = (torch.full((n, 4), value, dtype=torch.float64) for value in (a, b))
-            what = f"the result where x is all {a} and y is all {b}, {n} inputs in float64,"
+            what = f"the result in float64 if x is all {a} and y is all {b}, for {n} inputs"
             close(student.linear_cka(*constant), nothing.double(), what, atol=1e-4)
         close(student.linear_cka(x[:1], x[:1]), nothing, "the result for a single input")
 
     @weight(0.5)
     def test_constant_column(self, student, seed):
-        """A column that is constant, among others that are not, counts for nothing."""
+        """A constant column among other columns has no effect."""
         draw = Draw(seed)
-        x, y = related(draw, 9, 3, 4)
+        x, y = related_inputs(draw, 9, 3, 4)
         with_constant = torch.cat([x[:, :1], torch.full((9, 1), 0.3), x[:, 1:]], dim=1)
         what = "the result with a constant column in x"
         seen = student.linear_cka(with_constant, y)
-        close(seen, cka(x, y), what, 1e-4, 1e-4, torch.float32)
+        close(seen, cka_oracle(x, y), what, 1e-4, 1e-4, torch.float32)
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
-        """The result has the dtype of the inputs, which may lie in memory in any way."""
+        """The result has the dtype of the inputs, which may be non-contiguous."""
         draw = Draw(seed)
-        x, y = (z.double() for z in related(draw, 12, 4, 3))
-        # What is computed in float32 whatever the dtype is no mistake.
+        x, y = (z.double() for z in related_inputs(draw, 12, 4, 3))
+        # Computing in float32 is accepted for every dtype.
         for dtype, tolerance in zip(HALF_AND_DOUBLE, (1e-5, 2e-2, 1e-1), strict=True):
             a, b = x.to(dtype), y.to(dtype)
             seen = student.linear_cka(a, b)
-            close(seen, cka(a, b), f"the result in {dtype}", tolerance, tolerance, dtype)
+            close(seen, cka_oracle(a, b), f"the result in {dtype}", tolerance, tolerance, dtype)
         seen = student.linear_cka(draw.strided(x), draw.strided(y))
-        close(seen, cka(x, y), "the result for inputs that are not contiguous", 1e-5, 1e-5)
+        close(seen, cka_oracle(x, y), "the result for non-contiguous inputs", 1e-5, 1e-5)
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """Gradients flow to both inputs."""
+        """The gradients of x and y are correct."""
         draw = Draw(seed)
-        x, y = (z.requires_grad_() for z in related(draw, 8, 3, 4))
+        x, y = (z.requires_grad_() for z in related_inputs(draw, 8, 3, 4))
         a, b = (z.detach().double().requires_grad_() for z in (x, y))
-        cka(a, b).backward()
-        for name, leaf, right in (("x", x, a.grad), ("y", y, b.grad)):
+        cka_oracle(a, b).backward()
+        for name, leaf, expected in (("x", x, a.grad), ("y", y, b.grad)):
             seen = gradient(student.linear_cka(x, y), leaf, torch.tensor(1.0), f"`{name}`")
-            close(seen, right, f"the gradient of `{name}`", 1e-3, 1e-3, torch.float32)
+            close(seen, expected, f"the gradient of `{name}`", 1e-3, 1e-3, torch.float32)
 
     @weight(0.25)
     def test_device(self, student):
-        """The result is where the inputs are."""
+        """The result is on the same device as the inputs."""
         x, y = (torch.zeros(5, d, device="meta") for d in (3, 4))
         on_meta(lambda: student.linear_cka(x, y), ())
