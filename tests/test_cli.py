@@ -30,7 +30,7 @@ WRONG = {
     "no day": (["grade"], "Missing argument"),
     "no folder for the marks": (
         ["grade", "day1", "x", "--json", "/no/such/f"],
-        "can not be written",
+        "cannot be written",
     ),
     "no such sandbox": (["grade", "day1", "x", "--sandbox", "some"], "'some'"),
 }

@@ -441,7 +441,7 @@ def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path) 
 USAGE = {
     "an unknown format": (["--to", "excel", "--out", "x"], "'excel'"),
     "no marks": (["--to", "csv", "--out", "x.csv"], "no marks of day1"),
-    "no folder": (["--to", "csv", "--out", "no/x.csv"], "can not be written"),
+    "no folder": (["--to", "csv", "--out", "no/x.csv"], "cannot be written"),
     "a file to fill in for a format without one": (
         ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--into", "marks.json"],
         "--into works with canvas and moodle only",

@@ -151,7 +151,7 @@ def full_disk(file: Path) -> Iterator[None]:
 def test_on_a_full_disk_marks_are_refused_whole_and_the_old_ones_count(history: History) -> None:
     history.add(BASIS, some_marks(1.0), Path("in"))
     large = msgspec.structs.replace(some_marks(2.0), problems=["x" * 100_000])
-    with full_disk(history.file), pytest.raises(StoreError, match=r"marks\.db can not be written"):
+    with full_disk(history.file), pytest.raises(StoreError, match=r"marks\.db cannot be written"):
         history.add(BASIS, large, Path("in"))
     assert history.current("day1") == [some_marks(1.0)]
     history.add(BASIS, large, Path("in"))
@@ -181,7 +181,7 @@ def test_a_store_that_may_only_be_read_is_read(tmp_path: Path) -> None:
     try:
         with as_nobody(), History(tmp_path) as history:
             assert history.current("day1") == [some_marks()]
-            with pytest.raises(StoreError, match="can not be written: "):
+            with pytest.raises(StoreError, match="cannot be written: "):
                 history.add(BASIS, some_marks(2.0), Path("in"))
             with pytest.raises(StoreError, match="Permission denied"), history.running("day1"):
                 pytest.fail("it may not write")
@@ -290,7 +290,7 @@ def test_on_a_full_disk_all_are_graded_and_none_is_lost(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     refused, counted = done.stderr.splitlines()
-    assert "marks.db can not be written" in refused
+    assert "marks.db cannot be written" in refused
     assert "submissions are not in the store" in counted
     assert [one["points"] for one in lasting(marks)["submissions"]] == [100, 60, 100] * 4
     with History(tmp_path) as history:

@@ -1,4 +1,4 @@
-"""What the course keeps beside itself in `.autograder/`: the secret, and what is found once a course."""
+"""Read and write the course's `.autograder/` folder. Entry points: `secret`, `read_cache` and `write_cache`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ VARIABLE = "AUTOGRADER_SECRET"
 
 
 class StoreError(Exception):
-    """What is kept in `.autograder/` can not be read or written; the text says what and why in a sentence."""
+    """Raised when a file in `.autograder/` cannot be read or written. The text is a sentence with the reason."""
 
 
 def unwritable(file: Path, error: OSError) -> StoreError:
-    """The same as a `StoreError`."""
-    return StoreError(f"{file} can not be written: {error.strerror}")
+    """Convert an OSError to a `StoreError`."""
+    return StoreError(f"{file} cannot be written: {error.strerror}")
 
 
 def course_folder(root: Path) -> Path:
-    """The folder, made when it is first needed.
+    """Return the folder. Create it if it does not exist.
 
     Raises:
-        StoreError: it can not be made.
+        StoreError: The folder cannot be created.
     """
     folder = root / ".autograder"
     try:
@@ -36,10 +36,12 @@ def course_folder(root: Path) -> Path:
 
 
 def secret(root: Path) -> bytes:
-    """The secret that inputs are drawn by: `AUTOGRADER_SECRET`, or the file made by the first build or grade (0600).
+    """Return the secret from which the seeds of all submissions are derived.
+
+    It is the value of `AUTOGRADER_SECRET`, or the content of a file that is created when it is first needed (mode 0600).
 
     Raises:
-        StoreError: it can not be read, or made.
+        StoreError: The file cannot be read or created.
     """
     given = os.environ.get(VARIABLE)
     if given:
@@ -47,25 +49,38 @@ def secret(root: Path) -> bytes:
     file = course_folder(root) / "secret"
     try:
         if not file.exists():
-            with contextlib.suppress(FileExistsError):  # another one was first
-                _write(file, secrets.token_hex(32).encode(), os.link)
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                write_atomically(file, secrets.token_hex(32).encode(), os.link)
         return file.read_bytes()
     except OSError as error:
         raise unwritable(file, error) from None
 
 
-def keep(file: Path, data: bytes) -> None:
-    """Keep what was found, where it can be kept: it is found again where it can not."""
-    with contextlib.suppress(OSError):
-        _write(file, data, os.replace)
+def read_cache(root: Path, name: str) -> bytes | None:
+    """Return the cached data of this name, or None if there is none or it cannot be read."""
+    try:
+        return (course_folder(root) / name).read_bytes()
+    except (StoreError, OSError):
+        return None
 
 
-def _write(file: Path, data: bytes, put: Callable[[str, Path], None]) -> None:
-    """Whole or not at all, as this may be killed, and others may do the same at this moment."""
-    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")  # 0600
+def write_cache(root: Path, name: str, data: bytes) -> None:
+    """Cache data that can be computed again. Do nothing if the folder is not writable."""
+    with contextlib.suppress(StoreError, OSError):
+        write_atomically(course_folder(root) / name, data)
+
+
+def write_atomically(
+    file: Path, data: bytes, publish: Callable[[str, Path], None] = os.replace
+) -> None:
+    """Write a file (mode 0600) that other processes see either complete or not at all.
+
+    `publish` moves the complete file into place: `os.replace` overwrites an existing file, `os.link` fails if there is one.
+    """
+    descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")
     try:
         with os.fdopen(descriptor, "wb") as new:
             new.write(data)
-        put(part, file)
+        publish(part, file)
     finally:
         Path(part).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from autograder.course.config import Exercise
-from autograder.course.state_folder import course_folder, keep
+from autograder.course.state_folder import read_cache, write_cache
 from autograder.execution.references import describe_reference
 from autograder.execution.source import join_units
 from autograder.grading.runner import Runner
@@ -56,8 +56,8 @@ class Forwarding:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         key = runner.key
-        name = f"forwarding-{key.day.name}-{key.fingerprint[:16]}.json"
-        self._file = course_folder(key.day.root) / name
+        self._root = key.day.root
+        self._file = f"forwarding-{key.day.name}-{key.fingerprint[:16]}.json"
         self._passed = self._load()
 
     def passed_tests(self, exercise: Exercise, other: str) -> frozenset[str]:
@@ -66,13 +66,12 @@ class Forwarding:
         if pair not in self._passed:
             self._passed[pair] = sorted(self._run(exercise, other))
             self._passed = self._load() | self._passed  # another process may have added pairs
-            keep(self._file, msgspec.json.encode(self._passed))
+            write_cache(self._root, self._file, msgspec.json.encode(self._passed))
         return frozenset(self._passed[pair])
 
     def _load(self) -> dict[str, list[str]]:
-        if not self._file.is_file():
-            return {}
-        return msgspec.json.decode(self._file.read_bytes(), type=dict[str, list[str]])
+        cached = read_cache(self._root, self._file)
+        return msgspec.json.decode(cached, type=dict[str, list[str]]) if cached else {}
 
     def _run(self, exercise: Exercise, other: str) -> set[str]:
         key = self._runner.key

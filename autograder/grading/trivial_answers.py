@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from autograder.course.state_folder import course_folder, keep
+from autograder.course.state_folder import read_cache, write_cache
 from autograder.execution.source import join_units
 from autograder.grading.runner import Runner
 from autograder.slicing.dependencies import parse_units
@@ -55,11 +55,12 @@ def _trivial(answer, reference):
 def passed_tests(runner: Runner) -> frozenset[tuple[str, str]]:
     """Return (exercise, test) for each test that a trivial answer passes. The result is cached in the course's folder."""
     key = runner.key
-    file = course_folder(key.day.root) / f"trivial-{key.day.name}-{key.fingerprint[:16]}.json"
-    if file.is_file():
-        return frozenset(msgspec.json.decode(file.read_bytes(), type=list[tuple[str, str]]))
+    name = f"trivial-{key.day.name}-{key.fingerprint[:16]}.json"
+    cached = read_cache(key.day.root, name)
+    if cached is not None:
+        return frozenset(msgspec.json.decode(cached, type=list[tuple[str, str]]))
     found = sorted(_run(runner))
-    keep(file, msgspec.json.encode(found))
+    write_cache(key.day.root, name, msgspec.json.encode(found))
     return frozenset(found)
 
 
