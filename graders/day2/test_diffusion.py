@@ -1,4 +1,4 @@
-"""Hidden graders of the chapter diffusion; the oracles are its formulas in float64, number by number where that is plain."""
+"""Hidden graders of the diffusion chapter. The oracles are the chapter's formulas in float64, mostly element by element."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HALVES = ((torch.float16, 2e-2), (torch.bfloat16, 1e-1))
 
 
 @cache
-def alpha_bars(n_steps: int) -> Tensor:
-    """The cosine schedule, step by step in double precision."""
+def schedule_oracle(n_steps: int) -> Tensor:
+    """Compute ᾱ(0), …, ᾱ(n_steps) of the cosine schedule, step by step in float64."""
     f = [math.cos((t / n_steps + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(n_steps + 1)]
     found = [1.0]
     for t in range(1, n_steps + 1):
@@ -25,7 +25,7 @@ def alpha_bars(n_steps: int) -> Tensor:
 
 
 def near_schedule(seen: Tensor, expected: Tensor, what: str) -> None:
-    """Compare values relative to themselves; the dtype has a test of its own."""
+    """Compare relative to the expected values. A separate test checks the dtype."""
     close(seen.double(), expected, what, atol=0, rtol=1e-3)
 
 
@@ -34,50 +34,58 @@ class TestCosineSchedule:
 
     @weight(1)
     def test_length(self, student):
-        """There are n_steps + 1 values, and the first of them, ᾱ(0), is 1."""
+        """The result has n_steps + 1 values, and the first one, ᾱ(0), is 1."""
         for n_steps in (7, 12):
             seen = shaped(student.cosine_schedule(n_steps), (n_steps + 1,))
-            assert seen[0] == 1, f"for {n_steps} steps ᾱ(0) should be exactly 1, not {seen[0]:.8g}"
+            assert seen[0] == 1, (
+                f"for n_steps = {n_steps}, ᾱ(0) should be exactly 1, not {seen[0]:.8g}"
+            )
 
     @weight(2)
     def test_values(self, student, seed):
-        """ᾱ follows f(t) / f(0), with the offset 0.008 and a squared cosine."""
+        """ᾱ(t) follows f(t) / f(0), where f is a squared cosine with offset 0.008."""
         n_steps = Draw(seed).choice([20, 30, 45])
         seen = shaped(student.cosine_schedule(n_steps), (n_steps + 1,))
-        # The last value, where β is cut off, has a test of its own.
-        near_schedule(seen[:-1], alpha_bars(n_steps)[:-1], f"ᾱ for {n_steps} steps, but its last")
+        # A separate test checks the last value, where β is clamped.
+        near_schedule(
+            seen[:-1],
+            schedule_oracle(n_steps)[:-1],
+            f"ᾱ before the last step, for n_steps = {n_steps}",
+        )
 
     @weight(1.5)
     def test_last_step(self, student, seed):
-        """The last β is cut off at 0.999: a thousandth of ᾱ is left, and not 0."""
+        """The last β is clamped to 0.999, so the last ᾱ is a thousandth of the one before, not 0."""
         n_steps = Draw(seed).choice([10, 25, 60])
         seen = shaped(student.cosine_schedule(n_steps), (n_steps + 1,)).double()
         kept = seen[-1] / seen[-2]
         assert abs(kept - 0.001) < 1e-5, (
-            f"for {n_steps} steps the last ᾱ should be 0.001 times the one before, "
-            f"yours is {kept:.4g} times"
+            f"for n_steps = {n_steps}, the last ᾱ should be 0.001 times the one before; "
+            f"yours is {kept:.4g} times the one before"
         )
 
     @weight(1)
     def test_few_steps(self, student):
-        """One, two and three steps are right, too."""
+        """The schedule is correct for one, two and three steps."""
         for n_steps in (1, 2, 3):
             seen = shaped(student.cosine_schedule(n_steps), (n_steps + 1,))
-            near_schedule(seen, alpha_bars(n_steps), f"ᾱ for n_steps {n_steps}")
+            near_schedule(seen, schedule_oracle(n_steps), f"ᾱ for n_steps = {n_steps}")
 
     @weight(1)
     def test_many_steps(self, student):
-        """For 1000 steps ᾱ falls all the way, stays above 0, and its last values are right."""
+        """With 1000 steps, ᾱ falls at every step, and its tiny last values are accurate."""
         seen = shaped(student.cosine_schedule(1000), (1001,))
         rising = (seen[1:] >= seen[:-1]).nonzero().flatten().tolist()
-        assert not rising, f"of 1000 steps, ᾱ does not fall at step {rising[0] + 1}"
-        near_schedule(seen, alpha_bars(1000), "ᾱ for 1000 steps")
+        assert not rising, f"for n_steps = 1000, ᾱ does not fall at step {rising[0] + 1}"
+        near_schedule(seen, schedule_oracle(1000), "ᾱ for n_steps = 1000")
 
     @weight(0.75)
     def test_precision(self, student):
-        """The tiny last values are right for 100,000 steps, where a cosine in float32 is not."""
+        """The tiny last values are accurate for 100,000 steps, where float32 cosines are not precise enough."""
         seen = shaped(student.cosine_schedule(100_000), (100_001,))
-        near_schedule(seen[-9:], alpha_bars(100_000)[-9:], "the end of ᾱ for 100,000 steps")
+        near_schedule(
+            seen[-9:], schedule_oracle(100_000)[-9:], "the last 9 values of ᾱ for n_steps = 100,000"
+        )
 
     @weight(0.5)
     def test_dtype(self, student):
@@ -85,8 +93,8 @@ class TestCosineSchedule:
         shaped(student.cosine_schedule(5), (6,), torch.float32)
 
 
-def noised(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Row by row in float64."""
+def noise_oracle(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Apply the formula row by row, in float64."""
     rows = []
     for picture, step, epsilon in zip(x0.double(), t.tolist(), noise.double(), strict=True):
         kept = alpha_bar[step].item()
@@ -94,8 +102,8 @@ def noised(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def falling(draw: Draw, n: int) -> Tensor:
-    """A schedule that is no known one: 1, then falling, not evenly, to 0.02."""
+def schedule(draw: Draw, n: int) -> Tensor:
+    """Return a random schedule that falls from 1 to 0.02, unlike any standard one."""
     between = draw.uniform(n - 1, low=0.05, high=0.95).sort(descending=True).values
     return torch.cat([torch.tensor([1.0]), between, torch.tensor([0.02])])
 
@@ -105,97 +113,99 @@ class TestAddNoise:
 
     @weight(1.5)
     def test_one_step(self, student, seed):
-        """A single row becomes √ᾱ · x0 + √(1 − ᾱ) · noise, with ᾱ at its t."""
+        """A single row becomes √ᾱ(t) · x0 + √(1 − ᾱ(t)) · noise."""
         draw = Draw(seed)
-        x0, noise, alpha_bar = draw.normal(1, 7), draw.normal(1, 7), falling(draw, 8)
+        x0, noise, alpha_bar = draw.normal(1, 7), draw.normal(1, 7), schedule(draw, 8)
         for step in (4, 8, 0):
             t = torch.tensor([step])
-            expected = noised(x0, t, noise, alpha_bar)
+            expected = noise_oracle(x0, t, noise, alpha_bar)
             seen = student.add_noise(x0, t, noise, alpha_bar)
-            close(seen, expected, f"the result for t = {step} of 8 steps", dtype=torch.float32)
+            close(
+                seen, expected, f"the result for t = {step} with n_steps = 8", dtype=torch.float32
+            )
 
     @weight(1.5)
     def test_own_step(self, student, seed):
-        """Each row has its own t, also where there are as many rows as numbers in a row."""
+        """Each row uses its own t, even if x0 has as many rows as columns."""
         draw = Draw(seed)
         for shape in ((4, 7), (5, 5), (3, 2, 3)):
-            x0, noise, alpha_bar = draw.normal(*shape), draw.normal(*shape), falling(draw, 11)
+            x0, noise, alpha_bar = draw.normal(*shape), draw.normal(*shape), schedule(draw, 11)
             t = torch.tensor([9, 1, 5, 11, 0])[: shape[0]]
-            expected = noised(x0, t, noise, alpha_bar)
+            expected = noise_oracle(x0, t, noise, alpha_bar)
             seen = student.add_noise(x0, t, noise, alpha_bar)
-            close(seen, expected, f"the result for the shape {shape}", dtype=torch.float32)
+            close(seen, expected, f"the result for shape {shape}", dtype=torch.float32)
 
     @weight(1)
     def test_axes(self, student, seed):
-        """There may be any number of axes after the first: none, one, three or four."""
+        """x0 may have any number of axes after the first, including none."""
         draw = Draw(seed)
         for shape in ((3,), (3, 4), (2, 3, 5, 4), (3, 1, 2, 4, 1)):
-            x0, noise, alpha_bar = draw.normal(*shape), draw.normal(*shape), falling(draw, 6)
+            x0, noise, alpha_bar = draw.normal(*shape), draw.normal(*shape), schedule(draw, 6)
             t = draw.integers(0, 7, shape[0])
-            expected = noised(x0, t, noise, alpha_bar)
+            expected = noise_oracle(x0, t, noise, alpha_bar)
             seen = student.add_noise(x0, t, noise, alpha_bar)
-            close(seen, expected, f"the result for the shape {shape}", dtype=torch.float32)
+            close(seen, expected, f"the result for shape {shape}", dtype=torch.float32)
 
     @weight(1)
     def test_dtypes(self, student, seed):
         """The result has the dtype of x0, whatever the dtype of alpha_bar."""
         draw = Draw(seed)
         x0, noise = (draw.normal(3, 2, 4, dtype=torch.float64) for _ in range(2))
-        alpha_bar, t = falling(draw, 9), torch.tensor([3, 8, 0])
-        # float32 roots of a float32 alpha_bar are no mistake for a float64 x0.
+        alpha_bar, t = schedule(draw, 9), torch.tensor([3, 8, 0])
+        # For a float64 x0, float32 square roots of a float32 alpha_bar are accepted.
         for dtype, tolerance in (*HALVES, (torch.float64, 1e-6)):
             pictures, epsilon = x0.to(dtype), noise.to(dtype)
-            expected = noised(pictures, t, epsilon, alpha_bar)
+            expected = noise_oracle(pictures, t, epsilon, alpha_bar)
             seen = student.add_noise(pictures, t, epsilon, alpha_bar)
             close(seen, expected, f"the result in {dtype}", tolerance, tolerance, dtype)
         seen = student.add_noise(x0.float(), t, noise.float(), alpha_bar.double())
-        expected = noised(x0.float(), t, noise.float(), alpha_bar)
+        expected = noise_oracle(x0.float(), t, noise.float(), alpha_bar)
         close(seen, expected, "the result with a float64 alpha_bar", dtype=torch.float32)
 
     @weight(0.75)
     def test_gradients(self, student, seed):
-        """Gradients reach x0 and the noise: they are the two factors."""
+        """The gradients of x0 and noise are the two factors of the formula."""
         draw = Draw(seed)
         x0, noise = (draw.normal(3, 5).requires_grad_() for _ in range(2))
-        alpha_bar, t = falling(draw, 4), torch.tensor([1, 3, 2])
-        backward(student.add_noise(x0, t, noise, alpha_bar), torch.ones(3, 5))
+        alpha_bar, t = schedule(draw, 4), torch.tensor([1, 3, 2])
+        backpropagate(student.add_noise(x0, t, noise, alpha_bar), torch.ones(3, 5))
         kept = alpha_bar[t].reshape(3, 1).expand(3, 5)
-        close(gradient(x0, "x0"), kept.sqrt(), "the gradient of x0")
-        close(gradient(noise, "noise"), (1 - kept).sqrt(), "the gradient of noise")
+        close(leaf_gradient(x0, "x0"), kept.sqrt(), "the gradient of x0")
+        close(leaf_gradient(noise, "noise"), (1 - kept).sqrt(), "the gradient of noise")
 
     @weight(0.5)
     def test_arguments_unchanged(self, student, seed):
-        """No argument is changed; permuted views are read right."""
+        """The arguments are not modified, and they may be non-contiguous."""
         draw = Draw(seed)
         x0, noise = (draw.strided(draw.normal(3, 2, 4)) for _ in range(2))
-        alpha_bar, t = falling(draw, 4), torch.tensor([1, 4, 2])
+        alpha_bar, t = schedule(draw, 4), torch.tensor([1, 4, 2])
         seen = student.add_noise(x0, t, noise, alpha_bar)
         unchanged(student)
-        close(seen, noised(x0, t, noise, alpha_bar), dtype=torch.float32)
+        close(seen, noise_oracle(x0, t, noise, alpha_bar), dtype=torch.float32)
 
     @weight(0.25)
     def test_device(self, student):
-        """The result is where the arguments are."""
+        """The result is on the same device as the arguments."""
         x0, alpha_bar = torch.zeros(3, 4, device="meta"), torch.zeros(6, device="meta")
         t = torch.zeros(3, dtype=torch.long, device="meta")
         on_meta(lambda: student.add_noise(x0, t, x0, alpha_bar), (3, 4))
 
 
-def backward(result: Tensor, upstream: Tensor) -> None:
-    """Ask for the gradients, or say in words that none flow."""
+def backpropagate(result: Tensor, upstream: Tensor) -> None:
+    """Backpropagate `upstream` through the result, after checking that gradients flow."""
     shaped(result, upstream.shape)
     assert result.requires_grad, "no gradient flows through the result"
     result.backward(upstream.to(result.dtype))
 
 
-def gradient(leaf: Tensor, what: str) -> Tensor:
-    """The gradient that a backward left at `leaf`, finite, or a failure in words."""
+def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
+    """Return the gradient that a backward pass left at `leaf`, after checking that it is finite."""
     assert leaf.grad is not None, f"no gradient reaches {what}"
     return finite(leaf.grad, f"the gradient of {what}")
 
 
-def embedded(steps: list[float], d_model: int) -> Tensor:
-    """The embedding of these steps, entry by entry in float64."""
+def embedding_oracle(steps: list[float], d_model: int) -> Tensor:
+    """Compute the embedding of these steps, entry by entry in float64."""
     half = d_model // 2
     rows = []
     for t in steps:
@@ -206,7 +216,7 @@ def embedded(steps: list[float], d_model: int) -> Tensor:
 
 
 def near_table(seen: Tensor, expected: Tensor, what: str) -> None:
-    """Compare values within what the stub allows; the dtype has a test of its own."""
+    """Compare within the tolerance that the stub allows. A separate test checks the dtype."""
     close(shaped(seen, expected.shape, what=what).double(), expected, what, atol=2e-3)
 
 
@@ -215,68 +225,72 @@ class TestTimestepEmbedding:
 
     @weight(0.75)
     def test_step_zero(self, student):
-        """All angles of t = 0 are 0: the first half of the row, the cosines, is 1, the second is 0."""
+        """At t = 0 all angles are 0: the first half of the row (cosines) is 1 and the second half (sines) is 0."""
         seen = shaped(student.timestep_embedding(torch.tensor([0, 3]), 10), (2, 10))
-        near_table(seen[0], embedded([0], 10)[0], "the row of t = 0")
+        near_table(seen[0], embedding_oracle([0], 10)[0], "the row for t = 0")
 
     @weight(0.75)
     def test_fastest(self, student):
-        """The fastest angle is t itself: its cosine is column 0, its sine the first of the second half."""
+        """The fastest angle is t itself: its cosine is column 0, and its sine is the first column of the second half."""
         t = torch.tensor([2, 3, 5, 11])
         seen = shaped(student.timestep_embedding(t, 6), (4, 6))
-        expected = embedded(t.tolist(), 6)
-        near_table(seen[:, 0], expected[:, 0], "column 0 for d_model 6")
-        near_table(seen[:, 3], expected[:, 3], "column 3 for d_model 6")
+        expected = embedding_oracle(t.tolist(), 6)
+        near_table(seen[:, 0], expected[:, 0], "column 0 for d_model = 6")
+        near_table(seen[:, 3], expected[:, 3], "column 3 for d_model = 6")
 
     @weight(2)
     def test_every_column(self, student, seed):
-        """Column by column the frequencies fall from 1 by equal factors towards 1/10000."""
+        """The frequencies fall geometrically from 1 towards 1/10000."""
         draw = Draw(seed)
         d_model, t = draw.choice([8, 12, 14]), draw.integers(1, 400, 9, 2)[:, 0]
         seen = student.timestep_embedding(t, d_model)
-        near_table(seen, embedded(t.tolist(), d_model), f"the table for d_model {d_model}")
+        near_table(
+            seen, embedding_oracle(t.tolist(), d_model), f"the table for d_model = {d_model}"
+        )
         seen = student.timestep_embedding(t[:2], 1030)
-        near_table(seen, embedded(t[:2].tolist(), 1030), "the table for d_model 1030")
+        near_table(seen, embedding_oracle(t[:2].tolist(), 1030), "the table for d_model = 1030")
 
     @weight(1)
     def test_odd_width(self, student, seed):
-        """An odd d_model has the columns of the even one below it, and then one of zeros."""
+        """An odd d_model gives the columns for d_model − 1, followed by a column of zeros."""
         t = Draw(seed).integers(1, 300, 5)
         for d_model in (9, 3):
             seen = student.timestep_embedding(t, d_model)
-            near_table(seen, embedded(t.tolist(), d_model), f"the table for d_model {d_model}")
+            near_table(
+                seen, embedding_oracle(t.tolist(), d_model), f"the table for d_model = {d_model}"
+            )
 
     @weight(0.25)
     def test_one_column(self, student):
-        """For d_model 1 there is nothing but the zero."""
+        """With d_model = 1, the only column is zero."""
         seen = student.timestep_embedding(torch.tensor([4, 0, 7]), 1)
-        near_table(seen, torch.zeros(3, 1, dtype=torch.float64), "the table for d_model 1")
+        near_table(seen, torch.zeros(3, 1, dtype=torch.float64), "the table for d_model = 1")
 
     @weight(1)
     def test_fractional_steps(self, student, seed):
-        """A step may lie between two whole ones, in any floating dtype."""
+        """t may be fractional, in any floating-point dtype."""
         t = Draw(seed).uniform(4, low=0.0, high=50.0, dtype=torch.float64) + 0.3
         for dtype in (torch.float32, torch.float64, torch.float16):
             steps = t.to(dtype)
             seen = student.timestep_embedding(steps, 6)
-            near_table(seen, embedded(steps.tolist(), 6), f"the table for t in {dtype}")
-        # However coarse a t in half precision is, its angles are not.
+            near_table(seen, embedding_oracle(steps.tolist(), 6), f"the table for t in {dtype}")
+        # Angles must not be computed in float16, even if t is.
         steps = Draw(seed).integers(200, 1000, 7).half() + 0.5
-        what = "the table for a large t in float16"
-        near_table(student.timestep_embedding(steps, 8), embedded(steps.tolist(), 8), what)
+        what = "the table for large t in float16"
+        near_table(student.timestep_embedding(steps, 8), embedding_oracle(steps.tolist(), 8), what)
 
     @weight(0.75)
     def test_large_steps(self, student, seed):
-        """The table is exact up to t = 10,000."""
+        """The table is accurate up to t = 10,000."""
         t = torch.cat([torch.tensor([10_000]), Draw(seed).integers(5_000, 10_000, 30)])
         for steps in (t, t.float(), t[:1]):
             seen = student.timestep_embedding(steps, 8)
-            what = f"the table for {len(steps)} large t in {steps.dtype}"
-            near_table(seen, embedded(steps.tolist(), 8), what)
+            what = f"the table for large t of shape ({len(steps)},) in {steps.dtype}"
+            near_table(seen, embedding_oracle(steps.tolist(), 8), what)
 
     @weight(0.5)
     def test_dtype(self, student):
-        """The result is float32, whatever the dtype of t, which is not changed."""
+        """The result is float32, whatever the dtype of t, and t is not modified."""
         for dtype in (torch.int64, torch.float32, torch.float64, torch.float16):
             seen = student.timestep_embedding(torch.tensor([1, 2, 5], dtype=dtype), 4)
             unchanged(student)
@@ -284,26 +298,31 @@ class TestTimestepEmbedding:
 
     @weight(0.25)
     def test_device(self, student):
-        """The result is where t is."""
+        """The result is on the same device as t."""
         t = torch.zeros(3, device="meta")
         on_meta(lambda: student.timestep_embedding(t, 4), (3, 4))
 
     @weight(0.5)
     def test_gradient(self, student):
-        """For a fractional t the gradient flows."""
+        """Gradients flow back to a fractional t."""
         t = torch.tensor([0.4, 1.7, 3.1], requires_grad=True)
         seen = student.timestep_embedding(t, 2)
-        backward(seen, torch.tensor([1.0, 0.0]).expand(3, 2).contiguous())
-        close(gradient(t, "t"), -t.detach().sin(), "the gradient of the cosine of t", atol=2e-3)
+        backpropagate(seen, torch.tensor([1.0, 0.0]).expand(3, 2).contiguous())
+        close(
+            leaf_gradient(t, "t"),
+            -t.detach().sin(),
+            "the gradient of column 0 for d_model = 2",
+            atol=2e-3,
+        )
 
 
-# All sizes differ, heads and the size of a head too.
+# The number of heads differs from the head size, and the other sizes differ from each other.
 D, HEADS, D_FF, B, N = 6, 3, 10, 2, 5
 PARTS = ("shift 1", "scale 1", "gate 1", "shift 2", "scale 2", "gate 2")
 
 
 def block_weights(draw: Draw, d: int = D, d_ff: int = D_FF) -> dict[str, Tensor]:
-    """Random weights of a `DiTBlock`."""
+    """Return random weights for a `DiTBlock`."""
     shapes = {
         "attention.qkv": (3 * d, d),
         "attention.out": (d, d),
@@ -318,14 +337,14 @@ def block_weights(draw: Draw, d: int = D, d_ff: int = D_FF) -> dict[str, Tensor]
     return weights
 
 
-def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LN without parameters, then scale and shift of each row; float64."""
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Apply layer norm without parameters, then the scale and shift of each row, in float64."""
     variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
     return (x - mean) / (variance + 1e-6).sqrt() * (1 + scale[:, None]) + shift[:, None]
 
 
-def attended(x: Tensor, w: dict[str, Tensor], heads: int) -> Tensor:
-    """Self-attention, head by head."""
+def attention_oracle(x: Tensor, w: dict[str, Tensor], heads: int) -> Tensor:
+    """Compute self-attention one head at a time."""
     query, key, value = F.linear(x, w["attention.qkv.weight"], w["attention.qkv.bias"]).chunk(3, -1)
     d_head = x.shape[-1] // heads
     outputs = []
@@ -335,22 +354,24 @@ def attended(x: Tensor, w: dict[str, Tensor], heads: int) -> Tensor:
     return F.linear(torch.cat(outputs, -1), w["attention.out.weight"], w["attention.out.bias"])
 
 
-def block(x: Tensor, condition: Tensor, weights: dict[str, Tensor], heads: int = HEADS) -> Tensor:
-    """The two formulas of the exercise, in float64."""
+def block_oracle(
+    x: Tensor, condition: Tensor, weights: dict[str, Tensor], heads: int = HEADS
+) -> Tensor:
+    """Compute the two formulas of the exercise, in float64."""
     w = {name: value.double() for name, value in weights.items()}
     x, condition = x.double(), condition.double()
     condition = condition / (1 + (-condition).exp())
     six = F.linear(condition, w["modulation.weight"], w["modulation.bias"])
     shift1, scale1, gate1, shift2, scale2, gate2 = six.chunk(6, dim=-1)
-    x = x + gate1[:, None] * attended(modulated(x, shift1, scale1), w, heads)
-    hidden = F.linear(modulated(x, shift2, scale2), w["linear1.weight"], w["linear1.bias"])
+    x = x + gate1[:, None] * attention_oracle(modulate(x, shift1, scale1), w, heads)
+    hidden = F.linear(modulate(x, shift2, scale2), w["linear1.weight"], w["linear1.bias"])
     cubed = math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)
     hidden = hidden * (1 + cubed.tanh()) / 2
     return x + gate2[:, None] * F.linear(hidden, w["linear2.weight"], w["linear2.bias"])
 
 
-def silence(*linears: str) -> dict[str, Tensor]:
-    """Weights with which these linear maps give 0."""
+def zero_weights(*linears: str) -> dict[str, Tensor]:
+    """Return weights with which these linear layers output 0."""
     width = {"attention.out": D, "linear2": D_FF}
     silent = {f"{linear}.weight": torch.zeros(D, width[linear]) for linear in linears}
     return silent | {f"{linear}.bias": torch.zeros(D) for linear in linears}
@@ -359,160 +380,171 @@ def silence(*linears: str) -> dict[str, Tensor]:
 class TestDiTBlock:
     exercise = "DiTBlock"
 
-    def _drawn(self, student, seed, weights=None):
-        """A block, its weights (random ones with these changes), x and condition."""
+    def _draw(self, student, seed, weights=None):
+        """Return a block, its weights (random ones, updated with `weights`), x and the condition."""
         draw = Draw(seed)
         weights = block_weights(draw) | (weights or {})
         layer = student.DiTBlock(D, HEADS, D_FF)
         layer.load(weights)
         return layer, weights, draw.normal(B, N, D), draw.normal(B, D)
 
-    def _agrees(self, layer, weights, x, condition, what="the result"):
-        # The two forms of GELU differ by less than this; they have a test of their own.
-        expected = block(x, condition, weights)
+    def _check(self, layer, weights, x, condition, what="the result"):
+        # The two forms of GELU differ by less than this; a separate test checks which one is used.
+        expected = block_oracle(x, condition, weights)
         close(layer(x, condition), expected, what, atol=5e-3, dtype=torch.float32)
 
     @weight(1)
     def test_identity_at_the_start(self, student, seed):
-        """At the start weight and bias of `modulation` are 0, and the block changes nothing."""
+        """A new block is the identity: `modulation` has zero weight and bias."""
         draw = Draw(seed)
         layer = student.DiTBlock(D, HEADS, D_FF)
         x = draw.normal(B, N, D)
-        close(layer(x, draw.normal(B, D)), x, "the result at the start")
+        close(layer(x, draw.normal(B, D)), x, "the result of a new block")
         weights = layer.weights()
         for kind, shape in (("weight", (6 * D, D)), ("bias", (6 * D,))):
             name = f"modulation.{kind}"
             there = ", ".join(f"`{other}`" for other in weights)
-            assert name in weights, f"there is no parameter `{name}`; its parameters are: {there}"
-            close(weights[name].detach(), torch.zeros(shape), f"`{name}` at the start")
+            assert name in weights, (
+                f"there is no parameter `{name}`; the block has {there or 'none'}"
+            )
+            close(weights[name].detach(), torch.zeros(shape), f"`{name}` of a new block")
 
     @weight(0.25)
     def test_one_picture(self, student, seed):
-        """A batch may hold a single picture, and as many pictures as patches."""
-        layer, weights, x, condition = self._drawn(student, seed)
-        self._agrees(layer, weights, x[:1], condition[:1], "the result for one picture")
-        self._agrees(layer, weights, x[:, :B], condition, f"the result for {B} patches each")
+        """The batch may hold a single picture, or as many pictures as patches."""
+        layer, weights, x, condition = self._draw(student, seed)
+        self._check(layer, weights, x[:1], condition[:1], "the result for one picture")
+        self._check(
+            layer, weights, x[:, :B], condition, f"the result for {B} pictures of {B} patches"
+        )
 
     @weight(0.75)
     def test_parameters(self, student, seed):
-        """Attention, both linear maps and `modulation` have parameters, and nothing else has."""
-        layer, weights, _, _ = self._drawn(student, seed)
-        # A second name of one of these parameters is no mistake, and is told by its values.
+        """Only attention, `linear1`, `linear2` and `modulation` have parameters."""
+        layer, weights, _, _ = self._draw(student, seed)
+        # A second name for one of these parameters is accepted; its values identify it.
         known = list(weights.values())
-        further = [
+        extra = [
             name
             for name, value in layer.weights().items()
             if not any(value.shape == k.shape and bool((value == k).all()) for k in known)
         ]
-        assert not further, (
-            f"besides those of attention, linear1, linear2 and modulation there are parameters: "
-            f"{', '.join(further[:4])}; does a norm learn something?"
+        assert not extra, (
+            "only attention, linear1, linear2 and modulation should have parameters; yours also has "
+            f"{', '.join(extra[:4])}. Do the norms have parameters?"
         )
 
     @weight(1.25)
     def test_attention_step(self, student, seed):
-        """Where the network gives 0: x + gate₁ · attention(LN(x) · (1 + scale₁) + shift₁)."""
-        self._agrees(*self._drawn(student, seed, silence("linear2")))
+        """If the feed-forward network outputs 0, the result is x + gate₁ · attention(LN(x) · (1 + scale₁) + shift₁)."""
+        self._check(*self._draw(student, seed, zero_weights("linear2")))
 
     @weight(1.25)
     def test_network_step(self, student, seed):
-        """Where attention gives 0: x + gate₂ · network(LN(x) · (1 + scale₂) + shift₂)."""
-        self._agrees(*self._drawn(student, seed, silence("attention.out")))
+        """If attention outputs 0, the result is x + gate₂ · network(LN(x) · (1 + scale₂) + shift₂)."""
+        self._check(*self._draw(student, seed, zero_weights("attention.out")))
 
     @weight(1)
     def test_order_of_the_six(self, student, seed):
-        """`modulation` gives shift, scale and gate for attention, then the same for the network."""
-        layer, weights, x, _ = self._drawn(student, seed)
+        """`modulation` outputs shift, scale and gate for attention, then shift, scale and gate for the feed-forward network."""
+        layer, weights, x, _ = self._draw(student, seed)
         condition = torch.zeros(B, D)
         for i, part in enumerate(PARTS):
-            # Gates of 1, all others 0, and then one of the six is moved.
+            # The gates are 1 and the other four parts 0, except that one part is increased.
             six = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0])
             six[i] += 0.7
             weights["modulation.bias"] = six.repeat_interleave(D)
             layer.load({"modulation.bias": weights["modulation.bias"]})
-            what = f"with 0.7 added to part {i + 1} of the 6 of modulation's output ({part}), the result"
-            self._agrees(layer, weights, x, condition, what)
+            what = f"the result with 0.7 added to part {i + 1} of 6 of modulation's output ({part})"
+            self._check(layer, weights, x, condition, what)
 
     @weight(1)
     def test_whole_block(self, student, seed):
-        """Both steps, one after the other: the second works on what the first gave."""
-        layer, weights, x, condition = self._drawn(student, seed)
-        self._agrees(layer, weights, x, condition)
+        """The feed-forward network is applied to x after attention has been added."""
+        layer, weights, x, condition = self._draw(student, seed)
+        self._check(layer, weights, x, condition)
         x, condition = Draw(seed).strided(x), Draw(seed).strided(condition)
         with torch.no_grad():
-            self._agrees(layer, weights, x, condition, "the result for permuted views")
+            self._check(layer, weights, x, condition, "the result for non-contiguous inputs")
         unchanged(student)
         draw = Draw(seed)
         weights, layer = block_weights(draw, 18, 4), student.DiTBlock(18, 9, 4)
         layer.load(weights)
         x, condition = draw.normal(B, N, 18), draw.normal(B, 18)
-        expected, what = block(x, condition, weights, 9), "the result for d_model 18 and n_heads 9"
+        expected, what = (
+            block_oracle(x, condition, weights, 9),
+            "the result for d_model = 18 and n_heads = 9",
+        )
         close(layer(x, condition), expected, what, atol=5e-3, dtype=torch.float32)
 
     @weight(1)
     def test_silu(self, student, seed):
-        """The condition passes silu before `modulation`, and each row has its own."""
-        layer, weights, x, _ = self._drawn(student, seed)
+        """The condition goes through silu before `modulation`, and each row has its own condition."""
+        layer, weights, x, _ = self._draw(student, seed)
         signs = torch.tensor([[2.0], [-2.0]])
         condition = signs * Draw(seed).uniform(B, D, low=0.5, high=1.5)
-        self._agrees(layer, weights, x, condition, "the result for conditions above and below 0")
+        self._check(layer, weights, x, condition, "the result for positive and negative conditions")
         layer.load({"modulation.bias": torch.zeros(6 * D)})
         weights["modulation.bias"] = torch.zeros(6 * D)
         condition[0] = 0.0
-        what = "where condition 0 is zero and modulation has no bias, the result"
-        self._agrees(layer, weights, x, condition, what)
+        what = "the result if the first condition and modulation.bias are zero"
+        self._check(layer, weights, x, condition, what)
 
     @weight(0.75)
     def test_eps(self, student, seed):
-        """ε of the norms is 1e-6, inside the root: it shows on small numbers."""
-        layer, weights, x, condition = self._drawn(student, seed, silence("linear2"))
-        expected = block(1e-3 * x, condition, weights)
+        """The norms use eps = 1e-6 inside the square root, which matters when x is small."""
+        layer, weights, x, condition = self._draw(student, seed, zero_weights("linear2"))
+        expected = block_oracle(1e-3 * x, condition, weights)
         close(layer(1e-3 * x, condition), expected, atol=1e-4, dtype=torch.float32)
 
     @weight(0.75)
     def test_gelu(self, student, seed):
-        """The network's GELU has the tanh form, which differs by up to 0.0005 from the exact one."""
-        layer, weights, x, condition = self._drawn(student, seed, silence("attention.out"))
-        # All hidden values lie where the two forms differ most.
+        """GELU is the tanh approximation, which differs from the exact form by up to 0.0005."""
+        layer, weights, x, condition = self._draw(student, seed, zero_weights("attention.out"))
+        # The hidden values are where the two forms differ most.
         hidden = {"linear1.weight": torch.zeros(D_FF, D), "linear1.bias": torch.full((D_FF,), 2.2)}
         hidden["linear1.bias"][::2] *= -1
         hidden["linear2.weight"] = Draw(seed).uniform(D, D_FF, low=1.0, high=2.0)
-        # One gate of 1 for all, so that nothing is lost in a small one.
+        # All gates are 1, because a small gate would hide the difference.
         hidden |= {"modulation.weight": torch.zeros(6 * D, D), "modulation.bias": torch.ones(6 * D)}
         layer.load(hidden)
-        expected = block(x, condition, weights | hidden)
+        expected = block_oracle(x, condition, weights | hidden)
         close(layer(x, condition), expected, atol=2e-4, dtype=torch.float32)
 
     @weight(0.75)
     def test_dtypes(self, student, seed):
-        """The block works in half and double precision, in the dtype of x."""
-        layer, weights, x, condition = self._drawn(student, seed)
-        # In float64 either form of GELU passes, as above.
+        """The block works in half and double precision, and the result has the dtype of x."""
+        layer, weights, x, condition = self._draw(student, seed)
+        # As above, either form of GELU passes in float64.
         for dtype, tolerance in (*HALVES, (torch.float64, 5e-3)):
             small = {name: (value / 2).to(dtype) for name, value in weights.items()}
             layer.to(dtype).load(small)
             inputs = x.to(dtype), condition.to(dtype)
-            expected = block(*inputs, small)
+            expected = block_oracle(*inputs, small)
             close(layer(*inputs), expected, f"the result in {dtype}", tolerance, tolerance, dtype)
 
     @weight(0.5)
     def test_gradients(self, student, seed):
-        """Gradients reach x, the condition and every parameter; training and evaluation do the same."""
-        layer, weights, x, condition = self._drawn(student, seed)
-        close(layer.eval()(x, condition), layer.train()(x, condition), "the result in eval()")
+        """Gradients reach x, the condition and every parameter; train() and eval() give the same result."""
+        layer, weights, x, condition = self._draw(student, seed)
+        close(
+            layer.eval()(x, condition),
+            layer.train()(x, condition),
+            "the result in eval(), compared with train()",
+        )
         leaves = layer.weights()
         x.requires_grad_()
         condition.requires_grad_()
-        backward(layer(x, condition), Draw(seed).normal(B, N, D))
+        backpropagate(layer(x, condition), Draw(seed).normal(B, N, D))
         for leaf, name in ((x, "x"), (condition, "condition")):
-            assert gradient(leaf, name).abs().max() > 0, f"no gradient reaches {name}"
+            assert leaf_gradient(leaf, name).abs().max() > 0, f"the gradient of {name} is zero"
         for name in weights:
-            found = gradient(leaves[name], f"`{name}`")
-            assert found.abs().max() > 0, f"no gradient reaches `{name}`"
+            found = leaf_gradient(leaves[name], f"`{name}`")
+            assert found.abs().max() > 0, f"the gradient of `{name}` is zero"
 
 
 class Denoiser(nn.Module):
-    """Predicts something that depends on x, t and labels, row by row; notes how it is called."""
+    """A model whose prediction depends on x, t and labels row by row, and which records how it is called."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -521,9 +553,14 @@ class Denoiser(nn.Module):
         self._labels: list[int] = []
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        shaped(x, (len(x), *self._shape[1:]), what="the model's x")
+        shaped(x, (len(x), *self._shape[1:]), what="the x passed to the model")
         for name, value in (("t", t), ("labels", labels)):
-            shaped(value, (len(x),), torch.int64, f"the model's {name}, for {len(x)} rows of x,")
+            shaped(
+                value,
+                (len(x),),
+                torch.int64,
+                f"the {name} passed to the model with {len(x)} rows of x",
+            )
         self._rows += len(x)
         self._labels += labels.tolist()
         return self.predict(x, t, labels)
@@ -535,18 +572,18 @@ class Denoiser(nn.Module):
 
 
 class Elsewhere(nn.Module):
-    """Predicts x, where all that it is given is on one device."""
+    """A model that checks that its inputs are on one device, and predicts x."""
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         for name, value in (("t", t), ("labels", labels)):
             assert value.device == x.device, (
-                f"the model's x is on the device {x.device}, its {name} on {value.device}"
+                f"the x passed to the model is on {x.device}, but {name} is on {value.device}"
             )
         return x
 
 
-def guided(x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int) -> Tensor:
-    """The formula with the model above."""
+def guidance_oracle(x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int) -> Tensor:
+    """Apply the guidance formula to the predictions of `Denoiser`."""
     predict = Denoiser(tuple(x.shape)).predict
     unconditional = predict(x, t, torch.full_like(labels, null_label))
     return unconditional + scale * (predict(x, t, labels) - unconditional)
@@ -555,100 +592,100 @@ def guided(x: Tensor, t: Tensor, labels: Tensor, scale: float, null_label: int) 
 class TestGuidedNoise:
     exercise = "guided_noise"
 
-    def _agrees(self, student, drawn, scale, null_label, what="the result"):
-        x, t, labels = drawn
+    def _check(self, student, inputs, scale, null_label, what="the result"):
+        x, t, labels = inputs
         model = Denoiser(tuple(x.shape))
         seen = student.guided_noise(model, x, t, labels, scale, null_label)
-        close(seen, guided(x, t, labels, scale, null_label), what, atol=1e-4)
+        close(seen, guidance_oracle(x, t, labels, scale, null_label), what, atol=1e-4)
         return model
 
-    def _drawn(self, seed, *shape):
-        """x, t and labels below 9."""
+    def _draw(self, seed, *shape):
+        """Return random x, t and labels below 9."""
         draw = Draw(seed)
         return draw.normal(*shape), draw.integers(1, 50, shape[0]), draw.integers(0, 9, shape[0])
 
     @weight(1)
     def test_with_and_without_labels(self, student, seed):
-        """Scale 1 is the prediction with the labels, scale 0 the one with the null label."""
-        drawn = self._drawn(seed, 1, 5)
-        self._agrees(student, drawn, 1.0, 9, "for scale 1, the result")
-        self._agrees(student, drawn, 0.0, 9, "for scale 0, the result")
+        """Scale 1 gives the prediction with labels, and scale 0 gives the prediction with the null label."""
+        inputs = self._draw(seed, 1, 5)
+        self._check(student, inputs, 1.0, 9, "the result for scale = 1")
+        self._check(student, inputs, 0.0, 9, "the result for scale = 0")
 
     @weight(1.5)
     def test_scales(self, student, seed):
-        """ε(null) + scale · (ε(labels) − ε(null)), between 0 and 1, beyond 1 and below 0."""
-        drawn = self._drawn(seed, 1, 5)
+        """The result is ε(null) + scale · (ε(labels) − ε(null)), for scales below 0, between 0 and 1, and above 1."""
+        inputs = self._draw(seed, 1, 5)
         for scale in (2.5, 0.3, 7.0, -1.5):
-            self._agrees(student, drawn, scale, 9, f"for scale {scale:g}, the result")
+            self._check(student, inputs, scale, 9, f"the result for scale = {scale:g}")
 
     @weight(1)
     def test_null_label(self, student, seed):
-        """The null label is the one that is given, whatever its number; a row may have it as its own."""
-        x, t, labels = self._drawn(seed, 4, 3)
+        """`null_label` may be any integer, even one that is among the labels."""
+        x, t, labels = self._draw(seed, 4, 3)
         labels[1] = 4
         for null_label in (4, 0, 12, -1):
-            what = f"for null_label {null_label} and labels {labels.tolist()}, the result"
-            self._agrees(student, (x, t, labels), 2.5, null_label, what)
+            what = f"the result for null_label = {null_label} and labels {labels.tolist()}"
+            self._check(student, (x, t, labels), 2.5, null_label, what)
 
     @weight(1.5)
     def test_rows(self, student, seed):
-        """Each row keeps its own x, t and label, in every place."""
+        """Each row keeps its own x, t and label."""
         for shape in ((3, 5), (4, 4), (5, 2, 3)):
-            drawn = self._drawn(seed, *shape)
-            self._agrees(student, drawn, 1.7, 9, f"the result for the shape {shape}")
+            inputs = self._draw(seed, *shape)
+            self._check(student, inputs, 1.7, 9, f"the result for shape {shape}")
 
     @weight(1)
     def test_axes(self, student, seed):
-        """Every number of x is guided, whatever axes there are; none but the first, too."""
+        """All entries of x are guided, with any number of axes after the first, including none."""
         for shape in ((3, 6, 2, 4), (4,), (2, 1, 7)):
-            drawn = self._drawn(seed, *shape)
-            self._agrees(student, drawn, -2.0, 11, f"the result for the shape {shape}")
+            inputs = self._draw(seed, *shape)
+            self._check(student, inputs, -2.0, 11, f"the result for shape {shape}")
 
     @weight(0.75)
     def test_calls(self, student, seed):
-        """The model runs once on 2b rows or twice on b, with the labels and with the null label."""
-        x, t, labels = self._drawn(seed, 3, 4)
-        model = self._agrees(student, (x, t, labels), 3.0, 9)
+        """The model predicts each row twice, with its label and with the null label, in one call or two."""
+        x, t, labels = self._draw(seed, 3, 4)
+        model = self._check(student, (x, t, labels), 3.0, 9)
         assert model._rows == 6, (
-            f"for a batch of 3 the model should predict 6 rows in all, yours predicts {model._rows}"
+            f"for a batch of 3, the model should predict 6 rows in total, not {model._rows}"
         )
         assert model._labels.count(9) == 3, (
-            f"3 of the 6 rows should have the null label, yours have {model._labels.count(9)}"
+            f"3 of the 6 rows should have the null label, not {model._labels.count(9)}"
         )
 
     @weight(1)
     def test_gradients(self, student, seed):
         """Gradients flow through both predictions."""
-        x, t, labels = self._drawn(seed, 3, 4)
+        x, t, labels = self._draw(seed, 3, 4)
         x.requires_grad_()
         upstream = Draw(seed).normal(3, 4)
         model = Denoiser((3, 4))
-        backward(student.guided_noise(model, x, t, labels, 2.5, 9), upstream)
+        backpropagate(student.guided_noise(model, x, t, labels, 2.5, 9), upstream)
         copy = x.detach().clone().requires_grad_()
-        guided(copy, t, labels, 2.5, 9).backward(upstream)
-        close(gradient(x, "x"), copy.grad, "the gradient of x", atol=1e-4)
+        guidance_oracle(copy, t, labels, 2.5, 9).backward(upstream)
+        close(leaf_gradient(x, "x"), copy.grad, "the gradient of x", atol=1e-4)
 
     @weight(0.5)
     def test_arguments_unchanged(self, student, seed):
-        """No argument is changed, the labels in particular; the result has the dtype of x."""
-        x, t, labels = self._drawn(seed, 3, 4)
+        """The arguments, including the labels, are not modified, and the result has the dtype of x."""
+        x, t, labels = self._draw(seed, 3, 4)
         for dtype, tolerance in ((torch.float64, 1e-6), (torch.float16, 5e-2)):
-            drawn = Draw(seed).strided(x.to(dtype))
-            seen = student.guided_noise(Denoiser((3, 4)), drawn, t, labels, 2.0, 9)
+            inputs = Draw(seed).strided(x.to(dtype))
+            seen = student.guided_noise(Denoiser((3, 4)), inputs, t, labels, 2.0, 9)
             unchanged(student)
-            expected = guided(drawn.double(), t, labels, 2.0, 9)
+            expected = guidance_oracle(inputs.double(), t, labels, 2.0, 9)
             close(seen, expected, f"the result in {dtype}", tolerance, tolerance, dtype)
 
     @weight(0.25)
     def test_device(self, student):
-        """The model is given a null label on the device of the others, where the result is, too."""
+        """The null labels and the result are on the same device as x."""
         x = torch.zeros(3, 4, device="meta")
         rows = torch.zeros(3, dtype=torch.long, device="meta")
         on_meta(lambda: student.guided_noise(Elsewhere(), x, rows, rows, 2.0, 9), (3, 4))
 
 
-def stepped(x: Tensor, noise: Tensor, here: list[float], there: list[float]) -> Tensor:
-    """The deterministic step, row by row in float64."""
+def ddim_oracle(x: Tensor, noise: Tensor, here: list[float], there: list[float]) -> Tensor:
+    """Take the deterministic step row by row, in float64."""
     rows = []
     for row, epsilon, a, b in zip(x.double(), noise.double(), here, there, strict=True):
         picture = (row - math.sqrt(1 - a) * epsilon) / math.sqrt(a)
@@ -661,78 +698,89 @@ class TestDDIMStep:
 
     @weight(2)
     def test_step(self, student, seed):
-        """√ᾱ′ · x̂₀ + √(1 − ᾱ′) · ε, towards the picture, away from it, and on the spot."""
+        """The result is √ᾱ′ · x̂₀ + √(1 − ᾱ′) · ε, for ᾱ′ above, below and equal to ᾱ."""
         draw = Draw(seed)
         x, noise = draw.normal(3, 5), draw.normal(3, 5)
         for here, there in ((0.3, 0.7), (0.45, 0.5), (0.8, 0.15), (0.6, 0.6)):
-            expected = stepped(x, noise, [here] * 3, [there] * 3)
-            what = f"from ᾱ = {here} to ᾱ′ = {there}, the result"
+            expected = ddim_oracle(x, noise, [here] * 3, [there] * 3)
+            what = f"the result from ᾱ = {here} to ᾱ′ = {there}"
             close(student.ddim_step(x, noise, here, there), expected, what, dtype=torch.float32)
 
     @weight(1)
     def test_last_step(self, student, seed):
-        """ᾱ′ = 1 gives x̂₀: with the noise that was added, the picture that was there; not cut off at ±1."""
+        """ᾱ′ = 1 gives x̂₀: with the true noise, this is the original picture, without clamping to ±1."""
         draw = Draw(seed)
         picture, noise = draw.normal(2, 7, scale=2.0), draw.normal(2, 7)
         x = math.sqrt(0.4) * picture + math.sqrt(0.6) * noise
         for one in (1.0, 1):
             seen = student.ddim_step(x, noise, 0.4, one)
-            close(seen, picture, f"from ᾱ = 0.4 to ᾱ′ = {one}, the result", atol=1e-4)
+            close(seen, picture, f"the result from ᾱ = 0.4 to ᾱ′ = {one}", atol=1e-4)
 
     @weight(1)
     def test_without_axes(self, student, seed):
-        """ᾱ and ᾱ′ may be tensors without axes."""
+        """ᾱ and ᾱ′ may be zero-dimensional tensors."""
         draw = Draw(seed)
         x, noise = draw.normal(3, 5), draw.normal(3, 5)
         here, there = torch.tensor(0.2), torch.tensor(0.55)
-        expected = stepped(x, noise, [0.2] * 3, [0.55] * 3)
+        expected = ddim_oracle(x, noise, [0.2] * 3, [0.55] * 3)
         seen = student.ddim_step(x, noise, here, there)
-        close(seen, expected, "for ᾱ as tensors, the result", dtype=torch.float32)
+        close(seen, expected, "the result for ᾱ and ᾱ′ as tensors", dtype=torch.float32)
         seen = student.ddim_step(x, noise, 0.2, there)
-        close(seen, expected, "for a number and a tensor, the result", dtype=torch.float32)
+        close(seen, expected, "the result for a number ᾱ and a tensor ᾱ′", dtype=torch.float32)
 
     @weight(1.5)
     def test_one_a_row(self, student, seed):
-        """ᾱ and ᾱ′ may be one a row, also where there are as many rows as numbers in a row."""
+        """ᾱ and ᾱ′ may hold one value per row, even if x has as many rows as columns."""
         draw = Draw(seed)
         for shape in ((3, 5), (4, 4)):
             x, noise = draw.normal(*shape), draw.normal(*shape)
             here = draw.uniform(shape[0], low=0.2, high=0.5)
             there = draw.uniform(shape[0], low=0.5, high=1.0)
-            expected = stepped(x, noise, here.tolist(), there.tolist())
+            expected = ddim_oracle(x, noise, here.tolist(), there.tolist())
             seen = student.ddim_step(x, noise, here, there)
-            what = f"with ᾱ for each row, the result for the shape {shape}"
+            what = f"the result for shape {shape} with ᾱ and ᾱ′ per row"
             close(seen, expected, what, dtype=torch.float32)
-            expected = stepped(x, noise, here.tolist(), [1.0] * shape[0])
+            expected = ddim_oracle(x, noise, here.tolist(), [1.0] * shape[0])
             seen = student.ddim_step(x, noise, here, 1.0)
-            close(seen, expected, f"{what} and ᾱ′ = 1", atol=1e-4, dtype=torch.float32)
-            expected = stepped(x, noise, [0.3] * shape[0], there.tolist())
+            close(
+                seen,
+                expected,
+                f"the result for shape {shape} with ᾱ per row and ᾱ′ = 1",
+                atol=1e-4,
+                dtype=torch.float32,
+            )
+            expected = ddim_oracle(x, noise, [0.3] * shape[0], there.tolist())
             seen = student.ddim_step(x, noise, 0.3, there)
-            close(seen, expected, f"{what} and the number ᾱ = 0.3", dtype=torch.float32)
+            close(
+                seen,
+                expected,
+                f"the result for shape {shape} with ᾱ = 0.3 and ᾱ′ per row",
+                dtype=torch.float32,
+            )
 
     @weight(1)
     def test_axes(self, student, seed):
-        """x may have any number of axes after the first: none, or three."""
+        """x may have any number of axes after the first, including none."""
         draw = Draw(seed)
         for shape in ((4,), (2, 3, 5, 4), (3, 2, 3), (1, 1, 3)):
             x, noise = draw.normal(*shape), draw.normal(*shape)
             here = draw.uniform(shape[0], low=0.2, high=0.9)
-            expected = stepped(x, noise, here.tolist(), [0.7] * shape[0])
+            expected = ddim_oracle(x, noise, here.tolist(), [0.7] * shape[0])
             seen = student.ddim_step(x, noise, here, torch.full((shape[0],), 0.7))
-            close(seen, expected, f"the result for the shape {shape}", dtype=torch.float32)
-            expected = stepped(x, noise, [0.5] * shape[0], [0.7] * shape[0])
+            close(seen, expected, f"the result for shape {shape}", dtype=torch.float32)
+            expected = ddim_oracle(x, noise, [0.5] * shape[0], [0.7] * shape[0])
             seen = student.ddim_step(x, noise, 0.5, 0.7)
-            what = f"with numbers, the result for the shape {shape}"
+            what = f"the result for shape {shape} with ᾱ and ᾱ′ as numbers"
             close(seen, expected, what, dtype=torch.float32)
 
     @weight(0.5)
     def test_much_noise(self, student, seed):
-        """Where almost nothing of the picture is left, x̂₀ is large, and still right."""
+        """If x is almost pure noise, x̂₀ is large but accurate."""
         draw = Draw(seed)
         x, noise = draw.normal(3, 5), draw.normal(3, 5)
         for here, there in ((1e-4, 0.02), (1e-4, 1.0)):
-            expected = stepped(x, noise, [here] * 3, [there] * 3)
-            what = f"from ᾱ = {here} to ᾱ′ = {there}, the result"
+            expected = ddim_oracle(x, noise, [here] * 3, [there] * 3)
+            what = f"the result from ᾱ = {here} to ᾱ′ = {there}"
             seen = student.ddim_step(x, noise, here, there)
             close(seen, expected, what, atol=1e-3, rtol=1e-3, dtype=torch.float32)
 
@@ -742,42 +790,42 @@ class TestDDIMStep:
         draw = Draw(seed)
         x, noise = (draw.normal(3, 4, dtype=torch.float64) for _ in range(2))
         here, there = torch.tensor([0.5, 0.7, 0.35]), torch.tensor([0.6, 1.0, 0.4])
-        # float32 roots of a float32 ᾱ are no mistake for a float64 x.
+        # For a float64 x, float32 square roots of a float32 ᾱ are accepted.
         for dtype, tolerance in (*HALVES, (torch.float64, 1e-6)):
             rows, epsilon = x.to(dtype), noise.to(dtype)
-            expected = stepped(rows, epsilon, here.tolist(), there.tolist())
+            expected = ddim_oracle(rows, epsilon, here.tolist(), there.tolist())
             seen = student.ddim_step(rows, epsilon, here, there)
             close(seen, expected, f"the result in {dtype}", tolerance, tolerance, dtype)
-        expected = stepped(x.float(), noise.float(), here.tolist(), there.tolist())
+        expected = ddim_oracle(x.float(), noise.float(), here.tolist(), there.tolist())
         seen = student.ddim_step(x.float(), noise.float(), here.double(), there.double())
-        close(seen, expected, "the result with float64 ᾱ", dtype=torch.float32)
+        close(seen, expected, "the result with ᾱ in float64", dtype=torch.float32)
 
     @weight(0.25)
     def test_device(self, student):
-        """For ᾱ and ᾱ′ that are numbers the result is where x is."""
+        """If ᾱ and ᾱ′ are numbers, the result is on the same device as x."""
         x = torch.zeros(3, 4, device="meta")
         on_meta(lambda: student.ddim_step(x, x, 0.5, 0.7), (3, 4))
 
     @weight(0.5)
     def test_gradients(self, student, seed):
-        """Gradients reach x and the predicted noise, and are finite where ᾱ′ is 1."""
+        """The gradients of x and predicted_noise are correct, and finite for ᾱ′ = 1."""
         draw = Draw(seed)
         for there in (0.64, 1.0):
             x, noise = (draw.normal(2, 3).requires_grad_() for _ in range(2))
-            backward(student.ddim_step(x, noise, 0.25, there), torch.ones(2, 3))
+            backpropagate(student.ddim_step(x, noise, 0.25, there), torch.ones(2, 3))
             kept = math.sqrt(there / 0.25)
             expected = torch.full((2, 3), kept)
-            close(gradient(x, "x"), expected, f"for ᾱ′ = {there}, the gradient of x")
+            close(leaf_gradient(x, "x"), expected, f"the gradient of x for ᾱ′ = {there}")
             expected.fill_(math.sqrt(1 - there) - kept * math.sqrt(0.75))
-            seen = gradient(noise, "predicted_noise")
-            close(seen, expected, f"for ᾱ′ = {there}, the gradient of predicted_noise")
+            seen = leaf_gradient(noise, "predicted_noise")
+            close(seen, expected, f"the gradient of predicted_noise for ᾱ′ = {there}")
 
     @weight(0.5)
     def test_arguments_unchanged(self, student, seed):
-        """No argument is changed; permuted views are read right."""
+        """The arguments are not modified, and they may be non-contiguous."""
         draw = Draw(seed)
         x, noise = (draw.strided(draw.normal(3, 2, 4)) for _ in range(2))
         here, there = torch.tensor([0.5, 0.7, 0.3]), torch.tensor([0.6, 0.9, 0.4])
         seen = student.ddim_step(x, noise, here, there)
         unchanged(student)
-        close(seen, stepped(x, noise, here.tolist(), there.tolist()), dtype=torch.float32)
+        close(seen, ddim_oracle(x, noise, here.tolist(), there.tolist()), dtype=torch.float32)
