@@ -1,4 +1,7 @@
-"""Classes that statements outside of them give methods: d2l's `@add_to_class(C)`, fastcore's `@patch`, `extend(C, f)`."""
+"""Find statements that add methods to a class from outside its body.
+
+Examples are d2l's `@add_to_class(C)`, fastcore's `@patch` and `extend(C, f)`. Entry point: `find_extensions`.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,17 @@ from autograder.slicing.side_effects import find_mutations
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A statement that gives a class a method, if the names stand for what they seem to."""
+    """A possible extension of a class by a method. The names are syntactic and still have to be resolved."""
 
     target: str  # the class
-    attached: str = ""  # has to be a function: `add_to_class(C)(f)`
-    by: str = ""  # has to be a function that changes its arguments: `extend(C, f)`
+    attached: str = ""  # if set, it must name a function: f in `add_to_class(C)(f)`
+    by: str = (
+        ""  # if set, it must name a function that changes its arguments: extend in `extend(C, f)`
+    )
 
 
 def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
-    """Yield what may extend a class among statements and all below them that runs at once."""
+    """Yield the possible extensions of classes among the nodes of a statement."""
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if node.decorator_list:
@@ -42,11 +47,11 @@ def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
 def changes_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Return whether a function changes one of its arguments."""
     arguments = {a.arg for a in walk([function.args]) if isinstance(a, ast.arg)}
-    changed, _ = find_mutations(immediate_nodes(function.body))
-    return not changed.isdisjoint(arguments)
+    return not find_mutations(immediate_nodes(function.body)).names.isdisjoint(arguments)
 
 
 def _arguments(call: ast.expr) -> list[str]:
+    """Return the names that a call has as arguments, directly or in a list or tuple."""
     if not isinstance(call, ast.Call):
         return []
     values = [*call.args, *(keyword.value for keyword in call.keywords)]
@@ -59,7 +64,7 @@ def _arguments(call: ast.expr) -> list[str]:
 
 
 def _annotated_first(arguments: ast.arguments) -> Iterator[str]:
-    """The names in the annotation of the first argument: `self: C`, `self: "C"`, `self: (C, D)`, `self: C | D`."""
+    """Yield the names in the annotation of the first argument: `self: C`, `self: "C"`, `self: (C, D)`, `self: C | D`."""
     first = next(iter([*arguments.posonlyargs, *arguments.args]), None)
     for node in walk([first.annotation]) if first and first.annotation else []:
         if isinstance(node, ast.Name):

@@ -1,8 +1,8 @@
-"""A cell's code as Python: without IPython's magics and without statements that do not compile.
+"""Convert a cell's code to Python, without IPython magics and without statements that do not compile.
 
-Lines keep their numbers. Everything is linear in the length of the code. What would exhaust the C stack, the
-memory or the time of CPython's compiler is refused before it is compiled (CPython 3.11 dies on a
-comprehension of 100,000 `for`s, and is quadratic in the functions of one name).
+Lines keep their numbers, and everything takes linear time. Code that could exhaust the C stack, the memory or the time of
+CPython's compiler is rejected before it is compiled. (CPython 3.11 crashes on a comprehension with 100,000 `for`s and takes
+quadratic time for many functions with the same name.) Entry point: `parse_cell`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from collections.abc import Iterator
 
 from autograder.slicing.names import SCOPES, children
 
-MAX_LENGTH = (
-    1_500_000  # characters; a list of a million numbers takes half a gigabyte as a syntax tree
-)
-# Tokens, of which each takes up to 700 bytes as a syntax tree: 550,000 are a table of 270,000 numbers.
+# Characters: the syntax tree of a list of a million numbers takes half a gigabyte.
+MAX_LENGTH = 1_500_000
+# Each token takes up to 700 bytes in the syntax tree. A table of 270,000 numbers has 550,000 tokens.
 MAX_TOKENS = 550_000
-MAX_BROKEN = 250_000  # of a cell that does not compile, which is read several times
+MAX_BROKEN = (
+    250_000  # tokens of a cell that does not compile, because such a cell is parsed several times
+)
 MAX_SCOPES = 500  # functions, lambdas and comprehensions of one top-level statement
-CHUNK = 50  # top-level statements that are compiled together
-MAX_DEPTH = 200  # levels of the syntax tree, as deep as CPython lets parentheses nest
-MAX_PARTS = 1000  # braces of one string, dots of one import: CPython's time is quadratic in both
+CHUNK = 50  # number of top-level statements that are compiled together
+MAX_DEPTH = 200  # levels of the syntax tree; CPython has the same limit for parentheses
+MAX_PARTS = (
+    1000  # braces in one string, or dots in one import; CPython takes quadratic time for both
+)
 
-# Cell magics whose body is Python that runs in the notebook; every other one's body is blanked.
+# Cell magics whose body is Python that runs in the notebook. The bodies of other cell magics are blanked.
 PYTHON_MAGICS = {"capture", "debug", "memit", "prun", "pyinstrument", "snakeviz", "time", "timeit"}
 
 PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:)(?: |$)", re.MULTILINE)
@@ -36,7 +39,7 @@ CELL_MAGIC = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*%%(\w*)[^\n]*")
 TO_THE_END = r"[^\n]*(?:(?<=\\)\n[^\n]*)*"
 TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=[^\s\-])")
 COMMAND = re.compile(r"([ \t]*)(?:[%!?]|(?:pip3?|conda|mamba)[ \t]+(?:un)?install\b)" + TO_THE_END)
-# Possessive quantifiers: without them a line of n spaces takes n² steps or more.
+# The quantifiers are possessive, because a line of n spaces would take n² steps or more otherwise.
 HELP = re.compile(r"([ \t]*+)[\w.*\[\]]++\?{1,2}+[ \t]*+(?:;[ \t]*+)?+(?:#[^\n]*+)?+(?=\n|\Z)")
 ASSIGNED = re.compile(r"((?:[ \t]*+[\w.,\[\]]++)++(?<=[\w\]])[ \t]*+=[ \t]*+)[%!]" + TO_THE_END)
 
@@ -58,7 +61,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 IMPORTED = re.compile(r"\b(?:import|from)[\s\\]+[\w.\s\\]+")
-# What never stands in brackets: there one was not closed, and a new statement begins.
+# Code that never occurs inside brackets. If it does, a bracket was not closed, and a new statement begins.
 STATEMENT = re.compile(
     r"(?:@[^\n]*\n){0,5}(?:(?:async[ \t]+)?def|class)[ \t]+\w"
     r"|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b"
@@ -67,31 +70,31 @@ CONTINUES = re.compile(r"(?:else|elif|except|finally)\b|[^\w@\"'(\[{*]")
 
 
 def parse_cell(source: str) -> tuple[str, ast.Module | None, str | None]:
-    """Returns the code that Python can run, its syntax tree, and what was wrong with the rest, or None.
+    """Return the part of a cell that Python can run, its syntax tree, and the problem with the rest.
 
-    There is no tree if nothing can run.
+    The tree is None if nothing can run. The problem is None if everything can run.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in a student's string is no news here
-        tree, problem = _parsed(source)
+        warnings.simplefilter("ignore")  # such as those for invalid escapes in a student's strings
+        tree, problem = _try_parse(source)
         if tree is not None:
             return source, tree, None
         if len(source) > MAX_LENGTH or count_tokens(source) > MAX_BROKEN:
             return _blank(source), None, problem
-        lines = list(logical_lines(_undecorated(source)))
+        lines = list(logical_lines(_strip_cell_syntax(source)))
         python = "".join(lines)
         if python != source:
-            tree, problem = _parsed(python)
+            tree, problem = _try_parse(python)
             if tree is not None:
                 return python, tree, None
-        kept = "".join(_compiling(block) for block in _blocks(lines))
-        tree, _ = _parsed(kept)
+        kept = "".join(_keep_compiling_parts(block) for block in _blocks(lines))
+        tree, _ = _try_parse(kept)
         return (_blank(source) if tree is None else kept), tree, problem
 
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause the garbage collector, which walks through a large syntax tree again and again as it grows."""
+    """Pause the garbage collector, which would traverse a large syntax tree many times while it grows."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -102,12 +105,12 @@ def gc_paused() -> Iterator[None]:
 
 
 def count_tokens(source: str) -> int:
-    """Returns how many tokens the code has, at least; all that stands in an f-string counts."""
+    """Return a lower bound on the number of tokens. Every character of an f-string counts as one."""
     return sum(len(t[0]) if t["formatted"] else 1 for t in TOKEN.finditer(source))
 
 
 def logical_lines(source: str) -> Iterator[str]:
-    """Yields the source in logical lines (brackets and strings closed), magics made harmless."""
+    """Yield the logical lines of a cell, with magics replaced by `pass` or `None`. A logical line closes its brackets and strings."""
     position = 0
     while position < len(source):
         if timed := TIMED.match(source, position):
@@ -123,8 +126,8 @@ def logical_lines(source: str) -> Iterator[str]:
         position = end
 
 
-def _undecorated(source: str) -> str:
-    """Takes off what IPython takes off a whole cell: prompts, common indentation, a cell magic."""
+def _strip_cell_syntax(source: str) -> str:
+    """Remove what IPython removes from a whole cell: prompts, common indentation, a cell magic."""
     if PROMPT.match(source):
         source = PROMPT.sub("", source)
     if indent := INDENT.match(source):
@@ -149,7 +152,7 @@ def _end_of_logical_line(source: str, position: int) -> int:
 
 
 def _lexemes(source: str, position: int) -> Iterator[tuple[int, int]]:
-    """Where comments, whole strings, brackets, continued lines and line ends stand."""
+    """Yield the start and end of each comment, string, bracket, line continuation and line end."""
     while lexeme := LEXEME.search(source, position):
         position = lexeme.end()
         if closing := STRING_ENDS.get(lexeme[0]):
@@ -163,7 +166,7 @@ def _lexemes(source: str, position: int) -> Iterator[tuple[int, int]]:
 
 
 def _blocks(lines: list[str]) -> Iterator[str]:
-    """Joins logical lines to top-level statements with their bodies and decorators."""
+    """Join logical lines into top-level statements with their bodies and decorators."""
     block: list[str] = []
     decorated = False
     for line in lines:
@@ -176,33 +179,34 @@ def _blocks(lines: list[str]) -> Iterator[str]:
     yield "".join(block)
 
 
-def _compiling(block: str) -> str:
-    """The block if it compiles, or else those of its parts that begin in column 0 and do."""
-    if _parsed(block)[0] is not None:
+def _keep_compiling_parts(block: str) -> str:
+    """Return a block if it compiles, or else only those of its unindented parts that compile; the others are blanked."""
+    if _try_parse(block)[0] is not None:
         return block
     parts = _blocks(re.findall(r"[^\n]*\n|[^\n]+", block))
     harmless = ("".join(logical_lines(part)) for part in parts)
-    return "".join(_blank(part) if _parsed(part)[0] is None else part for part in harmless)
+    return "".join(_blank(part) if _try_parse(part)[0] is None else part for part in harmless)
 
 
 def _blank(source: str) -> str:
+    """Return as many empty lines as the source has."""
     return "\n" * source.count("\n")
 
 
-# ---- what Python says
+# ---- compiling
 
 
-def _parsed(source: str) -> tuple[ast.Module | None, str | None]:
-    """The syntax tree of code that can be compiled; else why it cannot, in words."""
+def _try_parse(source: str) -> tuple[ast.Module | None, str | None]:
+    """Return the syntax tree of the code, or None and the reason why it does not compile."""
     if len(source) > MAX_LENGTH:
-        return None, f"too long: {len(source):,} characters, at most {MAX_LENGTH:,} are read"
+        return None, f"the cell is too long: {len(source):,} characters (limit: {MAX_LENGTH:,})"
     if "\0" in source:
         number = source.count("\n", 0, source.index("\0")) + 1
-        return None, f"a NUL character stands in the code (line {number})"
+        return None, f"the code contains a NUL character (line {number})"
     if len(source) > MAX_TOKENS and count_tokens(source) > MAX_TOKENS:
-        return None, f"too long: at most {MAX_TOKENS:,} names, numbers and signs are read"
+        return None, f"the cell is too long: more than {MAX_TOKENS:,} tokens"
     if _is_slow(source):
-        return None, f"too many parts in one string or import: at most {MAX_PARTS:,} are read"
+        return None, f"one string or import has too many parts (limit: {MAX_PARTS:,})"
     try:
         tree = ast.parse(source)
         problem = next(filter(None, map(_excess, tree.body)), None)
@@ -213,23 +217,24 @@ def _parsed(source: str) -> tuple[ast.Module | None, str | None]:
         line = f" (line {error.lineno})" if error.lineno else ""
         problem = f"{type(error).__name__}: {error.msg}{line}"
     except (RecursionError, MemoryError):
-        problem = "too deeply nested for Python to read"
+        problem = "the code is too deeply nested for Python"
     except (ValueError, OverflowError) as error:
         problem = f"{type(error).__name__}: {error}"
     return None, problem
 
 
 def _compile(statements: list[ast.stmt]) -> None:
-    """Compile statements in groups, for CPython's time is quadratic in the functions of one name."""
+    """Compile statements in groups, because CPython takes quadratic time for many functions with the same name."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     for start in range(0, len(statements), CHUNK):
         chunk = statements[start : start + CHUNK]
-        if start:  # so that no `from __future__` passes for a first statement
+        if start:  # otherwise a `from __future__` in the middle of the cell would be accepted
             chunk.insert(0, ast.copy_location(ast.Pass(), chunk[0]))
         compile(ast.Module(chunk, []), "<cell>", "exec", flags=flags, dont_inherit=True)
 
 
 def _is_slow(source: str) -> bool:
+    """Return whether an f-string or an import would take CPython quadratic time."""
     if source.count("{") > MAX_PARTS and any(
         source[start] in "\"'" and source.count("{", start, end) > MAX_PARTS
         for start, end in _lexemes(source, 0)
@@ -242,19 +247,19 @@ def _is_slow(source: str) -> bool:
 
 
 def _excess(statement: ast.stmt) -> str | None:
-    """What a statement has too much of, in words."""
+    """Return why a statement exceeds a limit, or None."""
     length = (statement.end_col_offset or 0) - statement.col_offset
     if statement.lineno == statement.end_lineno and length < MAX_DEPTH:
-        return None  # each level takes a character
+        return None  # each level takes at least one character
     level: list[ast.AST] = [statement]
     n_scopes = 0
     for _ in range(MAX_DEPTH - 2):
         n_scopes += sum(type(node) in SCOPES for node in level)
         if n_scopes > MAX_SCOPES:
-            return f"too many functions in one statement: at most {MAX_SCOPES} are read"
+            return f"one statement contains too many functions (limit: {MAX_SCOPES})"
         if any(len(getattr(node, "generators", ())) > MAX_DEPTH for node in level):
             break
         level = [child for node in level for child in children(node)]
         if not level:
             return None
-    return f"too deeply nested: at most {MAX_DEPTH} levels are read"
+    return f"the code is too deeply nested (limit: {MAX_DEPTH} levels)"

@@ -1,8 +1,8 @@
-"""Find what an exercise does not allow in the code of a slice.
+"""Find uses of forbidden functions in the code of one exercise, without running it.
 
-The code is read here; what reading misses is met in the worker, where the operators and functions raise and are counted.
-Only what comes from torch, or from a library that has the same functions, is meant: a student's own function may have any
-name, and comments and strings are no code.
+Uses that this module misses are caught in the worker, where the forbidden functions and operators raise. Only functions from
+torch, or from a library with the same functions, count: a student's own function may have any name, and comments and
+strings are ignored. Entry point: `find_forbidden`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from autograder.course.forbidden import MEANING
 from autograder.slicing.ipython import gc_paused
 from autograder.slicing.names import walk
 
-# Libraries that have the same functions under the same names.
+# Libraries with the same functions under the same names.
 LIBRARIES = frozenset(
     {"torch", "scipy", "sklearn", "jax", "flax", "tensorflow", "keras", "transformers"}
 )
-MAX_SHOWN = 20  # names of one exercise
-MAX_PARTS = 200  # of a path
+MAX_SHOWN = 20  # names per exercise
+MAX_PARTS = 200  # components of a dotted path
 MAX_ROOT = 10_000  # characters
 
 
 def find_forbidden(sources: Sequence[str], not_allowed: Sequence[str]) -> list[str]:
-    """Which of torch's names that are not allowed the code mentions, as the code writes them."""
+    """Return the dotted paths of forbidden functions that the code mentions, with imports and aliases resolved."""
     names = {name for key in not_allowed for name in MEANING[key].names}
     if not names:
         return []
@@ -37,7 +37,7 @@ def find_forbidden(sources: Sequence[str], not_allowed: Sequence[str]) -> list[s
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """`root.a.b`, or `getattr(root.a, "b")`; the root is a name, or a module if it is imported by a call."""
+    """An expression such as `root.a.b` or `getattr(root.a, "b")`. The root is a name, or a module that a call imports."""
 
     root: str
     is_module: bool
@@ -46,11 +46,13 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What a statement imports, gives another name, and mentions."""
+    """The imports, aliases and mentions in one statement."""
 
-    imports: tuple[tuple[str, str], ...] = ()  # name bound, path
+    imports: tuple[tuple[str, str], ...] = ()  # (bound name, path)
     aliases: tuple[tuple[str, Chain], ...] = ()
-    mentions: tuple[str | Chain, ...] = ()  # paths of imports, expressions, and `enable_gqa`
+    mentions: tuple[
+        str | Chain, ...
+    ] = ()  # imported paths, expressions, and the keyword `enable_gqa`
 
 
 NOTHING = _Facts()
@@ -62,7 +64,7 @@ def _facts(source: str) -> _Facts:
     imports: list[tuple[str, str]] = []
     aliases: list[tuple[str, Chain]] = []
     mentions: list[str | Chain] = []
-    inside: set[int] = set()  # nodes of chains that were met at their end
+    inside: set[int] = set()  # ids of nodes that belong to a chain already found
     with gc_paused():
         for node in walk(ast.parse(source).body):
             if isinstance(node, ast.Import | ast.ImportFrom):
@@ -116,7 +118,7 @@ def _paths(facts: Sequence[_Facts]) -> dict[str, str]:
 
 
 def _mentions(facts: Sequence[_Facts], paths: Mapping[str, str]) -> Iterator[str]:
-    """The paths of all expressions that lead into a library."""
+    """Yield the paths of all expressions that refer to a library."""
     for each in facts:
         for mention in each.mentions:
             if path := _path(mention, paths) if isinstance(mention, Chain) else mention:
@@ -125,12 +127,12 @@ def _mentions(facts: Sequence[_Facts], paths: Mapping[str, str]) -> Iterator[str
 
 def _path(chain: Chain, paths: Mapping[str, str]) -> str:
     root = chain.root if chain.is_module else paths.get(chain.root, "")
-    # Nothing is as long but a chain of aliases that is made to be.
+    # Only a hostile chain of aliases produces longer paths.
     return ".".join([root, *chain.names][:MAX_PARTS]) if root and len(root) < MAX_ROOT else ""
 
 
 def _chain(node: ast.AST, inside: set[int]) -> Chain | None:
-    """The expression as a root and names, if it is one; its nodes go to `inside`."""
+    """Return an expression as a chain, or None if it is not one. Adds the ids of its nodes to `inside`."""
     names: list[str] = []
     while True:
         inside.add(id(node))

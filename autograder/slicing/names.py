@@ -1,7 +1,7 @@
-"""Which names a statement reads and binds, and when.
+"""Find the names that a statement reads and binds, and when.
 
-A statement's own code runs at once; the bodies of functions and lambdas run later, when they are called.
-Every function here is linear in the size of the statement: students' code is hostile at times.
+Most of a statement runs immediately. The bodies of functions and lambdas run later, when they are called.
+Every function here takes linear time, because students' code may be hostile.
 """
 
 import ast
@@ -19,17 +19,17 @@ from _symtable import (  # type: ignore[import-not-found]
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# CPython's own symbol table entries: the classes of `symtable` compare each symbol of a scope
-# with each of its children, which is quadratic.
+# An entry of CPython's internal symbol table. The classes in `symtable` take quadratic time, because they compare each symbol
+# of a scope with each of its children.
 Scope = Any
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 COMPREHENSIONS = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
-# Nodes whose code has a scope of its own.
+# Nodes that create a scope.
 SCOPES = frozenset(
     {*DEFINITIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp}
 )
-# Fields that hold no node, or only a context, an operator or an alias.
+# Fields that contain no node, or only a context, an operator or an alias.
 PLAIN = frozenset(
     """
     ctx op ops id attr arg name names asname module level kind type_comment conversion simple
@@ -44,7 +44,7 @@ FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """Returns the nodes right below one, without contexts, operators and aliases."""
+    """Return the direct children of a node, without contexts, operators and aliases."""
     found: list[ast.AST] = []
     for name in FIELDS[type(node)]:
         value = getattr(node, name, None)
@@ -56,7 +56,7 @@ def children(node: ast.AST) -> list[ast.AST]:
 
 
 def walk(nodes: Iterable[ast.AST]) -> list[ast.AST]:
-    """Returns the nodes and all below them, outer ones first."""
+    """Return the nodes and all their descendants, parents before children."""
     found = list(nodes)
     for node in found:
         if FIELDS[type(node)]:
@@ -65,28 +65,29 @@ def walk(nodes: Iterable[ast.AST]) -> list[ast.AST]:
 
 
 def symbol_table(text: str) -> Scope:
-    """Returns the symbol table of a statement."""
+    """Return CPython's symbol table of a statement."""
     return symtable(text, "<cell>", "exec")
 
 
 def is_global(flags: int) -> bool:
-    """Whether a symbol of a function or class is a global one."""
+    """Return whether a symbol of a function or class refers to a global name."""
     return flags >> SCOPE_OFF & SCOPE_MASK in (GLOBAL_IMPLICIT, GLOBAL_EXPLICIT)
 
 
 def is_assigned(flags: int) -> bool:
+    """Return whether a symbol is assigned in its scope."""
     return bool(flags & DEF_LOCAL)
 
 
 def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
-    """Global names that are read at once, read later, and bound."""
-    # Which of the module's are really read at once, `flow` says.
+    """Return the global names that a statement may read immediately, those that it reads later, and those that it binds."""
+    # Some of the module's symbols are not read immediately; `read_and_bound` finds out which.
     at_once: set[str] = set(table.symbols)
     later: set[str] = set()
     binds = {
         name
         for name, flags in table.symbols.items()
-        # A walrus in a comprehension counts as declared global.
+        # CPython treats the target of a walrus in a comprehension as declared global.
         if flags & (DEF_LOCAL | DEF_IMPORT) or flags >> SCOPE_OFF & SCOPE_MASK == GLOBAL_EXPLICIT
     }
     scopes = [(child, False) for child in table.children]
@@ -95,7 +96,7 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
         inside_function |= scope.type == TYPE_FUNCTION and scope.name not in COMPREHENSIONS
         for name, flags in scope.symbols.items():
             if inside_function and is_global(flags):
-                # `global n; n += 1` reads n without "referencing" it, so every use counts.
+                # `global n; n += 1` reads n without setting a flag for it, so every use counts.
                 later.add(name)
             elif not inside_function and (is_global(flags) or scope.type == TYPE_CLASS):
                 at_once.add(name)
@@ -104,7 +105,7 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
 
 
 def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
-    """Names that statements bind in which there is no function, class or comprehension."""
+    """Return the names that nodes bind, if there is no function, class or comprehension among them."""
     binds: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Name):
@@ -124,7 +125,7 @@ def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def immediate_nodes(nodes: Iterable[ast.AST]) -> list[ast.AST]:
-    """The nodes and all below them, without the bodies of functions and lambdas."""
+    """Return the nodes and all their descendants, without the bodies of functions and lambdas."""
     found = list(nodes)
     for node in found:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -137,7 +138,7 @@ def immediate_nodes(nodes: Iterable[ast.AST]) -> list[ast.AST]:
 
 
 def imported_names(nodes: Iterable[ast.AST]) -> set[str]:
-    """Names bound by imports among the nodes."""
+    """Return the names that the imports among the nodes bind."""
     return {
         alias.asname or alias.name.partition(".")[0]
         for node in nodes
@@ -147,29 +148,29 @@ def imported_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def stored_names(nodes: Sequence[ast.AST]) -> set[str]:
-    """Names bound by any of the nodes, those of comprehensions too."""
+    """Return the names that the nodes bind, including the variables of comprehensions."""
     names = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     names |= {n.name for n in nodes if isinstance(n, DEFINITIONS)}
     return names | imported_names(nodes)
 
 
 def read_and_bound(statements: Iterable[ast.stmt]) -> tuple[set[str], set[str]]:
-    """Names that are read before the statements bind them, and those bound whichever way they go."""
+    """Return the names that statements read before binding them, and the names that they bind on every path."""
     flow = _Flow()
     flow.run(statements)
     return flow.read, set(flow.bound)
 
 
 class _Flow:
-    """Runs through statements in order, with what is bound so far.
+    """Follows the control flow of statements and records which names are read and bound.
 
-    What a branch binds is taken back after it; what all branches bind is kept.
+    Names that only some branches bind are forgotten after the branches. Names that all branches bind are kept.
     """
 
     def __init__(self) -> None:
         self.read: set[str] = set()
-        self.bound: dict[str, None] = {}  # in the order in which they were bound
-        self._by_heads: dict[str, int] = {}  # targets of the `for` and `match` around
+        self.bound: dict[str, None] = {}  # in binding order
+        self._by_heads: dict[str, int] = {}  # targets of the enclosing `for` and `match` statements
 
     def run(self, statements: Iterable[ast.stmt]) -> None:
         for s in statements:
@@ -186,7 +187,7 @@ class _Flow:
                 self._bind(self._reads(immediate_nodes([s])))
 
     def _reads(self, nodes: list[ast.AST]) -> set[str]:
-        """Notes what the nodes read; returns what they store."""
+        """Record the names that the nodes read, and return the names that they bind."""
         for node in nodes:
             if (
                 isinstance(node, ast.Name)
@@ -210,15 +211,15 @@ class _Flow:
             return
         for name in stored:
             self._by_heads[name] = self._by_heads.get(name, 0) + 1
-        ways = [self._branch(block) for block in blocks]
+        bound_by = [self._branch(block) for block in blocks]
         for name in stored:
             self._by_heads[name] -= 1
             if not self._by_heads[name]:
                 del self._by_heads[name]
         if isinstance(s, ast.If):
-            self._bind(_common([*ways, set()][:2]))
+            self._bind(_common([*bound_by, set()][:2]))
         elif isinstance(s, ast.Try):
-            by_block = dict(zip(map(id, blocks), ways, strict=True))
+            by_block = dict(zip(map(id, blocks), bound_by, strict=True))
             normal = by_block[id(s.body)] | by_block.get(id(s.orelse), set())
             handled = [
                 by_block[id(h.body)] for h in s.handlers if not isinstance(h.body[-1], ast.Raise)
@@ -229,7 +230,7 @@ class _Flow:
             self._bind([s.name])
 
     def _branch(self, block: list[ast.stmt]) -> set[str]:
-        """What a block binds for sure that was not bound before; it is taken back."""
+        """Follow a block, forget the names that it newly binds on every path, and return them."""
         before = len(self.bound)
         self.run(block)
         names = set()
@@ -238,13 +239,14 @@ class _Flow:
         return names
 
 
-def _common(ways: list[set[str]]) -> set[str]:
-    fewest = min(ways, key=len)
-    return {name for name in fewest if all(name in way for way in ways)}
+def _common(branches: list[set[str]]) -> set[str]:
+    """Return the names that all branches bind. Takes time in proportion to the smallest branch."""
+    smallest = min(branches, key=len)
+    return {name for name in smallest if all(name in branch for branch in branches)}
 
 
 def _blocks(statement: ast.AST) -> tuple[list[ast.AST], list[list[ast.stmt]]]:
-    """A compound statement's heads (what stands before the colons) and its blocks."""
+    """Return the headers of a compound statement (the parts before the colons) and its blocks."""
     heads: list[ast.AST] = []
     blocks: list[list[ast.stmt]] = []
     for name in FIELDS[type(statement)]:

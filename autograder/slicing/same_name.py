@@ -1,4 +1,4 @@
-"""Whether two statements give a name the same meaning, however they are written."""
+"""Compare what two statements do to a name, ignoring formatting, comments and docstrings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from autograder.slicing.names import immediate_nodes, stored_names, walk
 from autograder.slicing.side_effects import find_mutations
 from autograder.slicing.statements import REFUSALS, Unit
 
-LONG = 20_000  # characters of a statement that is not compared: nothing of the course is as long
+LONG = 20_000  # characters; longer statements are never equal, because the course has none
 
 
 def has_same_effect(unit: Unit, other: Unit, name: str) -> bool:
-    """Returns whether the unit binds or changes the name as the other one does."""
+    """Return whether a unit binds or changes the name in the same way as the other unit."""
     if unit.source == other.source:
         return True
     if len(unit.source) > LONG:
@@ -44,7 +44,7 @@ def _meanings_of(statement: ast.stmt, name: str) -> set[str]:
         found = [a.name for a in statement.names if (a.asname or a.name) == name]
         return {f"{statement.module}.{each}" for each in found}
     nodes = immediate_nodes([statement])
-    if name not in stored_names(nodes) and name not in find_mutations(nodes)[0]:
+    if name not in stored_names(nodes) and name not in find_mutations(nodes).names:
         return set()
     for node in walk([statement]):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):

@@ -1,16 +1,17 @@
-"""Which names' objects a statement changes without binding the names.
+"""Find the names whose objects a statement changes without binding the names.
 
-A wrong guess costs in both directions: `TABLE.update(x)` left out breaks a right solution, and
-`check(softmax)` or `model.train()` taken in runs a training loop.
+Errors matter in both directions: missing `TABLE.update(x)` breaks a correct solution, and including `check(softmax)` or
+`model.train()` runs a training loop.
 """
 
 import ast
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from autograder.slicing.names import DEFINITIONS, Scope, immediate_nodes, is_assigned, is_global
 
-# Methods that change their object when called as a statement of their own (`TABLE.update(x)`).
-# `train`, `eval`, `fit`, `show`, `plot` are not among them on purpose.
+# Methods that change their object when the call is a statement (`TABLE.update(x)`).
+# `train`, `eval`, `fit`, `show` and `plot` are deliberately missing.
 CHANGING = frozenset(
     """
     append extend insert remove pop popitem clear update setdefault add discard sort reverse
@@ -20,7 +21,7 @@ CHANGING = frozenset(
     """.split()  # noqa: SIM905
 )
 CHANGING_PREFIXES = ("register", "add_", "set_")
-# Of these the value is often used as well: `first = QUEUE.pop()`.
+# Methods that also return a useful value, so that their calls count in any expression: `first = QUEUE.pop()`.
 CHANGING_ANYWHERE = frozenset({"pop", "popitem", "popleft", "setdefault"})
 # Functions that change their first argument.
 CHANGING_FIRST = frozenset(
@@ -29,56 +30,91 @@ CHANGING_FIRST = frozenset(
     fill_diagonal register_parametrization
     """.split()  # noqa: SIM905
 )
-Roots = dict[int, str | None]  # of nodes, by id
+Roots = dict[int, str | None]  # the root name of each node, by the node's id
 MODULES = frozenset({"torch", "nn", "F", "init", "functional", "np", "numpy", "random"})
 
 
-def find_mutations(nodes: Iterable[ast.AST]) -> tuple[set[str], set[tuple[str, str]]]:
-    """Names whose object is changed, and method calls (name, method) that may change it.
+class Mutations(NamedTuple):
+    """What a group of statements changes."""
 
-    A change is an assignment to (or deletion of) an attribute or item, a function that changes its
-    first argument (`setattr`, `nn.init.zeros_`) or `out=`, and the methods of `CHANGING`, of
-    decorators (`@f.register`) and of torch that end in an underscore. Passing an object to any
-    other function is none.
+    names: set[str]  # names whose object is certainly changed
+    method_calls: set[
+        tuple[str, str]
+    ]  # (name, method): calls that may change the object of the name
+
+    def likely_names(self) -> set[str]:
+        """Return the names whose object is changed, assuming that each method does what its name says."""
+        return self.names | {name for name, method in self.method_calls if is_mutating(method)}
+
+
+def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
+    """Find what the nodes change: assignments to attributes and items, and calls that change an object.
+
+    These calls count: functions that change their first argument (`setattr`, `nn.init.zeros_`), `out=` arguments, methods
+    called as statements or by a decorator (`@f.register`), the methods of `CHANGING_ANYWHERE`, and in-place methods of torch.
+    Passing an object to any other function is not a change.
     """
-    changed: set[str | None] = set()
+    names: set[str | None] = set()
     calls: set[tuple[str | None, str]] = set()
     roots: Roots = {}
     for node in nodes:
         if isinstance(node, ast.Attribute | ast.Subscript):
             if not isinstance(node.ctx, ast.Load):
-                changed.add(root_name(node, roots))
-        elif isinstance(node, ast.Import):  # `import torch.fx` gives torch an attribute
-            changed |= {a.name.partition(".")[0] for a in node.names if "." in a.name}
+                names.add(root_name(node, roots))
+        elif isinstance(node, ast.Import):  # `import torch.fx` adds an attribute to torch
+            names |= {a.name.partition(".")[0] for a in node.names if "." in a.name}
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            if isinstance(node.value.func, ast.Attribute):
-                calls.add((root_name(node.value.func, roots), node.value.func.attr))
+            method = node.value.func
+            if isinstance(method, ast.Attribute):
+                calls.add((root_name(method, roots), method.attr))
         elif isinstance(node, DEFINITIONS):
-            for decorator in node.decorator_list:
-                function = decorator.func if isinstance(decorator, ast.Call) else decorator
-                if isinstance(function, ast.Attribute):
-                    calls.add((root_name(function, roots), "register"))
+            calls |= {(root_name(m, roots), "register") for m in _decorator_methods(node)}
         elif isinstance(node, ast.Call):
-            changed |= {root_name(k.value, roots) for k in node.keywords if k.arg == "out"}
-            function = node.func
-            name = getattr(function, "attr", getattr(function, "id", ""))
-            in_place = name.endswith("_") and not name.endswith("__")
-            is_method = (
-                isinstance(function, ast.Attribute) and root_name(function, roots) not in MODULES
-            )
-            if name in CHANGING_FIRST or (in_place and not is_method):
-                changed.add(root_name(node.args[0], roots) if node.args else None)
-            elif is_method and (in_place or name in CHANGING_ANYWHERE):
-                calls.add((root_name(function, roots), name))
-    return {c for c in changed if c is not None}, {(r, m) for r, m in calls if r is not None}
+            names |= {root_name(k.value, roots) for k in node.keywords if k.arg == "out"}
+            changed, called = _changed_by_call(node, roots)
+            names.add(changed)
+            if called:
+                calls.add((root_name(node.func, roots), called))
+    return Mutations(
+        {name for name in names if name is not None},
+        {(name, method) for name, method in calls if name is not None},
+    )
+
+
+def _decorator_methods(
+    definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
+) -> Iterator[ast.Attribute]:
+    """Yield the decorators that are methods, called (`@f.register(int)`) or not (`@f.register`)."""
+    for decorator in definition.decorator_list:
+        function = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(function, ast.Attribute):
+            yield function
+
+
+def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
+    """Return the name whose object a call changes as its first argument, and the mutating method that it calls, or ""."""
+    function = call.func
+    name = getattr(function, "attr", getattr(function, "id", ""))
+    is_method = isinstance(function, ast.Attribute) and root_name(function, roots) not in MODULES
+    if name in CHANGING_FIRST or (_is_in_place(name) and not is_method):
+        return (root_name(call.args[0], roots) if call.args else None), ""
+    if is_method and (_is_in_place(name) or name in CHANGING_ANYWHERE):
+        return None, name
+    return None, ""
+
+
+def _is_in_place(name: str) -> bool:
+    """Return whether a function has a name such as `zeros_`, torch's convention for in-place operations."""
+    return name.endswith("_") and not name.endswith("__")
 
 
 def is_mutating(method: str) -> bool:
-    in_place = method.endswith("_") and not method.endswith("__")
-    return in_place or method in CHANGING or method.startswith(CHANGING_PREFIXES)
+    """Return whether a method of this name changes its object when it is called as a statement."""
+    return _is_in_place(method) or method in CHANGING or method.startswith(CHANGING_PREFIXES)
 
 
 def writes_globals(nodes: Iterable[ast.AST]) -> bool:
+    """Return whether the nodes may bind global names that do not appear as names: by `exec`, `globals()` or similar."""
     for node in nodes:
         if is_call_of(node, "exec"):
             return True
@@ -93,12 +129,11 @@ def writes_globals(nodes: Iterable[ast.AST]) -> bool:
 
 
 def changed_globals(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Scope) -> set[str]:
-    """Globals that the function's own body changes or binds when it is called."""
+    """Return the global names that the body of a function binds or changes when it is called."""
     scope = next((c for c in table.children if c.name == function.name and c.symbols), None)
     if scope is None:
         return set()
-    changed, calls = find_mutations(immediate_nodes(function.body))
-    changed |= {root for root, method in calls if is_mutating(method)}
+    changed = find_mutations(immediate_nodes(function.body)).likely_names()
     return {
         name
         for name, flags in scope.symbols.items()
@@ -107,27 +142,27 @@ def changed_globals(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Sco
 
 
 def mutating_methods(node: ast.ClassDef) -> Iterator[str]:
+    """Yield the names of the methods that change the instance."""
     for method in node.body:
         if isinstance(method, ast.FunctionDef) and method.args.args:
-            changed, calls = find_mutations(immediate_nodes(method.body))
-            changed |= {root for root, name in calls if is_mutating(name)}
-            if method.args.args[0].arg in changed:
+            mutations = find_mutations(immediate_nodes(method.body))
+            if method.args.args[0].arg in mutations.likely_names():
                 yield method.name
 
 
 def root_name(node: ast.AST | None, known: Roots | None = None) -> str | None:
-    """The name at the root of `A.b[0].c`, of `T.setdefault(k, []).d` and of `vars(A)["x"]`.
+    """Return the name at the root of an expression: `A` in `A.b[0].c`, in `A.setdefault(k, []).d` and in `vars(A)["x"]`.
 
-    `known` remembers the roots of nodes, so that a long chain is followed once and not from each link.
+    `known` caches the roots of nodes, so that a long chain is followed only once, not from each of its links.
     """
     known = {} if known is None else known
-    passed: list[ast.AST] = []
+    visited: list[ast.AST] = []
     root = None
     while node is not None:
         if id(node) in known:
             root = known[id(node)]
             break
-        passed.append(node)
+        visited.append(node)
         if isinstance(node, ast.Name):
             root = node.id
             break
@@ -139,11 +174,12 @@ def root_name(node: ast.AST | None, known: Roots | None = None) -> str | None:
             node = node.args[0]  # type: ignore[attr-defined]
         else:
             break
-    known.update((id(each), root) for each in passed)
+    known.update((id(each), root) for each in visited)
     return root
 
 
 def is_call_of(node: ast.AST, *names: str) -> bool:
+    """Return whether a node is a call of a plain name, and of one of `names` if there are any."""
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

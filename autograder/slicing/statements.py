@@ -180,7 +180,7 @@ def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
             isinstance(statement, ast.AnnAssign) and statement.value is None
         ):
             binds -= stored_names(immediate_nodes([statement]))
-    changes, calls = find_mutations(nodes)
+    mutations = find_mutations(nodes)
     if writes_globals(nodes):  # `globals()["f"] = …`, `exec("def f…")`: any name in its text
         binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
     defines, made_from = _definitions(nodes)
@@ -196,14 +196,14 @@ def _unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         given=False,
         reads=frozenset(at_once | later),
         binds=frozenset(binds),
-        changes=frozenset(changes),
+        changes=frozenset(mutations.names),
         always=first or all(_is_setting(s) for s in group),
         at_once=frozenset(at_once),
         surely=frozenset(surely & binds),
         imports=frozenset(imported_names(nodes) & binds),
         defines=frozenset(defines & binds),
         made_from=tuple(made_from),
-        calls=frozenset(calls),
+        calls=frozenset(mutations.method_calls),
         called=frozenset(called | decorators),
         decorators=frozenset(decorators),
         hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
