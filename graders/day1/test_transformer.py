@@ -40,7 +40,7 @@ SIZES = {"d_model": D, "n_heads": HEADS, "d_ff": D_FF, "pad_id": PAD, "max_lengt
 LENGTH_NAMES = ("source", "target", "max_length", "length", "n", "m", "x", "tokens")
 
 
-def _random_ids(draw: Draw, vocab: int, *shape: int) -> Tensor:
+def _draw_ids(draw: Draw, vocab: int, *shape: int) -> Tensor:
     """Return random token ids without padding."""
     tokens = draw.integers(0, vocab - 1, *shape)
     return tokens + (tokens >= PAD)
@@ -178,7 +178,7 @@ class TestTransformer:
         ):
             model.encode(source)
         draw = Draw(seed)
-        source, weights = _random_ids(draw, SOURCE_VOCAB, 2, 5), encoder_weights(draw, 8, 10)
+        source, weights = _draw_ids(draw, SOURCE_VOCAB, 2, 5), encoder_weights(draw, 8, 10)
         table = {"source_embedding.weight": draw.normal(SOURCE_VOCAB, 8)}
         layer = {f"encoder.0.{name}": value for name, value in weights.items()}
         sizes = {"d_model": 8, "n_layers": 1, "d_ff": 10, "pad_id": PAD}
@@ -194,10 +194,7 @@ class TestTransformer:
         # Layers whose sublayers output 0 only normalise their input.
         draw = Draw(seed)
         weights = _with_zero_outputs(_all_weights(draw))
-        source, target = (
-            _random_ids(draw, SOURCE_VOCAB, 2, 7),
-            _random_ids(draw, TARGET_VOCAB, 2, 5),
-        )
+        source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 7), _draw_ids(draw, TARGET_VOCAB, 2, 5)
         model = self._model(student, weights)
         x, y = (
             _embed(tokens, weights[f"{side}_embedding.weight"])
@@ -218,7 +215,7 @@ class TestTransformer:
         """`encode` embeds the source and runs it through all encoder layers."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
-        source = _random_ids(draw, SOURCE_VOCAB, 3, 7)
+        source = _draw_ids(draw, SOURCE_VOCAB, 3, 7)
         actual = self._model(student, weights).encode(source)
         unchanged(student)
         close(actual, _encode_oracle(source, weights), "the memory", 1e-3, 1e-3, torch.float32)
@@ -228,10 +225,7 @@ class TestTransformer:
         """`decode` embeds the target, runs all decoder layers on it and the memory, and applies `output`."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
-        source, target = (
-            _random_ids(draw, SOURCE_VOCAB, 2, 7),
-            _random_ids(draw, TARGET_VOCAB, 2, 5),
-        )
+        source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 7), _draw_ids(draw, TARGET_VOCAB, 2, 5)
         memory = draw.normal(2, 7, D)
         actual = self._model(student, weights).decode(target, memory, source)
         unchanged(student)
@@ -255,8 +249,8 @@ class TestTransformer:
         # The two batches differ in their padding: a call must not affect the next one.
         for start in (0, 1):
             source, target = (
-                _random_ids(draw, SOURCE_VOCAB, 3, 7),
-                _random_ids(draw, TARGET_VOCAB, 3, 5),
+                _draw_ids(draw, SOURCE_VOCAB, 3, 7),
+                _draw_ids(draw, TARGET_VOCAB, 3, 5),
             )
             source[start, 4:], source[1 - start, 0] = PAD, PAD
             target[start, 3:], target[2, 1 + start] = PAD, PAD
@@ -277,10 +271,7 @@ class TestTransformer:
         """The amount of padding after the source does not affect the logits or the memory of real tokens."""
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
-        source, target = (
-            _random_ids(draw, SOURCE_VOCAB, 2, 4),
-            _random_ids(draw, TARGET_VOCAB, 2, 6),
-        )
+        source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 4), _draw_ids(draw, TARGET_VOCAB, 2, 6)
         padded = F.pad(source, (0, 5), value=PAD)
         memory = shaped(model.encode(source), (2, 4, D), what="the memory")
         actual = shaped(model.encode(padded), (2, 9, D), what="the memory")
@@ -300,7 +291,7 @@ class TestTransformer:
         """Changing a target token changes the logits at its own position, but at no earlier position."""
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
-        source = _random_ids(draw, SOURCE_VOCAB, 2, 4)
+        source = _draw_ids(draw, SOURCE_VOCAB, 2, 4)
         target = torch.tensor([[1, 2, 3, 5, 6], [2, 1, 5, 3, 7]])
         changed = target.clone()
         changed[:, 3:] = torch.tensor([[7, 8], [8, 0]])
@@ -346,10 +337,7 @@ class TestTransformer:
         """A source that is all padding gives finite logits and gradients and does not affect other rows."""
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
-        source, target = (
-            _random_ids(draw, SOURCE_VOCAB, 2, 5),
-            _random_ids(draw, TARGET_VOCAB, 2, 3),
-        )
+        source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 5), _draw_ids(draw, TARGET_VOCAB, 2, 3)
         source[0, 4] = PAD
         alone = shaped(model(source[:1], target[:1]), (1, 3, TARGET_VOCAB), what="the logits")
         source[1] = PAD
@@ -368,10 +356,7 @@ class TestTransformer:
             SOURCE_VOCAB, TARGET_VOCAB, **(SIZES | {"max_length": 5}), n_layers=1
         ).eval()
         # The number of sentences is also above max_length, which must not matter.
-        source, target = (
-            _random_ids(draw, SOURCE_VOCAB, 6, 6),
-            _random_ids(draw, TARGET_VOCAB, 6, 6),
-        )
+        source, target = _draw_ids(draw, SOURCE_VOCAB, 6, 6), _draw_ids(draw, TARGET_VOCAB, 6, 6)
         what = "the logits for 6 sentences of 5 tokens with max_length=5"
         finite(model(source[:, :5], target[:, :5]), what)
         with value_error(*LENGTH_NAMES, when="the source has 6 tokens and max_length is 5"):
@@ -388,10 +373,7 @@ class TestTransformer:
     def test_dropout(self, student, seed):
         """Dropout is off in eval(); in train() it acts on the sum of embedding and positional encoding."""
         draw = Draw(seed)
-        source, target = (
-            _random_ids(draw, SOURCE_VOCAB, 3, 7),
-            _random_ids(draw, TARGET_VOCAB, 3, 5),
-        )
+        source, target = _draw_ids(draw, SOURCE_VOCAB, 3, 7), _draw_ids(draw, TARGET_VOCAB, 3, 5)
         # All sublayers output 0, so only dropout on the input of the layers has an effect.
         model = self._model(student, _with_zero_outputs(_all_weights(draw)), dropout=0.5)
         memory = shaped(model.encode(source), (3, 7, D), what="the memory")
@@ -416,10 +398,7 @@ class TestTransformer:
     def test_dropout_in_layers(self, student, seed):
         """`dropout` is passed to the layers of both stacks."""
         draw = Draw(seed)
-        source, target = (
-            _random_ids(draw, SOURCE_VOCAB, 3, 7),
-            _random_ids(draw, TARGET_VOCAB, 3, 5),
-        )
+        source, target = _draw_ids(draw, SOURCE_VOCAB, 3, 7), _draw_ids(draw, TARGET_VOCAB, 3, 5)
         weights = _with_zero_outputs(_all_weights(draw))
         # The norm before the network outputs a constant, which removes any earlier effect of dropout. The
         # network also outputs a constant.
@@ -446,10 +425,7 @@ class TestTransformer:
         draw = Draw(seed)
         weights = _all_weights(draw)
         model = self._model(student, weights).train()
-        source, target = (
-            _random_ids(draw, SOURCE_VOCAB, 2, 7),
-            _random_ids(draw, TARGET_VOCAB, 2, 5),
-        )
+        source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 7), _draw_ids(draw, TARGET_VOCAB, 2, 5)
         parameters = model.weights()
         logits = shaped(model(source, target), (2, 5, TARGET_VOCAB), what="the logits")
         backward(logits, draw.normal(2, 5, TARGET_VOCAB), "the logits")
