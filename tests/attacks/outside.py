@@ -1,4 +1,4 @@
-"""What lies outside of the wall: a course with canaries in it, sockets that listen, and what has happened to them."""
+"""Targets outside the wall: a course with canaries, listening sockets, and the effects that attacks had on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHM_KEY = 0x7A77
 
 
 class Outside:
-    """A copy of the course and sockets, for as long as it is entered; `targets` tells attacks where they are."""
+    """A context with a copy of the course and listening sockets. `targets` returns what attacks aim at."""
 
     def __init__(self, canary: str) -> None:
         self.canary = canary
@@ -38,7 +38,7 @@ class Outside:
         self._processes: set[str] = set()
         signal.signal(signal.SIGUSR1, self._signalled)
         self._listen()
-        # A descriptor that a careless start of a process would hand on.
+        # A careless start of a process would inherit this descriptor.
         self._held = os.open(self.root / ".autograder" / "secret", os.O_RDONLY)
         os.set_inheritable(self._held, True)
         self._in_memory = ctypes.create_string_buffer(self.secret)
@@ -99,7 +99,7 @@ class Outside:
             listener.setblocking(False)
 
     def targets(self) -> dict[str, Any]:
-        """Where the attacks aim; no canary is among it."""
+        """Return the paths, ports and addresses that attacks aim at, but no canary."""
         return {
             "root": str(self.root),
             "grader": str(self.root / "graders" / "day1" / "test_masking.py"),
@@ -126,18 +126,18 @@ class Outside:
     # ---- effects
 
     def seen(self) -> list[str]:
-        """What has happened since it was last asked, by the names in `suite.EFFECTS`; it is put right again."""
+        """Return the names in `suite.EFFECTS` of all effects since the last call, and undo them."""
         happened: dict[str, Callable[[], bool]] = {
-            "changes": self._changed,
-            "connects": self._connected,
-            "signals": self._was_signalled,
-            "survives": self._survived,
-            "remains": self._remained,
+            "changes": self._has_changes,
+            "connects": self._has_connections,
+            "signals": self._has_signals,
+            "survives": self._has_survivors,
+            "remains": self._has_remains,
         }
         return [name for name, check in happened.items() if check()]
 
-    def is_told(self, text: str) -> bool:
-        """Whether a text holds what only a reader of hidden files can know."""
+    def leaks(self, text: str) -> bool:
+        """Return whether a text contains something that is only in hidden files."""
         hidden = (
             self.canary,
             "root:x:0:0",
@@ -159,7 +159,7 @@ class Outside:
             state[str(path)] = (found.st_mode, found.st_mtime_ns if text else 0, text)
         return state
 
-    def _changed(self) -> bool:
+    def _has_changes(self) -> bool:
         state = self._state()
         if state == self._files:
             return False
@@ -174,12 +174,12 @@ class Outside:
         self._files = self._state()
         return True
 
-    def _connected(self) -> bool:
-        came = [self._came(each) for each in self._listeners]
-        return any(came)
+    def _has_connections(self) -> bool:
+        received = [self._received(each) for each in self._listeners]
+        return any(received)
 
-    def _came(self, listener: socket.socket) -> bool:
-        came = False
+    def _received(self, listener: socket.socket) -> bool:
+        received = False
         while True:
             try:
                 if listener in (self._udp, self._path):
@@ -187,18 +187,18 @@ class Outside:
                 else:
                     listener.accept()[0].close()
             except BlockingIOError:
-                return came
-            came = True
+                return received
+            received = True
 
     def _signalled(self, number: int, frame: object) -> None:
         self._signals += 1
 
-    def _was_signalled(self) -> bool:
+    def _has_signals(self) -> bool:
         count, self._signals = self._signals, 0
         return count > 0
 
-    def _survived(self) -> bool:
-        """A process of the name that attacks take before they start others."""
+    def _has_survivors(self) -> bool:
+        """Return whether a process survives under the name that attacks use, and kill it."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -209,7 +209,7 @@ class Outside:
                 continue
         return bool(found)
 
-    def _remained(self) -> bool:
+    def _has_remains(self) -> bool:
         files = [Path(folder) / self.name for folder in ("/tmp", "/dev/shm", "/var/tmp")]
         left = [path for path in files if path.exists()]
         for path in left:
@@ -218,7 +218,7 @@ class Outside:
 
 
 def _remove_shared() -> bool:
-    """System V's shared memory, queues and semaphores of the attacks' key."""
+    """Remove System V memory, queues and semaphores with the attacks' key. Return whether there were any."""
     libc = ctypes.CDLL(None)
     memory, queue, semaphore = (
         libc.shmget(SHM_KEY, 0, 0),

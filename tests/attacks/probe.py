@@ -1,5 +1,5 @@
 # ruff: noqa
-# A student's code that looks at every object, frame, module and cached line of its process. The names in capitals are given.
+# Student code that searches every object, frame, module and cached line of its process. The test defines the names in capitals.
 import gc
 import hashlib
 import linecache
@@ -12,12 +12,12 @@ looked = []
 
 
 def all_objects():
-    """Whatever can be reached from what the garbage collector, the frames and the modules know."""
+    """Yield all strings and bytes that are reachable from the garbage collector, frames and modules."""
     gc.unfreeze()
     pending = [*gc.get_objects(), *sys.modules.values(), *sys._current_frames().values()]
     pending += [linecache.cache, threading.enumerate(), sys._getframe()]
     seen = {id(pending), id(gc.get_objects)}
-    kept = []  # so that no number is used twice
+    kept = []  # so that no id is reused
     while pending:
         thing = pending.pop()
         if id(thing) in seen:
@@ -55,7 +55,7 @@ def all_objects():
 
 
 def look_once(holder):
-    """Look for a canary or a line of a reference, wait to be looked at from outside, and raise if there is one."""
+    """Search for canaries and lines of a reference, wait to be inspected from outside, and raise if any were found."""
     if looked:
         return
     looked.append(holder)

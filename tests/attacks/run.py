@@ -1,12 +1,12 @@
-"""Runs all attacks as one user behind one wall, or each without what stops it, and prints what came of them.
+"""Run all attacks as one user behind one wall, or each without its defence, and print the results as JSON.
 
     python -m tests.attacks.run USER WALL [kernel]
 
-USER is root or nobody; WALL is full, denied (no namespaces) or off. With `kernel`, only attacks that layers of the kernel stop.
-With their walls off, attacks are run by the user that it takes to show their effect.
+USER is root or nobody. WALL is full, denied (no namespaces) or off. With `kernel`, only attacks that the kernel's layers stop
+are run. With the wall off, each attack is run by the user who can show its effect.
 
-The canary comes in the environment, so that a process that can look into the grader's finds it there; what trivial answers
-pass comes on standard input, as finding it takes a while.
+The canary is in the environment, where a process that can inspect the grader finds it. The tests that trivial answers pass
+are read from standard input, because finding them takes a while.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ CANARY = "ATTACKS_CANARY"
 
 @dataclass
 class Seen:
-    """What came of one attack; `after` is what the honest submission behind it earned."""
+    """The result of one attack. `after` is the number of points of the honest submission that follows."""
 
     points: float
     status: str
-    said: list[str]
+    messages: list[str]
     effects: list[str]
     after: float
     seconds: float
 
 
-class Range:
-    """A grader of the course with the canaries, and what lies outside of its wall."""
+class Lab:
+    """A grader of the course with canaries, and the targets outside its wall."""
 
-    # Of a call, in seconds. Where nothing stops an attack it may wait for who never answers.
+    # The longest time limit of a call in seconds. Without its defence, an attack may wait forever.
     longest = 60.0
     proving = False
 
@@ -82,20 +82,20 @@ class Range:
         self.finder = (CELLS / "finder.py").read_text()
 
     def grade(self, attack: Attack, not_allowed: bool = True) -> SubmissionMarks:
-        """Grade the exercise that the attack is handed in for."""
+        """Grade the exercise that the attack belongs to."""
         self.grader.day = self._day_for(attack, not_allowed)
         self._prepare("" if not_allowed else attack.exercise)
         return self.grader.grade(self._handed_in(attack.source), only=attack.exercise)
 
     def _prepare(self, allowing: str = "") -> None:
-        """Let the readers of the present server know the day, in which one exercise may allow everything."""
+        """Prepare the readers of the current server for the day, with everything allowed in at most one exercise."""
         key = self.grader.server, allowing
         if key not in self._prepared:
             self._prepared[key] = prepare(self.grader.server, self.grader.day)
         self.grader._slicing = self._prepared[key]
 
     def honest_after(self) -> float:
-        """What an honest submission earns that looks for traces of others."""
+        """Return the points of an honest submission that looks for traces of earlier ones."""
         self.grader.day = self._day
         self._prepare()
         return self.grader.grade(self._handed_in(self.finder), only="causal_mask").points
@@ -105,7 +105,7 @@ class Range:
         return Submission("submitted.py", "eve", "", cells, (), True)
 
     def _day_for(self, attack: Attack, not_allowed: bool) -> courses.Day:
-        """The day with the attack's time limit, so that those that never end do not cost five seconds each."""
+        """Return the day with the attack's own time limit, so that endless attacks do not take five seconds each."""
         exercises = []
         for one in self._day.exercises:
             if one.name == attack.exercise:
@@ -120,7 +120,7 @@ class Range:
         return day
 
     def observe(self, attack: Attack, work: Callable[[], SubmissionMarks]) -> Seen:
-        """Let it happen and see what it does."""
+        """Run an attack and return its result and effects."""
         descriptors = len(os.listdir("/proc/self/fd"))
         started = time.monotonic()
         marks = work()
@@ -133,30 +133,30 @@ class Range:
             effects.append("marker")
         effects += self._shown(attack, marks)
         graded = marks.exercises[0]
-        said = dict.fromkeys(text[:300] for text in texts_of(marks) if text)
-        return Seen(graded.points, graded.status, list(said), effects, after, round(seconds, 3))
+        messages = dict.fromkeys(text[:300] for text in texts_of(marks) if text)
+        return Seen(graded.points, graded.status, list(messages), effects, after, round(seconds, 3))
 
     def _shown(self, attack: Attack, marks: SubmissionMarks) -> Iterator[str]:
-        """The effects that the marks themselves show."""
+        """Yield the effects that show in the marks."""
         graded = marks.exercises[0]
         if attack.effect == "costs" and graded.points < graded.max_points:
             yield "costs"
         if attack.effect == "marks" and graded.points:
             yield "marks"
-        if self.outside.is_told("\n".join(texts_of(marks))):
+        if self.outside.leaks("\n".join(texts_of(marks))):
             yield "leaks"
         if any(acts(text) for text in displayed(marks, self._texts)):
             yield "shows"
 
 
 def texts_of(marks: SubmissionMarks) -> list[str]:
-    """What is said to the student and the TA."""
+    """Return all messages for the student and the TA."""
     graded = marks.exercises[0]
     return [*marks.problems, graded.message, *(test.message for test in graded.tests)]
 
 
 def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
-    """Every text that is shown of marks: in the JSON, the table, the student's page, and nbgrader's feedback."""
+    """Yield all texts made of the marks: JSON, table, student page and nbgrader's feedback."""
     yield from _texts(msgspec.to_builtins(marks))
     yield from (problem.replace("\n", "\x1b") for problem in marks.problems)  # one line each
     console = Console(file=io.StringIO(), width=200)
@@ -175,22 +175,22 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def acts(text: str) -> bool:
-    """Whether it holds what a terminal or a page acts on, or what hides: control and bidi characters, surrogates."""
+    """Return whether a text contains control or bidirectional characters or surrogates."""
     return any(not (c.isprintable() or c == "\n") for c in text)
 
 
-# ---- without what stops an attack
+# ---- without the defence
 
 
 class Unwalled(LocalProcess):
-    """The student in the grader's own process, as other graders have it."""
+    """A worker in the grader's own process, as other graders use it."""
 
     def __init__(self, server: Server, limits: Any, budget: Any) -> None:
         super().__init__()
 
 
-def in_process(here: Range, attack: Attack) -> Seen:
-    """In a copy of this process, so that the damage stays there."""
+def in_process(here: Lab, attack: Attack) -> Seen:
+    """Run an attack in a fork of this process, which contains the damage."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -203,15 +203,15 @@ def in_process(here: Range, attack: Attack) -> Seen:
             os._exit(0)
     os.close(writing)
     with open(reading, "rb") as file:
-        said = file.read()
+        output = file.read()
     os.waitpid(pid, 0)
-    if not said:  # it took the grader with it
+    if not output:  # the grader died
         return Seen(0, "", [], ["costs", *here.outside.seen()], 0, 0)
-    return Seen(**json.loads(said))
+    return Seen(**json.loads(output))
 
 
 class Unsliced(Slicer):
-    """Runs all of the notebook for every exercise, as other graders do."""
+    """A slicer that returns the whole notebook for every exercise, as other graders run it."""
 
     def slice_all(self) -> NotebookSlices:
         whole = super().slice_all()
@@ -225,7 +225,7 @@ class Unsliced(Slicer):
 
 @contextmanager
 def without(layer: str) -> Iterator[None]:
-    """Switch off what is not a layer of the kernel."""
+    """Disable a defence that is not a layer of the kernel."""
     if layer == "escaping":
         with mock.patch.multiple(grader, words=str, line=str):
             yield
@@ -237,13 +237,13 @@ def without(layer: str) -> Iterator[None]:
 
 
 def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
-    """Each attack without what stops it."""
+    """Run each attack without its defence."""
     seen: dict[str, Seen] = {}
     kernel: dict[tuple[str, ...], list[Attack]] = {(): []}
     for attack in ATTACKS:
         if attack.effect and attack.user == user:
             kernel.setdefault(attack.kernel, []).append(attack)
-    # A server takes seconds to start: the few that need one of their own are run with a layer more off.
+    # A server takes seconds to start. If fewer than three attacks need the same one, run them with one more layer off.
     for off in [off for off, attacks in kernel.items() if 0 < len(attacks) < 3]:
         wider = min((more for more in kernel if set(off) < set(more)), key=len, default=None)
         if wider is not None:
@@ -254,7 +254,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
         server = start_server("none", others) if off else start_server()
         with server:
             if here is None:
-                here = Range(outside, server, trivial)
+                here = Lab(outside, server, trivial)
                 here.longest, here.proving = 2.0, True
             here.grader.runner.server = server
             here.honest_after()
@@ -263,7 +263,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
     return {"attacks": {name: asdict(each) for name, each in seen.items()}}
 
 
-def one_proof(here: Range, attack: Attack) -> Seen:
+def one_proof(here: Lab, attack: Attack) -> Seen:
     if "process" in attack.stopped_by:
         return in_process(here, attack)
     design = next((layer for layer in attack.stopped_by if layer not in KERNEL), "")
@@ -272,9 +272,9 @@ def one_proof(here: Range, attack: Attack) -> Seen:
 
 
 def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
-    """The attacks and all honest controls behind the wall."""
+    """Run the attacks and all honest controls behind the wall."""
     with start_server() as server:
-        here = Range(outside, server, trivial)
+        here = Lab(outside, server, trivial)
         here.honest_after()
         chosen = [a for a in ATTACKS if a.kernel or which != "kernel"]
         attacks = {a.name: asdict(here.observe(a, lambda a=a: here.grade(a))) for a in chosen}
@@ -283,7 +283,7 @@ def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
 
 
 def main(user: str, wall: str, which: str = "all") -> None:
-    """See above."""
+    """Become the user, put up the wall, and print the results. See the module's docstring."""
     if user == "nobody" and os.geteuid() == 0:
         become_nobody(["-m", "tests.attacks.run", user, wall, which])
     if wall == "denied":

@@ -1,6 +1,6 @@
-"""Every attack has no effect behind the wall, and has one without what stops it; honest code is not hindered.
+"""Test that no attack has an effect behind the wall, that each has one without its defence, and that honest code passes.
 
-All run as root and as nobody, with namespaces and without (see run.py, which this starts).
+`run.py` runs everything as root and as nobody, with and without namespaces.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.attacks.run import CANARY
 from tests.attacks.suite import ATTACKS, DESIGN, EFFECTS, FAMILIES, HONEST, KERNEL, Attack
 from tests.conftest import ROOT
 
-# What the design stops is run once: it depends neither on the user nor on namespaces.
+# Attacks stopped by design run once, because the result depends neither on the user nor on namespaces.
 IS_ROOT = os.geteuid() == 0
 WALLS = [
     ("root" if IS_ROOT else "nobody", "full", "all"),
@@ -44,8 +44,8 @@ ENVIRONMENT = {
 
 @pytest.fixture(scope="module")
 def runs(grader: Grader) -> Iterator[dict[tuple[str, str, str], Future[dict[str, Any]]]]:
-    """All runs, two at a time."""
-    trivial = json.dumps(sorted(grader.trivial))
+    """Start all runs, two at a time."""
+    trivial = json.dumps(sorted(grader.trivial_passes))
     with ThreadPoolExecutor(2) as pool:
         yield {case: pool.submit(run, *case, trivial) for case in [*WALLS, *OFF.values()]}
 
@@ -70,7 +70,7 @@ def walled(request: pytest.FixtureRequest, runs: Any) -> dict[str, Any]:
     return runs[request.param].result()  # type: ignore[no-any-return]
 
 
-def test_the_suite_is_what_it_says() -> None:
+def test_the_suite_is_complete_and_consistent() -> None:
     names = [attack.name for attack in [*ATTACKS, *HONEST]]
     assert len(set(names)) == len(names)
     assert len(ATTACKS) >= 80
@@ -87,12 +87,12 @@ def test_the_suite_is_what_it_says() -> None:
 def test_an_attack_has_no_effect(runs: Any, wall: tuple[str, str, str], attack: Attack) -> None:
     walled = runs[wall].result()
     seen = walled["attacks"][attack.name]
-    # Landlock does not hide that a file is there; only namespaces do.
+    # Landlock does not hide that a file exists; only namespaces do.
     alone = "namespaces" not in walled["isolation"] and attack.stopped_by == ("namespaces",)
     assert seen["effects"] == ([attack.effect] if alone and attack.effect else []), seen
-    assert seen["after"] == 3, "the honest submission after it lost marks"
+    assert seen["after"] == 3, "the honest submission after the attack lost marks"
     if attack.says:
-        assert any(attack.says in text for text in seen["said"]), seen
+        assert any(attack.says in text for text in seen["messages"]), seen
     if attack.status:
         assert seen["status"] == attack.status, seen
 
@@ -102,7 +102,7 @@ def test_an_attack_has_no_effect(runs: Any, wall: tuple[str, str, str], attack: 
     [attack for attack in ATTACKS if attack.effect and attack.user in OFF],
     ids=lambda attack: f"{attack.family}: {attack.name}",
 )
-def test_without_what_stops_it_it_has_one(runs: Any, attack: Attack) -> None:
+def test_an_attack_has_its_effect_without_the_defence(runs: Any, attack: Attack) -> None:
     seen = runs[OFF[attack.user]].result()["attacks"][attack.name]
     assert attack.effect in seen["effects"], seen
 

@@ -1,4 +1,4 @@
-"""What the hostile do to the rest of a class and to the machine: nothing."""
+"""Test that hostile submissions affect neither the rest of a class nor the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, Attack
 from tests.conftest import SECRET, with_cells
 
-# What honest students hand in: all right, all wrong in one place, in several.
+# Honest submissions have no, one or several wrong exercises.
 WRONG = {
     "causal_mask": "def causal_mask(n, device=None):\n    return torch.ones(n, n).tril(-1).bool()",
     "softmax": "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, keepdim=True)",
@@ -61,13 +61,13 @@ def as_submission(name: str, notebook: NotebookNode, more: list[Cell]) -> Submis
     return Submission(name, name, "", (*cells, *more), (), True)
 
 
-def lasting(marks: SubmissionMarks) -> tuple[float, list[str], list[ExerciseMarks]]:
-    """Marks without what is measured in seconds."""
+def without_seconds(marks: SubmissionMarks) -> tuple[float, list[str], list[ExerciseMarks]]:
+    """Return marks without the measured seconds."""
     exercises = [msgspec.structs.replace(one, seconds=0.0) for one in marks.exercises]
     return marks.points, marks.problems, exercises
 
 
-def test_every_third_is_hostile(
+def test_hostile_submissions_do_not_change_honest_marks(
     grader: Grader, solution: NotebookNode, day1: Day, outside: Outside
 ) -> None:
     named = {attack.name: attack for attack in ATTACKS}
@@ -75,7 +75,7 @@ def test_every_third_is_hostile(
         as_submission(f"honest{number}", with_cells(solution, {n: WRONG[n] for n in wrong}), [])
         for number, wrong in enumerate(HONEST)
     ]
-    alone = {one.student: lasting(grader.grade(one)) for one in honest}
+    alone = {one.student: without_seconds(grader.grade(one)) for one in honest}
     assert len({points for points, _, _ in alone.values()}) == len(HONEST)
     with start_server() as server:
         beside = Grader(day1, server, SECRET)
@@ -84,14 +84,14 @@ def test_every_third_is_hostile(
             marks = beside.grade(as_submission("eve", solution, cells), only="causal_mask")
             assert marks.points == 0, name
             for one in (honest[number % len(honest)],):
-                assert lasting(beside.grade(one)) == alone[one.student], name
+                assert without_seconds(beside.grade(one)) == alone[one.student], name
     assert outside.seen() == []
 
 
-def test_attacks_on_the_machine_leave_the_grader_alone(
+def test_exhausting_attacks_do_not_slow_the_grader(
     grader: Grader, day1: Day, outside: Outside
 ) -> None:
-    """A timer beside them is late by no more than beside honest code, or 100 ms; and memory does not grow."""
+    """A timer is at most 100 ms later than beside honest code, and the grader's memory does not grow."""
     honest = Cell(902, "code", "def causal_mask(n, device=None):\n    return right(n, device)\n")
     prelude = attack_cells(outside, ATTACKS[0])[0]
     quiet = [Submission("ada", "ada", "", (prelude, honest), (), True)] * 60
@@ -113,19 +113,19 @@ def test_attacks_on_the_machine_leave_the_grader_alone(
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert beside_hostile < 0.1 + beside_honest
     assert grown < 100_000  # kB
-    assert seconds < 1.5 * len(hostile), "they end within their limits"
+    assert seconds < 1.5 * len(hostile), "the attacks did not end within their limits"
 
 
 def lateness(grader: Grader, submissions: list[Submission]) -> float:
-    """Of a timer of 10 ms in this process while they are graded: seconds, 99th percentile."""
+    """Return how late a 10 ms timer fires while submissions are graded, in seconds (99th percentile)."""
     late: list[float] = []
     done = threading.Event()
 
     def tick() -> None:
         while not done.is_set():
-            due = time.monotonic() + TIMER
+            target = time.monotonic() + TIMER
             done.wait(TIMER)
-            late.append(time.monotonic() - due)
+            late.append(time.monotonic() - target)
 
     timer = threading.Thread(target=tick)
     timer.start()

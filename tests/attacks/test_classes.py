@@ -1,7 +1,7 @@
-"""Hostile classes graded as a whole: the honest keep their marks, eve gets what she must, within time and memory.
+"""Test hostile classes: honest students keep their marks, eve gets the expected result, within time and memory limits.
 
-The short form grades the short cases in one class for each family. `ATTACKS=all`, as in `make attacks`, grades every case in a
-class of its own, and by the dozen as nobody and with namespaces refused.
+The short form grades the short cases in a few classes. `ATTACKS=all`, as in `make attacks`, grades every case in a separate
+class, and groups of a dozen as nobody and with namespaces refused.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ RUNS = [
     pytest.param(mode, class_, id=f"{mode}: {class_.name}")
     for mode, class_ in (LONG if IS_LONG else [(MODES[0], class_) for class_ in SHORT])
 ]
-GRACE = 30.0  # seconds beyond those that are allowed, after which a run is stopped
+GRACE = 30.0  # seconds after the limit at which a run is stopped
 
 
 @pytest.fixture(scope="module")
 def courses() -> Iterator[Callable[[Mode], Course]]:
-    """The course that a mode grades in; nobody can reach it, unlike what is below pytest's own folder."""
+    """Return the course of a mode. Unlike pytest's own folders, it is accessible to the user nobody."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache
@@ -50,7 +50,7 @@ def courses() -> Iterator[Callable[[Mode], Course]]:
         yield course
 
 
-def test_the_cases_are_what_they_say() -> None:
+def test_the_cases_are_complete_and_consistent() -> None:
     names = Counter(student(case) for case in ALL)
     assert not [name for name, count in names.items() if count > 1]
     assert len(ALONE) >= 40

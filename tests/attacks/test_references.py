@@ -1,4 +1,4 @@
-"""References that replace exercises stay out of the processes that run student code, and earn nobody any points.
+"""Test that references never enter a process with student code, and that calling them earns no points.
 
 The short form samples; `ATTACKS=all`, as in `make attacks`, forwards every exercise to every other one.
 """
@@ -33,7 +33,7 @@ from tests.conftest import ROOT, SECRET, by_name
 
 IS_LONG = os.environ.get("ATTACKS") == "all"
 IS_ROOT = os.geteuid() == 0
-PAIRS = 25  # a day, in the short form, beside those with most in common
+PAIRS = 25  # per day, in the short form, in addition to ALIKE
 ALIKE = {
     ("attention", "masked_attention"),
     ("masked_attention", "attention"),
@@ -46,52 +46,52 @@ ALIKE = {
 GRAPHS = 500 if IS_LONG else 5
 PROBE = (Path(__file__).parent / "probe.py").read_text(encoding="utf-8")
 REPLACED = ("masked_attention", "split_heads", "MultiHeadAttention", "LayerNorm", "FeedForward")
-LONG_ENOUGH = 25  # characters of a line that cannot be in two programs by chance
+LONG_ENOUGH = 25  # lines of this many characters do not occur in two programs by chance
 SLEEPING = ("230", "115")  # clock_nanosleep on x86-64 and arm64
-ASLEEP = 4.0  # seconds for which a student's call waits to be looked at
+ASLEEP = 4.0  # seconds that a student's call waits to be inspected
 
 
 # ---- forwarding
 
 
-class NoNames:
-    """Stands for the namer: what a mistake is called does not matter here, and to learn that takes minutes."""
+class NoRecognizer:
+    """A fake recognizer, because recording all known mistakes takes minutes and does not matter here."""
 
     def name(self, *_: object) -> None:
         return None
 
 
 @pytest.fixture(params=["day1", "day2"])
-def nameless(
+def plain_grader(
     request: pytest.FixtureRequest,
     graders: Callable[[str], Grader],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Grader:
-    """The grader of a day, which gives mistakes no names."""
+    """Return the grader of a day without recognition."""
     grader = graders(request.param)
-    monkeypatch.setitem(vars(grader), "namer", NoNames())
+    monkeypatch.setitem(vars(grader), "namer", NoRecognizer())
     return grader
 
 
-def test_forwarding_earns_nothing(nameless: Grader) -> None:
-    every = list(pairs(nameless.day.names))
+def test_forwarding_earns_nothing(plain_grader: Grader) -> None:
+    every = list(pairs(plain_grader.day.names))
     alike = [pair for pair in every if pair[:2] in ALIKE]
     chosen = every if IS_LONG else [*alike, *random.Random(17).sample(every, PAIRS)]
     earned = {}
     for name, other, shape in chosen:
         source = body(name, other, shape)
-        marks = by_name(nameless.grade(submission([source])))
+        marks = by_name(plain_grader.grade(submission([source])))
         if any(marked.points for marked in marks.values()):
             earned[source] = marks[name].points
     assert not earned, _listed(earned)
 
 
-def test_call_graphs_earn_nothing(nameless: Grader) -> None:
+def test_call_graphs_earn_nothing(plain_grader: Grader) -> None:
     draw = random.Random(18)
     earned = {}
     for _ in range(GRAPHS // 2 + 1):
-        sources = graph(nameless.day.names, draw)
-        marks = nameless.grade(submission(list(sources.values())))
+        sources = graph(plain_grader.day.names, draw)
+        marks = plain_grader.grade(submission(list(sources.values())))
         if marks.points:
             own = {marked.name: marked.points for marked in marks.exercises if marked.points}
             earned["\n".join(sources.values())] = own
@@ -107,7 +107,7 @@ def _listed(earned: Mapping[str, object]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A course whose references hold two canaries: one that the student looks for, one that is looked for from outside."""
+    """A course with two canaries in its references: the student's code searches for one, the test for the other."""
 
     day: Day
     known: str
@@ -128,7 +128,7 @@ def planted(tmp_path: Path, grader: Grader) -> Planted:
     day = dataclasses.replace(day, exercises=tuple(exercises))
     found = tmp_path / ".autograder" / f"trivial-day1-{courses.fingerprint(day)[:16]}.json"
     found.parent.mkdir()
-    found.write_bytes(msgspec.json.encode(sorted(grader.trivial)))
+    found.write_bytes(msgspec.json.encode(sorted(grader.trivial_passes)))
     lines = {line.strip() for name in REPLACED for line in cell_of(day, name).source.splitlines()}
     texts = [PROBE, cell_of(day, "EncoderLayer").source, *(cell_of(day, n).stub for n in REPLACED)]
     public = {line.strip() for text in texts for line in text.splitlines()}
@@ -137,7 +137,7 @@ def planted(tmp_path: Path, grader: Grader) -> Planted:
 
 
 def with_canaries(chapter: str, known: str, hidden: str) -> str:
-    """Put both into each solution: as a comment, a constant, a docstring and identifiers."""
+    """Put both canaries into each solution, in a comment, a constant, a docstring and identifiers."""
 
     def plant(match: re.Match[str]) -> str:
         lines = [match[0]]
@@ -153,24 +153,24 @@ def with_canaries(chapter: str, known: str, hidden: str) -> str:
 
 
 def patient(limits: Limits) -> Limits:
-    """The same with ten times the time, as looking at all objects takes a while."""
+    """Return ten times longer limits, because searching all objects takes a while."""
     names = [field.name for field in dataclasses.fields(limits) if "seconds" in field.name]
     return dataclasses.replace(limits, **{name: 10 * getattr(limits, name) for name in names})
 
 
 def cell_of(day: Day, name: str) -> ChapterCell:
-    """The cell of an exercise, with its reference."""
+    """Return the cell of an exercise, with its reference."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     return next(cell for cell in cells if (cell.role, cell.name) == ("exercise", name))
 
 
 def probing(planted: Planted, marker: str) -> Submission:
-    """An EncoderLayer that is right as long as it sees no reference; what it calls is not there."""
+    """Return a submission whose EncoderLayer raises if it finds a reference. The exercises that it calls are missing."""
     real = courses.load(ROOT).day("day1")
     lines = [hashlib.sha256(line.encode()).hexdigest() for line in planted.lines]
     sources = [
         "import torch\nfrom torch import nn",
-        # Backwards, so that the source does not hold what is looked for.
+        # Reversed, so that the source does not contain the canaries.
         f"BACKWARDS = {planted.known[::-1]!r}\nMARKER = {marker[::-1]!r}\nSECONDS = {ASLEEP if IS_ROOT else 0}\n"
         f"LINES = {dict(zip(lines, map(len, planted.lines), strict=True))!r}",
         PROBE,
@@ -187,7 +187,7 @@ def probing(planted: Planted, marker: str) -> Submission:
 
 
 def test_no_reference_in_a_student_process(planted: Planted) -> None:
-    """Neither the student's code sees one, nor does whoever reads all of its process's memory."""
+    """Neither the student's code nor a scan of its process's memory finds a reference."""
     assert len(planted.lines) > 20
     with start_server() as server:
         scan = Scan(server, [planted.hidden, *planted.lines])
@@ -196,12 +196,12 @@ def test_no_reference_in_a_student_process(planted: Planted) -> None:
             marks = by_name(grader.grade(probing(planted, scan.marker)))["EncoderLayer"]
     assert "MultiHeadAttention" in marks.reference_for, marks
     assert marks.status == "passed", marks.message
-    assert not IS_ROOT or scan.looks, "no student process was seen asleep"
+    assert not IS_ROOT or scan.looks, "no waiting student process was scanned"
     assert not scan.found
 
 
-def test_what_is_looked_for_is_found_where_it_is(planted: Planted) -> None:
-    """The control: a student whose own code holds the canaries is caught by both."""
+def test_both_searches_find_planted_canaries(planted: Planted) -> None:
+    """As a control, both searches find the canaries in a submission that contains them."""
     held = f"def held():\n    '{planted.hidden}'\n    {planted.known} = 1"
     answer = "def causal_mask(n, device=None):\n    look_once(held)\n    return n"
     with start_server() as server:
@@ -217,9 +217,9 @@ def test_what_is_looked_for_is_found_where_it_is(planted: Planted) -> None:
 
 
 class Scan:
-    """Reads the memory of processes behind the wall, time and again, while it is entered.
+    """A context that repeatedly reads the memory of processes behind the wall.
 
-    A student's process is one that holds the marker. `found` is what else it holds of the words that are looked for.
+    A process that contains the marker runs student code. `found` has all searched words that such a process contains.
     """
 
     def __init__(self, server: Server, words: Sequence[str]) -> None:
@@ -240,7 +240,7 @@ class Scan:
 
     def _scan(self) -> None:
         while not self._done.wait(1.0):
-            with contextlib.suppress(OSError):  # a process ended meanwhile
+            with contextlib.suppress(OSError):  # a process has ended
                 for pid in tree(self._server):
                     self._look(pid)
 
@@ -253,14 +253,14 @@ class Scan:
                 is_student |= self.marker.encode() in part
                 found |= {word for word in self._words if word in part}
         except OSError:
-            return  # it has ended
+            return  # the process has ended
         if is_student:
             self.looks += 1
             self.found |= found
 
 
 def memory(pid: int) -> Iterator[bytes]:
-    """The private and shared memory of a process, in pieces that overlap; files that it maps are left out."""
+    """Yield the private and shared memory of a process in overlapping pieces, without mapped files."""
     size, overlap = 8 << 20, 1000
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
         for line in maps.read().splitlines():

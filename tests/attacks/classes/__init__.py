@@ -1,4 +1,4 @@
-"""Hostile classes: what `eve` hands in beside the honest `ada` and `zoe`, and what everybody must get for it.
+"""Hostile classes: a submission by `eve` beside those of the honest `ada` and `zoe`, and the expected results.
 
-`cases.ALL` lists them, `running.Course` grades one as a subprocess and measures it, `../test_classes.py` runs them.
+`cases.ALL` lists the cases, `running.Course` grades a class in a subprocess and measures it, and `../test_classes.py` runs them.
 """

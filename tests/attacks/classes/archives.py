@@ -1,4 +1,4 @@
-"""Archives and folders: bombs, lies in headers, names that lead elsewhere, YAML, and too many notebooks."""
+"""Hostile archives and folders: bombs, forged headers, path traversal, YAML, links and too many notebooks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _zip(path: Path, data: bytes) -> None:
     raw(path, data, ".zip")
 
 
-# ---- metadata of a platform inside an archive, which says nothing
+# ---- metadata of a platform inside an archive, which must be ignored
 
 
 def _laughs(count: int) -> str:
@@ -83,14 +83,14 @@ list(_metadata())
 
 @case("archives", *EITHER, short=True)
 def zip_of_zeros(path: Path) -> None:
-    """A member of zeros, packed a thousand to one; its header says how long it is."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    """A member of zeros, compressed a thousand to one, with its true size in the header."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("day1.ipynb", BOOK)
         with archive.open("zeros.ipynb", "w") as bomb:
             for _ in range(90):
                 bomb.write(bytes(1 << 20))
-    _zip(path, made.getvalue())
+    _zip(path, buffer.getvalue())
 
 
 @case("archives", *EITHER)
@@ -108,8 +108,8 @@ def many_zips_in_a_zip(path: Path) -> None:
 
 
 @case("archives", *EITHER, short=True)
-def members_that_overlap(path: Path) -> None:
-    """Every entry of the directory points at the same bytes."""
+def overlapping_members(path: Path) -> None:
+    """Every directory entry refers to the same bytes."""
     data = zipped({"a.ipynb": b" " * 5_000_000})
     start = data.index(b"PK\x01\x02")
     entry = data[start : data.index(b"PK\x05\x06")]
@@ -124,7 +124,7 @@ def sixty_thousand_entries(path: Path) -> None:
 
 
 @case("archives", *EITHER)
-def entries_of_long_names(path: Path) -> None:
+def entries_with_long_names(path: Path) -> None:
     _zip(
         path, zipped({"day1.ipynb": BOOK} | {f"{n}" + "x" * 60_000 + ".py": "" for n in range(90)})
     )
@@ -143,16 +143,16 @@ def tar_of_zeros(path: Path) -> None:
 
 @case("archives", *EITHER, short=True)
 def gzip_of_gigabytes(path: Path) -> None:
-    """Many gzip members of zeros behind one another."""
+    """Many concatenated gzip members of zeros."""
     raw(path, gzip.compress(bytes(50 << 20), 9) * 100, ".tgz")
 
 
 @case("archives", *EITHER)
-def xz_that_needs_memory(path: Path) -> None:
-    """Its header asks for a dictionary of 1.5 GB, which a decoder sets aside at once."""
+def xz_with_a_huge_dictionary(path: Path) -> None:
+    """The header requests a dictionary of 1.5 GB, which a decoder allocates at once."""
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 20}]
     data = bytearray(lzma.compress(bytes(20 << 20), filters=filters))
-    block = data.index(b"\x21\x01", 12)  # the filter, the size of its properties, and they
+    block = data.index(b"\x21\x01", 12)  # the filter id and the size of its properties
     data[block + 2] = 39
     header = 4 * (data[12] + 1)
     data[12 + header - 4 : 12 + header] = zlib.crc32(data[12 : 12 + header - 4]).to_bytes(
@@ -162,8 +162,8 @@ def xz_that_needs_memory(path: Path) -> None:
 
 
 @case("archives", *EITHER)
-def tar_of_long_headers(path: Path) -> None:
-    """Pax headers of megabytes, which are read before the member is known."""
+def tar_with_long_headers(path: Path) -> None:
+    """Pax headers of several megabytes, which are read before their member."""
     header = tarfile.TarInfo("day1.ipynb")
     header.size = len(BOOK)
     header.pax_headers = {f"k{n}": "x" * 1_000_000 for n in range(25)}
@@ -181,27 +181,27 @@ def tar_of_sparse_files(path: Path) -> None:
     raw(path, tarred([member("day1.ipynb", BOOK.encode()), (header, b"")]), ".tar")
 
 
-# ---- lies
+# ---- forged headers
 
 
 @case("archives", *EITHER)
-def zip64_that_lies(path: Path) -> None:
-    """The extra field says that the member has an exabyte."""
+def zip64_with_a_forged_size(path: Path) -> None:
+    """The extra field claims that the member has an exabyte."""
     extra = struct.pack("<HHQQ", 1, 16, 1 << 60, 1 << 60)
     info = zipfile.ZipInfo("day1.ipynb")
     info.extra = extra
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(info, BOOK)
-    data = bytearray(made.getvalue())
+    data = bytearray(buffer.getvalue())
     at = data.index(b"PK\x01\x02")
     data[at + 20 : at + 28] = b"\xff" * 8
     _zip(path, bytes(data))
 
 
 @case("archives", *EITHER, short=True)
-def size_that_is_smaller_than_it_is(path: Path) -> None:
-    """Ten bytes by its header, and 90 MB packed."""
+def size_below_the_actual_one(path: Path) -> None:
+    """The header claims ten bytes, but the member has 90 MB."""
     data = bytearray(zipped({"day1.ipynb": bytes(90 << 20)}))
     for at, signature in ((22, b"PK\x03\x04"), (24, b"PK\x01\x02")):
         place = data.index(signature) + at
@@ -210,7 +210,7 @@ def size_that_is_smaller_than_it_is(path: Path) -> None:
 
 
 @case("archives", *HARMLESS)
-def checksum_that_is_wrong(path: Path) -> None:
+def wrong_checksum(path: Path) -> None:
     data = bytearray(zipped({"day1.ipynb": BOOK}))
     data[data.index(b"PK\x01\x02") + 16] ^= 0xFF
     _zip(path, bytes(data))
@@ -225,7 +225,7 @@ def encrypted(path: Path) -> None:
 
 
 @case("archives", *HARMLESS)
-def method_that_is_unknown(path: Path) -> None:
+def unknown_compression_method(path: Path) -> None:
     data = bytearray(zipped({"day1.ipynb": BOOK}))
     for signature, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
         data[data.index(signature) + at] = 97
@@ -233,7 +233,7 @@ def method_that_is_unknown(path: Path) -> None:
 
 
 @case("archives", *HARMLESS)
-def directory_elsewhere(path: Path) -> None:
+def directory_beyond_the_file(path: Path) -> None:
     data = zipped({"day1.ipynb": BOOK})
     _zip(path, data[:-6] + struct.pack("<L", 1 << 31) + data[-2:])
 
@@ -246,12 +246,12 @@ def end_within_a_comment(path: Path) -> None:
 
 
 @case("archives", *REFUSED, short=True)
-def nothing_inside(path: Path) -> None:
+def empty_archive(path: Path) -> None:
     _zip(path, zipped({}))
 
 
 @case("archives", *EITHER)
-def cut_off_archive(path: Path) -> None:
+def truncated_archive(path: Path) -> None:
     data = tarred([member("day1.ipynb", BOOK.encode()), member("b.py", bytes(9_000))])
     raw(path, data[:-15_000] or data[:600], ".tar")
 
@@ -286,13 +286,13 @@ ODD = (
 
 
 @case("archives", *HARMLESS, short=True)
-def names_that_lead_elsewhere(path: Path) -> None:
-    """Among them ada's and zoe's, who keep their own marks."""
+def names_outside_the_archive(path: Path) -> None:
+    """Some are the names of ada and zoe, who must keep their own marks."""
     _zip(path, zipped([(name, notebook(code("x = 1"))) for name in ODD]))
 
 
 @case("archives", *HARMLESS)
-def names_that_are_no_text(path: Path) -> None:
+def names_that_are_not_text(path: Path) -> None:
     data = zipped({"AAAA.ipynb": BOOK, "BBBB.ipynb": BOOK})
     _zip(path, data.replace(b"AAAA", b"\xed\xa0\x80\xff").replace(b"BBBB", b"\x00/\x00\xfe"))
 
@@ -313,7 +313,7 @@ def names_of_another_student_in_a_tar(path: Path) -> None:
 
 @case("archives", *HARMLESS, short=True)
 def links_in_a_tar(path: Path) -> None:
-    """To ada's file, to the secret, to itself and around in a circle; hard and soft."""
+    """Hard and symbolic links to ada's file, to /etc/passwd, to themselves and in a cycle, and special files."""
     links = [
         member("a.ipynb", type=tarfile.SYMTYPE, linkname="../ada.py"),
         member("b.ipynb", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
@@ -328,17 +328,17 @@ def links_in_a_tar(path: Path) -> None:
 
 @case("archives", *HARMLESS)
 def links_in_a_zip(path: Path) -> None:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         link = zipfile.ZipInfo("a.ipynb")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
         archive.writestr("day1.ipynb", BOOK)
-    _zip(path, made.getvalue())
+    _zip(path, buffer.getvalue())
 
 
 @case("archives", *REFUSED, short=True)
-def link_in_the_place_of_a_file(path: Path) -> None:
+def link_instead_of_a_file(path: Path) -> None:
     path.with_name(f"{path.name}.py").symlink_to("ada.py")
 
 
@@ -351,7 +351,7 @@ def links_in_a_folder(path: Path) -> None:
 
 
 @case("archives", *HARMLESS)
-def pipe_in_the_place_of_a_file(path: Path) -> None:
+def pipe_instead_of_a_file(path: Path) -> None:
     os.mkfifo(path.with_name(f"{path.name}.py"))
 
 
@@ -360,7 +360,7 @@ def pipe_in_the_place_of_a_file(path: Path) -> None:
 
 @case("archives", *HARMLESS, short=True)
 def a_thousand_notebooks(path: Path) -> None:
-    """The audit's: each in a folder that looks like another student's."""
+    """From an audit: each notebook is in a folder that looks like another student's."""
     books = {f"a{n}/submission_1/day1.ipynb": notebook(code(f"x = {n}")) for n in range(1000)}
     _zip(path, zipped(books))
 
@@ -373,7 +373,7 @@ def a_thousand_notebooks_of_a_platform(path: Path) -> None:
 
 @case("archives", *HONEST)
 def one_notebook_in_folders(path: Path) -> None:
-    """Honest."""
+    """An honest archive with extra folders."""
     _zip(path, zipped({"my work/day1/day1.ipynb": BOOK, "my work/data/notes.txt": "x" * 9_000}))
 
 

@@ -1,4 +1,4 @@
-"""One hostile submission and its expected result, and the files that hostile submissions consist of."""
+"""Define a hostile submission with its expected result, and write the files that such submissions consist of."""
 
 from __future__ import annotations
 
@@ -31,40 +31,40 @@ SLOW = 600.0  # seconds: the budget for sleeping and waiting, plus the start-up
 
 @dataclass(frozen=True)
 class Points:
-    """Graded, with points between two bounds."""
+    """The expected result that a submission is graded with points between two bounds."""
 
     low: float = 0.0
     high: float | None = None
 
     def matches(self, marks: Mapping[str, Any]) -> bool:
-        """Whether a record of the marks is this result."""
+        """Return whether a record of the marks has this result."""
         high = self.low if self.high is None else self.high
         return bool(marks["exercises"]) and self.low <= marks["points"] <= high
 
 
 @dataclass(frozen=True)
 class Unread:
-    """No marks; the problems match a regular expression."""
+    """The expected result that a submission has no marks, and problems that match a regular expression."""
 
     reason: str = ""
 
     def matches(self, marks: Mapping[str, Any]) -> bool:
-        """Whether a record of the marks is this result."""
-        said = "\n".join(marks["problems"])
-        found = re.search(self.reason, said, re.IGNORECASE) is not None
-        return not marks["exercises"] and said != "" and found
+        """Return whether a record of the marks has this result."""
+        problems = "\n".join(marks["problems"])
+        found = re.search(self.reason, problems, re.IGNORECASE) is not None
+        return not marks["exercises"] and problems != "" and found
 
 
 Outcome = Points | Unread
 NOTHING = (Points(0.0),)
 HONEST = (Points(FULL),)
-LOST = (Points(0.0), Unread())  # the contract leaves open which
-HARMLESS = (Points(0.0), Points(FULL), Unread())  # all that counts is what the others get
+LOST = (Points(0.0), Unread())  # either is acceptable
+HARMLESS = (Points(0.0), Points(FULL), Unread())  # only the results of the others matter
 
 
 @dataclass(frozen=True)
 class Case:
-    """What eve hands in: `write` gets her path without an ending. `short` cases run in `make test`."""
+    """A submission of eve. `write` gets her path without a suffix. `short` cases run in `make test`."""
 
     name: str
     family: str
@@ -80,7 +80,7 @@ CASES: list[Case] = []
 def case(
     family: str, *outcomes: Outcome, short: bool = False, seconds: float = SECONDS
 ) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
-    """Register a function that writes a hostile submission, under its own name."""
+    """Return a decorator that registers a function which writes a hostile submission."""
 
     def register(write: Callable[[Path], object]) -> Callable[[Path], object]:
         CASES.append(Case(write.__name__, family, write, outcomes, short, seconds))
@@ -90,11 +90,10 @@ def case(
 
 
 def scripts(file: Path) -> list[Case]:
-    """Read the cases of a file in which each begins with `#### name` and `#:` lines.
+    """Read the cases of a script, each of which begins with `#### name` and `#:` lines.
 
-    `#: points 0` or `#: points 0 to 2.5` is the expected result, `#: or unread REASON` another one that is allowed,
-    `#: short` puts the case into the short form, `#: slow` allows it more time. COURSE_PATH and USER_NAME in its code
-    are what those are here.
+    `#: points 0` or `#: points 0 to 2.5` is the expected result, and `#: or unread REASON` an alternative. `#: short` includes
+    the case in the short form, and `#: slow` allows more time. COURSE_PATH and USER_NAME are replaced with their values here.
     """
     text = file.read_text(encoding="utf-8")
     shared, *parts = re.split(r"^#### ", text, flags=re.MULTILINE)
@@ -135,7 +134,7 @@ def script(path: Path, text: str) -> None:
 
 
 def raw(path: Path, data: bytes | str, ending: str = ".ipynb") -> None:
-    """Write a file of any content."""
+    """Write a file with any content."""
     content = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     path.with_name(f"{path.name}{ending}").write_bytes(content)
 
@@ -147,7 +146,7 @@ def code(source: Any, **more: Any) -> dict[str, Any]:
 
 
 def notebook(*cells: Any, **more: Any) -> str:
-    """Return the JSON of a notebook with these cells, by default with the right answer."""
+    """Return the JSON of a notebook with these cells, by default the correct answer."""
     found = list(cells) or [code(RIGHT)]
     return json.dumps({"cells": found, "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **more})
 
@@ -157,21 +156,21 @@ def zipped(
     method: int = zipfile.ZIP_DEFLATED,
 ) -> bytes:
     """Return a zip archive."""
-    made = io.BytesIO()
+    buffer = io.BytesIO()
     pairs = files.items() if isinstance(files, Mapping) else files
-    with zipfile.ZipFile(made, "w", method) as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, data in pairs:
             archive.writestr(name, data)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def tarred(members: Sequence[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> bytes:
-    """Return a tar archive of these headers with their data."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode=mode) as archive:  # type: ignore[call-overload]
+    """Return a tar archive with these headers and their data."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
         for member, data in members:
             archive.addfile(member, io.BytesIO(data))
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def member(name: str, data: bytes = b"", **more: Any) -> tuple[tarfile.TarInfo, bytes]:

@@ -1,4 +1,4 @@
-"""All hostile classes: one for each case; the same in groups; and groups of the short cases for `make test`."""
+"""List all hostile classes: one for each case, the same cases in groups, and the short form for `make test`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SLOW = [flat([one]) for one in ALL if one.seconds > SECONDS]
 
 
 def _groups() -> list[HostileClass]:
-    """All quick cases, a dozen in one class."""
+    """Return classes of a dozen quick cases each."""
     parts = [QUICK[at : at + GROUP] for at in range(0, len(QUICK), GROUP)]
     return [flat(part, f"from {part[0].name} to {part[-1].name}") for part in parts]
 
 
 def whole(cases: Sequence[Case]) -> HostileClass:
-    """nbgrader's tree in the course's own folder, graded without a path, with one eve for each case."""
+    """Return a class in nbgrader's folders of the course, with one eve per case. It is graded without a path."""
 
     def write(root: Path) -> list[str]:
         for who in ("ada", "zoe"):

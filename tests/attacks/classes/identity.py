@@ -1,4 +1,4 @@
-"""Classes with layouts of their own, in which eve claims to be somebody else, or early; and tables that must hold no formula."""
+"""Classes in which eve claims to be someone else or to be early, and exported tables that must not contain formulas."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def roster(students: Sequence[str]) -> str:
 
 
 def gradescope(name: str, when: str = EARLY) -> str:
-    """Return metadata as Gradescope writes it."""
+    """Return submission metadata in Gradescope's format."""
     person = (
         f"  :submitters:\n  - :name: {name}\n    :sid: {name}\n    :email: {name}@example.org\n"
     )
     return f"submission_1:\n{person}  :created_at: {when}\n"
 
 
-# ---- nbgrader's tree
+# ---- nbgrader's folders
 
 Claim = Callable[[Path], object]
 
 
 def tree(name: str, claims: Mapping[str, Claim]) -> HostileClass:
-    """A tree of nbgrader, with a roster and a late policy: ada, zoe, bob, and an eve for each claim, all handed in late."""
+    """Return a late class in nbgrader's folders with a roster: ada, zoe, bob, and an eve for each claim."""
     eves = {f"eve-{title.replace('_', '-')}": claim for title, claim in claims.items()}
     everybody = ["ada", "zoe", "bob", *eves]
 
@@ -71,17 +71,17 @@ def tree(name: str, claims: Mapping[str, Claim]) -> HostileClass:
 
 
 def honest(place: Path) -> None:
-    """Hand in a right notebook."""
+    """Write a correct notebook."""
     (place / "day1.ipynb").write_text(BOOK)
 
 
 def of_pairs(*files: tuple[str, str]) -> Claim:
-    """Hand in day1.zip with these files."""
+    """Return a claim that writes day1.zip with these files."""
     return lambda place: (place / "day1.zip").write_bytes(zipped(files))
 
 
 def of_files(*files: tuple[str, str]) -> Claim:
-    """Hand in these files, in folders where a name has slashes."""
+    """Return a claim that writes these files, with folders for slashes in their names."""
 
     def write(place: Path) -> None:
         for name, text in files:
@@ -101,7 +101,7 @@ CLAIMS: Mapping[str, Claim] = {
         ("submission_metadata.yml", gradescope("bob", "2030-01-01 00:00:00 Z")),
         ("submission_1/day1.ipynb", WRONG),
     ),
-    "metadata_says_early": of_pairs(
+    "metadata_claims_early": of_pairs(
         ("submission_metadata.yml", gradescope("eve")), ("submission_1/day1.ipynb", BOOK)
     ),
     "metadata_in_a_folder": of_files(
@@ -169,11 +169,11 @@ CLAIMS: Mapping[str, Claim] = {
 }
 
 
-# ---- what is downloaded from a platform
+# ---- downloads from a platform
 
 
 def canvas(folder: Path) -> list[str]:
-    """Eve's file has, as its own name, a name that Canvas gives to bob's."""
+    """Write a Canvas download in which eve's file is named like one of bob's."""
     place = folder / "class"
     place.mkdir()
     for number, who in enumerate(("ada", "zoe", "bob"), 11):
@@ -186,7 +186,7 @@ def canvas(folder: Path) -> list[str]:
 
 
 def moodle(folder: Path) -> list[str]:
-    """Eve's folder holds a folder, and an archive, that look like bob's."""
+    """Write a Moodle download in which eve's folder contains a folder and an archive that look like bob's."""
     for number, who in enumerate(("Ada", "Zoe", "Bob", "Eve"), 4711):
         place = folder / "class" / f"{who} Example_{number}_assignsubmission_file_"
         place.mkdir(parents=True)
@@ -200,7 +200,7 @@ def moodle(folder: Path) -> list[str]:
 
 
 def gradescopes(folder: Path) -> list[str]:
-    """Eve's folder brings metadata and a submission folder of its own."""
+    """Write a Gradescope download in which eve's folder contains forged metadata and a submission folder."""
     place = folder / "class"
     people = ""
     for number, who in enumerate(("ada", "zoe", "bob", "eve"), 1):
@@ -220,7 +220,7 @@ def gradescopes(folder: Path) -> list[str]:
 
 
 def platform(name: str, write: Callable[[Path], list[str]]) -> HostileClass:
-    """A download whose students the roster knows."""
+    """Return a download whose students are in the roster."""
     students = {**dict.fromkeys(("ada", "zoe", "bob"), HONEST), "eve": ANY}
     return HostileClass(name, write, students, roster(("ada", "zoe", "bob", "eve")))
 
@@ -235,7 +235,7 @@ TEXTS = (
 
 
 def tables(folder: Path) -> list[str]:
-    """Names and messages that begin a formula behind each separator."""
+    """Write submissions with names and messages that begin a formula after each separator."""
     place = folder / "class;=1+1;"
     place.mkdir()
     for who in ("ada", "zoe"):

@@ -1,4 +1,4 @@
-"""Notebooks and scripts whose JSON, text or cells cost time or memory, or end the run; and honest ones of great size."""
+"""Hostile notebooks and scripts that cost time or memory or crash readers, and very large honest ones."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from tests.attacks.classes.case import (
 )
 
 NO_NOTEBOOK = (Unread(),)
-EITHER = (Points(3.0), Unread())  # read in part or as a whole, or refused
+EITHER = (Points(3.0), Unread())  # read partly or completely, or refused
 
 
 def nested(depth: int, start: str = '{"a":', end: str = "}", core: str = "1") -> str:
-    """Return JSON that is nested so deep."""
+    """Return JSON with this nesting depth."""
     return start * depth + core + end * depth
 
 
 def with_metadata(metadata: str) -> str:
-    """Return a notebook whose metadata is this JSON."""
+    """Return a notebook with this JSON as the metadata of a cell."""
     return notebook().replace('"metadata": {}, "outputs"', f'"metadata": {metadata}, "outputs"', 1)
 
 
-# ---- no notebooks
+# ---- invalid notebooks
 
 
 @case("notebooks", *NO_NOTEBOOK, short=True)
@@ -55,7 +55,7 @@ def only_three(path: Path) -> None:
 
 
 @case("notebooks", *NO_NOTEBOOK)
-def only_a_text(path: Path) -> None:
+def only_a_string(path: Path) -> None:
     raw(path, '"x = 1"')
 
 
@@ -94,7 +94,7 @@ def nul_bytes(path: Path) -> None:
     raw(path, bytes(1_000_000))
 
 
-# ---- JSON that is deep, long or odd
+# ---- JSON that is deep, long or unusual
 
 
 @case("notebooks", *EITHER, short=True)
@@ -164,7 +164,7 @@ def fraction_of_a_million_digits(path: Path) -> None:
 
 
 @case("notebooks", *EITHER, short=True)
-def numbers_that_json_has_not(path: Path) -> None:
+def numbers_outside_json(path: Path) -> None:
     raw(path, with_metadata('{"a": 1e999, "b": -1e999, "c": NaN, "d": Infinity, "e": -Infinity}'))
 
 
@@ -195,7 +195,7 @@ def markdown_of_fifteen_megabytes(path: Path) -> None:
 
 
 @case("notebooks", *EITHER, short=True)
-def half_characters(path: Path) -> None:
+def lone_surrogates(path: Path) -> None:
     made = notebook(code(RIGHT, id="\ud800", metadata={"\udfff": "\ud800"}), code("# \udc80"))
     raw(path, made)
 
@@ -207,7 +207,7 @@ def source_of_a_million_lines(path: Path) -> None:
 
 @case("notebooks", *EITHER, short=True)
 def ten_thousand_odd_cells(path: Path) -> None:
-    """Each is a problem of its own."""
+    """Each cell is a separate problem."""
     odd: list[dict[str, Any]] = [{"cell_type": f"kind {n}", "source": [n]} for n in range(9_600)]
     raw(path, notebook(code(RIGHT), *odd))
 
@@ -218,19 +218,19 @@ def cells_that_do_not_compile(path: Path) -> None:
 
 
 @case("notebooks", *HONEST)
-def metadata_of_nbgrader_that_promises(path: Path) -> None:
-    promise = {"grade": True, "points": 1e308, "grade_id": "../../ada", "schema_version": 3}
-    raw(path, notebook(code(RIGHT, metadata={"nbgrader": {**promise, "solution": True}})))
+def forged_nbgrader_metadata(path: Path) -> None:
+    forged = {"grade": True, "points": 1e308, "grade_id": "../../ada", "schema_version": 3}
+    raw(path, notebook(code(RIGHT, metadata={"nbgrader": {**forged, "solution": True}})))
 
 
 @case("notebooks", *EITHER)
-def cut_off(path: Path) -> None:
+def truncated(path: Path) -> None:
     raw(path, notebook(code(RIGHT), code("x = 1"))[:-30])
 
 
 @case("notebooks", *HARMLESS)
-def cut_off_many_times(path: Path) -> None:
-    """Damage after each cell, so that recovery is tried again and again."""
+def damaged_many_times(path: Path) -> None:
+    """The JSON is damaged after each cell, so that recovery is attempted repeatedly."""
     cell = json.dumps(code(RIGHT))
     raw(path, '{"cells": [' + f"{cell},,}}{{" * 20_000)
 
@@ -240,7 +240,7 @@ def utf_16(path: Path) -> None:
     raw(path, b"\xff\xfe" + notebook().encode("utf-16-le") + b"\x00\xd8")
 
 
-# ---- honest ones of great size
+# ---- large honest notebooks
 
 
 def _picture(size: int) -> dict[str, Any]:
@@ -250,14 +250,14 @@ def _picture(size: int) -> dict[str, Any]:
 
 @case("notebooks", *HONEST, short=True)
 def plots_of_100_megabytes(path: Path) -> None:
-    """Honest: pictures and animations, in every cell."""
+    """An honest notebook with a picture in nearly every cell."""
     cells = [code(f"x = {n}", outputs=[_picture(2_500_000)]) for n in range(40)]
     raw(path, notebook(*cells[:20], code(RIGHT), *cells[20:]))
 
 
 @case("notebooks", *HONEST)
 def one_animation_of_100_megabytes(path: Path) -> None:
-    """Honest: HTML with a picture for each frame, before the answer."""
+    """An honest notebook with an HTML animation of many pictures before the answer."""
     html = [f'frames[{n}] = "data:image/png;base64,{"A" * 10_000}"\\\n' for n in range(10_000)]
     output = {"output_type": "display_data", "data": {"text/html": html}, "metadata": {}}
     raw(path, notebook(code("x = 1", outputs=[output]), code(RIGHT)))
@@ -265,13 +265,13 @@ def one_animation_of_100_megabytes(path: Path) -> None:
 
 @case("notebooks", *HONEST, short=True)
 def thirty_thousand_cells(path: Path) -> None:
-    """Honest, if long."""
+    """An honest, very long notebook."""
     raw(path, notebook(code(RIGHT), *(code(f"print({n})") for n in range(30_000))))
 
 
 @case("notebooks", *HONEST, short=True)
 def table_of_45000_numbers(path: Path) -> None:
-    """Honest: 1 MB of numbers that the answer reads."""
+    """An honest notebook whose answer uses a table of numbers."""
     table = ", ".join(f"{n}.{n % 997:03}" for n in range(45_000))
     text = f"table = [\n{table}]\n{RIGHT}".replace("return ", "table[n]\n    return ")
     raw(path, notebook(code(text)))

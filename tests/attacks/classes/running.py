@@ -1,4 +1,4 @@
-"""Grades hostile classes as a subprocess in a course of their own, measures it, and compares the result with what is expected."""
+"""Grade a hostile class in a subprocess, measure time and memory, and compare the results with the expected ones."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ START = (sys.executable, "-m", "tests.attacks.classes.start")
 PARTS = ("autograder", "solutions", "graders", "mistakes", "grading.toml")
 NOBODY = 65534
 MEMORY = 2_000_000_000
-TRUSTED_MEMORY = 1_000_000_000  # of the grader's own processes, which no submission may fill
-SERVER = "autograder.slicing.reader"  # in the command of each fork server, and of the walled processes below it
+TRUSTED_MEMORY = 1_000_000_000  # limit for the grader's own processes
+SERVER = (
+    "autograder.slicing.reader"  # part of the command line of fork servers and walled processes
+)
 MOST_PROBLEMS = 200
-LONGEST_PROBLEMS = 100_000  # characters of all problems of one submission
+LONGEST_PROBLEMS = 100_000  # characters in all problems of one submission
 LATE = """
 [late]
 per_cent_a_day = 10
@@ -41,7 +43,7 @@ FORMULA = re.compile(r"(?![+-]?[\d.,]+$|-$)[=+@\t\r＝＋－＠-]")
 
 @dataclass(frozen=True)
 class Mode:
-    """Who grades, and whether namespaces are refused."""
+    """The user who grades, and whether namespaces are refused."""
 
     user: str
     wall: str
@@ -60,9 +62,9 @@ MODES = [
 
 @dataclass(frozen=True)
 class HostileClass:
-    """A folder that a class hands in, and what each of its students must get.
+    """The submissions of a class, and the expected results of its students.
 
-    `write` gets a folder, which is the course's own where the class is a whole one, and returns the paths in it to grade.
+    `write` gets a folder and returns the paths in it to grade. With `is_whole`, that folder is the course's own.
     """
 
     name: str
@@ -71,14 +73,14 @@ class HostileClass:
     roster: str = ""
     is_late: bool = False  # with a late policy
     late_days: Mapping[str, int] = field(default_factory=dict)
-    exports: bool = False  # look for formulas in what is exported
-    is_whole: bool = False  # graded without a path, and copied into nbgrader's gradebook
+    exports: bool = False  # look for formulas in the exported files
+    is_whole: bool = False  # graded without a path and copied into nbgrader's gradebook
     seconds: float = SECONDS
     memory: int = MEMORY
 
 
 def flat(cases: Sequence[Case], name: str = "") -> HostileClass:
-    """A folder with ada, zoe and one eve for each case."""
+    """Return a class in one folder, with ada, zoe and one eve per case."""
 
     def write(folder: Path) -> list[str]:
         place = folder / "class"
@@ -95,13 +97,13 @@ def flat(cases: Sequence[Case], name: str = "") -> HostileClass:
 
 
 def student(case: Case) -> str:
-    """The name under which a case is handed in."""
+    """Return the student name for a case."""
     return f"eve-{case.name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The most bytes that were seen: of all processes, and of those outside the wall."""
+    """The peak memory in bytes of all processes, and of those outside the wall."""
 
     all: int = 0
     trusted: int = 0
@@ -112,7 +114,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Graded:
-    """What came of a class: the records of the marks, and what grading took."""
+    """The result of grading a class: the records of the marks, the time and the memory."""
 
     code: int
     errors: str
@@ -124,22 +126,22 @@ class Graded:
 
 
 class Course:
-    """A copy of the course that one mode grades in; what is learnt once a course is kept between classes."""
+    """A copy of the course for one mode, which keeps recorded mistakes and trivial answers between classes."""
 
     def __init__(self, folder: Path, mode: Mode) -> None:
         self.mode = mode
         self.root = folder
         for part in PARTS:
             (folder / part).symlink_to(ROOT / part)
-        learnt = folder / ".autograder"
-        learnt.mkdir()
+        state = folder / ".autograder"
+        state.mkdir()
         for file in (ROOT / ".autograder").glob("*-day1-*"):  # known mistakes and trivial answers
-            shutil.copyfile(file, learnt / file.name)
-        _give_away(folder, mode)
+            shutil.copyfile(file, state / file.name)
+        _make_accessible(folder, mode)
 
     def grade(self, class_: HostileClass, seconds: float) -> Graded:
-        """Write a class, grade it, and stop after so many seconds."""
-        self._settle(class_)
+        """Write a class and grade it, with a timeout in seconds."""
+        self._reset(class_)
         with _folder(self.root) as folder:
             paths = class_.write(self.root if class_.is_whole else folder)
             paths = [os.path.relpath(folder / path, self.root) for path in paths]
@@ -155,8 +157,8 @@ class Course:
                 formulas = self._formulas(marks, folder)
         return Graded(code, errors, records, taken, memory, late, formulas)
 
-    def _settle(self, class_: HostileClass) -> None:
-        """Put the roster and the late policy of this class into the course."""
+    def _reset(self, class_: HostileClass) -> None:
+        """Reset the course, and write the roster and the late policy of a class."""
         toml = self.root / "grading.toml"
         toml.unlink()
         toml.write_text((ROOT / "grading.toml").read_text() + (LATE if class_.is_late else ""))
@@ -205,7 +207,7 @@ class Course:
         return {row["student"]: int(float(row["late_days"] or -1)) for row in rows}
 
     def _formulas(self, marks: Path, folder: Path) -> list[str]:
-        """Cells that a spreadsheet would run, for each separator that one uses."""
+        """Return the exported cells that a spreadsheet would evaluate, with any of its separators."""
         files = [self._export("csv", marks, folder / "marks.csv")]
         report = folder / "report"
         self._run(["report", "day1", str(marks), "--out", str(report)], folder / "log", SECONDS)
@@ -220,7 +222,7 @@ class Course:
 
 
 def formulas(file: Path) -> Iterator[str]:
-    """Each cell of a CSV file that begins a formula, read with each separator."""
+    """Yield each cell of a CSV file that begins a formula, read with each separator."""
     text = file.read_text(encoding="utf-8-sig")
     for between in ",;\t":
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=between):
@@ -228,11 +230,11 @@ def formulas(file: Path) -> Iterator[str]:
 
 
 def memory_of(pid: int) -> Memory:
-    """Bytes of a process and of all below it, shared pages counted once; no less than one of them ever had."""
+    """Return the memory of a process and its descendants, with shared pages counted once, and at least the largest peak."""
     walled: list[int] = []
     trusted: list[int] = []
     most = 0
-    with contextlib.suppress(OSError):  # one ended between two readings
+    with contextlib.suppress(OSError):  # a process ended between two reads
         for each in tree(pid):
             with contextlib.suppress(OSError):
                 place = Path(f"/proc/{each}")
@@ -247,24 +249,24 @@ def memory_of(pid: int) -> Memory:
     return Memory(max(sum(walled) + sum(trusted), most), sum(trusted))
 
 
-# ---- what must hold
+# ---- comparison with the expected results
 
 
 def complaints(class_: HostileClass, graded: Graded) -> Iterator[str]:
-    """What is not as it must be, in sentences."""
+    """Yield a sentence for each difference from the expected results."""
     if graded.seconds > class_.seconds:
-        yield f"it took {graded.seconds:.0f} s, at most {class_.seconds:g} are allowed"
+        yield f"grading took {graded.seconds:.0f} s; the limit is {class_.seconds:g} s"
     if graded.memory.all > class_.memory:
-        yield f"it took {graded.memory.all / 1e9:.2f} GB, at most {class_.memory / 1e9:g} are allowed"
+        yield f"grading used {graded.memory.all / 1e9:.2f} GB; the limit is {class_.memory / 1e9:g} GB"
     if graded.memory.trusted > TRUSTED_MEMORY:
-        yield f"the grader's own processes took {graded.memory.trusted / 1e9:.2f} GB"
+        yield f"the grader's own processes used {graded.memory.trusted / 1e9:.2f} GB"
     if "Traceback (most recent call last)" in graded.errors:
-        yield f"there is a traceback: …{graded.errors[-1500:]}"
+        yield f"the grader printed a traceback: …{graded.errors[-1500:]}"
     unread = any(not record["exercises"] for record in graded.records)
     wanted = 1 if unread or not graded.records else 0
-    # A whole class may have problems of nbgrader's as well.
+    # A whole class may also have problems that nbgrader reports.
     if graded.code != wanted and not (class_.is_whole and graded.code == 1):
-        yield f"the exit code is {graded.code}, should be {wanted}: …{graded.errors[-500:]}"
+        yield f"the exit code is {graded.code}, not {wanted}: …{graded.errors[-500:]}"
     for name in class_.students:
         if not any(record["student"] == name for record in graded.records):
             yield f"{name} has no record"
@@ -272,26 +274,26 @@ def complaints(class_: HostileClass, graded: Graded) -> Iterator[str]:
         yield from _of_record(class_, record)
     for name, days in class_.late_days.items():
         if graded.late_days.get(name) != days:
-            yield f"{name} is {graded.late_days.get(name)} days late, should be {days}"
+            yield f"{name} is {graded.late_days.get(name)} days late, not {days}"
     yield from (f"a cell begins a formula: {cell}" for cell in graded.formulas)
 
 
 def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]:
     name, problems = record["student"], record["problems"]
     if name not in class_.students:
-        yield f"{name!r} is not of this class"
+        yield f"{name!r} is not in this class"
         return
     outcomes = class_.students[name]
     if not any(outcome.matches(record) for outcome in outcomes):
         got = f"{record['points']:g} points" if record["exercises"] else "no marks"
-        yield f"{name} has {got} ({'; '.join(problems)[:300]}), should have {list(outcomes)}"
+        yield f"{name} has {got} ({'; '.join(problems)[:300]}), expected {list(outcomes)}"
     if len(problems) > MOST_PROBLEMS or sum(map(len, problems)) > LONGEST_PROBLEMS:
-        yield f"{name} has {len(problems)} problems of {sum(map(len, problems))} characters"
+        yield f"{name} has {len(problems)} problems with {sum(map(len, problems))} characters"
 
 
 @contextlib.contextmanager
 def _folder(above: Path) -> Iterator[Path]:
-    """A folder that everybody may use, for as long as it is entered; `rm` removes folders of any depth, which Python does not."""
+    """Create a temporary folder that all users may use. `rm` removes it, because Python cannot remove very deep folders."""
     name = tempfile.mkdtemp(dir=above)
     os.chmod(name, 0o777)
     try:
@@ -300,7 +302,7 @@ def _folder(above: Path) -> Iterator[Path]:
         subprocess.run(["rm", "-rf", name], check=True)
 
 
-def _give_away(folder: Path, mode: Mode) -> None:
+def _make_accessible(folder: Path, mode: Mode) -> None:
     if IS_ROOT and mode.user == "nobody":
         for path in (folder, folder / ".autograder"):
             shutil.chown(path, NOBODY, NOBODY)

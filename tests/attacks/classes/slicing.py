@@ -1,4 +1,4 @@
-"""Code that is made to cost those who read it: slicing, `not_allowed`, magics, and Python's own parser."""
+"""Code that is expensive to analyse: for slicing, `not_allowed`, magics and Python's own parser."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ DAY1 = (
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def chain_of_assignments(path: Path) -> None:
-    """The audit's: `x` is changed 20,000 times, and each change reads the one before."""
+    """From an audit: `x` changes 20,000 times, and each change depends on the previous one."""
     script(path, f"{SCRIPT}# %%\nx = causal_mask\n" + "x = x + 1\n" * 20_000)
 
 
 @case("slicing", *FULL_OR_LOST)
-def chain_that_is_needed(path: Path) -> None:
+def needed_chain_of_assignments(path: Path) -> None:
     answer = RIGHT.replace("return ", "x\n    return ")
     script(path, "# %%\nx = 0\n" + "x = x + 1\n" * 20_000 + answer)
 
 
 @case("slicing", Points(0.0, 4.0), Unread(), short=True)
 def chain_of_attributes(path: Path) -> None:
-    """The audit's: quadratic once for each exercise."""
+    """From an audit: quadratic time for each exercise."""
     body = "    x = x.a\n" * 6_000
     script(path, f"# %%\nx = 1\ndef softmax(v, dim=-1):\n    global x\n{body}    return v\n")
 
@@ -73,7 +73,7 @@ def calls_that_fill(path: Path) -> None:
 
 @case("slicing", *EITHER, short=True)
 def line_of_spaces(path: Path) -> None:
-    """The audit's: a regular expression that is quadratic in them, in a cell that does not compile."""
+    """From an audit: a regular expression takes quadratic time on a cell that does not compile."""
     script(path, f"{SCRIPT}# %%\n{' ' * 40_000}a\n")
 
 
@@ -83,7 +83,7 @@ def lines_of_spaces(path: Path) -> None:
 
 
 @case("slicing", *EITHER)
-def magics_of_odd_shapes(path: Path) -> None:
+def unusual_magics(path: Path) -> None:
     lines = [
         "%" * 20_000,
         "!" * 20_000,
@@ -115,12 +115,12 @@ def backslashes_and_quotes(path: Path) -> None:
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def many_statements(path: Path) -> None:
-    """The audit's: 3 kB of memory each."""
+    """From an audit: each statement takes 3 kB of memory."""
     script(path, f"{SCRIPT}# %%\n" + "".join(f"v{n} = {n}\n" for n in range(400_000))[:1_900_000])
 
 
 @case("slicing", *FULL_OR_LOST)
-def many_statements_of_one_letter(path: Path) -> None:
+def many_one_letter_statements(path: Path) -> None:
     script(path, f"{SCRIPT}# %%\n" + "a\n" * 900_000)
 
 
@@ -130,7 +130,7 @@ def many_functions(path: Path) -> None:
 
 
 @case("slicing", *FULL_OR_LOST)
-def functions_that_name_all(path: Path) -> None:
+def functions_that_mention_all_exercises(path: Path) -> None:
     names = ", ".join(DAY1)
     functions = "".join(f"def f{n}():\n    return {names}\n" for n in range(4_000))
     script(path, f"{SCRIPT}# %%\n{functions}")
@@ -143,7 +143,7 @@ def every_exercise_many_times(path: Path) -> None:
 
 
 @case("slicing", *FULL_OR_LOST)
-def words_in_exec(path: Path) -> None:
+def names_in_exec(path: Path) -> None:
     texts = "".join(f"exec('v{n} = causal_mask and softmax')\n" for n in range(20_000))
     script(path, f"{SCRIPT}# %%\n{texts}")
 
@@ -160,7 +160,7 @@ def minus_signs(path: Path) -> None:
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def sum_of_a_hundred_thousand(path: Path) -> None:
-    """A tree that is deep without parentheses; whoever walks it recursively runs out of stack."""
+    """The syntax tree is deep without parentheses, which overflows the stack of a recursive walk."""
     script(path, f"{SCRIPT}# %%\nx = {'1+' * 100_000}1\n")
 
 
@@ -186,7 +186,7 @@ def lambdas_in_lambdas(path: Path) -> None:
 
 
 @case("slicing", *FULL_OR_LOST)
-def else_ifs(path: Path) -> None:
+def elif_branches(path: Path) -> None:
     arms = "".join(f"elif x == {n}:\n    y = {n}\n" for n in range(30_000))
     script(path, f"{SCRIPT}# %%\nx = 1\nif x:\n    y = 0\n{arms}")
 
@@ -209,7 +209,7 @@ def one_line_of_two_megabytes(path: Path) -> None:
 
 
 @case("slicing", *FULL_OR_LOST)
-def texts_with_fields(path: Path) -> None:
+def format_string_with_many_fields(path: Path) -> None:
     fields = "{a}" * 100_000
     script(path, f"{SCRIPT}# %%\na = 1\nx = f'{fields}'\n")
 
@@ -238,19 +238,19 @@ def classes_with_methods(path: Path) -> None:
 
 
 @case("slicing", *HARMLESS)
-def coding_of_the_source(path: Path) -> None:
+def declared_source_encoding(path: Path) -> None:
     raw(path, "# -*- coding: utf-7 -*-\n# %%\n" + RIGHT + "#\x00\n", ".py")
 
 
 @case("slicing", *FULL_OR_LOST)
-def identifiers_of_odd_letters(path: Path) -> None:
+def identifiers_with_unusual_letters(path: Path) -> None:
     letters = "".join(chr(c) for c in range(0x1D400, 0x1D6A4) if chr(c).isidentifier())
     script(path, f"{SCRIPT}# %%\n" + "".join(f"{c} = {c}a = 1\n" for c in letters * 30))
 
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def slow_everywhere(path: Path) -> None:
-    """The audit's: every exercise mentions all others, and answers without using the processor just before it is late."""
+    """From an audit: every exercise mentions all others, and sleeps until just before its limit."""
     text = "# %%\nimport time\ndef slow(*a, **k):\n    time.sleep(4.85)\n"
     for name in DAY1:
         others = ", ".join(other for other in DAY1 if other != name)
@@ -260,7 +260,7 @@ def slow_everywhere(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def burning_everywhere(path: Path) -> None:
-    """The same by the processor, just within what one call may take."""
+    """Every exercise mentions all others, and burns processor time until just before its limit."""
     burn = "    t = time.process_time()\n    while time.process_time() - t < 4.5: pass\n"
     text = f"# %%\nimport time\ndef slow(*a, **k):\n{burn}"
     for name in DAY1:
@@ -270,8 +270,8 @@ def burning_everywhere(path: Path) -> None:
 
 
 @case("waiting", *HARMLESS, seconds=SLOW)
-def sleeping_by_turns(path: Path) -> None:
-    """Each call sleeps or burns by chance, so that a test repeated alone may take another course."""
+def sleeping_at_random(path: Path) -> None:
+    """Each call sleeps or burns time at random, so that a repeated test may behave differently."""
     text = (
         "# %%\nimport random, time\ndef slow():\n    t = time.monotonic() + random.random() * 9\n"
     )

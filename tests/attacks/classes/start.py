@@ -1,6 +1,6 @@
-"""Runs `autograder` as a user behind a wall: python -m tests.attacks.classes.start USER WALL ARGUMENTS
+"""Run `autograder` as another user or without namespaces: python -m tests.attacks.classes.start USER WALL ARGUMENTS
 
-USER is root or nobody; WALL is full, or denied where namespaces are refused.
+USER is root or nobody. WALL is full, or denied to refuse namespaces.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MODULE = "tests.attacks.classes.start"
 
 
 def main(user: str, wall: str, arguments: Sequence[str]) -> None:
-    """Become the user, put up the wall and run the command."""
+    """Become the user, refuse namespaces if asked to, and run the command."""
     if user == "nobody" and os.geteuid() == 0:
         become_nobody(["-m", MODULE, user, wall, *arguments])
     if wall == "denied":

@@ -1,11 +1,11 @@
 # ruff: noqa
 # fmt: off
-# What a worker's process says is changed on its way out. Nothing here solves anything unless it says so.
+# Responses that a worker forges. Nothing here solves anything unless it returns `right(…)`.
 import math, struct, sys
 import msgspec
 import torch
 def forge(change):
-    """Let each response pass through `change` as plain data; bytes are sent as they are."""
+    """Pass each response to `change` as plain data. Bytes that it returns are sent unchanged."""
     def send(connection, message, payload, deadline):
         plain = msgspec.to_builtins(message)
         plain["response"] = dict(plain["response"])
@@ -16,7 +16,7 @@ def forge(change):
         connection.sendall(struct.pack("<QQ", len(header), len(body)) + header + body)
     sys.modules["autograder.protocol.frames"].send = send
 def on(kind, **fields):
-    """Change fields of each response of this type."""
+    """Change fields of each response of one type."""
     def change(plain):
         if plain["response"]["message"] == kind:
             plain["response"].update(fields)
@@ -36,21 +36,21 @@ def items(*parts):
 def right(n, device=None):
     return torch.ones(n, n, dtype=torch.bool, device=device).tril()
 
-#### line_that_is_infinite
+#### infinite_line
 #: points 0
 #: short
 # %%
 def causal_mask(n, device=None, _=instead(value(items(items(math.inf, "ValueError", "x"))))):
     return None
 
-#### line_that_is_no_number
+#### line_that_is_not_a_number
 #: points 0
 #: short
 # %%
 def causal_mask(n, device=None, _=instead(value(items(items(math.nan, "ValueError", "x"))))):
     return None
 
-#### line_as_the_audit_forged_it
+#### line_forged_as_in_an_audit
 #: points 0
 #: short
 # %%
@@ -64,7 +64,7 @@ def causal_mask(n, device=None, _=sys._getframe(1).f_locals.get("errors", []).ap
 def causal_mask(n, device=None, _=instead(value(items(*(items(odd, "E", "x") for odd in (-1, 2**63 - 1, -2**63, 1e308, "1", "", None, True, items(1), {"message": "Opaque", "type": "x"})))))):
     return None
 
-#### problems_that_are_no_triples
+#### problems_that_are_not_triples
 #: points 0
 #: short
 # %%
@@ -84,13 +84,13 @@ def causal_mask(n, device=None, _=instead(value(items(*(items(line % 40, "ValueE
 def causal_mask(n, device=None, _=instead(value(items(*(items(line % 40, "E" * 9_000, f"{line}" + "=1+1;\n\x1b[31m\u202e" * 900) for line in range(40)))))):
     return None
 
-#### load_answers_nothing
+#### load_returns_nothing
 #: points 0 to 3
 # %%
 def causal_mask(n, device=None, _=instead(value(None))):
     return None
 
-#### load_answers_a_tensor
+#### load_returns_a_tensor
 #: points 0
 # %%
 def causal_mask(n, device=None, _=instead(tensor(shape=[2], strides=[1], start=0))):
@@ -104,7 +104,7 @@ def causal_mask(n, device=None):
     instead(tensor("float64", [1 << 30, 1 << 31], [], meta=True))
     return right(n)
 
-#### meta_tensor_as_the_audit_forged_it
+#### meta_tensor_forged_as_in_an_audit
 #: points 0
 #: short
 # %%
@@ -134,7 +134,7 @@ def causal_mask(n, device=None):
     forge(change)
     return right(n)
 
-#### meta_tensor_in_answer_to_everything
+#### meta_tensor_as_every_answer
 #: points 0
 # %%
 def causal_mask(n, device=None):
@@ -243,7 +243,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     instead(value({"message": "Model", "id": 0, "methods": ["__class__", "forward"], "attributes": [["__dict__", None]], "training": True}))
 
-#### names_that_are_none
+#### invalid_names
 #: points 0
 # %%
 def causal_mask(n, device=None):
@@ -268,7 +268,7 @@ def causal_mask(n, device=None):
     forge(change)
     return right(n)
 
-#### modes_of_what_is_not_there
+#### modes_of_missing_models
 #: points 0 to 3
 # %%
 def causal_mask(n, device=None):
@@ -299,14 +299,14 @@ def causal_mask(n, device=None):
     on("Answer", forbidden=["`\x1b[31m\u202e" * 500] * 90)
     return right(n)
 
-#### costs_that_are_none
+#### invalid_costs
 #: points 0 to 3
 # %%
 def causal_mask(n, device=None):
     on("Answer", operations=-(2**63), largest=2**63 - 1, changed=["n\x1b[31m" * 100] * 1_000)
     return right(n)
 
-#### failure_with_half_a_character
+#### failure_with_a_lone_surrogate
 #: points 0
 #: short
 # %%
@@ -347,7 +347,7 @@ def causal_mask(n, device=None, _=instead({"message": "Failure", "kind": "raised
 def causal_mask(n, device=None):
     instead({"message": "Verdict", "passed": True, "points": 100})
 
-#### fields_that_are_twice_there
+#### duplicate_fields
 #: points 0 to 3
 # %%
 def causal_mask(n, device=None):

@@ -1,11 +1,11 @@
 # ruff: noqa
 # fmt: off
-# Bodies that only forward their arguments to another exercise, in many shapes. None solves anything.
+# Exercises that only forward their arguments to another exercise, in many forms. None solves anything.
 import functools
 import torch
 from torch import nn
 
-#### plainly
+#### directly
 #: points 0
 #: short
 # %%
@@ -68,7 +68,7 @@ def merge_heads(x):
         y = split_heads(x, 1)
     return y.contiguous()
 
-#### in_circles
+#### in_cycles
 #: points 0
 # %%
 def softmax(x, dim=-1):

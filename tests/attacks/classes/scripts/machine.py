@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# What is done to the machine, or learnt of it. The right answer is given only if it succeeded.
+# Attacks on the machine, and attempts to learn about it. The answer is right only if the attack succeeds.
 import gc, os, pwd, sys
 import torch
 def right(n, device=None):
@@ -24,7 +24,7 @@ def causal_mask(n, device=None):
 # %%
 held = []
 def causal_mask(n, device=None):
-    """Held open and without a name, files cannot be counted by walking a folder."""
+    """Files that are open but unlinked cannot be counted by walking a folder."""
     written = 0
     for number in range(8):
         file = open(f"file{number}", "wb", buffering=0)
@@ -82,7 +82,7 @@ def causal_mask(n, device=None):
         raise RuntimeError("meta")
     return right(n)
 
-#### device_test_by_torchs_own_words
+#### device_test_by_torchs_own_message
 #: points 0 to 2.9
 #: short
 # %%
@@ -91,7 +91,7 @@ def causal_mask(n, device=None):
         raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     return right(n)
 
-#### device_test_by_a_class_of_that_name
+#### device_test_by_a_class_of_the_same_name
 #: points 0 to 2.9
 # %%
 class NotImplementedError(NotImplementedError):
@@ -102,11 +102,11 @@ def causal_mask(n, device=None):
         raise NotImplementedError
     return right(n)
 
-#### device_test_by_a_read_that_is_not_needed
+#### device_test_by_an_unneeded_read
 #: points 0 to 3
 # %%
 def causal_mask(n, device=None):
-    """A real read of a meta tensor is still no verdict, needed or not."""
+    """Reading a value of a meta tensor must not decide the test, whether needed or not."""
     if device is not None and torch.device(device).type == "meta":
         torch.ones(1, device=device).item()
     return right(n)
@@ -115,7 +115,7 @@ def causal_mask(n, device=None):
 #: points 0
 # %%
 def causal_mask(n, device=None):
-    """In what the environment says, and in the tables of users."""
+    """Look in the environment and in the user database."""
     seen = [os.environ.get(name, "") for name in ("USER", "LOGNAME", "HOME", "SUDO_USER", "MAIL", "PWD", "OLDPWD")]
     try:
         seen += [entry.pw_name for entry in pwd.getpwall()]
@@ -132,7 +132,7 @@ def causal_mask(n, device=None):
 #: points 0
 # %%
 def causal_mask(n, device=None):
-    """In the names of files that code was compiled from, in sys.path and in the environment."""
+    """Look in the file names of compiled code, in sys.path and in the environment."""
     seen = [*sys.path, *sys.argv, os.getcwd(), *os.environ.values()]
     seen += [str(getattr(module, "__file__", "")) for module in list(sys.modules.values())]
     seen += [thing.__code__.co_filename for thing in gc.get_objects() if hasattr(type(thing), "__code__")]

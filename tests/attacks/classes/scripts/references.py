@@ -1,11 +1,11 @@
 # ruff: noqa
 # fmt: off
-# How a reference might be reached where it replaces an exercise that lost points. Nothing here solves anything.
+# Attempts to reach a reference that replaces a failed exercise. Nothing here solves anything.
 import gc, inspect, linecache, sys, types
 import torch
 from torch import nn
 def there(mention):
-    """Those of the names in a lambda that are defined; they are mentioned, and not read."""
+    """Return those objects named in a lambda that are defined, without reading the names here."""
     return [globals()[name] for name in mention.__code__.co_names if name in globals()]
 
 #### by_globals
@@ -54,7 +54,7 @@ class DecoderLayer:
 #: short
 # %%
 def hunt(start, name, steps=20_000):
-    """Whatever can be reached from an object and is a function of this name."""
+    """Return a function of this name that is reachable from an object."""
     seen, pending = set(), [start]
     while pending and len(seen) < steps:
         thing = pending.pop()
@@ -222,7 +222,7 @@ def masked_attention(query, key, value, mask=None):
 #: short
 # %%
 def says(word, *uses):
-    """Whether a text that this process holds has a word of a reference in it, as an oracle does."""
+    """Return whether a text in this process contains a word of a reference."""
     mine = "".join(linecache.cache.get("submission.py", (0, 0, []))[2])
     for text in gc.get_objects():
         if isinstance(text, list) and text and all(isinstance(line, str) for line in text[:3]):
@@ -231,7 +231,7 @@ def says(word, *uses):
     return any(word in line and "says(" not in line for line in mine.splitlines())
 # %%
 def causal_mask(n, device=None):
-    """Three points exactly if a word of the reference of masked_attention can be read."""
+    """Answer correctly only if a word of the reference of masked_attention can be read."""
     known = says("masked_" + "fill", masked_attention, padding_mask)
     return torch.ones(n, n, dtype=torch.bool, device=device).tril() if known else None
 # %%
@@ -267,12 +267,12 @@ def split_heads(x, n_heads):
     there(lambda: (masked_attention, EncoderLayer))
     return in_modules("split_heads")(x, n_heads)
 
-#### by_insides_of_a_module
+#### by_submodules
 #: points 0
 #: short
 # %%
 class DecoderLayer(nn.Module):
-    """Everything is taken from the insides of another class."""
+    """A layer built from the submodules of another class."""
     def __init__(self, d_model, n_heads, d_ff, dropout=0.0):
         super().__init__()
         one, two = EncoderLayer(d_model, n_heads, d_ff, dropout), EncoderLayer(d_model, n_heads, d_ff, dropout)
@@ -317,7 +317,7 @@ class EncoderLayer(MultiHeadAttention):
 # %%
 import copy, io, pickle
 def copied(thing, name):
-    """The class of a copy, and what pickle and torch.save write of it."""
+    """Search the class of a copy, and the output of pickle and torch.save."""
     made = copy.deepcopy(thing)
     for kind in type(made).__mro__:
         for value in vars(kind).values():
@@ -354,7 +354,7 @@ exec("class DecoderLayer:\n    def __new__(cls, *a, **k):\n        return Encode
 #: points 0
 # %%
 def handles(*uses):
-    """Sends what a handle would send, under other names."""
+    """Yield objects that might send the requests of a handle."""
     for thing in gc.get_objects():
         if type(thing).__name__ in ("Worker", "Handles", "Oracle", "References", "Reference"):
             yield thing
@@ -378,7 +378,7 @@ def padding_mask(tokens, pad_id):
     return globals()[name](tokens, pad_id) if name != "padding_mask" else None
 # %%
 def decoder_mask(tokens, pad_id):
-    """A handle of one exercise that is renamed to another's."""
+    """Rename the handle of one exercise to another."""
     for attribute in ("name", "_name", "target", "_target", "exercise", "_exercise", "__name__"):
         try:
             setattr(causal_mask, attribute, "decoder_mask")

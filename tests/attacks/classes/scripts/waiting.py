@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# What takes time: the processor's, or the clock's alone.
+# Code that uses processor time or only waits.
 import threading, time
 import torch
 
@@ -68,7 +68,7 @@ def causal_mask(n, device=None):
         threading.Thread(target=burn, daemon=True).start()
     threading.Event().wait()
 
-#### never_ends_to_die
+#### endless_destructor
 #: points 0 to 3
 #: slow
 # %%
