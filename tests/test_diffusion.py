@@ -1,4 +1,4 @@
-"""Day 2's diffusion agrees with the papers' formulas, written out a second time and with more digits."""
+"""Check the diffusion reference against independent, more precise implementations of the papers' formulas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PI = Decimal("3.1415926535897932384626433832795028841971693993751058209749445923
 
 
 def cosine(angle: Decimal) -> Decimal:
-    """By its power series, with as many digits as the context has."""
+    """Compute the cosine from its power series, to the precision of the decimal context."""
     term, total, n = Decimal(1), Decimal(0), 0
     while total + term != total:
         total += term
@@ -35,7 +35,7 @@ def cosine(angle: Decimal) -> Decimal:
 
 
 def exact_schedule(n_steps: int) -> list[Decimal]:
-    """ᾱ with 60 digits, by the product of Nichol and Dhariwal (2021), section 3.2."""
+    """Compute ᾱ with 60 digits, from the product in Nichol and Dhariwal (2021), section 3.2."""
     with localcontext() as context:
         context.prec = 60
         offset, one = Decimal("0.008"), Decimal(1)
@@ -51,7 +51,7 @@ def exact_schedule(n_steps: int) -> list[Decimal]:
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 3, 50, 1000])
-def test_cosine_schedule_with_60_digits(n_steps: int) -> None:
+def test_cosine_schedule_matches_60_digits(n_steps: int) -> None:
     exact = torch.tensor([float(value) for value in exact_schedule(n_steps)], dtype=torch.float64)
     seen = cosine_schedule(n_steps)
     assert seen.dtype == torch.float32
@@ -59,7 +59,7 @@ def test_cosine_schedule_with_60_digits(n_steps: int) -> None:
 
 
 def ada_ln_zero(block: DiTBlock, heads: int, x: Tensor, c: Tensor) -> Tensor:
-    """Peebles and Xie (2022), figure 3, on the block's weights: one row, position and head after the other, float64."""
+    """Compute Peebles and Xie (2022), figure 3, with the block's weights, one row, position and head at a time."""
     w = {name: weight.detach().double() for name, weight in block.named_parameters()}
     x, c, d = x.double(), c.double(), x.shape[-1]
 
@@ -102,7 +102,7 @@ def ada_ln_zero(block: DiTBlock, heads: int, x: Tensor, c: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 @pytest.mark.parametrize(("b", "n", "d", "heads", "d_ff"), [(2, 5, 12, 3, 7), (1, 1, 4, 1, 9)])
-def test_the_block_is_that_of_the_paper(
+def test_block_matches_the_paper(
     b: int, n: int, d: int, heads: int, d_ff: int, scale: float
 ) -> None:
     torch.manual_seed(0)
@@ -115,12 +115,12 @@ def test_the_block_is_that_of_the_paper(
     torch.testing.assert_close(block(x, condition), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_a_block_learns_though_its_gates_are_closed() -> None:
-    """At the start only `modulation` has a gradient; after a step of it everything has."""
+def test_zero_initialised_block_learns() -> None:
+    """In the first step only `modulation` has a gradient, and in the second step every layer has one."""
     torch.manual_seed(0)
     block, x, condition = DiTBlock(6, 2, 9), torch.randn(3, 4, 6), torch.randn(3, 6)
     optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
-    for learning in ({"modulation"}, {"modulation", "attention", "linear1", "linear2"}):
+    for expected in ({"modulation"}, {"modulation", "attention", "linear1", "linear2"}):
         optimizer.zero_grad()
         block(x, condition).square().sum().backward()
         found = {
@@ -128,7 +128,7 @@ def test_a_block_learns_though_its_gates_are_closed() -> None:
             for name, weight in block.named_parameters()
             if weight.grad is not None and weight.grad.abs().max() > 0
         }
-        assert found == learning
+        assert found == expected
         optimizer.step()
 
 
@@ -137,10 +137,10 @@ steps = st.integers(1, 200)
 
 @settings(deadline=None, max_examples=40)
 @given(steps, st.integers(0, 10_000), st.lists(st.integers(1, 4), max_size=3), st.data())
-def test_the_true_noise_leads_from_any_step_to_any_other(
+def test_ddim_step_with_true_noise_matches_add_noise(
     n_steps: int, seed: int, axes: list[int], data: st.DataObject
 ) -> None:
-    """A step of DDIM with the noise that was added lands where `add_noise` goes directly."""
+    """A DDIM step with the true noise gives the same result as `add_noise` at the new step."""
     generator = torch.Generator().manual_seed(seed)
     x0, noise = (torch.randn(3, *axes, generator=generator, dtype=torch.float64) for _ in range(2))
     alpha_bar = cosine_schedule(n_steps).double()
@@ -151,14 +151,14 @@ def test_the_true_noise_leads_from_any_step_to_any_other(
     seen = ddim_step(
         add_noise(x0, here, noise, alpha_bar), noise, alpha_bar[here], alpha_bar[there]
     )
-    # Where a root of ᾱ is small, the picture is the small difference of large numbers.
+    # If √ᾱ is small, the picture is a small difference of large numbers.
     atol = 1e-13 / float(alpha_bar[here].sqrt().min())
     torch.testing.assert_close(
         seen, add_noise(x0, there, noise, alpha_bar), rtol=1e-9, atol=max(atol, 1e-12)
     )
 
 
-def test_many_small_steps_are_the_same_as_one_if_the_noise_is_known() -> None:
+def test_small_ddim_steps_with_true_noise_recover_the_picture() -> None:
     torch.manual_seed(0)
     x0, noise = torch.randn(2, 1, 4, 4).double(), torch.randn(2, 1, 4, 4).double()
     alpha_bar = cosine_schedule(100).double()
@@ -168,8 +168,8 @@ def test_many_small_steps_are_the_same_as_one_if_the_noise_is_known() -> None:
     torch.testing.assert_close(x, x0, rtol=1e-9, atol=1e-9)
 
 
-def test_noise_keeps_the_variance() -> None:
-    """Pictures of variance 1 stay at variance 1, at every step."""
+def test_add_noise_preserves_variance() -> None:
+    """Pictures of variance 1 keep variance 1 at every step."""
     torch.manual_seed(0)
     alpha_bar = cosine_schedule(10)
     x0, noise = torch.randn(11, 40_000), torch.randn(11, 40_000)
@@ -177,8 +177,8 @@ def test_noise_keeps_the_variance() -> None:
     torch.testing.assert_close(variance, torch.ones(11), rtol=0, atol=0.05)
 
 
-def test_the_embedding_turns_evenly() -> None:
-    """The product of two embeddings depends on how far apart the steps are, not on where."""
+def test_timestep_similarity_depends_on_distance() -> None:
+    """The dot product of two embeddings depends only on the distance between their steps."""
     table = timestep_embedding(torch.arange(500), 32).double()
     similarity = table @ table.T
     for distance in (1, 7, 100):
@@ -187,13 +187,13 @@ def test_the_embedding_turns_evenly() -> None:
 
 
 class Linear(nn.Module):
-    """Predicts x times its label."""
+    """A model that predicts x times its label."""
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         return x * labels.reshape(-1, 1).to(x.dtype)
 
 
-def test_guidance_is_a_straight_line_in_its_scale() -> None:
+def test_guided_noise_is_linear_in_scale() -> None:
     x, t, labels = torch.ones(3, 2), torch.zeros(3, dtype=torch.int64), torch.tensor([1, 4, 6])
     at = [guided_noise(Linear(), x, t, labels, scale, 10) for scale in (-1.0, 0.0, 1.0, 4.0)]
     torch.testing.assert_close(at[1], torch.full((3, 2), 10.0))
@@ -202,8 +202,8 @@ def test_guidance_is_a_straight_line_in_its_scale() -> None:
     torch.testing.assert_close(at[3] - at[1], 4 * (at[2] - at[1]))
 
 
-def test_ddim_with_the_best_denoiser_draws_the_data() -> None:
-    """For data of ±1, where the best prediction of the noise is known, 200 steps end at ±1, half of them each."""
+def test_ddim_with_optimal_denoiser_samples_the_data() -> None:
+    """For data of ±1, the optimal noise prediction is known; 200 steps end at +1 and −1 equally often."""
     torch.manual_seed(0)
     alpha_bar = cosine_schedule(200).double()
     x = torch.randn(2000, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The reference of the chapter family agrees with other ways to compute the same."""
+"""Check the references of the family chapter against independent implementations."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_a_rotation_is_a_product_of_complex_numbers() -> None:
+def test_rotary_embedding_matches_complex_multiplication() -> None:
     x, positions = normal(2, 3, 7, 10), torch.tensor([0, 10_000, 3, 3, 512, 9_999, 1])
     speeds = 500.0 ** (-torch.arange(0, 10, 2, dtype=torch.float64) / 10)
-    turns = torch.polar(torch.ones(7, 5, dtype=torch.float64), torch.outer(positions, speeds))
-    expected = torch.view_as_real(torch.view_as_complex(x.view(2, 3, 7, 5, 2)) * turns).flatten(-2)
+    phases = torch.polar(torch.ones(7, 5, dtype=torch.float64), torch.outer(positions, speeds))
+    expected = torch.view_as_real(torch.view_as_complex(x.view(2, 3, 7, 5, 2)) * phases).flatten(-2)
     torch.testing.assert_close(rotary_embedding(x, positions, base=500.0), expected)
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_linear_attention_is_its_quadratic_form(causal: bool) -> None:
+def test_linear_attention_matches_its_quadratic_form(causal: bool) -> None:
     m = 9 if causal else 13
     query, key, value = normal(2, 9, 4), 3 * normal(2, m, 4, seed=1), normal(2, m, 5, seed=2)
     weights = (F.elu(query) + 1) @ (F.elu(key) + 1).mT
@@ -62,26 +62,26 @@ else:
 
 
 def in_200_megabytes(what: str) -> subprocess.CompletedProcess[str]:
-    """Run with an address space of 200 MB beyond what torch takes; 8192 × 8192 float32 are 268 MB."""
+    """Run with 200 MB of address space beyond what torch takes. A float32 matrix of 8192 × 8192 needs 268 MB."""
     command = [sys.executable, "-c", ADDRESS_SPACE, what]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("what", ["all", "causal"])
-def test_linear_attention_of_8192_positions_fits(what: str) -> None:
-    ran = in_200_megabytes(what)
-    assert ran.returncode == 0, ran.stderr
-    assert float(ran.stdout) == pytest.approx(8192 * 4)
+def test_linear_attention_of_8192_positions_fits_into_memory(what: str) -> None:
+    done = in_200_megabytes(what)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(8192 * 4)
 
 
-def test_the_matrix_of_8192_positions_does_not_fit() -> None:
-    ran = in_200_megabytes("matrix")
-    assert ran.returncode != 0
-    assert "allocate" in ran.stderr
+def test_matrix_of_8192_positions_does_not_fit_into_memory() -> None:
+    done = in_200_megabytes("matrix")
+    assert done.returncode != 0
+    assert "allocate" in done.stderr
 
 
 @pytest.mark.parametrize("g", [1, 2, 3, 6])
-def test_grouped_queries_are_repeated_keys(g: int) -> None:
+def test_grouped_query_attention_matches_repeated_keys(g: int) -> None:
     query, key, value = normal(2, 6, 5, 4), normal(2, g, 7, 4, seed=1), normal(2, g, 7, 3, seed=2)
     mask = normal(2, 6, 5, 7, seed=3) > 0
     mask[..., 0] = True
@@ -94,14 +94,14 @@ def test_grouped_queries_are_repeated_keys(g: int) -> None:
     torch.testing.assert_close(grouped_query_attention(query, key, value, mask), expected)
 
 
-def test_a_window_in_blocks_is_a_window_in_a_matrix() -> None:
+def test_window_attention_in_blocks_matches_a_mask() -> None:
     query, key, value = normal(3, 60, 4)
     mask = sliding_window_mask(60, 12)
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     torch.testing.assert_close(window_attention(query, key, value, 12), expected)
 
 
-def test_full_attention_is_attention() -> None:
+def test_full_attention_matches_torch() -> None:
     query, key, value = normal(3, 9, 4)
     expected = F.scaled_dot_product_attention(query, key, value)
     torch.testing.assert_close(full_attention(query, key, value), expected)

@@ -1,4 +1,4 @@
-"""Day 2's language model is GPT-2's, and its counts are a distribution: against transformers, a plain loop and themselves."""
+"""Check the language-model reference against GPT-2 from `transformers`, a plain loop and hand-computed counts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _seeded() -> None:
 
 
 def gpt2() -> GPT2LMHeadModel:
-    """A small GPT-2 in float64 whose weights, biases and norms are all random."""
+    """Return a small float64 GPT-2 with random weights, biases and norms."""
     config = GPT2Config(
         vocab_size=VOCAB,
         n_positions=LENGTH,
@@ -43,8 +43,8 @@ def gpt2() -> GPT2LMHeadModel:
     return model
 
 
-def copied(theirs: GPT2LMHeadModel) -> GPT:
-    """Our model with the weights of theirs, whose linear maps are kept transposed."""
+def with_weights_of(theirs: GPT2LMHeadModel) -> GPT:
+    """Return our model with the weights of `theirs`, which stores linear layers transposed."""
     ours = GPT(VOCAB, LENGTH, D, HEADS, LAYERS).double().eval()
     state = {
         "token_embedding.weight": theirs.transformer.wte.weight,
@@ -67,25 +67,25 @@ def copied(theirs: GPT2LMHeadModel) -> GPT:
     return ours
 
 
-def test_gpt_is_gpt2_on_copied_weights() -> None:
+def test_gpt_matches_gpt2_given_its_weights() -> None:
     theirs = gpt2()
-    ours, tokens = copied(theirs), torch.randint(VOCAB, (3, LENGTH))
+    ours, tokens = with_weights_of(theirs), torch.randint(VOCAB, (3, LENGTH))
     seen = theirs(tokens, labels=tokens)
     torch.testing.assert_close(ours(tokens), seen.logits, rtol=0, atol=1e-9)
-    # Their loss is computed in float32.
+    # GPT-2 computes its loss in float32.
     loss = next_token_loss(ours(tokens), tokens).float()
     torch.testing.assert_close(loss, seen.loss, rtol=1e-5, atol=0)
 
 
-def test_gpt_has_the_parameters_of_gpt2() -> None:
+def test_gpt_has_as_many_parameters_as_gpt2() -> None:
     theirs = gpt2()
     count = sum(parameter.numel() for parameter in theirs.parameters())
-    assert sum(parameter.numel() for parameter in copied(theirs).parameters()) == count
+    assert sum(parameter.numel() for parameter in with_weights_of(theirs).parameters()) == count
 
 
-def test_caches_give_the_logits_that_gpt2_gives_with_its_own() -> None:
+def test_cached_logits_match_those_of_gpt2() -> None:
     theirs = gpt2()
-    ours, tokens = copied(theirs), torch.randint(VOCAB, (2, LENGTH))
+    ours, tokens = with_weights_of(theirs), torch.randint(VOCAB, (2, LENGTH))
     caches, past = [KeyValueCache() for _ in range(LAYERS)], None
     for piece in tokens.split([4, 1, 3, 1], dim=1):
         seen = theirs(piece, past_key_values=past, use_cache=True)
@@ -93,10 +93,10 @@ def test_caches_give_the_logits_that_gpt2_gives_with_its_own() -> None:
         torch.testing.assert_close(ours(piece, caches), seen.logits, rtol=0, atol=1e-9)
 
 
-def test_generate_at_temperature_0_writes_what_gpt2_writes() -> None:
+def test_greedy_generation_matches_gpt2() -> None:
     theirs = gpt2()
     prompt = torch.randint(VOCAB, (3, 2))
-    wanted = theirs.generate(
+    expected = theirs.generate(
         prompt,
         attention_mask=torch.ones_like(prompt),
         max_new_tokens=LENGTH - 2,
@@ -104,31 +104,33 @@ def test_generate_at_temperature_0_writes_what_gpt2_writes() -> None:
         pad_token_id=0,
         eos_token_id=None,
     )
-    assert torch.equal(generate(copied(theirs), prompt, LENGTH - 2, temperature=0), wanted)
+    assert torch.equal(
+        generate(with_weights_of(theirs), prompt, LENGTH - 2, temperature=0), expected
+    )
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, {"temperature": 0}, {"temperature": 3.0, "top_k": 9, "top_p": 0.9}]
+    "options", [{}, {"temperature": 0}, {"temperature": 3.0, "top_k": 9, "top_p": 0.9}]
 )
-def test_generate_draws_the_same_with_and_without_cache(asked: dict[str, float]) -> None:
-    model, prompt = copied(gpt2()), torch.randint(VOCAB, (4, 3))
-    drawn = []
+def test_caching_does_not_change_sampled_tokens(options: dict[str, float]) -> None:
+    model, prompt = with_weights_of(gpt2()), torch.randint(VOCAB, (4, 3))
+    runs = []
     for use_cache in (True, False):
         generator = torch.Generator().manual_seed(1)
-        tokens = generate(model, prompt, 6, **asked, use_cache=use_cache, generator=generator)
-        drawn.append((tokens, generator.get_state()))
-    (with_cache, state), (without, other_state) = drawn
+        tokens = generate(model, prompt, 6, **options, use_cache=use_cache, generator=generator)
+        runs.append((tokens, generator.get_state()))
+    (with_cache, state), (without, other_state) = runs
     assert torch.equal(with_cache, without)
     assert torch.equal(state, other_state)
-    # One draw for each step, at temperature 0 too.
+    # There is one draw per step, even at temperature 0.
     generator = torch.Generator().manual_seed(1)
     for _ in range(6):
         torch.multinomial(torch.ones(4, VOCAB, dtype=torch.float64), 1, generator=generator)
     assert torch.equal(generator.get_state(), state)
 
 
-def attended(attention: CausalSelfAttention, x: Tensor) -> Tensor:
-    """One text, one head, one position after the other."""
+def attention_loop(attention: CausalSelfAttention, x: Tensor) -> Tensor:
+    """Compute attention one text, position and head at a time."""
     d_head = D // HEADS
     qkv = x @ attention.qkv.weight.T + attention.qkv.bias
     result = torch.empty_like(x)
@@ -144,17 +146,17 @@ def attended(attention: CausalSelfAttention, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("pieces", [[7], [1] * 7, [3, 4], [2, 1, 4]])
-def test_causal_self_attention_is_the_plain_loop(pieces: list[int]) -> None:
+def test_causal_self_attention_matches_a_plain_loop(pieces: list[int]) -> None:
     attention, x = CausalSelfAttention(D, HEADS).double().eval(), torch.randn(2, 7, D).double()
     cache = KeyValueCache()
     with torch.no_grad():
         seen = torch.cat([attention(piece, cache) for piece in x.split(pieces, dim=1)], dim=1)
-        torch.testing.assert_close(seen, attended(attention, x), rtol=0, atol=1e-10)
+        torch.testing.assert_close(seen, attention_loop(attention, x), rtol=0, atol=1e-10)
         torch.testing.assert_close(attention(x), seen, rtol=0, atol=1e-10)
     assert len(cache) == 7
 
 
-def test_ngrams_are_a_distribution_after_every_context() -> None:
+def test_ngram_probabilities_sum_to_one_for_every_context() -> None:
     text, contexts = torch.randint(5, (300,)) ** 2 % 5, torch.randint(5, (40, 3))
     windows = torch.cat([contexts.repeat_interleave(5, 0), torch.arange(5).repeat(40)[:, None]], 1)
     for probability in witten_bell(text, windows, 5):
@@ -164,8 +166,8 @@ def test_ngrams_are_a_distribution_after_every_context() -> None:
         )
 
 
-def test_ngrams_are_those_counted_by_hand() -> None:
-    # In 0 1 0 1 1, 0 is followed by 1 twice, and 1 by 0 and by 1 once each; 2 never comes up.
+def test_ngram_probabilities_match_counts_by_hand() -> None:
+    # In 0 1 0 1 1, 0 is followed by 1 twice, 1 by 0 and by 1 once each, and 2 never occurs.
     text, windows = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([[0, 1], [1, 1], [1, 2], [2, 0]])
     unigram, bigram = witten_bell(text, windows, 3)
     one, zero, two = (3 + 2 / 3) / 7, (2 + 2 / 3) / 7, (2 / 3) / 7

@@ -1,4 +1,4 @@
-"""Day 2's music: what the trick computes, what the files of the corpus say, and what a player will read."""
+"""Check the music reference: relative attention, the chorale corpus, and the MIDI and audio output."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def chorales() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
-def test_skewing_looks_up_the_vector_of_each_distance(n: int) -> None:
-    """The other way: a vector for every pair of positions, n·n·d numbers a head."""
+def test_skew_matches_direct_lookup(n: int) -> None:
+    """Compare with the direct way, which looks up a vector for every pair of positions."""
     torch.manual_seed(n)
     query, relative = torch.randn(2, 3, n, 4).double(), torch.randn(3, n, 4).double()
     skewed = music.skew(query @ relative.mT)
@@ -33,11 +33,11 @@ def test_skewing_looks_up_the_vector_of_each_distance(n: int) -> None:
             torch.testing.assert_close(skewed[:, :, i, j], naive)
 
 
-def test_the_graders_know_the_range() -> None:
+def test_graders_use_the_same_token_range() -> None:
     assert graders.N_TOKENS == music.N_TOKENS
 
 
-def test_the_passion_chorale_begins_as_everyone_knows_it(chorales: dict[str, Tensor]) -> None:
+def test_passion_chorale_begins_with_its_melody(chorales: dict[str, Tensor]) -> None:
     voices = music.chorale_notes(chorales["bwv244.54"])
     names = [
         " ".join(music21.pitch.Pitch(midi=pitch).nameWithOctave for pitch, _, _ in notes[:7])
@@ -48,46 +48,46 @@ def test_the_passion_chorale_begins_as_everyone_knows_it(chorales: dict[str, Ten
 
 
 @pytest.mark.parametrize("name", ["bwv244.54", "bwv227.7", "bwv276"])
-def test_voices_are_those_that_music21_reads(name: str) -> None:
-    """At every eighth the same pitch sounds, and every note that begins at an eighth is struck there."""
+def test_voices_match_music21(name: str) -> None:
+    """Compare the pitch at every eighth, and where notes begin, with music21."""
     tokens = music.read_chorale(music.CHORALES / f"{name}.mxl")
     assert tokens is not None
     parts = music21.converter.parse(music.CHORALES / f"{name}.mxl").parts
     assert len(parts) == 4
     for voice, part in enumerate(parts):
-        told = music.sounding_pitches(tokens)[:, voice].tolist()
-        sounding, struck = [0] * len(told), set()
+        pitches = music.sounding_pitches(tokens)[:, voice].tolist()
+        expected, onsets = [0] * len(pitches), set()
         for note in part.stripTies().flatten().notes:
             start, end = 2 * note.offset, 2 * (note.offset + note.quarterLength)
-            within = [t for t in range(len(told)) if start <= t < end]
-            struck |= set(within[:1])
+            within = [t for t in range(len(pitches)) if start <= t < end]
+            onsets |= set(within[:1])
             for time in within:
-                sounding[time] = note.pitch.midi
-        assert told == sounding
-        assert {start for _, start, _ in music.chorale_notes(tokens)[voice]} == struck
+                expected[time] = note.pitch.midi
+        assert pitches == expected
+        assert {start for _, start, _ in music.chorale_notes(tokens)[voice]} == onsets
 
 
-def test_every_chorale_can_be_moved_by_three_semitones(chorales: dict[str, Tensor]) -> None:
+def test_every_chorale_can_be_transposed_by_three_semitones(chorales: dict[str, Tensor]) -> None:
     assert len(chorales) > 250
     for tokens, semitones in itertools.product(chorales.values(), (-3, 3)):
         moved = music.transpose(tokens, semitones)
         assert (moved == 1).equal(tokens == 1)
 
 
-def test_what_is_held_out_is_not_trained_on(chorales: dict[str, Tensor]) -> None:
+def test_held_out_chorales_are_not_in_the_training_set(chorales: dict[str, Tensor]) -> None:
     training, windows = music.split_chorales(chorales)
     assert windows.shape[1] == music.CHORALE_LENGTH
 
-    def shape(window: Tensor) -> Tensor:
-        """The same for a piece in every key."""
+    def without_key(window: Tensor) -> Tensor:
+        """Return the window in a form that does not depend on its key."""
         return torch.where(window > 1, window - window.max() + 100, window)
 
-    beginnings = torch.stack([shape(piece[: music.CHORALE_LENGTH]) for piece in training])
+    beginnings = torch.stack([without_key(piece[: music.CHORALE_LENGTH]) for piece in training])
     for window in windows:
-        assert (beginnings == shape(window)).float().mean(dim=1).max() < 0.9
+        assert (beginnings == without_key(window)).float().mean(dim=1).max() < 0.9
 
 
-def test_a_midi_file_read_back_has_the_same_notes(tmp_path: Path) -> None:
+def test_midi_round_trip_preserves_notes(tmp_path: Path) -> None:
     eighths = [[40, 33, 28, 21], [1, 35, 1, 0], [42, 1, 1, 1], [42, 1, 29, 17], [1, 0, 1, 1]]
     tokens = torch.tensor(eighths).flatten()
     expected: list[Notes] = [
@@ -108,10 +108,10 @@ def test_a_midi_file_read_back_has_the_same_notes(tmp_path: Path) -> None:
     assert seen == expected
 
 
-def test_sound_has_the_pitch_that_is_written() -> None:
+def test_sound_has_the_written_pitch() -> None:
     a4 = 69 - music.LOWEST_NOTE + music.FIRST_PITCH
     tokens = torch.tensor([a4, 0, 0, 0] + [1, 0, 0, 0] * 7)
     sound = torch.from_numpy(music.chorale_sound(tokens, rate=16_000))
     assert sound.abs().max() == pytest.approx(1)
-    spectrum = torch.fft.rfft(sound[:16_000]).abs()  # of one second: an entry a hertz
+    spectrum = torch.fft.rfft(sound[:16_000]).abs()  # one second of sound, so one bin per hertz
     assert int(spectrum.argmax()) == 440

@@ -1,4 +1,4 @@
-"""The reference solutions of the chapter vision agree with implementations that have nothing in common with them."""
+"""Check the vision reference against independent implementations."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ IMAGES = [((2, 3, 8, 10), 2), ((4, 1, 9, 6), 3), ((1, 5, 4, 4), 4), ((3, 2, 5, 7
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
+def _fixed_seed() -> None:
     torch.manual_seed(20)
 
 
-def drawn(*shape: int) -> Tensor:
+def normal(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("shape", "p"), IMAGES)
-def test_patchify_is_unfold(shape: tuple[int, ...], p: int) -> None:
-    images = drawn(*shape)
+def test_patchify_matches_unfold(shape: tuple[int, ...], p: int) -> None:
+    images = normal(*shape)
     assert torch.equal(patchify(images, p), F.unfold(images, p, stride=p).mT)
 
 
 @pytest.mark.parametrize(("shape", "p"), IMAGES)
-def test_unpatchify_is_fold(shape: tuple[int, ...], p: int) -> None:
+def test_unpatchify_matches_fold(shape: tuple[int, ...], p: int) -> None:
     b, c, height, width = shape
-    patches = drawn(b, (height // p) * (width // p), c * p * p)
+    patches = normal(b, (height // p) * (width // p), c * p * p)
     image = F.fold(patches.mT, (height, width), p, stride=p)
     assert torch.equal(unpatchify(patches, p, height, width), image)
     assert torch.equal(patchify(image, p), patches)
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 6), (6, 7), (2, 9)])
-def test_patchify_refuses_what_does_not_divide(height: int, width: int) -> None:
+def test_patchify_rejects_sizes_that_are_not_divisible(height: int, width: int) -> None:
     with pytest.raises(ValueError, match="patch_size"):
-        patchify(drawn(1, 1, height, width), 3)
+        patchify(normal(1, 1, height, width), 3)
 
 
-def test_patch_embedding_is_a_convolution() -> None:
+def test_patch_embedding_matches_a_convolution() -> None:
     embedding = PatchEmbedding(image_size=6, patch_size=2, channels=3, d_model=5).double()
     nn.init.normal_(embedding.class_token)
     kernel = embedding.projection.weight.reshape(5, 3, 2, 2)
-    images = drawn(4, 3, 6, 6)
+    images = normal(4, 3, 6, 6)
     maps = F.conv2d(images, kernel, embedding.projection.bias, stride=2)  # 4 5 3 3
     places = embedding.position[0, 1:].T.reshape(5, 3, 3)
     tokens = embedding(images)
@@ -67,7 +67,7 @@ def test_patch_embedding_is_a_convolution() -> None:
 
 
 def torch_block(block: BidirectionalBlock) -> nn.Module:
-    """torch's own pre-norm layer with the weights of `block`."""
+    """Return torch's pre-norm encoder layer with the weights of `block`."""
     d = block.attention.out.in_features
     layer = nn.TransformerEncoderLayer(
         d, block.attention.n_heads, 4 * d, 0.0, "gelu", batch_first=True, norm_first=True
@@ -83,18 +83,18 @@ def torch_block(block: BidirectionalBlock) -> nn.Module:
     return layer
 
 
-def test_block_is_torchs() -> None:
+def test_block_matches_torch() -> None:
     block = BidirectionalBlock(12, 3).double()
     nn.init.normal_(block.norm1.weight)
     nn.init.normal_(block.norm2.bias)
-    x = drawn(2, 5, 12)
+    x = normal(2, 5, 12)
     torch.testing.assert_close(block(x), torch_block(block)(x))
 
 
-def test_attention_keeps_the_weights_of_its_last_call() -> None:
+def test_attention_stores_the_weights_of_its_last_call() -> None:
     attention = SelfAttention(12, 3).double()
-    x = drawn(2, 5, 12)
-    attention(drawn(1, 7, 12))
+    x = normal(2, 5, 12)
+    attention(normal(1, 7, 12))
     attention(x)
     reference = nn.MultiheadAttention(12, 3, batch_first=True).double()
     reference.in_proj_weight = attention.qkv.weight
@@ -105,18 +105,18 @@ def test_attention_keeps_the_weights_of_its_last_call() -> None:
 
 
 @pytest.mark.parametrize("n_layers", [1, 3])
-def test_vit_is_torchs_encoder_read_at_the_class_token(n_layers: int) -> None:
+def test_vit_matches_torch_encoder_at_the_class_token(n_layers: int) -> None:
     model = ViT(6, 2, channels=3, n_classes=4, d_model=8, n_heads=2, n_layers=n_layers).double()
     nn.init.normal_(model.norm.weight)
-    images = drawn(3, 3, 6, 6)
+    images = normal(3, 3, 6, 6)
     encoder = nn.Sequential(*map(torch_block, model.blocks), model.norm, model.head)
     torch.testing.assert_close(model(images), encoder(model.embedding(images))[:, 0])
 
 
 @pytest.mark.parametrize(("grid", "p"), [(1, 8), (3, 5), (4, 2)])
-def test_attention_distance_by_a_loop(grid: int, p: int) -> None:
+def test_attention_distance_matches_a_loop(grid: int, p: int) -> None:
     n = grid**2
-    weights = drawn(2, 3, n, n).softmax(dim=-1)
+    weights = normal(2, 3, n, n).softmax(dim=-1)
     expected = torch.zeros(3, dtype=torch.float64)
     for image in weights:
         for head in range(3):
@@ -128,7 +128,7 @@ def test_attention_distance_by_a_loop(grid: int, p: int) -> None:
 
 
 def hsic_cka(x: Tensor, y: Tensor) -> Tensor:
-    """CKA by the Gram matrices of the inputs, as Raghu et al. write it."""
+    """Compute CKA from the Gram matrices of the inputs, as in Raghu et al."""
     centring = torch.eye(len(x), dtype=x.dtype) - 1 / len(x)
 
     def hsic(k: Tensor, m: Tensor) -> Tensor:
@@ -139,17 +139,17 @@ def hsic_cka(x: Tensor, y: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("shape", [(13, 3, 5), (5, 9, 2), (4, 1, 1)])
-def test_linear_cka_by_gram_matrices(shape: tuple[int, int, int]) -> None:
+def test_linear_cka_matches_gram_matrices(shape: tuple[int, int, int]) -> None:
     n, d1, d2 = shape
-    x = drawn(n, d1) + 3
-    y = x @ drawn(d1, d2) + drawn(n, d2)
+    x = normal(n, d1) + 3
+    y = x @ normal(d1, d2) + normal(n, d2)
     torch.testing.assert_close(linear_cka(x, y), hsic_cka(x, y))
     torch.testing.assert_close(linear_cka(y, x), hsic_cka(x, y))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_linear_cka_of_constants(dtype: torch.dtype) -> None:
-    x = drawn(7, 3).to(dtype).requires_grad_()
+def test_linear_cka_of_constant_features_is_zero(dtype: torch.dtype) -> None:
+    x = normal(7, 3).to(dtype).requires_grad_()
     for value in (0.0, 0.3, 2.5, -1000.1):
         constant = torch.full((7, 2), value, dtype=dtype)
         for other in (x, constant, constant / 3):
@@ -163,9 +163,9 @@ def test_linear_cka_of_constants(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_linear_cka_is_invariant_in_float32(scale: float) -> None:
-    x, y = drawn(20, 4).float(), drawn(20, 6).float()
+    x, y = normal(20, 4).float(), normal(20, 6).float()
     y = y + x.repeat(1, 2)[:, :6]
-    turn, _ = torch.linalg.qr(drawn(6, 6))
+    rotation, _ = torch.linalg.qr(normal(6, 6))
     before = linear_cka(x, y)
-    moved = scale * (y @ turn.float()) + torch.arange(6) * scale
+    moved = scale * (y @ rotation.float()) + torch.arange(6) * scale
     torch.testing.assert_close(linear_cka(scale * x, moved), before, rtol=1e-4, atol=1e-4)
