@@ -1,4 +1,4 @@
-"""What commands say on stderr, and the files that they read and write."""
+"""Print messages on stderr, and read and write the files that are named on the command line."""
 
 from __future__ import annotations
 
@@ -9,38 +9,63 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Console
 
 from autograder.sandbox.client import Sandbox
 
 if TYPE_CHECKING:
-    from autograder.course.state_folder import StoreError
+    from autograder.grading.session import GradedClass
     from autograder.marks.model import Marks, SubmissionMarks
 
 
-def saying_once() -> Callable[[StoreError], None]:
-    """Says what the store refuses, each thing once."""
-    said: set[str] = set()
-
-    def tell(error: StoreError) -> None:
-        if str(error) not in said:
-            said.add(str(error))
-            say(str(error))
-
-    return tell
+def print_error(message: object) -> None:
+    """Print one line on stderr."""
+    print(f"autograder: {message}", file=sys.stderr)
 
 
-def warn(sandbox: Sandbox) -> None:
-    """Be loud where student code runs without isolation."""
+def print_errors_once() -> Callable[[Exception], None]:
+    """Return a function that prints an error unless it has printed the same message before."""
+    printed: set[str] = set()
+
+    def print_once(error: Exception) -> None:
+        if str(error) not in printed:
+            printed.add(str(error))
+            print_error(error)
+
+    return print_once
+
+
+def warn_without_sandbox(sandbox: Sandbox) -> None:
+    """Print a warning if student code runs without isolation."""
     if sandbox == "none":
         user = "root" if os.geteuid() == 0 else "you"
-        say(f"WITHOUT ISOLATION: what students wrote can read, change and send whatever {user} can")
+        print_error(
+            f"WITHOUT ISOLATION: students' code can read, change and send everything that {user} can"
+        )
+
+
+def print_summary(console: Console, graded: GradedClass, json: Path | None) -> None:
+    """Print how many marks were reused, and what the TA should look at."""
+    if graded.reused:
+        console.print(
+            f"{graded.reused} of {len(graded.submissions)} submissions have not changed since they were graded; "
+            "--force grades them again",
+            highlight=False,
+        )
+    if graded.unstored:
+        where = f"They are only here and in {json}." if json else "Save them with --json FILE."
+        print_error(f"the marks of {graded.unstored} submissions could not be stored. {where}")
+    for note in graded.roster_notes:
+        print_error(note)
+    for marks in graded.ungraded:
+        print_error(f"{marks.path}: {'; '.join(marks.problems)}")
 
 
 def read_marks(file: Path, day: str) -> Marks:
-    """The marks of a day from what `--json` wrote.
+    """Read marks that `grade --json` wrote.
 
     Raises:
-        CourseError: it can not be read, or holds none of this day.
+        CourseError: The file cannot be read, or does not contain marks of this day.
     """
     from autograder.course.config import CourseError
     from autograder.marks import model
@@ -48,16 +73,16 @@ def read_marks(file: Path, day: str) -> Marks:
     try:
         return model.decode(file.read_bytes(), day)
     except OSError as error:
-        raise CourseError(f"{file} can not be read: {error.strerror}") from None
+        raise CourseError(f"{file} cannot be read: {error.strerror}") from None
     except model.InvalidMarks as error:
         raise CourseError(f"{file} {error}") from None
 
 
 def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) -> None:
-    """Write the marks as JSON.
+    """Write marks as JSON.
 
     Raises:
-        StoreError: the file can not be written.
+        StoreError: The file cannot be written.
     """
     from autograder.course.state_folder import unwritable
     from autograder.marks import model
@@ -69,20 +94,29 @@ def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) ->
         raise unwritable(file, error) from None
 
 
-def check_file(file: Path) -> None:
-    """Check that a file can be written, before the work rather than after it."""
-    if file.is_dir() or not file.parent.is_dir():
-        raise typer.BadParameter(
-            f"{file} can not be written: there is no such folder, or it is one"
-        )
+def check_file(file: Path | None) -> None:
+    """Check that a file can be written, so that a wrong path is reported before the work begins.
+
+    Raises:
+        typer.BadParameter: The path is a folder, or its parent is not.
+    """
+    if file is None:
+        return
+    if file.is_dir():
+        raise typer.BadParameter(f"{file} cannot be written: it is a folder")
+    if not file.parent.is_dir():
+        raise typer.BadParameter(f"{file} cannot be written: there is no folder {file.parent}")
 
 
 def check_folder(folder: Path | None) -> None:
-    """Check that a folder is there or can be made, before the work rather than after it."""
-    if folder and (folder.is_file() or not folder.parent.is_dir()):
-        raise typer.BadParameter(f"{folder} can not be made: it is a file, or stands in no folder")
+    """Check that a folder exists or can be created, so that a wrong path is reported before the work begins.
 
-
-def say(text: str) -> None:
-    """One line on stderr."""
-    print(f"autograder: {text}", file=sys.stderr)
+    Raises:
+        typer.BadParameter: The path is a file, or its parent is not a folder.
+    """
+    if folder is None:
+        return
+    if folder.is_file():
+        raise typer.BadParameter(f"{folder} cannot be created: it is a file")
+    if not folder.parent.is_dir():
+        raise typer.BadParameter(f"{folder} cannot be created: there is no folder {folder.parent}")

@@ -11,6 +11,7 @@ import pytest
 from autograder.course import chapters
 from autograder.course import config as courses
 from autograder.course.config import CourseError
+from autograder.course.consistency import check_day
 from autograder.course.late_policy import Policy
 from autograder.protocol.limits import Allowance
 from tests.conftest import ROOT
@@ -200,11 +201,11 @@ def test_what_is_missing_is_named(missing: str, tmp_path: Path) -> None:
     (solutions / "first.py").write_text("\n".join(chapter), encoding="utf-8")
     (hidden / "test_first.py").write_text("\n".join(graders), encoding="utf-8")
     with pytest.raises(CourseError, match=r"\bg\b"):
-        courses.check(load(tmp_path, text).day("day1"))
+        check_day(load(tmp_path, text).day("day1"))
 
 
 def test_this_course_is_right() -> None:
-    courses.check(courses.load(ROOT).day("day1"))
+    check_day(courses.load(ROOT).day("day1"))
 
 
 CHAPTERS = sorted(p for p in ROOT.glob("solutions/day*/*.py") if p.name != "__init__.py")

@@ -9,6 +9,7 @@ import jupytext
 import pytest
 
 from autograder.course import config as courses
+from autograder.course.consistency import check_day
 from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.release.notebook import solution_notebook
@@ -37,7 +38,7 @@ def lost(marks: SubmissionMarks) -> dict[str, str]:
 
 
 def test_the_course_fits_together(grader: Grader) -> None:
-    courses.check(grader.day)
+    check_day(grader.day)
 
 
 def test_the_solution_gets_everything(grader: Grader) -> None:
@@ -52,7 +53,9 @@ def test_the_release_unfilled_gets_nothing(grader: Grader) -> None:
     marks = grader.grade(handed_in(release))
     assert [e.status for e in marks.exercises] == ["not_attempted"] * len(day.names)
     assert marks.points == 0
-    assert marks.problems == [f"no exercise of {day.name} is filled in"]
+    assert marks.problems == [
+        f"no exercise of {day.name} was attempted: the stubs are unchanged or missing"
+    ]
 
 
 @pytest.mark.parametrize(("day", "path"), STYLES)

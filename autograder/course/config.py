@@ -138,30 +138,6 @@ def load(root: Path) -> Course:
     return _Reader(text).course(root, tables)
 
 
-def check(day: Day) -> None:
-    """Check that every exercise has a stub, a reference, visible checks and a grader, and no grader stands alone.
-
-    Raises:
-        CourseError: the first that does not.
-    """
-    try:
-        for chapter in day.chapters:
-            chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
-    except chapters.ChapterError as error:
-        raise CourseError(str(error)) from None
-    graded = graded_exercises(day)
-    for exercise in day.exercises:
-        if exercise.name not in graded:
-            file = day.graders / f"test_{exercise.chapter}.py"
-            raise CourseError(
-                f"{day.name}: {exercise.name} has no grader; {file} needs a class with "
-                f'exercise = "{exercise.name}"'
-            )
-    for name, file in graded.items():
-        if name not in day.names:
-            raise CourseError(f"{file}: grader of {name!r}, which {FILE} does not name")
-
-
 def fingerprint(day: Day) -> str:
     """A hash of all that decides about marks: the day's exercises in `grading.toml`, its chapters and its hidden files."""
     hidden = [day.graders, day.mistakes]
@@ -171,20 +147,6 @@ def fingerprint(day: Day) -> str:
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def graded_exercises(day: Day) -> dict[str, Path]:
-    """The exercises that the day's graders name, each with its file."""
-    found: dict[str, Path] = {}
-    for file in sorted(day.graders.glob("test_*.py")):
-        text = file.read_text(encoding="utf-8")
-        for name in re.findall(r'^    exercise = "(\w+)"', text, re.MULTILINE):
-            if name in found:
-                raise CourseError(
-                    f"{file}: a second grader of {name!r}; one stands in {found[name]}"
-                )
-            found[name] = file
-    return found
 
 
 class _Reader:

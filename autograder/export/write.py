@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 from autograder.course.config import CourseError, Day
 from autograder.course.state_folder import unwritable
-from autograder.export import canvas, gradescope, moodle, plain
+from autograder.export import Format, canvas, gradescope, moodle, plain
 from autograder.feedback import sentences
 from autograder.feedback.student_page import file_name
 from autograder.marks import class_list
 from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import roster
-
-Format = Literal["canvas", "moodle", "gradescope", "nbgrader", "csv"]
 
 
 def export(

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -29,30 +22,23 @@ SIGNS = {
     "crashed": ("C", "red"),
     "not_allowed": ("N", "magenta"),
 }
-# Some submissions take ten times as long as others, so the estimate averages over minutes.
-SPEED_WINDOW_SECONDS = 180.0
 LEGEND = (
     "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed"
 )
 
 
-def progress(
-    marks: Iterable[SubmissionMarks], total: int, console: Console
-) -> Iterator[SubmissionMarks]:
-    """Yield the marks and show a progress bar meanwhile, with the time left at the recent speed."""
+def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[SubmissionMarks]:
+    """Yield the marks, and show meanwhile how many submissions are graded.
+
+    The class is read while it is graded, so its size is not known before the end.
+    """
     columns = (
-        TextColumn("grading {task.fields[student]}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
+        SpinnerColumn(),
+        TextColumn("{task.completed} graded, last {task.fields[student]}", markup=False),
         TimeElapsedColumn(),
-        TextColumn("elapsed,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
     )
-    with Progress(
-        *columns, console=console, transient=True, speed_estimate_period=SPEED_WINDOW_SECONDS
-    ) as bar:
-        task = bar.add_task("", total=total, student="")
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, student="")
         for mark in marks:
             bar.update(task, advance=1, student=mark.student[:30])
             yield mark

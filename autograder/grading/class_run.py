@@ -1,4 +1,7 @@
-"""A class → marks: what the store knows is taken from it, all else is graded, in processes with a fork server each."""
+"""Grade a class in parallel. Unchanged submissions are read from the store; each worker process owns a fork server.
+
+Entry point: `ClassRun`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from pathlib import Path
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.state_folder import StoreError
-from autograder.grading import faults
+from autograder.grading import internal_errors
+from autograder.grading.errors import WorkerKilled
 from autograder.grading.grader import Grader, seed_of, start_server
 from autograder.marks.history import Basis, History, basis_of
 from autograder.marks.model import SubmissionMarks
@@ -24,16 +28,12 @@ from autograder.sandbox.errors import NoIsolation
 from autograder.submissions.class_source import FoundSubmission
 from autograder.submissions.submission import Submission
 
-AHEAD = 2  # submissions a process that are read before it is their turn
-
-
-class Ended(Exception):
-    """A process of the grader was ended from outside; what was stored until then is stored."""
+LOOKAHEAD = 2  # submissions per process that are read before a process is free
 
 
 @dataclass
-class Run:
-    """One run over a class. Marks depend neither on `jobs` nor on the order, nor on what is known already."""
+class ClassRun:
+    """One run over a class. Marks depend neither on `jobs` nor on the order, nor on what the store contains."""
 
     day: Day
     secret: bytes
@@ -41,110 +41,113 @@ class Run:
     seed: str | None = None
     sandbox: Sandbox = "required"
     history: History | None = None
-    force: bool = False  # grades again what is known
-    is_current: bool = True  # its marks count from now on
-    on_trouble: Callable[[StoreError], None] = lambda error: None
-    known: int = 0  # submissions that were not graded again
-    unstored: int = 0  # submissions whose marks are not in the store, for it refused them
+    force: bool = False  # grade unchanged submissions again
+    is_current: bool = True  # make the marks of this run the current ones
+    on_store_error: Callable[[StoreError], None] = lambda error: None
+    reused: int = 0  # submissions whose marks came from the store
+    unstored: int = 0  # submissions whose marks could not be stored
 
     def grade(self, class_: Iterable[FoundSubmission]) -> Iterator[SubmissionMarks]:
-        """The marks of a class in its order; each is in the store as soon as it is made.
+        """Yield the marks of a class in its order. Each submission is stored as soon as it is graded.
 
         Raises:
-            NoIsolation: the machine gives too little of it; nothing was run.
-            Ended: a process of the grader was ended from outside.
+            NoIsolation: The sandbox cannot be set up on this machine. Nothing was run.
+            WorkerKilled: A worker process was killed.
         """
         ready: dict[int, SubmissionMarks] = {}
-        due = 0
-        for number, marks in self._as_they_come(class_):
+        next_number = 0
+        for number, marks in self._as_completed(class_):
             ready[number] = marks
-            while due in ready:
-                yield ready.pop(due)
-                due += 1
+            while next_number in ready:
+                yield ready.pop(next_number)
+                next_number += 1
 
-    def _as_they_come(
+    def _as_completed(
         self, class_: Iterable[FoundSubmission]
     ) -> Iterator[tuple[int, SubmissionMarks]]:
-        """The same as they are done, each with its place in the class."""
+        """Yield the marks of each submission when they are ready, with its position in the class."""
         course = courses.fingerprint(self.day)
         day = self.day
         arguments = (day.root, day.name, self.secret, self.seed, self.sandbox)
         pool = ProcessPoolExecutor(
-            self.jobs, multiprocessing.get_context("spawn"), _start_job, arguments
+            self.jobs, multiprocessing.get_context("spawn"), _start_worker, arguments
         )
-        waiting: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
+        pending: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
 
-        def done(when: str) -> Iterator[tuple[int, SubmissionMarks]]:
-            for future in wait(waiting, return_when=when).done:
-                number, handed_in, on = waiting.pop(future)
+        def finished() -> Iterator[tuple[int, SubmissionMarks]]:
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                number, found, basis = pending.pop(future)
                 marks = future.result()
-                # What a fault kept from being graded is graded again next time.
-                if marks.exercises or not handed_in.submission.readable:
-                    # Read there, and not here: somebody may edit the course in the meantime.
-                    self._store(replace(on, course=marks.course), marks, handed_in)
+                # A submission that an internal error kept from being graded is not stored, so the next run retries it.
+                if marks.exercises or not found.submission.readable:
+                    # The course may have been edited since this run began. The worker knows which one it graded by.
+                    self._store(replace(basis, course=marks.course), marks, found)
                 yield number, marks
 
         try:
             isolation = pool.submit(_isolation).result()
-            for number, handed_in in enumerate(class_):
-                submission = handed_in.submission
+            for number, found in enumerate(class_):
+                submission = found.submission
                 seed = self.seed or seed_of(day.name, self.secret, submission)
-                on = basis_of(day.name, submission, course, seed, isolation)
-                marks = None if self.force else self._known(on, submission)
+                basis = basis_of(day.name, submission, course, seed, isolation)
+                marks = None if self.force else self._stored(basis, submission)
                 if marks is not None:
-                    self.known += 1
-                    self._store(on, marks, handed_in)
+                    self.reused += 1
+                    self._store(basis, marks, found)
                     yield number, marks
                     continue
-                waiting[pool.submit(_grade_one, submission)] = number, handed_in, on
-                if len(waiting) >= AHEAD * self.jobs:
-                    yield from done(FIRST_COMPLETED)
-            while waiting:
-                yield from done(FIRST_COMPLETED)
+                pending[pool.submit(_grade, submission)] = number, found, basis
+                if len(pending) >= LOOKAHEAD * self.jobs:
+                    yield from finished()
+            while pending:
+                yield from finished()
         except BrokenProcessPool:
-            text = "a process of the grader was ended from outside; is there enough memory? Run it again: it goes on where it was"
-            raise Ended(text) from None
+            message = (
+                "a worker process was killed (out of memory?). Run the command again to resume."
+            )
+            raise WorkerKilled(message) from None
         finally:
-            if waiting:  # the run ends early
+            if pending:  # the run ends early
                 for child in multiprocessing.active_children():
                     child.kill()
             pool.shutdown()
 
-    def _known(self, on: Basis, submission: Submission) -> SubmissionMarks | None:
+    def _stored(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
         if self.history is None:
             return None
         try:
-            return self.history.find(on, submission)
+            return self.history.find(basis, submission)
         except StoreError as error:
-            self.on_trouble(error)
+            self.on_store_error(error)
             return None
 
-    def _store(self, on: Basis, marks: SubmissionMarks, handed_in: FoundSubmission) -> None:
-        """A store that refuses marks costs nobody theirs: they are yielded all the same."""
+    def _store(self, basis: Basis, marks: SubmissionMarks, found: FoundSubmission) -> None:
+        """Store marks. If that fails, report it and go on: the caller gets the marks anyway."""
         if self.history is None:
             return
         try:
-            self.history.add(on, marks, handed_in.under, self.is_current)
+            self.history.add(basis, marks, found.under, self.is_current)
         except StoreError as error:
             self.unstored += 1
-            self.on_trouble(error)
+            self.on_store_error(error)
         except Exception as error:
             self.unstored += 1
-            doing = f"storing the marks of {marks.student}"
-            self.on_trouble(StoreError(faults.log(self.day.root, doing, error)))
+            activity = f"storing the marks of {marks.student}"
+            message = internal_errors.log(self.day.root, activity, error)
+            self.on_store_error(StoreError(message))
 
 
-# ---- in a process of its own
+# ---- in the worker processes
 
 _server: Server | NoIsolation | None = None
 _grader: Grader | None = None
 _course: tuple[Path, str, bytes, str | None]
 
 
-def _start_job(root: Path, day: str, secret: bytes, seed: str | None, sandbox: Sandbox) -> None:
+def _start_worker(root: Path, day: str, secret: bytes, seed: str | None, sandbox: Sandbox) -> None:
     global _course, _server
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     _course = root, day, secret, seed
     try:
         _server = start_server(sandbox)
@@ -152,7 +155,7 @@ def _start_job(root: Path, day: str, secret: bytes, seed: str | None, sandbox: S
         _server = error
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -166,7 +169,7 @@ def _isolation() -> list[str]:
     return _server.isolation
 
 
-def _grade_one(submission: Submission) -> SubmissionMarks:
+def _grade(submission: Submission) -> SubmissionMarks:
     global _grader
     if _grader is None:
         root, day, secret, seed = _course
@@ -177,4 +180,4 @@ def _grade_one(submission: Submission) -> SubmissionMarks:
     except NoIsolation:
         raise
     except Exception as error:
-        return _grader.ungraded(submission, error)
+        return _grader.internal_error(submission, error)

@@ -1,4 +1,7 @@
-"""One submission → marks: for each exercise its code, a process that runs it, and the tests that ask it."""
+"""Grade one submission: select each exercise's code, run its tests in the sandbox, and turn the outcomes into marks.
+
+Entry points: `Grader` and `start_server`.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,14 @@ import torch
 from autograder.course import release_stamp
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.execution.answer_key import AnswerKey
-from autograder.execution.attempt import Outcome, Source, joined, refusal
-from autograder.grading import faults, trivial_answers
+from autograder.execution.attempt import Outcome, not_allowed_message
+from autograder.execution.source import Source, join_units
+from autograder.grading import internal_errors, trivial_answers
 from autograder.grading.forwarding import Forwarding
 from autograder.grading.runner import Job, Observer, Runner
-from autograder.grading.substitution import follow_through
-from autograder.marks.model import (
-    ExerciseMarks,
-    Status,
-    SubmissionMarks,
-    TestMarks,
-    exact_sum,
-    one_line,
-    sanitize,
-    split_points,
-)
+from autograder.grading.scoring import no_points, score
+from autograder.grading.substitution import Graded, substitute_references
+from autograder.marks.model import ExerciseMarks, SubmissionMarks, exact_sum, one_line
 from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
 from autograder.recognition.recognizer import Namer
@@ -42,56 +38,82 @@ from autograder.submissions.submission import Submission
 
 
 def start_server(sandbox: Sandbox = "required", layers: Sequence[str] | None = None) -> Server:
-    """Start a fork server that can slice and run what students hand in.
+    """Start a fork server that can slice and run students' code.
 
     Raises:
-        NoIsolation: this machine is no Linux.
+        NoIsolation: This machine does not run Linux.
     """
     return Server(sandbox, layers, services=(WORKER, READER))
 
 
 class Grader:
-    """Grades submissions of one day, one after the other, with one fork server."""
+    """Grades submissions of one day, one at a time, with one fork server."""
 
     def __init__(self, day: Day, server: Server, secret: bytes, seed: str | None = None) -> None:
         torch.set_num_threads(1)
         self.day = day
-        self.key = AnswerKey.of(day)
+        self.key = AnswerKey.read(day)
         self.runner = Runner(self.key, server)
         self._slicing = slicing.prepare(server, day)
         self._secret = secret
         self._seed = seed
-        self.trivial = trivial_answers.passed(self.runner)
+        self.trivial_passes = trivial_answers.passed_tests(self.runner)
         self._forwarding = Forwarding(self.runner)
-        for name, own in self.key.tests.items():
-            if all((name, test.name) in self.trivial for test in own):
+        for name, tests in self.key.tests.items():
+            if all((name, test.name) in self.trivial_passes for test in tests):
                 raise CourseError(
-                    f"{day.name}: {name} can not earn its points, for an answer that does nothing passes all its tests"
+                    f"{day.name}: no submission can earn the points of {name}, because a trivial answer "
+                    "passes all its tests. Add a test that fails for None, zeros and the first argument."
                 )
 
     def grade(
         self, submission: Submission, observe: Observer | None = None, only: str = ""
     ) -> SubmissionMarks:
-        """Grade a submission; with `only`, that exercise alone.
+        """Grade a submission, or only one exercise of it.
+
+        Args:
+            observe: Called after each test of the first run of each exercise.
+            only: The name of the exercise to grade; "" for all.
 
         Raises:
-            NoIsolation: nothing can be run here. ServerLost: the fork server ended several times in a row.
+            NoIsolation: The sandbox cannot be set up on this machine.
+            ServerLost: The fork server died several times in a row.
         """
         started = time.monotonic()
         exercises = [e for e in self.day.exercises if only in ("", e.name)]
         seed = self._seed or seed_of(self.day.name, self._secret, submission)
-        problems = [
-            *submission.problems,
-            *release_stamp.stamp_problems(submission.release, self.day),
-        ]
+        stamp_problems = release_stamp.stamp_problems(submission.release, self.day)
+        problems = [*submission.problems, *stamp_problems]
         marks: list[ExerciseMarks] = []
         if submission.readable:
             job = Job(seed, Budget(self.day.budget, "submission"), observe)
             with Slicer(self.server, self._slicing, submission.cells) as slicer:
                 try:
-                    marks = self._graded(slicer, exercises, job, problems, is_whole=not only)
+                    first = self._grade_exercises(slicer, exercises, job, problems)
+                    marks = first if only else self._follow_up(first, slicer, job, problems)
                 except SlicingError as error:
                     problems.append(f"its code could not be read: {error}")
+        max_points = exact_sum([exercise.points for exercise in exercises])
+        seconds = round(time.monotonic() - started, 3)
+        shown = bounded(map(one_line, problems))
+        return self._record(submission, seed, max_points, seconds, shown, marks)
+
+    def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
+        """Return marks without exercises for a submission that an internal error kept from being graded."""
+        activity = f"grading {submission.path} of {submission.student}"
+        problem = one_line(internal_errors.log(self.day.root, activity, error))
+        max_points = exact_sum([exercise.points for exercise in self.day.exercises])
+        return self._record(submission, "", max_points, 0.0, [problem], [])
+
+    def _record(
+        self,
+        submission: Submission,
+        seed: str,
+        max_points: float,
+        seconds: float,
+        problems: list[str],
+        marks: list[ExerciseMarks],
+    ) -> SubmissionMarks:
         return SubmissionMarks(
             path=submission.path,
             student=submission.student,
@@ -99,117 +121,101 @@ class Grader:
             seed=seed,
             course=self.key.fingerprint,
             isolation=self.server.isolation,
-            points=exact_sum([e.points for e in marks]),
-            max_points=exact_sum([e.points for e in exercises]),
-            seconds=round(time.monotonic() - started, 3),
-            problems=bounded(map(one_line, problems)),
+            points=exact_sum([exercise.points for exercise in marks]),
+            max_points=max_points,
+            seconds=seconds,
+            problems=problems,
             exercises=marks,
             handed_in=submission.handed_in,
         )
 
-    def ungraded(self, submission: Submission, error: Exception) -> SubmissionMarks:
-        """The record of a submission that a fault of the autograder kept from being graded."""
-        doing = f"grading {submission.path} of {submission.student}"
-        return SubmissionMarks(
-            path=submission.path,
-            student=submission.student,
-            sha256=submission.sha256,
-            seed="",
-            course=self.key.fingerprint,
-            isolation=self.server.isolation,
-            points=0.0,
-            max_points=exact_sum([e.points for e in self.day.exercises]),
-            seconds=0.0,
-            problems=[one_line(faults.log(self.day.root, doing, error))],
-            exercises=[],
-            handed_in=submission.handed_in,
-        )
-
-    def _graded(
-        self,
-        slicer: Slicer,
-        exercises: Sequence[Exercise],
-        job: Job,
-        problems: list[str],
-        is_whole: bool,
+    def _grade_exercises(
+        self, slicer: Slicer, exercises: Sequence[Exercise], job: Job, problems: list[str]
     ) -> list[ExerciseMarks]:
+        """Grade each exercise as the student wrote it."""
         notebook = slicer.slice_all()
         problems += notebook.problems
         marks = []
         for exercise in exercises:
             code = notebook.slices[exercise.name]
             problems += code.problems if code.state == "written" else ()
-            marks.append(self.judge(exercise, code, job, problems))
-        if is_whole:
-            if all(marked.status == "not_attempted" for marked in marks):
-                problems.append(f"no exercise of {self.day.name} is filled in")
-            marks = self._each_mistake_once(marks, slicer, job, problems)
+            marks.append(self.grade_slice(exercise, code, job, problems))
         return marks
 
-    def _each_mistake_once(
+    def _follow_up(
         self, marks: Sequence[ExerciseMarks], slicer: Slicer, job: Job, problems: list[str]
     ) -> list[ExerciseMarks]:
-        """What is right once an earlier exercise is replaced has no mistake of its own, and replaces nothing."""
-        result = {marked.name: marked for marked in marks}
+        """Grade exercises that lost points again with references for earlier ones, and name the mistakes that remain.
+
+        Exercises are processed in order. One that gets full points with references is not replaced in later ones.
+        """
+        if all(exercise.status == "not_attempted" for exercise in marks):
+            problems.append(
+                f"no exercise of {self.day.name} was attempted: the stubs are unchanged or missing"
+            )
+        result = {exercise.name: exercise for exercise in marks}
         for exercise in self.day.exercises:
-            marked = result[exercise.name]
-            if marked.points < marked.max_points and marked.status != "not_attempted":
+            first = result[exercise.name]
+            if first.points < first.max_points and first.status != "not_attempted":
                 lost = {name for name, other in result.items() if other.points < other.max_points}
-                marked, source = self._substituted(exercise, slicer, marked, lost, job)
-                name = self._name(exercise, source, marked, job, problems)
-                result[exercise.name] = msgspec.structs.replace(marked, mistake=name)
+                best = self._substituted(exercise, slicer, first, lost, job)
+                source = join_units(best.code.pieces, self.key.references(best.marks.reference_for))
+                mistake = self._name_mistake(exercise, source, best.marks, job, problems)
+                result[exercise.name] = msgspec.structs.replace(best.marks, mistake=mistake)
         return list(result.values())
 
     def _substituted(
         self,
         exercise: Exercise,
         slicer: Slicer,
-        marked: ExerciseMarks,
+        first: ExerciseMarks,
         lost: Collection[str],
         job: Job,
-    ) -> tuple[ExerciseMarks, Source]:
-        """The better marks with references for what lost points, and the code that they are of."""
-        silent = replace(job, observe=None)  # what is explained is the first run
+    ) -> Graded:
+        """Return the best result with references for earlier exercises that lost points."""
+        unobserved = replace(job, observe=None)  # `explain` shows the first run
 
-        def judge(code: Slice, replaced: Sequence[str]) -> ExerciseMarks:
-            return self.judge(exercise, code, silent, replaced=replaced)
+        def grade_with(replaced: tuple[str, ...]) -> Graded:
+            code = slicer.slice_with_references(exercise.name, replaced)
+            marks = self.grade_slice(exercise, code, unobserved, replaced=replaced)
+            return Graded(marks, code, replaced)
 
-        sentences = {test.name: test.sentence for test in self.key.tests[exercise.name]}
+        original = Graded(first, slicer.slice_all().slices[exercise.name])
         earlier = self.day.names[: self.day.names.index(exercise.name)]
         lost_earlier = [name for name in earlier if name in lost]
-        marks, code = follow_through(slicer, marked, lost_earlier, judge, sentences)
-        return marks, joined(code.pieces, self.key.replaced(marks.reference_for))
+        sentences = {test.name: test.sentence for test in self.key.tests[exercise.name]}
+        return substitute_references(original, lost_earlier, grade_with, sentences)
 
-    def _name(
+    def _name_mistake(
         self,
         exercise: Exercise,
         source: Source,
-        marked: ExerciseMarks,
+        marks: ExerciseMarks,
         job: Job,
         problems: list[str],
     ) -> str | None:
-        """The name of a wrong answer's mistake. A fault in the search for it costs the name and no marks."""
-        if marked.status not in ("partial", "failed"):
+        """Return the name of a wrong answer's mistake. An internal error is logged and does not affect the marks."""
+        if marks.status not in ("partial", "failed"):
             return None
-        failed = [test.name for test in marked.tests if not test.passed]
+        failed = [test.name for test in marks.tests if not test.passed]
         try:
             return self.namer.name(exercise, source, failed, job.budget)
         except Exception as error:
-            doing = f"naming the mistake in {exercise.name}"
-            problems.append(faults.log(self.day.root, doing, error))
+            activity = f"naming the mistake in {exercise.name}"
+            problems.append(internal_errors.log(self.day.root, activity, error))
             return None
 
     @property
     def server(self) -> Server:
-        """The fork server that runs what is handed in."""
+        """Return the fork server that runs submissions."""
         return self.runner.server
 
     @cached_property
     def namer(self) -> Namer:
-        """Knows the mistakes of the day; made when the first wrong answer comes."""
+        """Return the recognizer of the day's known mistakes, created for the first wrong answer."""
         return Namer(self.key, self.server)
 
-    def judge(
+    def grade_slice(
         self,
         exercise: Exercise,
         code: Slice,
@@ -217,91 +223,53 @@ class Grader:
         problems: list[str] | None = None,
         replaced: Sequence[str] = (),
     ) -> ExerciseMarks:
-        """Refuse what is not attempted or not allowed, and run the tests of all else."""
-        if code.state != "written":
-            why = "defined" if code.state == "absent" else "filled in"
-            return self._none(exercise, "not_attempted", f"`{exercise.name}` is not {why}")
-        if code.used:
-            return self._none(exercise, "not_allowed", refusal(code.used))
-        source = joined(code.pieces, self.key.replaced(replaced))
-        return self.run(exercise, source, job, problems)
-
-    def _none(self, exercise: Exercise, status: Status, message: str) -> ExerciseMarks:
+        """Run the tests of an exercise, unless its code is missing, unchanged or uses something that is not allowed."""
         tests = self.key.tests[exercise.name]
-        parts = split_points(exercise.points, [test.weight for test in tests])
-        lost = [
-            TestMarks(t.name, 0.0, p, False, sanitize(message), sanitize(message))
-            for t, p in zip(tests, parts, strict=True)
-        ]
-        return ExerciseMarks(
-            exercise.name, 0.0, exercise.points, status, sanitize(message), None, [], 0.0, lost
-        )
+        if code.state != "written":
+            state = "defined" if code.state == "absent" else "filled in"
+            return no_points(exercise, tests, "not_attempted", f"`{exercise.name}` is not {state}")
+        if code.used:
+            return no_points(exercise, tests, "not_allowed", not_allowed_message(code.used))
+        source = join_units(code.pieces, self.key.references(replaced))
+        return self.grade_source(exercise, source, job, problems)
 
-    # ---- running
-
-    def run(
+    def grade_source(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> ExerciseMarks:
-        """Run an exercise's tests on its code, in a process of its own."""
+        """Run the tests of an exercise on code, in a new process. Problems while loading it are added to `problems`."""
         started = time.monotonic()
         outcomes = self.runner.outcomes(exercise, source, job, problems)
-        replaced = source.replaced.names if source.replaced else ()
-        marked = self._marked(exercise, outcomes, replaced)
-        return msgspec.structs.replace(marked, seconds=round(time.monotonic() - started, 4))
+        marks = self._score(exercise, outcomes, source.references.names if source.references else ())
+        return msgspec.structs.replace(marks, seconds=round(time.monotonic() - started, 4))
 
-    def _marked(
+    def _score(
         self, exercise: Exercise, outcomes: Sequence[Outcome], replaced: Collection[str]
     ) -> ExerciseMarks:
         tests = self.key.tests[exercise.name]
-        refused = next((o for o in outcomes if o.status == "not_allowed"), None)
+        refused = next((outcome for outcome in outcomes if outcome.status == "not_allowed"), None)
         if refused:
-            return self._none(exercise, "not_allowed", refused.message)
-        passed = {t.name for t, outcome in zip(tests, outcomes, strict=True) if outcome.passed}
-        earned = self._is_earned(exercise, passed, replaced)
-        parts = split_points(exercise.points, [test.weight for test in tests])
-        marks = [
-            TestMarks(
-                test.name,
-                part if outcome.passed and earned else 0.0,
-                part,
-                outcome.passed,
-                "" if outcome.passed else sanitize(f"{test.sentence} {outcome.message}".strip()),
-                "" if outcome.compared else sanitize(outcome.message),
-                outcome.values,
-            )
-            for test, outcome, part in zip(tests, outcomes, parts, strict=True)
-        ]
-        points = exact_sum([mark.points for mark in marks])
-        status = _status(outcomes, points)
-        first = next((mark.message for mark in marks if not mark.passed), "")
-        return ExerciseMarks(
-            exercise.name, points, exercise.points, status, first, None, [], 0.0, marks
-        )
+            return no_points(exercise, tests, "not_allowed", refused.message)
+        passed = {test.name for test, o in zip(tests, outcomes, strict=True) if o.passed}
+        return score(exercise, tests, outcomes, self._is_earned(exercise, passed, replaced))
 
     def _is_earned(
         self, exercise: Exercise, passed: Collection[str], replaced: Collection[str]
     ) -> bool:
-        """Whether a test passes that no trivial answer passes, nor forwarding to one of the references."""
+        """Return whether a test passed that neither a trivial answer nor forwarding to one of the references passes."""
         if len(passed) == len(self.key.tests[exercise.name]):
-            return True  # forwarding to another exercise passes some tests at most
-        own = {name for name in passed if (exercise.name, name) not in self.trivial}
+            return True  # forwarding passes some of the tests at most
+        own = {name for name in passed if (exercise.name, name) not in self.trivial_passes}
         for name in replaced:
             if own:
-                own -= self._forwarding.passed(exercise, name)
+                own -= self._forwarding.passed_tests(exercise, name)
         return bool(own)
 
 
 def seed_of(day: str, secret: bytes, submission: Submission) -> str:
-    """HMAC of the secret over the day and the code cells: saving a notebook again changes nothing."""
+    """Return the seed of a submission: an HMAC of the day and the code cells.
+
+    Other cells, outputs and metadata do not affect it, so saving a notebook again does not change the seed.
+    """
     code = "\0".join(cell.source for cell in submission.cells if cell.kind == "code")
     digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()
     return hmac.digest(secret, day.encode() + b"\0" + digest, "sha256").hex()
-
-
-def _status(outcomes: Sequence[Outcome], points: float) -> Status:
-    for status in ("error", "timed_out", "crashed"):
-        if any(outcome.status == status and not outcome.passed for outcome in outcomes):
-            return status
-    if all(outcome.passed for outcome in outcomes):
-        return "passed"
-    return "partial" if points else "failed"

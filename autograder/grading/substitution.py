@@ -1,90 +1,102 @@
-"""A mistake costs points once: an exercise that calls one that lost points is graded again with the reference in its place."""
+"""Grade an exercise again with the references of exercises that it calls, so that a mistake costs points only once.
+
+Entry point: `substitute_references`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from autograder.marks.model import ExerciseMarks
-from autograder.slicing.client import Slice, Slicer
-
-Judge = Callable[[Slice, Sequence[str]], ExerciseMarks]
+from autograder.slicing.client import Slice
 
 
-def follow_through(
-    slicer: Slicer,
-    first: ExerciseMarks,
-    lost: Sequence[str],
-    judge: Judge,
-    sentences: Mapping[str, str],
-) -> tuple[ExerciseMarks, Slice]:
-    """Grade an exercise again with references for what lost points; return the better marks and the code that they are of.
+@dataclass(frozen=True)
+class Graded:
+    """The marks of an exercise, the code that earned them, and the exercises that references replaced in it."""
 
-    `lost` are the exercises before it that lost points, in the order of the course. Those of them that the code reaches are
-    replaced. All together come first, since one mistake may hide another. Where that helps nothing, or a test that passed
-    fails, the answer may be made for what the student's own code does. Then they are replaced one after the other, and a
-    replacement stays unless the result is worse. After a timeout nothing is tried one by one. If the code returned has a
-    mistake, it is the exercise's own.
+    marks: ExerciseMarks
+    code: Slice
+    replaced: tuple[str, ...] = ()
+
+
+GradeWith = Callable[[tuple[str, ...]], Graded]
+
+
+def substitute_references(
+    original: Graded, lost: Sequence[str], grade_with: GradeWith, sentences: Mapping[str, str]
+) -> Graded:
+    """Grade an exercise again with references for the exercises that lost points, and return the better result.
+
+    First all of them are replaced together, because one mistake may hide another. If that gains no points or breaks a
+    test that passed, the code may depend on what the student's own exercises return. Then they are replaced one by one.
 
     Args:
-        judge: grades code in which these exercises are replaced.
-        sentences: what each test says when it fails.
+        original: The exercise as the student wrote it.
+        lost: Earlier exercises that lost points, in the order of the course.
+        grade_with: Grades the exercise with references for these exercises.
+        sentences: What each test says when it fails.
     """
-    best, counts = first, slicer.slice_all().slices[first.name]
-    replaced: tuple[str, ...] = ()
-    timed_out = first.status == "timed_out"
 
-    def replaceable() -> list[str]:
-        return [name for name in lost if name in counts.reached and name not in replaced]
+    def trial(names: Collection[str]) -> Graded:
+        return grade_with(tuple(name for name in lost if name in names))
 
-    def substitute(names: Sequence[str], good: Callable[[ExerciseMarks], bool]) -> bool:
-        """Keep these replacements if what comes of them is good."""
-        nonlocal best, counts, replaced, timed_out
-        together = tuple(name for name in lost if name in names or name in replaced)
-        trial = slicer.slice_with_references(first.name, together)
-        marks = judge(trial, together)
-        timed_out = timed_out or marks.status == "timed_out"
-        if not good(marks):
-            return False
-        best, counts, replaced = marks, trial, together
-        return True
-
-    names = replaceable()
-    if names and not substitute(names, lambda marks: _only_better(first, marks)):
-        for name in names:
-            if best.points < best.max_points and name in replaceable() and not timed_out:
-                substitute([name], lambda marks: marks.points >= best.points)
-    return (_told(first, best, replaced, sentences) if replaced else first), counts
+    called = [name for name in lost if name in original.code.reached]
+    if not called:
+        return original
+    best = together = trial(called)
+    if not _is_pure_gain(original.marks, together.marks):
+        timed_out = "timed_out" in (original.marks.status, together.marks.status)
+        best = original if timed_out else _one_by_one(original, called, trial)
+    if not best.replaced:
+        return best
+    return replace(best, marks=_with_original_messages(original, best, sentences))
 
 
-def _only_better(before: ExerciseMarks, now: ExerciseMarks) -> bool:
-    """Whether each test that passed passes still, and another one too."""
-    pairs = zip(before.tests, now.tests, strict=True)
-    return now.points > before.points and all(new.passed or not old.passed for old, new in pairs)
+def _one_by_one(
+    original: Graded, names: Sequence[str], trial: Callable[[Collection[str]], Graded]
+) -> Graded:
+    """Replace one exercise after the other. Keep a replacement unless points are lost; stop at full points or a timeout."""
+    best = original
+    for name in names:
+        if best.marks.points >= best.marks.max_points:
+            break
+        if name not in best.code.reached:
+            continue
+        result = trial({*best.replaced, name})
+        if result.marks.points >= best.marks.points:
+            best = result
+        if result.marks.status == "timed_out":
+            break
+    return best
 
 
-def _told(
-    first: ExerciseMarks,
-    best: ExerciseMarks,
-    replaced: Sequence[str],
-    sentences: Mapping[str, str],
+def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
+    """Return whether points are gained and every test that passed still passes."""
+    pairs = zip(before.tests, after.tests, strict=True)
+    return after.points > before.points and all(new.passed or not old.passed for old, new in pairs)
+
+
+def _with_original_messages(
+    original: Graded, best: Graded, sentences: Mapping[str, str]
 ) -> ExerciseMarks:
-    """The better marks, with messages of the first run only: a message of the second could show what a reference returned."""
+    """Return the better marks with the messages of the original run. Those of the other run could show reference output."""
     tests = [
         msgspec.structs.replace(
-            now,
-            message="" if now.passed else before.message or sentences[now.name],
-            message_without_values="" if now.passed else before.message_without_values,
-            values=None if now.passed else before.values,
+            new,
+            message="" if new.passed else old.message or sentences[new.name],
+            message_without_values="" if new.passed else old.message_without_values,
+            values=None if new.passed else old.values,
         )
-        for before, now in zip(first.tests, best.tests, strict=True)
+        for old, new in zip(original.marks.tests, best.marks.tests, strict=True)
     ]
-    message = next((test.message for test in tests if not test.passed), "")
     return msgspec.structs.replace(
-        best,
+        best.marks,
         tests=tests,
-        message=message,
-        reference_for=list(replaced),
-        seconds=round(first.seconds + best.seconds, 4),
+        message=next((test.message for test in tests if not test.passed), ""),
+        reference_for=list(best.replaced),
+        seconds=round(original.marks.seconds + best.marks.seconds, 4),
     )

@@ -1,0 +1,49 @@
+"""Check that the chapters, the graders and `grading.toml` of a day fit together. Entry point: `check_day`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from autograder.course.chapters import ChapterError
+from autograder.course.config import FILE, CourseError, Day
+
+
+def check_day(day: Day) -> None:
+    """Check that every exercise has a stub, a reference, visible checks and a grader, and that every grader has an exercise.
+
+    Raises:
+        CourseError: The message names the first exercise or grader that fails the check.
+    """
+    try:
+        for chapter in day.chapters:
+            chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
+    except ChapterError as error:
+        raise CourseError(str(error)) from None
+    graded = graded_exercises(day)
+    for exercise in day.exercises:
+        if exercise.name not in graded:
+            file = day.graders / f"test_{exercise.chapter}.py"
+            raise CourseError(
+                f"{day.name}: {exercise.name} has no grader. Add a class with "
+                f'exercise = "{exercise.name}" to {file}.'
+            )
+    for name, file in graded.items():
+        if name not in day.names:
+            raise CourseError(f"{file}: {name!r} is graded here, but is not an exercise in {FILE}")
+
+
+def graded_exercises(day: Day) -> dict[str, Path]:
+    """Return the exercises that the day's graders name, and the file of each grader.
+
+    Raises:
+        CourseError: Two graders name the same exercise.
+    """
+    found: dict[str, Path] = {}
+    for file in sorted(day.graders.glob("test_*.py")):
+        text = file.read_text(encoding="utf-8")
+        for name in re.findall(r'^    exercise = "(\w+)"', text, re.MULTILINE):
+            if name in found:
+                raise CourseError(f"{file}: {name!r} already has a grader in {found[name]}")
+            found[name] = file
+    return found

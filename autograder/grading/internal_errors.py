@@ -1,0 +1,34 @@
+"""Log unexpected exceptions of the autograder with their tracebacks, so that each affects only one submission."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from autograder.course.state_folder import StoreError, course_folder
+from autograder.marks.model import one_line
+
+FILE = "errors.log"
+MAX_SIZE = 10 << 20  # bytes; a log of this size does not grow further
+
+
+def log(root: Path, activity: str, error: BaseException) -> str:
+    """Append an exception with its traceback to the course's log, and return a message for the TA.
+
+    If the log cannot be written, the message does not mention it.
+    """
+    message = f"{activity}: internal error of the autograder ({one_line(repr(error))[:200]})"
+    with contextlib.suppress(OSError, StoreError):
+        file = course_folder(root) / FILE
+        text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")
+        head = f"{datetime.now(UTC).isoformat(timespec='seconds')} {one_line(activity)}\n".encode()
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "ab") as opened:
+            if opened.tell() < MAX_SIZE:
+                # A single write, because several processes append to the same file.
+                opened.write(head + text + b"\n")
+        return f"{message}; the traceback is in {file}"
+    return message

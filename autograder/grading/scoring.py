@@ -1,0 +1,66 @@
+"""Turn the outcomes of an exercise's tests into points and a status. Entry points: `score` and `no_points`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autograder.course.config import Exercise
+from autograder.execution.attempt import Outcome
+from autograder.execution.collect import Test
+from autograder.marks.model import (
+    ExerciseMarks,
+    Status,
+    TestMarks,
+    exact_sum,
+    sanitize,
+    split_points,
+)
+
+
+def score(
+    exercise: Exercise, tests: Sequence[Test], outcomes: Sequence[Outcome], is_earned: bool
+) -> ExerciseMarks:
+    """Return the marks of an exercise. Passed tests give points only if `is_earned`."""
+    shares = split_points(exercise.points, [test.weight for test in tests])
+    marks = [
+        TestMarks(
+            name=test.name,
+            points=share if outcome.passed and is_earned else 0.0,
+            max_points=share,
+            passed=outcome.passed,
+            message=""
+            if outcome.passed
+            else sanitize(f"{test.sentence} {outcome.message}".strip()),
+            message_without_values="" if outcome.compared else sanitize(outcome.message),
+            values=outcome.values,
+        )
+        for test, outcome, share in zip(tests, outcomes, shares, strict=True)
+    ]
+    points = exact_sum([mark.points for mark in marks])
+    status = _status(outcomes, points)
+    message = next((mark.message for mark in marks if not mark.passed), "")
+    return ExerciseMarks(
+        exercise.name, points, exercise.points, status, message, None, [], 0.0, marks
+    )
+
+
+def no_points(
+    exercise: Exercise, tests: Sequence[Test], status: Status, message: str
+) -> ExerciseMarks:
+    """Return marks of 0 points, with the same message for the exercise and for each test."""
+    text = sanitize(message)
+    shares = split_points(exercise.points, [test.weight for test in tests])
+    marks = [
+        TestMarks(test.name, 0.0, share, False, text, text)
+        for test, share in zip(tests, shares, strict=True)
+    ]
+    return ExerciseMarks(exercise.name, 0.0, exercise.points, status, text, None, [], 0.0, marks)
+
+
+def _status(outcomes: Sequence[Outcome], points: float) -> Status:
+    for status in ("error", "timed_out", "crashed"):
+        if any(outcome.status == status and not outcome.passed for outcome in outcomes):
+            return status
+    if all(outcome.passed for outcome in outcomes):
+        return "passed"
+    return "partial" if points else "failed"
