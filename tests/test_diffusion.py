@@ -59,7 +59,7 @@ def test_cosine_schedule_matches_60_digits(n_steps: int) -> None:
 
 
 def ada_ln_zero(block: DiTBlock, heads: int, x: Tensor, c: Tensor) -> Tensor:
-    """Compute Peebles and Xie (2022), figure 3, with the block's weights, one row, position and head at a time."""
+    """Compute the block in Peebles and Xie (2022), figure 3, in float64 loops over rows, positions and heads."""
     w = {name: weight.detach().double() for name, weight in block.named_parameters()}
     x, c, d = x.double(), c.double(), x.shape[-1]
 

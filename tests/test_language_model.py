@@ -130,7 +130,7 @@ def test_caching_does_not_change_sampled_tokens(options: dict[str, float]) -> No
 
 
 def attention_loop(attention: CausalSelfAttention, x: Tensor) -> Tensor:
-    """Compute attention one text, position and head at a time."""
+    """Compute attention in a plain loop over texts, positions and heads."""
     d_head = D // HEADS
     qkv = x @ attention.qkv.weight.T + attention.qkv.bias
     result = torch.empty_like(x)

@@ -88,7 +88,7 @@ def attention_oracle(
     heads: int = HEADS,
     past: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Compute causal attention one head and one position at a time.
+    """Compute causal attention in a loop over positions and heads.
 
     `past` holds the keys and values "b m d" of the positions before x.
     """
