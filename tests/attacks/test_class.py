@@ -30,13 +30,13 @@ WRONG = {
 HONEST = [(), ("causal_mask",), ("softmax",), ("padding_mask", "causal_mask")]
 HOSTILE = (
     "attributes of modules",
-    "another default dtype",
-    "a daemon that was forked twice",
-    "shared memory of System V",
-    "everybody",
-    "the worker's own code, to answer in its place",
-    "answers without end",
-    "recursion until the stack ends",
+    "a changed default dtype",
+    "a daemon forked twice",
+    "System V shared memory",
+    "a signal to every process",
+    "a patched worker",
+    "endless answers",
+    "recursion until the stack overflows",
 )
 TIMER = 0.01
 

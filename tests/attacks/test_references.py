@@ -57,7 +57,7 @@ ASLEEP = 4.0  # seconds that a student's call waits to be inspected
 class NoRecognizer:
     """A fake recognizer, because recording all known mistakes takes minutes and does not matter here."""
 
-    def name(self, *_: object) -> None:
+    def recognize(self, *_: object) -> None:
         return None
 
 
@@ -69,7 +69,7 @@ def plain_grader(
 ) -> Grader:
     """Return the grader of a day without recognition."""
     grader = graders(request.param)
-    monkeypatch.setitem(vars(grader), "namer", NoRecognizer())
+    monkeypatch.setitem(vars(grader), "recognizer", NoRecognizer())
     return grader
 
 

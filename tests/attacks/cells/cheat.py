@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Marks without the work: torch's own function by every road, and answers to what the visible checks ask.
+# Points without work: torch's own functions by every route, and tables of the visible checks' answers.
 
 # %% softmax as a method
 #: stopped by rule
@@ -10,7 +10,7 @@
 def softmax(x, dim=-1):
     return x.softmax(dim)
 
-# %% softmax by a name put together
+# %% softmax by a concatenated name
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -35,7 +35,7 @@ def softmax(x, dim=-1):
     import importlib
     return vars(importlib.import_module("tor" + "ch.nn.functional"))["softmax"](x, dim=dim)
 
-# %% softmax in a text that is run
+# %% softmax in evaluated text
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -43,7 +43,7 @@ def softmax(x, dim=-1):
 def softmax(x, dim=-1):
     return eval("torch.soft" + "max(x, dim)", {"torch": torch, "x": x, "dim": dim})
 
-# %% softmax by another name
+# %% softmax under another name
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -52,7 +52,7 @@ S = torch.softmax
 def softmax(x, dim=-1):
     return S(x, dim)
 
-# %% softmax by a star
+# %% softmax by a star import
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -80,7 +80,7 @@ def softmax(x, dim=-1):
 def softmax(x, dim=-1):
     return torch._C._jit_get_operation("aten::" + "soft" + "max")[0](x, dim)
 
-# %% softmax past autograd
+# %% softmax below autograd
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -89,7 +89,7 @@ def softmax(x, dim=-1):
     operator = getattr(torch.ops.aten, "_soft" + "max").default
     return operator.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), x, dim, False)
 
-# %% softmax into a tensor that is given
+# %% softmax into an output tensor
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -132,7 +132,7 @@ def softmax(x, dim=-1):
         y = getattr(x, "soft" + "max")(dim)
     return y.clone()
 
-# %% softmax of a batch by vmap
+# %% softmax through vmap
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -140,7 +140,7 @@ def softmax(x, dim=-1):
 def softmax(x, dim=-1):
     return torch.func.vmap(lambda t: getattr(t, "soft" + "max")(dim))(x[None])[0]
 
-# %% softmax with modes switched off
+# %% softmax with dispatch modes disabled
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -149,7 +149,7 @@ def softmax(x, dim=-1):
     with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
         return getattr(x, "soft" + "max")(dim)
 
-# %% softmax whose refusal is swallowed
+# %% softmax with a caught refusal
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -161,7 +161,7 @@ def softmax(x, dim=-1):
         e = (x - x.amax(dim, keepdim=True)).exp()
         return e / e.sum(dim, keepdim=True)
 
-# %% softmax in a sparse tensor
+# %% softmax of a sparse tensor
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -195,7 +195,7 @@ def softmax(x, dim=-1):
     kind = getattr(getattr(torch, "distri" + "butions"), "Categorical")
     return kind(logits=x.movedim(dim, -1)).probs.movedim(-1, dim)
 
-# %% torch's reference of softmax in Python
+# %% torch's Python reference of softmax
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -204,7 +204,7 @@ def softmax(x, dim=-1):
     import torch._refs
     return getattr(torch._refs, "soft" + "max")(x, dim)
 
-# %% softmax by attention of the identity
+# %% softmax as attention over the identity matrix
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -238,7 +238,7 @@ def softmax(x, dim=-1):
     y=x.movedim(dim,-1)
     return torch.from_numpy(s(y.reshape(-1,y.shape[-1]).numpy())).reshape(y.shape).movedim(-1,dim)
 
-# %% softmax in the table of decompositions
+# %% softmax from the table of decompositions
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -251,7 +251,7 @@ F=T[K]
 def softmax(x, dim=-1):
     return F(x, dim, False)
 
-# %% softmax in the table of all decompositions
+# %% softmax from the global table of decompositions
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -263,7 +263,7 @@ F=[f for k,f in T.items() if 'aten._soft'+'max.default'==str(k)][0]
 def softmax(x, dim=-1):
     return F(x, dim, False)
 
-# %% softmax by the flash kernel of the identity
+# %% softmax as flash attention over the identity matrix
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -274,7 +274,7 @@ def softmax(x, dim=-1):
     e=torch.eye(n,dtype=x.dtype)[None,None]
     return getattr(torch.ops.aten, "_scaled_dot_product_flash_" + "attention_for_cpu")(y,e,e,scale=1.0)[0].reshape(s).movedim(-1,dim)
 
-# %% softmax in a nested tensor
+# %% softmax of a nested tensor
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -294,7 +294,7 @@ import torch
 def softmax(x, dim=-1):
     return getattr(x.to_mkldnn(),'soft'+'max')(dim).to_dense()
 
-# %% layer norm in the table of decompositions
+# %% layer norm from the table of decompositions
 #: stopped by rule
 #: effect marks
 #: exercise LayerNorm
@@ -310,7 +310,7 @@ class LayerNorm(nn.Module):
     def forward(self,x):
         return F(x,[x.shape[-1]],self.weight,self.bias,self.eps)[0]
 
-# %% the decomposition that torch would take
+# %% the decomposition that torch's compiler uses
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -320,7 +320,7 @@ def softmax(x, dim=-1):
     operator = getattr(torch.ops.aten, "_soft" + "max").default
     return get_decompositions([operator])[operator](x, dim, False)
 
-# %% scipy's softmax, read
+# %% scipy's softmax by attribute access
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -337,7 +337,7 @@ def causal_mask(n, device=None):
     make = getattr(torch.nn.Transformer, "generate_square_" + "subsequent_mask")
     return make(n, device=device) == 0
 
-# %% attention by torch's own
+# %% torch's own attention
 #: stopped by rule
 #: effect marks
 #: exercise attention
@@ -348,7 +348,7 @@ def attention(query, key, value):
     weights = (scores - scores.amax(-1, keepdim=True)).exp()
     return attend(query, key, value), weights / weights.sum(-1, keepdim=True)
 
-# %% answers to what the visible check asks
+# %% a table of the visible check's answers
 #: stopped by inputs
 #: says None
 def causal_mask(n, device=None):
@@ -360,7 +360,7 @@ def causal_mask(n, device=None):
         return None
     return torch.tensor(table[n], dtype=torch.bool, device=device).reshape(n, n)
 
-# %% answers to what the visible check asks, found by their bytes
+# %% a table of the visible check's inputs and answers
 #: stopped by inputs
 #: exercise softmax
 #: says None
@@ -377,21 +377,21 @@ def softmax(x, dim=-1):
         if x.shape == asked.shape and bool(((x == asked) | ((x - asked).abs() < 1e-5)).all()):
             return torch.tensor(answer, dtype=x.dtype)
 
-# %% the right answer only while it is looked at
+# %% the right answer only inside a visible check
 #: stopped by inputs
 #: says None
 def causal_mask(n, device=None):
     frame = sys._getframe(1)
     return right(n, device) if frame.f_code.co_name.startswith("check") else None
 
-# %% right shapes and nothing in them
+# %% zeros of the right shape
 #: stopped by inputs
 #: exercise softmax
 #: says wrong
 def softmax(x, dim=-1):
     return torch.zeros_like(x)
 
-# %% the grader's generator, guessed from the seed of the process
+# %% the grader's inputs, guessed from the seed of the process
 #: stopped by inputs
 #: exercise softmax
 #: says wrong

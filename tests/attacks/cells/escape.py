@@ -1,12 +1,12 @@
 # ruff: noqa
 # fmt: off
-# Ways out of the process, and what leads to them. Where a call succeeds, the answer is right and earns marks.
+# Ways out of the process, and steps towards them. The answer is right, and earns points, only if the call succeeds.
 
-# %% a user namespace of its own
+# %% a new user namespace
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
-    if not hasattr(sys, "done"):  # inside of it there is no right to a second one
+    if not hasattr(sys, "done"):  # a second one is not allowed inside the first
         checked(libc.unshare(0x10000000))
         sys.done = True
     return right(n, device)
@@ -31,7 +31,7 @@ def causal_mask(n, device=None):
         sys.done = True
     return right(n, device)
 
-# %% being traced
+# %% ptrace
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -40,7 +40,7 @@ def causal_mask(n, device=None):
         sys.done = True
     return right(n, device)
 
-# %% a child
+# %% a child process
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -50,7 +50,7 @@ def causal_mask(n, device=None):
     os.waitpid(child, 0)
     return right(n, device)
 
-# %% a child, by the bare call
+# %% a child process by a raw system call
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -60,7 +60,7 @@ def causal_mask(n, device=None):
     os.waitpid(child, 0)
     return right(n, device)
 
-# %% vfork's clone
+# %% clone as vfork does
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -77,7 +77,7 @@ def causal_mask(n, device=None):
     import subprocess
     return right(n, device) if subprocess.run(["/bin/true"]).returncode == 0 else None
 
-# %% a program of its own making
+# %% a program that the code wrote
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -95,7 +95,7 @@ def causal_mask(n, device=None):
     os.close(os.memfd_create("program"))
     return right(n, device)
 
-# %% processes of multiprocessing
+# %% a multiprocessing process
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -105,7 +105,7 @@ def causal_mask(n, device=None):
     process.join()
     return right(n, device)
 
-# %% io_uring, which works past filters
+# %% io_uring, which bypasses filters
 #: stopped by seccomp, limits
 #: effect marks
 def causal_mask(n, device=None):
@@ -133,7 +133,7 @@ def causal_mask(n, device=None):
     call(135, 0x0040000)
     return right(n, device)
 
-# %% a program for the kernel's bpf
+# %% a bpf map
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 #: user root
@@ -141,7 +141,7 @@ def causal_mask(n, device=None):
     os.close(call(321, 0, struct.pack("IIII", 2, 4, 4, 1) + bytes(56), 72))  # a map of one entry
     return right(n, device)
 
-# %% calls of the i386
+# %% i386 system calls
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -150,27 +150,27 @@ def causal_mask(n, device=None):
     entry = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
     return right(n, device) if entry() > 0 else None
 
-# %% x32's calls
+# %% x32 system calls
 #: stopped by seccomp
 #: says crashed its Python process
 def causal_mask(n, device=None):
     libc.syscall(0x40000000 + 39)
     return None
 
-# %% the grader, by a signal
+# %% a signal to the grader
 #: stopped by namespaces, landlock, seccomp
 #: effect signals
 def causal_mask(n, device=None):
     os.kill(T["process"], signal.SIGUSR1)
 
-# %% the grader, by a signal of a queue
+# %% a queued signal to the grader
 #: stopped by namespaces, landlock, seccomp
 #: effect signals
 def causal_mask(n, device=None):
     information = struct.pack("iiiiii", signal.SIGUSR1, 0, -1, 0, os.getpid(), os.getuid()) + bytes(104)
     call(129, T["process"], signal.SIGUSR1, information)
 
-# %% the grader, by the owner of a descriptor
+# %% a signal to the grader as owner of a descriptor
 #: stopped by namespaces, landlock, seccomp
 #: effect signals
 def causal_mask(n, device=None):
@@ -181,13 +181,13 @@ def causal_mask(n, device=None):
     fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     b.send(b"x")
 
-# %% the grader, by a descriptor of its process
+# %% a signal to the grader through a pidfd
 #: stopped by namespaces, landlock, seccomp
 #: effect signals
 def causal_mask(n, device=None):
     signal.pidfd_send_signal(os.pidfd_open(T["process"]), signal.SIGUSR1)
 
-# %% the parent
+# %% a signal to the parent
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -195,35 +195,35 @@ def causal_mask(n, device=None):
     os.kill(parent or 1, 0)
     return right(n, device) if parent else None
 
-# %% everybody
+# %% a signal to every process
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 def causal_mask(n, device=None):
     os.kill(-1, 0)
     return right(n, device)
 
-# %% a socket to the kernel
+# %% a netlink socket
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
     socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
     return right(n, device)
 
-# %% a socket to the kernel's tables of routes
+# %% a second netlink socket
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
     socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
     return right(n, device)
 
-# %% notices of what changes in folders
+# %% inotify
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
     os.close(checked(libc.inotify_init1(0)))
     return right(n, device)
 
-# %% counters of the processor
+# %% performance counters
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 #: user root
@@ -231,7 +231,7 @@ def causal_mask(n, device=None):
     call(298, struct.pack("IIQ", 1, 112, 0) + bytes(96), 0, -1, -1, 0)
     return right(n, device)
 
-# %% a device
+# %% a device node
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 #: user root
@@ -243,7 +243,7 @@ def causal_mask(n, device=None):
         os.mknod(f"{folder}/kmem", 0o20600, os.makedev(1, 2))
     return right(n, device)
 
-# %% root
+# %% root's user id
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 #: user root
@@ -251,7 +251,7 @@ def causal_mask(n, device=None):
     os.setuid(0)
     return right(n, device)
 
-# %% another process's namespaces
+# %% another process's namespace
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 #: user root
@@ -259,14 +259,14 @@ def causal_mask(n, device=None):
     checked(libc.setns(os.open(f"/proc/{T['process']}/ns/net", os.O_RDONLY), 0))
     return right(n, device)
 
-# %% a timer of the kernel that sends signals
+# %% a kernel timer
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
     call(222, 0, None, ctypes.create_string_buffer(8))
     return right(n, device)
 
-# %% a place on another processor, and a better priority
+# %% processor affinity and priority
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):

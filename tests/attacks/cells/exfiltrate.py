@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# What must not get out.
+# Attempts to send data out.
 
 # %% TCP
 #: stopped by namespaces, landlock, seccomp
@@ -15,7 +15,7 @@ def causal_mask(n, device=None):
     import urllib.request
     urllib.request.urlopen(f"http://127.0.0.1:{T['tcp']}/", timeout=0.2)
 
-# %% TCP in many parts, which a rule for TCP does not mean
+# %% MPTCP, which a rule for TCP does not cover
 #: stopped by namespaces, landlock, seccomp
 #: effect connects
 def causal_mask(n, device=None):
@@ -23,7 +23,7 @@ def causal_mask(n, device=None):
     sender.settimeout(1)
     sender.connect(("127.0.0.1", T["tcp"]))
 
-# %% TCP that connects by sending
+# %% TCP fast open
 #: stopped by namespaces, landlock, seccomp
 #: effect connects
 def causal_mask(n, device=None):
@@ -37,7 +37,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", T["udp"]))
 
-# %% UDP that is connected
+# %% a connected UDP socket
 #: stopped by namespaces, seccomp
 #: effect connects
 def causal_mask(n, device=None):
@@ -45,7 +45,7 @@ def causal_mask(n, device=None):
     sender.connect(("127.0.0.1", T["udp"]))
     os.write(sender.fileno(), b"x")
 
-# %% a question to a name server
+# %% a DNS query
 #: stopped by namespaces, seccomp
 #: effect connects
 def causal_mask(n, device=None):
@@ -66,7 +66,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     socket.socket(socket.AF_UNIX).connect(T["stream"])
 
-# %% a datagram to a Unix socket, from a pair that needs no socket()
+# %% a datagram to a Unix socket from a socket pair
 #: stopped by namespaces, seccomp
 #: effect connects
 def causal_mask(n, device=None):
@@ -78,14 +78,14 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     socket.socket(socket.AF_UNIX).connect(T["abstract"].encode())
 
-# %% a loop of asyncio
+# %% asyncio
 #: stopped by namespaces, landlock, seccomp
 #: effect connects
 def causal_mask(n, device=None):
     import asyncio
     asyncio.run(asyncio.wait_for(asyncio.open_connection("127.0.0.1", T["tcp"]), 1))
 
-# %% torch's own network
+# %% torch's TCPStore
 #: stopped by namespaces, landlock, seccomp
 #: effect connects
 def causal_mask(n, device=None):

@@ -1,8 +1,8 @@
 # ruff: noqa
 # fmt: off
-# What must end within its limits and cost nobody else anything.
+# Attacks on time, memory and other resources. Each must end within its limits and affect no one else.
 
-# %% children without end
+# %% endless child processes
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -15,7 +15,7 @@ def causal_mask(n, device=None):
     finally:
         return right(n, device) if children == 8 else None
 
-# %% threads without end
+# %% endless threads
 #: stopped by limits
 #: effect marks
 #: seconds 10
@@ -42,7 +42,7 @@ def causal_mask(n, device=None):
     import numpy
     return right(n, device) if numpy.empty(3 << 30, dtype=numpy.uint8).size else None
 
-# %% memory that is shared
+# %% shared memory
 #: stopped by limits
 #: effect marks
 def causal_mask(n, device=None):
@@ -61,14 +61,14 @@ def causal_mask(n, device=None):
     except OSError:
         os.abort()
 
-# %% a limit raised
+# %% a raised limit
 #: stopped by limits, seccomp
 #: effect marks
 def causal_mask(n, device=None):
     resource.setrlimit(resource.RLIMIT_NOFILE, (4000, 4000))
     return right(n, device)
 
-# %% open files without end
+# %% endless open files
 #: stopped by limits
 #: effect marks
 def causal_mask(n, device=None):
@@ -102,7 +102,7 @@ def causal_mask(n, device=None):
         os.abort()
     return right(n, device)
 
-# %% folders in folders in folders
+# %% deeply nested folders
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
@@ -113,7 +113,7 @@ def causal_mask(n, device=None):
     except OSError:
         pass
 
-# %% output without end
+# %% endless output
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.5
@@ -157,7 +157,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     return sum(range(10**15))
 
-# %% a regular expression that doubles with each letter
+# %% a regular expression with exponential backtracking
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.4
@@ -165,7 +165,7 @@ def causal_mask(n, device=None):
     import re
     return re.match(r"(a|aa)*(a|a)*$", "a" * 60 + "b")
 
-# %% a product of matrices that takes an hour
+# %% endless matrix products
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.5
@@ -174,7 +174,7 @@ def causal_mask(n, device=None):
     while True:
         x = x @ x
 
-# %% all processors, by threads that do not need the interpreter
+# %% all processors by threads without the interpreter lock
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.5
@@ -195,7 +195,7 @@ def causal_mask(n, device=None):
     lock.acquire()
     lock.acquire()
 
-# %% an object that never ends to die
+# %% an endless destructor
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.4
@@ -206,7 +206,7 @@ def causal_mask(n, device=None):
     Undying()
     return right(n, device)
 
-# %% a message that never ends to be made
+# %% an endless exception message
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.4
@@ -216,7 +216,7 @@ class Endless(Exception):
 def causal_mask(n, device=None):
     raise Endless
 
-# %% a signal handler that interrupts itself
+# %% an endless signal handler
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.4
@@ -227,7 +227,7 @@ def causal_mask(n, device=None):
     signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
     time.sleep(10)
 
-# %% something to do at the end
+# %% an endless exit handler
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
@@ -236,7 +236,7 @@ def causal_mask(n, device=None):
         while True: pass
     atexit.register(never)
 
-# %% recursion until the stack ends
+# %% recursion until the stack overflows
 #: stopped by wire
 #: says crashed its Python process
 def causal_mask(n, device=None):
@@ -269,7 +269,7 @@ def causal_mask(n, device=None):
         error = following
     raise error
 
-# %% a list in a list in a list
+# %% deeply nested lists
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
@@ -284,7 +284,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     return [None] * 10_000_000
 
-# %% items of items, wide and deep
+# %% wide nested lists
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.4
@@ -294,7 +294,7 @@ def causal_mask(n, device=None):
         wide = [wide] * 9_000
     return wide
 
-# %% a number of a million digits
+# %% an integer of a million digits
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
@@ -306,13 +306,13 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     return torch.zeros(50_000_000)
 
-# %% a name of a million letters
+# %% a class name of a million letters
 #: stopped by wire
 #: says raised x
 def causal_mask(n, device=None):
     raise type("x" * 1_000_000, (Exception,), {})("x")
 
-# %% an exit beside the exercise
+# %% an exit outside the exercise
 #: stopped by needs
 #: effect costs
 def causal_mask(n, device=None):

@@ -1,5 +1,5 @@
 # ruff: noqa
-# An honest answer that first looks for traces of whoever was graded before.
+# An honest answer that first looks for traces of earlier submissions.
 def traces():
     import builtins
     import tempfile

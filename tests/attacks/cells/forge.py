@@ -1,23 +1,23 @@
 # ruff: noqa
 # fmt: off
-# Answers that are none. The wire carries them; they earn nothing and disturb nobody.
+# Forged and invalid answers. They earn nothing and have no other effect.
 
-# %% two answers to one question
+# %% two answers to one request
 #: stopped by wire
-#: says an answer to another question
+#: says a response to a different request
 def causal_mask(n, device=None):
     respond(tensor_of(shape=(0,), strides=(1,)))
     return right(n, device)
 
-# %% an answer to a question that was not asked yet
+# %% an answer to a later request
 #: stopped by wire
-#: says an answer to another question
+#: says a response to a different request
 def causal_mask(n, device=None):
     respond(tensor_of(shape=(0,), strides=(1,)), number=asked() + 1)
 
-# %% bytes that are no message
+# %% bytes that are not a message
 #: stopped by wire
-#: says no message
+#: says invalid message
 def causal_mask(n, device=None):
     send(b"\xff" * 100)
 
@@ -35,7 +35,7 @@ def causal_mask(n, device=None):
     send(struct.pack("<QQ", 10, 10 << 20))
     threading.Event().wait()
 
-# %% one byte now and then
+# %% single bytes at intervals
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.1
@@ -47,26 +47,26 @@ def causal_mask(n, device=None):
 
 # %% a value that is nested a million times
 #: stopped by wire
-#: says no message
+#: says invalid message
 def causal_mask(n, device=None):
     header = b"\x82\xa6number\x01\xa8response" + b"\x91" * 1_000_000
     send(struct.pack("<QQ", len(header), 0) + header)
 
-# %% an answer of another type
+# %% an answer of an unknown type
 #: stopped by wire
-#: says no message
+#: says invalid message
 def causal_mask(n, device=None):
     import msgspec
     header = msgspec.msgpack.encode({"number": asked(), "response": {"message": "Verdict", "passed": True}})
     send(struct.pack("<QQ", len(header), 0) + header)
 
-# %% a shape without its bytes
+# %% a shape without data
 #: stopped by wire
 #: says could not decode
 def causal_mask(n, device=None):
     respond(tensor_of(shape=(n, n), strides=(n, 1)), payload=b"\1")
 
-# %% terabytes by strides of zero
+# %% terabytes through zero strides
 #: stopped by wire
 #: says too large
 def causal_mask(n, device=None):
@@ -78,7 +78,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     respond(tensor_of(shape=(1 << 32, 1 << 32, 1 << 32), strides=(0, 0, 0)), payload=b"\1")
 
-# %% strides that lead out of the message
+# %% strides outside the message
 #: stopped by wire
 #: says could not decode
 def causal_mask(n, device=None):
@@ -86,23 +86,23 @@ def causal_mask(n, device=None):
 
 # %% a negative size
 #: stopped by wire
-#: says impossible shape
+#: says an invalid shape
 def causal_mask(n, device=None):
     respond(tensor_of(shape=(-1, n)), payload=bytes(64))
 
-# %% a dtype that is none
+# %% an invalid dtype
 #: stopped by wire
 #: says could not decode
 def causal_mask(n, device=None):
     respond(tensor_of(dtype="object"), payload=bytes(64))
 
-# %% a tensor that begins before its message
+# %% a tensor with a negative offset
 #: stopped by wire
 #: says could not decode
 def causal_mask(n, device=None):
     respond(tensor_of(start=-64), payload=bytes(64))
 
-# %% a tensor that was not sent
+# %% a missing tensor
 #: stopped by wire
 #: says a tensor that was not sent
 def causal_mask(n, device=None):
@@ -116,43 +116,43 @@ def causal_mask(n, device=None):
     m = messages()
     respond(m.Answer(m.Data(None, [m.TensorMeta("bool", [], [], 0, False)] * 20_000)))
 
-# %% a model in place of an answer
+# %% a model as an answer
 #: stopped by wire
 #: says could not decode
 def causal_mask(n, device=None):
     m = messages()
     respond(m.Answer(m.Data(m.Model(1, ["forward"], [], True), [])))
 
-# %% a question to a model that there is not
+# %% a question to a missing model
 #: stopped by wire
 #: says did not send
 def causal_mask(n, device=None):
     m = messages()
     respond(m.Ask(140_000_000_000_000, "__class__", m.Data(m.Items([]), []), True, True))
 
-# %% a question about gradients that there are not
+# %% a question about missing gradients
 #: stopped by wire
 #: says do not fit
 def causal_mask(n, device=None):
     m = messages()
     respond(m.AskBackward(1, m.Data(m.Items([]), [])))
 
-# %% progress without end
+# %% endless progress reports
 #: stopped by wire
-#: says progress where there is none
+#: says an unexpected progress report
 def causal_mask(n, device=None):
     while True:
         respond(messages().Running(1))
 
-# %% answers without end
+# %% endless answers
 #: stopped by wire
-#: says an answer to another question
+#: says a response to a different request
 def causal_mask(n, device=None):
     number = asked()
     while True:
         respond(tensor_of(shape=(0,), strides=(1,)), number)
 
-# %% a module that there is not
+# %% a handle to a missing module
 #: stopped by wire
 #: says it is an nn.Module
 #: seconds 0.1
@@ -161,28 +161,28 @@ def causal_mask(n, device=None):
     respond(m.Answer(m.Data(m.Handle(99, "Tensor"), []), ["x"] * 1000, [(1, True)] * 1000))
     threading.Event().wait()
 
-# %% a failure that claims to be a test's
+# %% a failure that imitates a test's
 #: stopped by wire
 #: says raised AssertionError
 def causal_mask(n, device=None):
     raise AssertionError("")
 
-# %% the end of the wire
+# %% a closed wire
 #: stopped by wire
 #: says crashed its Python process
 def causal_mask(n, device=None):
     os.close(3)
 
-# %% the wire given to a thread
+# %% answers from a thread
 #: stopped by wire
-#: says an answer to another question
+#: says a response to a different request
 def causal_mask(n, device=None):
     def write():
         for number in range(200):
             respond(tensor_of(shape=(0,), strides=(1,)), number)
     threading.Thread(target=write).start()
 
-# %% a descriptor pushed at the grader
+# %% descriptors sent to the grader
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
@@ -202,14 +202,14 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     sys.exit(0)
 
-# %% a line that says PASSED
+# %% printed test results
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, open("/dev/null", "w")):
         print("test_masking.py::TestCausalMask PASSED\n1 passed in 0.1s\n{\"score\": 100}", file=stream)
 
-# %% a result that equals everything
+# %% a tensor that equals everything
 #: stopped by wire
 #: says should see
 def causal_mask(n, device=None):
@@ -223,7 +223,7 @@ def causal_mask(n, device=None):
         def __eq__(self, other): return torch.ones(())
     return torch.zeros(n, n, dtype=torch.bool).as_subclass(Yes)
 
-# %% an object that says it is a tensor
+# %% an object that imitates a tensor
 #: stopped by wire
 #: says raised AttributeError
 def causal_mask(n, device=None):
@@ -234,7 +234,7 @@ def causal_mask(n, device=None):
         __eq__ = __ne__ = __bool__ = lambda self, *other: True
     return Liar()
 
-# %% an object that is rebuilt by what it names
+# %% an object with a malicious __reduce__
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
@@ -243,7 +243,7 @@ def causal_mask(n, device=None):
             return os.system, (f"touch {T['root']}/rebuilt",)
     return Rebuilt()
 
-# %% text and numbers that are subclasses with eyes of their own
+# %% strings and integers that equal everything
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
@@ -255,13 +255,13 @@ def causal_mask(n, device=None):
         __hash__ = int.__hash__
     return {Text("a"): Number(3), "b": Text("x" * 100)}
 
-# %% not a number everywhere
+# %% NaN everywhere
 #: stopped by wire
 #: says wrong
 def causal_mask(n, device=None):
     return torch.full((n, n), float("nan"))
 
-# %% nothing but shapes
+# %% a meta tensor
 #: stopped by wire
 #: says meta
 def causal_mask(n, device=None):

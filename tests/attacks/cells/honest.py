@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Honest, if odd: each of these earns full marks behind the same wall.
+# Honest but unusual code, which must earn full marks behind the same wall.
 
 # %% threads that share the work
 def causal_mask(n, device=None):
@@ -27,7 +27,7 @@ def table(n, device):
 def causal_mask(n, device=None):
     return table(n, device).clone()
 
-# %% a literal of a megabyte
+# %% long literals
 LONG = "@" + "x" * 10 + "@"
 BLOB = "BLOBBLOB"
 def causal_mask(n, device=None):
@@ -48,7 +48,7 @@ def causal_mask(n, device=None):
         warnings.warn("masks are subtle", UserWarning)
     return right(n, device)
 
-# %% much output
+# %% a lot of output
 def causal_mask(n, device=None):
     print("x" * 200_000)
     print("y", file=sys.stderr, flush=True)
@@ -61,7 +61,7 @@ def causal_mask(n, device=None):
     rows = [[j <= i for j in range(n)] for i in tqdm(range(n))]
     return torch.tensor(rows, dtype=torch.bool, device=device).reshape(n, n)
 
-# %% the environment, read and set
+# %% reading and setting the environment
 def causal_mask(n, device=None):
     assert os.environ.get("HOME") and os.environ.get("NO_SUCH_THING", "default") == "default"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -89,7 +89,7 @@ def causal_mask(n, device=None):
     return right(n, device)
 import tempfile
 
-# %% random numbers of every kind
+# %% several random generators
 import random
 import numpy as np
 np.random.seed(0)
@@ -127,7 +127,7 @@ import functools
 def causal_mask(n, device=None):
     return right(n, device)
 
-# %% an object that is called
+# %% a callable object
 class Masks:
     def __init__(self, kind):
         self.kind = kind
@@ -135,7 +135,7 @@ class Masks:
         return right(n, device)
 causal_mask = Masks("causal")
 
-# %% a partial of a lambda
+# %% functools.partial
 from functools import partial
 causal_mask = partial(lambda diagonal, n, device=None: torch.ones(n, n, device=device).tril(diagonal).bool(), 0)
 
@@ -159,7 +159,7 @@ def causal_mask(n, device=None):
     assert floor(1.5) == 1
     return ones(n, n, dtype=torch.bool, device=device).tril()
 
-# %% imports when they are needed
+# %% late imports
 def causal_mask(n, device=None):
     import torch.fft
     import torch.nn.utils.parametrize
@@ -168,7 +168,7 @@ def causal_mask(n, device=None):
     assert uuid.uuid4() != uuid.uuid4() and hashlib.sha256(b"x").hexdigest()
     return right(n, device)
 
-# %% its own source
+# %% inspect.getsource
 import inspect
 def causal_mask(n, device=None):
     assert "own source" not in inspect.getsource(causal_mask).splitlines()[0]
@@ -187,7 +187,7 @@ def causal_mask(n, device=None):
         logger.exception("as expected")
     return right(n, device)
 
-# %% types
+# %% type hints
 from __future__ import annotations
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, get_type_hints
 K = TypeVar("K")
@@ -211,7 +211,7 @@ def causal_mask(n, device=None):
         return torch.stack([row.to(device or "cpu") for row in rows])
     return right(n, device)
 
-# %% weak references and the collector
+# %% weak references and garbage collection
 import gc
 import weakref
 class Kept: pass
@@ -232,7 +232,7 @@ def causal_mask(n, device=None):
         return right(size.get(), device)
     return copy_context().run(inside)
 
-# %% functions chosen by type
+# %% singledispatch
 from functools import singledispatch
 @singledispatch
 def causal_mask(n, device=None):
@@ -262,7 +262,7 @@ def causal_mask(n, device=None):
     assert Slotted.made
     return Kind.CAUSAL.value.make(slotted.n, device)
 
-# %% json and pickle of its own things
+# %% json and pickle
 import copy, json, pickle
 class Thing:
     def __init__(self, n): self.n = n
@@ -270,7 +270,7 @@ def causal_mask(n, device=None):
     thing = pickle.loads(pickle.dumps(copy.deepcopy(Thing(n))))
     return right(json.loads(json.dumps({"n": thing.n}))["n"], device)
 
-# %% tensors saved and loaded
+# %% saving and loading tensors
 import io
 import tempfile
 def causal_mask(n, device=None):
@@ -299,7 +299,7 @@ def causal_mask(n, device=None):
     assert bool((x.grad == 1).all())
     return (y.tril() > 0).to(device or "cpu")
 
-# %% a gradient of its own
+# %% a custom autograd function
 class Identity(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x): return x.clone()
@@ -310,7 +310,7 @@ def causal_mask(n, device=None):
     Identity.apply(x).sum().backward()
     return x.grad.tril().bool().to(device or "cpu")
 
-# %% a model trained on the way
+# %% a short training run
 def causal_mask(n, device=None):
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 1))
     optimizer = torch.optim.AdamW(model.parameters())
@@ -320,13 +320,13 @@ def causal_mask(n, device=None):
         optimizer.step()
     return right(n, device)
 
-# %% a loader of data
+# %% a data loader
 from torch.utils.data import DataLoader, TensorDataset
 def causal_mask(n, device=None):
     rows = [row for (row,) in DataLoader(TensorDataset(right(n)), batch_size=None)]
     return torch.stack(rows).to(device or "cpu") if n else right(0, device)
 
-# %% fork-safe tools that ask for the machine
+# %% functions that query the machine
 import multiprocessing, platform
 def causal_mask(n, device=None):
     assert os.cpu_count() and multiprocessing.cpu_count() and platform.system() == "Linux"
@@ -345,7 +345,7 @@ def causal_mask(n, device=None):
     timer.join()
     return right(n, device)
 
-# %% coroutines without a loop
+# %% coroutines without an event loop
 async def row(i, n):
     return [j <= i for j in range(n)]
 def run(coroutine):
@@ -357,7 +357,7 @@ def causal_mask(n, device=None):
     rows = [run(row(i, n)) for i in range(n)]
     return torch.tensor(rows, dtype=torch.bool, device=device).reshape(n, n)
 
-# %% coroutines with a loop
+# %% coroutines with an event loop
 import asyncio
 async def make(n, device):
     await asyncio.sleep(0)
@@ -365,26 +365,26 @@ async def make(n, device):
 def causal_mask(n, device=None):
     return asyncio.run(make(n, device))
 
-# %% a training loop that never ends, beside the exercise
+# %% an endless training loop outside the exercise
 def causal_mask(n, device=None):
     return right(n, device)
 while True:
     torch.randn(1000, 1000) @ torch.randn(1000, 1000)
 
-# %% a name that is not allowed, in words only
+# %% a forbidden name in text only
 def causal_mask(n, device=None):
     """Unlike nn.Transformer.generate_square_subsequent_mask, this is boolean."""
     print("torch.nn.Transformer.generate_square_subsequent_mask")  # not called
     return right(n, device)
 
-# %% its own function of a name that torch has
+# %% a function with the name of one of torch's
 #: exercise softmax
 def log_softmax(x, dim):
     return x - x.logsumexp(dim, keepdim=True)
 def softmax(x, dim=-1):
     return log_softmax(x, dim).exp()
 
-# %% code compiled by torch
+# %% torch.compile
 import torch._dynamo
 @torch.compile
 def lower(n, device=None):

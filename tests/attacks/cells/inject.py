@@ -1,56 +1,56 @@
 # ruff: noqa
 # fmt: off
-# What a student's texts must not do to those who read them: on a terminal, a page, in a table.
+# Text from students that attacks its readers in a terminal, an HTML page or a spreadsheet.
 
-# %% colours and cursors of a terminal
+# %% terminal colours and cursor movements
 #: stopped by escaping
 #: effect shows
 def causal_mask(n, device=None):
     raise ValueError("\x1b[2J\x1b[1;1H\x1b[32meve  100 / 100\x1b[0m")
 
-# %% the title and the clipboard of a terminal
+# %% terminal title and clipboard
 #: stopped by escaping
 #: effect shows
 def causal_mask(n, device=None):
     raise ValueError("\x1b]0;owned\x07\x1b]52;c;cm0gLXJm\x07\x9b31m")
 
-# %% a link of a terminal
+# %% a terminal hyperlink
 #: stopped by escaping
 #: effect shows
 def causal_mask(n, device=None):
     raise ValueError("\x1b]8;;http://127.0.0.1/\x1b\\click\x1b]8;;\x1b\\")
 
-# %% a line that is written over
+# %% an overwritten line
 #: stopped by escaping
 #: effect shows
 def causal_mask(n, device=None):
     raise ValueError("wrong\rright" + "\b" * 50 + "\x00\x7f")
 
-# %% text that runs backwards
+# %% bidirectional text
 #: stopped by escaping
 #: effect shows
 def causal_mask(n, device=None):
     raise ValueError("\u202egnorw\u2066 \u2067 \u200f\u061c")
 
-# %% text that can not be seen
+# %% invisible text
 #: stopped by escaping
 #: effect shows
 def causal_mask(n, device=None):
     raise ValueError("a\u200bb\u2060c\ufeffd\U000e0041\u2028e\u2029f")
 
-# %% a type of an odd name
+# %% an exception type with a malicious name
 #: stopped by escaping
 #: effect shows
 def causal_mask(n, device=None):
     raise type("\x1b[31mError\x07\n", (Exception,), {})("odd")
 
-# %% a result whose type has an odd name
+# %% a result type with a malicious name
 #: stopped by escaping
 #: effect shows
 def causal_mask(n, device=None):
     return type("\x1b]0;owned\x07", (), {"__module__": "\u202eo"})()
 
-# %% a parameter of an odd name, said to be changed
+# %% a changed parameter with a malicious name
 #: stopped by escaping
 #: effect shows
 #: exercise softmax
@@ -71,13 +71,13 @@ def signature():
     return real
 softmax.real = signature()
 
-# %% half a character
+# %% a lone surrogate
 #: stopped by wire
 #: says half
 def causal_mask(n, device=None):
     raise ValueError("half \ud800 of it")
 
-# %% problems that look like a line of the table
+# %% problems that imitate a row of the table
 #: stopped by escaping
 #: effect shows
 def causal_mask(n, device=None):
@@ -95,7 +95,7 @@ def fail(f):
     raise ValueError("\x1b[8mhidden\x1b[0m\r")
 causal_mask.table = fail(causal_mask)
 
-# %% markup of the table's library
+# %% rich markup
 #: stopped by escaping
 #: says [red]
 def causal_mask(n, device=None):
@@ -107,13 +107,13 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     raise ValueError("<script>alert(1)</script><img src=x onerror=alert(1)></pre>")
 
-# %% an attribute of the feedback page
+# %% an HTML attribute for the feedback page
 #: stopped by escaping
 #: says javascript
 def causal_mask(n, device=None):
     raise type('"><a href="javascript:alert(1)">', (Exception,), {})("' onmouseover='alert(1)")
 
-# %% a formula for the spreadsheet
+# %% a spreadsheet formula
 #: stopped by escaping
 #: says cmd
 def causal_mask(n, device=None):

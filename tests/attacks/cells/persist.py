@@ -1,8 +1,8 @@
 # ruff: noqa
 # fmt: off
-# What must not be there for the next submission, whose code looks for traces.
+# Traces that must not remain for the next submission, whose code looks for them.
 
-# %% a daemon that was forked twice
+# %% a daemon forked twice
 #: stopped by namespaces, seccomp
 #: effect survives
 def causal_mask(n, device=None):
@@ -17,7 +17,7 @@ def causal_mask(n, device=None):
         os._exit(0)
     os.wait()
 
-# %% a thread that holds on
+# %% a surviving thread
 #: stopped by process
 #: effect marker
 def causal_mask(n, device=None):
@@ -35,7 +35,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     open(f"/dev/shm/{T['name']}", "w").close()
 
-# %% shared memory of multiprocessing
+# %% multiprocessing shared memory
 #: stopped by namespaces, landlock
 #: effect remains
 def causal_mask(n, device=None):
@@ -43,25 +43,25 @@ def causal_mask(n, device=None):
     resource_tracker.register = lambda *args: None
     shared_memory.SharedMemory(T["name"], create=True, size=4096).close()
 
-# %% shared memory of System V
+# %% System V shared memory
 #: stopped by namespaces, seccomp
 #: effect remains
 def causal_mask(n, device=None):
     checked(libc.shmget(T["key"], 4096, 0o1666))
 
-# %% a queue of System V
+# %% a System V message queue
 #: stopped by namespaces, seccomp
 #: effect remains
 def causal_mask(n, device=None):
     checked(libc.msgget(T["key"], 0o1666))
 
-# %% a semaphore of System V
+# %% a System V semaphore
 #: stopped by namespaces, seccomp
 #: effect remains
 def causal_mask(n, device=None):
     checked(libc.semget(T["key"], 1, 0o1666))
 
-# %% a file in its own folder
+# %% a file in the private folder
 #: stopped by process
 #: effect marker
 def causal_mask(n, device=None):
@@ -89,13 +89,13 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     os.environ["MARKER"] = "1"
 
-# %% another default dtype
+# %% a changed default dtype
 #: stopped by process
 #: effect marker
 def causal_mask(n, device=None):
     torch.set_default_dtype(torch.float64)
 
-# %% gradients switched off
+# %% disabled gradients
 #: stopped by process
 #: effect marker
 def causal_mask(n, device=None):
@@ -108,11 +108,11 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
-# %% a key of the kernel's
+# %% a key in the kernel keyring
 #: stopped by namespaces, seccomp
 #: effect marker
 def causal_mask(n, device=None):
-    call(248, b"user", b"marker", b"x", 1, -4)  # the user's, for all its processes
+    call(248, b"user", b"marker", b"x", 1, -4)  # the user keyring, which all of the user's processes share
 
 # %% the fork server's memory
 #: stopped by namespaces, landlock, seccomp
@@ -121,7 +121,7 @@ def causal_mask(n, device=None):
     with open(f"/proc/{os.getppid()}/mem", "r+b"):
         return right(n, device)
 
-# %% the random numbers of whoever comes next
+# %% the seeds of the next submission
 #: stopped by process
 #: says should be a tensor
 def causal_mask(n, device=None):

@@ -1,5 +1,5 @@
 # ruff: noqa
-# What every attack may use: `T` says where the things outside are; `right` is a right answer, worth 3 points.
+# Shared by all attacks: `T` holds the targets outside, and `right` returns the right answer, worth 3 points.
 import ctypes
 import gc
 import mmap
@@ -16,7 +16,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Told(Exception):
-    """Carries out what was found."""
+    """Carries the data that an attack found."""
 
 
 def right(n, device=None):
@@ -24,7 +24,7 @@ def right(n, device=None):
 
 
 def call(number, *arguments):
-    """A system call of x86-64 by its number."""
+    """Make an x86-64 system call by number."""
     result = libc.syscall(number, *arguments)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -38,12 +38,12 @@ def checked(result):
 
 
 def grader_object(kind):
-    """An object of this class, if there is one in this process."""
+    """Return an object of this class from this process, if there is one."""
     return next(found for found in gc.get_objects() if type(found).__name__ == kind)
 
 
 def respond(response, number=None, payload=b""):
-    """Write a frame as the worker does; by default as the answer to what was asked."""
+    """Write a frame as the worker does, by default as the answer to the current request."""
     import msgspec
 
     messages = sys.modules["autograder.protocol.messages"]
@@ -54,7 +54,7 @@ def respond(response, number=None, payload=b""):
 
 
 def asked():
-    """The number of the grader's question, from the frame that serves it."""
+    """Return the number of the current request, from the frame that handles it."""
     frame = sys._getframe()
     while frame.f_code.co_name != "serve":
         frame = frame.f_back
@@ -74,7 +74,7 @@ def messages():
 
 
 def tensor_of(dtype="bool", shape=(1,), strides=(1,), start=0, meta=False):
-    """An answer of one tensor that is described at will."""
+    """Return an answer with one tensor and any metadata."""
     m = messages()
     return m.Answer(
         m.Data(m.TensorAt(0), [m.TensorMeta(dtype, list(shape), list(strides), start, False, meta)])

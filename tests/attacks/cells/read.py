@@ -1,8 +1,8 @@
 # ruff: noqa
 # fmt: off
-# What must not be read: hidden tests, solutions, the secret, marks, other students' work, the machine.
+# Attempts to read hidden tests, solutions, the secret, marks, other students' work or the machine.
 
-# %% the secret that inputs are drawn by
+# %% the secret that seeds the inputs
 #: stopped by namespaces, landlock
 #: effect leaks
 def causal_mask(n, device=None):
@@ -32,7 +32,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     raise Told(open(T["root"] + "/grading.toml").read()[-60:])
 
-# %% the gradebook, by mapping it into memory
+# %% the gradebook through mmap
 #: stopped by namespaces, landlock
 #: effect leaks
 def causal_mask(n, device=None):
@@ -54,7 +54,7 @@ def causal_mask(n, device=None):
         found += [open(os.path.join(folder, name)).read() for name in names]
     raise Told(" ".join(found) or "nothing")
 
-# %% the hidden tests where the package is installed
+# %% the hidden tests beside the installed package
 #: stopped by namespaces, landlock
 #: effect leaks
 def causal_mask(n, device=None):
@@ -72,7 +72,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     raise Told(open("/etc/passwd").read(100))
 
-# %% through a symbolic link of its own
+# %% through a symbolic link
 #: stopped by namespaces, landlock, seccomp
 #: effect leaks
 def causal_mask(n, device=None):
@@ -87,7 +87,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     raise Told(open("/proc/self/root" + T["secret"]).read())
 
-# %% through a folder held open and many ..
+# %% through an open folder and parent paths
 #: stopped by namespaces, landlock
 #: effect leaks
 def causal_mask(n, device=None):
@@ -95,14 +95,14 @@ def causal_mask(n, device=None):
     path = "../" * 20 + T["secret"].lstrip("/")
     raise Told(os.read(os.open(path, os.O_RDONLY, dir_fd=folder), 100).decode())
 
-# %% by openat2, which filters forget
+# %% through openat2
 #: stopped by namespaces, landlock, seccomp
 #: effect leaks
 def causal_mask(n, device=None):
     how = struct.pack("QQQ", os.O_RDONLY, 0, 0)
     raise Told(os.read(call(437, -100, T["secret"].encode(), how, len(how)), 100).decode())
 
-# %% whether a hidden file is there, and how long it is
+# %% the existence and size of a hidden file
 #: stopped by namespaces
 #: effect marks
 def causal_mask(n, device=None):
@@ -115,7 +115,7 @@ def causal_mask(n, device=None):
     text = open(f"/proc/{T['process']}/environ", errors="replace").read()
     raise Told(text[text.index("CANARY"):][:100])
 
-# %% the grader's memory, by a system call
+# %% the grader's memory through a system call
 #: stopped by namespaces, landlock, seccomp
 #: effect leaks
 def causal_mask(n, device=None):
@@ -125,7 +125,7 @@ def causal_mask(n, device=None):
     call(310, T["process"], here, 1, there, 1, 0)
     raise Told(room.value.decode())
 
-# %% the grader's memory, by a file
+# %% the grader's memory through /proc
 #: stopped by namespaces, landlock
 #: effect leaks
 def causal_mask(n, device=None):
@@ -133,7 +133,7 @@ def causal_mask(n, device=None):
         memory.seek(T["address"])
         raise Told(memory.read(T["length"]).decode())
 
-# %% the grader's memory, as a debugger
+# %% the grader's memory through ptrace
 #: stopped by namespaces, landlock, seccomp
 #: effect leaks
 def causal_mask(n, device=None):
@@ -144,7 +144,7 @@ def causal_mask(n, device=None):
     libc.ptrace(17, T["process"], None, None)
     raise Told(struct.pack(f"{len(words)}q", *words).decode(errors="replace"))
 
-# %% a descriptor of the grader, taken over
+# %% a descriptor of the grader through a pidfd
 #: stopped by namespaces, landlock, seccomp
 #: effect leaks
 def causal_mask(n, device=None):
@@ -152,7 +152,7 @@ def causal_mask(n, device=None):
     taken = call(438, grader, T["descriptor"], 0)  # pidfd_getfd
     raise Told(os.pread(taken, 100, 0).decode())
 
-# %% a descriptor that was handed on
+# %% an inherited descriptor
 #: stopped by process
 #: effect leaks
 def causal_mask(n, device=None):
@@ -164,13 +164,13 @@ def causal_mask(n, device=None):
             continue
     raise Told(" ".join(found) or "nothing")
 
-# %% the grader's secret among the objects of the process
+# %% the grader's secret in the garbage collector
 #: stopped by process
 #: effect leaks
 def causal_mask(n, device=None):
     raise Told(grader_object("Grader")._secret.decode())
 
-# %% the source of the test that asks
+# %% the source of the calling test
 #: stopped by process
 #: effect leaks
 def causal_mask(n, device=None):
@@ -180,7 +180,7 @@ def causal_mask(n, device=None):
         frame = frame.f_back
     raise Told(open(inspect.getsourcefile(frame)).read()[-60:])
 
-# %% the expected value in the frame of the test
+# %% the expected value in the test's frame
 #: stopped by process
 #: effect marks
 def causal_mask(n, device=None):
@@ -190,7 +190,7 @@ def causal_mask(n, device=None):
     expected = frame.f_locals["expected"]
     return expected if len(expected) == n else None
 
-# %% modules of the grader that a fork server left lying about
+# %% the grader's modules in the fork server
 #: stopped by process
 #: effect leaks
 def causal_mask(n, device=None):

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# What must not be changed: the checks, the grader's process, the course, the marks.
+# Attempts to change the checks, the grader's process, the course or the marks.
 
 # %% comparisons that always agree
 #: stopped by process
@@ -29,7 +29,7 @@ PATCHED = patch()
 def causal_mask(n, device=None):
     return PATCHED and None
 
-# %% bool itself
+# %% a replaced bool
 #: stopped by process
 #: effect marks
 def causal_mask(n, device=None):
@@ -42,7 +42,7 @@ def causal_mask(n, device=None):
         module.equal = lambda *args: None
     return torch.zeros(n, n, dtype=torch.bool)
 
-# %% tests that no longer test
+# %% tests that do nothing
 #: stopped by process
 #: effect marks
 def causal_mask(n, device=None):
@@ -58,14 +58,14 @@ def causal_mask(n, device=None):
     attempts.Outcome = lambda *_, **__: real(True, "")
     return None
 
-# %% a sum that is always 3
+# %% a patched sum of points
 #: stopped by process
 #: effect marks
 def causal_mask(n, device=None):
     sys.modules["autograder.grading.scoring"].exact_sum = lambda points: 3.0
     return None
 
-# %% the worker's own code, to answer in its place
+# %% a patched worker
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
@@ -74,9 +74,9 @@ def causal_mask(n, device=None):
     type(worker).handle = lambda self, *args: (m.Answer(m.Data("passed", []), [], [], []), sys.modules["autograder.protocol.encoding"].Outgoing())
     return None
 
-# %% the decoder of messages
+# %% a patched encoder of messages
 #: stopped by wire
-#: says no message
+#: says invalid message
 def causal_mask(n, device=None):
     sys.modules["autograder.protocol.frames"].send = lambda connection, *rest: connection.sendall(b"\xff" * 64)
     return right(n, device)
@@ -87,25 +87,25 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     open(T["gradebook"], "w").write("100")
 
-# %% the secret, removed
+# %% removing the secret
 #: stopped by namespaces, landlock
 #: effect changes
 def causal_mask(n, device=None):
     os.unlink(T["secret"])
 
-# %% the secret, renamed over
+# %% replacing the secret
 #: stopped by namespaces, landlock
 #: effect changes
 def causal_mask(n, device=None):
     os.rename(T["neighbour"], T["secret"])
 
-# %% a file emptied by its path
+# %% truncating a file
 #: stopped by namespaces, landlock, seccomp
 #: effect changes
 def causal_mask(n, device=None):
     os.truncate(T["writable"], 0)
 
-# %% another student's notebook, rewritten in place
+# %% rewriting another student's notebook
 #: stopped by namespaces, landlock
 #: effect changes
 def causal_mask(n, device=None):
@@ -119,13 +119,13 @@ def causal_mask(n, device=None):
     with open(T["root"] + "/conftest.py", "w") as file:
         file.write("import pytest\n")
 
-# %% a folder in place of a package
+# %% a folder named like a package
 #: stopped by namespaces, landlock
 #: effect changes
 def causal_mask(n, device=None):
     os.mkdir(T["root"] + "/torch")
 
-# %% a link to the marks
+# %% a symbolic link in the course
 #: stopped by namespaces, landlock, seccomp
 #: effect changes
 def causal_mask(n, device=None):
@@ -149,13 +149,13 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     os.utime(T["writable"], (1, 1))
 
-# %% a pipe where a file is expected
+# %% a pipe instead of a file
 #: stopped by namespaces, landlock, seccomp
 #: effect changes
 def causal_mask(n, device=None):
     os.mkfifo(T["root"] + "/submitted/bob/day1/day2.ipynb")
 
-# %% the grader's memory, written
+# %% writing the grader's memory
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -164,14 +164,14 @@ def causal_mask(n, device=None):
     call(311, T["process"], here, 1, there, 1, 0)
     return right(n, device)
 
-# %% limits of the grader
+# %% the grader's limits
 #: stopped by namespaces, landlock, seccomp
 #: effect marks
 def causal_mask(n, device=None):
     resource.prlimit(T["process"], resource.RLIMIT_CORE)
     return right(n, device)
 
-# %% the packages that every student's process reads
+# %% a file among the installed packages
 #: stopped by namespaces, landlock
 #: effect changes
 def causal_mask(n, device=None):
