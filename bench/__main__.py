@@ -151,7 +151,7 @@ def mistakes_cost(day: Day, console: Console) -> None:
     with start_server() as server:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
-            grader.namer.known(exercise)
+            grader.recognizer.signatures(exercise)
         for _ in range(PAIRS):
             five = {name: draw.choice(known[name]) for name in draw.sample(day.names, 5)}
             right.run(lambda: grader.grade(as_submission(notebook)))

@@ -12,7 +12,7 @@ from autograder.course.state_folder import course_folder
 from autograder.feedback import sentences, student_page
 from autograder.grading import class_run, faults
 from autograder.grading.grader import Grader
-from autograder.recognition.recognizer import Namer
+from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from tests.conftest import handed_in
 from tests.small_course import RIGHT, WRONG, make
@@ -34,7 +34,7 @@ def logged(grader: Grader) -> str:
 def test_a_fault_in_the_search_for_a_name_keeps_the_marks(
     grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Namer, "name", broken)
+    monkeypatch.setattr(Recognizer, "recognize", broken)
     marks = grader.grade(handed_in(WRONG))
     assert marks.points == 60
     (problem,) = marks.problems

@@ -17,7 +17,7 @@ from autograder.grading.grader import Grader
 from autograder.grading.runner import Job
 from autograder.marks.model import SubmissionMarks
 from autograder.recognition.catalogue import known_mistakes
-from autograder.recognition.signatures import named_by
+from autograder.recognition.signatures import find_match
 from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import Cell, read_cells
 from tests.conftest import ROOT, by_name, with_cells
@@ -226,7 +226,7 @@ def named(grader: Grader, name: str, source: str) -> str | None:
 def name_of(grader: Grader, exercise: Exercise, source: Source) -> str | None:
     """The name for this code, whose tests are run with the random numbers of some submission."""
     tests = grader.grade_source(exercise, source, Job("some submission")).tests
-    return grader.namer.name(exercise, source, [test.name for test in tests if not test.passed])
+    return grader.recognizer.recognize(exercise, source, [test.name for test in tests if not test.passed])
 
 
 def changed(style: str, exercise: str, changes: dict[str, str]) -> str:
@@ -260,19 +260,19 @@ def test_every_known_mistake_is_told_from_the_others(
     day: str, exercise: str, graders: Graders
 ) -> None:
     """By the answers that it gave when it was learned; a right solution, which fails no test, is none of them."""
-    namer = graders(day).namer
-    known = namer.known(exercise_of(day, exercise))
-    assert set(known) == {mistake.name for mistake in namer.mistakes[exercise]}
-    assert all(one.failed for one in known.values())
-    found = {name: named_by(known, one.failed, one.answers) for name, one in known.items()}
+    recognizer = graders(day).recognizer
+    known = recognizer.signatures(exercise_of(day, exercise))
+    assert set(known) == {mistake.name for mistake in recognizer.mistakes[exercise]}
+    assert all(one.failed_tests for one in known.values())
+    found = {name: find_match(known, one.failed_tests, one.observations) for name, one in known.items()}
     assert found == {name: name for name in known}
 
 
 @pytest.mark.parametrize(("day", "exercise"), EVERYWHERE)
 def test_a_known_mistake_is_recognised_as_itself(day: str, exercise: str, graders: Graders) -> None:
-    namer = graders(day).namer
-    for mistake in drawn(namer.mistakes[exercise], exercise, 1):
-        seen = name_of(graders(day), exercise_of(day, exercise), namer.source(mistake))
+    recognizer = graders(day).recognizer
+    for mistake in drawn(recognizer.mistakes[exercise], exercise, 1):
+        seen = name_of(graders(day), exercise_of(day, exercise), recognizer.source(mistake))
         assert seen == mistake.name
 
 
@@ -281,8 +281,8 @@ def test_a_known_mistake_loses_points_whatever_the_random_numbers(
     day: str, exercise: str, graders: Graders
 ) -> None:
     grader = graders(day)
-    for mistake in drawn(grader.namer.mistakes[exercise], exercise, 1):
-        source = grader.namer.source(mistake)
+    for mistake in drawn(grader.recognizer.mistakes[exercise], exercise, 1):
+        source = grader.recognizer.source(mistake)
         for seed in ("one", "another", "a third"):
             marks = grader.grade_source(exercise_of(day, exercise), source, Job(seed))
             assert marks.points < marks.max_points, (mistake.name, seed)

@@ -28,7 +28,7 @@ from autograder.grading.substitution import Graded, substitute_references
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, exact_sum, one_line
 from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
-from autograder.recognition.recognizer import Namer
+from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Sandbox, Server
 from autograder.sandbox.control import WORKER
 from autograder.slicing import client as slicing
@@ -199,7 +199,7 @@ class Grader:
             return None
         failed = [test.name for test in marks.tests if not test.passed]
         try:
-            return self.namer.name(exercise, source, failed, job.budget)
+            return self.recognizer.recognize(exercise, source, failed, job.budget)
         except Exception as error:
             activity = f"naming the mistake in {exercise.name}"
             problems.append(internal_errors.log(self.day.root, activity, error))
@@ -211,9 +211,9 @@ class Grader:
         return self.runner.server
 
     @cached_property
-    def namer(self) -> Namer:
+    def recognizer(self) -> Recognizer:
         """Return the recognizer of the day's known mistakes, created for the first wrong answer."""
-        return Namer(self.key, self.server)
+        return Recognizer(self.key, self.server)
 
     def grade_slice(
         self,

@@ -1,1 +1,1 @@
-"""Recognise which known mistake a wrong answer makes."""
+"""Recognise the known mistake in wrong code."""

@@ -1,10 +1,9 @@
-"""A mistake has a name: a wrong answer that does what a known mistake does, call by call, is told what it is."""
+"""Recognise the known mistake that wrong code contains, by its behaviour in the hidden tests. Entry point: `Recognizer`."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +14,7 @@ import msgspec
 import torch
 
 from autograder.course.config import Exercise
-from autograder.course.state_folder import course_folder
+from autograder.course.state_folder import read_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import derive_seed, reference_process
 from autograder.execution.collect import Test
@@ -26,29 +25,154 @@ from autograder.protocol import messages as m
 from autograder.protocol.encoding import raw_bytes
 from autograder.protocol.limits import Budget
 from autograder.recognition.catalogue import Mistake, known_mistakes
-from autograder.recognition.recording import (
-    MAX_ANSWERS,
-    Exchange,
-    Leaves,
-    Recorder,
-    replay,
-    size_of,
-)
-from autograder.recognition.signatures import Known, named_by, tells, what_tells
+from autograder.recognition.observations import Observations, size_of
+from autograder.recognition.recording import MAX_SIZE, RecordedCall, Recorder, replay
+from autograder.recognition.signatures import Signature, find_match, is_specific, make_signature
 from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
 from autograder.sandbox.process import Process
 
-LOST = (LimitExceeded, WorkerDied, m.WireError, NotAllowed, StudentError)
-BY_CHANCE = 2  # tests that a mistake may fail with some random numbers alone, or with another fault
+# Code that ends a run with one of these is not recognised.
+FAILURES = (LimitExceeded, WorkerDied, m.WireError, NotAllowed, StudentError)
+# Tests in which code may differ from a mistake, because of other random numbers or an additional fault.
+MAX_DIFFERENT_TESTS = 2
+# All submissions get the same inputs, so that their results can be compared. A different text would mean different inputs.
 SEED = "one for all submissions, so that answers can be compared"
 
 
-class _Run:
-    """Code in its process, asked what the tests of its exercise ask.
+class Recognizer:
+    """Finds the known mistake that wrong code contains. Learns the signatures of an exercise's mistakes when first needed."""
 
-    Raises:
-        LOST: it hangs, dies, does what is not allowed, or can not be loaded.
+    def __init__(self, key: AnswerKey, server: Server) -> None:
+        self._key, self._server = key, server
+        self.mistakes = known_mistakes(key.day)
+        self._version = _version(key.fingerprint)
+        self._recordings: dict[str, dict[str, list[RecordedCall]]] = {}
+        self._signatures: dict[str, dict[str, Signature]] = {}
+
+    def recognize(
+        self,
+        exercise: Exercise,
+        source: Source,
+        failed_tests: Sequence[str],
+        budget: Budget | None = None,
+    ) -> str | None:
+        """Return the name of the one known mistake that the code contains, or None if there is not exactly one.
+
+        `failed_tests` are the tests that the code failed when it was graded, with other inputs. The code runs again, on `budget`.
+        """
+        similar = {
+            name: signature
+            for name, signature in self.signatures(exercise).items()
+            if len(set(signature.failed_tests) ^ set(failed_tests)) <= MAX_DIFFERENT_TESTS
+        }
+        if not similar:
+            return None
+        needed = set(failed_tests).union(*(s.failed_tests for s in similar.values()))
+
+        def recognize() -> str | None:
+            with self._loaded(exercise, source, budget) as code:
+                failed = code.failed_tests(needed)
+                candidates = {
+                    name: signature
+                    for name, signature in similar.items()
+                    if set(signature.failed_tests) <= set(failed)
+                }
+                seen = code.observe(failed, seed=1) if candidates else {}
+            return find_match(candidates, failed, seen)
+
+        try:
+            return retry_if_server_lost(recognize)
+        except FAILURES:
+            return None
+
+    def signatures(self, exercise: Exercise) -> dict[str, Signature]:
+        """Return the signatures of an exercise's mistakes by name, without those that are not specific.
+
+        They are learned once per course and cached in its folder.
+        """
+        name, day = exercise.name, self._key.day
+        if name not in self._signatures:
+            file = f"mistakes-{day.name}-{name}-{self._version}.pt"
+            data = read_cache(day.root, file)
+            if data is None:
+                data = _serialize(self._learn(exercise))
+                write_cache(day.root, file, data)
+            learned = torch.load(io.BytesIO(data), weights_only=True)
+            self._signatures[name] = {key: Signature(**fields) for key, fields in learned.items()}
+        return self._signatures[name]
+
+    def source(self, mistake: Mistake) -> Source:
+        """Return the code of a known mistake, with the course's solutions of what it calls."""
+        return self._key.replace_solution(mistake.exercise, mistake.source)
+
+    def _learn(self, exercise: Exercise) -> dict[str, Signature]:
+        # The result is cached, so a busy machine must not leave gaps in it.
+        limits = replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
+        exercise = replace(exercise, limits=limits)
+        recordings = self._record(exercise)
+        reference = _join({test: [c.observations for c in cs] for test, cs in recordings.items()})
+        signatures: dict[str, Signature] = {}
+        for mistake in self.mistakes[exercise.name]:
+            source = self.source(mistake)
+
+            def learn(source: Source = source) -> Signature:
+                with self._loaded(exercise, source) as code:
+                    failed = code.failed_tests()
+                    first = code.observe(failed, seed=1)
+                    second = code.observe(failed, seed=2)
+                return make_signature(failed, first, second, reference)
+
+            try:
+                signature = retry_if_server_lost(learn)
+            except FAILURES:
+                continue
+            if is_specific(signature, len(recordings)):
+                signatures[mistake.name] = signature
+        return signatures
+
+    @contextmanager
+    def _loaded(
+        self, exercise: Exercise, source: Source, submission: Budget | None = None
+    ) -> Iterator[_LoadedCode]:
+        server, limits = self._server, exercise.limits
+        budget = Budget(limits.allowance, "exercise", submission)
+        process = Process(server, limits, budget)
+        references = reference_process(source, server, limits, budget, process)
+        try:
+            load = load_request(exercise, source, 1)
+            tests = self._key.tests[exercise.name]
+            yield _LoadedCode(process, references, load, tests, self._record(exercise))
+        finally:
+            process.stop()
+            if references is not None:
+                references.stop()
+
+    def _record(self, exercise: Exercise) -> dict[str, list[RecordedCall]]:
+        """Return the calls of each test of an exercise, recorded on the reference."""
+        if exercise.name not in self._recordings:
+            self._recordings[exercise.name] = retry_if_server_lost(lambda: self._run(exercise))
+        return self._recordings[exercise.name]
+
+    def _run(self, exercise: Exercise) -> dict[str, list[RecordedCall]]:
+        recorder = Recorder(Process(self._server, exercise.limits))
+        load = load_request(exercise, self._key.solution_source(exercise.name), 1)
+        recordings: dict[str, list[RecordedCall]] = {}
+        try:
+            for test in self._key.tests[exercise.name]:
+                recorder.student.load(load)
+                recorder.calls = []
+                test.run(recorder.student, _seed(test))
+                recordings[test.name] = list(recorder.calls)
+        finally:
+            recorder.stop()
+        return recordings
+
+
+class _LoadedCode:
+    """Code in a worker, on which the tests of its exercise run and their recorded calls are replayed.
+
+    Every method may raise one of `FAILURES`.
     """
 
     def __init__(
@@ -57,15 +181,19 @@ class _Run:
         references: ReferenceProcess | None,
         load: m.Load,
         tests: Sequence[Test],
-        asked: Mapping[str, Sequence[Exchange]],
+        recordings: Mapping[str, Sequence[RecordedCall]],
     ) -> None:
-        self._process, self._load, self._tests, self._asked = process, load, tests, asked
-        self._references = references
+        self._process, self._references = process, references
+        self._tests, self._recordings = tests, recordings
         self._student = Student(process, references)
         self._student.load(load)
+        # Without code and rules, loading only resets the random numbers.
+        self._reset = msgspec.structs.replace(
+            load, pieces=[], operators=[], attributes=[], references=[]
+        )
 
-    def failed(self, among: Collection[str] | None = None) -> list[str]:
-        """Of these tests, or of all, those that the code fails."""
+    def failed_tests(self, among: Collection[str] | None = None) -> list[str]:
+        """Return the tests that the code fails, of all tests or of those with the given names."""
         failed: list[str] = []
         for test in self._tests:
             if among is not None and test.name not in among:
@@ -78,186 +206,53 @@ class _Run:
                 failed.append(test.name)
         return failed
 
-    def answers(self, tests: Sequence[str], seed: int) -> Leaves:
-        """What the code says to all that these tests ask, with the random numbers of this seed."""
-        # Without code or rules all it does is to set the random numbers back.
-        again = msgspec.structs.replace(
-            self._load, pieces=[], operators=[], attributes=[], references=[], seed=seed
-        )
-        answers: dict[str, list[Leaves]] = {}
-        most = MAX_ANSWERS
+    def observe(self, tests: Sequence[str], seed: int) -> Observations:
+        """Replay the calls of these tests with the random numbers of this seed, and return what is observed."""
+        seen: dict[str, list[Observations]] = {}
+        max_size = MAX_SIZE
         for test in tests:
-            self._student.load(again)
-            answers[test] = replay(self._asked[test], self._process, self._references, most)
-            most -= sum(map(size_of, answers[test]))
-        return _joined(answers)
+            self._student.load(msgspec.structs.replace(self._reset, seed=seed))
+            seen[test] = replay(self._recordings[test], self._process, self._references, max_size)
+            max_size -= sum(map(size_of, seen[test]))
+        return _join(seen)
 
 
-class Namer:
-    """Finds the known mistake that a wrong answer equals; learns what each does when that is first needed."""
-
-    def __init__(self, key: AnswerKey, server: Server) -> None:
-        self._key, self._server = key, server
-        self.mistakes = known_mistakes(key.day)
-        self._version = _version(key.fingerprint)
-        self._asked: dict[str, dict[str, list[Exchange]]] = {}
-        self._known: dict[str, dict[str, Known]] = {}
-
-    def name(
-        self,
-        exercise: Exercise,
-        source: Source,
-        failed: Sequence[str],
-        budget: Budget | None = None,
-    ) -> str | None:
-        """The name of the one known mistake that does what this code does; None without one, and with two.
-
-        `failed` are the tests that it failed with other random numbers. Running the code is charged to the budget.
-        """
-        near = {n: k for n, k in self.known(exercise).items() if _differing(k, failed) <= BY_CHANCE}
-        if not near:
-            return None
-        in_doubt = set(failed).union(*(k.failed for k in near.values()))
-
-        def name() -> str | None:
-            with self._running(exercise, source, budget) as run:
-                failed = run.failed(in_doubt)
-                alike = {n: k for n, k in near.items() if set(k.failed) <= set(failed)}
-                answers = run.answers(failed, seed=1) if alike else {}
-            return named_by(alike, failed, answers)
-
-        try:
-            return retry_if_server_lost(name)
-        except LOST:
-            return None
-
-    def known(self, exercise: Exercise) -> dict[str, Known]:
-        """What tells each known mistake of an exercise; found once a course and kept, without those that nothing tells."""
-        name, day = exercise.name, self._key.day
-        if name not in self._known:
-            file = course_folder(day.root) / f"mistakes-{day.name}-{name}-{self._version}.pt"
-            if not file.is_file():
-                learned = _sharing({k: vars(known) for k, known in self._learn(exercise).items()})
-                _write(file, learned)
-            kept = torch.load(file, weights_only=True)
-            self._known[name] = {k: Known(**values) for k, values in kept.items()}
-        return self._known[name]
-
-    def _learn(self, exercise: Exercise) -> dict[str, Known]:
-        # What is learned now is kept: a busy moment must not leave a gap.
-        trusted = replace(
-            exercise, limits=replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
-        )
-        asked = self._recorded(trusted)
-        right = _joined({test: [e.leaves for e in exchanges] for test, exchanges in asked.items()})
-        found: dict[str, Known] = {}
-        for mistake in self.mistakes[exercise.name]:
-            source = self.source(mistake)
-
-            def learn(source: Source = source) -> Known:
-                with self._running(trusted, source) as run:
-                    failed = run.failed()
-                    first = run.answers(failed, seed=1)
-                    second = run.answers(failed, seed=2)
-                return what_tells(failed, first, second, right)
-
-            try:
-                known = retry_if_server_lost(learn)
-            except LOST:
-                continue
-            if tells(known, len(asked)):
-                found[mistake.name] = known
-        return found
-
-    def source(self, mistake: Mistake) -> Source:
-        """The code of a known mistake, with the references for what it calls."""
-        return self._key.replace_solution(mistake.exercise, mistake.source)
-
-    @contextmanager
-    def _running(
-        self, exercise: Exercise, source: Source, submission: Budget | None = None
-    ) -> Iterator[_Run]:
-        server, limits = self._server, exercise.limits
-        budget = Budget(limits.allowance, "exercise", submission)
-        process = Process(server, limits, budget)
-        references = reference_process(source, server, limits, budget, process)
-        try:
-            load = load_request(exercise, source, 1)
-            tests = self._key.tests[exercise.name]
-            yield _Run(process, references, load, tests, self._recorded(exercise))
-        finally:
-            process.stop()
-            if references is not None:
-                references.stop()
-
-    def _recorded(self, exercise: Exercise) -> dict[str, list[Exchange]]:
-        """What each test of an exercise asks, and what the reference answers."""
-        if exercise.name not in self._asked:
-            self._asked[exercise.name] = retry_if_server_lost(lambda: self._record(exercise))
-        return self._asked[exercise.name]
-
-    def _record(self, exercise: Exercise) -> dict[str, list[Exchange]]:
-        recorder = Recorder(Process(self._server, exercise.limits))
-        load = load_request(exercise, self._key.solution_source(exercise.name), 1)
-        asked: dict[str, list[Exchange]] = {}
-        try:
-            for test in self._key.tests[exercise.name]:
-                recorder.student.load(load)
-                recorder.exchanges = []
-                test.run(recorder.student, _seed(test))
-                asked[test.name] = list(recorder.exchanges)
-        finally:
-            recorder.stop()
-        return asked
+def _version(fingerprint: str) -> str:
+    """Return a hash of the course and of this package, which both determine the signatures."""
+    digest = hashlib.sha256(fingerprint.encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
-def _version(course: str) -> str:
-    """Of what is kept: the course, and how mistakes are told apart."""
-    here = Path(__file__)
-    code = b"".join(
-        here.with_name(name).read_bytes()
-        for name in (here.name, "catalogue.py", "recording.py", "signatures.py")
-    )
-    return hashlib.sha256(course.encode() + code).hexdigest()[:16]
+def _serialize(signatures: Mapping[str, Signature]) -> bytes:
+    """Store equal tensors and strings once: mistakes have most observations in common, and all are kept in memory."""
+    unique: dict[Any, Any] = {}
 
-
-def _sharing(learned: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The same, in which equal tensors and texts are one: mistakes have most answers in common, and a class keeps them all."""
-    one: dict[Any, Any] = {}
-
-    def shared(value: Any) -> Any:
+    def share(value: Any) -> Any:
         if isinstance(value, dict):
-            return {shared(key): shared(item) for key, item in value.items()}
+            return {share(key): share(item) for key, item in value.items()}
         if isinstance(value, str):
-            return one.setdefault(value, value)
+            return unique.setdefault(value, value)
         if not isinstance(value, torch.Tensor) or value.is_meta:
             return value
         key = (value.dtype, value.shape, raw_bytes(value.contiguous()))
-        return one.setdefault(key, value)
+        return unique.setdefault(key, value)
 
-    return {name: shared(known) for name, known in learned.items()}
-
-
-def _write(file: Path, what: Any) -> None:
-    """Whole or not at all, as others may do the same at this moment."""
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-        torch.save(what, part)
-    os.replace(part.name, file)
+    buffer = io.BytesIO()
+    torch.save({name: share(vars(signature)) for name, signature in signatures.items()}, buffer)
+    return buffer.getvalue()
 
 
 def _seed(test: Test) -> int:
     return derive_seed(SEED, test.exercise, test.name)
 
 
-def _differing(known: Known, failed: Sequence[str]) -> int:
-    return len(set(known.failed) ^ set(failed))
-
-
-def _joined(answers: Mapping[str, Sequence[Leaves]]) -> Leaves:
-    """By the test, the number of the call and the place in its answer."""
+def _join(observations: Mapping[str, Sequence[Observations]]) -> Observations:
+    """Combine the observations of several tests, with keys of the form "TEST CALL_NUMBER KEY"."""
     return {
-        f"{test} {number} {place}": leaf
-        for test, exchanges in answers.items()
-        for number, leaves in enumerate(exchanges)
-        for place, leaf in leaves.items()
+        f"{test} {number} {key}": value
+        for test, calls in observations.items()
+        for number, call in enumerate(calls)
+        for key, value in call.items()
     }

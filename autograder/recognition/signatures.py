@@ -1,4 +1,4 @@
-"""What tells a known mistake from right code, from other mistakes, and from code that is wrong in no known way."""
+"""Decide from observations whether code contains a known mistake. Entry points: `make_signature` and `find_match`."""
 
 from __future__ import annotations
 
@@ -7,78 +7,135 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from autograder.recognition.recording import (
-    ASKED,
-    KIND,
-    RAISED,
-    READ,
+from autograder.recognition.observations import (
+    EXCEPTIONS,
+    FAILURE,
+    MODEL_INPUTS,
+    MODEL_MODES,
+    PARAMETER,
     TOLERANCE,
-    WITH,
-    Leaf,
-    Leaves,
+    TYPE,
+    Observation,
+    Observations,
     same,
 )
 
 
 @dataclass(frozen=True)
-class Known:
-    """What tells a known mistake: the tests that it fails, its answers to them that are no chance, those that are not right.
+class Signature:
+    """What a known mistake is recognised by: the tests that it fails and what is observed in them.
 
-    What right solutions do in several ways is `free`: how a model is asked (once or twice, in one batch or in two), and where
-    parameters begin.
+    `deterministic` observations do not depend on random numbers. Right solutions differ in the `tie_breakers`: how often and in
+    which batches they call a model, and how they initialise parameters. `distinctive` observations differ from the reference.
     """
 
-    failed: list[str]
-    certain: Leaves
-    free: Leaves
-    telling: Leaves
-    values: list[str]  # the places of what tells by finite values, shapes, dtypes or missing names
-    by_chance: bool  # some answers depend on random numbers
+    failed_tests: list[str]
+    deterministic: Observations
+    tie_breakers: Observations
+    distinctive: Observations
+    conclusive: list[
+        str
+    ]  # keys of `distinctive` for finite values, shapes, dtypes and missing names
+    is_random: bool  # some observations depend on random numbers
 
     @property
-    def answers(self) -> Leaves:
-        """All that it is known by."""
-        return self.certain | self.free | self.telling
+    def observations(self) -> Observations:
+        """Return all observations."""
+        return self.deterministic | self.tie_breakers | self.distinctive
 
 
-def named_by(known: Mapping[str, Known], failed: Sequence[str], answers: Leaves) -> str | None:
-    """The name of the one known mistake that fails these tests with these answers, or all but one of them.
+def make_signature(
+    failed_tests: list[str], first: Observations, second: Observations, reference: Observations
+) -> Signature:
+    """Make a signature from two runs of a mistake with different random numbers, and a run of the reference."""
+    stable = {key: value for key, value in first.items() if _same(value, second, key)}
+    tie_breakers = {k: v for k, v in stable.items() if _is_tie_breaker(k, v, reference)}
+    deterministic = {key: value for key, value in stable.items() if key not in tie_breakers}
+    distinctive = {
+        key: value
+        for key, value in first.items()
+        if not _same(value, reference, key, 4)
+        and not (key.endswith(PARAMETER) and _is_tie_breaker(key, value, reference))
+    }
+    conclusive = [
+        key
+        for key, value in distinctive.items()
+        if key in deterministic and _is_conclusive(key, value, reference)
+    ]
+    is_random = len(stable) < len(first)
+    return Signature(failed_tests, deterministic, tie_breakers, distinctive, conclusive, is_random)
 
-    Of several it is the one that asks models as the code does, and whose parameters begin alike.
+
+def is_specific(signature: Signature, test_count: int) -> bool:
+    """Return whether code that is wrong in a different way is unlikely to match the signature by accident.
+
+    Conclusive values suffice, and so does a test that fails although every observation is right. Exceptions and NaN suffice only
+    if the mistake passes some of the `test_count` tests.
     """
-    names = [name for name, k in known.items() if k.failed == failed and _equal(k, answers)]
+    if not signature.distinctive:
+        return not signature.is_random
+    return bool(signature.conclusive) or len(signature.failed_tests) < test_count
+
+
+def find_match(
+    signatures: Mapping[str, Signature], failed_tests: Sequence[str], seen: Observations
+) -> str | None:
+    """Return the name of the one known mistake with these failed tests and observations, or None if there is not exactly one.
+
+    Tie-breakers decide between several matches. Without a match, the code may contain one additional fault.
+    """
+    names = [
+        name
+        for name, signature in signatures.items()
+        if signature.failed_tests == failed_tests and _matches(signature, seen)
+    ]
     if len(names) > 1:
-        names = [name for name in names if _all_in(answers, known[name].free)]
+        names = [name for name in names if _contains(seen, signatures[name].tie_breakers)]
     elif not names:
-        names = [name for name, k in known.items() if _with_another(k, failed, answers)]
+        names = [
+            name
+            for name, signature in signatures.items()
+            if _matches_with_another_fault(signature, failed_tests, seen)
+        ]
     return names[0] if len(names) == 1 else None
 
 
-def _with_another(known: Known, failed: Sequence[str], seen: Leaves) -> bool:
-    """Whether answers are those of a known mistake in code that has another fault, which shows in one test alone.
+def _matches(signature: Signature, seen: Observations) -> bool:
+    """Return whether the observations are those of the mistake and include a distinctive one."""
+    distinctive = signature.distinctive
+    found = any(_same(value, seen, key) for key, value in distinctive.items())
+    return _contains(seen, signature.deterministic) and (found or not distinctive)
 
-    That is a test that the mistake passes, or one in which the code fails to answer where the mistake answers. Or the
-    other fault is the dtype: wherever answers differ they are the mistake's in another dtype. The values of the other
-    tests tell.
+
+def _matches_with_another_fault(
+    signature: Signature, failed_tests: Sequence[str], seen: Observations
+) -> bool:
+    """Return whether code contains the mistake and one additional fault.
+
+    The additional fault may affect one test: either a test that the mistake passes, or one in which the code raises where the
+    mistake returns. Or the additional fault is a wrong dtype: all results that differ from the mistake's differ in dtype alone.
+    A conclusive value must match in a test without the additional fault.
     """
-    different = [place for place, leaf in known.certain.items() if not _same(leaf, seen, place)]
-    fault = {_test(place) for place in different} | set(failed) - set(known.failed)
-    other_dtype = bool(different) and all(_in_another_dtype(known, seen, p) for p in different)
+    different = [k for k, value in signature.deterministic.items() if not _same(value, seen, k)]
+    tests = {_test(key) for key in different}
+    other_dtype = bool(different) and all(
+        _differs_in_dtype_alone(signature, seen, k) for k in different
+    )
+    affected = tests | set(failed_tests) - set(signature.failed_tests)
     return (
-        set(known.failed) <= set(failed)
-        and (len(fault) == 1 or (other_dtype and fault == {_test(place) for place in different}))
-        and (other_dtype or not any(_answered(place, seen) for place in different))
+        set(signature.failed_tests) <= set(failed_tests)
+        and (len(affected) == 1 or (other_dtype and affected == tests))
+        and (other_dtype or not any(_returned(key, seen) for key in different))
         and any(
-            _test(place) not in fault and _same(known.telling[place], seen, place)
-            for place in known.values
+            _test(key) not in affected and _same(signature.distinctive[key], seen, key)
+            for key in signature.conclusive
         )
     )
 
 
-def _in_another_dtype(known: Known, seen: Leaves, place: str) -> bool:
-    """Whether the answer at this place is the mistake's but for its dtype."""
-    place = place.removesuffix(KIND)
-    mine, theirs = known.certain.get(place), seen.get(place)
+def _differs_in_dtype_alone(signature: Signature, seen: Observations, key: str) -> bool:
+    key = key.removesuffix(TYPE)
+    mine, theirs = signature.deterministic.get(key), seen.get(key)
     if not isinstance(mine, Tensor) or not isinstance(theirs, Tensor) or mine.dtype == theirs.dtype:
         return False
     if theirs.is_meta or not mine.is_floating_point() or not theirs.is_floating_point():
@@ -87,73 +144,46 @@ def _in_another_dtype(known: Known, seen: Leaves, place: str) -> bool:
     return same(mine.to(coarser), theirs.to(coarser))
 
 
-def _test(place: str) -> str:
-    return place.split(" ")[0]
+def _test(key: str) -> str:
+    return key.split(" ")[0]
 
 
-def _answered(place: str, seen: Leaves) -> bool:
-    """Whether the call of this place has an answer; without one there may be no later call either."""
-    call = " ".join(place.split(" ")[:2])
-    return f"{call} failure" not in seen and f"{call} modes {ASKED}" in seen
+def _returned(key: str, seen: Observations) -> bool:
+    """Return whether the call of this key returned. After a call that raised, later ones may be missing."""
+    call = " ".join(key.split(" ")[:2])
+    return f"{call} {FAILURE}" not in seen and f"{call} {MODEL_MODES}" in seen
 
 
-def what_tells(failed: list[str], first: Leaves, second: Leaves, right: Leaves) -> Known:
-    """From the answers of two runs with different random numbers."""
-    certain = {place: leaf for place, leaf in first.items() if _same(leaf, second, place)}
-    by_chance = len(certain) < len(first)
-    free = {place: leaf for place, leaf in certain.items() if _is_free(place, leaf, right)}
-    certain = {place: leaf for place, leaf in certain.items() if place not in free}
-    telling = {
-        place: leaf
-        for place, leaf in first.items()
-        if not _same(leaf, right, place, 4)
-        and not (place.endswith(READ) and _is_free(place, leaf, right))
-    }
-    values = [p for p, leaf in telling.items() if p in certain and _is_value(p, leaf, right)]
-    return Known(failed, certain, free, telling, values, by_chance)
+def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bool:
+    """Return whether right solutions may differ in this observation.
 
-
-def _is_free(place: str, leaf: Leaf, right: Leaves) -> bool:
-    """With what a model is asked, in which right modes, and where a parameter begins, unless the reference fills it evenly."""
-    if not place.endswith(READ):
-        return place.endswith(WITH) or (place.endswith(ASKED) and _same(leaf, right, place))
-    other = right.get(place)
-    filled = isinstance(other, Tensor) and not other.is_meta and len(other.unique()) == 1
-    return not filled or _same(leaf, right, place)
-
-
-def tells(known: Known, tests: int) -> bool:
-    """Whether what a mistake does can be no accident of code that is wrong in another way.
-
-    A test that fails though all that is seen is right tells by itself, and so do values. Failures and NaN
-    do only beside tests that pass.
+    These are the inputs of model calls, their modes if they are right, and the initial value of a parameter unless the reference
+    fills it with one number.
     """
-    if not known.telling:
-        return not known.by_chance
-    return bool(known.values) or len(known.failed) < tests
+    if not key.endswith(PARAMETER):
+        return key.endswith(MODEL_INPUTS) or (
+            key.endswith(MODEL_MODES) and _same(value, reference, key)
+        )
+    other = reference.get(key)
+    constant = isinstance(other, Tensor) and not other.is_meta and len(other.unique()) == 1
+    return not constant or _same(value, reference, key)
 
 
-def _is_value(place: str, leaf: Leaf, right: Leaves) -> bool:
-    if place.endswith(" failure"):
-        return leaf not in RAISED  # but says what is missing
-    other = right.get(place)
-    if not isinstance(leaf, Tensor) or not isinstance(other, Tensor):
-        return place.endswith(KIND) and place in right
-    if leaf.shape != other.shape or leaf.is_meta or other.is_meta:
+def _is_conclusive(key: str, value: Observation, reference: Observations) -> bool:
+    if key.endswith(f" {FAILURE}"):
+        return value not in EXCEPTIONS  # a missing name
+    other = reference.get(key)
+    if not isinstance(value, Tensor) or not isinstance(other, Tensor):
+        return key.endswith(TYPE) and key in reference
+    if value.shape != other.shape or value.is_meta or other.is_meta:
         return True
-    finite = leaf.isfinite() & other.isfinite()
-    return not same(leaf[finite], other[finite])
+    finite = value.isfinite() & other.isfinite()
+    return not same(value[finite], other[finite])
 
 
-def _equal(known: Known, seen: Leaves) -> bool:
-    """Whether answers are those of a known mistake, wrong ones among them."""
-    told = any(_same(leaf, seen, place) for place, leaf in known.telling.items())
-    return _all_in(seen, known.certain) and (told or not known.telling)
+def _contains(seen: Observations, expected: Observations) -> bool:
+    return all(_same(value, seen, key) for key, value in expected.items())
 
 
-def _all_in(seen: Leaves, leaves: Leaves) -> bool:
-    return all(_same(leaf, seen, place) for place, leaf in leaves.items())
-
-
-def _same(leaf: Leaf, answers: Leaves, place: str, times: float = 1.0) -> bool:
-    return place in answers and same(leaf, answers[place], times)
+def _same(value: Observation, seen: Observations, key: str, factor: float = 1.0) -> bool:
+    return key in seen and same(value, seen[key], factor)

@@ -1,0 +1,151 @@
+"""Describe the observable behaviour of a call, so that two implementations can be compared.
+
+Entry points: `observe` and `same`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from autograder.protocol import messages as m
+from autograder.protocol.encoding import decode_tensors
+
+# Relative and absolute. Wider than the tolerances of the graders, because two ways to write the same mistake round
+# differently; most of all the angles of distant positions.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+# Suffixes of keys.
+TYPE = " type"  # the dtype, shape and device of a tensor
+PARAMETER = " parameter"  # the initial value of a parameter, which right solutions may choose
+MODEL_MODES = "model modes"  # the modes in which the code called the grader's models
+MODEL_INPUTS = "model inputs"  # the shapes with which it called them
+FAILURE = "failure"
+# How an exception is recorded. Contracts name no exception besides ValueError.
+EXCEPTIONS = VALUE_ERROR, OTHER_ERROR = "ValueError", "failed"
+OVERHEAD = 400  # estimated bytes per observation besides its tensor
+
+Observation = Tensor | bool | int | float | str | None
+Observations = dict[str, Observation]
+
+
+def observe(
+    response: m.Answer | m.Failure,
+    payload: bytearray,
+    models: Collection[int],
+    model_calls: Observations,
+) -> Observations:
+    """Return the tensors and plain values of a response by their position in it, with the side effects of the call.
+
+    `models` are the ids of the grader's models that were passed to the call, and `model_calls` how the code called them.
+    """
+    if isinstance(response, m.Failure):
+        return {FAILURE: _failure(response)} | model_calls
+    # Copied, so that the rest of the message can be freed.
+    tensors = [tensor.clone() for tensor in decode_tensors(response.result, payload)]
+    side_effects: Observations = {
+        "changed": " ".join(sorted(response.changed)),
+        "modes": " ".join(str(training) for id_, training in response.modes if id_ in models),
+    }
+    return dict(_flatten(response.result.value, tensors, "result")) | side_effects | model_calls
+
+
+def size_of(observations: Observations) -> int:
+    """Return the approximate size in bytes. A tensor that occurs several times counts once."""
+    tensors = {id(value): value for value in observations.values() if isinstance(value, Tensor)}
+    texts = sum(len(value) for value in observations.values() if isinstance(value, str))
+    data = sum(tensor.nbytes for tensor in tensors.values() if not tensor.is_meta)
+    return OVERHEAD * len(observations) + texts + data
+
+
+def normalize(seen: Observations, reference: Observations, request: m.Request) -> Observations:
+    """Remove from the observations of a request what right solutions may do differently.
+
+    `reference` are the observations of the reference for the same request, or empty for the reference itself.
+    """
+    match request:
+        case m.Read(what="parameters" | "state"):
+            return _normalize_parameters(seen, reference)
+        case m.Backward():
+            # A gradient of zeros is equivalent to no gradient.
+            zeros = {
+                key
+                for key, value in seen.items()
+                if isinstance(value, Tensor) and not value.is_meta and not value.any()
+            }
+            types = {key + TYPE for key in zeros}
+            return {k: None if k in zeros else v for k, v in seen.items() if k not in types}
+    if seen.get(FAILURE) == VALUE_ERROR and reference and FAILURE not in reference:
+        # The call should have succeeded, so the type of the exception does not matter.
+        return seen | {FAILURE: OTHER_ERROR}
+    return seen
+
+
+def _normalize_parameters(seen: Observations, reference: Observations) -> Observations:
+    """Keep the parameters and buffers of the reference. The names of others are free, so record only whether there are any."""
+    renamed = {f"{k}{PARAMETER}" if isinstance(v, Tensor) else k: v for k, v in seen.items()}
+    if not reference:
+        return renamed | {"further": False}
+    known = {key: value for key, value in renamed.items() if key in reference}
+    others = [value for key, value in renamed.items() if key not in reference]
+    further = any(not _is_alias(value, list(known.values())) for value in others)
+    return known | {"further": further}
+
+
+def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
+    """Return whether a value is a known parameter under a second name, which contracts allow. A constant tensor never is."""
+    if not isinstance(value, Tensor):
+        return True  # a type or a plain value
+    varied = value.numel() > 1 and bool((value != value.flatten()[0]).any())
+    return varied and any(isinstance(other, Tensor) and same(value, other) for other in known)
+
+
+def _flatten(
+    value: m.Value, tensors: Sequence[Tensor], path: str
+) -> Iterator[tuple[str, Observation]]:
+    match value:
+        case m.Items():
+            yield path, f"{len(value.items)} items"
+            for index, item in enumerate(value.items):
+                yield from _flatten(item, tensors, f"{path}.{index}")
+        case m.Pairs():
+            for name, item in value.items:
+                yield from _flatten(item, tensors, f"{path}.{name}")
+        case m.TensorAt():
+            tensor = tensors[value.index]
+            yield path, tensor
+            yield f"{path}{TYPE}", f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+        case m.Handle():
+            yield path, "an object"
+        case None | bool() | int() | float() | str():
+            yield path, value
+        case _:
+            yield path, str(value)
+
+
+def _failure(failure: m.Failure) -> str:
+    """Return what is missing, or whether the exception is a ValueError. Any other exception is an accident of the code."""
+    if failure.kind == "missing":
+        return failure.text.split(";")[0]
+    return VALUE_ERROR if VALUE_ERROR in failure.bases else OTHER_ERROR
+
+
+def same(first: Observation, second: Observation, factor: float = 1.0) -> bool:
+    """Return whether two values are equal within `factor` times the tolerance. NaN equals NaN."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        if (first.dtype, first.shape, first.device) != (second.dtype, second.shape, second.device):
+            return False
+        if first.is_meta:
+            return True
+        if not first.is_floating_point():
+            return torch.equal(first, second)
+        tolerance = factor * TOLERANCE[first.dtype]
+        return torch.allclose(
+            first.double(), second.double(), rtol=tolerance, atol=tolerance, equal_nan=True
+        )
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-6, abs_tol=1e-6) or first != first != second
+    return type(first) is type(second) and first == second
