@@ -1,4 +1,4 @@
-"""nbgrader's configuration: its own steps, but the notebook is not executed; autograder/nbgrader.py grades it."""
+"""Configure nbgrader: steps from autograder/nbgrader_plugin/pipeline.py grade a notebook instead of executing it."""
 
 c = get_config()
 
@@ -8,7 +8,7 @@ c.CourseDirectory.release_directory = "assignments"
 c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.IncludeHeaderFooter",
     "nbgrader.preprocessors.LockCells",
-    "autograder.nbgrader_plugin.pipeline.NameStubs",  # nbgrader's ClearSolutions
+    "autograder.nbgrader_plugin.pipeline.NameStubs",  # replaces nbgrader's ClearSolutions
     "nbgrader.preprocessors.ClearOutput",
     "nbgrader.preprocessors.CheckCellMetadata",
     "nbgrader.preprocessors.ComputeChecksums",
@@ -18,7 +18,7 @@ c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
 
-# Whatever was handed in is read, also what nbgrader's own reader refuses.
+# Our exporter also reads files that nbgrader's own reader rejects.
 c.Autograde.exporter_class = "autograder.nbgrader_plugin.pipeline.SubmissionExporter"
 c.Autograde.sanitize_preprocessors = [
     "autograder.nbgrader_plugin.pipeline.Restore",
@@ -28,9 +28,8 @@ c.Autograde.sanitize_preprocessors = [
     "nbgrader.preprocessors.OverwriteCells",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
-c.AssignLatePenalties.plugin_class = (
-    "autograder.nbgrader_plugin.late_penalty.LatePenalty"  # of grading.toml
-)
+# The late policy of grading.toml.
+c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugin.late_penalty.LatePenalty"
 c.Autograde.autograde_preprocessors = [
     "autograder.nbgrader_plugin.pipeline.Grade",  # replaces nbgrader's Execute
     "nbgrader.preprocessors.IgnorePattern",

@@ -18,7 +18,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.grader import Grader
 from autograder.nbgrader_plugin import gradebook
-from autograder.nbgrader_plugin.gradebook import Copied
+from autograder.nbgrader_plugin.gradebook import CopyResult
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
 from autograder.submissions.submission import read_submissions
@@ -94,7 +94,7 @@ class Class:
             (folder / "timestamp.txt").write_text(time)
         return folder
 
-    def copy(self, force: bool = False) -> Copied:
+    def copy(self, force: bool = False) -> CopyResult:
         """What `autograder grade day1` does, in this process."""
         assert self.server is not None
         folders = sorted(self.root.glob("submitted/*/day1"))

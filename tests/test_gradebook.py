@@ -1,9 +1,10 @@
-"""Marks on their way into nbgrader's gradebook: what a TA wrote stays, and no older marks are shown for a new attempt."""
+"""Test copying marks into nbgrader's gradebook: TAs' marks and comments survive, and outdated marks disappear."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from autograder.nbgrader_plugin.autograde import Copying
-from autograder.nbgrader_plugin.gradebook import Copied
+from autograder.nbgrader_plugin.autograde import MarksCopier
+from autograder.nbgrader_plugin.gradebook import CopyResult
 from autograder.sandbox.client import Server
 from tests.released_course import BROKEN, Class, generate, release
 from tests.small_course import RIGHT, WRONG, command
@@ -29,7 +30,7 @@ def course(
 ) -> Class:
     root = tmp_path / "course"
     shutil.copytree(released, root)
-    monkeypatch.chdir(root)  # nbgrader reads the configuration that is there, too
+    monkeypatch.chdir(root)  # nbgrader also reads the configuration in the working directory
     return Class(root, server)
 
 
@@ -38,12 +39,12 @@ FULL = {"padding_mask": 60.0, "split_heads": 40.0}
 NOTHING = {"padding_mask": 0.0, "split_heads": 0.0}
 
 
-def test_each_folder_is_a_student_whatever_the_file_is_called(course: Class) -> None:
+def test_each_folder_is_a_student_for_any_file_name(course: Class) -> None:
     course.hand_in("ada", RIGHT)
     course.hand_in("bob", WRONG, "homework.py")
     course.hand_in("cyd", BROKEN)
     course.hand_in("dee", "")
-    assert course.copy() == Copied(4, 0, [])
+    assert course.copy() == CopyResult(4, 0, [])
     assert [course.scores(student) for student in ("ada", "bob", "cyd", "dee")] == [
         *(FULL, HALF),
         *(NOTHING, NOTHING),
@@ -52,21 +53,21 @@ def test_each_folder_is_a_student_whatever_the_file_is_called(course: Class) -> 
     assert "the folder has no notebook, script or archive" in text
 
 
-def test_what_has_not_changed_is_not_copied_again(course: Class) -> None:
+def test_unchanged_marks_are_not_copied_again(course: Class) -> None:
     course.hand_in("ada", RIGHT)
     course.hand_in("bob", WRONG)
     course.copy()
     before = {s: course.autograded(s).stat().st_mtime_ns for s in ("ada", "bob")}
     course.hand_in("bob", RIGHT)
-    assert course.copy() == Copied(1, 1, [])
+    assert course.copy() == CopyResult(1, 1, [])
     assert course.autograded("ada").stat().st_mtime_ns == before["ada"]
     assert course.autograded("bob").stat().st_mtime_ns != before["bob"]
     assert course.scores("bob") == FULL
-    assert course.copy(force=True) == Copied(2, 0, [])
+    assert course.copy(force=True) == CopyResult(2, 0, [])
 
 
 @pytest.mark.parametrize("lost", ["the autograded notebook", "a mark in the gradebook"])
-def test_what_was_lost_is_copied_again(lost: str, course: Class) -> None:
+def test_lost_marks_are_copied_again(lost: str, course: Class) -> None:
     course.hand_in("ada", RIGHT)
     course.copy()
     if lost == "the autograded notebook":
@@ -75,35 +76,35 @@ def test_what_was_lost_is_copied_again(lost: str, course: Class) -> None:
         with course.gradebook() as book:
             book.find_grade("check_split_heads", "day1", "day1", "ada").auto_score = 3
             book.db.commit()
-    assert course.copy() == Copied(1, 0, [])
+    assert course.copy() == CopyResult(1, 0, [])
     assert course.scores("ada") == FULL
     assert course.autograded("ada").exists()
 
 
-def test_what_a_ta_wrote_survives_every_regrade(course: Class) -> None:
+def test_a_tas_marks_and_comments_survive_regrading(course: Class) -> None:
     course.hand_in("ada", WRONG)
     course.copy()
     course.read_by_a_ta("ada", 33.5, "Which id is padding?")
-    assert course.copy() == Copied(0, 1, [])
+    assert course.copy() == CopyResult(0, 1, [])
     course.hand_in("ada", RIGHT)
-    assert course.copy() == Copied(1, 0, [])
-    assert course.copy(force=True) == Copied(1, 0, [])
+    assert course.copy() == CopyResult(1, 0, [])
+    assert course.copy(force=True) == CopyResult(1, 0, [])
     assert course.scores("ada") == {"padding_mask": 33.5, "split_heads": 40.0}
     assert course.comment("ada") == "Which id is padding?"
     with course.gradebook() as book:
         grade = book.find_grade("check_padding_mask", "day1", "day1", "ada")
         assert grade.auto_score == 60
-        assert grade.needs_manual_grade  # the TA gave that mark to another answer
+        assert grade.needs_manual_grade  # the TA's mark was for a different answer
 
 
-def test_a_new_release_keeps_what_a_ta_wrote(course: Class) -> None:
+def test_a_new_release_keeps_a_tas_marks_and_comments(course: Class) -> None:
     course.hand_in("ada", WRONG)
     course.copy()
     course.read_by_a_ta("ada", 33.5, "Which id is padding?")
     toml = course.root / "grading.toml"
     toml.write_text(toml.read_text().replace("= 60", "= 30").replace("= 40", "= 70"))
     generate(course.root)
-    assert course.copy() == Copied(1, 0, [])
+    assert course.copy() == CopyResult(1, 0, [])
     assert course.scores("ada") == {"padding_mask": 33.5, "split_heads": 70.0}
     assert course.comment("ada") == "Which id is padding?"
 
@@ -112,36 +113,36 @@ def test_a_new_release_keeps_what_a_ta_wrote(course: Class) -> None:
     ("text", "name"),
     [(BROKEN, "day1.ipynb"), ("", ""), (BROKEN, "second try.ipynb"), (WRONG, "second try.py")],
 )
-def test_no_older_marks_are_shown_for_a_new_attempt(text: str, name: str, course: Class) -> None:
+def test_marks_of_an_older_attempt_are_not_shown(text: str, name: str, course: Class) -> None:
     course.hand_in("ada", RIGHT)
     course.copy()
     course.feedback()
     page = course.root / "feedback/ada/day1/day1.html"
     assert "60 of 60 points" in page.read_text()
     course.hand_in("ada", text, name)
-    assert course.copy() == Copied(1, 0, [])
+    assert course.copy() == CopyResult(1, 0, [])
     assert course.scores("ada") == (HALF if text == WRONG else NOTHING)
     assert not page.exists()
     course.feedback()
     assert "60 of 60 points" not in page.read_text()
 
 
-def test_several_files_of_which_none_has_the_name_of_the_day_count_nothing(course: Class) -> None:
+def test_several_files_without_the_days_name_are_not_graded(course: Class) -> None:
     folder = course.hand_in("ada", RIGHT, "a.py")
     (folder / "b.py").write_text(WRONG)
     (problem,) = course.copy().problems
     assert problem.startswith(str(folder))
-    assert problem.endswith("not one alone is called day1.ipynb: a.py, b.py")
+    assert problem.endswith("give exactly one of these the name day1.ipynb: a.py, b.py")
     assert course.scores("ada") == NOTHING
 
 
-def test_late_is_what_the_time_says_and_a_time_that_is_none_is_named(course: Class) -> None:
+def test_the_timestamp_decides_lateness_and_an_invalid_one_is_reported(course: Class) -> None:
     with course.gradebook() as book:
         book.update_or_create_assignment("day1", duedate="2026-12-01 12:00:00 UTC")
     course.hand_in("ada", RIGHT, time="2026-12-01 14:00:00 CET")
     course.hand_in("bob", RIGHT, time="tomorrow, I promise")
     (problem,) = course.copy().problems
-    assert "bob/day1/timestamp.txt holds no time" in problem
+    assert "bob/day1/timestamp.txt contains no valid time" in problem
 
     def seconds_late(student: str) -> float:
         with course.gradebook() as book:
@@ -149,11 +150,11 @@ def test_late_is_what_the_time_says_and_a_time_that_is_none_is_named(course: Cla
 
     assert (seconds_late("ada"), seconds_late("bob")) == (3600, 0)
     course.hand_in("ada", RIGHT, time="2026-12-01 12:30:00 CET")
-    assert course.copy().new == 1
+    assert course.copy().copied == 1
     assert seconds_late("ada") == 0
 
 
-def test_the_late_policy_sees_another_mark_and_another_date(course: Class) -> None:
+def test_the_late_policy_follows_changed_marks_and_dates(course: Class) -> None:
     with (course.root / "nbgrader_config.py").open("a") as file:
         file.write(
             '\nc.AssignLatePenalties.plugin_class = "nbgrader.plugins.LateSubmissionPlugin"\n'
@@ -164,36 +165,36 @@ def test_the_late_policy_sees_another_mark_and_another_date(course: Class) -> No
     course.hand_in("ada", WRONG, time="2026-12-02 12:00:00 UTC")
     course.copy()
     course.read_by_a_ta("ada", 50, "")
-    assert course.copy() == Copied(0, 1, [])
+    assert course.copy() == CopyResult(0, 1, [])
     with course.gradebook() as book:
         submission = book.find_submission("day1", "ada")
         assert (submission.score, submission.late_submission_penalty) == (90, 90)
         book.update_or_create_assignment("day1", duedate="2026-12-03 12:00:00 UTC")
-    assert course.copy() == Copied(0, 1, [])
+    assert course.copy() == CopyResult(0, 1, [])
     with course.gradebook() as book:
         assert not book.find_submission("day1", "ada").late_submission_penalty
 
 
-def test_one_student_who_can_not_be_copied_costs_the_others_nothing(course: Class) -> None:
-    strange = os.fsdecode(b"b\xff")  # the gradebook holds text
+def test_a_failure_for_one_student_does_not_affect_the_others(course: Class) -> None:
+    strange = os.fsdecode(b"b\xff")  # the gradebook stores valid text only
     for student in ("ada", strange, "cyd"):
         course.hand_in(student, RIGHT)
-    copied = course.copy()
-    assert copied.new == 2
-    assert copied.problems[0].startswith("b\\xff is not in nbgrader's gradebook: ")
+    result = course.copy()
+    assert result.copied == 2
+    assert result.problems[0].startswith("b\\xff was not copied into nbgrader's gradebook: ")
     assert course.scores("cyd") == FULL
 
 
 @pytest.fixture
 def locked(course: Class) -> Iterator[Callable[[], None]]:
-    """The gradebook while another process writes; what it gives ends that."""
+    """Lock the gradebook as a writing process does; return a function that unlocks it."""
     writing = sqlite3.connect(course.root / "gradebook.db", isolation_level=None)
     writing.execute("BEGIN IMMEDIATE")
     yield lambda: writing.execute("COMMIT").close()
     writing.close()
 
 
-def test_a_locked_gradebook_is_said_and_the_next_run_goes_on(
+def test_a_locked_gradebook_is_reported_and_the_next_run_continues(
     course: Class, request: pytest.FixtureRequest
 ) -> None:
     course.hand_in("ada", WRONG)
@@ -201,62 +202,63 @@ def test_a_locked_gradebook_is_said_and_the_next_run_goes_on(
     course.read_by_a_ta("ada", 33.5, "Which id is padding?")
     course.hand_in("ada", RIGHT)
     course.hand_in("bob", RIGHT)
-    let_go = request.getfixturevalue("locked")
-    copied = course.copy()
-    (problem,) = copied.problems
+    unlock = request.getfixturevalue("locked")
+    (problem,) = course.copy().problems
     assert problem.startswith("gradebook.db is locked: another process, such as formgrader,")
-    assert "; 0 of 2 submissions are in it." in problem
-    assert course.autograded("ada").exists()  # as it was
-    let_go()
-    assert course.copy() == Copied(2, 0, [])
+    assert "; 0 of 2 submissions are up to date in it." in problem
+    assert course.autograded("ada").exists()  # unchanged
+    unlock()
+    assert course.copy() == CopyResult(2, 0, [])
     assert course.scores("ada") == {"padding_mask": 33.5, "split_heads": 40.0}
     assert course.comment("ada") == "Which id is padding?"
 
 
 @pytest.mark.parametrize(
-    ("bytes_", "said"), [(b"no database" * 99, "not a database"), (None, "no gradebook.db")]
+    ("bytes_", "message"), [(b"no database" * 99, "not a database"), (None, "no gradebook.db")]
 )
-def test_a_gradebook_that_is_none_is_said(bytes_: bytes | None, said: str, course: Class) -> None:
+def test_an_invalid_gradebook_is_reported(
+    bytes_: bytes | None, message: str, course: Class
+) -> None:
     course.hand_in("ada", RIGHT)
     file = course.root / "gradebook.db"
     file.unlink() if bytes_ is None else file.write_bytes(bytes_)
     (problem,) = course.copy().problems
-    assert said in problem
+    assert message in problem
 
 
-def test_nothing_is_run_where_the_configuration_would_let_nbgrader(course: Class) -> None:
+def test_a_configuration_that_would_run_students_code_is_refused(course: Class) -> None:
     (course.root / "nbgrader_config.py").write_text("")
     course.hand_in("ada", RIGHT)
     (problem,) = course.copy().problems
-    assert "in the place of nbgrader's Execute" in problem
+    assert "must replace nbgrader's Execute" in problem
     assert not course.autograded("ada").exists()
 
 
-def test_an_interrupted_copy_is_made_whole(course: Class, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a kill between the two halves of nbgrader's work leaves it."""
+def test_an_interrupted_copy_is_completed(course: Class, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt nbgrader between its two passes over a notebook."""
     course.hand_in("ada", WRONG)
     course.copy()
     course.hand_in("ada", RIGHT)
-    whole = Copying._init_preprocessors
+    whole = MarksCopier._init_preprocessors
 
-    def stop(self: Copying) -> None:
+    def stop(self: MarksCopier) -> None:
         if not self._sanitizing:
             raise KeyboardInterrupt
         whole(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Copying, "_init_preprocessors", stop)
+        patch.setattr(MarksCopier, "_init_preprocessors", stop)
         with pytest.raises(KeyboardInterrupt):
             course.copy()
-    assert course.copy() == Copied(1, 0, [])
+    assert course.copy() == CopyResult(1, 0, [])
     assert course.scores("ada") == FULL
 
 
-def test_the_command_grades_submitted_and_fills_the_gradebook(course: Class) -> None:
+def test_the_command_grades_all_submissions_and_fills_the_gradebook(course: Class) -> None:
     course.hand_in("ada", WRONG, "homework.py")
     done = command(course.root, "grade", "day1", "--jobs", "1")
     assert done.returncode == 0, done.stderr
-    assert "copied into nbgrader's gradebook: 1; there as they are: 0" in done.stdout
+    assert re.search(r"nbgrader's gradebook: 1 .*copied, 0 unchanged", done.stdout)
     assert course.scores("ada") == HALF
     assert json.loads(course.autograded("ada").read_text())["metadata"]["autograder"]
     writing = sqlite3.connect(course.root / "gradebook.db", isolation_level=None)
@@ -264,12 +266,12 @@ def test_the_command_grades_submitted_and_fills_the_gradebook(course: Class) -> 
     done = command(course.root, "grade", "day1", "--jobs", "1")
     writing.close()
     assert done.returncode == 1
-    assert "60 / 100" in done.stdout  # the marks are shown all the same
+    assert "60 / 100" in done.stdout  # the marks are shown anyway
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("autograder: gradebook.db is locked: ")
 
 
-def test_paths_that_are_named_leave_the_gradebook_alone(course: Class) -> None:
+def test_grading_given_paths_leaves_the_gradebook_unchanged(course: Class) -> None:
     folder = course.hand_in("ada", RIGHT)
     before = (course.root / "gradebook.db").read_bytes()
     assert command(course.root, "grade", "day1", str(folder), "--jobs", "1").returncode == 0

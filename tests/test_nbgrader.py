@@ -1,4 +1,4 @@
-"""nbgrader's own commands in a course of their own: whatever is handed in gets the marks that `autograder grade` gives."""
+"""Test nbgrader's own commands in a small course: they give the same marks as `autograder grade`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from nbgrader.coursedir import CourseDirectory
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.nbgrader_plugin.pipeline import SubmissionExporter, verbatim
+from autograder.nbgrader_plugin.notebook_nodes import verbatim
+from autograder.nbgrader_plugin.pipeline import SubmissionExporter
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.errors import NoIsolation
 from tests.conftest import ROOT, with_cells
 
-CHAPTERS = {"attention", "positional_encoding"}  # two are enough, and quick
+CHAPTERS = {"attention", "positional_encoding"}  # two chapters keep the test fast
 POINTS = {
     "softmax": 17.5,
     "attention_scores": 12.5,
@@ -49,11 +50,11 @@ HOSTILE = {
 NAIVE = "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, keepdim=True)"
 
 
-# ---- what is handed in
+# ---- submissions
 
 
 def filled_in(release: NotebookNode, names: tuple[str, ...]) -> NotebookNode:
-    """The release with the answers of tests/styles/day1/einsum.py, and without demonstrations."""
+    """Return the release with the answers of tests/styles/day1/einsum.py and without demonstrations."""
     answers: dict[str, str] = {}
     others = []
     for cell in jupytext.read(ROOT / "tests/styles/day1/einsum.py").cells:
@@ -77,17 +78,17 @@ def role(cell: NotebookNode) -> str:
     return "checks" if metadata.get("grade") else "answer" if metadata.get("solution") else "other"
 
 
-def moved(notebook: NotebookNode) -> None:
+def reversed_cells(notebook: NotebookNode) -> None:
     notebook.cells.reverse()
 
 
 def copied(notebook: NotebookNode) -> None:
-    """Each cell twice, with the same id and metadata."""
+    """Duplicate each cell with its id and metadata."""
     notebook.cells = [cell for cell in notebook.cells for _ in range(2)]
 
 
 def bare(notebook: NotebookNode) -> None:
-    """Through a tool that knows neither metadata nor ids."""
+    """Remove metadata and ids, as some tools do."""
     notebook.nbformat_minor = 4
     notebook.metadata = {}
     for cell in notebook.cells:
@@ -96,7 +97,7 @@ def bare(notebook: NotebookNode) -> None:
 
 
 def retyped(notebook: NotebookNode) -> None:
-    """Checks as text and text as raw, with the metadata that they had."""
+    """Change check cells to markdown and markdown cells to raw, and keep their metadata."""
     for cell in notebook.cells:
         if role(cell) == "checks":
             cell.cell_type = "markdown"
@@ -105,7 +106,7 @@ def retyped(notebook: NotebookNode) -> None:
 
 
 def edited(notebook: NotebookNode) -> None:
-    """Checks that print full points, and metadata that promises more."""
+    """Replace the checks by code that prints full points, and edit the metadata to claim more."""
     for cell in notebook.cells:
         if role(cell) == "checks":
             cell.source = "100.0"
@@ -116,7 +117,7 @@ def edited(notebook: NotebookNode) -> None:
 
 
 def merged(notebook: NotebookNode) -> None:
-    """All answers in the last check cell; the other check cells are deleted."""
+    """Move all answers to the last check cell and delete the others."""
     answers = [cell for cell in notebook.cells if role(cell) == "answer"]
     whole = [cell for cell in notebook.cells if role(cell) == "checks"][-1]
     whole.source = "\n\n".join(cell.source for cell in [*answers, whole])
@@ -124,7 +125,7 @@ def merged(notebook: NotebookNode) -> None:
 
 
 def split(notebook: NotebookNode) -> None:
-    """Answers in two cells: one function takes its name later, one class its method."""
+    """Split two answers: a function gets its name, and a class its method, in a second cell."""
     at = [cell.id for cell in notebook.cells].index("softmax")
     notebook.cells[at].source = notebook.cells[at].source.replace("def softmax", "def my_softmax")
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell("softmax = my_softmax"))
@@ -138,7 +139,7 @@ def split(notebook: NotebookNode) -> None:
 
 
 MANGLED: dict[str, Callable[[NotebookNode], None]] = {
-    f.__name__: f for f in (moved, copied, bare, retyped, edited, merged, split)
+    f.__name__: f for f in (reversed_cells, copied, bare, retyped, edited, merged, split)
 }
 
 
@@ -152,8 +153,8 @@ def hostile(notebook: NotebookNode) -> NotebookNode:
     return changed
 
 
-def handed_in(release: NotebookNode, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Each student's file."""
+def submitted(release: NotebookNode, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each student and the content of their file."""
     notebook = filled_in(release, names)
     yield "plain", nbformat.writes(notebook)
     yield "unfilled", nbformat.writes(release)
@@ -174,18 +175,18 @@ FULL = {"plain", "version3", "script", *MANGLED}
 UNREADABLE = {"deep", "cut"}
 
 
-# ---- one course, graded once in both ways
+# ---- one course, graded by nbgrader and by us
 
 
 class Graded:
-    """A course in a folder after `nbgrader autograde` and `autograder grade`."""
+    """A course folder in which `nbgrader autograde` and `autograder grade` have run."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.log = ""
         self.marks: dict[str, dict[str, float]] = {}
 
-    def run(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *command: str) -> subprocess.Popen[str]:
         binaries = Path(sys.executable).parent
         environment = {
             **os.environ,
@@ -201,8 +202,8 @@ class Graded:
             text=True,
         )
 
-    def ran(self, *command: str) -> str:
-        running = self.run(*command)
+    def run(self, *command: str) -> str:
+        running = self.start(*command)
         output, _ = running.communicate()
         assert running.returncode == 0, output
         return output
@@ -211,7 +212,7 @@ class Graded:
         return Gradebook(f"sqlite:///{self.root}/gradebook.db", "transformers")
 
     def scores(self, student: str) -> dict[str, float]:
-        """The points of each exercise in nbgrader's gradebook."""
+        """Return the points of each exercise in nbgrader's gradebook."""
         with self.gradebook() as gradebook:
             notebook = gradebook.find_submission_notebook("day1", "day1", student)
             assert not any(grade.needs_manual_grade for grade in notebook.grades)
@@ -221,15 +222,15 @@ class Graded:
         file = self.root / "autograded" / student / "day1" / "day1.ipynb"
         return nbformat.read(file, as_version=4).cells
 
-    def said(self, student: str, exercise: str) -> str:
-        """The text at an exercise's check cell."""
+    def feedback(self, student: str, exercise: str) -> str:
+        """Return the text output of an exercise's check cell."""
         cell = next(c for c in self.cells(student) if c.id == f"check_{exercise}")
         output = cell.outputs[0]
         return str(output.text if output.output_type == "stream" else output.data["text/plain"])
 
 
 def small(day: Day) -> str:
-    """The grading.toml of the small course."""
+    """Return the grading.toml of the small course."""
     lines = ["[day1]", 'title = "Two chapters"']
     for exercise in day.exercises:
         if exercise.chapter in CHAPTERS:
@@ -257,32 +258,32 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
     day = courses.load(root).day("day1")
     (root / "source/day1").mkdir(parents=True)
     nbformat.write(solution_notebook(day), root / "source/day1/day1.ipynb")
-    course.ran("nbgrader", "generate_assignment", "day1", "--force")
+    course.run("nbgrader", "generate_assignment", "day1", "--force")
     release = nbformat.read(root / "assignments/day1/day1.ipynb", as_version=4)
-    for student, text in handed_in(release, day.names):
+    for student, text in submitted(release, day.names):
         folder = root / "submitted" / student / "day1"
         folder.mkdir(parents=True)
         (folder / "day1.ipynb").write_text(text, encoding="utf-8")
     with course.gradebook() as gradebook:
-        # An earlier attempt of this student's was worth full points.
+        # This student had full points for an earlier attempt.
         gradebook.update_or_create_student("cut")
         earlier = gradebook.add_submission("day1", "cut")
         for grade in earlier.notebooks[0].grades:
             grade.auto_score = grade.max_score
         gradebook.db.commit()
 
-    ours = course.run("autograder", "grade", "day1", "--json", "marks.json", "--jobs", "1")
-    theirs = course.run("nbgrader", "autograde", "day1")
+    ours = course.start("autograder", "grade", "day1", "--json", "marks.json", "--jobs", "1")
+    theirs = course.start("nbgrader", "autograde", "day1")
     course.log, _ = theirs.communicate()
     assert theirs.returncode == 0, course.log
     output, _ = ours.communicate()
-    assert ours.returncode == 1, output  # some could not be read
+    assert ours.returncode == 1, output  # some submissions are unreadable
     for marks in json.loads((root / "marks.json").read_text())["submissions"]:
         course.marks[marks["student"]] = {e["name"]: e["points"] for e in marks["exercises"]}
     return course
 
 
-def test_both_ways_give_the_same_marks(graded: Graded) -> None:
+def test_nbgrader_and_autograder_give_the_same_marks(graded: Graded) -> None:
     assert set(graded.marks) == {*FULL, *UNREADABLE, "unfilled", "partial", "hostile"}
     for student, marks in graded.marks.items():
         if student not in UNREADABLE:
@@ -290,37 +291,37 @@ def test_both_ways_give_the_same_marks(graded: Graded) -> None:
 
 
 @pytest.mark.parametrize("student", sorted(FULL))
-def test_right_answers_get_full_marks_in_whatever_state(student: str, graded: Graded) -> None:
+def test_correct_answers_get_full_marks_in_any_notebook_state(student: str, graded: Graded) -> None:
     assert sum(graded.scores(student).values()) == pytest.approx(100)
 
 
-def test_an_unfilled_notebook_gets_nothing(graded: Graded) -> None:
+def test_an_unchanged_notebook_gets_no_points(graded: Graded) -> None:
     assert set(graded.scores("unfilled").values()) == {0}
-    assert "not filled in" in graded.said("unfilled", "softmax")
+    assert "not attempted" in graded.feedback("unfilled", "softmax")
 
 
 def test_partial_credit_is_a_float(graded: Graded) -> None:
     scores = graded.scores("partial")
     assert 0 < scores["softmax"] < 17.5
     assert sum(scores.values()) == pytest.approx(82.5 + scores["softmax"])
-    said = graded.said("partial", "softmax")
-    assert said.startswith(f"softmax: {scores['softmax']:g} of 17.5 points, partly right.\n")
-    assert "Did not hold:" in said
-    assert "\nHeld:" in said
+    feedback = graded.feedback("partial", "softmax")
+    assert feedback.startswith(f"softmax: {scores['softmax']:g} of 17.5 points, partly correct.\n")
+    assert "\nFailed checks:\n" in feedback
+    assert re.search(r"\n\d+ checks? passed:\n", feedback)
 
 
-def test_what_hangs_or_dies_costs_itself_alone(graded: Graded) -> None:
+def test_a_hang_or_crash_affects_only_its_own_exercise(graded: Graded) -> None:
     scores = graded.scores("hostile")
     assert {name for name, score in scores.items() if score == 0} == set(HOSTILE)
-    assert "no answer within 1 s" in graded.said("hostile", "shift_matrix")
-    assert "The code crashed its Python process" in graded.said("hostile", "attention_scores")
+    assert "no answer within 1 s" in graded.feedback("hostile", "shift_matrix")
+    assert "The code crashed its Python process" in graded.feedback("hostile", "attention_scores")
 
 
 @pytest.mark.parametrize("student", sorted(UNREADABLE))
-def test_what_can_not_be_read_gets_nothing_and_says_why(student: str, graded: Graded) -> None:
+def test_an_unreadable_file_gets_no_points_and_a_reason(student: str, graded: Graded) -> None:
     assert graded.marks[student] == {}
     assert set(graded.scores(student).values()) == {0}
-    assert "not a notebook" in graded.said(student, "softmax")
+    assert "not a notebook" in graded.feedback(student, "softmax")
 
 
 def test_each_exercise_has_one_answer_and_one_check_cell(graded: Graded) -> None:
@@ -337,19 +338,19 @@ def test_the_answer_cell_is_the_one_with_the_definition(graded: Graded) -> None:
             assert re.search(rf"^(def|class) {exercise}\b", cells[exercise].source, re.M), student
 
 
-def test_nothing_that_a_student_wrote_is_lost(graded: Graded) -> None:
+def test_no_code_of_a_student_is_lost(graded: Graded) -> None:
     sources = "\n".join(cell.source for cell in graded.cells("merged"))
     for cell in graded.cells("plain"):
         if role(cell) == "answer":
             assert cell.source in sources
 
 
-def test_no_false_alarm_about_the_checks(graded: Graded) -> None:
+def test_nbgrader_does_not_report_changed_checks(graded: Graded) -> None:
     assert "has changed" not in graded.log
 
 
 def test_export_has_the_same_points(graded: Graded) -> None:
-    graded.ran("nbgrader", "export")
+    graded.run("nbgrader", "export")
     with (graded.root / "grades.csv").open() as file:
         rows = {row["student_id"]: row for row in csv.DictReader(file)}
     assert set(rows) == set(graded.marks)
@@ -358,11 +359,11 @@ def test_export_has_the_same_points(graded: Graded) -> None:
         assert float(row["max_score"]) == 100
 
 
-def test_feedback_shows_our_texts_and_runs_nothing(graded: Graded) -> None:
-    graded.ran("nbgrader", "generate_feedback", "day1", "--student=hostile")
+def test_feedback_shows_our_text_and_runs_nothing(graded: Graded) -> None:
+    graded.run("nbgrader", "generate_feedback", "day1", "--student=hostile")
     page = (graded.root / "feedback/hostile/day1/day1.html").read_text(encoding="utf-8")
     text = html.unescape(re.sub("<[^>]*>", "", page))
-    assert "shift_matrix: 0 of 15 points, did not end in time." in text
+    assert "shift_matrix: 0 of 15 points, timed out." in text
     assert "RuntimeError: <script>alert(1)</script>" in text
     assert not re.search(r"<(script|img)[^>]*>\s*alert|<img src=x", page)
     for hidden in (graded.root / "graders/day1").glob("test_*.py"):
@@ -370,7 +371,7 @@ def test_feedback_shows_our_texts_and_runs_nothing(graded: Graded) -> None:
             assert line not in text
 
 
-def test_validate_tells_the_student_what_fails(graded: Graded) -> None:
+def test_validate_reports_the_failing_exercise(graded: Graded) -> None:
     solution = nbformat.read(graded.root / "source/day1/day1.ipynb", as_version=4)
     release = nbformat.read(graded.root / "assignments/day1/day1.ipynb", as_version=4)
     right = with_cells(release, {c.id: c.source for c in solution.cells if role(c) == "answer"})
@@ -380,23 +381,23 @@ def test_validate_tells_the_student_what_fails(graded: Graded) -> None:
     )
     for name, notebook in (("right", right), ("wrong", wrong)):
         nbformat.write(notebook, graded.root / f"{name}.ipynb")
-    assert "Success! Your notebook passes all the tests." in graded.ran(
+    assert "Success! Your notebook passes all the tests." in graded.run(
         "nbgrader", "validate", "right.ipynb"
     )
-    said = graded.ran("nbgrader", "validate", "wrong.ipynb")
-    assert "VALIDATION FAILED" in said
-    assert "check_shift_matrix" in said
-    assert "check_softmax" not in said
+    report = graded.run("nbgrader", "validate", "wrong.ipynb")
+    assert "VALIDATION FAILED" in report
+    assert "check_shift_matrix" in report
+    assert "check_softmax" not in report
 
 
-def test_other_points_than_the_gradebook_has_are_refused(graded: Graded) -> None:
+def test_points_that_differ_from_the_gradebook_are_refused(graded: Graded) -> None:
     grading = graded.root / "grading.toml"
     text = grading.read_text(encoding="utf-8")
     swapped = text.replace("points = 17.5", "points = 7.5").replace(
         "points = 12.5", "points = 22.5"
     )
     grading.write_text(swapped, encoding="utf-8")
-    running = graded.run("nbgrader", "autograde", "day1", "--force", "--student=plain")
+    running = graded.start("nbgrader", "autograde", "day1", "--force", "--student=plain")
     output, _ = running.communicate()
     grading.write_text(text, encoding="utf-8")
     assert running.returncode == 1
@@ -404,21 +405,21 @@ def test_other_points_than_the_gradebook_has_are_refused(graded: Graded) -> None
     assert sum(graded.scores("plain").values()) == pytest.approx(100)
 
 
-def test_no_isolation_stops_the_run(graded: Graded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_sandbox_stops_the_run(graded: Graded, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
-        raise NoIsolation("nothing holds here")
+        raise NoIsolation("no sandbox on this machine")
 
     monkeypatch.setattr("autograder.nbgrader_plugin.pipeline.start_server", refuse)
     directory = CourseDirectory(root=str(graded.root), assignment_id="day1")
-    with pytest.raises(NbGraderException, match="nothing holds here"):
+    with pytest.raises(NbGraderException, match="no sandbox on this machine"):
         SubmissionExporter(parent=Autograde(coursedir=directory))
 
 
-# ---- the pieces
+# ---- single functions
 
 
 @pytest.mark.parametrize("text", ["a", "```\nb\n```", "`````", "<b>c</b>"])
-def test_verbatim_text_can_not_leave_its_fence(text: str) -> None:
+def test_verbatim_text_cannot_leave_its_fence(text: str) -> None:
     first, *inside, last = verbatim(text).split("\n")
     assert "\n".join(inside) == text
     assert first == f"{last}text"

@@ -1,7 +1,7 @@
-"""nbgrader's Autograde with the marks that are there already, in the place of an execution.
+"""Run nbgrader's Autograde with existing marks instead of executing notebooks. Entry point: `MarksCopier`.
 
-Each autograded notebook says what it was made from, and that is written last, so that whatever was stopped half-way is
-seen. A TA's marks and comments stand in columns of the gradebook that nothing here writes.
+Each autograded notebook contains a fingerprint of its marks, which is written last: without it, a copy is incomplete.
+TAs' own marks and comments are in columns of the gradebook that this module never writes.
 """
 
 from __future__ import annotations
@@ -35,90 +35,91 @@ from sqlalchemy.orm.attributes import flag_modified
 from autograder.course.config import Day
 from autograder.feedback import sentences
 from autograder.marks.model import SubmissionMarks
-from autograder.nbgrader_plugin.pipeline import CHECK, HandedInExporter
+from autograder.nbgrader_plugin.notebook_nodes import CHECK
+from autograder.nbgrader_plugin.pipeline import GradedExporter
 from autograder.submissions.client import Reader
 from autograder.submissions.submission import Submission
 
-STAMP = "autograder"  # in the metadata of an autograded notebook
+STAMP = "autograder"  # key in the metadata of an autograded notebook
 STEP = "autograder.nbgrader_plugin.pipeline.Grade"
 
 
 @dataclass(frozen=True)
-class HandedIn:
-    """What a student's folder holds, with its marks and the time at which it was handed in."""
+class GradedSubmission:
+    """The submission in a student's folder, with its marks and the time at which it was handed in."""
 
     student: str
     submission: Submission
     marks: SubmissionMarks
     time: datetime | None
 
-    def made_from(self) -> str:
-        """A hash of all that a copy shows; how long the grading took is no part of it."""
+    def fingerprint(self) -> str:
+        """Return a hash of everything that a copy shows. Grading times are not included."""
         marks = self.marks
         exercises = [msgspec.structs.replace(e, seconds=0.0) for e in marks.exercises]
         shown = [marks.sha256, marks.course, marks.problems, exercises, self.time]
         return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()
 
     def scores(self, day: Day) -> dict[str, float]:
-        """The points of each check cell; what could not be read has none."""
+        """Return the points of each check cell. They are 0 if the submission could not be graded."""
         points = {exercise.name: exercise.points for exercise in self.marks.exercises}
         return {CHECK + name: points.get(name, 0.0) for name in day.names}
 
 
 @dataclass
-class Held:
-    """What the gradebook holds of a student; late is, too, who once was and has a penalty from then."""
+class GradebookEntry:
+    """A student's scores in the gradebook. A student with an earlier penalty also counts as late."""
 
     scores: dict[str, float | None]
     is_late: bool
 
 
-class StoredExporter(HandedInExporter):
-    """Has the marks already."""
+class StoredExporter(GradedExporter):
+    """An exporter that uses the marks that its `MarksCopier` is copying."""
 
     def prepare(self) -> sentences.Texts:
-        """Nothing has to be started."""
+        """Return the day's sentences."""
         return sentences.read(self.day)
 
-    def graded(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """What is copied at this moment."""
-        assert isinstance(self.parent, Copying)
-        return self.parent.now.submission, self.parent.now.marks
+    def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
+        """Return the submission that is being copied, with its marks."""
+        assert isinstance(self.parent, MarksCopier)
+        return self.parent.current.submission, self.parent.current.marks
 
     def reader(self) -> Reader:
-        """The one that has read the submission."""
-        assert isinstance(self.parent, Copying)
+        """Return the reader that read the submission."""
+        assert isinstance(self.parent, MarksCopier)
         return self.parent.reader
 
 
 class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
-    """Writes into the notebook what it was made from; the last step, so that it stands only in what is whole."""
+    """The last step, which writes the fingerprint. An interrupted copy does not have it."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Add to the notebook's metadata."""
-        nb.metadata[STAMP] = {"made_from": self.parent.parent.now.made_from()}
+        """Add the fingerprint to the notebook's metadata."""
+        nb.metadata[STAMP] = {"made_from": self.parent.parent.current.fingerprint()}
         return nb, resources
 
 
-class Copying(Autograde):  # type: ignore[misc]
-    """nbgrader's Autograde for submissions that are graded already, with the course's own nbgrader_config.py.
+class MarksCopier(Autograde):  # type: ignore[misc]
+    """nbgrader's Autograde for graded submissions, configured by the course's nbgrader_config.py.
 
-    Files beside the notebook are not copied along: nothing runs that could read them, and links and pipes would stop it.
+    It copies no other files of a submission: no code runs that could read them, and links or pipes could block it.
     """
 
-    now: HandedIn
+    current: GradedSubmission
     autograde_preprocessors: list[Any]
 
     def __init__(self, day: Day, reader: Reader) -> None:
         """Read the configuration and the gradebook.
 
         Raises:
-            NbGraderException: course and gradebook do not fit, or nbgrader would run what students wrote.
-            DatabaseError: the gradebook can not be read.
+            NbGraderException: The course and the gradebook do not match, or nbgrader would run students' code.
+            DatabaseError: The gradebook cannot be read.
         """
-        # nbgrader logs what it raises, with tracebacks; here each is one sentence at the end.
+        # nbgrader also logs the exceptions that it raises, with tracebacks. We report each in one sentence.
         logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
         app = NbGrader(log_level=logging.CRITICAL, raise_config_file_errors=True)
         app.initialize([], root=str(day.root))
@@ -126,7 +127,8 @@ class Copying(Autograde):  # type: ignore[misc]
         super().__init__(coursedir=app.coursedir, parent=app)
         if STEP not in self.autograde_preprocessors:
             raise NbGraderException(
-                f"nbgrader_config.py does not put {STEP} in the place of nbgrader's Execute"
+                f"nbgrader_config.py must replace nbgrader's Execute by {STEP}; "
+                "otherwise nbgrader would run students' code"
             )
         database = make_url(self.coursedir.db_url)
         if database.drivername == "sqlite" and not Path(str(database.database)).exists():
@@ -137,9 +139,9 @@ class Copying(Autograde):  # type: ignore[misc]
         self.writer = FilesWriter(parent=self, config=self.config)  # type: ignore[no-untyped-call]
         self.exporter = StoredExporter(parent=self, config=self.config)
 
-    def held(self) -> dict[str, Held]:
-        """What the gradebook holds of each student of the day."""
-        held: dict[str, Held] = {}
+    def entries(self) -> dict[str, GradebookEntry]:
+        """Return each student's entry for the day in the gradebook."""
+        entries: dict[str, GradebookEntry] = {}
         with self._gradebook() as gradebook:
             rows = (
                 gradebook.db.query(
@@ -160,44 +162,44 @@ class Copying(Autograde):  # type: ignore[misc]
             for student, time, extension, due, penalty, name, score in rows:
                 is_late = bool(time and due and time > due + (extension or timedelta()))
                 is_late = is_late or bool(penalty)
-                held.setdefault(student, Held({}, is_late)).scores[name] = score
-        return held
+                entries.setdefault(student, GradebookEntry({}, is_late)).scores[name] = score
+        return entries
 
-    def is_there(self, one: HandedIn, held: Held) -> bool:
-        """Whether gradebook and autograded notebook show these marks already."""
-        folder = Path(self.coursedir.format_path("autograded", one.student, self.day.name))
+    def is_up_to_date(self, graded: GradedSubmission, entry: GradebookEntry) -> bool:
+        """Return whether the gradebook and the autograded notebook already show these marks."""
+        folder = Path(self.coursedir.format_path("autograded", graded.student, self.day.name))
         try:
             notebook = json.loads((folder / f"{self.day.name}.ipynb").read_bytes())
             stamp = notebook["metadata"][STAMP]["made_from"]
         except (OSError, ValueError, LookupError, TypeError):
             return False
-        return bool(stamp == one.made_from() and held.scores == one.scores(self.day))
+        return bool(stamp == graded.fingerprint() and entry.scores == graded.scores(self.day))
 
-    def copy(self, one: HandedIn) -> None:
-        """Copy one student's marks, with feedback and lateness; feedback pages that show older ones are removed."""
-        self.now = one
+    def copy(self, graded: GradedSubmission) -> None:
+        """Copy a student's marks, feedback and lateness. Feedback pages with older marks are deleted."""
+        self.current = graded
         name = self.day.name
         with self._gradebook() as gradebook:
-            gradebook.update_or_create_student(one.student)
-            submission = gradebook.update_or_create_submission(name, one.student)
-            submission.timestamp = one.time and one.time.astimezone(UTC).replace(tzinfo=None)
-            flag_modified(submission, "timestamp")  # written in any case: a lock shows here
+            gradebook.update_or_create_student(graded.student)
+            submission = gradebook.update_or_create_submission(name, graded.student)
+            submission.timestamp = graded.time and graded.time.astimezone(UTC).replace(tzinfo=None)
+            flag_modified(submission, "timestamp")  # always write: a locked gradebook raises here
             gradebook.db.commit()
         submitted, autograded, feedback = (
-            Path(self.coursedir.format_path(step, one.student, name))
+            Path(self.coursedir.format_path(step, graded.student, name))
             for step in ("submitted", "autograded", "feedback")
         )
         for stale in (autograded, feedback):
             if stale.exists():
                 shutil.rmtree(stale)
         self.convert_single_notebook(str(submitted / f"{name}.ipynb"))
-        if one.time:  # nbgrader makes feedback anew where this is later
-            text = f"{one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+        if graded.time:  # nbgrader regenerates feedback that is older
+            text = f"{graded.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
             (autograded / "timestamp.txt").write_text(text, encoding="utf-8")
-        self.set_permissions(name, one.student)
+        self.set_permissions(name, graded.student)
 
     def assign_penalty(self, student: str) -> None:
-        """Let the late policy see marks that a TA has changed since they were copied."""
+        """Apply the late policy again, because a TA may have changed marks or dates since they were copied."""
         names = {"notebook": self.day.name, "assignment": self.day.name, "student": student}
         resources = {"nbgrader": {**names, "db_url": self.coursedir.db_url}}
         AssignLatePenalties(parent=self).preprocess(NotebookNode(cells=[]), resources)

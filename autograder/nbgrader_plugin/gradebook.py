@@ -1,6 +1,6 @@
-"""Marks → nbgrader's gradebook, from where formgrader, feedback, export and the exchange go on.
+"""Copy marks into nbgrader's gradebook, for formgrader, feedback, export and the exchange. Entry point: `copy`.
 
-Only what has changed is copied again; a run that was stopped goes on where it was.
+Only marks that changed are copied again. An interrupted run can be repeated and continues where it stopped.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from sqlalchemy.exc import DatabaseError, SAWarning
 
 from autograder.course.config import Day
 from autograder.marks.model import SubmissionMarks, one_line
-from autograder.nbgrader_plugin.autograde import Copying, HandedIn, Held
+from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
 from autograder.submissions import disk, platforms
 from autograder.submissions.client import Reader
 from autograder.submissions.submission import Submission, printable, read_submissions
 
 
 @dataclass
-class Copied:
-    """What became of a class: how many were copied, how many were there as they are, and what went wrong."""
+class CopyResult:
+    """The result of copying a class: how many submissions were copied, how many were up to date, and problems."""
 
-    new: int = 0
-    known: int = 0
+    copied: int = 0
+    unchanged: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -40,110 +40,121 @@ def copy(
     marks: Sequence[SubmissionMarks],
     reader: Reader,
     force: bool = False,
-) -> Copied:
-    """Copy what was found in folders `submitted/STUDENT/DAY`, and graded; with `force`, what is there already too."""
-    copied = Copied()
+) -> CopyResult:
+    """Copy the marks of the submissions in `folders`, each of which is `submitted/STUDENT/DAY`.
+
+    With `force`, marks that are up to date are copied again.
+    """
+    result = CopyResult()
     console = Console(stderr=True)
-    warnings.simplefilter("ignore", SAWarning)  # nbgrader's own use of SQLAlchemy
+    warnings.simplefilter("ignore", SAWarning)  # caused by nbgrader's use of SQLAlchemy
     try:
-        copying = Copying(day, reader)
-        held = copying.held()
-        for one in track(
-            _class(day, folders, marks, reader, copied.problems),
-            "into the gradebook",
+        copier = MarksCopier(day, reader)
+        entries = copier.entries()
+        for graded in track(
+            _graded_submissions(day, folders, marks, reader, result.problems),
+            "copying into the gradebook",
             total=len(folders),
             console=console,
             disable=not console.is_terminal,
         ):
-            _copy(copying, one, None if force else held.get(one.student), copied)
+            _copy(copier, graded, None if force else entries.get(graded.student), result)
     except NbGraderException as error:
-        copied.problems.append(str(error))
+        result.problems.append(str(error))
     except DatabaseError as error:
-        done = copied.new + copied.known
-        copied.problems.append(
-            f"{_said(error)}; {done} of {len(folders)} submissions are in it. "
-            "The same command, run again, goes on from there."
+        done = result.copied + result.unchanged
+        result.problems.append(
+            f"{_describe(error)}; {done} of {len(folders)} submissions are up to date in it. "
+            "Run the command again to copy the rest."
         )
-    return copied
+    return result
 
 
-def _copy(copying: Copying, one: HandedIn, held: Held | None, copied: Copied) -> None:
+def _copy(
+    copier: MarksCopier, graded: GradedSubmission, entry: GradebookEntry | None, result: CopyResult
+) -> None:
     try:
-        if held and copying.is_there(one, held):
-            if held.is_late:
-                copying.assign_penalty(one.student)
-            copied.known += 1
+        if entry and copier.is_up_to_date(graded, entry):
+            if entry.is_late:
+                copier.assign_penalty(graded.student)
+            result.unchanged += 1
         else:
-            copying.copy(one)
-            copied.new += 1
-    except Exception as error:  # one student's copy costs nobody else theirs
-        if database := _of_database(error):
+            copier.copy(graded)
+            result.copied += 1
+    except Exception as error:  # one student's failure must not affect the others
+        if database := _database_error(error):
             raise database from None
-        copied.problems.append(
-            f"{printable(one.student)} is not in nbgrader's gradebook: {_said(error)}"
+        result.problems.append(
+            f"{printable(graded.student)} was not copied into nbgrader's gradebook: {_describe(error)}"
         )
 
 
-# ---- what was handed in
+# ---- the submissions
 
 
-def _class(
+def _graded_submissions(
     day: Day,
     folders: Sequence[Path],
     marks: Sequence[SubmissionMarks],
     reader: Reader,
     problems: list[str],
-) -> Iterator[HandedIn]:
-    """One of each folder; read again, for the cells of a whole class would fill the memory."""
-    places = {(one.path, one.sha256): place for place, one in enumerate(marks)}
+) -> Iterator[GradedSubmission]:
+    """Yield the submission of each folder. Files are read again, to avoid keeping a class's cells in memory."""
+    indices = {(one.path, one.sha256): index for index, one in enumerate(marks)}
     for folder in folders:
         time = platforms.parse_timestamp(disk.read_small_file(folder / platforms.TIMESTAMP))
         if time is None and os.path.lexists(folder / platforms.TIMESTAMP):
             file = printable(str(folder / platforms.TIMESTAMP))
-            problems.append(f"{file} holds no time, so nothing counts as late")
+            problems.append(f"{file} contains no valid time; the submission counts as on time")
         found = list(read_submissions([folder], day.name, reader))
-        if any((one.path, one.sha256) not in places for one in found):
-            problems.append(f"{printable(str(folder))} has changed since it was graded; run again")
+        if any((one.path, one.sha256) not in indices for one in found):
+            problems.append(
+                f"{printable(str(folder))} changed after it was graded: run the command again"
+            )
             continue
-        own = [marks[places[one.path, one.sha256]] for one in found]
-        submission, counts = _counting(day, folder, list(zip(found, own, strict=True)))
-        if counts not in own:
-            problems += [f"{counts.path}: {problem}" for problem in counts.problems]
-        yield HandedIn(folder.parent.name, submission, counts, time)
+        found_marks = [marks[indices[one.path, one.sha256]] for one in found]
+        submission, chosen = _choose(day, folder, list(zip(found, found_marks, strict=True)))
+        if chosen not in found_marks:
+            problems += [f"{chosen.path}: {problem}" for problem in chosen.problems]
+        yield GradedSubmission(folder.parent.name, submission, chosen, time)
 
 
-def _counting(
+def _choose(
     day: Day, folder: Path, graded: Sequence[tuple[Submission, SubmissionMarks]]
 ) -> tuple[Submission, SubmissionMarks]:
-    """The gradebook holds one notebook a student: the only one, or that of the day's name; none where that is open."""
+    """Return the submission that counts, as the gradebook has one notebook per student.
+
+    That is the only one, or the only one with the day's name. Otherwise it is an empty submission with a problem.
+    """
     name = f"{day.name}.ipynb"
     named = [pair for pair in graded if Path(pair[0].path).name.casefold() == name]
-    for some in (graded, named, [pair for pair in named if Path(pair[0].path).parent == folder]):
-        if len(some) == 1:
-            return some[0]
+    at_top = [pair for pair in named if Path(pair[0].path).parent == folder]
+    for candidates in (graded, named, at_top):
+        if len(candidates) == 1:
+            return candidates[0]
     path = printable(str(folder))
     names = ", ".join(os.path.relpath(one.path, path) for one, _ in graded)
-    said = f"which of these counts is open, for not one alone is called {name}: {names}"
-    none = Submission(path, graded[0][0].student, "", (), (said,), False)
+    problem = f"keep one file, or give exactly one of these the name {name}: {names}"
+    empty = Submission(path, graded[0][0].student, "", (), (problem,), False)
     marks = msgspec.structs.replace(
-        graded[0][1], path=path, sha256="", points=0.0, problems=[said], exercises=[]
+        graded[0][1], path=path, sha256="", points=0.0, problems=[problem], exercises=[]
     )
-    return none, marks
+    return empty, marks
 
 
-# ---- in words
+# ---- errors
 
 
-def _of_database(error: BaseException | None) -> DatabaseError | None:
-    """What the database said, also where nbgrader has raised something of its own on top of it."""
+def _database_error(error: BaseException | None) -> DatabaseError | None:
+    """Return the database's error, even if nbgrader raised its own while handling it; None if there is none."""
     while error is not None and not isinstance(error, DatabaseError):
         error = error.__context__
     return error
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if not isinstance(error, DatabaseError):
         return one_line(str(error) or type(error).__name__)
     if "locked" in str(error.orig):
         return "gradebook.db is locked: another process, such as formgrader, is writing to it"
-    return f"gradebook.db can not be read or written: {one_line(str(error.orig))}"
+    return f"gradebook.db cannot be read or written: {one_line(str(error.orig))}"

@@ -1,4 +1,4 @@
-"""The late policy of `grading.toml` in nbgrader's gradebook; nbgrader_config.py puts it there."""
+"""Apply the late policy of `grading.toml` in nbgrader's gradebook. `nbgrader_config.py` names the plugin."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from autograder.submissions import roster
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
-    """Takes off what the policy says; without one, what nbgrader's own plugin does."""
+    """A plugin that deducts the points of the late policy, or falls back to nbgrader's plugin if there is no policy."""
 
     def late_submission_penalty(
         self, student_id: str, score: float, total_seconds_late: float
     ) -> float | None:
-        """The points that are lost; the time is counted from nbgrader's due date, the roster's extension from there."""
+        """Return the points to deduct. nbgrader's due date counts, extended by the roster's extension."""
         root = courses.find_root(Path.cwd())
         policy = courses.load(root).day(self.parent.assignment_id).late
         if not policy.per_cent_a_day:
@@ -33,8 +33,8 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
         return policy.lateness(timedelta(seconds=total_seconds_late) - extension).penalty(score)
 
 
-def set_due(day: Day, gradebook_url: str) -> None:
-    """Let nbgrader know when the day is due, where `grading.toml` says it."""
+def set_due_date(day: Day, gradebook_url: str) -> None:
+    """Copy the due date from `grading.toml`, if it has one, to nbgrader's gradebook."""
     if day.late.due is None:
         return
     due = parse_utc(day.late.due)

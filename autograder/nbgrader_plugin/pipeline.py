@@ -1,9 +1,9 @@
-"""The steps put into nbgrader's pipeline; nbgrader_config.py says where.
+"""Provide the steps that `nbgrader_config.py` adds to nbgrader's pipeline.
 
-nbgrader reads a notebook by its metadata and executes it. Students lose metadata, copy cells and
-write loops that never end; so here `SubmissionExporter` reads and grades what was handed in as
-`autograder grade` does, `Restore` gives the metadata back by definition name, and `Grade` stands in
-the place of nbgrader's `Execute` and writes what the graders found as the outputs of the check cells.
+nbgrader identifies cells by their metadata and executes the notebook. But students lose metadata, copy cells and write
+loops that never end. So `SubmissionExporter` reads and grades the submission as `autograder grade` does, `Restore`
+restores the metadata by the names of definitions, and `Grade`, instead of nbgrader's `Execute`, writes the points and
+the feedback to the outputs of the check cells.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,78 +26,81 @@ from autograder.course import config as courses
 from autograder.course import state_folder
 from autograder.course.config import CourseError, Day
 from autograder.feedback import sentences
-from autograder.feedback.exercise_feedback import (
-    ExerciseFeedback,
-    as_html,
-    as_text,
-    to_feedback,
-)
+from autograder.feedback.exercise_feedback import to_feedback
 from autograder.grading.grader import Grader, start_server
 from autograder.marks.model import SubmissionMarks
-from autograder.nbgrader_plugin.late_penalty import set_due
+from autograder.nbgrader_plugin.late_penalty import set_due_date
+from autograder.nbgrader_plugin.notebook_nodes import (
+    CHECK,
+    feedback_output,
+    make_node,
+    nbgrader_cell,
+    points_output,
+    text_output,
+    verbatim,
+)
 from autograder.release.notebook import METADATA, solution_notebook
 from autograder.sandbox.errors import NoIsolation
 from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
-from autograder.submissions.cells import Cell
+from autograder.submissions.cell import Cell
 from autograder.submissions.client import Reader
 from autograder.submissions.submission import Submission, read_submissions
 
-CHECK = "check_"
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS.*?^### END HIDDEN TESTS\n?", re.M | re.S)
 
 
 class NameStubs(ClearSolutions):  # type: ignore[misc]
-    """nbgrader's ClearSolutions, whose stubs say which exercise they are."""
+    """nbgrader's ClearSolutions, with stubs that contain the name of their exercise."""
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: Any, cell_index: int
     ) -> tuple[NotebookNode, Any]:
-        """Clear a cell's solutions."""
+        """Replace the solutions in a cell by the stub."""
         name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
         self.code_stub = {"python": f'raise NotImplementedError("{name}")'}
         cleared: tuple[NotebookNode, Any] = super().preprocess_cell(cell, resources, cell_index)
         return cleared
 
 
-class HandedInExporter(NotebookExporter):
-    """Reads what a student handed in, whatever its state; `graded` says where the marks come from."""
+class GradedExporter(NotebookExporter):
+    """An exporter that reads a submission in any state, with its marks. Subclasses provide the marks."""
 
     submission: Submission
     marks: SubmissionMarks
 
     def __init__(self, **kw: Any) -> None:
-        """Read the course.
+        """Read the course and check it against nbgrader's gradebook.
 
         Raises:
-            NbGraderException: course and gradebook do not fit, or there is no isolation; it stops the run.
+            NbGraderException: They do not match, or the sandbox is not available. It stops the run.
         """
         super().__init__(**kw)  # type: ignore[no-untyped-call]
         self._course: SlicingCourse | None = None
         try:
             self.day = self._day()
             self.checks = check_cells(self.day, self._directory.db_url)
-            set_due(self.day, self._directory.db_url)
+            set_due_date(self.day, self._directory.db_url)
             self.texts = self.prepare()
         except (CourseError, NoIsolation) as error:
             self.log.error("%s", error)
             raise NbGraderException(str(error)) from None
         cells = solution_notebook(self.day).cells
-        self._own = {cell.source.strip() for cell in cells if cell.cell_type == "markdown"}
+        self._course_texts = {c.source.strip() for c in cells if c.cell_type == "markdown"}
 
     def prepare(self) -> sentences.Texts:
-        """Get ready for `graded`; gives the words of the day's exercises."""
+        """Prepare for `grade` and return the day's sentences."""
         raise NotImplementedError
 
-    def graded(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """What was handed in, and its marks."""
+    def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
+        """Return the submission at a path and its marks."""
         raise NotImplementedError
 
     def reader(self) -> Reader:
-        """What reads behind the wall."""
+        """Return the reader whose sandbox parses submissions."""
         raise NotImplementedError
 
-    def homes(self) -> dict[str, int]:
-        """For each exercise that is defined, the number of the cell with its last definition; none if it can not be told."""
+    def defining_cells(self) -> dict[str, int]:
+        """Return the number of the cell with the last definition of each defined exercise; {} if slicing fails."""
         if not self.submission.cells:
             return {}
         server = self.reader().server
@@ -113,7 +115,7 @@ class HandedInExporter(NotebookExporter):
     def from_filename(
         self, filename: str, resources: dict[str, Any] | None = None, **kw: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """Convert a notebook: a submitted one as our own reader sees it, an autograded one as it is."""
+        """Convert a notebook. A submitted one is read and graded; an autograded one is used as it is."""
         assert resources is not None
         directory, names = self._directory, resources["nbgrader"]
         folder = directory.format_path(
@@ -121,8 +123,8 @@ class HandedInExporter(NotebookExporter):
         )
         path = Path(filename)
         if path.parent != Path(folder):
-            return super().from_filename(filename, resources, **kw)  # what `Restore` left
-        self.submission, self.marks = self.graded(path)
+            return super().from_filename(filename, resources, **kw)  # the output of `Restore`
+        self.submission, self.marks = self.grade(path)
         resources["metadata"] = {"name": path.stem, "path": str(path.parent)}
         converted: tuple[Any, dict[str, Any]]
         converted = self.from_notebook_node(self._notebook(), resources, **kw)  # type: ignore[no-untyped-call]
@@ -135,49 +137,49 @@ class HandedInExporter(NotebookExporter):
 
     def _notebook(self) -> NotebookNode:
         cells = [self._cell(cell) for cell in self.submission.cells]
-        return _made(v4.new_notebook, cells=cells, metadata=METADATA)
+        return make_node(v4.new_notebook, cells=cells, metadata=METADATA)
 
     def _cell(self, cell: Cell) -> NotebookNode:
-        name = f"cell-{cell.number}"
+        id_ = f"cell-{cell.number}"
         if cell.kind == "code":
-            return _made(v4.new_code_cell, cell.source, id=name)
-        given = cell.kind == "markdown" and cell.source.strip() in self._own
-        source = cell.source if given else verbatim(cell.source)
-        return _made(v4.new_markdown_cell, source, id=name)
+            return make_node(v4.new_code_cell, cell.source, id=id_)
+        is_course_text = cell.kind == "markdown" and cell.source.strip() in self._course_texts
+        source = cell.source if is_course_text else verbatim(cell.source)
+        return make_node(v4.new_markdown_cell, source, id=id_)
 
     def _day(self) -> Day:
         root = courses.find_root(Path(self._directory.root))
         return courses.load(root).day(self._directory.assignment_id)
 
 
-class SubmissionExporter(HandedInExporter):
-    """Has what was handed in graded; one for each run, with one grader. Its fork server ends with it, at the latest at exit."""
+class SubmissionExporter(GradedExporter):
+    """An exporter that grades each submission. It owns a grader and its fork server until it is garbage-collected."""
 
     def prepare(self) -> sentences.Texts:
-        """Start the grader."""
+        """Start the grader and return the day's sentences."""
         server = start_server()
         weakref.finalize(self, server.close)
         self._reader = Reader()
         weakref.finalize(self, self._reader.close)
-        self.log.info("Isolated by %s", ", ".join(server.isolation))
+        self.log.info("Sandbox layers: %s", ", ".join(server.isolation))
         self._grader = Grader(self.day, server, state_folder.secret(self.day.root))
         return sentences.read(self.day, self._grader.key.tests)
 
-    def graded(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """The notebook, read and graded now."""
+    def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
+        """Read and grade the notebook at a path."""
         submission = next(read_submissions([path], self.day.name, self._reader))
         return submission, self._grader.grade(submission)
 
     def reader(self) -> Reader:
-        """The one of this run."""
+        """Return the exporter's own reader."""
         return self._reader
 
 
 def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
-    """The check cell of each exercise, as nbgrader's gradebook holds it.
+    """Return the check cell of each exercise from nbgrader's gradebook.
 
     Raises:
-        CourseError: the gradebook has no such assignment, or other points than grading.toml.
+        CourseError: The gradebook has no such assignment, or its points differ from grading.toml.
     """
     points: dict[str, float] = {}
     with Gradebook(gradebook_url) as gradebook, contextlib.suppress(MissingEntry):
@@ -186,39 +188,34 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
         sources = {cell.name: cell.source for cell in notebook.source_cells}
     if points != {CHECK + exercise.name: exercise.points for exercise in day.exercises}:
         raise CourseError(
-            f"nbgrader's gradebook does not know {day.name} as it is in {courses.FILE}: "
+            f"nbgrader's gradebook has no {day.name} with the exercises and points of {courses.FILE}: "
             f"run autograder build {day.name}"
         )
     return {
-        name: _marked(sources[CHECK + name], CHECK + name, points[CHECK + name])
+        name: nbgrader_cell(sources[CHECK + name], CHECK + name, points[CHECK + name])
         for name in day.names
     }
 
 
-def verbatim(text: str) -> str:
-    """Text in a fence: nbgrader's pages show a markdown or raw cell's HTML, scripts and all."""
-    runs = (len(list(run)) for character, run in groupby(text) if character == "`")
-    longest = max(runs, default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}" if text.strip() else ""
-
-
 class Restore(NbGraderPreprocessor):  # type: ignore[misc]
-    """Gives each exercise its solution cell and its check cell, as the gradebook knows them."""
+    """A step that gives each exercise its solution cell and its check cell, as the gradebook expects them."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Mark the cells of a notebook that has no nbgrader metadata."""
+        """Add nbgrader's metadata to a notebook without it."""
         exporter = self.parent
-        nb.cells = list(_restored(nb.cells, exporter.homes(), exporter.checks))
+        nb.cells = list(_restore_cells(nb.cells, exporter.defining_cells(), exporter.checks))
         return nb, resources
 
 
-def _restored(
-    cells: Sequence[NotebookNode], homes: Mapping[str, int], checks: Mapping[str, NotebookNode]
+def _restore_cells(
+    cells: Sequence[NotebookNode], defining: Mapping[str, int], checks: Mapping[str, NotebookNode]
 ) -> Iterator[NotebookNode]:
-    """The cells with each exercise's first; its check cell where it stood, or else after it."""
+    """Yield the cells, with each exercise's defining cell as its solution cell.
+
+    A check cell replaces its released copy (the last one, if there are several), or follows the solution cell.
+    """
     released = {HIDDEN.sub("", check.source).strip(): name for name, check in checks.items()}
     copies = {released.get(cell.source.strip()): n for n, cell in enumerate(cells, 1)}
     for number, cell in enumerate(cells, 1):
@@ -227,81 +224,46 @@ def _restored(
             yield checks[checked]
         if checked:
             continue
-        here = [name for name in checks if homes.get(name) == number]
-        yield _marked(cell.source, here[0]) if here else cell
+        here = [name for name in checks if defining.get(name) == number]
+        yield nbgrader_cell(cell.source, here[0]) if here else cell
         for name in here:
             if name != here[0]:
-                yield _marked(f"# {name} stands in the cell of {here[0]}.", name)
+                yield nbgrader_cell(f"# {name} is in the same cell as {here[0]}.", name)
             if name not in copies:
                 yield checks[name]
     for name in checks:
-        if name not in homes:
-            yield _marked(f"# {name} is not defined in what was handed in.", name)
+        if name not in defining:
+            yield nbgrader_cell(f"# This submission does not define {name}.", name)
             if name not in copies:
                 yield checks[name]
 
 
-def _marked(source: str, grade_id: str, points: float | None = None) -> NotebookNode:
-    is_check = points is not None
-    metadata = {
-        "schema_version": 3,
-        "grade_id": grade_id,
-        "grade": is_check,
-        "locked": is_check,
-        "solution": not is_check,
-        "task": False,
-        **({"points": points} if is_check else {}),
-    }
-    return _made(v4.new_code_cell, source, id=grade_id, metadata={"nbgrader": metadata})
-
-
 class Grade(NbGraderPreprocessor):  # type: ignore[misc]
-    """Writes the points and the feedback of each exercise as its check cell's output."""
+    """A step that writes the points and the feedback of each exercise to the outputs of its check cell."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Fill in the outputs; nbgrader takes a check cell's points from its `execute_result`."""
+        """Fill in the outputs. nbgrader takes the points of a check cell from its `execute_result`."""
         marks = self.parent.marks
         exercises = {CHECK + exercise.name: exercise for exercise in marks.exercises}
         for cell in nb.cells:
             metadata = cell.metadata.get("nbgrader", {})
             if not metadata.get("grade"):
                 continue
-            graded = exercises.get(metadata["grade_id"])
-            if graded is None:
-                cell.outputs = [_text(unread(marks)), _points(0.0)]
+            exercise = exercises.get(metadata["grade_id"])
+            if exercise is None:
+                cell.outputs = [text_output(ungraded_message(marks)), points_output(0.0)]
             else:
-                told = to_feedback(graded, self.parent.texts)
-                cell.outputs = [_told(told), _points(graded.points)]
+                feedback = feedback_output(to_feedback(exercise, self.parent.texts))
+                cell.outputs = [feedback, points_output(exercise.points)]
         if marks.exercises and marks.problems:
-            noticed = _made(v4.new_code_cell, "# What was noticed in this notebook", id="problems")
-            noticed.outputs = [_text("\n".join(marks.problems) + "\n")]
-            nb.cells.insert(0, noticed)
+            notes = make_node(v4.new_code_cell, "# Notes about this notebook", id="problems")
+            notes.outputs = [text_output("\n".join(marks.problems) + "\n")]
+            nb.cells.insert(0, notes)
         return nb, resources
 
 
-def unread(marks: SubmissionMarks) -> str:
-    """What stands at every exercise of a submission that could not be read."""
+def ungraded_message(marks: SubmissionMarks) -> str:
+    """Return the text for every exercise of a submission that could not be graded."""
     return f"Nothing could be graded: {'; '.join(marks.problems)}\n"
-
-
-def _text(text: str) -> NotebookNode:
-    return _made(v4.new_output, "stream", name="stdout", text=text)
-
-
-def _told(exercise: ExerciseFeedback) -> NotebookNode:
-    """What a student reads about an exercise: HTML, and text for whatever shows no HTML."""
-    data = {"text/plain": as_text(exercise), "text/html": as_html(exercise)}
-    return _made(v4.new_output, "display_data", data=data)
-
-
-def _points(points: float) -> NotebookNode:
-    # A plain float: nbgrader takes what is not one, NaN and numpy's too, for full points.
-    return _made(v4.new_output, "execute_result", data={"text/plain": repr(float(points))})
-
-
-def _made(make: Any, *arguments: Any, **keywords: Any) -> NotebookNode:
-    """Call one of nbformat's makers, which have no types."""
-    node: NotebookNode = make(*arguments, **keywords)
-    return node

@@ -1,0 +1,60 @@
+"""Build the cells and outputs of an autograded notebook."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from nbformat import NotebookNode, v4
+
+from autograder.feedback.exercise_feedback import ExerciseFeedback, as_html, as_text
+
+CHECK = "check_"  # prefix of the grade id of an exercise's check cell
+
+
+def make_node(make: Any, *arguments: Any, **keywords: Any) -> NotebookNode:
+    """Call one of nbformat's constructors, which have no types."""
+    node: NotebookNode = make(*arguments, **keywords)
+    return node
+
+
+def nbgrader_cell(source: str, grade_id: str, points: float | None = None) -> NotebookNode:
+    """Return a code cell with nbgrader's metadata: a check cell if it has points, else a solution cell."""
+    is_check = points is not None
+    metadata = {
+        "schema_version": 3,
+        "grade_id": grade_id,
+        "grade": is_check,
+        "locked": is_check,
+        "solution": not is_check,
+        "task": False,
+        **({"points": points} if is_check else {}),
+    }
+    return make_node(v4.new_code_cell, source, id=grade_id, metadata={"nbgrader": metadata})
+
+
+def verbatim(text: str) -> str:
+    """Put text in a fence. Otherwise nbgrader's pages would run the HTML and scripts in markdown and raw cells."""
+    runs = (len(list(run)) for character, run in groupby(text) if character == "`")
+    longest = max(runs, default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}" if text.strip() else ""
+
+
+def text_output(text: str) -> NotebookNode:
+    """Return an output that shows plain text."""
+    return make_node(v4.new_output, "stream", name="stdout", text=text)
+
+
+def feedback_output(exercise: ExerciseFeedback) -> NotebookNode:
+    """Return an output that shows the feedback for an exercise, as HTML and as text for viewers without HTML."""
+    data = {"text/plain": as_text(exercise), "text/html": as_html(exercise)}
+    return make_node(v4.new_output, "display_data", data=data)
+
+
+def points_output(points: float) -> NotebookNode:
+    """Return the output from which nbgrader takes a check cell's points.
+
+    It must be a plain float: nbgrader gives full points for anything else, including NaN and NumPy numbers.
+    """
+    return make_node(v4.new_output, "execute_result", data={"text/plain": repr(float(points))})
