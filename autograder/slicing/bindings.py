@@ -1,4 +1,7 @@
-"""Who binds and changes a name, and which of those make what the name means at a moment."""
+"""Determine which of the units that bind or change a name define its object at a given moment.
+
+A moment is the position of a unit in the notebook: the object is the one that this unit sees when it runs.
+"""
 
 from __future__ import annotations
 
@@ -8,48 +11,49 @@ from dataclasses import dataclass
 
 from autograder.slicing.statements import Unit
 
-END = 1 << 60  # a moment after every unit: when the grader calls the exercise
+END = 1 << 60  # the moment after all units, when the grader calls the exercise
 
 
 @dataclass(frozen=True)
 class Bindings:
-    """The units that bind or change one name, by position."""
+    """The units that bind or change one name, as sorted positions."""
 
-    first: int  # the first unit that binds it without reading it
-    everything: Sequence[int]
-    replacing: Sequence[int]  # what was done to the name before is gone, whichever way an `if` goes
-    kept: frozenset[int]  # belong to the name at every moment
+    first: int  # the first unit that binds the name without reading it
+    uses: Sequence[int]  # all units that bind or change the name
+    replacements: Sequence[
+        int
+    ]  # units that bind the name on every path, which discards earlier changes
+    permanent: frozenset[int]  # units that count at every moment
 
-    def chain(self, moment: int) -> Sequence[int]:
-        """The units that make what the name stands for at a moment: a binding, and its changes."""
-        if moment <= self.first:
-            moment = END
-        number = bisect_left(self.replacing, moment)
-        start = self.replacing[number - 1] if number else 0
-        low, high = bisect_left(self.everything, start), bisect_left(self.everything, moment)
-        found = self.everything[low:high]
-        if self.kept:
-            return sorted(self.kept.union(found))
-        return found
+    def units_at(self, moment: int) -> Sequence[int]:
+        """Return the units that define the name's object at a moment: its last replacement before it, and all later uses.
+
+        If no unit has bound the name by then, the cells are out of order, and the object at the end of the notebook counts.
+        """
+        end = moment if moment > self.first else END
+        n_replacements = bisect_left(self.replacements, end)
+        start = self.replacements[n_replacements - 1] if n_replacements else 0
+        in_effect = self.uses[bisect_left(self.uses, start) : bisect_left(self.uses, end)]
+        return sorted(self.permanent.union(in_effect)) if self.permanent else in_effect
 
 
 def index_bindings(
     name: str, binders: Sequence[int], changers: Sequence[int], units: Sequence[Unit]
 ) -> Bindings:
-    """Puts the positions of units that bind and change a name in order."""
-    # What reads the name before anything has bound it can only have been run later.
-    alone = {p for p in binders if name not in units[p].at_once}
-    first = min(alone or binders, default=0)
+    """Index the positions of the units that bind and change a name."""
+    # A unit that reads the name as well cannot be the first to bind it.
+    pure_binders = {p for p in binders if name not in units[p].at_once}
+    first = min(pure_binders or binders, default=0)
     changing = set(changers)
-    everything = sorted({*binders, *changers})
+    uses = sorted({*binders, *changers})
     return Bindings(
         first,
-        everything,
+        uses,
         [p for p in sorted(binders) if p >= first and name in units[p].surely],
         frozenset(
             p
-            for p in everything
-            if (p < first and (p in changing or p not in alone))
-            or (name in units[p].imports and p in changing)  # `import torch.fx` stays done
+            for p in uses
+            if (p < first and (p in changing or p not in pure_binders))
+            or (name in units[p].imports and p in changing)  # `import torch.fx` is never undone
         ),
     )

@@ -1,41 +1,37 @@
-"""Which top-level statements of a notebook must run so that one exercise works, and no others.
+"""Select the top-level statements of a notebook that one exercise needs.
 
-`slice_for` follows names from the exercise's last definition to the units that bind and change them.
-A name that a unit reads at once is what the last binding before it says; if there is none, a later
-one, for cells may stand in any order. A name that a function's body reads is what the last binding
-of the notebook says.
+`slice_for` follows names from the exercise's last definition to the units that bind and change them. A name that a unit
+reads immediately refers to the last binding before that unit, or to a later one if there is none, because cells may be out
+of order. A name in a function's body refers to the last binding in the notebook.
 
-A binding replaces the earlier ones and what was done to them (`T = {}` after `T["a"] = 1`), unless
-it reads the name itself (`f = cache(f)`) or may not happen (inside `if`, `for`, `try`). A bare call
-is taken only where it changes something needed: side_effects.py says what counts. A unit
-that runs `exec` or writes to `globals()` may bind every name in its text.
+A binding discards earlier bindings and changes (`T = {}` after `T["a"] = 1`), unless it reads the name itself
+(`f = cache(f)`) or may not happen (inside `if`, `for`, `try`). A call whose result is unused is selected only if it changes
+something that the exercise needs; see side_effects.py. A unit that runs `exec` or writes to `globals()` counts as binding
+every name in its text.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import filterfalse, islice
 
-from autograder.slicing.bindings import END, Bindings, index_bindings
-from autograder.slicing.same_name import has_same_effect
-from autograder.slicing.side_effects import is_mutating
+from autograder.slicing.bindings import END
+from autograder.slicing.given_names import GivenNames
+from autograder.slicing.notebook_index import NotebookIndex
 from autograder.slicing.statements import Unit, parse_units
 
 __all__ = ["Code", "Unit", "parse_units", "slice_for"]
 
-# Of one exercise. No honest notebook comes near; what is beyond is left out and told.
+# Limits per exercise, far beyond any honest notebook. Code beyond them is left out and reported.
 MAX_TAKEN = 5_000  # units
-MAX_FOLLOWED = 50_000  # names at a moment
-MANY = 500_000  # steps, after which only last bindings are followed
-MAX_EDITS = 20  # edits of given names that are told
-MAX_COMPARED = 200  # of a given name: statements that may edit it
+MAX_FOLLOWED = 50_000  # pairs of a name and a moment
+MANY_STEPS = 500_000  # afterwards, every name refers to its last binding
 
 
 @dataclass(frozen=True)
 class Code:
-    """The code of one exercise: what runs, in order, and which other exercises it reaches."""
+    """The code of one exercise: the units that run, in order, and the other exercises that they use."""
 
     units: tuple[Unit, ...]
     reached: frozenset[str]
@@ -43,333 +39,124 @@ class Code:
 
     @property
     def names(self) -> frozenset[str]:
-        """All names that the code reads, those that nothing binds included."""
+        """All names that the code reads, including those that nothing binds."""
         return self.reached.union(*(unit.reads for unit in self.units))
 
 
 def slice_for(
     exercise: str, student: Sequence[Unit], given: Sequence[Unit], exercises: Collection[str]
 ) -> Code | None:
-    """Returns the units that the exercise needs, in the order in which they run; None without any.
+    """Return the code that an exercise needs, or None if the student does not define it.
 
-    Names resolve to the student's units, except that names bound by given units are always the
-    course's. A given name that the student binds or changes otherwise is told in `problems`.
+    Names resolve to the student's units, except that names bound by given units are always the course's. If the student
+    binds or changes a given name in another way, `problems` reports it.
     """
-    notebook = _indexed(tuple(student), tuple(given), frozenset({exercise, *exercises}))
-    if not notebook.binders[exercise]:
+    index, given_names = _index_notebook(
+        tuple(student), tuple(given), frozenset({exercise, *exercises})
+    )
+    if not index.binders[exercise]:
         return None
-    search = _Search(notebook)
+    search = _Search(index)
     search.follow([(exercise, END)])
-    for position in notebook.always:
+    for position in index.always:
         search.take(position, END)
     search.follow([])
-    # Only now is it known which functions the exercise calls itself: their calls elsewhere are
-    # demonstrations, while a call of another one may fill a table (`init_tables()`, `register(f)`).
-    search.fill(frozenset(search.names))
+    # The functions that the exercise calls are known only now. Calls of these in the notebook are demonstrations, while calls
+    # of other functions may fill a table (`init_tables()`, `register(f)`).
+    search.take_side_effects(frozenset(search.names))
     names = set(search.names)
-    problems = list(notebook.edits_of_given(names))
+    problems = list(given_names.edits(names))
     if search.is_cut:
-        problems.append(f"`{exercise}` needs too many statements of the notebook to be followed")
+        problems.append(f"`{exercise}` depends on too many statements; some were left out")
     return Code(
-        units=tuple(notebook.in_order(search.taken)),
-        reached=frozenset(
-            {n for n in names if n in exercises and notebook.binders[n]} - {exercise}
-        ),
+        units=tuple(given_names.in_order(search.taken)),
+        reached=frozenset({n for n in names if n in exercises and index.binders[n]} - {exercise}),
         problems=tuple(problems),
     )
 
 
-class _Notebook:
-    """The units of the course and the student in one line, and who binds and changes what."""
-
-    def __init__(
-        self, student: Sequence[Unit], given: Sequence[Unit], exercises: frozenset[str]
-    ) -> None:
-        self.key = student, given, exercises
-        given = [u for u in given if not u.main_only]
-        copies = {unit.source for unit in given}
-        self.student = student
-        self.n_given = len(given)
-        self.exercises = exercises
-        self.given_names = {n for u in given for n in u.binds} - exercises
-        own = [
-            u
-            for u in student
-            if not u.main_only and (u.source not in copies or u.binds & exercises)
-        ]
-        self.units = [*given, *own]
-        self.always = [position for position, unit in enumerate(self.units) if unit.always]
-        self.defined_here = {n for u in own for n in u.defines - u.imports}
-        self.classes = {n for u in self.units if u.is_class for n in u.binds}
-        self.functions = {n for u in self.units if not u.is_class for n in u.defines - u.imports}
-        self.changing_arguments = {n for u in self.units if u.changes_arguments for n in u.binds}
-        self.aliases = {
-            name: sources
-            for u in self.units
-            for name, sources in u.made_from
-            if not sources.isdisjoint(self.classes) and not u.runs_code
-        }
-        self.binders: dict[str, list[int]] = defaultdict(list)
-        self.defined: set[str] = set()
-        for position, unit in enumerate(self.units):
-            for name in unit.binds:
-                if self._may_bind(position, name) and self._is_definition(unit, name):
-                    self.binders[name].append(position)
-                    if name in unit.defines:
-                        self.defined.add(name)
-        self.imports = {n for n, ps in self.binders.items() if n in self.units[ps[-1]].imports}
-        self.changers = self._changers()
-        self._bindings: dict[str, Bindings] = {}
-        self._reads: dict[int, tuple[list[str], list[str]]] = {}
-        self._same: dict[tuple[int, int], bool] = {}
-        self._edits: dict[str, list[tuple[int, str, str]]] = {}
-        self._index_calls()
-
-    def _may_bind(self, position: int, name: str) -> bool:
-        return position < self.n_given or name not in self.given_names
-
-    def _is_definition(self, unit: Unit, name: str) -> bool:
-        """False where an exercise's name is taken for a result or another library's function.
-
-        `out, attention = layer(x)` and `from torch.nn import LayerNorm`, for a comparison, do not
-        replace the student's own definition.
-        """
-        if name not in self.exercises or name not in self.defined_here:
-            return True
-        if name in unit.defines:
-            return name not in unit.imports
-        return any(
-            not sources.isdisjoint(self.defined_here)
-            for target, sources in unit.made_from
-            if target == name
-        )
-
-    def _changers(self) -> dict[str, list[int]]:
-        """The units that change each name's object.
-
-        `nn.Module.device = property(…)` is the student's, `KeyValueCache.append = …` is not.
-        """
-        sources: dict[str, list[frozenset[str]]] = defaultdict(list)
-        classes_with: dict[str, set[str]] = defaultdict(set)
-        for unit in self.units:
-            for name, mentioned in unit.made_from:
-                sources[name].append(mentioned)
-            for method in unit.methods:
-                classes_with[method] |= unit.binds
-        made_from: dict[str, frozenset[str]] = {}
-
-        def is_own(name: str, method: str) -> bool:
-            if method not in classes_with:
-                return False
-            if name not in made_from:
-                made_from[name] = frozenset({name}).union(*sources[name])
-            return not made_from[name].isdisjoint(classes_with[method])
-
-        changers: dict[str, list[int]] = defaultdict(list)
-        for position, unit in enumerate(self.units):
-            called = {
-                name
-                for name, method in unit.calls
-                # No module: `torch.add(…)`, `plt.rcParams.update(…)`
-                if name not in self.imports and (is_mutating(method) or is_own(name, method))
-            }
-            for name in unit.changes | called | set(self._extended_by(unit)):
-                if self._may_bind(position, name) or name in self.imports:
-                    changers[name].append(position)
-        return changers
-
-    def _extended_by(self, unit: Unit) -> Iterator[str]:
-        """The classes of the notebook that a unit gives methods."""
-        for extension in unit.extends:
-            if extension.attached and extension.attached not in self.functions:
-                continue
-            if extension.by and extension.by not in self.changing_arguments:
-                continue
-            for name in {extension.target, *self.aliases.get(extension.target, ())}:
-                if name in self.classes and name not in unit.binds:
-                    yield name
-
-    def _index_calls(self) -> None:
-        """Who calls which function that changes what when it is called.
-
-        A module is no table: a function that calls `torch.manual_seed` fills nothing.
-        """
-        self.functions_changing: dict[str, list[int]] = defaultdict(list)
-        self.decorated: dict[str, list[int]] = defaultdict(list)
-        self.called: dict[str, list[int]] = defaultdict(list)
-        for position, unit in enumerate(self.units):
-            if unit.effects and unit.reads.isdisjoint(self.exercises):
-                for name in unit.effects - self.imports:
-                    self.functions_changing[name].append(position)
-            for name in unit.decorators:
-                self.decorated[name].append(position)
-            for name in unit.called:
-                self.called[name].append(position)
-
-    def chain(self, name: str, moment: int) -> Sequence[int]:
-        """The units that make what the name stands for at a moment: a binding, and its changes."""
-        if name not in self.binders and name not in self.changers:
-            return ()
-        if name not in self._bindings:
-            self._bindings[name] = index_bindings(
-                name, self.binders[name], self.changers[name], self.units
-            )
-        return self._bindings[name].chain(moment)
-
-    def reads(self, position: int) -> tuple[list[str], list[str]]:
-        """The names that a unit reads at once and later, of those that anything here has to do with."""
-        if position not in self._reads:
-            unit = self.units[position]
-            known = {
-                n
-                for n in unit.reads
-                if n in self.binders or n in self.changers or n in self.functions_changing
-            }
-            self._reads[position] = list(known & unit.at_once), list(known - unit.at_once)
-        return self._reads[position]
-
-    def in_order(self, taken: set[int]) -> Iterator[Unit]:
-        """The course's units, then star imports and the like, then the rest of the notebook.
-
-        After a student's unit that also binds a given name, the given one comes again.
-        """
-        own = self.defined_here & self.exercises
-
-        def place(position: int) -> tuple[bool, bool, int]:
-            unit = self.units[position]
-            hides_own = not own.isdisjoint(unit.imports)  # from torch.nn import LayerNorm, Linear
-            return position >= self.n_given, not (unit.first or hides_own), position
-
-        positions = sorted(taken, key=place)
-        for position in positions:
-            unit = self.units[position]
-            yield unit
-            if not unit.given and not unit.binds.isdisjoint(self.given_names):
-                for other in self._hidden_by(position):
-                    if other in taken:
-                        yield self.units[other]
-
-    def _hidden_by(self, position: int) -> list[int]:
-        """The given units whose names a student's unit gives another meaning."""
-        unit = self.units[position]
-        clashes = unit.binds & self.given_names
-        others = {p for name in clashes for p in self.binders[name] if p < self.n_given}
-        return [p for p in sorted(others) if self._differs(position, p, clashes)]
-
-    def _differs(self, position: int, other: int, clashes: Collection[str]) -> bool:
-        key = position, other
-        if key not in self._same:
-            unit, given = self.units[position], self.units[other]
-            self._same[key] = all(
-                has_same_effect(unit, given, n) for n in given.binds & set(clashes)
-            )
-        return not self._same[key]
-
-    def edits_of_given(self, names: Collection[str]) -> Iterator[str]:
-        """What the student does to given names of these, in words."""
-        found = [e for name in self.given_names.intersection(names) for e in self._edits_of(name)]
-        return (message for _, _, message in islice(sorted(found), MAX_EDITS))
-
-    def _edits_of(self, name: str) -> list[tuple[int, str, str]]:
-        if not self._edits:
-            self._edits = {n: [] for n in self.given_names}
-            compared: dict[str, int] = defaultdict(int)
-            for position, unit in enumerate(self.student):
-                for each in (unit.binds | unit.changes) & self.given_names:
-                    compared[each] += 1
-                    if compared[each] <= MAX_COMPARED and (what := self._edit(unit, each)):
-                        message = f"cell {unit.cell}: `{each}` is given by the course; {what}"
-                        self._edits[each].append((position, each, message))
-        return self._edits[name]
-
-    def _edit(self, unit: Unit, name: str) -> str:
-        sources = [u for u in self.units[: self.n_given] if name in u.binds | u.changes]
-        if any(has_same_effect(unit, other, name) for other in sources):
-            return ""
-        if name in unit.binds:
-            return "your own version is not used"
-        return "" if name in self.imports else "your change to it is not used"
+# The last notebook: the exercises of a submission are sliced one after the other.
+_last: tuple[NotebookIndex, GivenNames] | None = None
 
 
-_last: _Notebook | None = None  # a submission's exercises come one after the other
-
-
-def _indexed(
+def _index_notebook(
     student: tuple[Unit, ...], given: tuple[Unit, ...], exercises: frozenset[str]
-) -> _Notebook:
+) -> tuple[NotebookIndex, GivenNames]:
     global _last
-    if _last is None or _last.key != (student, given, exercises):
-        _last = _Notebook(student, given, exercises)
+    if _last is None or _last[0].key != (student, given, exercises):
+        index = NotebookIndex(student, given, exercises)
+        _last = index, GivenNames(index)
     return _last
 
 
 class _Search:
-    """Follows names from unit to unit; each unit is followed once for every moment."""
+    """A search that follows names to the units that define them. Visits each unit once for each moment."""
 
-    def __init__(self, notebook: _Notebook) -> None:
-        self.notebook = notebook
+    def __init__(self, index: NotebookIndex) -> None:
+        self.index = index
         self.taken: set[int] = set()
         self.names: dict[str, None] = {}
         self.is_cut = False
-        self._settled: set[int] = set()  # taken, and the same at every moment
+        self._settled: set[int] = set()  # taken units that read the same objects at every moment
         self._done: set[tuple[str, int]] = set()
         self._followed: set[tuple[int, int]] = set()
-        self._to_do: list[tuple[str, int]] = []
+        self._pending: list[tuple[str, int]] = []
         self._steps = 0
 
     def follow(self, names: Iterable[tuple[str, int]]) -> None:
-        self._to_do += names
-        while self._to_do and not self.is_cut:
-            name, moment = self._to_do.pop()
-            if self._steps > MANY:
+        """Follow names, each at a moment, and all names that they lead to."""
+        self._pending += names
+        while self._pending and not self.is_cut:
+            name, moment = self._pending.pop()
+            if self._steps > MANY_STEPS:
                 moment = END
             if (name, moment) not in self._done:
                 self._done.add((name, moment))
                 self.names[name] = None
                 self.is_cut = len(self._done) > MAX_FOLLOWED
-                chain = self.notebook.chain(name, moment)
-                self._steps += len(chain)
-                for position in filterfalse(self._settled.__contains__, chain):
+                defining = self.index.units_defining(name, moment)
+                self._steps += len(defining)
+                for position in filterfalse(self._settled.__contains__, defining):
                     self.take(position, moment)
 
     def take(self, position: int, moment: int) -> None:
-        """Takes a unit that is used at a moment: what it reads is needed then or before."""
+        """Take a unit whose object is used at a moment, and schedule the names that it reads."""
         if (position, moment) in self._followed or self.is_cut:
             return
         self._followed.add((position, moment))
-        unit = self.notebook.units[position]
-        at_once, later = self.notebook.reads(position)
+        unit = self.index.units[position]
+        at_once, later = self.index.reads(position)
         if position not in self.taken:
             self.taken.add(position)
             self.is_cut = len(self.taken) > MAX_TAKEN
-            # A function called at once reads its globals now; what it made may read them later.
+            # A function called at this moment reads its globals now. What it returns may read them at the end.
             moments = {moment, END}
             if unit.runs_code:
-                moments.add(position)  # the lambda in `table = sorted(…)` is called where it stands
-            self._to_do += [(name, position) for name in at_once]
-            self._to_do += [(w, END) for w in unit.hints if w in self.notebook.defined]
+                moments.add(position)  # `table = sorted(…)` calls its lambda immediately
+            self._pending += [(name, position) for name in at_once]
+            self._pending += [(w, END) for w in unit.hints if w in self.index.defined]
             if not later:
                 self._settled.add(position)
         else:
             moments = {moment}
         self._steps += 10 + len(later)
-        self._to_do += [(name, m) for name in later for m in moments]
+        self._pending += [(name, m) for name in later for m in moments]
 
-    def fill(self, reached: Collection[str]) -> None:
-        """Takes calls of functions that change what is needed, unless the exercise calls them itself."""
-        notebook = self.notebook
+    def take_side_effects(self, called_by_exercise: Collection[str]) -> None:
+        """Take calls of functions that change what the exercise needs, unless it calls these functions itself."""
+        index = self.index
         seen: set[int] = set()
-        n_filled = 0
-        while n_filled < len(self.names):
-            new = list(islice(reversed(self.names), len(self.names) - n_filled))
-            n_filled = len(self.names)
+        n_names = 0
+        while n_names < len(self.names):
+            new = list(islice(reversed(self.names), len(self.names) - n_names))
+            n_names = len(self.names)
             callers: list[int] = []
-            changing = {p for name in new for p in notebook.functions_changing[name]} - seen
+            changing = {p for name in new for p in index.functions_changing[name]} - seen
             seen |= changing
-            functions = {f for p in changing for f in notebook.units[p].binds}
-            for function in functions - notebook.exercises:
-                callers += notebook.decorated[function]
-                callers += [] if function in reached else notebook.called[function]
+            functions = {f for p in changing for f in index.units[p].binds}
+            for function in functions - index.exercises:
+                callers += index.decorated[function]
+                callers += [] if function in called_by_exercise else index.called[function]
             for position in callers:
                 if position not in self.taken:
                     self.take(position, END)

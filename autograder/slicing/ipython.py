@@ -105,12 +105,15 @@ def gc_paused() -> Iterator[None]:
 
 
 def count_tokens(source: str) -> int:
-    """Return a lower bound on the number of tokens. Every character of an f-string counts as one."""
+    """Estimate the number of tokens. Every character of an f-string counts as one."""
     return sum(len(t[0]) if t["formatted"] else 1 for t in TOKEN.finditer(source))
 
 
 def logical_lines(source: str) -> Iterator[str]:
-    """Yield the logical lines of a cell, with magics replaced by `pass` or `None`. A logical line closes its brackets and strings."""
+    """Yield the logical lines of a cell, with magics replaced by `pass` or `None`.
+
+    A logical line ends where all brackets and strings are closed.
+    """
     position = 0
     while position < len(source):
         if timed := TIMED.match(source, position):

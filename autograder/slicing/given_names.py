@@ -1,0 +1,88 @@
+"""Give the course's names precedence over a student's versions of them, and report the difference."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from itertools import islice
+
+from autograder.slicing.notebook_index import NotebookIndex
+from autograder.slicing.same_name import has_same_effect
+from autograder.slicing.statements import Unit
+
+MAX_EDITS = 20  # reported edits of given names
+MAX_COMPARED = 200  # statements per given name that are compared with the course's
+
+
+class GivenNames:
+    """The names that the course gives, and what a student's notebook does to them."""
+
+    def __init__(self, index: NotebookIndex) -> None:
+        self._index = index
+        self._same: dict[tuple[int, int], bool] = {}
+        self._edits: dict[str, list[tuple[int, str, str]]] = {}
+
+    def in_order(self, taken: set[int]) -> Iterator[Unit]:
+        """Yield units in the order in which they run: the course's, then star imports and the like, then the student's.
+
+        The course's unit runs again after a student's unit that binds the same given name.
+        """
+        index = self._index
+        own = index.defined_here & index.exercises
+
+        def sort_key(position: int) -> tuple[bool, bool, int]:
+            unit = index.units[position]
+            hides_own = not own.isdisjoint(unit.imports)  # from torch.nn import LayerNorm, Linear
+            return position >= index.n_given, not (unit.first or hides_own), position
+
+        for position in sorted(taken, key=sort_key):
+            unit = index.units[position]
+            yield unit
+            if not unit.given and not unit.binds.isdisjoint(index.given_names):
+                for other in self._hidden_by(position):
+                    if other in taken:
+                        yield index.units[other]
+
+    def _hidden_by(self, position: int) -> list[int]:
+        """Return the positions of the given units whose names a student's unit binds to something else."""
+        index = self._index
+        conflicts = index.units[position].binds & index.given_names
+        others = {p for name in conflicts for p in index.binders[name] if p < index.n_given}
+        return [p for p in sorted(others) if self._differs(position, p, conflicts)]
+
+    def _differs(self, position: int, other: int, conflicts: Collection[str]) -> bool:
+        key = position, other
+        if key not in self._same:
+            unit, given = self._index.units[position], self._index.units[other]
+            names = given.binds & set(conflicts)
+            self._same[key] = all(has_same_effect(unit, given, name) for name in names)
+        return not self._same[key]
+
+    def edits(self, names: Collection[str]) -> Iterator[str]:
+        """Yield a sentence for each unit of the student that binds or changes one of these names, if the course gives it."""
+        given = self._index.given_names.intersection(names)
+        found = [edit for name in given for edit in self._edits_of(name)]
+        return (message for _, _, message in islice(sorted(found), MAX_EDITS))
+
+    def _edits_of(self, name: str) -> list[tuple[int, str, str]]:
+        index = self._index
+        if not self._edits:
+            self._edits = {n: [] for n in index.given_names}
+            compared: dict[str, int] = defaultdict(int)
+            for position, unit in enumerate(index.student):
+                for each in (unit.binds | unit.changes) & index.given_names:
+                    compared[each] += 1
+                    if compared[each] <= MAX_COMPARED and (edit := self._describe(unit, each)):
+                        message = f"cell {unit.cell}: `{each}` is given by the course; {edit}"
+                        self._edits[each].append((position, each, message))
+        return self._edits[name]
+
+    def _describe(self, unit: Unit, name: str) -> str:
+        """Return what happens to a student's edit of a given name; "" if it has no effect or is kept."""
+        given = self._index.units[: self._index.n_given]
+        sources = [u for u in given if name in u.binds | u.changes]
+        if any(has_same_effect(unit, other, name) for other in sources):
+            return ""
+        if name in unit.binds:
+            return "your version of it is not used"
+        return "" if name in self._index.imports else "your change to it is not used"

@@ -1,0 +1,158 @@
+"""Index the units of a notebook: which units bind, change or call each name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from autograder.slicing.bindings import Bindings, index_bindings
+from autograder.slicing.side_effects import is_mutating
+from autograder.slicing.statements import Unit
+
+
+class NotebookIndex:
+    """The units of the course, followed by those of the student, with an index of their names. Positions refer to `units`."""
+
+    def __init__(
+        self, student: Sequence[Unit], given: Sequence[Unit], exercises: frozenset[str]
+    ) -> None:
+        self.key = student, given, exercises
+        given = [u for u in given if not u.main_only]
+        copies = {unit.source for unit in given}
+        self.student = student
+        self.n_given = len(given)
+        self.exercises = exercises
+        self.given_names = {n for u in given for n in u.binds} - exercises
+        own = [
+            u
+            for u in student
+            if not u.main_only and (u.source not in copies or u.binds & exercises)
+        ]
+        self.units = [*given, *own]
+        self.always = [position for position, unit in enumerate(self.units) if unit.always]
+        self.defined_here = {n for u in own for n in u.defines - u.imports}
+        self.classes = {n for u in self.units if u.is_class for n in u.binds}
+        self.functions = {n for u in self.units if not u.is_class for n in u.defines - u.imports}
+        self.changing_arguments = {n for u in self.units if u.changes_arguments for n in u.binds}
+        self.aliases = {
+            name: sources
+            for u in self.units
+            for name, sources in u.made_from
+            if not sources.isdisjoint(self.classes) and not u.runs_code
+        }
+        self.binders: dict[str, list[int]] = defaultdict(list)
+        self.defined: set[str] = set()
+        for position, unit in enumerate(self.units):
+            for name in unit.binds:
+                if self._may_bind(position, name) and self._is_definition(unit, name):
+                    self.binders[name].append(position)
+                    if name in unit.defines:
+                        self.defined.add(name)
+        self.imports = {n for n, ps in self.binders.items() if n in self.units[ps[-1]].imports}
+        self.changers = self._index_changers()
+        self._bindings: dict[str, Bindings] = {}
+        self._reads: dict[int, tuple[list[str], list[str]]] = {}
+        self._index_calls()
+
+    def _may_bind(self, position: int, name: str) -> bool:
+        return position < self.n_given or name not in self.given_names
+
+    def _is_definition(self, unit: Unit, name: str) -> bool:
+        """Return False if a unit uses an exercise's name for something other than the student's definition.
+
+        Examples are the result in `out, attention = layer(x)`, and `from torch.nn import LayerNorm` for a comparison.
+        """
+        if name not in self.exercises or name not in self.defined_here:
+            return True
+        if name in unit.defines:
+            return name not in unit.imports
+        return any(
+            not sources.isdisjoint(self.defined_here)
+            for target, sources in unit.made_from
+            if target == name
+        )
+
+    def _index_changers(self) -> dict[str, list[int]]:
+        """Return the positions of the units that change the object of each name.
+
+        A student may patch a module (`nn.Module.device = property(…)`), but not another given name.
+        """
+        sources: dict[str, list[frozenset[str]]] = defaultdict(list)
+        classes_with: dict[str, set[str]] = defaultdict(set)
+        for unit in self.units:
+            for name, mentioned in unit.made_from:
+                sources[name].append(mentioned)
+            for method in unit.methods:
+                classes_with[method] |= unit.binds
+        made_from: dict[str, frozenset[str]] = {}
+
+        def is_own_method(name: str, method: str) -> bool:
+            """Return whether a class of the notebook, from which the name's object may be made, has a mutating `method`."""
+            if method not in classes_with:
+                return False
+            if name not in made_from:
+                made_from[name] = frozenset({name}).union(*sources[name])
+            return not made_from[name].isdisjoint(classes_with[method])
+
+        changers: dict[str, list[int]] = defaultdict(list)
+        for position, unit in enumerate(self.units):
+            mutated = {
+                name
+                for name, method in unit.calls
+                # Functions of a module are not methods: `torch.add(…)`, `plt.rcParams.update(…)`.
+                if name not in self.imports and (is_mutating(method) or is_own_method(name, method))
+            }
+            for name in unit.changes | mutated | set(self._extended_by(unit)):
+                if self._may_bind(position, name) or name in self.imports:
+                    changers[name].append(position)
+        return changers
+
+    def _extended_by(self, unit: Unit) -> Iterator[str]:
+        """Yield the classes of the notebook to which a unit adds methods."""
+        for extension in unit.extends:
+            if extension.attached and extension.attached not in self.functions:
+                continue
+            if extension.by and extension.by not in self.changing_arguments:
+                continue
+            for name in {extension.target, *self.aliases.get(extension.target, ())}:
+                if name in self.classes and name not in unit.binds:
+                    yield name
+
+    def _index_calls(self) -> None:
+        """Index the functions that change a global name when called, and the units that call or decorate with each function.
+
+        Changes of modules do not count: a function that calls `torch.manual_seed` fills no table.
+        """
+        self.functions_changing: dict[str, list[int]] = defaultdict(list)
+        self.decorated: dict[str, list[int]] = defaultdict(list)
+        self.called: dict[str, list[int]] = defaultdict(list)
+        for position, unit in enumerate(self.units):
+            if unit.effects and unit.reads.isdisjoint(self.exercises):
+                for name in unit.effects - self.imports:
+                    self.functions_changing[name].append(position)
+            for name in unit.decorators:
+                self.decorated[name].append(position)
+            for name in unit.called:
+                self.called[name].append(position)
+
+    def units_defining(self, name: str, moment: int) -> Sequence[int]:
+        """Return the positions of the units that define a name's object at a moment; see `Bindings.units_at`."""
+        if name not in self.binders and name not in self.changers:
+            return ()
+        if name not in self._bindings:
+            self._bindings[name] = index_bindings(
+                name, self.binders[name], self.changers[name], self.units
+            )
+        return self._bindings[name].units_at(moment)
+
+    def reads(self, position: int) -> tuple[list[str], list[str]]:
+        """Return the names that a unit reads immediately and later, without names that no unit binds or changes."""
+        if position not in self._reads:
+            unit = self.units[position]
+            known = {
+                n
+                for n in unit.reads
+                if n in self.binders or n in self.changers or n in self.functions_changing
+            }
+            self._reads[position] = list(known & unit.at_once), list(known - unit.at_once)
+        return self._reads[position]
