@@ -327,7 +327,7 @@ class TestLayerNorm:
 
     @weight(0.5)
     def test_dtypes(self, student, seed):
-        """The result has the dtype of the input, in half and double precision too."""
+        """The result has the dtype of the input, also in half and double precision."""
         x = Draw(seed).normal(3, 8, dtype=torch.float64)
         # Computing mean and variance in float32 for every dtype is also correct.
         for dtype, tolerance in DTYPE_TOLERANCES:
