@@ -1,8 +1,8 @@
-"""For appeals: the code that was taken, each test, and the failing call with its inputs."""
+"""Explain the marks of one exercise, for example for an appeal. Entry point: `explain`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ from autograder.slicing.service import Piece
 from autograder.submissions.client import Reader
 from autograder.submissions.submission import Submission, read_submissions
 
-SHOWN = 24  # elements of a tensor that are printed
+MAX_ELEMENTS = 24  # of a tensor whose values are printed
 
 
 def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[str]:
-    """Lines of text: grades the exercise again, with the inputs that the submission got.
+    """Grade an exercise again and yield lines of text: its code, each test, and the inputs of calls that failed.
+
+    The inputs are those of the original grading, unless `seed` is given.
 
     Raises:
-        CourseError: the day has no such exercise.
+        CourseError: The day has no such exercise.
     """
     if exercise not in day.names:
         raise CourseError(f"{day.name} has no exercise {exercise!r}; it has {', '.join(day.names)}")
@@ -36,29 +38,35 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
         course = prepare(reader.server, day)
         for submission in read_submissions([path], day.name, reader):
             yield f"{submission.path} ({submission.student})"
-            tests: list[str] = []
+            readable = submission.readable
+            pieces = _pieces(reader.server, course, submission, exercise) if readable else ()
+            yield from _explain_submission(grader, submission, pieces, exercise)
 
-            def observe(
-                test: Test, message: str, student: Student | None, tests: list[str] = tests
-            ) -> None:
-                if test.exercise == exercise:
-                    tests.extend(_test(test, message, student))
 
-            marks = grader.grade(submission, observe)
-            yield from (f"  problem: {problem}" for problem in marks.problems)
-            if not marks.exercises:
-                continue
-            if pieces := _pieces(reader.server, course, submission, exercise):
-                yield "\nThe code that was taken:\n"
-                text = "".join(f"{piece.source}\n\n" for piece in pieces)
-                yield from (f"    {line}" for line in words_of(text.removesuffix("\n")))
-            yield "\nThe tests:\n"
-            marked = next(e for e in marks.exercises if e.name == exercise)
-            yield from tests or [f"  {marked.message}"]
-            if marked.reference_for:
-                yield f"\nGraded again with the reference for {', '.join(marked.reference_for)}."
-            yield f"\n{exercise}: {marked.points:g} of {marked.max_points:g} points, {marked.status}"
-            yield f"replay with --seed {marks.seed}\n"
+def _explain_submission(
+    grader: Grader, submission: Submission, pieces: Sequence[Piece], exercise: str
+) -> Iterator[str]:
+    tests: list[str] = []
+
+    def observe(test: Test, message: str, student: Student | None) -> None:
+        if test.exercise == exercise:
+            tests.extend(_test_lines(test, message, student))
+
+    marks = grader.grade(submission, observe)
+    yield from (f"  problem: {problem}" for problem in marks.problems)
+    if not marks.exercises:
+        return
+    if pieces:
+        code = "\n\n".join(piece.source for piece in pieces)
+        yield "\nCode:\n"
+        yield from (f"    {sanitize(line)}" for line in code.split("\n"))
+    result = next(e for e in marks.exercises if e.name == exercise)
+    yield "\nTests:\n"
+    yield from tests or [f"  {result.message}"]
+    if result.reference_for:
+        yield f"\nGraded again with the reference for {', '.join(result.reference_for)}."
+    yield f"\n{exercise}: {result.points:g} of {result.max_points:g} points, {result.status}"
+    yield f"To repeat this run, add --seed {marks.seed}\n"
 
 
 def _pieces(
@@ -68,29 +76,24 @@ def _pieces(
         try:
             return slicer.slice_all().slices[exercise].pieces
         except SlicingError:
-            return ()  # the marks say why
+            return ()  # grading reports the same problem
 
 
-def words_of(text: str) -> list[str]:
-    """Lines that are safe for a terminal, however long the text."""
-    return [sanitize(line) for line in text.split("\n")]
-
-
-def _test(test: Test, message: str, student: Student | None) -> Iterator[str]:
-    yield f"  {'lost' if message else 'held'}  {test.name}: {test.sentence}"
+def _test_lines(test: Test, message: str, student: Student | None) -> Iterator[str]:
+    yield f"  {'failed' if message else 'passed'}  {test.name}: {test.sentence}"
     if message:
-        yield f"        {sanitize(message)}"
+        yield f"          {sanitize(message)}"
         if student is not None and student.last_call:
-            what, args, kwargs = student.last_call
-            yield f"        the last call: {what}"
+            function, args, kwargs = student.last_call
+            yield f"          last call: {function}"
             for name, value in [*enumerate(args), *kwargs.items()]:
-                yield f"          {name}: {_shown(value)}"
+                yield f"            {name}: {_describe(value)}"
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
         return sanitize(repr(value))
     kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    if value.is_meta or value.numel() > SHOWN:
+    if value.is_meta or value.numel() > MAX_ELEMENTS:
         return kind
     return f"{kind} {value.tolist()}"

@@ -239,7 +239,9 @@ class Grader:
         """Run the tests of an exercise on code, in a new process. Problems while loading it are added to `problems`."""
         started = time.monotonic()
         outcomes = self.runner.outcomes(exercise, source, job, problems)
-        marks = self._score(exercise, outcomes, source.references.names if source.references else ())
+        marks = self._score(
+            exercise, outcomes, source.references.names if source.references else ()
+        )
         return msgspec.structs.replace(marks, seconds=round(time.monotonic() - started, 4))
 
     def _score(
