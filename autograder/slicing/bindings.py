@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autograder.slicing.statements import Unit
+from autograder.slicing.unit import Unit
 
 END = 1 << 60  # the moment after all units, when the grader calls the exercise
 

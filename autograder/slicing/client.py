@@ -1,11 +1,11 @@
-"""The grader's end of slicing: one process of the reader cuts a notebook into the code of each exercise.
+"""Client for slicing: a reader process selects the code of each exercise from a notebook.
 
-    course = prepare(server, day)                     # once a server and day
+    course = prepare(server, day)                     # once per server and day
     with Slicer(server, course, cells) as slicer:
         slicer.slice_all()                             # every exercise
         slicer.slice_with_references("MultiHeadAttention", ["softmax"])
 
-Raises `SlicingError` where the notebook passes a limit, or its process answers what makes no sense.
+Raises `SlicingError` if the notebook exceeds a limit or its process sends an invalid response.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
 from autograder.submissions.client import READER, ReaderProcess, ReadError, retry_server_loss
 
-PART = 48_000  # bytes of a course in one control message, which holds 64 kB
+PART = 48_000  # bytes of an encoded course per control message, which can contain 64 kB
 ANSWERS = Decoder(Answer)
 T = TypeVar("T")
 
 
 class SlicingError(Exception):
-    """A notebook could not be sliced; the message says why in one sentence."""
+    """Raised when a notebook could not be sliced; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The code of one exercise: what runs, in order.
+    """The code of one exercise: the pieces that run, in order.
 
-    `reached` are the other exercises whose names it reads, defined or not; `used` is what the exercise does not allow and its
-    code mentions.
+    `reached` are the other exercises whose names it reads, whether they are defined or not. `used` are the forbidden
+    functions that it mentions.
     """
 
     exercise: str
@@ -56,7 +56,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class NotebookSlices:
-    """The code of every exercise; what is wrong with the notebook; and the cell in which each exercise is defined last."""
+    """The slices of all exercises, the problems of the notebook, and the number of the cell that defines each exercise."""
 
     slices: dict[str, Slice]
     problems: tuple[str, ...]
@@ -65,14 +65,14 @@ class NotebookSlices:
 
 @dataclass(frozen=True)
 class SlicingCourse:
-    """A course that a server is prepared for."""
+    """A course for which a server has been prepared."""
 
     key: str
     exercises: tuple[str, ...]
 
 
 def encode_course(day: Day) -> bytes:
-    """What slicing has to know of a day, encoded; nothing of it is hidden."""
+    """Encode what slicing needs to know about a day. It contains nothing that is hidden from students."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
@@ -81,7 +81,7 @@ def encode_course(day: Day) -> bytes:
 
 
 def _release(day: Day) -> list[str]:
-    """The code cells of the notebook that students were given; none where it is not built."""
+    """Return the sources of the released notebook's code cells, or nothing if it is not built."""
     file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
     try:
         cells, _ = read_cells(file.read_bytes(), file.name)
@@ -91,7 +91,7 @@ def _release(day: Day) -> list[str]:
 
 
 def prepare(server: Server, day: Day) -> SlicingCourse:
-    """Let the readers of a server get ready for a day; once is enough."""
+    """Prepare the readers of a server for a day. Once per server and day is enough."""
     data = encode_course(day)
     key = hashlib.sha256(data).hexdigest()
     parts = [data[start : start + PART] for start in range(0, len(data), PART)]
@@ -101,7 +101,7 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
 
 
 class Slicer:
-    """Slices one notebook, in one process that is started when it is first needed; once it has failed, it stays so."""
+    """Slices one notebook in one process, which starts on first use. After an error, every further call fails with the same error."""
 
     def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:
         self._server, self._course = server, course
@@ -119,29 +119,32 @@ class Slicer:
         self.close()
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the process."""
         if self._process is not None:
             self._process.stop()
             self._process = None
 
     def slice_all(self) -> NotebookSlices:
-        """The code of every exercise; cut once. Raises SlicingError."""
+        """Return the slices of all exercises. The result is cached. Raises SlicingError."""
         if self._whole is None:
-            self._asked(lambda process: None)
+            self._ask(lambda process: None)
         assert self._whole is not None
         return self._whole
 
     def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Slice:
-        """The code of one exercise where the course gives `replaced`, each as `# NAME: the reference`. Raises SlicingError."""
+        """Return the slice of one exercise with the references of the `replaced` exercises.
+
+        Each reference is a piece with the source `# NAME: the reference`. Raises SlicingError.
+        """
 
         def ask(process: ReaderProcess) -> Slice:
             answer = process.decode(process.ask(m.Again(exercise, list(replaced))), ANSWERS)
             return self._slices(process, answer, [exercise])[exercise]
 
-        return self._asked(ask)
+        return self._ask(ask)
 
-    def _asked(self, ask: Callable[[ReaderProcess], T]) -> T:
-        """Ask the process that has the notebook sliced; a new one if the fork server died."""
+    def _ask(self, ask: Callable[[ReaderProcess], T]) -> T:
+        """Call `ask` with the process that has sliced the notebook; start a new one if the fork server died."""
         if self._failure:
             raise SlicingError(self._failure)
         try:
@@ -155,7 +158,7 @@ class Slicer:
         if self._process is None or not self._process.is_running:
             body = msgspec.msgpack.encode(self._cells)
             if len(body) > MAX_PAYLOAD:
-                raise ReadError(f"it has more than {MAX_PAYLOAD:,} bytes of code")
+                raise ReadError(f"the notebook has more than {MAX_PAYLOAD:,} bytes of code")
             self._process = process = ReaderProcess(self._server)
             answer = process.decode(process.ask(m.Slice(self._course.key), body=body), ANSWERS)
             slices = self._slices(process, answer, self._course.exercises)
@@ -168,7 +171,7 @@ class Slicer:
     def _slices(
         self, process: ReaderProcess, answer: Answer, exercises: Sequence[str]
     ) -> dict[str, Slice]:
-        """The answer, which must be about these exercises."""
+        """Validate an answer, which must contain exactly these exercises, and return its slices by exercise."""
         if [chosen.exercise for chosen in answer.slices] != list(exercises):
             raise process.reject()
         found = {}

@@ -19,7 +19,8 @@ from itertools import filterfalse, islice
 from autograder.slicing.bindings import END
 from autograder.slicing.given_names import GivenNames
 from autograder.slicing.notebook_index import NotebookIndex
-from autograder.slicing.statements import Unit, parse_units
+from autograder.slicing.statements import parse_units
+from autograder.slicing.unit import Unit
 
 __all__ = ["Code", "Unit", "parse_units", "slice_for"]
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 from autograder.slicing.notebook_index import NotebookIndex
 from autograder.slicing.same_name import has_same_effect
-from autograder.slicing.statements import Unit
+from autograder.slicing.unit import Unit
 
 MAX_EDITS = 20  # reported edits of given names
 MAX_COMPARED = 200  # statements per given name that are compared with the course's

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from autograder.slicing.bindings import Bindings, index_bindings
 from autograder.slicing.side_effects import is_mutating
-from autograder.slicing.statements import Unit
+from autograder.slicing.unit import Unit
 
 
 class NotebookIndex:

@@ -1,7 +1,7 @@
-"""The reader: a service behind the wall that parses what students wrote, in a process for each submission.
+"""The reader service, which parses students' files behind the wall, in a separate process for each submission.
 
-It unpacks archives, reads notebooks, scripts and platforms' metadata, and slices code. It has no file and no network: the
-bytes of a file are asked for over its wire. submissions/client.py and client.py are the grader's end.
+It unpacks archives, parses notebooks, scripts and the metadata of platforms, and slices code. It has no access to files or the
+network, and requests the bytes of a file over its connection. Its clients are submissions/client.py and slicing/client.py.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from autograder.submissions.filenames import NOTEBOOK_SUFFIXES
 from autograder.submissions.listing import list_class, read_entry, read_tree
 from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_of_student
 
-NOT_READ = "it is not a notebook, a script, a zip or a tar"
-BUFFER = 1 << 16  # bytes of an archive that are asked for at least
+UNSUPPORTED = "the file is not a notebook, a script, a zip archive or a tar archive"
+BUFFER = 1 << 16  # smallest number of bytes of an archive that one request asks for
 
 
 class Remote(io.RawIOBase):
-    """A file that the grader has open; its bytes come over the wire."""
+    """A read-only file that the grader has open. Its bytes are requested over the connection."""
 
     def __init__(self, connection: socket.socket, size: int) -> None:
         self._connection = connection
@@ -63,8 +63,8 @@ class Remote(io.RawIOBase):
         self._position += len(data)
         return len(data)
 
-    def whole(self) -> bytearray:
-        """All of it."""
+    def read_whole(self) -> bytearray:
+        """Return the whole content of the file."""
         data = bytearray(self.length)
         view = memoryview(data)
         self.seek(0)
@@ -77,7 +77,7 @@ class Remote(io.RawIOBase):
 
 
 class Reader:
-    """Answers the requests about one submission, or about the archive of a class."""
+    """Answers the requests about one submission, or about one class archive."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -86,7 +86,7 @@ class Reader:
         self._sliced: service.NotebookSlicer | None = None
 
     def answer(self, request: m.Request, body: bytearray) -> bytes:
-        """The bytes of the answer. Raises Refused."""
+        """Process a request and return the body of the response. Raises Refused."""
         match request:
             case m.Read():
                 return _packed(self._read(request))
@@ -107,7 +107,7 @@ class Reader:
                 assert self._sliced is not None
                 return _packed(self._sliced.again(request.exercise, request.replaced))
             case m.Pulled():
-                raise Refused("bytes that were not asked for")
+                raise Refused("the grader sent bytes that were not requested")
 
     def _read(self, request: m.Read) -> list[m.File]:
         remote = Remote(self._connection, request.size)
@@ -117,10 +117,10 @@ class Reader:
             return _of_archive(_buffered(remote), request.name, request.day, request.nested)
         is_named = request.name.lower().endswith(NOTEBOOK_SUFFIXES)
         if not is_named and not beginning.startswith(b"{"):
-            raise Refused(NOT_READ)
+            raise Refused(UNSUPPORTED)
         if request.size > MAX_BYTES:
-            raise Refused(f"it is too large: at most {MAX_BYTES:,} bytes are read")
-        return [_notebook("", remote.whole(), request.name)]
+            raise Refused(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
+        return [_notebook("", remote.read_whole(), request.name)]
 
     def _list(self, request: m.List) -> list[m.ListedFile]:
         file = _buffered(Remote(self._connection, request.size))
@@ -146,16 +146,16 @@ class Reader:
 
     def _metadata(self, size: int) -> dict[str, Any]:
         if size > platforms.MAX_METADATA:
-            raise Refused(f"it is larger than {platforms.MAX_METADATA:,} bytes")
+            raise Refused(f"the file is larger than {platforms.MAX_METADATA:,} bytes")
         try:
             return platforms.parse_gradescope_metadata(
-                bytes(Remote(self._connection, size).whole())
+                bytes(Remote(self._connection, size).read_whole())
             )
         except platforms.MetadataError as error:
             raise Refused(str(error)) from None
 
 
-# ---- one student's work
+# ---- one student's files
 
 
 def _of_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[m.File]:
@@ -180,7 +180,7 @@ def _member(
         if not is_archive(place, data[:8]):
             return [_notebook(place, data, place, notes)]
         if not nested:
-            raise Refused("archives are read only one within another")
+            raise Refused("archives are nested too deeply; hand in a notebook or a single archive")
         inner = _of_archive(io.BytesIO(data), place, day, nested=False)
     except Refused as error:
         return [m.File(printable(place), reason=printable(str(error)))]
@@ -198,8 +198,8 @@ def _notebook(
         cells, problems = read_cells(data, name)
     except Unreadable as error:
         return m.File(where, digest, reason=printable(str(error)))
-    said = tuple(bounded(map(printable, (*notes, *problems))))
-    return m.File(where, digest, cells, said, release_stamp.find_stamp(data))
+    shown = tuple(bounded(map(printable, (*notes, *problems))))
+    return m.File(where, digest, cells, shown, release_stamp.find_stamp(data))
 
 
 def _buffered(remote: Remote) -> BinaryIO:
@@ -218,17 +218,17 @@ def _send(connection: socket.socket, message: m.Response, body: bytes = b"") -> 
 
 
 def warm_up() -> None:
-    """Run once what reading needs, so that each process has it warm."""
+    """Read a small notebook once before forking, so that every process starts with warm caches."""
     read_cells(b'{"cells": [{"cell_type": "code", "source": "x = 1"}]}', "a.ipynb")
 
 
 def prepare(data: bytes) -> None:
-    """Get ready for a course: a part of what `slicing.prepared` makes of it."""
+    """Receive a part of a course from `slicing.client.prepare`."""
     service.prepare(data)
 
 
 def serve(connection: socket.socket) -> None:
-    """Answer requests until the grader hangs up."""
+    """Answer requests until the grader closes the connection."""
     warnings.simplefilter("ignore")
     reader = Reader(connection)
     with contextlib.suppress(ConnectionError):
@@ -245,13 +245,13 @@ def _respond(
     except Refused as error:
         _send(connection, m.Failed(printable(str(error))))
     except MemoryError:
-        _send(connection, m.Failed("it needs too much memory"))
+        _send(connection, m.Failed("reading it needs too much memory"))
     except ConnectionError:
         raise
-    except Exception as error:  # whatever a parser makes of hostile text is that student's alone
+    except Exception as error:  # a parser that fails on hostile text must affect only that student
         _send(connection, m.Failed(printable(f"{type(error).__name__}: {error}")))
     else:
         if len(answer) > frames.MAX_PAYLOAD:
-            _send(connection, m.Failed("there is too much text in it"))
+            _send(connection, m.Failed("it contains too much text"))
         else:
             _send(connection, m.Done(), answer)

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from autograder.slicing.names import immediate_nodes, stored_names, walk
 from autograder.slicing.side_effects import find_mutations
-from autograder.slicing.statements import REFUSALS, Unit
+from autograder.slicing.statements import REFUSALS
+from autograder.slicing.unit import Unit
 
 LONG = 20_000  # characters; longer statements are never equal, because the course has none
 

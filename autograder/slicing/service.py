@@ -16,7 +16,7 @@ from autograder.course.chapters import is_unfilled
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing.dependencies import Code, parse_units, slice_for
 from autograder.slicing.mentions import find_forbidden
-from autograder.slicing.statements import Unit
+from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
 from autograder.submissions.messages import Sentence, Sentences
 

@@ -1,0 +1,224 @@
+"""Represent a top-level statement as a unit, with the names that it reads, binds and changes. Entry point: `make_unit`."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from autograder.slicing.extensions import Extension, changes_arguments, find_extensions
+from autograder.slicing.names import (
+    DEFINITIONS,
+    SCOPES,
+    global_names,
+    immediate_nodes,
+    imported_names,
+    names_bound_by,
+    read_and_bound,
+    stored_names,
+    symbol_table,
+    walk,
+)
+from autograder.slicing.side_effects import (
+    MODULES,
+    changed_globals,
+    find_mutations,
+    is_call_of,
+    mutating_methods,
+    root_name,
+    writes_globals,
+)
+
+MAX_TARGETS = 8  # of `a = b = c = f(x, y)`; each target is stored with all names in the call
+# Fields that contain an annotation.
+ANNOTATIONS = {
+    ast.arg: ("annotation",),
+    ast.AnnAssign: ("annotation",),
+    ast.FunctionDef: ("returns",),
+    ast.AsyncFunctionDef: ("returns",),
+}
+# Functions that change a setting of the whole process. Every exercise gets their calls, wherever they occur.
+SETTINGS = frozenset(
+    """
+    manual_seed manual_seed_all seed set_state setstate set_rng_state set_default_dtype
+    set_default_device set_default_tensor_type set_grad_enabled set_num_threads
+    set_num_interop_threads use_deterministic_algorithms set_float32_matmul_precision
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A top-level statement, or several that share a line, and its effects on names."""
+
+    source: str  # whole lines of the cell
+    cell: int  # number of the cell
+    line: int  # first line within the cell, from 1
+    given: bool  # by the course
+    reads: frozenset[str]  # names read immediately or later
+    binds: frozenset[str]
+    changes: frozenset[str]  # names whose object changes without a new binding
+    always: bool  # needed by every exercise: star imports, default dtypes, seeds
+    at_once: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
+    surely: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
+    imports: frozenset[str] = frozenset()  # part of `binds`: names bound by an import
+    defines: frozenset[str] = (
+        frozenset()
+    )  # part of `binds`: names bound to functions, classes or modules
+    # (x, names): x is bound to another name, or to the result of a call that mentions these names
+    made_from: tuple[tuple[str, frozenset[str]], ...] = ()
+    calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): a call T.m(…) that may change T
+    called: frozenset[str] = frozenset()  # functions called by name when the unit runs
+    decorators: frozenset[str] = frozenset()  # part of `called`: functions used as decorators
+    effects: frozenset[str] = frozenset()  # globals that the unit's function changes when called
+    is_class: bool = False
+    methods: frozenset[str] = frozenset()  # methods of the unit's class that change the instance
+    extends: frozenset[Extension] = frozenset()  # classes to which the unit may add methods
+    changes_arguments: bool = False  # whether the unit's function changes one of its arguments
+    hints: frozenset[str] = frozenset()  # words in annotations that are strings
+    runs_code: bool = False  # whether it contains a call, which may call lambdas immediately
+    first: bool = False  # star and __future__ imports run before the rest
+    main_only: bool = False  # under `if __name__ == "__main__":`
+
+
+def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
+    """Make the unit of a group of statements, whose source is `text` and which starts at `line` of its cell."""
+    nodes = immediate_nodes(group)
+    kinds = set(map(type, nodes))
+    read, surely = read_and_bound(group)
+    table = None
+    if SCOPES.isdisjoint(kinds):
+        at_once, later, binds = read, set[str](), names_bound_by(nodes)
+    else:
+        table = symbol_table(text)
+        at_once, later, binds = global_names(table)
+        at_once &= read
+    for statement in group:
+        if isinstance(statement, ast.Delete) or (
+            isinstance(statement, ast.AnnAssign) and statement.value is None
+        ):
+            binds -= stored_names(immediate_nodes([statement]))
+    mutations = find_mutations(nodes)
+    if writes_globals(
+        nodes
+    ):  # `globals()["f"] = …` or `exec("def f…")` may bind any name in the text
+        binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
+    defines, made_from = _definitions(nodes)
+    called = {n.func.id for n in nodes if is_call_of(n)}  # type: ignore[attr-defined]
+    decorators = {
+        d.id for s in group for d in getattr(s, "decorator_list", []) if isinstance(d, ast.Name)
+    }
+    first = any(_is_first(n) for n in nodes)
+    unit = Unit(
+        source=text,
+        cell=0,
+        line=line,
+        given=False,
+        reads=frozenset(at_once | later),
+        binds=frozenset(binds),
+        changes=frozenset(mutations.names),
+        always=first or all(_is_setting(s) for s in group),
+        at_once=frozenset(at_once),
+        surely=frozenset(surely & binds),
+        imports=frozenset(imported_names(nodes) & binds),
+        defines=frozenset(defines & binds),
+        made_from=tuple(made_from),
+        calls=frozenset(mutations.method_calls),
+        called=frozenset(called | decorators),
+        decorators=frozenset(decorators),
+        hints=frozenset(_hints(group) if ast.AnnAssign in kinds or table else ()),
+        extends=frozenset(find_extensions(nodes)),
+        runs_code=not isinstance(group[0], DEFINITIONS) and ast.Call in kinds,
+        first=first,
+        main_only=all(_is_main(s) for s in group),
+    )
+    if table and len(group) == 1 and isinstance(group[0], ast.FunctionDef | ast.AsyncFunctionDef):
+        return replace(
+            unit,
+            effects=frozenset(changed_globals(group[0], table)),
+            changes_arguments=changes_arguments(group[0]),
+        )
+    if len(group) == 1 and isinstance(group[0], ast.ClassDef):
+        return replace(unit, is_class=True, methods=frozenset(mutating_methods(group[0])))
+    return unit
+
+
+def _definitions(
+    nodes: Iterable[ast.AST],
+) -> tuple[set[str], list[tuple[str, frozenset[str]]]]:
+    """Return the names that are certainly bound to functions, classes or modules, and `Unit.made_from`.
+
+    `attention = attention(q, k, v)` and `out, attention = layer(x)` bind results, so they are not definitions.
+    """
+    defines = imported_names(nodes)
+    made_from: list[tuple[str, frozenset[str]]] = []
+    for node in nodes:
+        if isinstance(node, DEFINITIONS):
+            defines.add(node.name)
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        names = [target.id for target in targets if isinstance(target, ast.Name)][:MAX_TARGETS]
+        if isinstance(node.value, ast.Lambda | ast.IfExp) or (
+            isinstance(node.value, ast.Attribute) and root_name(node.value) in MODULES
+        ):
+            defines.update(names)
+        elif isinstance(node.value, ast.Name | ast.Attribute | ast.Call):
+            below = walk([node.value])
+            mentioned = frozenset(n.id for n in below if isinstance(n, ast.Name))
+            result = _result_of(node.value)
+            names = [name for name in names if name != result]
+            made_from += [(name, mentioned) for name in names]
+            if any(isinstance(n, ast.Lambda) for n in below):
+                defines.update(names)
+    return defines, made_from
+
+
+def _result_of(node: ast.AST) -> str | None:
+    """Return the name of the function that computes a value: `f` in `f(x)`, `f(x)[0]` and `f(x).mean()`."""
+    while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
+        if is_call_of(node):
+            return node.func.id  # type: ignore[union-attr,no-any-return]
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return None
+
+
+def _hints(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the words in annotations that are strings, which may name classes."""
+    hints = (
+        getattr(node, field)
+        for node in walk(nodes)
+        for field in ANNOTATIONS.get(type(node), ())
+        if getattr(node, field)
+    )
+    for part in walk(hints):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            yield from re.findall(r"[^\W\d]\w*", part.value)
+
+
+def _is_first(node: ast.AST) -> bool:
+    return isinstance(node, ast.ImportFrom) and (
+        node.module == "__future__" or any(alias.name == "*" for alias in node.names)
+    )
+
+
+def _is_setting(s: ast.AST) -> bool:
+    """Return whether a statement only changes settings of the process, such as the seed or the default dtype."""
+    if isinstance(s, ast.Expr | ast.Assign) and isinstance(s.value, ast.Call):
+        function = s.value.func
+        name = getattr(function, "attr", getattr(function, "id", ""))
+        while isinstance(function, ast.Attribute):
+            function = function.value
+        is_known = isinstance(s.value.func, ast.Name) or (
+            isinstance(function, ast.Name) and function.id in MODULES
+        )
+        return is_known and name in SETTINGS
+    if isinstance(s, ast.If):  # if torch.cuda.is_available(): torch.cuda.manual_seed_all(0)
+        return all(_is_setting(inner) for inner in [*s.body, *s.orelse])
+    return False
+
+
+def _is_main(s: ast.AST) -> bool:
+    if not isinstance(s, ast.If) or not isinstance(s.test, ast.Compare):
+        return False
+    test = ast.dump(s.test)
+    return "'__name__'" in test and "'__main__'" in test and "Eq()" in test
