@@ -1,1 +1,1 @@
-"""Grades the exercises of a course on Transformers; student code never runs where the tests run."""
+"""Build and grade programming exercises. Students' code runs in a sandbox, hidden tests run outside it."""

@@ -1,4 +1,7 @@
-"""A chapter of `solutions/` → its cells, each with what it is for. solutions/README.md says how one is written."""
+"""Read the chapters of `solutions/` into cells with roles. Entry points: `read` and `is_unfilled`.
+
+solutions/README.md describes how to write a chapter.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ Role = Literal["text", "exercise", "checks", "demonstration", "given"]
 
 
 class ChapterError(Exception):
-    """A chapter is not written as it should be; names the file and the cell."""
+    """Raised when a chapter is invalid. The message names the file and, if possible, the cell."""
 
 
 @dataclass(frozen=True)
 class ChapterCell:
-    """One cell; `name` is its exercise's (for `exercise` and `checks`) or empty, `number` counts from 1."""
+    """A cell of a chapter. `name` is the exercise of an exercise or checks cell, and "" otherwise. `number` starts at 1."""
 
     role: Role
     name: str
@@ -31,7 +34,7 @@ class ChapterCell:
 
     @property
     def stub(self) -> str:
-        """An exercise as it is released: each solution is a line that raises NotImplementedError."""
+        """Return the source with each solution replaced by a line that raises NotImplementedError."""
         return re.sub(
             rf"^([ \t]*){BEGIN}\n.*?^[ \t]*{END}",
             rf'\1raise NotImplementedError("{self.name}")',
@@ -42,36 +45,42 @@ class ChapterCell:
 
 @dataclass(frozen=True)
 class Chapter:
+    """A chapter: its file and its cells."""
+
     path: Path
     cells: tuple[ChapterCell, ...]
 
     @property
     def name(self) -> str:
+        """Return the name of the file without its ending."""
         return self.path.stem
 
     def exercise(self, name: str) -> ChapterCell:
-        """The cell of this exercise."""
+        """Return the cell of an exercise."""
         return next(c for c in self.cells if c.role == "exercise" and c.name == name)
 
     def check(self, exercises: Sequence[str]) -> None:
-        """Check that each of these exercises has one exercise cell and one check cell after it.
+        """Check that each of these exercises has one cell with a marked solution and one cell of visible checks after it.
 
         Raises:
-            ChapterError: the first that has not.
+            ChapterError: The message names the first exercise that fails the check.
         """
         for name in exercises:
             cells = [c for c in self.cells if c.role == "exercise" and c.name == name]
             checks = [c for c in self.cells if c.role == "checks" and c.name == name]
             if len(cells) != 1:
-                raise ChapterError(f"{self.path}: {name} has {len(cells)} exercise cells, not one")
+                raise ChapterError(
+                    f"{self.path}: {name} has {len(cells)} exercise cells instead of 1"
+                )
             if len(checks) != 1 or checks[0].number < cells[0].number:
                 raise ChapterError(
-                    f"{self.path}: {name} needs one cell of visible checks after it, with "
-                    f"def check_{name} under the main guard"
+                    f"{self.path}: {name} needs one cell of visible checks after it. "
+                    f"Define check_{name} under if __name__ == '__main__'."
                 )
             if BEGIN not in cells[0].source or cells[0].stub.count(BEGIN):
                 raise ChapterError(
-                    f"{self.path}, cell {cells[0].number}: {name} needs {BEGIN!r} and {END!r}"
+                    f"{self.path}, cell {cells[0].number}: mark the solution of {name} with "
+                    f"{BEGIN!r} and {END!r}"
                 )
         for cell in self.cells:
             if cell.role in ("exercise", "checks") and cell.name not in exercises:
@@ -81,10 +90,10 @@ class Chapter:
 
 
 def read(path: Path, exercises: Collection[str]) -> Chapter:
-    """Read a percent script; `exercises` are the names that make a cell an exercise.
+    """Read a chapter. A cell that defines one of `exercises` is an exercise cell.
 
     Raises:
-        ChapterError: it can not be read, or a cell does not parse.
+        ChapterError: The file cannot be read, or a cell is not valid Python.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -121,7 +130,7 @@ def _role(tree: ast.Module, exercises: Collection[str]) -> tuple[Role, str]:
 
 
 def is_main_guard(statement: ast.stmt) -> bool:
-    """Whether a statement is `if __name__ == "__main__":`."""
+    """Return whether a statement is `if __name__ == "__main__":`."""
     return (
         isinstance(statement, ast.If)
         and isinstance(statement.test, ast.Compare)
@@ -131,18 +140,17 @@ def is_main_guard(statement: ast.stmt) -> bool:
 
 
 def is_unfilled(source: str, stub: str) -> bool:
-    """Whether an exercise is still its stub: every body that the stub leaves open is left open."""
-    open_bodies = {name for name, body in _bodies(stub).items() if _is_open(body)}
+    """Return whether an exercise is still its stub: every function that is empty in the stub is empty or unchanged."""
+    empty = {name for name, body in _bodies(stub).items() if _is_empty(body)}
     own = _bodies(source)
-    return bool(open_bodies) and all(
-        name in own and (_is_open(own[name]) or own[name] == _bodies(stub)[name])
-        for name in open_bodies
+    return bool(empty) and all(
+        name in own and (_is_empty(own[name]) or own[name] == _bodies(stub)[name]) for name in empty
     )
 
 
 @lru_cache(maxsize=256)
 def _bodies(source: str) -> dict[str, list[str]]:
-    """The functions of a definition, each with its statements but the docstring."""
+    """Return the functions of a definition with the dumps of their statements, without docstrings."""
     return {
         node.name: [ast.dump(s) for s in node.body if not _is_text(s)]
         for node in ast.walk(ast.parse(source))
@@ -154,12 +162,11 @@ def _is_text(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def _is_open(body: list[str]) -> bool:
-    """Nothing, `pass`, or `raise NotImplementedError`, with `super().__init__()` before it or not."""
+def _is_empty(body: list[str]) -> bool:
+    """Return whether a body only has `pass`, `raise NotImplementedError` and calls of `super()`."""
     return all(
-        (s.startswith(("Pass(", "Raise(exc=")) and _harmless(s)) or "'super'" in s for s in body
+        statement.startswith("Pass(")
+        or (statement.startswith("Raise(exc=") and "'NotImplementedError'" in statement)
+        or "'super'" in statement
+        for statement in body
     )
-
-
-def _harmless(statement: str) -> bool:
-    return statement.startswith("Pass(") or "'NotImplementedError'" in statement

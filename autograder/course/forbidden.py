@@ -1,4 +1,4 @@
-"""Map each name in `not_allowed` to the names, operators and functions that it forbids."""
+"""Map each name in `not_allowed` to what it forbids. Entry points: `MEANING`, `operators` and `attributes`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Meaning:
-    """Names in torch's modules, operators (`aten`'s where no namespace is given), and functions to replace."""
+    """What a name forbids: mentions of these names, torch operators (in `aten` by default), and functions by dotted path."""
 
     names: tuple[str, ...]
     operators: tuple[str, ...] = ()
@@ -16,13 +16,13 @@ class Meaning:
 
 
 _NN, _F = "torch.nn", "torch.nn.functional"
-# The same functions once more, written in Python for the compiler: they call no operator of that name.
+# Python implementations of the same functions, for the compiler. They do not call the operator of that name.
 _REFS = "torch._refs"
 _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
 )
 
-# Attention whose values are the identity is the softmax.
+# Attention computes a softmax: with the identity as values it returns exactly that.
 _ATTENTION = (
     "scaled_dot_product_attention",
     "_scaled_dot_product_attention_math",
@@ -155,10 +155,10 @@ MEANING = {
 
 
 def operators(not_allowed: Iterable[str]) -> list[str]:
-    """The `aten` operators that are to raise."""
+    """Return the operators that must raise, sorted."""
     return sorted({name for key in not_allowed for name in MEANING[key].operators})
 
 
 def attributes(not_allowed: Iterable[str]) -> list[str]:
-    """The functions and methods that are to raise, as dotted paths."""
+    """Return the dotted paths of the functions and methods that must raise, sorted."""
     return sorted({name for key in not_allowed for name in MEANING[key].attributes})
