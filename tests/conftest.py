@@ -1,4 +1,4 @@
-"""What the tests of the autograder share: the course, one grader of Day 1, and notebooks to hand in."""
+"""Fixtures and helpers that the tests share: the course, a grader per day, and submissions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def graders(server: Server) -> Callable[[str], Grader]:
-    """The grader of a day, with a deadline that a test can wait for."""
+    """Return a function that returns the grader of a day, with a short limit on processor time."""
 
     @cache
     def grader(name: str) -> Grader:
@@ -65,7 +65,7 @@ def solution(day1: Day) -> NotebookNode:
 
 @pytest.fixture(scope="session")
 def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
-    """Grade a notebook or the text of a script; with `only`, one exercise."""
+    """Return a function that grades a notebook or a script, or `only` one exercise of it."""
 
     def grade(work: NotebookNode | str, only: str = "") -> SubmissionMarks:
         return grader.grade(handed_in(work), only=only)
@@ -75,14 +75,14 @@ def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
 
 @cache
 def reader() -> Reader:
-    """One reader for all tests."""
+    """Return the reader that all tests share."""
     running = Reader()
     atexit.register(running.close)
     return running
 
 
 def handed_in(work: NotebookNode | str) -> Submission:
-    """A notebook, or the text of a script, as something handed in."""
+    """Return a submission that consists of a notebook or a script."""
     if isinstance(work, str):
         data, name = work.encode(), "script.py"
     else:
@@ -92,7 +92,7 @@ def handed_in(work: NotebookNode | str) -> Submission:
 
 
 def with_cells(notebook: NotebookNode, changes: Mapping[str, str]) -> NotebookNode:
-    """A copy in which the cells of these ids have another source."""
+    """Return a copy of a notebook in which the cells with these ids have a new source."""
     copy = nbformat.from_dict(notebook)
     missing = set(changes) - {cell.id for cell in copy.cells}
     assert not missing, f"no cell {missing}"
@@ -102,4 +102,5 @@ def with_cells(notebook: NotebookNode, changes: Mapping[str, str]) -> NotebookNo
 
 
 def by_name(marks: SubmissionMarks) -> dict[str, ExerciseMarks]:
+    """Return the marks of each exercise by its name."""
     return {exercise.name: exercise for exercise in marks.exercises}

@@ -1,4 +1,4 @@
-"""Marks made by hand, and texts of students who would rather write the page themselves."""
+"""Build marks by hand, and check that hostile text cannot change a page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def exercise(
     values: Values | None = None,
     seconds: float = 0.1,
 ) -> ExerciseMarks:
-    """Marks of an exercise of which the tests of these numbers failed, with what was seen."""
+    """Return marks of an exercise in which some tests failed: `failed` maps their numbers to what was observed."""
     failed = failed or {}
     points = next(e.points for e in texts.day.exercises if e.name == name)
     part = points / len(texts.tests[name])
@@ -66,9 +66,9 @@ def exercise(
 
 
 def untouched(texts: Texts, name: str) -> ExerciseMarks:
-    """Marks of an exercise that was not filled in."""
-    said = f"`{name}` is not filled in"
-    all_of_them = dict.fromkeys(range(len(texts.tests[name])), said)
+    """Return marks of an exercise that was not attempted."""
+    message = f"`{name}` is not filled in"
+    all_of_them = dict.fromkeys(range(len(texts.tests[name])), message)
     return exercise(texts, name, all_of_them, "not_attempted")
 
 
@@ -79,9 +79,9 @@ def submission(
     path: str = "in/ada.ipynb",
     problems: tuple[str, ...] = (),
 ) -> SubmissionMarks:
-    """A right submission but for these exercises."""
-    instead = {marks.name: marks for marks in changed}
-    marks = [instead.get(name) or exercise(texts, name) for name in texts.day.names]
+    """Return marks of a submission that is right except for the `changed` exercises."""
+    given = {marks.name: marks for marks in changed}
+    marks = [given.get(name) or exercise(texts, name) for name in texts.day.names]
     points, most = exact_sum([e.points for e in marks]), exact_sum([e.max_points for e in marks])
     return SubmissionMarks(
         path, student, "5ha" * 20, f"seed of {path}", "course", [], points, most, 0.5,
@@ -90,13 +90,13 @@ def submission(
 
 
 def unread(student: str = "bob", problem: str = "not a notebook") -> SubmissionMarks:
-    """A submission that could not be read."""
+    """Return marks of a submission that could not be read."""
     path = f"in/{student}.ipynb"
     return SubmissionMarks(path, student, "", "seed", "course", [], 0.0, 100.0, 0.0, [problem], [])
 
 
 class Page(HTMLParser):
-    """A page as a browser reads it: its tags, attributes and text."""
+    """The tags, attributes and text of an HTML page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Page(HTMLParser):
 
 
 def check_harmless(html: str) -> None:
-    """Nothing in a page runs, loads anything, leaves the page, or deceives the eye."""
+    """Check that a page runs no code, loads nothing, links only to itself and contains no invisible characters."""
     page = Page(html)
     assert not {"script", "img", "iframe", "object", "base", "form", "b"} & set(page.tags)
     assert page.tags.count("style") == 1

@@ -1,4 +1,4 @@
-"""A course with one exercise in each of two chapters, so that whole runs of the commands take seconds."""
+"""A course with two chapters of one exercise each, in which every command takes seconds."""
 
 from __future__ import annotations
 
@@ -70,11 +70,12 @@ class TestSplitHeads:
 """,
 }
 RIGHT = "".join(CHAPTERS.values())
-WRONG = RIGHT.replace("tokens != pad_id", "tokens != 0")  # a third of that exercise: 60 points
+# Earns a third of padding_mask and all of split_heads: 60 of 100 points.
+WRONG = RIGHT.replace("tokens != pad_id", "tokens != 0")
 
 
 def make(root: Path) -> Path:
-    """Write the course into a folder."""
+    """Write the course into a folder and return the folder."""
     folders = {"solutions": CHAPTERS, "graders": GRADERS}
     for folder, files in folders.items():
         place = root / folder / "day1"
@@ -87,7 +88,7 @@ def make(root: Path) -> Path:
 
 
 def hand_in(folder: Path, count: int) -> None:
-    """Write a class, each with code of its own; every third is wrong in one exercise."""
+    """Write the submissions of a class. No two are identical, and every third is wrong in one exercise."""
     folder.mkdir(exist_ok=True)
     for number in range(count):
         text = WRONG if number % 3 == 1 else RIGHT
@@ -95,7 +96,7 @@ def hand_in(folder: Path, count: int) -> None:
 
 
 def command(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `autograder` in the course."""
+    """Run `autograder` in the course's folder."""
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=root,

@@ -1,6 +1,6 @@
-"""A softmax, norm or loss that runs in float32 whatever the dtype, as in Llama, is right: it loses no point.
+"""Test that a softmax, norm or loss may compute in float32 whatever the dtype, as in Llama, without losing points.
 
-`SEEDS=20` asks with more random numbers.
+`SEEDS=20` runs every test with 20 different inputs.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ STYLES = [
     for day in COURSE.days
     for style in ("", *(path.stem for path in (ROOT / "tests" / "styles" / day).glob("*.py")))
 ]
-INSTEAD = {  # of torch's functions, and of methods
+FUNCTIONS_AND_METHODS = {
     "softmax": "_softmax",
     "log_softmax": "_log_softmax",
     "logsumexp": "_logsumexp",
 }
-OF_MODULES = {
+FUNCTIONS = {
     "cross_entropy": "_cross_entropy",
     "layer_norm": "_layer_norm",
     "LayerNorm": "_Norm",
     "scaled_dot_product_attention": "_attention",
 }
 MODULES = ("torch", "F", "nn", "nn.functional", "torch.nn", "torch.nn.functional")
-REPLACED = (*INSTEAD.values(), *OF_MODULES.values(), "_whole")
+REPLACEMENTS = (*FUNCTIONS_AND_METHODS.values(), *FUNCTIONS.values(), "_whole")
+# Exercises whose whole body computes in float32.
 WHOLE = ("softmax", "sequence_loss", "next_token_loss")
 PRELUDE = """
 import torch as _torch
@@ -93,16 +94,18 @@ def _whole(function):
 
 
 class _InFloat32(ast.NodeTransformer):
+    """Replaces calls of torch's functions by versions that compute in float32."""
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.func, ast.Attribute):
             name, owner = node.func.attr, node.func.value
-            of_module = ast.unparse(owner) in MODULES
-            if name in INSTEAD:
-                node.args = node.args if of_module else [owner, *node.args]
-                node.func = ast.Name(INSTEAD[name])
-            elif of_module and name in OF_MODULES:
-                node.func = ast.Name(OF_MODULES[name])
+            is_function = ast.unparse(owner) in MODULES
+            if name in FUNCTIONS_AND_METHODS:
+                node.args = node.args if is_function else [owner, *node.args]
+                node.func = ast.Name(FUNCTIONS_AND_METHODS[name])
+            elif is_function and name in FUNCTIONS:
+                node.func = ast.Name(FUNCTIONS[name])
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -113,7 +116,7 @@ class _InFloat32(ast.NodeTransformer):
 
 
 def in_float32(judge: Judge, style: str) -> str:
-    """The solution, or a style's, with softmaxes, norms and losses in float32."""
+    """Return the course's solution, or that of a style, with softmaxes, norms and losses in float32."""
     if style:
         data = (ROOT / "tests" / "styles" / judge.day.name / f"{style}.py").read_bytes()
         cells = [cell.source for cell in read_cells(data, style)[0] if cell.kind == "code"]
@@ -125,7 +128,7 @@ def in_float32(judge: Judge, style: str) -> str:
 
 
 @pytest.mark.parametrize(("day", "style"), STYLES)
-def test_float32_inside_loses_nothing(day: str, style: str) -> None:
+def test_computing_in_float32_loses_no_points(day: str, style: str) -> None:
     judge = Judge(COURSE.day(day))
     own = parse_units([Cell(0, "code", in_float32(judge, style))])[0]
     bound = {name for unit in own for name in unit.binds}
@@ -135,7 +138,7 @@ def test_float32_inside_loses_nothing(day: str, style: str) -> None:
         code = slice_for(exercise.name, units, judge._given, judge.day.names)
         assert code is not None
         source, student = join_units(code.units), Student(LocalProcess())
-        if not any(name in source.text for name in REPLACED):
+        if not any(name in source.text for name in REPLACEMENTS):
             continue
         student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
         for test in judge.tests[exercise.name]:

@@ -1,4 +1,4 @@
-"""Whatever a student hands in is graded: what hangs, dies or lies costs itself alone, and is named."""
+"""Test that every submission gets marks: code that hangs, crashes or cheats affects only its own exercise."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.conftest import by_name, with_cells
 
 Grade = Callable[..., SubmissionMarks]
 
-ODD = {
+BROKEN = {
     "never ends": ("def causal_mask(n, device=None):\n    while True: pass", "timed_out"),
-    "ends the process": (
+    "exits the process": (
         "import os\ndef causal_mask(n, device=None):\n    os._exit(0)",
         "crashed",
     ),
     "exits": ("import sys\ndef causal_mask(n, device=None):\n    sys.exit()", "failed"),
-    "asks for 100 GB": (
+    "allocates 100 GB": (
         "import torch\ndef causal_mask(n, device=None):\n    return torch.ones(25 * 10**9)",
         "failed",
     ),
-    "speaks 10 MB": (
+    "raises a message of 10 MB": (
         "def causal_mask(n, device=None):\n    raise RuntimeError('é' * 10_000_000)",
         "failed",
     ),
@@ -33,17 +33,17 @@ ODD = {
         "def causal_mask(n, device=None):\n    a = []\n    a.append(a)\n    return a",
         "failed",
     ),
-    "can not be called": ("causal_mask = 3", "failed"),
-    "does not load": ("causal_mask = 1 / 0", "error"),
-    "needs what never ends": (
+    "is not callable": ("causal_mask = 3", "failed"),
+    "raises while it is loaded": ("causal_mask = 1 / 0", "error"),
+    "needs a global that is never computed": (
         "def endless():\n    while True: pass\nN = endless()\ndef causal_mask(n, device=None):\n    return N",
         "failed",
     ),
 }
 
 
-@pytest.mark.parametrize(("source", "status"), ODD.values(), ids=ODD)
-def test_an_odd_answer_costs_itself_alone(
+@pytest.mark.parametrize(("source", "status"), BROKEN.values(), ids=BROKEN)
+def test_broken_code_affects_only_its_exercise(
     source: str, status: str, grade: Grade, solution: NotebookNode
 ) -> None:
     notebook = with_cells(solution, {"causal_mask": source})
@@ -56,7 +56,7 @@ def test_an_odd_answer_costs_itself_alone(
             assert exercise.status == "passed", exercise.message
 
 
-def test_a_statement_that_never_ends_is_named_and_left_out(
+def test_a_statement_that_times_out_is_reported_and_left_out(
     grade: Grade, solution: NotebookNode
 ) -> None:
     source = """
@@ -71,7 +71,7 @@ causal_mask.table = endless(causal_mask)
     assert any("line 6: did not finish within 2 s" in problem for problem in marks.problems)
 
 
-def test_a_right_answer_may_be_noisy(grade: Grade, solution: NotebookNode) -> None:
+def test_right_code_may_print_warn_and_start_threads(grade: Grade, solution: NotebookNode) -> None:
     noisy = """
 import sys, threading, warnings
 CACHE = {}
@@ -92,7 +92,9 @@ def causal_mask(n, device=None):
     assert marks.points == 100, [e for e in marks.exercises if e.status != "passed"]
 
 
-def test_cells_may_be_moved_copied_and_stripped(grade: Grade, solution: NotebookNode) -> None:
+def test_cells_may_be_reordered_duplicated_and_lose_their_metadata(
+    grade: Grade, solution: NotebookNode
+) -> None:
     mangled = nbformat.from_dict(solution)
     definitions = [c for c in mangled.cells if c.metadata.get("nbgrader", {}).get("solution")]
     for cell in definitions:
@@ -101,14 +103,14 @@ def test_cells_may_be_moved_copied_and_stripped(grade: Grade, solution: Notebook
     assert grade(mangled).points == 100
 
 
-def test_a_syntax_error_costs_its_own_cell(grade: Grade, solution: NotebookNode) -> None:
+def test_a_syntax_error_affects_only_its_cell(grade: Grade, solution: NotebookNode) -> None:
     marks = grade(with_cells(solution, {"causal_mask": "def causal_mask(n, device=None:\n  pass"}))
     assert by_name(marks)["causal_mask"].status == "not_attempted"
     assert by_name(marks)["padding_mask"].status == "passed"
     assert any("SyntaxError" in problem for problem in marks.problems)
 
 
-def test_what_is_not_allowed_earns_nothing(grade: Grade, solution: NotebookNode) -> None:
+def test_forbidden_functions_earn_nothing(grade: Grade, solution: NotebookNode) -> None:
     ways = [
         "def softmax(x, dim=-1):\n    return torch.softmax(x, dim)",
         "def softmax(x, dim=-1):\n    return x.softmax(dim)",
@@ -129,7 +131,7 @@ def softmax(x, dim=-1):
         assert "softmax" in softmax.message
 
 
-def test_honest_mentions_are_not_accused(grade: Grade, solution: NotebookNode) -> None:
+def test_mentioning_a_forbidden_name_is_allowed(grade: Grade, solution: NotebookNode) -> None:
     honest = '''
 def log_softmax(x, dim):  # my own torch.log_softmax
     """Like torch.softmax, in logs."""
@@ -157,10 +159,10 @@ def test_trivial_answers_earn_nothing(grade: Grade, solution: NotebookNode) -> N
         assert grade(wrong, only="softmax").points == 0
 
 
-def test_threads_that_start_at_once_do_not_race_for_torch(
+def test_threads_may_call_torch_for_the_first_time_at_once(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """Tried many times, each in a fresh process: without care a third of them fails."""
+    """Repeat this in fresh processes: without the warm-up of the fork server, a third of them fails."""
     threaded = """
 import threading
 def merge_heads(x):

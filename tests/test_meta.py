@@ -1,4 +1,4 @@
-"""A device test lets off only what torch itself refuses to read on `meta`, never a message that says so."""
+"""Test `on_meta`: code that reads values on `meta` is not a mistake, but code that only imitates torch's error message fails."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ def answer(x):
 """
 
 
-def asked(expression: str) -> Callable[[], object]:
+def call_with(expression: str) -> Callable[[], object]:
+    """Return a function that evaluates the expression in a worker, on a tensor `x` on `meta`."""
     student = Student(LocalProcess())
     source = CODE.replace("{expression}", expression)
     load = m.Load(source, [(1, source.count("\n"))], "answer", 0)
@@ -124,17 +125,17 @@ def asked(expression: str) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("expression", READS)
-def test_a_read_of_values_is_no_verdict(expression: str) -> None:
-    on_meta(asked(expression), (2, 3))
+def test_code_that_reads_values_is_not_judged(expression: str) -> None:
+    on_meta(call_with(expression), (2, 3))
 
 
 @pytest.mark.parametrize("expression", CRAFTED)
-def test_a_message_about_meta_is_an_error_like_any_other(expression: str) -> None:
+def test_an_imitated_error_message_is_an_ordinary_error(expression: str) -> None:
     with pytest.raises(StudentError):
-        on_meta(asked(expression), (2, 3))
+        on_meta(call_with(expression), (2, 3))
 
 
 @pytest.mark.parametrize("expression", MISTAKES)
-def test_a_tensor_on_another_device_is_a_mistake(expression: str) -> None:
+def test_a_tensor_on_a_different_device_fails(expression: str) -> None:
     with pytest.raises((AssertionError, StudentError)):
-        on_meta(asked(expression), (2, 3))
+        on_meta(call_with(expression), (2, 3))

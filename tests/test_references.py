@@ -1,4 +1,4 @@
-"""References behind handles: what a student's code can do with them, and that they bring no code and no points with them."""
+"""Test the references that student code calls: they behave like local functions and modules and reveal no code."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Load = Callable[[str, str, str, list[str]], Student]
 
 @pytest.fixture
 def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
-    """Load code whose function `wanted` calls the references of the replaced exercises of a day."""
+    """Return a function that loads code which calls the references of some exercises of a day."""
     started: list[Any] = []
 
-    def loaded(day: str, wanted: str, code: str, replaced: list[str]) -> Student:
+    def load(day: str, wanted: str, code: str, replaced: list[str]) -> Student:
         grader = graders(day)
         units, problems = parse_units([Cell(1, "code", code)])
         assert not problems
@@ -46,12 +46,12 @@ def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
         )
         return student
 
-    yield loaded
+    yield load
     for process in started:
         process.stop()
 
 
-def test_a_function_is_differentiable_and_gives_a_tuple(load: Load) -> None:
+def test_a_reference_function_is_differentiable_and_returns_a_tuple(load: Load) -> None:
     student = load(
         "day1",
         "f",
@@ -175,22 +175,22 @@ def modules(load: Load) -> Student:
     return load("day1", "layers", MODULE, NAMES)
 
 
-def test_a_class_can_be_subclassed_and_its_weights_loaded(
+def test_a_reference_class_can_be_subclassed_and_its_weights_loaded(
     modules: Student, graders: Callable[[str], Grader]
 ) -> None:
     grader = graders("day1")
     exercise = next(e for e in grader.day.exercises if e.name == "MultiHeadAttention")
-    right = load_solution(grader.day, exercise, grader.key.solutions, grader.key.given).MultiHeadAttention(
-        8, 2
-    )
-    handle = modules.twice(8, 2)
+    right = load_solution(
+        grader.day, exercise, grader.key.solutions, grader.key.given
+    ).MultiHeadAttention(8, 2)
+    module = modules.twice(8, 2)
     weights = right.weights()
-    handle.load(weights)
-    own = handle.weights()
+    module.load(weights)
+    own = module.weights()
     assert own.keys() == weights.keys()
     x = torch.randn(2, 3, 8)
     mask = torch.ones(3, 3, dtype=torch.bool).tril()
-    seen, expected = handle(x, x, x, mask)[0], 2 * right(x, x, x, mask)[0]
+    seen, expected = module(x, x, x, mask)[0], 2 * right(x, x, x, mask)[0]
     assert torch.allclose(seen, expected, atol=1e-6)
     seen.sum().backward()
     expected.sum().backward()
@@ -198,7 +198,7 @@ def test_a_class_can_be_subclassed_and_its_weights_loaded(
         assert torch.allclose(weight.grad, weights[name].grad, atol=1e-5), name
 
 
-def test_a_stack_of_layers_is_a_module_like_any_other(modules: Student) -> None:
+def test_reference_modules_work_inside_a_module_list(modules: Student) -> None:
     stack = modules.layers()
     assert stack.length("layers") == 2
     assert "layers.1.self_attention.query.weight" in stack.weights()
@@ -211,7 +211,7 @@ def test_a_stack_of_layers_is_a_module_like_any_other(modules: Student) -> None:
     assert stack(x.double()).dtype == torch.float64
 
 
-def test_what_modules_can_do_handles_can(modules: Student) -> None:
+def test_reference_modules_support_what_ordinary_modules_do(modules: Student) -> None:
     x = torch.randn(2, 3, 8)
     assert modules.same_after_deepcopy(x) is True
     assert modules.in_double(x).dtype == torch.float64
@@ -222,16 +222,18 @@ def test_what_modules_can_do_handles_can(modules: Student) -> None:
     assert modules.table(3).shape == (1, 3, 4)
     encoded, is_layer = modules.encoded(torch.tensor([[1, 2, 3]]))
     assert encoded.shape == (1, 3, 8)
-    assert is_layer is False, "the parts of a reference are no objects of the student's names"
+    assert is_layer is False, (
+        "the submodules of a reference are not instances of the student's names"
+    )
 
 
-def test_an_error_of_a_reference_is_raised_where_it_was_called(modules: Student) -> None:
+def test_an_error_in_a_reference_is_raised_in_the_calling_code(modules: Student) -> None:
     assert "n_heads" in modules.refused()
 
 
-def test_the_insides_of_a_reference_cannot_be_used(modules: Student) -> None:
+def test_submodules_of_a_reference_cannot_be_used(modules: Student) -> None:
     x = torch.randn(2, 3, 8)
-    with pytest.raises(StudentError, match="cannot be called on its own"):
+    with pytest.raises(StudentError, match="submodule of the reference cannot be called"):
         modules.insides(x)
     with pytest.raises(StudentError, match="`norm1` of the reference was replaced"):
         modules.replaced_part(x)
@@ -253,7 +255,7 @@ def with_module(x):
 """
 
 
-def test_a_reference_fills_the_students_cache(load: Load) -> None:
+def test_a_reference_fills_the_cache_of_the_calling_code(load: Load) -> None:
     student = load("day2", "pieces", CACHED, ["GPTBlock", "guided_noise"])
     x = torch.randn(2, 3, 8)
     whole, parts, length = student.pieces(x, student.new_cache())
@@ -281,18 +283,18 @@ def spy():
 """
 
 
-def test_a_handle_brings_nothing_of_the_reference(load: Load) -> None:
+def test_the_stand_in_for_a_reference_reveals_no_code(load: Load) -> None:
     assert load("day1", "spy", SPY, ["softmax", "LayerNorm"]).spy() == [[], [], False]
 
 
-def test_only_what_is_replaced_is_answered(load: Load) -> None:
+def test_only_replaced_exercises_can_be_called(load: Load) -> None:
     code = """
 def ask(x):
     remote = softmax.__closure__
     self = next(c.cell_contents for c in remote if hasattr(c.cell_contents, "_refer"))
     return self._refer("masked_attention", "", [[x, x, x], {}])
 """
-    with pytest.raises(Exception, match="what is not replaced"):
+    with pytest.raises(Exception, match="an exercise that was not replaced"):
         load("day1", "ask", code, ["softmax"]).ask(torch.zeros(1, 2, 3))
 
 
@@ -300,13 +302,13 @@ def ask(x):
     "answer",
     [[[float("inf"), "ValueError", "x"]], [[1, "ValueError"]], [[True, "E", "x"]], {"a": 1}, [7]],
 )
-def test_errors_of_loading_are_a_line_a_name_and_a_text(answer: Any) -> None:
-    """A worker that was taken over may answer anything where the errors of its code are due."""
+def test_an_invalid_answer_to_a_load_request_is_rejected(answer: Any) -> None:
+    """A compromised worker may send anything in place of a list of errors."""
 
-    class Taken:
+    class Compromised:
         def request(self, *_: Any) -> Any:
             out = Outgoing()
             return 1, m.Answer(out.encode(answer, lambda item: None)), bytearray()
 
     with pytest.raises(m.WireError):
-        Student(Taken()).load(m.Load("", [], "f", 1))  # type: ignore[arg-type]
+        Student(Compromised()).load(m.Load("", [], "f", 1))  # type: ignore[arg-type]
