@@ -24,7 +24,7 @@ from autograder.sandbox.clock import Clock
 from autograder.sandbox.control import LAYERS, WORKER
 from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
 
-# Only a server that hangs uses up this time: the end of a server is noticed at once, and a busy machine is slow.
+# The timeout for a hanging server. It is generous because a busy machine is slow, and a server that ends is noticed at once.
 START_SECONDS = 300.0
 Sandbox = Literal["required", "none"]
 T = TypeVar("T", control.Ready, control.Started, control.Stopped)
@@ -280,7 +280,7 @@ def _kind(request: control.Start) -> control.Start:
 
 
 def _has_ended(descriptor: int, event: int = select.POLLIN) -> bool:
-    """Return whether a process, or the other end of a socket, is gone."""
+    """Return whether a process has ended, or the other end of a socket has been closed."""
     poll = select.poll()
     poll.register(descriptor, event)
     return any(seen & event for _, seen in poll.poll(0))

@@ -109,9 +109,8 @@ class Process:
 
     def _late(self, excess: Excess, line: int) -> Exception:
         if self.end is None and not self._server.serves(self._worker):
-            return self._ended(
-                ServerLost()
-            )  # the measured number may belong to another process by now
+            # The measured number may belong to another process by now.
+            return self._ended(ServerLost())
         return self._ended(LimitExceeded(excess, line))
 
     def _gone(self, line: int) -> Exception:

@@ -112,7 +112,7 @@ def map_user(
 
 
 def build_root(folders: Sequence[str], hidden: Sequence[str]) -> None:
-    """Assemble the new root at a folder of the old one."""
+    """Assemble the new root in a folder of the old one."""
     umask = os.umask(0o022)
     clones = [(path, clone_tree(path)) for path in (*folders, *DEVICES)]
     _mount("tmpfs", _NEW_ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=0755")

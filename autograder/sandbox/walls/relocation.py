@@ -21,13 +21,12 @@ from autograder.sandbox.walls.namespaces import PACKAGES, PROJECT, PYTHON, RELOC
 
 START = "import sys; sys.path += {paths!r}; "
 OWN = "autograder"
-EDITABLE = (
-    "__editable__"  # prefix of the files that setuptools creates for an editable installation
-)
+# The prefix of the files that setuptools creates for an editable installation.
+EDITABLE = "__editable__"
 
 
 def relocate(arguments: list[str]) -> None:
-    """Restart the fork server from neutral mounts. Return unchanged if that has happened already or is impossible.
+    """Restart the fork server from neutral mounts. Do nothing if that has already happened or is impossible.
 
     Raises:
         OSError: the mounts succeeded in a child of this process, but not in the process itself.

@@ -53,25 +53,10 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
 _CLONE_THREAD = 0x10000
 NEW_NAMESPACES = 0x7E020080
-_FCNTL = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    1030,
-)  # duplication, flags and locks, but no owners, signals or leases
-_IOCTL = (
-    0x5401,
-    0x5413,
-    0x541B,
-    0x5421,
-    0x5450,
-    0x5451,
-)  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+# Duplication, flags and locks, but no owners, signals or leases.
+_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030)
+# TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX and FIOCLEX.
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _PRCTL = (15, 16, 0x53564D41)  # the names of threads and mappings
 _OUT_OF_BAND = 1
 

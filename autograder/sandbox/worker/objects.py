@@ -13,7 +13,7 @@ from autograder.protocol import messages as m
 
 
 class NotFound(Exception):
-    """Raised when something that the grader requested does not exist. The message says what does."""
+    """Raised when something that the grader requested does not exist. The message says what is missing."""
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:

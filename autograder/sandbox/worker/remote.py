@@ -166,7 +166,7 @@ def _build(handle: nn.Module, made: dict[str, Any]) -> None:
         owner, _, name = path.rpartition(".")
         parts[path] = nn.ModuleList() if is_list else Part()
         parts[owner].add_module(name, parts[path])
-    own: dict[int, nn.Parameter] = {}  # keeps parameters shared that have two names
+    own: dict[int, nn.Parameter] = {}  # so that a parameter with two names stays one parameter
     for path, tensor in made["parameters"].items():
         owner, _, name = path.rpartition(".")
         parameter = own.setdefault(

@@ -29,9 +29,8 @@ def warm_up() -> None:
     torch.manual_seed(0)
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings(action="ignore"):
-        library.impl(
-            "relu", torch.relu, "CPU"
-        )  # the first override of a kernel prints a long warning
+        # The first override of a kernel prints a long warning.
+        library.impl("relu", torch.relu, "CPU")
     del library
     with torch.no_grad():
         model = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)

@@ -1,6 +1,6 @@
-"""Service that runs a student's code: loads it as a module and answers the grader's requests. Entry points: `Worker`, `serve`.
+"""The service that runs a student's code as a module and answers requests. Entry points: `Worker` and `serve`.
 
-Once student code has run, nothing in this process can be trusted. The checks here only serve honest code.
+Once student code has run, nothing in this process can be trusted. The code here is written for honest students.
 """
 
 from __future__ import annotations
