@@ -1,4 +1,4 @@
-# One command for each thing; each does its own set-up.
+# Every target sets up the virtual environment first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ $(READY): pyproject.toml
 demo: setup
 	$(BIN)/python -m bench.demo
 
-# Files that take longest come first, so that no core waits at the end.
+# The slowest files come first, so that both processes finish at about the same time.
 test: lint
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		tests/test_thousand.py tests/test_demo.py tests/test_*.py tests/fuzz tests/attacks
