@@ -83,29 +83,31 @@ class Reader:
         self._connection = connection
         self._members: list[Entry] = []
         self._member = b""
-        self._sliced: service.NotebookSlicer | None = None
+        self._slicer: service.NotebookSlicer | None = None
 
     def answer(self, request: m.Request, body: bytearray) -> bytes:
         """Process a request and return the body of the response. Raises Refused."""
         match request:
             case m.Read():
-                return _packed(self._read(request))
+                return _encode(self._read(request))
             case m.List():
-                return _packed(self._list(request))
+                return _encode(self._list(request))
             case m.Open():
                 self._member = read_entry(self._members[request.number])
-                return _packed(len(self._member))
+                return _encode(len(self._member))
             case m.Take():
                 return self._member[request.offset : request.offset + request.size]
             case m.ReadMetadata():
-                return _packed(self._metadata(request.size))
+                return _encode(self._metadata(request.size))
             case m.Slice():
                 cells = msgspec.msgpack.decode(body, type=list[Cell])
-                self._sliced = service.NotebookSlicer(service.COURSES[request.course], cells)
-                return _packed(self._sliced.notebook())
+                self._slicer = service.NotebookSlicer(service.COURSES[request.course], cells)
+                return _encode(self._slicer.slice_all())
             case m.Again():
-                assert self._sliced is not None
-                return _packed(self._sliced.again(request.exercise, request.replaced))
+                assert self._slicer is not None
+                return _encode(
+                    self._slicer.slice_with_references(request.exercise, request.replaced)
+                )
             case m.Pulled():
                 raise Refused("the grader sent bytes that were not requested")
 
@@ -114,35 +116,35 @@ class Reader:
         beginning = bytearray(8)
         beginning = beginning[: remote.readinto(beginning)]
         if is_archive(request.name, bytes(beginning)):
-            return _of_archive(_buffered(remote), request.name, request.day, request.nested)
+            return _read_archive(_buffered(remote), request.name, request.day, request.nested)
         is_named = request.name.lower().endswith(NOTEBOOK_SUFFIXES)
         if not is_named and not beginning.startswith(b"{"):
             raise Refused(UNSUPPORTED)
         if request.size > MAX_BYTES:
             raise Refused(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
-        return [_notebook("", remote.read_whole(), request.name)]
+        return [_read_notebook("", remote.read_whole(), request.name)]
 
     def _list(self, request: m.List) -> list[m.ListedFile]:
         file = _buffered(Remote(self._connection, request.size))
         root, by_place = read_tree(file, request.name)
-        found = []
-        for offer in list_class(root, request.day, request.student):
-            entry = by_place.get(offer.place)
+        listed = []
+        for found in list_class(root, request.day, request.student):
+            entry = by_place.get(found.place)
             number = -1
-            if entry and not offer.problem:
+            if entry and not found.problem:
                 number = len(self._members)
                 self._members.append(entry)
-            found.append(
+            listed.append(
                 m.ListedFile(
-                    printable(offer.place),
-                    printable(offer.student),
-                    offer.handed_in,
-                    tuple(bounded(map(printable, offer.notes))),
-                    printable(offer.problem),
+                    printable(found.place),
+                    printable(found.student),
+                    found.handed_in,
+                    tuple(bounded(map(printable, found.notes))),
+                    printable(found.problem),
                     number,
                 )
             )
-        return found
+        return listed
 
     def _metadata(self, size: int) -> dict[str, Any]:
         if size > platforms.MAX_METADATA:
@@ -158,30 +160,30 @@ class Reader:
 # ---- one student's files
 
 
-def _of_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[m.File]:
+def _read_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[m.File]:
     root, by_place = read_tree(file, name)
-    found: list[m.File] = []
-    for offer in find_of_student(root, day, ""):
-        if offer.problem:
-            raise Refused(offer.problem)
-        found += _member(offer.place, by_place[offer.place], day, offer.notes, nested)
-        if len(found) > MAX_NOTEBOOKS:
+    files: list[m.File] = []
+    for found in find_of_student(root, day, ""):
+        if found.problem:
+            raise Refused(found.problem)
+        files += _read_member(found.place, by_place[found.place], day, found.notes, nested)
+        if len(files) > MAX_NOTEBOOKS:
             raise Refused(TOO_MANY)
     if root.problem:
-        found.append(m.File("", reason=printable(root.problem)))
-    return found
+        files.append(m.File("", reason=printable(root.problem)))
+    return files
 
 
-def _member(
+def _read_member(
     place: str, entry: Entry, day: str, notes: tuple[str, ...], nested: bool
 ) -> list[m.File]:
     try:
         data = read_entry(entry)
         if not is_archive(place, data[:8]):
-            return [_notebook(place, data, place, notes)]
+            return [_read_notebook(place, data, place, notes)]
         if not nested:
             raise Refused("archives are nested too deeply; hand in a notebook or a single archive")
-        inner = _of_archive(io.BytesIO(data), place, day, nested=False)
+        inner = _read_archive(io.BytesIO(data), place, day, nested=False)
     except Refused as error:
         return [m.File(printable(place), reason=printable(str(error)))]
     return [
@@ -189,7 +191,7 @@ def _member(
     ]
 
 
-def _notebook(
+def _read_notebook(
     place: str, data: bytes | bytearray, name: str, notes: tuple[str, ...] = ()
 ) -> m.File:
     digest = hashlib.sha256(data).hexdigest()
@@ -206,7 +208,7 @@ def _buffered(remote: Remote) -> BinaryIO:
     return io.BufferedReader(remote, BUFFER)
 
 
-def _packed(answer: Any) -> bytes:
+def _encode(answer: Any) -> bytes:
     return msgspec.msgpack.encode(answer)
 
 
@@ -252,6 +254,9 @@ def _respond(
         _send(connection, m.Failed(printable(f"{type(error).__name__}: {error}")))
     else:
         if len(answer) > frames.MAX_PAYLOAD:
-            _send(connection, m.Failed("it contains too much text"))
+            _send(
+                connection,
+                m.Failed(f"the cells contain too much text (limit: {frames.MAX_PAYLOAD:,} bytes)"),
+            )
         else:
             _send(connection, m.Done(), answer)

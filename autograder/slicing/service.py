@@ -1,6 +1,6 @@
-"""Slice a notebook into the code of each exercise; runs in the reader, behind the wall. client.py is the grader's end.
+"""Slice a notebook into the code of each exercise. The reader runs this behind the wall; client.py is its client.
 
-`prepare` gets a course ready before any process is forked, and reads the cells of the release, which most notebooks share.
+`prepare` receives a course before any process is forked, and caches the cells of the release, which most notebooks contain.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Exercise(msgspec.Struct, frozen=True):
 
 
 class Course(msgspec.Struct, frozen=True):
-    """What slicing has to know of a day; all of it is in the release."""
+    """What slicing needs to know about a day. Students can see all of it in the release."""
 
     exercises: list[Exercise]
     given: list[Cell]
@@ -45,7 +45,7 @@ class Course(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part of an encoded `Course`, as one control message is small."""
+    """A part of an encoded `Course`, because one control message is too small for all of it."""
 
     course: str
     number: int
@@ -54,7 +54,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A top-level statement, with the cell and line that it comes from; `given` by the course, or the student's."""
+    """A top-level statement and its cell and line. `given` means that it comes from the course, not the student."""
 
     source: str
     cell: Number
@@ -63,7 +63,7 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class ExerciseSlice(msgspec.Struct, frozen=True):
-    """The code of one exercise; `pieces` are numbers of the answer's pieces, in the order in which they run."""
+    """The code of one exercise. `pieces` are indices into the pieces of the `Answer`, in the order in which they run."""
 
     exercise: Sentence
     state: Literal["absent", "stub", "written"]
@@ -74,7 +74,7 @@ class ExerciseSlice(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The code of the exercises that were asked for, and what there is to say about the whole notebook."""
+    """The slices of the requested exercises, the problems of the notebook, and the cell that defines each exercise (`homes`)."""
 
     pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]
     slices: Annotated[list[ExerciseSlice], Meta(max_length=1000)]
@@ -87,7 +87,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class PreparedCourse:
-    """A course, with what it gives read already."""
+    """A course whose given code is already parsed."""
 
     exercises: dict[str, Exercise]
     given: list[Unit]
@@ -98,7 +98,7 @@ _PARTS: dict[str, dict[int, bytes]] = {}
 
 
 def prepare(data: bytes) -> None:
-    """Take a `Part`; with the last, get the course ready."""
+    """Receive a `Part`, and prepare the course when all parts have arrived."""
     part = msgspec.msgpack.decode(data, type=Part)
     parts = _PARTS.setdefault(part.course, {})
     parts[part.number] = part.data
@@ -118,10 +118,10 @@ def _prepared(course: Course) -> PreparedCourse:
 
 
 def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
-    """Return what the course gives: imports, constants, and functions that are not exercises.
+    """Return the units that the course gives: imports, constants, and functions that are not exercises.
 
-    A class that a stub's annotations name is an argument of the exercise, so it is always taken. Imports between chapters
-    disappear when the chapters are joined.
+    Classes that a stub names are always needed, because they are arguments of the exercise. Imports between chapters are
+    dropped, because all chapters end up in one notebook.
     """
     named = {
         name
@@ -139,29 +139,28 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
 
 
 class NotebookSlicer:
-    """One notebook and its units."""
+    """Slices one notebook, whose units are parsed only once."""
 
     def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course
         self._units, self._problems = parse_units(cells)
 
-    def notebook(self) -> Answer:
-        """The code of every exercise."""
+    def slice_all(self) -> Answer:
+        """Return the slices of all exercises."""
         names = list(self._course.exercises)
         pieces = _Pieces()
-        chosen = [self._chosen(name, self._course.given, names, pieces) for name in names]
+        slices = [self._slice(name, self._course.given, names, pieces) for name in names]
         problems = tuple(bounded(map(printable, self._problems)))
-        return Answer(pieces.found, chosen, problems, self._homes(names))
+        return Answer(pieces.found, slices, problems, self._homes(names))
 
-    def again(self, exercise: str, replaced: Sequence[str]) -> Answer:
-        """The code of one exercise, where the course gives these others."""
+    def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Answer:
+        """Return the slice of one exercise, with the references of the `replaced` exercises."""
         given = [*self._course.given, *map(_reference, replaced)]
         names = [name for name in self._course.exercises if name not in replaced]
         pieces = _Pieces()
-        chosen = self._chosen(exercise, given, names, pieces)
-        return Answer(pieces.found, [chosen])
+        return Answer(pieces.found, [self._slice(exercise, given, names, pieces)])
 
-    def _chosen(
+    def _slice(
         self, name: str, given: Sequence[Unit], names: Sequence[str], pieces: _Pieces
     ) -> ExerciseSlice:
         exercise = self._course.exercises[name]
@@ -177,11 +176,11 @@ class NotebookSlicer:
             [pieces.number(unit) for unit in code.units],
             reached,
             tuple(bounded(map(printable, code.problems))),
-            () if is_stub else _used(code, exercise.not_allowed),
+            () if is_stub else _forbidden_uses(code, exercise.not_allowed),
         )
 
     def _homes(self, names: Iterable[str]) -> dict[str, int]:
-        """For each exercise that is defined, the number of the cell with its last definition."""
+        """Return the number of the cell that contains the last definition of each exercise, for the exercises that are defined."""
         bound: dict[str, int] = {}
         defined: dict[str, int] = {}
         wanted = set(names)
@@ -193,14 +192,14 @@ class NotebookSlicer:
 
 
 class _Pieces:
-    """Numbers the units that are taken, each once."""
+    """Numbers the units of all slices, so that a unit in several slices is sent only once."""
 
     def __init__(self) -> None:
         self.found: list[Piece] = []
         self._numbers: dict[int, int] = {}
 
     def number(self, unit: Unit) -> int:
-        """The number of a unit's piece."""
+        """Return the index of a unit's piece; add the piece if it is new."""
         if id(unit) not in self._numbers:
             self._numbers[id(unit)] = len(self.found)
             self.found.append(Piece(unit.source, unit.cell, unit.line, unit.given))
@@ -208,7 +207,7 @@ class _Pieces:
 
 
 def _is_stub(exercise: Exercise, units: Sequence[Unit]) -> bool:
-    """Whether the definition is as it was released, and is no class that other statements give its methods."""
+    """Return whether an exercise is still its stub, and not a class to which other statements add the methods."""
     name = exercise.name
     own = [unit for unit in units if name in unit.binds]
     if not any(is_unfilled(unit.source, exercise.stub) for unit in own):
@@ -220,15 +219,15 @@ def _is_stub(exercise: Exercise, units: Sequence[Unit]) -> bool:
     return not (extended and any(unit.is_class for unit in own))
 
 
-def _used(code: Code, not_allowed: Sequence[str]) -> tuple[str, ...]:
-    """What the exercise does not allow and its own code, or what the course imports for it, mentions."""
+def _forbidden_uses(code: Code, not_allowed: Sequence[str]) -> tuple[str, ...]:
+    """Return the forbidden functions that the student's code for an exercise mentions, with the course's imports resolved."""
     own = [unit.source for unit in code.units if not unit.given]
     imports = [unit.source for unit in code.units if unit.given and unit.imports]
     return tuple(bounded(map(printable, find_forbidden([*imports, *own], not_allowed))))
 
 
 def _reference(name: str) -> Unit:
-    """A stand-in for an exercise that the course gives: its code is no part of the slice."""
+    """Return a placeholder for the reference of an exercise. The reference itself is not part of the slice."""
     names = frozenset({name})
     return Unit(
         source=REFERENCE.format(name=name),
