@@ -1,4 +1,4 @@
-"""The small course as nbgrader knows it: released, handed in, and read by a TA."""
+"""The small course in nbgrader: release it, submit to it, grade it and change marks by hand."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def nbgrader(root: Path) -> NbGrader:
 
 
 def release(root: Path) -> Path:
-    """Write the small course, and release it as `nbgrader generate_assignment` does."""
+    """Write the small course and release it with `nbgrader generate_assignment`."""
     small_course.make(root)
     for chapter, exercise in (("masking", "padding_mask"), ("heads", "split_heads")):
         with (root / f"solutions/day1/{chapter}.py").open("a") as file:
@@ -59,17 +59,17 @@ def release(root: Path) -> Path:
 
 
 def generate(root: Path) -> None:
-    """Build what the course is now into its release."""
+    """Build the release from the current course."""
     notebook = solution_notebook(courses.load(root).day("day1"))
     nbformat.write(notebook, root / "source/day1/day1.ipynb")
-    with pytest.MonkeyPatch.context() as patch:  # nbgrader calls alembic
+    with pytest.MonkeyPatch.context() as patch:  # nbgrader finds alembic through PATH
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         app = nbgrader(root)
         GenerateAssignment(coursedir=app.coursedir, parent=app, force=True).start()
 
 
 class Class:
-    """A small course in which students hand in, graders grade and a TA reads."""
+    """A class that takes the small course, with its submissions and its gradebook."""
 
     def __init__(self, root: Path, server: Server | None = None) -> None:
         self.root = root
@@ -81,7 +81,7 @@ class Class:
         return courses.load(self.root).day("day1")
 
     def hand_in(self, student: str, text: str, name: str = "day1.ipynb", time: str = "") -> Path:
-        """Put one file into the student's folder, in the place of all that was there."""
+        """Submit one file for a student. It replaces an earlier submission."""
         folder = self.root / "submitted" / student / "day1"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -95,7 +95,7 @@ class Class:
         return folder
 
     def copy(self, force: bool = False) -> CopyResult:
-        """What `autograder grade day1` does, in this process."""
+        """Grade the class and copy the marks, as `autograder grade day1` does, in this process."""
         assert self.server is not None
         folders = sorted(self.root.glob("submitted/*/day1"))
         if self._grader is None or self._grader.key.fingerprint != courses.fingerprint(self.day):
@@ -112,7 +112,7 @@ class Class:
             return {grade.name.removeprefix("check_"): grade.score for grade in notebook.grades}
 
     def read_by_a_ta(self, student: str, score: float, comment: str) -> None:
-        """What formgrader writes: another mark for padding_mask, and a comment beside it."""
+        """Change the mark of padding_mask and add a comment, as formgrader does."""
         with self.gradebook() as book:
             names = "day1", "day1", student
             grade = book.find_grade("check_padding_mask", *names)

@@ -1,4 +1,4 @@
-"""A mistake has a name: what a known mistake answers is recognised however it is written, and nothing else is."""
+"""Test recognition: a known mistake is recognised in any style of code, and nothing else is."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ Grade = Callable[..., SubmissionMarks]
 COURSE = courses.load(ROOT)
 DAYS = tuple(COURSE.days)
 EVERYWHERE = [(day, exercise) for day in DAYS for exercise in COURSE.day(day).names]
-ALL = os.environ.get("NAMES") == "all"  # `make names`, which takes many minutes; CI draws some
+ALL = (
+    os.environ.get("NAMES") == "all"
+)  # `make names` tests every mistake for many minutes, CI a random sample
 
-# A right solution of somebody else, one change in it, and what that is.
+# A style, an exercise, a change that introduces a mistake into the style's right solution, and the name of the mistake.
 IN_ANOTHER_STYLE = [
     ("day1/beginner", "softmax", {"shifted = x - largest_values": "shifted = x"}, "no shift"),
     (
@@ -129,7 +131,7 @@ IN_ANOTHER_STYLE = [
         "scale counted from 0",
     ),
     ("day2/loops", "rotary_embedding", {"-2 * i / d": "-i / d"}, "half the exponent"),
-    # Beside a fault that shows in one test: what it does on another device.
+    # With an additional fault that affects one test: the code ignores the device of its input.
     (
         "day2/einsum", "rotary_embedding", {"torch.float64) / d)": "torch.float64) / (2 * d))", "device=x.device, ": ""},
         "half the exponent",
@@ -140,8 +142,8 @@ IN_ANOTHER_STYLE = [
     ),
 ]  # fmt: skip
 
-# Two changes in one function, each of which has a name alone.
-TWO_AT_ONCE = [
+# Two changes to one function. Each of them alone is a known mistake.
+TWO_MISTAKES = [
     (
         "day1/beginner", "masked_attention",
         {"    scores = attention_scores(query, key)":
@@ -208,29 +210,39 @@ def _wrong(how, right):
 
 {name} = _wrong({how!r}, {name})
 """
-WAYS = ("None", "zeros", "a constant", "NaN", "random values", "an error", "dropout left on")
+UNKNOWN_MISTAKES = (
+    "None",
+    "zeros",
+    "a constant",
+    "NaN",
+    "random values",
+    "an error",
+    "dropout left on",
+)
 
 
 def exercise_of(day: str, name: str) -> Exercise:
     return next(exercise for exercise in COURSE.day(day).exercises if exercise.name == name)
 
 
-def named(grader: Grader, name: str, source: str) -> str | None:
-    """The name for the exercise in this code, with nothing else of the course's solution than what it defines."""
+def recognize_code(grader: Grader, name: str, source: str) -> str | None:
+    """Return the mistake recognised in this code for an exercise. The code must define everything that the exercise needs."""
     units = parse_units([Cell(1, "code", source)])[0]
     code = slice_for(name, units, grader.key.given, grader.day.names)
     assert code is not None
-    return name_of(grader, exercise_of(grader.day.name, name), join_units(code.units))
+    return recognize(grader, exercise_of(grader.day.name, name), join_units(code.units))
 
 
-def name_of(grader: Grader, exercise: Exercise, source: Source) -> str | None:
-    """The name for this code, whose tests are run with the random numbers of some submission."""
+def recognize(grader: Grader, exercise: Exercise, source: Source) -> str | None:
+    """Run the tests with the inputs of an arbitrary submission and return the mistake that is recognised."""
     tests = grader.grade_source(exercise, source, Job("some submission")).tests
-    return grader.recognizer.recognize(exercise, source, [test.name for test in tests if not test.passed])
+    return grader.recognizer.recognize(
+        exercise, source, [test.name for test in tests if not test.passed]
+    )
 
 
-def changed(style: str, exercise: str, changes: dict[str, str]) -> str:
-    """The cells of a style, changed where they define the exercise."""
+def change_style(style: str, exercise: str, changes: dict[str, str]) -> str:
+    """Return the code of a style, with changes in the definition of the exercise."""
     text = (ROOT / "tests" / "styles" / f"{style}.py").read_bytes()
     sources: list[str] = []
     for cell in read_cells(text, style)[0]:
@@ -245,34 +257,37 @@ def changed(style: str, exercise: str, changes: dict[str, str]) -> str:
 
 
 def reference(grader: Grader, name: str) -> str:
+    """Return the course's solution of an exercise and of everything that it calls."""
     code = slice_for(name, grader.key.solutions, grader.key.given, grader.day.names)
     assert code is not None
     return join_units([unit for unit in code.units if not unit.given]).text
 
 
-def drawn(what: Sequence[T], exercise: str, count: int) -> Sequence[T]:
-    """All of them, or some, for each exercise others."""
-    return what if ALL else random.Random(exercise).sample(what, count)
+def sample(items: Sequence[T], exercise: str, count: int) -> Sequence[T]:
+    """Return `count` of the items, drawn by the name of the exercise, or all of them for `make names`."""
+    return items if ALL else random.Random(exercise).sample(items, count)
 
 
 @pytest.mark.parametrize(("day", "exercise"), EVERYWHERE)
-def test_every_known_mistake_is_told_from_the_others(
+def test_every_known_mistake_has_a_unique_signature(
     day: str, exercise: str, graders: Graders
 ) -> None:
-    """By the answers that it gave when it was learned; a right solution, which fails no test, is none of them."""
+    """The observations made when a mistake was learned match this mistake alone. Every mistake fails a test."""
     recognizer = graders(day).recognizer
     known = recognizer.signatures(exercise_of(day, exercise))
     assert set(known) == {mistake.name for mistake in recognizer.mistakes[exercise]}
     assert all(one.failed_tests for one in known.values())
-    found = {name: find_match(known, one.failed_tests, one.observations) for name, one in known.items()}
+    found = {
+        name: find_match(known, one.failed_tests, one.observations) for name, one in known.items()
+    }
     assert found == {name: name for name in known}
 
 
 @pytest.mark.parametrize(("day", "exercise"), EVERYWHERE)
 def test_a_known_mistake_is_recognised_as_itself(day: str, exercise: str, graders: Graders) -> None:
     recognizer = graders(day).recognizer
-    for mistake in drawn(recognizer.mistakes[exercise], exercise, 1):
-        seen = name_of(graders(day), exercise_of(day, exercise), recognizer.source(mistake))
+    for mistake in sample(recognizer.mistakes[exercise], exercise, 1):
+        seen = recognize(graders(day), exercise_of(day, exercise), recognizer.source(mistake))
         assert seen == mistake.name
 
 
@@ -281,7 +296,7 @@ def test_a_known_mistake_loses_points_whatever_the_random_numbers(
     day: str, exercise: str, graders: Graders
 ) -> None:
     grader = graders(day)
-    for mistake in drawn(grader.recognizer.mistakes[exercise], exercise, 1):
+    for mistake in sample(grader.recognizer.mistakes[exercise], exercise, 1):
         source = grader.recognizer.source(mistake)
         for seed in ("one", "another", "a third"):
             marks = grader.grade_source(exercise_of(day, exercise), source, Job(seed))
@@ -297,14 +312,14 @@ def test_every_known_mistake_has_a_name_and_a_sentence(day: str) -> None:
 
 
 @pytest.mark.parametrize(("style", "exercise", "changes", "name"), IN_ANOTHER_STYLE)
-def test_a_mistake_in_another_style_is_named(
+def test_a_mistake_in_a_different_style_is_recognised(
     style: str, exercise: str, changes: dict[str, str], name: str, graders: Graders
 ) -> None:
     day = style.split("/")[0]
-    assert named(graders(day), exercise, changed(style, exercise, changes)) == name
+    assert recognize_code(graders(day), exercise, change_style(style, exercise, changes)) == name
 
 
-BESIDE_A_SMALL_FAULT = [
+WITH_A_SMALL_FAULT = [
     (
         "add_noise", "without the roots",
         "def add_noise(x0, t, noise, alpha_bar):\n"
@@ -320,43 +335,44 @@ BESIDE_A_SMALL_FAULT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("exercise", "name", "source"), BESIDE_A_SMALL_FAULT)
-def test_a_mistake_beside_a_forgotten_cast_or_a_view_is_named(
+@pytest.mark.parametrize(("exercise", "name", "source"), WITH_A_SMALL_FAULT)
+def test_a_mistake_with_a_missing_cast_or_a_view_is_recognised(
     exercise: str, name: str, source: str, graders: Graders
 ) -> None:
     source = f"import torch.nn.functional as F\n\n{source}"
-    assert named(graders("day2"), exercise, source) == name
+    assert recognize_code(graders("day2"), exercise, source) == name
 
 
-@pytest.mark.parametrize(("style", "exercise", "changes"), TWO_AT_ONCE)
-def test_two_mistakes_at_once_have_no_name(
+@pytest.mark.parametrize(("style", "exercise", "changes"), TWO_MISTAKES)
+def test_two_mistakes_at_once_are_not_recognised(
     style: str, exercise: str, changes: dict[str, str], graders: Graders
 ) -> None:
     day = style.split("/")[0]
-    assert named(graders(day), exercise, changed(style, exercise, changes)) is None
+    assert recognize_code(graders(day), exercise, change_style(style, exercise, changes)) is None
 
 
 @pytest.mark.parametrize(("day", "exercise"), EVERYWHERE)
-def test_what_is_wrong_in_no_known_way_has_no_name(
-    day: str, exercise: str, graders: Graders
-) -> None:
+def test_an_unknown_mistake_is_not_recognised(day: str, exercise: str, graders: Graders) -> None:
     grader = graders(day)
-    for how in drawn(WAYS, exercise, 2):
+    for how in sample(UNKNOWN_MISTAKES, exercise, 2):
         wrong = WRONG.replace("{name}", exercise).replace("{how!r}", repr(how))
-        assert named(grader, exercise, reference(grader, exercise) + wrong) is None, how
+        assert recognize_code(grader, exercise, reference(grader, exercise) + wrong) is None, how
     names = grader.day.names
     other = names[names.index(exercise) - 1]
-    assert named(grader, exercise, f"{reference(grader, other)}\n{exercise} = {other}") is None
+    assert (
+        recognize_code(grader, exercise, f"{reference(grader, other)}\n{exercise} = {other}")
+        is None
+    )
 
 
-def test_the_marks_name_a_mistake(grade: Grade, solution: NotebookNode) -> None:
+def test_the_marks_contain_the_name_of_the_mistake(grade: Grade, solution: NotebookNode) -> None:
     wrong = "def causal_mask(n, device=None):\n    return torch.full((n, n), True, device=device).triu(0)"
     marks = by_name(grade(with_cells(solution, {"causal_mask": wrong})))
     assert marks["causal_mask"].mistake == "the past hidden"
     assert {e.mistake for name, e in marks.items() if name != "causal_mask"} == {None}
 
 
-UNNAMED = [
+WITHOUT_RESULTS = [
     ("not_attempted", 'raise NotImplementedError("causal_mask")'),
     ("not_allowed", "return nn.Transformer.generate_square_subsequent_mask(n) < 1"),
     ("timed_out", "while True: pass"),
@@ -364,8 +380,8 @@ UNNAMED = [
 ]
 
 
-@pytest.mark.parametrize(("status", "body"), UNNAMED)
-def test_what_gave_no_answers_has_no_name(
+@pytest.mark.parametrize(("status", "body"), WITHOUT_RESULTS)
+def test_code_without_results_is_not_recognised(
     status: str, body: str, grade: Grade, solution: NotebookNode
 ) -> None:
     source = f"def causal_mask(n, device=None):\n    {body}"
@@ -375,8 +391,10 @@ def test_what_gave_no_answers_has_no_name(
     assert (marks.status, marks.mistake) == (status, None)
 
 
-def test_the_name_is_that_of_the_code_that_counts(grade: Grade, solution: NotebookNode) -> None:
-    """Beside a mistake in what it calls, the exercise's own is recognised with the reference in that place."""
+def test_a_mistake_is_recognised_besides_a_mistake_in_a_dependency(
+    grade: Grade, solution: NotebookNode
+) -> None:
+    """The exercise is recognised as it was graded: with the reference in place of its dependency."""
     cells = {cell.id: cell.source for cell in solution.cells}
     attention = cells["MultiHeadAttention"].replace("self.value(value)", "self.value(key)")
     assert attention != cells["MultiHeadAttention"]
