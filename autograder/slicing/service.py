@@ -180,7 +180,7 @@ class NotebookSlicer:
         )
 
     def _homes(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the number of the cell that contains the last definition of each exercise, for the exercises that are defined."""
+        """Return the number of the cell with the last definition of each exercise that the notebook defines."""
         bound: dict[str, int] = {}
         defined: dict[str, int] = {}
         wanted = set(names)
