@@ -1,4 +1,4 @@
-"""The demonstrations of each day run, with short trainings: pictures are drawn, and what is measured is told."""
+"""Run the demonstrations of each day with short training loops; check their pictures and numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from autograder.course import config as courses
-from autograder.release.demonstrations import demonstrate, with_short_trainings
+from autograder.release.demonstrations import demonstrate, with_short_training
 from tests.conftest import ROOT
 
 COURSE = courses.load(ROOT)
@@ -17,19 +17,21 @@ MEASURED = {"language_model", "music", "vision", "diffusion", "family"}
 
 @pytest.mark.parametrize("day", COURSE.days)
 def test_the_demonstrations_run(day: str, tmp_path: Path) -> None:
-    for chapter in demonstrate(COURSE.day(day), tmp_path, steps=20):
-        assert chapter.shown.pictures
-        for picture in chapter.shown.pictures:
+    for run in demonstrate(COURSE.day(day), tmp_path, steps=20):
+        assert run.output.pictures
+        for picture in run.output.pictures:
             with Image.open(tmp_path / picture) as image:
                 assert min(image.size) > 100
-                assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 5, "it is blank"
-        assert (tmp_path / f"{chapter.chapter}.txt").stat().st_size > 0
-        assert bool(chapter.shown.numbers) == (chapter.chapter in MEASURED)
+                assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 5, (
+                    "the picture is blank"
+                )
+        assert (tmp_path / f"{run.chapter}.txt").stat().st_size > 0
+        assert bool(run.output.numbers) == (run.chapter in MEASURED)
 
 
-def test_only_the_lengths_of_trainings_are_changed() -> None:
+def test_only_the_number_of_training_steps_changes() -> None:
     source = "A_STEPS, B = 500, 64\nSTEPS = 7\nsteps = 9\nx = A_STEPS"
     assert (
-        with_short_trainings(source, 3) == "A_STEPS, B = (3, 64)\nSTEPS = 3\nsteps = 9\nx = A_STEPS"
+        with_short_training(source, 3) == "A_STEPS, B = (3, 64)\nSTEPS = 3\nsteps = 9\nx = A_STEPS"
     )
-    assert with_short_trainings("steps   =   9", 3) == "steps   =   9"
+    assert with_short_training("steps   =   9", 3) == "steps   =   9"

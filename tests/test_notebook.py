@@ -1,4 +1,4 @@
-"""A day's notebook: made of the chapters as it should be, and refused where it would give something away."""
+"""Test the notebook of a day and the checks that keep solutions and hidden tests out of the release."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def sources(notebook: NotebookNode) -> dict[str, str]:
 
 
 def day_of(folder: Path, chapter: str) -> Day:
-    """A day of one chapter and one exercise."""
+    """Return a day with one chapter and one exercise."""
     (folder / "solutions" / "day1").mkdir(parents=True, exist_ok=True)
     for name in ("opening.py", "closing.py", "day1/requirements.txt"):
         text = (ROOT / "solutions" / name).read_text(encoding="utf-8")
@@ -106,7 +106,7 @@ def day_of(folder: Path, chapter: str) -> Day:
 # ---- cells
 
 
-def test_a_guarded_cell_does_the_same_without_its_guard() -> None:
+def test_a_cell_runs_the_same_without_its_main_guard() -> None:
     guarded: dict[str, object] = {"__name__": "__main__"}
     exec(GUARDED, guarded)
     shown = without_guard(GUARDED)
@@ -119,7 +119,7 @@ def test_a_guarded_cell_does_the_same_without_its_guard() -> None:
     assert "\ndef doubled(values):\n" in shown
 
 
-def test_imports_between_chapters_disappear_and_others_stay() -> None:
+def test_imports_between_chapters_are_removed() -> None:
     cell = (
         "import math\n\nfrom torch import Tensor\n\nfrom solutions.opening import demonstration\n"
         "from solutions.day1.masking import (\n    causal_mask,\n    padding_mask,\n)\n\nsize = 3\n"
@@ -132,11 +132,11 @@ def test_imports_between_chapters_disappear_and_others_stay() -> None:
     ]
 
 
-def test_the_notebook_imports_no_chapter(solution: NotebookNode) -> None:
+def test_the_notebook_does_not_import_chapters(solution: NotebookNode) -> None:
     assert not [cell.id for cell in solution.cells if re.search(r"^\s*from solutions", cell.source)]
 
 
-def test_a_new_cell_changes_no_other(tmp_path: Path) -> None:
+def test_a_new_cell_does_not_change_other_cells(tmp_path: Path) -> None:
     before = sources(solution_notebook(day_of(tmp_path, CHAPTER)))
     more = CHAPTER.replace(
         "# %% [markdown]\n# ## What", "# %% [markdown]\n# A hint.\n\n# %% [markdown]\n# ## What"
@@ -152,9 +152,7 @@ def test_ids_are_unique_and_the_notebook_is_valid(solution: NotebookNode) -> Non
     assert len(sources(solution)) == len(solution.cells)
 
 
-def test_nbgrader_knows_stubs_and_checks_and_nothing_else(
-    solution: NotebookNode, day1: Day
-) -> None:
+def test_only_stubs_and_checks_have_nbgrader_metadata(solution: NotebookNode, day1: Day) -> None:
     known = {c.id: c.metadata.nbgrader for c in solution.cells if "nbgrader" in c.metadata}
     assert list(known) == [id_ for name in day1.names for id_ in (name, f"check_{name}")]
     for exercise in day1.exercises:
@@ -165,11 +163,11 @@ def test_nbgrader_knows_stubs_and_checks_and_nothing_else(
     assert {id_: mark.grade_id for id_, mark in known.items()} == {id_: id_ for id_ in known}
 
 
-# ---- what is released
+# ---- the release
 
 
 @pytest.mark.parametrize("name", COURSE.days)
-def test_the_release_is_what_the_chapters_give_now(name: str) -> None:
+def test_the_release_is_up_to_date(name: str) -> None:
     day = COURSE.day(name)
     release = nbformat.read(ROOT / "assignments" / name / f"{name}.ipynb", as_version=4)
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
@@ -189,7 +187,7 @@ def test_the_release_is_what_the_chapters_give_now(name: str) -> None:
         assert (ROOT / "assignments" / name / file).read_bytes() == written.read_bytes()
 
 
-def test_the_release_holds_no_output_and_gives_nothing_away(
+def test_the_release_has_no_outputs_and_leaks_nothing(
     release: NotebookNode, solution: NotebookNode, day1: Day
 ) -> None:
     assert not [cell.id for cell in release.cells if cell.get("outputs")]
@@ -197,7 +195,7 @@ def test_the_release_holds_no_output_and_gives_nothing_away(
 
 
 def first_line(file: Path, start: str) -> str:
-    """The first line of a file that begins so and says enough to be known again."""
+    """Return the first line of a file that starts with `start` and is long enough to be identified."""
     lines = file.read_text(encoding="utf-8").split("\n")
     return next(line for line in lines if line.strip().startswith(start) and len(line) > 50)
 
@@ -228,7 +226,7 @@ def a_named_mistake() -> str:
         ("masking-1", a_named_mistake),
     ],
 )
-def test_what_gives_something_away_is_refused(
+def test_a_leaked_line_is_refused(
     cell: str, leak: Callable[[], str], release: NotebookNode, solution: NotebookNode, day1: Day
 ) -> None:
     line = leak()
@@ -240,22 +238,22 @@ def test_what_gives_something_away_is_refused(
 
 
 @pytest.mark.parametrize("marker", ["### BEGIN SOLUTION", "### BEGIN HIDDEN TESTS"])
-def test_a_marker_that_is_left_is_refused(
+def test_a_remaining_marker_is_refused(
     marker: str, release: NotebookNode, solution: NotebookNode, day1: Day
 ) -> None:
     left = with_cells(release, {"attention-1": marker})
-    with pytest.raises(CourseError, match="left in the release"):
+    with pytest.raises(CourseError, match="the release contains a solution or hidden tests"):
         build._check_release(left, solution, day1)
 
 
 @pytest.mark.parametrize("again", ["SIZE = 4", "def SIZE(): ...", "import math\nclass SIZE: ..."])
-def test_a_given_name_is_given_once(again: str, day1: Day) -> None:
+def test_a_given_name_is_defined_once(again: str, day1: Day) -> None:
     cells = [v4.new_code_cell("SIZE = 3", id="one"), v4.new_code_cell(again, id="two")]
-    with pytest.raises(CourseError, match="cell two: 'SIZE' is given in cell one already"):
+    with pytest.raises(CourseError, match="cell two: 'SIZE' is already defined in cell one"):
         build._check_given_names(v4.new_notebook(cells=cells), day1)
 
 
-def test_demonstrations_and_imports_may_use_a_name_again(day1: Day) -> None:
+def test_demonstrations_and_imports_may_reuse_a_name(day1: Day) -> None:
     cells = [
         v4.new_code_cell("import math\n\nSIZE = 3", id="one"),
         v4.new_code_cell("import math\n\nwith open('x') as file:\n    SIZE = 4", id="two"),

@@ -1,1 +1,1 @@
-"""Build the notebook and the assignment of a day from its chapters."""
+"""Build the notebook and the released assignment of a day from its chapters."""

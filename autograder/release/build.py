@@ -1,4 +1,7 @@
-"""A day's chapters → source notebook → nbgrader → `assignments/`. Refuses, naming the cell, what must not be released."""
+"""Build the released assignment of a day, after checks that it works and leaks no solution. Entry point: `build`.
+
+The chapters become nbgrader's source notebook, from which nbgrader generates `assignments/DAY`.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +25,22 @@ from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import CourseError, Day
 from autograder.grading.grader import Grader, start_server
-from autograder.release.demonstrations import with_short_trainings
+from autograder.release.demonstrations import with_short_training
 from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
 
-TRIVIAL = 24  # a shorter line says too little to be a secret
+MIN_SECRET = 24  # characters of a line without spaces; shorter lines are too common to be a leak
 MARKED = re.compile(rf"{BEGIN}\n(.*?){END}", re.DOTALL)
-EXECUTION_SECONDS = 300
-STEPS = 20  # of each training, where the notebook is only run to see that it does
+EXECUTION_SECONDS = 300  # per cell
+STEPS = 20  # of each training loop when the notebook is run as a check
 
 
 def build(day: Day, solutions: bool = False) -> Iterator[Path]:
-    """Make the release of a day, and with `solutions` the worked notebook; what was made.
+    """Build the release of a day and, with `solutions`, the notebook with solutions; yield the path of each.
 
     Raises:
-        CourseError: what is wrong, with the cell.
+        CourseError: A check failed. The message names the cell.
     """
     notebook = solution_notebook(day)
     _check_given_names(notebook, day)
@@ -47,17 +50,17 @@ def build(day: Day, solutions: bool = False) -> Iterator[Path]:
     nbformat.write(notebook, source / f"{day.name}.ipynb")
     for name in ("README.md", "requirements.txt"):
         shutil.copyfile(day.root / "solutions" / day.name / name, source / name)
-    _grades_to_full(notebook, day)
-    _runs(notebook, day)
-    release = _generate(day)
+    _check_full_marks(notebook, day)
+    _check_execution(notebook, day)
+    release = _generate_assignment(day)
     _check_release(nbformat.read(release, as_version=4), notebook, day)
     yield release
     if solutions:
-        yield _worked(notebook, day)
+        yield _write_solutions(notebook, day)
 
 
-def _generate(day: Day) -> Path:
-    """nbgrader's own `generate_assignment`."""
+def _generate_assignment(day: Day) -> Path:
+    """Run `nbgrader generate_assignment` and return the path of the released notebook."""
     command = [
         sys.executable,
         "-m",
@@ -77,8 +80,8 @@ def _generate(day: Day) -> Path:
     return release
 
 
-def _worked(notebook: NotebookNode, day: Day) -> Path:
-    """The notebook with solutions and without markers, for after the deadline."""
+def _write_solutions(notebook: NotebookNode, day: Day) -> Path:
+    """Write the notebook with solutions and without markers, to be published after the deadline."""
     for cell in notebook.cells:
         cell.metadata.pop("nbgrader", None)
         cell.source = re.sub(
@@ -92,11 +95,11 @@ def _worked(notebook: NotebookNode, day: Day) -> Path:
     return file
 
 
-# ---- what is refused
+# ---- checks
 
 
 def _check_given_names(notebook: NotebookNode, day: Day) -> None:
-    """A given name is bound in one cell of the day only."""
+    """Raise CourseError if two given cells define the same name."""
     seen: dict[str, str] = {}
     for cell in notebook.cells:
         if cell.cell_type != "code" or "nbgrader" in cell.metadata or not _is_given(cell.source):
@@ -105,7 +108,7 @@ def _check_given_names(notebook: NotebookNode, day: Day) -> None:
             for name in _bound(node):
                 if seen.setdefault(name, cell.id) != cell.id:
                     raise CourseError(
-                        f"{day.name}, cell {cell.id}: {name!r} is given in cell {seen[name]} already"
+                        f"{day.name}, cell {cell.id}: {name!r} is already defined in cell {seen[name]}"
                     )
 
 
@@ -125,61 +128,68 @@ def _bound(node: ast.stmt) -> list[str]:
 
 
 def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> None:
-    """Nothing of a solution, of a hidden grader or of a known mistake stands in the release."""
+    """Raise CourseError if the release contains a line of a solution, a hidden grader or a known mistake."""
     stubs = "\n".join(cell.source for cell in release.cells)
-    lines = {_squeezed(line): cell.id for cell in release.cells for line in cell.source.split("\n")}
+    lines = {
+        _without_spaces(line): cell.id for cell in release.cells for line in cell.source.split("\n")
+    }
     for cell in source.cells:
         for solution in MARKED.findall(cell.source):
             for line in filter(_is_secret, solution.split("\n")):
-                if _squeezed(line) in lines:
+                if _without_spaces(line) in lines:
                     raise CourseError(
-                        f"{day.name}, cell {lines[_squeezed(line)]}: a line of {cell.id}'s solution "
-                        f"stands in the release: {line.strip()}"
+                        f"{day.name}, cell {lines[_without_spaces(line)]}: the release contains a line "
+                        f"of the solution of {cell.id}: {line.strip()}"
                     )
     if BEGIN in stubs or "BEGIN HIDDEN" in stubs:
-        raise CourseError(f"{day.name}: a solution or hidden part was left in the release")
+        raise CourseError(f"{day.name}: the release contains a solution or hidden tests")
     for hidden in sorted({day.graders, day.mistakes}):
         for file in sorted(hidden.glob("*.py")):
-            for line in _sentences(file):
-                if _squeezed(line) in lines:
+            for line in _secret_lines(file):
+                if _without_spaces(line) in lines:
                     raise CourseError(
-                        f"{day.name}, cell {lines[_squeezed(line)]}: a line of {file} stands in the "
-                        f"release: {line.strip()}"
+                        f"{day.name}, cell {lines[_without_spaces(line)]}: the release contains a line "
+                        f"of {file}: {line.strip()}"
                     )
 
 
-def _sentences(file: Path) -> Iterator[str]:
-    """The lines of a hidden file by which it could be told: what it asserts and says."""
+def _secret_lines(file: Path) -> Iterator[str]:
+    """Yield the lines of a hidden file that would reveal a test: assertions and docstrings."""
     for line in file.read_text(encoding="utf-8").split("\n"):
-        telling = line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_"))
-        if telling and len(_squeezed(line)) >= TRIVIAL:
+        reveals = line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_"))
+        if reveals and len(_without_spaces(line)) >= MIN_SECRET:
             yield line
 
 
 def _is_secret(line: str) -> bool:
-    text = _squeezed(line)
-    return len(text) >= TRIVIAL and not text.startswith(("#", "def", '"""', "super()"))
+    text = _without_spaces(line)
+    return len(text) >= MIN_SECRET and not text.startswith(("#", "def", '"""', "super()"))
 
 
-def _squeezed(line: str) -> str:
+def _without_spaces(line: str) -> str:
     return re.sub(r"\s+", "", line)
 
 
-def _grades_to_full(notebook: NotebookNode, day: Day) -> None:
+def _check_full_marks(notebook: NotebookNode, day: Day) -> None:
+    """Raise CourseError if the solutions do not get full marks."""
     data = nbformat.writes(notebook).encode()
     cells, problems = read_cells(data, f"{day.name}.ipynb")
-    handed_in = Submission("the solution notebook", "solution", "", cells, problems, True)
+    solutions = Submission("the solution notebook", "solution", "", cells, problems, True)
     with start_server() as server:
-        marks = Grader(day, server, state_folder.secret(day.root)).grade(handed_in)
+        marks = Grader(day, server, state_folder.secret(day.root)).grade(solutions)
     lost = [f"{e.name} ({e.status}: {e.message})" for e in marks.exercises if e.status != "passed"]
     if lost or marks.problems:
         raise CourseError(
-            f"{day.name}: the solutions do not grade to {day.points:g}: {'; '.join([*lost, *marks.problems])}"
+            f"{day.name}: the solutions do not get full marks: {'; '.join([*lost, *marks.problems])}"
         )
 
 
-def _runs(notebook: NotebookNode, day: Day) -> None:
-    """Run the solution notebook top to bottom, with short trainings; what ran once is not run again until it changes."""
+def _check_execution(notebook: NotebookNode, day: Day) -> None:
+    """Run the solution notebook with short training loops. A notebook that ran before is skipped until it changes.
+
+    Raises:
+        CourseError: A cell raised an exception.
+    """
     digest = hashlib.sha256(nbformat.writes(notebook).encode()).hexdigest()
     ran = state_folder.course_folder(day.root) / f"ran-{day.name}"
     if ran.is_file() and ran.read_text(encoding="utf-8") == digest:
@@ -187,7 +197,7 @@ def _runs(notebook: NotebookNode, day: Day) -> None:
     copy = nbformat.from_dict(notebook)
     for cell in copy.cells:
         if cell.cell_type == "code":
-            cell.source = with_short_trainings(cell.source, STEPS)
+            cell.source = with_short_training(cell.source, STEPS)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             copy,
@@ -198,14 +208,14 @@ def _runs(notebook: NotebookNode, day: Day) -> None:
         try:
             client.execute(stderr=subprocess.DEVNULL)
         except CellExecutionError as error:
-            where = _failed(copy)
+            where = _failed_cell(copy)
             raise CourseError(
-                f"{day.name}, cell {where}: does not run: {error.ename}: {error.evalue}"
+                f"{day.name}: cell {where} raised {error.ename}: {error.evalue}"
             ) from None
     ran.write_text(digest, encoding="utf-8")
 
 
-def _failed(notebook: NotebookNode) -> str:
+def _failed_cell(notebook: NotebookNode) -> str:
     for cell in notebook.cells:
         if any(output.output_type == "error" for output in cell.get("outputs", [])):
             return str(cell.id)

@@ -1,6 +1,6 @@
-"""A day's demonstrations outside of a notebook: pictures into files, and the numbers that they measure into a table.
+"""Run the demonstrations of a day outside a notebook: save their pictures, and tabulate the numbers they measure.
 
-Each chapter runs in a process of its own: `python -m autograder.release.demonstrations CHAPTER.py FOLDER [STEPS]`.
+Each chapter runs in a separate process: `python -m autograder.release.demonstrations CHAPTER.py FOLDER [STEPS]`.
 """
 
 from __future__ import annotations
@@ -25,61 +25,61 @@ from autograder.course.config import CourseError, Day
 from autograder.sandbox.clock import cpu_count
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """What a chapter's demonstrations gave: numbers by what they are, the files of its pictures, seconds of processor time."""
+class Output(msgspec.Struct, frozen=True):
+    """The output of a chapter's demonstrations: measured numbers by name, picture files and CPU time in seconds."""
 
     numbers: dict[str, float]
     pictures: list[str]
-    processor: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
-class Demonstrated:
-    """A chapter, what it gave, and seconds by the clock."""
+class ChapterRun:
+    """One run of a chapter: its name, its output and the elapsed time in seconds."""
 
     chapter: str
-    shown: Shown
-    wall: float
+    output: Output
+    elapsed: float
 
 
-def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[Demonstrated]:
-    """Run the chapters of a day, as many at once as there are processors; with `steps`, each training is only so long.
+def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[ChapterRun]:
+    """Run the chapters of a day in parallel and yield each run. `steps` shortens all training loops.
 
     Raises:
-        CourseError: a demonstration does not run.
+        CourseError: A demonstration raised an exception.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(cpu_count()) as pool:
         yield from pool.map(lambda chapter: _run(chapter, day.root, folder, steps), day.chapters)
 
 
-def table(chapters: Iterable[Demonstrated]) -> Table:
-    """What was measured, a row a number, and what each chapter took."""
-    shown = Table("chapter", "measured", "", box=None, pad_edge=False, header_style="bold")
-    for chapter in chapters:
-        for what, value in chapter.shown.numbers.items():
-            shown.add_row(chapter.chapter, what, f"{value:.4g}")
-        took = f"{chapter.wall:.0f} s, {chapter.shown.processor:.0f} s of processor time"
-        shown.add_row(chapter.chapter, f"{len(chapter.shown.pictures)} pictures", took)
-    return shown
+def table(runs: Iterable[ChapterRun]) -> Table:
+    """Return a table with a row for each measured number, and the time of each chapter."""
+    result = Table("chapter", "measured", "", box=None, pad_edge=False, header_style="bold")
+    for run in runs:
+        for name, value in run.output.numbers.items():
+            result.add_row(run.chapter, name, f"{value:.4g}")
+        time_taken = f"{run.elapsed:.0f} s ({run.output.cpu_seconds:.0f} s of CPU time)"
+        result.add_row(run.chapter, f"{len(run.output.pictures)} pictures", time_taken)
+    return result
 
 
-def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> Demonstrated:
+def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> ChapterRun:
     path, folder = chapter.path.resolve(), folder.resolve()
     command = [sys.executable, "-m", "autograder.release.demonstrations", str(path), str(folder)]
     command += [str(steps)] if steps is not None else []
-    # Threads that wait for one another leave the processor to the other chapters.
+    # Passive waiting leaves the processor to the chapters that run at the same time.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     started = time.monotonic()
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise CourseError(f"{chapter.path}: the demonstrations do not run:\n{done.stderr[-2000:]}")
-    shown = msgspec.json.decode(done.stdout, type=Shown)
-    return Demonstrated(chapter.name, shown, time.monotonic() - started)
+        raise CourseError(f"{chapter.path}: a demonstration failed:\n{done.stderr[-2000:]}")
+    output = msgspec.json.decode(done.stdout, type=Output)
+    return ChapterRun(chapter.name, output, time.monotonic() - started)
 
 
-def with_short_trainings(source: str, steps: int) -> str:
-    """The code with every constant `…STEPS` set to `steps`."""
+def with_short_training(source: str, steps: int) -> str:
+    """Return the code with every constant whose name ends in `STEPS` set to `steps`."""
     tree = ast.parse(source)
     found = False
     for node in tree.body:
@@ -99,7 +99,7 @@ def with_short_trainings(source: str, steps: int) -> str:
 
 
 def main(path: Path, folder: Path, steps: int | None) -> None:
-    """Run a chapter; what it prints goes to a file, what it gave to the standard output as JSON."""
+    """Run a chapter. Redirect what it prints to a file, and print its `Output` as JSON."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -118,7 +118,7 @@ def main(path: Path, folder: Path, steps: int | None) -> None:
     plt.show = show
     source = path.read_text(encoding="utf-8")
     if steps is not None:
-        source = with_short_trainings(source, steps)
+        source = with_short_training(source, steps)
     module = types.ModuleType("__main__")
     module.__file__ = str(path)
     sys.modules["__main__"] = module
@@ -128,8 +128,8 @@ def main(path: Path, folder: Path, steps: int | None) -> None:
         contextlib.redirect_stdout(file),
     ):
         exec(compile(source, str(path), "exec"), module.__dict__)
-    shown = Shown(MEASURED, pictures, time.process_time())
-    sys.stdout.write(msgspec.json.encode(shown).decode())
+    output = Output(MEASURED, pictures, time.process_time())
+    sys.stdout.write(msgspec.json.encode(output).decode())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A day's chapters → one notebook, with the metadata that nbgrader needs."""
+"""Assemble the chapters of a day into one notebook with nbgrader's metadata. Entry point: `solution_notebook`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autograder.course.config import Day
 
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
-# graders/{day}/test_{chapter}.py, asked from outside this notebook
+# The hidden tests are in graders/{day}/test_{chapter}.py and run outside this notebook.
 ### END HIDDEN TESTS"""
 
 INSTALL = """\
@@ -45,10 +45,10 @@ METADATA = {
 
 
 def solution_notebook(day: Day) -> NotebookNode:
-    """The notebook with solutions, which nbgrader calls the source.
+    """Return the notebook with solutions, which is nbgrader's source notebook.
 
     Raises:
-        ChapterError: `opening.py`, `closing.py` or a chapter can not be read.
+        ChapterError: `opening.py`, `closing.py` or a chapter is invalid.
     """
     cells = list(_cells(day))
     notebook: NotebookNode = v4.new_notebook(
@@ -80,7 +80,7 @@ def _cells(day: Day) -> Iterator[NotebookNode]:
             elif part is parts[-1]:
                 listed = "\n".join(f'    "{name}": {value:g},' for name, value in points.items())
                 yield _cell("code", f"EXERCISES = {{\n{listed}\n}}", ids.new("exercises"))
-            source = plain(cell)
+            source = notebook_source(cell)
             if source:
                 yield _chapter_cell(day, part, cell, source, ids, section, points)
 
@@ -110,7 +110,7 @@ def _requirements(day: Day) -> list[str]:
 
 
 class _Ids:
-    """Cell ids from the section's name and a count within it, so that a change elsewhere changes none."""
+    """A generator of cell ids: the section's name and a count. A change in one section keeps the ids in others."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -147,8 +147,8 @@ def _cell(
     return new[kind](source, id=id_, metadata=metadata)
 
 
-def plain(cell: ChapterCell) -> str:
-    """A cell as the notebook shows it: no main guard, no imports between chapters."""
+def notebook_source(cell: ChapterCell) -> str:
+    """Return a cell's source for the notebook, without the main guard and imports between chapters."""
     if cell.role in ("checks", "demonstration"):
         return without_guard(cell.source)
     if cell.role == "given":
@@ -157,7 +157,7 @@ def plain(cell: ChapterCell) -> str:
 
 
 def without_guard(source: str) -> str:
-    """The body of `if __name__ == "__main__":`, dedented; lines inside of strings stay as they are."""
+    """Return the dedented body of `if __name__ == "__main__":`. Lines inside strings are unchanged."""
     guard = ast.parse(source).body[0]
     lines = source.split("\n")
     inside = set(_lines_inside_strings(source))
@@ -169,7 +169,7 @@ def without_guard(source: str) -> str:
 
 
 def _lines_inside_strings(source: str) -> Iterator[int]:
-    """The numbers of lines that begin within a string."""
+    """Yield the numbers of the lines that start inside a string."""
     opened = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         name = tokenize.tok_name[token.type]
@@ -182,7 +182,7 @@ def _lines_inside_strings(source: str) -> Iterator[int]:
 
 
 def without_chapter_imports(source: str) -> str:
-    """The cell without `from solutions.… import …`."""
+    """Return the source of a cell without `from solutions.… import …`."""
     lines = source.split("\n")
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "solutions":
