@@ -50,7 +50,7 @@ def test_each_folder_is_a_student_for_any_file_name(course: Class) -> None:
         *(NOTHING, NOTHING),
     ]
     text = course.autograded("dee").read_text()
-    assert "the folder has no notebook, script or archive" in text
+    assert "the folder contains no notebook, script or archive" in text
 
 
 def test_unchanged_marks_are_not_copied_again(course: Class) -> None:
