@@ -1,0 +1,57 @@
+"""Test the `.autograder/` folder: files are written atomically, and grading works without a writable folder."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from autograder.course import state_folder
+from tests import small_course
+
+
+def refuse(*_: object, **__: object) -> NoReturn:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_cached_data_can_be_read_and_replaced(tmp_path: Path) -> None:
+    assert state_folder.read_cache(tmp_path, "x") is None
+    for data in (b"first", b"second"):
+        state_folder.write_cache(tmp_path, "x", data)
+        assert state_folder.read_cache(tmp_path, "x") == data
+    assert [file.name for file in state_folder.course_folder(tmp_path).iterdir()] == ["x"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(b"old")
+    with pytest.raises(PermissionError):
+        state_folder.write_atomically(file, b"new", refuse)
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_cache_that_cannot_be_written_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_folder.tempfile, "mkstemp", refuse)
+    state_folder.write_cache(tmp_path, "x", b"data")
+    assert state_folder.read_cache(tmp_path, "x") is None
+
+
+def test_grading_needs_no_course_folder(tmp_path: Path) -> None:
+    """Replace the folder by a file, so that nothing can be created in it, as on a read-only file system."""
+    root = small_course.make(tmp_path / "course")
+    (root / ".autograder").write_text("")
+    small_course.hand_in(tmp_path / "class", 2)
+    marks = tmp_path / "marks.json"
+    arguments = ("grade", "day1", str(tmp_path / "class"), "--json", str(marks), "--no-store")
+    done = small_course.command(root, *arguments)
+    assert done.returncode == 0, done.stderr
+    submissions = json.loads(marks.read_text())["submissions"]
+    assert [submission["points"] for submission in submissions] == [100, 60]
+    assert "Traceback" not in done.stderr
