@@ -192,7 +192,7 @@ def test_a_missing_name_is_distinguished_from_an_unchanged_stub(
 
 def test_an_unreadable_file_is_explained(texts: Texts) -> None:
     text = Page(student_page.page(unread(problem="not a notebook: cut off"), texts)).text
-    assert "could not be read" in text
+    assert "could not be graded" in text
     assert "not a notebook: cut off" in text
     assert "All exercises" not in text
 
