@@ -83,10 +83,10 @@ def shaped(
     """Check that `seen` is a tensor of this shape and, if given, this dtype. Return it."""
     assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {_describe(seen)}"
     expected, found = tuple(shape), tuple(seen.shape)
-    assert found == expected, f"{what} should have the shape {expected}, yours has {found}"
+    assert found == expected, f"{what} should have the shape {expected}; yours has {found}"
     if dtype is not None:
         want, have = (str(d).removeprefix("torch.") for d in (dtype, seen.dtype))
-        assert want == have, f"{what} should have the dtype {want}, yours has {have}"
+        assert want == have, f"{what} should have the dtype {want}; yours has {have}"
     return seen
 
 
@@ -111,8 +111,8 @@ def close(
     # The difference of two equal infinities is NaN.
     right = (have == want) | (difference <= atol + rtol * want.abs())
     if not bool(right.all()):
-        badness = torch.where(right, -1.0, difference.nan_to_num(nan=math.inf))
-        where = int(badness.argmax())
+        worst = torch.where(right, -1.0, difference.nan_to_num(nan=math.inf))
+        where = int(worst.argmax())
         raise _mismatch(what, found, expected, right, where)
     return found
 
@@ -133,8 +133,8 @@ def finite(seen: Any, what: str = "the result") -> Tensor:
     bad = ~seen.isfinite()
     if bool(bad.any()):
         where = int(bad.reshape(-1).to(torch.uint8).argmax())
-        place = _format_position(where, seen.shape)
-        raise AssertionError(f"{what} should be finite, but is {_format_value(seen, where)}{place}")
+        found = f"{_format_value(seen, where)}{_format_position(where, seen.shape)}"
+        raise AssertionError(f"{what} should be finite, but it is {found}")
     return seen
 
 
@@ -216,6 +216,7 @@ def value_error(*names: str, when: str) -> Iterator[None]:
 
 
 def _describe(seen: Any) -> str:
+    """Return a noun phrase for a value of the wrong type."""
     if isinstance(seen, Opaque):
         return seen.type
     if isinstance(seen, RemoteModule):
@@ -230,11 +231,13 @@ def _describe(seen: Any) -> str:
 
 
 def _format_value(tensor: Tensor, where: int) -> str:
+    """Return the element at a flat index with six digits."""
     value = tensor.detach().reshape(-1)[where].item()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _format_position(where: int, shape: Sequence[int]) -> str:
+    """Return the position of a flat index in a tensor of this shape, as the end of a sentence."""
     if not shape:
         return ""
     position: list[int] = []
