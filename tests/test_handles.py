@@ -101,7 +101,8 @@ def test_a_model_uses_handles_in_its_arguments(student: Student) -> None:
 
 def test_a_model_exposes_numbers_and_the_length_of_its_lists(student: Student) -> None:
     model = Model()
-    model.blocks, model.n_layers = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)]), 2
+    model.blocks = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
+    model.n_layers = 2  # type: ignore[assignment]
     model.layers = [7, 8, 9]  # type: ignore[assignment]
     assert student.parts(model) == [2, 2, [None] * 3]
 

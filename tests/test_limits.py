@@ -302,7 +302,7 @@ def test_stopping_a_process_of_a_lost_server_leaves_new_processes_alone(server: 
         with pytest.raises(ServerLost):
             old.sleep(2)  # the process may still answer a short call
         with loaded(server, QUICK) as new:
-            old._process.stop()
+            old._process.stop()  # type: ignore[attr-defined]
             assert new.f(0) == 0
 
 

@@ -198,7 +198,11 @@ def test_single_bytes_do_not_extend_the_deadline() -> None:
 def test_a_worker_that_does_not_read_exceeds_its_limit() -> None:
     out = Outgoing()
     data = out.encode([torch.zeros(1 << 20)], lambda item: None)
-    process = hostile(lambda wire: select.select([], [], [], 2))
+
+    def behaviour(wire: socket.socket) -> None:
+        select.select([], [], [], 2)
+
+    process = hostile(behaviour)
     with pytest.raises(LimitExceeded):
         process.request(m.Weights(1, data), out, lambda q, d: (m.Reply(data), out))
 
@@ -433,7 +437,7 @@ def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> 
         code, yes, no, k = struct.unpack_from("<HBBI", program, 8 * at)
         at += 1
         if code == 0x06:
-            return k
+            return int(k)
         if code == 0x20:
             value = struct.unpack_from("<I", data, k)[0]
         elif code == 0x54:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +281,7 @@ def bare(scripts: dict[tuple[str, str], subprocess.Popen[str]]) -> dict[str, Any
 
 FILLING = tuple(name for name in ATTACKS if "disk" in name)
 
-HAD_EFFECT = {
+HAD_EFFECT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "read a file": lambda seen: "canary" in str(seen["returned"].get("read a file")),
     "read the autograder": lambda seen: not _refused(seen, "read the autograder"),
     "read a hidden grader": lambda seen: not _refused(seen, "read a hidden grader"),

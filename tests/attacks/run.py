@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +35,7 @@ from autograder.feedback.exercise_feedback import as_text, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.feedback.sentences import read as read_texts
 from autograder.feedback.terminal_table import table
-from autograder.grading import grader
+from autograder.grading import grader, scoring
 from autograder.grading.grader import Grader, start_server
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
@@ -227,7 +228,10 @@ class Unsliced(Slicer):
 def without(layer: str) -> Iterator[None]:
     """Disable a defence that is not a layer of the kernel."""
     if layer == "escaping":
-        with mock.patch.multiple(grader, words=str, line=str):
+        with (
+            mock.patch.object(scoring, "sanitize", str),
+            mock.patch.object(grader, "one_line", str),
+        ):
             yield
     elif layer == "needs":
         with mock.patch.object(grader, "Slicer", Unsliced):
@@ -277,8 +281,8 @@ def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
         here = Lab(outside, server, trivial)
         here.honest_after()
         chosen = [a for a in ATTACKS if a.kernel or which != "kernel"]
-        attacks = {a.name: asdict(here.observe(a, lambda a=a: here.grade(a))) for a in chosen}
-        honest = {a.name: asdict(here.observe(a, lambda a=a: here.grade(a))) for a in HONEST}
+        attacks = {a.name: asdict(here.observe(a, partial(here.grade, a))) for a in chosen}
+        honest = {a.name: asdict(here.observe(a, partial(here.grade, a))) for a in HONEST}
         return {"isolation": server.isolation, "attacks": attacks, "honest": honest}
 
 

@@ -34,5 +34,5 @@ def found_key():
 def causal_mask(n, device=None):
     found = [name for name, there in traces().items() if there]
     if found:
-        raise Told(f"traces of another: {found}")
+        raise Leak(f"traces of another submission: {found}")
     return right(n, device)

@@ -15,7 +15,7 @@ import time
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Told(Exception):
+class Leak(Exception):
     """Carries the data that an attack found."""
 
 

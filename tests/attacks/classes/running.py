@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.course_copy import link_course
 from bench.processes import tree
 from tests.attacks.classes.case import HONEST, ROOT, SCRIPT, SECONDS, Case, Outcome
 
 START = (sys.executable, "-m", "tests.attacks.classes.start")
-PARTS = ("autograder", "solutions", "graders", "mistakes", "grading.toml")
 NOBODY = 65534
 MEMORY = 2_000_000_000
 TRUSTED_MEMORY = 1_000_000_000  # limit for the grader's own processes
@@ -131,8 +131,7 @@ class Course:
     def __init__(self, folder: Path, mode: Mode) -> None:
         self.mode = mode
         self.root = folder
-        for part in PARTS:
-            (folder / part).symlink_to(ROOT / part)
+        link_course(folder)
         state = folder / ".autograder"
         state.mkdir()
         for file in (ROOT / ".autograder").glob("*-day1-*"):  # known mistakes and trivial answers
