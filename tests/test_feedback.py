@@ -76,7 +76,7 @@ RAISED = "`softmax` raised IndexError: index {} is out of bounds (cell 9, line 4
 def test_a_cause_with_different_numbers_appears_once(texts: Texts) -> None:
     failed = {n: RAISED.format(n) for n in range(4)}
     failed[4] = (
-        "when d is 7, a ValueError should be raised; seen: IndexError: index 9 is out of bounds"
+        "a ValueError should be raised when d is 7; seen: IndexError: index 9 is out of bounds"
     )
     page = Page(student_page.page(submission(texts, exercise(texts, "softmax", failed)), texts))
     assert page.text.count("IndexError") == 1
@@ -86,8 +86,8 @@ def test_a_cause_with_different_numbers_appears_once(texts: Texts) -> None:
 @pytest.mark.parametrize(
     ("seen", "part"),
     [
-        ("the {} should be a tensor, it is None (is a return missing?)", "is a return missing?"),
-        ("the {} should have the dtype int64, yours has float32", "yours has float32"),
+        ("the {} should be a tensor, but it is None (is a return missing?)", "is a return missing?"),
+        ("the {} should have the dtype int64; yours has float32", "yours has float32"),
         ("`f`: there is no parameter `weight`; it has {}", "there is no parameter"),
         ("`f` raised Exception: {} (cell 3, line 1: `x`)", "Exception"),
     ],
