@@ -554,6 +554,6 @@ def test_an_old_landlock_is_not_used_without_namespaces(monkeypatch: pytest.Monk
     refusals = {"namespaces": "not here"}
     monkeypatch.setattr(wall, "_refusal", lambda layer: refusals.get(layer, ""))
     monkeypatch.setattr(landlock, "version", lambda: 2)
-    assert set(wall.unavailable()) == {"namespaces", "landlock"}
+    assert set(wall.refused_layers()) == {"namespaces", "landlock"}
     refusals.clear()
-    assert wall.unavailable() == {}
+    assert wall.refused_layers() == {}

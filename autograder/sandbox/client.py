@@ -155,7 +155,7 @@ class Server:
             NoIsolation: the wall could not be put up, and nothing was started.
             ServerLost: several servers in a row ended.
         """
-        # The grader's own deadline comes first because its message is more precise.
+        # The margin lets the grader's own deadline pass first, because its message is more precise.
         seconds = math.ceil(limits.total_cpu_seconds) + 5
         kind = control.Start(0, service, limits.memory, seconds)
         for _ in range(ATTEMPTS):
@@ -163,7 +163,7 @@ class Server:
                 self._await_ready()
                 if self._process.poll() is not None:  # the process that it forked ahead dies too
                     raise ConnectionError("the fork server ended")
-                child = self._started(kind)
+                child = self._take_child(kind)
                 if not _has_ended(child.pidfd):
                     return child.wire, child.request.number
                 # No student code has run in this process yet, so it or the server was killed from outside.
@@ -173,34 +173,34 @@ class Server:
                 self._replace()
         raise ServerLost
 
-    def _started(self, kind: control.Start) -> _Child:
+    def _take_child(self, kind: control.Start) -> _Child:
         """Return a running process: the one that was forked ahead if it fits, otherwise a new one."""
         ahead = self._ahead
         if ahead is not None:
-            self._reported(ahead)  # its report comes first
+            self._await_started(ahead)  # its report comes first
         if kind.service != WORKER:
-            return self._reported(self._ask_for(kind))
+            return self._await_started(self._request_child(kind))
         self._ahead = None
-        if ahead is not None and _kind(ahead.request) != kind:
+        if ahead is not None and _without_number(ahead.request) != kind:
             ahead.wire.close()
             self.stop(ahead.request.number)
             ahead = None
-        child = ahead or self._reported(self._ask_for(kind))
-        self._ahead = self._ask_for(kind)
+        child = ahead or self._await_started(self._request_child(kind))
+        self._ahead = self._request_child(kind)
         return child
 
-    def _ask_for(self, kind: control.Start) -> _Child:
+    def _request_child(self, kind: control.Start) -> _Child:
         ours, theirs = socket.socketpair()
         request = msgspec.structs.replace(kind, number=next(self._numbers))
         with theirs:
             socket.send_fds(self._control, [msgspec.msgpack.encode(request)], [theirs.fileno()])
         return _Child(request, ours)
 
-    def _reported(self, child: _Child) -> _Child:
+    def _await_started(self, child: _Child) -> _Child:
         """Wait until the server has reported a process, and return that process."""
         if child.pidfd < 0:
             try:
-                self._report(control.Started)
+                self._receive_report(control.Started)
             except NoIsolation:
                 child.wire.close()
                 if child is self._ahead:
@@ -243,25 +243,25 @@ class Server:
         try:
             if self._ahead is not None:
                 with contextlib.suppress(NoIsolation):  # the next `start` raises it
-                    self._reported(self._ahead)  # its report precedes that of the stop
+                    self._await_started(self._ahead)  # its report precedes that of the stop
             os.close(self._running.pop(number))
             self._control.send(msgspec.msgpack.encode(control.Stop(number, wait=True)))
-            return self._report(control.Stopped)
+            return self._receive_report(control.Stopped)
         except (OSError, msgspec.MsgspecError):
             self._replace()
             raise ServerLost from None
 
     def _await_ready(self) -> control.Ready:
         if self._ready is None:
-            ready = self._report(control.Ready)
+            ready = self._receive_report(control.Ready)
             self._is_up = True
             if self._required and ready.holes:
                 self.close()
-                raise NoIsolation(_missing(ready))
+                raise NoIsolation(_isolation_problem(ready))
             self._ready = ready
         return self._ready
 
-    def _report(self, kind: type[T]) -> T:
+    def _receive_report(self, kind: type[T]) -> T:
         data, descriptors, _, _ = socket.recv_fds(self._control, control.MAX_CONTROL, 1)
         self._received = descriptors[0] if descriptors else -1
         if not data:
@@ -274,7 +274,7 @@ class Server:
         return report
 
 
-def _kind(request: control.Start) -> control.Start:
+def _without_number(request: control.Start) -> control.Start:
     """Return the request without its number."""
     return msgspec.structs.replace(request, number=0)
 
@@ -286,8 +286,8 @@ def _has_ended(descriptor: int, event: int = select.POLLIN) -> bool:
     return any(seen & event for _, seen in poll.poll(0))
 
 
-def _missing(ready: control.Ready) -> str:
-    text = f"student code would not be isolated on this machine. Not blocked: {'; '.join(ready.holes)}."
+def _isolation_problem(ready: control.Ready) -> str:
+    text = f"student code would not be isolated on this machine. These attempts were not blocked: {'; '.join(ready.holes)}."
     if ready.refused:
         layers = "; ".join(f"{layer} ({reason})" for layer, reason in ready.refused.items())
         text += f" Layers that the machine refuses: {layers}."

@@ -29,7 +29,7 @@ class Meter:
         self._budget = budget
         self._cores = os.cpu_count() or 1
         self._cpu = self._idle = 0.0  # charged so far
-        self._asked = 0.0  # seconds that the grader waited before `_since`
+        self._waited = 0.0  # seconds that the grader waited before `_since`
         self._since: float | None = None
         # Processor and idle time at the first measurement of the call.
         self._first: tuple[float, float] | None = None
@@ -45,7 +45,7 @@ class Meter:
     def pause(self) -> None:
         """Stop the clock while the grader works."""
         if self._since is not None:
-            self._asked += time.monotonic() - self._since
+            self._waited += time.monotonic() - self._since
             self._since = None
 
     def resume(self) -> None:
@@ -84,8 +84,8 @@ class Meter:
     def _measure(self, now: float) -> tuple[float, float]:
         """Return processor time and idle time since the process started. Idle time can be negative."""
         reading = self._clock.read()
-        asked = self._asked + (now - self._since if self._since is not None else 0.0)
-        return reading.cpu, asked - reading.cpu - reading.queued - (
+        waited = self._waited + (now - self._since if self._since is not None else 0.0)
+        return reading.cpu, waited - reading.cpu - reading.queued - (
             own_queue_seconds() - self._own_wait
         )
 

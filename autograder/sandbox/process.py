@@ -20,9 +20,9 @@ MAX_TENSORS = 4096
 MAX_BYTES = 16 << 20
 # The grader answers calls of its models itself and cannot interrupt them. The first two limit the elements and the longest axis
 # of one call, the third the elements of all calls whose graphs are kept.
-MAX_ASKED = 1 << 17
-MAX_ASKED_AXIS = 512
-MAX_KEPT = 1 << 20
+MAX_CALL_ELEMENTS = 1 << 17
+MAX_CALL_AXIS = 512
+MAX_KEPT_ELEMENTS = 1 << 20
 # The signals by which the kernel ends a process that exceeds its processor time.
 OUT_OF_TIME = (-signal.SIGKILL, -signal.SIGXCPU)
 
@@ -93,11 +93,11 @@ class Process:
                     raise m.WireError("a question where an answer was expected")
                 self._send(number, *self._answer(response, data, reply))
         except LimitExceeded as error:
-            raise self._late(error.excess, line) from None
+            raise self._limit_exceeded(error.excess, line) from None
         except m.WireError as error:
             raise self._ended(WorkerDied(0, f"it sent an invalid message: {error}")) from None
         except OSError:
-            raise self._gone(line) from None
+            raise self._end_of_process(line) from None
         finally:
             self._meter.pause()
 
@@ -107,13 +107,13 @@ class Process:
         self.end = self.end or why
         return self.end
 
-    def _late(self, excess: Excess, line: int) -> Exception:
+    def _limit_exceeded(self, excess: Excess, line: int) -> Exception:
         if self.end is None and not self._server.serves(self._worker):
             # The measured number may belong to another process by now.
             return self._ended(ServerLost())
         return self._ended(LimitExceeded(excess, line))
 
-    def _gone(self, line: int) -> Exception:
+    def _end_of_process(self, line: int) -> Exception:
         """Return the error that explains why the process no longer answers."""
         if self._worker == 0:
             return self._ended(WorkerDied(0))
@@ -149,14 +149,16 @@ class Process:
     def _answer(
         self, question: m.Question, data: bytearray, reply: Reply
     ) -> tuple[m.Reply, Outgoing]:
-        asked = question.upstream if isinstance(question, m.AskBackward) else question.arguments
-        _check_size(asked)
-        elements = sum(math.prod(meta.shape) for meta in asked.tensors)
+        arguments = question.upstream if isinstance(question, m.AskBackward) else question.arguments
+        _check_size(arguments)
+        elements = sum(math.prod(meta.shape) for meta in arguments.tensors)
         if isinstance(question, m.Ask) and question.keep:
             self._kept += elements
-        axis = max((n for meta in asked.tensors for n in meta.shape), default=0)
-        refers = isinstance(question, m.Refer)  # answered by a process with its own limits
-        if not refers and (elements > MAX_ASKED or axis > MAX_ASKED_AXIS or self._kept > MAX_KEPT):
+        axis = max((n for meta in arguments.tensors for n in meta.shape), default=0)
+        # A process with its own limits answers calls of references.
+        if not isinstance(question, m.Refer) and (
+            elements > MAX_CALL_ELEMENTS or axis > MAX_CALL_AXIS or self._kept > MAX_KEPT_ELEMENTS
+        ):
             text = f"the model was called with {elements} elements, far more than needed: does a loop run too long?"
             return m.Reply(m.Data(None, []), text), Outgoing()
         self._meter.pause()

@@ -34,7 +34,7 @@ from autograder.sandbox.control import (
 )
 from autograder.sandbox.walls import probes, relocation
 from autograder.sandbox.walls.private_folders import WATCH_SECONDS
-from autograder.sandbox.walls.wall import WIRE, Wall, WallError, unavailable
+from autograder.sandbox.walls.wall import WIRE, Wall, WallError, refused_layers
 
 
 def receive_control(control: socket.socket) -> tuple[Control | None, int]:
@@ -143,7 +143,7 @@ def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dic
     if "namespaces" in layers:
         relocation.relocate(arguments)
     control = socket.socket(fileno=int(descriptor))
-    refused = unavailable(layers)
+    refused = refused_layers(layers)
     wall = Wall([layer for layer in layers if layer not in refused])
     sys.dont_write_bytecode = True
     # These extension modules need system libraries, which do not exist behind the wall.

@@ -231,4 +231,4 @@ def _remove_shared() -> bool:
         libc.msgctl(queue, 0, None)
     if semaphore >= 0:
         libc.semctl(semaphore, 0, 0)
-    return max(memory, queue, semaphore) >= 0
+    return bool(max(memory, queue, semaphore) >= 0)

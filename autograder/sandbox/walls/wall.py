@@ -234,7 +234,7 @@ def _keep_descriptors(null: int, wire: int, up: int) -> None:
 # ---- available layers
 
 
-def unavailable(layers: Sequence[str] = LAYERS) -> dict[str, str]:
+def refused_layers(layers: Sequence[str] = LAYERS) -> dict[str, str]:
     """Return the layers that this machine refuses, with reasons. Each is tried alone in a child process."""
     found = {layer: _refusal(layer) for layer in layers}
     refused = {layer: reason for layer, reason in found.items() if reason}

@@ -141,7 +141,12 @@ def raw(path: Path, data: bytes | str, ending: str = ".ipynb") -> None:
 
 def code(source: Any, **more: Any) -> dict[str, Any]:
     """Return a code cell."""
-    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    cell: dict[str, Any] = {
+        "cell_type": "code",
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
     return {**cell, "source": source, **more}
 
 
