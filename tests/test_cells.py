@@ -1,4 +1,4 @@
-"""Cells from whatever students' tools leave behind, and Python from whatever stands in a cell."""
+"""Cells are recovered from damaged files, and Python code from cells with magics and syntax errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sources(data: bytes, name: str = "a.ipynb") -> list[str]:
     return [cell.source for cell in read_cells(data, name)[0]]
 
 
-def count_or_words(data: bytes) -> int | str:
+def count_or_message(data: bytes) -> int | str:
     try:
         return len(read_cells(data, "a.ipynb")[0])
     except Unreadable as error:
@@ -63,7 +63,7 @@ FRAGMENTS = [
 # ---- notebooks
 
 
-def test_cells_keep_what_they_are() -> None:
+def test_cells_keep_kind_source_and_id() -> None:
     data = notebook(
         {"cell_type": "markdown", "id": "intro", "metadata": {}, "source": "# Day 1"},
         code(["x = 1\n", "y = 2"], id="a", metadata={"nbgrader": {"points": 4}}),
@@ -79,7 +79,7 @@ def test_cells_keep_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.ipynb", "a.txt", "a.py"])
-def test_json_is_a_notebook_whatever_its_name(name: str) -> None:
+def test_json_object_is_a_notebook_under_any_name(name: str) -> None:
     assert sources(notebook(code("x = 1")), name) == ["x = 1"]
 
 
@@ -104,30 +104,30 @@ def test_nbformat_3() -> None:
 @pytest.mark.parametrize(
     ("raw", "kind", "source", "problem"),
     [
-        ({"source": "x"}, "code", "x", "cell 1: it has no type; read as code"),
-        ({"cell_type": "sql", "source": "x"}, "raw", "x", "unknown; read as raw text"),
+        ({"source": "x"}, "code", "x", "cell 1 has no type; it was read as code"),
+        ({"cell_type": "sql", "source": "x"}, "raw", "x", "unknown type; it was read as raw text"),
         (code(None), "code", "", ""),
-        (code(["x", None, 3]), "code", "x", "parts of its source are not text"),
-        (code({"a": 1}), "code", "", "parts of its source are not text"),
+        (code(["x", None, 3]), "code", "x", "parts of the source are not text"),
+        (code({"a": 1}), "code", "", "parts of the source are not text"),
         (code("\ufeffx\r\ny\rz"), "code", "x\ny\nz", ""),
-        (code("'\ud800'"), "code", "'\ufffd'", "half a character"),
+        (code("'\ud800'"), "code", "'\ufffd'", "a lone surrogate"),
         (code("x", metadata=None, id=None), "code", "x", ""),
         (code("x", metadata=[1], id=7), "code", "x", ""),
     ],
 )
-def test_mangled_cell(raw: dict[str, Any], kind: str, source: str, problem: str) -> None:
+def test_malformed_cell(raw: dict[str, Any], kind: str, source: str, problem: str) -> None:
     (cell,), problems = read_cells(notebook(raw), "a.ipynb")
     assert (cell.kind, cell.source, cell.id) == (kind, source, "")
     assert len(problems) == bool(problem)
     assert problem in "".join(problems)
 
 
-def test_what_is_no_cell_is_skipped_and_still_counted() -> None:
+def test_elements_that_are_not_cells_are_skipped_but_counted() -> None:
     cells, problems = read_cells(notebook(None, "text", code("x = 1")), "a.ipynb")
     assert [cell.number for cell in cells] == [3]
     assert problems == (
-        "cell 1: it is not a cell; skipped",
-        "cell 2: it is not a cell; skipped",
+        "cell 1 was skipped: it is not a JSON object",
+        "cell 2 was skipped: it is not a JSON object",
     )
 
 
@@ -137,32 +137,32 @@ def test_encodings(encoding: str, text: str) -> None:
     assert sources(text.encode(encoding)) == ["é = 1"]
 
 
-def test_latin_1_is_read_and_said() -> None:
+def test_latin_1_is_read_and_reported() -> None:
     cells, problems = read_cells("é = 1\r\n".encode("latin-1"), "a.py")
     assert cells[0].source == "é = 1\n"
     assert "Latin-1" in problems[0]
 
 
-def test_truncated_notebook_gives_its_complete_cells() -> None:
+def test_truncated_notebook_keeps_its_complete_cells() -> None:
     whole = notebook(*(code(f"x = {i}") for i in range(20)))
     cut = whole[: whole.index(b"x = 12")]
     cells, problems = read_cells(cut, "a.ipynb")
     assert [cell.source for cell in cells] == [f"x = {i}" for i in range(12)]
-    assert problems == ("the file ends in the middle: 12 cells could be read",)
+    assert problems == ("the file is truncated: 12 cells could be read",)
 
 
-def test_every_cut_is_recovered_or_unreadable() -> None:
+def test_notebook_truncated_anywhere_is_recovered_or_unreadable() -> None:
     whole = notebook(code("x = 1"), code("y = 2"))
-    cuts = [count_or_words(whole[:end]) for end in range(1, len(whole))]
+    cuts = [count_or_message(whole[:end]) for end in range(1, len(whole))]
     counts = [cut for cut in cuts if isinstance(cut, int)]
-    words = [cut for cut in cuts if isinstance(cut, str)]
-    assert cuts == words + counts
+    messages = [cut for cut in cuts if isinstance(cut, str)]
+    assert cuts == messages + counts
     assert counts == sorted(counts)
     assert set(counts) == {1, 2}
-    assert all("the file ends in the middle" in said for said in words)
+    assert all("the file is truncated" in message for message in messages)
 
 
-def test_merge_conflict_is_damage_at_a_line() -> None:
+def test_merge_conflict_is_reported_with_its_line() -> None:
     data = b'{"cells": [\n{"cell_type": "code", "source": "x"},\n<<<<<<< HEAD\n{}]}'
     _, problems = read_cells(data, "a.ipynb")
     assert problems == ("the file is damaged at line 3: 1 cell could be read",)
@@ -171,14 +171,14 @@ def test_merge_conflict_is_damage_at_a_line() -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "it is empty"),
-        (b" \r\n\t", "it is empty"),
-        ("\ufeff".encode(), "it is empty"),
+        (b"", "the file is empty"),
+        (b" \r\n\t", "the file is empty"),
+        ("\ufeff".encode(), "the file is empty"),
         (b"{}", "no list of cells"),
         (b'{"cells": 3}', "no list of cells"),
         (b'{"cells": []}', "the notebook has no cells"),
-        (b'{"cells": [1, null]}', "no cell that can be read"),
-        (b'{"nbformat": 4, "cel', "the file ends in the middle"),
+        (b'{"cells": [1, null]}', "none of the notebook's cells could be read"),
+        (b'{"nbformat": 4, "cel', "the file is truncated"),
         (b'{"cells": ' + b"[" * 100_000, "nested too deeply"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"%PDF-1.7", "a PDF"),
@@ -200,7 +200,7 @@ def test_unreadable(data: bytes, problem: str) -> None:
         b'{"n": NaN, "cells": [{"cell_type": "code", "source": "x", "execution_count": 1e999}]}',
     ],
 )
-def test_odd_json_is_still_a_notebook(data: bytes) -> None:
+def test_unusual_json_is_still_a_notebook(data: bytes) -> None:
     assert sources(data) == ["x"]
 
 
@@ -227,10 +227,10 @@ def test_plain_script_is_one_cell() -> None:
 def test_script_with_overlong_options_is_one_cell() -> None:
     cells, problems = read_cells(b"# %% " + b"a=" * 200_000 + b"\nx = 1\n", "a.py")
     assert len(cells) == 1
-    assert "read as one" in problems[0]
+    assert "read as one cell" in problems[0]
 
 
-def test_script_named_notebook_is_read_and_said() -> None:
+def test_script_named_ipynb_is_read_and_reported() -> None:
     cells, problems = read_cells(b"x = 1\n", "a.ipynb")
     assert cells[0].source == "x = 1\n"
     assert problems == ("the file is not a notebook; it was read as a Python script",)
@@ -256,18 +256,18 @@ def test_script_named_notebook_is_read_and_said() -> None:
     ),
     st.integers(0, 300),
 )
-def test_whatever_the_bytes_there_are_cells_or_words(data: bytes, end: int) -> None:
+def test_any_bytes_give_cells_or_a_message(data: bytes, end: int) -> None:
     for part in (data, data[:end]):
-        assert count_or_words(part)
+        assert count_or_message(part)
 
 
 @settings(derandomize=True, max_examples=200, deadline=None, database=None)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join) | st.text(max_size=50))
-def test_whatever_stands_in_a_cell_what_comes_back_compiles(source: str) -> None:
+def test_parsed_cell_always_compiles(source: str) -> None:
     python(source.replace("\r", "\n"))
 
 
-# ---- the Python of a cell
+# ---- Python code of a cell
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_whatever_stands_in_a_cell_what_comes_back_compiles(source: str) -> None
         "x = 1\n\x0cy = 2\n",
     ],
 )
-def test_python_is_untouched(source: str) -> None:
+def test_plain_python_is_unchanged(source: str) -> None:
     assert python(source) == (source, None)
 
 
@@ -326,18 +326,18 @@ def test_magics_become_harmless(source: str, expected: str) -> None:
         ('s = """abc\ndef f():\n  pass\n', "\ndef f():\n  pass\n", "unterminated triple-quoted"),
         ("return 3\nx = 1", "\nx = 1", "'return' outside function (line 1)"),
         ("x\u00a0= 1\ny = 2", "\ny = 2", "U+00A0"),
-        ("x = 1\ny = '\0'\nz = 3", "x = 1\n\nz = 3", "a NUL character stands in the code (line 2)"),
+        ("x = 1\ny = '\0'\nz = 3", "x = 1\n\nz = 3", "the code contains a NUL character (line 2)"),
         ("try:\n    1\nexcept E:\n    2\nelse\n", "", None),
         ("if a:\n  1\nelse:\n  2\nx = )", "if a:\n  1\nelse:\n  2\n", "unmatched ')' (line 5)"),
         ("x = " + "-" * 100_000 + "1\ny = 2", "\ny = 2", "too deeply nested"),
-        ("x = 1" + " + 1" * 1000 + "\ny = 2", "\ny = 2", "at most 200 levels"),
+        ("x = 1" + " + 1" * 1000 + "\ny = 2", "\ny = 2", "limit: 200 levels"),
         ("[x " + "for x in x " * 10_000 + "]\ny = 2", "\ny = 2", "too deeply nested"),
     ],
 )  # fmt: skip
-def test_what_compiles_is_kept(source: str, kept: str, problem: str | None) -> None:
-    result, said = python(source)
-    assert said is not None
-    assert problem is None or problem in said
+def test_statements_that_compile_are_kept(source: str, kept: str, problem: str | None) -> None:
+    result, reported = python(source)
+    assert reported is not None
+    assert problem is None or problem in reported
     assert result.rstrip() == kept.rstrip()
 
 
@@ -351,7 +351,7 @@ def test_what_compiles_is_kept(source: str, kept: str, problem: str | None) -> N
     ],
     ids=["text", "list", "lines", "magics"],
 )
-def test_large_cells_work(source: str) -> None:
+def test_large_cells_are_parsed(source: str) -> None:
     assert python(source)[1] is None
 
 
@@ -371,8 +371,8 @@ def test_large_cells_work(source: str) -> None:
     ],
     ids=["brackets", "calls", "strings", "defs", "at", "last", "dots", "braces", "names", "long"],
 )
-def test_pathological_cells_are_answered_in_words_and_soon(source: str) -> None:
+def test_pathological_cells_are_reported_in_linear_time(source: str) -> None:
     begin = time.process_time()
     _, problem = python(source)
     assert problem is not None
-    assert time.process_time() - begin < 20  # linear: 1-3 s; quadratic: minutes
+    assert time.process_time() - begin < 20  # linear code takes 1-3 s, quadratic code minutes

@@ -1,4 +1,4 @@
-"""The archive of a class: what goes wrong with one member costs it alone, and no process is left behind."""
+"""A broken member of a class archive affects no other member, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from autograder.submissions.submission import read_submissions
 from tests.test_submission import found, notebook, write, zipped
 
 
-def test_a_member_that_ends_its_process_costs_itself_alone(
+def test_member_that_crashes_its_process_affects_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The archive of a class is listed again, and the others are read."""
+    """The class archive is listed again, and the other members are read."""
     monkeypatch.setattr(client, "MEMORY", 60_000_000)
     files = {f"{who}.ipynb": notebook() for who in ("ada", "zoe")}
     plots = json.dumps({"cells": [{"source": "x", "outputs": [os.urandom(30_000_000).hex()]}]})
@@ -28,7 +28,7 @@ def test_a_member_that_ends_its_process_costs_itself_alone(
 
 
 @pytest.mark.parametrize("data", [b"PK\x05\x06", b"x" * 1024, b""])
-def test_processes_of_broken_archives_are_ended(tmp_path: Path, data: bytes) -> None:
+def test_processes_of_broken_archives_are_stopped(tmp_path: Path, data: bytes) -> None:
     write(tmp_path, {"class.tar": data})
     with Reader() as own:
         running: set[int] = set()

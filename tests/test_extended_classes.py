@@ -1,4 +1,4 @@
-"""Classes that get their methods in later cells, and helpers that torch compiles, earn full marks."""
+"""Classes with methods from later cells, and functions compiled by torch, earn full marks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LayerNorm(nn.Module):
         raise NotImplementedError("LayerNorm")
 """
 WAYS = {
-    "the stub stays as it is": [
+    "the stub is unchanged": [
         STUB,
         "def init(self, d_model, eps=1e-5):\n"
         "    nn.Module.__init__(self)\n"
@@ -93,14 +93,14 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_class_whose_forward_comes_later(way: str, grade: Grade) -> None:
+def test_class_with_methods_from_later_cells(way: str, grade: Grade) -> None:
     cells = ["import torch\nfrom torch import nn", *WAYS[way]]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     marked = grade(notebook, only="LayerNorm").exercises[0]
     assert marked.status == "passed", [test.message for test in marked.tests]
 
 
-def test_a_compiled_softmax(grade: Grade) -> None:
+def test_compiled_softmax(grade: Grade) -> None:
     cells = [
         "import torch",
         "@torch.compile\ndef stable(x, dim):\n    return x - x.amax(dim, keepdim=True)",

@@ -1,4 +1,4 @@
-"""What the platforms' downloads say: who handed in, and when; each layout as its own system writes it."""
+"""Owners and times are read from the downloads of each platform, in the layout that it writes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ submission_72:
         ),
     ],
 )
-def test_a_name_of_canvas(name: str, person: Person, late: bool, original: str) -> None:
+def test_canvas_file_name(name: str, person: Person, late: bool, original: str) -> None:
     assert platforms.parse_canvas_name(name) == HandedIn((person,), late)
     assert platforms.original_name(name) == original
 
@@ -87,19 +87,19 @@ def test_a_name_of_canvas(name: str, person: Person, late: bool, original: str) 
 @pytest.mark.parametrize(
     "name", ["day1_2.ipynb", "ada_12_day1.ipynb", "Homework_2026_10234_x.py", "ws_2026_101_x.zip"]
 )
-def test_names_that_only_look_like_it(name: str) -> None:
+def test_names_that_only_resemble_canvas(name: str) -> None:
     assert platforms.parse_canvas_name(name) is None
     assert platforms.original_name(name) == name
     assert platforms.owner_key(name) == ""
 
 
-def test_a_folder_of_moodle() -> None:
+def test_moodle_folder_name() -> None:
     found = platforms.parse_moodle_name("Ada_Ünal Lovelace_123456_assignsubmission_file_")
     assert found == HandedIn((Person("Ada_Ünal Lovelace"),), participant="123456")
     assert platforms.parse_moodle_name("Ada") is None
 
 
-def test_the_metadata_of_gradescope() -> None:
+def test_gradescope_metadata() -> None:
     table = platforms.parse_gradescope_metadata(METADATA.encode())
     assert table["submission_71"].people == (
         Person("Ada Lovelace", "12345", "ada@example.org"),
@@ -122,22 +122,22 @@ def test_the_metadata_of_gradescope() -> None:
         b"a:\n  :submitters:\n  - :name: " + b"[" * 10 + b"]" * 10,
     ],
 )
-def test_metadata_that_are_none_are_refused_in_words(data: bytes) -> None:
-    with pytest.raises(platforms.MetadataError, match=r"it (is|has)"):
+def test_invalid_metadata_is_rejected_with_a_message(data: bytes) -> None:
+    with pytest.raises(platforms.MetadataError, match=r"the file (is|contains)"):
         platforms.parse_gradescope_metadata(data)
 
 
 @pytest.mark.parametrize(
     "data", [b"a: 1", b"a: {':submitters': 3}", b"a: !!python/name:os.system ''", b"? [1]\n: 2"]
 )
-def test_metadata_without_people_say_nothing(data: bytes) -> None:
+def test_metadata_without_people_is_empty(data: bytes) -> None:
     assert platforms.parse_gradescope_metadata(data) == {}
 
 
 @pytest.mark.parametrize(
     ("sid", "time"), [("!!int ''", "!!timestamp 'x'"), ("!!bool 'x'", "!!float ''"), ("~", "")]
 )
-def test_a_tag_that_does_not_fit_is_no_fault(sid: str, time: str) -> None:
+def test_yaml_tags_are_ignored(sid: str, time: str) -> None:
     data = f"s:\n  :submitters:\n  - :name: Ada\n    :sid: {sid}\n  :created_at: {time}\n"
     ((person,),) = [
         one.people for one in platforms.parse_gradescope_metadata(data.encode()).values()
@@ -163,14 +163,14 @@ def test_a_tag_that_does_not_fit_is_no_fault(sid: str, time: str) -> None:
         ("2026-12-01 22:59:00 +99:99", None),
     ],
 )
-def test_a_timestamp(text: str, time: datetime | None) -> None:
+def test_timestamp(text: str, time: datetime | None) -> None:
     assert platforms.parse_timestamp(text) == time
 
 
 # ---- downloads as submissions
 
 
-def test_a_zip_of_canvas(tmp_path: Path) -> None:
+def test_canvas_zip(tmp_path: Path) -> None:
     files = {
         "byronbob_LATE_12346_67891_day1-1.ipynb": notebook("b = 1"),
         "lovelaceada_12345_67890_day1.ipynb": notebook("a = 1"),
@@ -188,18 +188,16 @@ def test_a_zip_of_canvas(tmp_path: Path) -> None:
         assert sorted(by_name) == ["byronbob", "charissecyd", "dora", "eve", "lovelaceada"]
         assert [by_name[n].cells[0].source for n in ("lovelaceada", "dora")] == ["a = 1", "d = 1"]
         assert "draft.ipynb" in by_name["lovelaceada"].problems[0]
-        assert by_name["eve"].problems == (
-            "it is no notebook, script or archive, and nothing else was handed in",
-        )
+        assert by_name["eve"].problems == ("the student handed in no notebook, script or archive",)
         assert not by_name["eve"].readable
 
 
-def test_a_zip_of_canvas_with_one_student(tmp_path: Path) -> None:
+def test_canvas_zip_with_one_student(tmp_path: Path) -> None:
     write(tmp_path, {"s.zip": zipped({"lovelaceada_12345_67890_work.ipynb": notebook()})})
     assert students(tmp_path / "s.zip") == ["lovelaceada"]
 
 
-def test_folders_of_moodle(tmp_path: Path) -> None:
+def test_moodle_folders(tmp_path: Path) -> None:
     files = {
         "Ada Lovelace_51_assignsubmission_file_/my work.ipynb": notebook("a = 1"),
         "Ada Lovelace_51_assignsubmission_onlinetext_/onlinetext.html": b"<p>done</p>",
@@ -213,7 +211,7 @@ def test_folders_of_moodle(tmp_path: Path) -> None:
         assert [by_name[name].readable for name in sorted(by_name)] == [True, False, True]
 
 
-def test_an_export_of_gradescope(tmp_path: Path) -> None:
+def test_gradescope_export(tmp_path: Path) -> None:
     files = {
         "submission_metadata.yml": METADATA.encode(),
         "submission_71/day1.ipynb": notebook(),
@@ -228,13 +226,13 @@ def test_an_export_of_gradescope(tmp_path: Path) -> None:
         assert cyd.time == MIDNIGHT
 
 
-def test_the_platforms_name_stands_above_what_a_student_put_inside(tmp_path: Path) -> None:
+def test_platforms_name_takes_precedence_over_names_inside(tmp_path: Path) -> None:
     mine = zipped({"byronbob_12346_67891_day1.ipynb": notebook()})
     write(tmp_path, {"class.zip": zipped({"lovelaceada_12345_67890_work.zip": mine})})
     assert students(tmp_path / "class.zip") == ["lovelaceada"]
 
 
-def test_nbgraders_time_is_read_beside_the_notebook_and_from_no_archive(tmp_path: Path) -> None:
+def test_nbgraders_time_is_read_from_its_folder_but_not_from_archives(tmp_path: Path) -> None:
     late = b"2026-12-02 10:00:00.000000 +0100"
     inside = zipped({"day1/day1.ipynb": notebook(), "day1/timestamp.txt": late})
     write(
@@ -257,11 +255,11 @@ def test_nbgraders_time_is_read_beside_the_notebook_and_from_no_archive(tmp_path
     ]
 
 
-# ---- which day's notebook, and of which release
+# ---- release stamps
 
 
-def test_the_stamp_follows_what_an_answer_may_depend_on(day1: Day) -> None:
-    """And not text or solutions: whoever corrects them makes no notebook old."""
+def test_stamp_depends_on_stubs_checks_and_given_code(day1: Day) -> None:
+    """Correcting text or solutions does not make notebooks outdated."""
     chapter = day1.chapters[0]
     cell, text = (next(c for c in chapter.cells if c.role == r) for r in ("exercise", "text"))
 
@@ -280,7 +278,7 @@ def test_the_stamp_follows_what_an_answer_may_depend_on(day1: Day) -> None:
     assert now.split()[0] == "day1"
 
 
-def test_the_release_is_stamped_and_a_script_is_not(day1: Day) -> None:
+def test_release_has_a_stamp_and_a_script_has_none(day1: Day) -> None:
     file = ROOT / "assignments" / "day1" / "day1.ipynb"
     data = file.read_bytes()
     assert release_stamp.find_stamp(data) == release_stamp.stamp(day1)
@@ -301,7 +299,7 @@ def test_the_release_is_stamped_and_a_script_is_not(day1: Day) -> None:
         ("", []),
     ],
 )
-def test_another_notebook_is_said_and_graded(
+def test_other_notebooks_are_reported_and_graded(
     grader: Grader, stamp: str, noticed: list[str]
 ) -> None:
     marks = grader.grade(replace(handed_in("x = 1"), release=stamp))

@@ -1,4 +1,4 @@
-"""Which lines of a notebook run for an exercise: needs_cases.txt holds notebooks with those lines marked."""
+"""The slicer selects the lines that an exercise needs. needs_cases.txt contains notebooks with these lines marked."""
 
 import random
 import re
@@ -15,7 +15,7 @@ from autograder.submissions.cells import Cell
 
 
 def cells_of(notebook: str) -> tuple[list[Cell], set[tuple[int, int]]]:
-    """Returns the cells and the (cell, line) pairs that are marked."""
+    """Return the cells, and the (cell, line) pairs that are marked."""
     cells, marked = [], set()
     for number, text in enumerate(notebook.strip("\n").split("\n---\n"), start=1):
         lines = text.split("\n")
@@ -34,7 +34,7 @@ def code_for(
 
 
 def run(code: Code) -> dict[str, Any]:
-    """Runs the units in order; those that raise NameError are run again after the others."""
+    """Run the units in order. Run those that raise NameError again after the others."""
     names: dict[str, Any] = {"__name__": "submission"}
     pending = list(code.units)
     while pending:
@@ -70,7 +70,7 @@ def read_cases() -> Iterator[Case]:
 
 
 @pytest.mark.parametrize("case", list(read_cases()), ids=lambda case: case.name)
-def test_what_runs(case: Case) -> None:
+def test_marked_lines_are_selected(case: Case) -> None:
     _, student = cells_of(case.notebook)
     _, given = cells_of(case.given) if case.given else ([], set())
     code = code_for(case.notebook, case.given)
@@ -90,7 +90,7 @@ def order(code: Code | None) -> list[str]:
     return [unit.source for unit in code.units]
 
 
-def test_order_is_the_course_then_star_imports_then_the_notebook() -> None:
+def test_given_code_runs_first_then_star_imports_then_the_notebook() -> None:
     code = code_for("  b = a\n---\n  from math import *\n---\n  f = b", given="  a = 1")
     assert order(code) == ["a = 1", "from math import *", "b = a", "f = b"]
 
@@ -100,17 +100,17 @@ def test_no_definition(cell: str) -> None:
     assert code_for(cell) is None
 
 
-def test_the_stub_of_the_course_is_no_definition_of_the_student() -> None:
+def test_given_code_is_not_the_students_definition() -> None:
     assert code_for("  g = 1", given="  def g(): return 1") is None
 
 
-def test_reached_are_exercises_that_the_code_uses() -> None:
+def test_reached_contains_the_exercises_that_the_code_uses() -> None:
     code = code_for("  def f(): return a()\n  def a(): return g()\n  def g(): pass\n  def h(): f()")
     assert code is not None
     assert code.reached == {"g"}
 
 
-def test_reached_has_no_exercise_that_is_missing() -> None:
+def test_reached_contains_no_missing_exercise() -> None:
     code = code_for("  def f(): return g()")
     assert code is not None
     assert code.reached == set()
@@ -119,8 +119,16 @@ def test_reached_has_no_exercise_that_is_missing() -> None:
 @pytest.mark.parametrize(
     ("student", "given", "problem"),
     [
-        ("  N = 4", "  N = 5", "cell 2: `N` is given by the course; your own version is not used"),
-        ("  N += 1", "  N = 5", "cell 2: `N` is given by the course; your own version is not used"),
+        (
+            "  N = 4",
+            "  N = 5",
+            "cell 2: `N` is given by the course; your version of it is not used",
+        ),
+        (
+            "  N += 1",
+            "  N = 5",
+            "cell 2: `N` is given by the course; your version of it is not used",
+        ),
         ("  N = 5  # five", "  N = 5", None),
         ("  OTHER = 4", "  N = 5\n  OTHER = 5", None),  # not needed by f
         (
@@ -136,7 +144,7 @@ def test_reached_has_no_exercise_that_is_missing() -> None:
         ('  class N:\n      "Mine."\n      k = 1', "  class N:\n      k = 1", None),
     ],
 )
-def test_edits_of_what_is_given(student: str, given: str, problem: str | None) -> None:
+def test_edits_of_given_names_are_reported(student: str, given: str, problem: str | None) -> None:
     code = code_for(f"  def f(): return N\n---\n{student}", given)
     assert code is not None
     assert len(code.problems) == (problem is not None)
@@ -159,7 +167,7 @@ def test_only_code_cells_have_units() -> None:
     assert parse_units([Cell(1, "markdown", "f = 1"), Cell(2, "raw", "f = 2")]) == ([], [])
 
 
-def test_a_cell_that_does_not_parse_is_named_and_the_definition_before_it_counts() -> None:
+def test_cell_that_does_not_parse_is_reported_and_the_previous_definition_counts() -> None:
     cells = [Cell(1, "code", "def f(): return 1"), Cell(2, "code", "def f(: return 2")]
     units, problems = parse_units(cells)
     assert len(problems) == 1
@@ -187,13 +195,13 @@ DEEP = {
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_what_cannot_be_read_costs_itself_alone(name: str) -> None:
+def test_unreadable_code_affects_no_other_code(name: str) -> None:
     cells = [Cell(1, "code", DEEP[name]), Cell(2, "code", "def f(): return 1")]
     units, _ = parse_units(cells)
     assert order(slice_for("f", units, [], [])) == ["def f(): return 1"]
 
 
-def test_deep_code_is_told() -> None:
+def test_deeply_nested_code_is_reported() -> None:
     _, problems = parse_units([Cell(3, "code", DEEP["attributes"])])
     assert len(problems) == 1
     assert problems[0].startswith("cell 3: ")
@@ -245,7 +253,7 @@ def test_copied_cells_do_not_matter(seed: int) -> None:
     assert answer(SOLUTION * 2) == RIGHT
 
 
-def test_a_large_notebook_takes_well_under_a_second() -> None:
+def test_large_notebook_is_sliced_quickly() -> None:
     cells = [
         Cell(i, "code", f"def f{i}(x, y=K{i - 1}): return f{i - 1}(x) + T[x]\nK{i} = T.get({i})")
         for i in range(1000)
@@ -255,7 +263,7 @@ def test_a_large_notebook_takes_well_under_a_second() -> None:
     start = time.process_time()
     for i in range(0, 1000, 50):
         assert slice_for(f"f{i}", units, [], []) is not None
-    assert time.process_time() - start < 3  # half a second on an idle core
+    assert time.process_time() - start < 3  # takes half a second on an idle core
 
 
 def lines(line: str, n: int) -> str:
@@ -280,23 +288,25 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_code_takes_little_time(name: str) -> None:
+def test_hostile_code_takes_linear_time(name: str) -> None:
     cells = [Cell(1, "code", HOSTILE[name]), Cell(2, "code", "def f(): return x, T, g")]
     start = time.process_time()
     units, _ = parse_units(cells)
     for _ in range(5):
         assert slice_for("f", units, [], ["f"]) is not None
-    assert time.process_time() - start < 8  # a second on an idle core; quadratic ones take minutes
+    assert (
+        time.process_time() - start < 8
+    )  # takes a second on an idle core; quadratic code takes minutes
 
 
-def test_an_exercise_that_needs_too_much_is_told() -> None:
+def test_exercise_that_needs_too_much_is_reported() -> None:
     cells = [Cell(1, "code", "x = 0\n" + "x = x + 1\n" * 11_000 + "def f(): return x")]
     code = slice_for("f", parse_units(cells)[0], [], [])
     assert code is not None
     assert any("too many statements" in problem for problem in code.problems)
 
 
-def test_a_notebook_of_too_many_statements_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_with_too_many_statements_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autograder.slicing.statements.MAX_UNITS", 1000)
     units, problems = parse_units([Cell(1, "code", "a\n" * 30_000), Cell(2, "code", "b")])
     assert len(units) < 1100

@@ -36,14 +36,14 @@ from tests.conftest import ROOT, reader
 from tests.test_submission import found, notebook, students, write, zipped
 
 RIGHT = "def f():\n    return 1\n"
-NONSENSE = "what the process that reads it answers makes no sense"
+INVALID = "the reader process sent an invalid response"
 
 
-# ---- a process that was taken over
+# ---- invalid responses of a compromised process
 
 
 class FakeServer:
-    """A server whose processes are threads of the test, which answer whatever the test says."""
+    """A fork server whose processes are threads of the test, with responses that the test defines."""
 
     def __init__(
         self, *serve: Callable[[socket.socket], None], code: int = 1, cpu: float = 0.0
@@ -81,7 +81,7 @@ class FakeServer:
 
 
 def answering(*answers: Any) -> Callable[[socket.socket], None]:
-    """Answer each request with one of these, in their order."""
+    """Return a process that answers each request with the next of these responses."""
 
     def serve(wire: socket.socket) -> None:
         for answer in answers:
@@ -111,34 +111,34 @@ ANSWERS: dict[str, Any] = {
     "no file": [],
     "too many files": [GOOD] * 51,
     "another type": {"cells": 1},
-    "a number for a text": [GOOD | {"place": 3}],
-    "a kind that there is not": [GOOD | {"cells": [{"number": 1, "kind": "sql", "source": ""}]}],
+    "a number for a string": [GOOD | {"place": 3}],
+    "an unknown kind": [GOOD | {"cells": [{"number": 1, "kind": "sql", "source": ""}]}],
     "a number below 0": [GOOD | {"cells": [{"number": -1, "kind": "code", "source": ""}]}],
     "a huge number": [GOOD | {"cells": [{"number": 1 << 60, "kind": "code", "source": ""}]}],
     "a long name": [GOOD | {"place": "a" * 301}],
     "many problems": [GOOD | {"problems": ["x"] * (MAX_PROBLEMS + 1)}],
     "a long problem": [GOOD | {"problems": ["x" * (LONGEST + 1)]}],
-    "no MessagePack": b"\xc1",
-    "nested without end": b"\x91" * 100_000,
-    "a list of four billion": b"\xdd\xff\xff\xff\xff",
-    "half a character": [GOOD | {"place": "?"}],
-    "nothing": b"",
+    "not MessagePack": b"\xc1",
+    "nested very deeply": b"\x91" * 100_000,
+    "a list of four billion elements": b"\xdd\xff\xff\xff\xff",
+    "a lone surrogate": [GOOD | {"place": "?"}],
+    "an empty body": b"",
 }
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-def test_an_answer_that_is_none_costs_its_student_alone(answer: Any) -> None:
+def test_invalid_answer_affects_only_its_student(answer: Any) -> None:
     if answer == [GOOD | {"place": "?"}]:
         answer = msgspec.msgpack.encode(answer).replace(b"\xa1?", b"\xa3\xed\xa0\x80")
     if isinstance(answer, bytes):
         answer = (m.Done(), answer)
-    with pytest.raises(ReadError, match=NONSENSE):
+    with pytest.raises(ReadError, match=INVALID):
         fake_reader(FakeServer(answering(answer))).read("a.ipynb", *file_of(b"x"), "day1", True)
 
 
 FRAMES = {
-    "a header without end": frames.LENGTHS.pack(1 << 40, 0),
-    "a body without end": frames.LENGTHS.pack(1, 1 << 40) + b"x",
+    "a huge header": frames.LENGTHS.pack(1 << 40, 0),
+    "a huge body": frames.LENGTHS.pack(1, 1 << 40) + b"x",
     "another message": frames.LENGTHS.pack(1, 0) + b"\xc0",
     "a long reason": frames.LENGTHS.pack(1, 0) + b"\xc0",
 }
@@ -146,26 +146,26 @@ PULLS = [m.Pull(-1, 1), m.Pull(0, 0), m.Pull(0, 2), m.Pull(1 << 70 >> 8, 1), m.P
 
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
-def test_a_frame_that_is_none(frame: bytes) -> None:
-    with pytest.raises(ReadError, match=NONSENSE):
+def test_invalid_frame_is_rejected(frame: bytes) -> None:
+    with pytest.raises(ReadError, match=INVALID):
         ReaderProcess(FakeServer(answering(frame))).ask(m.Open(1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pull", PULLS)
-def test_nothing_beyond_the_file_is_handed_over(pull: m.Pull) -> None:
+def test_pull_beyond_the_file_is_rejected(pull: m.Pull) -> None:
     server = FakeServer(answering((pull, b"")))
-    with pytest.raises(ReadError, match=NONSENSE):
+    with pytest.raises(ReadError, match=INVALID):
         fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
 
 
-def test_without_a_file_nothing_is_handed_over() -> None:
-    with pytest.raises(ReadError, match=NONSENSE):
+def test_pull_without_a_file_is_rejected() -> None:
+    with pytest.raises(ReadError, match=INVALID):
         ReaderProcess(FakeServer(answering((m.Pull(0, 1), b"")))).ask(m.Open(1))  # type: ignore[arg-type]
 
 
-def test_a_process_that_says_nothing_is_ended() -> None:
+def test_silent_process_is_stopped() -> None:
     server = FakeServer(lambda wire: threading.Event().wait(2))  # type: ignore[arg-type,return-value]
-    with pytest.raises(ReadError, match=r"reading it takes more than 0.2 s, though"):
+    with pytest.raises(ReadError, match=r"reading it took more than 0.2 s"):
         ReaderProcess(server, seconds=0.02).ask(m.Open(1))  # type: ignore[arg-type]
 
 
@@ -177,20 +177,20 @@ def test_a_process_that_says_nothing_is_ended() -> None:
         (-11, 1.0, "exit code -11"),
     ],
 )
-def test_a_process_that_ends_is_told_by_how(code: int, cpu: float, why: str) -> None:
+def test_crash_is_reported_with_its_cause(code: int, cpu: float, why: str) -> None:
     server = FakeServer(lambda wire: None, code=code, cpu=cpu)
     with pytest.raises(ReadError, match=why):
         fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
 
 
-def test_where_the_fork_server_dies_it_is_read_again() -> None:
+def test_file_is_read_again_if_the_fork_server_dies() -> None:
     server = FakeServer(lambda wire: None, answering([GOOD]))
     server.dies = True
     (file,) = fake_reader(server).read("a.ipynb", *file_of(b"x"), "day1", True)
     assert file.cells == (Cell(1, "code", "x"),)
 
 
-def test_a_fork_server_that_was_killed_is_replaced(tmp_path: Path) -> None:
+def test_killed_fork_server_is_replaced(tmp_path: Path) -> None:
     write(tmp_path, {"ada.ipynb": notebook(), "bob.ipynb": notebook()})
     with Reader() as own:
         ada, *rest = _killed_between(own, read_submissions([tmp_path], "day1", own))
@@ -211,7 +211,7 @@ def _killed_between(own: Reader, found: Iterator[Any]) -> Iterator[Any]:
     yield from found
 
 
-# ---- slices of a process that was taken over
+# ---- invalid slices of a compromised process
 
 COURSE = SlicingCourse("", ("f", "g"))
 PIECE = Piece("x = 1", 1, 1, False)
@@ -226,27 +226,27 @@ WRONG_SLICES: dict[str, Any] = {
     "another exercise": Answer([PIECE], [chosen("f"), chosen("h")]),
     "one exercise twice": Answer([PIECE], [chosen("f"), chosen("f")]),
     "too few": Answer([PIECE], [chosen("f")]),
-    "a piece that there is not": Answer([PIECE], [chosen("f", [1]), chosen("g")]),
+    "a missing piece": Answer([PIECE], [chosen("f", [1]), chosen("g")]),
     "a piece below 0": Answer([PIECE], [chosen("f", [-1]), chosen("g")]),
-    "itself": Answer([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
-    "something else": Answer([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
-    "a cell that is infinite": {"pieces": [["x", float("inf"), 1, False]], "slices": []},
-    "a home of something else": Answer([PIECE], BOTH, homes={"h": 1}),
+    "reaches itself": Answer([PIECE], [chosen("f", reached=["f"]), chosen("g")]),
+    "reaches an unknown exercise": Answer([PIECE], [chosen("f", reached=["os"]), chosen("g")]),
+    "an infinite cell number": {"pieces": [["x", float("inf"), 1, False]], "slices": []},
+    "a home of an unknown exercise": Answer([PIECE], BOTH, homes={"h": 1}),
 }
 
 
 @pytest.mark.parametrize("answer", WRONG_SLICES.values(), ids=WRONG_SLICES)
-def test_slices_that_are_none(answer: Any) -> None:
+def test_invalid_slices_are_rejected(answer: Any) -> None:
     server = FakeServer(answering(answer))
     with (
         Slicer(server, COURSE, [Cell(1, "code", "x")]) as slicer,  # type: ignore[arg-type]
-        pytest.raises(SlicingError, match=NONSENSE),
+        pytest.raises(SlicingError, match=INVALID),
     ):
         slicer.slice_all()
 
 
-def test_a_slicer_that_has_failed_stays_so() -> None:
-    """A limit is met once, not once for each exercise."""
+def test_failed_slicer_keeps_failing() -> None:
+    """The limit is reached only once, not once per exercise."""
     server = FakeServer(lambda wire: None, code=-9, cpu=20.0)
     with Slicer(server, COURSE, []) as slicer:  # type: ignore[arg-type]
         for _ in range(3):
@@ -257,7 +257,7 @@ def test_a_slicer_that_has_failed_stays_so() -> None:
 # ---- slices
 
 
-def test_slices_say_what_runs_and_what_is_read() -> None:
+def test_slices_contain_the_code_that_runs_and_the_names_that_it_reads() -> None:
     day = courses.load(ROOT).day("day1")
     server = reader().server
     sources = [
@@ -282,25 +282,25 @@ def test_slices_say_what_runs_and_what_is_read() -> None:
     assert not any("def softmax" in text for text in texts)
 
 
-def test_the_release_is_all_stubs() -> None:
+def test_release_contains_only_stubs() -> None:
     day = courses.load(ROOT).day("day2")
     (release,) = read_submissions([ROOT / "assignments/day2/day2.ipynb"], "day2", reader())
     with Slicer(reader().server, prepare(reader().server, day), release.cells) as slicer:
         assert {one.state for one in slicer.slice_all().slices.values()} == {"stub"}
 
 
-# ---- limits of a real process
+# ---- limits of real processes
 
 
-def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "MEMORY", 40_000_000)
     write(tmp_path, {"ada.ipynb": notebook(), "eve.ipynb": b" " * 100_000_000 + b"{"})
     ada, eve = found(tmp_path)
     assert ada.readable
-    assert eve.problems == ("it needs too much memory",)
+    assert eve.problems == ("reading it needs too much memory",)
 
 
-def test_processor_time_is_bounded() -> None:
+def test_processor_time_is_limited() -> None:
     lines = "".join(f"v{n} = {n} + {n}\n" for n in range(60_000))
     body = msgspec.msgpack.encode([Cell(n, "code", f"# {n}\n{lines}") for n in range(12)])
     course = prepare(reader().server, courses.load(ROOT).day("day1"))
@@ -308,7 +308,7 @@ def test_processor_time_is_bounded() -> None:
         ReaderProcess(reader().server, seconds=1).ask(m.Slice(course.key), body=body)
 
 
-def test_size_that_is_honest_is_read(tmp_path: Path) -> None:
+def test_large_honest_notebooks_are_read(tmp_path: Path) -> None:
     plot = {"output_type": "display_data", "data": {"image/png": "A" * 1_000_000}}
     plots = [{"cell_type": "code", "source": f"x = {n}", "outputs": [plot]} for n in range(40)]
     many = [{"cell_type": "code", "source": f"x = {n}"} for n in range(30_000)]
@@ -320,24 +320,24 @@ def test_size_that_is_honest_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3", '"x"', "true", "[1, 2]", "-1e5", " [ ] \n"])
-def test_json_that_is_no_notebook_could_not_be_read(tmp_path: Path, text: str) -> None:
+def test_other_json_is_unreadable(tmp_path: Path, text: str) -> None:
     write(tmp_path, {"eve.ipynb": text.encode()})
     (eve,) = found(tmp_path)
     assert not eve.readable
-    assert eve.problems[0].startswith("it is not a notebook: its JSON is")
+    assert eve.problems[0].startswith("the file is not a notebook: its JSON is")
 
 
-def test_problems_are_few_and_short(tmp_path: Path) -> None:
+def test_number_of_problems_is_limited(tmp_path: Path) -> None:
     write(tmp_path, {"eve.ipynb": json.dumps({"cells": [{}] * 9_600}).encode()})
     (eve,) = found(tmp_path)
     assert len(eve.problems) == MAX_PROBLEMS
     assert eve.problems[-1] == "and 9,551 more problems"
 
 
-# ---- what the grader's own process does
+# ---- the grader's own process
 
 
-def test_the_reader_starts_without_torch() -> None:
+def test_reader_does_not_import_torch() -> None:
     program = "import autograder.slicing.reader, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -345,7 +345,7 @@ def test_the_reader_starts_without_torch() -> None:
     assert not {"torch", "numpy", "jupytext", "nbformat"} & set(done.stdout.split())
 
 
-def test_nothing_is_parsed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grader_process_parses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metadata = b"submission_1:\n  :submitters:\n  - :name: Ada\n"
     files = {"submission_1/day1.ipynb": notebook(), "submission_metadata.yml": metadata}
     write(tmp_path, {"class.zip": zipped(files), **{f"out/{n}": d for n, d in files.items()}})
@@ -353,7 +353,7 @@ def test_nothing_is_parsed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     course = prepare(server, courses.load(ROOT).day("day1"))
 
     def refuse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("this must happen behind the wall")
+        raise AssertionError("parsing must happen behind the wall")
 
     monkeypatch.setattr(cells, "parse_strict", refuse)
     monkeypatch.setattr(cells, "parse_script", refuse)
@@ -368,7 +368,7 @@ def test_nothing_is_parsed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             assert slicer.slice_all().homes == {}
 
 
-# ---- who and when
+# ---- owners and times
 
 
 METADATA = (
@@ -394,7 +394,7 @@ INSIDE = {
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
 @pytest.mark.parametrize("inside", INSIDE.values(), ids=INSIDE)
-def test_what_a_student_puts_inside_says_neither_who_nor_when(
+def test_files_inside_a_submission_change_neither_owner_nor_time(
     tmp_path: Path, inside: dict[str, bytes], packed: bool
 ) -> None:
     work = {"day1.zip": zipped(inside)} if packed else inside
@@ -415,7 +415,9 @@ def test_what_a_student_puts_inside_says_neither_who_nor_when(
 
 
 @pytest.mark.parametrize("inside", INSIDE.values(), ids=INSIDE)
-def test_nor_in_the_archive_of_a_class(tmp_path: Path, inside: dict[str, bytes]) -> None:
+def test_files_inside_a_class_archive_do_not_change_owners(
+    tmp_path: Path, inside: dict[str, bytes]
+) -> None:
     files = {"ada/day1.ipynb": notebook(), **{f"eve/{name}": data for name, data in inside.items()}}
     canvas = {
         "eve_99_11111_work.zip": zipped(inside),
@@ -428,7 +430,7 @@ def test_nor_in_the_archive_of_a_class(tmp_path: Path, inside: dict[str, bytes])
     assert ada.handed_in == HandedIn((Person("ada", "98"),))
 
 
-def test_an_archive_in_a_students_place_is_one_students_work(tmp_path: Path) -> None:
+def test_students_archive_belongs_to_one_student(tmp_path: Path) -> None:
     files = {f"a{n}/day1.ipynb": notebook(f"x = {n}") for n in range(50)}
     write(tmp_path, {"eve.zip": zipped(files), "ada.ipynb": notebook()})
     assert set(students(tmp_path)) == {"ada", "eve"}
@@ -440,7 +442,7 @@ def test_an_archive_in_a_students_place_is_one_students_work(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("value", ["&a [1, *a]", "!!int ''", "[", "!!timestamp 'x'"])
-def test_metadata_of_a_platform_cost_nobody_the_rest(tmp_path: Path, value: str) -> None:
+def test_invalid_metadata_affects_no_submission(tmp_path: Path, value: str) -> None:
     metadata = f"submission_1:\n  :submitters: {value}\n".encode()
     files = {"submission_1/day1.ipynb": notebook(), "submission_metadata.yml": metadata}
     write(tmp_path, {"class.zip": zipped(files), **{f"out/{n}": d for n, d in files.items()}})

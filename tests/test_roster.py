@@ -1,4 +1,4 @@
-"""The roster: read as spreadsheets save it, refused with the line, and nobody taken for somebody else."""
+"""Rosters load from any spreadsheet, errors name the line, and no person is confused with another."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def four(tmp_path: Path) -> Roster:
     return read(tmp_path, TEXT)
 
 
-def test_a_row_is_a_student(four: Roster) -> None:
+def test_each_row_is_a_student(four: Roster) -> None:
     assert four.entries[1] == Entry(
         "12346", "bob", "Róbert O'Neil-Byron", "bob@example.org", "A", 24.0
     )
@@ -40,7 +40,7 @@ def test_a_row_is_a_student(four: Roster) -> None:
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_it_is_read_as_spreadsheets_save_it(
+def test_separators_encodings_and_line_ends_of_spreadsheets(
     tmp_path: Path, separator: str, encoding: str, line_end: str
 ) -> None:
     rows = [["Name", " ID", "student", "section"], ["Zoë Ünal", "7", "zoe", "B"], ["", "", "", ""]]
@@ -48,30 +48,36 @@ def test_it_is_read_as_spreadsheets_save_it(
     assert read(tmp_path, text, encoding).entries == (Entry("7", "zoe", "Zoë Ünal"),)
 
 
-WRONG = {
-    "no file's content": ("", "line 1: there is no column 'id'"),
-    "a missing column": ("id,name\n1,Ada\n", "line 1: there is no column 'student'"),
-    "a misspelt column": ("id,student,name,extention\n", "line 1: column 'extention': should it"),
-    "a column twice": ("id,student,name,name\n", "line 1: column 'name': stands there twice"),
-    "too few cells": ("id,student,name\n1,ada\n", "line 2: it has 2 cells, and the first line 3"),
-    "no student": ("id,student,name\n\n1,,Ada\n", "line 3: there is no student"),
-    "an id twice": ("id,student,name\n1,a,A\n1,b,B\n", "line 3: id '1' stands there twice"),
-    "a student twice": ("id,student,name\n1,a,A\n2,A,B\n", "line 3: student 'A' stands"),
-    "a student that is a path": ("id,student,name\n1,a/b,A\n", "line 2: a student's name"),
+INVALID = {
+    "an empty file": ("", "line 1: column 'id' is missing"),
+    "a missing column": ("id,name\n1,Ada\n", "line 1: column 'student' is missing"),
+    "a misspelt column": (
+        "id,student,name,extention\n",
+        "line 1: unknown column 'extention'. Did you mean 'extension'?",
+    ),
+    "a column twice": ("id,student,name,name\n", "line 1: column 'name' occurs twice"),
+    "too few cells": ("id,student,name\n1,ada\n", "line 2: 2 cells, but the header has 3"),
+    "no student": ("id,student,name\n\n1,,Ada\n", "line 3: the column 'student' is empty"),
+    "an id twice": ("id,student,name\n1,a,A\n1,b,B\n", "line 3: id '1' occurs twice"),
+    "a student twice": ("id,student,name\n1,a,A\n2,A,B\n", "line 3: student 'A' occurs twice"),
+    "a student that is a path": (
+        "id,student,name\n1,a/b,A\n",
+        "line 2: student 'a/b' must be a folder name",
+    ),
     "hours in words": ("id,student,name,extension\n1,a,A,two\n", "line 2: extension 'two'"),
     "hours below zero": ("id,student,name,extension\n1,a,A,-2\n", "line 2: extension '-2'"),
-    "an open quote": ('id,student,name\n1,a,"A\n', "no CSV"),
+    "an open quote": ('id,student,name\n1,a,"A\n', "invalid CSV"),
 }
 
 
-@pytest.mark.parametrize(("text", "says"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(CourseError) as refused:
+@pytest.mark.parametrize(("text", "message"), INVALID.values(), ids=INVALID)
+def test_errors_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(CourseError) as error:
         read(tmp_path, text)
-    assert says in str(refused.value)
+    assert message in str(error.value)
 
 
-def test_another_encoding_is_refused_rather_than_names_spoilt(tmp_path: Path) -> None:
+def test_other_encodings_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(CourseError, match="CSV UTF-8"):
         read(tmp_path, "id,student,name\n1,zoe,Zoë\n", "latin-1")
 
@@ -98,19 +104,19 @@ def test_another_encoding_is_refused_rather_than_names_spoilt(tmp_path: Path) ->
         (Person(), None),
     ],
 )
-def test_a_person_is_found_however_a_system_writes_them(
+def test_person_is_found_under_any_spelling(
     four: Roster, person: Person, student: str | None
 ) -> None:
     found = four.find(person)
     assert (found.student if found else None) == student
 
 
-def test_an_id_that_the_name_contradicts_is_nobody(four: Roster) -> None:
-    """A student number of one may be the platform's number of another."""
+def test_id_that_contradicts_the_name_matches_nobody(four: Roster) -> None:
+    """One student's student number may be another student's number on the platform."""
     assert four.find(Person(name="lovelaceada", id="12346")) is None
 
 
-def test_two_of_one_name_are_told_apart_by_id_or_not_at_all(tmp_path: Path) -> None:
+def test_students_with_the_same_name_are_distinguished_only_by_id(tmp_path: Path) -> None:
     two = read(tmp_path, "id,student,name\n1,li1,Wei Li\n2,li2,Li Wei\n")
     found = two.find(Person("Wei Li", "2"))
     assert found is not None
@@ -127,12 +133,12 @@ def test_two_of_one_name_are_told_apart_by_id_or_not_at_all(tmp_path: Path) -> N
         (Person("zzz"), None),
     ],
 )
-def test_the_nearest_is_named(four: Roster, person: Person, student: str | None) -> None:
+def test_most_similar_student_is_found(four: Roster, person: Person, student: str | None) -> None:
     near = four.nearest(person)
     assert (near.student if near else None) == student
 
 
-def test_groups_and_several_students_of_one_submission(four: Roster) -> None:
+def test_groups_and_submissions_with_several_students(four: Roster) -> None:
     ada, bob, cyd, _ = four.entries
     assert four.group(bob) == (bob, ada)
     assert four.group(cyd) == (cyd,)
@@ -141,7 +147,7 @@ def test_groups_and_several_students_of_one_submission(four: Roster) -> None:
     assert four.students("ada, eve") == ()
 
 
-def test_the_courses_own_is_taken_where_there_is_one(tmp_path: Path, four: Roster) -> None:
+def test_course_roster_is_the_default(tmp_path: Path, four: Roster) -> None:
     assert roster.for_course(tmp_path) == four
     other = tmp_path / "other.csv"
     other.write_text("id,student,name\n1,eve,Eve\n", encoding="utf-8")

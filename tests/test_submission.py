@@ -1,4 +1,4 @@
-"""Submissions from files, folders and archives: all are found, and nothing odd stops the rest."""
+"""All submissions in files, folders and archives are found, and a broken one never stops the rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from autograder.submissions import archives
 from autograder.submissions.submission import Submission, printable, read_submissions
 from tests.conftest import reader
 
-BROKEN = "the archive is broken, cut off or of an unknown kind"
+DAMAGED = "the archive is damaged, truncated or in an unsupported format"
 
 
 def notebook(source: str = "x = 1") -> bytes:
@@ -62,7 +62,7 @@ def students(*paths: Path) -> list[str]:
     return [submission.student for submission in found(*paths)]
 
 
-# ---- whose it is
+# ---- students' names
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def students(*paths: Path) -> list[str]:
         ("class/Ada Lovelace_12_assignsubmission_file_/day1.py", None),
     ],
 )
-def test_student_is_named_by_the_path(tmp_path: Path, name: str, student: str | None) -> None:
+def test_student_is_named_after_the_path(tmp_path: Path, name: str, student: str | None) -> None:
     write(tmp_path, {name: notebook()})
     expected = student or "Ada Lovelace"
     assert students(tmp_path) == [expected]
@@ -101,7 +101,7 @@ def test_student_of_an_archive(tmp_path: Path, archive: str, inside: str, studen
     assert students(tmp_path / archive) == [student]
 
 
-def test_same_student_twice_is_kept_twice(tmp_path: Path) -> None:
+def test_two_submissions_of_a_student_are_both_kept(tmp_path: Path) -> None:
     write(tmp_path, {"a/ada.ipynb": notebook("x = 1"), "b/ada.ipynb": notebook("x = 2")})
     first, second = found(tmp_path / "a", tmp_path / "b")
     assert first.student == second.student == "ada"
@@ -111,7 +111,7 @@ def test_same_student_twice_is_kept_twice(tmp_path: Path) -> None:
 # ---- folders
 
 
-def test_folder_is_walked_in_order_and_without_what_is_no_submission(tmp_path: Path) -> None:
+def test_folder_is_walked_in_order_without_other_files(tmp_path: Path) -> None:
     write(
         tmp_path,
         {
@@ -131,17 +131,17 @@ def test_folder_is_walked_in_order_and_without_what_is_no_submission(tmp_path: P
     assert students(tmp_path) == ["ada", "bob", "dora"]
 
 
-def test_notebook_of_the_day_wins_over_its_neighbours(tmp_path: Path) -> None:
+def test_notebook_of_the_day_is_preferred(tmp_path: Path) -> None:
     write(
         tmp_path / "ada",
         {"day1.ipynb": notebook(), "draft.ipynb": notebook(), "tools.py": b"x = 1"},
     )
     (submission,) = found(tmp_path)
     assert submission.path.endswith("ada/day1.ipynb")
-    assert submission.problems == ("not read, for day1.ipynb is beside: draft.ipynb, tools.py",)
+    assert submission.problems == ("only day1.ipynb was read, not draft.ipynb, tools.py",)
 
 
-def test_a_notebook_of_the_day_hides_nobody_in_the_folder_of_the_class(tmp_path: Path) -> None:
+def test_notebook_of_the_day_hides_no_other_student_in_a_class_folder(tmp_path: Path) -> None:
     write(tmp_path, {"day1.ipynb": notebook(), "ada.ipynb": notebook()})
     assert {Path(submission.path).name for submission in found(tmp_path)} == {
         "ada.ipynb",
@@ -149,38 +149,46 @@ def test_a_notebook_of_the_day_hides_nobody_in_the_folder_of_the_class(tmp_path:
     }
 
 
-def test_several_notebooks_of_a_student_are_all_listed(tmp_path: Path) -> None:
+def test_all_notebooks_of_a_student_are_read(tmp_path: Path) -> None:
     write(tmp_path / "ada", {"one.ipynb": notebook(), "two.ipynb": notebook()})
     assert students(tmp_path) == ["one", "two"]
 
 
-def test_student_without_a_notebook_is_named(tmp_path: Path) -> None:
+def test_student_without_a_notebook_is_reported(tmp_path: Path) -> None:
     write(tmp_path, {"ada/day1.ipynb": notebook(), "bob/report.docx": b"x"})
     ada, bob = found(tmp_path)
     assert (ada.student, ada.readable) == ("ada", True)
     assert (bob.student, bob.readable) == ("bob", False)
-    assert bob.problems == ("the folder has no notebook, script or archive",)
+    assert bob.problems == ("the folder contains no notebook, script or archive",)
 
 
-def test_students_own_folders_are_not_taken_for_students(tmp_path: Path) -> None:
+def test_subfolders_of_a_student_are_not_students(tmp_path: Path) -> None:
     write(tmp_path, {"ada/day1/day1.ipynb": notebook(), "ada/data/numbers.csv": b"1"})
     assert students(tmp_path / "ada") == ["ada"]
 
 
-# ---- what is wrong is said
+# ---- problems
 
 
 @pytest.mark.parametrize(
     ("name", "data", "problem"),
     [
-        ("ada.ipynb", b"", "it is empty"),
-        ("ada.txt", b"hello", "it is not a notebook, a script, a zip or a tar"),
-        ("ada.zip", b"PK\x03\x04 cut off", "the archive is broken: its end is missing"),
-        ("ada.zip", b"", "it is empty"),
-        ("ada.tar", b"x" * 1024, BROKEN),
-        ("ada.tgz", b"\x1f\x8b\x08cut", BROKEN),
-        ("ada.zip", zipped({"notes.txt": b"x"}), "the archive has no notebook or script"),
-        ("ada.rar", b"Rar!", "it is not a notebook, a script, a zip or a tar"),
+        ("ada.ipynb", b"", "the file is empty"),
+        (
+            "ada.txt",
+            b"hello",
+            "the file is not a notebook, a script, a zip archive or a tar archive",
+        ),
+        ("ada.zip", b"PK\x03\x04 cut off", "the archive is damaged: its end is missing"),
+        ("ada.zip", b"", "the file is empty"),
+        ("ada.tar", b"x" * 1024, DAMAGED),
+        ("ada.tgz", b"\x1f\x8b\x08cut", DAMAGED),
+        ("ada.zip", zipped({"notes.txt": b"x"}), "the archive contains no notebook or script"),
+        (
+            "ada.rar",
+            b"Rar!",
+            "the file is not a notebook, a script, a zip archive or a tar archive",
+        ),
     ],
 )
 def test_unreadable_file(tmp_path: Path, name: str, data: bytes, problem: str) -> None:
@@ -194,9 +202,9 @@ def test_unreadable_file(tmp_path: Path, name: str, data: bytes, problem: str) -
 def test_missing_path_and_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     missing, empty, odd = found(tmp_path / "no.ipynb", tmp_path / "empty", Path("nul\0.ipynb"))
-    assert missing.problems == ("there is no such file or folder",)
-    assert empty.problems == ("the folder has no notebook, script or archive",)
-    assert odd.problems == ("its name cannot be a path",)
+    assert missing.problems == ("the file or folder does not exist",)
+    assert empty.problems == ("the folder contains no notebook, script or archive",)
+    assert odd.problems == ("the path is invalid",)
     assert [missing.readable, empty.readable, odd.readable] == [False] * 3
 
 
@@ -208,17 +216,17 @@ def test_links_and_special_files_are_not_opened(tmp_path: Path) -> None:
     (folder / "bob").symlink_to(tmp_path / "secret")
     os.mkfifo(folder / "cyd.ipynb")
     ada, cyd = found(folder)
-    assert ada.problems == ("it is a link, which is not followed",)
-    assert cyd.problems == ("it is a special file",)
+    assert ada.problems == ("links are not followed",)
+    assert cyd.problems == ("this is not a regular file",)
 
 
-def test_hard_link_on_disk_is_an_ordinary_file(tmp_path: Path) -> None:
+def test_hard_link_on_disk_is_a_regular_file(tmp_path: Path) -> None:
     write(tmp_path, {"ada.ipynb": notebook()})
     os.link(tmp_path / "ada.ipynb", tmp_path / "bob.ipynb")
     assert [submission.readable for submission in found(tmp_path)] == [True, True]
 
 
-def test_digest_is_of_the_bytes(tmp_path: Path) -> None:
+def test_digest_is_the_hash_of_the_file(tmp_path: Path) -> None:
     write(tmp_path, {"ada.ipynb": notebook()})
     assert found(tmp_path)[0].sha256 == hashlib.sha256(notebook()).hexdigest()
 
@@ -257,30 +265,32 @@ def test_archive_of_a_class(
     assert class_[1].path == f"{tmp_path}/{name}/ada/day1.ipynb"
 
 
-def test_archive_under_a_notebooks_name(tmp_path: Path) -> None:
+def test_archive_named_like_a_notebook(tmp_path: Path) -> None:
     write(tmp_path, {"ada.ipynb": zipped({"day1.ipynb": notebook()})})
     assert students(tmp_path) == ["ada"]
 
 
-def test_archives_are_read_one_within_another_and_no_further(tmp_path: Path) -> None:
+def test_archives_are_read_two_levels_deep(tmp_path: Path) -> None:
     inner = zipped({"day1.ipynb": notebook()})
     write(tmp_path, {"class.zip": zipped({"ada.zip": zipped({"again.zip": inner})})})
     (submission,) = found(tmp_path / "class.zip")
-    assert submission.problems == ("archives are read only one within another",)
+    assert submission.problems == (
+        "archives are nested too deeply; hand in a notebook or a single archive",
+    )
 
 
 @pytest.mark.parametrize(
     "name", ["../../etc/ada.ipynb", "/etc/ada.ipynb", "a/" * 500 + "ada.ipynb"]
 )
 @pytest.mark.parametrize("pack", [zipped, tarred])
-def test_names_that_lead_elsewhere_lead_nowhere(
+def test_paths_in_archives_cannot_leave_the_archive(
     tmp_path: Path, name: str, pack: Callable[[dict[str, bytes]], bytes]
 ) -> None:
     write(tmp_path, {"class.zip": pack({name: notebook(), "bob.ipynb": notebook()})})
     by_file = {Path(s.path).name: s for s in found(tmp_path / "class.zip")}
     assert sorted(by_file) == ["ada.ipynb", "bob.ipynb"]
     assert all(submission.readable for submission in by_file.values())
-    # A folder beside the files of others is a student's, whatever is in it.
+    # A folder next to other students' files belongs to one student, whatever it contains.
     outer = next(part for part in name.split("/") if part not in ("", ".", ".."))
     assert [by_file[f"{who}.ipynb"].student for who in ("ada", "bob")] == [outer, "bob"]
     assert os.listdir(tmp_path) == ["class.zip"]
@@ -306,31 +316,33 @@ def test_link_in_a_zip_is_refused(tmp_path: Path) -> None:
         archive.writestr(info, "/etc/passwd")
         archive.writestr("bob.ipynb", notebook())
     ada, bob = found(tmp_path / "class.zip")
-    assert ada.problems == ("it is a link or a special file, which is not followed",)
+    assert ada.problems == ("links and special files in archives are not read",)
     assert bob.readable
 
 
-def test_encrypted_member_costs_only_itself(tmp_path: Path) -> None:
+def test_encrypted_member_does_not_affect_others(tmp_path: Path) -> None:
     data = bytearray(zipped({"ada.ipynb": notebook(), "bob.ipynb": notebook()}))
-    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag in the first entry of the directory
+    data[data.index(b"PK\x01\x02") + 8] |= (
+        1  # the encryption flag in the first entry of the directory
+    )
     write(tmp_path, {"class.zip": bytes(data)})
     ada, bob = found(tmp_path / "class.zip")
-    assert ada.problems == ("it is encrypted",)
+    assert ada.problems == ("the file is encrypted",)
     assert bob.readable
 
 
-def test_damaged_member_costs_only_itself(tmp_path: Path) -> None:
+def test_damaged_member_does_not_affect_others(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "class.zip", "w") as archive:
         archive.writestr("ada.ipynb", notebook("x = 1"))
         archive.writestr("bob.ipynb", notebook("x = 1"))
     data = (tmp_path / "class.zip").read_bytes()
     (tmp_path / "class.zip").write_bytes(data.replace(b"x = 1", b"x = 2", 1))
     ada, bob = found(tmp_path / "class.zip")
-    assert ada.problems == ("it is damaged or packed in an unknown way",)
+    assert ada.problems == ("the file is damaged or compressed with an unsupported method",)
     assert bob.readable
 
 
-def test_bombs_are_refused(tmp_path: Path) -> None:
+def test_archive_bombs_are_refused(tmp_path: Path) -> None:
     zeros = bytes(30_000_000)
     write(
         tmp_path,
@@ -341,7 +353,7 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
         },
     )
     ada, bob, cyd, dora = found(*(tmp_path / name for name in ("a.zip", "b.tar.xz", "c.tgz")))
-    assert ada.problems == ("it would unpack to more than 200 times its size",)
+    assert ada.problems == ("the file would unpack to more than 200 times its compressed size",)
     assert bob.readable
     assert cyd.problems == dora.problems
     assert cyd.problems == ("the archive would unpack to more than 200 times its size",)
@@ -357,11 +369,11 @@ def test_too_many_entries(
         list(archives.iter_entries(io.BytesIO(packed)))
 
 
-def test_tar_that_was_cut_off_gives_what_it_has(tmp_path: Path) -> None:
+def test_truncated_tar_keeps_its_complete_members(tmp_path: Path) -> None:
     whole = tarred({"ada.ipynb": notebook(), "bob.ipynb": notebook()})
     write(tmp_path, {"class.tar": whole[:1100]})
     broken, ada = found(tmp_path / "class.tar")
-    assert "cut off" in broken.problems[0]
+    assert "truncated" in broken.problems[0]
     assert (ada.student, ada.readable) == ("ada", True)
 
 
@@ -409,7 +421,7 @@ def test_printable(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("name", [b"a\xff.ipynb", b"a\x1b[2J\n.ipynb", "a\u202e.ipynb".encode()])
-def test_odd_names_on_disk_are_shown_escaped(tmp_path: Path, name: bytes) -> None:
+def test_unprintable_file_names_are_escaped(tmp_path: Path, name: bytes) -> None:
     with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
         file.write(notebook())
     (submission,) = found(tmp_path)
@@ -418,9 +430,9 @@ def test_odd_names_on_disk_are_shown_escaped(tmp_path: Path, name: bytes) -> Non
     assert submission.student.startswith("a\\")
 
 
-def test_lazily_one_at_a_time(tmp_path: Path) -> None:
+def test_submissions_are_read_lazily(tmp_path: Path) -> None:
     write(tmp_path, {"ada.ipynb": notebook(), "bob.ipynb": notebook()})
     lazily = read_submissions([tmp_path], "day1", reader())
     assert next(lazily).student == "ada"
     (tmp_path / "bob.ipynb").write_bytes(b"")
-    assert next(lazily).problems == ("it is empty",)
+    assert next(lazily).problems == ("the file is empty",)
