@@ -117,7 +117,7 @@ class ExerciseFeedback:
         if self.is_full:
             return f"{note} Good news: `{self.name}` itself is correct and gets full points."
         return (
-            f"{note} Some checks failed even then, so `{self.name}` has a mistake of its own. "
+            f"{note} Some checks failed even then, so there is also a mistake in `{self.name}` itself. "
             f"Fix {others} first. Then run the checks in your notebook to see what is left."
         )
 
