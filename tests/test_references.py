@@ -283,7 +283,7 @@ def spy():
 """
 
 
-def test_the_stand_in_for_a_reference_reveals_no_code(load: Load) -> None:
+def test_the_proxy_of_a_reference_reveals_no_code(load: Load) -> None:
     assert load("day1", "spy", SPY, ["softmax", "LayerNorm"]).spy() == [[], [], False]
 
 

@@ -197,7 +197,7 @@ class Connection:
         return out.encode(value, self._encode_object, sent)
 
     def decode(self, data: m.Data, tensors: list[Tensor], name: str) -> Any:
-        """Decode a value from the worker, given its decoded tensors. Objects in the sandbox become stand-ins."""
+        """Decode a value from the worker, given its decoded tensors. Objects in the sandbox become proxies."""
 
         def convert(item: m.Value) -> Any:
             if isinstance(item, m.Handle) and item.module:

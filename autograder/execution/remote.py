@@ -1,4 +1,4 @@
-"""Stand-ins in the grader's process for objects that stay in the sandbox. Entry points: `RemoteModule` and `RemoteObject`."""
+"""Proxies for objects that stay in the sandbox. Entry points: `RemoteModule` and `RemoteObject`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autograder.protocol.encoding import NAMES, Outgoing
 
 
 class Caller(Protocol):
-    """What a stand-in needs from its connection to the sandbox; see `connection.Connection`."""
+    """What a proxy needs from its connection to the sandbox; see `connection.Connection`."""
 
     def call(
         self,
@@ -30,7 +30,7 @@ class Caller(Protocol):
 
 
 class RemoteModule:
-    """An `nn.Module` in the sandbox. Calls and method calls run there and are differentiable here."""
+    """A proxy for an `nn.Module` in the sandbox. Calls and method calls run there and are differentiable here."""
 
     def __init__(self, caller: Caller, id_: int, name: str) -> None:
         self.id = id_
@@ -102,7 +102,7 @@ class RemoteModule:
 
 
 class RemoteObject:
-    """An object in the sandbox that is not an `nn.Module`, such as a `KeyValueCache`."""
+    """A proxy for an object in the sandbox that is not an `nn.Module`, such as a `KeyValueCache`."""
 
     def __init__(self, caller: Caller, id_: int, type_: str) -> None:
         self.id = id_

@@ -220,8 +220,8 @@ class Reply(Tagged, frozen=True):
 class Answer(Tagged, frozen=True):
     """The result of a request.
 
-    `changed` lists the arguments that the call changed in place, `modes` the training modes in which it left the grader's models,
-    `forbidden` the operators that the exercise does not allow. `operations` and `largest` measure the cost.
+    `changed` lists the arguments that the call changed in place. `modes` are the training modes in which it left the grader's
+    models. `forbidden` lists the operators that the exercise does not allow. `operations` and `largest` measure the cost.
     """
 
     result: Data

@@ -66,7 +66,7 @@ class Recorder:
             return self._process.request(request, payload, reply)
         connection = self.student.connection
         models = {
-            # Stand-ins that a model holds must refer to the same connection.
+            # Proxies that a model holds must refer to the same connection.
             id_: copy.deepcopy(connection.models.by_id[id_], {id(connection): connection})
             for id_ in _model_ids(request)
         }

@@ -157,8 +157,8 @@ def _returned(key: str, seen: Observations) -> bool:
 def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bool:
     """Return whether right solutions may differ in this observation.
 
-    These are the inputs of model calls, their modes if they are right, and the initial value of a parameter unless the reference
-    fills it with one number.
+    That is true of the inputs of model calls, and of their modes if these are right. It is also true of the initial value of a
+    parameter, unless the reference fills it with one number.
     """
     if not key.endswith(PARAMETER):
         return key.endswith(MODEL_INPUTS) or (
