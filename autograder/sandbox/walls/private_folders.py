@@ -26,7 +26,7 @@ class Folders:
         self.root = tempfile.mkdtemp(prefix="autograder-")
         os.chown(self.root, uid, gid)
         self._count = 0
-        self._of: dict[int, str] = {}
+        self._by_pid: dict[int, str] = {}
 
     def create(self) -> str:
         """Create an empty folder for the next process and return its path."""
@@ -37,22 +37,22 @@ class Folders:
 
     def assign(self, folder: str, pid: int) -> None:
         """Record that a folder belongs to a process."""
-        self._of[pid] = folder
+        self._by_pid[pid] = folder
 
     def overfull(self) -> list[int]:
         """Return the processes whose folders exceed the limits."""
-        return [pid for pid, folder in self._of.items() if not _fits(folder)]
+        return [pid for pid, folder in self._by_pid.items() if not _fits(folder)]
 
     def remove(self, pid: int) -> None:
         """Remove the folder of a process that has ended."""
-        folder = self._of.pop(pid, None)
+        folder = self._by_pid.pop(pid, None)
         if folder is not None:
             with contextlib.suppress(OSError):  # `close` tries again
                 remove(folder)
 
     def close(self) -> None:
         """Remove all folders."""
-        for pid in list(self._of):
+        for pid in list(self._by_pid):
             self.remove(pid)
         shutil.rmtree(self.root, ignore_errors=True)
 

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 import torch._decomp
 
-# Composite operators are intercepted before they decompose. Their kernels also exist for other memory layouts.
+# An operator can have kernels for several memory layouts.
 KERNEL_KEYS = ("CPU", "MkldnnCPU", "SparseCPU", "SparseCsrCPU", "QuantizedCPU", "NestedTensorCPU")
+# Composite operators are intercepted before they decompose.
 COMPOSITE_KEYS = ("CPU", "AutogradCPU")
 _LIBRARIES: list[torch.library.Library] = []
 

@@ -139,22 +139,22 @@ CLAIMS: Mapping[str, Claim] = {
         ("eve/day1/day1.ipynb", BOOK),
         ("eve/day1/timestamp.txt", "2026-11-01 00:00:00 UTC"),
     ),
-    "names_of_canvas_in_an_archive": of_pairs(
+    "canvas_names_in_an_archive": of_pairs(
         ("bobexample_13_98765_day1.ipynb", WRONG), ("eveexample_14_98766_day1.ipynb", WRONG)
     ),
-    "names_of_canvas_in_a_folder": of_files(("bobexample_13_98765_day1.ipynb", WRONG)),
-    "names_of_moodle_in_an_archive": of_pairs(
+    "canvas_names_in_a_folder": of_files(("bobexample_13_98765_day1.ipynb", WRONG)),
+    "moodle_names_in_an_archive": of_pairs(
         ("Bob Example_4711_assignsubmission_file_/day1.ipynb", WRONG)
     ),
-    "names_of_moodle_in_a_folder": of_files(
+    "moodle_names_in_a_folder": of_files(
         ("Bob Example_4711_assignsubmission_file_/day1.ipynb", WRONG)
     ),
     "many_notebooks": of_files(*((f"f{n}/day1.ipynb", WRONG) for n in range(300))),
     "file_called_bob": of_files(("bob.ipynb", WRONG)),
-    "metadata_of_the_notebook": of_files(
+    "notebook_metadata": of_files(
         ("day1.ipynb", notebook(code(RIGHT, metadata=METADATA), metadata=METADATA))
     ),
-    "header_of_a_script": of_files(
+    "script_header": of_files(
         ("day1.py", f"# ---\n# student: bob\n# date: {EARLY}\n# ---\n{SCRIPT}")
     ),
     "tree_in_a_tar": lambda place: (place / "day1.tar").write_bytes(
