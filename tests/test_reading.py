@@ -1,4 +1,4 @@
-"""Reading behind the wall: its limits, processes that were taken over, and what the grader's own process never does."""
+"""The reader service enforces its limits, and the grader rejects invalid responses and parses nothing itself."""
 
 from __future__ import annotations
 
@@ -375,17 +375,17 @@ METADATA = (
     b"submission_1:\n  :submitters:\n  - :name: bob\n    :sid: bob\n  :created_at: 2020-01-01\n"
 )
 INSIDE = {
-    "a file of that name": {"bob.ipynb": notebook()},
-    "a folder of that name": {"bob/day1.ipynb": notebook()},
-    "a tree of nbgrader": {"submitted/bob/day1/day1.ipynb": notebook()},
-    "a time of nbgrader": {"x/day1/day1.ipynb": notebook(), "x/day1/timestamp.txt": b"2020-01-01"},
-    "a name of Canvas": {"bob_12_34567_day1.ipynb": notebook()},
-    "a folder of Moodle": {"bob_12_assignsubmission_file_/day1.ipynb": notebook()},
-    "metadata of Gradescope": {
+    "a file named like another student": {"bob.ipynb": notebook()},
+    "a folder named like another student": {"bob/day1.ipynb": notebook()},
+    "folders of nbgrader": {"submitted/bob/day1/day1.ipynb": notebook()},
+    "a timestamp of nbgrader": {"x/day1/day1.ipynb": notebook(), "x/day1/timestamp.txt": b"2020-01-01"},
+    "a Canvas file name": {"bob_12_34567_day1.ipynb": notebook()},
+    "a Moodle folder": {"bob_12_assignsubmission_file_/day1.ipynb": notebook()},
+    "Gradescope metadata": {
         "submission_1/day1.ipynb": notebook(),
         "submission_metadata.yml": METADATA,
     },
-    "an export of Gradescope": {
+    "a Gradescope export": {
         "assignment_1_export/submission_1/day1.ipynb": notebook(),
         "assignment_1_export/submission_metadata.yml": METADATA,
     },
