@@ -22,7 +22,7 @@ POSSIBLE = "Points Possible"
 
 
 def new_gradebook(rows: Sequence[Row], day: Day) -> str:
-    """Return a gradebook with this day alone. Canvas creates a new assignment when it imports the file."""
+    """Return a gradebook with only this day. Canvas creates a new assignment when it imports the file."""
     lines: list[Sequence[str | float]] = [
         [*STUDENT, day.title],
         [f"    {POSSIBLE}", "", "", "", "", day.points],

@@ -16,7 +16,7 @@ NBGRADER = [
 
 
 def exercise_table(rows: Sequence[Row], day: Day) -> str:
-    """Return one row per student with the points of each exercise, empty if there is no submission."""
+    """Return one row per student with the points of each exercise. Without a submission, these cells are empty."""
     head = ["student", "id", "name", "email", "group", "points", "late_days", "late_per_cent"]
     head += ["points_before", "max_points", *day.names, "problems"]
     lines: list[Sequence[str | float]] = [head]

@@ -72,7 +72,7 @@ def order_by_cause(
 
 
 def simplify(message: str) -> str:
-    """Replace the parts of a message that only developers of Python and PyTorch can use."""
+    """Shorten error texts of PyTorch and Python that contain internal details."""
     message = NO_MEMORY.sub(lambda m: f"out of memory: cannot allocate {_size(int(m[1]))}", message)
     return message.replace("SystemExit: None", "SystemExit")
 

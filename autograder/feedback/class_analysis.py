@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from autograder.feedback.sentences import Texts
 from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks, one_line
 
-BINS = 10  # bars of the histogram, over 0 to 100 %
+BINS = 10  # bars of the histogram, from 0 to 100%
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,7 @@ class ExerciseStats:
     mean_share: float  # mean points divided by max_points
     not_attempted: int
     submissions: int
-    discrimination: (
-        float | None
-    )  # correlation of its points with the points for all other exercises
+    discrimination: float | None  # correlation with the points for all other exercises
     substituted: int  # submissions graded with the reference for another exercise
     median_seconds: float
     longest_seconds: float

@@ -43,7 +43,7 @@ def write(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def _escape(cell: Cell) -> Cell:
-    """Escape a text cell. Even a name that looks like a number, such as "+1", stays a text."""
+    """Escape a text cell. A name that looks like a number, such as "+1", stays text."""
     return escape_formula(one_line(cell), keep_numbers=False) if isinstance(cell, str) else cell
 
 

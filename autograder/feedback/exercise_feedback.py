@@ -69,7 +69,7 @@ class ExerciseFeedback:
     def unfolded(self) -> int:
         """How many failed tests are visible at once: fewer if a known mistake or one reason explains them all.
 
-        With a reference in use, the reason describes the run without it, so it does not explain these tests.
+        With references, the reason comes from the run without them and does not explain these tests.
         """
         if self.reason and not self.reference_for:
             return 0
@@ -133,7 +133,7 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         failed = [replace(one, observed="") for one in failed]
     else:
         visible = 1 if mistake else UNFOLDED
-        # With a reference in use, messages are folded; "same as above" inside a fold would not help.
+        # With references, each message is in a fold, where "same as above" would not help.
         ordered = order_by_cause(observed, visible, mark_repeats=not marks.reference_for)
         failed = [replace(failed[n], observed=text) for n, text in ordered]
     return ExerciseFeedback(
@@ -161,7 +161,7 @@ def _failed_test(test: TestMarks, sentences: Mapping[str, str], texts: Texts) ->
 
 
 def _to_sentence(text: str) -> str:
-    """Capitalize the first word and add a full stop. A first word that may be a name, such as `x` or `d_k`, stays."""
+    """Capitalize the first word and add a full stop. A first word that may be a name, such as `x` or `d_k`, is unchanged."""
     if re.match(r"(a|[a-z]{2,})\b", text):
         text = text[:1].upper() + text[1:]
     return text if not text or text[-1] in ".?!…" else f"{text}."

@@ -1,4 +1,4 @@
-"""Prepare a small matrix for display next to the expected one, as two coloured tables."""
+"""Display a wrong tensor next to the expected one, as two coloured tables."""
 
 from __future__ import annotations
 

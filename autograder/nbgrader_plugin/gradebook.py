@@ -122,9 +122,9 @@ def _graded_submissions(
 def _choose(
     day: Day, folder: Path, graded: Sequence[tuple[Submission, SubmissionMarks]]
 ) -> tuple[Submission, SubmissionMarks]:
-    """Return the submission that counts, as the gradebook has one notebook per student.
+    """Return the submission that counts. The gradebook has one notebook per student.
 
-    That is the only one, or the only one with the day's name. Otherwise it is an empty submission with a problem.
+    It is the only submission, or the only one with the day's name. Otherwise, return an empty one with a problem.
     """
     name = f"{day.name}.ipynb"
     named = [pair for pair in graded if Path(pair[0].path).name.casefold() == name]

@@ -63,7 +63,7 @@ class NameStubs(ClearSolutions):  # type: ignore[misc]
 
 
 class GradedExporter(NotebookExporter):
-    """An exporter that reads a submission in any state, with its marks. Subclasses provide the marks."""
+    """An exporter that reads a submission, even a damaged one, and its marks. Subclasses provide the marks."""
 
     submission: Submission
     marks: SubmissionMarks
