@@ -1,4 +1,4 @@
-"""Fuzz for FUZZ_MINUTES, print how many cases were tried, and keep those that break a promise; see the package."""
+"""Fuzz for FUZZ_MINUTES, print how many cases were tried, and keep the failures; see the package."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from pathlib import Path
 from tests.attacks.classes.running import MODES, Course
 from tests.fuzz import batches, records
 
-COUNT = 120  # hand-ins in a class
-RECORDS = 2_000  # marks and rows between two classes
+COUNT = 120  # submissions per class
+RECORDS = 2_000  # marks and database rows that are tried after each class
 
 
 def main() -> int:
-    """Return 1 if a promise was broken."""
+    """Return exit code 1 if there was a failure."""
     with tempfile.TemporaryDirectory() as folder:
         course = Course(Path(folder), MODES[0])
         if len(sys.argv) > 1:
-            said = batches.grade(course, batches.kept(Path(sys.argv[1])))
-            print("\n".join(said) or "it is as it should be")
-            return int(bool(said))
+            complaints = batches.grade(course, batches.kept_cases(Path(sys.argv[1])))
+            print("\n".join(complaints) or "no failure")
+            return int(bool(complaints))
         return fuzz(course, Path(os.environ.get("FUZZ_FOLDER", "fuzz-failures")))
 
 
 def fuzz(course: Course, folder: Path) -> int:
-    """Draw and grade classes until the time is over."""
+    """Generate and grade random classes until the time is up. Return exit code 1 if there was a failure."""
     minutes = float(os.environ.get("FUZZ_MINUTES", "60"))
     seed = int(os.environ.get("FUZZ_SEED", str(time.time_ns() % 10**9)))
-    started, broken, tried = time.monotonic(), 0, Counter[str]()
+    started, n_failures, tried = time.monotonic(), 0, Counter[str]()
     while time.monotonic() - started < 60 * minutes:
-        cases = batches.drawn(seed, COUNT)
+        cases = batches.random_cases(seed, COUNT)
         tried.update(case.family for case in cases)
-        for failure in batches.failures(course, cases):
-            broken += 1
-            print(f"✗ {failure.keep(folder)}: {failure.said[0][:300]}", flush=True)
-        for said in records.broken(seed, RECORDS):
-            broken += 1
-            print(f"✗ {said[:500]}", flush=True)
+        for failure in batches.find_failures(course, cases):
+            n_failures += 1
+            print(f"✗ {failure.keep(folder)}: {failure.complaints[0][:300]}", flush=True)
+        for message in records.find_failures(seed, RECORDS):
+            n_failures += 1
+            print(f"✗ {message[:500]}", flush=True)
         tried["records"] += RECORDS
         seconds = time.monotonic() - started
         listed = ", ".join(f"{count} {name}" for name, count in tried.items())
-        print(f"{seconds:.0f} s, seed {seed}: {listed}; {broken} broken promises", flush=True)
+        print(f"{seconds:.0f} s, seed {seed}: {listed}; {n_failures} failures", flush=True)
         seed += 1
     print(
-        f"{sum(tried.values())} cases; {broken} broken promises" + f", in {folder}" * bool(broken)
+        f"{sum(tried.values())} cases; {n_failures} failures" + f", in {folder}" * bool(n_failures)
     )
-    return int(bool(broken))
+    return int(bool(n_failures))
 
 
 if __name__ == "__main__":

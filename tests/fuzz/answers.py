@@ -1,4 +1,4 @@
-"""Odd values that student code may answer, as Python expressions built at random."""
+"""Generate random expressions of unusual values that student code may return."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ ERRORS = (
 )  # fmt: skip
 
 
-def expression(draw: random.Random, depth: int = 0) -> str:
-    """Return an expression of an odd value."""
+def random_expression(draw: random.Random, depth: int = 0) -> str:
+    """Return a random expression of an unusual value."""
     if depth < 4 and draw.random() < 0.35:
-        parts = [expression(draw, depth + 1) for _ in range(draw.choice((0, 1, 2, 2, 5)))]
+        parts = [random_expression(draw, depth + 1) for _ in range(draw.choice((0, 1, 2, 2, 5)))]
         inner = ", ".join(parts)
         return draw.choice(
             (
@@ -109,9 +109,9 @@ def expression(draw: random.Random, depth: int = 0) -> str:
     return draw.choice(TENSORS if draw.random() < 0.6 else VALUES)
 
 
-def script(draw: random.Random) -> str:
-    """Return a script whose causal_mask answers with odd values, or raises, in turn."""
-    answers = [expression(draw) for _ in range(draw.choice((1, 2, 5)))]
+def random_script(draw: random.Random) -> str:
+    """Return a script whose causal_mask returns different unusual values, or raises, on successive calls."""
+    answers = [random_expression(draw) for _ in range(draw.choice((1, 2, 5)))]
     lines = [
         f"    if turn == {place}: return {answer}\n" for place, answer in enumerate(answers[1:])
     ]

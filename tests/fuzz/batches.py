@@ -1,4 +1,4 @@
-"""Grades fuzzed hand-ins as classes: honest neighbours keep their marks, and no run ends early."""
+"""Grade random submissions as a class, and check that honest students keep their marks and no run stops early."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ from tests.attacks.classes.running import (
 from tests.fuzz.makers import MAKERS
 
 ANYTHING: tuple[Outcome, ...] = (Points(0.0, FULL), Unread())
-# Two submissions are graded at once, and the process of each may take what `memory` in grading.toml allows.
+# Two submissions are graded at once, and each process may use as much memory as grading.toml allows.
 WALLED_MEMORY = 3 * MEMORY
-NEIGHBOURS = 4  # hand-ins for each honest one between them
+NEIGHBOURS = 4  # random submissions per honest one
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Hand-ins that break a promise, and how it was seen."""
+    """Submissions that cause a failure, and the complaints about it."""
 
     cases: Sequence[Case]
-    said: Sequence[str]
+    complaints: Sequence[str]
 
     def keep(self, folder: Path) -> Path:
-        """Write them down, to be graded again."""
+        """Write the submissions to a folder, from which they can be graded again, and return it."""
         place = folder / "-".join(case.name for case in self.cases[:3])
-        hand_ins = place / "class"
-        hand_ins.mkdir(parents=True, exist_ok=True)
+        folder = place / "class"
+        folder.mkdir(parents=True, exist_ok=True)
         for case in self.cases:
-            case.write(hand_ins / student(case))
-        (place / "said.txt").write_text("\n".join(self.said) + "\n", encoding="utf-8")
+            case.write(folder / student(case))
+        text = "\n".join(self.complaints) + "\n"
+        (place / "complaints.txt").write_text(text, encoding="utf-8")
         return place
 
 
-def drawn(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -> list[Case]:
-    """Draw this many hand-ins; each follows from the seed and its number alone."""
+def random_cases(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -> list[Case]:
+    """Return this many random submissions. Each depends only on the seed and its number."""
     cases = []
     for number in range(count):
         maker = makers[number % len(makers)]
@@ -58,7 +59,7 @@ def drawn(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -> list[
 
 
 def with_neighbours(cases: Sequence[Case]) -> HostileClass:
-    """Put an honest hand-in before every few of them, beside ada and zoe."""
+    """Return a class with an honest submission before every few of the cases, in addition to ada and zoe."""
     class_ = flat(cases, "fuzzed")
     honest = [f"honest-{number:03}" for number in range(len(cases) // NEIGHBOURS + 1)]
 
@@ -76,31 +77,33 @@ def with_neighbours(cases: Sequence[Case]) -> HostileClass:
 
 
 def grade(course: Course, cases: Sequence[Case]) -> list[str]:
-    """Grade hand-ins as a class, and return what must not be."""
+    """Grade submissions as a class, and return the complaints."""
     class_ = with_neighbours(cases)
     return list(complaints(class_, course.grade(class_, class_.seconds)))
 
 
-def failures(course: Course, cases: Sequence[Case]) -> list[Failure]:
-    """Grade hand-ins as a class; where a promise is broken, find those that break it by halving the class."""
-    said = grade(course, cases)
-    if not said:
+def find_failures(course: Course, cases: Sequence[Case]) -> list[Failure]:
+    """Grade submissions as a class. If that fails, halve the class repeatedly to find the submissions that cause it."""
+    found_complaints = grade(course, cases)
+    if not found_complaints:
         return []
     if len(cases) == 1:
-        return [Failure(cases, said)]
+        return [Failure(cases, found_complaints)]
     middle = len(cases) // 2
     found = [
-        failure for half in (cases[:middle], cases[middle:]) for failure in failures(course, half)
+        failure
+        for half in (cases[:middle], cases[middle:])
+        for failure in find_failures(course, half)
     ]
-    return found or [Failure(cases, said)]  # it takes several of them together
+    return found or [Failure(cases, found_complaints)]  # only several submissions together cause it
 
 
-def kept(folder: Path) -> list[Case]:
-    """The hand-ins that were kept in a folder, to be graded again."""
+def kept_cases(folder: Path) -> list[Case]:
+    """Return the submissions of a failure that was kept in a folder."""
     files = sorted((folder / "class").iterdir())
-    return [Case(file.stem, "kept", partial(_copied, file), ANYTHING) for file in files]
+    return [Case(file.stem, "kept", partial(_copy, file), ANYTHING) for file in files]
 
 
-def _copied(file: Path, path: Path) -> None:
+def _copy(file: Path, path: Path) -> None:
     ending = "".join(file.suffixes)
     path.with_name(f"{path.name}{ending}").write_bytes(file.read_bytes())

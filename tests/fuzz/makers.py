@@ -1,4 +1,4 @@
-"""Makers of hostile hand-ins: each writes one, drawn at random, to a path without an ending."""
+"""Write random hostile submissions. Each maker writes one to a path without a suffix."""
 
 from __future__ import annotations
 
@@ -54,25 +54,25 @@ MUTATE = Path(mutate.__file__).read_text(encoding="utf-8")
 
 
 def notebooks(path: Path, draw: random.Random) -> None:
-    """Write a notebook that is changed in its structure, in its bytes, or in both."""
-    data = json.dumps(mutate.changed(BOOK, draw)).encode() if draw.random() < 0.8 else b""
+    """Write a notebook with random changes to its structure, its bytes, or both."""
+    data = json.dumps(mutate.change_value(BOOK, draw)).encode() if draw.random() < 0.8 else b""
     data = data or json.dumps(BOOK).encode()
     if draw.random() < 0.4:
-        data = mutate.damaged(data, draw)
+        data = mutate.damage_bytes(data, draw)
     raw(path, data, draw.choice((".ipynb", ".ipynb", ".py")))
 
 
 def scripts(path: Path, draw: random.Random) -> None:
-    """Write a script whose text is changed: in its header, its markers, its code."""
+    """Write a script with random changes to its text: the header, the markers, the code."""
     text = PERCENT
     for _ in range(draw.choice((1, 2, 6))):
-        text = mutate.text(text, draw)
+        text = mutate.change_text(text, draw)
     data = text.encode("utf-8", "surrogatepass")
-    raw(path, mutate.damaged(data, draw) if draw.random() < 0.3 else data, ".py")
+    raw(path, mutate.damage_bytes(data, draw) if draw.random() < 0.3 else data, ".py")
 
 
 def sources(path: Path, draw: random.Random) -> None:
-    """Write the right answer beside lines that are hard to slice, drawn from a few patterns."""
+    """Write the correct solution together with random lines that are hard to slice."""
     patterns = (
         *("x = x + 1", "x, y = y, x", "causal_mask.a = x", "x = x.a", "T[x] = T", "del x", "global x"),
         *("def f(*a): return x, causal_mask, f", "@f\ndef g(): pass", "class C(x): y = x", "exec('x = 1')"),
@@ -87,11 +87,11 @@ def sources(path: Path, draw: random.Random) -> None:
 
 
 def archives(path: Path, draw: random.Random) -> None:
-    """Write an archive with odd names, metadata and members, and damage it."""
-    book = json.dumps(mutate.changed(BOOK, draw) if draw.random() < 0.3 else BOOK).encode()
+    """Write an archive with unusual names, metadata and members, and often damage it."""
+    book = json.dumps(mutate.change_value(BOOK, draw) if draw.random() < 0.3 else BOOK).encode()
     metadata = METADATA
     for _ in range(draw.choice((0, 1, 4))):
-        metadata = mutate.text(metadata, draw)
+        metadata = mutate.change_text(metadata, draw)
     names = [
         "day1.ipynb",
         "submission_1/day1.ipynb",
@@ -119,11 +119,11 @@ def archives(path: Path, draw: random.Random) -> None:
         kinds = (tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.GNUTYPE_SPARSE)
         members = [member(name, body, type=draw.choice((kinds[0], *kinds))) for name, body in files]
         data = tarred(members, mode)
-    raw(path, mutate.damaged(data, draw) if draw.random() < 0.6 else data, ending)
+    raw(path, mutate.damage_bytes(data, draw) if draw.random() < 0.6 else data, ending)
 
 
 def wires(path: Path, draw: random.Random) -> None:
-    """Write a script whose process changes its responses on the wire, in structure or bytes, by a seed of its own."""
+    """Write a script whose process randomly changes its responses to the grader, in structure or bytes."""
     seed, chance = draw.randrange(1 << 30), draw.choice((0.05, 0.3, 1.0))
     while_loading = draw.random() < 0.5
     install = (
@@ -131,8 +131,8 @@ def wires(path: Path, draw: random.Random) -> None:
         "def change(plain):\n"
         f"    if DRAW.random() < {chance}:\n"
         "        if DRAW.random() < 0.3:\n"
-        "            return damaged(msgspec.msgpack.encode(plain), DRAW)\n"
-        "        return changed(plain, DRAW)\n"
+        "            return damage_bytes(msgspec.msgpack.encode(plain), DRAW)\n"
+        "        return change_value(plain, DRAW)\n"
     )
     default = ", _=forge(change)" if while_loading else ""
     first = "" if while_loading else "    forge(change)\n"
@@ -141,8 +141,8 @@ def wires(path: Path, draw: random.Random) -> None:
 
 
 def returned(path: Path, draw: random.Random) -> None:
-    """Write a script that answers odd values."""
-    raw(path, answers.script(draw), ".py")
+    """Write a script that returns unusual values."""
+    raw(path, answers.random_script(draw), ".py")
 
 
 MAKERS: dict[str, Maker] = {

@@ -1,4 +1,7 @@
-"""Changes plain data and bytes at random. Student code gets this source as well, so it imports the standard library alone."""
+"""Change plain data, text and bytes at random.
+
+This source also becomes part of student code, so it imports only the standard library.
+"""
 
 import copy
 import random
@@ -11,20 +14,20 @@ ODD = (
 )
 
 
-def places(value, path=()):
-    """Yield the path of each part of a value, its own included."""
+def iter_paths(value, path=()):
+    """Yield the path of each part of a value, starting with the empty path of the value itself."""
     yield path
     if isinstance(value, (dict, list)):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, part in items:
-            yield from places(part, (*path, key))
+            yield from iter_paths(part, (*path, key))
 
 
-def changed(value, draw: random.Random, times=None):
-    """Return a copy in which a few parts are replaced, removed, doubled, exchanged or nested."""
+def change_value(value, draw: random.Random, times=None):
+    """Return a copy of a value in which a few parts are replaced, removed, repeated, renamed or nested."""
     value = copy.deepcopy(value)
     for _ in range(times or draw.choice((1, 1, 1, 2, 3, 8))):
-        paths = [path for path in places(value) if path]
+        paths = [path for path in iter_paths(value) if path]
         if not paths:
             return draw.choice(ODD)
         *above, key = draw.choice(paths)
@@ -53,13 +56,13 @@ def _change(parent, key, value, draw):
             (-parent[key], parent[key] + 1, parent[key] * 2**20, float("nan"))
         )
     elif what == 6 and isinstance(parent[key], str):
-        parent[key] = text(parent[key], draw)
+        parent[key] = change_text(parent[key], draw)
     else:
         parent[key] = copy.deepcopy(draw.choice(ODD))
 
 
-def text(old, draw):
-    """Return a text in which a part is cut out, doubled or replaced."""
+def change_text(old, draw):
+    """Return a text in which one part is removed, repeated or replaced."""
     start = draw.randrange(len(old) + 1)
     end = min(len(old), start + draw.choice((0, 1, 5, 100)))
     new = draw.choice(
@@ -68,8 +71,8 @@ def text(old, draw):
     return old[:start] + new + old[end:]
 
 
-def damaged(data, draw):
-    """Return bytes in which a few are flipped, cut out, doubled or made up."""
+def damage_bytes(data, draw):
+    """Return a copy of some bytes in which a few are overwritten, removed, repeated or moved."""
     data = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 5, 40))):
         at = draw.randrange(len(data) + 1)

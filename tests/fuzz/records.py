@@ -1,4 +1,4 @@
-"""Marks as JSON and rows of the store that are changed at random: they are refused in a sentence, or read and shown."""
+"""Check that random changes to stored marks are either rejected with a message, or read and displayed."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ BOB = msgspec.structs.replace(ADA, path="in/bob.py", student="bob")
 MARKS = b"".join(encode("day1", [ADA, BOB]))
 
 
-def broken(seed: int, count: int) -> Iterator[str]:
-    """Try this many changed marks and rows; yield what escaped, with the input that it takes to see it again."""
+def find_failures(seed: int, count: int) -> Iterator[str]:
+    """Try this many changed marks and rows. Yield each unexpected exception, with the input that reproduces it."""
     for number in range(count):
-        data = drawn(random.Random(f"{seed} {number}"))
+        data = random_marks(random.Random(f"{seed} {number}"))
         try:
             read_marks(data)
         except Exception as error:
@@ -65,21 +65,21 @@ def broken(seed: int, count: int) -> Iterator[str]:
         for number in range(count // 20):
             draw = random.Random(f"{seed} row {number}")
             try:
-                read_store(Path(folder), drawn(draw), draw)
+                read_store(Path(folder), random_marks(draw), draw)
             except Exception as error:
                 yield f"{type(error).__name__}: {error} from row {number} of seed {seed}"
 
 
-def drawn(draw: random.Random) -> bytes:
-    """Return the marks, changed in structure or in bytes."""
+def random_marks(draw: random.Random) -> bytes:
+    """Return encoded marks with random changes to their structure or their bytes."""
     if draw.random() < 0.7:
-        changed = mutate.changed(json.loads(MARKS), draw)
+        changed = mutate.change_value(json.loads(MARKS), draw)
         return json.dumps(changed).encode()
-    return mutate.damaged(MARKS, draw)
+    return mutate.damage_bytes(MARKS, draw)
 
 
 def read_marks(data: bytes) -> None:
-    """Read marks and write them again; what is no marks is refused in words."""
+    """Read marks, write them again and display them, unless they are rejected with a message."""
     try:
         marks = decode(data, "day1")
     except InvalidMarks:
@@ -89,7 +89,7 @@ def read_marks(data: bytes) -> None:
 
 
 def read_store(folder: Path, data: bytes, draw: random.Random) -> None:
-    """Put a changed row into a store that holds ada's marks, and read all that counts."""
+    """Put a changed row into a store that also contains ada's marks, and read the current marks."""
     file = folder / ".autograder" / "marks.db"
     file.unlink(missing_ok=True)
     basis = Basis("day1", "code", "course", "autograder", "seed", "limits")
@@ -98,7 +98,9 @@ def read_store(folder: Path, data: bytes, draw: random.Random) -> None:
             history.add(basis, marks, folder)
     column = draw.choice(("marks", "path", "student", "sha256", "isolation"))
     text = data.decode("utf-8", "replace")
-    value = draw.choice((text, data, None, 7, 1.5, mutate.text(text, draw).replace("\udc80", "")))
+    value = draw.choice(
+        (text, data, None, 7, 1.5, mutate.change_text(text, draw).replace("\udc80", ""))
+    )
     with sqlite3.connect(file) as database:
         try:
             database.execute(f"UPDATE grading SET {column} = ? WHERE student = 'bob'", (value,))

@@ -1,4 +1,4 @@
-"""The short form of the fuzzers: the same inputs each time, less than a minute."""
+"""Run the fuzzers briefly, with the same inputs every time; this takes less than a minute."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ PLAIN = st.recursive(
 )
 
 
-def test_neighbours_of_fuzzed_hand_ins_keep_their_marks() -> None:
+def test_honest_students_among_random_submissions_keep_their_marks() -> None:
     with tempfile.TemporaryDirectory() as folder:
         course = Course(Path(folder), MODES[0])
-        said = batches.grade(course, batches.drawn(SEED, COUNT))
-    assert not said, "\n".join(said)
+        complaints = batches.grade(course, batches.random_cases(SEED, COUNT))
+    assert not complaints, "\n".join(complaints)
 
 
-def test_changed_marks_and_rows_are_refused_in_words_or_read() -> None:
-    assert list(records.broken(SEED, 400)) == []
+def test_changed_marks_and_rows_are_read_or_rejected_with_a_message() -> None:
+    assert list(records.find_failures(SEED, 400)) == []
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(value=PLAIN)
-def test_marks_of_any_json_are_refused_in_words(value: object) -> None:
+def test_any_json_as_marks_is_rejected_with_a_message(value: object) -> None:
     import msgspec
 
     records.read_marks(msgspec.json.encode(_encodable(value)))
@@ -41,31 +41,31 @@ def test_marks_of_any_json_are_refused_in_words(value: object) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(data=st.binary())
-def test_marks_of_any_bytes_are_refused_in_words(data: bytes) -> None:
+def test_any_bytes_as_marks_are_rejected_with_a_message(data: bytes) -> None:
     records.read_marks(data)
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(value=PLAIN, seed=st.integers(0, 1 << 20))
-def test_the_mutator_leaves_what_it_is_given(value: object, seed: int) -> None:
+def test_change_value_does_not_modify_its_argument(value: object, seed: int) -> None:
     before = repr(value)
-    mutate.changed(value, random.Random(seed))
+    mutate.change_value(value, random.Random(seed))
     assert repr(value) == before
 
 
-def test_a_hand_in_follows_from_its_seed_alone(tmp_path: Path) -> None:
+def test_random_submissions_depend_only_on_the_seed(tmp_path: Path) -> None:
     texts = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
-        for case in batches.drawn(SEED, 12):
-            if case.family != "archives":  # they hold the time
+        for case in batches.random_cases(SEED, 12):
+            if case.family != "archives":  # archives contain the current time
                 case.write(folder / case.name)
         texts.append({file.name: file.read_bytes() for file in folder.iterdir()})
     assert texts[0] == texts[1]
 
 
 def _encodable(value: object) -> object:
-    """Without integers that no number of JSON here can hold."""
+    """Return a value with integers clamped to the range that msgspec can encode."""
     if isinstance(value, int) and not isinstance(value, bool):
         return max(min(value, 2**64 - 1), -(2**63))
     if isinstance(value, dict):
