@@ -18,10 +18,8 @@ class Extension:
     """A possible extension of a class by a method. The names are syntactic and still have to be resolved."""
 
     target: str  # the class
-    attached: str = ""  # if set, it must name a function: f in `add_to_class(C)(f)`
-    by: str = (
-        ""  # if set, it must name a function that changes its arguments: extend in `extend(C, f)`
-    )
+    attached: str = ""  # f in `add_to_class(C)(f)`; it must name a function
+    by: str = ""  # extend in `extend(C, f)`; it must name a function that changes its arguments
 
 
 def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:

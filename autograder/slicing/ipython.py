@@ -20,15 +20,12 @@ from autograder.slicing.names import SCOPES, children
 MAX_LENGTH = 1_500_000
 # Each token takes up to 700 bytes in the syntax tree. A table of 270,000 numbers has 550,000 tokens.
 MAX_TOKENS = 550_000
-MAX_BROKEN = (
-    250_000  # tokens of a cell that does not compile, because such a cell is parsed several times
-)
+MAX_BROKEN = 250_000  # tokens of a cell that does not compile; it is parsed several times
 MAX_SCOPES = 500  # functions, lambdas and comprehensions of one top-level statement
 CHUNK = 50  # number of top-level statements that are compiled together
 MAX_DEPTH = 200  # levels of the syntax tree; CPython has the same limit for parentheses
-MAX_PARTS = (
-    1000  # braces in one string, or dots in one import; CPython takes quadratic time for both
-)
+# Braces in one string, or dots in one import; CPython takes quadratic time for both.
+MAX_PARTS = 1000
 
 # Cell magics whose body is Python that runs in the notebook. The bodies of other cell magics are blanked.
 PYTHON_MAGICS = {"capture", "debug", "memit", "prun", "pyinstrument", "snakeviz", "time", "timeit"}

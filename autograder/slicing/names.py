@@ -162,7 +162,7 @@ def read_and_bound(statements: Iterable[ast.stmt]) -> tuple[set[str], set[str]]:
 
 
 class _Flow:
-    """Follows the control flow of statements and records which names are read and bound.
+    """The names that a sequence of statements reads and binds, with its control flow taken into account.
 
     Names that only some branches bind are forgotten after the branches. Names that all branches bind are kept.
     """

@@ -27,7 +27,7 @@ from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import MAX_BYTES, read_cells
 from autograder.submissions.filenames import NOTEBOOK_SUFFIXES
 from autograder.submissions.listing import list_class, read_entry, read_tree
-from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_of_student
+from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_for_student
 
 UNSUPPORTED = "the file is not a notebook, a script, a zip archive or a tar archive"
 BUFFER = 1 << 16  # smallest number of bytes of an archive that one request asks for
@@ -77,7 +77,7 @@ class Remote(io.RawIOBase):
 
 
 class Reader:
-    """Answers the requests about one submission, or about one class archive."""
+    """Handler for the requests about one submission, or about one class archive."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -163,7 +163,7 @@ class Reader:
 def _read_archive(file: BinaryIO, name: str, day: str, nested: bool) -> list[m.File]:
     root, by_place = read_tree(file, name)
     files: list[m.File] = []
-    for found in find_of_student(root, day, ""):
+    for found in find_for_student(root, day, ""):
         if found.problem:
             raise Refused(found.problem)
         files += _read_member(found.place, by_place[found.place], day, found.notes, nested)

@@ -139,7 +139,7 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
 
 
 class NotebookSlicer:
-    """Slices one notebook, whose units are parsed only once."""
+    """Slicer for one notebook. It parses the notebook's units only once."""
 
     def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course
@@ -192,7 +192,7 @@ class NotebookSlicer:
 
 
 class _Pieces:
-    """Numbers the units of all slices, so that a unit in several slices is sent only once."""
+    """The pieces of an answer. A unit that several slices contain is sent only once."""
 
     def __init__(self) -> None:
         self.found: list[Piece] = []

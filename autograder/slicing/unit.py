@@ -61,9 +61,8 @@ class Unit:
     at_once: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
     surely: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
     imports: frozenset[str] = frozenset()  # part of `binds`: names bound by an import
-    defines: frozenset[str] = (
-        frozenset()
-    )  # part of `binds`: names bound to functions, classes or modules
+    # part of `binds`: names bound to functions, classes or modules
+    defines: frozenset[str] = frozenset()
     # (x, names): x is bound to another name, or to the result of a call that mentions these names
     made_from: tuple[tuple[str, frozenset[str]], ...] = ()
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): a call T.m(…) that may change T

@@ -146,7 +146,7 @@ def _is_within(pull: m.Pull, size: int) -> bool:
 
 
 class Reader:
-    """Reads files, each in a separate process behind the wall. Owns a fork server that does not import torch."""
+    """Client that reads files, each in a separate process behind the wall. Owns a fork server that does not import torch."""
 
     def __init__(self, sandbox: Sandbox = "required") -> None:
         self.server = Server(sandbox, services=(READER,))

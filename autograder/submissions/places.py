@@ -2,7 +2,7 @@
 
 Each entry directly under the path that a TA gave, or in its only folder, belongs to one student, who is named by the platform
 or by the entry itself. Nothing inside a student's file or folder can change its owner or its time. A platform's metadata file
-counts only at the top level. Entry points: `find_in_class` and `find_of_student`.
+counts only at the top level. Entry points: `find_in_class` and `find_for_student`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
     here, is_top = top, True
     while True:
         if owner := here.nbgrader_owner(day):
-            yield from find_of_student(here, day, owner.student, owner)
+            yield from find_for_student(here, day, owner.student, owner)
             return
         try:
             files, folders = here.entries()
@@ -139,7 +139,7 @@ def _find_in_folder(
     has_platform_name = bool(platforms.owner_key(folder.name))
     handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
     name = _name(handed_in, student if is_day_name(folder.name, day) else folder.name)
-    files = list(find_of_student(folder, day, name, handed_in, has_platform_name))
+    files = list(find_for_student(folder, day, name, handed_in, has_platform_name))
     is_empty = all(file.problem for file in files)
     if is_empty and not has_platform_name and not is_only_content:
         return
@@ -151,14 +151,14 @@ def _name(handed_in: HandedIn | None, otherwise: str) -> str:
     return handed_in.student if handed_in else otherwise
 
 
-def find_of_student(
+def find_for_student(
     top: Folder,
     day: str,
     student: str,
     handed_in: HandedIn | None = None,
     of_any_day: bool = False,
 ) -> Iterator[FoundFile]:
-    """Yield one student's files for the day, whatever names they contain.
+    """Yield one student's files for the day. Names inside the folder do not change their owner.
 
     With `of_any_day`, yield files for other days if there are none for this one.
     """

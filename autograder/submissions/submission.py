@@ -25,7 +25,7 @@ from autograder.submissions.places import (
     FoundFile,
     describe_os_error,
     find_in_class,
-    find_of_student,
+    find_for_student,
 )
 
 __all__ = ["Submission", "printable", "read_submissions"]
@@ -56,7 +56,7 @@ def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterato
 
 
 class _PathReader:
-    """Reads the submissions under one path that a TA gave."""
+    """Reader for the submissions under one path that a TA gave."""
 
     def __init__(self, path: Path, day: str, reader: Reader) -> None:
         self._path, self._day, self._reader = path, day, reader
@@ -76,7 +76,7 @@ class _PathReader:
         if stat.S_ISDIR(mode):
             folder = DiskFolder(self._path, self._reader)
             files = (
-                find_of_student(folder, self._day, student, owner)
+                find_for_student(folder, self._day, student, owner)
                 if owner
                 else find_in_class(folder, self._day, student)
             )
