@@ -1,1 +1,1 @@
-"""What `make bench` and `make demo` run: measurements, and a simulated class."""
+"""Measure the autograder, simulate classes and run `make demo`."""

@@ -1,4 +1,4 @@
-"""`make bench`: what grading costs, side by side in one run. Medians of interleaved runs, processor time beside wall time."""
+"""Run `make bench`: measure what grading costs. Tables show medians of interleaved runs, as wall and processor time."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ PAIRS = 21
 
 @dataclass
 class Timing:
-    """Wall and processor seconds of repeated runs; those of ended children count as well."""
+    """Wall and processor seconds of repeated runs, including child processes that have ended."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
     def run(self, function: Callable[[], object]) -> None:
-        """Time one run."""
+        """Run a function and record its times."""
         wall, cpu = time.perf_counter(), _cpu()
         function()
         self.wall.append(time.perf_counter() - wall)
         self.cpu.append(_cpu() - cpu)
 
     def row(self) -> tuple[str, str, str]:
-        """Median and range in milliseconds."""
+        """Return the medians of wall and processor time, and the range of wall time, in milliseconds."""
         wall, cpu = (statistics.median(times) * 1000 for times in (self.wall, self.cpu))
         return (
             f"{wall:.1f}",
@@ -61,24 +61,24 @@ def _cpu() -> float:
 
 
 def as_submission(notebook: NotebookNode) -> Submission:
-    """A notebook as something handed in."""
+    """Convert a notebook to a submission."""
     cells, problems = read_cells(nbformat.writes(notebook).encode(), "bench.ipynb")
     return Submission("bench.ipynb", "bench", "", cells, problems, True)
 
 
 def solution(day: Day) -> Submission:
-    """The course's own solution as something handed in."""
+    """Return the course's solution as a submission."""
     return as_submission(solution_notebook(day))
 
 
-def graders_and_wall(day: Day, runs: int, console: Console) -> None:
-    """The graders alone in one warm process, and the same through the fork server."""
+def sandbox_overhead(day: Day, runs: int, console: Console) -> None:
+    """Compare the graders alone in one warm process with grading in the sandbox."""
     with start_server() as server:
         grader = Grader(day, server, b"bench")
         handed_in, units = solution(day), solution_units(day)
         alone, walled = Timing(), Timing()
         each = {exercise.name: Timing() for exercise in day.exercises}
-        behind: dict[str, list[float]] = {exercise.name: [] for exercise in day.exercises}
+        sandboxed: dict[str, list[float]] = {exercise.name: [] for exercise in day.exercises}
 
         def run_alone(seed: int) -> None:
             for exercise in day.exercises:
@@ -90,7 +90,7 @@ def graders_and_wall(day: Day, runs: int, console: Console) -> None:
         def run_walled() -> None:
             for marks in grader.grade(handed_in).exercises:
                 assert marks.status == "passed", marks
-                behind[marks.name].append(marks.seconds)
+                sandboxed[marks.name].append(marks.seconds)
 
         run_alone(0)
         run_walled()
@@ -100,30 +100,35 @@ def graders_and_wall(day: Day, runs: int, console: Console) -> None:
             alone.run(lambda run=run: run_alone(run))
             walled.run(run_walled)
     table = Table(
-        "exercise", "graders alone, ms", "processor", "range", "behind the wall, ms", "added"
+        "exercise",
+        "graders alone, ms",
+        "processor, ms",
+        "range, ms",
+        "in the sandbox, ms",
+        "overhead, ms",
     )
     for name, timing in each.items():
-        wall = statistics.median(behind[name]) * 1000
-        added = wall - statistics.median(timing.wall) * 1000
-        table.add_row(name, *timing.row(), f"{wall:.1f}", f"{added:.1f}")
+        wall = statistics.median(sandboxed[name]) * 1000
+        overhead = wall - statistics.median(timing.wall) * 1000
+        table.add_row(name, *timing.row(), f"{wall:.1f}", f"{overhead:.1f}")
     total = sum(statistics.median(timing.wall) for timing in each.values())
     cpu = sum(statistics.median(timing.cpu) for timing in each.values())
-    wall = sum(statistics.median(seconds) for seconds in behind.values())
-    added = (wall - total) / len(day.exercises)
+    wall = sum(statistics.median(seconds) for seconds in sandboxed.values())
+    overhead = (wall - total) / len(day.exercises)
     table.add_row(
         "all", f"{total * 1000:.1f}", f"{cpu * 1000:.1f}", "", f"{wall * 1000:.1f}",
-        f"{added * 1000:.1f} an exercise",
+        f"{overhead * 1000:.1f} per exercise",
     )  # fmt: skip
     console.print(table)
     whole, processor = statistics.median(walled.wall), statistics.median(walled.cpu)
     console.print(
-        f"a submission takes {whole * 1000:.0f} ms, of which {(whole - wall) * 1000:.0f} to read it; "
-        f"{processor * 1000:.0f} ms of the grader's own processor time"
+        f"A submission takes {whole * 1000:.0f} ms, of which {(whole - wall) * 1000:.0f} ms are reading, "
+        f"and {processor * 1000:.0f} ms of the grader's own processor time."
     )
 
 
 def wall_cost(day: Day, console: Console) -> None:
-    """The same submission behind the full wall and behind limits alone, in interleaved pairs."""
+    """Compare the full sandbox with resource limits alone, in interleaved pairs."""
     handed_in = solution(day)
     with start_server() as walled, start_server("none") as bare:
         graders = [Grader(day, server, b"bench") for server in (walled, bare)]
@@ -136,15 +141,15 @@ def wall_cost(day: Day, console: Console) -> None:
     more = [(full - none) * 1000 for full, none in zip(*(t.wall for t in timings), strict=True)]
     quarters = statistics.quantiles(more, n=4)
     console.print(
-        f"the full wall adds {statistics.median(more):.0f} ms to a submission "
+        f"The full sandbox adds {statistics.median(more):.0f} ms to a submission "
         f"(median of {PAIRS} pairs; quartiles {quarters[0]:.0f} and {quarters[2]:.0f}, "
-        f"range {min(more):.0f} to {max(more):.0f}); a submission takes "
-        f"{statistics.median(timings[0].wall) * 1000:.0f} ms"
+        f"range {min(more):.0f} to {max(more):.0f}), which takes "
+        f"{statistics.median(timings[0].wall) * 1000:.0f} ms."
     )
 
 
 def mistakes_cost(day: Day, console: Console) -> None:
-    """Submissions with known mistakes in five exercises, each beside a right one, once all mistakes have been learned."""
+    """Compare submissions that have known mistakes in five exercises with right ones, after all mistakes are recorded."""
     draw, notebook = random.Random(0), solution_notebook(day)
     known = known_mistakes(day)
     right, wrong = Timing(), Timing()
@@ -159,14 +164,14 @@ def mistakes_cost(day: Day, console: Console) -> None:
     one = statistics.median(right.wall)
     ratios = [seconds / one for seconds in wrong.wall]
     console.print(
-        f"with mistakes in 5 exercises a submission takes {statistics.median(ratios):.2f} times as long "
-        f"as a right one, at most {max(ratios):.2f} times ({PAIRS} drawn)"
+        f"A submission with mistakes in 5 exercises takes {statistics.median(ratios):.2f} times as long "
+        f"as a right one, at most {max(ratios):.2f} times ({PAIRS} random submissions)."
     )
 
 
 def positions(console: Console) -> None:
-    """The comparison of the music chapter with three seeds, of which its notebook runs one."""
-    table = Table("nats a token on held-out chorales", "mean", "lowest", "highest")
+    """Run the comparison of the music chapter with three seeds. Its notebook runs one."""
+    table = Table("nats per token on held-out chorales", "mean", "lowest", "highest")
     for kind, losses in compare_positions((0, 1, 2)).items():
         mean = statistics.mean(losses)
         table.add_row(kind, *(f"{value:.3f}" for value in (mean, min(losses), max(losses))))
@@ -174,9 +179,9 @@ def positions(console: Console) -> None:
 
 
 def main() -> None:
-    """Print the tables."""
+    """Run all measurements and print their tables."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("days", nargs="*", metavar="DAY", help="all, if none is named")
+    parser.add_argument("days", nargs="*", metavar="DAY", help="default: all")
     parser.add_argument("--runs", type=int, default=11)
     arguments = parser.parse_args()
     console = Console()
@@ -184,16 +189,16 @@ def main() -> None:
     days = [course.day(name) for name in arguments.days or course.days]
     for day in days:
         console.rule(day.title)
-        graders_and_wall(day, arguments.runs, console)
+        sandbox_overhead(day, arguments.runs, console)
         wall_cost(day, console)
         mistakes_cost(day, console)
-    console.rule(f"Beside plain nbgrader and Otter: {days[0].title}")
+    console.rule(f"Compared with plain nbgrader and Otter: {days[0].title}")
     compared.compare(days[0], console)
-    console.rule("A class of a thousand")
+    console.rule("A class of 1000")
     thousand.bench(console)
-    console.rule("The same class idle and under load")
+    console.rule("A class on an idle and on a busy machine")
     load.bench(console, days[0])
-    console.rule("Relative against absolute positions, three seeds")
+    console.rule("Relative and absolute positions, three seeds")
     positions(console)
 
 

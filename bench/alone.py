@@ -1,4 +1,4 @@
-"""What the hidden graders take by themselves: right answers in one warm process, without a wall."""
+"""Measure the cost of the hidden graders alone: right submissions in one warm process, without a sandbox."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from autograder.submissions.cells import read_cells
 
 
 def processor_seconds(day: Day, files: Sequence[Path], jobs: int) -> float:
-    """Of a submission, the mean over these; `jobs` processes do the same at once.
+    """Return the mean processor seconds of a submission, over these files.
 
-    So does a class: two processes on one core's two threads take more time each. The code must be right and harmless.
+    `jobs` processes measure at the same time, as when a class is graded, because two threads of one core slow each other
+    down. The code must be right and harmless.
     """
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         return statistics.mean(
@@ -51,7 +52,7 @@ def _seconds(day: Day, tests: dict[str, list[Test]], file: Path) -> float:
     for exercise in day.exercises:
         code = slice_for(exercise.name, units, given, day.names)
         assert code is not None, file
-        # What is not allowed in one exercise would be refused in all that follow.
+        # Forbidden functions would stay forbidden in this process for the exercises that follow.
         load = msgspec.structs.replace(
             load_request(exercise, join_units(code.units), 0), operators=[], attributes=[]
         )

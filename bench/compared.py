@@ -1,4 +1,7 @@
-"""Twenty submissions graded by plain nbgrader, by Otter and by us: time, memory, and the marks that differ with the reason."""
+"""Grade twenty submissions with plain nbgrader, Otter and this autograder. Compare time, memory and marks.
+
+python -m bench.compared day1
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,20 @@ from autograder.submissions.cells import read_cells
 from bench import others
 from bench.others import SECONDS, Cost, Mark, run
 from bench.simulated import changed, known_mistakes, mangled
-from bench.thousand import learn
+from bench.thousand import learn_mistakes
 
 ROOT = Path(__file__).parents[1]
 STUDENTS = 20
 PATCH = "import torch\n\ntorch.Tensor.all = lambda self, *_, **__: torch.tensor(True)"
-STATUS = {"timed_out": "timed out", "crashed": "died", "error": "could not be run"}
+STATUS = {"timed_out": "timed out", "crashed": "crashed", "error": "could not be run"}
 
 
 def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
-    """Grade the class three times, and print both tables; with `students`, only these."""
-    learn(day)
+    """Grade a class with all three tools and print a table of costs and one of differences.
+
+    With `students`, grade only these.
+    """
+    learn_mistakes(day)
     with tempfile.TemporaryDirectory() as folder:
         course, other = Path(folder) / "nbgrader", Path(folder) / "otter"
         source = others.nbgrader_source(solution_notebook(day), day)
@@ -56,7 +62,7 @@ def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
 
 
 def make_class(day: Day, source: NotebookNode, seed: int = 0) -> dict[str, NotebookNode | bytes]:
-    """Twenty works on a notebook, named after what is odd about them."""
+    """Return twenty submissions, named after what is special about each."""
     draw, mistakes = random.Random(seed), known_mistakes(day)
     by_id = {cell.id: cell.source for cell in source.cells}
     stubs = {c.name: c.stub for p in day.chapters for c in p.cells if c.role == "exercise"}
@@ -96,7 +102,7 @@ def _bytes(notebook: NotebookNode) -> bytes:
 
 
 def _with(notebook: NotebookNode, source: str, place: int | None = None) -> NotebookNode:
-    """With another cell, at the end unless it is said where."""
+    """Return a copy with another cell, by default at the end."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     place = len(copy.cells) if place is None else place
     copy.cells.insert(place, nbformat.v4.new_code_cell(source, id="added"))
@@ -104,7 +110,7 @@ def _with(notebook: NotebookNode, source: str, place: int | None = None) -> Note
 
 
 def _with_copy(notebook: NotebookNode, id_: str) -> NotebookNode:
-    """With a cell copied as editors do it: the metadata too."""
+    """Return a copy in which a cell is duplicated with its metadata, as editors do."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     place = next(n for n, cell in enumerate(copy.cells) if cell.id == id_)
     copy.cells.insert(place, nbformat.from_dict({**copy.cells[place], "id": "copied"}))
@@ -112,7 +118,7 @@ def _with_copy(notebook: NotebookNode, id_: str) -> NotebookNode:
 
 
 def _in_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
-    """A style's cells in the cells of the exercises; what defines none goes with the one before."""
+    """Put the cells of a style into the cells of the exercises. A cell without an exercise is appended to the one before."""
     sources, name = dict.fromkeys(day.names, "# See another cell."), day.names[0]
     for cell in read_cells(style.read_bytes(), style.name)[0]:
         if cell.kind == "code":
@@ -135,11 +141,11 @@ def _ours(
         "--no-store",
     ]
     marks = folder / "marks.json"
-    # From the course's folder, whose answers to known mistakes were recorded before.
+    # The course's folder contains the recorded answers of the known mistakes.
     command += ["--jobs", "1", "--json", marks, *paths.values()]
     ended = run(command, ROOT)
     if not marks.exists():
-        raise SystemExit(f"autograder grade failed:\n{ended.said[-2000:]}")
+        raise SystemExit(f"autograder grade failed:\n{ended.output[-2000:]}")
     found = {Path(m.path): m for m in decode(marks.read_bytes(), day.name).submissions}
     return ended.cost, {student: found[path] for student, path in paths.items()}
 
@@ -153,9 +159,9 @@ def _costs(count: int, other: Mapping[str, Cost], ours: Cost) -> Table:
         "wall, s",
         "processor, s",
         "memory, MB",
-        "times our wall, processor, memory",
-        caption="Processor time is with that of all processes started. Memory is the most that all had at one moment "
-        f"(proportional set size, looked at each 0.2 s). nbgrader stops a cell after {SECONDS} s; "
+        "relative to ours",
+        caption="Processor time and memory include all processes that were started. Memory is the peak of their "
+        f"proportional set sizes, sampled every 0.2 s. nbgrader stops a cell after {SECONDS} s; "
         f"`otter run` has no limit and was stopped after {SECONDS} s.",
     )
     for name, cost in {**other, "autograder grade --jobs 1": ours}.items():
@@ -170,7 +176,7 @@ def _costs(count: int, other: Mapping[str, Cost], ours: Cost) -> Table:
 def _differences(
     other: Mapping[str, Mapping[str, Mark]], ours: Mapping[str, SubmissionMarks]
 ) -> Table:
-    table = Table("submission", *other, "ours", "why", show_lines=True)
+    table = Table("submission", *other, "ours", "reason", show_lines=True)
     same = 0
     for student, own in ours.items():
         marks = {tool: given[student] for tool, given in other.items()}
@@ -178,9 +184,9 @@ def _differences(
         same += not reasons
         if reasons:
             totals = (_total(mark) for mark in marks.values())
-            why = escape("\n".join(reasons))
-            table.add_row(student, *totals, f"{own.points:g}" if own.exercises else "none", why)
-    table.caption = f"{same} of {len(ours)} have the same marks, in each exercise."
+            text = escape("\n".join(reasons))
+            table.add_row(student, *totals, f"{own.points:g}" if own.exercises else "none", text)
+    table.caption = f"{same} of {len(ours)} submissions have the same marks in every exercise."
     return table
 
 
@@ -189,20 +195,20 @@ def _total(mark: Mark) -> str:
 
 
 def _reasons(marks: Mapping[str, Mark], ours: SubmissionMarks) -> Iterator[str]:
-    """Why marks differ, each reason once with the tools and exercises that it is true of."""
+    """Yield the reasons why marks differ, each with the tools and exercises that it applies to."""
     found: dict[str, dict[str, list[str]]] = {}
     for tool, mark in marks.items():
         if mark.points is None:
             if ours.exercises:
-                yield f"{tool}: {mark.why}"
+                yield f"{tool}: {mark.reason}"
             continue
         if not ours.exercises:
             yield f"ours: {'; '.join(ours.problems)}"
         for exercise in ours.exercises:
             given = mark.points.get(exercise.name, 0.0)
             if abs(given - exercise.points) > 0.005:
-                reason = _reason(exercise, given, mark.said.get(exercise.name, ""))
-                change = f"{exercise.name} ({given:g}, ours {exercise.points:g})"
+                reason = _reason(exercise, given, mark.messages.get(exercise.name, ""))
+                change = f"{exercise.name} ({given:g} instead of {exercise.points:g})"
                 found.setdefault(reason, {}).setdefault(tool, []).append(change)
     for reason, where in found.items():
         tools: dict[str, list[str]] = {}
@@ -217,29 +223,29 @@ def _listed(changes: Sequence[str]) -> str:
     return ", ".join([*changes[: 3 if more else 4], *more])
 
 
-def _reason(ours: ExerciseMarks, given: float, said: str) -> str:
-    """Why an exercise has other points with us than what was given."""
-    here = ours.message.split("\n")[0]
+def _reason(ours: ExerciseMarks, given: float, message: str) -> str:
+    """Return why a tool gave an exercise different points. `message` is the tool's."""
+    own = ours.message.split("\n")[0]
     if given < ours.points:
         if ours.reference_for:
-            return "a mistake costs once: we graded it with the reference for exercises before it that lost points"
-        return f"there: {re.sub(r'^StudentError: `.*?`:? (raised )?', '', said)}"
+            return "we graded it with the references of earlier exercises, so that a mistake costs points once"
+        return (
+            f"its tests failed there: {re.sub(r'^StudentError: `.*?`:? (raised )?', '', message)}"
+        )
     if ours.status == "not_allowed":
-        return f"nobody looks there at what is used: {here}"
+        return f"the other tool does not check for forbidden functions: {own}"
     if ours.status in STATUS:
-        return f"with us it {STATUS[ours.status]}: {here}"
+        return f"here it {STATUS[ours.status]}: {own}"
     if not ours.points and any(test.passed for test in ours.tests):
-        return "we give nothing if only tests pass that an answer which does nothing passes"
-    return (
-        f"what failed with us passed there, where tests run in the process of the student: {here}"
-    )
+        return "we give no points if only tests pass that trivial answers also pass"
+    return f"tests that failed here passed there, in the student's own process: {own}"
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.compared", description=__doc__)
     parser.add_argument("day", nargs="?", default="day1")
-    parser.add_argument("students", nargs="*", help="all, if none is named")
+    parser.add_argument("students", nargs="*", help="default: all")
     arguments = parser.parse_args()
     compare(courses.load(ROOT).day(arguments.day), Console(), arguments.students)
 

@@ -1,4 +1,4 @@
-"""`make demo`: build Day 1, make a simulated class, grade it, and say where everything is."""
+"""Run `make demo`: build Day 1, grade a simulated class, and write its feedback pages and class report."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ FOLDER = ROOT / "demo"
 
 
 def main() -> None:
-    """Run the three steps that an instructor and a TA run."""
+    """Run the commands that an instructor and a TA run."""
     day = courses.load(ROOT).day("day1")
-    _step("Building Day 1 (the solution notebook is run once, which takes about a minute)")
+    _step("Building Day 1. This runs the notebook with the solutions and takes about a minute.")
     _autograder("build", "day1", "--solutions")
-    _step("Making a class of 12. The students are simulated: from the solutions and known mistakes")
+    _step("Writing 12 simulated submissions, made from the solutions and known mistakes")
     shutil.rmtree(FOLDER, ignore_errors=True)
     made = make_class(day, FOLDER / "class")
     print("\n".join(str(path.relative_to(ROOT)) for path in made))
-    _step("Grading them (lin's notebook was cut off, jun's never ends, kaia's kills its process)")
-    _autograder("grade", "day1", "demo/class", "--no-store", "--json", "demo/marks.json")
-    _step("Where everything is")
+    _step(
+        "Grading them. One is truncated (lin), one never ends (jun), one kills its process (kaia)."
+    )
+    outputs = ("--json", "demo/marks.json", "--feedback", "demo/feedback")
+    _autograder("grade", "day1", "demo/class", "--no-store", *outputs)
+    _step("Writing the class report")
+    _autograder("report", "day1", "demo/marks.json", "--out", "demo/report")
+    _step("Results")
     print(
-        "assignments/day1/              what students get\n"
-        "source/day1-solutions.ipynb    the worked notebook\n"
-        "demo/class/                    what the simulated class handed in\n"
-        "demo/marks.json                their marks\n"
-        "\nWhy did Dana lose points?  .venv/bin/autograder explain day1 demo/class/dana.ipynb EXERCISE"
+        "assignments/day1/              the assignment that students get\n"
+        "source/day1-solutions.ipynb    the notebook with the solutions\n"
+        "demo/class/                    the submissions\n"
+        "demo/marks.json                the marks\n"
+        "demo/feedback/                 a feedback page for each student\n"
+        "demo/report/                   the class report for the instructor\n"
+        "\nTo see why Dana lost points in an exercise:\n"
+        ".venv/bin/autograder explain day1 demo/class/dana.ipynb EXERCISE"
     )
 
 
@@ -43,7 +51,7 @@ def _autograder(*arguments: str) -> None:
     command = [str(Path(sys.executable).parent / "autograder"), *arguments]
     print("$ autograder", *arguments, flush=True)
     code = subprocess.run(command, cwd=ROOT).returncode
-    if code not in (0, 1):  # 1: something could not be read, which is part of the demo
+    if code not in (0, 1):  # 1, because the truncated notebook cannot be read
         sys.exit(code)
 
 

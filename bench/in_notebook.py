@@ -1,4 +1,4 @@
-"""Runs hidden tests inside the student's own notebook, as plain nbgrader and Otter do. For comparison only."""
+"""Run hidden tests inside a student's notebook, as plain nbgrader and Otter do. For comparison only."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ FAILED = "failed: "
 
 @cache
 def tests(day: str) -> dict[str, list[Test]]:
-    """The hidden tests of each exercise."""
+    """Return the hidden tests of each exercise."""
     return collect(courses.load(ROOT).day(day))
 
 
-def worth(day: str, exercise: str) -> list[float]:
-    """The points of each test of an exercise."""
+def test_points(day: str, exercise: str) -> list[float]:
+    """Return the points of each test of an exercise."""
     points = next(e.points for e in courses.load(ROOT).day(day).exercises if e.name == exercise)
     return split_points(points, [test.weight for test in tests(day)[exercise]])
 
 
-def ask(day: str, exercise: str, place: int) -> None:
-    """Run one test of an exercise on what `__main__` defines.
+def run_test(day: str, exercise: str, number: int) -> None:
+    """Run one test of an exercise on the definitions in `__main__`.
 
     Raises:
-        Exception: it does not hold.
+        Exception: The test fails.
     """
     process = LocalProcess()
     process._worker._module = sys.modules["__main__"]
     try:
-        tests(day)[exercise][place].run(Student(process), 0)
+        tests(day)[exercise][number].run(Student(process), 0)
     except StudentError as error:
-        if error.type == "KeyboardInterrupt":  # the cell's own limit
+        if error.type == "KeyboardInterrupt":  # from the time limit of the cell
             raise KeyboardInterrupt from None
         raise
 
 
 def points(day: str, exercise: str) -> float:
-    """Run all tests of an exercise on what `__main__` defines, and print which fail; the points earned."""
+    """Run all tests of an exercise on the definitions in `__main__`, print those that fail, and return the points."""
     earned = 0.0
-    for place, part in enumerate(worth(day, exercise)):
+    for number, share in enumerate(test_points(day, exercise)):
         try:
-            ask(day, exercise, place)
+            run_test(day, exercise, number)
         except Exception as error:
             print(f"{FAILED}{type(error).__name__}: {error}")
         else:
-            earned += part
+            earned += share
     return round(earned, 2)

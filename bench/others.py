@@ -1,4 +1,4 @@
-"""How plain nbgrader and Otter grade: the same hidden tests, run where the student's code runs. What that costs is measured."""
+"""Grade submissions with plain nbgrader and Otter, which run the hidden tests in the student's process, and measure the cost."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
 from autograder.course.config import Day
-from bench.in_notebook import FAILED, tests, worth
+from bench.in_notebook import FAILED, test_points, tests
 from bench.processes import counter, tree
 
 ROOT = Path(__file__).parents[1]
 OTTER = ROOT / ".autograder" / "otter"
-SECONDS = 60  # of a cell in nbgrader; of a submission in Otter, which has no limit of its own
+SECONDS = 60  # limit per cell in nbgrader, and per submission in Otter, which has no limit itself
 CONFIG = f"""c = get_config()
 c.CourseDirectory.course_id = "plain"
 c.Execute.timeout = {SECONDS}
@@ -35,47 +35,47 @@ c.Execute.timeout = {SECONDS}
 TEST_CASE = """
 
 @test_case(points={points})
-def test_{place}(env):
-    ask("{day}", "{exercise}", {place})
+def test_{number}(env):
+    run_test("{day}", "{exercise}", {number})
 """
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
 class Cost:
-    """Seconds and bytes of commands with all that they started; `memory` is of all processes at one moment."""
+    """The seconds and bytes that commands used, with all their processes. `memory` is the peak of all processes together."""
 
     wall: float = 0.0
     processor: float = 0.0
     memory: int = 0
 
     def add(self, other: Cost) -> None:
-        """Count what ran after this."""
+        """Add the cost of a command that ran afterwards."""
         self.wall += other.wall
         self.processor += other.processor
         self.memory = max(self.memory, other.memory)
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A command that was run: its exit code, or None if it was stopped for its time; and what it printed."""
+class Completed:
+    """A command that ended: its cost, its exit code (None after a timeout) and its output."""
 
     cost: Cost
     code: int | None
-    said: str
+    output: str
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a tool gave: points by exercise, or None and why; what it said of each exercise that lost points."""
+    """The points that a tool gave for each exercise, or None and the reason, and its messages for exercises."""
 
     points: Mapping[str, float] | None
-    why: str = ""
-    said: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+    messages: Mapping[str, str] = field(default_factory=dict)
 
 
-def run(command: Sequence[str | Path], folder: Path, seconds: float = float("inf")) -> Ended:
-    """Run a command, and interrupt it after so many seconds."""
+def run(command: Sequence[str | Path], folder: Path, seconds: float = float("inf")) -> Completed:
+    """Run a command, and interrupt it if it takes longer than `seconds`."""
     path = f"{Path(command[0]).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "NO_COLOR": "1"}
     started, memory, stopped = time.perf_counter(), 0, False
@@ -97,12 +97,12 @@ def run(command: Sequence[str | Path], folder: Path, seconds: float = float("inf
                 process.wait(0.2)
         cost = Cost(time.perf_counter() - started, processor(), memory)
         log.seek(0)
-        return Ended(cost, None if stopped else process.returncode, ANSI.sub("", log.read()))
+        return Completed(cost, None if stopped else process.returncode, ANSI.sub("", log.read()))
 
 
 def _memory(pid: int) -> Iterator[int]:
-    """Bytes of a process and of all below it, of which shared ones are counted once."""
-    with contextlib.suppress(OSError):  # one ended between two readings
+    """Yield the proportional set sizes of a process and its descendants, in bytes."""
+    with contextlib.suppress(OSError):  # a process ended meanwhile
         for each in tree(pid):
             with contextlib.suppress(OSError):
                 rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
@@ -113,7 +113,7 @@ def _memory(pid: int) -> Iterator[int]:
 
 
 def nbgrader_source(notebook: NotebookNode, day: Day) -> NotebookNode:
-    """The day's notebook without demonstrations, and with the hidden tests in the cells of the checks."""
+    """Return the day's notebook without demonstrations, with the hidden tests in the cells of the visible checks."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     copy.cells = [
         c for c in copy.cells if "with demonstration():" not in c.source and c.id != "closing"
@@ -129,7 +129,7 @@ def nbgrader_source(notebook: NotebookNode, day: Day) -> NotebookNode:
 def nbgrader(
     day: Day, course: Path, source: NotebookNode, paths: Mapping[str, Path]
 ) -> tuple[Cost, dict[str, Mark]]:
-    """Grade each file in a course with this source; what ends nbgrader itself is taken out, and it is started again."""
+    """Grade each file with nbgrader. If a submission ends nbgrader itself, remove the submission and start nbgrader again."""
     notebook = course / "source" / day.name / f"{day.name}.ipynb"
     notebook.parent.mkdir(parents=True)
     (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
@@ -137,7 +137,7 @@ def nbgrader(
     command = Path(sys.executable).parent / "nbgrader"
     made = run([command, "generate_assignment", day.name], course)
     if made.code:
-        raise SystemExit(f"nbgrader generate_assignment failed:\n{made.said[-2000:]}")
+        raise SystemExit(f"nbgrader generate_assignment failed:\n{made.output[-2000:]}")
     total = Cost()
     marks: dict[str, Mark] = {}
     for student, path in paths.items():
@@ -147,65 +147,65 @@ def nbgrader(
     while left := paths.keys() - marks.keys():
         ended = run([command, "autograde", day.name], course)
         total.add(ended.cost)
-        parts = re.split(r"Creating/updating student with ID '(.+)'", ended.said)
-        for student, said in zip(parts[1::2], parts[2::2], strict=True):
-            marks[student] = _of_nbgrader(day, course, student, said)
+        parts = re.split(r"Creating/updating student with ID '(.+)'", ended.output)
+        for student, output in zip(parts[1::2], parts[2::2], strict=True):
+            marks[student] = _nbgrader_mark(day, course, student, output)
             if marks[student].points is None:
                 shutil.rmtree(course / "submitted" / student)
         if not left & marks.keys():
-            raise SystemExit(f"nbgrader autograde failed:\n{ended.said[-2000:]}")
+            raise SystemExit(f"nbgrader autograde failed:\n{ended.output[-2000:]}")
         if paths.keys() - marks.keys():
-            why = f"{marks[student].why} (Here nbgrader ended, and was started again without it)"
-            marks[student] = Mark(None, why)
+            reason = f"{marks[student].reason} (nbgrader ended and was restarted without it)"
+            marks[student] = Mark(None, reason)
     return total, marks
 
 
-def _of_nbgrader(day: Day, course: Path, student: str, said: str) -> Mark:
+def _nbgrader_mark(day: Day, course: Path, student: str, output: str) -> Mark:
     file = course / "autograded" / student / day.name / f"{day.name}.ipynb"
     if not file.exists():
-        return Mark(None, _error(said))
+        return Mark(None, _error(output))
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         grades = book.find_submission_notebook(day.name, day.name, student).grades
         points = {g.name.removeprefix("check_"): float(g.auto_score or 0) for g in grades}
-    notes = dict.fromkeys(day.names, "the cell of its tests was not found")
+    messages = dict.fromkeys(day.names, "the cell with its tests was not found")
     for cell in nbformat.read(file, as_version=4).cells:
         name = cell.metadata.get("nbgrader", {}).get("grade_id", "").removeprefix("check_")
         if cell.cell_type == "code":
-            notes[name] = _told(cell.outputs)
-    return Mark(points, said=notes)
+            messages[name] = _message(cell.outputs)
+    return Mark(points, messages=messages)
 
 
-def _told(outputs: Sequence[NotebookNode]) -> str:
-    """Why a cell of tests did not get all points, from what it wrote."""
+def _message(outputs: Sequence[NotebookNode]) -> str:
+    """Return why a cell with tests did not get all points, from its outputs."""
     for output in outputs:
         if output.output_type == "error":
             return f"{output.ename}: {output.evalue}"
     for output in outputs:
         if output.get("name") == "stderr":
             line = output.text.strip().split("\n")[0]
-            return f"nbgrader gives 0 where something is written to stderr: {line}"
+            return f"nbgrader gives 0 points if something is written to stderr: {line}"
     text = "".join(output.get("text", "") for output in outputs)
     failed: list[str] = re.findall(f"^{FAILED}(.*)", text, re.MULTILINE)
     return failed[0] if failed else ""
 
 
-def _error(said: str) -> str:
-    """The last line that names an exception; without one the first warning, or the last line."""
-    named: list[str] = re.findall(
-        r"^ *(?:[\w.]*\.)?(\w*(?:Error|Exception): .*)$", said, re.MULTILINE
+def _error(output: str) -> str:
+    """Return the last line that names an exception, else the first warning, else the last line."""
+    exceptions: list[str] = re.findall(
+        r"^ *(?:[\w.]*\.)?(\w*(?:Error|Exception): .*)$", output, re.MULTILINE
     )
-    warned: list[str] = re.findall(r"^\[\w+ \| (?:WARNING|ERROR)\] (.*)$", said, re.MULTILINE)
-    return [*named[-1:], *warned, said.strip().split("\n")[-1]][0]
+    warnings: list[str] = re.findall(r"^\[\w+ \| (?:WARNING|ERROR)\] (.*)$", output, re.MULTILINE)
+    return [*exceptions[-1:], *warnings, output.strip().split("\n")[-1]][0]
 
 
 # ---- Otter
 
 
 def install_otter() -> Path:
-    """Otter's command, in an environment that sees the packages of this one, torch above all; made once.
+    """Install Otter in a virtual environment that shares the packages of this one, and return its command.
 
     Raises:
-        OSError: it can not be installed.
+        OSError: The installation failed.
     """
     command = OTTER / "bin" / "otter"
     if not command.exists():
@@ -216,48 +216,48 @@ def install_otter() -> Path:
         pip: list[str | Path] = [OTTER / "bin" / "pip", "install", "--quiet"]
         done = subprocess.run([*pip, "otter-grader"], capture_output=True, text=True)
         if done.returncode:
-            raise OSError(f"Otter can not be installed: {done.stderr.strip()[-300:]}")
+            raise OSError(f"Otter could not be installed: {done.stderr.strip()[-300:]}")
     return command
 
 
 def otter(day: Day, folder: Path, paths: Mapping[str, Path]) -> tuple[Cost, dict[str, Mark]]:
-    """Grade each file with `otter run`, as there is no container here."""
+    """Grade each file with `otter run`, which needs no container."""
     command = install_otter()
     (folder / "tests").mkdir(parents=True)
     for exercise, own in tests(day.name).items():
-        head = "from bench.in_notebook import ask\nfrom otter.test_files import test_case\n"
+        head = "from bench.in_notebook import run_test\nfrom otter.test_files import test_case\n"
         text = f'{head}\nOK_FORMAT = False\nname = "{exercise}"\n'
-        for place, part in zip(range(len(own)), worth(day.name, exercise), strict=True):
-            text += TEST_CASE.format(points=part, place=place, day=day.name, exercise=exercise)
+        for number, points in zip(range(len(own)), test_points(day.name, exercise), strict=True):
+            text += TEST_CASE.format(points=points, number=number, day=day.name, exercise=exercise)
         (folder / "tests" / f"{exercise}.py").write_text(text, encoding="utf-8")
     made = run([command, "generate", "-t", "tests", "-o", "autograder.zip"], folder)
     if made.code:
-        raise SystemExit(f"otter generate failed:\n{made.said[-2000:]}")
+        raise SystemExit(f"otter generate failed:\n{made.output[-2000:]}")
     total, marks = Cost(), {}
     for student, path in paths.items():
         results = folder / "results.json"
         results.unlink(missing_ok=True)
         ended = run([command, "run", "-a", "autograder.zip", "--no-logo", path], folder, SECONDS)
         total.add(ended.cost)
-        marks[student] = _of_otter(day, ended, results)
+        marks[student] = _otter_mark(day, ended, results)
     return total, marks
 
 
-def _of_otter(day: Day, ended: Ended, results: Path) -> Mark:
+def _otter_mark(day: Day, ended: Completed, results: Path) -> Mark:
     if ended.code is None:
-        return Mark(None, f"it did not end in {SECONDS} s, and `otter run` sets no limit")
+        return Mark(None, f"it did not end within {SECONDS} s, and `otter run` has no limit")
     if not results.exists():
-        return Mark(None, _error(ended.said))
+        return Mark(None, _error(ended.output))
     found = {t["name"]: t for t in json.loads(results.read_text(encoding="utf-8"))["tests"]}
     if not set(day.names) <= found.keys():
         return Mark(None, _error(found.get("Autograder Exception", {}).get("output", "")))
     return Mark(
         {name: float(found[name]["score"]) for name in day.names},
-        said={name: _failed(found[name]["output"]) for name in day.names},
+        messages={name: _failed(found[name]["output"]) for name in day.names},
     )
 
 
 def _failed(output: str) -> str:
-    """What the first test that failed said: after the place comes a line of the test's code, then the error."""
+    """Return the error of the first failed test. Otter prints the place, a line of the test's code, then the error."""
     failed: list[str] = re.findall(r"Error at line \d+ in test .*\n.*\n *(.+)", output)
     return failed[0] if failed else ""

@@ -1,4 +1,4 @@
-"""What a command takes of the processor, with all the processes that it starts."""
+"""Measure the processor time of a command with all processes that it starts. Entry points: `counter` and `tree`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Where control groups tell processor time, of version 1 and 2: folder, file, number in it, of which a second has so many.
+# Processor time in control groups of version 1 and 2: folder, file, pattern of the number, and its units per second.
 GROUPS = (
     (Path("/sys/fs/cgroup/cpuacct"), "cpuacct.usage", r"(\d+)", 1e9),
     (Path("/sys/fs/cgroup"), "cpu.stat", r"usage_usec (\d+)", 1e6),
@@ -17,37 +17,37 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
-    """Tells the processor seconds of a process and of all that it starts.
+    """Return a function that returns the processor seconds of a process and of all processes that it starts.
 
-    Student processes end without being waited for, so that a control group alone knows their time. Without one (it takes
-    root) the time of the processes that live is all that there is.
+    The sandbox's processes end without being waited for, so only a control group counts their time. Creating one needs
+    root. Without one, the function counts the processes that are alive.
     """
     for folder, file, pattern, unit in GROUPS:
         with contextlib.suppress(OSError):
-            told = stack.enter_context(_group(folder / f"bench-{pid}", pid)) / file
-            return lambda: int(re.findall(pattern, told.read_text())[0]) / unit
+            usage = stack.enter_context(_group(folder / f"bench-{pid}", pid)) / file
+            return lambda: int(re.findall(pattern, usage.read_text())[0]) / unit
     return lambda: sum(map(_cpu, tree(pid)))
 
 
 @contextlib.contextmanager
 def _group(folder: Path, pid: int) -> Iterator[Path]:
-    """A control group with a process in it.
+    """Create a control group with a process in it, and remove it afterwards.
 
     Raises:
-        OSError: there is none to be had.
+        OSError: The group cannot be created.
     """
     folder.mkdir()
     try:
-        with open(folder / "cgroup.procs", "r+") as members:  # not made: the kernel gives it
+        with open(folder / "cgroup.procs", "r+") as members:  # the kernel created this file
             members.write(str(pid))
         yield folder
     finally:
-        with contextlib.suppress(OSError):  # the last process is still on its way out
+        with contextlib.suppress(OSError):  # the last process has not exited yet
             folder.rmdir()
 
 
 def tree(pid: int) -> Iterator[int]:
-    """A process and all below it that are still there."""
+    """Yield a process and all its descendants that are alive."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -55,6 +55,6 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def _cpu(pid: int) -> float:
-    """With the children that it has waited for."""
+    """Return the processor seconds of a process and of the children that it has waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(ticks) for ticks in fields[11:15]) / TICK

@@ -1,9 +1,9 @@
-"""Grade the same class in another checkout and in this one, and list every difference in the marks.
+"""Grade the same class in this checkout and in another one, and list all differences in the marks.
 
     python -m bench.same_marks OTHER [DAY ...]
 
-The class is the demo class, the solution and every style, and every known mistake: submission k has the k-th mistake of each
-exercise. Exit code 1 if a mark, a status, the name of a mistake or a substitution differs; the wording of messages may.
+The class contains the demo class, the solution, every style and every known mistake: submission k has the k-th mistake of
+each exercise. The exit code is 1 if points, a status, a mistake's name or a substitution differ. Messages may differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Marks = Mapping[tuple[str, str], Mapping[str, Any]]  # by student and exercise
 
 
 def write_class(day: Day, folder: Path) -> None:
-    """Write the class, one file for each submission."""
+    """Write the class, one file per submission."""
     make_class(day, folder)
     works = {f"right-{number}": cells for number, cells in enumerate(styles(day))}
     solution, mistakes = styles(day)[0], known_mistakes(day)
@@ -54,8 +54,8 @@ def grade(checkout: Path, day: Day, class_: Path, marks: Path) -> Marks:
     command += ["--no-store", "--jobs", "1", "--json", f"{marks}"]
     environment = {**os.environ, "AUTOGRADER_SECRET": "the same for both"}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
-    if done.returncode not in (0, 1):  # 1: of what was cut off nothing can be read
-        sys.exit(f"{checkout} could not grade the class:\n{done.stderr[-2000:]}")
+    if done.returncode not in (0, 1):  # 1, because one notebook of the demo class is truncated
+        sys.exit(f"{checkout} failed to grade the class:\n{done.stderr[-2000:]}")
     return {
         (submission["student"], exercise["name"]): exercise
         for submission in json.loads(marks.read_bytes())["submissions"]
@@ -64,7 +64,7 @@ def grade(checkout: Path, day: Day, class_: Path, marks: Path) -> Marks:
 
 
 def differences(one: Marks, other: Marks) -> Iterator[str]:
-    """Yield each difference as a line; tests are compared where both checkouts have one of that name."""
+    """Yield each difference as a line. Tests are compared if both checkouts have one of this name."""
     for student, exercise in sorted(one.keys() | other.keys()):
         pair = [marks.get((student, exercise)) for marks in (one, other)]
         first, second = ({} if marks is None else _compared(marks) for marks in pair)
@@ -83,7 +83,7 @@ def _compared(marks: Mapping[str, Any]) -> dict[str, Any]:
 def main() -> int:
     """Print the differences; return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m bench.same_marks", description=__doc__)
-    parser.add_argument("other", type=Path, help="a checkout whose .venv is set up")
+    parser.add_argument("other", type=Path, help="another checkout, after make setup")
     parser.add_argument("days", nargs="*", metavar="DAY")
     arguments = parser.parse_args()
     course, count = courses.load(ROOT), 0
@@ -100,7 +100,7 @@ def main() -> int:
             )
         found = list(differences(one, other))
         print(*found, sep="\n")
-        print(f"{name}: {len(other)} exercises graded, {len(found)} differences")
+        print(f"{name}: {len(found)} differences in {len(other)} exercises")
         count += len(found)
     return int(count > 0)
 

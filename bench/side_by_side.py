@@ -1,8 +1,8 @@
-"""What a right submission costs in this checkout and in another one, in processor time.
+"""Compare the processor time of a right submission in this checkout and in another one.
 
     python -m bench.side_by_side OTHER [DAY ...]
 
-Both grade the same submissions at the same time with their own command, so that a slow minute of the machine slows both.
+Both grade the same submissions at the same time, so a slow minute of the machine affects both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUNDS = 5
 
 
 def write_class(day: Day, folder: Path, count: int) -> None:
-    """Write so many releases with right answers; no two have an exercise's cell in common, as in a class."""
+    """Write this many releases with right answers. No two have the same cell, as in a real class."""
     solution = {cell.id: cell.source for cell in solution_notebook(day).cells}
     notebook = nbformat.read(
         day.root / "assignments" / day.name / f"{day.name}.ipynb", as_version=4
@@ -45,7 +45,7 @@ def write_class(day: Day, folder: Path, count: int) -> None:
 
 
 def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
-    """Grade a class with the command of a checkout; the processor time of all its processes."""
+    """Grade a class with the command of a checkout, and return the processor time of all its processes."""
     marks = class_.with_name(f"{class_.name}-{checkout.name}.json")
     command = [checkout / ".venv" / "bin" / "python", "-m", "autograder.cli", "grade", day, class_]
     command += ["--no-store", "--jobs", "1", "--json", marks]
@@ -53,12 +53,12 @@ def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
         process = subprocess.Popen(command, cwd=checkout, stdout=subprocess.DEVNULL)
         seconds = counter(process.pid, stack)
         if process.wait():
-            sys.exit(f"{checkout} could not grade the class")
+            sys.exit(f"{checkout} failed to grade the class")
         return seconds()
 
 
 def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
-    """Yield, for each round, the processor seconds that one more submission takes in each checkout."""
+    """Yield, for each round, the processor seconds that each additional submission takes in each checkout."""
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(len(checkouts)) as pool:
         classes = [Path(place) / "one", Path(place) / "many"]
         for class_, count in zip(classes, (1, 1 + COUNT), strict=True):
@@ -72,9 +72,9 @@ def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
 
 
 def main() -> None:
-    """Print the processor time of both, and their ratio."""
+    """Print the processor time in both checkouts, and its ratio."""
     parser = argparse.ArgumentParser(prog="python -m bench.side_by_side", description=__doc__)
-    parser.add_argument("other", type=Path, help="a checkout whose .venv is set up")
+    parser.add_argument("other", type=Path, help="another checkout, after make setup")
     parser.add_argument("days", nargs="*", metavar="DAY")
     arguments = parser.parse_args()
     course = courses.load(ROOT)
@@ -83,8 +83,8 @@ def main() -> None:
         other, own = (statistics.median(column) * 1000 for column in zip(*rounds, strict=True))
         ratios = [here / there for there, here in rounds]
         print(
-            f"{name}: {other:.0f} ms there, {own:.0f} ms here; {statistics.median(ratios):.2f} times "
-            f"({min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} rounds)"
+            f"{name}: {other:.0f} ms in the other checkout, {own:.0f} ms here, ratio "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f} in {ROUNDS} rounds)"
         )
 
 

@@ -1,4 +1,7 @@
-"""Classes of simulated students, from the course's own solutions, styles and known mistakes: of twelve, and of any number."""
+"""Make classes of simulated students from the course's solutions, styles and known mistakes.
+
+Entry points: `make_class` for twelve students, `works` and `hostile_works` for any number.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
 from bench.variants import VARIANTS, Variant
 
-ROLES = ("given", "exercise")  # of the cells of a chapter that a hand-in needs
+ROLES = ("given", "exercise")  # of a chapter's cells that a submission needs
 
 
 def make_class(day: Day, folder: Path, seed: int = 0) -> list[Path]:
-    """Write twelve submissions: right, partly right, wrong, empty, mangled, hanging."""
+    """Write twelve submissions: right, partly right, wrong, empty, damaged, hanging and crashing."""
     draw = random.Random(seed)
     solution = solution_notebook(day)
     release = nbformat.read(day.root / "assignments" / day.name / f"{day.name}.ipynb", as_version=4)
@@ -59,7 +62,7 @@ def make_class(day: Day, folder: Path, seed: int = 0) -> list[Path]:
 
 def _write(folder: Path, student: str, work: NotebookNode | bytes) -> Path:
     data = work if isinstance(work, bytes) else nbformat.writes(work).encode()
-    if student == "bela":  # one student hands in a zip
+    if student == "bela":  # one student submits a zip
         path = folder / f"{student}.zip"
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(f"{student}/day1.ipynb", data)
@@ -76,19 +79,19 @@ def known_mistakes(day: Day) -> dict[str, list[str]]:
 
 
 def changed(notebook: NotebookNode, sources: Mapping[str, str]) -> NotebookNode:
-    """A copy in which the cells of these ids have another source."""
+    """Return a copy in which the cells with these ids have a different source."""
     return _mapped(notebook, lambda cell: sources.get(cell.id, cell.source))
 
 
 def half_done(release: NotebookNode, solution: NotebookNode, day: Day) -> NotebookNode:
-    """The release with the first half of the exercises filled in."""
+    """Return the release with the first half of the exercises filled in."""
     done = set(day.names[: len(day.names) // 2])
     solved = {cell.id: cell.source for cell in solution.cells if cell.id in done}
     return changed(release, solved)
 
 
 def mangled(notebook: NotebookNode, draw: random.Random) -> NotebookNode:
-    """Shuffled, without metadata, with copies, and with a cell that does not parse."""
+    """Return a shuffled copy without metadata, with duplicated cells and a cell that is not valid Python."""
     copy = nbformat.from_dict(notebook)
     for cell in copy.cells:
         cell.metadata = {}
@@ -100,7 +103,7 @@ def mangled(notebook: NotebookNode, draw: random.Random) -> NotebookNode:
     return copy
 
 
-# ---- a class of any number
+# ---- classes of any size
 
 HANGING = {"causal_mask": "def causal_mask(n, device=None):\n    while True: pass"}
 DYING = {"softmax": "import os\ndef softmax(x, dim=-1):\n    os._exit(0)"}
@@ -108,7 +111,7 @@ DYING = {"softmax": "import os\ndef softmax(x, dim=-1):\n    os._exit(0)"}
 
 @dataclass(frozen=True)
 class Work:
-    """What one student hands in: code cells, or a whole notebook; `cut` is how many characters of it arrived."""
+    """A submission of one student: its code cells. `cut` is the number of characters that a truncated file has."""
 
     kind: str
     cells: Sequence[str]
@@ -116,7 +119,7 @@ class Work:
     cut: int | None = None
 
     def data(self, number: int) -> bytes:
-        """The file of a student of this number, whose code differs from all others' in a comment."""
+        """Return the content of the file. The student's number in a comment makes it different from all others."""
         cells = [f"# Student {number}", *self.cells]
         if self.ending == ".py":
             return "\n\n# %%\n".join(cells).encode()
@@ -127,10 +130,10 @@ class Work:
 
 
 def works(day: Day, count: int, seed: int = 0) -> list[Work]:
-    """So many different works that end by themselves: of 19 are 9 right, 7 wrong in one place or many, 3 unfinished or mangled.
+    """Return different submissions that terminate. Of 19, 9 are right, 7 wrong, and 3 unfinished or damaged.
 
-    Right ones are the course's solution and the styles of `tests/styles/`, each written down in as many ways as
-    `variants.py` knows, as notebooks and as scripts.
+    Right submissions are the solution and the styles in `tests/styles/`, rewritten by every function in `variants.py`,
+    as notebooks and as scripts.
     """
     draw = random.Random(seed)
     own = styles(day)
@@ -144,8 +147,8 @@ def works(day: Day, count: int, seed: int = 0) -> list[Work]:
 
 
 def hostile_works(day: Day, count: int, cells: Sequence[str]) -> list[Work]:
-    """So many works that hang, end their process, or hold one of these cells."""
-    # What hangs takes three quarters of a minute, so that a short class does without.
+    """Return submissions that hang, end their process, or contain one of these cells."""
+    # A hanging submission takes 45 seconds, so it comes late in the list, where a short class does not reach it.
     odd = [*DYING.values(), *cells[:2], *HANGING.values(), *cells[2:]]
     solution = styles(day)[0]
     return [Work("hostile", [*solution, odd[n % len(odd)]]) for n in range(count)]
@@ -178,9 +181,9 @@ def _work(
 
 
 def styles(day: Day) -> list[list[str]]:
-    """The code cells of the solution, and of each style."""
+    """Return the code cells of the solution and of each style."""
     own = [c.source for chapter in day.chapters for c in chapter.cells if c.role in ROLES]
-    # Imports between chapters, which the notebook of a day does not have.
+    # The notebook of a day has no imports between chapters.
     solution = [re.sub(r"^from solutions\..*\n?", "", source, flags=re.MULTILINE) for source in own]
     files = sorted((day.root / "tests" / "styles" / day.name).glob("*.py"))
     cells = [read_cells(file.read_bytes(), file.name)[0] for file in files]

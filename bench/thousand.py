@@ -1,4 +1,7 @@
-"""A large class on one machine: what it costs beside the graders alone, whether that stays so, and whether memory does."""
+"""Grade a class of a thousand on one machine, compare its cost with that of the graders alone, and check that nothing grows.
+
+python -m bench.thousand --count 200
+"""
 
 from __future__ import annotations
 
@@ -22,95 +25,98 @@ from rich.console import Console
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.course.state_folder import course_folder
 from autograder.grading.grader import Grader, start_server
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
 from bench.alone import processor_seconds
+from bench.course_copy import ROOT, link_course, link_known_mistakes
 from bench.processes import counter, tree
 from bench.simulated import hostile_works, works
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
-from tests.test_history import killed_at_random
+from tests.test_history import kill_at_random
 
-ROOT = Path(__file__).parents[1]
-PARTS = ("autograder", "solutions", "graders", "mistakes", "grading.toml")
-BLOCKS = 4  # of a class, each of the same works, so that the last should cost what the first did
-RIGHT = 20  # right submissions that tell what the graders alone take
-SECONDS = 0.5  # between two looks at the processes
+BLOCKS = 4  # blocks of the same submissions, so that the last should cost as much as the first
+ALONE = 20  # right submissions on which the cost of the graders alone is measured
+INTERVAL = 0.5  # seconds between two samples
 
 
 @dataclass(frozen=True)
-class Look:
-    """How many were done at a moment, the processor seconds until then, the bytes of the trusted processes, and a yard."""
+class Sample:
+    """The state of a run at one moment.
+
+    `done` is the number of stored submissions, `cpu` the processor seconds so far, `memory` the bytes of the trusted
+    processes, and `yardstick` the processor seconds of a fixed small computation.
+    """
 
     done: int
     cpu: float
     memory: int
-    yard: float
+    yardstick: float
 
 
 @dataclass
-class Measured:
-    """What a run over a class took."""
+class Measurement:
+    """What was measured while a class was graded. `honest` submissions are not hostile; they come first, in blocks."""
 
     honest: int
-    block: int  # submissions after which the same works come again
-    alone: float  # processor seconds of the graders alone, a right submission
-    looks: list[Look] = field(default_factory=list)
+    block_size: int
+    graders_alone: float  # processor seconds for one right submission
+    samples: list[Sample] = field(default_factory=list)
     marks: list[SubmissionMarks] = field(default_factory=list)
-    code: int = 0
+    exit_code: int = 0
     errors: str = ""
-    harm: list[str] = field(default_factory=list)
+    side_effects: list[str] = field(default_factory=list)
 
-    def at(self, done: int) -> Look:
-        """The first look after so many were done."""
-        return next((look for look in self.looks if look.done >= done), self.looks[-1])
+    def sample_at(self, done: int) -> Sample:
+        """Return the first sample after this many submissions were done."""
+        return next((s for s in self.samples if s.done >= done), self.samples[-1])
 
     @property
     def start(self) -> float:
-        """Processor seconds before the first submission was done."""
-        return max(look.cpu for look in self.looks if look.done == 0)
+        """Return the processor seconds before the first submission was done."""
+        return max(sample.cpu for sample in self.samples if sample.done == 0)
 
     @property
-    def times(self) -> float:
-        """Processor time beside the graders' own, of the submissions that end by themselves."""
-        return (self.at(self.honest).cpu - self.start) / (self.alone * self.honest)
+    def cost_ratio(self) -> float:
+        """Return the processor time of the honest submissions divided by that of the graders alone."""
+        cpu = self.sample_at(self.honest).cpu - self.start
+        return cpu / (self.graders_alone * self.honest)
 
     @property
-    def last_beside_first(self) -> float:
-        """What the last block of them took beside the first."""
-        first = self.at(self.block).cpu - self.start
-        return (self.at(self.honest).cpu - self.at(self.honest - self.block).cpu) / first
+    def last_block_ratio(self) -> float:
+        """Return the processor time of the last block divided by that of the first."""
+        first = self.sample_at(self.block_size).cpu - self.start
+        before_last = self.sample_at(self.honest - self.block_size)
+        return (self.sample_at(self.honest).cpu - before_last.cpu) / first
 
     @property
-    def pace(self) -> float:
-        """What a yard took during the last block beside the first: a machine has its slow minutes."""
-        return self._yard(self.honest - self.block, self.honest) / self._yard(0, self.block)
+    def machine_ratio(self) -> float:
+        """Return how much longer the yardstick took during the last block than during the first."""
+        last = self._yardstick(self.honest - self.block_size, self.honest)
+        return last / self._yardstick(0, self.block_size)
 
-    def _yard(self, before: int, until: int) -> float:
-        return statistics.mean(look.yard for look in self.looks if before <= look.done <= until)
+    def _yardstick(self, before: int, until: int) -> float:
+        return statistics.mean(s.yardstick for s in self.samples if before <= s.done <= until)
 
     @property
-    def grown(self) -> float:
-        """By how many megabytes the trusted processes grew after the first tenth."""
-        early = self.at((self.honest + 9) // 10).memory
-        return (max(look.memory for look in self.looks if look.done) - early) / 1e6
+    def memory_growth(self) -> float:
+        """Return by how many megabytes the trusted processes grew after the first tenth of the class."""
+        early = self.sample_at((self.honest + 9) // 10).memory
+        return (max(sample.memory for sample in self.samples if sample.done) - early) / 1e6
 
 
-def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS) -> Measured:
-    """Make a class and grade it in a course of its own, in `folder`; watch the processes meanwhile."""
-    for part in PARTS:
-        (folder / part).symlink_to(ROOT / part)
-    for file in course_folder(ROOT).glob("mistakes-*.pt"):  # what is learnt already
-        (course_folder(folder) / file.name).symlink_to(file)
+def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS) -> Measurement:
+    """Write a class and grade it in a copy of the course in `folder`. Sample the processes meanwhile."""
+    link_course(folder)
+    link_known_mistakes(folder)
     with Outside("CANARY-of-the-bench") as outside:
         hostile = _attacks(outside)
-        honest, block = _write_class(day, count, hostile, folder, blocks)
+        honest, block_size = _write_class(day, count, hostile, folder, blocks)
         own = courses.load(folder).day(day.name)
-        learn(own)
-        right = sorted((folder / "class").glob("*-right.*"))[:RIGHT]
-        result = Measured(honest, block, processor_seconds(own, right, jobs))
+        learn_mistakes(own)
+        right = sorted((folder / "class").glob("*-right.*"))[:ALONE]
+        result = Measurement(honest, block_size, processor_seconds(own, right, jobs))
         command = [sys.executable, "-m", "autograder.cli", "grade", day.name]
         command += ["class", "hostile", "--jobs", str(jobs)]
         with open(folder / "errors", "wb") as errors:
@@ -121,9 +127,9 @@ def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS)
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )
-            _watch(run, folder / ".autograder" / "marks.db", result.looks)
-        result.harm = outside.seen()
-    result.code = run.returncode
+            _watch(run, folder / ".autograder" / "marks.db", result.samples)
+        result.side_effects = outside.seen()
+    result.exit_code = run.returncode
     result.errors = (folder / "errors").read_text(encoding="utf-8")
     with History(folder) as history:
         result.marks = history.current(day.name)
@@ -138,7 +144,7 @@ def _attacks(outside: Outside) -> list[str]:
 def _write_class(
     day: Day, count: int, cells: Sequence[str], folder: Path, blocks: int
 ) -> tuple[int, int]:
-    """The class in two folders, the hostile apart from the rest; how many the rest are, and a block of them."""
+    """Write honest and hostile submissions into two folders. Return the number of honest ones, and the size of a block."""
     hostile = hostile_works(day, max(3, count // 40), cells)
     honest = count - len(hostile)
     block = works(day, honest // blocks)
@@ -152,8 +158,8 @@ def _write_class(
     return honest, len(block)
 
 
-def learn(day: Day) -> None:
-    """Learn what is learnt once a course."""
+def learn_mistakes(day: Day) -> None:
+    """Record the answers of all known mistakes of a day, unless they are recorded already."""
     with start_server() as server:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
@@ -163,22 +169,22 @@ def learn(day: Day) -> None:
 # ---- watching
 
 
-def _watch(run: subprocess.Popen[bytes], store: Path, looks: list[Look]) -> None:
-    """A look at the run every so often, until it ends."""
+def _watch(run: subprocess.Popen[bytes], store: Path, samples: list[Sample]) -> None:
+    """Take samples until the run ends."""
     with contextlib.ExitStack() as stack:
         cpu = counter(run.pid, stack)
         while run.poll() is None:
-            with contextlib.suppress(OSError):  # a process ended between two readings
-                trusted = [pid for pid in tree(run.pid) if not _is_of_the_wall(pid)]
+            with contextlib.suppress(OSError):  # a process ended meanwhile
+                trusted = [pid for pid in tree(run.pid) if not _is_walled(pid)]
                 memory = sum(map(_memory, trusted))
-                looks.append(Look(_done(store), cpu(), memory, yardstick()))
+                samples.append(Sample(_done(store), cpu(), memory, yardstick()))
             with contextlib.suppress(subprocess.TimeoutExpired):
-                run.wait(SECONDS)
-        looks.append(Look(_done(store), cpu(), looks[-1].memory, yardstick()))
+                run.wait(INTERVAL)
+        samples.append(Sample(_done(store), cpu(), samples[-1].memory, yardstick()))
 
 
 def yardstick() -> float:
-    """Processor seconds of small work that is always the same: how fast the machine is at this moment."""
+    """Return the processor seconds of a fixed small computation, which shows how fast the machine is at the moment."""
     x, before = torch.ones(6, 6), time.process_time()
     for _ in range(1500):
         x = (x @ x).softmax(dim=-1)
@@ -195,7 +201,7 @@ def _done(store: Path) -> int:
     return 0
 
 
-def _is_of_the_wall(pid: int) -> bool:
+def _is_walled(pid: int) -> bool:
     return b"autograder.sandbox.server" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
@@ -206,48 +212,61 @@ def _memory(pid: int) -> int:
 # ---- the bench
 
 
-def report(result: Measured, count: int, console: Console) -> bool:
-    """Print what was measured, each with its bound; whether all are within."""
-    wrong, last, pace = not_right(result.marks), result.last_beside_first, result.pace
-    claims = [
-        (result.times <= 2.5, f"{result.times:.2f} times the graders' own processor time (2.5)"),
+def report(result: Measurement, count: int, console: Console) -> bool:
+    """Print each measured value with its limit in parentheses. Return whether all values are within their limits."""
+    wrong = right_without_full_points(result.marks)
+    last, machine = result.last_block_ratio, result.machine_ratio
+    checks = [
         (
-            last / pace <= 1.1,
-            f"the last block took {last / pace:.2f} times the first (1.1): {last:.2f}, while the "
-            f"machine itself took {pace:.2f} times as long",
+            result.cost_ratio <= 2.5,
+            f"processor time: {result.cost_ratio:.2f} times that of the graders alone (2.5)",
         ),
-        (result.grown <= 50, f"memory grew by {result.grown:.0f} MB after the first tenth (50)"),
-        (len(result.marks) == count, f"{len(result.marks)} of {count} have current marks (all)"),
-        (not wrong, f"right answers without all points: {wrong or 'none'} (none)"),
-        (not result.harm, f"what the hostile left outside: {result.harm or 'nothing'} (nothing)"),
+        (
+            last / machine <= 1.1,
+            f"last block: {last / machine:.2f} times the processor time of the first (1.1), corrected from "
+            f"{last:.2f} because the machine was {machine:.2f} times as slow",
+        ),
+        (
+            result.memory_growth <= 50,
+            f"memory growth after the first tenth: {result.memory_growth:.0f} MB (50)",
+        ),
+        (
+            len(result.marks) == count,
+            f"submissions with current marks: {len(result.marks)} ({count})",
+        ),
+        (not wrong, f"right answers without full points: {wrong or 'none'} (none)"),
+        (
+            not result.side_effects,
+            f"side effects of hostile submissions: {result.side_effects or 'none'} (none)",
+        ),
     ]
-    for holds, text in claims:
-        console.print(f"{'✓' if holds else '✗'} {text}")
-    return all(holds for holds, _ in claims)
+    for passed, text in checks:
+        console.print(f"{'✓' if passed else '✗'} {text}")
+    return all(passed for passed, _ in checks)
 
 
-def not_right(marks: Sequence[SubmissionMarks]) -> list[str]:
-    """The right answers that did not get all points."""
+def right_without_full_points(marks: Sequence[SubmissionMarks]) -> list[str]:
+    """Return the names of right submissions that did not get all points."""
     return [m.student for m in marks if m.student.endswith("-right") and m.points < m.max_points]
 
 
 def bench(console: Console, count: int = 1000, jobs: int = 2, kills: int = 20) -> bool:
-    """Measure a class of Day 1, kill runs of a small one, and print what was found; whether all bounds hold."""
+    """Measure a class of Day 1, then kill and resume runs of a small class. Return whether all limits are met."""
     day = courses.load(ROOT).day("day1")
     with tempfile.TemporaryDirectory() as folder:
         ok = report(measure(day, count, jobs, Path(folder)), count, console)
     with tempfile.TemporaryDirectory() as folder:
-        killed_at_random(Path(folder), kills, random.Random(0))
-    console.print(f"✓ killed {kills} times and continued: the marks of an undisturbed run")
+        kill_at_random(Path(folder), kills, random.Random(0))
+    console.print(f"✓ a run that was killed {kills} times gave the marks of an undisturbed run")
     return ok
 
 
 def main() -> int:
-    """Measure and print; 1 if a bound does not hold."""
+    """Measure and print. Return 1 if a limit is not met."""
     parser = argparse.ArgumentParser(prog="python -m bench.thousand", description=__doc__)
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--count", type=int, default=1000, help="number of submissions")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
+    parser.add_argument("--kills", type=int, default=20, help="how often a run is killed")
     arguments = parser.parse_args()
     return 0 if bench(Console(), arguments.count, arguments.jobs, arguments.kills) else 1
 

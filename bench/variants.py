@@ -1,4 +1,4 @@
-"""The same right answers written down in other ways, by rule: what a class of a thousand has that a handful of styles has not."""
+"""Rewrite right answers automatically, to give a large class more variety than a few styles have. Entry point: `VARIANTS`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import ast
 import random
 from collections.abc import Callable, Collection, Sequence
 
-Cells = list[str]  # the code cells of a hand-in
+Cells = list[str]  # the code cells of a submission
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 Variant = Callable[[Cells, random.Random], Cells]
 EXPERIMENT = "x = torch.randn(2, 3)\nprint(x.shape, (x @ x.T).shape)\nx.view(5, 7)  # raises"
 
 
-def as_it_is(cells: Cells, draw: random.Random) -> Cells:
-    """Nothing is changed."""
+def unchanged(cells: Cells, draw: random.Random) -> Cells:
+    """Return the cells unchanged."""
     return cells
 
 
 def moved(cells: Cells, draw: random.Random) -> Cells:
-    """The cells in another order; imports stay first, and of two definitions of a name the later stays the later."""
+    """Shuffle the cells. Imports stay first, and definitions of the same name keep their order."""
     first, *rest = cells
     order = draw.sample(rest, len(rest))
     for name in dict.fromkeys(name for cell in rest for name in _defined(cell)):
@@ -30,53 +30,53 @@ def moved(cells: Cells, draw: random.Random) -> Cells:
 
 
 def merged(cells: Cells, draw: random.Random) -> Cells:
-    """All in one cell."""
+    """Join all cells into one."""
     return ["\n\n".join(cells)]
 
 
 def split(cells: Cells, draw: random.Random) -> Cells:
-    """A cell for each statement."""
+    """Put each statement into its own cell."""
     return [statement for cell in cells for statement in _statements(cell)]
 
 
 def reformatted(cells: Cells, draw: random.Random) -> Cells:
-    """Without comments and blank lines, as another formatter would have it."""
+    """Remove comments and blank lines, and format the code differently."""
     return [_rewritten(cell, ast.NodeTransformer()) for cell in cells]
 
 
 def doubled(cells: Cells, draw: random.Random) -> Cells:
-    """Every cell that only defines something twice: copied, and forgotten."""
+    """Repeat every cell that only contains definitions, like a forgotten copy."""
     return [copy for cell in cells for copy in ((cell, cell) if _only_defines(cell) else (cell,))]
 
 
 def with_experiments(cells: Cells, draw: random.Random) -> Cells:
-    """Between the answers what was tried, with an error."""
+    """Insert an experiment that raises an error after each answer."""
     return [part for cell in cells for part in (cell, EXPERIMENT)]
 
 
-def first_wrong(cells: Cells, draw: random.Random) -> Cells:
-    """Before each function an attempt at it that was given up."""
+def with_attempts(cells: Cells, draw: random.Random) -> Cells:
+    """Insert an empty first attempt before each function."""
     return [part for cell in cells for part in (*_attempts(cell), cell)]
 
 
 def renamed(cells: Cells, draw: random.Random) -> Cells:
-    """Other names for all local variables of functions."""
+    """Rename all local variables of functions."""
     return [_rewritten(cell, _Renamed()) for cell in cells]
 
 
-def speaking(cells: Cells, draw: random.Random) -> Cells:
-    """Functions that print when they are called."""
-    return [_rewritten(cell, _Speaking()) for cell in cells]
+def printing(cells: Cells, draw: random.Random) -> Cells:
+    """Make functions print when they are called."""
+    return [_rewritten(cell, _Printing()) for cell in cells]
 
 
 VARIANTS: Sequence[Variant] = (
-    *(as_it_is, moved, merged, split, reformatted, doubled),
-    *(with_experiments, first_wrong, renamed, speaking),
+    *(unchanged, moved, merged, split, reformatted, doubled),
+    *(with_experiments, with_attempts, renamed, printing),
 )
 
 
 def _tree(cell: str) -> ast.Module | None:
-    """None for a cell with magics."""
+    """Parse a cell. Return None if it is not valid Python, for example because of magics."""
     try:
         return ast.parse(cell)
     except SyntaxError:
@@ -108,7 +108,7 @@ def _rewritten(cell: str, by: ast.NodeTransformer) -> str:
 
 
 def _attempts(cell: str) -> list[str]:
-    """Each top-level function of a cell with `pass` for its body."""
+    """Return each top-level function of a cell with `pass` as its body."""
     tree = _tree(cell)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)] if tree else []
     for node in functions:
@@ -119,7 +119,7 @@ def _attempts(cell: str) -> list[str]:
 
 class _Renamed(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        """Rename what a function assigns, also in the functions inside it; arguments keep their names."""
+        """Rename the variables that a function and its inner functions assign. Arguments keep their names."""
         kept = {inner.arg for inner in ast.walk(node) if isinstance(inner, ast.arg)}
         kept |= _shared(node)
         stored = {
@@ -135,16 +135,16 @@ class _Renamed(ast.NodeTransformer):
 
 
 def _shared(node: ast.FunctionDef) -> Collection[str]:
-    """Names that a function takes from outside."""
+    """Return names that must not change: global and nonlocal ones, and those of inner functions and classes."""
     outside = [n for n in ast.walk(node) if isinstance(n, ast.Global | ast.Nonlocal)]
     inner = [n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     return {name for n in outside for name in n.names} | set(inner)
 
 
-class _Speaking(ast.NodeTransformer):
+class _Printing(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        """Print the name first; a docstring stays where it is."""
-        said = ast.parse(f"print({node.name!r}, 'is called')").body
+        """Insert a call of print at the beginning, after the docstring."""
+        call = ast.parse(f"print({node.name!r}, 'is called')").body
         first = 1 if ast.get_docstring(node) is not None else 0
-        node.body[first:first] = said
+        node.body[first:first] = call
         return node

@@ -302,10 +302,10 @@ def test_on_a_full_disk_all_are_graded_and_none_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
-    killed_at_random(tmp_path, KILLS, random.Random(0))
+    kill_at_random(tmp_path, KILLS, random.Random(0))
 
 
-def killed_at_random(root: Path, kills: int, draw: random.Random) -> None:
+def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
     """Kill a run at as many moments, go on each time, and compare with one that was left alone."""
     make(root)
     hand_in(root / "in", STUDENTS)

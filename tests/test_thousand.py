@@ -11,45 +11,45 @@ import pytest
 from autograder.course.config import Day
 from bench import thousand
 from bench.simulated import works
-from bench.thousand import Measured
+from bench.thousand import Measurement
 from bench.variants import VARIANTS, renamed, split
 
 COUNT = 60
 
 
 @pytest.fixture(scope="module")
-def result(day1: Day, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def result(day1: Day, tmp_path_factory: pytest.TempPathFactory) -> Measurement:
     return thousand.measure(day1, COUNT, 2, tmp_path_factory.mktemp("class"), blocks=3)
 
 
-def test_every_submission_has_one_current_set_of_marks(result: Measured) -> None:
+def test_every_submission_has_one_current_set_of_marks(result: Measurement) -> None:
     # 1: of some that were cut off nothing can be read.
-    assert result.code in (0, 1), result.errors
+    assert result.exit_code in (0, 1), result.errors
     assert "Traceback" not in result.errors
     students = [marks.student for marks in result.marks]
     assert len(students) == len(set(students)) == COUNT
 
 
 def test_right_answers_have_all_points_in_any_style_and_wrong_ones_have_not(
-    result: Measured,
+    result: Measurement,
 ) -> None:
     kinds = Counter(student.rpartition("-")[2] for student in (m.student for m in result.marks))
     assert kinds["right"] >= 24
     assert kinds["wrong"] >= 16
     assert kinds["hostile"] == 3
-    assert thousand.not_right(result.marks) == []
+    assert thousand.right_without_full_points(result.marks) == []
     wrong = [m for m in result.marks if m.student.endswith("-wrong")]
     assert [m.student for m in wrong if m.points == m.max_points] == []
 
 
-def test_the_hostile_leave_nothing_outside(result: Measured) -> None:
-    assert result.harm == []
+def test_the_hostile_leave_nothing_outside(result: Measurement) -> None:
+    assert result.side_effects == []
 
 
-def test_it_costs_little_beside_the_graders_and_memory_stays(result: Measured) -> None:
+def test_it_costs_little_beside_the_graders_and_memory_stays(result: Measurement) -> None:
     # On a busy machine, and so short a class; `make bench` says what it should be.
-    assert result.times <= 3
-    assert result.grown <= 50
+    assert result.cost_ratio <= 3
+    assert result.memory_growth <= 50
 
 
 def test_a_class_is_of_many_different_works_and_no_two_are_the_same(day1: Day) -> None:
