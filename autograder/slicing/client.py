@@ -101,7 +101,7 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
 
 
 class Slicer:
-    """Client that slices one notebook in one process, started on first use. After an error, further calls raise the same error."""
+    """Client that slices one notebook in one process, started on first use. After an error, all calls raise that error."""
 
     def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:
         self._server, self._course = server, course

@@ -24,8 +24,8 @@ from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.places import (
     FoundFile,
     describe_os_error,
-    find_in_class,
     find_for_student,
+    find_in_class,
 )
 
 __all__ = ["Submission", "printable", "read_submissions"]
