@@ -20,9 +20,7 @@ class Bindings:
 
     first: int  # the first unit that binds the name without reading it
     uses: Sequence[int]  # all units that bind or change the name
-    replacements: Sequence[
-        int
-    ]  # units that bind the name on every path, which discards earlier changes
+    replacements: Sequence[int]  # units that always bind the name, which discards earlier changes
     permanent: frozenset[int]  # units that count at every moment
 
     def units_at(self, moment: int) -> Sequence[int]:

@@ -234,7 +234,7 @@ def _compile(statements: list[ast.stmt]) -> None:
 
 
 def _is_slow(source: str) -> bool:
-    """Return whether an f-string or an import would take CPython quadratic time."""
+    """Return whether an f-string or an import has so many parts that CPython, which takes quadratic time, would be slow."""
     if source.count("{") > MAX_PARTS and any(
         source[start] in "\"'" and source.count("{", start, end) > MAX_PARTS
         for start, end in _lexemes(source, 0)

@@ -50,9 +50,8 @@ class _Facts:
 
     imports: tuple[tuple[str, str], ...] = ()  # (bound name, path)
     aliases: tuple[tuple[str, Chain], ...] = ()
-    mentions: tuple[
-        str | Chain, ...
-    ] = ()  # imported paths, expressions, and the keyword `enable_gqa`
+    # Imported paths, expressions, and the keyword `enable_gqa`.
+    mentions: tuple[str | Chain, ...] = ()
 
 
 NOTHING = _Facts()

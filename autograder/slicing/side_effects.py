@@ -35,12 +35,10 @@ MODULES = frozenset({"torch", "nn", "F", "init", "functional", "np", "numpy", "r
 
 
 class Mutations(NamedTuple):
-    """What a group of statements changes."""
+    """The changes that a group of statements makes to objects."""
 
     names: set[str]  # names whose object is certainly changed
-    method_calls: set[
-        tuple[str, str]
-    ]  # (name, method): calls that may change the object of the name
+    method_calls: set[tuple[str, str]]  # (name, method): a call that may change the object
 
     def likely_names(self) -> set[str]:
         """Return the names whose object is changed, assuming that each method does what its name says."""

@@ -61,9 +61,9 @@ class Unit:
     at_once: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
     surely: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
     imports: frozenset[str] = frozenset()  # part of `binds`: names bound by an import
-    # part of `binds`: names bound to functions, classes or modules
+    # Part of `binds`: names bound to functions, classes or modules.
     defines: frozenset[str] = frozenset()
-    # (x, names): x is bound to another name, or to the result of a call that mentions these names
+    # (x, names): x is bound to the object of another name, or to the result of a call that mentions these names.
     made_from: tuple[tuple[str, frozenset[str]], ...] = ()
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): a call T.m(…) that may change T
     called: frozenset[str] = frozenset()  # functions called by name when the unit runs
@@ -97,9 +97,8 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
         ):
             binds -= stored_names(immediate_nodes([statement]))
     mutations = find_mutations(nodes)
-    if writes_globals(
-        nodes
-    ):  # `globals()["f"] = …` or `exec("def f…")` may bind any name in the text
+    if writes_globals(nodes):
+        # `globals()["f"] = …` or `exec("def f…")` may bind any name in the text.
         binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
     defines, made_from = _definitions(nodes)
     called = {n.func.id for n in nodes if is_call_of(n)}  # type: ignore[attr-defined]
