@@ -24,7 +24,7 @@ MAX_MEMBER = 300_000_000  # bytes of one member, which may itself be a student's
 MAX_TOTAL = 5_000_000_000  # bytes of all members; only one of them is in memory at a time
 MAX_TAR = 500_000_000  # bytes of a compressed tar, which is decompressed in memory as a whole
 MAX_RATIO = 200  # of uncompressed to compressed size; notebooks with repetitive output reach 30
-MIN_CHECKED = 1_000_000  # bytes; a smaller archive or member may have any compression ratio
+MIN_CHECKED = 1_000_000  # uncompressed bytes up to which any compression ratio is allowed
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
 DECOMPRESSORS: list[tuple[bytes, Callable[[BinaryIO], io.BufferedIOBase]]] = [

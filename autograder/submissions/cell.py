@@ -26,6 +26,6 @@ class Unreadable(Exception):
 
 
 def check_count(count: int) -> None:
-    """Raise Unreadable if a notebook has more than `MAX_CELLS` cells."""
+    """Raise Unreadable if a file has more than `MAX_CELLS` cells."""
     if count > MAX_CELLS:
-        raise Unreadable(f"the notebook has {count:,} cells (limit: {MAX_CELLS:,})")
+        raise Unreadable(f"the file has {count:,} cells (limit: {MAX_CELLS:,})")
