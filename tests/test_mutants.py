@@ -1,4 +1,4 @@
-"""The list of surviving mutants belongs to the present solutions and graders, and each has its reason."""
+"""Tests of the mutants: the list of survivors names existing mutants with reasons, and a sample behaves as listed."""
 
 from __future__ import annotations
 
@@ -7,39 +7,34 @@ import random
 import pytest
 
 from autograder.course import config as courses
-from bench.mutants import Judge, Mutant, fingerprint, listed, mutants, reasons, solution
+from bench.mutants import Judge, survivors
+from bench.mutations import Mutant, mutants, solution
 from tests.conftest import ROOT
 
 COURSE = courses.load(ROOT)
-DRAWN = 40  # mutants of a day that are tried here; `make mutants` tries all
+DAYS = list(survivors())
+SAMPLE = 40  # mutants per day that are run here; `make mutants` runs all
 
 
-@pytest.mark.parametrize("day", listed())
-def test_the_list_belongs_to_these_solutions_and_graders(day: str) -> None:
-    """Where this fails, `make mutants` runs them all and writes the list anew."""
-    assert listed()[day]["fingerprint"] == fingerprint(COURSE.day(day))
+@pytest.mark.parametrize("day", DAYS)
+def test_every_listed_survivor_exists_and_has_a_reason(day: str) -> None:
+    existing = {m.key for e in COURSE.day(day).exercises for m in mutants(COURSE.day(day), e)}
+    listed = survivors()[day]
+    assert set(listed) <= existing
+    assert [key for key, reason in listed.items() if len(reason) < 20] == []
 
 
-@pytest.mark.parametrize("day", listed())
-def test_every_survivor_has_a_reason_and_stands_where_the_list_says(day: str) -> None:
-    made = {m.key for e in COURSE.day(day).exercises for m in mutants(COURSE.day(day), e)}
-    known = reasons(COURSE.day(day))
-    assert set(known) <= made
-    assert len(made) == listed()[day]["mutants"]
-    assert [key for key, reason in known.items() if len(reason) < 20] == []
-
-
-@pytest.mark.parametrize("day", listed())
-def test_some_mutants_die_or_survive_as_listed(day: str) -> None:
-    judge, known = Judge(COURSE.day(day)), reasons(COURSE.day(day))
+@pytest.mark.parametrize("day", DAYS)
+def test_a_sample_of_mutants_survives_as_listed(day: str) -> None:
+    judge, listed = Judge(COURSE.day(day)), survivors()[day]
     made = [(e, m) for e in judge.day.exercises for m in mutants(judge.day, e)]
-    for exercise, mutant in random.Random(0).sample(made, DRAWN):
-        assert judge.survives(exercise, mutant) == (mutant.key in known), mutant.key
+    for exercise, mutant in random.Random(0).sample(made, SAMPLE):
+        assert judge.survives(exercise, mutant) == (mutant.key in listed), mutant.key
 
 
-@pytest.mark.parametrize("day", listed())
-def test_what_is_not_changed_survives(day: str) -> None:
+@pytest.mark.parametrize("day", DAYS)
+def test_the_unchanged_solution_survives(day: str) -> None:
     judge = Judge(COURSE.day(day))
     for exercise in judge.day.exercises:
-        unchanged = Mutant(exercise.name, 0, 0, "", "", solution(judge.day, exercise))
+        unchanged = Mutant(exercise.name, "", 0, "", "", solution(judge.day, exercise))
         assert judge.survives(exercise, unchanged), exercise.name
