@@ -1,4 +1,4 @@
-"""A wrong grading.toml is refused with the key, the line, and what would be right."""
+"""Tests of grading.toml: valid files become typed values, and errors name the line, the key and what is expected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autograder.course.late_policy import Policy
 from autograder.protocol.limits import Allowance
 from tests.conftest import ROOT
 
-RIGHT = """\
+VALID = """\
 [defaults]
 cpu_seconds = 2
 [day1]
@@ -31,34 +31,34 @@ points = 40
 not_allowed = ["softmax"]
 """
 
-WRONG = {
+INVALID = {
     "an unknown key": ("points = 60", "point = 60", "line 7: day1.exercises.f.point: unknown key"),
     "points that do not add up": (
         "points = 60",
         "points = 50",
         "line 3: day1: the points add up to 90",
     ),
-    "points that are text": (
+    "points as a string": (
         "points = 60",
         'points = "60"',
         "line 7: day1.exercises.f.points: '60'",
     ),
-    "no points at all": ("points = 60", "points = 0", "0 is not more than 0"),
+    "zero points": ("points = 60", "points = 0", "0 is not greater than 0"),
     "a size without a unit": ('"1.5 GB"', '"1.5"', "line 8: day1.exercises.f.memory: '1.5'"),
-    "names that are none": ('["softmax"]', "[1]", "line 12: day1.exercises.g.not_allowed"),
-    "a name that stands for nothing": (
+    "names that are not strings": ('["softmax"]', "[1]", "line 12: day1.exercises.g.not_allowed"),
+    "an unknown forbidden name": (
         '["softmax"]',
         '["sofmax"]',
         "line 12: day1.exercises.g.not_allowed",
     ),
     "a missing chapter": ('chapter = "first"\npoints = 60', "points = 60", "chapter is missing"),
-    "no time": ("cpu_seconds = 2", "cpu_seconds = 0", "line 2: defaults.cpu_seconds"),
-    "the key of an earlier version": (
+    "no seconds": ("cpu_seconds = 2", "cpu_seconds = 0", "line 2: defaults.cpu_seconds"),
+    "a renamed key": (
         "cpu_seconds = 2",
         "seconds = 2",
         "line 2: defaults.seconds: seconds is now cpu_seconds, in seconds of processor time",
     ),
-    "another one, of an exercise": (
+    "a renamed key of an exercise": (
         "points = 60",
         "points = 60\ntotal_seconds = 9",
         "line 8: day1.exercises.f.total_seconds: total_seconds is now total_cpu_seconds",
@@ -73,17 +73,22 @@ WRONG = {
         "points = 60\nsubmission_cpu_seconds = 9",
         "line 8: day1.exercises.f.submission_cpu_seconds: unknown key",
     ),
+    "a removed key": (
+        "cpu_seconds = 2",
+        'output = "64 kB"',
+        "line 2: defaults.output: this limit no longer exists",
+    ),
     "an unknown default": (
         "cpu_seconds = 2",
         "cpu_second = 2",
         "line 2: defaults.cpu_second: unknown key",
     ),
-    "feedback of a third kind": (
+    "an unknown kind of feedback": (
         'title = "One"',
         'title = "One"\nfeedback = "numbers"',
         """line 5: day1.feedback: 'numbers' should be "values" or "words\"""",
     ),
-    "no TOML": ("[day1]", "[day1", "not TOML"),
+    "invalid TOML": ("[day1]", "[day1", "not valid TOML"),
     "an unknown key of the late policy": (
         "[day1.exercises.f]",
         "[day1.late]\nper_cent = 10\n[day1.exercises.f]",
@@ -94,12 +99,12 @@ WRONG = {
         "[day1.late]\ndue = 2026-12-01T23:59:00\n[day1.exercises.f]",
         "line 6: day1.late.due: needs its offset from UTC",
     ),
-    "a date that is text": (
+    "a date as a string": (
         "[defaults]",
         '[late]\ndue = "tomorrow"\n[defaults]',
         "line 2: late.due: 'tomorrow' should be a date and time",
     ),
-    "more than all": (
+    "more than 100 %": (
         "[defaults]",
         "[late]\nper_cent_a_day = 110\n[defaults]",
         "line 2: late.per_cent_a_day: 110",
@@ -112,14 +117,14 @@ def load(tmp_path: Path, text: str) -> courses.Course:
     return courses.load(tmp_path)
 
 
-def test_a_right_file_gives_typed_values(tmp_path: Path) -> None:
-    f, g = load(tmp_path, RIGHT).day("day1").exercises
+def test_a_valid_file_becomes_typed_values(tmp_path: Path) -> None:
+    f, g = load(tmp_path, VALID).day("day1").exercises
     assert (f.name, f.points, f.limits.cpu_seconds, f.limits.memory) == ("f", 60, 2, 1_500_000_000)
     assert (g.not_allowed, g.limits.memory) == (("softmax",), 2_000_000_000)
 
 
-def test_a_submission_has_a_budget_and_sleeping_ten_times_the_limits(tmp_path: Path) -> None:
-    text = RIGHT.replace("cpu_seconds = 2", "cpu_seconds = 2\nsubmission_cpu_seconds = 60")
+def test_limits_include_a_budget_and_ten_times_the_idle_time(tmp_path: Path) -> None:
+    text = VALID.replace("cpu_seconds = 2", "cpu_seconds = 2\nsubmission_cpu_seconds = 60")
     day = load(tmp_path, text).day("day1")
     assert day.budget == Allowance(cpu_seconds=60, idle_seconds=500)
     limits = day.exercises[0].limits
@@ -127,23 +132,23 @@ def test_a_submission_has_a_budget_and_sleeping_ten_times_the_limits(tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["values", "words"])
-def test_what_students_read_is_a_switch_of_the_day(kind: str, tmp_path: Path) -> None:
-    text = RIGHT.replace('title = "One"', f'title = "One"\nfeedback = "{kind}"')
+def test_a_day_selects_the_kind_of_feedback(kind: str, tmp_path: Path) -> None:
+    text = VALID.replace('title = "One"', f'title = "One"\nfeedback = "{kind}"')
     assert load(tmp_path, text).day("day1").feedback == kind
-    assert load(tmp_path, RIGHT).day("day1").feedback == "values"
+    assert load(tmp_path, VALID).day("day1").feedback == "values"
 
 
-def test_a_day_has_the_courses_late_policy_but_for_what_it_says_itself(tmp_path: Path) -> None:
+def test_a_day_overrides_keys_of_the_courses_late_policy(tmp_path: Path) -> None:
     late = "[late]\nper_cent_a_day = 10\ngrace_minutes = 15\n"
     own = "[day1.late]\ndue = 2026-12-01T23:59:00+01:00\nper_cent_a_day = 5\n"
-    day = load(tmp_path, late + RIGHT + own).day("day1")
+    day = load(tmp_path, late + VALID + own).day("day1")
     due = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
     assert day.late == Policy(due, grace_minutes=15, per_cent_a_day=5)
-    assert load(tmp_path, RIGHT).day("day1").late == Policy()
+    assert load(tmp_path, VALID).day("day1").late == Policy()
 
 
-def test_a_date_that_moves_and_another_day_change_no_marks(tmp_path: Path) -> None:
-    """Whoever changes the late policy, or another day, grades nobody again."""
+def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None:
+    """A change of the late policy or of another day must not cause submissions to be graded again."""
 
     def fingerprint(text: str) -> str:
         day = load(tmp_path, text).day("day1")
@@ -152,13 +157,13 @@ def test_a_date_that_moves_and_another_day_change_no_marks(tmp_path: Path) -> No
         (folder / "first.py").write_text("# %%\nx = 1\n", encoding="utf-8")
         return courses.fingerprint(day)
 
-    before = fingerprint(RIGHT)
-    assert fingerprint("[late]\nper_cent_a_day = 10\n" + RIGHT) == before
-    assert fingerprint(RIGHT.replace("cpu_seconds = 2", "cpu_seconds = 3")) != before
-    assert fingerprint(RIGHT.replace("cpu_seconds = 2", "submission_cpu_seconds = 3")) != before
+    before = fingerprint(VALID)
+    assert fingerprint("[late]\nper_cent_a_day = 10\n" + VALID) == before
+    assert fingerprint(VALID.replace("cpu_seconds = 2", "cpu_seconds = 3")) != before
+    assert fingerprint(VALID.replace("cpu_seconds = 2", "submission_cpu_seconds = 3")) != before
     assert (
         fingerprint(
-            RIGHT.replace(
+            VALID.replace(
                 'chapter = "first"\npoints = 60', 'chapter = "first"\npoints = 61'
             ).replace("points = 40", "points = 39")
         )
@@ -166,18 +171,18 @@ def test_a_date_that_moves_and_another_day_change_no_marks(tmp_path: Path) -> No
     )
 
 
-@pytest.mark.parametrize(("old", "new", "says"), WRONG.values(), ids=WRONG)
-def test_a_wrong_file_is_refused(old: str, new: str, says: str, tmp_path: Path) -> None:
-    assert old in RIGHT
-    with pytest.raises(CourseError) as refused:
-        load(tmp_path, RIGHT.replace(old, new, 1))
-    assert says in str(refused.value)
+@pytest.mark.parametrize(("old", "new", "message"), INVALID.values(), ids=INVALID)
+def test_an_invalid_file_is_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in VALID
+    with pytest.raises(CourseError) as error:
+        load(tmp_path, VALID.replace(old, new, 1))
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("missing", ["reference", "checks", "grader", "exercise"])
-def test_what_is_missing_is_named(missing: str, tmp_path: Path) -> None:
-    """An exercise without a reference, checks or a grader, and a grader without an exercise."""
-    toml = RIGHT.replace("points = 40", "points = 20").replace("points = 60", "points = 80")
+def test_missing_parts_are_named(missing: str, tmp_path: Path) -> None:
+    """Test an exercise without a reference, checks or a grader, and a grader without an exercise."""
+    toml = VALID.replace("points = 40", "points = 20").replace("points = 60", "points = 80")
     text = (
         toml if missing != "exercise" else toml.split("[day1.exercises.g]")[0].replace("80", "100")
     )
@@ -204,7 +209,7 @@ def test_what_is_missing_is_named(missing: str, tmp_path: Path) -> None:
         check_day(load(tmp_path, text).day("day1"))
 
 
-def test_this_course_is_right() -> None:
+def test_this_course_is_consistent() -> None:
     check_day(courses.load(ROOT).day("day1"))
 
 

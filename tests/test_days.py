@@ -1,4 +1,4 @@
-"""A day's graders are right: they take every right answer, refuse every mistake, and a mistake stays where it is."""
+"""Tests of each day's graders: right answers get full points, and a mistake affects only the exercises that depend on it."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def lost(marks: SubmissionMarks) -> dict[str, str]:
     return {e.name: e.message for e in marks.exercises if e.status != "passed"}
 
 
-def test_the_course_fits_together(grader: Grader) -> None:
+def test_the_course_is_consistent(grader: Grader) -> None:
     check_day(grader.day)
 
 
-def test_the_solution_gets_everything(grader: Grader) -> None:
+def test_the_solution_gets_full_points(grader: Grader) -> None:
     marks = grader.grade(handed_in(solution_notebook(grader.day)))
     assert lost(marks) == {}
     assert (marks.points, marks.problems) == (100, [])
 
 
-def test_the_release_unfilled_gets_nothing(grader: Grader) -> None:
+def test_the_unchanged_release_gets_no_points(grader: Grader) -> None:
     day = grader.day
     release = jupytext.read(ROOT / "assignments" / day.name / f"{day.name}.ipynb")
     marks = grader.grade(handed_in(release))
@@ -59,22 +59,22 @@ def test_the_release_unfilled_gets_nothing(grader: Grader) -> None:
 
 
 @pytest.mark.parametrize(("day", "path"), STYLES)
-def test_another_style_gets_everything(day: str, path: Path, graders: Graders) -> None:
+def test_every_style_gets_full_points(day: str, path: Path, graders: Graders) -> None:
     marks = graders(day).grade(handed_in(path.read_text(encoding="utf-8")))
     assert lost(marks) == {}
     assert marks.points == 100
 
 
 @pytest.mark.parametrize(("day", "exercise"), EXERCISES)
-def test_a_mistake_changes_no_code_that_does_not_reach_it(
+def test_a_mistake_is_only_in_the_code_of_exercises_that_depend_on_it(
     day: str, exercise: str, graders: Graders
 ) -> None:
-    """That every known mistake fails a test is seen in test_naming.py, and what it costs in test_follow_through.py."""
+    """test_naming.py checks that every known mistake fails a test, and test_follow_through.py what it costs."""
     grader = graders(day)
     sources = known_mistakes(grader.day)[exercise]
     assert len(sources) >= 6
     reference = grader.key.solutions
-    # Without its imports: what they bind is given in the notebook already.
+    # Its imports are left out, because the notebook gives the same names.
     replaced = [u for u in parse_units([Cell(0, "code", sources[0])])[0] if exercise in u.binds]
     wrong = [u for u in reference if exercise not in u.binds] + replaced
     for other in grader.day.names:
@@ -86,13 +86,13 @@ def test_a_mistake_changes_no_code_that_does_not_reach_it(
             assert [u.source for u in after.units] == [u.source for u in before.units], other
 
 
-def test_points_are_shared_out_to_the_cent(grader: Grader) -> None:
+def test_the_points_of_tests_add_up_exactly(grader: Grader) -> None:
     marks = grader.grade(handed_in(solution_notebook(grader.day)))
     for exercise in marks.exercises:
         assert sum(test.max_points for test in exercise.tests) == pytest.approx(exercise.max_points)
 
 
-def test_a_partly_right_answer_earns_a_part(graders: Graders) -> None:
+def test_a_partly_right_answer_gets_some_points(graders: Graders) -> None:
     naive = "def softmax(x, dim=-1):\n    e = x.exp()\n    return e / e.sum(dim, keepdim=True)"
     softmax = by_name(graders("day1").grade(handed_in(naive), only="softmax"))["softmax"]
     assert softmax.status == "partial"

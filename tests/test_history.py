@@ -1,4 +1,4 @@
-"""The store: what is done is on the disk, what has not changed is not graded again, and nothing is lost."""
+"""Tests of the store: marks are on disk at once, unchanged submissions are not graded again, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ import pytest
 
 from autograder.course.state_folder import VARIABLE, StoreError, secret
 from autograder.marks import model as m
-from autograder.marks.history import Basis, Busy, History, basis, modules_behind
+from autograder.marks.engine_version import imported_files
+from autograder.marks.history import Basis, Busy, History, basis_of
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
@@ -37,7 +38,7 @@ BASIS = Basis("day1", "code", "course", "autograder", "seed", "isolation")
 def some_marks(
     points: float = 1.0, path: str = "in/ada.py", student: str = "ada"
 ) -> SubmissionMarks:
-    test = m.TestMarks("test_shape", points, 2.0, points == 2.0, "what was seen")
+    test = m.TestMarks("test_shape", points, 2.0, points == 2.0, "a message")
     exercise = ExerciseMarks(
         "padding_mask", points, 2.0, "partial", test.message, None, [], 0.5, [test]
     )
@@ -56,24 +57,26 @@ def rows(history: History) -> int:
     return sqlite3.connect(history.file).execute("SELECT count(*) FROM grading").fetchone()[0]
 
 
-# ---- what it keeps
+# ---- storing and finding marks
 
 
-def test_of_each_student_and_path_the_last_marks_count_and_all_are_kept(history: History) -> None:
-    under = Path("in")
+def test_the_last_marks_of_a_student_and_path_are_current_and_all_are_kept(
+    history: History,
+) -> None:
+    folder = Path("in")
     bob = some_marks(path="in/bob.py", student="bob")
-    history.add(BASIS, some_marks(1.0), under)
-    history.add(BASIS, bob, under)
-    history.add(replace(BASIS, code="changed"), some_marks(2.0), under)
+    history.add(BASIS, some_marks(1.0), folder)
+    history.add(BASIS, bob, folder)
+    history.add(replace(BASIS, code="changed"), some_marks(2.0), folder)
     assert history.current("day1") == [some_marks(2.0), bob]
     assert history.current("day2") == []
-    assert [place.under for place in history.places("day1")] == [Path("in").absolute()] * 2
+    assert [entry.found_under for entry in history.current_with_paths("day1")] == [
+        Path("in").absolute()
+    ] * 2
     assert rows(history) == 3
 
 
-def test_marks_that_count_not_yet_are_found_and_change_nothing(
-    history: History, tmp_path: Path
-) -> None:
+def test_marks_can_be_stored_without_becoming_current(history: History, tmp_path: Path) -> None:
     (tmp_path / "ada.py").write_text(RIGHT)
     (handed_in,) = read_submissions([tmp_path / "ada.py"], "day1", reader())
     history.add(BASIS, some_marks(1.0), Path("in"))
@@ -86,17 +89,17 @@ def test_marks_that_count_not_yet_are_found_and_change_nothing(
     assert history.find(replace(BASIS, seed="another"), handed_in) is None
 
 
-def test_the_same_marks_are_stored_once(history: History) -> None:
+def test_equal_marks_are_stored_once(history: History) -> None:
     for _ in range(3):
         history.add(BASIS, some_marks(), Path("in"))
     assert rows(history) == 1
 
 
-def test_saving_again_changes_nothing_and_what_counts_does(tmp_path: Path) -> None:
+def test_the_basis_depends_on_code_cells_and_their_positions(tmp_path: Path) -> None:
     def of(source: str, name: str = "ada.py") -> Basis:
         (tmp_path / name).write_text(source)
         (handed_in,) = read_submissions([tmp_path / name], "day1", reader())
-        return basis("day1", handed_in, "course", "seed", ["limits"])
+        return basis_of("day1", handed_in, "course", "seed", ["limits"])
 
     def notebook(*cells: tuple[str, str], **more: Any) -> str:
         made = [{"cell_type": kind, "source": text, "metadata": more} for kind, text in cells]
@@ -106,18 +109,18 @@ def test_saving_again_changes_nothing_and_what_counts_does(tmp_path: Path) -> No
     assert of(RIGHT) == of(RIGHT, "bob.py") != of(WRONG)
     saved = of(notebook(text, code), "ada.ipynb")
     assert saved == of(notebook(("markdown", "other words"), code, trusted=True), "ada.ipynb")
-    # Messages name cells by number.
+    # Messages contain the numbers of cells.
     assert saved != of(notebook(text, text, code), "ada.ipynb")
 
 
-def test_what_marks_come_from_is_what_grading_imports() -> None:
-    """And jupytext is not among it, which takes longer to import than torch, in every process."""
+def test_the_engine_version_covers_every_module_that_grading_imports() -> None:
+    """Grading must not import jupytext, which takes longer than importing torch."""
     program = "import autograder.grading.grader, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     loaded = {name for name in done.stdout.split() if name.startswith("autograder.")}
     files = {
         file.relative_to(ROOT).with_suffix("")
-        for file in modules_behind("autograder.grading.grader")
+        for file in imported_files("autograder.grading.grader")
     }
     named = {".".join(file.parts).removesuffix(".__init__") for file in files}
     assert loaded <= named
@@ -125,7 +128,7 @@ def test_what_marks_come_from_is_what_grading_imports() -> None:
     assert "jupytext" not in done.stdout
 
 
-def test_the_secret_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_secret_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     made = secret(tmp_path)
     assert len(made) == 64
@@ -134,12 +137,12 @@ def test_the_secret_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert os.listdir(tmp_path / ".autograder") == ["secret"]
 
 
-# ---- what the disk refuses
+# ---- errors of the disk
 
 
 @contextlib.contextmanager
 def full_disk(file: Path) -> Iterator[None]:
-    """No file of this process grows beyond a few kilobytes more than this one has."""
+    """Limit the size of files in this process to a few kilobytes more than this file has."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 8192, hard))
     try:
@@ -148,7 +151,7 @@ def full_disk(file: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_on_a_full_disk_marks_are_refused_whole_and_the_old_ones_count(history: History) -> None:
+def test_a_full_disk_leaves_the_old_marks_current(history: History) -> None:
     history.add(BASIS, some_marks(1.0), Path("in"))
     large = msgspec.structs.replace(some_marks(2.0), problems=["x" * 100_000])
     with full_disk(history.file), pytest.raises(StoreError, match=r"marks\.db cannot be written"):
@@ -160,7 +163,7 @@ def test_on_a_full_disk_marks_are_refused_whole_and_the_old_ones_count(history: 
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Files are refused by their permissions, which root does not ask."""
+    """Drop root's rights, because permissions do not apply to root."""
     if os.geteuid():
         yield
         return
@@ -171,7 +174,7 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_a_store_that_may_only_be_read_is_read(tmp_path: Path) -> None:
+def test_a_read_only_store_can_be_read(tmp_path: Path) -> None:
     for parent in takewhile(lambda folder: folder != Path(gettempdir()), tmp_path.parents):
         parent.chmod(0o755)
     with History(tmp_path) as history:
@@ -183,8 +186,8 @@ def test_a_store_that_may_only_be_read_is_read(tmp_path: Path) -> None:
             assert history.current("day1") == [some_marks()]
             with pytest.raises(StoreError, match="cannot be written: "):
                 history.add(BASIS, some_marks(2.0), Path("in"))
-            with pytest.raises(StoreError, match="Permission denied"), history.running("day1"):
-                pytest.fail("it may not write")
+            with pytest.raises(StoreError, match="Permission denied"), history.lock("day1"):
+                pytest.fail("the store was written")
     finally:
         for place in (tmp_path, history.file.parent, history.file):
             place.chmod(0o755)
@@ -196,7 +199,7 @@ def overwrite(file: Path, at: int) -> None:
         damaged.write(b"\xff" * 3000)
 
 
-def test_a_damaged_store_is_said_before_anything_is_graded(tmp_path: Path) -> None:
+def test_a_damaged_store_is_reported_before_grading(tmp_path: Path) -> None:
     with History(tmp_path) as history:
         for number in range(20):
             history.add(BASIS, some_marks(path=f"in/{number}"), Path("in"))
@@ -204,42 +207,42 @@ def test_a_damaged_store_is_said_before_anything_is_graded(tmp_path: Path) -> No
     with (
         History(tmp_path) as history,
         pytest.raises(StoreError, match=r"is damaged: .* Move it away"),
-        history.running("day1"),
+        history.lock("day1"),
     ):
-        pytest.fail("it is damaged")
+        pytest.fail("the damage was not noticed")
     overwrite(history.file, 0)
     with pytest.raises(StoreError, match="is damaged: file is not a database"):
         History(tmp_path)
 
 
-def test_a_newer_store_is_left_alone(history: History) -> None:
+def test_a_store_of_a_newer_version_is_refused(history: History) -> None:
     sqlite3.connect(history.file).execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer autograder"):
+    with pytest.raises(StoreError, match="newer version"):
         History(history.file.parents[1])
 
 
-def test_a_second_run_of_a_day_is_refused_with_who_and_since_when(tmp_path: Path) -> None:
+def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 1)
-    with History(tmp_path) as history, history.running("day1"):
+    with History(tmp_path) as history, history.lock("day1"):
         done = command(tmp_path, "grade", "day1", "in")
-        with history.running("day2"):
+        with history.lock("day2"):
             pass
-        with pytest.raises(Busy), history.running("day1"):
-            pytest.fail("there is one")
+        with pytest.raises(Busy), history.lock("day1"):
+            pytest.fail("two runs of a day")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "day1 is being graded already, by " in done.stderr
+    assert "day1 is already being graded, by " in done.stderr
     assert f"(process {os.getpid()})" in done.stderr
     assert done.stderr.count("\n") == 1
-    with History(tmp_path) as history, history.running("day1"):
+    with History(tmp_path) as history, history.lock("day1"):
         pass
 
 
 # ---- whole runs
 
 
-def lasting(file: Path) -> Any:
-    """The JSON of marks without what is measured in seconds."""
+def untimed(file: Path) -> Any:
+    """Read marks without their seconds."""
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
@@ -249,30 +252,30 @@ def lasting(file: Path) -> Any:
     return without(json.loads(file.read_bytes()))
 
 
-def test_known_marks_are_what_a_fresh_run_gives(tmp_path: Path) -> None:
+def test_stored_marks_equal_those_of_a_fresh_run(tmp_path: Path) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 4)
     first, again, fresh = (tmp_path / name for name in ("first.json", "again.json", "fresh.json"))
     grade = ("grade", "day1", "in", "--jobs", "1", "--json")
     done = command(tmp_path, *grade, str(first))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "graded before" not in done.stdout
+    assert "have not changed" not in done.stdout
     done = command(tmp_path, *grade, str(again))
-    assert "4 of 4 had been graded before" in done.stdout
+    assert "4 of 4 submissions have not changed" in done.stdout
     assert again.read_bytes() == first.read_bytes()
 
-    # Another name and other bytes with the same code; a copy; and one that is new.
+    # zoe.py now has the same code as student00.py, and student04.py is new.
     (tmp_path / "in" / "student00.py").rename(tmp_path / "in" / "zoe.py")
     hand_in(tmp_path / "in", 5)
     done = command(tmp_path, *grade, str(again))
-    assert "5 of 6 had been graded before" in done.stdout
+    assert "5 of 6 submissions have not changed" in done.stdout
     command(tmp_path, *grade, str(fresh), "--force", "--jobs", "2")
-    assert lasting(again) == lasting(fresh)
-    students = [one["student"] for one in lasting(again)["submissions"]]
+    assert untimed(again) == untimed(fresh)
+    students = [one["student"] for one in untimed(again)["submissions"]]
     assert students == [*(f"student{n:02}" for n in range(5)), "zoe"]
 
 
-def test_on_a_full_disk_all_are_graded_and_none_is_lost(tmp_path: Path) -> None:
+def test_on_a_full_disk_everything_is_graded_and_reported(tmp_path: Path) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 12)
     marks = tmp_path / "marks.json"
@@ -291,29 +294,29 @@ def test_on_a_full_disk_all_are_graded_and_none_is_lost(tmp_path: Path) -> None:
     assert done.returncode == 1
     refused, counted = done.stderr.splitlines()
     assert "marks.db cannot be written" in refused
-    assert "submissions are not in the store" in counted
-    assert [one["points"] for one in lasting(marks)["submissions"]] == [100, 60, 100] * 4
+    assert "submissions could not be stored" in counted
+    assert [one["points"] for one in untimed(marks)["submissions"]] == [100, 60, 100] * 4
     with History(tmp_path) as history:
         stored = len(history.current("day1"))
         assert 0 < stored < 12
     done = command(tmp_path, "grade", "day1", "in")
     assert done.returncode == 0
-    assert f"{stored} of 12 had been graded before" in done.stdout
+    assert f"{stored} of 12 submissions have not changed" in done.stdout
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_run_resumes(tmp_path: Path) -> None:
     kill_at_random(tmp_path, KILLS, random.Random(0))
 
 
 def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
-    """Kill a run at as many moments, go on each time, and compare with one that was left alone."""
+    """Kill a run at random moments, resume it each time, and compare its marks with an undisturbed run."""
     make(root)
     hand_in(root / "in", STUDENTS)
     grade = ("grade", "day1", "in", "--force", "--json")
     started = time.monotonic()
     assert command(root, *grade, str(root / "alone.json")).returncode == 0
     seconds = time.monotonic() - started
-    undisturbed = lasting(root / "alone.json")["submissions"]
+    undisturbed = untimed(root / "alone.json")["submissions"]
     for file in (root / ".autograder").iterdir():
         file.unlink()
 
@@ -327,15 +330,15 @@ def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
             stderr=subprocess.PIPE,
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
-            run.wait(draw.uniform(0.3, 1.0) * seconds)  # the start alone takes most of a short run
+            run.wait(draw.uniform(0.3, 1.0) * seconds)  # the start takes most of a short run
         run.kill()
-        run.communicate(timeout=60)  # all its processes write there, so they end with it
+        run.communicate(timeout=60)  # its processes hold stderr open, so this waits for all of them
         with History(root) as history:
             done.append(len(history.current("day1")))
-    assert done == sorted(done), "what is done stays done"
+    assert done == sorted(done), "stored marks were lost"
 
     assert command(root, "grade", "day1", "in", "--json", str(root / "on.json")).returncode == 0
-    assert lasting(root / "on.json")["submissions"] == undisturbed
+    assert untimed(root / "on.json")["submissions"] == undisturbed
     with History(root) as history:
         current = history.current("day1")
     assert [(m.student, m.points) for m in current] == [

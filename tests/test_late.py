@@ -1,4 +1,4 @@
-"""What being late costs: the day that is begun, the grace, the most, and an extension."""
+"""Tests of the late policy: started days, the grace period, the maximum penalty and extensions."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ POLICY = Policy(DUE, grace_minutes=15, per_cent_a_day=10, at_most_per_cent=25)
         (25 * 60, 0.5, 2, 20),
     ],
 )
-def test_each_day_begun_costs(minutes: float, extension: float, days: int, per_cent: float) -> None:
+def test_each_started_day_is_penalised(
+    minutes: float, extension: float, days: int, per_cent: float
+) -> None:
     time = DUE + timedelta(minutes=minutes)
     assert lateness(POLICY, time, False, extension) == Lateness(days, per_cent)
 
 
-def test_where_no_time_is_known_it_is_in_time_unless_it_is_marked_late() -> None:
+def test_without_a_time_only_a_marked_submission_is_late() -> None:
     assert lateness(POLICY, None, False) == Lateness()
     assert lateness(Policy(per_cent_a_day=10), DUE, False) == Lateness()
     marked = lateness(POLICY, None, True)
@@ -47,7 +49,7 @@ def test_where_no_time_is_known_it_is_in_time_unless_it_is_marked_late() -> None
     assert "has an extension" in extended.note
 
 
-def test_a_time_that_is_known_stands_above_a_mark() -> None:
+def test_a_known_time_overrides_a_mark() -> None:
     assert lateness(POLICY, DUE, True) == Lateness()
 
 
@@ -62,16 +64,18 @@ def test_a_time_that_is_known_stands_above_a_mark() -> None:
         (8, 100, 0),
     ],
 )
-def test_it_is_a_part_of_what_was_earned(points: float, per_cent: float, left: float) -> None:
+def test_the_penalty_is_a_share_of_the_earned_points(
+    points: float, per_cent: float, left: float
+) -> None:
     late = Lateness(1, per_cent)
     assert late.reduce(points) == left
     assert round(late.penalty(points) + left, 9) == points
 
 
-def test_nbgraders_penalty_is_that_of_the_policy(
+def test_nbgrader_applies_the_policy(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The due date comes from grading.toml, the extension from the roster; without a policy, nbgrader's own plugin speaks."""
+    """The due date is in grading.toml and the extension in the roster. Without a policy, nbgrader's own plugin decides."""
     course = Class(release(tmp_path), server)
     monkeypatch.chdir(tmp_path)
 
@@ -90,4 +94,4 @@ def test_nbgraders_penalty_is_that_of_the_policy(
     text = "id,student,name,extension\n1,ada,Ada,\n2,bob,Bob,26\n"
     (tmp_path / "roster.csv").write_text(text)
     course.copy(force=True)
-    assert penalties() == [12, 6]  # of 60 points: two days begun, and with the extension one
+    assert penalties() == [12, 6]  # of 60 points: two started days, or one with the extension

@@ -1,4 +1,4 @@
-"""A fault of the engine costs nothing but what it kept from being done, and is logged with its traceback."""
+"""Tests of internal errors: each affects only its own submission or page, and is logged with its traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from autograder.course import config as courses
 from autograder.course.state_folder import course_folder
 from autograder.feedback import sentences, student_page
-from autograder.grading import class_run, faults
+from autograder.grading import class_run, internal_errors
 from autograder.grading.grader import Grader
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
@@ -28,35 +28,35 @@ def broken(*_: object, **__: object) -> None:
 
 
 def logged(grader: Grader) -> str:
-    return (course_folder(grader.day.root) / faults.FILE).read_text()
+    return (course_folder(grader.day.root) / internal_errors.FILE).read_text()
 
 
-def test_a_fault_in_the_search_for_a_name_keeps_the_marks(
+def test_an_error_while_naming_a_mistake_does_not_affect_marks(
     grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Recognizer, "recognize", broken)
     marks = grader.grade(handed_in(WRONG))
     assert marks.points == 60
     (problem,) = marks.problems
-    assert "naming the mistake in padding_mask: a fault of the autograder" in problem
+    assert "naming the mistake in padding_mask: internal error of the autograder" in problem
     assert "\x1b" not in problem
     assert "Traceback" in logged(grader)
     assert "OverflowError" in logged(grader)
 
 
-def test_a_fault_while_grading_is_a_record_of_that_submission(
+def test_an_error_while_grading_affects_only_that_submission(
     grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(class_run, "_grader", grader)
-    monkeypatch.setattr(grader, "judge", broken)
-    marks = class_run._grade_one(handed_in(RIGHT))
+    monkeypatch.setattr(grader, "grade_slice", broken)
+    marks = class_run._grade(handed_in(RIGHT))
     assert (marks.student, marks.exercises, marks.points) == ("ada", [], 0)
-    assert "a fault of the autograder" in marks.problems[0]
+    assert "internal error of the autograder" in marks.problems[0]
     monkeypatch.undo()
     assert grader.grade(handed_in(RIGHT)).points == 100
 
 
-def test_a_page_that_cannot_be_written_costs_no_other_page(
+def test_an_error_while_writing_a_page_affects_only_that_page(
     grader: Grader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class_ = [grader.grade(handed_in(RIGHT)), grader.grade(handed_in(WRONG))]
@@ -69,16 +69,16 @@ def test_a_page_that_cannot_be_written_costs_no_other_page(
     assert "the page of ada" in problems[0]
 
 
-def test_a_fault_is_told_where_nothing_can_be_logged(tmp_path: Path) -> None:
+def test_an_error_is_reported_if_the_log_cannot_be_written(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    said = faults.log(file / "no folder", "grading", ValueError("x"))
-    assert said == "grading: a fault of the autograder (ValueError('x'))"
+    message = internal_errors.log(file / "no folder", "grading", ValueError("x"))
+    assert message == "grading: internal error of the autograder (ValueError('x'))"
 
 
-def test_the_log_does_not_grow_without_end(tmp_path: Path) -> None:
-    file = course_folder(tmp_path) / faults.FILE
+def test_the_log_stops_growing_at_its_limit(tmp_path: Path) -> None:
+    file = course_folder(tmp_path) / internal_errors.FILE
     file.touch()
-    os.truncate(file, faults.LARGEST)
-    faults.log(tmp_path, "grading", ValueError("x"))
-    assert file.stat().st_size == faults.LARGEST
+    os.truncate(file, internal_errors.MAX_SIZE)
+    internal_errors.log(tmp_path, "grading", ValueError("x"))
+    assert file.stat().st_size == internal_errors.MAX_SIZE
