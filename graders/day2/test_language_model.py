@@ -304,14 +304,14 @@ class TestCausalSelfAttention:
         draw = Draw(seed)
         layer, weights = self._layer(student, draw)
         layer.to(torch.float64)
-        layer.weights()
+        parameters = layer.weights()
         x, upstream = (draw.normal(2, 5, D, dtype=torch.float64) for _ in range(2))
         exact = float64_leaves({"x": x, **weights})
         attention_oracle(exact["x"], exact).backward(upstream)
         seen = shaped(layer(x.requires_grad_()), x.shape, x.dtype)
         assert seen.requires_grad, "no gradient flows through the result"
         seen.backward(upstream)
-        check_gradients({"x": x, **layer.leaves()}, exact, ATOL)
+        check_gradients({"x": x, **parameters}, exact, ATOL)
         again = x.detach().requires_grad_()
         seen = shaped(layer(again, student.KeyValueCache()), x.shape)
         assert seen.requires_grad, "no gradient flows through the result with a cache"
@@ -437,7 +437,7 @@ class TestGPTBlock:
         draw = Draw(seed)
         weights = block_weights(draw)
         block = self._block(student, weights).to(torch.float64)
-        block.weights()
+        parameters = block.weights()
         x, upstream = (draw.normal(2, 5, D, dtype=torch.float64) for _ in range(2))
         exact = float64_leaves({"x": x, **weights})
         block_oracle(exact["x"], exact).backward(upstream)
@@ -445,7 +445,7 @@ class TestGPTBlock:
         assert seen.requires_grad, "no gradient flows through the result"
         seen.backward(upstream)
         # A separate test checks which form of GELU is used.
-        check_gradients({"x": x, **block.leaves()}, exact, 5e-2, 2e-2)
+        check_gradients({"x": x, **parameters}, exact, 5e-2, 2e-2)
 
     @weight(0.5)
     def test_dtypes_and_strides(self, student, seed):
@@ -611,7 +611,7 @@ class TestGPT:
         draw = Draw(seed)
         weights, tokens = gpt_weights(draw, 1), draw.integers(0, VOCAB, 2, 5)
         model = self._model(student, weights, 1).to(torch.float64)
-        model.weights()
+        parameters = model.weights()
         upstream = draw.normal(2, 5, VOCAB).double()
         exact = float64_leaves(weights)
         gpt_oracle(tokens, exact).backward(upstream)
@@ -619,7 +619,7 @@ class TestGPT:
         assert seen.requires_grad, "no gradient flows through the logits"
         seen.backward(upstream)
         # The tests of GPTBlock check which form of GELU is used.
-        check_gradients(model.leaves(), exact, 5e-2, 2e-2)
+        check_gradients(parameters, exact, 5e-2, 2e-2)
 
 
 def loss_oracle(logits: Tensor, tokens: Tensor) -> Tensor:
