@@ -435,7 +435,7 @@ def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path) 
     _, _, grades = import_to_canvas(root / "marks.csv")
     assert grades == {"12345": "50", "12346": "27", "12347": "27", "12399": "31"}
     again = command(root, "regrade", "day1", "--jobs", "1")
-    assert "0 of 2 submissions have other points" in again.stdout
+    assert "the points of 0 of 2 submissions change" in again.stdout
 
 
 USAGE = {
@@ -448,7 +448,7 @@ USAGE = {
     ),
     "an invalid roster": (
         ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--roster", "marks.json"],
-        "line 1: there is no column 'id'",
+        "line 1: column 'id' is missing",
     ),
 }
 

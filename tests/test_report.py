@@ -68,7 +68,7 @@ def analysis_of_four(texts: Texts, anonymous: bool = False) -> Analysis:
 
 def test_mean_scores_ignore_unreadable_submissions(texts: Texts) -> None:
     analysis = analysis_of_four(texts)
-    found = {e.name: e for e in it.exercises}
+    found = {e.name: e for e in analysis.exercises}
     assert (analysis.unread, len(analysis.points), sum(analysis.bins)) == (1, 4, 4)
     assert found["softmax"].mean_share == pytest.approx((1 + 1 + 2 / 3 + 1) / 4)
     assert (found["softmax"].not_attempted, found["softmax"].submissions) == (0, 4)
