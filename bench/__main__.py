@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec
 
 import nbformat
 from nbformat import NotebookNode
@@ -17,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from autograder.course import config as courses
-from autograder.course.config import Day
+from autograder.course.config import Day, Exercise
 from autograder.execution.answer_key import load_solution, solution_units
+from autograder.execution.student import Student
 from autograder.grading.grader import Grader, start_server
 from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
@@ -29,6 +31,7 @@ from solutions.day2.music import compare_positions
 
 ROOT = Path(__file__).parents[1]
 PAIRS = 21
+P = ParamSpec("P")
 
 
 @dataclass
@@ -38,10 +41,10 @@ class Timing:
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
-    def run(self, function: Callable[[], object]) -> None:
-        """Run a function and record its times."""
+    def run(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a function and record its times."""
         wall, cpu = time.perf_counter(), _cpu()
-        function()
+        function(*args, **kwargs)
         self.wall.append(time.perf_counter() - wall)
         self.cpu.append(_cpu() - cpu)
 
@@ -71,7 +74,7 @@ def solution(day: Day) -> Submission:
     return as_submission(solution_notebook(day))
 
 
-def sandbox_overhead(day: Day, runs: int, console: Console) -> None:
+def exercise_costs(day: Day, runs: int, console: Console) -> None:
     """Compare the graders alone in one warm process with grading in the sandbox."""
     with start_server() as server:
         grader = Grader(day, server, b"bench")
@@ -80,12 +83,14 @@ def sandbox_overhead(day: Day, runs: int, console: Console) -> None:
         each = {exercise.name: Timing() for exercise in day.exercises}
         sandboxed: dict[str, list[float]] = {exercise.name: [] for exercise in day.exercises}
 
+        def run_tests(exercise: Exercise, student: Student, seed: int) -> None:
+            for test in grader.key.tests[exercise.name]:
+                test.run(student, seed)
+
         def run_alone(seed: int) -> None:
             for exercise in day.exercises:
                 student = load_solution(day, exercise, units, grader.key.given)
-                each[exercise.name].run(
-                    lambda e=exercise, s=student: [t.run(s, seed) for t in grader.key.tests[e.name]]
-                )
+                each[exercise.name].run(run_tests, exercise, student, seed)
 
         def run_walled() -> None:
             for marks in grader.grade(handed_in).exercises:
@@ -95,9 +100,10 @@ def sandbox_overhead(day: Day, runs: int, console: Console) -> None:
         run_alone(0)
         run_walled()
         for timing in each.values():
-            timing.wall.clear(), timing.cpu.clear()
+            timing.wall.clear()
+            timing.cpu.clear()
         for run in range(runs):
-            alone.run(lambda run=run: run_alone(run))
+            alone.run(run_alone, run)
             walled.run(run_walled)
     table = Table(
         "exercise",
@@ -127,7 +133,7 @@ def sandbox_overhead(day: Day, runs: int, console: Console) -> None:
     )
 
 
-def wall_cost(day: Day, console: Console) -> None:
+def sandbox_cost(day: Day, console: Console) -> None:
     """Compare the full sandbox with resource limits alone, in interleaved pairs."""
     handed_in = solution(day)
     with start_server() as walled, start_server("none") as bare:
@@ -137,7 +143,7 @@ def wall_cost(day: Day, console: Console) -> None:
             grader.grade(handed_in)
         for pair in range(PAIRS):
             for which in (0, 1) if pair % 2 else (1, 0):
-                timings[which].run(lambda grader=graders[which]: grader.grade(handed_in))
+                timings[which].run(graders[which].grade, handed_in)
     more = [(full - none) * 1000 for full, none in zip(*(t.wall for t in timings), strict=True)]
     quarters = statistics.quantiles(more, n=4)
     console.print(
@@ -157,10 +163,14 @@ def mistakes_cost(day: Day, console: Console) -> None:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
             grader.recognizer.signatures(exercise)
+
+        def grade(notebook: NotebookNode) -> None:
+            grader.grade(as_submission(notebook))
+
         for _ in range(PAIRS):
             five = {name: draw.choice(known[name]) for name in draw.sample(day.names, 5)}
-            right.run(lambda: grader.grade(as_submission(notebook)))
-            wrong.run(lambda five=five: grader.grade(as_submission(changed(notebook, five))))
+            right.run(grade, notebook)
+            wrong.run(grade, changed(notebook, five))
     one = statistics.median(right.wall)
     ratios = [seconds / one for seconds in wrong.wall]
     console.print(
@@ -189,8 +199,8 @@ def main() -> None:
     days = [course.day(name) for name in arguments.days or course.days]
     for day in days:
         console.rule(day.title)
-        sandbox_overhead(day, arguments.runs, console)
-        wall_cost(day, console)
+        exercise_costs(day, arguments.runs, console)
+        sandbox_cost(day, console)
         mistakes_cost(day, console)
     console.rule(f"Compared with plain nbgrader and Otter: {days[0].title}")
     compared.compare(days[0], console)

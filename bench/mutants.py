@@ -44,7 +44,7 @@ class Judge:
     def __init__(self, day: Day) -> None:
         self.day = day
         self.tests = collect(day)
-        self._given, self._solutions = given_units(day), solution_units(day)
+        self.given, self.solutions = given_units(day), solution_units(day)
 
     def survives(self, exercise: Exercise, mutant: Mutant) -> bool:
         """Return whether a mutant passes all tests, in a forked process with limited processor time."""
@@ -59,9 +59,9 @@ class Judge:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     def _units(self, mutant: Mutant) -> Sequence[Unit]:
-        others = [unit for unit in self._solutions if mutant.exercise not in unit.binds]
+        others = [unit for unit in self.solutions if mutant.exercise not in unit.binds]
         units = [*others, *parse_units([Cell(0, "code", mutant.source)])[0]]
-        code = slice_for(mutant.exercise, units, self._given, self.day.names)
+        code = slice_for(mutant.exercise, units, self.given, self.day.names)
         assert code is not None
         return code.units
 

@@ -47,8 +47,8 @@ def write_class(day: Day, folder: Path, count: int) -> None:
 def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
     """Grade a class with the command of a checkout, and return the processor time of all its processes."""
     marks = class_.with_name(f"{class_.name}-{checkout.name}.json")
-    command = [checkout / ".venv" / "bin" / "python", "-m", "autograder.cli", "grade", day, class_]
-    command += ["--no-store", "--jobs", "1", "--json", marks]
+    command: list[str | Path] = [checkout / ".venv" / "bin" / "python", "-m", "autograder.cli"]
+    command += ["grade", day, class_, "--no-store", "--jobs", "1", "--json", marks]
     with contextlib.ExitStack() as stack:
         process = subprocess.Popen(command, cwd=checkout, stdout=subprocess.DEVNULL)
         seconds = counter(process.pid, stack)

@@ -92,7 +92,7 @@ def half_done(release: NotebookNode, solution: NotebookNode, day: Day) -> Notebo
 
 def mangled(notebook: NotebookNode, draw: random.Random) -> NotebookNode:
     """Return a shuffled copy without metadata, with duplicated cells and a cell that is not valid Python."""
-    copy = nbformat.from_dict(notebook)
+    copy: NotebookNode = nbformat.from_dict(notebook)
     for cell in copy.cells:
         cell.metadata = {}
     copy.cells += [nbformat.from_dict(cell) for cell in copy.cells[5:9]]
@@ -126,7 +126,8 @@ class Work:
         notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
         for place, cell in enumerate(notebook.cells):
             cell.id = f"cell-{place}"
-        return nbformat.writes(notebook)[: self.cut].encode()
+        text: str = nbformat.writes(notebook)
+        return text[: self.cut].encode()
 
 
 def works(day: Day, count: int, seed: int = 0) -> list[Work]:
@@ -191,7 +192,7 @@ def styles(day: Day) -> list[list[str]]:
 
 
 def _mapped(notebook: NotebookNode, source: Callable[[NotebookNode], str]) -> NotebookNode:
-    copy = nbformat.from_dict(notebook)
+    copy: NotebookNode = nbformat.from_dict(notebook)
     for cell in copy.cells:
         cell.source = source(cell)
     return copy

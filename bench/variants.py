@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 Cells = list[str]  # the code cells of a submission
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
@@ -134,7 +134,7 @@ class _Renamed(ast.NodeTransformer):
         return node
 
 
-def _shared(node: ast.FunctionDef) -> Collection[str]:
+def _shared(node: ast.FunctionDef) -> set[str]:
     """Return names that must not change: global and nonlocal ones, and those of inner functions and classes."""
     outside = [n for n in ast.walk(node) if isinstance(n, ast.Global | ast.Nonlocal)]
     inner = [n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.ClassDef)]

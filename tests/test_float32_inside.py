@@ -133,10 +133,10 @@ def test_computing_in_float32_loses_no_points(day: str, style: str) -> None:
     judge = Judge(COURSE.day(day))
     own = parse_units([Cell(0, "code", in_float32(judge, style))])[0]
     bound = {name for unit in own for name in unit.binds}
-    units = [unit for unit in judge._reference if not bound & set(unit.binds)] + own
+    units = [unit for unit in judge.solutions if not bound & set(unit.binds)] + own
     lost: list[str] = []
     for exercise in judge.day.exercises:
-        code = slice_for(exercise.name, units, judge._given, judge.day.names)
+        code = slice_for(exercise.name, units, judge.given, judge.day.names)
         assert code is not None
         source, student = join_units(code.units), Student(LocalProcess())
         if not any(name in source.text for name in REPLACEMENTS):
