@@ -84,14 +84,14 @@ def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) ->
     Raises:
         StoreError: The file cannot be written.
     """
-    from autograder.course.state_folder import unwritable
+    from autograder.course.state_folder import write_error
     from autograder.marks import model
 
     try:
         with open(file, "wb") as new:
             new.writelines(model.encode(day, submissions))
     except OSError as error:
-        raise unwritable(file, error) from None
+        raise write_error(file, error) from None
 
 
 def check_file(file: Path | None) -> None:

@@ -16,7 +16,7 @@ class StoreError(Exception):
     """Raised when a file in `.autograder/` cannot be read or written. The text is a sentence with the reason."""
 
 
-def unwritable(file: Path, error: OSError) -> StoreError:
+def write_error(file: Path, error: OSError) -> StoreError:
     """Convert an OSError to a `StoreError`."""
     return StoreError(f"{file} cannot be written: {error.strerror}")
 
@@ -31,7 +31,7 @@ def course_folder(root: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise write_error(folder, error) from None
     return folder
 
 
@@ -53,7 +53,7 @@ def secret(root: Path) -> bytes:
                 write_atomically(file, secrets.token_hex(32).encode(), os.link)
         return file.read_bytes()
     except OSError as error:
-        raise unwritable(file, error) from None
+        raise write_error(file, error) from None
 
 
 def read_cache(root: Path, name: str) -> bytes | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autograder.course.config import CourseError, Day
-from autograder.course.state_folder import unwritable
+from autograder.course.state_folder import write_error
 from autograder.export import Format, canvas, gradescope, moodle, plain
 from autograder.feedback import sentences
 from autograder.feedback.student_page import file_name
@@ -68,7 +68,7 @@ def _gradescope(rows: Iterable[Row], day: Day, folder: Path) -> None:
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise unwritable(folder, error) from None
+            raise write_error(folder, error) from None
         _write(folder / f"{file_name(name, taken)}.json", text)
 
 
@@ -77,4 +77,4 @@ def _write(file: Path, text: str) -> None:
         with file.open("w", encoding="utf-8", newline="") as opened:
             opened.write(text)
     except OSError as error:
-        raise unwritable(file, error) from None
+        raise write_error(file, error) from None

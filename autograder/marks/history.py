@@ -21,7 +21,7 @@ from typing import Self
 
 import msgspec
 
-from autograder.course.state_folder import StoreError, course_folder, unwritable
+from autograder.course.state_folder import StoreError, course_folder, write_error
 from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks, one_line
 from autograder.submissions.submission import Submission
@@ -246,7 +246,7 @@ class History:
         except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
             raise StoreError(f"{self.file} is damaged: {error}. {ADVICE}") from None
         except OSError as error:
-            raise unwritable(self.file, error) from None
+            raise write_error(self.file, error) from None
 
 
 def _decode(marks: str) -> SubmissionMarks:
