@@ -356,7 +356,7 @@ def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> N
     (row,), (note,) = class_list.rows([worse, better], late_day, known)
     assert row.marks == better
     assert (
-        "ada has 2 submissions: in/a.ipynb counts (90 points), and these do not: in/b.ipynb" in note
+        "ada has 2 submissions; in/a.ipynb counts (90 points), and these do not: in/b.ipynb" in note
     )
     for name, time in (("first", DUE - timedelta(2)), ("second", DUE - timedelta(1))):
         folder = late_day.root / name / "ada" / "day1"
