@@ -499,8 +499,8 @@ class TestGPT:
         for name in set(seen) - set(weights):
             # A second name for a parameter now holds the values loaded under the first name.
             assert any(torch.equal(seen[name], weight) for weight in weights.values()), (
-                f"there is an extra parameter `{name}` of shape {tuple(seen[name].shape)}: does the "
-                "output layer have its own weights instead of the token embedding's?"
+                f"there is an extra parameter `{name}` of shape {tuple(seen[name].shape)}; the output "
+                "layer should have no parameters except the token embedding's weights"
             )
 
     @weight(1)
