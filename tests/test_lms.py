@@ -14,8 +14,7 @@ from autograder.course.chapters import BEGIN, ChapterCell
 from autograder.course.config import Day
 from autograder.grading.grader import Grader
 from autograder.submissions import platforms
-from autograder.submissions.platforms import HandedIn
-from autograder.submissions.roster import Person
+from autograder.submissions.people import HandedIn, Person
 from tests.conftest import ROOT, handed_in
 from tests.test_submission import found, notebook, students, write, zipped
 

@@ -19,7 +19,7 @@ import pytest
 from autograder.course import config as courses
 from autograder.protocol import frames
 from autograder.protocol.limits import Limits
-from autograder.protocol.plain_text import MAX_PROBLEMS
+from autograder.protocol.plain_text import LONGEST, MAX_PROBLEMS
 from autograder.sandbox.clock import Reading
 from autograder.sandbox.control import Stopped
 from autograder.sandbox.errors import ServerLost
@@ -30,7 +30,7 @@ from autograder.submissions import cells, client, platforms
 from autograder.submissions import messages as m
 from autograder.submissions.cell import Cell
 from autograder.submissions.client import READER, Reader, ReaderProcess, ReadError
-from autograder.submissions.people import LONGEST, HandedIn, Person
+from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.submission import read_submissions
 from tests.conftest import ROOT, reader
 from tests.test_submission import found, notebook, students, write, zipped
@@ -164,7 +164,7 @@ def test_pull_without_a_file_is_rejected() -> None:
 
 
 def test_silent_process_is_stopped() -> None:
-    server = FakeServer(lambda wire: threading.Event().wait(2))  # type: ignore[arg-type,return-value]
+    server = FakeServer(lambda wire: threading.Event().wait(2))  # type: ignore[arg-type]
     with pytest.raises(ReadError, match=r"reading it took more than 0.2 s"):
         ReaderProcess(server, seconds=0.02).ask(m.Open(1))  # type: ignore[arg-type]
 
@@ -378,7 +378,10 @@ INSIDE = {
     "a file named like another student": {"bob.ipynb": notebook()},
     "a folder named like another student": {"bob/day1.ipynb": notebook()},
     "folders of nbgrader": {"submitted/bob/day1/day1.ipynb": notebook()},
-    "a timestamp of nbgrader": {"x/day1/day1.ipynb": notebook(), "x/day1/timestamp.txt": b"2020-01-01"},
+    "a timestamp of nbgrader": {
+        "x/day1/day1.ipynb": notebook(),
+        "x/day1/timestamp.txt": b"2020-01-01",
+    },
     "a Canvas file name": {"bob_12_34567_day1.ipynb": notebook()},
     "a Moodle folder": {"bob_12_assignsubmission_file_/day1.ipynb": notebook()},
     "Gradescope metadata": {

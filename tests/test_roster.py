@@ -8,7 +8,8 @@ import pytest
 
 from autograder.course.config import CourseError
 from autograder.submissions import roster
-from autograder.submissions.roster import Entry, Person, Roster
+from autograder.submissions.people import Person
+from autograder.submissions.roster import Entry, Roster
 
 TEXT = """\
 id,student,name,email,group,extension

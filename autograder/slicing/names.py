@@ -173,6 +173,7 @@ class _Flow:
         self._by_heads: dict[str, int] = {}  # targets of the enclosing `for` and `match` statements
 
     def run(self, statements: Iterable[ast.stmt]) -> None:
+        """Follow statements in order."""
         for s in statements:
             if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef):
                 self._bind(self._reads(immediate_nodes([s])))

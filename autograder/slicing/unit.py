@@ -9,6 +9,7 @@ from autograder.slicing.extensions import Extension, changes_arguments, find_ext
 from autograder.slicing.names import (
     DEFINITIONS,
     SCOPES,
+    Scope,
     global_names,
     immediate_nodes,
     imported_names,
@@ -83,19 +84,9 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     """Make the unit of a group of statements, whose source is `text` and which starts at `line` of its cell."""
     nodes = immediate_nodes(group)
     kinds = set(map(type, nodes))
+    table = None if SCOPES.isdisjoint(kinds) else symbol_table(text)
     read, surely = read_and_bound(group)
-    table = None
-    if SCOPES.isdisjoint(kinds):
-        at_once, later, binds = read, set[str](), names_bound_by(nodes)
-    else:
-        table = symbol_table(text)
-        at_once, later, binds = global_names(table)
-        at_once &= read
-    for statement in group:
-        if isinstance(statement, ast.Delete) or (
-            isinstance(statement, ast.AnnAssign) and statement.value is None
-        ):
-            binds -= stored_names(immediate_nodes([statement]))
+    at_once, later, binds = _find_names(group, nodes, table, read)
     mutations = find_mutations(nodes)
     if writes_globals(nodes):
         # `globals()["f"] = …` or `exec("def f…")` may bind any name in the text.
@@ -138,6 +129,23 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     if len(group) == 1 and isinstance(group[0], ast.ClassDef):
         return replace(unit, is_class=True, methods=frozenset(mutating_methods(group[0])))
     return unit
+
+
+def _find_names(
+    group: list[ast.stmt], nodes: list[ast.AST], table: Scope | None, read: set[str]
+) -> tuple[set[str], set[str], set[str]]:
+    """Return the global names that statements read immediately, read later, and bind. `table` is None without inner scopes."""
+    if table is None:
+        at_once, later, binds = read, set[str](), names_bound_by(nodes)
+    else:
+        at_once, later, binds = global_names(table)
+        at_once &= read
+    for statement in group:
+        if isinstance(statement, ast.Delete) or (
+            isinstance(statement, ast.AnnAssign) and statement.value is None
+        ):
+            binds -= stored_names(immediate_nodes([statement]))
+    return at_once, later, binds
 
 
 def _definitions(

@@ -62,6 +62,7 @@ class _PathReader:
         self._path, self._day, self._reader = path, day, reader
 
     def submissions(self) -> Iterator[Submission]:
+        """Yield the submissions under the path."""
         student = _student_from_path(self._path, self._day)
         try:
             mode = os.lstat(self._path).st_mode

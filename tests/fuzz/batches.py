@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.attacks.classes.case import FULL, HONEST, Case, Outcome, Points, Unread
+from tests.attacks.classes.case import FULL, HONEST, SECONDS, Case, Outcome, Points, Unread
 from tests.attacks.classes.running import (
     MEMORY,
-    SECONDS,
     Course,
     HostileClass,
     complaints,

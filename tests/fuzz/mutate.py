@@ -5,8 +5,10 @@ This source also becomes part of student code, so it imports only the standard l
 
 import copy
 import random
+from collections.abc import Iterator
+from typing import Any
 
-ODD = (
+ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2, 255, 2**31, 2**53, 2**63 - 1, -(2**63), 1.5, -0.0, 1e308),
     *(float("inf"), float("-inf"), float("nan"), "", "x", "code", "\x00", "\x1b[31m", "\u202e"),
     *("=1+1", "../..", "x" * 5_000, "é" * 300, "1", "None", "cell_type", "metadata", "Answer"),
@@ -14,7 +16,7 @@ ODD = (
 )
 
 
-def iter_paths(value, path=()):
+def iter_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path of each part of a value, starting with the empty path of the value itself."""
     yield path
     if isinstance(value, (dict, list)):
@@ -23,7 +25,7 @@ def iter_paths(value, path=()):
             yield from iter_paths(part, (*path, key))
 
 
-def change_value(value, draw: random.Random, times=None):
+def change_value(value: Any, draw: random.Random, times: int | None = None) -> Any:
     """Return a copy of a value in which a few parts are replaced, removed, repeated, renamed or nested."""
     value = copy.deepcopy(value)
     for _ in range(times or draw.choice((1, 1, 1, 2, 3, 8))):
@@ -38,7 +40,7 @@ def change_value(value, draw: random.Random, times=None):
     return value
 
 
-def _change(parent, key, value, draw):
+def _change(parent: Any, key: Any, value: Any, draw: random.Random) -> None:
     what = draw.randrange(8)
     if what == 0:
         del parent[key]
@@ -61,7 +63,7 @@ def _change(parent, key, value, draw):
         parent[key] = copy.deepcopy(draw.choice(ODD))
 
 
-def change_text(old, draw):
+def change_text(old: str, draw: random.Random) -> str:
     """Return a text in which one part is removed, repeated or replaced."""
     start = draw.randrange(len(old) + 1)
     end = min(len(old), start + draw.choice((0, 1, 5, 100)))
@@ -71,22 +73,22 @@ def change_text(old, draw):
     return old[:start] + new + old[end:]
 
 
-def damage_bytes(data, draw):
+def damage_bytes(data: bytes, draw: random.Random) -> bytes:
     """Return a copy of some bytes in which a few are overwritten, removed, repeated or moved."""
-    data = bytearray(data)
+    changed = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 5, 40))):
-        at = draw.randrange(len(data) + 1)
+        at = draw.randrange(len(changed) + 1)
         size = draw.choice((1, 1, 2, 4, 8, 300))
         what = draw.randrange(5)
         if what == 0:
-            data[at : at + size] = draw.randbytes(size)
+            changed[at : at + size] = draw.randbytes(size)
         elif what == 1:
-            del data[at : at + size]
+            del changed[at : at + size]
         elif what == 2:
-            data[at:at] = data[at : at + size]
+            changed[at:at] = changed[at : at + size]
         elif what == 3:
-            data[at : at + 1] = bytes([draw.choice((0, 1, 0x7F, 0x80, 0xFF, 0xC1, 0xDF))])
+            changed[at : at + 1] = bytes([draw.choice((0, 1, 0x7F, 0x80, 0xFF, 0xC1, 0xDF))])
         else:
-            other = draw.randrange(len(data) + 1)
-            data[at : at + size] = data[other : other + size]
-    return bytes(data)
+            other = draw.randrange(len(changed) + 1)
+            changed[at : at + size] = changed[other : other + size]
+    return bytes(changed)
