@@ -97,7 +97,7 @@ def test_processor_time_is_measured_from_outside(server: Server) -> None:
     with loaded(server, QUICK) as student:
         student.burn(0.3)
         own = student.used()
-        measured = student._process._meter._clock.read().cpu  # type: ignore[attr-defined]
+        measured = student.connection._process._meter._clock.read().cpu  # type: ignore[attr-defined]
     assert own <= measured < own + 0.1
 
 
@@ -302,7 +302,7 @@ def test_stopping_a_process_of_a_lost_server_leaves_new_processes_alone(server: 
         with pytest.raises(ServerLost):
             old.sleep(2)  # the process may still answer a short call
         with loaded(server, QUICK) as new:
-            old._process.stop()  # type: ignore[attr-defined]
+            old.connection._process.stop()
             assert new.f(0) == 0
 
 
@@ -319,7 +319,7 @@ def test_a_server_serves_several_processes_at_once(server: Server) -> None:
 
 def test_the_kernel_kills_student_code_first_when_memory_runs_out(server: Server) -> None:
     with loaded(server, QUICK) as student:
-        pid = student._process._meter._clock._pid  # type: ignore[attr-defined]
+        pid = student.connection._process._meter._clock._pid  # type: ignore[attr-defined]
         assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
 
