@@ -48,11 +48,13 @@ def messages(tree: ast.AST) -> Iterator[str]:
 
 
 def _texts(node: ast.AST | None) -> Iterator[str]:
-    for part in ast.walk(node) if node else ():
-        if isinstance(part, ast.JoinedStr):
-            yield ast.unparse(part)[2:-1]
-        elif isinstance(part, ast.Constant) and isinstance(part.value, str):
-            yield part.value
+    if isinstance(node, ast.JoinedStr):
+        yield ast.unparse(node)[2:-1]
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif node is not None:
+        for part in ast.iter_child_nodes(node):
+            yield from _texts(part)
 
 
 def main() -> None:
