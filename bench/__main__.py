@@ -26,7 +26,7 @@ from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
 from bench import compared, load, thousand
-from bench.simulated import changed, known_mistakes
+from bench.simulated import known_mistakes, replace_cells
 from solutions.day2.music import compare_positions
 
 ROOT = Path(__file__).parents[1]
@@ -170,7 +170,7 @@ def mistakes_cost(day: Day, console: Console) -> None:
         for _ in range(PAIRS):
             five = {name: draw.choice(known[name]) for name in draw.sample(day.names, 5)}
             right.run(grade, notebook)
-            wrong.run(grade, changed(notebook, five))
+            wrong.run(grade, replace_cells(notebook, five))
     one = statistics.median(right.wall)
     ratios = [seconds / one for seconds in wrong.wall]
     console.print(

@@ -27,7 +27,7 @@ from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import read_cells
 from bench import others
 from bench.others import SECONDS, Cost, Mark, run
-from bench.simulated import changed, known_mistakes, mangled
+from bench.simulated import damage, known_mistakes, replace_cells
 from bench.thousand import learn_mistakes
 
 ROOT = Path(__file__).parents[1]
@@ -76,23 +76,27 @@ def make_class(day: Day, source: NotebookNode, seed: int = 0) -> dict[str, Noteb
     made: dict[str, NotebookNode | bytes] = {
         "right": source,
         **{
-            f"right-{style.stem}": _in_style(source, style, day)
+            f"right-{style.stem}": _apply_style(source, style, day)
             for style in sorted((ROOT / "tests" / "styles" / day.name).glob("*.py"))
         },
-        "empty": changed(source, stubs),
-        "half-done": changed(source, dict(list(stubs.items())[len(stubs) // 2 :])),
-        "helper-below": _with(changed(source, {first: call}), hidden),
-        "name-used-again": _with(source, f"{middle} = 0.5\nprint({middle})"),
-        "hangs": changed(source, {last: f"def {last}(*args, **kwargs):\n    while True: pass"}),
-        "exits": changed(source, {first: f"import os\ndef {first}(*_, **__):\n    os._exit(0)"}),
-        "mangled": mangled(source, draw),
+        "empty": replace_cells(source, stubs),
+        "half-done": replace_cells(source, dict(list(stubs.items())[len(stubs) // 2 :])),
+        "helper-below": _add_cell(replace_cells(source, {first: call}), hidden),
+        "name-used-again": _add_cell(source, f"{middle} = 0.5\nprint({middle})"),
+        "hangs": replace_cells(
+            source, {last: f"def {last}(*args, **kwargs):\n    while True: pass"}
+        ),
+        "exits": replace_cells(
+            source, {first: f"import os\ndef {first}(*_, **__):\n    os._exit(0)"}
+        ),
+        "mangled": damage(source, draw),
         "cut": _bytes(source)[:20_000],
-        "check-copied": _with_copy(source, f"check_{middle}"),
-        "tests-patched": _with(changed(source, wrong(6)), PATCH, 1),
+        "check-copied": _duplicate_cell(source, f"check_{middle}"),
+        "tests-patched": _add_cell(replace_cells(source, wrong(6)), PATCH, 1),
     }
     for count in range(STUDENTS - len(made) - 1):
-        made[f"wrong-{count + 1}"] = changed(source, wrong(count + 1))
-    made["wrong-all"] = changed(source, wrong(len(day.names)))
+        made[f"wrong-{count + 1}"] = replace_cells(source, wrong(count + 1))
+    made["wrong-all"] = replace_cells(source, wrong(len(day.names)))
     return made
 
 
@@ -101,7 +105,7 @@ def _bytes(notebook: NotebookNode) -> bytes:
     return text.encode()
 
 
-def _with(notebook: NotebookNode, source: str, place: int | None = None) -> NotebookNode:
+def _add_cell(notebook: NotebookNode, source: str, place: int | None = None) -> NotebookNode:
     """Return a copy with another cell, by default at the end."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     place = len(copy.cells) if place is None else place
@@ -109,7 +113,7 @@ def _with(notebook: NotebookNode, source: str, place: int | None = None) -> Note
     return copy
 
 
-def _with_copy(notebook: NotebookNode, id_: str) -> NotebookNode:
+def _duplicate_cell(notebook: NotebookNode, id_: str) -> NotebookNode:
     """Return a copy in which a cell is duplicated with its metadata, as editors do."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     place = next(n for n, cell in enumerate(copy.cells) if cell.id == id_)
@@ -117,7 +121,7 @@ def _with_copy(notebook: NotebookNode, id_: str) -> NotebookNode:
     return copy
 
 
-def _in_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
+def _apply_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
     """Put the cells of a style into the cells of the exercises. A cell without an exercise is appended to the one before."""
     sources, name = dict.fromkeys(day.names, "# See another cell."), day.names[0]
     for cell in read_cells(style.read_bytes(), style.name)[0]:
@@ -125,7 +129,7 @@ def _in_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
             bound = {bound for unit in parse_units([cell])[0] for bound in unit.binds}
             name = next((exercise for exercise in day.names if exercise in bound), name)
             sources[name] += f"\n\n{cell.source}"
-    return changed(notebook, sources)
+    return replace_cells(notebook, sources)
 
 
 # ---- ours

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from autograder.course.chapters import BEGIN, END
@@ -70,7 +70,7 @@ def mutants(day: Day, exercise: Exercise) -> Iterator[Mutant]:
             continue
         if node.lineno not in inside:
             continue
-        for changed in _changes(node):
+        for changed in _replacements(node):
             before, after = ast.unparse(node), ast.unparse(changed) or "pass"
             place_and_change = (node.lineno, node.col_offset, before, after)
             if before == after or place_and_change in seen:
@@ -108,10 +108,10 @@ class _Replace(ast.NodeTransformer):
         return self._changed if node is self._target else self.generic_visit(node)
 
 
-def _changes(node: ast.AST) -> Iterator[ast.AST]:
-    """What may stand in the place of a node."""
+def _replacements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes that may replace a node."""
 
-    def other(**fields: object) -> ast.AST:
+    def replace(**fields: object) -> ast.AST:
         changed = copy.copy(node)
         for name, value in fields.items():
             setattr(changed, name, value)
@@ -119,46 +119,46 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
 
     match node:
         case ast.Compare(ops=[operator]) if type(operator) in COMPARISONS:
-            yield other(ops=[COMPARISONS[type(operator)]()])
+            yield replace(ops=[COMPARISONS[type(operator)]()])
         case ast.BinOp(op=operator) if type(operator) in OPERATORS:
-            yield other(op=OPERATORS[type(operator)]())
+            yield replace(op=OPERATORS[type(operator)]())
             yield node.left
             yield node.right
         case ast.UnaryOp():
             yield node.operand
         case ast.BoolOp(op=operator, values=values):
-            yield other(op=ast.Or() if isinstance(operator, ast.And) else ast.And())
+            yield replace(op=ast.Or() if isinstance(operator, ast.And) else ast.And())
             yield from values
         case ast.Constant(value=bool() as value):
-            yield other(value=not value)
+            yield replace(value=not value)
         case ast.Constant(value=int() | float() as value):
-            yield other(value=value + 1)
-            yield other(value=value - 1)
+            yield replace(value=value + 1)
+            yield replace(value=value - 1)
         case ast.Constant(value=str()) | ast.JoinedStr():
             yield ast.Constant("")
         case ast.Attribute(attr=name) if name in NAMES:
-            yield other(attr=NAMES[name])
+            yield replace(attr=NAMES[name])
         case ast.Call():
-            yield from _calls(node, other)
+            yield from _changed_calls(node, replace)
         case ast.Slice():
-            yield from (other(**{end: None}) for end in ("lower", "upper") if getattr(node, end))
+            yield from (replace(**{end: None}) for end in ("lower", "upper") if getattr(node, end))
         case ast.IfExp():
             yield node.body
             yield node.orelse
         case ast.If():
-            yield other(test=ast.Constant(True))
-            yield other(test=ast.Constant(False))
+            yield replace(test=ast.Constant(True))
+            yield replace(test=ast.Constant(False))
         case ast.Assign() | ast.AugAssign() | ast.Expr() | ast.Break() | ast.Continue():
             yield ast.Pass()
 
 
-def _calls(node: ast.Call, other: object) -> Iterator[ast.AST]:
-    """Without a keyword, without an argument, and what it is called on or with instead of it."""
+def _changed_calls(node: ast.Call, replace: Callable[..., ast.AST]) -> Iterator[ast.AST]:
+    """Yield a call without one of its keywords or its last argument, the object of a method, and a single argument."""
     for index in range(len(node.keywords)):
         kept = node.keywords[:index] + node.keywords[index + 1 :]
-        yield other(keywords=kept)  # type: ignore[operator]
+        yield replace(keywords=kept)
     if len(node.args) > 1:
-        yield other(args=node.args[:-1])  # type: ignore[operator]
+        yield replace(args=node.args[:-1])
     if isinstance(node.func, ast.Attribute) and not _is_module(node.func.value):
         yield node.func.value
     if len(node.args) == 1 and not isinstance(node.args[0], ast.Starred):

@@ -9,7 +9,7 @@ import json
 import random
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,16 +43,16 @@ def make_class(day: Day, folder: Path, seed: int = 0) -> list[Path]:
         "ada": solution,
         "bela": jupytext.read(styles[0]),
         "chen": jupytext.read(styles[-1]),
-        "dana": changed(solution, some(2)),
-        "emil": changed(solution, some(6)),
-        "fatou": changed(solution, some(len(day.names))),
+        "dana": replace_cells(solution, some(2)),
+        "emil": replace_cells(solution, some(6)),
+        "fatou": replace_cells(solution, some(len(day.names))),
         "goran": release,
-        "hana": half_done(release, solution, day),
-        "ivo": mangled(solution, draw),
-        "jun": changed(
+        "hana": fill_half(release, solution, day),
+        "ivo": damage(solution, draw),
+        "jun": replace_cells(
             solution, {"causal_mask": "def causal_mask(n, device=None):\n    while True: pass"}
         ),
-        "kaia": changed(
+        "kaia": replace_cells(
             solution, {"softmax": "import os\ndef softmax(x, dim=-1):\n    os._exit(0)"}
         ),
         "lin": json.dumps(solution).encode()[:40_000],
@@ -78,19 +78,22 @@ def known_mistakes(day: Day) -> dict[str, list[str]]:
     return {name: [mistake.source for mistake in own] for name, own in known.items()}
 
 
-def changed(notebook: NotebookNode, sources: Mapping[str, str]) -> NotebookNode:
+def replace_cells(notebook: NotebookNode, sources: Mapping[str, str]) -> NotebookNode:
     """Return a copy in which the cells with these ids have a different source."""
-    return _mapped(notebook, lambda cell: sources.get(cell.id, cell.source))
+    copy: NotebookNode = nbformat.from_dict(notebook)
+    for cell in copy.cells:
+        cell.source = sources.get(cell.id, cell.source)
+    return copy
 
 
-def half_done(release: NotebookNode, solution: NotebookNode, day: Day) -> NotebookNode:
+def fill_half(release: NotebookNode, solution: NotebookNode, day: Day) -> NotebookNode:
     """Return the release with the first half of the exercises filled in."""
     done = set(day.names[: len(day.names) // 2])
     solved = {cell.id: cell.source for cell in solution.cells if cell.id in done}
-    return changed(release, solved)
+    return replace_cells(release, solved)
 
 
-def mangled(notebook: NotebookNode, draw: random.Random) -> NotebookNode:
+def damage(notebook: NotebookNode, draw: random.Random) -> NotebookNode:
     """Return a shuffled copy without metadata, with duplicated cells and a cell that is not valid Python."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     for cell in copy.cells:
@@ -189,10 +192,3 @@ def styles(day: Day) -> list[list[str]]:
     files = sorted((day.root / "tests" / "styles" / day.name).glob("*.py"))
     cells = [read_cells(file.read_bytes(), file.name)[0] for file in files]
     return [solution, *([cell.source for cell in of if cell.kind == "code"] for of in cells)]
-
-
-def _mapped(notebook: NotebookNode, source: Callable[[NotebookNode], str]) -> NotebookNode:
-    copy: NotebookNode = nbformat.from_dict(notebook)
-    for cell in copy.cells:
-        cell.source = source(cell)
-    return copy

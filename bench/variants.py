@@ -12,12 +12,12 @@ Variant = Callable[[Cells, random.Random], Cells]
 EXPERIMENT = "x = torch.randn(2, 3)\nprint(x.shape, (x @ x.T).shape)\nx.view(5, 7)  # raises"
 
 
-def unchanged(cells: Cells, draw: random.Random) -> Cells:
+def keep(cells: Cells, draw: random.Random) -> Cells:
     """Return the cells unchanged."""
     return cells
 
 
-def moved(cells: Cells, draw: random.Random) -> Cells:
+def shuffle_cells(cells: Cells, draw: random.Random) -> Cells:
     """Shuffle the cells. Imports stay first, and definitions of the same name keep their order."""
     first, *rest = cells
     order = draw.sample(rest, len(rest))
@@ -29,49 +29,49 @@ def moved(cells: Cells, draw: random.Random) -> Cells:
     return [first, *order]
 
 
-def merged(cells: Cells, draw: random.Random) -> Cells:
+def merge_cells(cells: Cells, draw: random.Random) -> Cells:
     """Join all cells into one."""
     return ["\n\n".join(cells)]
 
 
-def split(cells: Cells, draw: random.Random) -> Cells:
+def split_cells(cells: Cells, draw: random.Random) -> Cells:
     """Put each statement into its own cell."""
     return [statement for cell in cells for statement in _statements(cell)]
 
 
-def reformatted(cells: Cells, draw: random.Random) -> Cells:
+def reformat(cells: Cells, draw: random.Random) -> Cells:
     """Remove comments and blank lines, and format the code differently."""
     return [_rewritten(cell, ast.NodeTransformer()) for cell in cells]
 
 
-def doubled(cells: Cells, draw: random.Random) -> Cells:
+def duplicate_cells(cells: Cells, draw: random.Random) -> Cells:
     """Repeat every cell that only contains definitions, like a forgotten copy."""
     return [copy for cell in cells for copy in ((cell, cell) if _only_defines(cell) else (cell,))]
 
 
-def with_experiments(cells: Cells, draw: random.Random) -> Cells:
+def add_experiments(cells: Cells, draw: random.Random) -> Cells:
     """Insert an experiment that raises an error after each answer."""
     return [part for cell in cells for part in (cell, EXPERIMENT)]
 
 
-def with_attempts(cells: Cells, draw: random.Random) -> Cells:
+def add_attempts(cells: Cells, draw: random.Random) -> Cells:
     """Insert an empty first attempt before each function."""
     return [part for cell in cells for part in (*_attempts(cell), cell)]
 
 
-def renamed(cells: Cells, draw: random.Random) -> Cells:
+def rename_locals(cells: Cells, draw: random.Random) -> Cells:
     """Rename all local variables of functions."""
-    return [_rewritten(cell, _Renamed()) for cell in cells]
+    return [_rewritten(cell, _RenameLocals()) for cell in cells]
 
 
-def printing(cells: Cells, draw: random.Random) -> Cells:
+def add_prints(cells: Cells, draw: random.Random) -> Cells:
     """Make functions print when they are called."""
-    return [_rewritten(cell, _Printing()) for cell in cells]
+    return [_rewritten(cell, _AddPrints()) for cell in cells]
 
 
 VARIANTS: Sequence[Variant] = (
-    *(unchanged, moved, merged, split, reformatted, doubled),
-    *(with_experiments, with_attempts, renamed, printing),
+    *(keep, shuffle_cells, merge_cells, split_cells, reformat, duplicate_cells),
+    *(add_experiments, add_attempts, rename_locals, add_prints),
 )
 
 
@@ -117,7 +117,7 @@ def _attempts(cell: str) -> list[str]:
     return [ast.unparse(node) for node in functions]
 
 
-class _Renamed(ast.NodeTransformer):
+class _RenameLocals(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         """Rename the variables that a function and its inner functions assign. Arguments keep their names."""
         kept = {inner.arg for inner in ast.walk(node) if isinstance(inner, ast.arg)}
@@ -141,7 +141,7 @@ def _shared(node: ast.FunctionDef) -> set[str]:
     return {name for n in outside for name in n.names} | set(inner)
 
 
-class _Printing(ast.NodeTransformer):
+class _AddPrints(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         """Insert a call of print at the beginning, after the docstring."""
         call = ast.parse(f"print({node.name!r}, 'is called')").body

@@ -12,7 +12,7 @@ from autograder.course.config import Day
 from bench import thousand
 from bench.simulated import works
 from bench.thousand import Measurement
-from bench.variants import VARIANTS, renamed, split
+from bench.variants import VARIANTS, rename_locals, split_cells
 
 COUNT = 60
 
@@ -69,5 +69,5 @@ def test_variants_change_how_code_is_written() -> None:
             if "torch" not in made:
                 exec(made, space)
         assert space["f"](2) == 3  # type: ignore[operator]
-    assert renamed([cell], draw) == ["def f(x):\n    my_y = x + 1\n    return my_y\nf(2)"]
-    assert len(split([cell], draw)) == len(ast.parse(cell).body)
+    assert rename_locals([cell], draw) == ["def f(x):\n    my_y = x + 1\n    return my_y\nf(2)"]
+    assert len(split_cells([cell], draw)) == len(ast.parse(cell).body)

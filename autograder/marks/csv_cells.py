@@ -1,4 +1,4 @@
-"""Make students' text safe in spreadsheets, which run a cell as a formula if it begins like one. Entry point: `escape_formula`."""
+"""Make text from students safe in spreadsheets, which may run a cell as a formula. Entry point: `escape_formula`."""
 
 from __future__ import annotations
 
