@@ -93,7 +93,7 @@ def handed_in(work: NotebookNode | str) -> Submission:
 
 def with_cells(notebook: NotebookNode, changes: Mapping[str, str]) -> NotebookNode:
     """Return a copy of a notebook in which the cells with these ids have a new source."""
-    copy = nbformat.from_dict(notebook)
+    copy: NotebookNode = nbformat.from_dict(notebook)
     missing = set(changes) - {cell.id for cell in copy.cells}
     assert not missing, f"no cell {missing}"
     for cell in copy.cells:

@@ -48,8 +48,8 @@ def release(root: Path) -> Path:
     """Write the small course and release it with `nbgrader generate_assignment`."""
     small_course.make(root)
     for chapter, exercise in (("masking", "padding_mask"), ("heads", "split_heads")):
-        with (root / f"solutions/day1/{chapter}.py").open("a") as file:
-            file.write(CHECKS.format(name=exercise))
+        with (root / f"solutions/day1/{chapter}.py").open("a") as opened:
+            opened.write(CHECKS.format(name=exercise))
     for file in (*(ROOT / "solutions").glob("*.py"), ROOT / "nbgrader_config.py"):
         shutil.copy(file, root / "solutions" if file.parent.name == "solutions" else root)
     (root / "solutions/day1/requirements.txt").write_text("torch\n")

@@ -60,7 +60,9 @@ def test_cosine_schedule_matches_60_digits(n_steps: int) -> None:
 
 def ada_ln_zero(block: DiTBlock, heads: int, x: Tensor, c: Tensor) -> Tensor:
     """Compute the block in Peebles and Xie (2022), figure 3, in float64 loops over rows, positions and heads."""
-    w = {name: weight.detach().double() for name, weight in block.named_parameters()}
+    w: dict[str, Tensor] = {
+        name: weight.detach().double() for name, weight in block.named_parameters()
+    }
     x, c, d = x.double(), c.double(), x.shape[-1]
 
     def linear(name: str, v: Tensor) -> Tensor:
@@ -84,7 +86,8 @@ def ada_ln_zero(block: DiTBlock, heads: int, x: Tensor, c: Tensor) -> Tensor:
                 scores = [mine[:d][part] @ other[d : 2 * d][part] for other in qkv]
                 e = [math.exp(float(score) / math.sqrt(size)) for score in scores]
                 values = [other[2 * d :][part] for other in qkv]
-                received.append(sum(a / sum(e) * v for a, v in zip(e, values, strict=True)))
+                weighted = (a / sum(e) * v for a, v in zip(e, values, strict=True))
+                received.append(sum(weighted, torch.zeros(size, dtype=torch.float64)))
             found.append(linear("attention.out", torch.cat(received)))
         return found
 

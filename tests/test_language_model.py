@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -37,13 +38,13 @@ def gpt2() -> GPT2LMHeadModel:
         bos_token_id=None,
         eos_token_id=None,
     )
-    model = GPT2LMHeadModel(config).double().eval()
+    model: GPT2LMHeadModel = GPT2LMHeadModel(config).double().eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     return model
 
 
-def with_weights_of(theirs: GPT2LMHeadModel) -> GPT:
+def with_weights_of(theirs: Any) -> GPT:
     """Return our model with the weights of `theirs`, which stores linear layers transposed."""
     ours = GPT(VOCAB, LENGTH, D, HEADS, LAYERS).double().eval()
     state = {
@@ -142,7 +143,8 @@ def attention_loop(attention: CausalSelfAttention, x: Tensor) -> Tensor:
         scores = key @ query[i] / math.sqrt(d_head)
         weights = scores.exp() / scores.exp().sum()
         result[b, i, h * d_head : (h + 1) * d_head] = weights @ value
-    return result @ attention.out.weight.T + attention.out.bias
+    projected: Tensor = result @ attention.out.weight.T + attention.out.bias
+    return projected
 
 
 @pytest.mark.parametrize("pieces", [[7], [1] * 7, [3, 4], [2, 1, 4]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import music21
 import pytest
@@ -18,7 +19,8 @@ Notes = list[tuple[int, int, int]]
 
 @pytest.fixture(scope="module")
 def chorales() -> dict[str, Tensor]:
-    return music.read_chorales()
+    found: dict[str, Tensor] = music.read_chorales()
+    return found
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
@@ -52,7 +54,8 @@ def test_voices_match_music21(name: str) -> None:
     """Compare the pitch at every eighth, and where notes begin, with music21."""
     tokens = music.read_chorale(music.CHORALES / f"{name}.mxl")
     assert tokens is not None
-    parts = music21.converter.parse(music.CHORALES / f"{name}.mxl").parts
+    score: Any = music21.converter.parse(music.CHORALES / f"{name}.mxl")
+    parts = score.parts
     assert len(parts) == 4
     for voice, part in enumerate(parts):
         pitches = music.sounding_pitches(tokens)[:, voice].tolist()
@@ -100,10 +103,10 @@ def test_midi_round_trip_preserves_notes(tmp_path: Path) -> None:
     file = tmp_path / "chorale.mid"
     music.write_midi(tokens, file)
     assert file.read_bytes()[:4] == b"MThd"
-    parts = music21.converter.parse(file).parts
+    score: Any = music21.converter.parse(file)
     seen = [
         [(n.pitch.midi, 2 * n.offset, 2 * n.quarterLength) for n in part.flatten().notes]
-        for part in parts
+        for part in score.parts
     ]
     assert seen == expected
 

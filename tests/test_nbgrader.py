@@ -220,7 +220,8 @@ class Graded:
 
     def cells(self, student: str) -> list[NotebookNode]:
         file = self.root / "autograded" / student / "day1" / "day1.ipynb"
-        return nbformat.read(file, as_version=4).cells
+        cells: list[NotebookNode] = nbformat.read(file, as_version=4).cells
+        return cells
 
     def feedback(self, student: str, exercise: str) -> str:
         """Return the text output of an exercise's check cell."""

@@ -85,7 +85,9 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def release() -> NotebookNode:
-    return nbformat.read(ROOT / "assignments" / "day1" / "day1.ipynb", as_version=4)
+    file = ROOT / "assignments" / "day1" / "day1.ipynb"
+    notebook: NotebookNode = nbformat.read(file, as_version=4)
+    return notebook
 
 
 def sources(notebook: NotebookNode) -> dict[str, str]:

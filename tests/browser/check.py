@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Dialog, sync_playwright
 
 from autograder.course import config as courses
 from autograder.feedback import class_analysis, class_page, sentences, student_page
@@ -69,7 +69,12 @@ def check_view(
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     requested: list[str] = []
-    page.on("dialog", lambda dialog: (problems.append("opens a dialog"), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        problems.append("opens a dialog")
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     page.on("pageerror", lambda error: problems.append(f"raises an error: {error}"))
     page.on("request", lambda request: requested.append(request.url))
     page.goto(file.as_uri())
