@@ -170,6 +170,7 @@ def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bo
 
 
 def _is_conclusive(key: str, value: Observation, reference: Observations) -> bool:
+    """Return whether a distinctive value shows a wrong finite number, a wrong shape or dtype, or a missing name."""
     if key.endswith(f" {FAILURE}"):
         return value not in EXCEPTIONS  # a missing name
     other = reference.get(key)
