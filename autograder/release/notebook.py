@@ -21,7 +21,7 @@ HIDDEN = """
 ### END HIDDEN TESTS"""
 
 INSTALL = """\
-# Installs what is missing, and does nothing where all is there.
+# Installs the packages that are missing.
 import importlib.metadata
 import subprocess
 import sys
