@@ -12,6 +12,7 @@ import torch
 from autograder.submissions.client import READER
 
 GRADER = "autograder.grading.grader"
+CHECKS = "autograder.execution.checks"  # imported by the hidden graders
 ROOT = Path(__file__).parents[2]  # of the package `autograder`
 
 
@@ -23,12 +24,21 @@ def engine_version() -> str:
         FileNotFoundError: An imported module has no file, so the hash would miss its code.
     """
     digest = hashlib.sha256(torch.__version__.encode())
-    # The fork server starts its services by name, so the grader does not import them.
-    sandbox = (ROOT / "autograder" / "sandbox").rglob("*.py")
-    files = {*imported_files(GRADER), *imported_files(READER), *sandbox}
-    for file in sorted(files):
+    for file in engine_files():
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def engine_files() -> list[Path]:
+    """Return the files of this package that can affect marks, sorted.
+
+    Raises:
+        FileNotFoundError: An imported module has no file.
+    """
+    # The fork server starts its services by name, so the grader does not import them.
+    sandbox = (ROOT / "autograder" / "sandbox").rglob("*.py")
+    modules = (GRADER, CHECKS, READER)
+    return sorted({*(file for module in modules for file in imported_files(module)), *sandbox})
 
 
 def imported_files(module: str) -> list[Path]:
