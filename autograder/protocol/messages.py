@@ -79,21 +79,8 @@ class Named(Tagged, frozen=True):
     name: str
 
 
-Value = (
-    None
-    | bool
-    | int
-    | float
-    | str
-    | TensorAt
-    | Items
-    | Pairs
-    | Handle
-    | Generator
-    | Model
-    | Opaque
-    | Named
-)
+Plain = None | bool | int | float | str
+Value = Plain | TensorAt | Items | Pairs | Handle | Generator | Model | Opaque | Named
 
 
 class TensorMeta(msgspec.Struct, array_like=True, frozen=True):
