@@ -141,7 +141,7 @@ class Outside:
         hidden = (
             self.canary,
             "root:x:0:0",
-            "Hidden graders of the",
+            "Hidden graders for the",
             "autograder.execution.checks",
             "graders.day",
         )
