@@ -73,7 +73,7 @@ def _write(folder: Path, student: str, work: NotebookNode | bytes) -> Path:
 
 
 def known_mistakes(day: Day) -> dict[str, list[str]]:
-    """The source of each known mistake, by exercise, with what it imports."""
+    """Return the source of each known mistake, by exercise."""
     known = catalogue.known_mistakes(day)
     return {name: [mistake.source for mistake in own] for name, own in known.items()}
 

@@ -18,6 +18,7 @@ points = 60
 chapter = "heads"
 points = 40
 """
+EXERCISES = ("padding_mask", "split_heads")
 CHAPTERS = {
     "masking": """
 # %%
@@ -76,6 +77,10 @@ WRONG = RIGHT.replace("tokens != pad_id", "tokens != 0")
 
 def make(root: Path) -> Path:
     """Write the course into a folder and return the folder."""
+    mistakes = root / "mistakes" / "day1"
+    mistakes.mkdir(parents=True)
+    for exercise in EXERCISES:
+        (mistakes / f"{exercise}.md").write_text(f"# {exercise}\n")
     folders = {"solutions": CHAPTERS, "graders": GRADERS}
     for folder, files in folders.items():
         place = root / folder / "day1"

@@ -112,6 +112,22 @@ INVALID = {
 }
 
 
+FILES = [
+    "solutions/day1/first.py",
+    "graders/day1/test_first.py",
+    "mistakes/day1/f.md",
+    "mistakes/day1/g.md",
+]
+
+
+def write_files(root: Path, edited: str = "") -> None:
+    """Write the files of day1, with an edit in one of them."""
+    for file in FILES:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        text = "# %%\nx = 1\n" + "# An edit.\n" * (file == edited)
+        (root / file).write_text(text, encoding="utf-8")
+
+
 def load(tmp_path: Path, text: str) -> courses.Course:
     (tmp_path / courses.FILE).write_text(text, encoding="utf-8")
     return courses.load(tmp_path)
@@ -150,14 +166,12 @@ def test_a_day_overrides_keys_of_the_courses_late_policy(tmp_path: Path) -> None
 def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None:
     """A change of the late policy or of another day must not cause submissions to be graded again."""
 
-    def fingerprint(text: str) -> str:
-        day = load(tmp_path, text).day("day1")
-        folder = tmp_path / "solutions" / "day1"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "first.py").write_text("# %%\nx = 1\n", encoding="utf-8")
-        return courses.fingerprint(day)
+    def fingerprint(text: str, edited: str = "") -> str:
+        write_files(tmp_path, edited)
+        return courses.fingerprint(load(tmp_path, text).day("day1"))
 
     before = fingerprint(VALID)
+    assert len({before, *(fingerprint(VALID, edited) for edited in FILES)}) == 1 + len(FILES)
     assert fingerprint("[late]\nper_cent_a_day = 10\n" + VALID) == before
     assert fingerprint(VALID.replace("cpu_seconds = 2", "cpu_seconds = 3")) != before
     assert fingerprint(VALID.replace("cpu_seconds = 2", "submission_cpu_seconds = 3")) != before
@@ -169,6 +183,16 @@ def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None
         )
         != before
     )
+
+
+@pytest.mark.parametrize("missing", FILES[1:])
+def test_a_missing_hidden_file_has_no_fingerprint(missing: str, tmp_path: Path) -> None:
+    """If graders or known mistakes were left out silently, marks would be kept that are outdated."""
+    write_files(tmp_path)
+    day = load(tmp_path, VALID).day("day1")
+    (tmp_path / missing).unlink()
+    with pytest.raises(CourseError, match=r"contains no grader|\.md cannot be read"):
+        courses.fingerprint(day)
 
 
 @pytest.mark.parametrize(("old", "new", "message"), INVALID.values(), ids=INVALID)

@@ -69,9 +69,7 @@ def marks(path: str, student: str, points: float = 90.0, problem: str = "") -> S
 
 @pytest.fixture
 def day(tmp_path: Path) -> Day:
-    root = make(tmp_path)
-    (root / "mistakes" / "day1").mkdir(parents=True)
-    return courses.load(root).day("day1")
+    return courses.load(make(tmp_path)).day("day1")
 
 
 @pytest.fixture

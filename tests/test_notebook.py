@@ -13,6 +13,7 @@ from nbformat import NotebookNode, v4
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.protocol.limits import Limits
+from autograder.recognition.catalogue import known_mistakes
 from autograder.release import build
 from autograder.release.notebook import solution_notebook, without_chapter_imports, without_guard
 from tests.conftest import ROOT, with_cells
@@ -215,7 +216,7 @@ def a_hidden_sentence() -> str:
 
 
 def a_named_mistake() -> str:
-    return first_line(ROOT / "mistakes/day1/masking.py", '"""')
+    return known_mistakes(courses.load(ROOT).day("day1"))["padding_mask"][0].sentence
 
 
 @pytest.mark.parametrize(

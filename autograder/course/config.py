@@ -148,13 +148,18 @@ def fingerprint(day: Day) -> str:
     """Return a hash of everything in the course that affects the marks of a day.
 
     This is its exercises and budget in `grading.toml`, its chapters, its graders and its known mistakes.
+    Raises CourseError if a file of these is missing.
     """
-    hidden = [day.graders, day.mistakes]
-    files = [chapter.path for chapter in day.chapters]
-    files += [file for folder in hidden for file in sorted(folder.glob("*.py"))]
+    graders = sorted(day.graders.glob("*.py"))
+    if not graders:
+        raise CourseError(f"{day.graders} contains no grader")
+    mistakes = [day.mistakes / f"{name}.md" for name in day.names]
     digest = hashlib.sha256(repr((day.exercises, day.budget)).encode())
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    try:
+        for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    except OSError as error:
+        raise CourseError(f"{error.filename} cannot be read: {error.strerror}") from None
     return digest.hexdigest()
 
 

@@ -1,40 +1,142 @@
-"""Read the known mistakes of a day from `mistakes/`."""
+"""Read the known mistakes of a day from `mistakes/DAY/EXERCISE.md`; mistakes/README.md describes the format."""
 
 from __future__ import annotations
 
-import ast
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from autograder.course.chapters import BEGIN, END
 from autograder.course.config import CourseError, Day
-from autograder.course.percent import split_cells
+
+CODE = re.compile(r"```(diff|python)\n((?:(?!```).*\n)+)```\s*")
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A known mistake of an exercise: its name, and its code with what that imports."""
+    """A known mistake of an exercise: its name, what the student reads, and the wrong definition."""
 
     exercise: str
     name: str
+    sentence: str
     source: str
-
-    @property
-    def sentence(self) -> str:
-        """What the student reads: the docstring of the definition, in one line."""
-        for node in ast.parse(self.source).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == self.exercise:
-                return " ".join((ast.get_docstring(node) or "").split())
-        return ""
 
 
 def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
-    """The known mistakes of each exercise of a day, from `mistakes/`."""
-    found: dict[str, list[Mistake]] = {name: [] for name in day.names}
-    for file in sorted(day.mistakes.glob("*.py")):
-        _, [(_, imports), *mistakes] = split_cells(file.read_text(encoding="utf-8"))
-        for options, source in mistakes:
-            title = options.strip()
-            exercise, _, name = title.partition(": ")
-            if exercise not in found or not name:
-                raise CourseError(f"{file}: {title!r} should be `EXERCISE: what is wrong`")
-            found[exercise].append(Mistake(exercise, name, imports + source.rstrip() + "\n"))
-    return found
+    """Return the known mistakes of each exercise of a day, in the order of its file.
+
+    Raises:
+        CourseError: A file is missing, unreadable or belongs to no exercise, a section is not in the
+            format, or a change does not apply to the reference.
+    """
+    references = {
+        cell.name: _without_markers(cell.source)
+        for chapter in day.chapters
+        for cell in chapter.cells
+        if cell.role == "exercise"
+    }
+    expected = {f"{name}.md" for name in day.names}
+    for file in sorted(day.mistakes.glob("[!.]*.*")):
+        if file.name not in expected:
+            raise CourseError(f"{file}: no exercise of {day.name} has a file of this name")
+    return {name: _read(day.mistakes / f"{name}.md", references[name]) for name in day.names}
+
+
+def _without_markers(source: str) -> list[str]:
+    return [line for line in source.split("\n") if line.strip() not in (BEGIN, END)]
+
+
+def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
+    """Read the file of one exercise: a title, and a section for each mistake."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CourseError(
+            f"{file} is missing; it holds the known mistakes of {file.stem}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CourseError(f"{file} cannot be read: {error}") from None
+    title, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    if title.strip() != f"# {file.stem}":
+        raise CourseError(f"{file}: the first line should be `# {file.stem}`")
+    found: dict[str, Mistake] = {}
+    for section in sections:
+        name = section.split("\n")[0].strip()
+        if name in found:
+            raise CourseError(f"{file}: two mistakes are named {name!r}")
+        try:
+            found[name] = _mistake(file.stem, section, reference)
+        except ValueError as error:
+            raise CourseError(f"{file}: {name!r}: {error}") from None
+    return list(found.values())
+
+
+def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
+    """Read one section: a name, a paragraph for students, a source if there is one, and code.
+
+    Raises:
+        ValueError: The section is not in this format, or its change does not apply.
+    """
+    name, _, body = section.partition("\n")
+    text, fence, block = body.partition("```")
+    code = CODE.fullmatch(fence + block)
+    if not code:
+        raise ValueError("it should end with one block of code, ```diff or ```python")
+    paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
+    is_source = [part.startswith("Source:") for part in paragraphs]
+    if is_source not in ([False], [False, True]):
+        raise ValueError(
+            "it should have one paragraph for students, and then at most one that starts with `Source:`"
+        )
+    language, source = code.groups()
+    if language == "diff":
+        source = _changed(reference, source)
+    return Mistake(exercise, name.strip(), paragraphs[0], source)
+
+
+def _changed(reference: Sequence[str], diff: str) -> str:
+    """Return the reference with a change applied; `@@` separates its hunks."""
+    hunks = [_hunk(hunk, reference) for hunk in re.split(r"^@@.*\n", diff, flags=re.MULTILINE)]
+    lines = list(reference)
+    end = len(lines)
+    for start, count, new in sorted(hunks, reverse=True):
+        if start + count > end:
+            raise ValueError(f"two changes overlap at {lines[end]!r}")
+        lines[start : start + count] = new
+        end = start
+    return "\n".join(lines) + "\n"
+
+
+def _hunk(hunk: str, reference: Sequence[str]) -> tuple[int, int, list[str]]:
+    """Return the line at which a hunk applies, how many lines it replaces, and the new lines.
+
+    A hunk may leave out indentation that all its lines share.
+    """
+    marked = hunk.splitlines()
+    for line in marked:
+        if line[:1] not in ("-", "+", " ", ""):
+            raise ValueError(f"this line of a diff starts with none of -, + and space: {line!r}")
+    old = [line[1:].rstrip() for line in marked if not line.startswith("+")]
+    new = [line[1:].rstrip() for line in marked if not line.startswith("-")]
+    if not any(old) or old == new:
+        raise ValueError(f"a change needs a line of the reference and a different one: {hunk!r}")
+    places: list[tuple[int, str]] = []
+    for start in range(len(reference) - len(old) + 1):
+        indent = reference[start].removesuffix(old[0])
+        if not indent.strip() and _indented(old, indent) == reference[start : start + len(old)]:
+            places.append((start, indent))
+    if not places:
+        raise ValueError(f"the reference has no such lines: {_first(old)!r}")
+    if len(places) > 1:
+        raise ValueError(f"the reference has these lines {len(places)} times: {_first(old)!r}")
+    start, indent = places[0]
+    return start, len(old), _indented(new, indent)
+
+
+def _indented(lines: Sequence[str], indent: str) -> list[str]:
+    return [indent + line if line else "" for line in lines]
+
+
+def _first(lines: Sequence[str]) -> str:
+    return next(line for line in lines if line)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import CourseError, Day
 from autograder.grading.grader import Grader, start_server
+from autograder.recognition.catalogue import known_mistakes
 from autograder.release.demonstrations import with_short_training
 from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
@@ -143,14 +145,21 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
                     )
     if BEGIN in stubs or "BEGIN HIDDEN" in stubs:
         raise CourseError(f"{day.name}: the release contains a solution or hidden tests")
-    for hidden in sorted({day.graders, day.mistakes}):
-        for file in sorted(hidden.glob("*.py")):
-            for line in _secret_lines(file):
-                if _without_spaces(line) in lines:
-                    raise CourseError(
-                        f"{day.name}, cell {lines[_without_spaces(line)]}: the release contains a line "
-                        f"of {file}: {line.strip()}"
-                    )
+    for file in sorted(day.graders.glob("*.py")):
+        for line in _secret_lines(file):
+            if _without_spaces(line) in lines:
+                raise CourseError(
+                    f"{day.name}, cell {lines[_without_spaces(line)]}: the release contains a line "
+                    f"of {file}: {line.strip()}"
+                )
+    texts = {cell.id: _without_spaces(cell.source) for cell in release.cells}
+    for mistake in itertools.chain.from_iterable(known_mistakes(day).values()):
+        for cell_id, text in texts.items():
+            if _without_spaces(mistake.sentence) in text:
+                raise CourseError(
+                    f"{day.name}, cell {cell_id}: the release contains the explanation of a known "
+                    f"mistake in {mistake.exercise}: {mistake.sentence}"
+                )
 
 
 def _secret_lines(file: Path) -> Iterator[str]:

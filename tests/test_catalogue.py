@@ -1,0 +1,193 @@
+"""Test how known mistakes are read, and that every one of the course applies to its reference."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from autograder.course import config as courses
+from autograder.course.config import CourseError, Day
+from autograder.recognition.catalogue import Mistake, known_mistakes
+from tests import small_course
+from tests.conftest import ROOT
+
+COURSE = courses.load(ROOT)
+DAYS = list(COURSE.days)
+REFERENCE = """\
+def split_heads(x, n_heads):
+    b, n, d = x.shape
+    return x.view(b, n, n_heads, d // n_heads).transpose(1, 2)
+"""
+ONE_LINE = """\
+## no transpose
+The heads come after
+the positions.
+
+Source: an issue
+of two lines
+
+```diff
+-    return x.view(b, n, n_heads, d // n_heads).transpose(1, 2)
++    return x.view(b, n, n_heads, d // n_heads)
+```
+"""
+NO_TRANSPOSE = REFERENCE.replace(".transpose(1, 2)", "")
+
+
+@pytest.fixture
+def day(tmp_path: Path) -> Day:
+    return courses.load(small_course.make(tmp_path)).day("day1")
+
+
+def read(day: Day, *sections: str) -> list[Mistake]:
+    """Return the mistakes in a file of `split_heads` that consists of these sections."""
+    text = "\n".join(["# split_heads\n", *sections])
+    (day.mistakes / "split_heads.md").write_text(text, encoding="utf-8")
+    return known_mistakes(day)["split_heads"]
+
+
+def changed(day: Day, diff: str) -> str:
+    """Return the reference of `split_heads` with a change."""
+    (mistake,) = read(day, f"## a name\nA sentence.\n\n```diff\n{diff}\n```\n")
+    return mistake.source
+
+
+def error(day: Day, *sections: str) -> str:
+    """Return the error of a file, which has to name the file."""
+    with pytest.raises(CourseError) as raised:
+        read(day, *sections)
+    assert str(raised.value).startswith(f"{day.mistakes / 'split_heads.md'}: ")
+    return str(raised.value)
+
+
+def test_a_section_is_a_mistake(day: Day) -> None:
+    (mistake,) = read(day, ONE_LINE)
+    assert (mistake.exercise, mistake.name) == ("split_heads", "no transpose")
+    assert mistake.sentence == "The heads come after the positions."
+    assert mistake.source == NO_TRANSPOSE
+
+
+def test_a_whole_definition_replaces_the_reference(day: Day) -> None:
+    code = "import copy\n\n\ndef split_heads(x, n_heads):\n    return copy.copy(x)\n"
+    (mistake,) = read(day, f"## a copy\nA sentence.\n\n```python\n{code}```\n")
+    assert mistake.source == code
+
+
+SHAPE = "    b, n, d = x.shape\n"
+CHANGES = {
+    "an insertion": ("+    x = x.float()\n     b, n, d = x.shape", f"    x = x.float()\n{SHAPE}"),
+    "without indentation": ("-b, n, d = x.shape\n+b, d, n = x.shape", "    b, d, n = x.shape\n"),
+    "deeper lines": (
+        " b, n, d = x.shape\n+if d:\n+    n = d",
+        f"{SHAPE}    if d:\n        n = d\n",
+    ),
+    "a blank line": (" b, n, d = x.shape\n+\n+n = d", f"{SHAPE}\n    n = d\n"),
+}
+
+
+@pytest.mark.parametrize(("diff", "expected"), CHANGES.values(), ids=CHANGES)
+def test_a_change_applies_where_its_lines_are(diff: str, expected: str, day: Day) -> None:
+    assert changed(day, diff) == REFERENCE.replace(SHAPE, expected)
+
+
+def test_a_change_may_have_several_places(day: Day) -> None:
+    diff = "-b, n, d = x.shape\n+b, d, n = x.shape\n@@\n-def split_heads(x, n_heads):\n+def split_heads(x, h):"
+    expected = REFERENCE.replace("b, n, d =", "b, d, n =").replace("(x, n_heads)", "(x, h)")
+    assert changed(day, diff) == expected
+
+
+INVALID_CHANGES = {
+    "lines that are not there": (
+        "-b, n = x.shape\n+b = 1",
+        "the reference has no such lines: 'b, n = x.shape'",
+    ),
+    "half a line": ("-x.shape\n+x.size()", "the reference has no such lines: 'x.shape'"),
+    "lines of two places": ("-b = 1\n+b = 2", "the reference has these lines 2 times: 'b = 1'"),
+    "no line of the reference": (
+        "+b = 1",
+        "a change needs a line of the reference and a different one",
+    ),
+    "no change": (
+        " b, n, d = x.shape",
+        "a change needs a line of the reference and a different one",
+    ),
+    "an unmarked line": (
+        "b, n, d = x.shape",
+        "starts with none of -, + and space: 'b, n, d = x.shape'",
+    ),
+    "overlapping places": (
+        "-b, n, d = x.shape\n+b = 1\n@@\n b, n, d = x.shape\n+n = 1",
+        "two changes overlap at '    b, n, d = x.shape'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("diff", "message"), INVALID_CHANGES.values(), ids=INVALID_CHANGES)
+def test_a_change_that_does_not_apply_is_explained(diff: str, message: str, day: Day) -> None:
+    chapter = day.chapters[1].path
+    if "b = 1" in diff.split("\n")[0]:
+        text = chapter.read_text().replace(SHAPE, f"{SHAPE}    b = 1\n    b = 1\n")
+        chapter.write_text(text)
+        day = courses.load(day.root).day("day1")
+    found = error(day, f"## a name\nA sentence.\n\n```diff\n{diff}\n```\n")
+    assert ": 'a name': " in found
+    assert message in found
+
+
+BLOCK = "```diff\n-b, n, d = x.shape\n+b, d, n = x.shape\n```\n"
+INVALID_SECTIONS = {
+    "no sentence": (f"## a name\n\n{BLOCK}", "'a name': it should have one paragraph for students"),
+    "a source alone": (f"## a name\nSource: x\n\n{BLOCK}", "'a name': it should have one paragraph"),
+    "two sentences": (f"## a name\nOne.\n\nTwo.\n\n{BLOCK}", "at most one that starts with `Source:`"),
+    "no code": ("## a name\nA sentence.\n", "'a name': it should end with one block of code"),
+    "two blocks": (f"## a name\nA sentence.\n\n{BLOCK}\nMore.\n\n{BLOCK}", "'a name': it should end with one block of code"),
+    "another language": (f"## a name\nA sentence.\n\n{BLOCK.replace('diff', 'text')}", "'a name': it should end with one block"),
+    "a name twice": (f"## a name\nOne.\n\n{BLOCK}\n## a name\nTwo.\n\n{BLOCK}", "two mistakes are named 'a name'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("section", "message"), INVALID_SECTIONS.values(), ids=INVALID_SECTIONS)
+def test_an_invalid_section_is_explained(section: str, message: str, day: Day) -> None:
+    assert message in error(day, section)
+
+
+def test_the_title_is_the_exercise(day: Day) -> None:
+    (day.mistakes / "split_heads.md").write_text("# merge_heads\n")
+    with pytest.raises(CourseError, match="the first line should be `# split_heads`"):
+        known_mistakes(day)
+
+
+@pytest.mark.parametrize("name", ["merge_heads.md", "heads.py", "split_heads.txt"])
+def test_a_file_of_no_exercise_is_refused(name: str, day: Day) -> None:
+    """Such a file would be ignored silently."""
+    (day.mistakes / name).write_text("# merge_heads\n")
+    with pytest.raises(CourseError, match="no exercise of day1 has a file of this name"):
+        known_mistakes(day)
+
+
+def test_every_exercise_needs_a_file(day: Day) -> None:
+    (day.mistakes / "split_heads.md").unlink()
+    with pytest.raises(CourseError, match=r"split_heads\.md is missing"):
+        known_mistakes(day)
+    (day.mistakes / "padding_mask.md").unlink()
+    day.mistakes.rmdir()
+    with pytest.raises(CourseError, match=r"padding_mask\.md is missing"):
+        known_mistakes(day)
+
+
+@pytest.mark.parametrize("name", DAYS)
+def test_every_known_mistake_of_the_course_defines_something_else(name: str) -> None:
+    """test_naming.py checks that each one fails a test."""
+    day = COURSE.day(name)
+    cells = [cell for chapter in day.chapters for cell in chapter.cells if cell.role == "exercise"]
+    references = {cell.name: cell.source for cell in cells}
+    for exercise, own in known_mistakes(day).items():
+        sources = {ast.dump(ast.parse(references[exercise]))}
+        for mistake in own:
+            tree = ast.parse(mistake.source)
+            compile(tree, mistake.name, "exec")
+            assert exercise in {getattr(node, "name", "") for node in tree.body}, mistake.name
+            assert ast.dump(tree) not in sources, (exercise, mistake.name)
+            sources.add(ast.dump(tree))
