@@ -17,7 +17,7 @@ MEASURED = {"language_model", "music", "vision", "diffusion", "family"}
 
 @pytest.mark.parametrize("day", COURSE.days)
 def test_the_demonstrations_run(day: str, tmp_path: Path) -> None:
-    for run in demonstrate(COURSE.day(day), tmp_path, steps=20):
+    for run in demonstrate(COURSE.day(day), tmp_path, steps=3):
         assert run.output.pictures
         for picture in run.output.pictures:
             with Image.open(tmp_path / picture) as image:

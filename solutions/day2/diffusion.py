@@ -863,6 +863,7 @@ class DigitDiT(nn.Module):
 
 # %%
 DENOISER_STEPS = 3000
+DRAWING_STEPS = 30
 DENOISER_BATCH, NOISE_LEVELS = 64, 1000
 
 
@@ -896,12 +897,12 @@ def train_denoiser(
 
 
 def draw_digits(
-    model: nn.Module, labels: Int[Tensor, "b"], scale: float, n_draw: int = 30, seed: int = 1
+    model: nn.Module, labels: Int[Tensor, "b"], scale: float, seed: int = 1
 ) -> list[Float[Tensor, "b 1 8 8"]]:
-    """Return the way from noise to digits, in `n_draw` deterministic steps."""
+    """Return the way from noise to digits, in DRAWING_STEPS deterministic steps."""
     alpha_bar = cosine_schedule(NOISE_LEVELS)
     # At the very end of the schedule x is noise alone, from which no network can tell a picture.
-    times = torch.linspace(0.98 * NOISE_LEVELS, 0, n_draw + 1).round().long()
+    times = torch.linspace(0.98 * NOISE_LEVELS, 0, DRAWING_STEPS + 1).round().long()
     generator = torch.Generator().manual_seed(seed)
     path = [torch.randn(len(labels), 1, 8, 8, generator=generator)]
     with torch.no_grad():
