@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from autograder.cli import main
 from tests.conftest import ROOT
 
 COMMAND = str(Path(sys.executable).parent / "autograder")
@@ -37,11 +38,19 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_usage_prints_a_message_and_exits_with_2(arguments: list[str], message: str) -> None:
-    done = run(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_usage_prints_a_message_and_exits_with_2(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["autograder", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out) == (2, "")
+    assert message in shown.err
 
 
 def test_running_outside_a_course_names_the_missing_file(tmp_path: Path) -> None:

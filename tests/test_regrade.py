@@ -78,7 +78,7 @@ def test_the_report_separates_reworded_messages_from_changed_files() -> None:
 def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 4)
-    assert command(tmp_path, "grade", "day1", "in").returncode == 0
+    assert command(tmp_path, "grade", "day1", "in", "--jobs", "1").returncode == 0
     (tmp_path / "in" / "student03.py").unlink()
 
     def points() -> list[float]:
@@ -89,7 +89,7 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     grader = tmp_path / "graders" / "day1" / "test_masking.py"
     grader.write_text(grader.read_text().replace("@weight(2)", "@weight(0)"))
     # The store contains absolute paths, so the command works in any folder.
-    done = command(tmp_path / "in", "regrade", "day1")
+    done = command(tmp_path / "in", "regrade", "day1", "--jobs", "1")
     assert done.returncode == 1
     assert "in/student03.py of student03 no longer exists and keeps its 100 points" in done.stderr
     assert "the points of 1 of 3 submissions change" in done.stdout
@@ -97,13 +97,13 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     assert "padding_mask test_any_id no longer counts" in done.stdout
     assert "test_zero is worth 60 instead of 20" in done.stdout
     assert points() == [100, 60, 100, 100]
-    done = command(tmp_path, "regrade", "day1", "--write")
+    done = command(tmp_path, "regrade", "day1", "--jobs", "1", "--write")
     assert "student01: 60 → 100 (+40)" in done.stdout
     assert sorted(points()) == [100, 100, 100, 100]
 
 
 def test_regrade_without_stored_marks_is_an_error(tmp_path: Path) -> None:
     make(tmp_path)
-    done = command(tmp_path, "regrade", "day1")
+    done = command(tmp_path, "regrade", "day1", "--jobs", "1")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no marks of day1" in done.stderr
