@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo test attacks fuzz bench lint mutants names browser formgrader clean
+.PHONY: setup demo test check fast attacks fuzz bench lint mutants names browser formgrader clean
 
 setup: $(READY)
 
@@ -22,6 +22,13 @@ demo: setup
 test: lint
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		tests/test_thousand.py tests/test_demo.py tests/test_*.py tests/fuzz tests/attacks
+
+# What to run before each commit. Types and tests are checked at the same time.
+check: setup
+	$(MAKE) --jobs 2 lint fast
+
+fast: setup
+	$(BIN)/python -m pytest -q -m "not slow" tests
 
 attacks: setup
 	ATTACKS=all $(BIN)/python -m pytest -q tests/attacks

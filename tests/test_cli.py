@@ -53,12 +53,14 @@ def test_wrong_usage_prints_a_message_and_exits_with_2(
     assert message in shown.err
 
 
+@pytest.mark.slow
 def test_running_outside_a_course_names_the_missing_file(tmp_path: Path) -> None:
     done = run("grade", "day1", "x", folder=tmp_path)
     assert done.returncode == 2
     assert "grading.toml" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_class_is_graded_and_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "class").mkdir()
     (tmp_path / "class" / "ada.py").write_text(SOFTMAX)
@@ -73,6 +75,7 @@ def test_a_class_is_graded_and_unreadable_files_are_named(tmp_path: Path) -> Non
     assert bob["problems"]
 
 
+@pytest.mark.slow
 def test_explain_shows_code_tests_and_marks(tmp_path: Path) -> None:
     file = tmp_path / "ada.py"
     file.write_text(SOFTMAX.replace("x.amax(dim, True)", "x.amax()"))
@@ -82,6 +85,7 @@ def test_explain_shows_code_tests_and_marks(tmp_path: Path) -> None:
         assert part in done.stdout
 
 
+@pytest.mark.slow
 def test_grading_without_isolation_prints_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "ada.py"
     file.write_text(SOFTMAX)

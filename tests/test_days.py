@@ -18,6 +18,8 @@ from autograder.submissions.cells import Cell
 from bench.simulated import known_mistakes
 from tests.conftest import ROOT, by_name, handed_in
 
+pytestmark = pytest.mark.slow
+
 COURSE = courses.load(ROOT)
 STYLES = [
     pytest.param(day, path, id=f"{day}-{path.stem}")

@@ -11,6 +11,8 @@ from autograder.course import config as courses
 from autograder.release.demonstrations import demonstrate, with_short_training
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 COURSE = courses.load(ROOT)
 MEASURED = {"language_model", "music", "vision", "diffusion", "family"}
 

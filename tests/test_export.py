@@ -414,6 +414,7 @@ def test_owner_and_time_are_stored_with_the_marks() -> None:
 # ---- end to end
 
 
+@pytest.mark.slow
 def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path) -> None:
     root = make(tmp_path / "course")
     files = {

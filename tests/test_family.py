@@ -67,6 +67,7 @@ def in_200_megabytes(what: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["all", "causal"])
 def test_linear_attention_of_8192_positions_fits_into_memory(what: str) -> None:
     done = in_200_megabytes(what)
@@ -74,6 +75,7 @@ def test_linear_attention_of_8192_positions_fits_into_memory(what: str) -> None:
     assert float(done.stdout) == pytest.approx(8192 * 4)
 
 
+@pytest.mark.slow
 def test_matrix_of_8192_positions_does_not_fit_into_memory() -> None:
     done = in_200_megabytes("matrix")
     assert done.returncode != 0

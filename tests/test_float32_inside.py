@@ -22,6 +22,8 @@ from bench.mutants import Judge
 from bench.mutations import solution
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 COURSE = courses.load(ROOT)
 SEEDS = int(os.environ.get("SEEDS", "1"))
 STYLES = [

@@ -18,6 +18,8 @@ from autograder.sandbox.control import WORKER
 from autograder.submissions.client import READER
 from tests.conftest import ROOT, by_name, handed_in, with_cells
 
+pytestmark = pytest.mark.slow
+
 Grade = Callable[..., SubmissionMarks]
 COURSE = courses.load(ROOT)
 SUBMISSIONS = 7  # per day, with mistakes in three or four exercises each

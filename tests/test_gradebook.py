@@ -18,6 +18,8 @@ from autograder.sandbox.client import Server
 from tests.released_course import BROKEN, Class, generate, release
 from tests.small_course import RIGHT, WRONG, command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -11,6 +11,8 @@ from nbformat import NotebookNode
 from autograder.marks.model import SubmissionMarks
 from tests.conftest import by_name, with_cells
 
+pytestmark = pytest.mark.slow
+
 Grade = Callable[..., SubmissionMarks]
 
 BROKEN = {

@@ -234,6 +234,7 @@ def test_a_store_of_a_newer_version_is_refused(history: History) -> None:
         History(history.file.parents[1])
 
 
+@pytest.mark.slow
 def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 1)
@@ -265,6 +266,7 @@ def untimed(file: Path) -> Any:
     return without(json.loads(file.read_bytes()))
 
 
+@pytest.mark.slow
 def test_stored_marks_equal_those_of_a_fresh_run(tmp_path: Path) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 4)
@@ -288,6 +290,7 @@ def test_stored_marks_equal_those_of_a_fresh_run(tmp_path: Path) -> None:
     assert students == [*(f"student{n:02}" for n in range(5)), "zoe"]
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_everything_is_graded_and_reported(tmp_path: Path) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 12)
@@ -317,6 +320,7 @@ def test_on_a_full_disk_everything_is_graded_and_reported(tmp_path: Path) -> Non
     assert f"{stored} of 12 submissions have not changed" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes(tmp_path: Path) -> None:
     kill_at_random(tmp_path, KILLS, random.Random(0))
 

@@ -72,6 +72,7 @@ def test_the_penalty_is_a_share_of_the_earned_points(
     assert round(late.penalty(points) + left, 9) == points
 
 
+@pytest.mark.slow
 def test_nbgrader_applies_the_policy(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,8 @@ from autograder.submissions.cells import Cell
 from tests.conftest import handed_in
 from tests.small_course import RIGHT, WRONG, make
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("KILLS", "3"))
 QUICK = Limits(cpu_seconds=0.5, total_cpu_seconds=30, memory=1 << 30)
 WORK = """

@@ -39,6 +39,7 @@ def test_graders_use_the_same_token_range() -> None:
     assert graders.N_TOKENS == music.N_TOKENS
 
 
+@pytest.mark.slow
 def test_passion_chorale_begins_with_its_melody(chorales: dict[str, Tensor]) -> None:
     voices = music.chorale_notes(chorales["bwv244.54"])
     names = [

@@ -11,6 +11,8 @@ from bench.mutants import Judge, survivors
 from bench.mutations import Mutant, mutants, solution
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 COURSE = courses.load(ROOT)
 DAYS = list(survivors())
 SAMPLE = 40  # mutants per day that are run here; `make mutants` runs all

@@ -22,6 +22,8 @@ from autograder.slicing.dependencies import parse_units, slice_for
 from autograder.submissions.cells import Cell, read_cells
 from tests.conftest import ROOT, by_name, with_cells
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 Graders = Callable[[str], Grader]
 Grade = Callable[..., SubmissionMarks]

@@ -30,6 +30,8 @@ from autograder.release.notebook import solution_notebook
 from autograder.sandbox.errors import NoIsolation
 from tests.conftest import ROOT, with_cells
 
+pytestmark = pytest.mark.slow
+
 CHAPTERS = {"attention", "positional_encoding"}  # two chapters keep the test fast
 POINTS = {
     "softmax": 17.5,

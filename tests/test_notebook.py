@@ -135,6 +135,7 @@ def test_imports_between_chapters_are_removed() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_notebook_does_not_import_chapters(solution: NotebookNode) -> None:
     assert not [cell.id for cell in solution.cells if re.search(r"^\s*from solutions", cell.source)]
 

@@ -21,6 +21,8 @@ from autograder.sandbox.process import Process
 from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(5, 30, 2 << 30)
 Load = Callable[[str, str, str, list[str]], Student]
 

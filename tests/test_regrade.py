@@ -75,6 +75,7 @@ def test_the_report_separates_reworded_messages_from_changed_files() -> None:
     assert "it is empty" in "\n".join(report([Change(marked(*FIRST), broken)], "day1"))
 
 
+@pytest.mark.slow
 def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     make(tmp_path)
     hand_in(tmp_path / "in", 4)
@@ -102,6 +103,7 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     assert sorted(points()) == [100, 100, 100, 100]
 
 
+@pytest.mark.slow
 def test_regrade_without_stored_marks_is_an_error(tmp_path: Path) -> None:
     make(tmp_path)
     done = command(tmp_path, "regrade", "day1", "--jobs", "1")

@@ -213,6 +213,7 @@ def test_an_invalid_file_gets_a_specific_message(data: bytes, message: str) -> N
         m.decode(data, "day1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["marks.json", "nowhere.json", "."])
 def test_an_invalid_file_is_one_line_on_stderr(name: str, tmp_path: Path) -> None:
     (tmp_path / "marks.json").write_bytes(b"{}")
@@ -221,6 +222,7 @@ def test_an_invalid_file_is_one_line_on_stderr(name: str, tmp_path: Path) -> Non
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_report_is_written(texts: Texts, tmp_path: Path) -> None:
     file = tmp_path / "marks.json"
     file.write_bytes(b"".join(m.encode("day1", four(texts).submissions)))

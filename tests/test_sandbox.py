@@ -37,6 +37,8 @@ from autograder.sandbox.errors import LimitExceeded, NoIsolation, WorkerDied
 from autograder.sandbox.process import Process
 from autograder.sandbox.walls import landlock, private_folders, privileges, seccomp, syscalls, wall
 
+pytestmark = pytest.mark.slow
+
 # The limit on idle time is ten times as long.
 LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30)
 PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30)

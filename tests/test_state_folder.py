@@ -43,6 +43,7 @@ def test_a_cache_that_cannot_be_written_is_skipped(
     assert state_folder.read_cache(tmp_path, "x") is None
 
 
+@pytest.mark.slow
 def test_grading_needs_no_course_folder(tmp_path: Path) -> None:
     """Replace the folder by a file, so that nothing can be created in it, as on a read-only file system."""
     root = small_course.make(tmp_path / "course")

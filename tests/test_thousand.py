@@ -14,6 +14,8 @@ from bench.simulated import works
 from bench.thousand import Measurement
 from bench.variants import VARIANTS, rename_locals, split_cells
 
+pytestmark = pytest.mark.slow
+
 COUNT = 60
 
 

@@ -22,6 +22,8 @@ import pytest
 
 from tests.attacks.as_user import become_nobody, deny_namespaces
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 NOBODY = 65534
 # Seconds that a killed process may need to free its memory. A survivor of an attack lives for 20 s.

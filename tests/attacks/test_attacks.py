@@ -20,6 +20,8 @@ from tests.attacks.run import CANARY
 from tests.attacks.suite import ATTACKS, DESIGN, EFFECTS, FAMILIES, HONEST, KERNEL, Attack
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 # Attacks stopped by design run once, because the result depends neither on the user nor on namespaces.
 IS_ROOT = os.geteuid() == 0
 WALLS = [

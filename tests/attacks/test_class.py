@@ -21,6 +21,8 @@ from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, Attack
 from tests.conftest import SECRET, with_cells
 
+pytestmark = pytest.mark.slow
+
 # Honest submissions have no, one or several wrong exercises.
 WRONG = {
     "causal_mask": "def causal_mask(n, device=None):\n    return torch.ones(n, n).tril(-1).bool()",

@@ -26,6 +26,8 @@ from tests.attacks.classes.running import (
     student,
 )
 
+pytestmark = pytest.mark.slow
+
 IS_LONG = os.environ.get("ATTACKS") == "all"
 LONG = [
     *((MODES[0], class_) for class_ in [*ALONE, WHOLE]),

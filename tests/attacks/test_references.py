@@ -31,6 +31,8 @@ from bench.processes import tree
 from tests.attacks.forwarding import body, graph, pairs, submission
 from tests.conftest import ROOT, SECRET, by_name
 
+pytestmark = pytest.mark.slow
+
 IS_LONG = os.environ.get("ATTACKS") == "all"
 IS_ROOT = os.geteuid() == 0
 PAIRS = 25  # per day, in the short form, in addition to ALIKE

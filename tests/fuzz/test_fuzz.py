@@ -6,11 +6,14 @@ import random
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.attacks.classes.running import MODES, Course
 from tests.fuzz import batches, mutate, records
+
+pytestmark = pytest.mark.slow
 
 COUNT = 36
 SEED = 17
