@@ -148,12 +148,13 @@ def fingerprint(day: Day) -> str:
     """Return a hash of everything in the course that affects the marks of a day.
 
     This is its exercises and budget in `grading.toml`, its chapters, its graders and its known mistakes.
-    Raises CourseError if a file of these is missing.
+    Raises CourseError if there is no grader, or a file cannot be read.
     """
     graders = sorted(day.graders.glob("*.py"))
     if not graders:
         raise CourseError(f"{day.graders} contains no grader")
     mistakes = [day.mistakes / f"{name}.md" for name in day.names]
+    mistakes = [file for file in mistakes if file.exists()]
     digest = hashlib.sha256(repr((day.exercises, day.budget)).encode())
     try:
         for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):

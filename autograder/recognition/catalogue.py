@@ -27,7 +27,7 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
     """Return the known mistakes of each exercise of a day, in the order of its file.
 
     Raises:
-        CourseError: A file is missing, unreadable or belongs to no exercise, a section is not in the
+        CourseError: A file is unreadable or belongs to no exercise, a section is not in the
             format, or a change does not apply to the reference.
     """
     references = {
@@ -48,13 +48,11 @@ def _without_markers(source: str) -> list[str]:
 
 
 def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
-    """Read the file of one exercise: a title, and a section for each mistake."""
+    """Read the file of one exercise: a title, and a section for each mistake. Without a file, there are none."""
+    if not file.exists():
+        return []
     try:
         text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise CourseError(
-            f"{file} is missing; it holds the known mistakes of {file.stem}"
-        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise CourseError(f"{file} cannot be read: {error}") from None
     title, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
