@@ -60,4 +60,4 @@ lint: setup
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) source demo gradebook.db .autograder
+	rm -rf $(VENV) source demo
