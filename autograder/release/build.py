@@ -51,7 +51,10 @@ def build(day: Day, solutions: bool = False) -> Iterator[Path]:
     nbformat.validate(notebook)
     nbformat.write(notebook, source / f"{day.name}.ipynb")
     for name in ("README.md", "requirements.txt"):
-        shutil.copyfile(day.root / "solutions" / day.name / name, source / name)
+        file = day.root / "solutions" / day.name / name
+        if not file.is_file():
+            raise CourseError(f"{file} is missing; the release contains it")
+        shutil.copyfile(file, source / name)
     _check_full_marks(notebook, day)
     _check_execution(notebook, day)
     release = _generate_assignment(day)
