@@ -16,6 +16,7 @@ from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.grader import Grader, start_server
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
 from autograder.submissions.cells import read_cells
@@ -40,11 +41,14 @@ def graders(server: Server) -> Callable[[str], Grader]:
     @cache
     def grader(name: str) -> Grader:
         day = courses.load(ROOT).day(name)
-        short = {"cpu_seconds": SECONDS, "total_cpu_seconds": 4 * SECONDS}
-        exercises = [replace(e, limits=replace(e.limits, **short)) for e in day.exercises]
-        return Grader(replace(day, exercises=tuple(exercises)), server, SECRET)
+        exercises = tuple(replace(e, limits=_shorten(e.limits)) for e in day.exercises)
+        return Grader(replace(day, exercises=exercises), server, SECRET)
 
     return grader
+
+
+def _shorten(limits: Limits) -> Limits:
+    return replace(limits, cpu_seconds=SECONDS, total_cpu_seconds=4 * SECONDS)
 
 
 @pytest.fixture(scope="session")
