@@ -1,4 +1,4 @@
-"""Fixtures and helpers that the tests share: the course, a grader per day, and submissions."""
+"""Shared test fixtures and helpers: the course, a grader for each day, and submissions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def graders(server: Server) -> Callable[[str], Grader]:
-    """Return a function that returns the grader of a day, with a short limit on processor time."""
+    """Return a function that returns the grader for a day, with a short CPU time limit."""
 
     @cache
     def grader(name: str) -> Grader:
@@ -68,7 +68,7 @@ def solution(day1: Day) -> NotebookNode:
 
 @pytest.fixture(scope="session")
 def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
-    """Return a function that grades a notebook or a script, or `only` one exercise of it."""
+    """Return a function that grades a notebook or a script; `only` selects a single exercise."""
 
     def grade(work: NotebookNode | str, only: str = "") -> SubmissionMarks:
         return grader.grade(handed_in(work), only=only)
@@ -78,14 +78,14 @@ def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
 
 @cache
 def reader() -> Reader:
-    """Return the reader that all tests share."""
+    """Return the reader shared by all tests."""
     running = Reader()
     atexit.register(running.close)
     return running
 
 
 def handed_in(work: NotebookNode | str) -> Submission:
-    """Return a submission that consists of a notebook or a script."""
+    """Return a submission made from a notebook or a script."""
     if isinstance(work, str):
         data, name = work.encode(), "script.py"
     else:
@@ -95,15 +95,15 @@ def handed_in(work: NotebookNode | str) -> Submission:
 
 
 def with_cells(notebook: NotebookNode, changes: Mapping[str, str]) -> NotebookNode:
-    """Return a copy of a notebook in which the cells with these ids have a new source."""
+    """Return a copy of a notebook with new sources for some cells; `changes` maps cell ids to sources."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     missing = set(changes) - {cell.id for cell in copy.cells}
-    assert not missing, f"no cell {missing}"
+    assert not missing, f"the notebook has no cell with these ids: {missing}"
     for cell in copy.cells:
         cell.source = changes.get(cell.id, cell.source)
     return copy
 
 
 def by_name(marks: SubmissionMarks) -> dict[str, ExerciseMarks]:
-    """Return the marks of each exercise by its name."""
+    """Return a dict that maps the name of each exercise to its marks."""
     return {exercise.name: exercise for exercise in marks.exercises}

@@ -1,4 +1,4 @@
-"""Build marks by hand, and check that hostile text cannot change a page."""
+"""Test helpers that build marks by hand and check that hostile strings cannot inject code into a page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def exercise(
     values: Values | None = None,
     seconds: float = 0.1,
 ) -> ExerciseMarks:
-    """Return marks of an exercise in which some tests failed: `failed` maps their numbers to what was observed."""
+    """Return marks for an exercise. `failed` maps the indices of failed tests to their messages."""
     failed = failed or {}
     points = next(e.points for e in texts.day.exercises if e.name == name)
     part = points / len(texts.tests[name])
@@ -66,7 +66,7 @@ def exercise(
 
 
 def untouched(texts: Texts, name: str) -> ExerciseMarks:
-    """Return marks of an exercise that was not attempted."""
+    """Return marks for an exercise that was not attempted."""
     message = f"`{name}` is not filled in"
     all_of_them = dict.fromkeys(range(len(texts.tests[name])), message)
     return exercise(texts, name, all_of_them, "not_attempted")
@@ -79,7 +79,7 @@ def submission(
     path: str = "in/ada.ipynb",
     problems: tuple[str, ...] = (),
 ) -> SubmissionMarks:
-    """Return marks of a submission that is right except for the `changed` exercises."""
+    """Return marks for a submission that is correct except for the `changed` exercises."""
     given = {marks.name: marks for marks in changed}
     marks = [given.get(name) or exercise(texts, name) for name in texts.day.names]
     points, most = exact_sum([e.points for e in marks]), exact_sum([e.max_points for e in marks])
@@ -90,7 +90,7 @@ def submission(
 
 
 def unread(student: str = "bob", problem: str = "not a notebook") -> SubmissionMarks:
-    """Return marks of a submission that could not be read."""
+    """Return marks for a submission that could not be read."""
     path = f"in/{student}.ipynb"
     return SubmissionMarks(path, student, "", "seed", "course", [], 0.0, 100.0, 0.0, [problem], [])
 
@@ -121,7 +121,7 @@ class Page(HTMLParser):
 
 
 def check_harmless(html: str) -> None:
-    """Check that a page runs no code, loads nothing, links only to itself and contains no invisible characters."""
+    """Check that a page runs no code, loads no resources, links only to itself and has no invisible characters."""
     page = Page(html)
     assert not {"script", "img", "iframe", "object", "base", "form", "b"} & set(page.tags)
     assert page.tags.count("style") == 1

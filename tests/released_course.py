@@ -1,4 +1,4 @@
-"""The small course in nbgrader: release it, submit to it, grade it and change marks by hand."""
+"""Run the small course in nbgrader: release it, submit work, grade it and change marks by hand."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def generate(root: Path) -> None:
 
 
 class Class:
-    """A class that takes the small course, with its submissions and its gradebook."""
+    """A class of students who take the small course, with their submissions and gradebook."""
 
     def __init__(self, root: Path, server: Server | None = None) -> None:
         self.root = root
@@ -81,7 +81,7 @@ class Class:
         return courses.load(self.root).day("day1")
 
     def hand_in(self, student: str, text: str, name: str = "day1.ipynb", time: str = "") -> Path:
-        """Submit one file for a student. It replaces an earlier submission."""
+        """Submit one file for a student, replacing any earlier submission."""
         folder = self.root / "submitted" / student / "day1"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -95,7 +95,7 @@ class Class:
         return folder
 
     def copy(self, force: bool = False) -> CopyResult:
-        """Grade the class and copy the marks, as `autograder grade day1` does, in this process."""
+        """Grade the class and copy the marks in this process, as `autograder grade day1` does."""
         assert self.server is not None
         folders = sorted(self.root.glob("submitted/*/day1"))
         if self._grader is None or self._grader.key.fingerprint != courses.fingerprint(self.day):

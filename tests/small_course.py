@@ -1,4 +1,4 @@
-"""A course with two chapters of one exercise each, in which every command takes seconds."""
+"""A course with two chapters of one exercise each, small enough for every command to finish in seconds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestPaddingMask:
 
     @weight(2)
     def test_any_id(self, student, seed):
-        \"\"\"Padding may have any id.\"\"\"
+        \"\"\"The padding id can be any integer.\"\"\"
         tokens = Draw(seed).integers(0, 3, 4, 5)
         equal(student.padding_mask(tokens, 2), (tokens != 2)[:, None])
 """,
@@ -65,18 +65,18 @@ class TestSplitHeads:
     exercise = "split_heads"
 
     def test_order(self, student, seed):
-        \"\"\"Each head holds neighbouring features.\"\"\"
+        \"\"\"Each head gets a contiguous block of features.\"\"\"
         x = Draw(seed).normal(2, 3, 8)
         close(student.split_heads(x, 2)[:, 1], x[:, :, 4:])
 """,
 }
 RIGHT = "".join(CHAPTERS.values())
-# Earns a third of padding_mask and all of split_heads: 60 of 100 points.
+# Earns a third of the points for padding_mask and all of those for split_heads: 60 of 100 points.
 WRONG = RIGHT.replace("tokens != pad_id", "tokens != 0")
 
 
 def make(root: Path) -> Path:
-    """Write the course into a folder and return the folder."""
+    """Write the course to a folder and return the folder."""
     mistakes = root / "mistakes" / "day1"
     mistakes.mkdir(parents=True)
     for exercise in EXERCISES:
@@ -93,7 +93,7 @@ def make(root: Path) -> Path:
 
 
 def hand_in(folder: Path, count: int) -> None:
-    """Write the submissions of a class. No two are identical, and every third is wrong in one exercise."""
+    """Write a class's submissions. No two are identical, and every third one has a mistake in one exercise."""
     folder.mkdir(exist_ok=True)
     for number in range(count):
         text = WRONG if number % 3 == 1 else RIGHT
@@ -101,7 +101,7 @@ def hand_in(folder: Path, count: int) -> None:
 
 
 def command(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `autograder` in the course's folder."""
+    """Run `autograder` in the course folder."""
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=root,

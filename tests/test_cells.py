@@ -1,4 +1,4 @@
-"""Cells are recovered from damaged files, and Python code from cells with magics and syntax errors."""
+"""Test that cells are recovered from damaged files, and code from cells with magics and syntax errors."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_parsed_cell_always_compiles(source: str) -> None:
     python(source.replace("\r", "\n"))
 
 
-# ---- Python code of a cell
+# ---- Python code in a cell
 
 
 @pytest.mark.parametrize(
@@ -375,4 +375,4 @@ def test_pathological_cells_are_reported_in_linear_time(source: str) -> None:
     begin = time.process_time()
     _, problem = python(source)
     assert problem is not None
-    assert time.process_time() - begin < 20  # linear code takes 1-3 s, quadratic code minutes
+    assert time.process_time() - begin < 20  # takes 1-3 s; a quadratic algorithm would take minutes

@@ -1,4 +1,4 @@
-"""A broken member of a class archive affects no other member, and no process is left behind."""
+"""Test that a broken member of a class archive affects no other member and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.test_submission import found, notebook, write, zipped
 def test_member_that_crashes_its_process_affects_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The class archive is listed again, and the other members are read."""
+    """After the crash, the class archive is listed again and the other members are read."""
     monkeypatch.setattr(client, "MEMORY", 60_000_000)
     files = {f"{who}.ipynb": notebook() for who in ("ada", "zoe")}
     plots = json.dumps({"cells": [{"source": "x", "outputs": [os.urandom(30_000_000).hex()]}]})

@@ -1,4 +1,4 @@
-"""Tests of the command line: exit codes, and one line on stderr for each problem."""
+"""Tests for the command line: exit codes, and one line on stderr for each problem."""
 
 from __future__ import annotations
 

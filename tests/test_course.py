@@ -1,4 +1,4 @@
-"""Tests of grading.toml: valid files become typed values, and errors name the line, the key and what is expected."""
+"""Tests for grading.toml: valid files become typed values, and errors name the line, key and expected value."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ INVALID = {
     "a renamed key": (
         "cpu_seconds = 2",
         "seconds = 2",
-        "line 2: defaults.seconds: seconds is now cpu_seconds, in seconds of processor time",
+        "line 2: defaults.seconds: seconds is now cpu_seconds, in seconds of CPU time",
     ),
     "a renamed key of an exercise": (
         "points = 60",
@@ -97,7 +97,7 @@ INVALID = {
     "a date without its offset": (
         "[day1.exercises.f]",
         "[day1.late]\ndue = 2026-12-01T23:59:00\n[day1.exercises.f]",
-        "line 6: day1.late.due: needs its offset from UTC",
+        "line 6: day1.late.due: needs a UTC offset",
     ),
     "a date as a string": (
         "[defaults]",
@@ -121,7 +121,7 @@ FILES = [
 
 
 def write_files(root: Path, edited: str = "") -> None:
-    """Write the files of day1, with an edit in one of them."""
+    """Write the files for day1, with an edit applied to one of them."""
     for file in FILES:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         text = "# %%\nx = 1\n" + "# An edit.\n" * (file == edited)
@@ -164,7 +164,7 @@ def test_a_day_overrides_keys_of_the_courses_late_policy(tmp_path: Path) -> None
 
 
 def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None:
-    """A change of the late policy or of another day must not cause submissions to be graded again."""
+    """Changing the late policy or a different day must not cause submissions to be regraded."""
 
     def fingerprint(text: str, edited: str = "") -> str:
         write_files(tmp_path, edited)
@@ -187,7 +187,7 @@ def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("missing", FILES[1:])
 def test_a_missing_hidden_file_has_no_fingerprint(missing: str, tmp_path: Path) -> None:
-    """If graders or known mistakes were left out silently, marks would be kept that are outdated."""
+    """If missing graders or known mistakes were silently ignored, outdated marks would be kept."""
     write_files(tmp_path)
     day = load(tmp_path, VALID).day("day1")
     (tmp_path / missing).unlink()
@@ -205,7 +205,7 @@ def test_an_invalid_file_is_refused(old: str, new: str, message: str, tmp_path: 
 
 @pytest.mark.parametrize("missing", ["reference", "checks", "grader", "exercise"])
 def test_missing_parts_are_named(missing: str, tmp_path: Path) -> None:
-    """Test an exercise without a reference, checks or a grader, and a grader without an exercise."""
+    """Cover exercises that lack a reference, checks or a grader, and a grader without an exercise."""
     toml = VALID.replace("points = 40", "points = 20").replace("points = 60", "points = 80")
     text = (
         toml if missing != "exercise" else toml.split("[day1.exercises.g]")[0].replace("80", "100")

@@ -1,4 +1,4 @@
-"""Tests of each day's graders: right answers get full points, and a mistake affects only the exercises that depend on it."""
+"""Tests for each day's graders: correct answers get full points, and a mistake affects only dependent exercises."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_mistake_is_only_in_the_code_of_exercises_that_depend_on_it(
             assert [u.source for u in after.units] == [u.source for u in before.units], other
 
 
-def test_a_partly_right_answer_gets_some_points(graders: Graders) -> None:
+def test_a_partly_correct_answer_gets_some_points(graders: Graders) -> None:
     naive = "def softmax(x, dim=-1):\n    e = x.exp()\n    return e / e.sum(dim, keepdim=True)"
     softmax = by_name(graders("day1").grade(handed_in(naive), only="softmax"))["softmax"]
     assert softmax.status == "partial"

@@ -1,4 +1,4 @@
-"""Run the demonstrations of each day with short training loops; check their pictures and numbers."""
+"""Run each day's demonstrations with short training loops, and check their figures and numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_demonstrations_run(day: str, tmp_path: Path) -> None:
             with Image.open(tmp_path / picture) as image:
                 assert min(image.size) > 100
                 assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 5, (
-                    "the picture is blank"
+                    "the figure is blank"
                 )
         assert (tmp_path / f"{run.chapter}.txt").stat().st_size > 0
         assert bool(run.output.numbers) == (run.chapter in MEASURED)

@@ -35,7 +35,7 @@ def cosine(angle: Decimal) -> Decimal:
 
 
 def exact_schedule(n_steps: int) -> list[Decimal]:
-    """Compute ᾱ with 60 digits, from the product in Nichol and Dhariwal (2021), section 3.2."""
+    """Compute ᾱ to 60 digits from the product in Nichol and Dhariwal (2021), section 3.2."""
     with localcontext() as context:
         context.prec = 60
         offset, one = Decimal("0.008"), Decimal(1)
@@ -59,7 +59,7 @@ def test_cosine_schedule_matches_60_digits(n_steps: int) -> None:
 
 
 def ada_ln_zero(block: DiTBlock, heads: int, x: Tensor, c: Tensor) -> Tensor:
-    """Compute the block in Peebles and Xie (2022), figure 3, in float64 loops over rows, positions and heads."""
+    """Compute the block from Peebles and Xie (2022), figure 3, in float64 with loops over rows, positions and heads."""
     w: dict[str, Tensor] = {
         name: weight.detach().double() for name, weight in block.named_parameters()
     }
@@ -154,7 +154,7 @@ def test_ddim_step_with_true_noise_matches_add_noise(
     seen = ddim_step(
         add_noise(x0, here, noise, alpha_bar), noise, alpha_bar[here], alpha_bar[there]
     )
-    # If √ᾱ is small, the picture is a small difference of large numbers.
+    # If √ᾱ is small, the image is a small difference between large numbers.
     atol = 1e-13 / float(alpha_bar[here].sqrt().min())
     torch.testing.assert_close(
         seen, add_noise(x0, there, noise, alpha_bar), rtol=1e-9, atol=max(atol, 1e-12)
@@ -172,7 +172,7 @@ def test_small_ddim_steps_with_true_noise_recover_the_picture() -> None:
 
 
 def test_add_noise_preserves_variance() -> None:
-    """Pictures of variance 1 keep variance 1 at every step."""
+    """Images with variance 1 keep variance 1 at every step."""
     torch.manual_seed(0)
     alpha_bar = cosine_schedule(10)
     x0, noise = torch.randn(11, 40_000), torch.randn(11, 40_000)
@@ -206,7 +206,7 @@ def test_guided_noise_is_linear_in_scale() -> None:
 
 
 def test_ddim_with_optimal_denoiser_samples_the_data() -> None:
-    """For data of ±1, the optimal noise prediction is known; 200 steps end at +1 and −1 equally often."""
+    """For data in {−1, +1}, the optimal denoiser is known. After 200 steps, both values are equally frequent."""
     torch.manual_seed(0)
     alpha_bar = cosine_schedule(200).double()
     x = torch.randn(2000, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The documentation's internal links lead somewhere, and what it says about keys, commands and files is complete."""
+"""Test that the documentation's links and file paths exist, and that it covers all keys and packages."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ PAGES = sorted(name for name in LISTED.stdout.split() if not name.startswith("as
 
 
 def tokens(page: Path) -> Iterator[Token]:
-    """Yield the tokens of a Markdown page, those inside paragraphs and tables included."""
+    """Yield the tokens of a Markdown page, including those inside paragraphs and tables."""
     for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8")):
         yield token
         yield from token.children or ()
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors that GitHub gives to a page's headings."""
+    """Return the anchors that GitHub generates for a page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     plain = [re.sub(r"[^\w\- ]", "", heading.strip().lower()) for heading in headings]
     return {heading.replace(" ", "-") for heading in plain}
 
 
 def targets(page: Path) -> Iterator[str]:
-    """Yield where the links and pictures of a page lead."""
+    """Yield the targets of the links and images on a page."""
     for token in tokens(page):
         target = token.attrGet("href") or token.attrGet("src")
         if isinstance(target, str):
@@ -44,7 +44,7 @@ def targets(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_internal_links_lead_somewhere(name: str) -> None:
+def test_internal_links_resolve(name: str) -> None:
     page = ROOT / name
     for target in targets(page):
         if re.match(r"\w+:", target):

@@ -1,4 +1,4 @@
-"""Test the exports with small readers, written from each format's description, that share no code with the writers."""
+"""Test the exports with independent readers, which are written from each format's specification."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def marks(path: str, student: str, points: float = 90.0, problem: str = "") -> S
     order = [given.TestMarks("test_order", 40, 40, True, "")]
     heads = ExerciseMarks("split_heads", 40, 40, "passed", "", None, [], 0.1, order)
     problems = [problem] if problem else []
-    owner = owner_from_path(Path(path), "day1", reader())  # as if a TA had named this path
+    owner = owner_from_path(Path(path), "day1", reader())  # as if a TA had passed this path
     return SubmissionMarks(
         path, student, "", "", "", [], points, 100, 0.5, problems, [masks, heads], owner
     )
@@ -92,7 +92,7 @@ def written(day: Day, name: str, text: str, mark: str = "") -> Path:
 
 
 def read_csv(file: Path, separator: str = ",") -> list[dict[str, str]]:
-    """Read CSV by RFC 4180, character by character: doubled quotes, separators and line ends within quotes."""
+    """Parse CSV according to RFC 4180, including doubled quotes, and separators and line ends within quotes."""
     text = file.read_bytes().decode("utf-8")
     rows: list[list[str]] = []
     row: list[str] = []
@@ -117,7 +117,7 @@ def read_csv(file: Path, separator: str = ",") -> list[dict[str, str]]:
 
 
 def import_to_canvas(file: Path, separator: str = ",") -> tuple[str, str, dict[str, str]]:
-    """Read a file as Canvas's importer does: return the assignment, its possible points and the grades by ID."""
+    """Read a file as Canvas's importer does. Return the assignment, its maximum points and the grades by ID."""
     rows = read_csv(file, separator)
     columns = list(rows[0])
     assert columns[0] == "Student"
@@ -132,7 +132,7 @@ def import_to_canvas(file: Path, separator: str = ",") -> tuple[str, str, dict[s
 
 
 def import_to_moodle(file: Path) -> dict[str, str]:
-    """Read a worksheet as Moodle's `importgradeslib.php` does: return the grades by participant."""
+    """Read a worksheet as Moodle's `importgradeslib.php` does. Return the grades by participant."""
     rows = read_csv(file)
     assert {"Identifier", "Grade", "Last modified (grade)"} <= set(rows[0])
     return {row["Identifier"].removeprefix("Participant "): row["Grade"] for row in rows}
@@ -178,7 +178,7 @@ def test_without_a_roster_canvas_uses_the_students_of_the_gradebook(late_day: Da
     assert any("mallory" in note and "not in" in note for note in notes)
 
 
-def test_canvas_makes_a_new_gradebook(day: Day) -> None:
+def test_a_new_gradebook_is_written_for_canvas(day: Day) -> None:
     with_roster(day)
     out = day.root / "out.csv"
     export(day, "canvas", CLASS, out)
@@ -342,7 +342,7 @@ def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
     class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
     rows, notes = class_list.rows(class_, day, roster.for_course(day.root))
     assert notes[0] == (
-        "lovelaceadda handed in work but is not on the roster; the closest name is ada (Ada Lovelace, 12345)"
+        "lovelaceadda submitted work but is not on the roster; the closest name is ada (Ada Lovelace, 12345)"
     )
     assert notes[1].startswith(
         "students on the roster without a submission (2): ada (Ada Lovelace, 12345), dora"
@@ -389,14 +389,14 @@ def test_older_marks_of_a_file_under_another_name_are_ignored(day: Day) -> None:
 
 
 def test_the_path_of_stored_marks_does_not_identify_the_student(late_day: Day) -> None:
-    """Owner and time are stored when the file is read. A path may contain names that a student chose."""
+    """The owner and time are stored when the file is read, because a path can contain names chosen by a student."""
     with_roster(late_day)
     path = "in/eve/lovelaceada_LATE_12345_67890_day1.ipynb"
     eve = msgspec.structs.replace(marks(path, "eve", 50), handed_in=None)
     rows, notes = class_list.rows([eve], late_day, roster.for_course(late_day.root))
     assert [row.entry.student for row in rows if row.marks] == ["eve"]
     assert rows[-1].late.days == 0
-    assert notes[0].startswith("eve handed in work but is not on the roster")
+    assert notes[0].startswith("eve submitted work but is not on the roster")
 
 
 def test_owner_and_time_are_stored_with_the_marks() -> None:
@@ -436,16 +436,16 @@ def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path) 
     _, _, grades = import_to_canvas(root / "marks.csv")
     assert grades == {"12345": "50", "12346": "27", "12347": "27", "12399": "31"}
     again = command(root, "regrade", "day1", "--jobs", "1")
-    assert "the points of 0 of 2 submissions change" in again.stdout
+    assert "points change in 0 of 2 submissions" in again.stdout
 
 
 USAGE = {
     "an unknown format": (["--to", "excel", "--out", "x"], "'excel'"),
-    "no marks": (["--to", "csv", "--out", "x.csv"], "no marks of day1"),
+    "no marks": (["--to", "csv", "--out", "x.csv"], "no marks for day1"),
     "no folder": (["--to", "csv", "--out", "no/x.csv"], "cannot be written"),
     "a file to fill in for a format without one": (
         ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--into", "marks.json"],
-        "--into works with canvas and moodle only",
+        "--into works only with canvas and moodle",
     ),
     "an invalid roster": (
         ["--to", "csv", "--out", "x.csv", "--marks", "marks.json", "--roster", "marks.json"],
@@ -455,7 +455,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), USAGE.values(), ids=USAGE)
-def test_wrong_usage_prints_a_message_and_writes_nothing(
+def test_incorrect_usage_prints_a_message_and_writes_nothing(
     tmp_path: Path,
     arguments: list[str],
     message: str,
@@ -490,7 +490,7 @@ FORMULAS = [
 
 
 def split_as(text: str, separator: str) -> list[str]:
-    """Return the cells that a reader sees if it respects quotes, and if it does not."""
+    """Return the cells that a CSV reader sees, both if it respects quotes and if it ignores them."""
     quoted = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     plain = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
     return [cell for row in quoted for cell in row] + [

@@ -62,21 +62,21 @@ else:
 
 
 def in_200_megabytes(what: str) -> subprocess.CompletedProcess[str]:
-    """Run with 200 MB of address space beyond what torch takes. A float32 matrix of 8192 × 8192 needs 268 MB."""
+    """Run ADDRESS_SPACE with 200 MB of free address space. An 8192 × 8192 float32 matrix needs 268 MB."""
     command = [sys.executable, "-c", ADDRESS_SPACE, what]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["all", "causal"])
-def test_linear_attention_of_8192_positions_fits_into_memory(what: str) -> None:
+def test_linear_attention_of_8192_positions_fits_in_memory(what: str) -> None:
     done = in_200_megabytes(what)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == pytest.approx(8192 * 4)
 
 
 @pytest.mark.slow
-def test_matrix_of_8192_positions_does_not_fit_into_memory() -> None:
+def test_matrix_of_8192_positions_does_not_fit_in_memory() -> None:
     done = in_200_megabytes("matrix")
     assert done.returncode != 0
     assert "allocate" in done.stderr

@@ -1,4 +1,4 @@
-"""Test the feedback page: the most useful information comes first, and nothing that a student wrote is active."""
+"""Test the feedback page: the most useful information comes first, and student-written text is escaped."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Texts) -> 
     first, second, third, _ = student_page.next_steps(exercises)
     assert first == "Start with `softmax`."
     assert second.startswith("Then work on `Transformer`")
-    assert third.startswith("1 exercise is not attempted yet (5 points): `LayerNorm`")
+    assert third.startswith("1 exercise has not been attempted yet (5 points): `LayerNorm`")
 
 
 def test_a_missing_name_is_distinguished_from_an_unchanged_stub(

@@ -1,4 +1,4 @@
-"""Test that a mistake costs points once: exercises that call it are graded again with the reference in its place."""
+"""Test that a mistake costs points only once: exercises that call it are regraded with the reference."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.slow
 
 Grade = Callable[..., SubmissionMarks]
 COURSE = courses.load(ROOT)
-SUBMISSIONS = 7  # per day, with mistakes in three or four exercises each
+SUBMISSIONS = 7  # number of submissions per day, with mistakes in three or four exercises each
 STUB = """def masked_attention(query, key, value, mask=None):
     raise NotImplementedError("masked_attention")"""
 ALL_VISIBLE = "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool)"
 
 
 @pytest.mark.parametrize("day", list(COURSE.days))
-def test_a_right_submission_starts_one_worker_per_exercise(
+def test_a_correct_submission_starts_one_worker_per_exercise(
     day: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grader = Grader(COURSE.day(day), server, b"once")
@@ -116,7 +116,7 @@ def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
 def test_code_that_needs_a_changed_signature_keeps_its_dependency(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """The layer passes an argument that the reference of attention does not accept, so only softmax is replaced."""
+    """The layer passes an argument that the attention reference does not accept, so only softmax is replaced."""
     cells = {cell.id: cell.source for cell in solution.cells}
     attention = cells["MultiHeadAttention"].replace("n_heads: int", "n_heads: int, own: bool")
     layer = cells["EncoderLayer"].replace("(d_model, n_heads)", "(d_model, n_heads, own=True)")
@@ -134,10 +134,10 @@ def test_code_that_needs_a_changed_signature_keeps_its_dependency(
     assert marks["EncoderLayer"].reference_for == ["softmax"]
 
 
-def test_messages_reveal_nothing_of_the_reference_code(
+def test_messages_reveal_nothing_about_the_reference_code(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """Student code looks for the globals of the reference and would put them into an error message."""
+    """The student code searches for the reference's globals and would leak them in an error message."""
     spy = """def decoder_mask(tokens, pad_id):
     import sys
     module = sys.modules[__name__]
@@ -154,7 +154,7 @@ def test_messages_reveal_nothing_of_the_reference_code(
 def test_known_mistakes_cost_only_their_exercises_and_are_recognised(
     day: str, first: int, graders: Callable[[str], Grader]
 ) -> None:
-    """Together, the submissions contain a mistake of each exercise."""
+    """Together, the submissions contain one known mistake per exercise."""
     grader = graders(day)
     mistakes = {
         name: random.Random(name).choice(own)

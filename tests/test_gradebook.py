@@ -32,7 +32,7 @@ def course(
 ) -> Class:
     root = tmp_path / "course"
     shutil.copytree(released, root)
-    monkeypatch.chdir(root)  # nbgrader also reads the configuration in the working directory
+    monkeypatch.chdir(root)  # nbgrader also reads the configuration from the working directory
     return Class(root, server)
 
 
@@ -134,7 +134,7 @@ def test_several_files_without_the_days_name_are_not_graded(course: Class) -> No
     (folder / "b.py").write_text(WRONG)
     (problem,) = course.copy().problems
     assert problem.startswith(str(folder))
-    assert problem.endswith("give exactly one of these the name day1.ipynb: a.py, b.py")
+    assert problem.endswith("name exactly one of them day1.ipynb: a.py, b.py")
     assert course.scores("ada") == NOTHING
 
 
@@ -178,7 +178,7 @@ def test_the_late_policy_follows_changed_marks_and_dates(course: Class) -> None:
 
 
 def test_a_failure_for_one_student_does_not_affect_the_others(course: Class) -> None:
-    strange = os.fsdecode(b"b\xff")  # the gradebook stores valid text only
+    strange = os.fsdecode(b"b\xff")  # the gradebook stores only valid Unicode
     for student in ("ada", strange, "cyd"):
         course.hand_in(student, RIGHT)
     result = course.copy()
@@ -207,7 +207,7 @@ def test_a_locked_gradebook_is_reported_and_the_next_run_continues(
     unlock = request.getfixturevalue("locked")
     (problem,) = course.copy().problems
     assert problem.startswith("gradebook.db is locked: another process, such as formgrader,")
-    assert "; 0 of 2 submissions are up to date in it." in problem
+    assert "; 0 of 2 submissions in it are up to date." in problem
     assert course.autograded("ada").exists()  # unchanged
     unlock()
     assert course.copy() == CopyResult(2, 0, [])
@@ -228,7 +228,7 @@ def test_an_invalid_gradebook_is_reported(
     assert message in problem
 
 
-def test_a_configuration_that_would_run_students_code_is_refused(course: Class) -> None:
+def test_a_configuration_that_would_run_student_code_is_rejected(course: Class) -> None:
     (course.root / "nbgrader_config.py").write_text("")
     course.hand_in("ada", RIGHT)
     (problem,) = course.copy().problems

@@ -73,7 +73,7 @@ causal_mask.table = endless(causal_mask)
     assert any("line 6: did not finish within 2 s" in problem for problem in marks.problems)
 
 
-def test_right_code_may_print_warn_and_start_threads(grade: Grade, solution: NotebookNode) -> None:
+def test_correct_code_may_print_warn_and_use_threads(grade: Grade, solution: NotebookNode) -> None:
     noisy = """
 import sys, threading, warnings
 CACHE = {}
@@ -164,7 +164,7 @@ def test_trivial_answers_earn_nothing(grade: Grade, solution: NotebookNode) -> N
 def test_threads_may_call_torch_for_the_first_time_at_once(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """Repeat this in fresh processes: without the warm-up of the fork server, a third of them fails."""
+    """Run this in several fresh processes. Without the fork server's warm-up, a third of them would fail."""
     threaded = """
 import threading
 def merge_heads(x):

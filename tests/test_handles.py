@@ -57,10 +57,10 @@ def rows(x):
 """
 
 
-@pytest.fixture(params=["in process", "behind the wall"])
+@pytest.fixture(params=["in process", "sandboxed"])
 def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]:
     process: Any = LocalProcess()
-    if request.param == "behind the wall":
+    if request.param == "sandboxed":
         process = Process(server, Limits(5, 30, 2 << 30))
     student = Student(process)
     student.load(m.Load(SOURCE, [(1, SOURCE.count("\n"))], "continued", 1))
@@ -110,7 +110,7 @@ def test_a_model_exposes_numbers_and_the_length_of_its_lists(student: Student) -
 def test_a_handle_keeps_its_object_and_calls_its_methods(student: Student) -> None:
     cache = student.Cache()
     assert len(cache) == 0
-    assert cache, "an empty handle is true"
+    assert cache, "a handle to an empty cache should be truthy"
     cache.append(torch.tensor([1.0, 2.0]))
     assert cache.append(torch.tensor([3.0])).tolist() == [1, 2, 3]
     with pytest.raises(StudentError, match="no attribute `pop`"):
@@ -130,12 +130,12 @@ def test_a_generator_continues_across_calls(student: Student) -> None:
     seen = [*student.drawn(there), *student.drawn(there)]
     assert torch.equal(torch.stack(seen), torch.stack(expected))
     assert torch.equal(student.drawn(another)[0], expected[0]), (
-        "a second generator starts from its seed"
+        "a second generator should start from its own seed"
     )
 
 
 def test_setting_the_training_flag_alone_leaves_submodules_in_training(student: Student) -> None:
-    """A dropout layer inside the model would still be active."""
+    """A model whose flag is set without `eval()` keeps its dropout layers active."""
     model = ModeRecorder().train()
     student.flagged(model, torch.ones(1, 2))
     assert model.modes == [True]
@@ -149,10 +149,10 @@ def test_the_cost_of_calls_is_measured(student: Student) -> None:
     assert few.largest == many.largest == 900
     assert few.operations < 10 < 30 < many.operations
     student.outer(torch.ones(40))
-    assert few.largest == 900, "later calls are not counted"
+    assert few.largest == 900, "calls after the measurement should not be counted"
 
 
-def test_an_answer_to_the_reply_may_not_ask() -> None:
+def test_a_worker_cannot_answer_a_question_with_a_question() -> None:
     """Otherwise, a worker could nest questions until the grader's stack overflows."""
     question = m.Ask(1, "forward", m.Data(None, []), False, False)
 

@@ -1,4 +1,4 @@
-"""Tests of the store: marks are on disk at once, unchanged submissions are not graded again, and nothing is lost."""
+"""Tests for the store: marks are on disk at once, unchanged submissions are not regraded, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_basis_depends_on_code_cells_and_their_positions(tmp_path: Path) -> 
     assert of(RIGHT) == of(RIGHT, "bob.py") != of(WRONG)
     saved = of(notebook(text, code), "ada.ipynb")
     assert saved == of(notebook(("markdown", "other words"), code, trusted=True), "ada.ipynb")
-    # Messages contain the numbers of cells.
+    # Messages contain cell numbers.
     assert saved != of(notebook(text, text, code), "ada.ipynb")
 
 
@@ -150,12 +150,12 @@ def test_the_secret_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert os.listdir(tmp_path / ".autograder") == ["secret"]
 
 
-# ---- errors of the disk
+# ---- disk errors
 
 
 @contextlib.contextmanager
 def full_disk(file: Path) -> Iterator[None]:
-    """Limit the size of files in this process to a few kilobytes more than this file has."""
+    """Limit the file size in this process to a few kilobytes above the current size of this file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 8192, hard))
     try:
@@ -176,7 +176,7 @@ def test_a_full_disk_leaves_the_old_marks_current(history: History) -> None:
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Drop root's rights, because permissions do not apply to root."""
+    """Drop root privileges, because file permissions do not apply to root."""
     if os.geteuid():
         yield
         return
@@ -219,16 +219,16 @@ def test_a_damaged_store_is_reported_before_grading(tmp_path: Path) -> None:
     overwrite(history.file, 4096)  # the second page: the table
     with (
         History(tmp_path) as history,
-        pytest.raises(StoreError, match=r"is damaged: .* Move it away"),
+        pytest.raises(StoreError, match=r"is damaged: .* Move the file elsewhere"),
         history.lock("day1"),
     ):
-        pytest.fail("the damage was not noticed")
+        pytest.fail("the damage was not detected")
     overwrite(history.file, 0)
     with pytest.raises(StoreError, match="is damaged: file is not a database"):
         History(tmp_path)
 
 
-def test_a_store_of_a_newer_version_is_refused(history: History) -> None:
+def test_a_store_from_a_newer_version_is_rejected(history: History) -> None:
     sqlite3.connect(history.file).execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="newer version"):
         History(history.file.parents[1])
@@ -245,7 +245,7 @@ def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) ->
         with pytest.raises(Busy), history.lock("day1"):
             pytest.fail("two runs of a day")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "day1 is already being graded, by " in done.stderr
+    assert "day1 is already being graded: that run was started by " in done.stderr
     assert f"(process {os.getpid()})" in done.stderr
     assert done.stderr.count("\n") == 1
     with History(tmp_path) as history, history.lock("day1"):
@@ -256,7 +256,7 @@ def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) ->
 
 
 def untimed(file: Path) -> Any:
-    """Read marks without their seconds."""
+    """Read marks and remove the measured times."""
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
@@ -326,7 +326,7 @@ def test_a_killed_run_resumes(tmp_path: Path) -> None:
 
 
 def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
-    """Kill a run at random moments, resume it each time, and compare its marks with an undisturbed run."""
+    """Kill a run at random moments, resume it each time, and compare the marks with those of an undisturbed run."""
     make(root)
     hand_in(root / "in", STUDENTS)
     grade = ("grade", "day1", "in", "--jobs", "1", "--force", "--json")
@@ -347,9 +347,9 @@ def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
             stderr=subprocess.PIPE,
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
-            run.wait(draw.uniform(0.3, 1.0) * seconds)  # the start takes most of a short run
+            run.wait(draw.uniform(0.3, 1.0) * seconds)  # most of a short run is start-up
         run.kill()
-        run.communicate(timeout=60)  # its processes hold stderr open, so this waits for all of them
+        run.communicate(timeout=60)  # waits for all processes that hold stderr open
         with History(root) as history:
             done.append(len(history.current("day1")))
     assert done == sorted(done), "stored marks were lost"

@@ -1,4 +1,4 @@
-"""Tests of internal errors: each affects only its own submission or page, and is logged with its traceback."""
+"""Tests for internal errors: each affects only its own submission or page, and is logged with a traceback."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_error_while_naming_a_mistake_does_not_affect_marks(
     marks = grader.grade(handed_in(WRONG))
     assert marks.points == 60
     (problem,) = marks.problems
-    assert "naming the mistake in padding_mask: internal error of the autograder" in problem
+    assert "naming the mistake in padding_mask: internal error in the autograder" in problem
     assert "\x1b" not in problem
     assert "Traceback" in logged(grader)
     assert "OverflowError" in logged(grader)
@@ -51,7 +51,7 @@ def test_an_error_while_grading_affects_only_that_submission(
     monkeypatch.setattr(grader, "grade_slice", broken)
     marks = class_run._grade(handed_in(RIGHT))
     assert (marks.student, marks.exercises, marks.points) == ("ada", [], 0)
-    assert "internal error of the autograder" in marks.problems[0]
+    assert "internal error in the autograder" in marks.problems[0]
     monkeypatch.undo()
     assert grader.grade(handed_in(RIGHT)).points == 100
 
@@ -66,14 +66,14 @@ def test_an_error_while_writing_a_page_affects_only_that_page(
     )
     files, problems = student_page.write(class_, sentences.read(grader.day), tmp_path / "pages")
     assert [file.name for file in files] == ["ada.html"]
-    assert "the page of ada" in problems[0]
+    assert "the feedback page for ada" in problems[0]
 
 
 def test_an_error_is_reported_if_the_log_cannot_be_written(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     message = internal_errors.log(file / "no folder", "grading", ValueError("x"))
-    assert message == "grading: internal error of the autograder (ValueError('x'))"
+    assert message == "grading: internal error in the autograder (ValueError('x'))"
 
 
 def test_the_log_stops_growing_at_its_limit(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def gpt2() -> GPT2LMHeadModel:
 
 
 def with_weights_of(theirs: Any) -> GPT:
-    """Return our model with the weights of `theirs`, which stores linear layers transposed."""
+    """Return our model with the weights of `theirs`, which stores the weights of linear layers transposed."""
     ours = GPT(VOCAB, LENGTH, D, HEADS, LAYERS).double().eval()
     state = {
         "token_embedding.weight": theirs.transformer.wte.weight,
@@ -131,7 +131,7 @@ def test_caching_does_not_change_sampled_tokens(options: dict[str, float]) -> No
 
 
 def attention_loop(attention: CausalSelfAttention, x: Tensor) -> Tensor:
-    """Compute attention in a plain loop over texts, positions and heads."""
+    """Compute attention in a plain loop over sequences, positions and heads."""
     d_head = D // HEADS
     qkv = x @ attention.qkv.weight.T + attention.qkv.bias
     result = torch.empty_like(x)

@@ -1,4 +1,4 @@
-"""Tests of the late policy: started days, the grace period, the maximum penalty and extensions."""
+"""Tests for the late policy: started days, the grace period, the maximum penalty and extensions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_each_started_day_is_penalised(
     assert lateness(POLICY, time, False, extension) == Lateness(days, per_cent)
 
 
-def test_without_a_time_only_a_marked_submission_is_late() -> None:
+def test_without_a_time_only_a_submission_marked_late_is_penalised() -> None:
     assert lateness(POLICY, None, False) == Lateness()
     assert lateness(Policy(per_cent_a_day=10), DUE, False) == Lateness()
     marked = lateness(POLICY, None, True)
@@ -76,7 +76,7 @@ def test_the_penalty_is_a_share_of_the_earned_points(
 def test_nbgrader_applies_the_policy(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The due date is in grading.toml and the extension in the roster. Without a policy, nbgrader's own plugin decides."""
+    """The due date is set in grading.toml and the extension in the roster. Without a policy, nbgrader's own plugin applies."""
     course = Class(release(tmp_path), server)
     monkeypatch.chdir(tmp_path)
 

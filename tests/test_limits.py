@@ -1,4 +1,4 @@
-"""Test the limits on processor time and idle time, under load and after the loss of a fork server."""
+"""Test the limits on CPU time and idle time, under load and after a fork server is lost."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def loaded(server: Server, limits: Limits, budget: Budget | None = None) -> Iter
 
 @pytest.fixture
 def busy() -> Iterator[None]:
-    """Keep all cores busy with four processes, each in its own session because the kernel shares cores by session."""
+    """Keep all cores busy with four processes. Each has its own session, because Linux schedules fairly by session."""
     command = [sys.executable, "-c", "while True: pass"]
     burners = [subprocess.Popen(command, start_new_session=True) for _ in range(4)]
     yield
@@ -92,10 +92,10 @@ def busy() -> Iterator[None]:
         burner.wait()
 
 
-# ---- processor time
+# ---- CPU time
 
 
-def test_processor_time_is_measured_from_outside(server: Server) -> None:
+def test_cpu_time_is_measured_from_outside(server: Server) -> None:
     with loaded(server, QUICK) as student:
         student.burn(0.3)
         own = student.used()
@@ -104,11 +104,11 @@ def test_processor_time_is_measured_from_outside(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("busy")
-def test_processor_time_counts_on_a_busy_machine(server: Server) -> None:
+def test_cpu_time_counts_on_a_busy_machine(server: Server) -> None:
     with loaded(server, QUICK) as student:
         started = time.monotonic()
         assert student.burn(0.35) == 0.35
-        with pytest.raises(LimitExceeded, match=r"0\.5 s of processor time") as caught:
+        with pytest.raises(LimitExceeded, match=r"0\.5 s of CPU time") as caught:
             student.burn(100)
         assert time.monotonic() - started > 1.0, "the machine was not busy"
     assert caught.value.excess.scope == "call"
@@ -150,7 +150,7 @@ def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
     budget = Budget(limits.allowance, "exercise")
     with loaded(server, limits, budget) as student:
         assert student.sleep(0.5) == 0.5
-        with pytest.raises(LimitExceeded, match="hardly used the processor") as caught:
+        with pytest.raises(LimitExceeded, match="hardly used the CPU") as caught:
             student.sleep(60)
     assert caught.value.excess.kind == "idle"
     assert budget.cpu < 0.2
@@ -158,7 +158,7 @@ def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
 
 
 class Scripted:
-    """Hidden tests of `f` that run the given functions and count their runs."""
+    """Hidden tests for `f` that run the given functions and count their runs."""
 
     def __init__(self, *runs: Callable[[Any, int], None]) -> None:
         self.counts = [0] * len(runs)
@@ -191,7 +191,7 @@ SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30)
 
 def test_a_call_that_slept_is_repeated_once(server: Server) -> None:
     tests = Scripted(
-        lambda student, run: student.f(60 if run == 1 else 0),  # a busy moment
+        lambda student, run: student.f(60 if run == 1 else 0),  # slow only once
         lambda student, run: student.f(60),
         lambda student, run: student.burn(60),
         lambda student, run: student.f(0),
@@ -200,8 +200,8 @@ def test_a_call_that_slept_is_repeated_once(server: Server) -> None:
     assert [outcome.status for outcome in outcomes if not outcome.passed] == ["timed_out"] * 2
     assert [outcome.passed for outcome in outcomes] == [True, False, False, True]
     assert tests.counts == [2, 2, 1, 1]
-    assert "hardly used the processor" in outcomes[1].message
-    assert "0.05 s of processor time: is there an infinite loop?" in outcomes[2].message
+    assert "hardly used the CPU" in outcomes[1].message
+    assert "0.05 s of CPU time: is there an infinite loop?" in outcomes[2].message
 
 
 def test_a_crash_counts_even_if_the_hidden_test_caught_it(server: Server) -> None:
@@ -222,10 +222,10 @@ def test_exercises_share_the_budget_of_the_submission(server: Server) -> None:
     first = Scripted(*asked).outcomes(attempt_of(server, QUICK, budget=budget))
     assert [outcome.passed for outcome in first] == [True, False, False]
     assert first[1].status == "timed_out"
-    assert "the whole submission took more than 0.5 s of processor time" in first[1].message
+    assert "the whole submission took more than 0.5 s of CPU time" in first[1].message
     tests = Scripted(*asked)
     assert tests.outcomes(attempt_of(server, QUICK, budget=budget)) == [first[1]] * 3
-    assert tests.counts == [0, 0, 0], "no further test runs"
+    assert tests.counts == [0, 0, 0], "the remaining tests should be skipped"
     assert 0.5 <= budget.cpu < 1
 
 
@@ -234,16 +234,14 @@ def test_idle_time_has_a_budget(server: Server) -> None:
     tests = Scripted(*[lambda student, run: student.sleep(0.3)] * 4)
     outcomes = tests.outcomes(attempt_of(server, QUICK, budget=budget))
     assert [outcome.passed for outcome in outcomes] == [True, True, False, False]
-    assert tests.counts == [1, 1, 1, 0], (
-        "nothing is left of the budget, so the call is not repeated"
-    )
+    assert tests.counts == [1, 1, 1, 0], "the budget is used up, so the call should not be repeated"
 
 
-# ---- faults of the fork server
+# ---- fork server failures
 
 
 def kill(server: Server) -> None:
-    """Kill the fork server and wait until it has ended."""
+    """Kill the fork server and wait until it has exited."""
     os.kill(inner(server), signal.SIGKILL)
     poll = select.poll()
     poll.register(server._control, 0)
@@ -251,7 +249,7 @@ def kill(server: Server) -> None:
 
 
 def inner(server: Server) -> int:
-    """Return the id of the process that forks the others: the child of the started process, or that process itself."""
+    """Return the id of the process that forks workers: the started process or its only child."""
     has_inner = "namespaces" in server.isolation  # waits until the server is up
     outer = server._process.pid
     children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
@@ -262,7 +260,7 @@ MOMENTS = ["before the start", "before the call", "during the call", "after a cr
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_the_loss_of_a_server_is_not_a_crash_of_the_code(moment: str, server: Server) -> None:
+def test_losing_a_server_does_not_count_as_a_crash_of_the_code(moment: str, server: Server) -> None:
     if moment == "before the start":
         kill(server)
     with loaded(server, QUICK) as student:
@@ -270,7 +268,7 @@ def test_the_loss_of_a_server_is_not_a_crash_of_the_code(moment: str, server: Se
             assert student.f(0) == 0
             return
         if moment == "after a crash":
-            # How the process ended is unknown now.
+            # With the server gone, the exit status of the process is unknown.
             with pytest.raises(ServerLost):
                 _die_and_kill(student, server)
             return
@@ -371,7 +369,7 @@ def test_killing_servers_at_random_changes_no_marks(tmp_path: Path) -> None:
         assert grade() == undisturbed
         seconds = time.monotonic() - started
         for _ in range(KILLS):
-            # The second kill comes while a new server starts, or later.
+            # The second kill comes while a new server is starting, or later.
             delays = [draw.uniform(0, seconds), draw.uniform(0, seconds + 4)]
             killers = [threading.Timer(delay, kill_any, [server, draw]) for delay in delays]
             for killer in killers:
@@ -397,7 +395,7 @@ def without_seconds(marks: SubmissionMarks) -> SubmissionMarks:
     return msgspec.structs.replace(marks, seconds=0.0, exercises=exercises)
 
 
-# ---- alone
+# ---- exclusive runs
 
 HOLDER = """
 import sys

@@ -1,4 +1,4 @@
-"""Owners and times are read from the downloads of each platform, in the layout that it writes."""
+"""Test that owners and times are read from each platform's downloads, in the platform's own layout."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_nbgraders_time_is_read_from_its_folder_but_not_from_archives(tmp_path: 
 
 
 def test_stamp_depends_on_stubs_checks_and_given_code(day1: Day) -> None:
-    """Correcting text or solutions does not make notebooks outdated."""
+    """Editing the prose or the solutions does not change the stamp, so notebooks stay up to date."""
     chapter = day1.chapters[0]
     cell, text = (next(c for c in chapter.cells if c.role == r) for r in ("exercise", "text"))
 

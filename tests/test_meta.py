@@ -1,4 +1,4 @@
-"""Test `on_meta`: code that reads values on `meta` is not a mistake, but code that only imitates torch's error message fails."""
+"""Test `on_meta`: reading values on `meta` is not counted as a mistake, but imitating torch's error message is."""
 
 from __future__ import annotations
 

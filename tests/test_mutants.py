@@ -1,4 +1,4 @@
-"""Tests of the mutants: the list of survivors names existing mutants with reasons, and a sample behaves as listed."""
+"""Tests for the mutants: listed survivors exist and have reasons, and a sample of mutants matches the list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 COURSE = courses.load(ROOT)
 DAYS = list(survivors())
-SAMPLE = 40  # mutants per day that are run here; `make mutants` runs all
+SAMPLE = 40  # number of mutants to run per day; `make mutants` runs all of them
 
 
 @pytest.mark.parametrize("day", DAYS)

@@ -56,7 +56,7 @@ NAIVE = "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, keepdim=
 
 
 def filled_in(release: NotebookNode, names: tuple[str, ...]) -> NotebookNode:
-    """Return the release with the answers of tests/styles/day1/einsum.py and without demonstrations."""
+    """Return the release, filled in with answers from tests/styles/day1/einsum.py, without demonstrations."""
     answers: dict[str, str] = {}
     others = []
     for cell in jupytext.read(ROOT / "tests/styles/day1/einsum.py").cells:
@@ -85,7 +85,7 @@ def reversed_cells(notebook: NotebookNode) -> None:
 
 
 def copied(notebook: NotebookNode) -> None:
-    """Duplicate each cell with its id and metadata."""
+    """Duplicate each cell, including its id and metadata."""
     notebook.cells = [cell for cell in notebook.cells for _ in range(2)]
 
 
@@ -99,7 +99,7 @@ def bare(notebook: NotebookNode) -> None:
 
 
 def retyped(notebook: NotebookNode) -> None:
-    """Change check cells to markdown and markdown cells to raw, and keep their metadata."""
+    """Change check cells to markdown and markdown cells to raw, but keep their metadata."""
     for cell in notebook.cells:
         if role(cell) == "checks":
             cell.cell_type = "markdown"
@@ -108,7 +108,7 @@ def retyped(notebook: NotebookNode) -> None:
 
 
 def edited(notebook: NotebookNode) -> None:
-    """Replace the checks by code that prints full points, and edit the metadata to claim more."""
+    """Replace the checks with code that prints full points, and edit the metadata to claim more."""
     for cell in notebook.cells:
         if role(cell) == "checks":
             cell.source = "100.0"
@@ -127,7 +127,7 @@ def merged(notebook: NotebookNode) -> None:
 
 
 def split(notebook: NotebookNode) -> None:
-    """Split two answers: a function gets its name, and a class its method, in a second cell."""
+    """Split two answers into two cells each: the second cell names the function or adds a method to the class."""
     at = [cell.id for cell in notebook.cells].index("softmax")
     notebook.cells[at].source = notebook.cells[at].source.replace("def softmax", "def my_softmax")
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell("softmax = my_softmax"))
@@ -156,7 +156,7 @@ def hostile(notebook: NotebookNode) -> NotebookNode:
 
 
 def submitted(release: NotebookNode, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield each student and the content of their file."""
+    """Yield pairs of a student name and the content of the submitted file."""
     notebook = filled_in(release, names)
     yield "plain", nbformat.writes(notebook)
     yield "unfilled", nbformat.writes(release)
@@ -177,7 +177,7 @@ FULL = {"plain", "version3", "script", *MANGLED}
 UNREADABLE = {"deep", "cut"}
 
 
-# ---- one course, graded by nbgrader and by us
+# ---- one course, graded by nbgrader and by autograder
 
 
 class Graded:
@@ -233,7 +233,7 @@ class Graded:
 
 
 def small(day: Day) -> str:
-    """Return the grading.toml of the small course."""
+    """Return the grading.toml for the small course."""
     lines = ["[day1]", 'title = "Two chapters"']
     for exercise in day.exercises:
         if exercise.chapter in CHAPTERS:
@@ -268,7 +268,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
         folder.mkdir(parents=True)
         (folder / "day1.ipynb").write_text(text, encoding="utf-8")
     with course.gradebook() as gradebook:
-        # This student had full points for an earlier attempt.
+        # This student got full points for an earlier attempt.
         gradebook.update_or_create_student("cut")
         earlier = gradebook.add_submission("day1", "cut")
         for grade in earlier.notebooks[0].grades:
@@ -342,7 +342,7 @@ def test_the_answer_cell_is_the_one_with_the_definition(graded: Graded) -> None:
             assert re.search(rf"^(def|class) {exercise}\b", cells[exercise].source, re.M), student
 
 
-def test_no_code_of_a_student_is_lost(graded: Graded) -> None:
+def test_no_student_code_is_lost(graded: Graded) -> None:
     sources = "\n".join(cell.source for cell in graded.cells("merged"))
     for cell in graded.cells("plain"):
         if role(cell) == "answer":
@@ -419,7 +419,7 @@ def test_a_missing_sandbox_stops_the_run(graded: Graded, monkeypatch: pytest.Mon
         SubmissionExporter(parent=Autograde(coursedir=directory))
 
 
-# ---- single functions
+# ---- unit tests
 
 
 @pytest.mark.parametrize("text", ["a", "```\nb\n```", "`````", "<b>c</b>"])

@@ -1,4 +1,4 @@
-"""The slicer selects the lines that an exercise needs. needs_cases.txt contains notebooks with these lines marked."""
+"""Test that the slicer selects the lines an exercise needs. These lines are marked in needs_cases.txt."""
 
 import random
 import re
@@ -15,7 +15,7 @@ from autograder.submissions.cells import Cell
 
 
 def cells_of(notebook: str) -> tuple[list[Cell], set[tuple[int, int]]]:
-    """Return the cells, and the (cell, line) pairs that are marked."""
+    """Return the cells and the (cell, line) pairs of the marked lines."""
     cells, marked = [], set()
     for number, text in enumerate(notebook.strip("\n").split("\n---\n"), start=1):
         lines = text.split("\n")
@@ -34,7 +34,7 @@ def code_for(
 
 
 def run(code: Code) -> dict[str, Any]:
-    """Run the units in order. Run those that raise NameError again after the others."""
+    """Run the units in order. Rerun those that raise NameError after the others."""
     names: dict[str, Any] = {"__name__": "submission"}
     pending = list(code.units)
     while pending:
@@ -296,7 +296,7 @@ def test_hostile_code_takes_linear_time(name: str) -> None:
         assert slice_for("f", units, [], ["f"]) is not None
     assert (
         time.process_time() - start < 8
-    )  # takes a second on an idle core; quadratic code takes minutes
+    )  # takes a second on an idle core; a quadratic algorithm would take minutes
 
 
 def test_exercise_that_needs_too_much_is_reported() -> None:

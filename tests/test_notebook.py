@@ -1,4 +1,4 @@
-"""Test the notebook of a day and the checks that keep solutions and hidden tests out of the release."""
+"""Test a day's notebook, and the checks that keep solutions and hidden tests out of the release."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_the_release_has_no_outputs_and_leaks_nothing(
 
 
 def first_line(file: Path, start: str) -> str:
-    """Return the first line of a file that starts with `start` and is long enough to be identified."""
+    """Return a file's first line that starts with `start` and has more than 50 characters."""
     lines = file.read_text(encoding="utf-8").split("\n")
     return next(line for line in lines if line.strip().startswith(start) and len(line) > 50)
 

@@ -1,4 +1,4 @@
-"""The reader service enforces its limits, and the grader rejects invalid responses and parses nothing itself."""
+"""Test that the reader service enforces its limits, and the grader rejects invalid responses and parses nothing."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ RIGHT = "def f():\n    return 1\n"
 INVALID = "the reader process sent an invalid response"
 
 
-# ---- invalid responses of a compromised process
+# ---- invalid responses from a compromised process
 
 
 class FakeServer:
-    """A fork server whose processes are threads of the test, with responses that the test defines."""
+    """A fake fork server whose processes are threads in the test that send predefined responses."""
 
     def __init__(
         self, *serve: Callable[[socket.socket], None], code: int = 1, cpu: float = 0.0
@@ -81,7 +81,7 @@ class FakeServer:
 
 
 def answering(*answers: Any) -> Callable[[socket.socket], None]:
-    """Return a process that answers each request with the next of these responses."""
+    """Return a fake process that answers each request with the next of these responses."""
 
     def serve(wire: socket.socket) -> None:
         for answer in answers:
@@ -172,7 +172,7 @@ def test_silent_process_is_stopped() -> None:
 @pytest.mark.parametrize(
     ("code", "cpu", "why"),
     [
-        (-9, 20.0, "more than 20 s of processor time"),
+        (-9, 20.0, "more than 20 s of CPU time"),
         (-9, 1.0, "more than 2 GB of memory"),
         (-11, 1.0, "exit code -11"),
     ],
@@ -211,7 +211,7 @@ def _killed_between(own: Reader, found: Iterator[Any]) -> Iterator[Any]:
     yield from found
 
 
-# ---- invalid slices of a compromised process
+# ---- invalid slices from a compromised process
 
 COURSE = SlicingCourse("", ("f", "g"))
 PIECE = Piece("x = 1", 1, 1, False)
@@ -246,11 +246,11 @@ def test_invalid_slices_are_rejected(answer: Any) -> None:
 
 
 def test_failed_slicer_keeps_failing() -> None:
-    """The limit is reached only once, not once per exercise."""
+    """After a slicer hits its limit, the remaining exercises fail at once instead of hitting it again."""
     server = FakeServer(lambda wire: None, code=-9, cpu=20.0)
     with Slicer(server, COURSE, []) as slicer:  # type: ignore[arg-type]
         for _ in range(3):
-            with pytest.raises(SlicingError, match="processor time"):
+            with pytest.raises(SlicingError, match="CPU time"):
                 slicer.slice_with_references("f", ["g"])
 
 
@@ -304,7 +304,7 @@ def test_processor_time_is_limited() -> None:
     lines = "".join(f"v{n} = {n} + {n}\n" for n in range(60_000))
     body = msgspec.msgpack.encode([Cell(n, "code", f"# {n}\n{lines}") for n in range(12)])
     course = prepare(reader().server, courses.load(ROOT).day("day1"))
-    with pytest.raises(ReadError, match="more than 1 s of processor time"):
+    with pytest.raises(ReadError, match="more than 1 s of CPU time"):
         ReaderProcess(reader().server, seconds=1).ask(m.Slice(course.key), body=body)
 
 
@@ -353,7 +353,7 @@ def test_grader_process_parses_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     course = prepare(server, courses.load(ROOT).day("day1"))
 
     def refuse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("parsing must happen behind the wall")
+        raise AssertionError("the grader parsed a file outside the sandbox")
 
     monkeypatch.setattr(cells, "parse_strict", refuse)
     monkeypatch.setattr(cells, "parse_script", refuse)

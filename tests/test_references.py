@@ -1,4 +1,4 @@
-"""Test the references that student code calls: they behave like local functions and modules and reveal no code."""
+"""Test the references that student code calls: they work like local functions and modules but reveal no code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Load = Callable[[str, str, str, list[str]], Student]
 
 @pytest.fixture
 def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
-    """Return a function that loads code which calls the references of some exercises of a day."""
+    """Return a function that loads code in which some of a day's exercises are replaced with references."""
     started: list[Any] = []
 
     def load(day: str, wanted: str, code: str, replaced: list[str]) -> Student:
@@ -225,7 +225,7 @@ def test_reference_modules_support_what_ordinary_modules_do(modules: Student) ->
     encoded, is_layer = modules.encoded(torch.tensor([[1, 2, 3]]))
     assert encoded.shape == (1, 3, 8)
     assert is_layer is False, (
-        "the submodules of a reference are not instances of the student's names"
+        "submodules of a reference should not be instances of classes that student code can name"
     )
 
 
@@ -305,7 +305,7 @@ def ask(x):
     [[[float("inf"), "ValueError", "x"]], [[1, "ValueError"]], [[True, "E", "x"]], {"a": 1}, [7]],
 )
 def test_an_invalid_answer_to_a_load_request_is_rejected(answer: Any) -> None:
-    """A compromised worker may send anything in place of a list of errors."""
+    """A compromised worker can send anything instead of a list of errors."""
 
     class Compromised:
         def request(self, *_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tests of regrade: changes of points are shown with their reasons before they become current."""
+"""Tests for regrade: point changes are shown with their reasons before they take effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def result(name: str, points: float, of: float, message: str = "") -> m.TestMark
     return m.TestMarks(name, points, of, not message, message)
 
 
-FIRST = (result("shape", 1, 1), result("any_id", 0, 2, "Padding may have any id."))
+FIRST = (result("shape", 1, 1), result("any_id", 0, 2, "The padding id can be any integer."))
 
 
 def marked(*tests: m.TestMarks, sha256: str = "sha", **more: Any) -> m.SubmissionMarks:
@@ -37,7 +37,7 @@ CASES = {
     ),
     "a test that passes now": (
         [result("shape", 1, 1), result("any_id", 2, 2)],
-        ["(+2)", "any_id failed before and passes now", "Padding may have any id."],
+        ["(+2)", "any_id failed before and passes now", "The padding id can be any integer."],
     ),
     "a test that fails now": (
         [result("shape", 0, 1, "The mask has an axis."), FIRST[1]],
@@ -58,7 +58,7 @@ CASES = {
 def test_the_report_names_changes_and_reasons(tests: list[m.TestMarks], parts: list[str]) -> None:
     changes = [Change(marked(*FIRST), marked(*tests)), Change(marked(*FIRST), marked(*FIRST))]
     text = "\n".join(report(changes, "day1"))
-    assert text.startswith("day1: the points of 1 of 2 submissions change")
+    assert text.startswith("day1: points change in 1 of 2 submissions")
     for part in parts:
         assert part in text
 
@@ -66,9 +66,9 @@ def test_the_report_names_changes_and_reasons(tests: list[m.TestMarks], parts: l
 def test_the_report_separates_reworded_messages_from_changed_files() -> None:
     reworded = replace(FIRST[1], message="Look at pad_id.")
     worded = Change(marked(*FIRST), marked(FIRST[0], reworded))
-    assert "1 more keep their points" in "\n".join(report([worded], "day1"))
+    assert "1 more submissions keep their points" in "\n".join(report([worded], "day1"))
     slower = Change(marked(*FIRST), marked(*FIRST, seconds=9.0))
-    assert "\n".join(report([slower], "day1")) == "day1: the points of 0 of 1 submissions change"
+    assert "\n".join(report([slower], "day1")) == "day1: points change in 0 of 1 submissions"
     other = Change(marked(*FIRST), marked(result("shape", 3, 3), sha256="another"))
     assert "has changed since it was graded" in "\n".join(report([other], "day1"))
     broken = replace(marked(*FIRST, problems=["it is empty"]), points=0.0, exercises=[])
@@ -92,8 +92,8 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     # The store contains absolute paths, so the command works in any folder.
     done = command(tmp_path / "in", "regrade", "day1", "--jobs", "1")
     assert done.returncode == 1
-    assert "in/student03.py of student03 no longer exists and keeps its 100 points" in done.stderr
-    assert "the points of 1 of 3 submissions change" in done.stdout
+    assert "in/student03.py (student03) no longer exists; its 100 points are kept" in done.stderr
+    assert "points change in 1 of 3 submissions" in done.stdout
     assert "student01: 60 → 100 (+40)" in done.stdout
     assert "padding_mask test_any_id no longer counts" in done.stdout
     assert "test_zero is worth 60 instead of 20" in done.stdout
@@ -108,4 +108,4 @@ def test_regrade_without_stored_marks_is_an_error(tmp_path: Path) -> None:
     make(tmp_path)
     done = command(tmp_path, "regrade", "day1", "--jobs", "1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no marks of day1" in done.stderr
+    assert "no marks for day1" in done.stderr

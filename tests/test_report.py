@@ -35,7 +35,7 @@ def marks(*submissions: SubmissionMarks) -> Marks:
 
 
 def four(texts: Texts) -> Marks:
-    """Return two full marks, one that fails a third of the tests of `softmax`, one nearly empty, one unreadable."""
+    """Return five marks: two with full points, one with a wrong softmax, one nearly empty and one unreadable."""
     name = next(iter(texts.mistakes["softmax"]))
     half = list(texts.day.names)[10:]
     return marks(

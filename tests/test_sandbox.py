@@ -1,4 +1,4 @@
-"""Test the grader's side of the sandbox against hostile workers, and each layer of the wall alone."""
+"""Test the grader's side of the sandbox against hostile workers, and each sandbox layer separately."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NOTHING = m.Answer(m.Data(None, []))
 
 
 class Hostile:
-    """A fake fork server whose worker is a thread that runs `behaviour` with the other end of the wire."""
+    """A fake fork server whose worker is a thread that runs `behaviour` on the other end of the socket."""
 
     def __init__(self, behaviour: Callable[[socket.socket], None]) -> None:
         self._behaviour = behaviour
@@ -76,7 +76,7 @@ class Hostile:
         return control.Stopped(-9, 0.0)
 
     def _behave(self, wire: socket.socket) -> None:
-        with wire, suppress(OSError):  # the grader hung up
+        with wire, suppress(OSError):  # the grader closed the connection
             self._behaviour(wire)
 
 
@@ -85,7 +85,7 @@ def hostile(behaviour: Callable[[socket.socket], None], limits: Limits = LIMITS)
 
 
 def answering(data: bytes) -> Callable[[socket.socket], None]:
-    """Return a behaviour that answers one request with `data`. With no data, it closes the wire."""
+    """Return a behaviour that answers one request with `data`, or closes the socket if `data` is empty."""
 
     def behaviour(wire: socket.socket) -> None:
         wire.recv(1 << 20)
@@ -265,7 +265,7 @@ def question(shape: list[int], keep: int = 0) -> m.Ask:
 
 
 def reply_errors(questions: list[m.Ask]) -> list[str]:
-    """Return the error in the reply to each question; empty if the model was called."""
+    """Return the error in the reply to each question. The error is empty if the model was called."""
     errors: list[str] = []
 
     def behaviour(wire: socket.socket) -> None:
@@ -288,7 +288,7 @@ def test_a_model_is_not_called_with_huge_inputs() -> None:
     assert all("far more than needed" in text for text in errors[1:])
 
 
-def test_kept_graphs_are_limited() -> None:
+def test_retained_graphs_are_limited() -> None:
     errors = reply_errors([question([256, 256], keep) for keep in range(1, 41)])
     assert errors[0] == ""
     assert "far more than needed" in errors[-1]
@@ -305,7 +305,7 @@ def test_descriptors_sent_by_a_worker_are_not_kept() -> None:
     before = len(os.listdir("/proc/self/fd"))
     process = hostile(behaviour)
     assert ask(process) == NOTHING
-    assert len(os.listdir("/proc/self/fd")) <= before + 2  # both ends of the wire
+    assert len(os.listdir("/proc/self/fd")) <= before + 2  # both ends of the socket pair
     for descriptor in (read, write):
         os.close(descriptor)
 
@@ -395,13 +395,13 @@ os.kill(os.getpid(), signal.SIGKILL)
         watched = os.pidfd_open(int(grader.stdout.readline()))
         grader.stdin.write(b"x")
         grader.stdin.flush()
-        # The outer process of the server ends after the inner one, which ends after its workers.
+        # The server's outer process exits after the inner one, which exits after its workers.
         assert select.select([watched], [], [], 10)[0], "the fork server is still running"
         os.close(watched)
         assert grader.wait() == -signal.SIGKILL
 
 
-# ---- the layers
+# ---- sandbox layers
 
 
 def test_the_doctor_finds_the_probe_that_only_one_layer_blocks() -> None:
@@ -409,7 +409,7 @@ def test_the_doctor_finds_the_probe_that_only_one_layer_blocks() -> None:
     assert [f for f in findings if not f.passed] == []
     for layer, probe in doctor.ONLY_PROBE.items():
         last = [f for f in findings if f.layer == layer][-1]
-        assert "behind all layers except this one: it succeeded" in last.seen, probe
+        assert "with all layers except this one: it succeeded" in last.seen, probe
 
 
 def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None
 
 
 def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
-    """Return the action of a filter for a system call, by interpreting the program as the kernel does."""
+    """Return a filter's action for a system call, by interpreting the BPF program as the kernel does."""
     data = struct.pack("<IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
     at = value = 0
     while True:

@@ -1,4 +1,4 @@
-"""All submissions in files, folders and archives are found, and a broken one never stops the rest."""
+"""Test that all submissions in files, folders and archives are found, even if some are broken."""
 
 from __future__ import annotations
 
@@ -323,7 +323,7 @@ def test_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 def test_encrypted_member_does_not_affect_others(tmp_path: Path) -> None:
     data = bytearray(zipped({"ada.ipynb": notebook(), "bob.ipynb": notebook()}))
     data[data.index(b"PK\x01\x02") + 8] |= (
-        1  # the encryption flag in the first entry of the directory
+        1  # the encryption flag in the first entry of the central directory
     )
     write(tmp_path, {"class.zip": bytes(data)})
     ada, bob = found(tmp_path / "class.zip")

@@ -1,6 +1,6 @@
-"""Run attacks and honest code behind each form of the wall, and observe the effects from outside.
+"""Run attacks and honest code in each form of the sandbox, and observe the effects from outside.
 
-This file is also a script that runs all attacks as one user behind one wall and prints the results as JSON.
+This file is also a script that runs all attacks as one user in one form of the sandbox and prints the results as JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 NOBODY = 65534
-# Seconds that a killed process may need to free its memory. A survivor of an attack lives for 20 s.
+# Seconds to wait for a killed process to free its memory. A process that survives an attack runs for 20 s.
 SECONDS_TO_DIE = 8
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -277,7 +277,7 @@ def walled(
 
 @pytest.fixture(scope="module")
 def bare(scripts: dict[tuple[str, str], subprocess.Popen[str]]) -> dict[str, Any]:
-    """Return the results of an unprivileged user without any wall."""
+    """Return the results of the attacks for an unprivileged user with no sandbox."""
     return result(scripts[CASES[-1]])
 
 
@@ -322,7 +322,7 @@ def _refused(seen: dict[str, Any], name: str) -> bool:
 @pytest.mark.parametrize("name", HAD_EFFECT)
 def test_an_attack_has_no_effect(walled: dict[str, Any], name: str) -> None:
     if name == "look for private paths" and walled["wall"] == "denied":
-        return  # Python keeps its path without namespaces; see the next test
+        return  # Python's path stays visible without namespaces; see the next test
     assert not HAD_EFFECT[name](walled), walled["refused"].get(name, "no error was reported")
 
 
@@ -334,7 +334,7 @@ def test_paths_of_the_project_are_never_visible(
 
 
 @pytest.mark.parametrize("name", sorted(set(HAD_EFFECT) - {"leave a marker"}))
-def test_an_attack_has_an_effect_without_the_wall(bare: dict[str, Any], name: str) -> None:
+def test_an_attack_has_an_effect_without_the_sandbox(bare: dict[str, Any], name: str) -> None:
     assert HAD_EFFECT[name](bare), bare["refused"].get(name, "no error was reported")
 
 
@@ -344,7 +344,7 @@ def test_a_call_is_refused(walled: dict[str, Any], name: str) -> None:
     assert walled["refused"][name].startswith(("PermissionError", "ValueError: not allowed"))
 
 
-def test_system_calls_of_another_architecture_kill(walled: dict[str, Any]) -> None:
+def test_a_system_call_for_another_architecture_kills_the_process(walled: dict[str, Any]) -> None:
     assert (
         f"exit code {-signal.SIGSYS}" in walled["refused"]["a system call of another architecture"]
     )
@@ -450,7 +450,7 @@ def run_one(
 
 
 class Effects:
-    """Canaries and listeners outside the wall, and the effects that attacks had on them."""
+    """Canaries and listeners outside the sandbox, and the effects that attacks had on them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -501,7 +501,7 @@ class Effects:
         }
 
     def after(self, name: str) -> None:
-        """Record the signals and surviving processes of one attack."""
+        """Record the signals and surviving processes after an attack."""
         if self.pending:
             self.signals.append(name)
             self.pending = 0
@@ -513,7 +513,7 @@ class Effects:
                 continue
 
     def seen(self) -> dict[str, Any]:
-        """Return all effects."""
+        """Return all effects observed so far."""
         return {
             "folder": os.listdir(self.folder),
             "mode": os.stat(self.folder / "mode").st_mode & 0o777,
@@ -529,7 +529,7 @@ class Effects:
 
 
 def _outlives(pid: int, seconds: int) -> bool:
-    """Return whether a process still runs after some seconds, and kill it if so."""
+    """Return whether a process is still running after a few seconds, and kill it if so."""
     process = os.pidfd_open(pid)
     try:
         ended, _, _ = select.select([process], [], [], seconds)
@@ -549,7 +549,7 @@ def _received(take: Any, *arguments: int) -> bool:
 
 
 class outside:
-    """A context with a folder of canaries and listening sockets."""
+    """Context manager for a folder of canaries and a set of listening sockets."""
 
     def __enter__(self) -> tuple[dict[str, Any], Effects]:
         self._folder = tempfile.TemporaryDirectory()

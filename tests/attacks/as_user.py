@@ -1,4 +1,4 @@
-"""Become an unprivileged user, or refuse namespaces as containers and some distributions do."""
+"""Switch to an unprivileged user, or deny namespaces as containers and some distributions do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BIND, _RECURSIVE, _DETACH = 4096, 16384, 2
 
 
 def become_nobody(arguments: Sequence[str]) -> None:
-    """Restart Python as nobody with these arguments. If Python is in root's home, mount it below an open folder."""
+    """Restart Python as nobody with these arguments. If Python is in /root, remount it so that nobody can read it."""
     namespaces.unshare_mounts()
     home = Path("/root")
     python = Path(sys.base_prefix)
@@ -30,6 +30,6 @@ def become_nobody(arguments: Sequence[str]) -> None:
 
 
 def deny_namespaces() -> None:
-    """Refuse new namespaces for this process and its children."""
+    """Deny new namespaces to this process and its children."""
     privileges.no_new_privileges()
     seccomp.install(seccomp.refusing_program(["unshare", "setns"]))

@@ -37,12 +37,12 @@ IMPORTS = "import torch\nfrom torch import nn"
 
 
 def is_class(name: str) -> bool:
-    """Return whether the exercise of this name is a class."""
+    """Return whether the exercise with this name is a class."""
     return name[0].isupper()
 
 
 def body(name: str, other: str, shape: int) -> str:
-    """Return code that defines one exercise by calling another one, in one of several forms."""
+    """Return code that defines an exercise by calling a different one. `shape` selects one of several forms."""
     if not is_class(name):
         return FUNCTIONS[shape % len(FUNCTIONS)].format(name=name, other=other)
     shapes = CLASSES if is_class(other) else CLASSES[1:]
@@ -50,19 +50,19 @@ def body(name: str, other: str, shape: int) -> str:
 
 
 def submission(sources: Sequence[str]) -> Submission:
-    """Return a submission with these cells."""
+    """Return a submission with these cells, preceded by the imports."""
     cells = [Cell(number, "code", source) for number, source in enumerate((IMPORTS, *sources), 1)]
     return Submission("forwards.py", "eve", "", tuple(cells), (), True)
 
 
 def pairs(names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    """Yield each ordered pair of exercises with the number of a form."""
+    """Yield each ordered pair of exercises with an index that selects a form."""
     for shape, (name, other) in enumerate(itertools.permutations(names, 2)):
         yield name, other, shape
 
 
 def graph(names: Sequence[str], draw: random.Random) -> dict[str, str]:
-    """Return code for a few random exercises, each of which calls a random other one."""
+    """Return code for a few random exercises. Each of them calls a different, randomly chosen exercise."""
     own = draw.sample(names, draw.randint(2, 6))
     others = {name: draw.choice([other for other in names if other != name]) for name in own}
     return {name: body(name, other, draw.randrange(60)) for name, other in others.items()}

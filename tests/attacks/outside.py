@@ -1,4 +1,4 @@
-"""Targets outside the wall: a course with canaries, listening sockets, and the effects that attacks had on them."""
+"""Targets outside the sandbox: a course with canaries, listening sockets, and the effects attacks had on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHM_KEY = 0x7A77
 
 
 class Outside:
-    """A context with a copy of the course and listening sockets. `targets` returns what attacks aim at."""
+    """Context manager for a copy of the course and listening sockets. `targets` returns what attacks aim at."""
 
     def __init__(self, canary: str) -> None:
         self.canary = canary
@@ -38,7 +38,7 @@ class Outside:
         self._processes: set[str] = set()
         signal.signal(signal.SIGUSR1, self._signalled)
         self._listen()
-        # A careless start of a process would inherit this descriptor.
+        # A process that is started carelessly would inherit this descriptor.
         self._held = os.open(self.root / ".autograder" / "secret", os.O_RDONLY)
         os.set_inheritable(self._held, True)
         self._in_memory = ctypes.create_string_buffer(self.secret)
@@ -65,7 +65,7 @@ class Outside:
                 f"{path.read_text(encoding='utf-8')}\n# {self.canary}\n", encoding="utf-8"
             )
         mistakes = self.root / "mistakes" / "day1" / "causal_mask.md"
-        # A line of the last change, as a file must end with a block of code.
+        # Extend the last diff, because a file must end with a code block.
         text = mistakes.read_text(encoding="utf-8").removesuffix("```\n")
         mistakes.write_text(f"{text}+# {self.canary}\n```\n", encoding="utf-8")
         for name in (
@@ -102,7 +102,7 @@ class Outside:
             listener.setblocking(False)
 
     def targets(self) -> dict[str, Any]:
-        """Return the paths, ports and addresses that attacks aim at, but no canary."""
+        """Return the paths, ports and addresses that attacks aim at, without any canaries."""
         return {
             "root": str(self.root),
             "grader": str(self.root / "graders" / "day1" / "test_masking.py"),
@@ -129,7 +129,7 @@ class Outside:
     # ---- effects
 
     def seen(self) -> list[str]:
-        """Return the names in `suite.EFFECTS` of all effects since the last call, and undo them."""
+        """Return the names (keys of `suite.EFFECTS`) of all effects since the last call, and undo these effects."""
         happened: dict[str, Callable[[], bool]] = {
             "changes": self._has_changes,
             "connects": self._has_connections,
@@ -140,7 +140,7 @@ class Outside:
         return [name for name, check in happened.items() if check()]
 
     def leaks(self, text: str) -> bool:
-        """Return whether a text contains something that is only in hidden files."""
+        """Return whether a string contains anything that occurs only in hidden files."""
         hidden = (
             self.canary,
             "root:x:0:0",
@@ -201,7 +201,7 @@ class Outside:
         return count > 0
 
     def _has_survivors(self) -> bool:
-        """Return whether a process survives under the name that attacks use, and kill it."""
+        """Return whether a process with the name used by attacks is still running, and kill it."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -221,7 +221,7 @@ class Outside:
 
 
 def _remove_shared() -> bool:
-    """Remove System V memory, queues and semaphores with the attacks' key. Return whether there were any."""
+    """Remove System V memory, queues and semaphores with the key used by attacks. Return whether any existed."""
     libc = ctypes.CDLL(None)
     memory, queue, semaphore = (
         libc.shmget(SHM_KEY, 0, 0),

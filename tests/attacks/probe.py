@@ -1,5 +1,5 @@
 # ruff: noqa
-# Student code that searches every object, frame, module and cached line of its process. The test defines the names in capitals.
+# Student code that searches every object, frame, module and cached line of its process. The test defines the uppercase names.
 import gc
 import hashlib
 import linecache
@@ -17,7 +17,7 @@ def all_objects():
     pending = [*gc.get_objects(), *sys.modules.values(), *sys._current_frames().values()]
     pending += [linecache.cache, threading.enumerate(), sys._getframe()]
     seen = {id(pending), id(gc.get_objects)}
-    kept = []  # so that no id is reused
+    kept = []  # keeps the objects alive, because ids must not be reused
     while pending:
         thing = pending.pop()
         if id(thing) in seen:
@@ -55,7 +55,7 @@ def all_objects():
 
 
 def look_once(holder):
-    """Search for canaries and lines of a reference, wait to be inspected from outside, and raise if any were found."""
+    """Search for canaries and lines from a reference, sleep while the test scans this process, and raise if any were found."""
     if looked:
         return
     looked.append(holder)

@@ -1,12 +1,12 @@
-"""Run all attacks as one user behind one wall, or each without its defence, and print the results as JSON.
+"""Run all attacks as one user in one form of the sandbox, or each without its defence, and print JSON results.
 
     python -m tests.attacks.run USER WALL [kernel]
 
-USER is root or nobody. WALL is full, denied (no namespaces) or off. With `kernel`, only attacks that the kernel's layers stop
-are run. With the wall off, each attack is run by the user who can show its effect.
+USER is root or nobody. WALL (the form of the sandbox) is full, denied (no namespaces) or off. With `kernel`, only attacks
+that kernel layers stop are run. With `off`, each attack runs without its defence, if it has its effect for this user.
 
-The canary is in the environment, where a process that can inspect the grader finds it. The tests that trivial answers pass
-are read from standard input, because finding them takes a while.
+The canary is in the environment, where a process that can inspect the grader would find it. The list of tests that trivial
+answers pass is read from standard input, because computing it takes a while.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CANARY = "ATTACKS_CANARY"
 
 @dataclass
 class Seen:
-    """The result of one attack. `after` is the number of points of the honest submission that follows."""
+    """The result of one attack. `after` is the number of points for the honest submission graded next."""
 
     points: float
     status: str
@@ -64,9 +64,9 @@ class Seen:
 
 
 class Lab:
-    """A grader of the course with canaries, and the targets outside its wall."""
+    """A grader for the course with canaries, and the targets outside the sandbox."""
 
-    # The longest time limit of a call in seconds. Without its defence, an attack may wait forever.
+    # The longest time limit for a call in seconds. Without its defence, an attack might wait forever.
     longest = 60.0
     proving = False
 
@@ -83,13 +83,13 @@ class Lab:
         self.finder = (CELLS / "finder.py").read_text()
 
     def grade(self, attack: Attack, not_allowed: bool = True) -> SubmissionMarks:
-        """Grade the exercise that the attack belongs to."""
+        """Grade the exercise that the attack targets."""
         self.grader.day = self._day_for(attack, not_allowed)
         self._prepare("" if not_allowed else attack.exercise)
         return self.grader.grade(self._handed_in(attack.source), only=attack.exercise)
 
     def _prepare(self, allowing: str = "") -> None:
-        """Prepare the readers of the current server for the day, with everything allowed in at most one exercise."""
+        """Prepare the current server's readers for the day. `allowing` names an exercise without forbidden functions."""
         key = self.grader.server, allowing
         if key not in self._prepared:
             self._prepared[key] = prepare(self.grader.server, self.grader.day)
@@ -117,7 +117,7 @@ class Lab:
                 )
             exercises.append(one)
         day = replace(self._day, exercises=tuple(exercises))
-        vars(day)["chapters"] = self._day.chapters  # read once
+        vars(day)["chapters"] = self._day.chapters  # avoids a second read
         return day
 
     def observe(self, attack: Attack, work: Callable[[], SubmissionMarks]) -> Seen:
@@ -138,7 +138,7 @@ class Lab:
         return Seen(graded.points, graded.status, list(messages), effects, after, round(seconds, 3))
 
     def _shown(self, attack: Attack, marks: SubmissionMarks) -> Iterator[str]:
-        """Yield the effects that show in the marks."""
+        """Yield the effects that are visible in the marks."""
         graded = marks.exercises[0]
         if attack.effect == "costs" and graded.points < graded.max_points:
             yield "costs"
@@ -157,7 +157,7 @@ def texts_of(marks: SubmissionMarks) -> list[str]:
 
 
 def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
-    """Yield all texts made of the marks: JSON, table, student page and nbgrader's feedback."""
+    """Yield every string displayed for the marks: JSON, table, student page and nbgrader feedback."""
     yield from _texts(msgspec.to_builtins(marks))
     yield from (problem.replace("\n", "\x1b") for problem in marks.problems)  # one line each
     console = Console(file=io.StringIO(), width=200)
@@ -176,7 +176,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def acts(text: str) -> bool:
-    """Return whether a text contains control or bidirectional characters or surrogates."""
+    """Return whether a string contains control or bidirectional characters or surrogates."""
     return any(not (c.isprintable() or c == "\n") for c in text)
 
 
@@ -184,14 +184,14 @@ def acts(text: str) -> bool:
 
 
 class Unwalled(LocalProcess):
-    """A worker in the grader's own process, as other graders use it."""
+    """A worker in the grader's own process, as in graders without a sandbox."""
 
     def __init__(self, server: Server, limits: Any, budget: Any) -> None:
         super().__init__()
 
 
 def in_process(here: Lab, attack: Attack) -> Seen:
-    """Run an attack in a fork of this process, which contains the damage."""
+    """Run an attack in a fork of this process to contain the damage."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -212,7 +212,7 @@ def in_process(here: Lab, attack: Attack) -> Seen:
 
 
 class Unsliced(Slicer):
-    """A slicer that returns the whole notebook for every exercise, as other graders run it."""
+    """A slicer that returns the whole notebook for every exercise, as in graders that do not slice."""
 
     def slice_all(self) -> NotebookSlices:
         whole = super().slice_all()
@@ -226,7 +226,7 @@ class Unsliced(Slicer):
 
 @contextmanager
 def without(layer: str) -> Iterator[None]:
-    """Disable a defence that is not a layer of the kernel."""
+    """Disable a defence that is not a kernel layer."""
     if layer == "escaping":
         with (
             mock.patch.object(scoring, "sanitize", str),
@@ -247,7 +247,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
     for attack in ATTACKS:
         if attack.effect and attack.user == user:
             kernel.setdefault(attack.kernel, []).append(attack)
-    # A server takes seconds to start. If fewer than three attacks need the same one, run them with one more layer off.
+    # A server takes seconds to start. If fewer than three attacks need the same layers off, run them with more layers off.
     for off in [off for off, attacks in kernel.items() if 0 < len(attacks) < 3]:
         wider = min((more for more in kernel if set(off) < set(more)), key=len, default=None)
         if wider is not None:
@@ -276,7 +276,7 @@ def one_proof(here: Lab, attack: Attack) -> Seen:
 
 
 def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
-    """Run the attacks and all honest controls behind the wall."""
+    """Run the attacks and all honest controls in the sandbox."""
     with start_server() as server:
         here = Lab(outside, server, trivial)
         here.honest_after()
@@ -287,7 +287,7 @@ def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
 
 
 def main(user: str, wall: str, which: str = "all") -> None:
-    """Become the user, put up the wall, and print the results. See the module's docstring."""
+    """Switch to the user, run the attacks in this form of the sandbox, and print the results as JSON."""
     if user == "nobody" and os.geteuid() == 0:
         become_nobody(["-m", "tests.attacks.run", user, wall, which])
     if wall == "denied":

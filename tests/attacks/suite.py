@@ -1,15 +1,15 @@
 """Read the attacks and the honest controls: student cells in `cells/`, one file per family.
 
-A cell begins with its name. Its `#:` lines state what stops it and which effect it has otherwise:
+A cell begins with its name. Its `#:` lines state which defences stop it, and which effect it has without them:
 
-    # %% the secret that inputs are drawn by
+    # %% the secret that seeds the inputs
     #: stopped by namespaces, landlock
     #: effect leaks
 
-Layers of the kernel (namespaces, landlock, seccomp, limits) are disabled to show that the attack is real. Defences by design
-are tested differently: `process` by running the same code in the grader's own process, `needs` by running the whole notebook,
-`rule` by dropping `not_allowed`, `escaping` by showing the text before it is sanitized, and `wire`, `deadline` and `inputs`
-by what the grader `says`.
+Kernel layers (namespaces, landlock, seccomp, limits) are disabled to show that the attack is real. Defences by design are
+tested differently: `process` by running the same code in the grader's own process, `needs` by running the whole notebook,
+`rule` by dropping `not_allowed`, `escaping` by showing messages without sanitizing them, and `wire`, `deadline` and
+`inputs` by checking the message that the grader `says`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ CELLS = Path(__file__).parent / "cells"
 KERNEL = ("namespaces", "landlock", "seccomp", "limits")
 DESIGN = ("process", "needs", "rule", "escaping", "wire", "deadline", "inputs")
 EFFECTS = {
-    "leaks": "a canary of the course comes back in marks, messages or problems",
-    "marks": "it earns points that its code does not deserve, or the kernel does what it asks",
-    "changes": "a file of the course is written, removed or created",
-    "connects": "a socket outside receives something",
+    "leaks": "a canary from the course appears in marks, messages or problems",
+    "marks": "the attack earns undeserved points, or the kernel grants its request",
+    "changes": "a file in the course is written, removed or created",
+    "connects": "a socket outside the sandbox receives data",
     "signals": "the grader receives a signal",
-    "survives": "a process is left afterwards",
-    "remains": "shared memory or a file is left afterwards",
-    "marker": "the next submission finds a trace",
-    "shows": "control characters or invisible characters are shown",
+    "survives": "a process is still running afterwards",
+    "remains": "shared memory or a file is left behind",
+    "marker": "the next submission finds traces of the attack",
+    "shows": "control or invisible characters are displayed",
     "costs": "the exercise loses marks",
     "grows": "the grader has more descriptors open than before",
 }
@@ -41,7 +41,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Attack:
-    """A student's cell, its defences, and the effect that it has without them."""
+    """An attack: a student's cell, the defences that stop it, and its effect without them."""
 
     family: str
     name: str
@@ -52,16 +52,16 @@ class Attack:
     status: str = ""
     exercise: str = "causal_mask"
     seconds: float = 5.0
-    user: str = "nobody"  # the user who can show the effect
+    user: str = "nobody"  # the user for whom the attack has its effect without the defence
 
     @property
     def kernel(self) -> tuple[str, ...]:
-        """Return the kernel's layers among its defences."""
+        """Return the kernel layers that stop the attack."""
         return tuple(layer for layer in KERNEL if layer in self.stopped_by)
 
 
 def read(family: str) -> list[Attack]:
-    """Return the cells of one file."""
+    """Return the attacks or controls in a family's file."""
     text = (CELLS / f"{family}.py").read_text(encoding="utf-8")
     found = []
     for part in re.split(r"^# %% ", text, flags=re.M)[1:]:

@@ -1,4 +1,4 @@
-"""Test that no attack has an effect behind the wall, that each has one without its defence, and that honest code passes.
+"""Test that no attack has an effect in the sandbox, that each has one without its defence, and that honest code passes.
 
 `run.py` runs everything as root and as nobody, with and without namespaces.
 """
@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-# Attacks stopped by design run once, because the result depends neither on the user nor on namespaces.
+# Attacks that are stopped by design run only once: their results depend on neither the user nor namespaces.
 IS_ROOT = os.geteuid() == 0
 WALLS = [
     ("root" if IS_ROOT else "nobody", "full", "all"),

@@ -23,7 +23,7 @@ from tests.conftest import SECRET, with_cells
 
 pytestmark = pytest.mark.slow
 
-# Honest submissions have no, one or several wrong exercises.
+# Each honest submission has zero, one or several wrong exercises.
 WRONG = {
     "causal_mask": "def causal_mask(n, device=None):\n    return torch.ones(n, n).tril(-1).bool()",
     "softmax": "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, keepdim=True)",
@@ -64,7 +64,7 @@ def as_submission(name: str, notebook: NotebookNode, more: list[Cell]) -> Submis
 
 
 def without_seconds(marks: SubmissionMarks) -> tuple[float, list[str], list[ExerciseMarks]]:
-    """Return marks without the measured seconds."""
+    """Return marks without the measured times."""
     exercises = [msgspec.structs.replace(one, seconds=0.0) for one in marks.exercises]
     return marks.points, marks.problems, exercises
 
@@ -93,7 +93,7 @@ def test_hostile_submissions_do_not_change_honest_marks(
 def test_exhausting_attacks_do_not_slow_the_grader(
     grader: Grader, day1: Day, outside: Outside
 ) -> None:
-    """A timer is at most 100 ms later than beside honest code, and the grader's memory does not grow."""
+    """Compared with honest code, a timer is delayed by at most 100 ms, and the grader's memory does not grow."""
     honest = Cell(902, "code", "def causal_mask(n, device=None):\n    return right(n, device)\n")
     prelude = attack_cells(outside, ATTACKS[0])[0]
     quiet = [Submission("ada", "ada", "", (prelude, honest), (), True)] * 60

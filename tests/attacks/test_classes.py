@@ -1,7 +1,8 @@
-"""Test hostile classes: honest students keep their marks, eve gets the expected result, within time and memory limits.
+"""Test that in hostile classes, honest students keep their marks and eve gets the expected result.
 
-The short form grades the short cases in a few classes. `ATTACKS=all`, as in `make attacks`, grades every case in a separate
-class, and groups of a dozen as nobody and with namespaces refused.
+Grading must also stay within its time and memory limits. By default, a few classes contain only the short cases. With
+`ATTACKS=all`, as in `make attacks`, every case is graded in a separate class, and groups of a dozen cases are also graded
+as nobody and with namespaces denied.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ RUNS = [
     pytest.param(mode, class_, id=f"{mode}: {class_.name}")
     for mode, class_ in (LONG if IS_LONG else [(MODES[0], class_) for class_ in SHORT])
 ]
-GRACE = 30.0  # seconds after the limit at which a run is stopped
+GRACE = 30.0  # A run is killed this many seconds after its limit.
 
 
 @pytest.fixture(scope="module")
 def courses() -> Iterator[Callable[[Mode], Course]]:
-    """Return the course of a mode. Unlike pytest's own folders, it is accessible to the user nobody."""
+    """Return a function that returns the course for a mode. Unlike pytest's temporary folders, nobody can access it."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache

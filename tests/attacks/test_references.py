@@ -1,6 +1,6 @@
 """Test that references never enter a process with student code, and that calling them earns no points.
 
-The short form samples; `ATTACKS=all`, as in `make attacks`, forwards every exercise to every other one.
+By default, a sample of pairs is tested; `ATTACKS=all`, as in `make attacks`, forwards every exercise to every other one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 IS_LONG = os.environ.get("ATTACKS") == "all"
 IS_ROOT = os.geteuid() == 0
-PAIRS = 25  # per day, in the short form, in addition to ALIKE
+PAIRS = 25  # pairs per day in the default run, in addition to ALIKE
 ALIKE = {
     ("attention", "masked_attention"),
     ("masked_attention", "attention"),
@@ -48,9 +48,9 @@ ALIKE = {
 GRAPHS = 500 if IS_LONG else 5
 PROBE = (Path(__file__).parent / "probe.py").read_text(encoding="utf-8")
 REPLACED = ("masked_attention", "split_heads", "MultiHeadAttention", "LayerNorm", "FeedForward")
-LONG_ENOUGH = 25  # lines of this many characters do not occur in two programs by chance
+LONG_ENOUGH = 25  # two programs do not share a line of this many characters by chance
 SLEEPING = ("230", "115")  # clock_nanosleep on x86-64 and arm64
-ASLEEP = 4.0  # seconds that a student's call waits to be inspected
+ASLEEP = 4.0  # seconds that a student's call waits while its memory is scanned
 
 
 # ---- forwarding
@@ -114,7 +114,7 @@ class Planted:
     day: Day
     known: str
     hidden: str
-    lines: tuple[str, ...]  # of the references that replace exercises
+    lines: tuple[str, ...]  # lines of the references that replace exercises
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def planted(tmp_path: Path, grader: Grader) -> Planted:
 
 
 def with_canaries(chapter: str, known: str, hidden: str) -> str:
-    """Put both canaries into each solution, in a comment, a constant, a docstring and identifiers."""
+    """Insert both canaries in each solution: in a comment, a constant, a docstring and identifiers."""
 
     def plant(match: re.Match[str]) -> str:
         lines = [match[0]]
@@ -155,13 +155,13 @@ def with_canaries(chapter: str, known: str, hidden: str) -> str:
 
 
 def patient(limits: Limits) -> Limits:
-    """Return ten times longer limits, because searching all objects takes a while."""
+    """Return limits that are ten times longer, because searching all objects takes a while."""
     names = [field.name for field in dataclasses.fields(limits) if "seconds" in field.name]
     return dataclasses.replace(limits, **{name: 10 * getattr(limits, name) for name in names})
 
 
 def cell_of(day: Day, name: str) -> ChapterCell:
-    """Return the cell of an exercise, with its reference."""
+    """Return the chapter cell that contains the reference for an exercise."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     return next(cell for cell in cells if (cell.role, cell.name) == ("exercise", name))
 
@@ -219,9 +219,9 @@ def test_both_searches_find_planted_canaries(planted: Planted) -> None:
 
 
 class Scan:
-    """A context that repeatedly reads the memory of processes behind the wall.
+    """Context manager that repeatedly scans the memory of sandboxed processes.
 
-    A process that contains the marker runs student code. `found` has all searched words that such a process contains.
+    A process that contains the marker runs student code. `found` collects the words found in these processes.
     """
 
     def __init__(self, server: Server, words: Sequence[str]) -> None:
@@ -262,7 +262,7 @@ class Scan:
 
 
 def memory(pid: int) -> Iterator[bytes]:
-    """Yield the private and shared memory of a process in overlapping pieces, without mapped files."""
+    """Yield a process's private and shared memory in overlapping chunks, leaving out mapped files."""
     size, overlap = 8 << 20, 1000
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
         for line in maps.read().splitlines():

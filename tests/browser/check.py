@@ -1,7 +1,7 @@
 """Check feedback pages and class reports in a real browser. `make browser` runs it.
 
-The pages must pass axe's accessibility checks, run no script, load nothing and fit on a phone. With a FOLDER argument,
-screenshots of each view and a PDF of each page are saved there for a person to look at.
+The pages must pass axe's accessibility checks, run no scripts, load no other resources and fit on a phone screen. With
+a FOLDER argument, a screenshot of each view and a PDF of each page are saved there for manual inspection.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXCESS_WIDTH = "document.documentElement.scrollWidth - document.documentElement.
 
 
 def hostile(texts: Texts) -> Iterator[SubmissionMarks]:
-    """Yield submissions whose text tries to inject HTML and scripts."""
+    """Yield submissions whose names, messages and problems try to inject HTML and scripts."""
     for text in HOSTILE:
         wrong = exercise(texts, "softmax", {0: text, 1: text * 2})
         crashed = exercise(texts, "attention", dict.fromkeys(range(10), text), "crashed")
@@ -44,7 +44,7 @@ def hostile(texts: Texts) -> Iterator[SubmissionMarks]:
 
 
 def write_pages(folder: Path) -> list[Path]:
-    """Write the pages of a simulated and a hostile class, and reports on both together; return their paths."""
+    """Write pages for a simulated and a hostile class, and reports that cover both; return the paths."""
     day = courses.load(ROOT).day("day1")
     make_class(day, folder / "class")
     with start_server() as server:
@@ -65,7 +65,7 @@ def write_pages(folder: Path) -> list[Path]:
 def check_view(
     browser: Browser, file: Path, scheme: str, width: int, shots: Path | None
 ) -> list[str]:
-    """Return the problems of a page in one view."""
+    """Return the problems found on a page in one colour scheme and window width."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     requested: list[str] = []
@@ -96,7 +96,7 @@ def check_view(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check all pages; return 1 if any has a problem, 2 if there is no browser."""
+    """Check all pages. Return 1 if any of them has a problem, or 2 if no browser is installed."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         print(NO_BROWSER, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Test grading by hand in nbgrader's formgrader, with regrades in between, in a real browser. `make formgrader` runs it.
+"""Test manual grading in nbgrader's formgrader, interleaved with regrades, in a real browser. `make formgrader` runs it.
 
 With a FOLDER argument, a screenshot of each step is saved there.
 """
@@ -24,7 +24,7 @@ from tests.browser.check import BROWSERS, NO_BROWSER
 from tests.released_course import BROKEN, Class, release
 from tests.small_course import RIGHT, WRONG, command
 
-SECONDS = 60  # to start the server, and to load a page
+SECONDS = 60  # timeout for starting the server and for loading a page
 COMMENT = "Which id is padding? <b>Read</b> the signature once more."
 MARK = "33.5"
 # nbgrader's pages load MathJax from the web and wait for it, so we serve this stub.
@@ -35,7 +35,7 @@ LOADED = "window.formgrader?.loaded && formgrader.grades.loaded && formgrader.co
 
 
 class TA:
-    """A TA who opens the only submission of a course in formgrader and checks what it shows."""
+    """A simulated TA who opens the course's only submission in formgrader and checks the page."""
 
     def __init__(self, page: Page, url: str, shots: Path | None) -> None:
         self.page = page
@@ -44,7 +44,7 @@ class TA:
         self.problems: list[str] = []
 
     def open(self) -> None:
-        """Click from the assignment's table to the submission."""
+        """Click through from the table of assignments to the submission."""
         self.page.goto(f"{self.url}/formgrader/gradebook/day1/day1")
         self.page.wait_for_selector("table tbody a")
         self.page.click("table tbody a")
@@ -60,7 +60,7 @@ class TA:
             self.expect(saved.value.ok, f"{field} was not saved: {saved.value.status}")
 
     def expect_page(self, text: str, absent: str = "") -> None:
-        """Check that mark and comment are unchanged and that the page contains `text`, but not `absent`."""
+        """Check that the mark and comment are unchanged and the page contains `text` but not `absent`."""
         mark = self.page.input_value("#check_padding_mask")
         comment = self.page.input_value("#padding_mask-comment")
         self.expect(mark == MARK, f"the mark is {mark!r}, not {MARK!r}")
@@ -118,7 +118,7 @@ def grade(course: Class) -> None:
 
 
 def round_trip(course: Class, ta: TA) -> None:
-    """Change a mark and comment on it, regrade a better and an unreadable attempt, and check the feedback page."""
+    """Override a mark with a comment, regrade a better and then an unreadable attempt, and check the feedback."""
     ta.open()
     ta.screenshot("opened")
     ta.override()
@@ -147,7 +147,7 @@ def round_trip(course: Class, ta: TA) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the round trip; return 1 if there is a problem, 2 if there is no browser."""
+    """Run the round trip. Return 1 if there is a problem, or 2 if no browser is installed."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         print(NO_BROWSER, file=sys.stderr)

@@ -1,7 +1,8 @@
-"""Fuzz the autograder with random changes to submissions, return values and marks, in their structure and their bytes.
+"""Fuzz the autograder with randomly changed submissions, return values and marks.
 
-    python -m tests.fuzz             fuzz for FUZZ_MINUTES, like `make fuzz`
-    python -m tests.fuzz FOLDER      grade the submissions of an earlier failure again
+    python -m tests.fuzz             fuzz for FUZZ_MINUTES minutes, like `make fuzz`
+    python -m tests.fuzz FOLDER      regrade the submissions that an earlier failure saved in FOLDER
 
-`mutate` changes plain data, `makers` writes submissions, `batches` grades them as a class, and `test_fuzz` is the short form.
+The changes affect both the structure and the raw bytes. `mutate` changes plain data, `makers` writes submissions, `batches`
+grades them as a class, and `test_fuzz` is a short run for the test suite.
 """

@@ -1,4 +1,4 @@
-"""Fuzz for FUZZ_MINUTES, print how many cases were tried, and keep the failures; see the package."""
+"""Fuzz for FUZZ_MINUTES minutes, print the number of cases tried, and save any failures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.attacks.classes.running import MODES, Course
 from tests.fuzz import batches, records
 
 COUNT = 120  # submissions per class
-RECORDS = 2_000  # marks and database rows that are tried after each class
+RECORDS = 2_000  # number of marks and database rows to try after each class
 
 
 def main() -> int:
-    """Return exit code 1 if there was a failure."""
+    """Fuzz, or regrade the submissions of an earlier failure. Return exit code 1 if anything fails."""
     with tempfile.TemporaryDirectory() as folder:
         course = Course(Path(folder), MODES[0])
         if len(sys.argv) > 1:
@@ -28,7 +28,7 @@ def main() -> int:
 
 
 def fuzz(course: Course, folder: Path) -> int:
-    """Generate and grade random classes until the time is up. Return exit code 1 if there was a failure."""
+    """Generate and grade random classes until the time is up. Return exit code 1 if anything fails."""
     minutes = float(os.environ.get("FUZZ_MINUTES", "60"))
     seed = int(os.environ.get("FUZZ_SEED", str(time.time_ns() % 10**9)))
     started, n_failures, tried = time.monotonic(), 0, Counter[str]()

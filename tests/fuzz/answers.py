@@ -1,4 +1,4 @@
-"""Generate random expressions of unusual values that student code may return."""
+"""Generate random expressions for unusual values that student code might return."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ ERRORS = (
 
 
 def random_expression(draw: random.Random, depth: int = 0) -> str:
-    """Return a random expression of an unusual value."""
+    """Return a random expression that evaluates to an unusual value."""
     if depth < 4 and draw.random() < 0.35:
         parts = [random_expression(draw, depth + 1) for _ in range(draw.choice((0, 1, 2, 2, 5)))]
         inner = ", ".join(parts)
@@ -110,7 +110,7 @@ def random_expression(draw: random.Random, depth: int = 0) -> str:
 
 
 def random_script(draw: random.Random) -> str:
-    """Return a script whose causal_mask returns different unusual values, or raises, on successive calls."""
+    """Return a script whose causal_mask returns a different unusual value, or raises, on each call."""
     answers = [random_expression(draw) for _ in range(draw.choice((1, 2, 5)))]
     lines = [
         f"    if turn == {place}: return {answer}\n" for place, answer in enumerate(answers[1:])

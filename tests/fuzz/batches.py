@@ -1,4 +1,4 @@
-"""Grade random submissions as a class, and check that honest students keep their marks and no run stops early."""
+"""Grade random submissions as a class. Check that honest students keep their marks and no run aborts."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NEIGHBOURS = 4  # random submissions per honest one
 
 @dataclass(frozen=True)
 class Failure:
-    """Submissions that cause a failure, and the complaints about it."""
+    """The submissions that cause a failure, and the messages that describe it."""
 
     cases: Sequence[Case]
     complaints: Sequence[str]
 
     def keep(self, folder: Path) -> Path:
-        """Write the submissions to a folder, from which they can be graded again, and return it."""
+        """Save the submissions to a folder, so that they can be regraded, and return the folder."""
         place = folder / "-".join(case.name for case in self.cases[:3])
         folder = place / "class"
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ class Failure:
 
 
 def random_cases(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -> list[Case]:
-    """Return this many random submissions. Each depends only on the seed and its number."""
+    """Return `count` random submissions. Each one depends only on the seed and its index."""
     cases = []
     for number in range(count):
         maker = makers[number % len(makers)]
@@ -58,7 +58,7 @@ def random_cases(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -
 
 
 def with_neighbours(cases: Sequence[Case]) -> HostileClass:
-    """Return a class with an honest submission before every few of the cases, in addition to ada and zoe."""
+    """Return a class of these cases, with honest submissions interspersed in addition to ada and zoe."""
     class_ = flat(cases, "fuzzed")
     honest = [f"honest-{number:03}" for number in range(len(cases) // NEIGHBOURS + 1)]
 
@@ -76,13 +76,13 @@ def with_neighbours(cases: Sequence[Case]) -> HostileClass:
 
 
 def grade(course: Course, cases: Sequence[Case]) -> list[str]:
-    """Grade submissions as a class, and return the complaints."""
+    """Grade submissions as a class, and return a message for each unexpected result."""
     class_ = with_neighbours(cases)
     return list(complaints(class_, course.grade(class_, class_.seconds)))
 
 
 def find_failures(course: Course, cases: Sequence[Case]) -> list[Failure]:
-    """Grade submissions as a class. If that fails, halve the class repeatedly to find the submissions that cause it."""
+    """Grade submissions as a class. If that fails, bisect the class to find the submissions that cause it."""
     found_complaints = grade(course, cases)
     if not found_complaints:
         return []
@@ -94,11 +94,11 @@ def find_failures(course: Course, cases: Sequence[Case]) -> list[Failure]:
         for half in (cases[:middle], cases[middle:])
         for failure in find_failures(course, half)
     ]
-    return found or [Failure(cases, found_complaints)]  # only several submissions together cause it
+    return found or [Failure(cases, found_complaints)]  # a joint failure of several submissions
 
 
 def kept_cases(folder: Path) -> list[Case]:
-    """Return the submissions of a failure that was kept in a folder."""
+    """Return the submissions of a failure that was saved to a folder."""
     files = sorted((folder / "class").iterdir())
     return [Case(file.stem, "kept", partial(_copy, file), ANYTHING) for file in files]
 

@@ -1,4 +1,4 @@
-"""Write random hostile submissions. Each maker writes one to a path without a suffix."""
+"""Write random hostile submissions. Each maker takes a path without a suffix and writes one submission."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def notebooks(path: Path, draw: random.Random) -> None:
 
 
 def scripts(path: Path, draw: random.Random) -> None:
-    """Write a script with random changes to its text: the header, the markers, the code."""
+    """Write a script with random changes to its header, cell markers and code."""
     text = PERCENT
     for _ in range(draw.choice((1, 2, 6))):
         text = mutate.change_text(text, draw)
@@ -72,7 +72,7 @@ def scripts(path: Path, draw: random.Random) -> None:
 
 
 def sources(path: Path, draw: random.Random) -> None:
-    """Write the correct solution together with random lines that are hard to slice."""
+    """Write the correct solution plus random lines that are hard to slice."""
     patterns = (
         *("x = x + 1", "x, y = y, x", "causal_mask.a = x", "x = x.a", "T[x] = T", "del x", "global x"),
         *("def f(*a): return x, causal_mask, f", "@f\ndef g(): pass", "class C(x): y = x", "exec('x = 1')"),
@@ -123,7 +123,7 @@ def archives(path: Path, draw: random.Random) -> None:
 
 
 def wires(path: Path, draw: random.Random) -> None:
-    """Write a script whose process randomly changes its responses to the grader, in structure or bytes."""
+    """Write a script that randomly corrupts the structure or the bytes of its responses to the grader."""
     seed, chance = draw.randrange(1 << 30), draw.choice((0.05, 0.3, 1.0))
     while_loading = draw.random() < 0.5
     install = (

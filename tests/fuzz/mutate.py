@@ -1,6 +1,6 @@
-"""Change plain data, text and bytes at random.
+"""Randomly change plain data, strings and bytes.
 
-This source also becomes part of student code, so it imports only the standard library.
+The source code of this module is also embedded in student code, so it imports only the standard library.
 """
 
 import copy
@@ -17,7 +17,7 @@ ODD: tuple[Any, ...] = (
 
 
 def iter_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of each part of a value, starting with the empty path of the value itself."""
+    """Yield the path to each part of a value, starting with the empty path for the value itself."""
     yield path
     if isinstance(value, (dict, list)):
         items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -26,7 +26,7 @@ def iter_paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 def change_value(value: Any, draw: random.Random, times: int | None = None) -> Any:
-    """Return a copy of a value in which a few parts are replaced, removed, repeated, renamed or nested."""
+    """Return a copy of a value with a few parts replaced, removed, repeated, renamed or nested."""
     value = copy.deepcopy(value)
     for _ in range(times or draw.choice((1, 1, 1, 2, 3, 8))):
         paths = [path for path in iter_paths(value) if path]
@@ -64,7 +64,7 @@ def _change(parent: Any, key: Any, value: Any, draw: random.Random) -> None:
 
 
 def change_text(old: str, draw: random.Random) -> str:
-    """Return a text in which one part is removed, repeated or replaced."""
+    """Return a copy of a string with one part removed, repeated or replaced."""
     start = draw.randrange(len(old) + 1)
     end = min(len(old), start + draw.choice((0, 1, 5, 100)))
     new = draw.choice(
@@ -74,7 +74,7 @@ def change_text(old: str, draw: random.Random) -> str:
 
 
 def damage_bytes(data: bytes, draw: random.Random) -> bytes:
-    """Return a copy of some bytes in which a few are overwritten, removed, repeated or moved."""
+    """Return a copy of the bytes with a few of them overwritten, removed, repeated or moved."""
     changed = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 5, 40))):
         at = draw.randrange(len(changed) + 1)

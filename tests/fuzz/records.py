@@ -1,4 +1,4 @@
-"""Check that random changes to stored marks are either rejected with a message, or read and displayed."""
+"""Check that randomly changed marks are either rejected with an error message, or read and displayed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ MARKS = b"".join(encode("day1", [ADA, BOB]))
 
 
 def find_failures(seed: int, count: int) -> Iterator[str]:
-    """Try this many changed marks and rows. Yield each unexpected exception, with the input that reproduces it."""
+    """Try `count` changed marks and rows. Yield each unexpected exception with the input that reproduces it."""
     for number in range(count):
         data = random_marks(random.Random(f"{seed} {number}"))
         try:
@@ -79,7 +79,7 @@ def random_marks(draw: random.Random) -> bytes:
 
 
 def read_marks(data: bytes) -> None:
-    """Read marks, write them again and display them, unless they are rejected with a message."""
+    """Read marks, write them back and display them. Invalid marks must be rejected with an error message."""
     try:
         marks = decode(data, "day1")
     except InvalidMarks:
@@ -89,7 +89,7 @@ def read_marks(data: bytes) -> None:
 
 
 def read_store(folder: Path, data: bytes, draw: random.Random) -> None:
-    """Put a changed row into a store that also contains ada's marks, and read the current marks."""
+    """Change bob's row in a store that also contains ada's marks, and read the current marks."""
     file = folder / ".autograder" / "marks.db"
     file.unlink(missing_ok=True)
     basis = Basis("day1", "code", "course", "autograder", "seed", "limits")

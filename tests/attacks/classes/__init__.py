@@ -1,4 +1,4 @@
-"""Hostile classes: a submission by `eve` beside those of the honest `ada` and `zoe`, and the expected results.
+"""Hostile classes: a submission by `eve`, honest ones by `ada` and `zoe`, and the expected results.
 
 `cases.ALL` lists the cases, `running.Course` grades a class in a subprocess and measures it, and `../test_classes.py` runs them.
 """

@@ -37,7 +37,7 @@ def _zip(path: Path, data: bytes) -> None:
     raw(path, data, ".zip")
 
 
-# ---- metadata of a platform inside an archive, which must be ignored
+# ---- platform metadata inside an archive, which must be ignored
 
 
 def _laughs(count: int) -> str:
@@ -83,7 +83,7 @@ list(_metadata())
 
 @case("archives", *EITHER, short=True)
 def zip_of_zeros(path: Path) -> None:
-    """A member of zeros, compressed a thousand to one, with its true size in the header."""
+    """Write a zip file with a member of zeros, compressed 1000:1, whose header states the true size."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("day1.ipynb", BOOK)
@@ -109,7 +109,7 @@ def many_zips_in_a_zip(path: Path) -> None:
 
 @case("archives", *EITHER, short=True)
 def overlapping_members(path: Path) -> None:
-    """Every directory entry refers to the same bytes."""
+    """Write a zip file with 20,000 directory entries that all refer to the same bytes."""
     data = zipped({"a.ipynb": b" " * 5_000_000})
     start = data.index(b"PK\x01\x02")
     entry = data[start : data.index(b"PK\x05\x06")]
@@ -143,13 +143,13 @@ def tar_of_zeros(path: Path) -> None:
 
 @case("archives", *EITHER, short=True)
 def gzip_of_gigabytes(path: Path) -> None:
-    """Many concatenated gzip members of zeros."""
+    """Write a file of 100 concatenated gzip members that expand to 5 GB of zeros."""
     raw(path, gzip.compress(bytes(50 << 20), 9) * 100, ".tgz")
 
 
 @case("archives", *EITHER)
 def xz_with_a_huge_dictionary(path: Path) -> None:
-    """The header requests a dictionary of 1.5 GB, which a decoder allocates at once."""
+    """Write an xz file whose header requests a 1.5 GB dictionary, which a decoder allocates at once."""
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 20}]
     data = bytearray(lzma.compress(bytes(20 << 20), filters=filters))
     block = data.index(b"\x21\x01", 12)  # the filter id and the size of its properties
@@ -163,7 +163,7 @@ def xz_with_a_huge_dictionary(path: Path) -> None:
 
 @case("archives", *EITHER)
 def tar_with_long_headers(path: Path) -> None:
-    """Pax headers of several megabytes, which are read before their member."""
+    """Write a tar file with many megabytes of pax headers, which are read before the member."""
     header = tarfile.TarInfo("day1.ipynb")
     header.size = len(BOOK)
     header.pax_headers = {f"k{n}": "x" * 1_000_000 for n in range(25)}
@@ -186,7 +186,7 @@ def tar_of_sparse_files(path: Path) -> None:
 
 @case("archives", *EITHER)
 def zip64_with_a_forged_size(path: Path) -> None:
-    """The extra field claims that the member has an exabyte."""
+    """Write a zip file whose extra field claims that the member's size is one exabyte."""
     extra = struct.pack("<HHQQ", 1, 16, 1 << 60, 1 << 60)
     info = zipfile.ZipInfo("day1.ipynb")
     info.extra = extra
@@ -201,7 +201,7 @@ def zip64_with_a_forged_size(path: Path) -> None:
 
 @case("archives", *EITHER, short=True)
 def size_below_the_actual_one(path: Path) -> None:
-    """The header claims ten bytes, but the member has 90 MB."""
+    """Write a zip file whose headers claim ten bytes for a member of 90 MB."""
     data = bytearray(zipped({"day1.ipynb": bytes(90 << 20)}))
     for at, signature in ((22, b"PK\x03\x04"), (24, b"PK\x01\x02")):
         place = data.index(signature) + at
@@ -287,7 +287,7 @@ ODD = (
 
 @case("archives", *HARMLESS, short=True)
 def names_outside_the_archive(path: Path) -> None:
-    """Some are the names of ada and zoe, who must keep their own marks."""
+    """Write paths that leave the archive. Some name ada's or zoe's files, but both must keep their own marks."""
     _zip(path, zipped([(name, notebook(code("x = 1"))) for name in ODD]))
 
 
@@ -313,7 +313,7 @@ def names_of_another_student_in_a_tar(path: Path) -> None:
 
 @case("archives", *HARMLESS, short=True)
 def links_in_a_tar(path: Path) -> None:
-    """Hard and symbolic links to ada's file, to /etc/passwd, to themselves and in a cycle, and special files."""
+    """Write a tar file with special files and with links to ada's file, to /etc/passwd and in cycles."""
     links = [
         member("a.ipynb", type=tarfile.SYMTYPE, linkname="../ada.py"),
         member("b.ipynb", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
@@ -360,7 +360,7 @@ def pipe_instead_of_a_file(path: Path) -> None:
 
 @case("archives", *HARMLESS, short=True)
 def a_thousand_notebooks(path: Path) -> None:
-    """From an audit: each notebook is in a folder that looks like another student's."""
+    """Regression test from an audit: 1,000 notebooks are in folders that look like other students' folders."""
     books = {f"a{n}/submission_1/day1.ipynb": notebook(code(f"x = {n}")) for n in range(1000)}
     _zip(path, zipped(books))
 
@@ -373,7 +373,7 @@ def a_thousand_notebooks_of_a_platform(path: Path) -> None:
 
 @case("archives", *HONEST)
 def one_notebook_in_folders(path: Path) -> None:
-    """An honest archive with extra folders."""
+    """Write an honest archive with extra folders."""
     _zip(path, zipped({"my work/day1/day1.ipynb": BOOK, "my work/data/notes.txt": "x" * 9_000}))
 
 

@@ -1,4 +1,4 @@
-"""Define a hostile submission with its expected result, and write the files that such submissions consist of."""
+"""Define hostile submissions and their expected results, and write their files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def causal_mask(n, device=None):
 SCRIPT = f"# %%\n{RIGHT}"
 FULL = 3.0
 SECONDS = 60.0
-SLOW = 600.0  # seconds: the budget for sleeping and waiting, plus the start-up
+SLOW = 600.0  # seconds: the budget for idle time, plus start-up
 
 
 # ---- expected results
@@ -31,25 +31,25 @@ SLOW = 600.0  # seconds: the budget for sleeping and waiting, plus the start-up
 
 @dataclass(frozen=True)
 class Points:
-    """The expected result that a submission is graded with points between two bounds."""
+    """Expect a submission to be graded, with points between two bounds."""
 
     low: float = 0.0
     high: float | None = None
 
     def matches(self, marks: Mapping[str, Any]) -> bool:
-        """Return whether a record of the marks has this result."""
+        """Return whether a submission's marks match the expected result."""
         high = self.low if self.high is None else self.high
         return bool(marks["exercises"]) and self.low <= marks["points"] <= high
 
 
 @dataclass(frozen=True)
 class Unread:
-    """The expected result that a submission has no marks, and problems that match a regular expression."""
+    """Expect a submission to have no marks, and problems that match a regular expression."""
 
     reason: str = ""
 
     def matches(self, marks: Mapping[str, Any]) -> bool:
-        """Return whether a record of the marks has this result."""
+        """Return whether a submission's marks match the expected result."""
         problems = "\n".join(marks["problems"])
         found = re.search(self.reason, problems, re.IGNORECASE) is not None
         return not marks["exercises"] and problems != "" and found
@@ -58,13 +58,13 @@ class Unread:
 Outcome = Points | Unread
 NOTHING = (Points(0.0),)
 HONEST = (Points(FULL),)
-LOST = (Points(0.0), Unread())  # either is acceptable
-HARMLESS = (Points(0.0), Points(FULL), Unread())  # only the results of the others matter
+LOST = (Points(0.0), Unread())  # either result is acceptable
+HARMLESS = (Points(0.0), Points(FULL), Unread())  # only the other students' results matter
 
 
 @dataclass(frozen=True)
 class Case:
-    """A submission of eve. `write` gets her path without a suffix. `short` cases run in `make test`."""
+    """A submission by eve. `write` gets its path without a suffix. `make test` runs only the `short` cases."""
 
     name: str
     family: str
@@ -80,7 +80,7 @@ CASES: list[Case] = []
 def case(
     family: str, *outcomes: Outcome, short: bool = False, seconds: float = SECONDS
 ) -> Callable[[Callable[[Path], object]], Callable[[Path], object]]:
-    """Return a decorator that registers a function which writes a hostile submission."""
+    """Return a decorator that registers a function as the writer of a hostile submission."""
 
     def register(write: Callable[[Path], object]) -> Callable[[Path], object]:
         CASES.append(Case(write.__name__, family, write, outcomes, short, seconds))
@@ -90,10 +90,10 @@ def case(
 
 
 def scripts(file: Path) -> list[Case]:
-    """Read the cases of a script, each of which begins with `#### name` and `#:` lines.
+    """Read the cases in a script. Each case begins with a `#### name` line and `#:` lines.
 
     `#: points 0` or `#: points 0 to 2.5` is the expected result, and `#: or unread REASON` an alternative. `#: short` includes
-    the case in the short form, and `#: slow` allows more time. COURSE_PATH and USER_NAME are replaced with their values here.
+    the case in `make test`, and `#: slow` allows more time. COURSE_PATH and USER_NAME are replaced with their actual values.
     """
     text = file.read_text(encoding="utf-8")
     shared, *parts = re.split(r"^#### ", text, flags=re.MULTILINE)
@@ -134,7 +134,7 @@ def script(path: Path, text: str) -> None:
 
 
 def raw(path: Path, data: bytes | str, ending: str = ".ipynb") -> None:
-    """Write a file with any content."""
+    """Write a file with arbitrary content."""
     content = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     path.with_name(f"{path.name}{ending}").write_bytes(content)
 
@@ -151,7 +151,7 @@ def code(source: Any, **more: Any) -> dict[str, Any]:
 
 
 def notebook(*cells: Any, **more: Any) -> str:
-    """Return the JSON of a notebook with these cells, by default the correct answer."""
+    """Return a notebook with these cells as JSON. By default, it contains the correct answer."""
     found = list(cells) or [code(RIGHT)]
     return json.dumps({"cells": found, "metadata": {}, "nbformat": 4, "nbformat_minor": 5, **more})
 

@@ -1,11 +1,11 @@
-"""List all hostile classes: one for each case, the same cases in groups, and the short form for `make test`."""
+"""List all hostile classes: one per case, the same cases in groups, and a few short ones for `make test`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.attacks.classes import archives, identity, notebooks, slicing  # register their cases
+from tests.attacks.classes import archives, identity, notebooks, slicing  # registers cases
 from tests.attacks.classes.case import CASES, HONEST, SECONDS, Case, notebook, scripts
 from tests.attacks.classes.running import HostileClass, flat, student
 
@@ -21,13 +21,13 @@ SLOW = [flat([one]) for one in ALL if one.seconds > SECONDS]
 
 
 def _groups() -> list[HostileClass]:
-    """Return classes of a dozen quick cases each."""
+    """Return classes that contain a dozen quick cases each."""
     parts = [QUICK[at : at + GROUP] for at in range(0, len(QUICK), GROUP)]
     return [flat(part, f"from {part[0].name} to {part[-1].name}") for part in parts]
 
 
 def whole(cases: Sequence[Case]) -> HostileClass:
-    """Return a class in nbgrader's folders of the course, with one eve per case. It is graded without a path."""
+    """Return a class in the course's nbgrader folders, with one eve per case. It is graded without naming a path."""
 
     def write(root: Path) -> list[str]:
         for who in ("ada", "zoe"):

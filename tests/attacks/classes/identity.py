@@ -1,4 +1,4 @@
-"""Classes in which eve claims to be someone else or to be early, and exported tables that must not contain formulas."""
+"""Classes in which eve impersonates someone or fakes an early submission, and tables with injected formulas."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Claim = Callable[[Path], object]
 
 
 def tree(name: str, claims: Mapping[str, Claim]) -> HostileClass:
-    """Return a late class in nbgrader's folders with a roster: ada, zoe, bob, and an eve for each claim."""
+    """Return a class in nbgrader's folders with a roster and late submissions by ada, zoe, bob and one eve per claim."""
     eves = {f"eve-{title.replace('_', '-')}": claim for title, claim in claims.items()}
     everybody = ["ada", "zoe", "bob", *eves]
 
@@ -76,12 +76,12 @@ def honest(place: Path) -> None:
 
 
 def of_pairs(*files: tuple[str, str]) -> Claim:
-    """Return a claim that writes day1.zip with these files."""
+    """Return a function that writes these files to day1.zip."""
     return lambda place: (place / "day1.zip").write_bytes(zipped(files))
 
 
 def of_files(*files: tuple[str, str]) -> Claim:
-    """Return a claim that writes these files, with folders for slashes in their names."""
+    """Return a function that writes these files, creating any folders in their paths."""
 
     def write(place: Path) -> None:
         for name, text in files:
@@ -173,7 +173,7 @@ CLAIMS: Mapping[str, Claim] = {
 
 
 def canvas(folder: Path) -> list[str]:
-    """Write a Canvas download in which eve's file is named like one of bob's."""
+    """Write a Canvas download in which eve's files are named like bob's."""
     place = folder / "class"
     place.mkdir()
     for number, who in enumerate(("ada", "zoe", "bob"), 11):
@@ -220,12 +220,12 @@ def gradescopes(folder: Path) -> list[str]:
 
 
 def platform(name: str, write: Callable[[Path], list[str]]) -> HostileClass:
-    """Return a download whose students are in the roster."""
+    """Return a class whose students are all in the roster, downloaded from a platform."""
     students = {**dict.fromkeys(("ada", "zoe", "bob"), HONEST), "eve": ANY}
     return HostileClass(name, write, students, roster(("ada", "zoe", "bob", "eve")))
 
 
-# ---- tables
+# ---- formulas in exported tables
 
 
 TEXTS = (
@@ -235,7 +235,7 @@ TEXTS = (
 
 
 def tables(folder: Path) -> list[str]:
-    """Write submissions with names and messages that begin a formula after each separator."""
+    """Write submissions whose names and messages contain a formula after each CSV separator."""
     place = folder / "class;=1+1;"
     place.mkdir()
     for who in ("ada", "zoe"):

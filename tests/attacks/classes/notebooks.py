@@ -1,4 +1,4 @@
-"""Hostile notebooks and scripts that cost time or memory or crash readers, and very large honest ones."""
+"""Hostile notebooks and scripts that waste time or memory or crash readers, and very large honest ones."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.attacks.classes.case import (
 )
 
 NO_NOTEBOOK = (Unread(),)
-EITHER = (Points(3.0), Unread())  # read partly or completely, or refused
+EITHER = (Points(3.0), Unread())  # read partly or completely, or rejected
 
 
 def nested(depth: int, start: str = '{"a":', end: str = "}", core: str = "1") -> str:
-    """Return JSON with this nesting depth."""
+    """Return JSON that is nested to this depth."""
     return start * depth + core + end * depth
 
 
@@ -207,7 +207,7 @@ def source_of_a_million_lines(path: Path) -> None:
 
 @case("notebooks", *EITHER, short=True)
 def ten_thousand_odd_cells(path: Path) -> None:
-    """Each cell is a separate problem."""
+    """Write a notebook with thousands of cells that are each reported as a separate problem."""
     odd: list[dict[str, Any]] = [{"cell_type": f"kind {n}", "source": [n]} for n in range(9_600)]
     raw(path, notebook(code(RIGHT), *odd))
 
@@ -230,7 +230,7 @@ def truncated(path: Path) -> None:
 
 @case("notebooks", *HARMLESS)
 def damaged_many_times(path: Path) -> None:
-    """The JSON is damaged after each cell, so that recovery is attempted repeatedly."""
+    """Write JSON that is damaged after each cell, which makes the reader attempt recovery again and again."""
     cell = json.dumps(code(RIGHT))
     raw(path, '{"cells": [' + f"{cell},,}}{{" * 20_000)
 
@@ -250,14 +250,14 @@ def _picture(size: int) -> dict[str, Any]:
 
 @case("notebooks", *HONEST, short=True)
 def plots_of_100_megabytes(path: Path) -> None:
-    """An honest notebook with a picture in nearly every cell."""
+    """Write an honest notebook with a plot in nearly every cell."""
     cells = [code(f"x = {n}", outputs=[_picture(2_500_000)]) for n in range(40)]
     raw(path, notebook(*cells[:20], code(RIGHT), *cells[20:]))
 
 
 @case("notebooks", *HONEST)
 def one_animation_of_100_megabytes(path: Path) -> None:
-    """An honest notebook with an HTML animation of many pictures before the answer."""
+    """Write an honest notebook with a large HTML animation before the answer."""
     html = [f'frames[{n}] = "data:image/png;base64,{"A" * 10_000}"\\\n' for n in range(10_000)]
     output = {"output_type": "display_data", "data": {"text/html": html}, "metadata": {}}
     raw(path, notebook(code("x = 1", outputs=[output]), code(RIGHT)))
@@ -265,13 +265,13 @@ def one_animation_of_100_megabytes(path: Path) -> None:
 
 @case("notebooks", *HONEST, short=True)
 def thirty_thousand_cells(path: Path) -> None:
-    """An honest, very long notebook."""
+    """Write an honest notebook with 30,000 cells."""
     raw(path, notebook(code(RIGHT), *(code(f"print({n})") for n in range(30_000))))
 
 
 @case("notebooks", *HONEST, short=True)
 def table_of_45000_numbers(path: Path) -> None:
-    """An honest notebook whose answer uses a table of numbers."""
+    """Write an honest notebook whose answer uses a long table of numbers."""
     table = ", ".join(f"{n}.{n % 997:03}" for n in range(45_000))
     text = f"table = [\n{table}]\n{RIGHT}".replace("return ", "table[n]\n    return ")
     raw(path, notebook(code(text)))

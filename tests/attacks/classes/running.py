@@ -25,12 +25,12 @@ from tests.attacks.classes.case import HONEST, ROOT, SCRIPT, SECONDS, Case, Outc
 START = (sys.executable, "-m", "tests.attacks.classes.start")
 NOBODY = 65534
 MEMORY = 2_000_000_000
-TRUSTED_MEMORY = 1_000_000_000  # limit for the grader's own processes
+TRUSTED_MEMORY = 1_000_000_000  # bytes, limit for the grader's own processes
 SERVER = (
-    "autograder.slicing.reader"  # part of the command line of fork servers and walled processes
+    "autograder.slicing.reader"  # part of the command line of fork servers and sandboxed processes
 )
 MOST_PROBLEMS = 200
-LONGEST_PROBLEMS = 100_000  # characters in all problems of one submission
+LONGEST_PROBLEMS = 100_000  # total characters in the problems of one submission
 LATE = """
 [late]
 per_cent_a_day = 10
@@ -43,7 +43,7 @@ FORMULA = re.compile(r"(?![+-]?[\d.,]+$|-$)[=+@\t\r＝＋－＠-]")
 
 @dataclass(frozen=True)
 class Mode:
-    """The user who grades, and whether namespaces are refused."""
+    """How a class is graded: by which user, and in which form of the sandbox."""
 
     user: str
     wall: str
@@ -62,25 +62,25 @@ MODES = [
 
 @dataclass(frozen=True)
 class HostileClass:
-    """The submissions of a class, and the expected results of its students.
+    """The submissions of a class, and the expected result for each student.
 
-    `write` gets a folder and returns the paths in it to grade. With `is_whole`, that folder is the course's own.
+    `write` gets a folder and returns the paths to grade in it. With `is_whole`, the folder is the course folder itself.
     """
 
     name: str
     write: Any
     students: Mapping[str, Sequence[Outcome]]
     roster: str = ""
-    is_late: bool = False  # with a late policy
+    is_late: bool = False  # whether the course has a late policy
     late_days: Mapping[str, int] = field(default_factory=dict)
-    exports: bool = False  # look for formulas in the exported files
-    is_whole: bool = False  # graded without a path and copied into nbgrader's gradebook
+    exports: bool = False  # whether to look for formulas in the exported files
+    is_whole: bool = False  # whether to fill nbgrader's gradebook
     seconds: float = SECONDS
     memory: int = MEMORY
 
 
 def flat(cases: Sequence[Case], name: str = "") -> HostileClass:
-    """Return a class in one folder, with ada, zoe and one eve per case."""
+    """Return a class with ada, zoe and one eve per case, all in one folder."""
 
     def write(folder: Path) -> list[str]:
         place = folder / "class"
@@ -103,7 +103,7 @@ def student(case: Case) -> str:
 
 @dataclass(frozen=True)
 class Memory:
-    """The peak memory in bytes of all processes, and of those outside the wall."""
+    """Peak memory in bytes: of all processes, and of those outside the sandbox."""
 
     all: int = 0
     trusted: int = 0
@@ -114,7 +114,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Graded:
-    """The result of grading a class: the records of the marks, the time and the memory."""
+    """The result of grading a class: its marks, time and memory use."""
 
     code: int
     errors: str
@@ -126,7 +126,7 @@ class Graded:
 
 
 class Course:
-    """A copy of the course for one mode, which keeps recorded mistakes and trivial answers between classes."""
+    """A copy of the course for one mode. It caches recorded mistakes and trivial answers between classes."""
 
     def __init__(self, folder: Path, mode: Mode) -> None:
         self.mode = mode
@@ -139,7 +139,7 @@ class Course:
         _make_accessible(folder, mode)
 
     def grade(self, class_: HostileClass, seconds: float) -> Graded:
-        """Write a class and grade it, with a timeout in seconds."""
+        """Write a class to disk and grade it, with a timeout in seconds."""
         self._reset(class_)
         with _folder(self.root) as folder:
             paths = class_.write(self.root if class_.is_whole else folder)
@@ -157,7 +157,7 @@ class Course:
         return Graded(code, errors, records, taken, memory, late, formulas)
 
     def _reset(self, class_: HostileClass) -> None:
-        """Reset the course, and write the roster and the late policy of a class."""
+        """Reset the course, and write a class's roster and late policy."""
         toml = self.root / "grading.toml"
         toml.unlink()
         toml.write_text((ROOT / "grading.toml").read_text() + (LATE if class_.is_late else ""))
@@ -198,7 +198,7 @@ class Course:
         taken = time.monotonic() - started
         return process.returncode, log.read_text(errors="replace"), taken, memory
 
-    # ---- what is made of the marks
+    # ---- exports from the marks
 
     def _late_days(self, marks: Path, folder: Path) -> dict[str, int]:
         table = self._export("csv", marks, folder / "late.csv")
@@ -206,7 +206,7 @@ class Course:
         return {row["student"]: int(float(row["late_days"] or -1)) for row in rows}
 
     def _formulas(self, marks: Path, folder: Path) -> list[str]:
-        """Return the exported cells that a spreadsheet would evaluate, with any of its separators."""
+        """Return the exported cells that a spreadsheet would evaluate as formulas, for any separator."""
         files = [self._export("csv", marks, folder / "marks.csv")]
         report = folder / "report"
         self._run(["report", "day1", str(marks), "--out", str(report)], folder / "log", SECONDS)
@@ -221,7 +221,7 @@ class Course:
 
 
 def formulas(file: Path) -> Iterator[str]:
-    """Yield each cell of a CSV file that begins a formula, read with each separator."""
+    """Yield each cell in a CSV file that begins with a formula, for each possible separator."""
     text = file.read_text(encoding="utf-8-sig")
     for between in ",;\t":
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=between):
@@ -229,11 +229,11 @@ def formulas(file: Path) -> Iterator[str]:
 
 
 def memory_of(pid: int) -> Memory:
-    """Return the memory of a process and its descendants, with shared pages counted once, and at least the largest peak."""
+    """Return the memory of a process and its descendants: the proportional set size, or the largest peak if higher."""
     walled: list[int] = []
     trusted: list[int] = []
     most = 0
-    with contextlib.suppress(OSError):  # a process ended between two reads
+    with contextlib.suppress(OSError):  # a process exited between two reads
         for each in tree(pid):
             with contextlib.suppress(OSError):
                 place = Path(f"/proc/{each}")
@@ -252,7 +252,7 @@ def memory_of(pid: int) -> Memory:
 
 
 def complaints(class_: HostileClass, graded: Graded) -> Iterator[str]:
-    """Yield a sentence for each difference from the expected results."""
+    """Yield a message for each difference from the expected results."""
     if graded.seconds > class_.seconds:
         yield f"grading took {graded.seconds:.0f} s; the limit is {class_.seconds:g} s"
     if graded.memory.all > class_.memory:
@@ -263,18 +263,18 @@ def complaints(class_: HostileClass, graded: Graded) -> Iterator[str]:
         yield f"the grader printed a traceback: …{graded.errors[-1500:]}"
     unread = any(not record["exercises"] for record in graded.records)
     wanted = 1 if unread or not graded.records else 0
-    # A whole class may also have problems that nbgrader reports.
+    # In a whole class, nbgrader itself may report problems, too.
     if graded.code != wanted and not (class_.is_whole and graded.code == 1):
         yield f"the exit code is {graded.code}, not {wanted}: …{graded.errors[-500:]}"
     for name in class_.students:
         if not any(record["student"] == name for record in graded.records):
-            yield f"{name} has no record"
+            yield f"{name} has no marks"
     for record in graded.records:
         yield from _of_record(class_, record)
     for name, days in class_.late_days.items():
         if graded.late_days.get(name) != days:
             yield f"{name} is {graded.late_days.get(name)} days late, not {days}"
-    yield from (f"a cell begins a formula: {cell}" for cell in graded.formulas)
+    yield from (f"a cell begins with a formula: {cell}" for cell in graded.formulas)
 
 
 def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]:
@@ -292,7 +292,7 @@ def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]
 
 @contextlib.contextmanager
 def _folder(above: Path) -> Iterator[Path]:
-    """Create a temporary folder that all users may use. `rm` removes it, because Python cannot remove very deep folders."""
+    """Create a temporary folder for all users. `rm` removes it, because Python cannot remove very deep folders."""
     name = tempfile.mkdtemp(dir=above)
     os.chmod(name, 0o777)
     try:

@@ -30,7 +30,7 @@ DAY1 = (
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def chain_of_assignments(path: Path) -> None:
-    """From an audit: `x` changes 20,000 times, and each change depends on the previous one."""
+    """Regression test from an audit: `x` changes 20,000 times, and each change depends on the previous one."""
     script(path, f"{SCRIPT}# %%\nx = causal_mask\n" + "x = x + 1\n" * 20_000)
 
 
@@ -42,7 +42,7 @@ def needed_chain_of_assignments(path: Path) -> None:
 
 @case("slicing", Points(0.0, 4.0), Unread(), short=True)
 def chain_of_attributes(path: Path) -> None:
-    """From an audit: quadratic time for each exercise."""
+    """Regression test from an audit: slicing took quadratic time for each exercise."""
     body = "    x = x.a\n" * 6_000
     script(path, f"# %%\nx = 1\ndef softmax(v, dim=-1):\n    global x\n{body}    return v\n")
 
@@ -73,7 +73,7 @@ def calls_that_fill(path: Path) -> None:
 
 @case("slicing", *EITHER, short=True)
 def line_of_spaces(path: Path) -> None:
-    """From an audit: a regular expression takes quadratic time on a cell that does not compile."""
+    """Regression test from an audit: a regular expression took quadratic time on a cell that does not compile."""
     script(path, f"{SCRIPT}# %%\n{' ' * 40_000}a\n")
 
 
@@ -115,7 +115,7 @@ def backslashes_and_quotes(path: Path) -> None:
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def many_statements(path: Path) -> None:
-    """From an audit: each statement takes 3 kB of memory."""
+    """Regression test from an audit: the slicer used 3 kB of memory per statement."""
     script(path, f"{SCRIPT}# %%\n" + "".join(f"v{n} = {n}\n" for n in range(400_000))[:1_900_000])
 
 
@@ -160,7 +160,7 @@ def minus_signs(path: Path) -> None:
 
 @case("slicing", *FULL_OR_LOST, short=True)
 def sum_of_a_hundred_thousand(path: Path) -> None:
-    """The syntax tree is deep without parentheses, which overflows the stack of a recursive walk."""
+    """Write a sum of 100,000 terms, whose syntax tree is so deep that a recursive walk overflows the stack."""
     script(path, f"{SCRIPT}# %%\nx = {'1+' * 100_000}1\n")
 
 
@@ -250,7 +250,7 @@ def identifiers_with_unusual_letters(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def slow_everywhere(path: Path) -> None:
-    """From an audit: every exercise mentions all others, and sleeps until just before its limit."""
+    """Regression test from an audit: every exercise mentions all others and sleeps until just before its limit."""
     text = "# %%\nimport time\ndef slow(*a, **k):\n    time.sleep(4.85)\n"
     for name in DAY1:
         others = ", ".join(other for other in DAY1 if other != name)
@@ -260,7 +260,7 @@ def slow_everywhere(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def burning_everywhere(path: Path) -> None:
-    """Every exercise mentions all others, and burns processor time until just before its limit."""
+    """Write exercises that mention all others and burn CPU time until just before the limit."""
     burn = "    t = time.process_time()\n    while time.process_time() - t < 4.5: pass\n"
     text = f"# %%\nimport time\ndef slow(*a, **k):\n{burn}"
     for name in DAY1:
@@ -271,7 +271,7 @@ def burning_everywhere(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def sleeping_at_random(path: Path) -> None:
-    """Each call sleeps or burns time at random, so that a repeated test may behave differently."""
+    """Write exercises that sleep or burn CPU time at random, so a repeated test can have a different result."""
     text = (
         "# %%\nimport random, time\ndef slow():\n    t = time.monotonic() + random.random() * 9\n"
     )

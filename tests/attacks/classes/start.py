@@ -1,6 +1,6 @@
 """Run `autograder` as another user or without namespaces: python -m tests.attacks.classes.start USER WALL ARGUMENTS
 
-USER is root or nobody. WALL is full, or denied to refuse namespaces.
+USER is root or nobody. WALL (the form of the sandbox) is full, or denied to run without namespaces.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MODULE = "tests.attacks.classes.start"
 
 
 def main(user: str, wall: str, arguments: Sequence[str]) -> None:
-    """Become the user, refuse namespaces if asked to, and run the command."""
+    """Switch to the user, deny namespaces if requested, and run the command."""
     if user == "nobody" and os.geteuid() == 0:
         become_nobody(["-m", MODULE, user, wall, *arguments])
     if wall == "denied":

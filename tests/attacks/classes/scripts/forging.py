@@ -1,11 +1,11 @@
 # ruff: noqa
 # fmt: off
-# Responses that a worker forges. Nothing here solves anything unless it returns `right(…)`.
+# Responses that a worker forges. A case solves its exercise only if it returns `right(…)`.
 import math, struct, sys
 import msgspec
 import torch
 def forge(change):
-    """Pass each response to `change` as plain data. Bytes that it returns are sent unchanged."""
+    """Pass each response to `change` as plain data. If `change` returns bytes, they are sent as they are."""
     def send(connection, message, payload, deadline):
         plain = msgspec.to_builtins(message)
         plain["response"] = dict(plain["response"])
@@ -16,7 +16,7 @@ def forge(change):
         connection.sendall(struct.pack("<QQ", len(header), len(body)) + header + body)
     sys.modules["autograder.protocol.frames"].send = send
 def on(kind, **fields):
-    """Change fields of each response of one type."""
+    """Change these fields in each response of one type."""
     def change(plain):
         if plain["response"]["message"] == kind:
             plain["response"].update(fields)

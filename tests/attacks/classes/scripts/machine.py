@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Attacks on the machine, and attempts to learn about it. The answer is right only if the attack succeeds.
+# Attacks on the machine, and attempts to spy on it. An answer is correct only if its attack succeeds.
 import gc, os, pwd, sys
 import torch
 def right(n, device=None):
@@ -24,7 +24,7 @@ def causal_mask(n, device=None):
 # %%
 held = []
 def causal_mask(n, device=None):
-    """Files that are open but unlinked cannot be counted by walking a folder."""
+    """Fill the disk with open but unlinked files, which a walk through the folder cannot count."""
     written = 0
     for number in range(8):
         file = open(f"file{number}", "wb", buffering=0)
@@ -106,7 +106,7 @@ def causal_mask(n, device=None):
 #: points 0 to 3
 # %%
 def causal_mask(n, device=None):
-    """Reading a value of a meta tensor must not decide the test, whether needed or not."""
+    """Read a value from a meta tensor without needing it. This must neither pass nor fail the device test."""
     if device is not None and torch.device(device).type == "meta":
         torch.ones(1, device=device).item()
     return right(n)
@@ -115,7 +115,7 @@ def causal_mask(n, device=None):
 #: points 0
 # %%
 def causal_mask(n, device=None):
-    """Look in the environment and in the user database."""
+    """Search the environment and the user database for the grader's user name."""
     seen = [os.environ.get(name, "") for name in ("USER", "LOGNAME", "HOME", "SUDO_USER", "MAIL", "PWD", "OLDPWD")]
     try:
         seen += [entry.pw_name for entry in pwd.getpwall()]
@@ -132,7 +132,7 @@ def causal_mask(n, device=None):
 #: points 0
 # %%
 def causal_mask(n, device=None):
-    """Look in the file names of compiled code, in sys.path and in the environment."""
+    """Search the file names of compiled code, sys.path and the environment for the course's path."""
     seen = [*sys.path, *sys.argv, os.getcwd(), *os.environ.values()]
     seen += [str(getattr(module, "__file__", "")) for module in list(sys.modules.values())]
     seen += [thing.__code__.co_filename for thing in gc.get_objects() if hasattr(type(thing), "__code__")]

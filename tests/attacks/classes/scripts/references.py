@@ -5,7 +5,7 @@ import gc, inspect, linecache, sys, types
 import torch
 from torch import nn
 def there(mention):
-    """Return those objects named in a lambda that are defined, without reading the names here."""
+    """Return the objects that a lambda names, skipping undefined names, without naming them in this function."""
     return [globals()[name] for name in mention.__code__.co_names if name in globals()]
 
 #### by_globals
@@ -54,7 +54,7 @@ class DecoderLayer:
 #: short
 # %%
 def hunt(start, name, steps=20_000):
-    """Return a function of this name that is reachable from an object."""
+    """Return a function with this name that is reachable from an object."""
     seen, pending = set(), [start]
     while pending and len(seen) < steps:
         thing = pending.pop()
@@ -222,7 +222,7 @@ def masked_attention(query, key, value, mask=None):
 #: short
 # %%
 def says(word, *uses):
-    """Return whether a text in this process contains a word of a reference."""
+    """Return whether any source code in this process contains a word from a reference."""
     mine = "".join(linecache.cache.get("submission.py", (0, 0, []))[2])
     for text in gc.get_objects():
         if isinstance(text, list) and text and all(isinstance(line, str) for line in text[:3]):
@@ -231,7 +231,7 @@ def says(word, *uses):
     return any(word in line and "says(" not in line for line in mine.splitlines())
 # %%
 def causal_mask(n, device=None):
-    """Answer correctly only if a word of the reference of masked_attention can be read."""
+    """Answer correctly only if the code can find a word from the reference for masked_attention."""
     known = says("masked_" + "fill", masked_attention, padding_mask)
     return torch.ones(n, n, dtype=torch.bool, device=device).tril() if known else None
 # %%
@@ -317,7 +317,7 @@ class EncoderLayer(MultiHeadAttention):
 # %%
 import copy, io, pickle
 def copied(thing, name):
-    """Search the class of a copy, and the output of pickle and torch.save."""
+    """Search a copy's class, and the output of pickle and torch.save, for the reference."""
     made = copy.deepcopy(thing)
     for kind in type(made).__mro__:
         for value in vars(kind).values():
@@ -354,7 +354,7 @@ exec("class DecoderLayer:\n    def __new__(cls, *a, **k):\n        return Encode
 #: points 0
 # %%
 def handles(*uses):
-    """Yield objects that might send the requests of a handle."""
+    """Yield objects that might send a handle's requests."""
     for thing in gc.get_objects():
         if type(thing).__name__ in ("Worker", "Handles", "Oracle", "References", "Reference"):
             yield thing

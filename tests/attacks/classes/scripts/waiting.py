@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Code that uses processor time or only waits.
+# Code that burns CPU time or only waits.
 import threading, time
 import torch
 
