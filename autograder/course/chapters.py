@@ -1,4 +1,4 @@
-"""Read the chapters of `solutions/` into cells with roles. Entry points: `read` and `is_unfilled`.
+"""Parse the chapters in `solutions/` into cells with roles. Entry points: `read` and `is_unfilled`.
 
 solutions/README.md describes how to write a chapter.
 """
@@ -25,7 +25,7 @@ class ChapterError(Exception):
 
 @dataclass(frozen=True)
 class ChapterCell:
-    """A cell of a chapter. `name` is the exercise of an exercise or checks cell, and "" otherwise. `number` starts at 1."""
+    """A cell of a chapter. `name` is the exercise that the cell defines or checks, or "". `number` starts at 1."""
 
     role: Role
     name: str
@@ -52,11 +52,11 @@ class Chapter:
 
     @property
     def name(self) -> str:
-        """Return the name of the file without its ending."""
+        """Return the file name without its extension."""
         return self.path.stem
 
     def exercise(self, name: str) -> ChapterCell:
-        """Return the cell of an exercise."""
+        """Return the cell that defines an exercise."""
         return next(c for c in self.cells if c.role == "exercise" and c.name == name)
 
     def check(self, exercises: Sequence[str]) -> None:
@@ -140,7 +140,7 @@ def is_main_guard(statement: ast.stmt) -> bool:
 
 
 def is_unfilled(source: str, stub: str) -> bool:
-    """Return whether an exercise is still its stub: every function that is empty in the stub is empty or unchanged."""
+    """Return whether an exercise is still a stub: every function that is empty in the stub is still empty or unchanged."""
     empty = {name for name, body in _bodies(stub).items() if _is_empty(body)}
     own = _bodies(source)
     return bool(empty) and all(
@@ -150,7 +150,7 @@ def is_unfilled(source: str, stub: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _bodies(source: str) -> dict[str, list[str]]:
-    """Return the functions of a definition with the dumps of their statements, without docstrings."""
+    """Map each function in a definition to the AST dumps of its statements, without the docstring."""
     return {
         node.name: [ast.dump(s) for s in node.body if not _is_text(s)]
         for node in ast.walk(ast.parse(source))
@@ -163,7 +163,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _is_empty(body: list[str]) -> bool:
-    """Return whether a body only has `pass`, `raise NotImplementedError` and calls of `super()`."""
+    """Return whether a body contains only `pass`, `raise NotImplementedError` and calls to `super()`."""
     return all(
         statement.startswith("Pass(")
         or (statement.startswith("Raise(exc=") and "'NotImplementedError'" in statement)

@@ -1,4 +1,4 @@
-"""Read `grading.toml` into typed values, and report errors with the line, the key and what is expected there.
+"""Read `grading.toml` into typed values, and report each error with its line, its key and the expected value.
 
 Entry points: `find_root`, `load`, `fingerprint`; `Course`, `Day` and `Exercise`.
 """
@@ -27,10 +27,10 @@ UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "memory"}
 EXERCISE_KEYS = {"chapter", "points", "not_allowed", *LIMIT_KEYS}
 SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
-# Keys of earlier versions, which limited wall-clock time.
+# Keys from earlier versions, which limited wall-clock time.
 RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
 REMOVED = {"output"}
-# What students read about a failed test: its sentence and what it observed ("values"), or only its sentence ("words").
+# What students see for a failed test: its description and the observed values ("values"), or only its description ("words").
 Feedback = Literal["values", "words"]
 SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=500)
 DEFAULTS = {
@@ -48,7 +48,7 @@ class CourseError(Exception):
 
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise: a function or class of a chapter."""
+    """An exercise: a function or class in a chapter."""
 
     name: str
     chapter: str
@@ -59,7 +59,7 @@ class Exercise:
 
 @dataclass(frozen=True, eq=False)
 class Day:
-    """An assignment: its exercises in order, and the folders of its files."""
+    """An assignment: its exercises in order, and the folders that contain its files."""
 
     root: Path
     name: str
@@ -71,7 +71,7 @@ class Day:
 
     @property
     def points(self) -> float:
-        """Return the points of all exercises together."""
+        """Return the total points of all exercises."""
         return sum(exercise.points for exercise in self.exercises)
 
     @property
@@ -105,7 +105,7 @@ class Course:
     days: Mapping[str, Day]
 
     def day(self, name: str) -> Day:
-        """Return the day of this name.
+        """Return the day with this name.
 
         Raises:
             CourseError: There is no such day.
@@ -124,7 +124,9 @@ def find_root(start: Path) -> Path:
     for folder in (start, *start.parents):
         if (folder / FILE).is_file():
             return folder
-    raise CourseError(f"{FILE} is neither in {start} nor above it. Run the command in the course.")
+    raise CourseError(
+        f"{FILE} was not found in {start} or its parents. Run the command in the course's folder."
+    )
 
 
 def load(root: Path) -> Course:
@@ -147,7 +149,7 @@ def load(root: Path) -> Course:
 def fingerprint(day: Day) -> str:
     """Return a hash of everything in the course that affects the marks of a day.
 
-    This is its exercises and budget in `grading.toml`, its chapters, its graders and its known mistakes.
+    It covers the day's exercises and budget in `grading.toml`, its chapters, its graders and its known mistakes.
     Raises CourseError if there is no grader, or a file cannot be read.
     """
     graders = sorted(day.graders.glob("*.py"))
@@ -165,7 +167,7 @@ def fingerprint(day: Day) -> str:
 
 
 class _Reader:
-    """Reads the tables of `grading.toml`. Knows its text, to name the line of an error."""
+    """Reads the tables of `grading.toml`. Keeps the file's text so that an error message can name the line."""
 
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines()
@@ -183,7 +185,7 @@ class _Reader:
             for name, table in tables.items()
         }
         if not days:
-            raise CourseError(f"{FILE} has no day. Add one with [day1].")
+            raise CourseError(f"{FILE} defines no days. Add one, such as [day1].")
         return Course(root, days)
 
     def _day(
@@ -205,14 +207,14 @@ class _Reader:
         return Day(root, name, title, listed, feedback, policy)
 
     def _late(self, where: str, table: Any, course: Mapping[str, Any] | None = None) -> Policy:
-        """Read a late policy. Keys that are missing are those of the course."""
+        """Read a late policy. Missing keys default to the course's policy."""
         self._check_keys(where, table, {field.name for field in fields(Policy)})
         values: dict[str, Any] = {}
         for key in table:
             if key == "due":
                 due = self._value(where, table, key, datetime, "a date and time")
                 if due.tzinfo is None:
-                    raise self._error(where, key, "needs its offset from UTC, such as +01:00")
+                    raise self._error(where, key, "needs a UTC offset, such as +01:00")
                 values[key] = due
             else:
                 number = float(self._value(where, table, key, (int, float), "a number"))
@@ -274,7 +276,7 @@ class _Reader:
             raise self._error(where, "", "should be a table")
         for key in table:
             if key in RENAMED and RENAMED[key] in known:
-                new = f"{key} is now {RENAMED[key]}, in seconds of processor time"
+                new = f"{key} is now {RENAMED[key]}, in seconds of CPU time"
                 raise self._error(where, key, new)
             if key in REMOVED:
                 raise self._error(where, key, "this limit no longer exists. Delete the line.")
@@ -289,7 +291,7 @@ class _Reader:
         return CourseError(f"{where}: {table}{'.' if key else ''}{key}: {problem}")
 
     def _line(self, table: str, key: str) -> int:
-        """Return the line of a key, or of the table's header if the key is not found; 0 if neither is."""
+        """Return the line of a key, or of the table's header if the key is not found. Return 0 if neither is found."""
         in_table = False
         header = 0
         for number, line in enumerate(self._lines, 1):

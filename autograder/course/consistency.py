@@ -1,4 +1,4 @@
-"""Check that the chapters, the graders and `grading.toml` of a day fit together. Entry point: `check_day`."""
+"""Check that a day's chapters, graders and `grading.toml` entries are consistent. Entry point: `check_day`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ def check_day(day: Day) -> None:
             )
     for name, file in graded.items():
         if name not in day.names:
-            raise CourseError(f"{file}: {name!r} is graded here, but is not an exercise in {FILE}")
+            raise CourseError(
+                f"{file}: {name!r} has a grader here, but is not an exercise in {FILE}"
+            )
 
 
 def graded_exercises(day: Day) -> dict[str, Path]:
-    """Return the exercises that the day's graders name, and the file of each grader.
+    """Map each exercise that the day's graders test to the grader's file.
 
     Raises:
         CourseError: Two graders name the same exercise.

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a name forbids: mentions of these names, torch operators (in `aten` by default), and functions by dotted path."""
+    """The meaning of a forbidden name: names that code may not mention, torch operators, and functions by dotted path.
+
+    Operators are in `aten` by default.
+    """
 
     names: tuple[str, ...]
     operators: tuple[str, ...] = ()
@@ -16,13 +19,13 @@ class Meaning:
 
 
 _NN, _F = "torch.nn", "torch.nn.functional"
-# Python implementations of the same functions, for the compiler. They do not call the operator of that name.
+# Python implementations of the same functions, for the compiler. They do not call the operator with that name.
 _REFS = "torch._refs"
 _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
 )
 
-# Attention computes a softmax: with the identity as values it returns exactly that.
+# Attention computes a softmax. With the identity matrix as values, it returns exactly that softmax.
 _ATTENTION = (
     "scaled_dot_product_attention",
     "_scaled_dot_product_attention_math",

@@ -1,6 +1,6 @@
 """Compute how late a submission is and what that costs. Entry points: `Policy` and `lateness`.
 
-The policy comes from the `late` tables of `grading.toml`, extensions from the roster. Stored marks are never changed.
+The policy comes from the `late` tables in `grading.toml`, and extensions come from the roster. Stored marks are never changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DAY = timedelta(days=1)
 class Policy:
     """A late policy: each day started after `due` costs a percentage of the earned points.
 
-    A submission within the grace period is on time. After it, lateness is counted from `due`.
+    A submission within the grace period is on time. After that, lateness is counted from `due`.
     """
 
     due: datetime | None = None
@@ -26,7 +26,7 @@ class Policy:
     at_most_per_cent: float = 100.0
 
     def days_late(self, delay: timedelta) -> int:
-        """Return how many days late a submission counts as if it arrived `delay` after it was due."""
+        """Return how many days late a submission is, given that it arrived `delay` after it was due."""
         return math.ceil(delay / DAY) if delay > timedelta(minutes=self.grace_minutes) else 0
 
     def lateness(self, delay: timedelta) -> Lateness:
@@ -35,7 +35,7 @@ class Policy:
         return Lateness(days, self.percentage(days))
 
     def percentage(self, days: int) -> float:
-        """Return the percentage of the points that this many days cost."""
+        """Return the percentage of the points that is deducted for this many days."""
         return min(self.per_cent_a_day * days, self.at_most_per_cent)
 
 
@@ -44,7 +44,7 @@ NO_POLICY = Policy()
 
 @dataclass(frozen=True)
 class Lateness:
-    """How many days late a student is, the percentage that this costs, and a note for the TA."""
+    """The number of days that a submission is late, the percentage that is deducted, and a note for the TA."""
 
     days: int = 0
     per_cent: float = 0.0
@@ -55,7 +55,7 @@ class Lateness:
         return float(round(Fraction(str(points)) * Fraction(str(self.per_cent)) / 100, 2))
 
     def reduce(self, points: float) -> float:
-        """Return the points that are left."""
+        """Return the points that remain after the deduction."""
         return float(Fraction(str(points)) - Fraction(str(self.penalty(points))))
 
 
@@ -65,15 +65,16 @@ ON_TIME = Lateness()
 def lateness(
     policy: Policy, time: datetime | None, marked_late: bool, extension: float = 0.0
 ) -> Lateness:
-    """Return how late a submission is. Without a known time it is on time unless the platform marked it late.
+    """Return how late a submission is. If its time is unknown, it is on time unless the platform marked it late.
 
-    Canvas marks submissions that miss its own due date and does not say by how much. These count as one day late, or
+    Canvas marks submissions that miss its own due date, but does not say by how much. They count as one day late, or
     as on time if the student has an extension.
 
     Args:
-        time: When it was handed in, or None if that is unknown.
-        marked_late: Whether the platform marked it late.
-        extension: Hours.
+        policy: The late policy.
+        time: When the student submitted, or None if that is unknown.
+        marked_late: Whether the platform marked the submission late.
+        extension: The student's extension in hours.
     """
     if time and policy.due:
         return policy.lateness(time - policy.due - timedelta(hours=extension))
@@ -81,4 +82,6 @@ def lateness(
         return ON_TIME
     if extension:
         return Lateness(note="marked late, but has an extension; counted as on time")
-    return Lateness(1, policy.percentage(1), "marked late without a time; counted as one day late")
+    return Lateness(
+        1, policy.percentage(1), "marked late, but the time is unknown; counted as one day late"
+    )

@@ -28,5 +28,5 @@ def split_cells(text: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def uncomment(body: str) -> str:
-    """Remove one comment sign from each line, as the text of a markdown cell requires."""
+    """Remove the leading `# ` from each line of a markdown cell."""
     return COMMENT.sub("", body)

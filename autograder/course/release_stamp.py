@@ -1,4 +1,4 @@
-"""Stamp a release's metadata with its day and version, and read the stamp of a submission.
+"""Stamp a release's metadata with its day and version, and read the stamp from a submission.
 
 Marks do not depend on the stamp. Colab and older tools drop unknown metadata, and a notebook without a stamp is graded
 like any other. Entry points: `stamp`, `find_stamp` and `stamp_problems`.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autograder.course.config import Day
 
 KEY = "transformer_exercises"
-# The key as it appears in the notebook's JSON. Inside a cell's source its quotes would be escaped.
+# The key as it appears in the notebook's JSON. Inside a cell's source, its quotes would be escaped.
 QUOTED_KEY = b'"' + KEY.encode() + b'":'
 STAMP = re.compile(rb'\s{0,8}"(\w{1,40} [0-9a-f]{12})"')
 
@@ -24,7 +24,7 @@ STAMP = re.compile(rb'\s{0,8}"(\w{1,40} [0-9a-f]{12})"')
 def stamp(day: Day) -> str:
     """Return the day's name and a hash of its stubs, visible checks and given code.
 
-    Corrections to texts, demonstrations and solutions do not change the stamp, because answers do not depend on them.
+    Editing the prose, demonstrations or solutions does not change the stamp, because answers do not depend on them.
     """
     digest = hashlib.sha256()
     for cell in (cell for chapter in day.chapters for cell in chapter.cells):
@@ -34,9 +34,9 @@ def stamp(day: Day) -> str:
 
 
 def find_stamp(data: bytes | bytearray) -> str:
-    """Return the last stamp in a file, or "".
+    """Return the last stamp in a file, or "" if there is none.
 
-    The file is searched, not parsed: it may contain hundreds of megabytes of outputs.
+    The file is searched, not parsed, because it may contain hundreds of megabytes of output.
     """
     at = len(data)
     while (at := data.rfind(QUOTED_KEY, 0, at)) >= 0:
@@ -47,7 +47,7 @@ def find_stamp(data: bytes | bytearray) -> str:
 
 
 def stamp_problems(found: str, day: Day) -> list[str]:
-    """Return what the stamp of a submission says is wrong: another day, or another version of this day."""
+    """Return the problems that a submission's stamp reveals: a different day, or a different version of this day."""
     name, _, _ = found.partition(" ")
     if not found or found == stamp(day):
         return []

@@ -13,7 +13,7 @@ VARIABLE = "AUTOGRADER_SECRET"
 
 
 class StoreError(Exception):
-    """Raised when a file in `.autograder/` cannot be read or written. The text is a sentence with the reason."""
+    """Raised when a file in `.autograder/` cannot be read or written. The message gives the reason."""
 
 
 def write_error(file: Path, error: OSError) -> StoreError:
@@ -22,7 +22,7 @@ def write_error(file: Path, error: OSError) -> StoreError:
 
 
 def course_folder(root: Path) -> Path:
-    """Return the folder. Create it if it does not exist.
+    """Return the course's `.autograder/` folder, and create it if it does not exist.
 
     Raises:
         StoreError: The folder cannot be created.
@@ -49,7 +49,7 @@ def secret(root: Path) -> bytes:
     file = course_folder(root) / "secret"
     try:
         if not file.exists():
-            with contextlib.suppress(FileExistsError):  # another process was faster
+            with contextlib.suppress(FileExistsError):  # another process created it first
                 write_atomically(file, secrets.token_hex(32).encode(), os.link)
         return file.read_bytes()
     except OSError as error:
@@ -57,7 +57,7 @@ def secret(root: Path) -> bytes:
 
 
 def read_cache(root: Path, name: str) -> bytes | None:
-    """Return the cached data of this name, or None if there is none or it cannot be read."""
+    """Return the data cached under this name, or None if there is none or it cannot be read."""
     try:
         return (course_folder(root) / name).read_bytes()
     except (StoreError, OSError):
@@ -65,7 +65,7 @@ def read_cache(root: Path, name: str) -> bytes | None:
 
 
 def write_cache(root: Path, name: str, data: bytes) -> None:
-    """Cache data that can be computed again. Do nothing if the folder is not writable."""
+    """Cache data that can be recomputed. Do nothing if the folder is not writable."""
     with contextlib.suppress(StoreError, OSError):
         write_atomically(course_folder(root) / name, data)
 
@@ -75,7 +75,7 @@ def write_atomically(
 ) -> None:
     """Write a file (mode 0600) that other processes see either complete or not at all.
 
-    `publish` moves the complete file into place: `os.replace` overwrites an existing file, `os.link` fails if there is one.
+    `publish` moves the complete file into place: `os.replace` overwrites an existing file, `os.link` fails if the file exists.
     """
     descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")
     try:

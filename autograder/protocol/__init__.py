@@ -1,1 +1,1 @@
-"""Define what may cross the sandbox boundary, and the limits on it."""
+"""Define the messages that may cross the sandbox boundary, and the limits on them."""

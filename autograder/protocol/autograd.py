@@ -1,4 +1,4 @@
-"""Make the result of a call into another process differentiable in this one."""
+"""Make the result of a call to another process differentiable in this one."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def make_differentiable(
 ) -> list[Tensor]:
     """Return `outputs` with a backward pass that runs in another process.
 
-    The backward pass calls `gradients` with the upstream gradients and expects those of `inputs`. Only outputs that are
-    marked as `differentiable` get one.
+    The backward pass calls `gradients` with the upstream gradients and expects the gradients of `inputs` in return. Only
+    outputs that are marked as `differentiable` get a backward pass.
     """
     return list(_Link.apply(gradients, outputs, differentiable, *inputs))  # type: ignore[no-untyped-call]
 
@@ -52,7 +52,7 @@ class KeptGraph:
     def gradients(
         self, upstream: Sequence[Tensor | None], more: Sequence[Tensor] = ()
     ) -> list[Tensor | None]:
-        """Return the gradients of the inputs and of `more`, None for a tensor that no gradient reaches."""
+        """Return the gradients of the inputs and of `more`, with None for tensors that no gradient reaches."""
         wanted = [*self.inputs, *more]
         pairs = [
             (out, grad)

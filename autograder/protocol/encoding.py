@@ -2,7 +2,7 @@
 
 A tensor is sent as its dtype, shape, strides and bytes. No object is ever rebuilt from a class name. Both sides treat their
 input as hostile: sizes, depth, dtypes, shapes and strides are checked before any memory is allocated.
-Entry points: `Outgoing` encodes, `check`, `decode_tensors` and `decode_value` decode.
+Entry points: `Outgoing` for encoding, and `check`, `decode_tensors` and `decode_value` for decoding.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Outgoing:
     ) -> Data:
         """Encode `value` and append its tensors to the payload.
 
-        `convert` encodes every value of a type that this module does not know. Each tensor of `value` is appended once to `sent`.
+        `convert` encodes values of types that this module does not handle. Each tensor in `value` is appended to `sent` once.
         """
         tensors: list[TensorMeta] = []
         seen: dict[int, int] = {}
@@ -143,9 +143,9 @@ def _unsupported(tensor: torch.Tensor) -> str:
     if tensor.layout != torch.strided:
         return "a tensor with a layout other than torch.strided"
     if tensor.dtype not in NAMES:
-        return f"a tensor of {str(tensor.dtype).removeprefix('torch.')}"
+        return f"a tensor of dtype {str(tensor.dtype).removeprefix('torch.')}"
     if not tensor.is_meta and tensor.numel() > MAX_ELEMENTS:
-        return f"a tensor of {tensor.numel()} elements"
+        return f"a tensor with {tensor.numel()} elements"
     if tensor.dim() > MAX_AXES:
         return f"a tensor with {tensor.dim()} axes"
     return ""
@@ -181,7 +181,7 @@ def _rebuild(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
     try:
         return _checked(meta, payload)
     except RuntimeError as error:
-        raise WireError(f"torch rejects a tensor: {error}") from None
+        raise WireError(f"torch rejected a tensor: {error}") from None
 
 
 def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:

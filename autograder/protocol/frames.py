@@ -38,7 +38,7 @@ def send(connection: socket.socket, message: Any, payload: Payload, deadline: De
     """Send one frame.
 
     Raises:
-        TimeoutError: The other side does not read before the deadline.
+        TimeoutError: The other side did not read the frame before the deadline.
         ConnectionError: The other side closed the connection.
     """
     header = _ENCODER.encode(message)
@@ -95,7 +95,7 @@ def _exactly(connection: socket.socket, size: int, deadline: Deadline) -> bytear
 
 
 def _wait(connection: socket.socket, deadline: Deadline) -> None:
-    """Set the timeout of the next operation from the deadline.
+    """Set the timeout for the next socket operation from the deadline.
 
     Raises:
         TimeoutError: The deadline has passed. A deadline that is a function may raise other exceptions.

@@ -1,11 +1,11 @@
-"""Limits on processor time, idle time and memory. Entry points: `Limits`, `Allowance`, `Budget` and `Excess`."""
+"""Define the limits on CPU time, idle time and memory. Entry points: `Limits`, `Allowance`, `Budget` and `Excess`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-# The limit on idle time is this many times the limit on processor time.
+# The limit on idle time is this many times the limit on CPU time.
 IDLE_FACTOR = 10
 
 Kind = Literal["processor", "idle"]
@@ -14,7 +14,7 @@ Scope = Literal["call", "exercise", "submission"]
 
 @dataclass(frozen=True)
 class Allowance:
-    """Seconds of processor time, and seconds that a process may spend without using or waiting for a processor."""
+    """The seconds of CPU time that a process may use, and the seconds that it may spend sleeping or waiting."""
 
     cpu_seconds: float
     idle_seconds: float
@@ -22,7 +22,7 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one process: processor seconds per call and in total, and bytes of memory."""
+    """Limits for one process: CPU seconds per call and in total, and bytes of memory."""
 
     cpu_seconds: float
     total_cpu_seconds: float
@@ -35,13 +35,13 @@ class Limits:
 
     @property
     def allowance(self) -> Allowance:
-        """Return what all calls together may use."""
+        """Return the allowance for all calls together."""
         return Allowance(self.total_cpu_seconds, IDLE_FACTOR * self.total_cpu_seconds)
 
 
 @dataclass(frozen=True)
 class Excess:
-    """A limit that was reached: `seconds` of `kind`, for one call, for all calls of an exercise or for a whole submission."""
+    """A limit that was reached: `seconds` of `kind` time for one call, all calls in an exercise, or a whole submission."""
 
     kind: Kind
     scope: Scope
@@ -51,8 +51,8 @@ class Excess:
     def amount(self) -> str:
         """Return the limit in words."""
         if self.kind == "processor":
-            return f"{self.seconds:g} s of processor time"
-        return f"{self.seconds:g} s, although the code hardly used the processor"
+            return f"{self.seconds:g} s of CPU time"
+        return f"{self.seconds:g} s, although the code hardly used the CPU"
 
     def __str__(self) -> str:
         question = "is there an infinite loop?"
@@ -61,12 +61,12 @@ class Excess:
         if self.scope == "call":
             return f"no answer within {self.amount}: {question}"
         if self.scope == "exercise":
-            return f"all calls of this exercise together took more than {self.amount}: {question}"
+            return f"all calls in this exercise together took more than {self.amount}: {question}"
         return f"not run: the whole submission took more than {self.amount}: {question}"
 
 
 class Budget:
-    """What one exercise may still use. Its `parent` is the budget of the whole submission."""
+    """The time budget for one exercise. Its `parent` is the budget for the whole submission."""
 
     def __init__(self, allowance: Allowance, scope: Scope, parent: Budget | None = None) -> None:
         self._allowance = allowance
@@ -84,7 +84,7 @@ class Budget:
 
     @property
     def excess(self) -> Excess | None:
-        """Return the limit that was reached, the parent's first, or None if no limit was reached."""
+        """Return the limit that was reached, or None. The parent's limits are checked first."""
         wider = self._parent.excess if self._parent is not None else None
         if wider is not None:
             return wider

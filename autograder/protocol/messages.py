@@ -1,6 +1,6 @@
 """Define the messages that may cross the sandbox boundary, and the values in them.
 
-`encoding` converts these values from and to Python objects, `frames` sends and receives the messages.
+`encoding` converts these values to and from Python objects, and `frames` sends and receives the messages.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Pairs(Tagged, frozen=True):
 
 
 class Handle(Tagged, frozen=True):
-    """An `nn.Module`, or an object of another class that the code defines. The object itself stays in the sandbox."""
+    """A reference to an `nn.Module`, or to an instance of a class in the loaded code. The object stays in the sandbox."""
 
     id: int
     type: str
@@ -55,7 +55,7 @@ class Generator(Tagged, frozen=True):
 
 
 class Model(Tagged, frozen=True):
-    """An `nn.Module` of the grader. The sandbox sees its methods and plain attributes only."""
+    """A reference to one of the grader's `nn.Module`s. The sandbox sees only its methods and plain attributes."""
 
     id: int
     methods: list[str]
@@ -112,10 +112,10 @@ class Reference(Tagged, frozen=True):
 
 
 class Load(Tagged, frozen=True):
-    """Run the source as one module, piece by piece. A piece is a pair of a first and a last line.
+    """Run the source as one module, piece by piece. Each piece is given by its first and last line.
 
-    `wanted` is the exercise that the code must define, `operators` and `attributes` are forbidden. The module contains a proxy
-    for each of the `references`.
+    `wanted` is the exercise that the code must define. `operators` and `attributes` are forbidden. The module contains a
+    proxy for each of the `references`.
     """
 
     source: str
@@ -129,7 +129,7 @@ class Load(Tagged, frozen=True):
 
 
 class Call(Tagged, frozen=True):
-    """Call a function of the loaded module by name, or a method of an object by its id.
+    """Call a function in the loaded module by name, or a method of an object by the object's id.
 
     `keep` keeps the autograd graph for a later `Backward`, `grad` enables gradients, and `measure` counts operators.
     """
@@ -143,7 +143,7 @@ class Call(Tagged, frozen=True):
 
 
 class Make(Tagged, frozen=True):
-    """Create an instance of a class of the loaded module. The answer contains its id and what its proxy needs."""
+    """Create an instance of a class in the loaded module. The answer contains its id and the data that its proxy needs."""
 
     target: str
     arguments: Data
@@ -197,7 +197,7 @@ class Forget(Tagged, frozen=True):
 
 
 class Reply(Tagged, frozen=True):
-    """The grader's answer to a question. The worker raises an `error` at the call, as the built-in exception `type`."""
+    """The grader's answer to a question. If `error` is set, the worker raises it as the built-in exception `type`."""
 
     answer: Data
     error: str = ""
@@ -207,8 +207,8 @@ class Reply(Tagged, frozen=True):
 class Answer(Tagged, frozen=True):
     """The result of a request.
 
-    `changed` lists the arguments that the call changed in place. `modes` are the training modes in which it left the grader's
-    models. `forbidden` lists the operators that the exercise does not allow. `operations` and `largest` measure the cost.
+    `changed` lists the arguments that the call changed in place. `modes` contains the training modes of the grader's models
+    after the call. `forbidden` lists the forbidden operators that were called. `operations` and `largest` measure the cost.
     """
 
     result: Data
@@ -226,7 +226,7 @@ class Running(Tagged, frozen=True):
 
 
 class Failure(Tagged, frozen=True):
-    """An error of the student's code.
+    """An error in the student's code.
 
     `kind` is "missing" if the code lacks what was requested, "forbidden" for a forbidden operator, and "raised" otherwise.
     """

@@ -9,7 +9,7 @@ MAX_PROBLEMS = 50  # per submission
 
 
 def printable(text: str) -> str:
-    """Return text that is safe in a terminal: control, bidi and undecodable characters escaped, shortened if long."""
+    """Make text safe to print in a terminal: escape control, bidi and undecodable characters, and shorten long text."""
     short = text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]}{text[-LONGEST:]}"
     shown = "".join(
         character
@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def bounded(problems: Iterable[str]) -> list[str]:
-    """Return at most `MAX_PROBLEMS` distinct problems, shortened if long. If more were given, the last one says how many."""
+    """Return at most `MAX_PROBLEMS` distinct problems, shortened if long. The last entry counts the omitted ones, if any."""
     found = list(dict.fromkeys(problems))
     if len(found) > MAX_PROBLEMS:
         more = len(found) - MAX_PROBLEMS + 1

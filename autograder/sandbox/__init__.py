@@ -1,1 +1,1 @@
-"""Run untrusted code in isolated processes and call it. Knows nothing of exercises."""
+"""Run untrusted code in isolated processes and call into it. This package knows nothing about exercises."""

@@ -24,7 +24,7 @@ from autograder.sandbox.clock import Clock
 from autograder.sandbox.control import LAYERS, WORKER
 from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
 
-# The timeout for a hanging server. It is generous because a busy machine is slow, and a server that ends is noticed at once.
+# The timeout for a server that hangs. It is generous because a busy machine is slow; a server that exits is noticed at once.
 START_SECONDS = 300.0
 Sandbox = Literal["required", "none"]
 T = TypeVar("T", control.Ready, control.Started, control.Stopped)
@@ -32,7 +32,7 @@ T = TypeVar("T", control.Ready, control.Started, control.Stopped)
 
 @dataclass
 class _Child:
-    """A requested process. `pidfd` is -1 until the server has reported that the process runs."""
+    """A requested process. `pidfd` is -1 until the server reports that the process is running."""
 
     request: control.Start
     wire: socket.socket
@@ -40,12 +40,12 @@ class _Child:
 
 
 class Server:
-    """A running fork server. Each process of the grader has its own.
+    """A running fork server. Each grader process has its own.
 
-    The server forks the next worker while the current one runs, because most of a worker's start is spent in the kernel.
+    The server forks the next worker while the current one runs, because most of a worker's startup time is spent in the kernel.
 
     With `sandbox="required"`, nothing runs unless probes show that files, network, processes and memory are isolated.
-    With `"none"`, code runs behind the given `layers`, by default `limits` only.
+    With `"none"`, code is confined by the given `layers`, by default only `limits`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Server:
     ) -> None:
         self._required = sandbox == "required"
         if self._required and not sys.platform.startswith("linux"):
-            raise NoIsolation(f"student code can be isolated on Linux only. {ADVICE}")
+            raise NoIsolation(f"student code can only be isolated on Linux. {ADVICE}")
         self._layers = list(
             layers if layers is not None else LAYERS if self._required else ["limits"]
         )
@@ -68,11 +68,11 @@ class Server:
 
     @property
     def isolation(self) -> list[str]:
-        """Wait until the server is ready and return the layers of its wall.
+        """Wait until the server is ready and return the isolation layers that it uses.
 
         Raises:
             NoIsolation: the layers do not isolate student code.
-            ServerLost: several servers in a row ended while they started.
+            ServerLost: several servers in a row exited during startup.
         """
         for _ in range(ATTEMPTS):
             try:
@@ -105,7 +105,7 @@ class Server:
             self._send(request)
 
     def prepare(self, service: str, data: bytes) -> None:
-        """Pass trusted data to a service before it forks. A server that replaces this one gets the same data.
+        """Pass trusted data to a service before its processes are forked. A replacement server gets the same data.
 
         Raises:
             ValueError: the server does not have this service.
@@ -117,7 +117,7 @@ class Server:
         self._send(request)
 
     def _send(self, request: control.Control) -> None:
-        with contextlib.suppress(OSError):  # the next `start` replaces a server that has ended
+        with contextlib.suppress(OSError):  # the next `start` replaces a server that has exited
             self._control.send(msgspec.msgpack.encode(request))
 
     def __enter__(self) -> Self:
@@ -129,7 +129,7 @@ class Server:
         self.close()
 
     def _replace(self) -> None:
-        """Close this server, which ends all its processes, and start another one."""
+        """Close this server, which kills all its processes, and start a new one."""
         self.close()
         self._start()
 
@@ -149,11 +149,11 @@ class Server:
             self._process.wait()
 
     def start(self, limits: Limits, service: str = WORKER) -> tuple[socket.socket, int]:
-        """Fork a process of a service behind the wall. Return the grader's end of its wire and its number.
+        """Fork a sandboxed process for a service. Return the grader's end of the socket to it, and its number.
 
         Raises:
-            NoIsolation: the wall could not be put up, and nothing was started.
-            ServerLost: several servers in a row ended.
+            NoIsolation: the sandbox could not be set up, and nothing was started.
+            ServerLost: several servers in a row exited.
         """
         # The margin lets the grader's own deadline pass first, because its message is more precise.
         seconds = math.ceil(limits.total_cpu_seconds) + 5
@@ -161,8 +161,8 @@ class Server:
         for _ in range(ATTEMPTS):
             try:
                 self._await_ready()
-                if self._process.poll() is not None:  # the process that it forked ahead dies too
-                    raise ConnectionError("the fork server ended")
+                if self._process.poll() is not None:  # its children die too
+                    raise ConnectionError("the fork server exited")
                 child = self._take_child(kind)
                 if not _has_ended(child.pidfd):
                     return child.wire, child.request.number
@@ -174,7 +174,7 @@ class Server:
         raise ServerLost
 
     def _take_child(self, kind: control.Start) -> _Child:
-        """Return a running process: the one that was forked ahead if it fits, otherwise a new one."""
+        """Return a running process: the one forked in advance if it matches the request, otherwise a new one."""
         ahead = self._ahead
         if ahead is not None:
             self._await_started(ahead)  # its report comes first
@@ -197,7 +197,7 @@ class Server:
         return _Child(request, ours)
 
     def _await_started(self, child: _Child) -> _Child:
-        """Wait until the server has reported a process, and return that process."""
+        """Wait until the server reports that a requested process has started, and return that process."""
         if child.pidfd < 0:
             try:
                 self._receive_report(control.Started)
@@ -211,21 +211,21 @@ class Server:
         return child
 
     def clock(self, number: int) -> Clock:
-        """Return the kernel's clock of a process.
+        """Return a clock for a process, which reads its times from the kernel.
 
         Raises:
-            ServerLost: the process ended with its server.
+            ServerLost: the process ended together with its server.
         """
         if number not in self._running:
             raise ServerLost
         return Clock(self._running[number], lambda: self.serves(number))
 
     def serves(self, number: int) -> bool:
-        """Return whether the server that forked this process still runs."""
+        """Return whether the server that forked this process is still running."""
         return number in self._running and not _has_ended(self._control.fileno(), select.POLLHUP)
 
     def stop(self, number: int) -> int:
-        """Kill a process and everything that it started, without waiting for its end. Return -SIGKILL."""
+        """Kill a process and everything that it started, without waiting for it to exit. Return -SIGKILL."""
         pidfd = self._running.pop(number, -1)
         if pidfd >= 0:
             os.close(pidfd)
@@ -233,17 +233,17 @@ class Server:
         return -signal.SIGKILL
 
     def end(self, number: int) -> control.Stopped:
-        """Kill a process, wait until it has ended, and return its exit code and processor time.
+        """Kill a process, wait for it to exit, and return its exit code and CPU time.
 
         Raises:
-            ServerLost: the server has ended, so how the process ended is unknown.
+            ServerLost: the server has exited, so it is unknown how the process ended.
         """
         if number not in self._running:
             raise ServerLost
         try:
             if self._ahead is not None:
                 with contextlib.suppress(NoIsolation):  # the next `start` raises it
-                    self._await_started(self._ahead)  # its report precedes that of the stop
+                    self._await_started(self._ahead)  # its report comes first
             os.close(self._running.pop(number))
             self._control.send(msgspec.msgpack.encode(control.Stop(number, wait=True)))
             return self._receive_report(control.Stopped)
@@ -265,17 +265,17 @@ class Server:
         data, descriptors, _, _ = socket.recv_fds(self._control, control.MAX_CONTROL, 1)
         self._received = descriptors[0] if descriptors else -1
         if not data:
-            raise ConnectionError("the fork server ended")
+            raise ConnectionError("the fork server exited")
         report = control.REPORT.decode(data)
         if isinstance(report, control.Refused):
-            raise NoIsolation(f"the wall could not be put up: {report.reason}. {ADVICE}")
+            raise NoIsolation(f"the sandbox could not be set up: {report.reason}. {ADVICE}")
         if not isinstance(report, kind):
             raise ConnectionError("the fork server sent an unexpected report")
         return report
 
 
 def _without_number(request: control.Start) -> control.Start:
-    """Return the request without its number."""
+    """Return a copy of the request with its number set to 0."""
     return msgspec.structs.replace(request, number=0)
 
 
@@ -290,5 +290,5 @@ def _isolation_problem(ready: control.Ready) -> str:
     text = f"student code would not be isolated on this machine. These attempts were not blocked: {'; '.join(ready.holes)}."
     if ready.refused:
         layers = "; ".join(f"{layer} ({reason})" for layer, reason in ready.refused.items())
-        text += f" Layers that the machine refuses: {layers}."
+        text += f" Layers that this machine refuses: {layers}."
     return f"{text} {ADVICE}"

@@ -1,4 +1,4 @@
-"""Read processor time and run-queue time from the kernel. Entry points: `Clock`, `own_queue_seconds` and `cpu_count`."""
+"""Read CPU time and run-queue time from the kernel. Entry points: `Clock`, `own_queue_seconds` and `cpu_count`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds of all threads since a process started: on a processor, and runnable but waiting for one."""
+    """Total seconds for all threads since a process started: running on a CPU, and runnable but waiting for one."""
 
     cpu: float = 0.0
     queued: float = 0.0
 
 
 class Clock:
-    """The clock of the process that a pidfd refers to. A process that has ended keeps its last reading.
+    """A clock for the process that a pidfd refers to. After the process ends, the clock keeps its last reading.
 
-    `is_kept` returns whether the process has not been reaped yet. After that, the kernel may reuse its number.
+    `is_kept` returns whether the process has not been reaped yet. Once it has been reaped, the kernel may reuse its pid.
     """
 
     def __init__(self, pidfd: int, is_kept: Callable[[], bool]) -> None:
@@ -58,7 +58,7 @@ class Clock:
 
 
 def own_queue_seconds() -> float:
-    """Return the seconds that this thread has waited for a free core."""
+    """Return how many seconds this thread has spent waiting for a free core."""
     try:
         with open("/proc/thread-self/schedstat", encoding="ascii") as file:
             return int(file.read().split()[1]) / 1e9
@@ -67,14 +67,14 @@ def own_queue_seconds() -> float:
 
 
 def cpu_count() -> int:
-    """Return the number of processors that this process may use."""
+    """Return the number of CPUs that this process may use."""
     with contextlib.suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _pid_of(pidfd: int) -> int:
-    """Return the process number in this namespace, or -1 if the process has ended."""
+    """Return the pid of a process in this namespace, or -1 if the process has ended."""
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
         for line in file:
             name, _, value = line.partition(":")

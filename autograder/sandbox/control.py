@@ -1,4 +1,7 @@
-"""Messages between the grader and its fork server, and how the server is started. Importable on every platform."""
+"""Define the messages between the grader and its fork server, and the code that starts the server.
+
+This module can be imported on every platform.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ MAX_CONTROL = 1 << 16
 
 
 class Start(msgspec.Struct, tag="start", frozen=True):
-    """A request to fork a process of a service. The grader chooses a unique number.
+    """A request to fork a process for a service. The grader chooses a unique number for it.
 
-    `memory` is the address space in bytes beyond the server's own, and `cpu` the processor time in seconds.
+    `memory` limits the address space, in bytes beyond the server's own. `cpu` limits the CPU time, in seconds.
     """
 
     number: int
@@ -36,33 +39,33 @@ class Start(msgspec.Struct, tag="start", frozen=True):
 
 
 class Stop(msgspec.Struct, tag="stop", frozen=True):
-    """A request to kill a process. Only with `wait` does the server send `Stopped`, once the process has ended."""
+    """A request to kill a process. If `wait` is set, the server sends `Stopped` once the process has ended."""
 
     number: int
     wait: bool
 
 
 class Prepare(msgspec.Struct, tag="prepare", frozen=True):
-    """A request to prepare a service for its processes. The data is trusted and public. No report follows."""
+    """A request to pass data to a service before it forks. The data is trusted and public. The server sends no report."""
 
     service: str
     data: bytes
 
 
 class Started(msgspec.Struct, tag="started", frozen=True):
-    """A report that a process runs. The process's pidfd accompanies it."""
+    """A report that a process is running. It is sent together with the process's pidfd."""
 
     number: int
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
-    """A report that the wall around a process could not be put up and that nothing runs."""
+    """A report that a process could not be sandboxed and was not started."""
 
     reason: str
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """A report that the server is up: the layers of its wall, the holes that probes found, and the layers that were refused."""
+    """A report that the server is up, with its isolation layers, the holes that probes found, and the refused layers."""
 
     layers: list[str]
     holes: list[str]
@@ -70,7 +73,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
 
 
 class Stopped(msgspec.Struct, tag="stopped", frozen=True):
-    """A report that a process ended, with its exit code or negated signal and its processor time in seconds."""
+    """A report that a process ended, with its exit code or negated signal number and its CPU time in seconds."""
 
     code: int
     cpu: float

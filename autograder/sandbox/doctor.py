@@ -1,4 +1,4 @@
-"""Find out how well this machine isolates code, layer by layer. Entry point: `examine`."""
+"""Check how well this machine isolates code, layer by layer. Entry point: `examine`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from autograder.sandbox.control import ENVIRONMENT, LAYERS
 
-# The probe that only this layer blocks.
+# For each layer, the probe that only this layer blocks.
 ONLY_PROBE = {"namespaces": "find", "landlock": "list", "seccomp": "fork", "limits": "memory"}
 PURPOSE = {
     "namespaces": "a file system with only Python, no network, no other processes",
-    "landlock": "no files except Python's and its own, no TCP, no signals",
+    "landlock": "no files except Python's and the process's own, no TCP, no signals",
     "seccomp": "no new processes or programs, no sockets",
     "limits": "limited memory, time, files and threads",
 }
@@ -32,7 +32,7 @@ Seen = tuple[str, bool, str]  # what was tried, whether it was blocked, what hap
 
 @dataclass(frozen=True)
 class Finding:
-    """One result for a layer, or for "all": what was tried behind it, what happened, and whether that is right."""
+    """The result of one probe of a layer, or of "all": what was tried, what happened, and whether that was expected."""
 
     layer: str
     tried: str
@@ -41,7 +41,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Probe each layer alone, all other layers without it, and all layers together. This takes a few seconds."""
+    """Probe all layers together, each layer on its own, and all layers except that one. This takes a few seconds."""
     if not sys.platform.startswith("linux"):
         text = "not found; the sandbox needs Linux. Run the grader in the container that SECURITY.md describes"
         return [Finding("all", "find Linux", text, False)]
@@ -63,17 +63,17 @@ def examine() -> list[Finding]:
 def _layer_findings(
     layer: str, available: Sequence[str], unwalled: dict[str, Seen], complete: dict[str, Seen]
 ) -> list[Finding]:
-    """Return what a layer blocks alone, and whether its own probe succeeds only without it."""
+    """Return what a layer blocks on its own, and whether its own probe succeeds only when the layer is missing."""
     alone = _observe([layer])
     findings = [
-        Finding(layer, f"{tried}, behind this layer alone", text, blocked)
+        Finding(layer, f"{tried}, with only this layer", text, blocked)
         for name, (tried, blocked, text) in alone.items()
         if blocked and not unwalled[name][1]
     ]
     name = ONLY_PROBE[layer]
     without = _observe([other for other in available if other != layer])
     tried, blocked, text = complete[name]
-    seen = f"behind all layers: {text}; behind all layers except this one: {without[name][2]}"
+    seen = f"with all layers: {text}; with all layers except this one: {without[name][2]}"
     return [*findings, Finding(layer, tried, seen, blocked and not without[name][1])]
 
 
@@ -108,4 +108,4 @@ def _run(code: str, *arguments: str) -> Any:
         return json.loads(done.stdout)
     except ValueError:
         lines = done.stderr.strip().splitlines() or ["no output"]
-        raise RuntimeError(f"the probes of the sandbox did not run: {lines[-1]}") from None
+        raise RuntimeError(f"the sandbox probes did not run: {lines[-1]}") from None

@@ -1,4 +1,4 @@
-"""Exceptions of the sandbox, and the retry after a lost fork server."""
+"""Define the sandbox's exceptions, and retry work after a fork server is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from autograder.protocol.limits import Excess
 
-# How often a fork server is started, or work is tried, before `ServerLost` is raised.
+# How many times a fork server is started, or a task is tried, before `ServerLost` is raised.
 ATTEMPTS = 4
 ADVICE = (
     "Run the grader on Linux 6.2 or later, or in the container that SECURITY.md describes; "
@@ -22,14 +22,14 @@ class NoIsolation(Exception):
 
 
 class ServerLost(Exception):
-    """Raised when a fork server ended and took a process with it. The code in the process is not the cause."""
+    """Raised when a fork server exits and takes a process with it. The code in that process is not the cause."""
 
     def __init__(self) -> None:
-        super().__init__("the fork server of the sandbox ended")
+        super().__init__("the sandbox's fork server exited")
 
 
 class WorkerDied(Exception):
-    """Raised when a process exited or sent an invalid message. `code` is its exit code or the negated signal."""
+    """Raised when a process exits or sends an invalid message. `code` is its exit code or the negated signal number."""
 
     def __init__(self, code: int, why: str = "") -> None:
         super().__init__(why or f"exit code {code}")
@@ -37,7 +37,7 @@ class WorkerDied(Exception):
 
 
 class LimitExceeded(Exception):
-    """Raised when a process reaches a limit. `line` is the source line that it was loading, or 0."""
+    """Raised when a process reaches a limit. `line` is the source line that was being loaded, or 0."""
 
     def __init__(self, excess: Excess, line: int = 0) -> None:
         super().__init__(str(excess))

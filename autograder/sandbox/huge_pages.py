@@ -24,7 +24,7 @@ def private_memory() -> list[range]:
 
 
 def collapse(memory: list[range]) -> None:
-    """Collapse address ranges into huge pages. Ranges for which the kernel refuses stay unchanged."""
+    """Collapse address ranges into huge pages. Ranges that the kernel refuses to collapse stay unchanged."""
     madvise = ctypes.CDLL(None).madvise
     for addresses in memory:
         for address in addresses:

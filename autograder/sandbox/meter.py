@@ -1,4 +1,4 @@
-"""Measure the time that a worker uses, from outside, and enforce its limits. Entry point: `Meter`."""
+"""Measure a worker's time from outside its process, and enforce its limits. Entry point: `Meter`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SLICE = 0.05
 
 
 class Meter:
-    """The processor time and idle time that one worker has used, in its current call and in all calls.
+    """The CPU time and idle time that one worker has used, in its current call and in total.
 
-    Idle time is the time that the grader waits for an answer, minus the worker's processor time, minus the time that either
-    of them waits for a free core. Work in the background between calls uses processor time but no idle time.
+    Idle time is the time that the grader waits for an answer, minus the worker's CPU time, minus the time that either
+    of them waits for a free core. Background work between calls counts as CPU time but not as idle time.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Meter:
         self._cpu = self._idle = 0.0  # charged so far
         self._waited = 0.0  # seconds that the grader waited before `_since`
         self._since: float | None = None
-        # Processor and idle time at the first measurement of the call.
+        # CPU time and idle time at the first measurement of the call.
         self._first: tuple[float, float] | None = None
         self._next_check = 0.0
         self._budget_lasts = time.monotonic() + budget.soonest(self._cores)
@@ -43,7 +43,7 @@ class Meter:
         self._next_check = min(now + SLICE, self._budget_lasts)
 
     def pause(self) -> None:
-        """Stop the clock while the grader works."""
+        """Stop the clock while the grader is working."""
         if self._since is not None:
             self._waited += time.monotonic() - self._since
             self._since = None
@@ -53,7 +53,7 @@ class Meter:
         self._since = time.monotonic()
 
     def seconds_to_wait(self) -> float:
-        """Return how many seconds to wait for the worker before calling this again.
+        """Return how many seconds to wait for the worker before calling this method again.
 
         Raises:
             LimitExceeded: the worker reached a limit.
@@ -64,7 +64,7 @@ class Meter:
         return self._next_check - now
 
     def _check(self, now: float) -> float:
-        """Measure, and return the least number of seconds until a limit can be reached."""
+        """Measure the time used so far. Return the minimum number of seconds until a limit can be reached."""
         cpu, idle = self._measure(now)
         self._charge(cpu, idle)
         if self._budget.excess is not None:
@@ -82,7 +82,7 @@ class Meter:
         return min(lasts, (cpu_limit - cpu) / self._cores, idle_limit - max(idle, 0.0))
 
     def _measure(self, now: float) -> tuple[float, float]:
-        """Return processor time and idle time since the process started. Idle time can be negative."""
+        """Return the CPU time and idle time since the process started. Idle time can be negative."""
         reading = self._clock.read()
         waited = self._waited + (now - self._since if self._since is not None else 0.0)
         return reading.cpu, waited - reading.cpu - reading.queued - (
@@ -101,7 +101,7 @@ class Meter:
         self._charge(*self._measure(time.monotonic()))
 
     def ended(self, cpu: float) -> Excess | None:
-        """Charge the total processor time of a process that has ended. Return the limit that it reached, if any."""
+        """Charge the total CPU time of a process that has ended. Return the limit that it reached, if any."""
         self.pause()
         self._charge(cpu, 0.0)
         return self._budget.excess

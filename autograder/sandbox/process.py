@@ -18,19 +18,19 @@ Reply = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
 # Limits of one message from the worker: the number of tensors, and their total size in bytes once built.
 MAX_TENSORS = 4096
 MAX_BYTES = 16 << 20
-# The grader answers calls of its models itself and cannot interrupt them. The first two limit the elements and the longest axis
-# of one call, the third the elements of all calls whose graphs are kept.
+# The grader answers calls to its models itself and cannot interrupt them. The first two constants limit the elements and the
+# longest axis of one call. The third limits the total elements of all calls whose graphs are kept.
 MAX_CALL_ELEMENTS = 1 << 17
 MAX_CALL_AXIS = 512
 MAX_KEPT_ELEMENTS = 1 << 20
-# The signals by which the kernel ends a process that exceeds its processor time.
+# The signals that the kernel uses to kill a process that exceeds its CPU time.
 OUT_OF_TIME = (-signal.SIGKILL, -signal.SIGXCPU)
 
 
 class Process:
-    """One worker behind the wall, which answers one request at a time.
+    """A sandboxed worker that answers one request at a time.
 
-    The time that it uses is charged to `budget`. By default, that is a new budget for all calls of one exercise.
+    Its time is charged to `budget`, by default a new budget for all calls in one exercise.
     """
 
     def __init__(self, fork_server: Server, limits: Limits, budget: Budget | None = None) -> None:
@@ -52,8 +52,8 @@ class Process:
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Send a request, and answer the worker's questions with `reply` until the response arrives.
 
-        `reply` may send requests about the objects in the question. The worker must answer those without a question of its
-        own. The time spent in `reply` is not charged to the worker.
+        `reply` may send requests about the objects in the question. The worker must answer those without asking
+        a question itself. The time spent in `reply` is not charged to the worker.
 
         Returns:
             The number of the request, the response, and the response's payload.
@@ -61,7 +61,7 @@ class Process:
         Raises:
             LimitExceeded: the worker did not answer within its limits.
             WorkerDied: the process ended or sent an invalid message.
-            ServerLost: the process ended with its fork server.
+            ServerLost: the process ended together with its fork server.
             In each case the process has been killed, and all later requests raise the same error.
         """
         if self.end is not None:
@@ -109,7 +109,7 @@ class Process:
 
     def _limit_exceeded(self, excess: Excess, line: int) -> Exception:
         if self.end is None and not self._server.serves(self._worker):
-            # The measured number may belong to another process by now.
+            # The measured pid may belong to a different process by now.
             return self._ended(ServerLost())
         return self._ended(LimitExceeded(excess, line))
 
@@ -143,7 +143,7 @@ class Process:
         if isinstance(response, m.Answer):
             _check_size(response.result)
         elif isinstance(response, m.Failure | m.Running) and data:
-            raise m.WireError("unreferenced tensors")
+            raise m.WireError("tensors that no value refers to")
         return response, data
 
     def _answer(
@@ -155,7 +155,7 @@ class Process:
         if isinstance(question, m.Ask) and question.keep:
             self._kept += elements
         axis = max((n for meta in arguments.tensors for n in meta.shape), default=0)
-        # A process with its own limits answers calls of references.
+        # Calls to references are answered by another process, which has its own limits.
         if not isinstance(question, m.Refer) and (
             elements > MAX_CALL_ELEMENTS or axis > MAX_CALL_AXIS or self._kept > MAX_KEPT_ELEMENTS
         ):
@@ -170,7 +170,7 @@ class Process:
             self._meter.resume()
 
     def stop(self) -> int:
-        """Kill the process. Stopping it again does nothing."""
+        """Kill the process. Do nothing if it has already been stopped."""
         if self._worker == 0:
             return 0
         self._meter.close()
@@ -180,20 +180,20 @@ class Process:
 
 
 def _check_size(data: m.Data) -> None:
-    """Check the size of data before building it, since a few bytes with zero strides can describe gigabytes.
+    """Check the size of tensors before building them, because a few bytes with zero strides can describe gigabytes.
 
     Raises:
         WireError: there are too many tensors, or they are too large.
     """
     check(data)
     if len(data.tensors) > MAX_TENSORS:
-        raise m.WireError("too many tensors")
+        raise m.WireError("there are too many tensors")
     size = 0
     for meta in data.tensors:
         if len(meta.shape) > MAX_AXES or any(n < 0 for n in meta.shape):
-            raise m.WireError("a tensor with an invalid shape")
+            raise m.WireError("a tensor has an invalid shape")
         elements = math.prod(meta.shape)
         itemsize = DTYPES[meta.dtype].itemsize if meta.dtype in DTYPES else 8
         size += 0 if meta.meta else itemsize * elements
         if itemsize * elements >= 1 << 62 or size > MAX_BYTES:
-            raise m.WireError("tensors that are too large")
+            raise m.WireError("the tensors are too large")

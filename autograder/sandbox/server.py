@@ -1,9 +1,9 @@
-"""Fork server: a single-threaded process that imports its services once and forks a walled process per request.
+"""Fork server: a single-threaded process that imports its services once and forks a sandboxed process per request.
 
 The grader starts it as `python -I -c control.SERVER FD SERVICES LAYER...` with no environment except `control.ENVIRONMENT`.
-SERVICES are module names separated by commas. `load` runs first, then `main`. On its control socket FD the server sends
-`Ready` once and then accepts `Start` (with one end of the process's wire as a descriptor), `Stop` and `Prepare`. The server
-holds no secrets, and it is behind the wall before it forks.
+SERVICES are module names separated by commas. `load` runs first, then `main`. On its control socket FD, the server sends
+`Ready` once and then accepts `Start` (which carries one end of the process's socket), `Stop` and `Prepare`. The server
+holds no secrets, and it is sandboxed before it forks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from autograder.sandbox.walls.wall import WIRE, Wall, WallError, refused_layers
 
 
 def receive_control(control: socket.socket) -> tuple[Control | None, int]:
-    """Receive one request and its descriptor (-1 if there is none). The request is None once the grader has hung up."""
+    """Receive one request and its file descriptor (-1 if there is none). The request is None once the grader has hung up."""
     room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
     data, ancillary, _, _ = control.recvmsg(MAX_CONTROL, room)
     if not data:
@@ -105,7 +105,7 @@ def _report_started(control: socket.socket, number: int, pid: int) -> None:
 
 
 def _work(control: socket.socket, service: ModuleType, start: Start) -> None:
-    """Run a service in the process that was just forked. Never returns."""
+    """Run a service in the newly forked process. Never returns."""
     code = 1
     try:
         control.detach()  # already closed, and its number may be in use again
@@ -125,7 +125,7 @@ def _reap(pid: int) -> Stopped:
 
 
 def _kill(pid: int) -> None:
-    """Kill a process with its descendants: all of them with namespaces, otherwise those in its session."""
+    """Kill a process and its descendants: all of them if namespaces are used, otherwise only those in its session."""
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
@@ -134,10 +134,10 @@ def _kill(pid: int) -> None:
 def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dict[str, ModuleType]]:
     """Determine the available layers and import the services.
 
-    If possible, this program restarts itself from mounts whose paths reveal nothing.
+    If possible, the program first restarts itself from mounts whose paths reveal nothing.
 
     Returns:
-        The control socket, the wall, the refused layers with reasons, and the services by name.
+        The control socket, the `Wall`, the refused layers with the reasons, and the services by name.
     """
     descriptor, names, *layers = arguments
     if "namespaces" in layers:
@@ -146,11 +146,11 @@ def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dic
     refused = refused_layers(layers)
     wall = Wall([layer for layer in layers if layer not in refused])
     sys.dont_write_bytecode = True
-    # These extension modules need system libraries, which do not exist behind the wall.
+    # These extension modules need system libraries, which do not exist in the sandbox.
     for name in ("bz2", "ctypes", "hashlib", "lzma", "sqlite3", "ssl", "zlib", "encodings.idna"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    # This project's code cannot be imported behind the wall.
+    # This project's code cannot be imported inside the sandbox.
     services = {name: importlib.import_module(name) for name in names.split(",")}
     for service in services.values():
         service.warm_up()
@@ -161,7 +161,7 @@ def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dic
 def main(
     control: socket.socket, wall: Wall, refused: dict[str, str], services: dict[str, ModuleType]
 ) -> None:
-    """Put up the wall, report what probes saw, and answer requests."""
+    """Set up the sandbox, report what the probes found, and answer requests."""
     gc.collect()
     gc.freeze()
     tasks = len(os.listdir("/proc/self/task"))

@@ -1,7 +1,7 @@
 """Restrict a process with Landlock: only listed paths can be opened, no TCP, no signals to processes outside.
 
-Landlock needs neither privileges nor namespaces. It does not restrict UDP, nor metadata: whether a path exists, its mode and
-its times. Namespaces and seccomp cover those. Entry points: `rule`, `readable` and `restrict`.
+Landlock needs neither privileges nor namespaces. It restricts neither UDP nor metadata (whether a path exists, its mode and
+its timestamps). Namespaces and seccomp cover those. Entry points: `rule`, `readable` and `restrict`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from autograder.sandbox.walls import syscalls
 _READ_FILE, _READ_DIR, _WRITE_FILE = 1 << 2, 1 << 3, 1 << 1
 _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
 _REFER, _TRUNCATE = 1 << 13, 1 << 14
-# The accesses that Landlock can restrict, by the version that introduced them.
+# The access rights that Landlock can restrict, grouped by the version that introduced them.
 _GOVERNED = ((1, (1 << 13) - 1), (2, _REFER), (3, _TRUNCATE), (5, 1 << 15))
-# Older versions let an owner truncate a readable file. Namespaces prevent that, Landlock alone does not.
+# Older versions let an owner truncate a readable file. Namespaces prevent that, but Landlock alone does not.
 SUFFICIENT_SINCE = 3
 _TCP_SINCE, _TCP = 4, 0b11
 _SCOPES_SINCE, _SCOPES = 6, 0b11  # abstract sockets, signals
@@ -33,14 +33,14 @@ HOME = READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG |
 
 @dataclass(frozen=True)
 class Rule:
-    """The accesses allowed to an open file, or beneath an open folder."""
+    """The access rights granted to an open file, or to everything under an open folder."""
 
     descriptor: int
     access: int
 
 
 def version() -> int:
-    """Return the version of the kernel's Landlock.
+    """Return the Landlock version that the kernel supports.
 
     Raises:
         OSError: the kernel does not support Landlock, or it is disabled.
@@ -54,7 +54,7 @@ def rule(path: str, access: int) -> Rule:
 
 
 def readable(folder: str, hidden: Sequence[str]) -> list[Rule]:
-    """Return rules that make a folder readable except for its hidden paths, whose names can only be listed."""
+    """Return rules that make a folder readable, except for its hidden paths. Only the names of those can be listed."""
     within = [path for path in hidden if path.startswith(folder + "/")]
     if not within:
         return [rule(folder, READ)]

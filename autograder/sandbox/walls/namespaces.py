@@ -1,4 +1,4 @@
-"""Build a root file system with only Python, and separate users, processes, network and shared memory.
+"""Build a root file system that contains only Python, and isolate users, processes, network and shared memory.
 
 The root is a tmpfs with read-only mounts of Python and its packages at their usual paths. The fork server runs in it. Each
 process that it forks gets its own user, mount, PID and IPC namespaces and a small private tmpfs.
@@ -25,13 +25,13 @@ PRIVATE = "/private"
 HOME = "/private/home"
 HOME_BYTES = 64 << 20
 HOME_FILES = 4096
-# Every distribution has this empty folder. `relocation` mounts Python and its packages in it.
+# Every distribution has this empty folder. `relocation` mounts Python and its packages under it.
 RELOCATED = "/mnt"
 PYTHON, PACKAGES, PROJECT = (f"{RELOCATED}/{name}" for name in ("python", "packages", "project"))
-# Entries to hide among the installed packages. Compiled files of single modules contain the paths of their sources.
+# Entries to hide among the installed packages. Compiled files of single-file modules contain the paths of their sources.
 OWN = {"autograder", "graders", "mistakes", "solutions", "__pycache__"}
 OWN_METADATA = ("transformer_exercises-", "__editable__")
-# Any folder works, because everything needed in it is cloned before it is covered.
+# Any folder works, because everything needed from it is cloned before it is covered.
 _NEW_ROOT = "/tmp"
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
@@ -41,13 +41,13 @@ _TREE_CLONE, _TREE_CLOEXEC, _MOVE_EMPTY_PATH = 1, 0x80000, 4
 
 
 def python_folders() -> list[str]:
-    """Return the folders of the standard library and of the installed packages."""
+    """Return the folders that contain the standard library and the installed packages."""
     named = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
     if sys.base_prefix == PYTHON:
         named += [folder for folder in sys.path if _inside(folder, PACKAGES)]
     else:
         named += site.getsitepackages()
-    # The lib/python3.x of a venv is not a standard library: it only contains the packages.
+    # A venv's lib/python3.x is not a standard library: it contains only the packages.
     folders = sorted({f for f in named if (Path(f) / "os.py").exists() or f not in named[:2]})
     folders = [folder for folder in folders if os.path.isdir(folder)]
     return [f for f in folders if not any(_inside(f, other) for other in folders if other != f)]
@@ -70,7 +70,7 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def unshare_mounts() -> None:
-    """Enter a new mount namespace as root, so that the new root can be built with root's access rights."""
+    """Enter a new mount namespace as root, so that the new root file system can be built with root's privileges."""
     syscalls.libc("unshare", NEW_MOUNTS)
     _mount("none", "/", "", _RECURSIVE | _PRIVATE_MOUNTS)
 
@@ -98,7 +98,7 @@ def map_user(
     folder: int | None = None,
     inside: tuple[int, int] = (privileges.NOBODY, privileges.NOBODY),
 ) -> None:
-    """Map `uid` and `gid` to the only user and group of the new user namespace, by default nobody."""
+    """Map `uid` and `gid` to the only user and group in the new user namespace, by default nobody."""
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{inside[0]} {uid} 1"),
@@ -112,7 +112,7 @@ def map_user(
 
 
 def build_root(folders: Sequence[str], hidden: Sequence[str]) -> None:
-    """Assemble the new root in a folder of the old one."""
+    """Assemble the new root file system in a folder of the old one."""
     umask = os.umask(0o022)
     clones = [(path, clone_tree(path)) for path in (*folders, *DEVICES)]
     _mount("tmpfs", _NEW_ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=0755")
@@ -145,7 +145,7 @@ def enter_root() -> None:
 
 
 def unshare_worker(proc: int) -> None:
-    """Give this process its own users, mounts and shared memory. `proc` is a descriptor of /proc."""
+    """Give this process its own users, mounts and shared memory. `proc` is an open file descriptor for /proc."""
     syscalls.libc("unshare", NEW_USER | NEW_MOUNTS | NEW_IPC)
     map_user("self", privileges.NOBODY, privileges.NOBODY, proc)
     options = f"size={HOME_BYTES},nr_inodes={HOME_FILES},mode=0700"
@@ -158,7 +158,7 @@ def next_child_in_new_pids() -> None:
 
 
 def next_child_in(pids: int) -> None:
-    """Undo `next_child_in_new_pids`. `pids` is a descriptor of this process's own PID namespace."""
+    """Undo `next_child_in_new_pids`. `pids` is an open file descriptor for this process's own PID namespace."""
     syscalls.libc("setns", pids, NEW_PIDS)
 
 
@@ -167,7 +167,7 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -
 
 
 def clone_tree(path: str) -> int:
-    """Clone the mounts at and beneath a path, and return a descriptor of the clone."""
+    """Clone the mounts at and under a path, and return a file descriptor for the clone."""
     flags = _TREE_CLONE | _TREE_CLOEXEC | _AT_RECURSIVE
     return syscalls.call("open_tree", _HERE, path, flags)
 

@@ -1,7 +1,7 @@
-"""Private folders for processes that cannot have their own tmpfs. Their size is watched. Entry point: `Folders`.
+"""Manage private folders for processes that cannot have their own tmpfs, and watch their size. Entry point: `Folders`.
 
-A file that is open or mapped but has no name would not be counted. The system call filter therefore neither removes nor moves
-anything in these folders (see `seccomp.TMPFILE_ARGUMENT`). `remove_by_emptying` makes Python's own functions work regardless.
+A file that is open or mapped but has no name would not be counted. The system call filter therefore prevents files in these
+folders from being removed or moved (see `seccomp.REMOVING`). `remove_by_emptying` makes Python's own functions work anyway.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _fits(folder: str) -> bool:
             if size > BYTES or count >= ENTRIES:
                 return False
     except FileNotFoundError:
-        return True  # it is being changed, so leave it to the next check
+        return True  # the folder is being modified, so leave it to the next check
     except OSError:
         return False  # unreadable or nested too deeply, which no honest program needs
     return True
@@ -82,7 +82,7 @@ def _blocks(folder: str) -> Iterator[int]:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder of any depth, with any modes and names.
+    """Remove a folder, however deeply it is nested and whatever modes and names its files have.
 
     Nested folders are moved to the top first, which keeps paths short and avoids recursion.
     """
@@ -108,7 +108,7 @@ def remove(folder: str) -> None:
 
 
 def remove_by_emptying() -> None:
-    """Patch `os` so that removing and moving files frees their space. The empty files keep their names."""
+    """Patch `os` so that removing or moving a file frees its space, but leaves an empty file behind."""
     os.remove = os.unlink = _empty  # type: ignore[assignment]
     os.rename = os.replace = _copy  # type: ignore[assignment]
 

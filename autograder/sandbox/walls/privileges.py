@@ -1,4 +1,4 @@
-"""Drop the privileges of a process for good: root's identity, capabilities and privileges gained by exec."""
+"""Permanently drop a process's privileges: root's identity, capabilities, and privileges gained through exec."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drop_root(keep: tuple[int, ...] = ()) -> None:
 
 
 def keep_capabilities(*keep: int) -> None:
-    """Drop all capabilities except these."""
+    """Drop all capabilities except those in `keep`."""
     bits = sum(1 << capability for capability in keep)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     low, high = bits & 0xFFFFFFFF, bits >> 32
@@ -36,22 +36,22 @@ def keep_capabilities(*keep: int) -> None:
 
 
 def no_new_privileges() -> None:
-    """Prevent programs executed later from gaining privileges. Seccomp and Landlock require this without root."""
+    """Prevent programs executed later from gaining privileges. Without root, seccomp and Landlock require this."""
     syscalls.libc("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def set_dumpable(on: bool) -> None:
-    """Set whether other processes of the same user may inspect this one. /proc/self is writable only while they may."""
+    """Set whether other processes of the same user may inspect this one. /proc/self is writable only while this is allowed."""
     syscalls.libc("prctl", _PR_SET_DUMPABLE, int(on), 0, 0, 0)
 
 
 def die_with_parent() -> None:
-    """Receive SIGKILL when the parent ends. A change of user resets this, so call it afterwards."""
+    """Make the kernel kill this process when its parent exits. Changing the user resets this, so call it afterwards."""
     syscalls.libc("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def die_first(proc: int | None = None) -> None:
-    """Make the kernel kill this process first when memory runs out. `proc` is a descriptor of /proc."""
+    """Make the kernel kill this process first when memory runs out. `proc` is an open file descriptor for /proc."""
     with contextlib.suppress(OSError):  # /proc is hidden
         path = "self/oom_score_adj" if proc is not None else "/proc/self/oom_score_adj"
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)

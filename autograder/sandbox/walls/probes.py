@@ -1,6 +1,6 @@
-"""Try from behind the wall what student code must not be able to do, and report what happened.
+"""Try from inside the sandbox what student code must not be able to do, and report what happened.
 
-The policy is defined by effects, no matter which layer provides them. Entry points: `targets`, `observe`, `holes` and `main`.
+The policy is defined by effects, regardless of which layer provides them. Entry points: `targets`, `observe`, `holes` and `main`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Targets:
-    """Things outside the wall that probes try to reach: a file, a folder, listening sockets and the server's process."""
+    """Targets outside the sandbox that probes try to reach: a file, a folder, listening sockets and the server process."""
 
     file: str
     folder: str
@@ -38,7 +38,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Probe:
-    """One attempt, whose `run` raises if it is blocked. `isolates` names the part of the policy that requires this."""
+    """An attempt to escape the sandbox. `run` raises if the attempt is blocked. `isolates` names what the policy protects."""
 
     name: str
     tried: str
@@ -57,7 +57,7 @@ class Seen:
 
 @contextlib.contextmanager
 def targets() -> Iterator[Targets]:
-    """Open what the probes try to reach. Enter this before the wall is put up."""
+    """Open the targets that the probes try to reach. Enter this context before the sandbox is set up."""
     abstract = b"\0autograder-%d" % os.getpid()
     with (
         socket.socket() as tcp,
@@ -119,7 +119,7 @@ def _signal(targets: Targets) -> None:
 
 def _fork(targets: Targets) -> None:
     if os.fork() == 0:
-        # The child keeps the wire open, which reveals whether it survives, and exits when the other end closes.
+        # The child keeps the socket open, which reveals whether it survives, and exits when the other end closes.
         os.setsid()
         for ignored in (signal.SIGHUP, signal.SIGTERM):
             signal.signal(ignored, signal.SIG_IGN)
@@ -153,24 +153,24 @@ PROBES = (
     Probe("udp", "send a UDP datagram to 127.0.0.1", _send_datagram, "network"),
     Probe(
         "abstract",
-        "connect to an abstract Unix socket outside",
+        "connect to an abstract Unix socket outside the sandbox",
         _connect_abstract,
         "network",
     ),
-    Probe("signal", "send a signal to a process outside", _signal, "processes"),
+    Probe("signal", "send a signal to a process outside the sandbox", _signal, "processes"),
     Probe("memory", "allocate more memory than the limit", _take_memory, "memory"),
     Probe("threads", "start 1000 threads", _start_threads),
     Probe("fork", "start a process", _fork),
 )
 SURVIVOR = "survivor"
 TRIED = {probe.name: probe.tried for probe in PROBES}
-TRIED[SURVIVOR] = "start a process that survives the kill"
+TRIED[SURVIVOR] = "start a process that outlives its parent"
 ISOLATES = {probe.name: probe.isolates for probe in PROBES if probe.isolates}
 ISOLATES[SURVIVOR] = "processes"
 
 
 def observe(wall: Wall, outside: Targets) -> list[Seen]:
-    """Run all probes in a process behind the wall, kill it, and return the results, including whether a child survived."""
+    """Run all probes in a sandboxed process, kill it, and return the results, including whether a child survived."""
     ours, theirs = socket.socketpair()
     with ours:
         pid = wall.fork(theirs.fileno(), MEMORY, 60)
@@ -178,7 +178,7 @@ def observe(wall: Wall, outside: Targets) -> list[Seen]:
             _report_all(outside)
         theirs.close()
         ours.settimeout(SECONDS)
-        # A child of the last probe may keep the wire open, so do not wait for the end of the stream.
+        # A child of the last probe may keep the socket open, so do not wait for the end of the stream.
         text = b""
         with contextlib.suppress(TimeoutError):
             while not text.endswith(b"\n"):
@@ -191,7 +191,7 @@ def observe(wall: Wall, outside: Targets) -> list[Seen]:
         wall.forget(pid)
         ours.settimeout(1.0)
         try:
-            # A survivor would keep the other end of the wire open.
+            # A survivor would keep the other end of the socket open.
             ended = ours.recv(1) == b""
         except TimeoutError:
             ended = False
@@ -232,7 +232,7 @@ def holes(seen: Sequence[Seen]) -> list[str]:
 
 
 def main(layers: Sequence[str]) -> None:
-    """Put these layers up and print as JSON what each probe tried, whether it was blocked, and what happened."""
+    """Enable these layers and print, as JSON, what each probe tried, whether it was blocked, and what happened."""
     wall = Wall(layers)
     with targets() as outside:
         wall.enclose_server()

@@ -1,6 +1,6 @@
-"""Run Python from mounts whose paths reveal neither the course's folder nor the user's home.
+"""Run Python from mounts whose paths reveal neither the course's folder nor the user's home directory.
 
-Everything that Python imports records the path that it came from. The fork server therefore restarts itself from mounts of
+Everything that Python imports records the path it came from. The fork server therefore restarts itself from mounts of
 Python, its packages and this project at neutral paths (`relocate`) before it imports anything that its processes can inspect.
 If the machine refuses these mounts, `forget_project` removes at least the paths of this project's code.
 """
@@ -48,7 +48,7 @@ def relocate(arguments: list[str]) -> None:
 
 
 def _plan(home: str) -> tuple[dict[str, str], list[str]]:
-    """Return the folder to mount at each place, and the folders to import from besides the standard library."""
+    """Return the folder to mount at each path, and the folders to import from in addition to the standard library."""
     project = str(Path(__file__).resolve().parents[3])
     mounts = {PYTHON: home}
     paths = []
@@ -83,13 +83,13 @@ def _mount(mounts: dict[str, str]) -> None:
 
 
 def forget_project() -> None:
-    """Remove the paths of this project from all imported code. Afterwards, none of it can be imported."""
+    """Remove this project's paths from all imported code. Afterwards, the project can no longer be imported."""
     if sys.base_prefix == PYTHON:
         return
     project = str(Path(__file__).resolve().parents[3])
     own = (f"{project}/autograder/", f"{project}/solutions/")
     for item in gc.get_objects():
-        # `isinstance` would run code of the object.
+        # `isinstance` would run the object's own code.
         if type(item) is types.FunctionType and item.__code__.co_filename.startswith(own):
             item.__code__ = _without_path(item.__code__)
     for name, module in list(sys.modules.items()):

@@ -1,4 +1,4 @@
-"""Limit the memory, processor time, files, descriptors and threads of one process. Entry point: `apply`."""
+"""Limit the memory, CPU time, files, descriptors and threads of one process. Entry point: `apply`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def address_space() -> int:
 
 
 def threads_of(uid: int) -> int:
-    """Return how many threads a user runs in all processes. Requires /proc."""
+    """Return how many threads a user is running across all processes. Requires /proc."""
     count = 0
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
@@ -31,16 +31,16 @@ def threads_of(uid: int) -> int:
 
 
 def raise_descriptors() -> None:
-    """Raise the soft limit on descriptors of this process to its hard limit."""
+    """Raise this process's soft limit on file descriptors to its hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def apply(memory: int, cpu: int, file_bytes: int, threads: int) -> None:
-    """Limit this process permanently. `memory` is its whole address space in bytes, and `cpu` is in seconds.
+    """Set permanent limits for this process. `memory` is its total address space in bytes, and `cpu` is in seconds.
 
-    RLIMIT_AS rather than RLIMIT_DATA is used because it includes shared mappings. The processor time has a hard limit,
-    which kills the process, because a process could ignore a soft one.
+    This uses RLIMIT_AS rather than RLIMIT_DATA because RLIMIT_AS includes shared mappings. The limit on CPU time is hard and
+    kills the process, because a process could ignore a soft limit.
     """
     for what, value in (
         (resource.RLIMIT_AS, memory),

@@ -1,6 +1,6 @@
-"""Filter system calls: only those of an allowlist succeed, and all others fail with EPERM.
+"""Filter system calls: only those on an allowlist succeed, and all others fail with EPERM.
 
-System calls of another architecture kill the process, because no honest program makes them. The allowlist was determined by
+System calls for a different architecture kill the process, because no honest program makes them. The allowlist was determined by
 running training, threads, checkpointing, the profiler and `torch.compile(backend="aot_eager")`. It excludes fork, exec and
 socket. Entry points: `worker_program`, `refusing_program` and `install`.
 """
@@ -30,13 +30,13 @@ alarm setitimer getitimer pause clock_gettime clock_getres clock_nanosleep nanos
 getrusage getrlimit sysinfo uname getrandom exit exit_group wait4 waitid shutdown getsockopt getsockname
 """
 # These change metadata, which Landlock does not restrict, so they are allowed only where all other files are mounted read-only.
-# Elsewhere they do nothing and report success, because `shutil.copy` ends with such a call.
+# Elsewhere they do nothing and report success, because `shutil.copy` ends with one.
 METADATA = "chmod fchmod fchmodat fchmodat2 utimensat"
-# Files in a folder on disk must keep their names, because files without one escape the size check of `private_folders`.
+# Files in a folder on disk must keep their names, because unnamed files escape the size check in `private_folders`.
 # Removing does nothing and reports success, moving fails, and no file can be created without a name.
 REMOVING = "unlink unlinkat rmdir"
 MOVING = "rename renameat renameat2"
-TMPFILE_ARGUMENT = {"open": 1, "openat": 2}  # the argument of each call that may contain O_TMPFILE
+TMPFILE_ARGUMENT = {"open": 1, "openat": 2}  # the index of the argument that may contain O_TMPFILE
 _TMPFILE = 0x400000
 # Neither the fork server nor any of its processes needs these.
 NEVER = """
@@ -63,7 +63,7 @@ _OUT_OF_BAND = 1
 
 @dataclass(frozen=True)
 class Check:
-    """A condition: the masked low half of an argument is one of `values`, and its high half is zero if `wide`."""
+    """A condition on an argument: its masked low half is one of `values` and, if `wide` is set, its high half is zero."""
 
     argument: int
     values: Sequence[int]
@@ -72,7 +72,7 @@ class Check:
 
 
 def checks(pid: int) -> dict[str, list[Check]]:
-    """Return the calls that the process `pid` may make only with certain arguments, with their conditions."""
+    """Return the system calls that the process `pid` may make only with certain arguments, and the conditions on those."""
     return {
         "clone": [Check(0, [_CLONE_THREAD], _CLONE_THREAD | NEW_NAMESPACES)],
         "fcntl": [Check(1, _FCNTL)],
@@ -89,7 +89,7 @@ def checks(pid: int) -> dict[str, list[Check]]:
 
 
 def worker_program(pid: int, own_files: bool) -> bytes:
-    """Return the filter for a worker. `own_files` means that everything it can write is on its own file system."""
+    """Return the filter for a worker. `own_files` means that all files it can write to are on its own file system."""
     # A filter cannot read the arguments of clone3. With ENOSYS, glibc falls back to clone.
     code = _if_call("clone3", _return_errno(errno.ENOSYS))
     checked = checks(pid)
@@ -110,7 +110,7 @@ def worker_program(pid: int, own_files: bool) -> bytes:
 
 
 def refusing_program(names: Iterable[str]) -> bytes:
-    """Return a filter that refuses the named calls, and namespaces through clone if `unshare` is named."""
+    """Return a filter that refuses the named calls. If `unshare` is named, clone cannot create namespaces either."""
     code = _if_call("clone3", _return_errno(errno.ENOSYS))
     if "unshare" in names:
         check = Check(0, [0], NEW_NAMESPACES)
@@ -119,7 +119,7 @@ def refusing_program(names: Iterable[str]) -> bytes:
 
 
 def install(program: bytes) -> None:
-    """Filter the calls of this thread and of its children permanently. Requires `no_new_privileges` or root."""
+    """Permanently filter the system calls of this thread and its children. Requires `no_new_privileges` or root."""
     buffer = ctypes.create_string_buffer(program, len(program))
     length = len(program) // _INSTRUCTION.size
     header = struct.pack("@HP", length, ctypes.addressof(buffer))

@@ -1,4 +1,4 @@
-"""Put up the wall in layers: once around the fork server, and in each process that it forks. Entry point: `Wall`.
+"""Set up the sandbox in layers, first around the fork server and then in each process that it forks. Entry point: `Wall`.
 
     layer        around the server                     in each process
     namespaces   a root with only Python; all kinds    users, mounts, processes, shared memory; a private tmpfs
@@ -6,7 +6,7 @@
     seccomp      a short list of refused calls         a list of allowed calls, without fork and exec
     limits       -                                     memory, time, files, descriptors, threads
 
-If the machine refuses a layer, the others are put up without it. `probes` checks whether they are enough.
+If the machine refuses a layer, the others are used without it. `probes` checks whether they are enough.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _UP = 4
 
 
 class WallError(Exception):
-    """Raised when a layer cannot be put up."""
+    """Raised when an isolation layer cannot be set up."""
 
 
 class Wall:
@@ -47,15 +47,15 @@ class Wall:
         self._memory = 0
 
     def has(self, layer: str) -> bool:
-        """Return whether this layer is part of the wall."""
+        """Return whether this layer is enabled."""
         return layer in self.layers
 
     # ---- around the server
 
     def enclose_server(self) -> None:
-        """Put up the server's layers. With namespaces, this returns in a child, and the original process waits for it.
+        """Set up the server's layers. With namespaces, this returns in a child, and the original process waits for it.
 
-        The process must have one thread. It must already have read what it needs from /proc, /sys and the file system.
+        The process must be single-threaded, and must already have read what it needs from /proc, /sys and the file system.
         """
         self._memory = rlimits.address_space()
         walled = self.layers not in ([], ["limits"])
@@ -79,16 +79,16 @@ class Wall:
         if self.has("seccomp"):
             privileges.no_new_privileges()
             seccomp.install(seccomp.refusing_program(seccomp.NEVER.split()))
-            # The first process of a PID namespace has the number 1.
+            # The first process in a PID namespace has pid 1.
             self._program = seccomp.worker_program(1, own_files=True)
         if walled:
             privileges.set_dumpable(False)
 
     def _allowed(self, python: Sequence[str], hidden: Sequence[str]) -> list[landlock.Rule]:
-        rlimits.raise_descriptors()  # each rule keeps one open
+        rlimits.raise_descriptors()  # each rule keeps a descriptor open
         rules = [landlock.rule(device, landlock.DEVICE) for device in namespaces.DEVICES]
         if self.has("namespaces"):
-            # The tmpfs of each process is mounted below this path. The new root already hides what is hidden.
+            # Each process's tmpfs is mounted under this path. The new root already covers the hidden entries.
             rules.append(landlock.rule(namespaces.PRIVATE, landlock.HOME))
             hidden = []
         for folder in python:
@@ -98,10 +98,10 @@ class Wall:
     # ---- each process
 
     def fork(self, wire: int, memory: int, cpu: int) -> int:
-        """Fork a process behind the wall. Return its id, or 0 in the process itself, which keeps only descriptors 0 to 3.
+        """Fork a sandboxed process. Return its pid, or 0 in the process itself, which keeps only file descriptors 0 to 3.
 
         Raises:
-            WallError: the wall could not be put up in the process, and the process has ended.
+            WallError: the process could not be sandboxed and has exited.
         """
         private = self._folders.create() if self._folders else namespaces.HOME
         ready, up = os.pipe()
@@ -126,7 +126,7 @@ class Wall:
         if message != b"\0":
             os.waitpid(pid, 0)
             self.forget(pid)
-            raise WallError(message.decode(errors="replace") or "the process ended")
+            raise WallError(message.decode(errors="replace") or "the process exited")
         return pid
 
     def _enter(self, wire: int, up: int, private: str, memory: int, cpu: int) -> None:
@@ -207,7 +207,7 @@ def _enter_namespaces(
 
 
 def _drop_root_in_place(python: Sequence[str]) -> None:
-    """Become nobody. If Python is in a home closed to others, keep the right to read, which Landlock restricts."""
+    """Become nobody. If other users cannot read Python's folders, keep the right to read, which Landlock restricts."""
     closed = any(not _open_to_others(folder) for folder in python)
     privileges.drop_root((privileges.CAP_DAC_READ_SEARCH,) if closed else ())
 
@@ -221,7 +221,7 @@ def _open_to_others(folder: str) -> bool:
 
 
 def _keep_descriptors(null: int, wire: int, up: int) -> None:
-    # Move both away first, because their numbers may be among those that are assigned next.
+    # Move both away first, because their numbers may be among those assigned next.
     wire = fcntl.fcntl(wire, fcntl.F_DUPFD, 16)
     up = fcntl.fcntl(up, fcntl.F_DUPFD, 16)
     for standard in range(3):
@@ -235,7 +235,7 @@ def _keep_descriptors(null: int, wire: int, up: int) -> None:
 
 
 def refused_layers(layers: Sequence[str] = LAYERS) -> dict[str, str]:
-    """Return the layers that this machine refuses, with reasons. Each is tried alone in a child process."""
+    """Return the layers that this machine refuses, with the reasons. Each is tried on its own in a child process."""
     found = {layer: _refusal(layer) for layer in layers}
     refused = {layer: reason for layer, reason in found.items() if reason}
     if "namespaces" in refused and "landlock" in layers and "landlock" not in refused:

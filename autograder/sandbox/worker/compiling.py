@@ -1,4 +1,4 @@
-"""Disable `torch.compile`, because behind the wall there is no compiler and no folder for its cache."""
+"""Disable `torch.compile`, because the sandbox has no compiler and no folder for the compiler's cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 def disable_compile() -> None:
     """Replace the entry points of TorchDynamo with functions that return the code unchanged.
 
-    `torch.jit` is not affected: it compiles in memory and works behind the wall.
+    `torch.jit` is not affected: it compiles in memory and works in the sandbox.
     """
     for module in (torch, torch.compiler, torch._dynamo, torch._dynamo.eval_frame):
         for name in ("compile", "optimize", "optimize_assert"):
@@ -25,12 +25,12 @@ def disable_compile() -> None:
 
 
 def compile_unchanged(model: Any = None, **_: Any) -> Any:
-    """Replace `torch.compile`, as a function and as a decorator with or without arguments."""
+    """Return the model or function unchanged. Replaces `torch.compile`, including its use as a decorator."""
     return _unchanged if model is None else model
 
 
 def optimize_unchanged(*_: Any, **__: Any) -> Callable[[Any], Any]:
-    """Replace `torch._dynamo.optimize`, which returns a decorator."""
+    """Return a decorator that changes nothing. Replaces `torch._dynamo.optimize`."""
     return _unchanged
 
 
@@ -39,4 +39,4 @@ def _unchanged(function: Any) -> Any:
 
 
 def _compile_module(module: nn.Module, *_: Any, **__: Any) -> None:
-    """Replace `module.compile()`, which compiles in place."""
+    """Do nothing. Replaces `module.compile()`, which compiles in place."""

@@ -14,8 +14,8 @@ from autograder.protocol import messages as m
 MODULE = "submission"
 FILE = "submission.py"
 
-# Parts of torch's messages when code reads values of a tensor on `meta`. Other messages about devices, such as those about
-# tensors on two devices, point to a mistake.
+# Parts of torch's error messages when code reads the values of a `meta` tensor. Other messages about devices, such as those
+# about tensors on different devices, point to a mistake.
 REFUSALS = (
     "Tensor.item() cannot be called on meta tensors",
     "Cannot copy out of meta tensor; no data!",
@@ -27,12 +27,12 @@ REFUSALS = (
     "to be on cpu, but it's on meta",
     "from the 'Meta' backend",
 )
-# The files in which torch raises these in Python. All others are raised in C++, below a frame that only makes a call.
+# The files in which torch raises these errors in Python. It raises all others in C++, called from a frame that only makes a call.
 RAISING_FILES = [
     os.path.join(os.path.dirname(torch.__file__), *file.split("/"))
     for file in ("_meta_registrations.py", "nn/modules/module.py", "storage.py")
 ]
-# A frame whose last instruction is one of these raised in Python, itself or through `throw` into a generator.
+# If a frame's last instruction is one of these, it raised in Python, either directly or through a generator's `throw`.
 RAISING_INSTRUCTIONS = (
     "RAISE_VARARGS",
     "RERAISE",
@@ -44,7 +44,7 @@ RAISING_INSTRUCTIONS = (
 
 
 def kind_of(item: Any) -> str:
-    """Return an object's class as in "a numpy.ndarray"."""
+    """Return a description of an object's class, such as "a numpy.ndarray"."""
     kind = type(item)
     module = getattr(kind, "__module__", "")
     name = getattr(kind, "__name__", "object")
@@ -53,7 +53,7 @@ def kind_of(item: Any) -> str:
 
 
 def opaque(item: Any) -> m.Value:
-    """Return a subclass instance of a plain type as the plain value, and any other object as its description."""
+    """Convert an instance of a subclass of a plain type to that plain type, and any other object to a description."""
     if isinstance(item, bool | int | float | str):
         plain = next(kind for kind in (bool, int, float, str) if isinstance(item, kind))
         return plain(item)
@@ -76,7 +76,7 @@ def name_of(kind: type) -> str:
 
 
 def line_of(error: BaseException) -> int:
-    """Return the last line of the student's source in an exception's traceback, or 0."""
+    """Return the number of the last line of student code in an exception's traceback, or 0."""
     if isinstance(error, SyntaxError) and error.filename == FILE:
         return error.lineno or 0
     frames = traceback.extract_tb(error.__traceback__)
@@ -84,7 +84,7 @@ def line_of(error: BaseException) -> int:
 
 
 def is_meta_read(error: BaseException) -> bool:
-    """Return whether torch itself raised this because a `meta` tensor has no values. The message alone is not proof."""
+    """Return whether torch itself raised this error because a `meta` tensor has no values. The message alone is not proof."""
     if type(error) not in (RuntimeError, NotImplementedError, TypeError):
         return False
     if not any(part in text_of(error) for part in REFUSALS):

@@ -1,7 +1,7 @@
-"""Make torch operators and functions raise by name, and record which were called. Entry point: `forbid`.
+"""Make named torch operators and functions raise, and record which of them were called. Entry point: `forbid`.
 
-A kernel registered through `torch.library` also affects other threads, scripted code and redispatch, unlike a dispatch mode.
-This enforces a rule of the course and is no security boundary, because the student's code runs in the same process.
+Unlike a dispatch mode, a kernel registered through `torch.library` also affects other threads, scripted code and redispatch.
+This enforces a course rule and is not a security boundary, because the student's code runs in the same process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Forbidden(RuntimeError):
 def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str]) -> None:
     """Replace operators and attributes such as `torch.nn.functional.f` with functions that raise and append to `hits`.
 
-    Operators without a namespace are in `aten`. Names that this version of torch does not have are ignored.
+    Operators without a namespace are in `aten`. Names that do not exist in this version of torch are ignored.
     """
     for name in operators:
         namespace, _, own = name.rpartition("::")
@@ -64,7 +64,7 @@ def _overloads(namespace: str, name: str) -> Iterator[str]:
 
 
 def _has_kernel(operator: str, key: str) -> bool:
-    """Return whether the operator has a kernel for this key. Without one, nothing has to be replaced."""
+    """Return whether the operator has a kernel for this key. Without one, there is nothing to replace."""
     try:
         found: bool = torch._C._dispatch_has_computed_kernel_for_dispatch_key(operator, key)
     except RuntimeError:
@@ -73,7 +73,7 @@ def _has_kernel(operator: str, key: str) -> bool:
 
 
 def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
-    """Replace the Python decompositions of operators, in the compiler's tables and in their modules."""
+    """Replace the Python decompositions of operators, both in the compiler's tables and in the modules that define them."""
     for name in names:
         for table, operator in decompositions().get(name, ()):
             function, raising = table[operator], _raising(name, hits)
@@ -86,7 +86,7 @@ def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
 
 @cache
 def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
-    """Return the compiler's tables and keys by operator name. The fork server caches this, as it takes 5 ms."""
+    """Return the compiler's decomposition tables and keys by operator name. The fork server caches them to save 5 ms."""
     tables = [torch._decomp.decomposition_table, *torch._decomp.global_decomposition_table.values()]
     found: dict[str, list[tuple[dict[Any, Any], Any]]] = {}
     for table in tables:
@@ -98,7 +98,7 @@ def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
 
 
 class _ImportHook(importlib.abc.MetaPathFinder):
-    """A hook that replaces a function of a library now, or when the library is imported."""
+    """A hook that replaces a library function, either now or when the library is imported."""
 
     def __init__(self, module: str, name: str, value: Callable[..., Any]) -> None:
         self._module = module
@@ -115,7 +115,7 @@ class _ImportHook(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find the module in the usual way, and make its loader replace the function afterwards."""
+        """Find the module as usual, and make its loader replace the function after loading it."""
         if name != self._module:
             return None
         sys.meta_path.remove(self)
@@ -145,7 +145,7 @@ def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
 
 
 def _resolve(path: str) -> Any:
-    """Return the module or class at a dotted path. Imports only missing attributes, because failed imports are slow."""
+    """Return the module or class at a dotted path. Imports a submodule only if the attribute is missing."""
     parts = path.split(".")
     target: Any = importlib.import_module(parts[0])
     for number, part in enumerate(parts[1:], 2):

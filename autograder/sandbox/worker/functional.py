@@ -12,7 +12,7 @@ PLAIN = (bool, int, float, str)
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
-    """Return what a handle is built from: submodules, parameters and buffers by name, and plain attributes."""
+    """Return the data that a handle is built from: submodules, parameters and buffers by name, and plain attributes."""
     parts = dict(module.named_modules(remove_duplicate=False))
     return {
         "id": id(module),
@@ -39,7 +39,7 @@ def call_method(
     tensors: Mapping[str, Tensor],
     modes: Mapping[str, bool],
 ) -> Any:
-    """Call a method with `tensors` as the module's parameters and buffers, and `modes` as its submodules' modes."""
+    """Call a method with `tensors` as the module's parameters and buffers, and `modes` as its submodules' training modes."""
     parts = dict(module.named_modules(remove_duplicate=False))
     for path, training in modes.items():
         parts[path].training = training

@@ -1,4 +1,4 @@
-"""Run a worker in this process without a wall, for the course's own code and never for a submission."""
+"""Run a worker in this process without a sandbox. Use this only for the course's own code, never for a submission."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _join(out: Outgoing) -> bytearray:
 
 
 class LocalProcess:
-    """A worker in this process that answers requests as `process.Process` does, without limits."""
+    """A worker in this process that answers requests like `process.Process`, but without limits."""
 
     end: Exception | None = None
 

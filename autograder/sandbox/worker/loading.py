@@ -19,17 +19,17 @@ def run_pieces(
     flags: int,
     announce: Callable[[int], None],
 ) -> list[tuple[int, BaseException]]:
-    """Run line ranges of a source in a module. Pieces that raise NameError run again after the others.
+    """Run pieces of a source file in a module. Pieces that raise NameError run again after the others.
 
     Args:
         module: The module whose namespace the pieces share.
-        lines: The source's lines.
+        lines: The lines of the source file.
         pieces: The first and last line of each piece, counted from 1.
-        flags: The compiler flags of the source.
-        announce: Called with a piece's first line before each run of the piece.
+        flags: The compiler flags for the source.
+        announce: Called with the piece's first line number before each run of a piece.
 
     Returns:
-        The exceptions that remain, each with the first line of its piece.
+        The exceptions that remain, each with the first line number of its piece.
     """
     pending = [
         (first, "\n" * (first - 1) + "".join(lines[first - 1 : last])) for first, last in pieces
@@ -56,7 +56,7 @@ def run_pieces(
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every global generator that a student may use."""
+    """Seed every global random number generator that student code may use."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     # `torch.manual_seed` would look for other devices each time.

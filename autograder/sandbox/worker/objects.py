@@ -20,14 +20,14 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy tensors into a module's parameters by name.
 
     Raises:
-        NotFound: there is no parameter of that name and shape. The message lists the parameters.
+        NotFound: there is no parameter with that name and shape.
     """
     named = _parameters(module)
     for name, weight in weights.items():
         if name not in named:
             found = ", ".join(f"`{n}`" for n in list(named)[:12]) or "none"
             more = ", …" if len(named) > 12 else ""
-            raise NotFound(f"there is no parameter `{name}`; its parameters are: {found}{more}")
+            raise NotFound(f"there is no parameter `{name}`; the parameters are: {found}{more}")
         shape = tuple(named[name].shape)
         if shape != tuple(weight.shape):
             raise NotFound(
@@ -39,7 +39,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def read(module: nn.Module, request: m.Read) -> Any:
-    """Return the parameters, the state dict, or the attribute or length of a list at a dotted path."""
+    """Return a module's parameters or state dict, or the attribute at a dotted path or that attribute's length."""
     match request.what:
         case "parameters":
             return {name: value.detach() for name, value in _parameters(module).items()}
@@ -94,7 +94,7 @@ def changed_arguments(
     tensors: list[Tensor],
     before: list[Tensor | None],
 ) -> list[str]:
-    """Return the names of the arguments whose tensors differ from their values before the call."""
+    """Return the names of the arguments whose tensors the call changed in place."""
     changed = {
         id(tensor)
         for tensor, old in zip(tensors, before, strict=True)

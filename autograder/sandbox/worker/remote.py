@@ -1,7 +1,7 @@
-"""Stand-ins in the student's process for objects elsewhere: the grader's models and the references of exercises.
+"""Create stand-ins in the student's process for objects in other processes: the grader's models and references.
 
-A call sends its arguments over the wire as a question. The answer is differentiable with respect to the tensors that were sent.
-Entry point: `StandIns`.
+A call to a stand-in sends its arguments to the grader as a question. The answer is differentiable with respect to the
+tensors that were sent. Entry point: `StandIns`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Part(nn.Module):
 
 
 class StandIns:
-    """The stand-ins of one worker. Builds them and sends their questions."""
+    """The stand-ins in one worker. Builds them and sends their questions to the grader."""
 
     def __init__(
         self, ask: Ask, to_wire: Callable[[Any], m.Value], from_wire: Callable[[m.Value], Any]
@@ -50,7 +50,7 @@ class StandIns:
     # ---- models of the grader
 
     def model(self, item: m.Model) -> nn.Module:
-        """Return the stand-in for a model of the grader, in the same mode."""
+        """Return the stand-in for one of the grader's models, in the same training mode."""
         if item.id not in self._models:
             self._models[item.id] = self._build_model(item)
         model = self._models[item.id]
@@ -58,7 +58,7 @@ class StandIns:
         return model
 
     def modes(self) -> list[tuple[int, bool]]:
-        """Return for each model whether any of its submodules is in training mode."""
+        """Return, for each model, whether any of its submodules is in training mode."""
         return [(id_, _in_training(model)) for id_, model in self._models.items()]
 
     def _build_model(self, model: m.Model) -> nn.Module:
@@ -75,7 +75,7 @@ class StandIns:
 
         kind = type("Model", (nn.Module,), {name: method(name) for name in model.methods})
         stand_in: nn.Module = kind()
-        # Real models have parameters, whose device and dtype code reads, and submodules with their own mode.
+        # Student code may read a parameter's device or dtype, or set a submodule's mode, so the stand-in has one of each.
         stand_in.weight = nn.Parameter(torch.zeros(1))
         stand_in.part = nn.Identity()
         for name, value in model.attributes:
@@ -85,7 +85,7 @@ class StandIns:
     # ---- references
 
     def reference(self, reference: m.Reference) -> Any:
-        """Return a function or class that forwards its calls to the course's reference."""
+        """Return a function or class that forwards its calls to the reference solution."""
         name, methods = reference.name, reference.methods
         if methods is None:
             return self._function(name)
@@ -160,7 +160,7 @@ class StandIns:
 
 
 def _build(handle: nn.Module, made: dict[str, Any]) -> None:
-    """Give a handle the submodules, parameters, buffers and plain attributes of the reference's object."""
+    """Give a handle the submodules, parameters, buffers and plain attributes of the reference object."""
     parts = {"": handle}
     for path, is_list in made["modules"]:
         owner, _, name = path.rpartition(".")
@@ -187,7 +187,7 @@ def _build(handle: nn.Module, made: dict[str, Any]) -> None:
 
 
 def _state(handle: nn.Module, made: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, bool]]:
-    """Return the tensors of a handle by name, and the modes of its submodules.
+    """Return a handle's tensors by name, and the training modes of its submodules.
 
     Raises:
         RuntimeError: a submodule or parameter of the handle was replaced or removed.

@@ -19,12 +19,12 @@ from autograder.sandbox.worker.forbid import decompositions
 
 
 def warm_up() -> None:
-    """Run once what workers use. Forked processes inherit the result.
+    """Run everything that workers use once, so that forked processes inherit the result.
 
-    This runs forward passes and an optimizer step, but no backward pass: after one here, deep backward passes crash in workers.
+    This runs forward passes and an optimizer step, but no backward pass. Otherwise, deep backward passes crash in workers.
     """
     torch.set_num_threads(1)
-    # oneDNN would compile a kernel for each new shape in each process, and a different one on each type of processor.
+    # oneDNN would compile a kernel for each new shape in each process, and a different one on each type of CPU.
     torch.backends.mkldnn.set_flags(_enabled=False)
     torch.manual_seed(0)
     library = torch.library.Library("aten", "IMPL")
@@ -42,7 +42,7 @@ def warm_up() -> None:
         torch.nn.functional.cross_entropy(x, x.softmax(-1))
         torch.ones(2, 2, dtype=torch.bool, device="meta").tril()
         for dtype in (torch.float16, torch.bfloat16):
-            # The first call reads /proc/cpuinfo, which does not exist behind the wall.
+            # The first call reads /proc/cpuinfo, which does not exist in the sandbox.
             half = x.to(dtype)
             torch.nn.functional.linear(half, half[0]).exp() @ half
     disable_compile()

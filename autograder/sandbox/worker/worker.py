@@ -104,7 +104,7 @@ class Worker:
     # ---- code
 
     def _load(self, request: m.Load) -> list[list[Any]]:
-        """Run the source and return its remaining errors: the first line of a piece, the type and the message."""
+        """Run the source and return the remaining errors, each as its piece's first line, its type and its message."""
         seed_everything(request.seed)
         self._generators.clear()
         forbid(request.operators, request.attributes, self.hits)
@@ -243,8 +243,8 @@ class DiscardedOutput(io.TextIOBase):
 
 
 def warm_up() -> None:
-    """Import and call once what workers use."""
-    # The grader imports this module as well, for references, and needs no warm-up.
+    """Import everything that workers use, and call it once."""
+    # The grader also imports this module, to run references, but needs no warm-up.
     from autograder.sandbox.worker.warm_up import warm_up
 
     warm_up()
@@ -271,10 +271,10 @@ def serve(connection: socket.socket) -> None:
             if isinstance(message.request, m.Reply):
                 assert number == asked
                 return message.request, payload
-            # The model uses an object of this process, such as a cache.
+            # The model is using an object in this process, such as a cache.
             respond(*worker.handle(number, message.request, payload))
 
-    # torch recreates its thread pool after a fork. Do that now, so that two threads of a student cannot race for it.
+    # torch recreates its thread pool after a fork. Do that now, so that two student threads cannot race to do it.
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     sys.stdout = sys.stderr = DiscardedOutput()
