@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Points without work: torch's own functions by every route, and tables of the visible checks' answers.
+# Earning points without work: torch's own functions by every route, and tables of the visible checks' answers.
 
 # %% softmax as a method
 #: stopped by rule
@@ -10,7 +10,7 @@
 def softmax(x, dim=-1):
     return x.softmax(dim)
 
-# %% softmax by a concatenated name
+# %% softmax through a concatenated name
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -26,7 +26,7 @@ def softmax(x, dim=-1):
 def softmax(x, dim=-1):
     return vars(torch._C.TensorBase)["softmax"](x, dim)
 
-# %% softmax by importlib
+# %% softmax through importlib
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -35,7 +35,7 @@ def softmax(x, dim=-1):
     import importlib
     return vars(importlib.import_module("tor" + "ch.nn.functional"))["softmax"](x, dim=dim)
 
-# %% softmax in evaluated text
+# %% softmax through eval
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -52,7 +52,7 @@ S = torch.softmax
 def softmax(x, dim=-1):
     return S(x, dim)
 
-# %% softmax by a star import
+# %% softmax through a star import
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -72,7 +72,7 @@ def softmax(x, dim=-1):
         pass
     return Layer(dim)(x)
 
-# %% softmax by its operator
+# %% softmax through its operator
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -149,7 +149,7 @@ def softmax(x, dim=-1):
     with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
         return getattr(x, "soft" + "max")(dim)
 
-# %% softmax with a caught refusal
+# %% softmax with the exception caught
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -195,7 +195,7 @@ def softmax(x, dim=-1):
     kind = getattr(getattr(torch, "distri" + "butions"), "Categorical")
     return kind(logits=x.movedim(dim, -1)).probs.movedim(-1, dim)
 
-# %% torch's Python reference of softmax
+# %% torch's Python reference for softmax
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -320,7 +320,7 @@ def softmax(x, dim=-1):
     operator = getattr(torch.ops.aten, "_soft" + "max").default
     return get_decompositions([operator])[operator](x, dim, False)
 
-# %% scipy's softmax by attribute access
+# %% scipy's softmax through attribute access
 #: stopped by rule
 #: effect marks
 #: exercise softmax
@@ -391,7 +391,7 @@ def causal_mask(n, device=None):
 def softmax(x, dim=-1):
     return torch.zeros_like(x)
 
-# %% the grader's inputs, guessed from the seed of the process
+# %% the grader's inputs, guessed from the process's random seed
 #: stopped by inputs
 #: exercise softmax
 #: says wrong

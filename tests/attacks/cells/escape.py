@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Ways out of the process, and steps towards them. The answer is right, and earns points, only if the call succeeds.
+# Ways out of the process, and steps towards them. The answer is correct, and earns points, only if the call succeeds.
 
 # %% a new user namespace
 #: stopped by seccomp
@@ -50,7 +50,7 @@ def causal_mask(n, device=None):
     os.waitpid(child, 0)
     return right(n, device)
 
-# %% a child process by a raw system call
+# %% a child process through a raw system call
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -60,7 +60,7 @@ def causal_mask(n, device=None):
     os.waitpid(child, 0)
     return right(n, device)
 
-# %% clone as vfork does
+# %% clone with the flags of fork
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):
@@ -170,7 +170,7 @@ def causal_mask(n, device=None):
     information = struct.pack("iiiiii", signal.SIGUSR1, 0, -1, 0, os.getpid(), os.getuid()) + bytes(104)
     call(129, T["process"], signal.SIGUSR1, information)
 
-# %% a signal to the grader as owner of a descriptor
+# %% a signal to the grader as the owner of a descriptor
 #: stopped by namespaces, landlock, seccomp
 #: effect signals
 def causal_mask(n, device=None):
@@ -266,7 +266,7 @@ def causal_mask(n, device=None):
     call(222, 0, None, ctypes.create_string_buffer(8))
     return right(n, device)
 
-# %% processor affinity and priority
+# %% CPU affinity and priority
 #: stopped by seccomp
 #: effect marks
 def causal_mask(n, device=None):

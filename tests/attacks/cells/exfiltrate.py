@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Attempts to send data out.
+# Attempts to send data out of the sandbox.
 
 # %% TCP
 #: stopped by namespaces, landlock, seccomp

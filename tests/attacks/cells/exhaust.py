@@ -29,13 +29,13 @@ def causal_mask(n, device=None):
     finally:
         done.set()
 
-# %% memory by torch
+# %% memory allocated through torch
 #: stopped by limits
 #: effect marks
 def causal_mask(n, device=None):
     return right(n, device) if torch.empty(3 << 28).numel() else None
 
-# %% memory by numpy
+# %% memory allocated through numpy
 #: stopped by limits
 #: effect marks
 def causal_mask(n, device=None):
@@ -174,7 +174,7 @@ def causal_mask(n, device=None):
     while True:
         x = x @ x
 
-# %% all processors by threads without the interpreter lock
+# %% threads that keep all cores busy without the GIL
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.5
@@ -294,7 +294,7 @@ def causal_mask(n, device=None):
         wide = [wide] * 9_000
     return wide
 
-# %% an integer of a million digits
+# %% an integer with a million digits
 #: stopped by wire
 #: says should be a tensor
 def causal_mask(n, device=None):
@@ -306,7 +306,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     return torch.zeros(50_000_000)
 
-# %% a class name of a million letters
+# %% a class name with a million letters
 #: stopped by wire
 #: says raised x
 def causal_mask(n, device=None):

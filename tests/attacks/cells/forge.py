@@ -27,7 +27,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     send(struct.pack("<QQ", 1 << 63, 0))
 
-# %% a payload that never comes
+# %% a payload that never arrives
 #: stopped by deadline
 #: says no answer within
 #: seconds 0.1
@@ -45,7 +45,7 @@ def causal_mask(n, device=None):
         time.sleep(0.01)
         send(b"\x90")
 
-# %% a value that is nested a million times
+# %% a value nested a million levels deep
 #: stopped by wire
 #: says invalid message
 def causal_mask(n, device=None):
@@ -161,7 +161,7 @@ def causal_mask(n, device=None):
     respond(m.Answer(m.Data(m.Handle(99, "Tensor"), []), ["x"] * 1000, [(1, True)] * 1000))
     threading.Event().wait()
 
-# %% a failure that imitates a test's
+# %% a failure that imitates a failed test
 #: stopped by wire
 #: says raised AssertionError
 def causal_mask(n, device=None):

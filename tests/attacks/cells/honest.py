@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Honest but unusual code, which must earn full marks behind the same wall.
+# Honest but unusual code, which must earn full marks in the same sandbox.
 
 # %% threads that share the work
 def causal_mask(n, device=None):
@@ -371,13 +371,13 @@ def causal_mask(n, device=None):
 while True:
     torch.randn(1000, 1000) @ torch.randn(1000, 1000)
 
-# %% a forbidden name in text only
+# %% a forbidden name only in comments and strings
 def causal_mask(n, device=None):
     """Unlike nn.Transformer.generate_square_subsequent_mask, this is boolean."""
     print("torch.nn.Transformer.generate_square_subsequent_mask")  # not called
     return right(n, device)
 
-# %% a function with the name of one of torch's
+# %% a function with the same name as a torch function
 #: exercise softmax
 def log_softmax(x, dim):
     return x - x.logsumexp(dim, keepdim=True)

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Traces that must not remain for the next submission, whose code looks for them.
+# Attempts to leave traces for the next submission, whose code looks for them.
 
 # %% a daemon forked twice
 #: stopped by namespaces, seccomp

@@ -1,5 +1,5 @@
 # ruff: noqa
-# Shared by all attacks: `T` holds the targets outside, and `right` returns the right answer, worth 3 points.
+# Shared by all attacks: `T` contains the targets outside the sandbox, and `right` returns the correct answer (3 points).
 import ctypes
 import gc
 import mmap

@@ -45,7 +45,7 @@ def causal_mask(n, device=None):
 def causal_mask(n, device=None):
     raise Leak(open(T["neighbour"]).read())
 
-# %% the history of the repository
+# %% the repository's history
 #: stopped by namespaces, landlock
 #: effect leaks
 def causal_mask(n, device=None):
@@ -66,7 +66,7 @@ def causal_mask(n, device=None):
     tests = glob.glob(package + "/../graders/day1/test_*.py")
     raise Leak(f"{[open(t).read(60) for t in tests]} {len(finders)}"[:1500])
 
-# %% the users of the machine
+# %% the machine's user accounts
 #: stopped by namespaces, landlock
 #: effect leaks
 def causal_mask(n, device=None):
