@@ -98,7 +98,7 @@ def test_a_further_mistake_in_the_calling_exercise_still_costs_points(
 def test_two_mistakes_that_hide_each_other_cost_only_their_own_exercises(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """An exercise that calls both fails more tests if only one of them is replaced."""
+    """If only one of the two faulty functions is replaced, an exercise that calls both fails more tests."""
     inverted = (
         "def causal_mask(n, device=None):\n    return torch.ones(n, n, dtype=torch.bool).triu(1)"
     )

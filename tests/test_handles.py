@@ -135,7 +135,7 @@ def test_a_generator_continues_across_calls(student: Student) -> None:
 
 
 def test_setting_the_training_flag_alone_leaves_submodules_in_training(student: Student) -> None:
-    """A model whose flag is set without `eval()` keeps its dropout layers active."""
+    """Setting `model.training` without calling `eval()` keeps the dropout layers of the model active."""
     model = ModeRecorder().train()
     student.flagged(model, torch.ones(1, 2))
     assert model.modes == [True]

@@ -45,7 +45,7 @@ def gpt2() -> GPT2LMHeadModel:
 
 
 def with_weights_of(theirs: Any) -> GPT:
-    """Return our model with the weights of `theirs`, which stores the weights of linear layers transposed."""
+    """Return our model with weights copied from `theirs`, a GPT-2 that stores linear weights transposed."""
     ours = GPT(VOCAB, LENGTH, D, HEADS, LAYERS).double().eval()
     state = {
         "token_embedding.weight": theirs.transformer.wte.weight,

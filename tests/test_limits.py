@@ -420,7 +420,7 @@ def holding(root: Path, how: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def waits(holder: subprocess.Popen[str]) -> bool:
-    """Return whether a process still waits for its lock after two seconds."""
+    """Return whether a process is still waiting for its lock after two seconds."""
     assert holder.stdout is not None
     got = threading.Thread(target=holder.stdout.readline)
     got.start()

@@ -260,7 +260,7 @@ def change_style(style: str, exercise: str, changes: dict[str, str]) -> str:
 
 
 def reference(grader: Grader, name: str) -> str:
-    """Return the course's solution of an exercise and of everything that it calls."""
+    """Return the course's solution to an exercise, along with everything that it calls."""
     code = slice_for(name, grader.key.solutions, grader.key.given, grader.day.names)
     assert code is not None
     return join_units([unit for unit in code.units if not unit.given]).text

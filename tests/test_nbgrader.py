@@ -214,7 +214,7 @@ class Graded:
         return Gradebook(f"sqlite:///{self.root}/gradebook.db", "transformers")
 
     def scores(self, student: str) -> dict[str, float]:
-        """Return the points of each exercise in nbgrader's gradebook."""
+        """Return the points for each exercise in nbgrader's gradebook."""
         with self.gradebook() as gradebook:
             notebook = gradebook.find_submission_notebook("day1", "day1", student)
             assert not any(grade.needs_manual_grade for grade in notebook.grades)

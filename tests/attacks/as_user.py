@@ -14,7 +14,7 @@ _BIND, _RECURSIVE, _DETACH = 4096, 16384, 2
 
 
 def become_nobody(arguments: Sequence[str]) -> None:
-    """Restart Python as nobody with these arguments. If Python is in /root, remount it so that nobody can read it."""
+    """Restart Python as `nobody` with these arguments. If Python is in /root, remount it to be world-readable."""
     namespaces.unshare_mounts()
     home = Path("/root")
     python = Path(sys.base_prefix)

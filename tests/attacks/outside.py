@@ -201,7 +201,7 @@ class Outside:
         return count > 0
 
     def _has_survivors(self) -> bool:
-        """Return whether a process with the name used by attacks is still running, and kill it."""
+        """Kill any process that is still running under the name used by attacks. Return whether there was one."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:

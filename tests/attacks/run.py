@@ -96,7 +96,7 @@ class Lab:
         self.grader._slicing = self._prepared[key]
 
     def honest_after(self) -> float:
-        """Return the points of an honest submission that looks for traces of earlier ones."""
+        """Return the points for an honest submission that looks for traces of earlier ones."""
         self.grader.day = self._day
         self._prepare()
         return self.grader.grade(self._handed_in(self.finder), only="causal_mask").points

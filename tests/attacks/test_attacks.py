@@ -1,6 +1,6 @@
 """Test that no attack has an effect in the sandbox, that each has one without its defence, and that honest code passes.
 
-`run.py` runs everything as root and as nobody, with and without namespaces.
+`run.py` runs everything as `root` and as `nobody`, with and without namespaces.
 """
 
 from __future__ import annotations

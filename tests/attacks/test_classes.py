@@ -2,7 +2,7 @@
 
 Grading must also stay within its time and memory limits. By default, a few classes contain only the short cases. With
 `ATTACKS=all`, as in `make attacks`, every case is graded in a separate class, and groups of a dozen cases are also graded
-as nobody and with namespaces denied.
+as the user `nobody` and with namespaces denied.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GRACE = 30.0  # A run is killed this many seconds after its limit.
 
 @pytest.fixture(scope="module")
 def courses() -> Iterator[Callable[[Mode], Course]]:
-    """Return a function that returns the course for a mode. Unlike pytest's temporary folders, nobody can access it."""
+    """Return a function that returns the course for a mode. The user `nobody` can access its folder."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache

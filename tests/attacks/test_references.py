@@ -69,7 +69,7 @@ def plain_grader(
     graders: Callable[[str], Grader],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Grader:
-    """Return the grader of a day without recognition."""
+    """Return a day's grader with the recognition of known mistakes turned off."""
     grader = graders(request.param)
     monkeypatch.setitem(vars(grader), "recognizer", NoRecognizer())
     return grader

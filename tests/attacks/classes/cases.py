@@ -27,7 +27,7 @@ def _groups() -> list[HostileClass]:
 
 
 def whole(cases: Sequence[Case]) -> HostileClass:
-    """Return a class in the course's nbgrader folders, with one eve per case. It is graded without naming a path."""
+    """Return a class in the course's nbgrader folders, with one eve per case. The command that grades it gets no paths."""
 
     def write(root: Path) -> list[str]:
         for who in ("ada", "zoe"):

@@ -378,7 +378,7 @@ def padding_mask(tokens, pad_id):
     return globals()[name](tokens, pad_id) if name != "padding_mask" else None
 # %%
 def decoder_mask(tokens, pad_id):
-    """Rename the handle of one exercise to another."""
+    """Change the exercise name that a handle sends to the name of a different exercise."""
     for attribute in ("name", "_name", "target", "_target", "exercise", "_exercise", "__name__"):
         try:
             setattr(causal_mask, attribute, "decoder_mask")
