@@ -1,4 +1,4 @@
-"""Runs graders by hand: `pytest graders`, on the reference or on `--submission FILE`."""
+"""Run graders manually with `pytest graders`, on the reference or on `--submission FILE`."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ READER = pytest.StashKey[Reader]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--submission", help="a notebook or script; without it, the reference")
-    parser.addoption("--seed", type=int, default=0, help="inputs are drawn from it")
+    parser.addoption("--submission", help="notebook or script to grade (default: the reference)")
+    parser.addoption("--seed", type=int, default=0, help="seed for the random inputs")
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """Another one for each test."""
+    """Return a seed that differs per test."""
     return zlib.crc32(f"{request.config.getoption('--seed')} {request.node.nodeid}".encode())
 
 
 @pytest.fixture
 def student(request: pytest.FixtureRequest) -> Iterator[Student]:
-    """The code of the class's exercise, in this process for the reference and behind the wall for a submission."""
+    """Return the code of the exercise: the reference in this process, or a submission in the sandbox."""
     day = _day(request.path.parent)
     exercise = next(e for e in day.exercises if e.name == request.cls.exercise)
     submission = request.config.getoption("--submission")

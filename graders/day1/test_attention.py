@@ -53,7 +53,7 @@ def gradients(outputs: list[Tensor], inputs: list[Tensor], upstream: list[Tensor
 
 
 def leaves(*tensors: Tensor) -> list[Tensor]:
-    """Return detached copies of the tensors that require gradients."""
+    """Return detached copies of the tensors, with gradients enabled."""
     return [tensor.detach().clone().requires_grad_() for tensor in tensors]
 
 
@@ -75,7 +75,7 @@ class TestSoftmax:
             close(student.softmax(x, dim=dim), expected, f"softmax along dim={dim}", dtype=x.dtype)
 
     def test_one_axis(self, student, seed):
-        """The function works for tensors with one axis and with four axes."""
+        """The function works for tensors with one axis or four axes."""
         draw = Draw(seed)
         x, y = draw.normal(7), draw.normal(1, 3, 1, 4)
         close(
@@ -158,7 +158,7 @@ class TestSoftmax:
 
     @weight(1.5)
     def test_half_precision(self, student, seed):
-        """float16 and bfloat16 inputs keep their dtype, and the result does not overflow."""
+        """For float16 and bfloat16 inputs, the result keeps the dtype and does not overflow."""
         draw = Draw(seed)
         for dtype in (torch.float16, torch.bfloat16):
             x = draw.normal(3, 8, dtype=dtype)
@@ -262,7 +262,7 @@ class TestAttentionScores:
 
     @weight(0.5)
     def test_single(self, student, seed):
-        """The function works for one query, one key and one feature."""
+        """The function works for a single query, key and feature."""
         draw = Draw(seed)
         query, key = draw.normal(1, 1), draw.normal(1, 1)
         what = "the score of one query and one key with one feature"

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from autograder.execution.checks import Draw, close, finite, on_meta, shaped, unchanged, weight
 from autograder.execution.student import RemoteModule, Student
 
-# No two sizes are equal; the number of heads also differs from the size of a head.
+# No two sizes are equal; the number of heads also differs from the head size.
 D, HEADS, D_FF, B, N, M = 6, 3, 10, 2, 5, 7
 Oracle = Callable[..., Tensor]
 DTYPE_TOLERANCES = ((torch.float64, 1e-5), (torch.bfloat16, 1e-1), (torch.float16, 2e-2))
@@ -31,7 +31,7 @@ def attention_weights(draw: Draw, prefix: str, d: int) -> dict[str, Tensor]:
 def layer_weights(
     draw: Draw, attentions: tuple[str, ...], d: int = D, d_ff: int = D_FF
 ) -> dict[str, Tensor]:
-    """Return random weights for a layer with these attention modules; it has one more norm than those."""
+    """Return random weights for a layer with these attention modules and one more norm than modules."""
     weights: dict[str, Tensor] = {}
     for prefix in attentions:
         weights |= attention_weights(draw, prefix, d)
@@ -115,7 +115,7 @@ def apply_feed_forward(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
 
 
 def zero_outputs(*linears: str) -> dict[str, Tensor]:
-    """Return weights with which these linear maps, each the last of a sublayer, output 0."""
+    """Return weights that make these linear maps, each the last in its sublayer, output 0."""
     silent: dict[str, Tensor] = {}
     for linear in linears:
         width = D_FF if linear == "feed_forward.linear2" else D
@@ -124,7 +124,7 @@ def zero_outputs(*linears: str) -> dict[str, Tensor]:
 
 
 def small_norm_weights(n: int) -> dict[str, Tensor]:
-    """Return weights with which the outputs of the first n norms are about √ε in size."""
+    """Return weights that scale the outputs of the first n norms to about √ε."""
     scale, shift = torch.full((D,), 4e-3), torch.zeros(D)
     small = ((f"norm{i}", kind) for i in range(1, n + 1) for kind in ("weight", "bias"))
     return {f"{norm}.{kind}": scale if kind == "weight" else shift for norm, kind in small}
@@ -183,14 +183,14 @@ def check_dropout(
         baseline = shaped(layer.eval()(*inputs), inputs[0].shape)
         difference = shaped(layer.train()(*inputs), inputs[0].shape) - baseline
         assert difference.abs().max() > 1e-3, (
-            f"in train(), your layer drops nothing from the output of `{sublayer}`"
+            f"in train(), your layer applies no dropout to the output of `{sublayer}`"
         )
 
 
 def check_dropout_rate(
     layer: RemoteModule, lengths: Sequence[int], sublayers: Sequence[str]
 ) -> None:
-    """Check with dropout=0.3 which share of each sublayer's output is dropped when the inputs are 0."""
+    """Check with dropout=0.3 what share of each sublayer's output is dropped when the inputs are 0."""
     zeros = [torch.zeros(8, n, D) for n in lengths]
     kept = 0.7
     expected_share = (kept - kept**D) / (1 - kept**D - (1 - kept) ** D)
@@ -228,7 +228,7 @@ def check_hidden_dropout(
     )
     rows = shaped(layer.train()(*inputs), inputs[0].shape).reshape(-1, D)
     assert max(map(count_distinct, rows)) > 2, (
-        "in train(), your layer drops no hidden values of `feed_forward`"
+        "in train(), your layer applies no dropout to the hidden values of `feed_forward`"
     )
 
 
@@ -290,7 +290,7 @@ class TestLayerNorm:
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """The gradients of x, `weight` and `bias` are correct, also through mean and variance."""
+        """The gradients of x, `weight` and `bias` are correct, including those through mean and variance."""
         draw = Draw(seed)
         x, upstream, scale = draw.normal(3, 7), draw.normal(3, 7), draw.normal(7)
         x.requires_grad_()
@@ -328,7 +328,7 @@ class TestLayerNorm:
 
     @weight(0.5)
     def test_dtypes(self, student, seed):
-        """The result has the dtype of the input, also in half and double precision."""
+        """The result has the dtype of the input, including in half and double precision."""
         x = Draw(seed).normal(3, 8, dtype=torch.float64)
         # Computing mean and variance in float32 for every dtype is also correct.
         for dtype, tolerance in DTYPE_TOLERANCES:
@@ -347,7 +347,7 @@ class TestLayerNorm:
 
     @weight(0.25)
     def test_device(self, student):
-        """After a move to another device, the layer works with inputs on that device."""
+        """After `.to(device)`, the layer works with inputs on that device."""
         layer, x = student.LayerNorm(7), torch.zeros(3, 7, device="meta")
         on_meta(lambda: layer.to_empty(device="meta")(x), x.shape)
 
@@ -358,7 +358,7 @@ def _dropout_case(dropout: dict[str, float]) -> str:
 
 
 def _loaded_network(student, draw, scale=1.0, **options):
-    """Return a student's `FeedForward` with random weights, and these weights."""
+    """Return a student's `FeedForward` with random weights, along with those weights."""
     weights = {
         "feed_forward.linear1.weight": draw.normal(11, 5, scale=scale),
         "feed_forward.linear1.bias": draw.normal(11),
@@ -429,7 +429,7 @@ class TestFeedForward:
 
     @weight(1)
     def test_dropout_on_hidden_values(self, student, seed):
-        """In train(), each hidden value is set to 0 with probability p = `dropout`, else divided by 1 − p."""
+        """In train(), each hidden value is set to 0 with probability p = `dropout`, or else divided by 1 − p."""
         # Hidden value i is x_i + 1; output i is hidden value i plus 3.
         d = 40
         layer = student.FeedForward(d, d, dropout=0.2)
@@ -463,7 +463,7 @@ class TestFeedForward:
 
     @weight(0.25)
     def test_device(self, student):
-        """After a move to another device, the layer works with inputs on that device, also in train()."""
+        """After `.to(device)`, the layer works with inputs on that device, including in train()."""
         layer, x = student.FeedForward(5, 11, dropout=0.5), torch.zeros(3, 5, device="meta")
         on_meta(lambda: layer.train().to_empty(device="meta")(x), x.shape)
 
@@ -472,7 +472,7 @@ class TestEncoderLayer:
     exercise = "EncoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return the Draw, random weights updated with `weights`, a layer that has them, and x."""
+        """Return the Draw, random weights updated with `weights`, a layer with these weights, and x."""
         draw = Draw(seed)
         weights = encoder_weights(draw) | (weights or {})
         layer = student.EncoderLayer(D, HEADS, D_FF, **options).eval()
@@ -497,7 +497,7 @@ class TestEncoderLayer:
 
     @weight(1)
     def test_network_step(self, student, seed):
-        """The feed-forward network is applied to the output of norm1, and its own output is added to that."""
+        """The feed-forward network is applied to the output of norm1, and the result is added to that output."""
         _, weights, layer, x = self._random_layer(student, seed, zero_outputs("self_attention.out"))
         first = apply_norm(x, weights, "norm1")
         expected = apply_norm(first + apply_feed_forward(first, weights), weights, "norm2")
@@ -505,7 +505,7 @@ class TestEncoderLayer:
 
     @weight(1.5)
     def test_agrees_with_torch(self, student, seed):
-        """With copied weights and no mask, the layer agrees with `nn.TransformerEncoderLayer`."""
+        """With copied weights and no mask, the layer matches `nn.TransformerEncoderLayer`."""
         draw, weights, layer, x = self._random_layer(student, seed)
         x, upstream = x.double().requires_grad_(), draw.normal(B, N, D, dtype=torch.float64)
         copy = x.detach().clone().requires_grad_()
@@ -537,7 +537,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """Earlier masks have no effect, and x may be one position, non-contiguous or in half precision."""
+        """Masks from earlier calls have no effect; x may be one position, non-contiguous or in half precision."""
         draw, weights, layer, x = self._random_layer(student, seed)
         x, mask, oracle = draw.strided(x), random_mask(draw, N, N), torch_encoder_layer(weights)
         shaped(layer(x, mask), x.shape)
@@ -549,7 +549,7 @@ class TestEncoderLayer:
 
     @weight(1)
     def test_masked_positions(self, student, seed):
-        """A position that no query may attend to does not affect the results at other positions."""
+        """A position that is masked for every query does not affect the results at other positions."""
         draw = Draw(seed)
         x, mask = draw.normal(B, N, D), torch.ones(B, 1, N, dtype=torch.bool)
         mask[0, 0, 3:], mask[1, 0, :2] = False, False
@@ -565,7 +565,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_nothing_allowed(self, student, seed):
-        """If a position may attend to nothing, attention outputs the bias of `out`, without NaN."""
+        """If a position cannot attend to any key, attention outputs the bias of `out`, not NaN."""
         _, weights, layer, x = self._random_layer(student, seed)
         bias = weights["self_attention.out.bias"].double()
         first = apply_norm(x.double() + bias, weights, "norm1")
@@ -613,7 +613,7 @@ class TestEncoderLayer:
 
     @weight(0.25)
     def test_device(self, student):
-        """After a move to another device, the layer works with x and mask on that device."""
+        """After `.to(device)`, the layer works with x and mask on that device."""
         layer, x = student.EncoderLayer(D, HEADS, D_FF), torch.zeros(B, N, D, device="meta")
         mask = torch.ones(B, 1, N, dtype=torch.bool, device="meta")
         on_meta(lambda: layer.to_empty(device="meta")(x, mask), x.shape)
@@ -623,7 +623,7 @@ class TestDecoderLayer:
     exercise = "DecoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return the Draw, random weights updated with `weights`, a layer that has them, x and memory."""
+        """Return the Draw, random weights updated with `weights`, a layer with these weights, x and memory."""
         draw = Draw(seed)
         weights = decoder_weights(draw) | (weights or {})
         layer = student.DecoderLayer(D, HEADS, D_FF, **options).eval()
@@ -653,7 +653,7 @@ class TestDecoderLayer:
 
     @weight(1.5)
     def test_memory_step(self, student, seed):
-        """Cross-attention takes queries from x, keys and values from the memory, and has a residual connection."""
+        """Cross-attention has a residual connection; queries come from x, keys and values from the memory."""
         silent = zero_outputs("self_attention.out", "feed_forward.linear2")
         _, weights, layer, x, memory = self._random_layer(student, seed, silent)
         expected = torch_decoder_layer(weights)(x.double(), memory.double())
@@ -661,7 +661,7 @@ class TestDecoderLayer:
 
     @weight(1.5)
     def test_agrees_with_torch(self, student, seed):
-        """With copied weights and no masks, the layer agrees with `nn.TransformerDecoderLayer`."""
+        """With copied weights and no masks, the layer matches `nn.TransformerDecoderLayer`."""
         draw, weights, layer, *inputs = self._random_layer(student, seed)
         inputs = [x.double().requires_grad_() for x in inputs]
         copies = [x.detach().clone().requires_grad_() for x in inputs]
@@ -729,7 +729,7 @@ class TestDecoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """Earlier masks have no effect, and inputs may be one position, non-contiguous or in half precision."""
+        """Masks from earlier calls have no effect; inputs may be one position, non-contiguous or in half precision."""
         draw, weights, layer, *inputs = self._random_layer(student, seed)
         inputs = [draw.strided(x) for x in inputs]
         masks, oracle = [random_mask(draw, N, n) for n in (N, M)], torch_decoder_layer(weights)
@@ -745,7 +745,7 @@ class TestDecoderLayer:
 
     @weight(1)
     def test_future(self, student, seed):
-        """With a causal mask, changing a position of x does not affect the results before it."""
+        """With a causal mask, changing a position of x does not affect the results at earlier positions."""
         draw = Draw(seed)
         x, memory = draw.normal(B, N, D), draw.normal(B, M, D)
         changed = torch.cat([x[:, :3], draw.normal(B, N - 3, D)], dim=1)
@@ -760,7 +760,7 @@ class TestDecoderLayer:
 
     @weight(1)
     def test_masked_memory(self, student, seed):
-        """A memory position that no query may attend to does not affect the result."""
+        """A memory position that is masked for every query does not affect the result."""
         draw = Draw(seed)
         x, memory = draw.normal(B, N, D), draw.normal(B, M, D)
         mask = torch.ones(B, 1, M, dtype=torch.bool)
@@ -777,7 +777,7 @@ class TestDecoderLayer:
 
     @weight(0.5)
     def test_nothing_allowed(self, student, seed):
-        """If no memory position is allowed, cross-attention outputs the bias of `out`, without NaN."""
+        """If no memory position is allowed, cross-attention outputs the bias of `out`, not NaN."""
         silent = zero_outputs("self_attention.out")
         _, weights, layer, x, memory = self._random_layer(student, seed, silent)
         first = apply_norm(x, weights, "norm1")
@@ -831,7 +831,7 @@ class TestDecoderLayer:
 
     @weight(0.25)
     def test_device(self, student):
-        """After a move to another device, the layer works with x, memory and masks on that device."""
+        """After `.to(device)`, the layer works with x, memory and masks on that device."""
         layer = student.DecoderLayer(D, HEADS, D_FF)
         x, memory = (torch.zeros(B, n, D, device="meta") for n in (N, M))
         masks = [torch.ones(B, 1, n, dtype=torch.bool, device="meta") for n in (N, M)]

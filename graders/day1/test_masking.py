@@ -50,7 +50,7 @@ def decoder_oracle(tokens: Tensor, pad_id: int) -> Tensor:
 
 
 def masked_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return output and weights in float64; a query that may attend to nothing gets zeros."""
+    """Return output and weights in float64; a query that cannot attend to any key gets zeros."""
     scores = scores_oracle(query, key)
     highest = scores.masked_fill(~mask, -1e30).amax(dim=-1, keepdim=True).detach()
     exponentials = (scores - highest).masked_fill(~mask, -1e30).exp() * mask
@@ -71,7 +71,7 @@ def check_attention(
 def check_consistent(
     actual: Any, mask: Tensor, value: Tensor, what: str, atol: float = 1e-4
 ) -> None:
-    """Check what is true for any scores: how the weights are shared, and which output they give."""
+    """Check what must hold for any scores: weights sum to 1 over allowed keys and yield the output."""
     output, weights = pair(actual, "output", "weights")
     allowed_keys = mask.expand(*value.shape[:-2], 3, 5)
     finite(
@@ -107,7 +107,7 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 
 
 def check_gradients(student: Any, draw: Draw, empty_rows: bool) -> None:
-    """Compare the gradients with the oracle's; with `empty_rows`, two queries may attend to nothing."""
+    """Compare the gradients with the oracle's; with `empty_rows`, two queries attend to no key."""
     inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
     if empty_rows:
         mask[0, 2] = mask[1, 1] = False
@@ -180,7 +180,7 @@ class TestPaddingMask:
 
     @weight(0.5)
     def test_smallest(self, student, seed):
-        """The function works for one sentence with one token."""
+        """The function works for a single sentence with a single token."""
         token = int(Draw(seed).integers(1, 9, 1))
         for pad_id, real in ((token, False), (token + 1, True)):
             actual = as_bool(student.padding_mask(torch.tensor([[token]]), pad_id), (1, 1, 1))
@@ -278,7 +278,7 @@ class TestDecoderMask:
         check_boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
 
     def test_future(self, student, seed):
-        """Without padding, the mask of each sentence is the causal mask, also for long sentences."""
+        """Without padding, the mask of each sentence is the causal mask, even for long sentences."""
         for b, n in ((2, 5), (1, 270)):
             tokens = Draw(seed).integers(1, 9, b, n)
             actual = as_bool(student.decoder_mask(tokens, 0), (b, n, n))
@@ -298,7 +298,8 @@ class TestDecoderMask:
                 f"token 0 of sentence {row} is real: row 0, column 0 should be True"
             )
             assert not actual[row, :, length:].any(), (
-                f"in sentence {row}, the tokens from {length} on are padding, but some row allows one"
+                f"in sentence {row}, the tokens from {length} on are padding, "
+                f"but your mask allows one of them"
             )
 
     def test_padded_queries(self, student, seed):
@@ -495,7 +496,7 @@ class TestMaskedAttention:
 
     @weight(2)
     def test_empty_rows(self, student, seed):
-        """If a query may attend to nothing, its weights and output are 0; other queries are unaffected."""
+        """If a query cannot attend to any key, its weights and output are 0; other queries are unaffected."""
         draw = Draw(seed)
         inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
         mask[0, 1] = mask[1, 0] = False
@@ -508,7 +509,7 @@ class TestMaskedAttention:
             for row in ((0, 1), (1, 0)):
                 worst = part[row].abs().max().item()
                 assert worst == 0, (
-                    f"{name} of a query that may attend to nothing should be 0; "
+                    f"{name} should be 0 for a query that cannot attend to any key; "
                     f"the largest absolute value is {worst:.3g}"
                 )
         check_consistent([output, weights], mask, inputs[2], "with empty rows in the mask")
@@ -533,11 +534,11 @@ class TestMaskedAttention:
 
     @weight(2)
     def test_gradient_beside_empty_rows(self, student, seed):
-        """If a query may attend to nothing, no gradient is NaN and all gradients are correct."""
+        """If a query cannot attend to any key, no gradient is NaN and all gradients are correct."""
         check_gradients(student, Draw(seed), empty_rows=True)
 
     def test_dtypes(self, student, seed):
-        """float64, float16 and bfloat16 inputs keep their dtype; forbidden keys get a weight of exactly 0."""
+        """The result keeps the dtype of the inputs (float16, bfloat16 or float64); forbidden weights are exactly 0."""
         draw = Draw(seed)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             inputs, mask = random_qkv(draw, 2, dtype=dtype), random_mask(draw, 2, 3, 5)

@@ -17,7 +17,7 @@ from autograder.execution.checks import (
     weight,
 )
 
-# Bounds the float32 rounding error of four matrix products and a softmax on any hardware.
+# Upper bound on the float32 rounding error of four matrix products and a softmax on any hardware.
 ATOL = 5e-5
 
 
@@ -36,7 +36,7 @@ class TestSplitHeads:
 
     @weight(1)
     def test_positions_stay_apart(self, student, seed):
-        """Changing one position of x changes this position in every head, and no other position."""
+        """Changing one position of x changes that position in every head, and no other position."""
         draw = Draw(seed)
         x = draw.normal(2, 5, 12)
         changed = x.clone()
@@ -50,7 +50,8 @@ class TestSplitHeads:
                 f"{batch} in head {head} of your result"
             )
         assert moved[1, :, 3].all(), (
-            "changing position 3 in x should change it in every head; in your result a head is unchanged"
+            "changing position 3 in x should change it in every head; "
+            "in your result, at least one head is unchanged"
         )
 
     @weight(2)
@@ -110,7 +111,7 @@ class TestMergeHeads:
 
     @weight(1)
     def test_positions_stay_apart(self, student, seed):
-        """Changing one position in all heads changes all features of this position, and no other position."""
+        """Changing one position in all heads changes all features at that position, and no other position."""
         draw = Draw(seed)
         x = draw.normal(2, 3, 5, 4)
         changed = x.clone()
@@ -124,7 +125,8 @@ class TestMergeHeads:
                 f"sequence {batch} in your result"
             )
         assert moved[1, 2].all(), (
-            "changing position 2 in every head should change all its features; some are unchanged"
+            "changing position 2 in every head should change all its features; "
+            "in your result, some are unchanged"
         )
 
     @weight(2)
@@ -189,7 +191,7 @@ def gradient_or_zeros(x: Tensor) -> Tensor:
 
 
 def loaded_layer(student, draw: Draw, d_model: int, n_heads: int):
-    """Return a student's layer with random parameters, and these parameters."""
+    """Return a student's layer with random parameters, along with those parameters."""
     layer = student.MultiHeadAttention(d_model, n_heads)
     parameters = random_parameters(draw, d_model)
     layer.load(parameters)
@@ -222,7 +224,7 @@ def oracle(
 
 
 def check_mask(weights: Tensor, allowed: Tensor) -> None:
-    """Check in every head that forbidden keys get weight 0 and that the allowed keys share a total of 1."""
+    """Check in every head that forbidden keys get weight 0 and that the other weights sum to 1."""
     b, n_heads = weights.shape[:2]
     for s in range(b):
         for h in range(n_heads):
@@ -327,7 +329,7 @@ class TestMultiHeadAttention:
 
     @weight(1)
     def test_query_without_keys(self, student, seed):
-        """If a query may attend to nothing, its weights are 0 and its output is the bias of `out`, without NaN."""
+        """If a query cannot attend to any key, its weights are 0 and its output is the bias of `out`."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 12, 2)
         x = draw.normal(3, 5, 12).requires_grad_()
@@ -339,12 +341,14 @@ class TestMultiHeadAttention:
         check_mask(shaped(weights, (3, 2, 5, 5), what="the weights").detach(), mask)
         fully_masked = ~mask.any(dim=-1)
         bias = parameters["out.bias"].expand(int(fully_masked.sum()), 12)
-        close(output[fully_masked], bias, "the output of queries that may attend to nothing", ATOL)
+        close(
+            output[fully_masked], bias, "the output of queries that cannot attend to any key", ATOL
+        )
         gradient(output, x, draw.normal(3, 5, 12))
 
     @weight(1)
     def test_agrees_with_torch(self, student, seed):
-        """With copied weights and a mask, the layer agrees with `nn.MultiheadAttention`."""
+        """With copied weights and a mask, the layer matches `nn.MultiheadAttention`."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 12, 4)
         torch_layer = nn.MultiheadAttention(12, 4, batch_first=True).eval()
@@ -491,7 +495,7 @@ class TestMultiHeadAttention:
 
     @weight(0.25)
     def test_device(self, student):
-        """After a move to another device, the layer works with inputs and masks on that device."""
+        """After `.to(device)`, the layer works with inputs and masks on that device."""
         layer, x = student.MultiHeadAttention(6, 3), torch.zeros(2, 5, 6, device="meta")
         mask = torch.ones(2, 1, 5, dtype=torch.bool, device="meta")
 

@@ -23,7 +23,7 @@ def oracle(positions: Iterable[int], d_model: int) -> Tensor:
 
 
 def compare(actual: Tensor, expected: Tensor, what: str = "the result") -> None:
-    """Compare shape and values; a separate test checks the dtype, so that a wrong one costs points once."""
+    """Compare shape and values. A separate test checks the dtype, so a wrong dtype costs points only once."""
     close(shaped(actual, expected.shape, what=what).double(), expected, what, atol=ATOL)
 
 
@@ -46,7 +46,7 @@ class TestSinusoidalEncoding:
 
     @weight(1.5)
     def test_frequencies(self, student, seed):
-        """Every sine and cosine of the formula appears in some column."""
+        """Every sine and cosine in the formula appears in some column."""
         d_model = Draw(seed).choice([8, 10, 12])
         actual = shaped(student.sinusoidal_encoding(300, d_model), (300, d_model)).double()
         expected = oracle(range(300), d_model)
@@ -285,7 +285,7 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_moved_to_another_device(self, student):
-        """After a move to another device, the module works with inputs on that device."""
+        """After `.to(device)`, the module works with inputs on that device."""
         module = student.PositionalEncoding(6, max_length=20).eval()
         x = torch.zeros(2, 3, 6, device="meta")
         on_meta(lambda: module.to_empty(device="meta")(x), (2, 3, 6))
@@ -323,7 +323,8 @@ class TestPositionalEncoding:
         dropped = actual.abs() <= ATOL
         share = dropped.double().mean().item()
         assert 0.1 < share < 0.8, (
-            f"with dropout=0.4, about 40% of the numbers should become 0 in train(); yours: {share:.0%}"
+            "with dropout=0.4, about 40% of the numbers should become 0 in train(); "
+            f"{share:.0%} of yours did"
         )
         compare(
             torch.where(dropped, total / 0.6, actual), total / 0.6, "the numbers that dropout kept"

@@ -30,7 +30,7 @@ from graders.day1.test_layers import (
     torch_encoder_layer,
 )
 
-# No two sizes are equal; the number of heads also differs from the size of a head. The padding id is
+# No two sizes are equal; the number of heads also differs from the head size. The padding id is
 # neither the first nor the last.
 SOURCE_VOCAB, TARGET_VOCAB, D, HEADS, D_FF, PAD = 12, 9, 6, 3, 10, 4
 SIZES = {"d_model": D, "n_heads": HEADS, "d_ff": D_FF, "pad_id": PAD, "max_length": 11}
@@ -66,7 +66,7 @@ def _all_weights(draw: Draw, n_layers: int = 1) -> dict[str, Tensor]:
 
 
 def _with_zero_outputs(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a copy of the weights with which attention and feed-forward networks output 0."""
+    """Return a copy of the weights that makes attention and feed-forward networks output 0."""
     last = (".out.", ".linear2.")
     return {n: w * (not any(part in n for part in last)) for n, w in weights.items()}
 
@@ -130,7 +130,7 @@ class TestTransformer:
 
     @weight(1)
     def test_parts(self, student):
-        """All parts exist under their names, each stack has `n_layers` layers, and no weights are shared."""
+        """All parts have the documented names, each stack has `n_layers` layers, and no weights are shared."""
         vocab = TARGET_VOCAB
         model = student.Transformer(vocab, vocab, **SIZES, n_layers=2)
         for stack in ("encoder", "decoder"):
@@ -166,7 +166,7 @@ class TestTransformer:
         assert pad_id == 0, f"`pad_id` should default to 0; yours is {pad_id}"
         pad_id = student.Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9).get("pad_id")
         assert pad_id == 4, (
-            f"`pad_id` follows `dropout` in the signature: it should be 4; yours is {pad_id}"
+            f"`pad_id` follows `dropout` in the signature, so it should be 4; yours is {pad_id}"
         )
         model = student.Transformer(5, 7, d_model=2, n_heads=1, n_layers=1, d_ff=3).eval()
         source = torch.ones(1, 513, dtype=torch.long)
@@ -306,7 +306,7 @@ class TestTransformer:
         difference = (after - before)[:, 3:].abs().amax(-1)
         assert (difference > 1e-3).all(), (
             "changing a target token should change the logits at its own position; "
-            "at some positions yours do not change"
+            "at some positions, your logits do not change"
         )
         for n in (3, 1):
             actual = shaped(model(source, target[:, :n]), (2, n, TARGET_VOCAB), what="the logits")
@@ -350,7 +350,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_too_long(self, student, seed):
-        """A source or target of more than `max_length` tokens, even if all padding, raises a ValueError."""
+        """A source or target of more than `max_length` tokens raises a ValueError, even if it is all padding."""
         draw = Draw(seed)
         model = student.Transformer(
             SOURCE_VOCAB, TARGET_VOCAB, **(SIZES | {"max_length": 5}), n_layers=1
@@ -385,13 +385,13 @@ class TestTransformer:
         model.train()
         difference = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
         assert difference.abs().max() > 1e-3, (
-            "in train(), your model drops nothing from the embedded source"
+            "in train(), your model applies no dropout to the embedded source"
         )
         actual = shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
         unchanged(student, besides=changed)
         difference = actual - baseline
         assert difference.abs().max() > 1e-3, (
-            "in train(), your model drops nothing from the embedded target"
+            "in train(), your model applies no dropout to the embedded target"
         )
 
     @weight(0.5)
@@ -412,12 +412,12 @@ class TestTransformer:
         )
         model.train()
         difference = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
-        assert difference.abs().max() > 1e-3, "in train(), your encoder layers drop nothing"
+        assert difference.abs().max() > 1e-3, "in train(), your encoder layers apply no dropout"
         difference = (
             shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
             - baseline
         )
-        assert difference.abs().max() > 1e-3, "in train(), your decoder layers drop nothing"
+        assert difference.abs().max() > 1e-3, "in train(), your decoder layers apply no dropout"
 
     @weight(0.5)
     def test_gradients(self, student, seed):
@@ -438,7 +438,7 @@ class TestTransformer:
 
     @weight(0.25)
     def test_device(self, student):
-        """After a move to another device, the model works with tokens on that device."""
+        """After `.to(device)`, the model works with tokens on that device."""
         model = student.Transformer(SOURCE_VOCAB, TARGET_VOCAB, **SIZES, n_layers=1)
         source, target = (torch.ones(2, n, dtype=torch.long, device="meta") for n in (7, 5))
         what = "the logits"
@@ -521,7 +521,7 @@ class TestSequenceLoss:
                 unchanged(student)
                 expected = _cross_entropy(logits, padded, pad_id, smoothing)
                 close(actual, expected, f"the loss with pad_id={pad_id}", dtype=torch.float32)
-            # With a single class, 0 is the only valid index to replace padding by.
+            # With a single class, 0 is the only valid index to replace padding with.
             only = torch.where(padded == pad_id, pad_id, 0)
             actual = student.sequence_loss(logits[..., :1], only, pad_id)
             close(actual, torch.tensor(0.0), f"the loss for a single class with pad_id={pad_id}")
@@ -616,7 +616,7 @@ BOS, EOS, DECODE_PAD, WORDS = 6, 3, 8, (0, 1, 2, 4, 5, 7)
 
 
 class CopyModel(nn.Module):
-    """A model that writes its source, token by token, and records how it is called."""
+    """A model that copies its source token by token and records how it is called."""
 
     def __init__(self, draw: Draw, pad_id: int = DECODE_PAD) -> None:
         super().__init__()
@@ -642,7 +642,8 @@ class CopyModel(nn.Module):
         self._record_call()
         self._decode_calls += 1
         assert tuple(source.shape) == tuple(memory.shape[:2]), (
-            f"decode should get a memory and a source of the same batch size and length; their shapes are "
+            f"decode should receive a memory and a source of the same batch size and length; "
+            f"their shapes are "
             f"{tuple(memory.shape)} and {tuple(source.shape)}"
         )
         assert len(target) == len(source), (
@@ -671,7 +672,7 @@ class PrefixModel(CopyModel):
 
 
 class UniformModel(CopyModel):
-    """A model that gives all tokens the same logit, on any device."""
+    """A model that assigns all tokens the same logit, on any device."""
 
     def _logits(self, target: Tensor, memory: Tensor) -> Tensor:
         return torch.zeros(*target.shape, 9, device=target.device)
@@ -692,7 +693,7 @@ def _greedy_oracle(model: CopyModel, source: Tensor, length: int) -> Tensor:
 
 
 def _random_sources(draw: Draw, *lengths: int, size: int = 8) -> Tensor:
-    """Return rows of words with EOS after the given number of words, followed by more words to be ignored."""
+    """Return rows with the given number of words, then EOS, then more words that must be ignored."""
     source = torch.tensor(WORDS)[draw.integers(0, len(WORDS), len(lengths), size)]
     for row, length in enumerate(lengths):
         source[row, length] = EOS

@@ -1,4 +1,4 @@
-"""Hidden graders of the diffusion chapter. The oracles are the chapter's formulas in float64, mostly element by element."""
+"""Hidden graders for the diffusion chapter. The oracles are the chapter's formulas in float64, mostly element by element."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def backpropagate(result: Tensor, upstream: Tensor) -> None:
 
 
 def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
-    """Return the gradient that a backward pass left at `leaf`, after checking that it is finite."""
+    """Return the gradient of `leaf` after a backward pass; fail if it is missing or not finite."""
     assert leaf.grad is not None, f"no gradient reaches {what}"
     return finite(leaf.grad, f"the gradient of {what}")
 
@@ -371,7 +371,7 @@ def block_oracle(
 
 
 def zero_weights(*linears: str) -> dict[str, Tensor]:
-    """Return weights with which these linear layers output 0."""
+    """Return weights that make these linear layers output 0."""
     width = {"attention.out": D, "linear2": D_FF}
     silent = {f"{linear}.weight": torch.zeros(D, width[linear]) for linear in linears}
     return silent | {f"{linear}.bias": torch.zeros(D) for linear in linears}
@@ -411,11 +411,11 @@ class TestDiTBlock:
 
     @weight(0.25)
     def test_one_picture(self, student, seed):
-        """The batch may hold a single picture, or as many pictures as patches."""
+        """The batch may hold a single image, or as many images as patches."""
         layer, weights, x, condition = self._draw(student, seed)
-        self._check(layer, weights, x[:1], condition[:1], "the result for one picture")
+        self._check(layer, weights, x[:1], condition[:1], "the result for one image")
         self._check(
-            layer, weights, x[:, :B], condition, f"the result for {B} pictures of {B} patches"
+            layer, weights, x[:, :B], condition, f"the result for {B} images of {B} patches"
         )
 
     @weight(0.75)
@@ -544,7 +544,7 @@ class TestDiTBlock:
 
 
 class Denoiser(nn.Module):
-    """A model whose prediction depends on x, t and labels row by row, and which records how it is called."""
+    """A model that predicts each row from its own x, t and label, and records how it is called."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -708,7 +708,7 @@ class TestDDIMStep:
 
     @weight(1)
     def test_last_step(self, student, seed):
-        """ᾱ′ = 1 gives x̂₀: with the true noise, this is the original picture, without clamping to ±1."""
+        """ᾱ′ = 1 gives x̂₀: with the true noise, this is the original image, without clamping to ±1."""
         draw = Draw(seed)
         picture, noise = draw.normal(2, 7, scale=2.0), draw.normal(2, 7)
         x = math.sqrt(0.4) * picture + math.sqrt(0.6) * noise

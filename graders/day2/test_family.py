@@ -1,4 +1,4 @@
-"""Hidden graders of the family chapter. The oracles are plain formulas in float64."""
+"""Hidden graders for the family chapter. The oracles are plain formulas in float64."""
 
 import math
 from collections.abc import Callable
@@ -393,7 +393,7 @@ class TestLinearAttention:
 
     @weight(2)
     def test_values(self, student, seed):
-        """The result is φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), also for n ≠ m and d ≠ d_v."""
+        """The result is φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), including for n ≠ m and d ≠ d_v."""
         draw = Draw(seed)
         inputs = random_features(draw, 7, 4), random_features(draw, 11, 4), draw.normal(11, 5)
         near(student.linear_attention(*inputs), quadratic_oracle(*inputs), atol=1e-3)
@@ -475,7 +475,7 @@ class TestLinearAttention:
 
     @weight(1)
     def test_long(self, student, seed):
-        """A sequence of 8192 positions fits into 200 MB of memory, and its results are accurate to the end."""
+        """A sequence of 8192 positions fits in 200 MB of memory, and its results are accurate to the end."""
         draw = Draw(seed)
         query, key = random_features(draw, 8192, 2), random_features(draw, 8192, 2)
         value = draw.normal(8192, 3)
@@ -602,7 +602,7 @@ class TestGroupedQueryAttention:
 
     @weight(1.5)
     def test_nothing_allowed(self, student, seed):
-        """A query that may not attend to any key gets output 0, and gradients stay finite."""
+        """A query that cannot attend to any key gets output 0, and gradients stay finite."""
         draw = Draw(seed)
         query, key, value = (x.requires_grad_() for x in random_heads(draw, 3, 4, 2))
         by_head, by_sentence = draw.mask(3, 4, 5, 7), draw.mask(3, 1, 1, 7)

@@ -1,4 +1,4 @@
-"""Hidden graders of the language-model chapter. The oracle is GPT-2's formula in float64, computed position by position."""
+"""Hidden graders for the language-model chapter. The oracle is GPT-2's formula in float64, computed position by position."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def gpt_weights(draw: Draw, n_layers: int = 2) -> dict[str, Tensor]:
 
 
 def weights_under(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the weights whose names start with `prefix`, without it."""
+    """Return the weights whose names start with `prefix`, with the prefix stripped."""
     return {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
 
 
@@ -169,12 +169,12 @@ def check_causal(before: Tensor, after: Tensor, changed: int) -> None:
 
 
 def float64_leaves(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return float64 copies of the weights that require gradients."""
+    """Return float64 copies of the weights, with gradients enabled."""
     return {name: w.detach().double().clone().requires_grad_() for name, w in weights.items()}
 
 
 def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
-    """Return the gradient that a backward pass left at `leaf`, after checking that it is finite."""
+    """Return the gradient of `leaf` after a backward pass; fail if it is missing or not finite."""
     assert leaf.grad is not None, f"no gradient reaches {what}"
     return finite(leaf.grad, f"the gradient of {what}")
 
@@ -182,9 +182,9 @@ def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
 def check_gradients(
     found: dict[str, Tensor], exact: dict[str, Tensor], atol: float, rtol: float = 1e-4
 ) -> None:
-    """Compare the gradients left by backward passes with those of the oracle.
+    """Compare the gradients after a backward pass with the oracle's.
 
-    The tolerance is that of float32, because a softmax or norm may run in float32 for any dtype.
+    The tolerance suits float32, because a softmax or norm may run in float32 for any dtype.
     """
     for name, leaf in exact.items():
         seen = leaf_gradient(found[name], f"`{name}`")
@@ -244,7 +244,7 @@ class TestCausalSelfAttention:
 
     @weight(1.25)
     def test_cache_in_pieces(self, student, seed):
-        """With a cache, each position sees everything cached, and its own chunk up to itself."""
+        """With a cache, each position sees all cached positions, and its own chunk up to itself."""
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x = draw.normal(2, 7, D)
@@ -288,7 +288,8 @@ class TestCausalSelfAttention:
         change = shaped(layer.train()(x), x.shape) - baseline
         unchanged(student, besides=changed)
         assert change.abs().max() > 1e-3, (
-            f"in train(), dropout=0.5 changes the result by at most {change.abs().max():.3g}"
+            "in train(), dropout=0.5 should change the result; "
+            f"it changes by at most {change.abs().max():.3g}"
         )
 
     @weight(0.75)
@@ -335,7 +336,7 @@ class TestCausalSelfAttention:
 
     @weight(0.25)
     def test_device(self, student):
-        """After moving the layer to another device, it works on inputs on that device."""
+        """After `.to(device)`, the layer works with inputs on that device."""
         layer, x = student.CausalSelfAttention(D, HEADS), torch.zeros(2, 5, D, device="meta")
         on_meta(lambda: layer.to_empty(device="meta")(x), x.shape)
 
@@ -428,7 +429,8 @@ class TestGPTBlock:
         change = shaped(block.train()(x), x.shape) - baseline
         unchanged(student, besides=changed)
         assert change.abs().max() > 1e-3, (
-            f"in train(), dropout=0.5 changes the result by at most {change.abs().max():.3g}"
+            "in train(), dropout=0.5 should change the result; "
+            f"it changes by at most {change.abs().max():.3g}"
         )
 
     @weight(0.5)
@@ -602,7 +604,8 @@ class TestGPT:
         close(model(tokens), baseline, "the logits in eval() with dropout=0.5", 1e-3, 1e-3)
         change = shaped(model.train()(tokens), (2, 6, VOCAB), what="the logits") - baseline
         assert change.abs().max() > 1e-2, (
-            f"in train(), dropout=0.5 changes the logits by at most {change.abs().max():.3g}"
+            "in train(), dropout=0.5 should change the logits; "
+            f"they change by at most {change.abs().max():.3g}"
         )
 
     @weight(0.75)
@@ -727,12 +730,12 @@ class TestNextTokenLoss:
         on_meta(lambda: student.next_token_loss(logits, tokens), (), "the loss")
 
 
-# In descending order. No cumulative sum is close to a `top_p` used below.
+# The probabilities are in descending order. No cumulative sum is close to a `top_p` used below.
 PROBABILITIES = torch.tensor([0.36, 0.24, 0.16, 0.12, 0.07, 0.05], dtype=torch.float64)
 
 
 def shuffled_logits(draw: Draw, *batch: int, probabilities: Tensor = PROBABILITIES) -> Tensor:
-    """Return logits of these probabilities, shuffled within each row and shifted by a constant per row."""
+    """Return logits for these probabilities, shuffled within each row and shifted by a constant per row."""
     v = len(probabilities)
     order = draw.uniform(*batch, v).argsort(dim=-1)
     return (probabilities.log()[order] + draw.normal(*batch, 1, dtype=torch.float64)).float()
@@ -888,7 +891,7 @@ class TestNextTokenProbabilities:
             student.next_token_probabilities(logits, top_p=-0.1)
         with value_error("temperature", when="temperature is -0.5"):
             student.next_token_probabilities(logits, temperature=-0.5)
-        # Other valid arguments, or a single token, do not excuse an invalid argument.
+        # An invalid argument is rejected even if the others are valid or there is only one token.
         for name, value, more in (
             ("temperature", -0.5, {"top_k": 1}),
             ("temperature", -1.0, {"top_k": 9, "top_p": 1.0}),
@@ -958,7 +961,7 @@ class TestNextTokenProbabilities:
 
 
 class Storyteller(nn.Module):
-    """A model whose prediction depends on all previous tokens and their order, and which records how it is called."""
+    """A model that predicts from all previous tokens in order, and records how it is called."""
 
     def __init__(self, draw: Draw, max_length: int = 12) -> None:
         super().__init__()
@@ -971,7 +974,7 @@ class Storyteller(nn.Module):
         self._gradients: list[bool] = []
 
     def forward(self, tokens: Tensor, caches=None) -> Tensor:
-        """Return the logits of the next token. With `caches`, the tokens are stored there as keys."""
+        """Return the logits for the next token. If `caches` is given, the tokens are stored in it as keys."""
         self._lengths.append(tokens.shape[1])
         self._with_caches.append(caches is not None)
         self._training.append(self.training)
@@ -1064,7 +1067,7 @@ class TestGenerate:
 
     @weight(1.25)
     def test_draws(self, student, seed):
-        """Each step samples a token for every row with one call of `torch.multinomial`, using the given generator."""
+        """Each step samples a token for every row with one call to `torch.multinomial`, using the given generator."""
         self._check_samples(student, seed, use_cache=False)
         self._check_samples(student, seed, use_cache=False, temperature=2.0)
 
@@ -1111,7 +1114,7 @@ class TestGenerate:
         draw = Draw(seed)
         model = Storyteller(draw)
         student.generate(model, draw.integers(0, VOCAB, 2, 5), 4)
-        assert all(model._with_caches), "at least one call of the model had no caches"
+        assert all(model._with_caches), "at least one call to the model passed no caches"
         # A further call on the last token is unnecessary but accepted.
         assert model._lengths in ([5, 1, 1, 1], [5, 1, 1, 1, 1]), (
             "for a prompt of 5 tokens and n_tokens=4, the model should be called with 5, 1, 1 and 1 "
@@ -1120,12 +1123,12 @@ class TestGenerate:
 
     @weight(0.75)
     def test_without_cache(self, student, seed):
-        """With use_cache=False, every call of the model gets the whole sequence so far and no caches."""
+        """With use_cache=False, every call to the model gets the whole sequence so far and no caches."""
         draw = Draw(seed)
         model = Storyteller(draw)
         student.generate(model, draw.integers(0, VOCAB, 2, 3), 4, use_cache=False)
         assert not any(model._with_caches), (
-            "with use_cache=False, at least one call of the model had caches"
+            "with use_cache=False, at least one call to the model passed caches"
         )
         assert model._lengths in ([3, 4, 5, 6], [3, 4, 5, 6, 7]), (
             "for a prompt of 3 tokens and n_tokens=4, the model should be called with 3, 4, 5 and 6 "
@@ -1157,7 +1160,8 @@ class TestGenerate:
             with value_error("max_length", "n_tokens", "prompt", "n", when=when):
                 student.generate(model, prompt, 4, use_cache=use_cache)
             assert model.training, (
-                "the call that raised a ValueError left the model in eval() mode; it was in train()"
+                "the call that raised a ValueError left the model in eval() mode; "
+                "it was in train() mode before"
             )
             with value_error(
                 "max_length",

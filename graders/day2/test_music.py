@@ -1,4 +1,4 @@
-"""Hidden graders of the music chapter. The oracles loop over positions or index them explicitly."""
+"""Hidden graders for the music chapter. The oracles loop over positions or index them explicitly."""
 
 import torch
 from torch import Tensor
@@ -168,7 +168,7 @@ class TestSkew:
 
     @weight(0.5)
     def test_shortest(self, student, seed):
-        """A single position has only distance 0, so x is returned unchanged; n = 2 works as well."""
+        """A single position has only distance 0, so x is returned unchanged; n = 2 also works."""
         draw = Draw(seed)
         for shape in ((1, 1), (3, 1, 1), (2, 2)):
             x = draw.normal(*shape)
@@ -275,7 +275,7 @@ def attention_oracle(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
 
 
 def load_layer(student, draw: Draw, d_model: int, n_heads: int, max_length: int):
-    """Return a layer of the student with random weights, and these weights."""
+    """Return a student's layer with random weights, along with those weights."""
     layer = student.RelativeSelfAttention(d_model, n_heads, max_length)
     parameters = random_parameters(draw, d_model, n_heads, max_length)
     layer.load(parameters)
@@ -424,7 +424,7 @@ class TestRelativeSelfAttention:
 
     @weight(0.25)
     def test_device(self, student):
-        """After moving the layer to another device, it works on inputs on that device."""
+        """After `.to(device)`, the layer works with inputs on that device."""
         layer, x = student.RelativeSelfAttention(6, 2, 5), torch.zeros(2, 4, 6, device="meta")
         on_meta(lambda: layer.to_empty(device="meta")(x), x.shape, "the output")
 

@@ -1,4 +1,4 @@
-"""Hidden graders of the vision chapter. The oracles are `F.unfold`, `F.fold`, and formulas and loops in float64."""
+"""Hidden graders for the vision chapter. The oracles are `F.unfold`, `F.fold`, and formulas and loops in float64."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TestPatchify:
         for number, patch in enumerate(seen[0].tolist()):
             assert len(set(patch)) == 1, (
                 f"for {rows} × {columns} patches of {p} × {p} pixels, patch {number} of your result "
-                f"mixes pixels of patches {sorted({int(n) for n in patch})}"
+                f"mixes pixels from patches {sorted({int(n) for n in patch})}"
             )
 
     @weight(1)
@@ -350,7 +350,7 @@ def vit_weights(draw: Draw, n_layers: int) -> dict[str, Tensor]:
 
 
 def identity_blocks(n_layers: int) -> dict[str, Tensor]:
-    """Return weights with which the blocks add nothing to their input."""
+    """Return weights that make the blocks add nothing to their input."""
     weights: dict[str, Tensor] = {}
     for i in range(n_layers):
         for name, width in ((f"blocks.{i}.attention.out", D), (f"blocks.{i}.linear2", 4 * D)):
@@ -523,7 +523,7 @@ class TestAttentionDistance:
         """Distances are straight lines between patch centres, in pixels."""
         draw = Draw(seed)
         p = draw.choice([5, 7, 11])
-        # Query 1 of a 3 × 3 grid attends to itself, below, beside, a knight's move and a diagonal away.
+        # Query 1 of a 3 × 3 grid attends to itself and, in other heads, to keys at different distances.
         targets = {"1 (itself)": (1, 0), "4": (4, p), "7": (7, 2 * p), "2": (2, p)}
         targets |= {"6": (6, p * 5**0.5), "3": (3, p * 2**0.5)}
         weights = torch.eye(9).repeat(2, len(targets), 1, 1)
@@ -551,7 +551,7 @@ class TestAttentionDistance:
 
     @weight(1)
     def test_weighted_by_attention(self, student, seed):
-        """Distances are averaged with the attention weights."""
+        """Distances are averaged, weighted by the attention weights."""
         draw = Draw(seed)
         grid = draw.choice([3, 4])
         n = grid**2
