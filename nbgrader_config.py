@@ -28,7 +28,7 @@ c.Autograde.sanitize_preprocessors = [
     "nbgrader.preprocessors.OverwriteCells",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
-# The late policy of grading.toml.
+# Applies the late policy from grading.toml.
 c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugin.late_penalty.LatePenalty"
 c.Autograde.autograde_preprocessors = [
     "autograder.nbgrader_plugin.pipeline.Grade",  # replaces nbgrader's Execute

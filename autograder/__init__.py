@@ -1,1 +1,1 @@
-"""Build and grade programming exercises. Students' code runs in a sandbox, hidden tests run outside it."""
+"""Build and grade programming exercises. Students' code runs in a sandbox; hidden tests run outside it."""

@@ -1,7 +1,7 @@
 """Command line: parse arguments, call the packages that do the work, and print.
 
 Exit codes: 0, every submission was graded; 1, something could not be read or written; 2, wrong usage or an error in the
-course; 3, this machine cannot isolate student code. Commands import what they need, so that `--help` is fast.
+course; 3, this machine cannot isolate student code. Each command imports its own dependencies to keep `--help` fast.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ def grade(
     ] = False,
     use_store: Annotated[
         bool,
-        typer.Option(
-            "--store/--no-store", help="reuse stored marks and store new ones, or neither"
-        ),
+        typer.Option("--store/--no-store", help="whether to reuse stored marks and store new ones"),
     ] = True,
 ) -> None:
     """Grade a class. Marks of submissions that have not changed come from the store.
@@ -144,7 +142,7 @@ def regrade(
     jobs: JobsOption = CORES,
     sandbox: SandboxOption = "required",
 ) -> None:
-    """Grade the submissions in the store again, and show whose points change, by how much, and why."""
+    """Regrade the submissions in the store, and show whose points change, by how much, and why."""
     from autograder.grading.session import open_session
     from autograder.marks.regrade import report
 
@@ -156,10 +154,10 @@ def regrade(
             print(line)
         for marks in gone:
             print_error(
-                f"{marks.path} of {marks.student} no longer exists and keeps its {marks.points:g} points"
+                f"{marks.path} ({marks.student}) no longer exists; its {marks.points:g} points are kept"
             )
         if write:
-            session.regrade(is_current=True)  # takes the marks that were stored just now
+            session.regrade(is_current=True)  # uses the marks that were just stored
         else:
             print(
                 "\nThe current marks are unchanged. Run the command with --write to replace them."
@@ -208,8 +206,10 @@ def report(
 @app.command()
 def export(
     day: DayArgument,
-    to: Annotated[Format, typer.Option(help="the system that imports the file")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="for gradescope, a folder")],
+    to: Annotated[Format, typer.Option(help="the system that will import the file")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="file to write; for gradescope, a folder")
+    ],
     marks: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="marks from `grade --json` (default: the store)"),
@@ -232,7 +232,7 @@ def export(
     class_ = read_marks(marks, day).submissions if marks else History(chosen.root).current(day)
     if not class_:
         raise typer.BadParameter(
-            f"there are no marks of {day}. Run `autograder grade {day}` first."
+            f"there are no marks for {day}. Run `autograder grade {day}` first."
         )
     for note in write.export(chosen, to, class_, out, roster, into, column):
         print_error(note)
@@ -246,10 +246,10 @@ def demo(
         Path | None, typer.Option(metavar="FOLDER", help="default: demo/DAY in the course")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="run only this many steps of each training")
+        int | None, typer.Option(min=1, help="limit each training loop to this many steps")
     ] = None,
 ) -> None:
-    """Run the day's demonstrations. Save their figures and output, and print what they measure."""
+    """Run the day's demonstrations. Save their figures and output, and print their measurements."""
     from autograder.release.demonstrations import demonstrate, table
 
     chosen = _course().day(day)
@@ -260,13 +260,13 @@ def demo(
 
 @app.command()
 def doctor() -> None:
-    """Show which layers of isolation work on this machine, and what was tried to find out."""
+    """Show which isolation layers work on this machine, and how each one was tested."""
     from autograder.sandbox.doctor import examine
 
     findings = examine()
     for finding in findings:
         print(f"{'✓' if finding.passed else '✗'} {finding.layer}: {finding.tried}: {finding.seen}")
-    # The other layers make up for a missing one, so only the probes of all layers together decide.
+    # Other layers can make up for a missing one, so only the probes of all layers together set the exit code.
     if not all(finding.passed for finding in findings if finding.layer == "all"):
         raise typer.Exit(3)
 

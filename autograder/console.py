@@ -1,4 +1,4 @@
-"""Print messages on stderr, and read and write the files that are named on the command line."""
+"""Print messages to stderr, and read and write the files named on the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def print_error(message: object) -> None:
-    """Print one line on stderr."""
+    """Print one line to stderr."""
     print(f"autograder: {message}", file=sys.stderr)
 
 
@@ -45,7 +45,7 @@ def warn_without_sandbox(sandbox: Sandbox) -> None:
 
 
 def print_summary(console: Console, graded: GradedClass, json: Path | None) -> None:
-    """Print how many marks were reused, and what the TA should look at."""
+    """Print how many marks were reused, and any problems that the TA should look at."""
     if graded.reused:
         console.print(
             f"{graded.reused} of {len(graded.submissions)} submissions have not changed since they were graded; "
@@ -53,7 +53,11 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
             highlight=False,
         )
     if graded.unstored:
-        where = f"They are only here and in {json}." if json else "Save them with --json FILE."
+        where = (
+            f"They appear only in this output and in {json}."
+            if json
+            else "Save them with --json FILE."
+        )
         print_error(f"the marks of {graded.unstored} submissions could not be stored. {where}")
     for note in graded.roster_notes:
         print_error(note)
@@ -65,7 +69,7 @@ def read_marks(file: Path, day: str) -> Marks:
     """Read marks that `grade --json` wrote.
 
     Raises:
-        CourseError: The file cannot be read, or does not contain marks of this day.
+        CourseError: The file cannot be read, or does not contain marks for this day.
     """
     from autograder.course.config import CourseError
     from autograder.marks import model
@@ -98,7 +102,7 @@ def check_file(file: Path | None) -> None:
     """Check that a file can be written, so that a wrong path is reported before the work begins.
 
     Raises:
-        typer.BadParameter: The path is a folder, or its parent is not.
+        typer.BadParameter: The path is a folder, or its parent is not a folder.
     """
     if file is None:
         return

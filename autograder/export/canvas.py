@@ -1,6 +1,6 @@
 """Write marks as a Canvas gradebook: columns for the student, then one column for the assignment.
 
-The format is the one that Canvas's `lib/gradebook_importer.rb` reads.
+Canvas reads this format in `lib/gradebook_importer.rb`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POSSIBLE = "Points Possible"
 
 
 def new_gradebook(rows: Sequence[Row], day: Day) -> str:
-    """Return a gradebook with only this day. Canvas creates a new assignment when it imports the file."""
+    """Return a gradebook that contains only this day. Canvas creates a new assignment when it imports the file."""
     lines: list[Sequence[str | float]] = [
         [*STUDENT, day.title],
         [f"    {POSSIBLE}", "", "", "", "", day.points],
@@ -34,10 +34,10 @@ def new_gradebook(rows: Sequence[Row], day: Day) -> str:
 
 
 def fill_in(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple[str, list[str]]:
-    """Fill the day's marks into an exported gradebook; return the new gradebook and notes for the TA.
+    """Enter the day's marks in an exported gradebook; return the new gradebook and notes for the TA.
 
-    The result has the students' columns and the day's assignment only, so Canvas leaves other assignments unchanged.
-    Students without a submission keep the mark that they have.
+    The result contains only the student columns and the day's assignment, so Canvas leaves other assignments unchanged.
+    Students without a submission keep their existing marks.
 
     Raises:
         CourseError: The file is not a gradebook, or the day's column is missing or ambiguous.
@@ -57,15 +57,15 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple
         lines.append([*line[: section + 1], value])
     if scale != 1:
         notes.append(
-            f"{table.head[column]} has {possible:g} points in Canvas and {day.points:g} here: "
-            "all marks are scaled"
+            f"{table.head[column]} is worth {possible:g} points in Canvas and {day.points:g} here, "
+            "so all marks are scaled"
         )
     head = [*table.head[: section + 1], table.head[column]]
     return csv_table.to_csv([head, *lines], table.delimiter), notes
 
 
 def read_roster(file: Path) -> Roster:
-    """Read the students of an exported gradebook as a roster."""
+    """Read the students in an exported gradebook as a roster."""
     table = csv_table.read(file)
     student, id_ = table.column("Student"), table.column("ID")
     listed = [line for _, line in _students(table)]
@@ -73,7 +73,7 @@ def read_roster(file: Path) -> Roster:
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
-    """Return the index and the line of each student. Other lines of a gradebook have no id."""
+    """Yield the index and the cells of each student's line. Other lines in a gradebook have no ID."""
     id_ = table.column("ID")
     return ((number, line) for number, line in enumerate(table.rows) if line[id_].strip())
 

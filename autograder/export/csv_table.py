@@ -1,4 +1,4 @@
-"""Read CSV tables of other systems, and write tables that are safe to open in a spreadsheet."""
+"""Read CSV tables from other systems, and write tables that are safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Table:
 
 
 def read(file: Path) -> Table:
-    """Read a CSV file whose first row holds the column names. Short rows are padded with empty cells.
+    """Read a CSV file whose first row contains the column names. Short rows are padded with empty cells.
 
     Raises:
         CourseError: The file cannot be read or is not CSV in UTF-8.
@@ -55,7 +55,7 @@ def read(file: Path) -> Table:
 
 
 def to_csv(rows: Iterable[Sequence[str | float]], delimiter: str = ",") -> str:
-    """Return rows as CSV. Numbers are rounded to 0.01, and text that a spreadsheet would run is escaped."""
+    """Return rows as CSV. Numbers are rounded to 0.01, and text that a spreadsheet could run as a formula is escaped."""
     output = io.StringIO(newline="")
     writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
     writer.writerows([[_format_cell(cell, delimiter) for cell in row] for row in rows])

@@ -1,6 +1,6 @@
 """Write Gradescope's results.json, one file per student, with each exercise as a test.
 
-The keys are those of Gradescope's autograder documentation.
+Gradescope's autograder documentation describes the keys.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from autograder.marks.class_list import Row
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
-    """Yield each student with a submission and the content of their file. Students may read all of it."""
+    """Yield the name of each student who submitted, and the content of their file. Students can read all of it."""
     for row in rows:
         if row.marks:
             content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)
@@ -23,7 +23,7 @@ def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
 
 
 def results(row: Row, texts: Texts) -> dict[str, Any]:
-    """Return the results of a student. The `score` includes the late policy, the scores of the tests do not."""
+    """Return the results for a student. The overall `score` includes the late penalty; the test scores do not."""
     assert row.marks is not None
     output = [f"Note about this notebook: {problem}" for problem in row.marks.problems]
     if row.late.days:

@@ -1,4 +1,4 @@
-"""Write marks for Moodle: fill in its offline grading worksheet, or make a file for its grade import."""
+"""Write marks for Moodle: fill in its offline grading worksheet, or create a file for its grade import."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def grade_import(rows: Sequence[Row], day: Day) -> str:
 
 
 def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
-    """Fill the day's marks into an offline grading worksheet; return the new worksheet and notes for the TA.
+    """Enter the day's marks in an offline grading worksheet; return the new worksheet and notes for the TA.
 
-    All other cells are unchanged, and students without a submission keep the grade that they have. The format is the one
-    of Moodle's `mod/assign/feedback/offline`.
+    All other cells are unchanged, and students without a submission keep their existing grades. Moodle's
+    `mod/assign/feedback/offline` defines the format.
 
     Raises:
         CourseError: The file is not a worksheet.
@@ -42,7 +42,7 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     notes = []
     for row in (row for row in rows if row.marks):
         assert row.marks is not None
-        # In a group, the participant number identifies only the student that the marks name.
+        # In a group, the participant number identifies only the student named in the marks.
         is_named = row.entry.student in row.marks.student.split(", ") or not row.entry.group
         number = by_participant.get(_participant(row)) if is_named else None
         if number is None:
@@ -54,7 +54,7 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
             )
         elif _cell(table, lines[number], "Grade can be changed") == "No":
             notes.append(
-                f"{row.entry.label}: Moodle does not allow changes to this grade, so it was left as it is"
+                f"{row.entry.label}: Moodle does not allow changes to this grade, so it was left unchanged"
             )
         else:
             maximum = _number(_cell(table, lines[number], "Maximum Grade"), day.points)
@@ -63,7 +63,7 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
 
 
 def _participant(row: Row) -> str:
-    """Return the participant number in Moodle's name of the submission, or "" if it has none."""
+    """Return the participant number that Moodle put in the submission's name, or "" if there is none."""
     handed_in = row.marks.handed_in if row.marks else None
     return handed_in.participant if handed_in else ""
 

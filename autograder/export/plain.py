@@ -1,4 +1,4 @@
-"""Write marks as CSV: one format with a column for each exercise, and the format of `nbgrader export`."""
+"""Write marks as CSV, either with a column per exercise or in the format of `nbgrader export`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NBGRADER = [
 
 
 def exercise_table(rows: Sequence[Row], day: Day) -> str:
-    """Return one row per student with the points of each exercise. Without a submission, these cells are empty."""
+    """Return one row per student with the points for each exercise. The cells are empty if there is no submission."""
     head = ["student", "id", "name", "email", "group", "points", "late_days", "late_per_cent"]
     head += ["points_before", "max_points", *day.names, "problems"]
     lines: list[Sequence[str | float]] = [head]
@@ -34,7 +34,7 @@ def exercise_table(rows: Sequence[Row], day: Day) -> str:
 
 
 def nbgrader_table(rows: Sequence[Row], day: Day) -> str:
-    """Return the columns of `nbgrader export`, with quotes where needed. As there, no submission means 0 points."""
+    """Return a table with the columns of `nbgrader export`. As in nbgrader, a missing submission gets 0 points."""
     lines: list[Sequence[str | float]] = [NBGRADER]
     for row in rows:
         first, last = split_name(row.entry.name)

@@ -1,4 +1,4 @@
-"""Export the marks of a day to a file, or for Gradescope to a folder. Entry point: `export`."""
+"""Export a day's marks to a file, or to a folder for Gradescope. Entry point: `export`."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def export(
     into: Path | None = None,
     column: str = "",
 ) -> list[str]:
-    """Write the marks of a class in the format `to`, after the late policy; return notes for the TA.
+    """Write the marks of a class in the format `to`, after late penalties; return notes for the TA.
 
     Args:
         out: The file to write, or the folder for Gradescope.
-        roster_file: The roster, by default the course's.
-        into: Canvas's gradebook or Moodle's worksheet, to be filled in.
-        column: The title of the assignment in Canvas, if it cannot be found by the day's name.
+        roster_file: The roster to use instead of the course's own.
+        into: The Canvas gradebook or Moodle worksheet to fill in.
+        column: The title of the assignment in Canvas, in case it cannot be found by the day's name.
 
     Raises:
-        CourseError: The roster or `into` is invalid, or the format has no file to fill in.
+        CourseError: The roster or `into` is invalid, or the format does not support `into`.
         StoreError: The output cannot be written.
     """
     if into and to not in ("canvas", "moodle"):
-        raise CourseError(f"--into works with canvas and moodle only, not with {to}")
+        raise CourseError(f"--into works only with canvas and moodle, not with {to}")
     students = roster.for_course(day.root, roster_file)
     if into and to == "canvas" and not students.entries:
         students = canvas.read_roster(into)

@@ -1,1 +1,1 @@
-"""Render everything that people read about marks: student pages, the class report and the terminal table."""
+"""Present marks to people: student pages, the class report and the terminal table."""

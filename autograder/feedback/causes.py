@@ -19,14 +19,14 @@ DTYPE = re.compile(r"should have the dtype \w+[,;] yours has \w+")
 
 @dataclass(frozen=True)
 class Cause:
-    """The cause of a failure: a key that equal causes share, and the note that replaces a repeated message."""
+    """The cause of a failure: a key shared by equal causes, and the note that replaces a repeated message."""
 
     key: str
     repeat_note: str
 
 
 def find_cause(message: str) -> Cause:
-    """Return the cause of a failure. Exceptions whose texts differ only in numbers have the same cause."""
+    """Return the cause of a failure. Exceptions whose messages differ only in numbers have the same cause."""
     if raised := RAISED.search(message):
         text = message[raised.end() :]
         text = (text.rpartition(" (cell ")[0] or text).strip(": .")
@@ -72,7 +72,7 @@ def order_by_cause(
 
 
 def simplify(message: str) -> str:
-    """Shorten error texts of PyTorch and Python that contain internal details."""
+    """Shorten PyTorch and Python error messages that contain internal details."""
     message = NO_MEMORY.sub(lambda m: f"out of memory: cannot allocate {_size(int(m[1]))}", message)
     return message.replace("SystemExit: None", "SystemExit")
 

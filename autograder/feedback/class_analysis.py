@@ -1,4 +1,4 @@
-"""Compute the statistics of a class for the class report: per exercise, test, mistake and submission."""
+"""Compute the statistics for the class report, per exercise, test, mistake and submission."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BINS = 10  # bars of the histogram, from 0 to 100%
 
 @dataclass(frozen=True)
 class TestStats:
-    """How many of the submissions that attempted the exercise passed a test."""
+    """The number of submissions that passed a test, out of those that attempted its exercise."""
 
     name: str
     sentence: str
@@ -47,7 +47,7 @@ class ExerciseStats:
 
 @dataclass(frozen=True)
 class FailureGroup:
-    """Submissions that made the same known mistake, or that failed an exercise in the same way."""
+    """Submissions that contain the same known mistake, or that fail an exercise in the same way."""
 
     exercise: str
     name: str
@@ -70,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that the page and the CSV files show."""
+    """All data shown on the report page and in the CSV files."""
 
     day: str
     title: str
@@ -88,7 +88,7 @@ class Analysis:
 def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) -> Analysis:
     """Analyse the marks of a class. Submissions that could not be read count only as `unread`.
 
-    `course` is the fingerprint of the present course. If `anonymous`, labels are numbers, and names, paths and
+    `course` is the fingerprint of the current version of the course. If `anonymous`, labels are numbers, and names, paths and
     addresses are removed from messages.
     """
     labels = _numbers(marks.submissions) if anonymous else _names(marks.submissions)
@@ -139,7 +139,7 @@ def _numbers(submissions: Sequence[SubmissionMarks]) -> list[str]:
 
 
 class _Redaction:
-    """A function that removes names, paths and addresses from messages of students' code."""
+    """A function that removes names, paths and addresses from messages produced by students' code."""
 
     def __init__(self, submissions: Sequence[SubmissionMarks]) -> None:
         stems = [re.split(r"[/\\]", s.path)[-1].split(".")[0] for s in submissions]
@@ -250,5 +250,5 @@ def _without_code(message: str) -> str:
 
 
 def without_numbers(message: str) -> str:
-    """Replace every number in a message by #, so that similar failures compare equal."""
+    """Replace every number in a message with #, so that similar failures compare equal."""
     return re.sub(r"[-−]?\b\d+(\.\d+)?(e[-+]?\d+)?\b|\b(nan|inf)\b", "#", message)

@@ -48,7 +48,7 @@ def _escape(cell: Cell) -> Cell:
 
 
 def html(analysis: Analysis) -> str:
-    """Return the page of the report."""
+    """Return the report as an HTML page."""
     hardest = sorted(analysis.exercises, key=lambda e: e.mean_share)[:3]
     return render(
         "class.html",
@@ -63,7 +63,7 @@ def html(analysis: Analysis) -> str:
 
 
 def tables(analysis: Analysis) -> dict[str, list[list[Cell]]]:
-    """Return the rows of each CSV file by its name, headings first."""
+    """Return the rows of each CSV file by file name, starting with the headings."""
     return {
         "submissions": _submissions(analysis),
         "exercises": _exercises(analysis),

@@ -24,7 +24,7 @@ STATUS: Mapping[Status, str] = {
 }
 NOT_RUN: Sequence[Status] = ("not_attempted", "not_allowed", "error")  # no test was run
 CUT_SHORT: Sequence[Status] = ("timed_out", "crashed")  # some tests may not have been run
-UNFOLDED = 2  # failed tests that are visible at once; the others are folded
+UNFOLDED = 2  # failed tests that are shown initially; the others are collapsed
 LISTED = 4  # names in a list before "and 3 others"
 
 
@@ -67,7 +67,7 @@ class ExerciseFeedback:
 
     @property
     def unfolded(self) -> int:
-        """How many failed tests are visible at once: fewer if a known mistake or one reason explains them all.
+        """The number of failed tests shown initially: fewer if a known mistake or one reason explains them all.
 
         With references, the reason comes from the run without them and does not explain these tests.
         """
@@ -83,7 +83,7 @@ class ExerciseFeedback:
 
     @property
     def folded_heading(self) -> str:
-        """The heading of the failed tests that are not visible at once, such as "3 more checks failed"."""
+        """The heading for the failed tests that are initially hidden, such as "3 more checks failed"."""
         count = len(self.failed) - self.unfolded
         not_run = "was not run" if count == 1 else "were not run"
         verb = "failed"
@@ -102,13 +102,11 @@ class ExerciseFeedback:
         heading = "1 check passed" if count == 1 else f"{count} checks passed"
         if self.points:
             return heading
-        return (
-            f"{heading}, but no points: an empty answer passes {'it' if count == 1 else 'them'} too"
-        )
+        return f"{heading}, but earned no points: an empty answer passes {'it' if count == 1 else 'them'} too"
 
     @property
     def substitution_note(self) -> str:
-        """Explain that the exercise was graded with the reference for others, and what that means for its points."""
+        """Explain that the exercise was graded with references for others, and how that affects its points."""
         others = list_names(self.reference_for)
         note = (
             f"Graded with the course's own {others} instead of yours, "
@@ -133,7 +131,7 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         failed = [replace(one, observed="") for one in failed]
     else:
         visible = 1 if mistake else UNFOLDED
-        # With references, each message is in a fold, where "same as above" would not help.
+        # With references, each message is collapsed, so "same as above" would not help.
         ordered = order_by_cause(observed, visible, mark_repeats=not marks.reference_for)
         failed = [replace(failed[n], observed=text) for n, text in ordered]
     return ExerciseFeedback(
@@ -178,7 +176,7 @@ def as_text(exercise: ExerciseFeedback) -> str:
             lines.append(f"  - {_indent(test.sentence)}")
             lines += [f"    {own}{_indent(test.observed)}"] if test.observed else []
         if own and exercise.reason:
-            lines += ["", f"The same for all of these, {own}{_indent(exercise.reason)}"]
+            lines += ["", f"For all of these, {own}{_indent(exercise.reason)}"]
     if exercise.passed:
         lines += ["", f"{exercise.passed_heading}:"]
         lines += [f"  - {sentence}" for sentence in exercise.passed]
@@ -199,7 +197,7 @@ def _indent(text: str) -> str:
 
 
 def as_html(exercise: ExerciseFeedback) -> str:
-    """Return the feedback for an exercise as an HTML fragment that includes its style."""
+    """Return the feedback for an exercise as an HTML fragment that includes its CSS."""
     return render("fragment.html", exercise=exercise, list_names=list_names)
 
 

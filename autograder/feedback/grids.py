@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from autograder.marks.model import Value, Values
 
 SHADES = 4  # on each side of 0
-LISTED = 6  # differing positions that the text lists
+LISTED = 6  # differing positions listed in the text
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """A table cell: its text, its CSS class (see exercise.css) and whether it gets a frame."""
+    """A table cell: its text, its CSS class (see exercise.css) and whether it is framed."""
 
     text: str
     shade: str
@@ -36,7 +36,7 @@ class Grid:
 
 
 def make_grid(values: Values) -> Grid | None:
-    """Colour both matrices on one scale and list their differences, or return None if a picture would show no pattern."""
+    """Colour both matrices on the same scale and list their differences, or return None if colours would show no pattern."""
     all_values = [x for row in (*values.seen, *values.expected) for x in row]
     boolean = all(isinstance(x, bool) for x in all_values)
     all_wrong = all(wrong for row in values.wrong for wrong in row)
@@ -89,7 +89,7 @@ def _shade(value: Value, largest: float) -> str:
 
 
 def _describe_crop(values: Values) -> str:
-    """Say which part of the tensor is visible, or return "" if all of it is."""
+    """Describe which part of the tensor is shown, or return "" if all of it is."""
     parts = []
     if values.matrix:
         indices = ", ".join(str(i) for i in values.matrix)

@@ -1,4 +1,4 @@
-"""Read the sentences of a day: what each test checks, and the explanation of each known mistake."""
+"""Read a day's feedback sentences: what each test checks, and an explanation of each known mistake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autograder.recognition.catalogue import known_mistakes
 
 @dataclass(frozen=True)
 class Texts:
-    """The sentences of a day, by exercise and then by the name of the test or mistake."""
+    """A day's feedback sentences, by exercise and then by the name of the test or mistake."""
 
     day: Day
     tests: Mapping[str, Mapping[str, str]]
@@ -20,7 +20,7 @@ class Texts:
 
 
 def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
-    """Read the sentences of a day. Pass `tests` if its graders are already collected."""
+    """Read a day's feedback sentences. Pass `tests` if the day's tests have already been collected."""
     return Texts(
         day,
         {name: {t.name: t.sentence for t in own} for name, own in (tests or collect(day)).items()},

@@ -1,4 +1,4 @@
-"""Render the feedback page of each submission."""
+"""Render a feedback page for each submission."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autograder.marks.model import SubmissionMarks, exact_sum, one_line
 
 
 def page(marks: SubmissionMarks, texts: Texts) -> str:
-    """Return the HTML page of a submission."""
+    """Return the feedback page for a submission as HTML."""
     exercises = [to_feedback(exercise, texts) for exercise in marks.exercises]
     return render(
         "feedback.html",
@@ -29,14 +29,14 @@ def page(marks: SubmissionMarks, texts: Texts) -> str:
 
 
 def next_steps(exercises: Sequence[ExerciseFeedback], problems: Sequence[str] = ()) -> list[str]:
-    """Return what the student should do next, the most useful step first."""
+    """Return a list of what the student should do next, with the most useful step first."""
     unfinished = [e for e in exercises if e.needs_work]
     empty = [e for e in exercises if e.status == "not_attempted" and not e.missing]
     missing = [e for e in exercises if e.missing]
     if exercises and len(empty) + len(missing) == len(exercises):
         return [
             f"No exercise is solved yet. Start with `{exercises[0].name}`. If you did solve some, "
-            "you handed in a different file: save the notebook that you worked in and submit that."
+            "you submitted the wrong file: save the notebook that you worked in and submit that."
         ]
     steps = []
     if problems and (unfinished or empty or missing):
@@ -79,7 +79,7 @@ def _missing_step(missing: Sequence[ExerciseFeedback]) -> str:
             "If you wrote it, check that its name is spelled exactly like this and that its cell runs."
         )
     return (
-        f"{names} were not found ({points:g} points together). "
+        f"{names} were not found ({points:g} points in total). "
         "If you wrote them, check that their names are spelled exactly like this and that their cells run."
     )
 
@@ -87,9 +87,9 @@ def _missing_step(missing: Sequence[ExerciseFeedback]) -> str:
 def _empty_step(empty: Sequence[ExerciseFeedback]) -> str:
     points = exact_sum([e.max_points for e in empty])
     if len(empty) == 1:
-        return f"1 exercise is not attempted yet ({points:g} points): `{empty[0].name}`."
+        return f"1 exercise has not been attempted yet ({points:g} points): `{empty[0].name}`."
     return (
-        f"{len(empty)} exercises are not attempted yet ({points:g} points together). "
+        f"{len(empty)} exercises have not been attempted yet ({points:g} points in total). "
         f"The first is `{empty[0].name}`."
     )
 
@@ -97,9 +97,9 @@ def _empty_step(empty: Sequence[ExerciseFeedback]) -> str:
 def write(
     submissions: Sequence[SubmissionMarks], texts: Texts, folder: Path
 ) -> tuple[list[Path], list[str]]:
-    """Write the page of each submission into a folder, named after its student.
+    """Write a feedback page for each submission to a folder, named after the student.
 
-    Returns the files, and a message for each page that a fault of the autograder prevented.
+    Returns the files, and a message for each page that an internal error prevented.
     """
     folder.mkdir(exist_ok=True)
     taken: set[str] = set()
@@ -110,7 +110,7 @@ def write(
         try:
             text = page(marks, texts)
         except Exception as error:
-            doing = f"writing the page of {marks.student}"
+            doing = f"writing the feedback page for {marks.student}"
             problems.append(internal_errors.log(texts.day.root, doing, error))
             continue
         file.write_text(text, encoding="utf-8")
@@ -119,7 +119,7 @@ def write(
 
 
 def file_name(student: str, taken: set[str]) -> str:
-    """Return a file name for a student that is valid on every file system and not in `taken`, and add it there."""
+    """Return a file name for a student that is valid on every file system and not in `taken`, and add it to `taken`."""
     stem = unicodedata.normalize("NFC", one_line(student))
     stem = re.sub(r"[^\w.-]+", "-", stem).strip(".-")[:60] or "student"
     name, number = stem, 1

@@ -13,7 +13,7 @@ from autograder.marks.model import sanitize
 
 
 def _sanitize(value: Any) -> Any:
-    """Sanitize each string that a template inserts. Jinja escapes its HTML afterwards."""
+    """Sanitize each string that a template inserts. Jinja escapes HTML in it afterwards."""
     return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

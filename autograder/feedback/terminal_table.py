@@ -28,9 +28,9 @@ LEGEND = (
 
 
 def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[SubmissionMarks]:
-    """Yield the marks, and show meanwhile how many submissions are graded.
+    """Yield the marks while showing how many submissions have been graded.
 
-    The class is read while it is graded, so its size is not known before the end.
+    The class is read while it is graded, so its size is not known until the end.
     """
     columns = (
         SpinnerColumn(),
@@ -45,9 +45,9 @@ def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[Sub
 
 
 def table(marks: Sequence[SubmissionMarks], lateness: Sequence[Lateness] = ()) -> Table:
-    """Return the table of a class: points, exercises in the course's order as signs, and problems.
+    """Return a table of the class: points, a status symbol per exercise in the course's order, and problems.
 
-    If any submission is late, another column shows the points after the penalty.
+    If any submission is late, an extra column shows the points after the penalty.
     """
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=32)

@@ -28,12 +28,12 @@ from autograder.sandbox.errors import NoIsolation
 from autograder.submissions.class_source import FoundSubmission
 from autograder.submissions.submission import Submission
 
-LOOKAHEAD = 2  # submissions per process that are read before a process is free
+LOOKAHEAD = 2  # submissions to read ahead, per worker process
 
 
 @dataclass
 class ClassRun:
-    """One run over a class. Marks depend neither on `jobs` nor on the order, nor on what the store contains."""
+    """One grading run over a class. Marks do not depend on `jobs`, the order of submissions or the store's contents."""
 
     day: Day
     secret: bytes
@@ -42,13 +42,13 @@ class ClassRun:
     sandbox: Sandbox = "required"
     history: History | None = None
     force: bool = False  # grade unchanged submissions again
-    is_current: bool = True  # make the marks of this run the current ones
+    is_current: bool = True  # make this run's marks the current ones
     on_store_error: Callable[[StoreError], None] = lambda error: None
     reused: int = 0  # submissions whose marks came from the store
     unstored: int = 0  # submissions whose marks could not be stored
 
     def grade(self, class_: Iterable[FoundSubmission]) -> Iterator[SubmissionMarks]:
-        """Yield the marks of a class in its order. Each submission is stored as soon as it is graded.
+        """Yield the marks of a class in submission order, storing each one as soon as it is graded.
 
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine. Nothing was run.
@@ -65,7 +65,7 @@ class ClassRun:
     def _as_completed(
         self, class_: Iterable[FoundSubmission]
     ) -> Iterator[tuple[int, SubmissionMarks]]:
-        """Yield the marks of each submission when they are ready, with its position in the class."""
+        """Yield the marks of each submission as soon as they are ready, with its position in the class."""
         course = courses.fingerprint(self.day)
         day = self.day
         arguments = (day.root, day.name, self.secret, self.seed, self.sandbox)
@@ -78,9 +78,9 @@ class ClassRun:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 number, found, basis = pending.pop(future)
                 marks = future.result()
-                # A submission that an internal error kept from being graded is not stored, so the next run retries it.
+                # A submission that hit an internal error is not stored, so the next run retries it.
                 if marks.exercises or not found.submission.readable:
-                    # The course may have been edited since this run began. The worker knows which one it graded by.
+                    # The course may have been edited since this run began. The worker knows which version it used.
                     self._store(replace(basis, course=marks.course), marks, found)
                 yield number, marks
 
@@ -122,7 +122,7 @@ class ClassRun:
             return None
 
     def _store(self, basis: Basis, marks: SubmissionMarks, found: FoundSubmission) -> None:
-        """Store marks. If that fails, report it and go on: the caller gets the marks anyway."""
+        """Store marks. If that fails, report the error and continue: the caller still gets the marks."""
         if self.history is None:
             return
         try:

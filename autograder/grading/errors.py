@@ -1,5 +1,5 @@
-"""Exceptions of grading, in a module that imports nothing, because the command line needs them at once."""
+"""Exceptions raised by grading. This module imports nothing, so that the command line starts quickly."""
 
 
 class WorkerKilled(Exception):
-    """Raised when a worker process was killed. Marks that were stored before stay in the store."""
+    """Raised when a worker process is killed. Marks that were already stored remain in the store."""

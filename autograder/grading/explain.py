@@ -1,4 +1,4 @@
-"""Explain the marks of one exercise, for example for an appeal. Entry point: `explain`."""
+"""Explain the marks for one exercise, for example when a student appeals. Entry point: `explain`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from autograder.slicing.service import Piece
 from autograder.submissions.client import Reader
 from autograder.submissions.submission import Submission, read_submissions
 
-MAX_ELEMENTS = 24  # of a tensor whose values are printed
+MAX_ELEMENTS = 24  # larger tensors are described without their values
 
 
 def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[str]:
-    """Grade an exercise again and yield lines of text: its code, each test, and the inputs of calls that failed.
+    """Regrade an exercise and yield lines of text: its code, each test, and the inputs to failed calls.
 
-    The inputs are those of the original grading, unless `seed` is given.
+    The inputs are the same as in the original grading, unless `seed` is given.
 
     Raises:
         CourseError: The day has no such exercise.

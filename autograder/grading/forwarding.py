@@ -1,7 +1,7 @@
-"""Find the tests of an exercise that pass if its body only forwards its arguments to the reference of another exercise.
+"""Find the tests of an exercise that pass if its body only forwards its arguments to another exercise's reference.
 
 References that replace earlier exercises must not earn the points of the exercise that calls them. An exercise that was
-graded with references earns points only if a test passes that forwarding does not pass. Entry point: `Forwarding`.
+graded with references earns points only if it passes a test that forwarding fails. Entry point: `Forwarding`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _call(function, args, kwargs):
                 refused = error
     raise refused
 """
-# The numbers of arguments to try: as many as the reference takes, or only the first.
+# How many arguments to forward: as many as the reference takes, or only the first.
 COUNTS = ("range(len(args), -1, -1)", "[1]")
 FUNCTION = """
 def {name}(*args, **kwargs):
@@ -51,7 +51,7 @@ class {name}({other}):
 
 
 class Forwarding:
-    """The tests that forwarding passes, for pairs of exercises. Each pair is run once per course, when it is first needed."""
+    """A cache of the tests that forwarding passes, per pair of exercises. Each pair is run once per course, on first use."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner

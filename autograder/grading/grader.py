@@ -47,7 +47,7 @@ def start_server(sandbox: Sandbox = "required", layers: Sequence[str] | None = N
 
 
 class Grader:
-    """Grades submissions of one day, one at a time, with one fork server."""
+    """Grades submissions for one day, one at a time, with one fork server."""
 
     def __init__(self, day: Day, server: Server, secret: bytes, seed: str | None = None) -> None:
         torch.set_num_threads(1)
@@ -72,7 +72,7 @@ class Grader:
         """Grade a submission, or only one exercise of it.
 
         Args:
-            observe: Called after each test of the first run of each exercise.
+            observe: Called after each test in the first run of each exercise.
             only: The name of the exercise to grade; "" for all.
 
         Raises:
@@ -99,7 +99,7 @@ class Grader:
         return self._record(submission, seed, max_points, seconds, shown, marks)
 
     def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
-        """Return marks without exercises for a submission that an internal error kept from being graded."""
+        """Return marks without exercises for a submission that could not be graded because of an internal error."""
         activity = f"grading {submission.path} of {submission.student}"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
         max_points = exact_sum([exercise.points for exercise in self.day.exercises])
@@ -145,9 +145,9 @@ class Grader:
     def _follow_up(
         self, marks: Sequence[ExerciseMarks], slicer: Slicer, job: Job, problems: list[str]
     ) -> list[ExerciseMarks]:
-        """Grade exercises that lost points again with references for earlier ones, and name the mistakes that remain.
+        """Regrade exercises that lost points with references for earlier ones, and name the remaining mistakes.
 
-        Exercises are processed in order. One that gets full points with references is not replaced in later ones.
+        Exercises are processed in order. If one gets full points with references, later ones use the student's code for it.
         """
         if all(exercise.status == "not_attempted" for exercise in marks):
             problems.append(
@@ -194,7 +194,7 @@ class Grader:
         job: Job,
         problems: list[str],
     ) -> str | None:
-        """Return the name of a wrong answer's mistake. An internal error is logged and does not affect the marks."""
+        """Return the name of the known mistake in a wrong answer, or None. Internal errors are logged and do not affect marks."""
         if marks.status not in ("partial", "failed"):
             return None
         failed = [test.name for test in marks.tests if not test.passed]
@@ -212,7 +212,7 @@ class Grader:
 
     @cached_property
     def recognizer(self) -> Recognizer:
-        """Return the recognizer of the day's known mistakes, created for the first wrong answer."""
+        """Return the recognizer for the day's known mistakes, creating it on first use."""
         return Recognizer(self.key, self.server)
 
     def grade_slice(
@@ -223,7 +223,7 @@ class Grader:
         problems: list[str] | None = None,
         replaced: Sequence[str] = (),
     ) -> ExerciseMarks:
-        """Run the tests of an exercise, unless its code is missing, unchanged or uses something that is not allowed."""
+        """Run the tests of an exercise, unless its code is missing or unchanged, or uses something that is not allowed."""
         tests = self.key.tests[exercise.name]
         if code.state != "written":
             state = "defined" if code.state == "absent" else "filled in"
@@ -236,7 +236,7 @@ class Grader:
     def grade_source(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> ExerciseMarks:
-        """Run the tests of an exercise on code, in a new process. Problems while loading it are added to `problems`."""
+        """Run an exercise's tests on the given code, in a new process. Problems with loading it are added to `problems`."""
         started = time.monotonic()
         outcomes = self.runner.outcomes(exercise, source, job, problems)
         marks = self._score(
@@ -257,9 +257,9 @@ class Grader:
     def _is_earned(
         self, exercise: Exercise, passed: Collection[str], replaced: Collection[str]
     ) -> bool:
-        """Return whether a test passed that neither a trivial answer nor forwarding to one of the references passes."""
+        """Return whether the answer passed a test that trivial answers and forwarding to the references fail."""
         if len(passed) == len(self.key.tests[exercise.name]):
-            return True  # forwarding passes some of the tests at most
+            return True  # forwarding passes at most some of the tests
         own = {name for name in passed if (exercise.name, name) not in self.trivial_passes}
         for name in replaced:
             if own:

@@ -1,4 +1,4 @@
-"""Log unexpected exceptions of the autograder with their tracebacks, so that each affects only one submission."""
+"""Log unexpected exceptions in the autograder with their tracebacks. Each one affects only one submission."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from autograder.course.state_folder import StoreError, course_folder
 from autograder.marks.model import one_line
 
 FILE = "errors.log"
-MAX_SIZE = 10 << 20  # bytes; a log of this size does not grow further
+MAX_SIZE = 10 << 20  # bytes; nothing is appended to a log of this size
 
 
 def log(root: Path, activity: str, error: BaseException) -> str:
     """Append an exception with its traceback to the course's log, and return a message for the TA.
 
-    If the log cannot be written, the message does not mention it.
+    The message mentions the log only if it could be written.
     """
-    message = f"{activity}: internal error of the autograder ({one_line(repr(error))[:200]})"
+    message = f"{activity}: internal error in the autograder ({one_line(repr(error))[:200]})"
     with contextlib.suppress(OSError, StoreError):
         file = course_folder(root) / FILE
         text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")

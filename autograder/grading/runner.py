@@ -1,4 +1,4 @@
-"""Run the tests of one exercise on code, in a sandboxed process of its own. Entry point: `Runner`."""
+"""Run the tests of one exercise on the given code, in a separate sandboxed process. Entry point: `Runner`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from autograder.execution.student import Student
 from autograder.protocol.limits import Budget
 from autograder.sandbox.client import Server
 
-# Called with a test, its message ("" if it passed) and the student's process, or None if that has ended.
+# Called with a test, its message ("" if it passed) and the student's process (None if it has exited).
 Observer = Callable[[Test, str, "Student | None"], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Settings of a run: the seed of the inputs, the submission's budget, and a function to call after each test."""
+    """Settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test."""
 
     seed: str
     budget: Budget | None = None
@@ -29,7 +29,7 @@ class Job:
 
 
 class Runner:
-    """Runs the tests of one day on code, with one fork server."""
+    """Runs the tests of one day in sandboxed processes, with one fork server."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self.key = key
@@ -39,7 +39,7 @@ class Runner:
     def outcomes(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> list[Outcome]:
-        """Return the outcome of each test of an exercise. Problems while loading the code are added to `problems`."""
+        """Return the outcome of each test of an exercise. Problems with loading the code are added to `problems`."""
         attempt = Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
         outcomes: list[Outcome] = []
         try:
@@ -55,7 +55,7 @@ class Runner:
         return outcomes
 
     def passed_tests(self, exercise: Exercise, source: Source) -> set[str]:
-        """Return the names of the tests that code passes, with the seed "0"."""
+        """Return the names of the tests that the code passes with the seed "0"."""
         outcomes = self.outcomes(exercise, source, Job("0"))
         tests = self.key.tests[exercise.name]
         return {test.name for test, o in zip(tests, outcomes, strict=True) if o.passed}

@@ -20,7 +20,7 @@ from autograder.marks.model import (
 def score(
     exercise: Exercise, tests: Sequence[Test], outcomes: Sequence[Outcome], is_earned: bool
 ) -> ExerciseMarks:
-    """Return the marks of an exercise. Passed tests give points only if `is_earned`."""
+    """Return the marks for an exercise. Passed tests earn points only if `is_earned` is true."""
     shares = split_points(exercise.points, [test.weight for test in tests])
     marks = [
         TestMarks(
@@ -47,7 +47,7 @@ def score(
 def no_points(
     exercise: Exercise, tests: Sequence[Test], status: Status, message: str
 ) -> ExerciseMarks:
-    """Return marks of 0 points, with the same message for the exercise and for each test."""
+    """Return marks with 0 points and the same message for the exercise and each of its tests."""
     text = sanitize(message)
     shares = split_points(exercise.points, [test.weight for test in tests])
     marks = [

@@ -40,13 +40,13 @@ class GradedClass:
 
     @property
     def ungraded(self) -> list[SubmissionMarks]:
-        """Return the submissions that could not be read or graded. Their problems say why."""
+        """Return the marks of submissions that could not be read or graded. Their problems say why."""
         return [marks for marks in self.submissions if not marks.exercises]
 
 
 @dataclass(frozen=True)
 class Session:
-    """A run over one day. It owns a reader and, unless `history` is None, the lock on the day's marks."""
+    """A grading run for one day. It owns a reader and, unless `history` is None, the lock on the day's marks."""
 
     day: Day
     secret: bytes
@@ -60,10 +60,10 @@ class Session:
     def grade(
         self, paths: Sequence[Path], seed: str | None, force: bool, watch: Watch = iter
     ) -> GradedClass:
-        """Grade the submissions under the paths.
+        """Grade the submissions under the given paths.
 
         Args:
-            seed: Replaces the seeds of all submissions.
+            seed: Overrides the seed of every submission.
             force: Grade unchanged submissions again.
             watch: Wraps the iterator of marks, to show progress.
         """
@@ -75,7 +75,7 @@ class Session:
         return GradedClass(submissions, lateness, notes, run.reused, run.unstored)
 
     def regrade(self, is_current: bool = False) -> tuple[list[Change], list[SubmissionMarks]]:
-        """Grade the submissions in the store again.
+        """Regrade the submissions in the store.
 
         Args:
             is_current: Make the new marks the current ones. Otherwise they are only stored.
@@ -84,14 +84,14 @@ class Session:
             The marks of each submission before and after, and the stored marks of submissions that no longer exist.
 
         Raises:
-            CourseError: The store contains no marks of the day.
+            CourseError: The store contains no marks for the day.
         """
         assert self.history is not None
         day = self.day.name
         stored = self.history.current_with_paths(day)
         if not stored:
             raise CourseError(
-                f"the store has no marks of {day}. Run `autograder grade {day}` first."
+                f"the store has no marks for {day}. Run `autograder grade {day}` first."
             )
         found = regrade.find_again(stored, day, self.reader, self.roster)
         return regrade.compare(stored, self._run(is_current=is_current).grade(found))
@@ -141,10 +141,12 @@ def submitted_folders(day: Day) -> list[Path]:
     """Return the folders that nbgrader collected for a day, `submitted/STUDENT/DAY`.
 
     Raises:
-        CourseError: There are none.
+        CourseError: There are no submissions.
     """
     folders = sorted((day.root / "submitted").glob(f"*/{day.name}"))
     if not folders:
         place = day.root / "submitted" / "*" / day.name
-        raise CourseError(f"there are no submissions in {place}. Name a PATH to grade.")
+        raise CourseError(
+            f"there are no submissions in {place}. Pass the PATH of the submissions to grade."
+        )
     return folders

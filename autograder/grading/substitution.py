@@ -1,4 +1,4 @@
-"""Grade an exercise again with the references of exercises that it calls, so that a mistake costs points only once.
+"""Regrade an exercise with references for the exercises that it calls, so that a mistake costs points only once.
 
 Entry point: `substitute_references`.
 """
@@ -16,7 +16,7 @@ from autograder.slicing.client import Slice
 
 @dataclass(frozen=True)
 class Graded:
-    """The marks of an exercise, the code that earned them, and the exercises that references replaced in it."""
+    """The marks for an exercise, the code that earned them, and the exercises that were replaced with references."""
 
     marks: ExerciseMarks
     code: Slice
@@ -29,16 +29,16 @@ GradeWith = Callable[[tuple[str, ...]], Graded]
 def substitute_references(
     original: Graded, lost: Sequence[str], grade_with: GradeWith, sentences: Mapping[str, str]
 ) -> Graded:
-    """Grade an exercise again with references for the exercises that lost points, and return the better result.
+    """Regrade an exercise with references for the exercises that lost points, and return the better result.
 
-    First all of them are replaced together, because one mistake may hide another. If that gains no points or breaks a
+    First, all of them are replaced at once, because one mistake can hide another. If that gains no points or breaks a
     test that passed, the code may depend on what the student's own exercises return. Then they are replaced one by one.
 
     Args:
         original: The exercise as the student wrote it.
         lost: Earlier exercises that lost points, in the order of the course.
-        grade_with: Grades the exercise with references for these exercises.
-        sentences: What each test says when it fails.
+        grade_with: Grades the exercise with references for the exercises it is passed.
+        sentences: The sentence that each test shows when it fails.
     """
 
     def trial(names: Collection[str]) -> Graded:
@@ -59,7 +59,7 @@ def substitute_references(
 def _one_by_one(
     original: Graded, names: Sequence[str], trial: Callable[[Collection[str]], Graded]
 ) -> Graded:
-    """Replace one exercise after the other. Keep a replacement unless points are lost; stop at full points or a timeout."""
+    """Replace exercises one at a time. Keep a replacement unless it loses points; stop at full points or a timeout."""
     best = original
     for name in names:
         if best.marks.points >= best.marks.max_points:
@@ -75,7 +75,7 @@ def _one_by_one(
 
 
 def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
-    """Return whether points are gained and every test that passed still passes."""
+    """Return whether the points increased and every test that passed before still passes."""
     pairs = zip(before.tests, after.tests, strict=True)
     return after.points > before.points and all(new.passed or not old.passed for old, new in pairs)
 
@@ -83,7 +83,7 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
 def _with_original_messages(
     original: Graded, best: Graded, sentences: Mapping[str, str]
 ) -> ExerciseMarks:
-    """Return the better marks with the messages of the original run. Those of the other run could show reference output."""
+    """Return the better marks with the original run's messages. The other run's messages could reveal reference output."""
     tests = [
         msgspec.structs.replace(
             new,

@@ -1,4 +1,4 @@
-"""Find the tests that trivial answers pass: None, zeros, or the first argument. These tests alone earn no points.
+"""Find the tests that trivial answers pass: None, zeros, or the first argument. Passing only these tests earns no points.
 
 Entry point: `passed_tests`.
 """

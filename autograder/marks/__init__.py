@@ -1,1 +1,1 @@
-"""Define marks, their JSON form and the store that keeps them."""
+"""Define marks, their JSON format and the store that holds them."""

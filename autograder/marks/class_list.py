@@ -1,4 +1,4 @@
-"""Match submissions with the roster and apply the late policy. Entry points: `rows`, `lateness_of_each`, `roster_notes`."""
+"""Match submissions to the roster and apply the late policy. Entry points: `rows`, `lateness_of_each`, `roster_notes`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Row:
 
     @property
     def points(self) -> float:
-        """Return the points that are left after the late policy."""
+        """Return the points that remain after late penalties."""
         return self.late.reduce(self.marks.points) if self.marks else 0.0
 
 
 def rows(
     class_: Iterable[SubmissionMarks], day: Day, roster: Roster
 ) -> tuple[list[Row], list[str]]:
-    """Return one row per student and notes for the TA. Students on the roster come first, in its order.
+    """Return one row per student and notes for the TA. Students on the roster come first, in roster order.
 
     A submission counts for every member of its group. If a student has several, the latest one counts, or the one with
     the most points if the time of any of them is unknown.
@@ -53,7 +53,7 @@ def rows(
 
 
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
-    """Return how late each submission is. A group's submission has the extension of its first student."""
+    """Return how late each submission is. A group's submission gets the first student's extension."""
     result = []
     for marks in class_:
         source = _handed_in(marks)
@@ -63,8 +63,8 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
 
 
 def roster_notes(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[str]:
-    """Return notes for the TA where the class and the roster disagree. Return none if there is no roster."""
-    # The notes do not depend on the exercises, which would fill the memory for a large class.
+    """Return notes for the TA on where the class and the roster disagree, or [] if there is no roster."""
+    # The notes do not need the exercises, and keeping them would use too much memory for a large class.
     without_exercises = (msgspec.structs.replace(marks, exercises=[]) for marks in class_)
     return rows(without_exercises, day, roster)[1] if roster.entries else []
 
@@ -76,7 +76,7 @@ def _handed_in(marks: SubmissionMarks) -> HandedIn:
 def _students(
     marks: SubmissionMarks, source: HandedIn, roster: Roster
 ) -> Iterator[tuple[Entry, Person]]:
-    """Yield each student of a submission once: those who handed it in, then the rest of their groups."""
+    """Yield each student of a submission once: those who submitted it, then the rest of their groups."""
     named = roster.students(marks.student)
     handed = [(entry, Person(entry.name, entry.id)) for entry in named]
     if not named:
@@ -99,7 +99,7 @@ def _counting(entry: Entry, found: Sequence[Row]) -> Row:
     times = [row.time for row in found if row.time]
     if len(times) == len(found):
         return found[times.index(max(times))]
-    # Marks from before the roster was added may name the student differently.
+    # Marks stored before the roster was added may use a different name for the student.
     return max(found, key=lambda row: (_is_own(row), row.points))
 
 
@@ -116,7 +116,7 @@ def _notes(
     for name, person in strangers.items():
         near = roster.nearest(person)
         nearest = f"; the closest name is {near.label}" if near else ""
-        yield f"{name} handed in work but is not on the roster{nearest}"
+        yield f"{name} submitted work but is not on the roster{nearest}"
     absent = [row.entry.label for row in chosen if row.marks is None]
     if absent:
         yield f"students on the roster without a submission ({len(absent)}): {', '.join(absent)}"

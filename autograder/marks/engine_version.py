@@ -13,12 +13,12 @@ from autograder.submissions.client import READER
 
 GRADER = "autograder.grading.grader"
 CHECKS = "autograder.execution.checks"  # imported by the hidden graders
-ROOT = Path(__file__).parents[2]  # of the package `autograder`
+ROOT = Path(__file__).parents[2]  # the folder that contains the package `autograder`
 
 
 @cache
 def engine_version() -> str:
-    """Return a hash of torch's version and of every module of this package that can affect marks.
+    """Return a hash of torch's version and of every module in this package that can affect marks.
 
     Raises:
         FileNotFoundError: An imported module has no file, so the hash would miss its code.
@@ -30,7 +30,7 @@ def engine_version() -> str:
 
 
 def engine_files() -> list[Path]:
-    """Return the files of this package that can affect marks, sorted.
+    """Return the files in this package that can affect marks, sorted.
 
     Raises:
         FileNotFoundError: An imported module has no file.
@@ -42,7 +42,7 @@ def engine_files() -> list[Path]:
 
 
 def imported_files(module: str) -> list[Path]:
-    """Return the files of this package that a module imports directly or indirectly, sorted.
+    """Return the files in this package that a module imports directly or indirectly, sorted.
 
     Raises:
         FileNotFoundError: An imported module has no file.

@@ -1,4 +1,4 @@
-"""Store every grading of a submission, and which one is current, in `.autograder/marks.db`.
+"""Store every grading of each submission in `.autograder/marks.db`, and record which one is current.
 
 Each submission's marks are written in one transaction and flushed to disk. SQLite uses a rollback journal instead of a
 write-ahead log: a killed run leaves only the database and a journal, which the next connection rolls back, and a store in
@@ -27,7 +27,7 @@ from autograder.marks.model import SubmissionMarks, one_line
 from autograder.submissions.submission import Submission
 
 FILE = "marks.db"
-VERSION = 1  # of the schema
+VERSION = 1  # schema version
 WAIT = 30.0  # seconds to wait while another process writes
 SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS current (
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
-ADVICE = "Move it away and run `autograder grade` again to grade the class from scratch."
+ADVICE = "Move the file elsewhere and run `autograder grade` again to grade the class from scratch."
 SAME_BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 
 
@@ -87,7 +87,7 @@ def basis_of(
 
 
 class History:
-    """The stored marks of a course. One process can write at a time, while any number read."""
+    """The stored marks of a course. Only one process can write at a time, but any number can read."""
 
     def __init__(self, root: Path) -> None:
         """Open the store of the course in the folder `root`; create it if it does not exist.
@@ -143,7 +143,7 @@ class History:
             return [Current(_decode(m), p, Path(os.fsdecode(under))) for m, p, under in rows]
 
     def find(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
-        """Return the stored marks with this basis, under the submission's path and student, or None.
+        """Return the stored marks with this basis, relabelled with the submission's path and student, or None.
 
         Raises:
             StoreError: The store cannot be read.
@@ -166,7 +166,7 @@ class History:
     def add(
         self, basis: Basis, marks: SubmissionMarks, found_under: Path, is_current: bool = True
     ) -> None:
-        """Store marks in one transaction, unless the same marks are stored already.
+        """Store marks in one transaction, unless the same marks are already stored.
 
         Args:
             found_under: The path on the command line that led to the submission.
@@ -202,7 +202,7 @@ class History:
         """Lock a day against other runs. The kernel releases the lock if this process is killed.
 
         Raises:
-            Busy: Another run holds the lock. The message says who started it, and when.
+            Busy: Another run holds the lock. The message says who started that run, and when.
             StoreError: The store is damaged, or its folder is read-only.
         """
         with self._errors("read"):
@@ -217,7 +217,9 @@ class History:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise Busy(f"{day} is already being graded, {lock.read()}") from None
+                raise Busy(
+                    f"{day} is already being graded: that run was started {lock.read()}"
+                ) from None
             with self._errors("written"):
                 lock.truncate(0)
                 lock.write(_owner())
@@ -238,7 +240,7 @@ class History:
 
     @contextlib.contextmanager
     def _errors(self, action: str) -> Iterator[None]:
-        """Turn errors of SQLite and of the file system into a StoreError with a one-sentence message."""
+        """Turn SQLite and file-system errors into a StoreError with a one-sentence message."""
         try:
             yield
         except sqlite3.OperationalError as error:  # locked, full, read-only
@@ -254,10 +256,10 @@ def _decode(marks: str) -> SubmissionMarks:
 
 
 def _owner() -> str:
-    """Return who holds the lock, and since when."""
+    """Return a description of this process for the lock file: its user, start time and process ID."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container without a user database
         user = str(os.getuid())
     now = datetime.now().astimezone().strftime("%H:%M:%S on %Y-%m-%d")
-    return f"by {user} since {now} (process {os.getpid()})"
+    return f"by {user} at {now} (process {os.getpid()})"

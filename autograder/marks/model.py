@@ -1,4 +1,4 @@
-"""Define marks and their JSON form. Entry points: `SubmissionMarks`, `encode` and `decode`."""
+"""Define marks and their JSON format. Entry points: `SubmissionMarks`, `encode` and `decode`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Status = Literal[
 ]
 
 
-# A string stands for the numbers that JSON lacks: NaN, ∞ and −∞.
+# Strings represent the numbers that JSON lacks: NaN, ∞ and −∞.
 Value = bool | int | float | str
 
 
 class Values(msgspec.Struct, frozen=True):
-    """A matrix that a student's code returned and the expected one, cropped to a size that can be drawn."""
+    """A matrix returned by a student's code and the expected one, cropped to a size that can be displayed."""
 
     what: str
-    shape: list[int]  # of the whole tensor
+    shape: list[int]  # the shape of the whole tensor
     matrix: list[int]  # the indices along all axes but the last two
     top: int  # the first row and column of the crop
     left: int
@@ -45,13 +45,13 @@ class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     max_points: float
     passed: bool
     message: str
-    # Only the student's page uses these two. The store keeps them, `encode` leaves them out.
+    # Only the student's page uses these two. They are kept in the store, but `encode` omits them.
     message_without_values: str = msgspec.field(name="told", default="")
     values: Values | None = None
 
 
 class ExerciseMarks(msgspec.Struct, frozen=True):
-    """The result of one exercise. `reference_for` lists the exercises that were replaced by their references."""
+    """The result of one exercise. `reference_for` lists the exercises that were replaced with their references."""
 
     name: str
     points: float
@@ -65,7 +65,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True):
 
 
 class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The result of one submission. `exercises` is empty if it could not be read or graded."""
+    """The result of one submission. `exercises` is empty if the submission could not be read or graded."""
 
     path: str
     student: str
@@ -78,11 +78,11 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float
     problems: list[str]
     exercises: list[ExerciseMarks]
-    handed_in: HandedIn | None = None  # who and when, if a platform says more than `student`
+    handed_in: HandedIn | None = None  # who submitted and when, if the platform records it
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """The marks of a class as `grade --json` writes them."""
+    """The marks of a class, as written by `grade --json`."""
 
     format: int
     day: str
@@ -90,7 +90,7 @@ class Marks(msgspec.Struct, frozen=True):
 
 
 class InvalidMarks(Exception):
-    """Raised when a file does not contain marks of the day. The message completes "FILE …"."""
+    """Raised when a file does not contain marks for the day. The message is meant to follow the file's name."""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 def encode(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
-    """Yield the indented JSON of a class in pieces, one submission at a time."""
+    """Yield the marks of a class as indented JSON, in pieces, one submission at a time."""
     empty = msgspec.json.format(msgspec.json.encode(Marks(FORMAT, day, [])), indent=2)
     before, _, after = empty.rpartition(b"]")
     yield before
@@ -139,10 +139,10 @@ def _without_values(submission: SubmissionMarks) -> SubmissionMarks:
 
 
 def decode(data: bytes, day: str) -> Marks:
-    """Return the marks of a day from their JSON.
+    """Decode the marks of a day from JSON.
 
     Raises:
-        InvalidMarks: The data is not JSON, does not contain marks, or has another format or day.
+        InvalidMarks: The data is not JSON, does not contain marks, or is for a different format or day.
     """
     try:
         header = msgspec.json.decode(data, type=_Header)
@@ -150,7 +150,7 @@ def decode(data: bytes, day: str) -> Marks:
             raise InvalidMarks(f"has format {header.format}; this autograder reads {FORMAT}")
         if header.day != day:
             found = one_line(header.day)[:40]
-            raise InvalidMarks(f"contains marks of {found!r}, not of {day!r}")
+            raise InvalidMarks(f"contains marks for {found!r}, not for {day!r}")
         return msgspec.json.decode(data, type=Marks)
     except msgspec.ValidationError as error:
         raise InvalidMarks(f"is JSON but does not contain marks: {one_line(str(error))}") from None
@@ -159,7 +159,7 @@ def decode(data: bytes, day: str) -> Marks:
 
 
 def split_points(points: float, weights: Sequence[float]) -> list[float]:
-    """Split points by weight, rounded down to 0.01; the last share gets the remainder."""
+    """Split points by weight, rounding each share down to 0.01; the last share gets the remainder."""
     cents = Fraction(str(points)) * 100
     total = sum(Fraction(str(weight)) for weight in weights)
     shares = [int(cents * Fraction(str(weight)) / total) for weight in weights]

@@ -1,4 +1,4 @@
-"""Compare stored marks with those of the present course: which students' points change, in which tests, and why.
+"""Compare stored marks with marks from the current version of the course: whose points change, in which tests, and why.
 
 Entry points: `find_again`, `compare` and `report`.
 """
@@ -64,14 +64,14 @@ class Change:
         ]
 
     def changes_only_messages(self) -> bool:
-        """Return whether the feedback changes and the points do not."""
+        """Return whether the feedback changes but the points do not."""
         return not self.exercises() and _untimed(self.before) != _untimed(self.after)
 
 
 def find_again(
     stored: Sequence[Current], day: str, reader: Reader, roster: Roster = NO_ROSTER
 ) -> Iterator[FoundSubmission]:
-    """Yield the submissions of stored marks as they are on disk now. Skip those whose files are gone."""
+    """Yield the submissions that have stored marks, as they are on disk now. Skip those whose files are gone."""
     places = {(current.marks.student, current.path) for current in stored}
     paths = dict.fromkeys(current.found_under for current in stored)
     existing = [path for path in paths if os.path.lexists(path)]
@@ -133,12 +133,12 @@ def _test_reasons(name: str, before: TestMarks | None, after: TestMarks | None) 
 
 
 def report(changes: Sequence[Change], day: str) -> Iterator[str]:
-    """Yield lines of text: how often each test changed points, then each submission whose points change."""
+    """Yield lines of text: how often each test changed the points, then each submission whose points change."""
     changed = [(change, exercises) for change in changes if (exercises := change.exercises())]
-    yield f"{day}: the points of {len(changed)} of {len(changes)} submissions change"
+    yield f"{day}: points change in {len(changed)} of {len(changes)} submissions"
     reworded = sum(change.changes_only_messages() for change in changes)
     if reworded:
-        yield f"{reworded} more keep their points, but their messages change"
+        yield f"only the messages change in {reworded} more"
     counts = Counter(
         (exercise.name, reason.test, reason.change)
         for _, exercises in changed

@@ -1,7 +1,7 @@
 """Run nbgrader's Autograde with existing marks instead of executing notebooks. Entry point: `MarksCopier`.
 
-Each autograded notebook contains a fingerprint of its marks, which is written last: without it, a copy is incomplete.
-TAs' own marks and comments are in columns of the gradebook that this module never writes.
+Each autograded notebook contains a fingerprint of its marks. It is written last, so a copy without one is incomplete.
+This module never writes to the gradebook columns that contain the TAs' own marks and comments.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ STEP = "autograder.nbgrader_plugin.pipeline.Grade"
 
 @dataclass(frozen=True)
 class GradedSubmission:
-    """The submission in a student's folder, with its marks and the time at which it was handed in."""
+    """The submission in a student's folder, with its marks and the time it was submitted."""
 
     student: str
     submission: Submission
@@ -54,14 +54,14 @@ class GradedSubmission:
     time: datetime | None
 
     def fingerprint(self) -> str:
-        """Return a hash of everything that a copy shows. Grading times are not included."""
+        """Return a hash of everything shown in a copy, except for grading times."""
         marks = self.marks
         exercises = [msgspec.structs.replace(e, seconds=0.0) for e in marks.exercises]
         shown = [marks.sha256, marks.course, marks.problems, exercises, self.time]
         return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()
 
     def scores(self, day: Day) -> dict[str, float]:
-        """Return the points of each check cell. They are 0 if the submission could not be graded."""
+        """Return the points for each check cell. They are 0 if the submission could not be graded."""
         points = {exercise.name: exercise.points for exercise in self.marks.exercises}
         return {CHECK + name: points.get(name, 0.0) for name in day.names}
 
@@ -93,7 +93,7 @@ class StoredExporter(GradedExporter):
 
 
 class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
-    """The last step, which writes the fingerprint. An interrupted copy does not have it."""
+    """The last step of a copy, which writes the fingerprint. An interrupted copy has no fingerprint."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
@@ -106,7 +106,7 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 class MarksCopier(Autograde):  # type: ignore[misc]
     """nbgrader's Autograde for graded submissions, configured by the course's nbgrader_config.py.
 
-    It copies no other files of a submission: no code runs that could read them, and links or pipes could block it.
+    It does not copy a submission's other files: no code runs that could read them, and a link or pipe could block it.
     """
 
     current: GradedSubmission
@@ -127,7 +127,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
         super().__init__(coursedir=app.coursedir, parent=app)
         if STEP not in self.autograde_preprocessors:
             raise NbGraderException(
-                f"nbgrader_config.py must replace nbgrader's Execute by {STEP}; "
+                f"nbgrader_config.py must replace nbgrader's Execute with {STEP}; "
                 "otherwise nbgrader would run students' code"
             )
         database = make_url(self.coursedir.db_url)
@@ -140,7 +140,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
         self.exporter = StoredExporter(parent=self, config=self.config)
 
     def entries(self) -> dict[str, GradebookEntry]:
-        """Return each student's entry for the day in the gradebook."""
+        """Return each student's gradebook entry for the day."""
         entries: dict[str, GradebookEntry] = {}
         with self._gradebook() as gradebook:
             rows = (

@@ -1,6 +1,6 @@
 """Copy marks into nbgrader's gradebook, for formgrader, feedback, export and the exchange. Entry point: `copy`.
 
-Only marks that changed are copied again. An interrupted run can be repeated and continues where it stopped.
+Only marks that changed are copied again. After an interrupted run, the next run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from autograder.submissions.submission import Submission, printable, read_submis
 
 @dataclass
 class CopyResult:
-    """The result of copying a class: how many submissions were copied, how many were up to date, and problems."""
+    """The result of copying a class: how many submissions were copied, how many were already up to date, and any problems."""
 
     copied: int = 0
     unchanged: int = 0
@@ -64,7 +64,7 @@ def copy(
     except DatabaseError as error:
         done = result.copied + result.unchanged
         result.problems.append(
-            f"{_describe(error)}; {done} of {len(folders)} submissions are up to date in it. "
+            f"{_describe(error)}; {done} of {len(folders)} submissions in it are up to date. "
             "Run the command again to copy the rest."
         )
     return result
@@ -99,7 +99,7 @@ def _graded_submissions(
     reader: Reader,
     problems: list[str],
 ) -> Iterator[GradedSubmission]:
-    """Yield the submission of each folder. Files are read again, to avoid keeping a class's cells in memory."""
+    """Yield the submission in each folder. Files are read again to avoid keeping the cells of a whole class in memory."""
     indices = {(one.path, one.sha256): index for index, one in enumerate(marks)}
     for folder in folders:
         time = platforms.parse_timestamp(disk.read_small_file(folder / platforms.TIMESTAMP))
@@ -122,9 +122,9 @@ def _graded_submissions(
 def _choose(
     day: Day, folder: Path, graded: Sequence[tuple[Submission, SubmissionMarks]]
 ) -> tuple[Submission, SubmissionMarks]:
-    """Return the submission that counts. The gradebook has one notebook per student.
+    """Return the submission that counts, because the gradebook has only one notebook per student.
 
-    It is the only submission, or the only one with the day's name. Otherwise, return an empty one with a problem.
+    This is the only submission, or the only one named after the day. Otherwise, return an empty one with a problem.
     """
     name = f"{day.name}.ipynb"
     named = [pair for pair in graded if Path(pair[0].path).name.casefold() == name]
@@ -134,7 +134,7 @@ def _choose(
             return candidates[0]
     path = printable(str(folder))
     names = ", ".join(os.path.relpath(one.path, path) for one, _ in graded)
-    problem = f"keep one file, or give exactly one of these the name {name}: {names}"
+    problem = f"keep only one file, or name exactly one of them {name}: {names}"
     empty = Submission(path, graded[0][0].student, "", (), (problem,), False)
     marks = msgspec.structs.replace(
         graded[0][1], path=path, sha256="", points=0.0, problems=[problem], exercises=[]
@@ -146,7 +146,7 @@ def _choose(
 
 
 def _database_error(error: BaseException | None) -> DatabaseError | None:
-    """Return the database's error, even if nbgrader raised its own while handling it; None if there is none."""
+    """Return the database error behind an exception, even if nbgrader raised its own while handling it, or None."""
     while error is not None and not isinstance(error, DatabaseError):
         error = error.__context__
     return error

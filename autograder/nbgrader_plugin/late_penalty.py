@@ -1,4 +1,4 @@
-"""Apply the late policy of `grading.toml` in nbgrader's gradebook. `nbgrader_config.py` names the plugin."""
+"""Apply the late policy from `grading.toml` in nbgrader's gradebook. `nbgrader_config.py` enables this plugin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autograder.submissions import roster
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
-    """A plugin that deducts the points of the late policy, or falls back to nbgrader's plugin if there is no policy."""
+    """A plugin that deducts late penalties. It falls back to nbgrader's own plugin if the course has no late policy."""
 
     def late_submission_penalty(
         self, student_id: str, score: float, total_seconds_late: float

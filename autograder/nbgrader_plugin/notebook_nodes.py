@@ -13,7 +13,7 @@ CHECK = "check_"  # prefix of the grade id of an exercise's check cell
 
 
 def make_node(make: Any, *arguments: Any, **keywords: Any) -> NotebookNode:
-    """Call one of nbformat's constructors, which have no types."""
+    """Call one of nbformat's constructors, which have no type hints."""
     node: NotebookNode = make(*arguments, **keywords)
     return node
 
@@ -34,7 +34,7 @@ def nbgrader_cell(source: str, grade_id: str, points: float | None = None) -> No
 
 
 def verbatim(text: str) -> str:
-    """Put text in a fence. Otherwise nbgrader's pages would run the HTML and scripts in markdown and raw cells."""
+    """Put text in a fenced code block. Otherwise nbgrader's pages would run the HTML and scripts in markdown and raw cells."""
     runs = (len(list(run)) for character, run in groupby(text) if character == "`")
     longest = max(runs, default=0)
     fence = "`" * max(3, longest + 1)
@@ -53,7 +53,7 @@ def feedback_output(exercise: ExerciseFeedback) -> NotebookNode:
 
 
 def points_output(points: float) -> NotebookNode:
-    """Return the output from which nbgrader takes a check cell's points.
+    """Return the output from which nbgrader reads the points for a check cell.
 
     It must be a plain float: nbgrader gives full points for anything else, including NaN and NumPy numbers.
     """

@@ -1,9 +1,9 @@
 """Provide the steps that `nbgrader_config.py` adds to nbgrader's pipeline.
 
 nbgrader identifies cells by their metadata and executes the notebook. But students lose metadata, copy cells and write
-loops that never end. So `SubmissionExporter` reads and grades the submission as `autograder grade` does, `Restore`
-restores the metadata by the names of definitions, and `Grade`, instead of nbgrader's `Execute`, writes the points and
-the feedback to the outputs of the check cells.
+infinite loops. So `SubmissionExporter` reads and grades the submission as `autograder grade` does, `Restore`
+restores the metadata by looking for the names that cells define, and `Grade`, which replaces nbgrader's `Execute`, writes
+the points and the feedback to the outputs of the check cells.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class NameStubs(ClearSolutions):  # type: ignore[misc]
     def preprocess_cell(
         self, cell: NotebookNode, resources: Any, cell_index: int
     ) -> tuple[NotebookNode, Any]:
-        """Replace the solutions in a cell by the stub."""
+        """Replace the solutions in a cell with the stub."""
         name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
         self.code_stub = {"python": f'raise NotImplementedError("{name}")'}
         cleared: tuple[NotebookNode, Any] = super().preprocess_cell(cell, resources, cell_index)
@@ -63,7 +63,7 @@ class NameStubs(ClearSolutions):  # type: ignore[misc]
 
 
 class GradedExporter(NotebookExporter):
-    """An exporter that reads a submission, even a damaged one, and its marks. Subclasses provide the marks."""
+    """An exporter that reads a submission, even a damaged one, and adds its marks. Subclasses provide the marks."""
 
     submission: Submission
     marks: SubmissionMarks
@@ -72,7 +72,7 @@ class GradedExporter(NotebookExporter):
         """Read the course and check it against nbgrader's gradebook.
 
         Raises:
-            NbGraderException: They do not match, or the sandbox is not available. It stops the run.
+            NbGraderException: The two do not match, or the sandbox is not available. This stops the run.
         """
         super().__init__(**kw)  # type: ignore[no-untyped-call]
         self._course: SlicingCourse | None = None
@@ -100,7 +100,7 @@ class GradedExporter(NotebookExporter):
         raise NotImplementedError
 
     def defining_cells(self) -> dict[str, int]:
-        """Return the number of the cell with the last definition of each defined exercise; {} if slicing fails."""
+        """Return the number of the cell that last defines each exercise, if any; {} if slicing fails."""
         if not self.submission.cells:
             return {}
         server = self.reader().server
@@ -115,7 +115,7 @@ class GradedExporter(NotebookExporter):
     def from_filename(
         self, filename: str, resources: dict[str, Any] | None = None, **kw: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """Convert a notebook. A submitted one is read and graded; an autograded one is used as it is."""
+        """Convert a notebook. A submitted notebook is read and graded; an autograded one is used as is."""
         assert resources is not None
         directory, names = self._directory, resources["nbgrader"]
         folder = directory.format_path(
@@ -176,10 +176,10 @@ class SubmissionExporter(GradedExporter):
 
 
 def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
-    """Return the check cell of each exercise from nbgrader's gradebook.
+    """Return the check cell for each exercise from nbgrader's gradebook.
 
     Raises:
-        CourseError: The gradebook has no such assignment, or its points differ from grading.toml.
+        CourseError: The gradebook has no such assignment, or its points differ from those in grading.toml.
     """
     points: dict[str, float] = {}
     with Gradebook(gradebook_url) as gradebook, contextlib.suppress(MissingEntry):
@@ -198,12 +198,12 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
 
 
 class Restore(NbGraderPreprocessor):  # type: ignore[misc]
-    """A step that gives each exercise its solution cell and its check cell, as the gradebook expects them."""
+    """A step that gives each exercise its solution cell and its check cell, as the gradebook expects."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Add nbgrader's metadata to a notebook without it."""
+        """Add nbgrader's metadata to a notebook that has none."""
         exporter = self.parent
         nb.cells = list(_restore_cells(nb.cells, exporter.defining_cells(), exporter.checks))
         return nb, resources
@@ -265,5 +265,5 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 def ungraded_message(marks: SubmissionMarks) -> str:
-    """Return the text for every exercise of a submission that could not be graded."""
+    """Return the message shown for every exercise of a submission that could not be graded."""
     return f"Nothing could be graded: {'; '.join(marks.problems)}\n"

@@ -1,1 +1,1 @@
-"""Build the notebook and the released assignment of a day from its chapters."""
+"""Build a day's notebook and released assignment from its chapters."""

@@ -1,4 +1,4 @@
-"""Build the released assignment of a day, after checks that it works and leaks no solution. Entry point: `build`.
+"""Build the released assignment for a day, after checking that it works and leaks no solutions. Entry point: `build`.
 
 The chapters become nbgrader's source notebook, from which nbgrader generates `assignments/DAY`.
 """
@@ -32,14 +32,16 @@ from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
 
-MIN_SECRET = 24  # characters of a line without spaces; shorter lines are too common to be a leak
+MIN_SECRET = (
+    24  # characters in a line, without spaces; shorter lines are too common to count as leaks
+)
 MARKED = re.compile(rf"{BEGIN}\n(.*?){END}", re.DOTALL)
 EXECUTION_SECONDS = 300  # per cell
-STEPS = 20  # of each training loop when the notebook is run as a check
+STEPS = 20  # steps of each training loop when the notebook is run as a check
 
 
 def build(day: Day, solutions: bool = False) -> Iterator[Path]:
-    """Build the release of a day and, with `solutions`, the notebook with solutions; yield the path of each.
+    """Build the release for a day and, if `solutions` is true, the notebook with solutions; yield the path of each.
 
     Raises:
         CourseError: A check failed. The message names the cell.
@@ -53,7 +55,7 @@ def build(day: Day, solutions: bool = False) -> Iterator[Path]:
     for name in ("README.md", "requirements.txt"):
         file = day.root / "solutions" / day.name / name
         if not file.is_file():
-            raise CourseError(f"{file} is missing; the release contains it")
+            raise CourseError(f"{file} is missing. The release must contain it.")
         shutil.copyfile(file, source / name)
     _check_full_marks(notebook, day)
     _check_execution(notebook, day)
@@ -144,7 +146,7 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
                 if _without_spaces(line) in lines:
                     raise CourseError(
                         f"{day.name}, cell {lines[_without_spaces(line)]}: the release contains a line "
-                        f"of the solution of {cell.id}: {line.strip()}"
+                        f"from the solution in {cell.id}: {line.strip()}"
                     )
     if BEGIN in stubs or "BEGIN HIDDEN" in stubs:
         raise CourseError(f"{day.name}: the release contains a solution or hidden tests")
@@ -153,7 +155,7 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
             if _without_spaces(line) in lines:
                 raise CourseError(
                     f"{day.name}, cell {lines[_without_spaces(line)]}: the release contains a line "
-                    f"of {file}: {line.strip()}"
+                    f"from {file}: {line.strip()}"
                 )
     texts = {cell.id: _without_spaces(cell.source) for cell in release.cells}
     for mistake in itertools.chain.from_iterable(known_mistakes(day).values()):
@@ -166,7 +168,7 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
 
 
 def _secret_lines(file: Path) -> Iterator[str]:
-    """Yield the lines of a hidden file that would reveal a test: assertions and docstrings."""
+    """Yield the lines in a hidden file that would reveal a test: assertions and docstrings."""
     for line in file.read_text(encoding="utf-8").split("\n"):
         reveals = line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_"))
         if reveals and len(_without_spaces(line)) >= MIN_SECRET:
@@ -197,7 +199,7 @@ def _check_full_marks(notebook: NotebookNode, day: Day) -> None:
 
 
 def _check_execution(notebook: NotebookNode, day: Day) -> None:
-    """Run the solution notebook with short training loops. A notebook that ran before is skipped until it changes.
+    """Run the solution notebook with short training loops, unless it is unchanged since it last ran successfully.
 
     Raises:
         CourseError: A cell raised an exception.

@@ -1,4 +1,4 @@
-"""Run the demonstrations of a day outside a notebook: save their pictures, and tabulate the numbers they measure.
+"""Run a day's demonstrations outside a notebook, save their figures, and tabulate their measurements.
 
 Each chapter runs in a separate process: `python -m autograder.release.demonstrations CHAPTER.py FOLDER [STEPS]`.
 """
@@ -43,7 +43,7 @@ class ChapterRun:
 
 
 def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[ChapterRun]:
-    """Run the chapters of a day in parallel and yield each run. `steps` shortens all training loops.
+    """Run a day's chapters in parallel and yield each run. `steps` limits the length of all training loops.
 
     Raises:
         CourseError: A demonstration raised an exception.
@@ -54,7 +54,7 @@ def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[Ch
 
 
 def table(runs: Iterable[ChapterRun]) -> Table:
-    """Return a table with a row for each measured number, and the time of each chapter."""
+    """Return a table with a row for each measured number, and the time taken by each chapter."""
     result = Table("chapter", "measured", "", box=None, pad_edge=False, header_style="bold")
     for run in runs:
         for name, value in run.output.numbers.items():
@@ -68,7 +68,7 @@ def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> Chapt
     path, folder = chapter.path.resolve(), folder.resolve()
     command = [sys.executable, "-m", "autograder.release.demonstrations", str(path), str(folder)]
     command += [str(steps)] if steps is not None else []
-    # Passive waiting leaves the processor to the chapters that run at the same time.
+    # Passive waiting leaves the CPU to the chapters that run at the same time.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     started = time.monotonic()
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

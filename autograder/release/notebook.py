@@ -110,7 +110,7 @@ def _requirements(day: Day) -> list[str]:
 
 
 class _Ids:
-    """A generator of cell ids: the section's name and a count. A change in one section keeps the ids in others."""
+    """A generator of cell ids: the section's name and a count. A change in one section does not affect the ids in others."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -148,7 +148,7 @@ def _cell(
 
 
 def notebook_source(cell: ChapterCell) -> str:
-    """Return a cell's source for the notebook, without the main guard and imports between chapters."""
+    """Return a cell's source for the notebook, without the main guard and without imports from other chapters."""
     if cell.role in ("checks", "demonstration"):
         return without_guard(cell.source)
     if cell.role == "given":
