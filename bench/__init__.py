@@ -1,1 +1,1 @@
-"""Measure the autograder, simulate classes and run `make demo`."""
+"""Benchmark the autograder, simulate classes and run `make demo`."""

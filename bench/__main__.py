@@ -1,4 +1,4 @@
-"""Run `make bench`: measure what grading costs. Tables show medians of interleaved runs, as wall and processor time."""
+"""Run `make bench`: measure the cost of grading. Tables show the median wall and CPU times of interleaved runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ P = ParamSpec("P")
 
 @dataclass
 class Timing:
-    """Wall and processor seconds of repeated runs, including child processes that have ended."""
+    """Wall and CPU times of repeated runs in seconds, including child processes that have exited."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Timing:
         self.cpu.append(_cpu() - cpu)
 
     def row(self) -> tuple[str, str, str]:
-        """Return the medians of wall and processor time, and the range of wall time, in milliseconds."""
+        """Return the median wall and CPU times, and the range of wall times, in milliseconds."""
         wall, cpu = (statistics.median(times) * 1000 for times in (self.wall, self.cpu))
         return (
             f"{wall:.1f}",
@@ -75,7 +75,7 @@ def solution(day: Day) -> Submission:
 
 
 def exercise_costs(day: Day, runs: int, console: Console) -> None:
-    """Compare the graders alone in one warm process with grading in the sandbox."""
+    """Compare running the graders alone in one warm process with grading in the sandbox."""
     with start_server() as server:
         grader = Grader(day, server, b"bench")
         handed_in, units = solution(day), solution_units(day)
@@ -108,7 +108,7 @@ def exercise_costs(day: Day, runs: int, console: Console) -> None:
     table = Table(
         "exercise",
         "graders alone, ms",
-        "processor, ms",
+        "CPU, ms",
         "range, ms",
         "in the sandbox, ms",
         "overhead, ms",
@@ -128,8 +128,8 @@ def exercise_costs(day: Day, runs: int, console: Console) -> None:
     console.print(table)
     whole, processor = statistics.median(walled.wall), statistics.median(walled.cpu)
     console.print(
-        f"A submission takes {whole * 1000:.0f} ms, of which {(whole - wall) * 1000:.0f} ms are reading, "
-        f"and {processor * 1000:.0f} ms of the grader's own processor time."
+        f"A submission takes {whole * 1000:.0f} ms, of which {(whole - wall) * 1000:.0f} ms are spent reading it, "
+        f"and uses {processor * 1000:.0f} ms of the grader's own CPU time."
     )
 
 
@@ -147,7 +147,7 @@ def sandbox_cost(day: Day, console: Console) -> None:
     more = [(full - none) * 1000 for full, none in zip(*(t.wall for t in timings), strict=True)]
     quarters = statistics.quantiles(more, n=4)
     console.print(
-        f"The full sandbox adds {statistics.median(more):.0f} ms to a submission "
+        f"The full sandbox adds {statistics.median(more):.0f} ms to grading a submission "
         f"(median of {PAIRS} pairs; quartiles {quarters[0]:.0f} and {quarters[2]:.0f}, "
         f"range {min(more):.0f} to {max(more):.0f}), which takes "
         f"{statistics.median(timings[0].wall) * 1000:.0f} ms."
@@ -155,7 +155,7 @@ def sandbox_cost(day: Day, console: Console) -> None:
 
 
 def mistakes_cost(day: Day, console: Console) -> None:
-    """Compare submissions that have known mistakes in five exercises with right ones, after all mistakes are recorded."""
+    """Compare submissions that have known mistakes in five exercises with correct ones, once all mistakes have been recorded."""
     draw, notebook = random.Random(0), solution_notebook(day)
     known = known_mistakes(day)
     right, wrong = Timing(), Timing()
@@ -175,12 +175,12 @@ def mistakes_cost(day: Day, console: Console) -> None:
     ratios = [seconds / one for seconds in wrong.wall]
     console.print(
         f"A submission with mistakes in 5 exercises takes {statistics.median(ratios):.2f} times as long "
-        f"as a right one, at most {max(ratios):.2f} times ({PAIRS} random submissions)."
+        f"as a correct one (median; the maximum is {max(ratios):.2f}; {PAIRS} random submissions)."
     )
 
 
 def positions(console: Console) -> None:
-    """Run the comparison of the music chapter with three seeds. Its notebook runs one."""
+    """Run the music chapter's comparison with three seeds. The notebook runs only one."""
     table = Table("nats per token on held-out chorales", "mean", "lowest", "highest")
     for kind, losses in compare_positions((0, 1, 2)).items():
         mean = statistics.mean(losses)
@@ -206,7 +206,7 @@ def main() -> None:
     compared.compare(days[0], console)
     console.rule("A class of 1000")
     thousand.bench(console)
-    console.rule("A class on an idle and on a busy machine")
+    console.rule("A class on an idle machine and on a busy one")
     load.bench(console, days[0])
     console.rule("Relative and absolute positions, three seeds")
     positions(console)

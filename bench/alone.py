@@ -1,4 +1,4 @@
-"""Measure the cost of the hidden graders alone: right submissions in one warm process, without a sandbox."""
+"""Measure the cost of the hidden graders alone, on correct submissions in one warm process without a sandbox."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from autograder.submissions.cells import read_cells
 
 
 def processor_seconds(day: Day, files: Sequence[Path], jobs: int) -> float:
-    """Return the mean processor seconds of a submission, over these files.
+    """Return the mean CPU time per submission over these files, in seconds.
 
-    `jobs` processes measure at the same time, as when a class is graded, because two threads of one core slow each other
-    down. The code must be right and harmless.
+    `jobs` processes measure at the same time, as when a class is graded, because two hyperthreads on one core slow each
+    other down. The submissions must be correct and harmless.
     """
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         return statistics.mean(
@@ -52,7 +52,7 @@ def _seconds(day: Day, tests: dict[str, list[Test]], file: Path) -> float:
     for exercise in day.exercises:
         code = slice_for(exercise.name, units, given, day.names)
         assert code is not None, file
-        # Forbidden functions would stay forbidden in this process for the exercises that follow.
+        # Otherwise, forbidden functions would stay forbidden in this process for later exercises.
         load = msgspec.structs.replace(
             load_request(exercise, join_units(code.units), 0), operators=[], attributes=[]
         )

@@ -37,9 +37,9 @@ STATUS = {"timed_out": "timed out", "crashed": "crashed", "error": "could not be
 
 
 def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
-    """Grade a class with all three tools and print a table of costs and one of differences.
+    """Grade a class with all three tools, and print a table of costs and a table of differences.
 
-    With `students`, grade only these.
+    If `students` is not empty, grade only these.
     """
     learn_mistakes(day)
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
 
 
 def make_class(day: Day, source: NotebookNode, seed: int = 0) -> dict[str, NotebookNode | bytes]:
-    """Return twenty submissions, named after what is special about each."""
+    """Return twenty submissions by student name. Each name says what is special about the submission."""
     draw, mistakes = random.Random(seed), known_mistakes(day)
     by_id = {cell.id: cell.source for cell in source.cells}
     stubs = {c.name: c.stub for p in day.chapters for c in p.cells if c.role == "exercise"}
@@ -106,7 +106,7 @@ def _bytes(notebook: NotebookNode) -> bytes:
 
 
 def _add_cell(notebook: NotebookNode, source: str, place: int | None = None) -> NotebookNode:
-    """Return a copy with another cell, by default at the end."""
+    """Return a copy of the notebook with an additional cell, by default at the end."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     place = len(copy.cells) if place is None else place
     copy.cells.insert(place, nbformat.v4.new_code_cell(source, id="added"))
@@ -114,7 +114,7 @@ def _add_cell(notebook: NotebookNode, source: str, place: int | None = None) -> 
 
 
 def _duplicate_cell(notebook: NotebookNode, id_: str) -> NotebookNode:
-    """Return a copy in which a cell is duplicated with its metadata, as editors do."""
+    """Return a copy of the notebook in which a cell is duplicated along with its metadata, as editors do."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     place = next(n for n, cell in enumerate(copy.cells) if cell.id == id_)
     copy.cells.insert(place, nbformat.from_dict({**copy.cells[place], "id": "copied"}))
@@ -122,7 +122,7 @@ def _duplicate_cell(notebook: NotebookNode, id_: str) -> NotebookNode:
 
 
 def _apply_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
-    """Put the cells of a style into the cells of the exercises. A cell without an exercise is appended to the one before."""
+    """Fill in the exercise cells with the cells of a style. A cell that defines no exercise is appended to the previous one."""
     sources, name = dict.fromkeys(day.names, "# See another cell."), day.names[0]
     for cell in read_cells(style.read_bytes(), style.name)[0]:
         if cell.kind == "code":
@@ -145,7 +145,7 @@ def _ours(
         "--no-store",
     ]
     marks = folder / "marks.json"
-    # The course's folder contains the recorded answers of the known mistakes.
+    # The command runs in ROOT, where the outputs of the known mistakes have already been recorded.
     command += ["--jobs", "1", "--json", marks, *paths.values()]
     ended = run(command, ROOT)
     if not marks.exists():
@@ -161,10 +161,10 @@ def _costs(count: int, other: Mapping[str, Cost], ours: Cost) -> Table:
     table = Table(
         f"{count} submissions, without demonstrations",
         "wall, s",
-        "processor, s",
+        "CPU, s",
         "memory, MB",
         "relative to ours",
-        caption="Processor time and memory include all processes that were started. Memory is the peak of their "
+        caption="CPU time and memory include all child processes. Memory is the peak of their "
         f"proportional set sizes, sampled every 0.2 s. nbgrader stops a cell after {SECONDS} s; "
         f"`otter run` has no limit and was stopped after {SECONDS} s.",
     )
@@ -190,7 +190,7 @@ def _differences(
             totals = (_total(mark) for mark in marks.values())
             text = escape("\n".join(reasons))
             table.add_row(student, *totals, f"{own.points:g}" if own.exercises else "none", text)
-    table.caption = f"{same} of {len(ours)} submissions have the same marks in every exercise."
+    table.caption = f"{same} of {len(ours)} submissions get the same marks for every exercise from all three tools."
     return table
 
 
@@ -199,7 +199,7 @@ def _total(mark: Mark) -> str:
 
 
 def _reasons(marks: Mapping[str, Mark], ours: SubmissionMarks) -> Iterator[str]:
-    """Yield the reasons why marks differ, each with the tools and exercises that it applies to."""
+    """Yield the reasons why marks differ, each with the tools and exercises it applies to."""
     found: dict[str, dict[str, list[str]]] = {}
     for tool, mark in marks.items():
         if mark.points is None:
@@ -228,11 +228,11 @@ def _listed(changes: Sequence[str]) -> str:
 
 
 def _reason(ours: ExerciseMarks, given: float, message: str) -> str:
-    """Return why a tool gave an exercise different points. `message` is the tool's."""
+    """Return the reason why a tool gave an exercise different points. `message` is the tool's own message."""
     own = ours.message.split("\n")[0]
     if given < ours.points:
         if ours.reference_for:
-            return "we graded it with the references of earlier exercises, so that a mistake costs points once"
+            return "we graded it with references for earlier exercises, so that a mistake costs points only once"
         return (
             f"its tests failed there: {re.sub(r'^StudentError: `.*?`:? (raised )?', '', message)}"
         )
@@ -241,7 +241,7 @@ def _reason(ours: ExerciseMarks, given: float, message: str) -> str:
     if ours.status in STATUS:
         return f"here it {STATUS[ours.status]}: {own}"
     if not ours.points and any(test.passed for test in ours.tests):
-        return "we give no points if only tests pass that trivial answers also pass"
+        return "we give no points for passing only those tests that trivial answers also pass"
     return f"tests that failed here passed there, in the student's own process: {own}"
 
 

@@ -15,16 +15,16 @@ FOLDER = ROOT / "demo"
 
 
 def main() -> None:
-    """Run the commands that an instructor and a TA run."""
+    """Run the commands that an instructor and a TA would run."""
     day = courses.load(ROOT).day("day1")
-    _step("Building Day 1. This runs the notebook with the solutions and takes about a minute.")
+    _step("Building Day 1. This runs the solution notebook and takes about a minute.")
     _autograder("build", "day1", "--solutions")
-    _step("Writing 12 simulated submissions, made from the solutions and known mistakes")
+    _step("Writing 12 simulated submissions, based on the solutions and known mistakes")
     shutil.rmtree(FOLDER, ignore_errors=True)
     made = make_class(day, FOLDER / "class")
     print("\n".join(str(path.relative_to(ROOT)) for path in made))
     _step(
-        "Grading them. One is truncated (lin), one never ends (jun), one kills its process (kaia)."
+        "Grading them. One is truncated (lin), one loops forever (jun) and one kills its process (kaia)."
     )
     outputs = ("--json", "demo/marks.json", "--feedback", "demo/feedback")
     _autograder("grade", "day1", "demo/class", "--no-store", *outputs)
@@ -51,7 +51,7 @@ def _autograder(*arguments: str) -> None:
     command = [str(Path(sys.executable).parent / "autograder"), *arguments]
     print("$ autograder", *arguments, flush=True)
     code = subprocess.run(command, cwd=ROOT).returncode
-    if code not in (0, 1):  # 1, because the truncated notebook cannot be read
+    if code not in (0, 1):  # The exit code is 1, because the truncated notebook cannot be read.
         sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""Run hidden tests inside a student's notebook, as plain nbgrader and Otter do. For comparison only."""
+"""Run hidden tests inside a student's notebook, as plain nbgrader and Otter do. Used only for comparison."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def tests(day: str) -> dict[str, list[Test]]:
 
 
 def test_points(day: str, exercise: str) -> list[float]:
-    """Return the points of each test of an exercise."""
+    """Return the points for each test of an exercise."""
     points = next(e.points for e in courses.load(ROOT).day(day).exercises if e.name == exercise)
     return split_points(points, [test.weight for test in tests(day)[exercise]])
 
 
 def run_test(day: str, exercise: str, number: int) -> None:
-    """Run one test of an exercise on the definitions in `__main__`.
+    """Run one of an exercise's tests on the definitions in `__main__`.
 
     Raises:
         Exception: The test fails.
@@ -39,13 +39,13 @@ def run_test(day: str, exercise: str, number: int) -> None:
     try:
         tests(day)[exercise][number].run(Student(process), 0)
     except StudentError as error:
-        if error.type == "KeyboardInterrupt":  # from the time limit of the cell
+        if error.type == "KeyboardInterrupt":  # raised when the cell exceeds its time limit
             raise KeyboardInterrupt from None
         raise
 
 
 def points(day: str, exercise: str) -> float:
-    """Run all tests of an exercise on the definitions in `__main__`, print those that fail, and return the points."""
+    """Run an exercise's tests on the definitions in `__main__`, print those that fail, and return the points."""
     earned = 0.0
     for number, share in enumerate(test_points(day, exercise)):
         try:

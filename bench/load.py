@@ -1,4 +1,4 @@
-"""Grade a class twice, on an idle and on a busy machine, and check that marks and messages are the same.
+"""Grade a class on an idle machine and on a busy one, and check that the marks and messages are the same.
 
 python -m bench.load --count 200
 """
@@ -36,7 +36,7 @@ MEASURED = ("seconds",)  # keys that differ from run to run
 
 @dataclass(frozen=True)
 class Graded:
-    """The records of a class by path, the wall time of grading, the exit code and what was printed on stderr."""
+    """The marks of a class by path, the wall time of grading, the exit code and the stderr output."""
 
     records: Mapping[str, Mapping[str, Any]]
     seconds: float
@@ -45,7 +45,7 @@ class Graded:
 
 
 def write_class(day: Day, count: int, outside: Outside, folder: Path) -> None:
-    """Write a class of right, wrong, unfinished, damaged and hostile submissions; some never end or kill their process."""
+    """Write a class of correct, wrong, unfinished, damaged and hostile submissions; some loop forever or kill their process."""
     prelude = f"T = {outside.targets()!r}\n" + (CELLS / "prelude.py").read_text(encoding="utf-8")
     cells = [f"{prelude}\n{attack.source}" for attack in ATTACKS if attack.family != "cheat"]
     odd = max(3, count // HOSTILE)
@@ -57,7 +57,7 @@ def write_class(day: Day, count: int, outside: Outside, folder: Path) -> None:
 
 
 def grade(day: Day, folder: Path, jobs: int) -> Graded:
-    """Grade the class with the command line, without the store."""
+    """Grade the class from the command line, without the store."""
     marks = folder / "marks.json"
     marks.unlink(missing_ok=True)
     command = [sys.executable, "-m", "autograder.cli", "grade", day.name, "class", "--no-store"]
@@ -86,7 +86,7 @@ def _without_measurements(value: Any) -> Any:
 
 @contextlib.contextmanager
 def burning(count: int) -> Iterator[None]:
-    """Keep this many processor cores busy."""
+    """Keep this many CPU cores busy."""
     burners = [multiprocessing.Process(target=_burn, daemon=True) for _ in range(count)]
     for burner in burners:
         burner.start()
@@ -104,7 +104,7 @@ def _burn() -> None:
 
 
 def differences(one: Graded, other: Graded) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each difference between two gradings: the submission, the place in its marks, and both values."""
+    """Yield each difference between two gradings: the submission, the location in its marks, and both values."""
     for path in sorted({*one.records, *other.records}):
         for where, first, second in _compare(one.records.get(path), other.records.get(path), ""):
             yield path, where, first, second
@@ -150,7 +150,9 @@ def bench(
         if not graded.records:
             console.print(graded.errors[-2000:], markup=False)
     same = not found and len(idle.records) == len(loaded.records) == count
-    console.print(f"{'✓' if same else '✗'} differences in marks and messages: {len(found)} (0)")
+    console.print(
+        f"{'✓' if same else '✗'} differences in marks and messages: {len(found)} (expected 0)"
+    )
     return same
 
 

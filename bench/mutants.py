@@ -1,8 +1,8 @@
-"""Run `make mutants`: check which mutants of the reference solutions the hidden graders do not detect.
+"""Run `make mutants`: find the mutants of the reference solutions that the hidden graders do not detect.
 
-mutmut and cosmic-ray change whole files and start pytest for each change. Here a mutant costs one forked process and the
-exercise's tests up to the first failure. tests/survivors.toml lists the mutants that survive, each with the reason why no
-test can detect it.
+mutmut and cosmic-ray change whole files and start pytest for each change. Here, each mutant costs one forked process, which
+runs the exercise's tests up to the first failure. tests/survivors.toml lists the mutants that survive, each with the reason
+why no test can detect it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ from bench.mutations import Key, Mutant, mutants
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tests" / "survivors.toml"
 SEEDS = ("0", "1", "2")
-SECONDS = (
-    20  # processor time for all tests of an exercise; a mutant that takes longer counts as detected
-)
+SECONDS = 20  # seconds of CPU time for all tests of an exercise; a mutant that takes longer counts as detected
 
 
 class Judge:
@@ -47,7 +45,7 @@ class Judge:
         self.given, self.solutions = given_units(day), solution_units(day)
 
     def survives(self, exercise: Exercise, mutant: Mutant) -> bool:
-        """Return whether a mutant passes all tests, in a forked process with limited processor time."""
+        """Return whether a mutant passes all tests. They run in a forked process with limited CPU time."""
         child = os.fork()
         if child == 0:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
@@ -69,7 +67,7 @@ class Judge:
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
         source = join_units(units)
-        # `not_allowed` is ignored. In a shared process, the functions would be forbidden for the tests as well.
+        # `not_allowed` is ignored, because in a shared process it would also forbid the functions to the tests.
         student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
         tests = self.tests[exercise.name]
         return all(self._test_passes(test, student, seed) for seed in SEEDS for test in tests)
@@ -83,7 +81,7 @@ class Judge:
 
 
 def survivors() -> dict[str, dict[Key, str]]:
-    """Read the list: for each day, its surviving mutants and the reason for each."""
+    """Read the list of surviving mutants: for each day, the mutants and the reasons why they survive."""
     days: dict[str, Any] = tomllib.loads(FILE.read_text(encoding="utf-8"))
     return {
         day: {
@@ -103,7 +101,7 @@ def run(day: Day) -> Iterator[tuple[Mutant, bool]]:
 
 
 def differences(day: Day, listed: dict[Key, str]) -> Iterator[str]:
-    """Run all mutants of a day and yield each difference from the list, with what to do."""
+    """Run all mutants of a day, and yield each difference from the list with advice on how to fix it."""
     gone = set(listed)
     for mutant, survives in run(day):
         gone.discard(mutant.key)
@@ -121,7 +119,7 @@ def _label(key: Key) -> str:
 
 
 def _entry(day: Day, mutant: Mutant) -> str:
-    """Return the entry of a mutant in the list, without its reason."""
+    """Return a list entry for a mutant, with an empty reason."""
     return "\n".join(
         [
             f"[[{day.name}]]",
@@ -141,7 +139,7 @@ def _quoted(text: str) -> str:
 
 
 def main() -> None:
-    """Run the mutants and print the differences from the list. Exit with 1 if there are any."""
+    """Run the mutants and print the differences from the list. The exit code is 1 if there are any."""
     listed = survivors()
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__.split("\n")[0])
     parser.add_argument("days", nargs="*", default=list(listed), help="default: all")

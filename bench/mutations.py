@@ -36,7 +36,7 @@ Key = tuple[str, str, int, str, str]
 class Mutant:
     """One change in the solution of an exercise.
 
-    `code` is the changed line and `column` the place in it; `before` and `after` are the changed expression or statement;
+    `code` is the changed line and `column` the position in it; `before` and `after` are the changed expression or statement;
     `source` is the whole cell after the change.
     """
 
@@ -49,12 +49,12 @@ class Mutant:
 
     @property
     def key(self) -> Key:
-        """Return what identifies the mutant in the list of survivors."""
+        """Return the key that identifies the mutant in the list of survivors."""
         return (self.exercise, self.code, self.column, self.before, self.after)
 
 
 def mutants(day: Day, exercise: Exercise) -> Iterator[Mutant]:
-    """Yield each mutant of an exercise once, in the order of the code."""
+    """Yield each mutant of an exercise once, in source order."""
     source = solution(day, exercise)
     lines, inside = source.split("\n"), _solution_lines(source)
     tree = ast.parse(source)
@@ -153,7 +153,7 @@ def _replacements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _changed_calls(node: ast.Call, replace: Callable[..., ast.AST]) -> Iterator[ast.AST]:
-    """Yield a call without one of its keywords or its last argument, the object of a method, and a single argument."""
+    """Yield replacements for a call: it without a keyword or its last argument, the object of a method, and a sole argument."""
     for index in range(len(node.keywords)):
         kept = node.keywords[:index] + node.keywords[index + 1 :]
         yield replace(keywords=kept)

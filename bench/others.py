@@ -27,7 +27,9 @@ from bench.processes import counter, tree
 
 ROOT = Path(__file__).parents[1]
 OTTER = ROOT / ".autograder" / "otter"
-SECONDS = 60  # limit per cell in nbgrader, and per submission in Otter, which has no limit itself
+SECONDS = (
+    60  # limit per cell in nbgrader, and per submission in Otter, which has no limit of its own
+)
 CONFIG = f"""c = get_config()
 c.CourseDirectory.course_id = "plain"
 c.Execute.timeout = {SECONDS}
@@ -43,14 +45,14 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass
 class Cost:
-    """The seconds and bytes that commands used, with all their processes. `memory` is the peak of all processes together."""
+    """The time and memory used by commands and all their child processes. `memory` is the combined peak."""
 
     wall: float = 0.0
     processor: float = 0.0
     memory: int = 0
 
     def add(self, other: Cost) -> None:
-        """Add the cost of a command that ran afterwards."""
+        """Add the cost of a command that ran after this one."""
         self.wall += other.wall
         self.processor += other.processor
         self.memory = max(self.memory, other.memory)
@@ -58,7 +60,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Completed:
-    """A command that ended: its cost, its exit code (None after a timeout) and its output."""
+    """The result of a finished command: its cost, exit code (None after a timeout) and output."""
 
     cost: Cost
     code: int | None
@@ -67,7 +69,7 @@ class Completed:
 
 @dataclass(frozen=True)
 class Mark:
-    """The points that a tool gave for each exercise, or None and the reason, and its messages for exercises."""
+    """The points that a tool gave each exercise, or None and the reason, and its message for each exercise."""
 
     points: Mapping[str, float] | None
     reason: str = ""
@@ -102,7 +104,7 @@ def run(command: Sequence[str | Path], folder: Path, seconds: float = float("inf
 
 def _memory(pid: int) -> Iterator[int]:
     """Yield the proportional set sizes of a process and its descendants, in bytes."""
-    with contextlib.suppress(OSError):  # a process ended meanwhile
+    with contextlib.suppress(OSError):  # a process exited in the meantime
         for each in tree(pid):
             with contextlib.suppress(OSError):
                 rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
@@ -129,7 +131,7 @@ def nbgrader_source(notebook: NotebookNode, day: Day) -> NotebookNode:
 def nbgrader(
     day: Day, course: Path, source: NotebookNode, paths: Mapping[str, Path]
 ) -> tuple[Cost, dict[str, Mark]]:
-    """Grade each file with nbgrader. If a submission ends nbgrader itself, remove the submission and start nbgrader again."""
+    """Grade each file with nbgrader. If a submission makes nbgrader itself exit, remove it and restart nbgrader."""
     notebook = course / "source" / day.name / f"{day.name}.ipynb"
     notebook.parent.mkdir(parents=True)
     (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
@@ -155,7 +157,7 @@ def nbgrader(
         if not left & marks.keys():
             raise SystemExit(f"nbgrader autograde failed:\n{ended.output[-2000:]}")
         if paths.keys() - marks.keys():
-            reason = f"{marks[student].reason} (nbgrader ended and was restarted without it)"
+            reason = f"{marks[student].reason} (nbgrader exited and was restarted without this submission)"
             marks[student] = Mark(None, reason)
     return total, marks
 
@@ -167,7 +169,7 @@ def _nbgrader_mark(day: Day, course: Path, student: str, output: str) -> Mark:
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         grades = book.find_submission_notebook(day.name, day.name, student).grades
         points = {g.name.removeprefix("check_"): float(g.auto_score or 0) for g in grades}
-    messages = dict.fromkeys(day.names, "the cell with its tests was not found")
+    messages = dict.fromkeys(day.names, "the cell with the exercise's tests was not found")
     for cell in nbformat.read(file, as_version=4).cells:
         name = cell.metadata.get("nbgrader", {}).get("grade_id", "").removeprefix("check_")
         if cell.cell_type == "code":
@@ -176,7 +178,7 @@ def _nbgrader_mark(day: Day, course: Path, student: str, output: str) -> Mark:
 
 
 def _message(outputs: Sequence[NotebookNode]) -> str:
-    """Return why a cell with tests did not get all points, from its outputs."""
+    """Return the reason why a test cell did not get full points, based on its outputs."""
     for output in outputs:
         if output.output_type == "error":
             return f"{output.ename}: {output.evalue}"
@@ -190,7 +192,7 @@ def _message(outputs: Sequence[NotebookNode]) -> str:
 
 
 def _error(output: str) -> str:
-    """Return the last line that names an exception, else the first warning, else the last line."""
+    """Return the last line that names an exception; failing that, the first warning or the last line."""
     exceptions: list[str] = re.findall(
         r"^ *(?:[\w.]*\.)?(\w*(?:Error|Exception): .*)$", output, re.MULTILINE
     )
@@ -202,7 +204,7 @@ def _error(output: str) -> str:
 
 
 def install_otter() -> Path:
-    """Install Otter in a virtual environment that shares the packages of this one, and return its command.
+    """Install Otter in a virtual environment that shares this one's packages, and return the path of its command.
 
     Raises:
         OSError: The installation failed.
@@ -245,7 +247,9 @@ def otter(day: Day, folder: Path, paths: Mapping[str, Path]) -> tuple[Cost, dict
 
 def _otter_mark(day: Day, ended: Completed, results: Path) -> Mark:
     if ended.code is None:
-        return Mark(None, f"it did not end within {SECONDS} s, and `otter run` has no limit")
+        return Mark(
+            None, f"it did not finish within {SECONDS} s, and `otter run` has no time limit"
+        )
     if not results.exists():
         return Mark(None, _error(ended.output))
     found = {t["name"]: t for t in json.loads(results.read_text(encoding="utf-8"))["tests"]}
@@ -258,6 +262,6 @@ def _otter_mark(day: Day, ended: Completed, results: Path) -> Mark:
 
 
 def _failed(output: str) -> str:
-    """Return the error of the first failed test. Otter prints the place, a line of the test's code, then the error."""
+    """Return the error from the first failed test. Otter prints its location, a line of the test's code, then the error."""
     failed: list[str] = re.findall(r"Error at line \d+ in test .*\n.*\n *(.+)", output)
     return failed[0] if failed else ""

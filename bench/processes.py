@@ -1,4 +1,4 @@
-"""Measure the processor time of a command with all processes that it starts. Entry points: `counter` and `tree`."""
+"""Measure the CPU time of a command, including all processes it starts. Entry points: `counter` and `tree`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Processor time in control groups of version 1 and 2: folder, file, pattern of the number, and its units per second.
+# CPU time in control groups v1 and v2: the folder, the file, a pattern for the number, and its units per second.
 GROUPS = (
     (Path("/sys/fs/cgroup/cpuacct"), "cpuacct.usage", r"(\d+)", 1e9),
     (Path("/sys/fs/cgroup"), "cpu.stat", r"usage_usec (\d+)", 1e6),
@@ -17,10 +17,10 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
-    """Return a function that returns the processor seconds of a process and of all processes that it starts.
+    """Return a function that returns the CPU time of a process and all processes it starts, in seconds.
 
-    The sandbox's processes end without being waited for, so only a control group counts their time. Creating one needs
-    root. Without one, the function counts the processes that are alive.
+    The sandbox's processes exit without being waited for, so only a control group counts their time. Creating one needs
+    root. Without one, the function counts only processes that are still running.
     """
     for folder, file, pattern, unit in GROUPS:
         with contextlib.suppress(OSError):
@@ -31,7 +31,7 @@ def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
 
 @contextlib.contextmanager
 def _group(folder: Path, pid: int) -> Iterator[Path]:
-    """Create a control group with a process in it, and remove it afterwards.
+    """Create a control group that contains the process, and remove the group afterwards.
 
     Raises:
         OSError: The group cannot be created.
@@ -47,7 +47,7 @@ def _group(folder: Path, pid: int) -> Iterator[Path]:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """Yield a process and all its descendants that are alive."""
+    """Yield the IDs of a process and of all its running descendants."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -55,6 +55,6 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def _cpu(pid: int) -> float:
-    """Return the processor seconds of a process and of the children that it has waited for."""
+    """Return the CPU time of a process and of the children it has waited for, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(int(ticks) for ticks in fields[11:15]) / TICK

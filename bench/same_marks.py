@@ -42,7 +42,7 @@ def write_class(day: Day, folder: Path) -> None:
 
 
 def grade(checkout: Path, day: Day, class_: Path, marks: Path) -> Marks:
-    """Grade the class with the command of a checkout."""
+    """Grade the class with the `autograder` command from a checkout."""
     command = [
         f"{checkout}/.venv/bin/python",
         "-m",
@@ -64,7 +64,7 @@ def grade(checkout: Path, day: Day, class_: Path, marks: Path) -> Marks:
 
 
 def differences(one: Marks, other: Marks) -> Iterator[str]:
-    """Yield each difference as a line. Tests are compared if both checkouts have one of this name."""
+    """Yield each difference as a line. A test is compared if both checkouts have a test with its name."""
     for student, exercise in sorted(one.keys() | other.keys()):
         pair = [marks.get((student, exercise)) for marks in (one, other)]
         first, second = ({} if marks is None else _compared(marks) for marks in pair)

@@ -1,8 +1,8 @@
-"""Compare the processor time of a right submission in this checkout and in another one.
+"""Compare the CPU time for grading a correct submission in this checkout and in another one.
 
     python -m bench.side_by_side OTHER [DAY ...]
 
-Both grade the same submissions at the same time, so a slow minute of the machine affects both.
+Both grade the same submissions at the same time, so a temporary slowdown of the machine affects both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUNDS = 5
 
 
 def write_class(day: Day, folder: Path, count: int) -> None:
-    """Write this many releases with right answers. No two have the same cell, as in a real class."""
+    """Write `count` releases with correct answers. As in a real class, no two of them share an answer cell."""
     solution = {cell.id: cell.source for cell in solution_notebook(day).cells}
     notebook = nbformat.read(
         day.root / "assignments" / day.name / f"{day.name}.ipynb", as_version=4
@@ -45,7 +45,7 @@ def write_class(day: Day, folder: Path, count: int) -> None:
 
 
 def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
-    """Grade a class with the command of a checkout, and return the processor time of all its processes."""
+    """Grade a class with the `autograder` command from a checkout, and return the CPU time of all its processes."""
     marks = class_.with_name(f"{class_.name}-{checkout.name}.json")
     command: list[str | Path] = [checkout / ".venv" / "bin" / "python", "-m", "autograder.cli"]
     command += ["grade", day, class_, "--no-store", "--jobs", "1", "--json", marks]
@@ -58,7 +58,7 @@ def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
 
 
 def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
-    """Yield, for each round, the processor seconds that each additional submission takes in each checkout."""
+    """For each round, yield the CPU time of each additional submission in each checkout, in seconds."""
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(len(checkouts)) as pool:
         classes = [Path(place) / "one", Path(place) / "many"]
         for class_, count in zip(classes, (1, 1 + COUNT), strict=True):
@@ -72,7 +72,7 @@ def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
 
 
 def main() -> None:
-    """Print the processor time in both checkouts, and its ratio."""
+    """Print the CPU times in both checkouts, and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m bench.side_by_side", description=__doc__)
     parser.add_argument("other", type=Path, help="another checkout, after make setup")
     parser.add_argument("days", nargs="*", metavar="DAY")

@@ -23,11 +23,11 @@ from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
 from bench.variants import VARIANTS, Variant
 
-ROLES = ("given", "exercise")  # of a chapter's cells that a submission needs
+ROLES = ("given", "exercise")  # the roles of the cells in a chapter that a submission needs
 
 
 def make_class(day: Day, folder: Path, seed: int = 0) -> list[Path]:
-    """Write twelve submissions: right, partly right, wrong, empty, damaged, hanging and crashing."""
+    """Write twelve submissions: correct, partly correct, wrong, empty, damaged, hanging and crashing."""
     draw = random.Random(seed)
     solution = solution_notebook(day)
     release = nbformat.read(day.root / "assignments" / day.name / f"{day.name}.ipynb", as_version=4)
@@ -79,7 +79,7 @@ def known_mistakes(day: Day) -> dict[str, list[str]]:
 
 
 def replace_cells(notebook: NotebookNode, sources: Mapping[str, str]) -> NotebookNode:
-    """Return a copy in which the cells with these ids have a different source."""
+    """Return a copy of the notebook in which the cells with these IDs have a new source."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     for cell in copy.cells:
         cell.source = sources.get(cell.id, cell.source)
@@ -94,7 +94,7 @@ def fill_half(release: NotebookNode, solution: NotebookNode, day: Day) -> Notebo
 
 
 def damage(notebook: NotebookNode, draw: random.Random) -> NotebookNode:
-    """Return a shuffled copy without metadata, with duplicated cells and a cell that is not valid Python."""
+    """Return a shuffled copy of the notebook without metadata, with duplicated cells and a cell that is not valid Python."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     for cell in copy.cells:
         cell.metadata = {}
@@ -114,7 +114,7 @@ DYING = {"softmax": "import os\ndef softmax(x, dim=-1):\n    os._exit(0)"}
 
 @dataclass(frozen=True)
 class Work:
-    """A submission of one student: its code cells. `cut` is the number of characters that a truncated file has."""
+    """The code cells of one student's submission. `cut` is the length of a truncated file, in characters."""
 
     kind: str
     cells: Sequence[str]
@@ -122,7 +122,7 @@ class Work:
     cut: int | None = None
 
     def data(self, number: int) -> bytes:
-        """Return the content of the file. The student's number in a comment makes it different from all others."""
+        """Return the content of the file. A comment with the student's number makes it unique."""
         cells = [f"# Student {number}", *self.cells]
         if self.ending == ".py":
             return "\n\n# %%\n".join(cells).encode()
@@ -134,9 +134,9 @@ class Work:
 
 
 def works(day: Day, count: int, seed: int = 0) -> list[Work]:
-    """Return different submissions that terminate. Of 19, 9 are right, 7 wrong, and 3 unfinished or damaged.
+    """Return distinct submissions that terminate. Out of every 19, 9 are correct, 7 wrong, and 3 unfinished or damaged.
 
-    Right submissions are the solution and the styles in `tests/styles/`, rewritten by every function in `variants.py`,
+    Correct submissions are the solution and the styles in `tests/styles/`, rewritten by every function in `variants.py`,
     as notebooks and as scripts.
     """
     draw = random.Random(seed)
@@ -151,8 +151,8 @@ def works(day: Day, count: int, seed: int = 0) -> list[Work]:
 
 
 def hostile_works(day: Day, count: int, cells: Sequence[str]) -> list[Work]:
-    """Return submissions that hang, end their process, or contain one of these cells."""
-    # A hanging submission takes 45 seconds, so it comes late in the list, where a short class does not reach it.
+    """Return submissions that hang, kill their process, or contain one of these cells."""
+    # A hanging submission takes 45 seconds, so it comes late in the list, and a small class does not include it.
     odd = [*DYING.values(), *cells[:2], *HANGING.values(), *cells[2:]]
     solution = styles(day)[0]
     return [Work("hostile", [*solution, odd[n % len(odd)]]) for n in range(count)]
@@ -187,7 +187,7 @@ def _work(
 def styles(day: Day) -> list[list[str]]:
     """Return the code cells of the solution and of each style."""
     own = [c.source for chapter in day.chapters for c in chapter.cells if c.role in ROLES]
-    # The notebook of a day has no imports between chapters.
+    # A day's notebook does not contain the imports between its chapters.
     solution = [re.sub(r"^from solutions\..*\n?", "", source, flags=re.MULTILINE) for source in own]
     files = sorted((day.root / "tests" / "styles" / day.name).glob("*.py"))
     cells = [read_cells(file.read_bytes(), file.name)[0] for file in files]

@@ -1,4 +1,4 @@
-"""Draw text for the check by two readers that CONTRIBUTING.md describes.
+"""Draw a random sample of texts for the two-reader check described in CONTRIBUTING.md.
 
 python -m bench.text SEED
 """
@@ -17,8 +17,15 @@ from autograder.recognition import catalogue
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("autograder", "bench", "graders", "tests")
 DOCSTRINGS, MESSAGES, SENTENCES = 60, 60, 30
-MIN_WORDS = 4  # shorter texts are names
-CALLS = {"echo", "fail", "skip", "print", "Option", "Argument"}  # functions that show their text
+MIN_WORDS = 4  # shorter strings are names
+CALLS = {
+    "echo",
+    "fail",
+    "skip",
+    "print",
+    "Option",
+    "Argument",
+}  # functions that display their arguments
 
 
 def docstrings(tree: ast.AST) -> Iterator[str]:
@@ -31,7 +38,7 @@ def docstrings(tree: ast.AST) -> Iterator[str]:
 
 
 def messages(tree: ast.AST) -> Iterator[str]:
-    """Yield every text that a module raises, asserts, yields or prints."""
+    """Yield every string that a module raises, asserts, yields or prints."""
     for node in ast.walk(tree):
         shown: list[ast.AST | None] = []
         if isinstance(node, ast.Raise):
@@ -58,7 +65,7 @@ def _texts(node: ast.AST | None) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the draw."""
+    """Print the sample."""
     parser = argparse.ArgumentParser(prog="python -m bench.text", description=__doc__)
     parser.add_argument("seed", type=int)
     draw = random.Random(parser.parse_args().seed)

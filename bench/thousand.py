@@ -1,4 +1,4 @@
-"""Grade a class of a thousand on one machine, compare its cost with that of the graders alone, and check that nothing grows.
+"""Grade a thousand submissions on one machine, compare the cost with that of the graders alone, and check for memory leaks.
 
 python -m bench.thousand --count 200
 """
@@ -36,8 +36,8 @@ from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS
 from tests.test_history import kill_at_random
 
-BLOCKS = 4  # blocks of the same submissions, so that the last should cost as much as the first
-ALONE = 20  # right submissions on which the cost of the graders alone is measured
+BLOCKS = 4  # blocks of identical submissions, so the last should cost as much as the first
+ALONE = 20  # correct submissions used to measure the cost of the graders alone
 INTERVAL = 0.5  # seconds between two samples
 
 
@@ -45,8 +45,8 @@ INTERVAL = 0.5  # seconds between two samples
 class Sample:
     """The state of a run at one moment.
 
-    `done` is the number of stored submissions, `cpu` the processor seconds so far, `memory` the bytes of the trusted
-    processes, and `yardstick` the processor seconds of a fixed small computation.
+    `done` is the number of stored submissions, `cpu` the CPU seconds used so far, `memory` the memory of the trusted
+    processes in bytes, and `yardstick` the CPU seconds that a small fixed computation takes.
     """
 
     done: int
@@ -57,11 +57,11 @@ class Sample:
 
 @dataclass
 class Measurement:
-    """What was measured while a class was graded. `honest` submissions are not hostile; they come first, in blocks."""
+    """Measurements taken while a class was graded. The `honest` submissions come first, in blocks, then the hostile ones."""
 
     honest: int
     block_size: int
-    graders_alone: float  # processor seconds for one right submission
+    graders_alone: float  # CPU seconds for one correct submission
     samples: list[Sample] = field(default_factory=list)
     marks: list[SubmissionMarks] = field(default_factory=list)
     exit_code: int = 0
@@ -69,23 +69,23 @@ class Measurement:
     side_effects: list[str] = field(default_factory=list)
 
     def sample_at(self, done: int) -> Sample:
-        """Return the first sample after this many submissions were done."""
+        """Return the first sample taken after this many submissions were done."""
         return next((s for s in self.samples if s.done >= done), self.samples[-1])
 
     @property
     def start(self) -> float:
-        """Return the processor seconds before the first submission was done."""
+        """Return the CPU seconds used before the first submission was done."""
         return max(sample.cpu for sample in self.samples if sample.done == 0)
 
     @property
     def cost_ratio(self) -> float:
-        """Return the processor time of the honest submissions divided by that of the graders alone."""
+        """Return the CPU time of the honest submissions divided by that of the graders alone."""
         cpu = self.sample_at(self.honest).cpu - self.start
         return cpu / (self.graders_alone * self.honest)
 
     @property
     def last_block_ratio(self) -> float:
-        """Return the processor time of the last block divided by that of the first."""
+        """Return the CPU time of the last block divided by that of the first."""
         first = self.sample_at(self.block_size).cpu - self.start
         before_last = self.sample_at(self.honest - self.block_size)
         return (self.sample_at(self.honest).cpu - before_last.cpu) / first
@@ -101,13 +101,13 @@ class Measurement:
 
     @property
     def memory_growth(self) -> float:
-        """Return by how many megabytes the trusted processes grew after the first tenth of the class."""
+        """Return how many megabytes the trusted processes grew by after the first tenth of the class."""
         early = self.sample_at((self.honest + 9) // 10).memory
         return (max(sample.memory for sample in self.samples if sample.done) - early) / 1e6
 
 
 def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS) -> Measurement:
-    """Write a class and grade it in a copy of the course in `folder`. Sample the processes meanwhile."""
+    """Write a class and grade it in a copy of the course in `folder`, while sampling the processes."""
     link_course(folder)
     link_known_mistakes(folder)
     with Outside("CANARY-of-the-bench") as outside:
@@ -159,7 +159,7 @@ def _write_class(
 
 
 def learn_mistakes(day: Day) -> None:
-    """Record the answers of all known mistakes of a day, unless they are recorded already."""
+    """Record the outputs of all known mistakes of a day, unless they have already been recorded."""
     with start_server() as server:
         grader = Grader(day, server, b"bench")
         for exercise in day.exercises:
@@ -174,7 +174,7 @@ def _watch(run: subprocess.Popen[bytes], store: Path, samples: list[Sample]) -> 
     with contextlib.ExitStack() as stack:
         cpu = counter(run.pid, stack)
         while run.poll() is None:
-            with contextlib.suppress(OSError):  # a process ended meanwhile
+            with contextlib.suppress(OSError):  # a process exited in the meantime
                 trusted = [pid for pid in tree(run.pid) if not _is_walled(pid)]
                 memory = sum(map(_memory, trusted))
                 samples.append(Sample(_done(store), cpu(), memory, yardstick()))
@@ -184,7 +184,7 @@ def _watch(run: subprocess.Popen[bytes], store: Path, samples: list[Sample]) -> 
 
 
 def yardstick() -> float:
-    """Return the processor seconds of a fixed small computation, which shows how fast the machine is at the moment."""
+    """Return the CPU seconds that a small fixed computation takes, as a measure of the machine's current speed."""
     x, before = torch.ones(6, 6), time.process_time()
     for _ in range(1500):
         x = (x @ x).softmax(dim=-1)
@@ -213,31 +213,31 @@ def _memory(pid: int) -> int:
 
 
 def report(result: Measurement, count: int, console: Console) -> bool:
-    """Print each measured value with its limit in parentheses. Return whether all values are within their limits."""
+    """Print each measured value with its limit in parentheses, and return whether all values are within their limits."""
     wrong = right_without_full_points(result.marks)
     last, machine = result.last_block_ratio, result.machine_ratio
     checks = [
         (
             result.cost_ratio <= 2.5,
-            f"processor time: {result.cost_ratio:.2f} times that of the graders alone (2.5)",
+            f"CPU time: {result.cost_ratio:.2f} times that of the graders alone (limit 2.5)",
         ),
         (
             last / machine <= 1.1,
-            f"last block: {last / machine:.2f} times the processor time of the first (1.1), corrected from "
+            f"last block: {last / machine:.2f} times the CPU time of the first (limit 1.1), corrected from "
             f"{last:.2f} because the machine was {machine:.2f} times as slow",
         ),
         (
             result.memory_growth <= 50,
-            f"memory growth after the first tenth: {result.memory_growth:.0f} MB (50)",
+            f"memory growth after the first tenth: {result.memory_growth:.0f} MB (limit 50)",
         ),
         (
             len(result.marks) == count,
-            f"submissions with current marks: {len(result.marks)} ({count})",
+            f"submissions with current marks: {len(result.marks)} (expected {count})",
         ),
-        (not wrong, f"right answers without full points: {wrong or 'none'} (none)"),
+        (not wrong, f"correct answers without full points: {wrong or 'none'} (expected none)"),
         (
             not result.side_effects,
-            f"side effects of hostile submissions: {result.side_effects or 'none'} (none)",
+            f"side effects of hostile submissions: {result.side_effects or 'none'} (expected none)",
         ),
     ]
     for passed, text in checks:
@@ -246,7 +246,7 @@ def report(result: Measurement, count: int, console: Console) -> bool:
 
 
 def right_without_full_points(marks: Sequence[SubmissionMarks]) -> list[str]:
-    """Return the names of right submissions that did not get all points."""
+    """Return the names of correct submissions that did not get full points."""
     return [m.student for m in marks if m.student.endswith("-right") and m.points < m.max_points]
 
 
@@ -257,7 +257,9 @@ def bench(console: Console, count: int = 1000, jobs: int = 2, kills: int = 20) -
         ok = report(measure(day, count, jobs, Path(folder)), count, console)
     with tempfile.TemporaryDirectory() as folder:
         kill_at_random(Path(folder), kills, random.Random(0))
-    console.print(f"✓ a run that was killed {kills} times gave the marks of an undisturbed run")
+    console.print(
+        f"✓ a run that was killed {kills} times gave the same marks as an uninterrupted run"
+    )
     return ok
 
 
@@ -266,7 +268,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.thousand", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="number of submissions")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes")
-    parser.add_argument("--kills", type=int, default=20, help="how often a run is killed")
+    parser.add_argument("--kills", type=int, default=20, help="number of times a run is killed")
     arguments = parser.parse_args()
     return 0 if bench(Console(), arguments.count, arguments.jobs, arguments.kills) else 1
 

@@ -1,4 +1,4 @@
-"""Rewrite right answers automatically, to give a large class more variety than a few styles have. Entry point: `VARIANTS`."""
+"""Rewrite correct answers automatically, so that a large class is more varied than a few styles. Entry point: `VARIANTS`."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def reformat(cells: Cells, draw: random.Random) -> Cells:
 
 
 def duplicate_cells(cells: Cells, draw: random.Random) -> Cells:
-    """Repeat every cell that only contains definitions, like a forgotten copy."""
+    """Repeat every cell that contains only definitions, as if the student forgot to delete a copy."""
     return [copy for cell in cells for copy in ((cell, cell) if _only_defines(cell) else (cell,))]
 
 
 def add_experiments(cells: Cells, draw: random.Random) -> Cells:
-    """Insert an experiment that raises an error after each answer."""
+    """After each answer, insert an experiment that raises an error."""
     return [part for cell in cells for part in (cell, EXPERIMENT)]
 
 
 def add_attempts(cells: Cells, draw: random.Random) -> Cells:
-    """Insert an empty first attempt before each function."""
+    """Before each function, insert a first attempt with an empty body."""
     return [part for cell in cells for part in (*_attempts(cell), cell)]
 
 
@@ -108,7 +108,7 @@ def _rewritten(cell: str, by: ast.NodeTransformer) -> str:
 
 
 def _attempts(cell: str) -> list[str]:
-    """Return each top-level function of a cell with `pass` as its body."""
+    """Return the source of each top-level function in a cell, with `pass` as its body."""
     tree = _tree(cell)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)] if tree else []
     for node in functions:
@@ -143,7 +143,7 @@ def _shared(node: ast.FunctionDef) -> set[str]:
 
 class _AddPrints(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        """Insert a call of print at the beginning, after the docstring."""
+        """Insert a call to print at the beginning of a function, after the docstring."""
         call = ast.parse(f"print({node.name!r}, 'is called')").body
         first = 1 if ast.get_docstring(node) is not None else 0
         node.body[first:first] = call
