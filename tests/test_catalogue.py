@@ -1,4 +1,4 @@
-"""Test how known mistakes are read, and that every one of the course applies to its reference."""
+"""Test reading known mistakes, and check that every mistake in the course applies to its reference."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def day(tmp_path: Path) -> Day:
 
 
 def read(day: Day, *sections: str) -> list[Mistake]:
-    """Return the mistakes in a file of `split_heads` that consists of these sections."""
+    """Write a mistakes file for `split_heads` with these sections, and return the mistakes it defines."""
     text = "\n".join(["# split_heads\n", *sections])
     (day.mistakes / "split_heads.md").write_text(text, encoding="utf-8")
     return known_mistakes(day)["split_heads"]
 
 
 def changed(day: Day, diff: str) -> str:
-    """Return the reference of `split_heads` with a change."""
+    """Return the reference for `split_heads` with a diff applied."""
     (mistake,) = read(day, f"## a name\nA sentence.\n\n```diff\n{diff}\n```\n")
     return mistake.source
 
 
 def error(day: Day, *sections: str) -> str:
-    """Return the error of a file, which has to name the file."""
+    """Return the error message for an invalid file, and check that it names the file."""
     with pytest.raises(CourseError) as raised:
         read(day, *sections)
     assert str(raised.value).startswith(f"{day.mistakes / 'split_heads.md'}: ")
@@ -92,7 +92,7 @@ def test_a_change_applies_where_its_lines_are(diff: str, expected: str, day: Day
     assert changed(day, diff) == REFERENCE.replace(SHAPE, expected)
 
 
-def test_a_change_may_have_several_places(day: Day) -> None:
+def test_a_change_can_affect_several_places(day: Day) -> None:
     diff = "-b, n, d = x.shape\n+b, d, n = x.shape\n@@\n-def split_heads(x, n_heads):\n+def split_heads(x, h):"
     expected = REFERENCE.replace("b, n, d =", "b, d, n =").replace("(x, n_heads)", "(x, h)")
     assert changed(day, diff) == expected
@@ -101,21 +101,24 @@ def test_a_change_may_have_several_places(day: Day) -> None:
 INVALID_CHANGES = {
     "lines that are not there": (
         "-b, n = x.shape\n+b = 1",
-        "the reference has no such lines: 'b, n = x.shape'",
+        "the reference does not contain these lines: 'b, n = x.shape'",
     ),
-    "half a line": ("-x.shape\n+x.size()", "the reference has no such lines: 'x.shape'"),
-    "lines of two places": ("-b = 1\n+b = 2", "the reference has these lines 2 times: 'b = 1'"),
+    "half a line": ("-x.shape\n+x.size()", "the reference does not contain these lines: 'x.shape'"),
+    "lines of two places": (
+        "-b = 1\n+b = 2",
+        "the reference contains these lines 2 times: 'b = 1'",
+    ),
     "no line of the reference": (
         "+b = 1",
-        "a change needs a line of the reference and a different one",
+        "a hunk should contain a line of the reference and change something",
     ),
     "no change": (
         " b, n, d = x.shape",
-        "a change needs a line of the reference and a different one",
+        "a hunk should contain a line of the reference and change something",
     ),
     "an unmarked line": (
         "b, n, d = x.shape",
-        "starts with none of -, + and space: 'b, n, d = x.shape'",
+        "should start with -, + or a space: 'b, n, d = x.shape'",
     ),
     "overlapping places": (
         "-b, n, d = x.shape\n+b = 1\n@@\n b, n, d = x.shape\n+n = 1",
@@ -138,12 +141,12 @@ def test_a_change_that_does_not_apply_is_explained(diff: str, message: str, day:
 
 BLOCK = "```diff\n-b, n, d = x.shape\n+b, d, n = x.shape\n```\n"
 INVALID_SECTIONS = {
-    "no sentence": (f"## a name\n\n{BLOCK}", "'a name': it should have one paragraph for students"),
-    "a source alone": (f"## a name\nSource: x\n\n{BLOCK}", "'a name': it should have one paragraph"),
-    "two sentences": (f"## a name\nOne.\n\nTwo.\n\n{BLOCK}", "at most one that starts with `Source:`"),
-    "no code": ("## a name\nA sentence.\n", "'a name': it should end with one block of code"),
-    "two blocks": (f"## a name\nA sentence.\n\n{BLOCK}\nMore.\n\n{BLOCK}", "'a name': it should end with one block of code"),
-    "another language": (f"## a name\nA sentence.\n\n{BLOCK.replace('diff', 'text')}", "'a name': it should end with one block"),
+    "no sentence": (f"## a name\n\n{BLOCK}", "'a name': the section should have one paragraph for students"),
+    "a source alone": (f"## a name\nSource: x\n\n{BLOCK}", "'a name': the section should have one paragraph"),
+    "two sentences": (f"## a name\nOne.\n\nTwo.\n\n{BLOCK}", "at most one more, which starts with `Source:`"),
+    "no code": ("## a name\nA sentence.\n", "'a name': the section should end with one code block"),
+    "two blocks": (f"## a name\nA sentence.\n\n{BLOCK}\nMore.\n\n{BLOCK}", "'a name': the section should end with one code"),
+    "another language": (f"## a name\nA sentence.\n\n{BLOCK.replace('diff', 'text')}", "the section should end with one code"),
     "a name twice": (f"## a name\nOne.\n\n{BLOCK}\n## a name\nTwo.\n\n{BLOCK}", "two mistakes are named 'a name'"),
 }  # fmt: skip
 
@@ -160,10 +163,12 @@ def test_the_title_is_the_exercise(day: Day) -> None:
 
 
 @pytest.mark.parametrize("name", ["merge_heads.md", "heads.py", "split_heads.txt"])
-def test_a_file_of_no_exercise_is_refused(name: str, day: Day) -> None:
-    """Such a file would be ignored silently."""
+def test_a_file_for_an_unknown_exercise_is_rejected(name: str, day: Day) -> None:
+    """Otherwise, a file with a misspelled name would be silently ignored."""
     (day.mistakes / name).write_text("# merge_heads\n")
-    with pytest.raises(CourseError, match="no exercise of day1 has a file of this name"):
+    with pytest.raises(
+        CourseError, match=r"the file name should be EXERCISE\.md for an exercise of day1"
+    ):
         known_mistakes(day)
 
 
@@ -180,8 +185,8 @@ def test_the_course_has_more_than_900_known_mistakes() -> None:
 
 
 @pytest.mark.parametrize("name", DAYS)
-def test_every_known_mistake_of_the_course_defines_something_else(name: str) -> None:
-    """test_naming.py checks that each one fails a test."""
+def test_every_known_mistake_differs_from_its_reference(name: str) -> None:
+    """A separate test, in test_naming.py, checks that each mistake fails a hidden test."""
     day = COURSE.day(name)
     cells = [cell for chapter in day.chapters for cell in chapter.cells if cell.role == "exercise"]
     references = {cell.name: cell.source for cell in cells}

@@ -187,7 +187,7 @@ def test_canvas_zip(tmp_path: Path) -> None:
         assert sorted(by_name) == ["byronbob", "charissecyd", "dora", "eve", "lovelaceada"]
         assert [by_name[n].cells[0].source for n in ("lovelaceada", "dora")] == ["a = 1", "d = 1"]
         assert "draft.ipynb" in by_name["lovelaceada"].problems[0]
-        assert by_name["eve"].problems == ("the student handed in no notebook, script or archive",)
+        assert by_name["eve"].problems == ("the student submitted no notebook, script or archive",)
         assert not by_name["eve"].readable
 
 

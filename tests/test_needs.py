@@ -122,25 +122,25 @@ def test_reached_contains_no_missing_exercise() -> None:
         (
             "  N = 4",
             "  N = 5",
-            "cell 2: `N` is given by the course; your version of it is not used",
+            "cell 2: `N` is provided by the course; your version of it is not used",
         ),
         (
             "  N += 1",
             "  N = 5",
-            "cell 2: `N` is given by the course; your version of it is not used",
+            "cell 2: `N` is provided by the course; your version of it is not used",
         ),
         ("  N = 5  # five", "  N = 5", None),
         ("  OTHER = 4", "  N = 5\n  OTHER = 5", None),  # not needed by f
         (
             "  N['a'] = 1",
             "  N = {}",
-            "cell 2: `N` is given by the course; your change to it is not used",
+            "cell 2: `N` is provided by the course; your change to it is not used",
         ),
         ("  import torch.nn.functional as N", "  from torch.nn import functional as N", None),
         ("  import torch as N, math", "  import torch as N", None),
-        ("  from math import N", "  from cmath import N", "given by the course"),
+        ("  from math import N", "  from cmath import N", "provided by the course"),
         ("  def N(): return 1", '  def N():\n      """One."""\n      return 1', None),
-        ("  def N(): return 2", "  def N(): return 1", "given by the course"),
+        ("  def N(): return 2", "  def N(): return 1", "provided by the course"),
         ('  class N:\n      "Mine."\n      k = 1', "  class N:\n      k = 1", None),
     ],
 )

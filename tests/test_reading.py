@@ -165,7 +165,7 @@ def test_pull_without_a_file_is_rejected() -> None:
 
 def test_silent_process_is_stopped() -> None:
     server = FakeServer(lambda wire: threading.Event().wait(2))  # type: ignore[arg-type]
-    with pytest.raises(ReadError, match=r"reading it took more than 0.2 s"):
+    with pytest.raises(ReadError, match=r"reading the file took more than 0.2 s"):
         ReaderProcess(server, seconds=0.02).ask(m.Open(1))  # type: ignore[arg-type]
 
 
@@ -297,7 +297,7 @@ def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     write(tmp_path, {"ada.ipynb": notebook(), "eve.ipynb": b" " * 100_000_000 + b"{"})
     ada, eve = found(tmp_path)
     assert ada.readable
-    assert eve.problems == ("reading it needs too much memory",)
+    assert eve.problems == ("reading the file takes too much memory",)
 
 
 def test_processor_time_is_limited() -> None:

@@ -275,7 +275,7 @@ def test_archives_are_read_two_levels_deep(tmp_path: Path) -> None:
     write(tmp_path, {"class.zip": zipped({"ada.zip": zipped({"again.zip": inner})})})
     (submission,) = found(tmp_path / "class.zip")
     assert submission.problems == (
-        "archives are nested too deeply; hand in a notebook or a single archive",
+        "archives are nested too deeply; submit a notebook or a single archive",
     )
 
 

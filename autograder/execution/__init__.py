@@ -1,1 +1,1 @@
-"""Run one exercise's code in the sandbox, as its hidden grader sees it."""
+"""Run the hidden tests for one exercise on a student's sandboxed code."""

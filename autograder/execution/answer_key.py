@@ -46,17 +46,17 @@ class AnswerKey:
         return code
 
     def solution_source(self, name: str) -> Source:
-        """Return the course's own solution of an exercise."""
+        """Return the course's own solution to an exercise, with the code that it needs."""
         return join_units(self.slice_for(name, self.solutions).units)
 
     def replace_solution(self, name: str, source: str) -> Source:
-        """Return the code of an exercise with `source` as its solution, and the course's solutions of what it calls."""
+        """Return the code of an exercise with `source` as its solution, plus the course's solutions that it needs."""
         others = [unit for unit in self.solutions if name not in unit.binds]
         units = [*others, *parse_units([Cell(0, "code", source)])[0]]
         return join_units(self.slice_for(name, units).units)
 
     def references(self, names: Sequence[str]) -> ReferenceSet | None:
-        """Return the references of these exercises, or None if there are none."""
+        """Return the reference solutions to the named exercises, or None if `names` is empty."""
         if not names:
             return None
         key = tuple(names)
@@ -72,14 +72,14 @@ class AnswerKey:
 
 
 def given_units(day: Day) -> list[Unit]:
-    """Return the code that a day's chapters give; see `service.given_units`."""
+    """Return the code that a day's chapters provide to students; see `service.given_units`."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
     return service.given_units(given, [cell.stub for cell in cells if cell.role == "exercise"])
 
 
 def solution_units(day: Day) -> list[Unit]:
-    """Return the course's own solutions.
+    """Return the course's own solutions to all exercises of a day.
 
     Raises:
         CourseError: A solution cannot be parsed.
@@ -99,7 +99,7 @@ def solution_units(day: Day) -> list[Unit]:
 def load_solution(
     day: Day, exercise: Exercise, solutions: Sequence[Unit], given: Sequence[Unit]
 ) -> Student:
-    """Load the course's own solution of an exercise in this process."""
+    """Load the course's own solution to an exercise into this process, without a sandbox."""
     code = slice_for(exercise.name, solutions, given, day.names)
     assert code is not None
     source = join_units(code.units)

@@ -37,7 +37,7 @@ class Outcome:
 class Attempt:
     """The worker that runs an exercise's code, restarted up to `MAX_RESTARTS` times after a timeout or a crash.
 
-    Its usage is charged to `budget`, the budget of the submission. `lock` is the course's lock for tests that run alone.
+    Resource usage is charged to `budget`, the submission's budget. `lock` is the course's lock for tests that run alone.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Attempt:
         self.problems: list[str] = []
 
     def run_test(self, test: Test) -> Outcome:
-        """Run one test, and run it once more without other tests if the code hit the limit on idle time.
+        """Run one test. If the code hits the idle-time limit, run the test again while no other test is running.
 
         Raises:
-            ServerLost: Several fork servers in a row were lost.
+            ServerLost: Several fork servers died in a row.
         """
         try:
             with self._lock.shared():
@@ -82,7 +82,7 @@ class Attempt:
             self._alone = False
 
     def start(self) -> Outcome | None:
-        """Start a worker and load the code. Return the outcome of every test if that fails."""
+        """Start a worker and load the code. If that fails, return the outcome for all tests."""
         if self._budget.excess is not None:
             return Outcome(False, str(self._budget.excess), "timed_out")
         limits = self._exercise.limits
@@ -110,7 +110,7 @@ class Attempt:
         return None
 
     def stop(self) -> None:
-        """Stop the worker and that of the references."""
+        """Stop the worker and the references' worker."""
         if self._references is not None:
             self._references.stop()
             self._references = None
@@ -122,8 +122,8 @@ class Attempt:
         """Run one test.
 
         Raises:
-            LimitExceeded: The code hit the limit on idle time while other tests may have run.
-            ServerLost: The fork server ended, and the worker with it.
+            LimitExceeded: The code hit the idle-time limit while other tests may have been running.
+            ServerLost: The fork server died, and the worker with it.
         """
         try:
             if self._final is None and self._process is None:
@@ -170,7 +170,7 @@ class Attempt:
         return Outcome(True, "")
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
-        """Load the code again without the statement that timed out. The exercise may not need it."""
+        """Load the code again without the statement that timed out, because the exercise may not need it."""
         location = self._source.location(error.line)
         outcome = self._interrupted(error)
         if not location or self._final is not None:
@@ -181,10 +181,10 @@ class Attempt:
         return self.start()
 
     def _interrupted(self, error: Exception) -> Outcome:
-        """Stop the worker and return the outcome of the test, or of all remaining tests if no restart or no budget is left.
+        """Stop the worker and return the outcome of the test. Without a restart or budget left, it becomes final.
 
         Raises:
-            LimitExceeded: The test has to run again, alone.
+            LimitExceeded: The test has to run again while no other test is running.
             ServerLost: The test has to run again.
         """
         if isinstance(error, ServerLost):
@@ -228,6 +228,6 @@ def not_allowed_message(names: Sequence[str]) -> str:
 
 
 def derive_seed(secret: str, *names: str, size: int = 7) -> int:
-    """Return a seed of `size` bytes that depends on the secret and the names. It does not reveal the secret."""
+    """Derive a seed of `size` bytes from the secret and the names. The seed does not reveal the secret."""
     digest = hmac.digest(secret.encode(), "\0".join(names).encode(), "sha256")
     return int.from_bytes(digest[:size])

@@ -1,4 +1,4 @@
-"""Draw inputs and check results in hidden graders. `graders/README.md` documents every function."""
+"""Draw random inputs and check results in hidden graders. `graders/README.md` documents every function."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Draw:
         return tensor.permute(order).contiguous().permute(order)
 
     def choice(self, items: Sequence[T]) -> T:
-        """Draw one of the items."""
+        """Return a randomly chosen item."""
         return items[int(self.integers(0, len(items), 1))]
 
 
@@ -100,7 +100,7 @@ def close(
 ) -> Tensor:
     """Check the shape, dtype and values of a tensor and return it.
 
-    The result should have the given `dtype`, or that of `expected`, and equal `expected` within the tolerance of this dtype.
+    The tensor must have the given `dtype` (by default, that of `expected`) and equal `expected` within the dtype's tolerance.
     """
     dtype = dtype or expected.dtype
     found = shaped(seen, expected.shape, dtype, what)
@@ -152,7 +152,7 @@ def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the resu
     try:
         seen = shaped(call(), shape, what=what)
     except StudentError as error:
-        # Code that reads tensor values cannot run on `meta`, but it may be right.
+        # Code that reads tensor values cannot run on `meta`, but it may still be correct.
         if error.meta_read:
             return
         raise
@@ -190,8 +190,8 @@ def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequen
 def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
     """Check that the last call changed none of its arguments in place.
 
-    After a call with dropout, pass as `besides` the arguments that the code also changes without dropout: a different test
-    checks those.
+    After a call with dropout, pass as `besides` the arguments that the code changes even without dropout, because a
+    different test checks those.
     """
     names = " and ".join(f"`{name}`" for name in student.changed if name not in (besides or ()))
     hint = "" if besides is None else "; is dropout applied in place?"
@@ -231,13 +231,13 @@ def _describe(seen: Any) -> str:
 
 
 def _format_value(tensor: Tensor, where: int) -> str:
-    """Return the element at a flat index with six digits."""
+    """Return the element at a flat index, formatted with six significant digits."""
     value = tensor.detach().reshape(-1)[where].item()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _format_position(where: int, shape: Sequence[int]) -> str:
-    """Return the position of a flat index in a tensor of this shape, as the end of a sentence."""
+    """Convert a flat index to a phrase such as ` at position (0, 2)` for a tensor of this shape."""
     if not shape:
         return ""
     position: list[int] = []

@@ -1,6 +1,6 @@
 """Collect a day's hidden graders. Entry points: `collect` and `Test.run`.
 
-Pytest collects the tests once. They are then called directly, because a run of pytest costs 250 ms per submission.
+Pytest collects the tests once. They are then called directly, because running pytest would cost 250 ms per submission.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from autograder.execution.student import Student
 
 @dataclass(frozen=True)
 class Test:
-    """One hidden test of an exercise. A student whose code fails it reads `sentence`."""
+    """One hidden test for an exercise. Students read `sentence` if their code fails the test."""
 
     exercise: str
     name: str
@@ -38,7 +38,7 @@ class Test:
 
 
 class _Collector:
-    """A pytest plugin that stores the collected items and the errors of the collection."""
+    """A pytest plugin that stores the collected items and the collection errors."""
 
     def __init__(self) -> None:
         self.items: list[pytest.Item] = []
@@ -54,7 +54,7 @@ class _Collector:
 
 @contextlib.contextmanager
 def _importable(root: Path) -> Iterator[None]:
-    """Let a course's graders import each other as `graders.DAY.test_CHAPTER`, after forgetting those of any other course."""
+    """Let a course's graders import each other as `graders.DAY.test_CHAPTER`. Graders imported earlier are unloaded."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "graders"]:
         del sys.modules[name]
     sys.path.insert(0, str(root))
@@ -65,7 +65,7 @@ def _importable(root: Path) -> Iterator[None]:
 
 
 def collect(day: Day) -> dict[str, list[Test]]:
-    """Return the tests of each exercise in the order of their definition.
+    """Return the tests for each exercise, in the order in which they are defined.
 
     Raises:
         CourseError: A grader cannot be imported, a test is incomplete, or an exercise has no test.
@@ -83,12 +83,12 @@ def collect(day: Day) -> dict[str, list[Test]]:
         name = getattr(owner, "exercise", None)
         if owner is None or name not in tests:
             raise CourseError(
-                f"{item.nodeid}: its class must name an exercise of {day.name} as `exercise = ...`"
+                f"{item.nodeid}: its class must set `exercise` to the name of an exercise in {day.name}"
             )
         function = getattr(owner, item.name)
         if not function.__doc__:
             raise CourseError(
-                f"{item.nodeid}: add a docstring that tells the student what is tested"
+                f"{item.nodeid}: add a docstring that tells the student what the test checks"
             )
         sentence = " ".join(function.__doc__.split())
         weight = float(getattr(function, "weight", 1))

@@ -1,4 +1,4 @@
-"""Call functions and objects in a worker, with gradients. Entry point: `Connection`."""
+"""Call functions and methods in a sandboxed worker and differentiate through the calls. Entry point: `Connection`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOT_DEFINED = "; is it a notebook variable? Pass it as an argument or store it i
 
 
 class Process(Protocol):
-    """A worker that answers requests: `process.Process` in the sandbox, or `in_process.LocalProcess` without one."""
+    """A worker that answers requests: `process.Process` in the sandbox, or `in_process.LocalProcess` in this process."""
 
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply
@@ -32,9 +32,9 @@ class Process(Protocol):
 
 
 class StudentError(Exception):
-    """Raised when the student's code raises, or lacks what a test requests.
+    """Raised when the student's code raises an exception, or does not define what a test requests.
 
-    `type` and `text` describe the original exception, `line` is its line in the joined source.
+    `type` and `text` describe the original exception, and `line` is its line in the joined source.
     """
 
     def __init__(self, name: str, failure: m.Failure) -> None:
@@ -57,7 +57,7 @@ class NotAllowed(Exception):
 
 @dataclass
 class Cost:
-    """The number of torch operators that calls ran, and the number of elements of the largest tensor they created."""
+    """The number of torch operators that calls ran, and the number of elements in the largest tensor that they created."""
 
     operations: int = 0
     largest: int = 0
@@ -69,10 +69,10 @@ class Connection:
     def __init__(self, process: Process, references: ReferenceProcess | None = None) -> None:
         self._process = process
         self._references = references
-        # Kept, so that no id of a generator is reused.
+        # Keeps the generators alive, because a freed generator's id could be reused.
         self._generators: dict[int, torch.Generator] = {}
         self._graphs: set[int] = set()  # the calls whose graphs the worker keeps
-        self._unreachable: list[int] = []  # those of them that no tensor here needs any more
+        self._unreachable: list[int] = []  # the ones that no tensor here needs any more
         self.models = GraderModels()
         self.cost: Cost | None = None
         self.changed: list[str] = []
@@ -81,10 +81,10 @@ class Connection:
     # ---- requests
 
     def request(self, request: m.Request, out: Outgoing, name: str) -> Any:
-        """Send a request and return the value of its answer. `name` is what error messages call its target.
+        """Send a request and return the decoded answer. Error messages refer to the target of the request as `name`.
 
         Raises:
-            StudentError: The student's code raised, or lacks what was requested.
+            StudentError: The student's code raised an exception, or does not define what was requested.
             NotAllowed: The student's code called an operator that the exercise does not allow.
             WireError, LimitExceeded, WorkerDied, ServerLost: See `process.Process.request`.
         """
@@ -99,10 +99,10 @@ class Connection:
         name: str,
         leaves: Mapping[str, Tensor] | None = None,
     ) -> Any:
-        """Call a function by name, or a method of an object by its id, and return the result.
+        """Call a function by name, or an object or one of its methods by the object's id, and return the result.
 
-        The result is differentiable with respect to the tensors among the arguments and to the `leaves`, which are parameters of
-        the target. Raises what `request` raises.
+        The result is differentiable with respect to the tensors in the arguments and to `leaves`, the parameters of the target.
+        Raises the same exceptions as `request`.
         """
         leaves = leaves or {}
         args, kwargs = arguments
@@ -148,7 +148,7 @@ class Connection:
                 m.Backward(call, self.encode(upstream, out), parameters), out, name
             )
             if not isinstance(found, list) or len(found) != inputs:
-                raise m.WireError("gradients that do not fit the call")
+                raise m.WireError("the worker returned gradients that do not match the call")
             return [g if isinstance(g, Tensor) else None for g in found]
 
         self._graphs.add(call)
@@ -180,11 +180,11 @@ class Connection:
         return number, response, payload
 
     def reply(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Answer a call that the student's code makes to a reference or to a model of the grader."""
+        """Answer a call that the student's code makes to a reference or to one of the grader's models."""
         references = self._references
         if isinstance(question, m.Refer):
             if references is None:
-                raise m.WireError("a call of a reference, but no exercise was replaced")
+                raise m.WireError("the worker called a reference, but no exercise was replaced")
             return references.answer(question, payload)
         if isinstance(question, m.AskBackward) and references and references.owns(question.keep):
             return references.gradients(question, payload)
@@ -193,7 +193,7 @@ class Connection:
     # ---- values
 
     def encode(self, value: Any, out: Outgoing, sent: list[Tensor] | None = None) -> m.Data:
-        """Encode a value of a test; its tensors are added to `out` and to `sent`."""
+        """Encode a value from a test, and add its tensors to `out` and `sent`."""
         return out.encode(value, self._encode_object, sent)
 
     def decode(self, data: m.Data, tensors: list[Tensor], name: str) -> Any:
@@ -206,7 +206,7 @@ class Connection:
                 return RemoteObject(self, item.id, item.type)
             if isinstance(item, m.Opaque):
                 return item
-            raise m.WireError("a value that only the grader may send")
+            raise m.WireError("the worker sent a value that only the grader may send")
 
         return decode_value(data.value, tensors, convert)
 

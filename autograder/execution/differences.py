@@ -9,7 +9,7 @@ from torch import Tensor
 
 from autograder.marks.model import Value, Values
 
-LARGEST = 12  # rows and columns of the crop
+LARGEST = 12  # maximum number of rows and of columns in the crop
 
 
 class Mismatch(AssertionError):
@@ -23,8 +23,8 @@ class Mismatch(AssertionError):
 def crop(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Values | None:
     """Return the part of a matrix around the element at the flat index `where`, or None for a tensor without axes.
 
-    A tensor with one axis becomes one row. Of a tensor with more than two axes, the result shows the matrix that contains the
-    element. `seen`, `expected` and `right` have the same shape; `right` marks the elements of `seen` that are right.
+    A one-dimensional tensor becomes a single row. For a tensor with more than two axes, the result shows the matrix that
+    contains the element. `seen`, `expected` and `right` have the same shape; `right` is True where `seen` is correct.
     """
     if not seen.dim():
         return None

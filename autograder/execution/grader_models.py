@@ -15,7 +15,7 @@ from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
 
 
 class Codec(Protocol):
-    """Converts values from and to their message form; see `connection.Connection`."""
+    """Converts values to and from their message form; see `connection.Connection`."""
 
     def encode(self, value: Any, out: Outgoing, sent: list[Tensor] | None = None) -> m.Data: ...
 
@@ -30,7 +30,7 @@ class GraderModels:
         # A model stays in this dict, so its id cannot be reused while the worker knows it.
         self.by_id: dict[int, nn.Module] = {}
         self.answering = False
-        self.failure: AssertionError | None = None  # what a test asserted inside a model
+        self.failure: AssertionError | None = None  # an assertion that failed inside a model
 
     def encode(self, model: nn.Module) -> m.Model:
         """Register a model and describe its public methods and plain attributes."""
@@ -45,22 +45,22 @@ class GraderModels:
         return m.Model(id(model), _methods(model), attributes, model.training)
 
     def set_modes(self, modes: list[tuple[int, bool]]) -> None:
-        """Put the models into the training modes in which the student's code left them."""
+        """Set each model to the training mode in which the student's code left it."""
         for id_, training in modes:
-            # `train` visits every submodule, and most answers change no mode.
+            # Skip unchanged modes, because `train` visits every submodule.
             if id_ in self.by_id and self.by_id[id_].training != training:
                 self.by_id[id_].train(training)
 
     def forget_graphs(self) -> None:
-        """Free the graphs of all calls of the models."""
+        """Free the autograd graphs of all calls to the models."""
         self._graphs.clear()
 
     def answer(
         self, question: m.Ask | m.AskBackward, payload: bytearray, codec: Codec
     ) -> tuple[m.Reply, Outgoing]:
-        """Call a model, or compute the gradients of such a call.
+        """Call a model, or compute the gradients for an earlier call.
 
-        An exception inside the model is raised in the student's code. An AssertionError also becomes the `failure` of the test.
+        An exception inside the model is re-raised in the student's code. An AssertionError is also stored in `failure`.
         """
         out = Outgoing()
         self.answering = True
@@ -77,7 +77,7 @@ class GraderModels:
             raise
         except AssertionError as error:
             self.failure = error
-            return m.Reply(m.Data(None, []), "the call was refused"), Outgoing()
+            return m.Reply(m.Data(None, []), "the grader rejected this call"), Outgoing()
         except Exception as error:
             text = f"{type(error).__name__}: {error}"[: m.MAX_TEXT]
             return m.Reply(m.Data(None, []), text), Outgoing()
@@ -87,7 +87,7 @@ class GraderModels:
     def _call(self, question: m.Ask, payload: bytearray, codec: Codec) -> tuple[Any, list[Tensor]]:
         model = self.by_id.get(question.model)
         if model is None or question.method not in _methods(model):
-            raise m.WireError("a call of a model that the grader did not send")
+            raise m.WireError("the worker called a model or method that the grader did not send")
         tensors = decode_tensors(question.arguments, payload)
         for tensor, meta in zip(tensors, question.arguments.tensors, strict=True):
             if meta.requires_grad and tensor.is_floating_point():
@@ -113,7 +113,7 @@ class GraderModels:
         graph = self._graphs.get(question.keep)
         upstream = codec.decode(question.upstream, decode_tensors(question.upstream, payload), "")
         if graph is None or not isinstance(upstream, list) or len(upstream) != len(graph.outputs):
-            raise m.WireError("gradients that do not fit the call")
+            raise m.WireError("the worker sent gradients that do not match the call")
         return graph.gradients(upstream)
 
 

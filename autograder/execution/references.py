@@ -1,7 +1,7 @@
-"""Run reference solutions of exercises that a student's code calls. Entry points: `ReferenceSet` and `ReferenceProcess`.
+"""Run the reference solutions to exercises that a student's code calls. Entry points: `ReferenceSet` and `ReferenceProcess`.
 
 The references run in a second worker. The grader checks each call from the student's worker, forwards it to the references'
-worker and sends back the answer. Only data crosses: the code of a reference never enters a worker that runs student code.
+worker and sends back the answer. Workers exchange only data: a reference's code never enters a worker that runs student code.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from autograder.protocol import messages as m
 from autograder.protocol.encoding import MAX_DEPTH, Outgoing, decode_tensors
 from autograder.sandbox.process import Process
 
-# Besides public methods, references may call these on objects of given classes.
+# Special methods that references may call on objects of given classes, in addition to public methods.
 SPECIAL_METHODS = ("__len__", "__bool__")
 
 
 class UnsupportedValue(Exception):
-    """Raised when a reference can neither accept nor return a value. The text says which."""
+    """Raised for a value that a reference cannot accept or return. The message names the value's type."""
 
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """The references that replace some exercises.
+    """The reference solutions that replace a student's own code for some exercises.
 
-    `functions` describes them, `load` runs their code, and `given_methods` lists the methods that they may call on objects of the
-    classes that the course gives.
+    `functions` describes the references, `load` is the request that runs their code, and `given_methods` lists the methods that
+    they may call on objects of classes that the course provides.
     """
 
     functions: tuple[m.Reference, ...]
@@ -43,7 +43,7 @@ class ReferenceSet:
 
 
 def describe_reference(name: str, source: str) -> m.Reference:
-    """Return the name of a function, or the name and public methods of a class, in the course's own code."""
+    """Describe a reference in the course's own code: a function by its name, a class by its name and public methods."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return m.Reference(name, [n for n in _methods(node) if not n.startswith("_")])
@@ -51,7 +51,7 @@ def describe_reference(name: str, source: str) -> m.Reference:
 
 
 def given_methods(sources: Sequence[str]) -> dict[str, list[str]]:
-    """Return the methods that references may call, for each class that the course gives."""
+    """Return the methods that references may call, for each class that the course provides."""
     classes = (
         node
         for source in sources
@@ -70,7 +70,7 @@ def _methods(node: ast.ClassDef) -> list[str]:
 
 @dataclass
 class ReferenceProcess:
-    """The worker that runs the references. It starts with the first call.
+    """The worker that runs the references. The first call starts it.
 
     `student` is the worker that runs the student's code.
     """
@@ -79,7 +79,7 @@ class ReferenceProcess:
     start: Callable[[], Process]
     student: Process
     _process: Process | None = None
-    # The number of a call in the worker that ran it, by the number that the other worker gave it.
+    # Maps the number that the calling worker gave a call to its number in the worker that ran it.
     _reference_calls: dict[int, int] = field(default_factory=dict)
     _object_calls: dict[int, int] = field(default_factory=dict)
 
@@ -100,20 +100,20 @@ class ReferenceProcess:
             return m.Reply(m.Data(None, []), str(error), "TypeError"), Outgoing()
 
     def gradients(self, question: m.AskBackward, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Forward the backward pass of a call.
+        """Forward the backward pass of an earlier call.
 
         Raises:
-            WireError: There was no such call.
+            WireError: The call does not exist.
         """
         if question.keep not in self._reference_calls:
-            raise m.WireError("gradients of a call that was not made")
+            raise m.WireError("the worker sent gradients for a call that was never made")
         upstream, out = self._forward(question.upstream, payload, _reject_object)
         call = self._reference_calls[question.keep]
         _, response, data = self._request(m.Backward(call, upstream, []), out)
         return self._reply(response, data)
 
     def owns(self, keep: int) -> bool:
-        """Return whether the call with this number was a call of a reference."""
+        """Return whether the call with this number was a call to a reference."""
         return keep in self._reference_calls
 
     def stop(self) -> None:
@@ -129,11 +129,11 @@ class ReferenceProcess:
         functions = self.references.functions
         if isinstance(question.target, int):
             if not any(question.method in (f.methods or ()) for f in functions):
-                raise m.WireError("a call of a method that no reference has")
+                raise m.WireError("the worker called a method that no reference has")
             return m.Apply(question.target, question.method, arguments, keep, question.grad)
         found = next((f for f in functions if f.name == question.target), None)
         if found is None:
-            raise m.WireError("a call of an exercise that was not replaced")
+            raise m.WireError("the worker called an exercise that was not replaced")
         if found.methods is None:
             return m.Call(found.name, "", arguments, keep, question.grad)
         return m.Make(found.name, arguments)
@@ -156,14 +156,14 @@ class ReferenceProcess:
         result, out = self._forward(response.result, data, _reject_object)
         return m.Reply(result), out
 
-    # ---- calls from the references' worker, to objects in the student's worker
+    # ---- calls from the references' worker to objects in the student's worker
 
     def _given_object(self, item: m.Handle) -> m.Value:
-        """Present an object of a given class, such as a cache, to the references as a model with these methods."""
+        """Represent an object of a given class, such as a cache, as a model that the references can call."""
         methods = self.references.given_methods
         if item.module or item.type not in methods:
             raise UnsupportedValue(
-                f"a reference accepts tensors and plain values, not a {item.type}"
+                f"a reference accepts only tensors and plain values, not a {item.type}"
             )
         return m.Model(item.id, list(methods[item.type]), [], False)
 
@@ -180,7 +180,7 @@ class ReferenceProcess:
             upstream, out = self._forward(question.upstream, payload, _reject_object)
             request = m.Backward(self._object_calls[question.keep], upstream, [])
         else:
-            raise m.WireError("a reference that calls a reference")
+            raise m.WireError("a reference called another reference")
         number, response, data = self.student.request(request, out, self._reject_question)
         if isinstance(question, m.Ask) and question.keep:
             self._object_calls[question.keep] = number
@@ -189,12 +189,12 @@ class ReferenceProcess:
     def _reject_question(
         self, question: m.Question, payload: bytearray
     ) -> tuple[m.Reply, Outgoing]:
-        raise m.WireError("a question where an answer was expected")
+        raise m.WireError("the worker sent a question where an answer was expected")
 
     def _forward(
         self, data: m.Data, payload: bytearray, convert: Callable[[m.Handle], m.Value]
     ) -> tuple[m.Data, Outgoing]:
-        """Return the data for the other worker, after checking that its tensors lie within the payload."""
+        """Check that the tensors lie within the payload, and return the data to send to the other worker."""
         decode_tensors(data, payload)
         out = Outgoing()
         out.payload, out.size = [bytes(payload)], len(payload)
@@ -203,7 +203,7 @@ class ReferenceProcess:
 
 def _reject_object(item: m.Handle) -> m.Value:
     raise UnsupportedValue(
-        f"a reference works with tensors and plain values, not with a {item.type}"
+        f"a reference works only with tensors and plain values, not with a {item.type}"
     )
 
 
@@ -219,5 +219,5 @@ def _convert_handles(value: m.Value, convert: Callable[[m.Handle], m.Value], dep
         case m.Handle():
             return convert(value)
         case m.Model() | m.Generator():
-            raise m.WireError("a value that only the grader may send")
+            raise m.WireError("the worker sent a value that only the grader may send")
     return value

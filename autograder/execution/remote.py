@@ -13,7 +13,7 @@ from autograder.protocol.encoding import NAMES, Outgoing
 
 
 class Caller(Protocol):
-    """What a proxy needs from its connection to the sandbox; see `connection.Connection`."""
+    """Interface that a proxy uses to talk to the sandbox; see `connection.Connection`."""
 
     def call(
         self,
@@ -52,14 +52,14 @@ class RemoteModule:
         return call
 
     def load(self, weights: dict[str, Tensor]) -> None:
-        """Copy tensors into the parameters with these names."""
+        """Copy each tensor into the parameter with the same name."""
         self._leaves = {}
         out = Outgoing()
         detached = {name: weight.detach() for name, weight in weights.items()}
         self._request(m.Weights(self.id, self._caller.encode(detached, out)), out)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the parameters by name, as leaf tensors: later calls of this module are differentiable with respect to them."""
+        """Return the parameters by name, as leaf tensors. Later calls to the module are differentiable with respect to them."""
         found = self._request(m.Read(self.id, "parameters"))
         if not isinstance(found, dict):
             raise m.WireError("the parameters of a module are not a dict")
@@ -71,7 +71,7 @@ class RemoteModule:
         return self._leaves
 
     def state(self) -> Any:
-        """Return the `state_dict()`."""
+        """Return the module's `state_dict()`."""
         return self._request(m.Read(self.id, "state"))
 
     def get(self, path: str) -> Any:

@@ -1,4 +1,4 @@
-"""Let one test run while no other test of the course runs on this machine. Entry point: `RunLock`."""
+"""Provide a lock that lets one test run while no other test of the course runs on this machine. Entry point: `RunLock`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FILES = ("turnstile.lock", "tests.lock")
 
 
 class RunLock:
-    """A readers-writer lock for all grader processes of a course, on files in its `.autograder/`.
+    """A readers-writer lock shared by all grader processes of a course, using lock files in its `.autograder/` folder.
 
-    A process that waits for exclusive access holds the turnstile: no test starts meanwhile, so the wait ends. The kernel
-    releases the locks of a process that ends. There is no lock without a course, or if its folder is not writable.
+    While a process waits for exclusive access, it holds the turnstile lock: no other test can start, so the wait is finite.
+    The kernel releases the locks of a process that exits. Without a course or a writable folder, nothing is locked.
     """
 
     def __init__(self, root: Path | None) -> None:
@@ -27,13 +27,13 @@ class RunLock:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Run a test while others may run. The caller must not hold this lock already."""
+        """Hold the lock while a test runs alongside other tests. The caller must not already hold the lock."""
         with self._locked(fcntl.LOCK_SH):
             yield
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Run a test while no other test runs. The caller must not hold this lock already."""
+        """Hold the lock while a test runs alone. The caller must not already hold the lock."""
         with self._locked(fcntl.LOCK_EX):
             yield
 

@@ -12,7 +12,7 @@ from autograder.course.config import Exercise
 from autograder.execution.references import ReferenceSet
 from autograder.protocol import messages as m
 
-MAX_SHOWN = 70  # characters of a line of code in a message
+MAX_SHOWN = 70  # maximum length of a line of code that a message shows
 
 
 class Statement(Protocol):
@@ -30,9 +30,9 @@ class Statement(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """The code of one exercise. `pieces` are the first and last line of each unit in `text`.
+    """The code of one exercise. `pieces` are the first and last line numbers of each unit in `text`.
 
-    `references` are the exercises whose reference the code calls instead of its own definition.
+    `references` are the exercises for which the code calls the reference solution instead of its own definition.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Source:
         return ""
 
     def location_with_code(self, line: int) -> str:
-        """Return the student's cell and line together with the code there, which is easier to find than a cell number."""
+        """Return the student's cell and line, followed by the code on that line, which is easier to find than a cell number."""
         location = self.location(line)
         code = self.text.split("\n")[line - 1] if location else ""
         code = " ".join(code.split()).replace("`", "'")

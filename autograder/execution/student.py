@@ -1,4 +1,4 @@
-"""The sandboxed code of one exercise as hidden graders see it. Entry point: `Student`."""
+"""Give hidden graders access to one exercise's code in the sandbox. Entry point: `Student`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Student:
-    """The functions and classes of one exercise's code, as attributes. graders/README.md documents their use."""
+    """Provides the functions and classes in one exercise's code as attributes; see graders/README.md."""
 
     def __init__(self, process: Process, references: ReferenceProcess | None = None) -> None:
         self.connection = Connection(process, references)
@@ -41,7 +41,7 @@ class Student:
 
     @property
     def changed(self) -> list[str]:
-        """The arguments that the last call changed in place, in words."""
+        """The names of the arguments that the last call changed in place."""
         return self.connection.changed
 
     @property

@@ -15,7 +15,7 @@ CODE = re.compile(r"```(diff|python)\n((?:(?!```).*\n)+)```\s*")
 
 @dataclass(frozen=True)
 class Mistake:
-    """A known mistake of an exercise: its name, what the student reads, and the wrong definition."""
+    """A known mistake in an exercise: its name, the sentence that the student reads, and the wrong definition."""
 
     exercise: str
     name: str
@@ -24,11 +24,11 @@ class Mistake:
 
 
 def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
-    """Return the known mistakes of each exercise of a day, in the order of its file.
+    """Return the known mistakes for each exercise of a day, in the order in which its file lists them.
 
     Raises:
-        CourseError: A file is unreadable or belongs to no exercise, a section is not in the
-            format, or a change does not apply to the reference.
+        CourseError: A file is unreadable or does not belong to an exercise, a section is
+            malformed, or a diff does not apply to the reference.
     """
     references = {
         cell.name: _without_markers(cell.source)
@@ -39,7 +39,9 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
     expected = {f"{name}.md" for name in day.names}
     for file in sorted(day.mistakes.glob("[!.]*.*")):
         if file.name not in expected:
-            raise CourseError(f"{file}: no exercise of {day.name} has a file of this name")
+            raise CourseError(
+                f"{file}: the file name should be EXERCISE.md for an exercise of {day.name}"
+            )
     return {name: _read(day.mistakes / f"{name}.md", references[name]) for name in day.names}
 
 
@@ -48,7 +50,7 @@ def _without_markers(source: str) -> list[str]:
 
 
 def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
-    """Read the file of one exercise: a title, and a section for each mistake. Without a file, there are none."""
+    """Read the mistakes file for one exercise: a title and one section per mistake. Without a file, there are no mistakes."""
     if not file.exists():
         return []
     try:
@@ -71,21 +73,21 @@ def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
 
 
 def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
-    """Read one section: a name, a paragraph for students, a source if there is one, and code.
+    """Parse one section: a name, a paragraph for students, an optional source, and code.
 
     Raises:
-        ValueError: The section is not in this format, or its change does not apply.
+        ValueError: The section is malformed, or its diff does not apply.
     """
     name, _, body = section.partition("\n")
     text, fence, block = body.partition("```")
     code = CODE.fullmatch(fence + block)
     if not code:
-        raise ValueError("it should end with one block of code, ```diff or ```python")
+        raise ValueError("the section should end with one code block, either ```diff or ```python")
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
     is_source = [part.startswith("Source:") for part in paragraphs]
     if is_source not in ([False], [False, True]):
         raise ValueError(
-            "it should have one paragraph for students, and then at most one that starts with `Source:`"
+            "the section should have one paragraph for students and at most one more, which starts with `Source:`"
         )
     language, source = code.groups()
     if language == "diff":
@@ -94,7 +96,7 @@ def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
 
 
 def _changed(reference: Sequence[str], diff: str) -> str:
-    """Return the reference with a change applied; `@@` separates its hunks."""
+    """Return the reference with a diff applied, whose hunks are separated by `@@` lines."""
     hunks = [_hunk(hunk, reference) for hunk in re.split(r"^@@.*\n", diff, flags=re.MULTILINE)]
     lines = list(reference)
     end = len(lines)
@@ -109,25 +111,27 @@ def _changed(reference: Sequence[str], diff: str) -> str:
 def _hunk(hunk: str, reference: Sequence[str]) -> tuple[int, int, list[str]]:
     """Return the line at which a hunk applies, how many lines it replaces, and the new lines.
 
-    A hunk may leave out indentation that all its lines share.
+    A hunk may omit indentation that all its lines share.
     """
     marked = hunk.splitlines()
     for line in marked:
         if line[:1] not in ("-", "+", " ", ""):
-            raise ValueError(f"this line of a diff starts with none of -, + and space: {line!r}")
+            raise ValueError(f"each line of a diff should start with -, + or a space: {line!r}")
     old = [line[1:].rstrip() for line in marked if not line.startswith("+")]
     new = [line[1:].rstrip() for line in marked if not line.startswith("-")]
     if not any(old) or old == new:
-        raise ValueError(f"a change needs a line of the reference and a different one: {hunk!r}")
+        raise ValueError(
+            f"a hunk should contain a line of the reference and change something: {hunk!r}"
+        )
     places: list[tuple[int, str]] = []
     for start in range(len(reference) - len(old) + 1):
         indent = reference[start].removesuffix(old[0])
         if not indent.strip() and _indented(old, indent) == reference[start : start + len(old)]:
             places.append((start, indent))
     if not places:
-        raise ValueError(f"the reference has no such lines: {_first(old)!r}")
+        raise ValueError(f"the reference does not contain these lines: {_first(old)!r}")
     if len(places) > 1:
-        raise ValueError(f"the reference has these lines {len(places)} times: {_first(old)!r}")
+        raise ValueError(f"the reference contains these lines {len(places)} times: {_first(old)!r}")
     start, indent = places[0]
     return start, len(old), _indented(new, indent)
 

@@ -14,19 +14,19 @@ from torch import Tensor
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import decode_tensors
 
-# Relative and absolute. Wider than the tolerances of the graders, because two ways to write the same mistake round
-# differently; most of all the angles of distant positions.
+# Relative and absolute tolerances. They are wider than the graders' tolerances, because two implementations of the same
+# mistake round differently, especially the angles of distant positions.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
-# Suffixes of keys.
+# Key suffixes.
 TYPE = " type"  # the dtype, shape and device of a tensor
-PARAMETER = " parameter"  # the initial value of a parameter, which right solutions may choose
+PARAMETER = " parameter"  # the initial value of a parameter, which correct solutions may choose
 MODEL_MODES = "model modes"  # the modes in which the code called the grader's models
-MODEL_INPUTS = "model inputs"  # the shapes with which it called them
+MODEL_INPUTS = "model inputs"  # the input shapes of those calls
 FAILURE = "failure"
-# How an exception is recorded. Contracts name no exception besides ValueError.
+# How an exception is recorded. Exercises specify no exception type other than ValueError.
 EXCEPTIONS = VALUE_ERROR, OTHER_ERROR = "ValueError", "failed"
-OVERHEAD = 400  # estimated bytes per observation besides its tensor
+OVERHEAD = 400  # estimated bytes per observation, not counting its tensor
 
 Observation = Tensor | bool | int | float | str | None
 Observations = dict[str, Observation]
@@ -38,13 +38,14 @@ def observe(
     models: Collection[int],
     model_calls: Observations,
 ) -> Observations:
-    """Return the tensors and plain values of a response by their position in it, with the side effects of the call.
+    """Return the tensors and plain values in a response, keyed by their position in it, plus the side effects of the call.
 
-    `models` are the ids of the grader's models that were passed to the call, and `model_calls` how the code called them.
+    `models` contains the ids of the grader's models that were passed to the call. `model_calls` describes how the code
+    called these models.
     """
     if isinstance(response, m.Failure):
         return {FAILURE: _failure(response)} | model_calls
-    # Copied, so that the rest of the message can be freed.
+    # Clone the tensors, so the rest of the message can be freed.
     tensors = [tensor.clone() for tensor in decode_tensors(response.result, payload)]
     side_effects: Observations = {
         "changed": " ".join(sorted(response.changed)),
@@ -54,7 +55,7 @@ def observe(
 
 
 def size_of(observations: Observations) -> int:
-    """Return the approximate size in bytes. A tensor that occurs several times counts once."""
+    """Return the approximate size of observations in bytes. A tensor that occurs several times counts once."""
     tensors = {id(value): value for value in observations.values() if isinstance(value, Tensor)}
     texts = sum(len(value) for value in observations.values() if isinstance(value, str))
     data = sum(tensor.nbytes for tensor in tensors.values() if not tensor.is_meta)
@@ -62,9 +63,9 @@ def size_of(observations: Observations) -> int:
 
 
 def normalize(seen: Observations, reference: Observations, request: m.Request) -> Observations:
-    """Remove from the observations of a request what right solutions may do differently.
+    """Remove from the observations of a request everything in which correct solutions may differ.
 
-    `reference` are the observations of the reference for the same request, or empty for the reference itself.
+    `reference` contains the reference's observations for the same request. It is empty for the reference itself.
     """
     match request:
         case m.Read(what="parameters" | "state"):
@@ -85,7 +86,7 @@ def normalize(seen: Observations, reference: Observations, request: m.Request) -
 
 
 def _normalize_parameters(seen: Observations, reference: Observations) -> Observations:
-    """Keep the parameters and buffers of the reference. The names of others are free, so record only whether there are any."""
+    """Keep the reference's parameters and buffers. Others may have any name, so record only whether there are any."""
     renamed = {f"{k}{PARAMETER}" if isinstance(v, Tensor) else k: v for k, v in seen.items()}
     if not reference:
         return renamed | {"further": False}
@@ -96,7 +97,7 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
 
 
 def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
-    """Return whether a value is a known parameter under a second name, which contracts allow. A constant tensor never is."""
+    """Return whether a value is a known parameter under a second name. A constant tensor never counts as one."""
     if not isinstance(value, Tensor):
         return True  # a type or a plain value
     varied = value.numel() > 1 and bool((value != value.flatten()[0]).any())
@@ -127,7 +128,7 @@ def _flatten(
 
 
 def _failure(failure: m.Failure) -> str:
-    """Return what is missing, or whether the exception is a ValueError. Any other exception is an accident of the code."""
+    """Return the message for a missing name, or whether the exception is a ValueError. Other exception types do not matter."""
     if failure.kind == "missing":
         return failure.text.split(";")[0]
     return VALUE_ERROR if VALUE_ERROR in failure.bases else OTHER_ERROR

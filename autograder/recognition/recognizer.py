@@ -32,16 +32,16 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
 from autograder.sandbox.process import Process
 
-# Code that ends a run with one of these is not recognised.
+# If running the code raises one of these exceptions, no mistake is recognised.
 FAILURES = (LimitExceeded, WorkerDied, m.WireError, NotAllowed, StudentError)
-# Tests in which code may differ from a mistake, because of other random numbers or an additional fault.
+# The number of tests in which code may differ from a mistake, because of random numbers or an additional fault.
 MAX_DIFFERENT_TESTS = 2
-# All submissions get the same inputs, so that their results can be compared. A different text would mean different inputs.
+# All submissions get the same inputs, so their results can be compared. Changing this string changes the inputs.
 SEED = "one for all submissions, so that answers can be compared"
 
 
 class Recognizer:
-    """Finds the known mistake that wrong code contains. Learns the signatures of an exercise's mistakes when first needed."""
+    """Finds the known mistake that wrong code contains. Learns an exercise's signatures when they are first needed."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self._key, self._server = key, server
@@ -57,9 +57,10 @@ class Recognizer:
         failed_tests: Sequence[str],
         budget: Budget | None = None,
     ) -> str | None:
-        """Return the name of the one known mistake that the code contains, or None if there is not exactly one.
+        """Return the name of the known mistake that the code contains, or None unless exactly one matches.
 
-        `failed_tests` are the tests that the code failed when it was graded, with other inputs. The code runs again, on `budget`.
+        `failed_tests` are the tests that the code failed during grading, with different inputs. The code runs again, and its
+        resource usage is charged to `budget`.
         """
         similar = {
             name: signature
@@ -87,9 +88,9 @@ class Recognizer:
             return None
 
     def signatures(self, exercise: Exercise) -> dict[str, Signature]:
-        """Return the signatures of an exercise's mistakes by name, without those that are not specific.
+        """Return the signatures of an exercise's mistakes by name, leaving out any that are not specific enough.
 
-        They are learned once per course and cached in its folder.
+        The signatures are learned once per course and cached in its folder.
         """
         name, day = exercise.name, self._key.day
         if name not in self._signatures:
@@ -103,11 +104,11 @@ class Recognizer:
         return self._signatures[name]
 
     def source(self, mistake: Mistake) -> Source:
-        """Return the code of a known mistake, with the course's solutions of what it calls."""
+        """Return the code of a known mistake, plus the course's solutions that it needs."""
         return self._key.replace_solution(mistake.exercise, mistake.source)
 
     def _learn(self, exercise: Exercise) -> dict[str, Signature]:
-        # The result is cached, so a busy machine must not leave gaps in it.
+        # The result is cached, so no mistake may be missing only because the machine was busy.
         limits = replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
         exercise = replace(exercise, limits=limits)
         recordings = self._record(exercise)
@@ -149,7 +150,7 @@ class Recognizer:
                 references.stop()
 
     def _record(self, exercise: Exercise) -> dict[str, list[RecordedCall]]:
-        """Return the calls of each test of an exercise, recorded on the reference."""
+        """Return the calls that each test of an exercise makes, recorded on the reference."""
         if exercise.name not in self._recordings:
             self._recordings[exercise.name] = retry_if_server_lost(lambda: self._run(exercise))
         return self._recordings[exercise.name]
@@ -170,9 +171,9 @@ class Recognizer:
 
 
 class _LoadedCode:
-    """Code in a worker, on which the tests of its exercise run and their recorded calls are replayed.
+    """Code that is loaded in a worker, ready to run its exercise's tests and replay their recorded calls.
 
-    Every method may raise one of `FAILURES`.
+    Every method may raise any of the exceptions in `FAILURES`.
     """
 
     def __init__(
@@ -187,13 +188,13 @@ class _LoadedCode:
         self._tests, self._recordings = tests, recordings
         self._student = Student(process, references)
         self._student.load(load)
-        # Without code and rules, loading only resets the random numbers.
+        # A load request without code and rules only resets the random number generators.
         self._reset = msgspec.structs.replace(
             load, pieces=[], operators=[], attributes=[], references=[]
         )
 
     def failed_tests(self, among: Collection[str] | None = None) -> list[str]:
-        """Return the tests that the code fails, of all tests or of those with the given names."""
+        """Return the names of the tests that the code fails. If `among` is given, run only the tests with these names."""
         failed: list[str] = []
         for test in self._tests:
             if among is not None and test.name not in among:
@@ -207,7 +208,7 @@ class _LoadedCode:
         return failed
 
     def observe(self, tests: Sequence[str], seed: int) -> Observations:
-        """Replay the calls of these tests with the random numbers of this seed, and return what is observed."""
+        """Replay the calls that these tests make, with random numbers seeded by `seed`, and return the observations."""
         seen: dict[str, list[Observations]] = {}
         max_size = MAX_SIZE
         for test in tests:
@@ -218,7 +219,7 @@ class _LoadedCode:
 
 
 def _version(fingerprint: str) -> str:
-    """Return a hash of the course and of this package, which both determine the signatures."""
+    """Return a hash of the course and this package, because both determine the signatures."""
     digest = hashlib.sha256(fingerprint.encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
@@ -226,7 +227,7 @@ def _version(fingerprint: str) -> str:
 
 
 def _serialize(signatures: Mapping[str, Signature]) -> bytes:
-    """Store equal tensors and strings once: mistakes have most observations in common, and all are kept in memory."""
+    """Serialize signatures, storing equal tensors and strings only once. Most mistakes share most observations."""
     unique: dict[Any, Any] = {}
 
     def share(value: Any) -> Any:

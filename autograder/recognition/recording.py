@@ -1,4 +1,4 @@
-"""Record the calls of an exercise's tests on one implementation and replay them on another.
+"""Record the calls that an exercise's tests make to one implementation, and replay them on another.
 
 Entry points: `Recorder` and `replay`.
 """
@@ -27,16 +27,16 @@ from autograder.recognition.observations import (
 )
 from autograder.sandbox.process import Reply
 
-# Bytes of the observations of one submission's code. Those of a reference or a known mistake are far smaller.
+# Maximum size in bytes of the observations for one submission's code. References and known mistakes need far less.
 MAX_SIZE = 64 << 20
 
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """One request of a test, its response and what was observed.
+    """One request that a test made, with its response and the observations.
 
-    `models` are copies of the grader's models among the arguments, made before the call. The originals are `kept`, so that their
-    ids are not reused.
+    `models` contains copies of the grader's models among the arguments, made before the call. `kept` holds references to the
+    originals, so their ids are not reused.
     """
 
     request: m.Request
@@ -60,8 +60,8 @@ class Recorder:
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
-        """Record a request; see `process.Process.request`."""
-        # Requests that a grader's model sends while it is called will recur in a replay, and the time of a `Forget` is random.
+        """Forward a request and record it; see `process.Process.request`."""
+        # Requests that a grader's model sends during a call recur in a replay, and the timing of a `Forget` is random.
         if self._nested or isinstance(request, m.Forget):
             return self._process.request(request, payload, reply)
         connection = self.student.connection
@@ -120,7 +120,7 @@ def replay(
     references: ReferenceProcess | None = None,
     max_size: int = MAX_SIZE,
 ) -> list[Observations]:
-    """Repeat recorded calls in another process and return what was observed for each.
+    """Repeat recorded calls in another process and return the observations for each call.
 
     The observations of a call are empty if it needs an object that does not exist in the other process.
 
@@ -156,7 +156,7 @@ def replay(
 def _translate(
     request: m.Request, objects: Mapping[int, int], numbers: Mapping[int, int]
 ) -> m.Request:
-    """Replace the object ids and call numbers in a request by those of another process.
+    """Replace the object ids and call numbers in a request with those used by another process.
 
     Raises:
         KeyError: The other process has no such object or call.
@@ -176,7 +176,7 @@ def _translate(
             return change(request, call=numbers[request.call], parameters=parameters)
         case m.Weights() | m.Read() | m.Set():
             return change(request, module=objects[request.module])
-    raise TypeError(f"a test does not send a {type(request).__name__}")
+    raise TypeError(f"a test cannot send a request of type {type(request).__name__}")
 
 
 def _translate_value(value: m.Value, objects: Mapping[int, int]) -> m.Value:
@@ -210,7 +210,7 @@ def _model_ids(request: m.Request) -> set[int]:
 
 
 def _ids(value: m.Value, kind: type[m.Model | m.Handle]) -> Iterator[int]:
-    """Yield the ids of all models, or of all objects, in a value."""
+    """Yield the ids of all models in a value, or of all objects, depending on `kind`."""
     match value:
         case m.Model() | m.Handle():
             if isinstance(value, kind):

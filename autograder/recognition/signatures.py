@@ -23,10 +23,11 @@ from autograder.recognition.observations import (
 
 @dataclass(frozen=True)
 class Signature:
-    """What a known mistake is recognised by: the tests that it fails and what is observed in them.
+    """The evidence that identifies a known mistake: the tests that it fails and the observations in those tests.
 
-    `deterministic` observations do not depend on random numbers. Right solutions differ in the `tie_breakers`: how often and in
-    which batches they call a model, and how they initialise parameters. `distinctive` observations differ from the reference.
+    `deterministic` observations do not depend on random numbers. Correct solutions may differ in the `tie_breakers`: how
+    often and in which batches they call a model, and how they initialise parameters. `distinctive` observations differ from the
+    reference.
     """
 
     failed_tests: list[str]
@@ -35,7 +36,7 @@ class Signature:
     distinctive: Observations
     conclusive: list[
         str
-    ]  # keys of `distinctive` for finite values, shapes, dtypes and missing names
+    ]  # keys of `distinctive` that show wrong values, shapes, dtypes or missing names
     is_random: bool  # some observations depend on random numbers
 
     @property
@@ -69,8 +70,8 @@ def make_signature(
 def is_specific(signature: Signature, test_count: int) -> bool:
     """Return whether code that is wrong in a different way is unlikely to match the signature by accident.
 
-    Conclusive values suffice, and so does a test that fails although every observation is right. Exceptions and NaN suffice only
-    if the mistake passes some of the `test_count` tests.
+    A conclusive value is enough, and so is a test that fails although every observation is correct. Exceptions and NaN are
+    enough only if the mistake passes some of the `test_count` tests.
     """
     if not signature.distinctive:
         return not signature.is_random
@@ -80,9 +81,9 @@ def is_specific(signature: Signature, test_count: int) -> bool:
 def find_match(
     signatures: Mapping[str, Signature], failed_tests: Sequence[str], seen: Observations
 ) -> str | None:
-    """Return the name of the one known mistake with these failed tests and observations, or None if there is not exactly one.
+    """Return the name of the known mistake that matches the failed tests and observations, or None unless exactly one matches.
 
-    Tie-breakers decide between several matches. Without a match, the code may contain one additional fault.
+    If several mistakes match, the tie-breakers decide. If none matches, look for a mistake plus one additional fault.
     """
     names = [
         name
@@ -101,7 +102,7 @@ def find_match(
 
 
 def _matches(signature: Signature, seen: Observations) -> bool:
-    """Return whether the observations are those of the mistake and include a distinctive one."""
+    """Return whether the observations match the mistake and include at least one distinctive observation."""
     distinctive = signature.distinctive
     found = any(_same(value, seen, key) for key, value in distinctive.items())
     return _contains(seen, signature.deterministic) and (found or not distinctive)
@@ -110,11 +111,11 @@ def _matches(signature: Signature, seen: Observations) -> bool:
 def _matches_with_another_fault(
     signature: Signature, failed_tests: Sequence[str], seen: Observations
 ) -> bool:
-    """Return whether code contains the mistake and one additional fault.
+    """Return whether the code contains the mistake and one additional fault.
 
-    The additional fault may affect one test: either a test that the mistake passes, or one in which the code raises where the
-    mistake returns. Or the additional fault is a wrong dtype: all results that differ from the mistake's differ in dtype alone.
-    A conclusive value must match in a test without the additional fault.
+    The additional fault may affect one test: either a test that the mistake passes, or one in which the code raises an
+    exception but the mistake does not. It may also be a wrong dtype, if all results that differ from the mistake's results differ
+    only in dtype. In both cases, a conclusive value must match in a test that the additional fault does not affect.
     """
     different = [k for k, value in signature.deterministic.items() if not _same(value, seen, k)]
     tests = {_test(key) for key in different}
@@ -149,16 +150,16 @@ def _test(key: str) -> str:
 
 
 def _returned(key: str, seen: Observations) -> bool:
-    """Return whether the call of this key returned. After a call that raised, later ones may be missing."""
+    """Return whether the call with this key returned. After a call that raised an exception, later calls may be missing."""
     call = " ".join(key.split(" ")[:2])
     return f"{call} {FAILURE}" not in seen and f"{call} {MODEL_MODES}" in seen
 
 
 def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bool:
-    """Return whether right solutions may differ in this observation.
+    """Return whether correct solutions may differ in this observation.
 
-    That is true of the inputs of model calls, and of their modes if these are right. It is also true of the initial value of a
-    parameter, unless the reference fills it with one number.
+    This is true for the inputs of model calls, and for their modes if these are correct. It is also true for the initial value
+    of a parameter, unless the reference fills it with a constant.
     """
     if not key.endswith(PARAMETER):
         return key.endswith(MODEL_INPUTS) or (

@@ -1,1 +1,1 @@
-"""Select the code that each exercise needs from the cells of a notebook."""
+"""Select the code that each exercise needs from a notebook."""

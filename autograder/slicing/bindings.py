@@ -1,6 +1,6 @@
-"""Determine which of the units that bind or change a name define its object at a given moment.
+"""Determine which units define the object that a name refers to at a given moment.
 
-A moment is the position of a unit in the notebook: the object is the one that this unit sees when it runs.
+A moment is the position of a unit in the notebook. The object at that moment is the one that the unit sees when it runs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Bindings:
     permanent: frozenset[int]  # units that count at every moment
 
     def units_at(self, moment: int) -> Sequence[int]:
-        """Return the units that define the name's object at a moment: its last replacement before it, and all later uses.
+        """Return the units that define the name's object at a moment: the last replacement before the moment and the uses since.
 
-        If no unit has bound the name by then, the cells are out of order, and the object at the end of the notebook counts.
+        If no unit has bound the name by then, the cells are out of order, so the object at the end of the notebook is used.
         """
         end = moment if moment > self.first else END
         n_replacements = bisect_left(self.replacements, end)

@@ -1,4 +1,4 @@
-"""Client for slicing: a reader process selects the code of each exercise from a notebook.
+"""Client for slicing: a sandboxed reader process selects the code for each exercise from a notebook.
 
     course = prepare(server, day)                     # once per server and day
     with Slicer(server, course, cells) as slicer:
@@ -29,7 +29,7 @@ from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
 from autograder.submissions.client import READER, ReaderProcess, ReadError, retry_server_loss
 
-PART = 48_000  # bytes of an encoded course per control message, which can contain 64 kB
+PART = 48_000  # bytes of an encoded course per control message, whose limit is 64 kB
 ANSWERS = Decoder(Answer)
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ class SlicingError(Exception):
 class Slice:
     """The code of one exercise: the pieces that run, in order.
 
-    `reached` are the other exercises whose names it reads, whether they are defined or not. `used` are the forbidden
-    functions that it mentions.
+    `reached` are the other exercises whose names the code reads, whether or not they are defined. `used` are the forbidden
+    functions that the code mentions.
     """
 
     exercise: str
@@ -56,7 +56,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class NotebookSlices:
-    """The slices of all exercises, the problems of the notebook, and the number of the cell that defines each exercise."""
+    """The slices of all exercises, the problems found in the notebook, and the number of the cell that defines each exercise."""
 
     slices: dict[str, Slice]
     problems: tuple[str, ...]
@@ -72,7 +72,7 @@ class SlicingCourse:
 
 
 def encode_course(day: Day) -> bytes:
-    """Encode what slicing needs to know about a day. It contains nothing that is hidden from students."""
+    """Encode the parts of a day that slicing needs. The result contains nothing that is hidden from students."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
@@ -91,7 +91,7 @@ def _release(day: Day) -> list[str]:
 
 
 def prepare(server: Server, day: Day) -> SlicingCourse:
-    """Prepare the readers of a server for a day. Once per server and day is enough."""
+    """Send a day to a server, so that its readers can slice notebooks. Call this once per server and day."""
     data = encode_course(day)
     key = hashlib.sha256(data).hexdigest()
     parts = [data[start : start + PART] for start in range(0, len(data), PART)]
@@ -101,7 +101,7 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
 
 
 class Slicer:
-    """Client that slices one notebook in one process, started on first use. After an error, all calls raise that error."""
+    """Client that slices one notebook in one process, started on first use. After an error, all later calls raise it."""
 
     def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:
         self._server, self._course = server, course
@@ -132,7 +132,7 @@ class Slicer:
         return self._whole
 
     def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Slice:
-        """Return the slice of one exercise with the references of the `replaced` exercises.
+        """Return the slice of one exercise, using the references for the `replaced` exercises.
 
         Each reference is a piece with the source `# NAME: the reference`. Raises SlicingError.
         """

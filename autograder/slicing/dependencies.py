@@ -24,7 +24,7 @@ from autograder.slicing.unit import Unit
 
 __all__ = ["Code", "Unit", "parse_units", "slice_for"]
 
-# Limits per exercise, far beyond any honest notebook. Code beyond them is left out and reported.
+# Limits per exercise, far beyond what any honest notebook needs. Code beyond them is left out and reported.
 MAX_TAKEN = 5_000  # units
 MAX_FOLLOWED = 50_000  # pairs of a name and a moment
 MANY_STEPS = 500_000  # afterwards, every name refers to its last binding
@@ -49,8 +49,8 @@ def slice_for(
 ) -> Code | None:
     """Return the code that an exercise needs, or None if the student does not define it.
 
-    Names resolve to the student's units, except that names bound by given units are always the course's. If the student
-    binds or changes a given name in another way, `problems` reports it.
+    Names resolve to the student's units, except that names bound by given units always resolve to the course's. If the
+    student binds or changes a given name differently, `problems` reports it.
     """
     index, given_names = _index_notebook(
         tuple(student), tuple(given), frozenset({exercise, *exercises})
@@ -62,8 +62,8 @@ def slice_for(
     for position in index.always:
         search.take(position, END)
     search.follow([])
-    # The functions that the exercise calls are known only now. Calls of these in the notebook are demonstrations, while calls
-    # of other functions may fill a table (`init_tables()`, `register(f)`).
+    # Only now are the functions that the exercise calls known. Calls to these functions in the notebook are demonstrations,
+    # while calls to other functions may fill a table (`init_tables()`, `register(f)`).
     search.take_side_effects(frozenset(search.names))
     names = set(search.names)
     problems = list(given_names.edits(names))
@@ -76,7 +76,7 @@ def slice_for(
     )
 
 
-# The last notebook: the exercises of a submission are sliced one after the other.
+# The index of the last notebook, because the exercises of a submission are sliced one after another.
 _last: tuple[NotebookIndex, GivenNames] | None = None
 
 
@@ -121,7 +121,7 @@ class _Search:
                     self.take(position, moment)
 
     def take(self, position: int, moment: int) -> None:
-        """Take a unit whose object is used at a moment, and schedule the names that it reads."""
+        """Select a unit whose object is used at a moment, and queue the names that it reads."""
         if (position, moment) in self._followed or self.is_cut:
             return
         self._followed.add((position, moment))
@@ -144,7 +144,7 @@ class _Search:
         self._pending += [(name, m) for name in later for m in moments]
 
     def take_side_effects(self, called_by_exercise: Collection[str]) -> None:
-        """Take calls of functions that change what the exercise needs, unless it calls these functions itself."""
+        """Select calls to functions that change what the exercise needs, unless the exercise itself calls these functions."""
         index = self.index
         seen: set[int] = set()
         n_names = 0

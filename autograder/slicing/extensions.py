@@ -15,7 +15,7 @@ from autograder.slicing.side_effects import find_mutations
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A possible extension of a class by a method. The names are syntactic and still have to be resolved."""
+    """A possible extension of a class by a method. The names come from the syntax alone and still have to be resolved."""
 
     target: str  # the class
     attached: str = ""  # f in `add_to_class(C)(f)`; it must name a function
@@ -49,7 +49,7 @@ def changes_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def _arguments(call: ast.expr) -> list[str]:
-    """Return the names that a call has as arguments, directly or in a list or tuple."""
+    """Return the names that a call passes as arguments, directly or inside a list or tuple."""
     if not isinstance(call, ast.Call):
         return []
     values = [*call.args, *(keyword.value for keyword in call.keywords)]

@@ -1,4 +1,4 @@
-"""Give the course's names precedence over a student's versions of them, and report the difference."""
+"""Give the course's definitions precedence over a student's versions of them, and report the conflicts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from autograder.slicing.same_name import has_same_effect
 from autograder.slicing.unit import Unit
 
 MAX_EDITS = 20  # reported edits of given names
-MAX_COMPARED = 200  # statements per given name that are compared with the course's
+# Maximum number of statements per given name that are compared with the course's.
+MAX_COMPARED = 200
 
 
 class GivenNames:
-    """The names that the course gives, and what a student's notebook does to them."""
+    """The names that the course provides, and the ways in which a student's notebook rebinds or changes them."""
 
     def __init__(self, index: NotebookIndex) -> None:
         self._index = index
@@ -23,9 +24,9 @@ class GivenNames:
         self._edits: dict[str, list[tuple[int, str, str]]] = {}
 
     def in_order(self, taken: set[int]) -> Iterator[Unit]:
-        """Yield units in the order in which they run: the course's, then star imports and the like, then the student's.
+        """Yield units in the order in which they run: the course's, then imports such as star imports, then the student's.
 
-        The course's unit runs again after a student's unit that binds the same given name.
+        If a student's unit rebinds a name that the course provides, the course's unit runs again after it.
         """
         index = self._index
         own = index.defined_here & index.exercises
@@ -59,7 +60,7 @@ class GivenNames:
         return not self._same[key]
 
     def edits(self, names: Collection[str]) -> Iterator[str]:
-        """Yield a sentence for each unit of the student that binds or changes one of these names, if the course gives it."""
+        """Yield a message for each student unit that binds or changes one of these names, if the course provides the name."""
         given = self._index.given_names.intersection(names)
         found = [edit for name in given for edit in self._edits_of(name)]
         return (message for _, _, message in islice(sorted(found), MAX_EDITS))
@@ -73,12 +74,12 @@ class GivenNames:
                 for each in (unit.binds | unit.changes) & index.given_names:
                     compared[each] += 1
                     if compared[each] <= MAX_COMPARED and (edit := self._describe(unit, each)):
-                        message = f"cell {unit.cell}: `{each}` is given by the course; {edit}"
+                        message = f"cell {unit.cell}: `{each}` is provided by the course; {edit}"
                         self._edits[each].append((position, each, message))
         return self._edits[name]
 
     def _describe(self, unit: Unit, name: str) -> str:
-        """Return what happens to a student's edit of a given name; "" if it has no effect or is kept."""
+        """Explain what happens to a student's edit of a name that the course provides, or return "" if it is kept."""
         given = self._index.units[: self._index.n_given]
         sources = [u for u in given if name in u.binds | u.changes]
         if any(has_same_effect(unit, other, name) for other in sources):

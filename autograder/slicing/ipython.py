@@ -1,8 +1,8 @@
 """Convert a cell's code to Python, without IPython magics and without statements that do not compile.
 
-Lines keep their numbers, and everything takes linear time. Code that could exhaust the C stack, the memory or the time of
-CPython's compiler is rejected before it is compiled. (CPython 3.11 crashes on a comprehension with 100,000 `for`s and takes
-quadratic time for many functions with the same name.) Entry point: `parse_cell`.
+Line numbers do not change, and everything takes linear time. Code that could overflow the C stack, run out of memory or take
+too long in CPython's compiler is rejected before it is compiled. (CPython 3.11 crashes on a comprehension with 100,000 `for`s
+and takes quadratic time for many functions with the same name.) Entry point: `parse_cell`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Iterator
 
 from autograder.slicing.names import SCOPES, children
 
-# Characters: the syntax tree of a list of a million numbers takes half a gigabyte.
+# In characters. The syntax tree for a list of a million numbers takes half a gigabyte.
 MAX_LENGTH = 1_500_000
 # Each token takes up to 700 bytes in the syntax tree. A table of 270,000 numbers has 550,000 tokens.
 MAX_TOKENS = 550_000
-MAX_BROKEN = 250_000  # tokens of a cell that does not compile; it is parsed several times
-MAX_SCOPES = 500  # functions, lambdas and comprehensions of one top-level statement
+MAX_BROKEN = 250_000  # tokens in a cell that does not compile, because it is parsed several times
+MAX_SCOPES = 500  # functions, lambdas and comprehensions in one top-level statement
 CHUNK = 50  # number of top-level statements that are compiled together
 MAX_DEPTH = 200  # levels of the syntax tree; CPython has the same limit for parentheses
 # Braces in one string, or dots in one import; CPython takes quadratic time for both.
@@ -58,7 +58,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 IMPORTED = re.compile(r"\b(?:import|from)[\s\\]+[\w.\s\\]+")
-# Code that never occurs inside brackets. If it does, a bracket was not closed, and a new statement begins.
+# Code that is invalid inside brackets. If it occurs there, a bracket was not closed and a new statement begins.
 STATEMENT = re.compile(
     r"(?:@[^\n]*\n){0,5}(?:(?:async[ \t]+)?def|class)[ \t]+\w"
     r"|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b"
@@ -72,7 +72,8 @@ def parse_cell(source: str) -> tuple[str, ast.Module | None, str | None]:
     The tree is None if nothing can run. The problem is None if everything can run.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as those for invalid escapes in a student's strings
+        # For example, warnings about invalid escapes in a student's strings.
+        warnings.simplefilter("ignore")
         tree, problem = _try_parse(source)
         if tree is not None:
             return source, tree, None
@@ -152,7 +153,7 @@ def _end_of_logical_line(source: str, position: int) -> int:
 
 
 def _lexemes(source: str, position: int) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each comment, string, bracket, line continuation and line end."""
+    """Yield the start and end of each comment, string, bracket, line continuation and newline."""
     while lexeme := LEXEME.search(source, position):
         position = lexeme.end()
         if closing := STRING_ENDS.get(lexeme[0]):
@@ -180,7 +181,7 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 
 
 def _keep_compiling_parts(block: str) -> str:
-    """Return a block if it compiles, or else only those of its unindented parts that compile; the others are blanked."""
+    """Return a block if it compiles. Otherwise, return it with all unindented parts that do not compile blanked."""
     if _try_parse(block)[0] is not None:
         return block
     parts = _blocks(re.findall(r"[^\n]*\n|[^\n]+", block))
@@ -234,7 +235,7 @@ def _compile(statements: list[ast.stmt]) -> None:
 
 
 def _is_slow(source: str) -> bool:
-    """Return whether an f-string or an import has so many parts that CPython, which takes quadratic time, would be slow."""
+    """Return whether an f-string or import has so many parts that CPython, which takes quadratic time, would be slow."""
     if source.count("{") > MAX_PARTS and any(
         source[start] in "\"'" and source.count("{", start, end) > MAX_PARTS
         for start, end in _lexemes(source, 0)
@@ -247,7 +248,7 @@ def _is_slow(source: str) -> bool:
 
 
 def _excess(statement: ast.stmt) -> str | None:
-    """Return why a statement exceeds a limit, or None."""
+    """Return a message that explains which limit a statement exceeds, or None if it exceeds none."""
     length = (statement.end_col_offset or 0) - statement.col_offset
     if statement.lineno == statement.end_lineno and length < MAX_DEPTH:
         return None  # each level takes at least one character

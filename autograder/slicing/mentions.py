@@ -1,7 +1,7 @@
 """Find uses of forbidden functions in the code of one exercise, without running it.
 
-Uses that this module misses are caught in the worker, where the forbidden functions and operators raise. Only functions from
-torch, or from a library with the same functions, count: a student's own function may have any name, and comments and
+Uses that this module misses are caught in the worker, where forbidden functions and operators raise an exception. Only functions
+from torch, or from a library with the same functions, count: a student's own function may have any name, and comments and
 strings are ignored. Entry point: `find_forbidden`.
 """
 
@@ -87,7 +87,7 @@ def _facts(source: str) -> _Facts:
 
 
 def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield the names that an import binds, each with its dotted path; with `whole`, the full path."""
+    """Yield the names that an import binds, each with its dotted path. With `whole`, the path is not shortened."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, f"{node.module}.{alias.name}"
@@ -131,7 +131,7 @@ def _path(chain: Chain, paths: Mapping[str, str]) -> str:
 
 
 def _chain(node: ast.AST, inside: set[int]) -> Chain | None:
-    """Return an expression as a chain, or None if it is not one. Adds the ids of its nodes to `inside`."""
+    """Convert an expression to a chain, or return None if it is not one. Adds the ids of its nodes to `inside`."""
     names: list[str] = []
     while True:
         inside.add(id(node))

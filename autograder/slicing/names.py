@@ -1,4 +1,4 @@
-"""Find the names that a statement reads and binds, and when.
+"""Find the names that a statement reads and binds, and when it does so.
 
 Most of a statement runs immediately. The bodies of functions and lambdas run later, when they are called.
 Every function here takes linear time, because students' code may be hostile.
@@ -105,7 +105,7 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
 
 
 def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the names that nodes bind, if there is no function, class or comprehension among them."""
+    """Return the names that nodes bind. There must be no function, class or comprehension among the nodes."""
     binds: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Name):
@@ -125,7 +125,7 @@ def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def immediate_nodes(nodes: Iterable[ast.AST]) -> list[ast.AST]:
-    """Return the nodes and all their descendants, without the bodies of functions and lambdas."""
+    """Return the nodes and all their descendants, except the bodies of functions and lambdas."""
     found = list(nodes)
     for node in found:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -241,7 +241,7 @@ class _Flow:
 
 
 def _common(branches: list[set[str]]) -> set[str]:
-    """Return the names that all branches bind. Takes time in proportion to the smallest branch."""
+    """Return the names that all branches bind. Takes time proportional to the size of the smallest branch."""
     smallest = min(branches, key=len)
     return {name for name in smallest if all(name in branch for branch in branches)}
 

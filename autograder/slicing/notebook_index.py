@@ -11,7 +11,7 @@ from autograder.slicing.unit import Unit
 
 
 class NotebookIndex:
-    """The units of the course, followed by those of the student, with an index of their names. Positions refer to `units`."""
+    """The course's units followed by the student's, with an index of their names. Positions are indices into `units`."""
 
     def __init__(
         self, student: Sequence[Unit], given: Sequence[Unit], exercises: frozenset[str]
@@ -87,7 +87,7 @@ class NotebookIndex:
         made_from: dict[str, frozenset[str]] = {}
 
         def is_own_method(name: str, method: str) -> bool:
-            """Return whether a class of the notebook, from which the name's object may be made, has a mutating `method`."""
+            """Return whether the name's object may be an instance of a notebook class whose `method` changes the instance."""
             if method not in classes_with:
                 return False
             if name not in made_from:
@@ -108,7 +108,7 @@ class NotebookIndex:
         return changers
 
     def _extended_by(self, unit: Unit) -> Iterator[str]:
-        """Yield the classes of the notebook to which a unit adds methods."""
+        """Yield the classes in the notebook to which a unit adds methods."""
         for extension in unit.extends:
             if extension.attached and extension.attached not in self.functions:
                 continue
@@ -119,9 +119,9 @@ class NotebookIndex:
                     yield name
 
     def _index_calls(self) -> None:
-        """Index the functions that change a global name when called, and the units that call or decorate with each function.
+        """Index functions that change a global name when called, and the units that call each function or use it as a decorator.
 
-        Changes of modules do not count: a function that calls `torch.manual_seed` fills no table.
+        Changes to modules do not count: calling `torch.manual_seed` does not fill a table that the exercise needs.
         """
         self.functions_changing: dict[str, list[int]] = defaultdict(list)
         self.decorated: dict[str, list[int]] = defaultdict(list)
@@ -146,7 +146,7 @@ class NotebookIndex:
         return self._bindings[name].units_at(moment)
 
     def reads(self, position: int) -> tuple[list[str], list[str]]:
-        """Return the names that a unit reads immediately and later, without names that no unit binds or changes."""
+        """Return the names that a unit reads immediately and later, leaving out names that no unit binds or changes."""
         if position not in self._reads:
             unit = self.units[position]
             known = {

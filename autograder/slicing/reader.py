@@ -1,7 +1,7 @@
-"""The reader service, which parses students' files behind the wall, in a separate process for each submission.
+"""Parse students' files in the sandbox, in a separate process for each submission.
 
-It unpacks archives, parses notebooks, scripts and the metadata of platforms, and slices code. It has no access to files or the
-network, and requests the bytes of a file over its connection. Its clients are submissions/client.py and slicing/client.py.
+The reader unpacks archives, parses notebooks, scripts and platform metadata, and slices code. It has no access to files or the
+network: it requests the bytes of a file over its connection. Its clients are submissions/client.py and slicing/client.py.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from autograder.submissions.listing import list_class, read_entry, read_tree
 from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_for_student
 
 UNSUPPORTED = "the file is not a notebook, a script, a zip archive or a tar archive"
-BUFFER = 1 << 16  # smallest number of bytes of an archive that one request asks for
+BUFFER = 1 << 16  # minimum number of bytes that the reader requests at once from an archive
 
 
 class Remote(io.RawIOBase):
-    """A read-only file that the grader has open. Its bytes are requested over the connection."""
+    """A read-only file that only the grader has open. Reading it requests the bytes over the connection."""
 
     def __init__(self, connection: socket.socket, size: int) -> None:
         self._connection = connection
@@ -64,7 +64,7 @@ class Remote(io.RawIOBase):
         return len(data)
 
     def read_whole(self) -> bytearray:
-        """Return the whole content of the file."""
+        """Return the entire contents of the file."""
         data = bytearray(self.length)
         view = memoryview(data)
         self.seek(0)
@@ -77,7 +77,7 @@ class Remote(io.RawIOBase):
 
 
 class Reader:
-    """Handler for the requests about one submission, or about one class archive."""
+    """Handler for requests about one submission or one class archive."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -182,7 +182,7 @@ def _read_member(
         if not is_archive(place, data[:8]):
             return [_read_notebook(place, data, place, notes)]
         if not nested:
-            raise Refused("archives are nested too deeply; hand in a notebook or a single archive")
+            raise Refused("archives are nested too deeply; submit a notebook or a single archive")
         inner = _read_archive(io.BytesIO(data), place, day, nested=False)
     except Refused as error:
         return [m.File(printable(place), reason=printable(str(error)))]
@@ -247,10 +247,10 @@ def _respond(
     except Refused as error:
         _send(connection, m.Failed(printable(str(error))))
     except MemoryError:
-        _send(connection, m.Failed("reading it needs too much memory"))
+        _send(connection, m.Failed("reading the file takes too much memory"))
     except ConnectionError:
         raise
-    except Exception as error:  # a parser that fails on hostile text must affect only that student
+    except Exception as error:  # a parser that fails on hostile input must affect only that student
         _send(connection, m.Failed(printable(f"{type(error).__name__}: {error}")))
     else:
         if len(answer) > frames.MAX_PAYLOAD:

@@ -1,4 +1,4 @@
-"""Slice a notebook into the code of each exercise. The reader runs this behind the wall; client.py is its client.
+"""Slice a notebook into the code of each exercise. The reader runs this in the sandbox; client.py is its client.
 
 `prepare` receives a course before any process is forked, and caches the cells of the release, which most notebooks contain.
 """
@@ -29,7 +29,7 @@ Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
 class Exercise(msgspec.Struct, frozen=True):
-    """An exercise as it is released."""
+    """An exercise as students receive it."""
 
     name: str
     stub: str
@@ -37,7 +37,7 @@ class Exercise(msgspec.Struct, frozen=True):
 
 
 class Course(msgspec.Struct, frozen=True):
-    """What slicing needs to know about a day. Students can see all of it in the release."""
+    """The parts of a day that slicing needs. Students can see all of them in the release."""
 
     exercises: list[Exercise]
     given: list[Cell]
@@ -45,7 +45,7 @@ class Course(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part of an encoded `Course`, because one control message is too small for all of it."""
+    """One part of an encoded `Course`, which is too large for a single control message."""
 
     course: str
     number: int
@@ -74,7 +74,7 @@ class ExerciseSlice(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The slices of the requested exercises, the problems of the notebook, and the cell that defines each exercise (`homes`)."""
+    """The slices of the requested exercises, the problems in the notebook, and the cell that defines each exercise (`homes`)."""
 
     pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]
     slices: Annotated[list[ExerciseSlice], Meta(max_length=1000)]
@@ -118,10 +118,10 @@ def _prepared(course: Course) -> PreparedCourse:
 
 
 def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
-    """Return the units that the course gives: imports, constants, and functions that are not exercises.
+    """Return the units that the course provides: imports, constants, and functions that are not exercises.
 
-    Classes that a stub names are always needed, because they are arguments of the exercise. Imports between chapters are
-    dropped, because all chapters end up in one notebook.
+    Classes mentioned in a stub are always needed, because the exercise takes their instances as arguments. Imports between
+    chapters are dropped, because all chapters end up in one notebook.
     """
     named = {
         name
@@ -139,7 +139,7 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
 
 
 class NotebookSlicer:
-    """Slicer for one notebook. It parses the notebook's units only once."""
+    """Slicer for one notebook, which parses the notebook only once."""
 
     def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course
@@ -154,7 +154,7 @@ class NotebookSlicer:
         return Answer(pieces.found, slices, problems, self._homes(names))
 
     def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Answer:
-        """Return the slice of one exercise, with the references of the `replaced` exercises."""
+        """Return the slice of one exercise, using the references for the `replaced` exercises."""
         given = [*self._course.given, *map(_reference, replaced)]
         names = [name for name in self._course.exercises if name not in replaced]
         pieces = _Pieces()
@@ -207,7 +207,7 @@ class _Pieces:
 
 
 def _is_stub(exercise: Exercise, units: Sequence[Unit]) -> bool:
-    """Return whether an exercise is still its stub, and not a class to which other statements add the methods."""
+    """Return whether an exercise is still a stub. A class to which other statements add methods is not a stub."""
     name = exercise.name
     own = [unit for unit in units if name in unit.binds]
     if not any(is_unfilled(unit.source, exercise.stub) for unit in own):
@@ -227,7 +227,7 @@ def _forbidden_uses(code: Code, not_allowed: Sequence[str]) -> tuple[str, ...]:
 
 
 def _reference(name: str) -> Unit:
-    """Return a placeholder for the reference of an exercise. The reference itself is not part of the slice."""
+    """Return a placeholder for an exercise's reference. The reference itself is not part of the slice."""
     names = frozenset({name})
     return Unit(
         source=REFERENCE.format(name=name),

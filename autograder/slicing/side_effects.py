@@ -1,4 +1,4 @@
-"""Find the names whose objects a statement changes without binding the names.
+"""Find the names whose objects a statement changes without rebinding the names.
 
 Errors matter in both directions: missing `TABLE.update(x)` breaks a correct solution, and including `check(softmax)` or
 `model.train()` runs a training loop.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from autograder.slicing.names import DEFINITIONS, Scope, immediate_nodes, is_assigned, is_global
 
 # Methods that change their object when the call is a statement (`TABLE.update(x)`).
-# `train`, `eval`, `fit`, `show` and `plot` are deliberately missing.
+# `train`, `eval`, `fit`, `show` and `plot` are deliberately left out.
 CHANGING = frozenset(
     """
     append extend insert remove pop popitem clear update setdefault add discard sort reverse
@@ -21,7 +21,7 @@ CHANGING = frozenset(
     """.split()  # noqa: SIM905
 )
 CHANGING_PREFIXES = ("register", "add_", "set_")
-# Methods that also return a useful value, so that their calls count in any expression: `first = QUEUE.pop()`.
+# Methods that also return a useful value, so calls to them count in any expression: `first = QUEUE.pop()`.
 CHANGING_ANYWHERE = frozenset({"pop", "popitem", "popleft", "setdefault"})
 # Functions that change their first argument.
 CHANGING_FIRST = frozenset(
@@ -90,7 +90,7 @@ def _decorator_methods(
 
 
 def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
-    """Return the name whose object a call changes as its first argument, and the mutating method that it calls, or ""."""
+    """Return the name of the first argument if a call changes its object, and the name of the mutating method called, or ""."""
     function = call.func
     name = getattr(function, "attr", getattr(function, "id", ""))
     is_method = isinstance(function, ast.Attribute) and root_name(function, roots) not in MODULES
@@ -107,12 +107,12 @@ def _is_in_place(name: str) -> bool:
 
 
 def is_mutating(method: str) -> bool:
-    """Return whether a method of this name changes its object when it is called as a statement."""
+    """Return whether a method with this name changes its object when it is called as a statement."""
     return _is_in_place(method) or method in CHANGING or method.startswith(CHANGING_PREFIXES)
 
 
 def writes_globals(nodes: Iterable[ast.AST]) -> bool:
-    """Return whether the nodes may bind global names that do not appear as names: by `exec`, `globals()` or similar."""
+    """Return whether the nodes may bind global names indirectly, through `exec`, `globals()` or similar functions."""
     for node in nodes:
         if is_call_of(node, "exec"):
             return True
@@ -177,7 +177,7 @@ def root_name(node: ast.AST | None, known: Roots | None = None) -> str | None:
 
 
 def is_call_of(node: ast.AST, *names: str) -> bool:
-    """Return whether a node is a call of a plain name, and of one of `names` if there are any."""
+    """Return whether a node calls a function by a plain name, which must be one of `names` if any are given."""
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

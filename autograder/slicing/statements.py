@@ -11,7 +11,7 @@ from autograder.slicing.ipython import count_tokens, gc_paused, parse_cell
 from autograder.slicing.unit import Unit, make_unit
 from autograder.submissions.cells import Cell
 
-# What the parser, symtable or the compiler raise for hostile or very deep code.
+# Exceptions that the parser, symtable and the compiler raise for hostile or deeply nested code.
 REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 MAX_CACHED = 20_000  # characters; longer cells are not cached
 MAX_UNITS = 100_000  # per notebook
@@ -20,7 +20,7 @@ TOO_LONG = "the notebook is too long; the rest was not read"
 
 
 def parse_units(cells: Iterable[Cell], given: bool = False) -> tuple[list[Unit], list[str]]:
-    """Return the units of a notebook's code cells, and its problems. `given` marks the units as the course's."""
+    """Return the units in a notebook's code cells, and the problems found. `given` marks the units as part of the course."""
     with gc_paused():
         return _parse_units([cell for cell in cells if cell.kind == "code"], given)
 
@@ -52,7 +52,8 @@ def _cell_units(text: str, cell: int = 0, given: bool = False) -> tuple[list[Uni
     units: list[Unit] = []
     lines = re.split(r"\r\n|\r|\n", source)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as those for invalid escapes in a student's strings
+        # For example, warnings about invalid escapes in a student's strings.
+        warnings.simplefilter("ignore")
         for group in _group_by_line(statements, lines):
             start, end = _first_line(group[0]), group[-1].end_lineno
             if len(units) > MAX_UNITS:

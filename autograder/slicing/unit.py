@@ -37,7 +37,7 @@ ANNOTATIONS = {
     ast.FunctionDef: ("returns",),
     ast.AsyncFunctionDef: ("returns",),
 }
-# Functions that change a setting of the whole process. Every exercise gets their calls, wherever they occur.
+# Functions that change a setting of the whole process. Every exercise includes calls to them, wherever they occur.
 SETTINGS = frozenset(
     """
     manual_seed manual_seed_all seed set_state setstate set_rng_state set_default_dtype
@@ -54,7 +54,7 @@ class Unit:
     source: str  # whole lines of the cell
     cell: int  # number of the cell
     line: int  # first line within the cell, from 1
-    given: bool  # by the course
+    given: bool  # whether the course provides it
     reads: frozenset[str]  # names read immediately or later
     binds: frozenset[str]
     changes: frozenset[str]  # names whose object changes without a new binding
@@ -81,7 +81,7 @@ class Unit:
 
 
 def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
-    """Make the unit of a group of statements, whose source is `text` and which starts at `line` of its cell."""
+    """Make the unit for a group of statements whose source is `text` and which starts at `line` of its cell."""
     nodes = immediate_nodes(group)
     kinds = set(map(type, nodes))
     table = None if SCOPES.isdisjoint(kinds) else symbol_table(text)
@@ -134,7 +134,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
 def _find_names(
     group: list[ast.stmt], nodes: list[ast.AST], table: Scope | None, read: set[str]
 ) -> tuple[set[str], set[str], set[str]]:
-    """Return the global names that statements read immediately, read later, and bind. `table` is None without inner scopes."""
+    """Return the global names that statements read immediately, read later, and bind. Without inner scopes, `table` is None."""
     if table is None:
         at_once, later, binds = read, set[str](), names_bound_by(nodes)
     else:

@@ -1,6 +1,6 @@
 """Read zip and tar archives in memory, without extracting them, within size and entry limits.
 
-Only the reader process behind the wall runs this module; see slicing/reader.py. Entry point: `iter_entries`.
+Only the sandboxed reader process runs this module; see slicing/reader.py. Entry point: `iter_entries`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ZIP_END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
 
 
 class Refused(Exception):
-    """Raised when an archive, member or file is not read; the message gives the reason."""
+    """Raised when an archive, a member or a file must not be read; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Entry:
 
     name: str
     read: Callable[[], bytes]
-    problem: str = ""  # why the file must not be read, if so
+    problem: str = ""  # why the file must not be read, or "" if it may be read
 
 
 def is_archive(name: str, beginning: bytes) -> bool:

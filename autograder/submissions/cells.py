@@ -1,8 +1,8 @@
 """Parse a notebook or Python script into cells.
 
-Students hand in damaged files: truncated notebooks, scripts named .ipynb, cells without a type. `read_cells` recovers as
-many cells as it can and reports the rest as problems. For student files, only the reader process behind the wall
-runs this module; see slicing/reader.py.
+Students submit damaged files: truncated notebooks, scripts named .ipynb, cells without a type. `read_cells` recovers as
+many cells as it can and reports the rest as problems. For student files, only the sandboxed reader process runs this
+module; see slicing/reader.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autograder.submissions.scripts import parse_script
 __all__ = ["MAX_BYTES", "MAX_CELLS", "Cell", "Unreadable", "read_cells"]
 
 MAX_BYTES = 300_000_000  # of a file; most of them may be cell outputs
-MAX_SOURCE = 16_000_000  # bytes of the source of all cells together
+MAX_SOURCE = 16_000_000  # bytes of source in all cells together
 
 BYTE_ORDER_MARKS = [
     (codecs.BOM_UTF8, "utf-8"),
@@ -92,7 +92,7 @@ def _decode(data: bytes | bytearray, problems: list[str]) -> str:
 
 
 def _reject_other_json(text: str) -> None:
-    """Raise Unreadable for JSON other than an object, because it is often valid Python as well."""
+    """Raise Unreadable for JSON that is not an object, because it is often also valid Python."""
     try:
         value = json.loads(text)
     except ValueError:

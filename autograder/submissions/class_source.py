@@ -1,4 +1,4 @@
-"""Find the submissions of a class and name their students as the roster does. Entry point: `find_submissions`."""
+"""Find a class's submissions and name their students as in the roster. Entry point: `find_submissions`."""
 
 from __future__ import annotations
 

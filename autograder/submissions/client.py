@@ -1,4 +1,4 @@
-"""Client for the reader service, which parses student files behind the wall. Validates every response.
+"""Client for the reader service, which parses student files in the sandbox. Validates every response.
 
 Entry points: `Reader` reads files; `ReaderProcess` is one process of the service and is also used by slicing/client.py.
 """
@@ -26,7 +26,7 @@ from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
 
 READER = "autograder.slicing.reader"
-SECONDS = 20  # of processor time, for one submission
+SECONDS = 20  # of CPU time, for one submission
 CLASS_SECONDS = 300  # for a class archive, which may contain gigabytes
 MEMORY = 2_000_000_000  # bytes
 ReadAt = Callable[[int, int], bytes]  # (offset, count) -> bytes of a file
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class ReadError(Exception):
-    """Raised when a file could not be read or a notebook not sliced; the message gives the reason."""
+    """Raised when a file could not be read or a notebook could not be sliced; the message gives the reason."""
 
 
 class ReaderProcess:
@@ -120,8 +120,10 @@ class ReaderProcess:
         if excess is not None:
             return _limit_error(excess)
         if ended.code == -signal.SIGKILL:
-            return ReadError(f"reading it took more than {MEMORY // 10**9} GB of memory")
-        return ReadError(f"the reader process crashed while reading it (exit code {ended.code})")
+            return ReadError(f"reading the file took more than {MEMORY // 10**9} GB of memory")
+        return ReadError(
+            f"the reader process crashed while reading the file (exit code {ended.code})"
+        )
 
     def stop(self) -> None:
         """Stop the process. Stopping it again has no effect."""
@@ -138,7 +140,7 @@ class ReaderProcess:
 
 
 def _limit_error(excess: Excess) -> ReadError:
-    return ReadError(f"reading it took more than {excess.amount}")
+    return ReadError(f"reading the file took more than {excess.amount}")
 
 
 def _is_within(pull: m.Pull, size: int) -> bool:
@@ -146,7 +148,7 @@ def _is_within(pull: m.Pull, size: int) -> bool:
 
 
 class Reader:
-    """Client that reads files, each in a separate process behind the wall. Owns a fork server that does not import torch."""
+    """Client that reads files, each in a separate sandboxed process. Owns a fork server that does not import torch."""
 
     def __init__(self, sandbox: Sandbox = "required") -> None:
         self.server = Server(sandbox, services=(READER,))
@@ -170,7 +172,7 @@ class Reader:
             name: The file's name.
             file: Reads the file's bytes.
             size: The file's length in bytes.
-            day: The day that is graded.
+            day: The day being graded.
             nested: Whether to read archives within the file, if it is an archive.
 
         Raises:
@@ -189,7 +191,7 @@ class Reader:
         return self._ask_new_process(ask)
 
     def read_metadata(self, file: ReadAt, size: int) -> dict[str, HandedIn]:
-        """Return the people in Gradescope's metadata file by folder name. Raises ReadError."""
+        """Return the people in Gradescope's metadata file, keyed by folder name. Raises ReadError."""
         people = self._ask_new_process(
             lambda process: process.decode(process.ask(m.ReadMetadata(size), file, size), m.PEOPLE),
             CLASS_SECONDS,
@@ -268,7 +270,7 @@ def retry_server_loss(ask: Callable[[], T]) -> T:
     try:
         return retry_if_server_lost(ask)
     except ServerLost:
-        raise ReadError("the fork server of the reader died several times") from None
+        raise ReadError("the reader's fork server died several times") from None
 
 
 def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:

@@ -90,7 +90,7 @@ def read_small_file(path: Path) -> str:
 
 
 def owner_from_path(path: Path, day: str, reader: Reader) -> HandedIn | None:
-    """Return the owner of everything under a path that a TA gave, judging by the folder names in it; None if they name nobody."""
+    """Return the owner of everything under a TA's path, judging by its folder names, or None if they name no student."""
     absolute = Path(os.path.abspath(path))
     for folder in [*reversed(absolute.parents), absolute]:
         if owner := platforms.parse_moodle_name(folder.name) or DiskFolder(

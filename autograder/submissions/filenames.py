@@ -1,4 +1,4 @@
-"""Decide by their names which files of a submission are read. places.py determines whose they are."""
+"""Decide by name which files in a submission are read. places.py determines which student owns each file."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from autograder.submissions import platforms
 from autograder.submissions.archives import ARCHIVE_SUFFIXES
 
 NOTEBOOK_SUFFIXES = (".ipynb", ".py")
-# Such archives are reported as unreadable, so that their students are not overlooked.
+# Archives with these suffixes are reported as unreadable, so their students are not overlooked.
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
 SKIPPED_FOLDERS = {"__MACOSX", "__pycache__"}
 SKIPPED_FILES = {"setup.py", "conftest.py", "__init__.py", "nbgrader_config.py"}
 
 
 def may_hold_day(folder: str, day: str) -> bool:
-    """Return whether a folder of this name may contain submissions for the day."""
+    """Return whether a folder with this name may contain submissions for the day."""
     is_hidden = folder.startswith(".") and folder not in (".", "..")
     return not (is_hidden or folder in SKIPPED_FOLDERS or _is_other_day(folder, day))
 
 
 def is_for_day(name: str, day: str) -> bool:
-    """Return whether a file of this name may be a submission for the day."""
+    """Return whether a file with this name may be a submission for the day."""
     return is_readable(name) and not _is_other_day(stem(name), day)
 
 
 def is_readable(name: str) -> bool:
-    """Return whether a file of this name may be a submission for some day."""
+    """Return whether a file with this name may be a submission for any day."""
     return (
         name.lower().endswith(NOTEBOOK_SUFFIXES + ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES)
         and not name.startswith(".")
@@ -43,7 +43,7 @@ def files_left_out(others: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def without_online_texts(folders: Sequence[str]) -> list[str]:
-    """Return the folders without Moodle's online texts of students who also handed in files."""
+    """Return the folders, leaving out Moodle's online-text folders for students who also submitted files."""
     owners = [platforms.owner_key(name) for name in folders if "_onlinetext_" not in name]
     return [n for n in folders if "_onlinetext_" not in n or platforms.owner_key(n) not in owners]
 
@@ -51,13 +51,13 @@ def without_online_texts(folders: Sequence[str]) -> list[str]:
 def select_files(
     names: Sequence[str], day: str, flat: bool = False, downloaded: bool = False
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the files of one folder that are read, each with notes about the choice.
+    """Yield the files in one folder that should be read, each with notes about the choice.
 
     Args:
         names: The files in the folder.
-        day: The day that is graded. A notebook with its name is read instead of the student's other notebooks.
+        day: The day being graded. A notebook named after it is read instead of the student's other notebooks.
         flat: Whether each file belongs to a different student. Otherwise all files belong to one.
-        downloaded: Whether the folder is a platform's download. Then the owner that a file name encodes takes precedence.
+        downloaded: Whether the folder was downloaded from a platform. If so, an owner encoded in a file name takes precedence.
     """
     by_owner: dict[str, list[str]] = {}
     for name in names:

@@ -1,6 +1,6 @@
 """Represent an archive as a tree of folders, in which places.py finds the submissions.
 
-Only the reader process behind the wall runs this module; see slicing/reader.py.
+Only the sandboxed reader process runs this module; see slicing/reader.py.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFil
 
 
 def read_entry(entry: Entry) -> bytes:
-    """Return the bytes of an archive's file. Raises Refused if it is damaged or must not be read."""
+    """Return the bytes of a file in an archive. Raises Refused if the file is damaged or must not be read."""
     if entry.problem:
         raise Refused(entry.problem)
     try:

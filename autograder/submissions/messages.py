@@ -1,7 +1,7 @@
 """Messages between the grader and its reader processes. The decoders enforce the bounds in the type annotations.
 
-A message is a small header, with a body of bytes if needed. `Read`, `List` and `ReadMetadata` refer to a file of `size` bytes
-that only the grader has open: the process requests its bytes with `Pull` and receives them with `Pulled`.
+A message is a small header, optionally followed by a body of bytes. `Read`, `List` and `ReadMetadata` refer to a file of `size`
+bytes that only the grader has open: the process requests its bytes with `Pull` and receives them with `Pulled`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Slice(msgspec.Struct, frozen=True, tag=True):
 
 
 class Again(msgspec.Struct, frozen=True, tag=True):
-    """Slice the same cells again for one exercise, with the `replaced` exercises given by the course."""
+    """Slice the same cells again for one exercise, using the course's references for the `replaced` exercises."""
 
     exercise: str
     replaced: list[str]
@@ -116,7 +116,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The request failed, with the reason as a sentence."""
+    """The request failed. `reason` is a sentence that explains why."""
 
     reason: Sentence
 

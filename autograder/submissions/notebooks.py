@@ -1,7 +1,7 @@
 """Parse notebook JSON into cells.
 
-`parse_strict` decodes only the needed fields, because outputs may take hundreds of megabytes. `parse_tolerant` uses Python's
-more tolerant parser and recovers what it can: NaN, lone surrogates, a truncated file.
+`parse_strict` decodes only the needed fields, because outputs may be hundreds of megabytes long. `parse_tolerant` uses
+Python's more tolerant parser, which accepts NaN and lone surrogates, and recovers what it can from truncated files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Represent who handed in a submission, and when, as plain data. Reader processes send it, and marks contain it."""
+"""Represent who submitted a file, and when, as plain data that reader processes send and marks contain."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The people who handed in a submission, and the time, as reported by a platform or nbgrader.
+    """The people who made a submission, and its time, as reported by a platform or nbgrader.
 
-    File modification times are never used. `late` is set if the platform marks the submission as late without a time.
+    File modification times are never used. `late` is set if the platform marks the submission as late without giving a time.
     `participant` is the participant number in Moodle's grading worksheet.
     """
 
@@ -42,7 +42,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
         return ", ".join(person.name or person.id for person in self.people)
 
     def sanitized(self) -> HandedIn:
-        """Return a copy with printable text and a plausible time, for data that a reader process sent."""
+        """Return a copy with printable strings and a plausible time, for use on data from a reader process."""
         people = [[printable(text) for text in (p.name, p.id, p.email)] for p in self.people]
         time = self.time if self.time and self.time.tzinfo and self.time.year in YEARS else None
         persons = tuple(Person(*texts) for texts in people)

@@ -1,7 +1,7 @@
 """Find each student's files in a folder or an archive, by file and folder names.
 
-Each entry directly under the path that a TA gave, or in its only folder, belongs to one student, who is named by the platform
-or by the entry itself. Nothing inside a student's file or folder can change its owner or its time. A platform's metadata file
+Each entry directly under the TA's path, or in its only folder, belongs to one student, who is identified by the platform or by
+the entry's name. Nothing inside a student's file or folder can change its owner or submission time. A platform's metadata file
 counts only at the top level. Entry points: `find_in_class` and `find_for_student`.
 """
 
@@ -24,14 +24,14 @@ from autograder.submissions.filenames import (
 )
 from autograder.submissions.people import HandedIn
 
-MAX_NOTEBOOKS = 50  # of one student
-NO_NOTEBOOK = "the student handed in no notebook, script or archive"
-TOO_MANY = f"there are more than {MAX_NOTEBOOKS} notebooks, scripts or archives; hand in only one"
+MAX_NOTEBOOKS = 50  # per student
+NO_NOTEBOOK = "the student submitted no notebook, script or archive"
+TOO_MANY = f"there are more than {MAX_NOTEBOOKS} notebooks, scripts or archives; submit only one"
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The people who handed in each folder of a download, or why the metadata file could not be read."""
+    """The people who submitted each folder in a download, or the reason why the metadata file could not be read."""
 
     people: Mapping[str, HandedIn] = field(default_factory=dict)
     problem: str = ""
@@ -63,7 +63,7 @@ class Folder(Protocol):
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A student's file that is to be read, or the problem that prevents this. `notes` explain how it was chosen."""
+    """A student's file to read, or the problem that prevents reading it. `notes` explain how the file was chosen."""
 
     place: str
     student: str
@@ -73,7 +73,7 @@ class FoundFile:
 
 
 def find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
-    """Yield the files of a whole class; `student` owns files and folders that have only the day's name."""
+    """Yield the files of a whole class; `student` owns files and folders that are named only after the day."""
     is_empty = True
     for file in _find_in_class(top, day, student):
         is_empty = False
@@ -135,7 +135,7 @@ def _class_folder(folders: Sequence[Folder], day: str, is_alone: bool) -> Folder
 def _find_in_folder(
     folder: Folder, day: str, student: str, metadata: Metadata, is_only_content: bool
 ) -> Iterator[FoundFile]:
-    """Yield the files of one student's folder in a class. Skip an empty folder if it need not be a student's."""
+    """Yield the files of one student's folder in a class. Skip an empty folder if it may not belong to a student."""
     has_platform_name = bool(platforms.owner_key(folder.name))
     handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
     name = _name(handed_in, student if is_day_name(folder.name, day) else folder.name)

@@ -1,11 +1,11 @@
-"""Determine who handed in a file, and when, from the names and metadata in a platform's download.
+"""Determine who submitted a file, and when, from the names and metadata in a platform's download.
 
 - Canvas (`lib/content_zipper.rb`): one flat folder of files such as `lovelaceada_LATE_USER_ATTACHMENT_day1-2.ipynb`.
 - Moodle (`mod/assign`): one folder per student, `Ada Lovelace_PARTICIPANT_assignsubmission_file_/`.
 - Gradescope: one folder per submission, `submission_NUMBER/`, and `submission_metadata.yml` with the students.
 - nbgrader: one folder per student, `STUDENT/day1/`, with `timestamp.txt`.
 
-places.py decides where such names count.
+places.py decides in which folders these names count.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def owner_key(name: str) -> str:
 
 
 def original_name(name: str) -> str:
-    """Return the student's own name for a file, without the prefix and the attempt number that Canvas adds."""
+    """Return the name that the student gave a file, without the prefix and the attempt number that Canvas adds."""
     found = CANVAS.fullmatch(name) if parse_canvas_name(name) else None
     return re.sub(r"-\d+(?=\.\w+$)", "", found["original"]) if found else name
 
@@ -95,7 +95,7 @@ class MetadataError(Exception):
 
 
 def parse_gradescope_metadata(data: bytes) -> dict[str, HandedIn]:
-    """Parse `submission_metadata.yml`. Return the people and the time of each submission by folder name.
+    """Parse `submission_metadata.yml`. Return the people and time of each submission, keyed by folder name.
 
     Raises:
         MetadataError: The file is not YAML, has an unexpected structure or is too large.
@@ -187,6 +187,6 @@ def _people(listed: Any) -> tuple[Person, ...]:
 
 
 def _time(value: Any) -> datetime | None:
-    if isinstance(value, dict):  # TimeWithZone, a class of Rails
+    if isinstance(value, dict):  # Rails' TimeWithZone class
         value = value.get("utc")
     return parse_timestamp(value) if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""Read the class roster, which maps the names that the learning platform, nbgrader and the course use to students.
+"""Read the class roster, which maps names from the learning platform, nbgrader and the course to students.
 
 `roster.csv`, next to `grading.toml`, has one row per student. The columns are id (on the platform), student (in nbgrader) and
 name, and optionally email, group and extension (in hours). Git ignores the file, because it contains personal data.
@@ -22,7 +22,7 @@ from autograder.submissions.people import Person
 
 FILE = "roster.csv"
 REQUIRED = ("id", "student", "name")
-# difflib's similarity, from 0 to 1, above which two names may be the same name or the same column.
+# The difflib similarity (0 to 1) above which two strings may mean the same name or the same column.
 SIMILAR_NAME = 0.6
 SIMILAR_COLUMN = 0.75
 
@@ -54,18 +54,18 @@ class Roster:
     def find(self, person: Person) -> Entry | None:
         """Find a person by id, e-mail address or nbgrader name, or else by full name.
 
-        Returns None if nobody matches, if several students have the same name, or if the id and the name contradict each other.
+        Returns None if no student matches, if several students have the same name, or if the id and name contradict each other.
         """
         keys = (self._by_key.get(key.casefold()) for key in (person.id, person.email, person.name))
         by_key = next(filter(None, keys), None)
         by_name = self._by_name.get(_normalize(person.name), ())
         if by_key is None:
             return by_name[0] if len(by_name) == 1 else None
-        # Different systems may use the same number for different students. Then the names differ.
+        # Different systems may use the same number for different students, but then the names differ.
         return by_key if not by_name or by_key in by_name else None
 
     def students(self, names: str) -> tuple[Entry, ...]:
-        """Return the students that marks name, separated by commas. Return nothing unless all of them are known."""
+        """Return the students listed in marks, separated by commas. Returns an empty tuple unless all of them are known."""
         known = {entry.student: entry for entry in self.entries}
         parts = [names] if names in known else names.split(", ")
         return tuple(known[part] for part in parts) if all(p in known for p in parts) else ()
@@ -189,13 +189,13 @@ def _entry(where: str, head: Sequence[str], cells: Sequence[str], before: Iterab
 
 
 def _normalize(text: str) -> str:
-    """Return the letters and digits of a text, in lower case and without accents."""
+    """Return the letters and digits in a string, in lower case and without accents."""
     letters = unicodedata.normalize("NFKD", text.casefold())
     return "".join(letter for letter in letters if letter.isalnum())
 
 
 def _rotations(name: str) -> set[str]:
-    """Return all rotations of a name's words, to match it with the first names or the family name first."""
+    """Return all rotations of a name's words, so it matches whether the first or the last name comes first."""
     words = [word for word in map(_normalize, re.split(r"[\W_]+", name)) if word]
     return {"".join(words[at:] + words[:at]) for at in range(len(words))}
 

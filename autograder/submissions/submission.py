@@ -1,7 +1,7 @@
 """Read submissions from files, folders and archives.
 
-A file that cannot be read becomes an unreadable submission with a problem, so that it never stops the rest of the class.
-This process only walks folders and opens files; a walled process parses them. Names are escaped, links are not followed and
+A file that cannot be read becomes an unreadable submission with a problem, so it never affects the rest of the class.
+This process only walks folders and opens files; a sandboxed process parses them. Names are escaped, links are not followed and
 archives are not extracted. Entry point: `read_submissions`.
 """
 
@@ -33,10 +33,10 @@ __all__ = ["Submission", "printable", "read_submissions"]
 
 @dataclass(frozen=True)
 class Submission:
-    """A notebook or script that one student, or a group, handed in.
+    """A notebook or script that a student or a group submitted.
 
     `sha256` is the hash of the file's bytes, or "" if it was not read. `handed_in` contains the people and the time that a
-    platform or nbgrader reports; None if they report no more than `student`.
+    platform or nbgrader reports; it is None if they report nothing beyond `student`.
     """
 
     path: str
@@ -56,7 +56,7 @@ def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterato
 
 
 class _PathReader:
-    """Reader for the submissions under one path that a TA gave."""
+    """Reads the submissions under one path given by a TA."""
 
     def __init__(self, path: Path, day: str, reader: Reader) -> None:
         self._path, self._day, self._reader = path, day, reader
@@ -90,7 +90,7 @@ class _PathReader:
     def _read_file(
         self, found: FoundFile, path: Path, may_be_class: bool = False
     ) -> Iterator[Submission]:
-        """Yield the submissions in a file on disk. An archive that `may_be_class` contains many students' files."""
+        """Yield the submissions in a file on disk. With `may_be_class`, an archive contains many students' files."""
         if found.problem:
             yield self._unreadable(found)
             return
