@@ -181,7 +181,7 @@ class Attempt:
         return self.start()
 
     def _interrupted(self, error: Exception) -> Outcome:
-        """Stop the worker and return the outcome of the test. Without a restart or budget left, it becomes final.
+        """Stop the worker and return the outcome of the test. If no restart or budget is left, it is final.
 
         Raises:
             LimitExceeded: The test has to run again while no other test is running.

@@ -22,7 +22,7 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 2e-2, torc
 TYPE = " type"  # the dtype, shape and device of a tensor
 PARAMETER = " parameter"  # the initial value of a parameter, which correct solutions may choose
 MODEL_MODES = "model modes"  # the modes in which the code called the grader's models
-MODEL_INPUTS = "model inputs"  # the input shapes of those calls
+MODEL_INPUTS = "model inputs"  # the input shapes in calls to the grader's models
 FAILURE = "failure"
 # How an exception is recorded. Exercises specify no exception type other than ValueError.
 EXCEPTIONS = VALUE_ERROR, OTHER_ERROR = "ValueError", "failed"
