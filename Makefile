@@ -43,7 +43,7 @@ mutants: setup
 	$(BIN)/python -m bench.mutants
 
 names: setup
-	NAMES=all $(BIN)/python -m pytest -q tests/test_naming.py
+	NAMES=all $(BIN)/python -m pytest -q tests/test_recognition.py
 
 browser: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python

@@ -25,7 +25,7 @@ from autograder.submissions import roster
 from autograder.submissions.disk import owner_from_path
 from tests.conftest import reader
 from tests.small_course import RIGHT, WRONG, command, make
-from tests.test_lms import METADATA
+from tests.test_platforms import METADATA
 from tests.test_submission import write, zipped
 
 DUE = datetime(2026, 11, 30, 12, tzinfo=UTC)  # 34 hours before the times in METADATA

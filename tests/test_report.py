@@ -205,7 +205,7 @@ def test_negative_numbers_stay_numbers(texts: Texts, tmp_path: Path) -> None:
         (b"[]", "does not contain marks"),
         (b'{"format": 1, "day": "day1"}', "does not contain marks"),
         (b'{"format": 2, "day": "day1"}', "format 2"),
-        (b'{"format": 1, "day": "day2", "submissions": []}', "marks of 'day2', not of 'day1'"),
+        (b'{"format": 1, "day": "day2", "submissions": []}', "marks for 'day2', not for 'day1'"),
     ],
 )
 def test_an_invalid_file_gets_a_specific_message(data: bytes, message: str) -> None:

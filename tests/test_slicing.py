@@ -1,4 +1,4 @@
-"""Test that the slicer selects the lines an exercise needs. These lines are marked in needs_cases.txt."""
+"""Test that the slicer selects the lines an exercise needs. These lines are marked in slicing_cases.txt."""
 
 import random
 import re
@@ -59,7 +59,7 @@ class Case:
 
 
 def read_cases() -> Iterator[Case]:
-    text = Path(__file__).with_name("needs_cases.txt").read_text()
+    text = Path(__file__).with_name("slicing_cases.txt").read_text()
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         name, _, rest = re.sub(r"^# .*", "", part, flags=re.MULTILINE).strip("\n").partition("\n")
         rest, _, gives = rest.partition("\n=> ")

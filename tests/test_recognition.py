@@ -31,7 +31,7 @@ COURSE = courses.load(ROOT)
 DAYS = tuple(COURSE.days)
 EVERYWHERE = [(day, exercise) for day in DAYS for exercise in COURSE.day(day).names]
 # `make names` grades every mistake in every exercise separately, which takes many minutes. CI grades one
-# mistake per exercise in test_follow_through.py, and all mistakes in one exercise here.
+# mistake per exercise in test_substitution.py, and all mistakes in one exercise here.
 ALL = os.environ.get("NAMES") == "all"
 ALONE = EVERYWHERE if ALL else [("day1", "padding_mask")]
 
