@@ -173,7 +173,7 @@ def explain(
     exercise: Annotated[str, typer.Argument(metavar="EXERCISE")],
     seed: SeedOption = None,
 ) -> None:
-    """Show the code that was graded, every test, and the inputs of the calls that failed."""
+    """Show the code that was graded, every test, and the inputs to failed calls."""
     from autograder.grading.explain import explain as explain_lines
 
     for line in explain_lines(_course().day(day), path, exercise, seed):

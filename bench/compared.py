@@ -39,7 +39,7 @@ STATUS = {"timed_out": "timed out", "crashed": "crashed", "error": "could not be
 def compare(day: Day, console: Console, students: Sequence[str] = ()) -> None:
     """Grade a class with all three tools, and print a table of costs and a table of differences.
 
-    If `students` is not empty, grade only these.
+    If `students` is not empty, grade only those students.
     """
     learn_mistakes(day)
     with tempfile.TemporaryDirectory() as folder:

@@ -157,7 +157,7 @@ def bench(
 
 
 def main() -> int:
-    """Measure and print. Return 1 if there are differences."""
+    """Run the benchmark and print the results. Return 1 if there are differences."""
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
     parser.add_argument("day", nargs="?", default="day1")
     parser.add_argument("--count", type=int, default=200, help="number of submissions")

@@ -45,7 +45,7 @@ class Judge:
         self.given, self.solutions = given_units(day), solution_units(day)
 
     def survives(self, exercise: Exercise, mutant: Mutant) -> bool:
-        """Return whether a mutant passes all tests. They run in a forked process with limited CPU time."""
+        """Run an exercise's tests on a mutant in a forked process with limited CPU time; return whether it passes all of them."""
         child = os.fork()
         if child == 0:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
@@ -67,7 +67,7 @@ class Judge:
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
         source = join_units(units)
-        # `not_allowed` is ignored, because in a shared process it would also forbid the functions to the tests.
+        # `not_allowed` is ignored: in a shared process, the functions would also be forbidden for the tests.
         student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
         tests = self.tests[exercise.name]
         return all(self._test_passes(test, student, seed) for seed in SEEDS for test in tests)

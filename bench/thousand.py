@@ -1,4 +1,4 @@
-"""Grade a thousand submissions on one machine, compare the cost with that of the graders alone, and check for memory leaks.
+"""Grade a thousand submissions on one machine, compare the cost with that of the graders alone, and check that it stays constant.
 
 python -m bench.thousand --count 200
 """
@@ -144,7 +144,7 @@ def _attacks(outside: Outside) -> list[str]:
 def _write_class(
     day: Day, count: int, cells: Sequence[str], folder: Path, blocks: int
 ) -> tuple[int, int]:
-    """Write honest and hostile submissions into two folders. Return the number of honest ones, and the size of a block."""
+    """Write honest and hostile submissions to two folders. Return the number of honest ones, and the size of a block."""
     hostile = hostile_works(day, max(3, count // 40), cells)
     honest = count - len(hostile)
     block = works(day, honest // blocks)
@@ -264,7 +264,7 @@ def bench(console: Console, count: int = 1000, jobs: int = 2, kills: int = 20) -
 
 
 def main() -> int:
-    """Measure and print. Return 1 if a limit is not met."""
+    """Run the benchmark and print the results. Return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m bench.thousand", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="number of submissions")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes")

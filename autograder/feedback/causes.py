@@ -41,7 +41,7 @@ def find_cause(message: str) -> Cause:
 
 
 def shared_message(messages: Sequence[str]) -> str:
-    """Return one message for all of these failures, or "" unless there are several and all have the same cause."""
+    """Return one message for all the failures if there are several and they have the same cause; otherwise, return ""."""
     if len(messages) < 2 or len({find_cause(text).key for text in messages}) > 1:
         return ""
     # Prefer the message that shows where the code raised the exception.
@@ -53,7 +53,7 @@ def shared_message(messages: Sequence[str]) -> str:
 def order_by_cause(
     messages: Sequence[str], visible: int, mark_repeats: bool = True
 ) -> list[tuple[int, str]]:
-    """Return the index and the message of each failure, reordered so that the first `visible` ones differ in cause.
+    """Return the index and the message of each failure, reordered so that the first `visible` ones have different causes.
 
     A message that repeats a cause becomes a short note, or "" if `mark_repeats` is false.
     """

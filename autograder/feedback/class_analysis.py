@@ -86,7 +86,7 @@ class Analysis:
 
 
 def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) -> Analysis:
-    """Analyse the marks of a class. Submissions that could not be read count only as `unread`.
+    """Analyse the marks of a class. Submissions that could not be read are counted only in `unread`.
 
     `course` is the fingerprint of the current version of the course. If `anonymous`, labels are numbers, and names, paths and
     addresses are removed from messages.

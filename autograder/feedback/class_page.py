@@ -29,7 +29,7 @@ EXERCISE_COLUMNS = {
 
 
 def write(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write `report.html` and the CSV files into a folder, and return their paths."""
+    """Write `report.html` and the CSV files to a folder, and return their paths."""
     folder.mkdir(exist_ok=True)
     page = folder / "report.html"
     page.write_text(html(analysis), encoding="utf-8")

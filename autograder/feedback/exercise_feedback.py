@@ -69,7 +69,7 @@ class ExerciseFeedback:
     def unfolded(self) -> int:
         """The number of failed tests shown initially: fewer if a known mistake or one reason explains them all.
 
-        With references, the reason comes from the run without them and does not explain these tests.
+        If references were used, the reason comes from the run without them and does not explain these tests.
         """
         if self.reason and not self.reference_for:
             return 0
@@ -131,7 +131,7 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         failed = [replace(one, observed="") for one in failed]
     else:
         visible = 1 if mistake else UNFOLDED
-        # With references, each message is collapsed, so "same as above" would not help.
+        # If references were used, each message is collapsed, so "same as above" would not help.
         ordered = order_by_cause(observed, visible, mark_repeats=not marks.reference_for)
         failed = [replace(failed[n], observed=text) for n, text in ordered]
     return ExerciseFeedback(

@@ -23,7 +23,7 @@ class GridCell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Two matrices of cells. `crop` describes the visible part of the tensor, `differences` lists the positions that differ."""
+    """Two matrices of cells. `crop` describes the visible part of the tensor; `differences` lists the positions that differ."""
 
     what: str
     crop: str

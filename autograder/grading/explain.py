@@ -32,7 +32,9 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
         CourseError: The day has no such exercise.
     """
     if exercise not in day.names:
-        raise CourseError(f"{day.name} has no exercise {exercise!r}; it has {', '.join(day.names)}")
+        raise CourseError(
+            f"{day.name} has no exercise {exercise!r}; its exercises are {', '.join(day.names)}"
+        )
     with start_server() as server, Reader() as reader:
         grader = Grader(day, server, state_folder.secret(day.root), seed)
         course = prepare(reader.server, day)

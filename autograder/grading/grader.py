@@ -100,7 +100,7 @@ class Grader:
 
     def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
         """Return marks without exercises for a submission that could not be graded because of an internal error."""
-        activity = f"grading {submission.path} of {submission.student}"
+        activity = f"grading {submission.path} ({submission.student})"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
         max_points = exact_sum([exercise.points for exercise in self.day.exercises])
         return self._record(submission, "", max_points, 0.0, [problem], [])
@@ -268,7 +268,7 @@ class Grader:
 
 
 def seed_of(day: str, secret: bytes, submission: Submission) -> str:
-    """Return the seed of a submission: an HMAC of the day and the code cells.
+    """Return the seed for a submission: an HMAC of the day and the code cells.
 
     Other cells, outputs and metadata do not affect it, so saving a notebook again does not change the seed.
     """

@@ -37,7 +37,7 @@ def substitute_references(
     Args:
         original: The exercise as the student wrote it.
         lost: Earlier exercises that lost points, in the order of the course.
-        grade_with: Grades the exercise with references for the exercises it is passed.
+        grade_with: Grades the exercise with references for the given exercises.
         sentences: The sentence that each test shows when it fails.
     """
 

@@ -170,7 +170,7 @@ class History:
 
         Args:
             found_under: The path on the command line that led to the submission.
-            is_current: Make these the current marks of their student and path.
+            is_current: Make these the current marks for their student and path.
 
         Raises:
             StoreError: The marks could not be written. The store is unchanged.

@@ -51,7 +51,7 @@ class Change:
         return round(self.after.points - self.before.points, 2)
 
     def exercises(self) -> list[ExerciseChange]:
-        """Return the exercises whose points or maximum points changed, in the order of the course."""
+        """Return the exercises whose points or maximum points changed, in course order."""
         before = {exercise.name: exercise for exercise in self.before.exercises}
         after = {exercise.name: exercise for exercise in self.after.exercises}
         pairs = [(name, before.get(name), after.get(name)) for name in {**after, **before}]

@@ -104,7 +104,7 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 class MarksCopier(Autograde):  # type: ignore[misc]
-    """nbgrader's Autograde for graded submissions, configured by the course's nbgrader_config.py.
+    """A version of nbgrader's Autograde that copies existing marks, configured by the course's nbgrader_config.py.
 
     It does not copy a submission's other files: no code runs that could read them, and a link or pipe could block it.
     """

@@ -50,7 +50,7 @@ HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS.*?^### END HIDDEN TESTS\n?", re.M 
 
 
 class NameStubs(ClearSolutions):  # type: ignore[misc]
-    """nbgrader's ClearSolutions, with stubs that contain the name of their exercise."""
+    """A version of nbgrader's ClearSolutions whose stubs contain the name of their exercise."""
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: Any, cell_index: int
@@ -188,7 +188,7 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
         sources = {cell.name: cell.source for cell in notebook.source_cells}
     if points != {CHECK + exercise.name: exercise.points for exercise in day.exercises}:
         raise CourseError(
-            f"nbgrader's gradebook has no {day.name} with the exercises and points of {courses.FILE}: "
+            f"nbgrader's gradebook has no {day.name} with the exercises and points in {courses.FILE}: "
             f"run autograder build {day.name}"
         )
     return {
@@ -244,7 +244,7 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Fill in the outputs. nbgrader takes the points of a check cell from its `execute_result`."""
+        """Fill in the outputs. nbgrader reads the points for a check cell from its `execute_result`."""
         marks = self.parent.marks
         exercises = {CHECK + exercise.name: exercise for exercise in marks.exercises}
         for cell in nb.cells:

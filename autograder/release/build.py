@@ -55,7 +55,7 @@ def build(day: Day, solutions: bool = False) -> Iterator[Path]:
     for name in ("README.md", "requirements.txt"):
         file = day.root / "solutions" / day.name / name
         if not file.is_file():
-            raise CourseError(f"{file} is missing. The release must contain it.")
+            raise CourseError(f"{file} is missing: the release must contain it")
         shutil.copyfile(file, source / name)
     _check_full_marks(notebook, day)
     _check_execution(notebook, day)
