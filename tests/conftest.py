@@ -36,7 +36,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def graders(server: Server) -> Callable[[str], Grader]:
-    """Return a function that returns the grader for a day, with a short CPU time limit."""
+    """Return a function that takes a day's name and returns its grader, with a short CPU time limit."""
 
     @cache
     def grader(name: str) -> Grader:
@@ -68,7 +68,7 @@ def solution(day1: Day) -> NotebookNode:
 
 @pytest.fixture(scope="session")
 def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
-    """Return a function that grades a notebook or a script; `only` selects a single exercise."""
+    """Return a function that grades a notebook or a script. If `only` is set, it grades only that exercise."""
 
     def grade(work: NotebookNode | str, only: str = "") -> SubmissionMarks:
         return grader.grade(handed_in(work), only=only)
@@ -85,7 +85,7 @@ def reader() -> Reader:
 
 
 def handed_in(work: NotebookNode | str) -> Submission:
-    """Return a submission made from a notebook or a script."""
+    """Return a submission by ada that consists of a notebook or a script."""
     if isinstance(work, str):
         data, name = work.encode(), "script.py"
     else:
@@ -95,7 +95,7 @@ def handed_in(work: NotebookNode | str) -> Submission:
 
 
 def with_cells(notebook: NotebookNode, changes: Mapping[str, str]) -> NotebookNode:
-    """Return a copy of a notebook with new sources for some cells; `changes` maps cell ids to sources."""
+    """Return a copy of a notebook with some cell sources replaced. `changes` maps cell ids to new sources."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     missing = set(changes) - {cell.id for cell in copy.cells}
     assert not missing, f"the notebook has no cell with these ids: {missing}"

@@ -59,10 +59,10 @@ def release(root: Path) -> Path:
 
 
 def generate(root: Path) -> None:
-    """Build the release from the current course."""
+    """Generate the release notebook from the current state of the course."""
     notebook = solution_notebook(courses.load(root).day("day1"))
     nbformat.write(notebook, root / "source/day1/day1.ipynb")
-    with pytest.MonkeyPatch.context() as patch:  # nbgrader finds alembic through PATH
+    with pytest.MonkeyPatch.context() as patch:  # nbgrader looks for alembic on PATH
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         app = nbgrader(root)
         GenerateAssignment(coursedir=app.coursedir, parent=app, force=True).start()
@@ -95,7 +95,7 @@ class Class:
         return folder
 
     def copy(self, force: bool = False) -> CopyResult:
-        """Grade the class and copy the marks in this process, as `autograder grade day1` does."""
+        """Grade the class and copy the marks to the gradebook in this process, as `autograder grade day1` does."""
         assert self.server is not None
         folders = sorted(self.root.glob("submitted/*/day1"))
         if self._grader is None or self._grader.key.fingerprint != courses.fingerprint(self.day):
@@ -112,7 +112,7 @@ class Class:
             return {grade.name.removeprefix("check_"): grade.score for grade in notebook.grades}
 
     def read_by_a_ta(self, student: str, score: float, comment: str) -> None:
-        """Change the mark of padding_mask and add a comment, as formgrader does."""
+        """Change the mark for padding_mask and add a comment, as a TA does in formgrader."""
         with self.gradebook() as book:
             names = "day1", "day1", student
             grade = book.find_grade("check_padding_mask", *names)

@@ -71,7 +71,7 @@ class TestSplitHeads:
 """,
 }
 RIGHT = "".join(CHAPTERS.values())
-# Earns a third of the points for padding_mask and all of those for split_heads: 60 of 100 points.
+# WRONG earns a third of the points for padding_mask and all points for split_heads: 60 of 100.
 WRONG = RIGHT.replace("tokens != pad_id", "tokens != 0")
 
 
@@ -93,7 +93,7 @@ def make(root: Path) -> Path:
 
 
 def hand_in(folder: Path, count: int) -> None:
-    """Write a class's submissions. No two are identical, and every third one has a mistake in one exercise."""
+    """Write submissions for a whole class. No two are identical, and every third has a mistake in one exercise."""
     folder.mkdir(exist_ok=True)
     for number in range(count):
         text = WRONG if number % 3 == 1 else RIGHT

@@ -1,4 +1,4 @@
-"""Test reading known mistakes, and check that every mistake in the course applies to its reference."""
+"""Test that files of known mistakes are parsed, and that every mistake in the course can be applied to its reference."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def changed(day: Day, diff: str) -> str:
 
 
 def error(day: Day, *sections: str) -> str:
-    """Return the error message for an invalid file, and check that it names the file."""
+    """Check that the error message for an invalid file contains the file's name, and return the message."""
     with pytest.raises(CourseError) as raised:
         read(day, *sections)
     assert str(raised.value).startswith(f"{day.mistakes / 'split_heads.md'}: ")
@@ -110,11 +110,11 @@ INVALID_CHANGES = {
     ),
     "no line of the reference": (
         "+b = 1",
-        "a hunk should contain a line of the reference and change something",
+        "a hunk should contain at least one line of the reference and at least one change",
     ),
     "no change": (
         " b, n, d = x.shape",
-        "a hunk should contain a line of the reference and change something",
+        "a hunk should contain at least one line of the reference and at least one change",
     ),
     "an unmarked line": (
         "b, n, d = x.shape",
@@ -164,10 +164,10 @@ def test_the_title_is_the_exercise(day: Day) -> None:
 
 @pytest.mark.parametrize("name", ["merge_heads.md", "heads.py", "split_heads.txt"])
 def test_a_file_for_an_unknown_exercise_is_rejected(name: str, day: Day) -> None:
-    """Otherwise, a file with a misspelled name would be silently ignored."""
+    """Without this check, a file with a misspelled name would be silently ignored."""
     (day.mistakes / name).write_text("# merge_heads\n")
     with pytest.raises(
-        CourseError, match=r"the file name should be EXERCISE\.md for an exercise of day1"
+        CourseError, match=r"the file name should be EXERCISE\.md, where EXERCISE is the name of an exercise in day1"
     ):
         known_mistakes(day)
 

@@ -1,4 +1,4 @@
-"""Test that cells are recovered from damaged files, and code from cells with magics and syntax errors."""
+"""Test that cells are recovered from damaged files, and that code is recovered from cells with magics or syntax errors."""
 
 from __future__ import annotations
 
@@ -375,4 +375,5 @@ def test_pathological_cells_are_reported_in_linear_time(source: str) -> None:
     begin = time.process_time()
     _, problem = python(source)
     assert problem is not None
-    assert time.process_time() - begin < 20  # takes 1-3 s; a quadratic algorithm would take minutes
+    # Parsing takes 1–3 s. A quadratic algorithm would take minutes.
+    assert time.process_time() - begin < 20

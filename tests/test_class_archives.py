@@ -18,7 +18,7 @@ from tests.test_submission import found, notebook, write, zipped
 def test_member_that_crashes_its_process_affects_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the crash, the class archive is listed again and the other members are read."""
+    """After the crash, the reader lists the class archive again and reads its other members."""
     monkeypatch.setattr(client, "MEMORY", 60_000_000)
     files = {f"{who}.ipynb": notebook() for who in ("ada", "zoe")}
     plots = json.dumps({"cells": [{"source": "x", "outputs": [os.urandom(30_000_000).hex()]}]})

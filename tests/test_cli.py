@@ -1,4 +1,4 @@
-"""Tests for the command line: exit codes, and one line on stderr for each problem."""
+"""Test the command line's exit codes, and that it reports each problem as one line on stderr."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ FILES = [
 
 
 def write_files(root: Path, edited: str = "") -> None:
-    """Write the files for day1, with an edit applied to one of them."""
+    """Write the files for day1, and add a comment to the file named by `edited`."""
     for file in FILES:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         text = "# %%\nx = 1\n" + "# An edit.\n" * (file == edited)
@@ -186,7 +186,7 @@ def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None
 
 
 def test_without_graders_there_is_no_fingerprint(tmp_path: Path) -> None:
-    """Otherwise, marks stored before the graders were moved away would still be current."""
+    """Without this error, marks stored before the graders were moved away would still count as current."""
     write_files(tmp_path)
     day = load(tmp_path, VALID).day("day1")
     for grader in day.graders.glob("*.py"):

@@ -1,4 +1,4 @@
-"""Tests for each day's graders: correct answers get full points, and a mistake affects only dependent exercises."""
+"""Tests for each day's graders: correct answers get full points, and a mistake affects only exercises that depend on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test `on_meta`: reading values on `meta` is not counted as a mistake, but imitating torch's error message is."""
+"""Test `on_meta`: reading the values of a meta tensor is not counted as a mistake, but raising a copy of torch's error is."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def answer(x):
 
 
 def call_with(expression: str) -> Callable[[], object]:
-    """Return a function that evaluates the expression in a worker, on a tensor `x` on `meta`."""
+    """Return a function that evaluates the expression in a worker, where `x` is a meta tensor."""
     student = Student(LocalProcess())
     source = CODE.replace("{expression}", expression)
     load = m.Load(source, [(1, source.count("\n"))], "answer", 0)

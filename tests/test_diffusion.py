@@ -59,7 +59,7 @@ def test_cosine_schedule_matches_60_digits(n_steps: int) -> None:
 
 
 def ada_ln_zero(block: DiTBlock, heads: int, x: Tensor, c: Tensor) -> Tensor:
-    """Compute the block from Peebles and Xie (2022), figure 3, in float64 with loops over rows, positions and heads."""
+    """Compute the adaLN-Zero block from Peebles and Xie (2022), figure 3, in float64 and with explicit loops."""
     w: dict[str, Tensor] = {
         name: weight.detach().double() for name, weight in block.named_parameters()
     }
@@ -119,7 +119,7 @@ def test_block_matches_the_paper(
 
 
 def test_zero_initialised_block_learns() -> None:
-    """In the first step only `modulation` has a gradient, and in the second step every layer has one."""
+    """At the first training step only `modulation` gets a nonzero gradient; at the second step, every layer does."""
     torch.manual_seed(0)
     block, x, condition = DiTBlock(6, 2, 9), torch.randn(3, 4, 6), torch.randn(3, 6)
     optimizer = torch.optim.SGD(block.parameters(), lr=0.1)
@@ -143,7 +143,7 @@ steps = st.integers(1, 200)
 def test_ddim_step_with_true_noise_matches_add_noise(
     n_steps: int, seed: int, axes: list[int], data: st.DataObject
 ) -> None:
-    """A DDIM step with the true noise gives the same result as `add_noise` at the new step."""
+    """A DDIM step that is given the true noise gives the same result as `add_noise` at the new step."""
     generator = torch.Generator().manual_seed(seed)
     x0, noise = (torch.randn(3, *axes, generator=generator, dtype=torch.float64) for _ in range(2))
     alpha_bar = cosine_schedule(n_steps).double()
@@ -154,7 +154,7 @@ def test_ddim_step_with_true_noise_matches_add_noise(
     seen = ddim_step(
         add_noise(x0, here, noise, alpha_bar), noise, alpha_bar[here], alpha_bar[there]
     )
-    # If √ᾱ is small, the image is a small difference between large numbers.
+    # If √ᾱ is small, rounding errors in the recovered image are large.
     atol = 1e-13 / float(alpha_bar[here].sqrt().min())
     torch.testing.assert_close(
         seen, add_noise(x0, there, noise, alpha_bar), rtol=1e-9, atol=max(atol, 1e-12)
@@ -172,7 +172,7 @@ def test_small_ddim_steps_with_true_noise_recover_the_picture() -> None:
 
 
 def test_add_noise_preserves_variance() -> None:
-    """Images with variance 1 keep variance 1 at every step."""
+    """If images have variance 1, their noisy versions have variance 1 at every step."""
     torch.manual_seed(0)
     alpha_bar = cosine_schedule(10)
     x0, noise = torch.randn(11, 40_000), torch.randn(11, 40_000)
@@ -181,7 +181,7 @@ def test_add_noise_preserves_variance() -> None:
 
 
 def test_timestep_similarity_depends_on_distance() -> None:
-    """The dot product of two embeddings depends only on the distance between their steps."""
+    """The dot product of two timestep embeddings depends only on the distance between the timesteps."""
     table = timestep_embedding(torch.arange(500), 32).double()
     similarity = table @ table.T
     for distance in (1, 7, 100):
@@ -190,7 +190,7 @@ def test_timestep_similarity_depends_on_distance() -> None:
 
 
 class Linear(nn.Module):
-    """A model that predicts x times its label."""
+    """A model that multiplies `x` by the label."""
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         return x * labels.reshape(-1, 1).to(x.dtype)
@@ -206,7 +206,7 @@ def test_guided_noise_is_linear_in_scale() -> None:
 
 
 def test_ddim_with_optimal_denoiser_samples_the_data() -> None:
-    """For data in {−1, +1}, the optimal denoiser is known. After 200 steps, both values are equally frequent."""
+    """Sample with the exact denoiser for data in {−1, +1}. Samples should be close to −1 or +1, equally often."""
     torch.manual_seed(0)
     alpha_bar = cosine_schedule(200).double()
     x = torch.randn(2000, dtype=torch.float64)

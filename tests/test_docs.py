@@ -1,4 +1,4 @@
-"""Test that the documentation's links and file paths exist, and that it covers all keys and packages."""
+"""Test that all links and file paths in the documentation exist, and that it covers all keys and packages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_internal_links_resolve(name: str) -> None:
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), f"{name} links to {target}, which does not exist"
         if anchor:
-            assert anchor in anchors(file), f"{name} links to {target}; that heading does not exist"
+            assert anchor in anchors(file), f"{name} links to {target}: no such heading"
 
 
 def test_every_key_of_grading_toml_is_documented() -> None:
@@ -74,4 +74,4 @@ def test_paths_named_in_the_documentation_exist() -> None:
     for name in PAGES:
         for path in re.findall(pattern, (ROOT / name).read_text(encoding="utf-8")):
             if not re.search(r"DAY|CHAPTER|EXERCISE|day3", path):
-                assert (ROOT / path).exists(), f"{name} names {path}, which does not exist"
+                assert (ROOT / path).exists(), f"{name} mentions {path}, which does not exist"

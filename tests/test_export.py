@@ -1,4 +1,4 @@
-"""Test the exports with independent readers, which are written from each format's specification."""
+"""Test the exported files with independent readers that follow each format's specification."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.small_course import RIGHT, WRONG, command, make
 from tests.test_platforms import METADATA
 from tests.test_submission import write, zipped
 
-DUE = datetime(2026, 11, 30, 12, tzinfo=UTC)  # 34 hours before the times in METADATA
+DUE = datetime(2026, 11, 30, 12, tzinfo=UTC)  # 34 hours before the submission times in METADATA
 ROSTER = """\
 id;student;name;email;group;extension
 12345;ada;Ada Lovelace;ada@example.org;;
@@ -61,7 +61,8 @@ def marks(path: str, student: str, points: float = 90.0, problem: str = "") -> S
     order = [given.TestMarks("test_order", 40, 40, True, "")]
     heads = ExerciseMarks("split_heads", 40, 40, "passed", "", None, [], 0.1, order)
     problems = [problem] if problem else []
-    owner = owner_from_path(Path(path), "day1", reader())  # as if a TA had passed this path
+    # Read the owner from the path, as if a TA had passed this path to the command.
+    owner = owner_from_path(Path(path), "day1", reader())
     return SubmissionMarks(
         path, student, "", "", "", [], points, 100, 0.5, problems, [masks, heads], owner
     )
@@ -132,7 +133,7 @@ def import_to_canvas(file: Path, separator: str = ",") -> tuple[str, str, dict[s
 
 
 def import_to_moodle(file: Path) -> dict[str, str]:
-    """Read a worksheet as Moodle's `importgradeslib.php` does. Return the grades by participant."""
+    """Read a worksheet as Moodle's `importgradeslib.php` does. Return the grade for each participant."""
     rows = read_csv(file)
     assert {"Identifier", "Grade", "Last modified (grade)"} <= set(rows[0])
     return {row["Identifier"].removeprefix("Participant "): row["Grade"] for row in rows}
@@ -153,14 +154,14 @@ def test_canvas_fills_in_an_exported_gradebook(day: Day) -> None:
     notes = export(day, "canvas", CLASS, out, into=gradebook)
     title, possible, grades = import_to_canvas(out)
     assert (title, possible) == ("Day 1: attention (901)", "50")
-    # bob and cyd are one group; students without a submission keep their mark.
+    # bob and cyd form one group. Students without a submission keep their old marks.
     assert grades == {"12345": "46.75", "12346": "40", "12347": "40", "12399": "31"}
     before = read_csv(gradebook)
     for old, new in zip(before, read_csv(out), strict=True):
         for column in ("Student", "ID", "SIS User ID", "SIS Login ID", "Section"):
             assert new[column] == old[column]
     assert any("50 points in Canvas and 100 here" in note for note in notes)
-    assert any("bob: marked late, but has an extension" in note for note in notes)
+    assert any("bob: marked late, but the student has an extension" in note for note in notes)
     assert any("on the roster without a submission (1): dora" in note for note in notes)
 
 
@@ -260,7 +261,7 @@ def test_gradescope_results_of_a_late_group(late_day: Day) -> None:
     group = marks(f"{folder}/submission_71/day1.ipynb", "Ada Lovelace, Róbert", 80, "cell 3: odd")
     out = late_day.root / "out"
     export(late_day, "gradescope", [group], out)
-    # bob has an extension of 48 hours; cyd, in the same group, has none.
+    # bob has a 48-hour extension, but cyd, who is in the same group, has none.
     assert sorted(file.name for file in out.iterdir()) == ["ada.json", "bob.json", "cyd.json"]
     ada, bob, cyd = (json.loads((out / f"{n}.json").read_text()) for n in ("ada", "bob", "cyd"))
     assert (ada["score"], bob["score"], cyd["score"]) == (64, 80, 64)
@@ -474,7 +475,7 @@ def test_incorrect_usage_prints_a_message_and_writes_nothing(
     assert not list(root.glob("x*"))
 
 
-# ---- formulas, for any separator that a spreadsheet may use
+# ---- spreadsheet formulas
 
 FORMULAS = [
     "=HYPERLINK(A1)",
@@ -490,7 +491,7 @@ FORMULAS = [
 
 
 def split_as(text: str, separator: str) -> list[str]:
-    """Return the cells that a CSV reader sees, both if it respects quotes and if it ignores them."""
+    """Split CSV text into cells, both with quotes respected and (except for commas) with quotes ignored."""
     quoted = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     plain = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
     return [cell for row in quoted for cell in row] + [

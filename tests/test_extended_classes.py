@@ -1,4 +1,4 @@
-"""Test that classes with methods added in later cells, and functions compiled by torch, get full marks."""
+"""Test that classes whose methods are added in later cells get full marks, and so do functions compiled with torch.compile."""
 
 from __future__ import annotations
 

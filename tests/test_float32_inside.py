@@ -1,4 +1,4 @@
-"""Test that computing a softmax, norm or loss in float32 for any dtype, as Llama does, costs no points.
+"""Test that solutions lose no points if they compute softmaxes, norms or losses in float32 for any dtype, as Llama does.
 
 `SEEDS=20` runs every test with 20 different inputs.
 """
@@ -44,7 +44,7 @@ FUNCTIONS = {
 }
 MODULES = ("torch", "F", "nn", "nn.functional", "torch.nn", "torch.nn.functional")
 REPLACEMENTS = (*FUNCTIONS_AND_METHODS.values(), *FUNCTIONS.values(), "_whole")
-# Exercises whose whole body is computed in float32.
+# These exercises are computed entirely in float32.
 WHOLE = ("softmax", "sequence_loss", "next_token_loss")
 PRELUDE = """
 import torch as _torch
@@ -119,7 +119,7 @@ class _InFloat32(ast.NodeTransformer):
 
 
 def in_float32(judge: Judge, style: str) -> str:
-    """Return the course's or a style's solution, with softmaxes, norms and losses computed in float32."""
+    """Rewrite a file from tests/styles, or the course's solution, to compute softmaxes, norms and losses in float32."""
     if style:
         data = (ROOT / "tests" / "styles" / judge.day.name / f"{style}.py").read_bytes()
         cells = [cell.source for cell in read_cells(data, style)[0] if cell.kind == "code"]

@@ -178,7 +178,7 @@ def test_the_late_policy_follows_changed_marks_and_dates(course: Class) -> None:
 
 
 def test_a_failure_for_one_student_does_not_affect_the_others(course: Class) -> None:
-    strange = os.fsdecode(b"b\xff")  # the gradebook stores only valid Unicode
+    strange = os.fsdecode(b"b\xff")  # nbgrader's gradebook can store only valid Unicode
     for student in ("ada", strange, "cyd"):
         course.hand_in(student, RIGHT)
     result = course.copy()
@@ -189,7 +189,7 @@ def test_a_failure_for_one_student_does_not_affect_the_others(course: Class) -> 
 
 @pytest.fixture
 def locked(course: Class) -> Iterator[Callable[[], None]]:
-    """Lock the gradebook as a writing process does; return a function that unlocks it."""
+    """Lock the gradebook like a process that writes to it. Return a function that releases the lock."""
     writing = sqlite3.connect(course.root / "gradebook.db", isolation_level=None)
     writing.execute("BEGIN IMMEDIATE")
     yield lambda: writing.execute("COMMIT").close()
@@ -207,8 +207,9 @@ def test_a_locked_gradebook_is_reported_and_the_next_run_continues(
     unlock = request.getfixturevalue("locked")
     (problem,) = course.copy().problems
     assert problem.startswith("gradebook.db is locked: another process, such as formgrader,")
-    assert "; 0 of 2 submissions in it are up to date." in problem
-    assert course.autograded("ada").exists()  # unchanged
+    assert "; 0 of 2 submissions are up to date in the gradebook." in problem
+    # The notebook from the first copy is still there.
+    assert course.autograded("ada").exists()
     unlock()
     assert course.copy() == CopyResult(2, 0, [])
     assert course.scores("ada") == {"padding_mask": 33.5, "split_heads": 40.0}
@@ -237,7 +238,7 @@ def test_a_configuration_that_would_run_student_code_is_rejected(course: Class) 
 
 
 def test_an_interrupted_copy_is_completed(course: Class, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt nbgrader between its two passes over a notebook."""
+    """Interrupt a copy between nbgrader's two passes over a notebook, then run the copy again."""
     course.hand_in("ada", WRONG)
     course.copy()
     course.hand_in("ada", RIGHT)
@@ -268,7 +269,7 @@ def test_the_command_grades_all_submissions_and_fills_the_gradebook(course: Clas
     done = command(course.root, "grade", "day1", "--jobs", "1")
     writing.close()
     assert done.returncode == 1
-    assert "60 / 100" in done.stdout  # the marks are shown anyway
+    assert "60 / 100" in done.stdout  # the command still prints the marks
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("autograder: gradebook.db is locked: ")
 

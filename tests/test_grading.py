@@ -70,7 +70,9 @@ causal_mask.table = endless(causal_mask)
 """
     marks = grade(with_cells(solution, {"causal_mask": source}), only="causal_mask")
     assert marks.exercises[0].status == "passed", marks.exercises[0].message
-    assert any("line 6: did not finish within 2 s" in problem for problem in marks.problems)
+    assert any(
+        "line 6: the statement did not finish within 2 s" in problem for problem in marks.problems
+    )
 
 
 def test_correct_code_may_print_warn_and_use_threads(grade: Grade, solution: NotebookNode) -> None:
@@ -164,7 +166,7 @@ def test_trivial_answers_earn_nothing(grade: Grade, solution: NotebookNode) -> N
 def test_threads_may_call_torch_for_the_first_time_at_once(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """Run this in several fresh processes. Without the fork server's warm-up, a third of them would fail."""
+    """Grade in 15 fresh processes. Without the fork server's warm-up, about a third of them would fail."""
     threaded = """
 import threading
 def merge_heads(x):

@@ -1,4 +1,4 @@
-"""Test handles to objects in the worker, models and generators as arguments, and cost measurements."""
+"""Test handles to objects in the worker, calls with models and generators as arguments, and cost measurements."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def student(request: pytest.FixtureRequest, server: Server) -> Iterator[Student]
 
 
 class Model(nn.Module):
-    """A model that appends its input to the caches and records their previous lengths."""
+    """A model that records the length of each cache before it appends its input to the caches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Model(nn.Module):
 
 
 class ModeRecorder(nn.Module):
-    """A model that records the mode in which it is called."""
+    """A model that records at each call whether it is in training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,12 +130,12 @@ def test_a_generator_continues_across_calls(student: Student) -> None:
     seen = [*student.drawn(there), *student.drawn(there)]
     assert torch.equal(torch.stack(seen), torch.stack(expected))
     assert torch.equal(student.drawn(another)[0], expected[0]), (
-        "a second generator should start from its own seed"
+        "a new generator should start from its own seed"
     )
 
 
 def test_setting_the_training_flag_alone_leaves_submodules_in_training(student: Student) -> None:
-    """Setting `model.training` without calling `eval()` keeps the dropout layers of the model active."""
+    """If student code sets `model.training = False` without calling `eval()`, the model's dropout layers stay active."""
     model = ModeRecorder().train()
     student.flagged(model, torch.ones(1, 2))
     assert model.modes == [True]
@@ -153,7 +153,7 @@ def test_the_cost_of_calls_is_measured(student: Student) -> None:
 
 
 def test_a_worker_cannot_answer_a_question_with_a_question() -> None:
-    """Otherwise, a worker could nest questions until the grader's stack overflows."""
+    """If this were allowed, a worker could nest questions until the grader's stack overflows."""
     question = m.Ask(1, "forward", m.Data(None, []), False, False)
 
     def behaviour(wire: Any) -> None:

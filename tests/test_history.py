@@ -1,4 +1,4 @@
-"""Tests for the store: marks are on disk at once, unchanged submissions are not regraded, and nothing is lost."""
+"""Tests for the store: marks are written to disk immediately, unchanged submissions are not regraded, and no marks are lost."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_basis_depends_on_code_cells_and_their_positions(tmp_path: Path) -> 
     assert of(RIGHT) == of(RIGHT, "bob.py") != of(WRONG)
     saved = of(notebook(text, code), "ada.ipynb")
     assert saved == of(notebook(("markdown", "other words"), code, trusted=True), "ada.ipynb")
-    # Messages contain cell numbers.
+    # Messages contain cell numbers, so an added cell changes the basis.
     assert saved != of(notebook(text, text, code), "ada.ipynb")
 
 
@@ -128,7 +128,7 @@ print(*sys.modules)
 
 
 def test_the_engine_version_covers_every_module_that_grading_loads() -> None:
-    """Grading must not import jupytext, which takes longer than importing torch."""
+    """Grading must not import jupytext, because importing jupytext takes longer than importing torch."""
     command = [sys.executable, "-c", GRADING]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     imported, loaded = done.stdout.splitlines()
@@ -155,7 +155,7 @@ def test_the_secret_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @contextlib.contextmanager
 def full_disk(file: Path) -> Iterator[None]:
-    """Limit the file size in this process to a few kilobytes above the current size of this file."""
+    """Set this process's file size limit to a few kilobytes above the file's current size."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 8192, hard))
     try:
@@ -216,7 +216,7 @@ def test_a_damaged_store_is_reported_before_grading(tmp_path: Path) -> None:
     with History(tmp_path) as history:
         for number in range(20):
             history.add(BASIS, some_marks(path=f"in/{number}"), Path("in"))
-    overwrite(history.file, 4096)  # the second page: the table
+    overwrite(history.file, 4096)  # the second page of the database contains marks
     with (
         History(tmp_path) as history,
         pytest.raises(StoreError, match=r"is damaged: .* Move the file elsewhere"),
@@ -256,7 +256,7 @@ def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) ->
 
 
 def untimed(file: Path) -> Any:
-    """Read marks and remove the measured times."""
+    """Load a JSON file of marks, without the measured times."""
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
@@ -326,7 +326,7 @@ def test_a_killed_run_resumes(tmp_path: Path) -> None:
 
 
 def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
-    """Kill a run at random moments, resume it each time, and compare the marks with those of an undisturbed run."""
+    """Kill a run at random moments, resume it each time, and compare the marks with those from an uninterrupted run."""
     make(root)
     hand_in(root / "in", STUDENTS)
     grade = ("grade", "day1", "in", "--jobs", "1", "--force", "--json")
@@ -347,9 +347,11 @@ def kill_at_random(root: Path, kills: int, draw: random.Random) -> None:
             stderr=subprocess.PIPE,
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
-            run.wait(draw.uniform(0.3, 1.0) * seconds)  # most of a short run is start-up
+            # Most of a short run is spent on starting up.
+            run.wait(draw.uniform(0.3, 1.0) * seconds)
         run.kill()
-        run.communicate(timeout=60)  # waits for all processes that hold stderr open
+        # This call returns only once no process holds stderr open.
+        run.communicate(timeout=60)
         with History(root) as history:
             done.append(len(history.current("day1")))
     assert done == sorted(done), "stored marks were lost"

@@ -1,4 +1,4 @@
-"""Tests for internal errors: each affects only its own submission or page, and is logged with a traceback."""
+"""Test that an internal error affects only one submission or page, and is logged with a traceback."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def gpt2() -> GPT2LMHeadModel:
 
 
 def with_weights_of(theirs: Any) -> GPT:
-    """Return our model with weights copied from `theirs`, a GPT-2 that stores linear weights transposed."""
+    """Return the course's GPT with the weights of a GPT-2 model from `transformers`, which stores linear weights transposed."""
     ours = GPT(VOCAB, LENGTH, D, HEADS, LAYERS).double().eval()
     state = {
         "token_embedding.weight": theirs.transformer.wte.weight,
@@ -73,7 +73,7 @@ def test_gpt_matches_gpt2_given_its_weights() -> None:
     ours, tokens = with_weights_of(theirs), torch.randint(VOCAB, (3, LENGTH))
     seen = theirs(tokens, labels=tokens)
     torch.testing.assert_close(ours(tokens), seen.logits, rtol=0, atol=1e-9)
-    # GPT-2 computes its loss in float32.
+    # `transformers` computes the loss for GPT-2 in float32.
     loss = next_token_loss(ours(tokens), tokens).float()
     torch.testing.assert_close(loss, seen.loss, rtol=1e-5, atol=0)
 
@@ -123,7 +123,7 @@ def test_caching_does_not_change_sampled_tokens(options: dict[str, float]) -> No
     (with_cache, state), (without, other_state) = runs
     assert torch.equal(with_cache, without)
     assert torch.equal(state, other_state)
-    # There is one draw per step, even at temperature 0.
+    # `generate` should make one random draw per step, even at temperature 0.
     generator = torch.Generator().manual_seed(1)
     for _ in range(6):
         torch.multinomial(torch.ones(4, VOCAB, dtype=torch.float64), 1, generator=generator)
@@ -131,7 +131,7 @@ def test_caching_does_not_change_sampled_tokens(options: dict[str, float]) -> No
 
 
 def attention_loop(attention: CausalSelfAttention, x: Tensor) -> Tensor:
-    """Compute attention in a plain loop over sequences, positions and heads."""
+    """Compute causal self-attention with a plain loop over sequences, positions and heads."""
     d_head = D // HEADS
     qkv = x @ attention.qkv.weight.T + attention.qkv.bias
     result = torch.empty_like(x)
@@ -169,7 +169,7 @@ def test_ngram_probabilities_sum_to_one_for_every_context() -> None:
 
 
 def test_ngram_probabilities_match_counts_by_hand() -> None:
-    # In 0 1 0 1 1, 0 is followed by 1 twice, 1 by 0 and by 1 once each, and 2 never occurs.
+    # In this text, 0 is followed by 1 twice, 1 is followed once by 0 and once by 1, and 2 never occurs.
     text, windows = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([[0, 1], [1, 1], [1, 2], [2, 0]])
     unigram, bigram = witten_bell(text, windows, 3)
     one, zero, two = (3 + 2 / 3) / 7, (2 + 2 / 3) / 7, (2 / 3) / 7

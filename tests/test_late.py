@@ -1,4 +1,4 @@
-"""Tests for the late policy: started days, the grace period, the maximum penalty and extensions."""
+"""Tests for the late policy: counting late days, the grace period, the maximum penalty and extensions."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_penalty_is_a_share_of_the_earned_points(
 def test_nbgrader_applies_the_policy(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The due date is set in grading.toml and the extension in the roster. Without a policy, nbgrader's own plugin applies."""
+    """nbgrader deducts points for late submissions, based on the due date in grading.toml and the extensions in the roster."""
     course = Class(release(tmp_path), server)
     monkeypatch.chdir(tmp_path)
 
@@ -95,4 +95,5 @@ def test_nbgrader_applies_the_policy(
     text = "id,student,name,extension\n1,ada,Ada,\n2,bob,Bob,26\n"
     (tmp_path / "roster.csv").write_text(text)
     course.copy(force=True)
-    assert penalties() == [12, 6]  # of 60 points: two started days, or one with the extension
+    # ada loses 10% of her 60 points for each of two days. bob has an extension, so he is one day late.
+    assert penalties() == [12, 6]

@@ -1,4 +1,4 @@
-"""Test the limits on CPU time and idle time, under load and after a fork server is lost."""
+"""Test the limits on CPU time and idle time, including on a busy machine and after the fork server has died."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def loaded(server: Server, limits: Limits, budget: Budget | None = None) -> Iter
 
 @pytest.fixture
 def busy() -> Iterator[None]:
-    """Keep all cores busy with four processes. Each has its own session, because Linux schedules fairly by session."""
+    """Keep all cores busy with four processes, each in its own session, because Linux shares CPU time fairly between sessions."""
     command = [sys.executable, "-c", "while True: pass"]
     burners = [subprocess.Popen(command, start_new_session=True) for _ in range(4)]
     yield
@@ -158,7 +158,7 @@ def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
 
 
 class Scripted:
-    """Hidden tests for `f` that run the given functions and count their runs."""
+    """Hidden tests for `f`, each of which runs one of the given functions. `counts` contains how often each test ran."""
 
     def __init__(self, *runs: Callable[[Any, int], None]) -> None:
         self.counts = [0] * len(runs)
@@ -191,7 +191,7 @@ SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30)
 
 def test_a_call_that_slept_is_repeated_once(server: Server) -> None:
     tests = Scripted(
-        lambda student, run: student.f(60 if run == 1 else 0),  # slow only once
+        lambda student, run: student.f(60 if run == 1 else 0),  # sleeps only in the first run
         lambda student, run: student.f(60),
         lambda student, run: student.burn(60),
         lambda student, run: student.f(0),
@@ -234,7 +234,7 @@ def test_idle_time_has_a_budget(server: Server) -> None:
     tests = Scripted(*[lambda student, run: student.sleep(0.3)] * 4)
     outcomes = tests.outcomes(attempt_of(server, QUICK, budget=budget))
     assert [outcome.passed for outcome in outcomes] == [True, True, False, False]
-    assert tests.counts == [1, 1, 1, 0], "the budget is used up, so the call should not be repeated"
+    assert tests.counts == [1, 1, 1, 0], "a call should not be repeated after the budget is used up"
 
 
 # ---- fork server failures
@@ -249,8 +249,9 @@ def kill(server: Server) -> None:
 
 
 def inner(server: Server) -> int:
-    """Return the id of the process that forks workers: the started process or its only child."""
-    has_inner = "namespaces" in server.isolation  # waits until the server is up
+    """Return the id of the process that forks workers: either the fork server's outer process or its only child."""
+    # Reading `isolation` waits until the server is up.
+    has_inner = "namespaces" in server.isolation
     outer = server._process.pid
     children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
     return int(children[0]) if has_inner else outer
@@ -268,7 +269,7 @@ def test_losing_a_server_does_not_count_as_a_crash_of_the_code(moment: str, serv
             assert student.f(0) == 0
             return
         if moment == "after a crash":
-            # With the server gone, the exit status of the process is unknown.
+            # After the server has died, the exit status of its workers is unknown.
             with pytest.raises(ServerLost):
                 _die_and_kill(student, server)
             return
@@ -300,7 +301,7 @@ def test_stopping_a_process_of_a_lost_server_leaves_new_processes_alone(server: 
     with loaded(server, QUICK) as old:
         kill(server)
         with pytest.raises(ServerLost):
-            old.sleep(2)  # the process may still answer a short call
+            old.sleep(2)  # a short call could finish before the worker is killed
         with loaded(server, QUICK) as new:
             old.connection._process.stop()
             assert new.f(0) == 0
@@ -369,7 +370,7 @@ def test_killing_servers_at_random_changes_no_marks(tmp_path: Path) -> None:
         assert grade() == undisturbed
         seconds = time.monotonic() - started
         for _ in range(KILLS):
-            # The second kill comes while a new server is starting, or later.
+            # The second kill may come while a new server is starting, or later.
             delays = [draw.uniform(0, seconds), draw.uniform(0, seconds + 4)]
             killers = [threading.Timer(delay, kill_any, [server, draw]) for delay in delays]
             for killer in killers:
@@ -383,9 +384,9 @@ def test_killing_servers_at_random_changes_no_marks(tmp_path: Path) -> None:
 
 
 def kill_any(server: Server, draw: random.Random) -> None:
-    """Kill either the process that the grader started or its child that forks the others."""
+    """Kill either the fork server's outer process or one of its child processes, chosen at random."""
     outer = server._process.pid
-    with suppress(OSError):  # the process has ended
+    with suppress(OSError):  # the process may have exited already
         children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
         os.kill(draw.choice([outer, *map(int, children)]), signal.SIGKILL)
 
@@ -435,7 +436,7 @@ def test_an_exclusive_turn_excludes_all_others(first: str, second: str, tmp_path
         assert not waits(holder)
         with holding(tmp_path, second) as other:
             assert waits(other) == ("exclusive" in (first, second))
-            holder.kill()  # its lock ends with the process
+            holder.kill()  # the kernel releases the lock when the process dies
             assert other.poll() is None
             if "exclusive" in (first, second):
                 time.sleep(0.1)

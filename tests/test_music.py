@@ -25,7 +25,7 @@ def chorales() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
 def test_skew_matches_direct_lookup(n: int) -> None:
-    """Compare with a direct implementation that looks up a vector for every pair of positions."""
+    """Compare `skew` with an implementation that looks up a vector for every pair of positions."""
     torch.manual_seed(n)
     query, relative = torch.randn(2, 3, n, 4).double(), torch.randn(3, n, 4).double()
     skewed = music.skew(query @ relative.mT)
@@ -52,7 +52,7 @@ def test_passion_chorale_begins_with_its_melody(chorales: dict[str, Tensor]) -> 
 
 @pytest.mark.parametrize("name", ["bwv244.54", "bwv227.7", "bwv276"])
 def test_voices_match_music21(name: str) -> None:
-    """Compare the pitch at every eighth note, and the note onsets, with music21."""
+    """Compare the pitches at every eighth note, and the note onsets, with those that music21 reads."""
     tokens = music.read_chorale(music.CHORALES / f"{name}.mxl")
     assert tokens is not None
     score: Any = music21.converter.parse(music.CHORALES / f"{name}.mxl")
@@ -83,7 +83,7 @@ def test_held_out_chorales_are_not_in_the_training_set(chorales: dict[str, Tenso
     assert windows.shape[1] == music.CHORALE_LENGTH
 
     def without_key(window: Tensor) -> Tensor:
-        """Return the window transposed so that its highest pitch is fixed, which makes it key-independent."""
+        """Transpose a window so that its highest pitch is always the same, to make the result independent of the key."""
         return torch.where(window > 1, window - window.max() + 100, window)
 
     beginnings = torch.stack([without_key(piece[: music.CHORALE_LENGTH]) for piece in training])
@@ -117,5 +117,6 @@ def test_sound_has_the_written_pitch() -> None:
     tokens = torch.tensor([a4, 0, 0, 0] + [1, 0, 0, 0] * 7)
     sound = torch.from_numpy(music.chorale_sound(tokens, rate=16_000))
     assert sound.abs().max() == pytest.approx(1)
-    spectrum = torch.fft.rfft(sound[:16_000]).abs()  # one second of sound, so one bin per hertz
+    # For one second of sound, the FFT has one bin per hertz.
+    spectrum = torch.fft.rfft(sound[:16_000]).abs()
     assert int(spectrum.argmax()) == 440

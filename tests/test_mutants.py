@@ -1,4 +1,4 @@
-"""Tests for the mutants: listed survivors exist and have reasons, and a sample of mutants matches the list."""
+"""Test that every mutant on the list of survivors exists and has a reason, and that a sample of mutants matches the list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test nbgrader's own commands in a small course: they give the same marks as `autograder grade`."""
+"""Test that nbgrader's own commands give the same marks as `autograder grade` in a small course."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.conftest import ROOT, with_cells
 
 pytestmark = pytest.mark.slow
 
-CHAPTERS = {"attention", "positional_encoding"}  # two chapters keep the test fast
+CHAPTERS = {"attention", "positional_encoding"}  # only two, to keep the test fast
 POINTS = {
     "softmax": 17.5,
     "attention_scores": 12.5,
@@ -56,7 +56,7 @@ NAIVE = "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, keepdim=
 
 
 def filled_in(release: NotebookNode, names: tuple[str, ...]) -> NotebookNode:
-    """Return the release, filled in with answers from tests/styles/day1/einsum.py, without demonstrations."""
+    """Return the release without its demonstrations, filled in with the answers from tests/styles/day1/einsum.py."""
     answers: dict[str, str] = {}
     others = []
     for cell in jupytext.read(ROOT / "tests/styles/day1/einsum.py").cells:
@@ -90,7 +90,7 @@ def copied(notebook: NotebookNode) -> None:
 
 
 def bare(notebook: NotebookNode) -> None:
-    """Remove metadata and ids, as some tools do."""
+    """Remove all metadata and cell ids, as some notebook tools do."""
     notebook.nbformat_minor = 4
     notebook.metadata = {}
     for cell in notebook.cells:
@@ -99,7 +99,7 @@ def bare(notebook: NotebookNode) -> None:
 
 
 def retyped(notebook: NotebookNode) -> None:
-    """Change check cells to markdown and markdown cells to raw, but keep their metadata."""
+    """Change the type of check cells to markdown and of markdown cells to raw, but keep the cells' metadata."""
     for cell in notebook.cells:
         if role(cell) == "checks":
             cell.cell_type = "markdown"
@@ -108,7 +108,7 @@ def retyped(notebook: NotebookNode) -> None:
 
 
 def edited(notebook: NotebookNode) -> None:
-    """Replace the checks with code that prints full points, and edit the metadata to claim more."""
+    """Replace the checks with a forged output of full points, and edit the metadata to claim even more points."""
     for cell in notebook.cells:
         if role(cell) == "checks":
             cell.source = "100.0"
@@ -119,7 +119,7 @@ def edited(notebook: NotebookNode) -> None:
 
 
 def merged(notebook: NotebookNode) -> None:
-    """Move all answers to the last check cell and delete the others."""
+    """Move all answers to the last check cell, and delete the answer cells and all other check cells."""
     answers = [cell for cell in notebook.cells if role(cell) == "answer"]
     whole = [cell for cell in notebook.cells if role(cell) == "checks"][-1]
     whole.source = "\n\n".join(cell.source for cell in [*answers, whole])
@@ -127,7 +127,7 @@ def merged(notebook: NotebookNode) -> None:
 
 
 def split(notebook: NotebookNode) -> None:
-    """Split two answers into two cells each: the second cell names the function or adds a method to the class."""
+    """Split two answers into two cells each. The second cell assigns the function's name or adds a method to the class."""
     at = [cell.id for cell in notebook.cells].index("softmax")
     notebook.cells[at].source = notebook.cells[at].source.replace("def softmax", "def my_softmax")
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell("softmax = my_softmax"))
@@ -156,7 +156,7 @@ def hostile(notebook: NotebookNode) -> NotebookNode:
 
 
 def submitted(release: NotebookNode, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield pairs of a student name and the content of the submitted file."""
+    """Yield each student's name and the content of the file that the student submits."""
     notebook = filled_in(release, names)
     yield "plain", nbformat.writes(notebook)
     yield "unfilled", nbformat.writes(release)
@@ -214,7 +214,7 @@ class Graded:
         return Gradebook(f"sqlite:///{self.root}/gradebook.db", "transformers")
 
     def scores(self, student: str) -> dict[str, float]:
-        """Return the points for each exercise in nbgrader's gradebook."""
+        """Return a student's points for each exercise, as stored in nbgrader's gradebook."""
         with self.gradebook() as gradebook:
             notebook = gradebook.find_submission_notebook("day1", "day1", student)
             assert not any(grade.needs_manual_grade for grade in notebook.grades)
@@ -226,14 +226,14 @@ class Graded:
         return cells
 
     def feedback(self, student: str, exercise: str) -> str:
-        """Return the text output of an exercise's check cell."""
+        """Return the text output of the check cell for an exercise."""
         cell = next(c for c in self.cells(student) if c.id == f"check_{exercise}")
         output = cell.outputs[0]
         return str(output.text if output.output_type == "stream" else output.data["text/plain"])
 
 
 def small(day: Day) -> str:
-    """Return the grading.toml for the small course."""
+    """Return the contents of grading.toml for the small course."""
     lines = ["[day1]", 'title = "Two chapters"']
     for exercise in day.exercises:
         if exercise.chapter in CHAPTERS:
@@ -280,7 +280,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
     course.log, _ = theirs.communicate()
     assert theirs.returncode == 0, course.log
     output, _ = ours.communicate()
-    assert ours.returncode == 1, output  # some submissions are unreadable
+    # The exit code is 1, because some submissions are unreadable.
+    assert ours.returncode == 1, output
     for marks in json.loads((root / "marks.json").read_text())["submissions"]:
         course.marks[marks["student"]] = {e["name"]: e["points"] for e in marks["exercises"]}
     return course

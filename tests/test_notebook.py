@@ -1,4 +1,4 @@
-"""Test a day's notebook, and the checks that keep solutions and hidden tests out of the release."""
+"""Test the notebook built for a day, and the checks that keep solutions and hidden tests out of the release."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_the_release_is_up_to_date(name: str) -> None:
     }
     seen = sources(release)
     changed = [id_ for id_ in expected | seen if expected.get(id_) != seen.get(id_)]
-    assert not changed, f"run `autograder build {name}`: {changed} changed since"
+    assert not changed, f"these cells changed since the last `autograder build {name}`: {changed}"
     assert list(seen) == list(expected)
     for file in ("README.md", "requirements.txt"):
         written = ROOT / "solutions" / name / file
@@ -199,7 +199,7 @@ def test_the_release_has_no_outputs_and_leaks_nothing(
 
 
 def first_line(file: Path, start: str) -> str:
-    """Return a file's first line that starts with `start` and has more than 50 characters."""
+    """Return the first line in a file that starts with `start` and has more than 50 characters."""
     lines = file.read_text(encoding="utf-8").split("\n")
     return next(line for line in lines if line.strip().startswith(start) and len(line) > 50)
 

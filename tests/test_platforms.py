@@ -1,4 +1,4 @@
-"""Test that owners and times are read from each platform's downloads, in the platform's own layout."""
+"""Test that the owners and submission times are read correctly from each platform's download format."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_nbgraders_time_is_read_from_its_folder_but_not_from_archives(tmp_path: 
 
 
 def test_stamp_depends_on_stubs_checks_and_given_code(day1: Day) -> None:
-    """Editing the prose or the solutions does not change the stamp, so notebooks stay up to date."""
+    """Editing the prose or the solutions does not change the stamp, so notebooks released earlier stay valid."""
     chapter = day1.chapters[0]
     cell, text = (next(c for c in chapter.cells if c.role == r) for r in ("exercise", "text"))
 
@@ -290,7 +290,7 @@ def test_release_has_a_stamp_and_a_script_has_none(day1: Day) -> None:
 @pytest.mark.parametrize(
     ("stamp", "noticed"),
     [
-        ("day2 0123456789ab", ["this is the notebook of day2, but it was graded as day1"]),
+        ("day2 0123456789ab", ["this is the notebook for day2, but it was graded as day1"]),
         (
             "day1 0123456789ab",
             ["this notebook is from a different release of day1; its exercises have changed"],

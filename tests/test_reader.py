@@ -1,4 +1,4 @@
-"""Test that the reader service enforces its limits, and the grader rejects invalid responses and parses nothing."""
+"""Test that the reader service enforces its limits, and that the grader rejects invalid responses and never parses files itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ INVALID = "the reader process sent an invalid response"
 
 
 class FakeServer:
-    """A fake fork server whose processes are threads in the test that send predefined responses."""
+    """A fake fork server that starts threads instead of processes. The threads send predefined responses."""
 
     def __init__(
         self, *serve: Callable[[socket.socket], None], code: int = 1, cpu: float = 0.0
@@ -81,7 +81,7 @@ class FakeServer:
 
 
 def answering(*answers: Any) -> Callable[[socket.socket], None]:
-    """Return a fake process that answers each request with the next of these responses."""
+    """Return a fake process that answers the first request with the first response, and so on."""
 
     def serve(wire: socket.socket) -> None:
         for answer in answers:
@@ -246,7 +246,7 @@ def test_invalid_slices_are_rejected(answer: Any) -> None:
 
 
 def test_failed_slicer_keeps_failing() -> None:
-    """After a slicer hits its limit, the remaining exercises fail at once instead of hitting it again."""
+    """Once a slicer has exceeded its limit, it fails immediately for all remaining exercises."""
     server = FakeServer(lambda wire: None, code=-9, cpu=20.0)
     with Slicer(server, COURSE, []) as slicer:  # type: ignore[arg-type]
         for _ in range(3):

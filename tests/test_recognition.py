@@ -1,4 +1,4 @@
-"""Test recognition: a known mistake is recognised in any coding style, and other code is not."""
+"""Test that known mistakes are recognised in any coding style, and that no other code is reported as a known mistake."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Grade = Callable[..., SubmissionMarks]
 COURSE = courses.load(ROOT)
 DAYS = tuple(COURSE.days)
 EVERYWHERE = [(day, exercise) for day in DAYS for exercise in COURSE.day(day).names]
-# `make names` grades every mistake in every exercise separately, which takes many minutes. CI grades one
-# mistake per exercise in test_substitution.py, and all mistakes in one exercise here.
+# `make names` grades every mistake in every exercise separately, which takes many minutes. In CI,
+# test_substitution.py grades one mistake per exercise, and this file grades all mistakes in one exercise.
 ALL = os.environ.get("NAMES") == "all"
 ALONE = EVERYWHERE if ALL else [("day1", "padding_mask")]
 
-# A style, an exercise, a change that introduces a mistake into the style's correct solution, and the name of the mistake.
+# Each entry names a file in tests/styles, an exercise, a change that adds a mistake to the file, and the mistake.
 IN_ANOTHER_STYLE = [
     ("day1/beginner", "softmax", {"shifted = x - largest_values": "shifted = x"}, "no shift"),
     (
@@ -134,7 +134,7 @@ IN_ANOTHER_STYLE = [
         "scale counted from 0",
     ),
     ("day2/loops", "rotary_embedding", {"-2 * i / d": "-i / d"}, "half the exponent"),
-    # This one has a second fault that affects only one test: the code ignores the device of its input.
+    # This entry also adds a second mistake, which affects only one test: the code ignores the device of its input.
     (
         "day2/einsum", "rotary_embedding", {"torch.float64) / d)": "torch.float64) / (2 * d))", "device=x.device, ": ""},
         "half the exponent",
@@ -145,7 +145,7 @@ IN_ANOTHER_STYLE = [
     ),
 ]  # fmt: skip
 
-# Two changes to one function. Each change alone is a known mistake.
+# Each entry makes two changes to one function. Either change alone would be a known mistake.
 TWO_MISTAKES = [
     (
         "day1/beginner", "masked_attention",
@@ -229,7 +229,7 @@ def exercise_of(day: str, name: str) -> Exercise:
 
 
 def recognize_code(grader: Grader, name: str, source: str) -> str | None:
-    """Return the mistake recognised in the code for an exercise. The code must define everything the exercise needs."""
+    """Return the mistake recognised in the code for an exercise. The code must define everything that the exercise needs."""
     units = parse_units([Cell(1, "code", source)])[0]
     code = slice_for(name, units, grader.key.given, grader.day.names)
     assert code is not None
@@ -237,7 +237,7 @@ def recognize_code(grader: Grader, name: str, source: str) -> str | None:
 
 
 def recognize(grader: Grader, exercise: Exercise, source: Source) -> str | None:
-    """Run the tests with the inputs for an arbitrary submission, and return the recognised mistake."""
+    """Grade the code for an exercise with an arbitrary seed, and return the recognised mistake."""
     tests = grader.grade_source(exercise, source, Job("some submission")).tests
     return grader.recognizer.recognize(
         exercise, source, [test.name for test in tests if not test.passed]
@@ -245,7 +245,7 @@ def recognize(grader: Grader, exercise: Exercise, source: Source) -> str | None:
 
 
 def change_style(style: str, exercise: str, changes: dict[str, str]) -> str:
-    """Return a style's code, with changes to the definition of the exercise."""
+    """Return the code of a file in tests/styles, with changes to its definition of the exercise."""
     text = (ROOT / "tests" / "styles" / f"{style}.py").read_bytes()
     sources: list[str] = []
     for cell in read_cells(text, style)[0]:
@@ -267,7 +267,7 @@ def reference(grader: Grader, name: str) -> str:
 
 
 def sample(items: Sequence[T], exercise: str, count: int) -> Sequence[T]:
-    """Return `count` items, sampled with the exercise name as the seed, or all of them for `make names`."""
+    """Return `count` random items, with the exercise name as the seed. `make names` uses all items instead."""
     return items if ALL else random.Random(exercise).sample(items, count)
 
 
@@ -275,7 +275,7 @@ def sample(items: Sequence[T], exercise: str, count: int) -> Sequence[T]:
 def test_every_known_mistake_has_a_unique_signature(
     day: str, exercise: str, graders: Graders
 ) -> None:
-    """The observations recorded for a mistake match only that mistake. Every mistake fails at least one test."""
+    """The observations recorded for a mistake match no other mistake, and every mistake fails at least one test."""
     recognizer = graders(day).recognizer
     known = recognizer.signatures(exercise_of(day, exercise))
     assert set(known) == {mistake.name for mistake in recognizer.mistakes[exercise]}
@@ -397,7 +397,7 @@ def test_code_without_results_is_not_recognised(
 def test_a_mistake_is_recognised_despite_a_mistake_in_a_dependency(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """Recognition runs the exercise as it was graded: with the reference for its dependency."""
+    """An exercise is graded with the reference in place of its faulty dependency, and recognition does the same."""
     cells = {cell.id: cell.source for cell in solution.cells}
     attention = cells["MultiHeadAttention"].replace("self.value(value)", "self.value(key)")
     assert attention != cells["MultiHeadAttention"]

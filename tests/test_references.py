@@ -29,7 +29,7 @@ Load = Callable[[str, str, str, list[str]], Student]
 
 @pytest.fixture
 def load(graders: Callable[[str], Grader], server: Server) -> Iterator[Load]:
-    """Return a function that loads code in which some of a day's exercises are replaced with references."""
+    """Return a function that loads code into a worker, with some of a day's exercises replaced with references."""
     started: list[Any] = []
 
     def load(day: str, wanted: str, code: str, replaced: list[str]) -> Student:
@@ -305,7 +305,7 @@ def ask(x):
     [[[float("inf"), "ValueError", "x"]], [[1, "ValueError"]], [[True, "E", "x"]], {"a": 1}, [7]],
 )
 def test_an_invalid_answer_to_a_load_request_is_rejected(answer: Any) -> None:
-    """A compromised worker can send anything instead of a list of errors."""
+    """A compromised worker can send any value instead of the expected list of errors."""
 
     class Compromised:
         def request(self, *_: Any) -> Any:

@@ -89,7 +89,7 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     assert points() == [100, 60, 100, 100]
     grader = tmp_path / "graders" / "day1" / "test_masking.py"
     grader.write_text(grader.read_text().replace("@weight(2)", "@weight(0)"))
-    # The store contains absolute paths, so the command works in any folder.
+    # The store contains absolute paths, so `regrade` works in any folder.
     done = command(tmp_path / "in", "regrade", "day1", "--jobs", "1")
     assert done.returncode == 1
     assert "in/student03.py (student03) no longer exists; its 100 points are kept" in done.stderr

@@ -1,4 +1,4 @@
-"""Test the class report against numbers computed by hand; check anonymity and escaping in the page and the CSV files."""
+"""Check the class report against numbers computed by hand, and test that the page and CSV files are anonymous and escaped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def marks(*submissions: SubmissionMarks) -> Marks:
 
 
 def four(texts: Texts) -> Marks:
-    """Return five marks: two with full points, one with a wrong softmax, one nearly empty and one unreadable."""
+    """Return marks for five submissions: two correct, one with a wrong softmax, one incomplete and one unreadable."""
     name = next(iter(texts.mistakes["softmax"]))
     half = list(texts.day.names)[10:]
     return marks(
@@ -79,8 +79,8 @@ def test_mean_scores_ignore_unreadable_submissions(texts: Texts) -> None:
 
 def test_discrimination_is_the_correlation_with_the_other_exercises(texts: Texts) -> None:
     found = {e.name: e.discrimination for e in analysis_of_four(texts).exercises}
-    assert found["padding_mask"] is None  # everyone has full points
-    # The student without points for it also has far fewer points for the other exercises.
+    assert found["padding_mask"] is None  # undefined, because every student has full points
+    # The student without points for FeedForward also has far fewer points for the other exercises.
     assert found["FeedForward"] == pytest.approx(1, abs=0.01)
     assert found["softmax"] is not None
     assert found["softmax"] > -0.5

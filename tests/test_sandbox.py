@@ -47,7 +47,7 @@ NOTHING = m.Answer(m.Data(None, []))
 
 
 class Hostile:
-    """A fake fork server whose worker is a thread that runs `behaviour` on the other end of the socket."""
+    """A fake fork server. Its worker is a thread that runs `behaviour` with the worker's end of the socket."""
 
     def __init__(self, behaviour: Callable[[socket.socket], None]) -> None:
         self._behaviour = behaviour
@@ -76,7 +76,7 @@ class Hostile:
         return control.Stopped(-9, 0.0)
 
     def _behave(self, wire: socket.socket) -> None:
-        with wire, suppress(OSError):  # the grader closed the connection
+        with wire, suppress(OSError):  # the grader may close the connection first
             self._behaviour(wire)
 
 
@@ -85,7 +85,7 @@ def hostile(behaviour: Callable[[socket.socket], None], limits: Limits = LIMITS)
 
 
 def answering(data: bytes) -> Callable[[socket.socket], None]:
-    """Return a behaviour that answers one request with `data`, or closes the socket if `data` is empty."""
+    """Return a function that answers one request with `data`, or closes the socket if `data` is empty."""
 
     def behaviour(wire: socket.socket) -> None:
         wire.recv(1 << 20)
@@ -265,7 +265,7 @@ def question(shape: list[int], keep: int = 0) -> m.Ask:
 
 
 def reply_errors(questions: list[m.Ask]) -> list[str]:
-    """Return the error in the reply to each question. The error is empty if the model was called."""
+    """Send the questions, and return the error from each reply, or "" if the model was called."""
     errors: list[str] = []
 
     def behaviour(wire: socket.socket) -> None:
@@ -305,7 +305,8 @@ def test_descriptors_sent_by_a_worker_are_not_kept() -> None:
     before = len(os.listdir("/proc/self/fd"))
     process = hostile(behaviour)
     assert ask(process) == NOTHING
-    assert len(os.listdir("/proc/self/fd")) <= before + 2  # both ends of the socket pair
+    # The process holds two more descriptors at most: the two ends of the socket pair.
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
     for descriptor in (read, write):
         os.close(descriptor)
 
@@ -395,7 +396,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         watched = os.pidfd_open(int(grader.stdout.readline()))
         grader.stdin.write(b"x")
         grader.stdin.flush()
-        # The server's outer process exits after the inner one, which exits after its workers.
+        # The server's outer process exits only after its inner process and all workers have exited.
         assert select.select([watched], [], [], 10)[0], "the fork server is still running"
         os.close(watched)
         assert grader.wait() == -signal.SIGKILL
@@ -432,7 +433,7 @@ def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None
 
 
 def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
-    """Return a filter's action for a system call, by interpreting the BPF program as the kernel does."""
+    """Interpret a BPF filter as the kernel does, and return its action for a system call."""
     data = struct.pack("<IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
     at = value = 0
     while True:
@@ -450,15 +451,15 @@ def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> 
 
 
 ALLOW, REFUSE, UNKNOWN, KILL = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
-PRETEND = 0x50000  # do nothing and report success
+PRETEND = 0x50000  # the system call does nothing and reports success
 CALLS = {
     "read": ((), ALLOW),
     "openat": ((), ALLOW),
     "execve": ((), REFUSE),
     "ptrace": ((), REFUSE),
     "socket": ((), REFUSE),
-    "clone": ((17,), REFUSE),  # fork
-    "clone ": ((0x3D0F00,), ALLOW),  # a thread
+    "clone": ((17,), REFUSE),  # the flags of fork()
+    "clone ": ((0x3D0F00,), ALLOW),  # the flags of a new thread
     "clone  ": ((0x3D0F00 | 0x10000000,), REFUSE),
     "clone3": ((), UNKNOWN),
     "prlimit64": ((0, 9, 0), ALLOW),

@@ -1,4 +1,4 @@
-"""Test that the slicer selects the lines an exercise needs. These lines are marked in slicing_cases.txt."""
+"""Test that the slicer selects exactly the lines that an exercise needs, as marked in slicing_cases.txt."""
 
 import random
 import re
@@ -15,7 +15,7 @@ from autograder.submissions.cells import Cell
 
 
 def cells_of(notebook: str) -> tuple[list[Cell], set[tuple[int, int]]]:
-    """Return the cells and the (cell, line) pairs of the marked lines."""
+    """Return a notebook's cells, and a (cell, line) pair for each marked line."""
     cells, marked = [], set()
     for number, text in enumerate(notebook.strip("\n").split("\n---\n"), start=1):
         lines = text.split("\n")
@@ -34,7 +34,7 @@ def code_for(
 
 
 def run(code: Code) -> dict[str, Any]:
-    """Run the units in order. Rerun those that raise NameError after the others."""
+    """Run the units in order, then rerun those that raised NameError, until all have succeeded."""
     names: dict[str, Any] = {"__name__": "submission"}
     pending = list(code.units)
     while pending:
@@ -130,7 +130,7 @@ def test_reached_contains_no_missing_exercise() -> None:
             "cell 2: `N` is provided by the course; your version of it is not used",
         ),
         ("  N = 5  # five", "  N = 5", None),
-        ("  OTHER = 4", "  N = 5\n  OTHER = 5", None),  # not needed by f
+        ("  OTHER = 4", "  N = 5\n  OTHER = 5", None),  # `f` does not use OTHER
         (
             "  N['a'] = 1",
             "  N = {}",
@@ -263,7 +263,8 @@ def test_large_notebook_is_sliced_quickly() -> None:
     start = time.process_time()
     for i in range(0, 1000, 50):
         assert slice_for(f"f{i}", units, [], []) is not None
-    assert time.process_time() - start < 3  # takes half a second on an idle core
+    # Slicing takes half a second on an idle core.
+    assert time.process_time() - start < 3
 
 
 def lines(line: str, n: int) -> str:
@@ -294,9 +295,8 @@ def test_hostile_code_takes_linear_time(name: str) -> None:
     units, _ = parse_units(cells)
     for _ in range(5):
         assert slice_for("f", units, [], ["f"]) is not None
-    assert (
-        time.process_time() - start < 8
-    )  # takes a second on an idle core; a quadratic algorithm would take minutes
+    # Slicing takes a second on an idle core. A quadratic algorithm would take minutes.
+    assert time.process_time() - start < 8
 
 
 def test_exercise_that_needs_too_much_is_reported() -> None:

@@ -1,4 +1,4 @@
-"""Test the `.autograder/` folder: files are written atomically, and grading works without a writable folder."""
+"""Test that files in `.autograder/` are written atomically, and that grading works if the folder is not writable."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_cache_that_cannot_be_written_is_skipped(
 
 @pytest.mark.slow
 def test_grading_needs_no_course_folder(tmp_path: Path) -> None:
-    """Replace the folder with a file, so nothing can be created in it, as on a read-only file system."""
+    """Create a file named `.autograder`, so that the folder cannot be created, as on a read-only file system."""
     root = small_course.make(tmp_path / "course")
     (root / ".autograder").write_text("")
     small_course.hand_in(tmp_path / "class", 2)

@@ -290,7 +290,7 @@ def test_paths_in_archives_cannot_leave_the_archive(
     by_file = {Path(s.path).name: s for s in found(tmp_path / "class.zip")}
     assert sorted(by_file) == ["ada.ipynb", "bob.ipynb"]
     assert all(submission.readable for submission in by_file.values())
-    # A folder next to other students' files belongs to one student, whatever it contains.
+    # If a folder is next to other students' files, all files in the folder belong to one student.
     outer = next(part for part in name.split("/") if part not in ("", ".", ".."))
     assert [by_file[f"{who}.ipynb"].student for who in ("ada", "bob")] == [outer, "bob"]
     assert os.listdir(tmp_path) == ["class.zip"]
@@ -322,9 +322,8 @@ def test_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 def test_encrypted_member_does_not_affect_others(tmp_path: Path) -> None:
     data = bytearray(zipped({"ada.ipynb": notebook(), "bob.ipynb": notebook()}))
-    data[data.index(b"PK\x01\x02") + 8] |= (
-        1  # the encryption flag in the first entry of the central directory
-    )
+    # Set the encryption flag in the first entry of the central directory.
+    data[data.index(b"PK\x01\x02") + 8] |= 1
     write(tmp_path, {"class.zip": bytes(data)})
     ada, bob = found(tmp_path / "class.zip")
     assert ada.problems == ("the file is encrypted",)

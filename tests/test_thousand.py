@@ -1,4 +1,4 @@
-"""Grade a class of 41 submissions, some of them hostile: a small version of the class in `make bench`."""
+"""Grade a class of 41 submissions, some of them hostile. `make bench` does the same for a larger class."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_hostile_submissions_have_no_side_effects(result: Measurement) -> None:
 
 
 def test_overhead_and_memory_growth_are_limited(result: Measurement) -> None:
-    # The limits are loose, because the machine may be busy and the class is small; see `make bench`.
+    # The limits are loose, because the machine may be busy and the class is small.
     assert result.cost_ratio <= 3
     assert result.memory_growth <= 50
 

@@ -58,7 +58,7 @@ def test_patch_embedding_matches_a_convolution() -> None:
     nn.init.normal_(embedding.class_token)
     kernel = embedding.projection.weight.reshape(5, 3, 2, 2)
     images = normal(4, 3, 6, 6)
-    maps = F.conv2d(images, kernel, embedding.projection.bias, stride=2)  # 4 5 3 3
+    maps = F.conv2d(images, kernel, embedding.projection.bias, stride=2)  # shape (4, 5, 3, 3)
     places = embedding.position[0, 1:].T.reshape(5, 3, 3)
     tokens = embedding(images)
     torch.testing.assert_close(tokens[:, 1:].mT.reshape(4, 5, 3, 3), maps + places)
@@ -67,7 +67,7 @@ def test_patch_embedding_matches_a_convolution() -> None:
 
 
 def torch_block(block: BidirectionalBlock) -> nn.Module:
-    """Return torch's pre-norm encoder layer with the weights of `block`."""
+    """Return a pre-norm `nn.TransformerEncoderLayer` with the same weights as `block`."""
     d = block.attention.out.in_features
     layer = nn.TransformerEncoderLayer(
         d, block.attention.n_heads, 4 * d, 0.0, "gelu", batch_first=True, norm_first=True

@@ -1,6 +1,6 @@
-"""Run attacks and honest code in each form of the sandbox, and observe the effects from outside.
+"""Run attacks and honest code in every sandbox configuration, and observe their effects from outside the sandbox.
 
-This file is also a script that runs all attacks as one user in one form of the sandbox and prints the results as JSON.
+As a script, this file runs all attacks as one user in one sandbox configuration and prints the results as JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOBODY = 65534
 SECONDS_TO_DIE = 8
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-# ---- attacks: each returns what it gained, or raises
+# ---- attacks: each returns its result if it succeeds, and raises an exception if it fails
 
 ATTACKS = {
     "read a file": "return open(T['file']).read()",
@@ -169,7 +169,7 @@ ATTACKS = {
 IMPORTS = "import ctypes, fcntl, mmap, os, resource, signal, socket, sys, threading\nimport numpy as np, torch\n"
 IMPORTS += "libc = ctypes.CDLL(None, use_errno=True)\n"
 
-# ---- honest code: each returns True
+# ---- honest code: each function body returns True
 
 HONEST = {
     "temporary files": """
@@ -241,7 +241,7 @@ CASES = [(user, wall) for wall in ("full", "denied") for user in USERS] + [("nob
 
 
 def start(user: str, wall: str) -> subprocess.Popen[str]:
-    """Start this file as a script."""
+    """Start this file as a script that runs the attacks as `user` in the sandbox configuration `wall`."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.test_walls", user, wall],
         env={**ENVIRONMENT, "SECRET_OF_THE_GRADER": "s3cret"},
@@ -260,7 +260,7 @@ def result(script: subprocess.Popen[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[dict[tuple[str, str], subprocess.Popen[str]]]:
-    """Start all scripts at once, so that their imports overlap."""
+    """Start the scripts for all users and configurations in parallel, to save time."""
     running = {case: start(*case) for case in CASES}
     yield running
     for script in running.values():
@@ -277,7 +277,7 @@ def walled(
 
 @pytest.fixture(scope="module")
 def bare(scripts: dict[tuple[str, str], subprocess.Popen[str]]) -> dict[str, Any]:
-    """Return the results of the attacks for an unprivileged user with no sandbox."""
+    """Return the results of the attacks when an unprivileged user runs them without a sandbox."""
     return result(scripts[CASES[-1]])
 
 
@@ -322,7 +322,7 @@ def _refused(seen: dict[str, Any], name: str) -> bool:
 @pytest.mark.parametrize("name", HAD_EFFECT)
 def test_an_attack_has_no_effect(walled: dict[str, Any], name: str) -> None:
     if name == "look for private paths" and walled["wall"] == "denied":
-        return  # Python's path stays visible without namespaces; see the next test
+        return  # without namespaces, Python's installation path stays visible
     assert not HAD_EFFECT[name](walled), walled["refused"].get(name, "no error was reported")
 
 
@@ -450,7 +450,7 @@ def run_one(
 
 
 class Effects:
-    """Canaries and listeners outside the sandbox, and the effects that attacks had on them."""
+    """Records how attacks affect canary files, sockets and processes outside the sandbox."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -481,7 +481,7 @@ class Effects:
         self.pending += 1
 
     def targets(self) -> dict[str, Any]:
-        """Return the paths, ports and ids that the attacks aim at."""
+        """Return the paths, ports and process ids that the attacks target."""
         import autograder
 
         package = Path(autograder.__file__)
@@ -501,7 +501,7 @@ class Effects:
         }
 
     def after(self, name: str) -> None:
-        """Record the signals and surviving processes after an attack."""
+        """Record whether an attack sent a signal or left processes running."""
         if self.pending:
             self.signals.append(name)
             self.pending = 0
@@ -513,7 +513,7 @@ class Effects:
                 continue
 
     def seen(self) -> dict[str, Any]:
-        """Return all effects observed so far."""
+        """Return all effects of the attacks so far."""
         return {
             "folder": os.listdir(self.folder),
             "mode": os.stat(self.folder / "mode").st_mode & 0o777,
@@ -529,7 +529,7 @@ class Effects:
 
 
 def _outlives(pid: int, seconds: int) -> bool:
-    """Return whether a process is still running after a few seconds, and kill it if so."""
+    """Return whether a process is still running after `seconds`, and kill it if so."""
     process = os.pidfd_open(pid)
     try:
         ended, _, _ = select.select([process], [], [], seconds)
@@ -549,7 +549,7 @@ def _received(take: Any, *arguments: int) -> bool:
 
 
 class outside:
-    """Context manager for a folder of canaries and a set of listening sockets."""
+    """Context manager that creates a folder of canary files and a set of listening sockets."""
 
     def __enter__(self) -> tuple[dict[str, Any], Effects]:
         self._folder = tempfile.TemporaryDirectory()
