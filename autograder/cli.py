@@ -90,7 +90,7 @@ def grade(
         typer.Option("--store/--no-store", help="whether to reuse stored marks and store new ones"),
     ] = True,
 ) -> None:
-    """Grade a class. Marks of submissions that have not changed come from the store.
+    """Grade a class. Submissions that have not changed keep their stored marks.
 
     Without PATH, grade submitted/ and copy the marks into nbgrader's gradebook.
     """
@@ -137,7 +137,7 @@ def grade(
 def regrade(
     day: DayArgument,
     write: Annotated[
-        bool, typer.Option("--write", help="make the new marks the current ones")
+        bool, typer.Option("--write", help="replace the current marks with the new ones")
     ] = False,
     jobs: JobsOption = CORES,
     sandbox: SandboxOption = "required",
@@ -173,7 +173,7 @@ def explain(
     exercise: Annotated[str, typer.Argument(metavar="EXERCISE")],
     seed: SeedOption = None,
 ) -> None:
-    """Show the code that was graded, every test, and the inputs to failed calls."""
+    """Show the graded code, the result of every test, and the inputs to failed calls."""
     from autograder.grading.explain import explain as explain_lines
 
     for line in explain_lines(_course().day(day), path, exercise, seed):
@@ -223,7 +223,7 @@ def export(
     ] = None,
     column: Annotated[str, typer.Option(help="the assignment's title in Canvas")] = "",
 ) -> None:
-    """Write the marks of a class, after late penalties, as a file for another system."""
+    """Export the marks of a class, after late penalties, to a file that another system can import."""
     from autograder.export import write
     from autograder.marks.history import History
 

@@ -40,7 +40,7 @@ def warn_without_sandbox(sandbox: Sandbox) -> None:
     if sandbox == "none":
         user = "root" if os.geteuid() == 0 else "you"
         print_error(
-            f"WITHOUT ISOLATION: students' code can read, change and send everything that {user} can"
+            f"WITHOUT ISOLATION: students' code can read and change every file that {user} can, and send data"
         )
 
 

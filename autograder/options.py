@@ -21,5 +21,8 @@ JobsOption = Annotated[
 ]
 SandboxOption = Annotated[Sandbox, typer.Option(help="`none` runs student code without isolation")]
 SeedOption = Annotated[
-    str | None, typer.Option(metavar="HEX", help="repeat the inputs of an earlier run")
+    str | None,
+    typer.Option(
+        metavar="HEX", help="the seed of an earlier run, to use the same test inputs again"
+    ),
 ]

@@ -169,7 +169,7 @@ def test_substitution_by_the_reference_is_explained(texts: Texts) -> None:
     text = Page(student_page.page(submission(texts, wrong, full, part), texts)).text
     assert re.search(r"Start with softmax : attention and masked_attention use it", text)
     assert re.search(r"attention , graded with the course's softmax", text)
-    assert "so that a mistake there costs points only once" in text
+    assert "so that a mistake in one exercise costs points only once" in text
 
 
 def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Texts) -> None:

@@ -134,7 +134,7 @@ def test_several_files_without_the_days_name_are_not_graded(course: Class) -> No
     (folder / "b.py").write_text(WRONG)
     (problem,) = course.copy().problems
     assert problem.startswith(str(folder))
-    assert problem.endswith("name exactly one of them day1.ipynb: a.py, b.py")
+    assert problem.endswith("name exactly one file day1.ipynb: a.py, b.py")
     assert course.scores("ada") == NOTHING
 
 

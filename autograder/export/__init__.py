@@ -1,4 +1,4 @@
-"""Write the marks of a class in other systems' formats."""
+"""Export the marks of a class in the file formats of other systems."""
 
 from typing import Literal
 

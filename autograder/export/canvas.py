@@ -73,13 +73,13 @@ def read_roster(file: Path) -> Roster:
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yield the index and the cells of each student's line. Other lines in a gradebook have no ID."""
+    """Yield the index and the cells of each row that belongs to a student. All other rows have no ID."""
     id_ = table.column("ID")
     return ((number, line) for number, line in enumerate(table.rows) if line[id_].strip())
 
 
 def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]]:
-    """Return the marks for each line of the gradebook, and a note for each student who is not in it."""
+    """Return the marks for each row of the gradebook, and a note for each student who is not in the gradebook."""
     listed = list(_students(table))
     name = table.column("Student")
     matched: dict[int, Row] = {}

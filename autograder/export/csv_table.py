@@ -26,7 +26,7 @@ class Table:
         """Return the index of a column.
 
         Raises:
-            CourseError: The table has no such column.
+            CourseError: The table has no column with this name.
         """
         if name not in self.head:
             raise CourseError(
@@ -39,7 +39,7 @@ def read(file: Path) -> Table:
     """Read a CSV file whose first row contains the column names. Short rows are padded with empty cells.
 
     Raises:
-        CourseError: The file cannot be read or is not CSV in UTF-8.
+        CourseError: The file cannot be read or is not a CSV file in UTF-8.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -48,14 +48,14 @@ def read(file: Path) -> Table:
     except OSError as error:
         raise CourseError(f"{file} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise CourseError(f"{file} is not CSV in UTF-8: {error}") from None
+        raise CourseError(f"{file} is not a CSV file in UTF-8: {error}") from None
     head, *rows = lines or [[]]
     padded = [row + [""] * (len(head) - len(row)) for row in rows if row]
     return Table(file, [name.strip() for name in head], padded, delimiter)
 
 
 def to_csv(rows: Iterable[Sequence[str | float]], delimiter: str = ",") -> str:
-    """Return rows as CSV. Numbers are rounded to 0.01, and text that a spreadsheet could run as a formula is escaped."""
+    """Format rows as CSV. Numbers are rounded to 0.01, and text that a spreadsheet could run as a formula is escaped."""
     output = io.StringIO(newline="")
     writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
     writer.writerows([[_format_cell(cell, delimiter) for cell in row] for row in rows])

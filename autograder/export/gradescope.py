@@ -1,4 +1,4 @@
-"""Write Gradescope's results.json, one file per student, with each exercise as a test.
+"""Write a Gradescope results.json file for each student, in which each exercise is a test.
 
 Gradescope's autograder documentation describes the keys.
 """
@@ -15,7 +15,7 @@ from autograder.marks.class_list import Row
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
-    """Yield the name of each student who submitted, and the content of their file. Students can read all of it."""
+    """Yield the name of each student who submitted, and the content of the student's file. The student can read all of it."""
     for row in rows:
         if row.marks:
             content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)

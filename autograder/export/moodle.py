@@ -34,7 +34,7 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     """
     table = csv_table.read(file)
     identifier, grade = table.column("Identifier"), table.column("Grade")
-    table.column("Last modified (grade)")  # Moodle rejects a worksheet without it
+    table.column("Last modified (grade)")  # Moodle rejects a worksheet without this column
     lines = [list(line) for line in table.rows]
     numbers = {_entry(table, line, number): number for number, line in enumerate(lines)}
     roster = Roster(tuple(numbers))

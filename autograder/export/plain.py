@@ -16,7 +16,7 @@ NBGRADER = [
 
 
 def exercise_table(rows: Sequence[Row], day: Day) -> str:
-    """Return one row per student with the points for each exercise. The cells are empty if there is no submission."""
+    """Return one row per student with the points for each exercise. Students without a submission get empty cells."""
     head = ["student", "id", "name", "email", "group", "points", "late_days", "late_per_cent"]
     head += ["points_before", "max_points", *day.names, "problems"]
     lines: list[Sequence[str | float]] = [head]

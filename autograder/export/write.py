@@ -25,7 +25,7 @@ def export(
     into: Path | None = None,
     column: str = "",
 ) -> list[str]:
-    """Write the marks of a class in the format `to`, after late penalties; return notes for the TA.
+    """Export the marks of a class, after late penalties, in the format `to`; return notes for the TA.
 
     Args:
         out: The file to write, or the folder for Gradescope.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# "raised": the code raised this exception. "seen:": it raised this one instead of the expected one.
+# After "raised": the code raised this exception. After "seen:": it was expected to raise another one.
 RAISED = re.compile(
     r"\b(raised|seen:) ((?:[A-Z]\w*)?(?:Error|Exception|Exit|Interrupt|Iteration))\b"
 )
@@ -19,7 +19,7 @@ DTYPE = re.compile(r"should have the dtype \w+[,;] yours has \w+")
 
 @dataclass(frozen=True)
 class Cause:
-    """The cause of a failure: a key shared by equal causes, and the note that replaces a repeated message."""
+    """The cause of a failure: a key that is the same for equal causes, and a note to show instead of a repeated message."""
 
     key: str
     repeat_note: str
@@ -41,7 +41,7 @@ def find_cause(message: str) -> Cause:
 
 
 def shared_message(messages: Sequence[str]) -> str:
-    """Return one message for all the failures if there are several and they have the same cause; otherwise, return ""."""
+    """If there are several failures and all have the same cause, return one message for them; otherwise, return ""."""
     if len(messages) < 2 or len({find_cause(text).key for text in messages}) > 1:
         return ""
     # Prefer the message that shows where the code raised the exception.
@@ -53,9 +53,9 @@ def shared_message(messages: Sequence[str]) -> str:
 def order_by_cause(
     messages: Sequence[str], visible: int, mark_repeats: bool = True
 ) -> list[tuple[int, str]]:
-    """Return the index and the message of each failure, reordered so that the first `visible` ones have different causes.
+    """Return the index and the message of each failure, with failures of different causes in the first `visible` places.
 
-    A message that repeats a cause becomes a short note, or "" if `mark_repeats` is false.
+    If a cause occurs again, its message is replaced with a short note, or with "" if `mark_repeats` is false.
     """
     first: dict[str, int] = {}
     for n, text in enumerate(messages):

@@ -17,7 +17,7 @@ BINS = 10  # bars of the histogram, from 0 to 100%
 
 @dataclass(frozen=True)
 class TestStats:
-    """The number of submissions that passed a test, out of those that attempted its exercise."""
+    """The number of submissions that passed a test, and the number that attempted the test's exercise."""
 
     name: str
     sentence: str
@@ -122,7 +122,7 @@ def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) ->
 
 
 def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
-    """Label each submission with its student, and with its path if the student has several."""
+    """Label each submission with the student's name, and also with its path if the student has several submissions."""
     count = Counter(s.student for s in submissions)
     return [
         one_line(s.student if count[s.student] == 1 else f"{s.student} ({s.path})")
@@ -131,7 +131,7 @@ def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
 
 
 def _numbers(submissions: Sequence[SubmissionMarks]) -> list[str]:
-    """Label the submissions with numbers, in an order that cannot be derived from a class list."""
+    """Label the submissions with numbers in a random order, so that a class list does not reveal the names."""
     numbers = [str(n) for n in range(1, len(submissions) + 1)]
     seeds = "".join(s.seed for s in submissions).encode("utf-8", "surrogatepass")
     random.Random(seeds).shuffle(numbers)
@@ -146,7 +146,7 @@ class _Redaction:
         full = {name for s in submissions for name in (s.student, s.sha256) if name} | {*stems}
         parts = {part for name in full for part in re.split(r"[\W_]+", name) if len(part) > 3}
         names = sorted({name for name in full | parts if len(name) > 1}, key=len, reverse=True)
-        # A path, an address, or any of the names.
+        # Match a path, an address, or any of the names.
         pattern = r"\S*[/\\@]\S*" + "".join(rf"|(?<!\w){re.escape(name)}(?!\w)" for name in names)
         self._pattern = re.compile(pattern, re.IGNORECASE)
 
@@ -202,7 +202,7 @@ def _share(marks: ExerciseMarks) -> float:
 
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Return Pearson's correlation, or None for fewer than three values or if x or y is constant."""
+    """Return the Pearson correlation of x and y, or None if there are fewer than three values or x or y is constant."""
     if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
     return statistics.correlation(x, y)
@@ -227,7 +227,9 @@ def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Texts) -> list
 def _unnamed(
     read: Sequence[tuple[SubmissionMarks, str]], texts: Texts, hide: Callable[[str], str]
 ) -> list[FailureGroup]:
-    """Group failures that match no known mistake by exercise, first failed test and message without numbers."""
+    """Group the failures that match no known mistake.
+
+    Failures in a group have the same exercise, first failed test and message, except for numbers in the message."""
     members: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
     for submission, label in read:
         for e in submission.exercises:
@@ -245,7 +247,7 @@ def _unnamed(
 
 
 def _without_code(message: str) -> str:
-    """Remove the quoted line of code, which differs between students."""
+    """Remove the quoted line of code from a message, because it differs between students."""
     return re.sub(r"(\(cell \d+, line \d+): `[^`]*`\)", r"\1)", message)
 
 

@@ -15,7 +15,7 @@ from autograder.marks.model import one_line
 
 Cell = str | float | None
 
-# CSV headings and the attributes of `ExerciseStats` that they show.
+# CSV headings, each with the attribute of `ExerciseStats` that the column contains.
 EXERCISE_COLUMNS = {
     "max_points": "max_points",
     "mean_share": "mean_share",
@@ -43,7 +43,7 @@ def write(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def _escape(cell: Cell) -> Cell:
-    """Escape a text cell. A name that looks like a number, such as "+1", stays text."""
+    """Escape a cell that contains text, so that a spreadsheet shows it unchanged, even if it is a name like "+1"."""
     return escape_formula(one_line(cell), keep_numbers=False) if isinstance(cell, str) else cell
 
 
@@ -63,7 +63,7 @@ def html(analysis: Analysis) -> str:
 
 
 def tables(analysis: Analysis) -> dict[str, list[list[Cell]]]:
-    """Return the rows of each CSV file by file name, starting with the headings."""
+    """Return a dictionary from each CSV file's name to its rows. The first row contains the headings."""
     return {
         "submissions": _submissions(analysis),
         "exercises": _exercises(analysis),

@@ -30,7 +30,7 @@ LISTED = 4  # names in a list before "and 3 others"
 
 @dataclass(frozen=True)
 class FailedTest:
-    """A failed test: what should be true, what was observed, and both results as matrices if they can be drawn."""
+    """A failed test: the expected behaviour, the observed behaviour, and both results as matrices if they can be drawn."""
 
     sentence: str
     observed: str
@@ -67,9 +67,9 @@ class ExerciseFeedback:
 
     @property
     def unfolded(self) -> int:
-        """The number of failed tests shown initially: fewer if a known mistake or one reason explains them all.
+        """The number of failed tests to show initially. Fewer are shown if a known mistake or one reason explains all failures.
 
-        If references were used, the reason comes from the run without them and does not explain these tests.
+        If references were used, the reason comes from the run without references, so it does not explain the failures shown.
         """
         if self.reason and not self.reference_for:
             return 0
@@ -102,15 +102,15 @@ class ExerciseFeedback:
         heading = "1 check passed" if count == 1 else f"{count} checks passed"
         if self.points:
             return heading
-        return f"{heading}, but earned no points: an empty answer passes {'it' if count == 1 else 'them'} too"
+        return f"{heading}, but earned no points: even an empty answer passes {'it' if count == 1 else 'them'}"
 
     @property
     def substitution_note(self) -> str:
-        """Explain that the exercise was graded with references for others, and how that affects its points."""
+        """Explain that the exercise was graded with references for other exercises, and how that affects the points."""
         others = list_names(self.reference_for)
         note = (
             f"Graded with the course's own {others} instead of yours, "
-            "so that a mistake there costs points only once."
+            "so that a mistake in one exercise costs points only once."
         )
         if self.is_full:
             return f"{note} Good news: `{self.name}` itself is correct and gets full points."
@@ -159,7 +159,7 @@ def _failed_test(test: TestMarks, sentences: Mapping[str, str], texts: Texts) ->
 
 
 def _to_sentence(text: str) -> str:
-    """Capitalize the first word and add a full stop. A first word that may be a name, such as `x` or `d_k`, is unchanged."""
+    """Capitalize the first word and add a full stop. A first word that may be a name, such as `x` or `d_k`, is left unchanged."""
     if re.match(r"(a|[a-z]{2,})\b", text):
         text = text[:1].upper() + text[1:]
     return text if not text or text[-1] in ".?!…" else f"{text}."
@@ -202,7 +202,7 @@ def as_html(exercise: ExerciseFeedback) -> str:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Join names in backticks, as in "`a`, `b` and `c`". A long list ends in "and 3 others"."""
+    """Put names in backticks and join them, as in "`a`, `b` and `c`". A long list ends in "and 3 others"."""
     names = [f"`{name}`" for name in names]
     if len(names) > LISTED + 1:
         names = [*names[:LISTED], f"{len(names) - LISTED} others"]

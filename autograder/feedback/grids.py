@@ -36,7 +36,7 @@ class Grid:
 
 
 def make_grid(values: Values) -> Grid | None:
-    """Colour both matrices on the same scale and list their differences, or return None if colours would show no pattern."""
+    """Return both matrices coloured on the same scale, with their differences, or None if colours would show no pattern."""
     all_values = [x for row in (*values.seen, *values.expected) for x in row]
     boolean = all(isinstance(x, bool) for x in all_values)
     all_wrong = all(wrong for row in values.wrong for wrong in row)
@@ -89,7 +89,7 @@ def _shade(value: Value, largest: float) -> str:
 
 
 def _describe_crop(values: Values) -> str:
-    """Describe which part of the tensor is shown, or return "" if all of it is."""
+    """Describe which part of the tensor is shown, or return "" if the whole tensor is shown."""
     parts = []
     if values.matrix:
         indices = ", ".join(str(i) for i in values.matrix)

@@ -29,7 +29,7 @@ def page(marks: SubmissionMarks, texts: Texts) -> str:
 
 
 def next_steps(exercises: Sequence[ExerciseFeedback], problems: Sequence[str] = ()) -> list[str]:
-    """Return a list of what the student should do next, with the most useful step first."""
+    """Return the steps that the student should take next, most useful first."""
     unfinished = [e for e in exercises if e.needs_work]
     empty = [e for e in exercises if e.status == "not_attempted" and not e.missing]
     missing = [e for e in exercises if e.missing]
@@ -97,9 +97,9 @@ def _empty_step(empty: Sequence[ExerciseFeedback]) -> str:
 def write(
     submissions: Sequence[SubmissionMarks], texts: Texts, folder: Path
 ) -> tuple[list[Path], list[str]]:
-    """Write a feedback page for each submission to a folder, named after the student.
+    """For each submission, write a feedback page named after the student to a folder.
 
-    Returns the files, and a message for each page that an internal error prevented.
+    Return the files, and a message for each page that could not be written because of an internal error.
     """
     folder.mkdir(exist_ok=True)
     taken: set[str] = set()
@@ -119,7 +119,7 @@ def write(
 
 
 def file_name(student: str, taken: set[str]) -> str:
-    """Return a file name for a student that is valid on every file system and not in `taken`, and add it to `taken`."""
+    """Return a file name for a student, valid on every file system and not yet in `taken`. Add the name to `taken`."""
     stem = unicodedata.normalize("NFC", one_line(student))
     stem = re.sub(r"[^\w.-]+", "-", stem).strip(".-")[:60] or "student"
     name, number = stem, 1

@@ -1,4 +1,4 @@
-"""Render the templates to self-contained pages, escaping everything that a student wrote."""
+"""Render the templates as self-contained pages, escaping everything that a student wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autograder.marks.model import sanitize
 
 
 def _sanitize(value: Any) -> Any:
-    """Sanitize each string that a template inserts. Jinja escapes HTML in it afterwards."""
+    """Sanitize a string that a template inserts. Jinja escapes any HTML in the string afterwards."""
     return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

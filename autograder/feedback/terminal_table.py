@@ -1,4 +1,4 @@
-"""Show a class in the terminal: a progress bar while it is graded, then a table with one row per submission."""
+"""Show a class in the terminal: a progress bar during grading, then a table with one row per submission."""
 
 from __future__ import annotations
 

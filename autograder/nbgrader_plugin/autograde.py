@@ -1,6 +1,7 @@
 """Run nbgrader's Autograde with existing marks instead of executing notebooks. Entry point: `MarksCopier`.
 
-Each autograded notebook contains a fingerprint of its marks. It is written last, so a copy without one is incomplete.
+Each autograded notebook contains a fingerprint of its marks. The fingerprint is written last, so a
+notebook without a fingerprint is incomplete.
 This module never writes to the gradebook columns that contain the TAs' own marks and comments.
 """
 
@@ -54,21 +55,21 @@ class GradedSubmission:
     time: datetime | None
 
     def fingerprint(self) -> str:
-        """Return a hash of everything shown in a copy, except for grading times."""
+        """Return a hash of everything that an autograded notebook shows, except for grading times."""
         marks = self.marks
         exercises = [msgspec.structs.replace(e, seconds=0.0) for e in marks.exercises]
         shown = [marks.sha256, marks.course, marks.problems, exercises, self.time]
         return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()
 
     def scores(self, day: Day) -> dict[str, float]:
-        """Return the points for each check cell. They are 0 if the submission could not be graded."""
+        """Return the points for each check cell. All points are 0 if the submission could not be graded."""
         points = {exercise.name: exercise.points for exercise in self.marks.exercises}
         return {CHECK + name: points.get(name, 0.0) for name in day.names}
 
 
 @dataclass
 class GradebookEntry:
-    """A student's scores in the gradebook. A student with an earlier penalty also counts as late."""
+    """A student's scores and lateness in the gradebook. A student who already has a penalty also counts as late."""
 
     scores: dict[str, float | None]
     is_late: bool
@@ -78,7 +79,7 @@ class StoredExporter(GradedExporter):
     """An exporter that uses the marks that its `MarksCopier` is copying."""
 
     def prepare(self) -> sentences.Texts:
-        """Return the day's sentences."""
+        """Return the day's feedback sentences."""
         return sentences.read(self.day)
 
     def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
@@ -93,7 +94,7 @@ class StoredExporter(GradedExporter):
 
 
 class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
-    """The last step of a copy, which writes the fingerprint. An interrupted copy has no fingerprint."""
+    """A preprocessor that writes the fingerprint as the last step, so an interrupted copy has no fingerprint."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
@@ -106,7 +107,7 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 class MarksCopier(Autograde):  # type: ignore[misc]
     """A version of nbgrader's Autograde that copies existing marks, configured by the course's nbgrader_config.py.
 
-    It does not copy a submission's other files: no code runs that could read them, and a link or pipe could block it.
+    A submission's other files are not copied: no code runs that could read them, and a link or pipe could block the copy.
     """
 
     current: GradedSubmission

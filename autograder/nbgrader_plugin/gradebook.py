@@ -64,7 +64,7 @@ def copy(
     except DatabaseError as error:
         done = result.copied + result.unchanged
         result.problems.append(
-            f"{_describe(error)}; {done} of {len(folders)} submissions in it are up to date. "
+            f"{_describe(error)}; {done} of {len(folders)} submissions are up to date in the gradebook. "
             "Run the command again to copy the rest."
         )
     return result
@@ -122,9 +122,10 @@ def _graded_submissions(
 def _choose(
     day: Day, folder: Path, graded: Sequence[tuple[Submission, SubmissionMarks]]
 ) -> tuple[Submission, SubmissionMarks]:
-    """Return the submission that counts, because the gradebook has only one notebook per student.
+    """Choose the submission to copy, because the gradebook holds only one notebook per student.
 
-    This is the only submission, or the only one named after the day. Otherwise, return an empty one with a problem.
+    Return the only submission, or the only one that is named after the day. If there is neither, return an empty
+    submission that reports the problem.
     """
     name = f"{day.name}.ipynb"
     named = [pair for pair in graded if Path(pair[0].path).name.casefold() == name]
@@ -134,7 +135,7 @@ def _choose(
             return candidates[0]
     path = printable(str(folder))
     names = ", ".join(os.path.relpath(one.path, path) for one, _ in graded)
-    problem = f"keep only one file, or name exactly one of them {name}: {names}"
+    problem = f"keep only one file, or name exactly one file {name}: {names}"
     empty = Submission(path, graded[0][0].student, "", (), (problem,), False)
     marks = msgspec.structs.replace(
         graded[0][1], path=path, sha256="", points=0.0, problems=[problem], exercises=[]
@@ -146,7 +147,7 @@ def _choose(
 
 
 def _database_error(error: BaseException | None) -> DatabaseError | None:
-    """Return the database error behind an exception, even if nbgrader raised its own while handling it, or None."""
+    """Return the database error that led to an exception, or None. nbgrader may raise its own exception while handling one."""
     while error is not None and not isinstance(error, DatabaseError):
         error = error.__context__
     return error

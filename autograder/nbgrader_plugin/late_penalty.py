@@ -34,7 +34,7 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
 
 
 def set_due_date(day: Day, gradebook_url: str) -> None:
-    """Copy the due date from `grading.toml`, if it has one, to nbgrader's gradebook."""
+    """Copy the due date, if there is one, from `grading.toml` to nbgrader's gradebook."""
     if day.late.due is None:
         return
     due = parse_utc(day.late.due)

@@ -55,6 +55,6 @@ def feedback_output(exercise: ExerciseFeedback) -> NotebookNode:
 def points_output(points: float) -> NotebookNode:
     """Return the output from which nbgrader reads the points for a check cell.
 
-    It must be a plain float: nbgrader gives full points for anything else, including NaN and NumPy numbers.
+    The points must be a plain float: nbgrader gives full points for any other value, including NaN and NumPy numbers.
     """
     return make_node(v4.new_output, "execute_result", data={"text/plain": repr(float(points))})

@@ -50,7 +50,7 @@ HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS.*?^### END HIDDEN TESTS\n?", re.M 
 
 
 class NameStubs(ClearSolutions):  # type: ignore[misc]
-    """A version of nbgrader's ClearSolutions whose stubs contain the name of their exercise."""
+    """A version of nbgrader's ClearSolutions that puts the exercise's name in each stub."""
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: Any, cell_index: int
@@ -63,7 +63,7 @@ class NameStubs(ClearSolutions):  # type: ignore[misc]
 
 
 class GradedExporter(NotebookExporter):
-    """An exporter that reads a submission, even a damaged one, and adds its marks. Subclasses provide the marks."""
+    """An exporter that reads a submission, even if it is damaged, and adds marks, which subclasses provide."""
 
     submission: Submission
     marks: SubmissionMarks
@@ -72,7 +72,7 @@ class GradedExporter(NotebookExporter):
         """Read the course and check it against nbgrader's gradebook.
 
         Raises:
-            NbGraderException: The two do not match, or the sandbox is not available. This stops the run.
+            NbGraderException: The course and the gradebook do not match, or the sandbox is not available. This stops nbgrader.
         """
         super().__init__(**kw)  # type: ignore[no-untyped-call]
         self._course: SlicingCourse | None = None
@@ -88,7 +88,7 @@ class GradedExporter(NotebookExporter):
         self._course_texts = {c.source.strip() for c in cells if c.cell_type == "markdown"}
 
     def prepare(self) -> sentences.Texts:
-        """Prepare for `grade` and return the day's sentences."""
+        """Prepare for calls to `grade`, and return the day's feedback sentences."""
         raise NotImplementedError
 
     def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
@@ -100,7 +100,7 @@ class GradedExporter(NotebookExporter):
         raise NotImplementedError
 
     def defining_cells(self) -> dict[str, int]:
-        """Return the number of the cell that last defines each exercise, if any; {} if slicing fails."""
+        """For each exercise that is defined, return the number of the last cell that defines it. Return {} if slicing fails."""
         if not self.submission.cells:
             return {}
         server = self.reader().server
@@ -153,10 +153,10 @@ class GradedExporter(NotebookExporter):
 
 
 class SubmissionExporter(GradedExporter):
-    """An exporter that grades each submission. It owns a grader and its fork server until it is garbage-collected."""
+    """An exporter that grades each submission. The grader and its fork server exist until the exporter is garbage-collected."""
 
     def prepare(self) -> sentences.Texts:
-        """Start the grader and return the day's sentences."""
+        """Start the grader and return the day's feedback sentences."""
         server = start_server()
         weakref.finalize(self, server.close)
         self._reader = Reader()
@@ -179,7 +179,7 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
     """Return the check cell for each exercise from nbgrader's gradebook.
 
     Raises:
-        CourseError: The gradebook has no such assignment, or its points differ from those in grading.toml.
+        CourseError: The gradebook has no assignment for the day, or its points differ from those in grading.toml.
     """
     points: dict[str, float] = {}
     with Gradebook(gradebook_url) as gradebook, contextlib.suppress(MissingEntry):
@@ -198,7 +198,7 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
 
 
 class Restore(NbGraderPreprocessor):  # type: ignore[misc]
-    """A step that gives each exercise its solution cell and its check cell, as the gradebook expects."""
+    """A pipeline step that gives each exercise the solution cell and the check cell that the gradebook expects."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
@@ -212,9 +212,9 @@ class Restore(NbGraderPreprocessor):  # type: ignore[misc]
 def _restore_cells(
     cells: Sequence[NotebookNode], defining: Mapping[str, int], checks: Mapping[str, NotebookNode]
 ) -> Iterator[NotebookNode]:
-    """Yield the cells, with each exercise's defining cell as its solution cell.
+    """Yield the notebook's cells, with the cell that defines an exercise as the exercise's solution cell.
 
-    A check cell replaces its released copy (the last one, if there are several), or follows the solution cell.
+    A check cell replaces its copy from the release (the last copy, if there are several) or follows the solution cell.
     """
     released = {HIDDEN.sub("", check.source).strip(): name for name, check in checks.items()}
     copies = {released.get(cell.source.strip()): n for n, cell in enumerate(cells, 1)}
@@ -239,12 +239,12 @@ def _restore_cells(
 
 
 class Grade(NbGraderPreprocessor):  # type: ignore[misc]
-    """A step that writes the points and the feedback of each exercise to the outputs of its check cell."""
+    """A pipeline step that writes the points and the feedback for each exercise to the outputs of the exercise's check cell."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Fill in the outputs. nbgrader reads the points for a check cell from its `execute_result`."""
+        """Fill in the outputs. nbgrader reads the points for a check cell from the cell's `execute_result` output."""
         marks = self.parent.marks
         exercises = {CHECK + exercise.name: exercise for exercise in marks.exercises}
         for cell in nb.cells:

@@ -88,7 +88,7 @@ def _generate_assignment(day: Day) -> Path:
 
 
 def _write_solutions(notebook: NotebookNode, day: Day) -> Path:
-    """Write the notebook with solutions and without markers, to be published after the deadline."""
+    """Write the notebook with solutions, but without nbgrader's markers, for publication after the deadline."""
     for cell in notebook.cells:
         cell.metadata.pop("nbgrader", None)
         cell.source = re.sub(
@@ -106,7 +106,7 @@ def _write_solutions(notebook: NotebookNode, day: Day) -> Path:
 
 
 def _check_given_names(notebook: NotebookNode, day: Day) -> None:
-    """Raise CourseError if two given cells define the same name."""
+    """Raise CourseError if two cells that students get as they are define the same name."""
     seen: dict[str, str] = {}
     for cell in notebook.cells:
         if cell.cell_type != "code" or "nbgrader" in cell.metadata or not _is_given(cell.source):
@@ -135,7 +135,7 @@ def _bound(node: ast.stmt) -> list[str]:
 
 
 def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> None:
-    """Raise CourseError if the release contains a line of a solution, a hidden grader or a known mistake."""
+    """Raise CourseError if the release contains a line from a solution, a hidden grader or a known mistake."""
     stubs = "\n".join(cell.source for cell in release.cells)
     lines = {
         _without_spaces(line): cell.id for cell in release.cells for line in cell.source.split("\n")

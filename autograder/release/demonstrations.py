@@ -54,7 +54,7 @@ def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[Ch
 
 
 def table(runs: Iterable[ChapterRun]) -> Table:
-    """Return a table with a row for each measured number, and the time taken by each chapter."""
+    """Return a table with one row per measured number, and the time that each chapter took."""
     result = Table("chapter", "measured", "", box=None, pad_edge=False, header_style="bold")
     for run in runs:
         for name, value in run.output.numbers.items():
@@ -99,7 +99,7 @@ def with_short_training(source: str, steps: int) -> str:
 
 
 def main(path: Path, folder: Path, steps: int | None) -> None:
-    """Run a chapter. Redirect what it prints to a file, and print its `Output` as JSON."""
+    """Run a chapter, redirect its printed output to a file, and print its `Output` as JSON."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -45,7 +45,7 @@ METADATA = {
 
 
 def solution_notebook(day: Day) -> NotebookNode:
-    """Return the notebook with solutions, which is nbgrader's source notebook.
+    """Return the notebook with solutions, from which nbgrader generates the release.
 
     Raises:
         ChapterError: `opening.py`, `closing.py` or a chapter is invalid.
@@ -110,7 +110,7 @@ def _requirements(day: Day) -> list[str]:
 
 
 class _Ids:
-    """A generator of cell ids: the section's name and a count. A change in one section does not affect the ids in others."""
+    """A generator of cell IDs, made of a section's name and a count. Changes in one section do not affect the other IDs."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -157,7 +157,7 @@ def notebook_source(cell: ChapterCell) -> str:
 
 
 def without_guard(source: str) -> str:
-    """Return the dedented body of `if __name__ == "__main__":`. Lines inside strings are unchanged."""
+    """Return the dedented body of `if __name__ == "__main__":`. Lines inside strings are left unchanged."""
     guard = ast.parse(source).body[0]
     lines = source.split("\n")
     inside = set(_lines_inside_strings(source))
