@@ -167,7 +167,8 @@ def test_a_file_for_an_unknown_exercise_is_rejected(name: str, day: Day) -> None
     """Without this check, a file with a misspelled name would be silently ignored."""
     (day.mistakes / name).write_text("# merge_heads\n")
     with pytest.raises(
-        CourseError, match=r"the file name should be EXERCISE\.md, where EXERCISE is the name of an exercise in day1"
+        CourseError,
+        match=r"the file name should be EXERCISE\.md, where EXERCISE is the name of an exercise in day1",
     ):
         known_mistakes(day)
 

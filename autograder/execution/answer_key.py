@@ -1,4 +1,4 @@
-"""Read a day's hidden tests, given code and solutions. Entry point: `AnswerKey`."""
+"""Read the hidden tests, the course-provided code and the solutions for one day. Entry point: `AnswerKey`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from autograder.submissions.cells import Cell
 
 @dataclass(frozen=True)
 class AnswerKey:
-    """The tests, given code and solutions of a day. `fingerprint` is a hash of everything in the course that affects marks."""
+    """The hidden tests, course-provided code and solutions for one day.
+
+    `fingerprint` is a hash of everything in the course that affects marks.
+    """
 
     day: Day
     tests: dict[str, list[Test]]
@@ -40,17 +43,17 @@ class AnswerKey:
         return cls(day, tests, given, solution_units(day), courses.fingerprint(day))
 
     def slice_for(self, name: str, units: Sequence[Unit]) -> Code:
-        """Return the code that an exercise needs, with `units` in place of a student's code."""
+        """Return the code that an exercise needs, treating `units` as the student's code."""
         code = slice_for(name, units, self.given, self.day.names)
         assert code is not None, f"the course does not define {name}"
         return code
 
     def solution_source(self, name: str) -> Source:
-        """Return the course's own solution to an exercise, with the code that it needs."""
+        """Return the course's own solution to an exercise, together with the code that the solution needs."""
         return join_units(self.slice_for(name, self.solutions).units)
 
     def replace_solution(self, name: str, source: str) -> Source:
-        """Return the code of an exercise with `source` as its solution, plus the course's solutions that it needs."""
+        """Return an exercise's code with `source` as the solution, plus the course code that `source` needs."""
         others = [unit for unit in self.solutions if name not in unit.binds]
         units = [*others, *parse_units([Cell(0, "code", source)])[0]]
         return join_units(self.slice_for(name, units).units)

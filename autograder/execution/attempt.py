@@ -35,9 +35,10 @@ class Outcome:
 
 
 class Attempt:
-    """The worker that runs an exercise's code, restarted up to `MAX_RESTARTS` times after a timeout or a crash.
+    """A worker that runs one exercise's code, and is restarted up to `MAX_RESTARTS` times after a timeout or a crash.
 
-    Resource usage is charged to `budget`, the submission's budget. `lock` is the course's lock for tests that run alone.
+    Resource usage is charged to `budget`, the submission's budget. The course-wide `lock` lets a test run
+    while no other test is running.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Attempt:
         self._restarts = 0
         self._process: Process | None = None
         self._references: ReferenceProcess | None = None
-        self._final: Outcome | None = None  # the outcome of all remaining tests
+        self._final: Outcome | None = None  # if set, the outcome of all remaining tests
         self.student: Student | None = None
         self.problems: list[str] = []
 
@@ -82,7 +83,7 @@ class Attempt:
             self._alone = False
 
     def start(self) -> Outcome | None:
-        """Start a worker and load the code. If that fails, return the outcome for all tests."""
+        """Start a worker and load the code. If the code cannot be loaded, return the outcome that applies to all tests."""
         if self._budget.excess is not None:
             return Outcome(False, str(self._budget.excess), "timed_out")
         limits = self._exercise.limits
@@ -110,7 +111,7 @@ class Attempt:
         return None
 
     def stop(self) -> None:
-        """Stop the worker and the references' worker."""
+        """Stop the student's worker and the worker that runs the references."""
         if self._references is not None:
             self._references.stop()
             self._references = None
@@ -123,7 +124,7 @@ class Attempt:
 
         Raises:
             LimitExceeded: The code hit the idle-time limit while other tests may have been running.
-            ServerLost: The fork server died, and the worker with it.
+            ServerLost: The fork server died, which also killed the worker.
         """
         try:
             if self._final is None and self._process is None:
@@ -142,7 +143,7 @@ class Attempt:
             outcome = self._judge(test, self.student, seed)
         except (LimitExceeded, WorkerDied, ServerLost) as error:
             return self._interrupted(process.end or error)
-        # A test may have caught the exception that ended the worker.
+        # The test may have caught the exception that was raised when the worker ended.
         return outcome if process.end is None else self._interrupted(process.end)
 
     def _judge(self, test: Test, student: Student, seed: int) -> Outcome:
@@ -164,7 +165,7 @@ class Attempt:
         except m.WireError as error:
             return self._interrupted(error)
         except Exception as error:
-            # The test itself failed on an unexpected result.
+            # The test itself raised an exception because the result was unexpected.
             text = f"the test could not process the result ({type(error).__name__}: {error})"
             return Outcome(False, text, compared=True)
         return Outcome(True, "")
@@ -176,16 +177,18 @@ class Attempt:
         if not location or self._final is not None:
             self._final = self._final or outcome
             return self._final
-        self.problems.append(f"{location}: did not finish within {error.excess.amount}")
+        self.problems.append(
+            f"{location}: the statement did not finish within {error.excess.amount}"
+        )
         self._source = self._source.without(error.line)
         return self.start()
 
     def _interrupted(self, error: Exception) -> Outcome:
-        """Stop the worker and return the outcome of the test. If no restart or budget is left, it is final.
+        """Stop the worker and return the outcome of the test. If no restarts or budget remain, all later tests get this outcome.
 
         Raises:
             LimitExceeded: The test has to run again while no other test is running.
-            ServerLost: The test has to run again.
+            ServerLost: The fork server died, so the test has to run again.
         """
         if isinstance(error, ServerLost):
             raise error
@@ -201,7 +204,7 @@ class Attempt:
 
 
 def _failure(error: Exception) -> Outcome:
-    """Return the outcome of a test whose worker did not survive."""
+    """Return the outcome of a test whose worker crashed or was stopped."""
     if isinstance(error, LimitExceeded):
         return Outcome(False, str(error.excess), "timed_out")
     if isinstance(error, WorkerDied):
@@ -212,14 +215,14 @@ def _failure(error: Exception) -> Outcome:
 def reference_process(
     source: Source, server: Server, limits: Limits, budget: Budget | None, student: Process
 ) -> ReferenceProcess | None:
-    """Return the worker for the references that the code calls, or None if it calls none."""
+    """Return a worker that runs the references that the code calls, or None if the code calls no references."""
     if source.references is None:
         return None
     return ReferenceProcess(source.references, lambda: Process(server, limits, budget), student)
 
 
 def not_allowed_message(names: Sequence[str]) -> str:
-    """Return the message for code that uses something that the exercise does not allow."""
+    """Return the message for code that uses `names`, which the exercise does not allow."""
     listed = ", ".join(f"`{name}`" for name in names)
     return (
         f"this exercise does not allow {listed}, because that is what you are asked to implement. "

@@ -68,7 +68,7 @@ class Draw:
         return torch.rand(shape, generator=self._generator) < p
 
     def strided(self, tensor: Tensor) -> Tensor:
-        """Return a non-contiguous copy of a tensor: the same values, with the axes reversed in memory."""
+        """Return a non-contiguous copy of a tensor that has the same values, but whose axes are reversed in memory."""
         order = tuple(range(tensor.dim()))[::-1]
         return tensor.permute(order).contiguous().permute(order)
 
@@ -80,7 +80,7 @@ class Draw:
 def shaped(
     seen: Any, shape: Sequence[int], dtype: torch.dtype | None = None, what: str = "the result"
 ) -> Tensor:
-    """Check that `seen` is a tensor of this shape and, if given, this dtype. Return it."""
+    """Check that `seen` is a tensor with the given shape (and dtype, if given), and return the tensor."""
     assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {_describe(seen)}"
     expected, found = tuple(shape), tuple(seen.shape)
     assert found == expected, f"{what} should have the shape {expected}; yours has {found}"
@@ -98,9 +98,9 @@ def close(
     rtol: float | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Check the shape, dtype and values of a tensor and return it.
+    """Check the shape, dtype and values of a tensor, and return the tensor.
 
-    The tensor must have the given `dtype` (by default, that of `expected`) and equal `expected` within the dtype's tolerance.
+    The tensor must have the given `dtype` (default: the dtype of `expected`) and equal `expected` within the dtype's tolerance.
     """
     dtype = dtype or expected.dtype
     found = shaped(seen, expected.shape, dtype, what)
@@ -108,7 +108,7 @@ def close(
     rtol = TOLERANCE[dtype] if rtol is None else rtol
     have, want = found.detach().double(), expected.detach().double()
     difference = (have - want).abs()
-    # The difference of two equal infinities is NaN.
+    # Subtracting an infinity from itself gives NaN.
     right = (have == want) | (difference <= atol + rtol * want.abs())
     if not bool(right.all()):
         worst = torch.where(right, -1.0, difference.nan_to_num(nan=math.inf))
@@ -118,7 +118,7 @@ def close(
 
 
 def equal(seen: Any, expected: Tensor, what: str = "the result") -> Tensor:
-    """Check that a tensor has the shape, dtype and values of `expected`. Return it."""
+    """Check that a tensor has the shape, dtype and values of `expected`, and return the tensor."""
     found = shaped(seen, expected.shape, expected.dtype, what)
     wrong = found != expected
     if bool(wrong.any()):
@@ -128,7 +128,7 @@ def equal(seen: Any, expected: Tensor, what: str = "the result") -> Tensor:
 
 
 def finite(seen: Any, what: str = "the result") -> Tensor:
-    """Check that a tensor contains neither NaN nor infinity. Return it."""
+    """Check that a tensor contains neither NaN nor infinity, and return the tensor."""
     assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {_describe(seen)}"
     bad = ~seen.isfinite()
     if bool(bad.any()):
@@ -139,7 +139,7 @@ def finite(seen: Any, what: str = "the result") -> Tensor:
 
 
 def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") -> Tensor:
-    """Return the gradient of `result` with respect to `x`, given the upstream gradient. Check that it exists and is finite."""
+    """Return the gradient of `result` with respect to `x`, after checking that this gradient exists and is finite."""
     seen = shaped(result, upstream.shape, upstream.dtype)
     assert seen.requires_grad, "no gradient flows through the result"
     (found,) = torch.autograd.grad(seen, x, upstream, allow_unused=True)
@@ -148,7 +148,7 @@ def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") 
 
 
 def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the result") -> None:
-    """Check that `call`, given tensors on the device `meta`, returns a tensor on `meta`. The device stands in for a GPU."""
+    """Check that `call` returns a tensor on the `meta` device, which stands in for a GPU, if its inputs are on that device."""
     try:
         seen = shaped(call(), shape, what=what)
     except StudentError as error:
@@ -175,7 +175,7 @@ def pair(seen: Any, *names: str) -> list[Any]:
 
 
 def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequence[int]) -> None:
-    """Check that attention returns its output and its weights on the device `meta` if its inputs are there."""
+    """Check that attention returns both its output and its weights on the `meta` device if its inputs are on that device."""
     parts: list[Any] = []
 
     def first() -> Any:
@@ -190,8 +190,8 @@ def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequen
 def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
     """Check that the last call changed none of its arguments in place.
 
-    After a call with dropout, pass as `besides` the arguments that the code changes even without dropout, because a
-    different test checks those.
+    After a call with dropout, pass as `besides` the arguments that the code also changes without dropout, because
+    a different test covers those changes.
     """
     names = " and ".join(f"`{name}`" for name in student.changed if name not in (besides or ()))
     hint = "" if besides is None else "; is dropout applied in place?"
@@ -200,7 +200,7 @@ def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def value_error(*names: str, when: str) -> Iterator[None]:
-    """Check that the code in this context raises a ValueError whose message contains one of `names`."""
+    """Check that the code in the `with` block raises a ValueError whose message contains one of `names`."""
     error: StudentError | None = None
     try:
         yield
@@ -216,7 +216,7 @@ def value_error(*names: str, when: str) -> Iterator[None]:
 
 
 def _describe(seen: Any) -> str:
-    """Return a noun phrase for a value of the wrong type."""
+    """Return a noun phrase that describes a value of the wrong type."""
     if isinstance(seen, Opaque):
         return seen.type
     if isinstance(seen, RemoteModule):

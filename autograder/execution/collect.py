@@ -83,7 +83,7 @@ def collect(day: Day) -> dict[str, list[Test]]:
         name = getattr(owner, "exercise", None)
         if owner is None or name not in tests:
             raise CourseError(
-                f"{item.nodeid}: its class must set `exercise` to the name of an exercise in {day.name}"
+                f"{item.nodeid}: the test's class must set `exercise` to the name of an exercise in {day.name}"
             )
         function = getattr(owner, item.name)
         if not function.__doc__:
@@ -92,7 +92,7 @@ def collect(day: Day) -> dict[str, list[Test]]:
             )
         sentence = " ".join(function.__doc__.split())
         weight = float(getattr(function, "weight", 1))
-        if weight == 0:  # The test was withdrawn.
+        if weight == 0:  # Weight 0 disables a test.
             continue
         tests[name].append(Test(name, item.name, sentence, weight, owner, function))
     for name, found in tests.items():

@@ -18,7 +18,7 @@ from autograder.protocol.autograd import make_differentiable
 from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
 from autograder.sandbox.process import Reply
 
-NOT_DEFINED = "; is it a notebook variable? Pass it as an argument or store it in an attribute"
+NOT_DEFINED = "; if this is a notebook variable, pass it as an argument or store it in an attribute"
 
 
 class Process(Protocol):
@@ -32,9 +32,9 @@ class Process(Protocol):
 
 
 class StudentError(Exception):
-    """Raised when the student's code raises an exception, or does not define what a test requests.
+    """Raised when the student's code raises an exception, or does not define a name that a test requests.
 
-    `type` and `text` describe the original exception, and `line` is its line in the joined source.
+    `type` and `text` describe the original exception, and `line` is the line of the joined source that raised it.
     """
 
     def __init__(self, name: str, failure: m.Failure) -> None:
@@ -57,22 +57,22 @@ class NotAllowed(Exception):
 
 @dataclass
 class Cost:
-    """The number of torch operators that calls ran, and the number of elements in the largest tensor that they created."""
+    """The cost of calls: the number of torch operators that ran, and the number of elements in the largest tensor created."""
 
     operations: int = 0
     largest: int = 0
 
 
 class Connection:
-    """The connection to one worker. It converts values, keeps the autograd graphs alive and answers the worker's questions."""
+    """A connection to one worker: converts values, keeps autograd graphs alive and answers calls from the worker."""
 
     def __init__(self, process: Process, references: ReferenceProcess | None = None) -> None:
         self._process = process
         self._references = references
         # Keeps the generators alive, because a freed generator's id could be reused.
         self._generators: dict[int, torch.Generator] = {}
-        self._graphs: set[int] = set()  # the calls whose graphs the worker keeps
-        self._unreachable: list[int] = []  # the ones that no tensor here needs any more
+        self._graphs: set[int] = set()  # calls whose autograd graphs the worker keeps
+        self._unreachable: list[int] = []  # calls whose graphs are no longer needed here
         self.models = GraderModels()
         self.cost: Cost | None = None
         self.changed: list[str] = []
@@ -84,7 +84,7 @@ class Connection:
         """Send a request and return the decoded answer. Error messages refer to the target of the request as `name`.
 
         Raises:
-            StudentError: The student's code raised an exception, or does not define what was requested.
+            StudentError: The student's code raised an exception, or does not define the requested name.
             NotAllowed: The student's code called an operator that the exercise does not allow.
             WireError, LimitExceeded, WorkerDied, ServerLost: See `process.Process.request`.
         """
@@ -99,9 +99,9 @@ class Connection:
         name: str,
         leaves: Mapping[str, Tensor] | None = None,
     ) -> Any:
-        """Call a function by name, or an object or one of its methods by the object's id, and return the result.
+        """Call a function (by name), an object (by id) or a method of an object, and return the result.
 
-        The result is differentiable with respect to the tensors in the arguments and to `leaves`, the parameters of the target.
+        The result is differentiable with respect to the tensors in the arguments and to `leaves`, the target's parameters.
         Raises the same exceptions as `request`.
         """
         leaves = leaves or {}
@@ -140,7 +140,7 @@ class Connection:
     def _gradients(
         self, call: int, parameters: list[str], inputs: int, name: str
     ) -> Callable[[list[Tensor | None]], list[Tensor | None]]:
-        """Return the backward function of a call. When it is garbage-collected, the worker may free the call's graph."""
+        """Return the backward function of a call. Once it is garbage-collected, the worker may free the graph."""
 
         def gradients(upstream: list[Tensor | None]) -> list[Tensor | None]:
             out = Outgoing()
@@ -184,7 +184,9 @@ class Connection:
         references = self._references
         if isinstance(question, m.Refer):
             if references is None:
-                raise m.WireError("the worker called a reference, but no exercise was replaced")
+                raise m.WireError(
+                    "the worker called a reference, but no exercise was replaced by one"
+                )
             return references.answer(question, payload)
         if isinstance(question, m.AskBackward) and references and references.owns(question.keep):
             return references.gradients(question, payload)
@@ -197,7 +199,7 @@ class Connection:
         return out.encode(value, self._encode_object, sent)
 
     def decode(self, data: m.Data, tensors: list[Tensor], name: str) -> Any:
-        """Decode a value from the worker, given its decoded tensors. Objects in the sandbox become proxies."""
+        """Decode a value from the worker, given its decoded tensors. Objects that stay in the sandbox become proxies."""
 
         def convert(item: m.Value) -> Any:
             if isinstance(item, m.Handle) and item.module:

@@ -1,4 +1,4 @@
-"""Crop a wrong tensor and the expected one to a matrix that a feedback page can draw. Entry points: `Mismatch` and `crop`."""
+"""Crop a wrong tensor and the expected tensor to small matrices for a feedback page. Entry points: `Mismatch` and `crop`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST = 12  # maximum number of rows and of columns in the crop
 
 
 class Mismatch(AssertionError):
-    """Raised when a tensor has wrong values. `values` is the crop to draw, if there is one."""
+    """Raised when a tensor has wrong values. `values` is the cropped part to show to the student, or None."""
 
     def __init__(self, message: str, values: Values | None) -> None:
         super().__init__(message)
@@ -21,10 +21,10 @@ class Mismatch(AssertionError):
 
 
 def crop(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Values | None:
-    """Return the part of a matrix around the element at the flat index `where`, or None for a tensor without axes.
+    """Crop `seen` and `expected` to a small matrix around an element. Return None for 0-dimensional tensors.
 
     A one-dimensional tensor becomes a single row. For a tensor with more than two axes, the result shows the matrix that
-    contains the element. `seen`, `expected` and `right` have the same shape; `right` is True where `seen` is correct.
+    contains the element. The element's flat index is `where`; `right` is True where `seen` is correct.
     """
     if not seen.dim():
         return None

@@ -27,7 +27,7 @@ class GraderModels:
 
     def __init__(self) -> None:
         self._graphs: dict[int, KeptGraph] = {}
-        # A model stays in this dict, so its id cannot be reused while the worker knows it.
+        # Keeps every model alive, so that no id is reused while the worker still refers to it.
         self.by_id: dict[int, nn.Module] = {}
         self.answering = False
         self.failure: AssertionError | None = None  # an assertion that failed inside a model
@@ -97,7 +97,7 @@ class GraderModels:
             case [list(args), dict(kwargs)]:
                 pass
             case _:
-                raise m.WireError("the arguments of a call are not a list and a dict")
+                raise m.WireError("the worker sent call arguments that are not a list and a dict")
         was_training = model.training
         if was_training != question.training:
             model.train(question.training)
@@ -118,7 +118,7 @@ class GraderModels:
 
 
 def _plain(value: Any) -> m.Value:
-    """Encode a plain attribute. The worker sees only the length of a list, such as a model's blocks."""
+    """Encode a plain attribute of a model. Only the length of a list, such as the model's blocks, is sent to the worker."""
     return m.Items([None] * len(value)) if isinstance(value, list | nn.ModuleList) else value
 
 

@@ -1,4 +1,4 @@
-"""Run the reference solutions to exercises that a student's code calls. Entry points: `ReferenceSet` and `ReferenceProcess`.
+"""Run reference solutions to exercises when a student's code calls them. Entry points: `ReferenceSet` and `ReferenceProcess`.
 
 The references run in a second worker. The grader checks each call from the student's worker, forwards it to the references'
 worker and sends back the answer. Workers exchange only data: a reference's code never enters a worker that runs student code.
@@ -16,7 +16,7 @@ from autograder.protocol import messages as m
 from autograder.protocol.encoding import MAX_DEPTH, Outgoing, decode_tensors
 from autograder.sandbox.process import Process
 
-# Special methods that references may call on objects of given classes, in addition to public methods.
+# Special methods that references may call on instances of course-provided classes, in addition to public methods.
 SPECIAL_METHODS = ("__len__", "__bool__")
 
 
@@ -29,7 +29,7 @@ class ReferenceSet:
     """The reference solutions that replace a student's own code for some exercises.
 
     `functions` describes the references, `load` is the request that runs their code, and `given_methods` lists the methods that
-    they may call on objects of classes that the course provides.
+    the references may call on instances of classes that the course provides.
     """
 
     functions: tuple[m.Reference, ...]
@@ -43,7 +43,7 @@ class ReferenceSet:
 
 
 def describe_reference(name: str, source: str) -> m.Reference:
-    """Describe a reference in the course's own code: a function by its name, a class by its name and public methods."""
+    """Describe a reference solution: a function by its name, or a class by its name and public methods."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return m.Reference(name, [n for n in _methods(node) if not n.startswith("_")])
@@ -70,16 +70,16 @@ def _methods(node: ast.ClassDef) -> list[str]:
 
 @dataclass
 class ReferenceProcess:
-    """The worker that runs the references. The first call starts it.
+    """A worker that runs the references. The worker starts at the first call.
 
-    `student` is the worker that runs the student's code.
+    `student` is a different worker, which runs the student's code.
     """
 
     references: ReferenceSet
     start: Callable[[], Process]
     student: Process
     _process: Process | None = None
-    # Maps the number that the calling worker gave a call to its number in the worker that ran it.
+    # Map a call's number in the calling worker to the call's number in the worker that ran it.
     _reference_calls: dict[int, int] = field(default_factory=dict)
     _object_calls: dict[int, int] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class ReferenceProcess:
 
         Raises:
             WireError: The call is invalid or its target is not a reference.
-            LimitExceeded, WorkerDied, ServerLost: The references' worker does not answer.
+            LimitExceeded, WorkerDied, ServerLost: The worker that runs the references does not answer.
         """
         try:
             arguments, out = self._forward(question.arguments, payload, self._given_object)
@@ -103,7 +103,7 @@ class ReferenceProcess:
         """Forward the backward pass of an earlier call.
 
         Raises:
-            WireError: The call does not exist.
+            WireError: The earlier call does not exist.
         """
         if question.keep not in self._reference_calls:
             raise m.WireError("the worker sent gradients for a call that was never made")
@@ -117,7 +117,7 @@ class ReferenceProcess:
         return keep in self._reference_calls
 
     def stop(self) -> None:
-        """Stop the worker."""
+        """Stop the worker that runs the references."""
         if self._process is not None:
             self._process.stop()
             self._process = None
@@ -159,7 +159,7 @@ class ReferenceProcess:
     # ---- calls from the references' worker to objects in the student's worker
 
     def _given_object(self, item: m.Handle) -> m.Value:
-        """Represent an object of a given class, such as a cache, as a model that the references can call."""
+        """Represent an instance of a course-provided class, such as a cache, as a model that the references can call."""
         methods = self.references.given_methods
         if item.module or item.type not in methods:
             raise UnsupportedValue(
@@ -194,7 +194,7 @@ class ReferenceProcess:
     def _forward(
         self, data: m.Data, payload: bytearray, convert: Callable[[m.Handle], m.Value]
     ) -> tuple[m.Data, Outgoing]:
-        """Check that the tensors lie within the payload, and return the data to send to the other worker."""
+        """Check that a message's tensors lie within its payload, and return the message to send to the other worker."""
         decode_tensors(data, payload)
         out = Outgoing()
         out.payload, out.size = [bytes(payload)], len(payload)

@@ -30,7 +30,7 @@ class Caller(Protocol):
 
 
 class RemoteModule:
-    """A proxy for an `nn.Module` in the sandbox. Calls and method calls run there and are differentiable here."""
+    """A proxy for an `nn.Module` in the sandbox. Calls run in the sandbox but are differentiable in this process."""
 
     def __init__(self, caller: Caller, id_: int, name: str) -> None:
         self.id = id_
@@ -59,10 +59,10 @@ class RemoteModule:
         self._request(m.Weights(self.id, self._caller.encode(detached, out)), out)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the parameters by name, as leaf tensors. Later calls to the module are differentiable with respect to them."""
+        """Return the parameters by name, as leaf tensors. Later calls to the module are differentiable with respect to these."""
         found = self._request(m.Read(self.id, "parameters"))
         if not isinstance(found, dict):
-            raise m.WireError("the parameters of a module are not a dict")
+            raise m.WireError("the worker sent module parameters that are not a dict")
         self._leaves = {
             name: weight.requires_grad_(weight.is_floating_point())
             for name, weight in found.items()
@@ -75,7 +75,7 @@ class RemoteModule:
         return self._request(m.Read(self.id, "state"))
 
     def get(self, path: str) -> Any:
-        """Return the plain attribute at a dotted path."""
+        """Return the value of the plain attribute at a dotted path."""
         return self._request(m.Read(self.id, "attribute", path))
 
     def length(self, path: str) -> Any:
@@ -92,7 +92,7 @@ class RemoteModule:
         return self.train(False)
 
     def to(self, dtype: torch.dtype) -> RemoteModule:
-        """Convert the parameters, as `nn.Module.to` does."""
+        """Convert the parameters to `dtype`, as `nn.Module.to` does."""
         self._leaves = {}
         self._request(m.Set(self.id, dtype=NAMES[dtype]))
         return self
@@ -124,5 +124,5 @@ class RemoteObject:
     def __len__(self) -> int:
         length = self._caller.request(m.Read(self.id, "length"), Outgoing(), self.type)
         if not isinstance(length, int) or not 0 <= length < 1 << 31:
-            raise m.WireError("the length of an object is not a non-negative int")
+            raise m.WireError("the worker sent a length that is not a non-negative int")
         return length

@@ -16,7 +16,7 @@ MAX_SHOWN = 70  # maximum length of a line of code that a message shows
 
 
 class Statement(Protocol):
-    """A top-level statement with its cell and its first line in that cell. `given` marks the course's own code."""
+    """A top-level statement, with its cell number and first line number in that cell. `given` marks the course's own code."""
 
     @property
     def source(self) -> str: ...
@@ -42,7 +42,7 @@ class Source:
     references: ReferenceSet | None = None
 
     def location(self, line: int) -> str:
-        """Return the student's cell and line for a line of `text`, or "" for the course's own code."""
+        """Return the notebook cell and line that a line of `text` comes from, or "" for the course's own code."""
         for (first, last), unit in zip(self.pieces, self.units, strict=True):
             if first <= line <= last:
                 where = f"cell {unit.cell}, line {unit.line + line - first}"
@@ -50,7 +50,7 @@ class Source:
         return ""
 
     def location_with_code(self, line: int) -> str:
-        """Return the student's cell and line, followed by the code on that line, which is easier to find than a cell number."""
+        """Return the same as `location`, followed by the code on that line, because code is easier to find than a number."""
         location = self.location(line)
         code = self.text.split("\n")[line - 1] if location else ""
         code = " ".join(code.split()).replace("`", "'")
@@ -58,7 +58,7 @@ class Source:
         return f"{location}: `{code}`" if code else location
 
     def without(self, line: int) -> Source:
-        """Return the same source without the unit that contains this line."""
+        """Return this source without the unit that contains `line`."""
         kept = [
             unit
             for (first, last), unit in zip(self.pieces, self.units, strict=True)
@@ -81,7 +81,7 @@ def join_units(units: Sequence[Statement], references: ReferenceSet | None = Non
 
 
 def load_request(exercise: Exercise, source: Source, seed: int) -> m.Load:
-    """Return the request that runs an exercise's code in its worker."""
+    """Return the request that makes a worker run an exercise's code."""
     return m.Load(
         source=source.text,
         pieces=list(source.pieces),

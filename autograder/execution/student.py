@@ -50,10 +50,10 @@ class Student:
         return self.connection.last_call
 
     def load(self, load: m.Load) -> list[tuple[int, str, str]]:
-        """Run the exercise's code. Return the line, exception name and message of each piece that failed.
+        """Run the exercise's code. Return the line, exception name and message for each piece of code that failed.
 
         Raises:
-            StudentError: A piece failed and the exercise is not defined.
+            StudentError: A piece of code failed, and the exercise is not defined.
         """
         errors = self.connection.request(load, Outgoing(), load.wanted)
         if not isinstance(errors, list) or not all(map(_is_error, errors)):
@@ -62,7 +62,7 @@ class Student:
 
     @contextmanager
     def measuring(self) -> Iterator[Cost]:
-        """Measure the total cost of the calls in this context."""
+        """Measure the total cost of the calls in the `with` block."""
         self.connection.cost = cost = Cost()
         try:
             yield cost
@@ -71,5 +71,5 @@ class Student:
 
 
 def _is_error(item: Any) -> bool:
-    """Return whether an item consists of a line, an exception name and a message."""
+    """Return whether an item consists of a line number, an exception name and a message."""
     return isinstance(item, list) and [type(part) for part in item] == [int, str, str]

@@ -1,1 +1,1 @@
-"""Recognise the known mistake in wrong code."""
+"""Recognise known mistakes in wrong answers."""

@@ -1,4 +1,4 @@
-"""Read the known mistakes of a day from `mistakes/DAY/EXERCISE.md`; mistakes/README.md describes the format."""
+"""Read the known mistakes for a day from `mistakes/DAY/EXERCISE.md`; mistakes/README.md describes the format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CODE = re.compile(r"```(diff|python)\n((?:(?!```).*\n)+)```\s*")
 
 @dataclass(frozen=True)
 class Mistake:
-    """A known mistake in an exercise: its name, the sentence that the student reads, and the wrong definition."""
+    """A known mistake in an exercise: its name, the sentence that is shown to the student, and the wrong code."""
 
     exercise: str
     name: str
@@ -24,7 +24,7 @@ class Mistake:
 
 
 def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
-    """Return the known mistakes for each exercise of a day, in the order in which its file lists them.
+    """Return the known mistakes for each exercise of a day, in the order of the exercise's mistakes file.
 
     Raises:
         CourseError: A file is unreadable or does not belong to an exercise, a section is
@@ -40,7 +40,7 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
     for file in sorted(day.mistakes.glob("[!.]*.*")):
         if file.name not in expected:
             raise CourseError(
-                f"{file}: the file name should be EXERCISE.md for an exercise of {day.name}"
+                f"{file}: the file name should be EXERCISE.md, where EXERCISE is the name of an exercise in {day.name}"
             )
     return {name: _read(day.mistakes / f"{name}.md", references[name]) for name in day.names}
 
@@ -50,7 +50,7 @@ def _without_markers(source: str) -> list[str]:
 
 
 def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
-    """Read the mistakes file for one exercise: a title and one section per mistake. Without a file, there are no mistakes."""
+    """Read the mistakes file for one exercise: a title and one section per mistake. Return no mistakes if there is no file."""
     if not file.exists():
         return []
     try:
@@ -73,7 +73,7 @@ def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
 
 
 def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
-    """Parse one section: a name, a paragraph for students, an optional source, and code.
+    """Parse one section: a name, a paragraph for students, an optional source, and a code block.
 
     Raises:
         ValueError: The section is malformed, or its diff does not apply.
@@ -96,7 +96,7 @@ def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
 
 
 def _changed(reference: Sequence[str], diff: str) -> str:
-    """Return the reference with a diff applied, whose hunks are separated by `@@` lines."""
+    """Apply a diff to the reference and return the new code. The diff's hunks are separated by `@@` lines."""
     hunks = [_hunk(hunk, reference) for hunk in re.split(r"^@@.*\n", diff, flags=re.MULTILINE)]
     lines = list(reference)
     end = len(lines)
@@ -121,7 +121,7 @@ def _hunk(hunk: str, reference: Sequence[str]) -> tuple[int, int, list[str]]:
     new = [line[1:].rstrip() for line in marked if not line.startswith("-")]
     if not any(old) or old == new:
         raise ValueError(
-            f"a hunk should contain a line of the reference and change something: {hunk!r}"
+            f"a hunk should contain at least one line of the reference and at least one change: {hunk!r}"
         )
     places: list[tuple[int, str]] = []
     for start in range(len(reference) - len(old) + 1):

@@ -24,7 +24,7 @@ PARAMETER = " parameter"  # the initial value of a parameter, which correct solu
 MODEL_MODES = "model modes"  # the modes in which the code called the grader's models
 MODEL_INPUTS = "model inputs"  # the input shapes in calls to the grader's models
 FAILURE = "failure"
-# How an exception is recorded. Exercises specify no exception type other than ValueError.
+# Values that stand for an exception. Exercises specify no exception type other than ValueError.
 EXCEPTIONS = VALUE_ERROR, OTHER_ERROR = "ValueError", "failed"
 OVERHEAD = 400  # estimated bytes per observation, not counting its tensor
 
@@ -38,7 +38,7 @@ def observe(
     models: Collection[int],
     model_calls: Observations,
 ) -> Observations:
-    """Return the tensors and plain values in a response, keyed by their position in it, plus the side effects of the call.
+    """Return the tensors and plain values in a response, keyed by their path in the response, plus the call's side effects.
 
     `models` contains the ids of the grader's models that were passed to the call. `model_calls` describes how the code
     called these models.
@@ -63,7 +63,7 @@ def size_of(observations: Observations) -> int:
 
 
 def normalize(seen: Observations, reference: Observations, request: m.Request) -> Observations:
-    """Remove from the observations of a request everything in which correct solutions may differ.
+    """Remove everything that may differ between correct solutions from a request's observations.
 
     `reference` contains the reference's observations for the same request. It is empty for the reference itself.
     """
@@ -86,7 +86,7 @@ def normalize(seen: Observations, reference: Observations, request: m.Request) -
 
 
 def _normalize_parameters(seen: Observations, reference: Observations) -> Observations:
-    """Keep the reference's parameters and buffers. Others may have any name, so record only whether there are any."""
+    """Keep the parameters and buffers that the reference has. Record only whether there are others, as their names may vary."""
     renamed = {f"{k}{PARAMETER}" if isinstance(v, Tensor) else k: v for k, v in seen.items()}
     if not reference:
         return renamed | {"further": False}
@@ -97,7 +97,7 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
 
 
 def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
-    """Return whether a value is a known parameter under a second name. A constant tensor never counts as one."""
+    """Return whether a value is a known parameter under a second name. A constant tensor never counts as an alias."""
     if not isinstance(value, Tensor):
         return True  # a type or a plain value
     varied = value.numel() > 1 and bool((value != value.flatten()[0]).any())
@@ -128,14 +128,14 @@ def _flatten(
 
 
 def _failure(failure: m.Failure) -> str:
-    """Return the message for a missing name, or whether the exception is a ValueError. Other exception types do not matter."""
+    """Return the message if a name is missing. Otherwise, return only whether the exception is a ValueError."""
     if failure.kind == "missing":
         return failure.text.split(";")[0]
     return VALUE_ERROR if VALUE_ERROR in failure.bases else OTHER_ERROR
 
 
 def same(first: Observation, second: Observation, factor: float = 1.0) -> bool:
-    """Return whether two values are equal within `factor` times the tolerance. NaN equals NaN."""
+    """Return whether two values are equal within `factor` times the tolerance. NaN counts as equal to NaN."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         if (first.dtype, first.shape, first.device) != (second.dtype, second.shape, second.device):
             return False

@@ -1,4 +1,4 @@
-"""Recognise the known mistake that wrong code contains, by its behaviour in the hidden tests. Entry point: `Recognizer`."""
+"""Recognise which known mistake a wrong answer contains, based on its test results. Entry point: `Recognizer`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ from autograder.sandbox.process import Process
 
 # If running the code raises one of these exceptions, no mistake is recognised.
 FAILURES = (LimitExceeded, WorkerDied, m.WireError, NotAllowed, StudentError)
-# The number of tests in which code may differ from a mistake, because of random numbers or an additional fault.
+# Maximum number of tests in which code may behave differently from a mistake that it contains, because of random numbers or
+# an additional fault.
 MAX_DIFFERENT_TESTS = 2
 # All submissions get the same inputs, so their results can be compared. Changing this string changes the inputs.
 SEED = "one for all submissions, so that answers can be compared"
@@ -57,10 +58,10 @@ class Recognizer:
         failed_tests: Sequence[str],
         budget: Budget | None = None,
     ) -> str | None:
-        """Return the name of the known mistake that the code contains, or None unless exactly one matches.
+        """Return the name of the known mistake that the code contains, or None if no mistake, or more than one, matches.
 
-        `failed_tests` are the tests that the code failed during grading, with different inputs. The code runs again, and its
-        resource usage is charged to `budget`.
+        `failed_tests` are the tests that the code failed during grading, where the inputs were different. This method runs
+        the code again and charges the resource usage to `budget`.
         """
         similar = {
             name: signature
@@ -90,7 +91,7 @@ class Recognizer:
     def signatures(self, exercise: Exercise) -> dict[str, Signature]:
         """Return the signatures of an exercise's mistakes by name, leaving out any that are not specific enough.
 
-        The signatures are learned once per course and cached in its folder.
+        The signatures are learned once per course and cached in the course's folder.
         """
         name, day = exercise.name, self._key.day
         if name not in self._signatures:
@@ -104,11 +105,11 @@ class Recognizer:
         return self._signatures[name]
 
     def source(self, mistake: Mistake) -> Source:
-        """Return the code of a known mistake, plus the course's solutions that it needs."""
+        """Return the code of a known mistake, plus the course's solutions that this code needs."""
         return self._key.replace_solution(mistake.exercise, mistake.source)
 
     def _learn(self, exercise: Exercise) -> dict[str, Signature]:
-        # The result is cached, so no mistake may be missing only because the machine was busy.
+        # Because the result is cached, a busy machine must not cause mistakes to be left out.
         limits = replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
         exercise = replace(exercise, limits=limits)
         recordings = self._record(exercise)
@@ -150,7 +151,7 @@ class Recognizer:
                 references.stop()
 
     def _record(self, exercise: Exercise) -> dict[str, list[RecordedCall]]:
-        """Return the calls that each test of an exercise makes, recorded on the reference."""
+        """Run an exercise's tests on the reference solution, and return the calls that each test makes."""
         if exercise.name not in self._recordings:
             self._recordings[exercise.name] = retry_if_server_lost(lambda: self._run(exercise))
         return self._recordings[exercise.name]
@@ -171,7 +172,7 @@ class Recognizer:
 
 
 class _LoadedCode:
-    """Code that is loaded in a worker, ready to run its exercise's tests and replay their recorded calls.
+    """Code that is loaded in a worker, where it can run the exercise's tests and replay recorded calls.
 
     Every method may raise any of the exceptions in `FAILURES`.
     """
@@ -208,7 +209,7 @@ class _LoadedCode:
         return failed
 
     def observe(self, tests: Sequence[str], seed: int) -> Observations:
-        """Replay the calls that these tests make, with random numbers seeded by `seed`, and return the observations."""
+        """Replay the calls that the given tests make, with random numbers seeded by `seed`, and return the observations."""
         seen: dict[str, list[Observations]] = {}
         max_size = MAX_SIZE
         for test in tests:
@@ -219,7 +220,7 @@ class _LoadedCode:
 
 
 def _version(fingerprint: str) -> str:
-    """Return a hash of the course and this package, because both determine the signatures."""
+    """Return a hash of the course and this package, because both affect the signatures."""
     digest = hashlib.sha256(fingerprint.encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
@@ -227,7 +228,7 @@ def _version(fingerprint: str) -> str:
 
 
 def _serialize(signatures: Mapping[str, Signature]) -> bytes:
-    """Serialize signatures, storing equal tensors and strings only once. Most mistakes share most observations."""
+    """Serialize signatures, storing equal tensors and strings only once, because mistakes share most of their observations."""
     unique: dict[Any, Any] = {}
 
     def share(value: Any) -> Any:

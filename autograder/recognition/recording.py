@@ -35,8 +35,8 @@ MAX_SIZE = 64 << 20
 class RecordedCall:
     """One request that a test made, with its response and the observations.
 
-    `models` contains copies of the grader's models among the arguments, made before the call. `kept` holds references to the
-    originals, so their ids are not reused.
+    `models` contains copies of the grader's models that the test passed as arguments. The models are copied before the call.
+    `kept` keeps the original models alive, so that their ids are not reused.
     """
 
     request: m.Request
@@ -61,12 +61,12 @@ class Recorder:
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Forward a request and record it; see `process.Process.request`."""
-        # Requests that a grader's model sends during a call recur in a replay, and the timing of a `Forget` is random.
+        # A replay repeats requests that a grader's model sends during a call, and `Forget` requests occur at random times.
         if self._nested or isinstance(request, m.Forget):
             return self._process.request(request, payload, reply)
         connection = self.student.connection
         models = {
-            # Proxies that a model holds must refer to the same connection.
+            # Proxies stored in the copied model must still use the same connection.
             id_: copy.deepcopy(connection.models.by_id[id_], {id(connection): connection})
             for id_ in _model_ids(request)
         }
@@ -85,7 +85,7 @@ class Recorder:
         return number, response, data
 
     def stop(self) -> int:
-        """Stop the process."""
+        """Stop the process that runs the code."""
         return self._process.stop()
 
 
@@ -122,7 +122,7 @@ def replay(
 ) -> list[Observations]:
     """Repeat recorded calls in another process and return the observations for each call.
 
-    The observations of a call are empty if it needs an object that does not exist in the other process.
+    The observations of a call are empty if the call needs an object that does not exist in the other process.
 
     Raises:
         WireError: The observations are larger than `max_size` bytes, or a response is invalid.
@@ -191,7 +191,7 @@ def _translate_value(value: m.Value, objects: Mapping[int, int]) -> m.Value:
 
 
 def _match_objects(recorded: m.Value, seen: m.Value) -> dict[int, int]:
-    """Map the ids of the objects in a recorded result to those at the same positions in another result."""
+    """Map the ids of the objects in a recorded result to the ids of the objects at the same positions in another result."""
     match recorded, seen:
         case m.Handle(), m.Handle():
             return {recorded.id: seen.id}
@@ -210,7 +210,7 @@ def _model_ids(request: m.Request) -> set[int]:
 
 
 def _ids(value: m.Value, kind: type[m.Model | m.Handle]) -> Iterator[int]:
-    """Yield the ids of all models in a value, or of all objects, depending on `kind`."""
+    """Yield the ids of all models or of all objects in a value, depending on `kind`."""
     match value:
         case m.Model() | m.Handle():
             if isinstance(value, kind):

@@ -37,11 +37,11 @@ class Signature:
     conclusive: list[
         str
     ]  # keys of `distinctive` that show wrong values, shapes, dtypes or missing names
-    is_random: bool  # some observations depend on random numbers
+    is_random: bool  # whether any observations depend on random numbers
 
     @property
     def observations(self) -> Observations:
-        """Return all observations."""
+        """Return all observations in the signature."""
         return self.deterministic | self.tie_breakers | self.distinctive
 
 
@@ -68,10 +68,10 @@ def make_signature(
 
 
 def is_specific(signature: Signature, test_count: int) -> bool:
-    """Return whether code that is wrong in a different way is unlikely to match the signature by accident.
+    """Return whether code with a different mistake is unlikely to match the signature by accident.
 
-    A conclusive value is enough, and so is a test that fails although every observation is correct. Exceptions and NaN are
-    enough only if the mistake passes some of the `test_count` tests.
+    A signature is specific if it contains a conclusive value, or if a test fails although every observation is correct.
+    Exceptions and NaN are specific only if the mistake passes some of the `test_count` tests.
     """
     if not signature.distinctive:
         return not signature.is_random
@@ -81,7 +81,7 @@ def is_specific(signature: Signature, test_count: int) -> bool:
 def find_match(
     signatures: Mapping[str, Signature], failed_tests: Sequence[str], seen: Observations
 ) -> str | None:
-    """Return the name of the known mistake that matches the failed tests and observations, or None unless exactly one matches.
+    """Return the known mistake that matches the failed tests and observations, or None if no mistake, or more than one, matches.
 
     If several mistakes match, the tie-breakers decide. If none matches, look for a mistake plus one additional fault.
     """
@@ -158,8 +158,8 @@ def _returned(key: str, seen: Observations) -> bool:
 def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bool:
     """Return whether correct solutions may differ in this observation.
 
-    This is true for the inputs of model calls, and for their modes if these are correct. It is also true for the initial value
-    of a parameter, unless the reference fills it with a constant.
+    This is true for the inputs of model calls, and for the models' modes if they are correct. It is also true for the
+    initial value of a parameter, unless the reference fills it with a constant.
     """
     if not key.endswith(PARAMETER):
         return key.endswith(MODEL_INPUTS) or (
