@@ -25,7 +25,7 @@ class ChapterError(Exception):
 
 @dataclass(frozen=True)
 class ChapterCell:
-    """A cell of a chapter. `name` is the exercise that the cell defines or checks, or "". `number` starts at 1."""
+    """A cell of a chapter. `name` is the exercise that it defines or checks, or "" if there is none. `number` starts at 1."""
 
     role: Role
     name: str
@@ -60,7 +60,7 @@ class Chapter:
         return next(c for c in self.cells if c.role == "exercise" and c.name == name)
 
     def check(self, exercises: Sequence[str]) -> None:
-        """Check that each of these exercises has one cell with a marked solution and one cell of visible checks after it.
+        """Check that each exercise has one cell with a marked solution, and one later cell of visible checks.
 
         Raises:
             ChapterError: The message names the first exercise that fails the check.
@@ -74,7 +74,7 @@ class Chapter:
                 )
             if len(checks) != 1 or checks[0].number < cells[0].number:
                 raise ChapterError(
-                    f"{self.path}: {name} needs one cell of visible checks after it. "
+                    f"{self.path}: {name} needs one cell of visible checks after its exercise cell. "
                     f"Define check_{name} under if __name__ == '__main__'."
                 )
             if BEGIN not in cells[0].source or cells[0].stub.count(BEGIN):
@@ -150,7 +150,7 @@ def is_unfilled(source: str, stub: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _bodies(source: str) -> dict[str, list[str]]:
-    """Map each function in a definition to the AST dumps of its statements, without the docstring."""
+    """Map each function in a definition to the AST dumps of the function's statements, excluding its docstring."""
     return {
         node.name: [ast.dump(s) for s in node.body if not _is_text(s)]
         for node in ast.walk(ast.parse(source))
@@ -163,7 +163,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _is_empty(body: list[str]) -> bool:
-    """Return whether a body contains only `pass`, `raise NotImplementedError` and calls to `super()`."""
+    """Return whether a function body contains only `pass`, `raise NotImplementedError` and calls to `super()`."""
     return all(
         statement.startswith("Pass(")
         or (statement.startswith("Raise(exc=") and "'NotImplementedError'" in statement)

@@ -27,10 +27,10 @@ UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "memory"}
 EXERCISE_KEYS = {"chapter", "points", "not_allowed", *LIMIT_KEYS}
 SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
-# Keys from earlier versions, which limited wall-clock time.
+# Earlier versions used these keys to limit wall-clock time.
 RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
 REMOVED = {"output"}
-# What students see for a failed test: its description and the observed values ("values"), or only its description ("words").
+# For a failed test, students see the test's description and the observed values ("values"), or only the description ("words").
 Feedback = Literal["values", "words"]
 SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=500)
 DEFAULTS = {
@@ -67,7 +67,7 @@ class Day:
     exercises: tuple[Exercise, ...]
     feedback: Feedback = "values"
     late: Policy = NO_POLICY
-    budget: Allowance = SUBMISSION  # for everything that is run for one submission
+    budget: Allowance = SUBMISSION  # for all code that runs to grade one submission
 
     @property
     def points(self) -> float:
@@ -116,7 +116,7 @@ class Course:
 
 
 def find_root(start: Path) -> Path:
-    """Return the folder that contains `grading.toml`: `start` or the closest folder above it.
+    """Return the folder that contains `grading.toml`: either `start` or its nearest parent folder that has the file.
 
     Raises:
         CourseError: There is no such folder.
@@ -149,8 +149,8 @@ def load(root: Path) -> Course:
 def fingerprint(day: Day) -> str:
     """Return a hash of everything in the course that affects the marks of a day.
 
-    It covers the day's exercises and budget in `grading.toml`, its chapters, its graders and its known mistakes.
-    Raises CourseError if there is no grader, or a file cannot be read.
+    The hash covers the day's exercises and budget in `grading.toml`, its chapters, its graders and its known mistakes.
+    Raises CourseError if the day has no grader or a file cannot be read.
     """
     graders = sorted(day.graders.glob("*.py"))
     if not graders:
@@ -167,7 +167,7 @@ def fingerprint(day: Day) -> str:
 
 
 class _Reader:
-    """Reads the tables of `grading.toml`. Keeps the file's text so that an error message can name the line."""
+    """Reads the tables of `grading.toml`. Keeps the file's text so that error messages can include line numbers."""
 
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines()
@@ -192,7 +192,7 @@ class _Reader:
         self, root: Path, name: str, table: Any, defaults: dict[str, Any], late: dict[str, Any]
     ) -> Day:
         if not isinstance(table, dict):
-            raise self._error(name, "", f"unknown key. A day is a table: [{name}]")
+            raise self._error(name, "", f"unknown key. To define a day, add a table: [{name}]")
         self._check_keys(name, table, {"title", "feedback", "late", "exercises"})
         title = self._value(name, table, "title", str, "a string")
         exercises = self._value(name, table, "exercises", dict, "a table")
@@ -291,7 +291,7 @@ class _Reader:
         return CourseError(f"{where}: {table}{'.' if key else ''}{key}: {problem}")
 
     def _line(self, table: str, key: str) -> int:
-        """Return the line of a key, or of the table's header if the key is not found. Return 0 if neither is found."""
+        """Return the line number of a key, or of the table's header if the key is not found. Return 0 if neither is found."""
         in_table = False
         header = 0
         for number, line in enumerate(self._lines, 1):

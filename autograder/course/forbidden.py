@@ -1,4 +1,4 @@
-"""Map each name in `not_allowed` to what it forbids. Entry points: `MEANING`, `operators` and `attributes`."""
+"""Define what each entry of `not_allowed` forbids. Entry points: `MEANING`, `operators` and `attributes`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Meaning:
-    """The meaning of a forbidden name: names that code may not mention, torch operators, and functions by dotted path.
+    """An entry of `not_allowed`: the names, the torch operators and the functions (by dotted path) that code may not use.
 
-    Operators are in `aten` by default.
+    Operators without a namespace are in `aten`.
     """
 
     names: tuple[str, ...]
@@ -19,13 +19,13 @@ class Meaning:
 
 
 _NN, _F = "torch.nn", "torch.nn.functional"
-# Python implementations of the same functions, for the compiler. They do not call the operator with that name.
+# This module contains Python implementations for the compiler, which do not call the operators of the same names.
 _REFS = "torch._refs"
 _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
 )
 
-# Attention computes a softmax. With the identity matrix as values, it returns exactly that softmax.
+# Attention must be forbidden along with softmax: if the values are the identity matrix, attention returns the softmax.
 _ATTENTION = (
     "scaled_dot_product_attention",
     "_scaled_dot_product_attention_math",

@@ -1,6 +1,6 @@
-"""Compute how late a submission is and what that costs. Entry points: `Policy` and `lateness`.
+"""Compute how late a submission is and how many points are deducted for that. Entry points: `Policy` and `lateness`.
 
-The policy comes from the `late` tables in `grading.toml`, and extensions come from the roster. Stored marks are never changed.
+The policy is read from the `late` tables in `grading.toml`, and extensions from the roster. Stored marks are never changed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Policy:
-    """A late policy: each day started after `due` costs a percentage of the earned points.
+    """A late policy: for each day or part of a day after `due`, a percentage of the earned points is deducted.
 
-    A submission within the grace period is on time. After that, lateness is counted from `due`.
+    A submission within the grace period is on time. The lateness of any later submission is counted from `due`.
     """
 
     due: datetime | None = None
@@ -26,16 +26,16 @@ class Policy:
     at_most_per_cent: float = 100.0
 
     def days_late(self, delay: timedelta) -> int:
-        """Return how many days late a submission is, given that it arrived `delay` after it was due."""
+        """Return how many days late a submission is if it arrived `delay` after the due date."""
         return math.ceil(delay / DAY) if delay > timedelta(minutes=self.grace_minutes) else 0
 
     def lateness(self, delay: timedelta) -> Lateness:
-        """Return the lateness of a submission that arrived `delay` after it was due."""
+        """Return the lateness of a submission that arrived `delay` after the due date."""
         days = self.days_late(delay)
         return Lateness(days, self.percentage(days))
 
     def percentage(self, days: int) -> float:
-        """Return the percentage of the points that is deducted for this many days."""
+        """Return the percentage of the points that is deducted for being this many days late."""
         return min(self.per_cent_a_day * days, self.at_most_per_cent)
 
 
@@ -65,14 +65,14 @@ ON_TIME = Lateness()
 def lateness(
     policy: Policy, time: datetime | None, marked_late: bool, extension: float = 0.0
 ) -> Lateness:
-    """Return how late a submission is. If its time is unknown, it is on time unless the platform marked it late.
+    """Return how late a submission is. If the time is unknown, a submission counts as on time unless the platform marked it late.
 
-    Canvas marks submissions that miss its own due date, but does not say by how much. They count as one day late, or
+    Canvas marks a submission as late without saying how late it is. Such a submission counts as one day late, or
     as on time if the student has an extension.
 
     Args:
         policy: The late policy.
-        time: When the student submitted, or None if that is unknown.
+        time: The submission time, or None if it is unknown.
         marked_late: Whether the platform marked the submission late.
         extension: The student's extension in hours.
     """
@@ -81,7 +81,7 @@ def lateness(
     if not marked_late:
         return ON_TIME
     if extension:
-        return Lateness(note="marked late, but has an extension; counted as on time")
+        return Lateness(note="marked late, but the student has an extension; counted as on time")
     return Lateness(
         1, policy.percentage(1), "marked late, but the time is unknown; counted as one day late"
     )

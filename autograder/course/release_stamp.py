@@ -1,6 +1,6 @@
 """Stamp a release's metadata with its day and version, and read the stamp from a submission.
 
-Marks do not depend on the stamp. Colab and older tools drop unknown metadata, and a notebook without a stamp is graded
+Marks do not depend on the stamp. Colab and older tools drop unknown metadata, so a notebook without a stamp is graded
 like any other. Entry points: `stamp`, `find_stamp` and `stamp_problems`.
 """
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from autograder.course.config import Day
 
 KEY = "transformer_exercises"
-# The key as it appears in the notebook's JSON. Inside a cell's source, its quotes would be escaped.
+# The stamp's key as it appears in the notebook's JSON. A cell's source cannot match, because its quotes are escaped.
 QUOTED_KEY = b'"' + KEY.encode() + b'":'
 STAMP = re.compile(rb'\s{0,8}"(\w{1,40} [0-9a-f]{12})"')
 
 
 @lru_cache(maxsize=8)
 def stamp(day: Day) -> str:
-    """Return the day's name and a hash of its stubs, visible checks and given code.
+    """Return the day's name and a hash of the day's stubs, visible checks and provided code.
 
     Editing the prose, demonstrations or solutions does not change the stamp, because answers do not depend on them.
     """
@@ -52,5 +52,5 @@ def stamp_problems(found: str, day: Day) -> list[str]:
     if not found or found == stamp(day):
         return []
     if name != day.name:
-        return [f"this is the notebook of {name}, but it was graded as {day.name}"]
+        return [f"this is the notebook for {name}, but it was graded as {day.name}"]
     return [f"this notebook is from a different release of {day.name}; its exercises have changed"]

@@ -36,9 +36,9 @@ def course_folder(root: Path) -> Path:
 
 
 def secret(root: Path) -> bytes:
-    """Return the secret from which the seeds of all submissions are derived.
+    """Return the secret from which each submission's random seed is derived.
 
-    It is the value of `AUTOGRADER_SECRET`, or the content of a file that is created when it is first needed (mode 0600).
+    The secret is the value of `AUTOGRADER_SECRET`, or else the content of a file (mode 0600) that is created on first use.
 
     Raises:
         StoreError: The file cannot be read or created.
@@ -49,7 +49,7 @@ def secret(root: Path) -> bytes:
     file = course_folder(root) / "secret"
     try:
         if not file.exists():
-            with contextlib.suppress(FileExistsError):  # another process created it first
+            with contextlib.suppress(FileExistsError):  # another process created the file first
                 write_atomically(file, secrets.token_hex(32).encode(), os.link)
         return file.read_bytes()
     except OSError as error:
@@ -57,7 +57,7 @@ def secret(root: Path) -> bytes:
 
 
 def read_cache(root: Path, name: str) -> bytes | None:
-    """Return the data cached under this name, or None if there is none or it cannot be read."""
+    """Return the data cached under this name, or None if the cache file is missing or unreadable."""
     try:
         return (course_folder(root) / name).read_bytes()
     except (StoreError, OSError):
@@ -73,9 +73,9 @@ def write_cache(root: Path, name: str, data: bytes) -> None:
 def write_atomically(
     file: Path, data: bytes, publish: Callable[[str, Path], None] = os.replace
 ) -> None:
-    """Write a file (mode 0600) that other processes see either complete or not at all.
+    """Write a file (mode 0600) atomically: other processes never see an incomplete file.
 
-    `publish` moves the complete file into place: `os.replace` overwrites an existing file, `os.link` fails if the file exists.
+    `publish` moves the complete file into place: `os.replace` overwrites an existing file, and `os.link` fails if there is one.
     """
     descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")
     try:

@@ -32,8 +32,8 @@ from autograder.protocol.messages import (
 
 MAX_ELEMENTS = 1 << 22
 MAX_DEPTH = 16
-MAX_ITEMS = 50_000  # per message
-MAX_LENGTH = 10_000  # of a list or dict
+MAX_ITEMS = 50_000  # items per message
+MAX_LENGTH = 10_000  # items per list or dict
 MAX_AXES = 16
 MAX_STRING = 10_000
 ALIGNMENT = 64
@@ -57,7 +57,7 @@ def _contiguous_strides(shape: Sequence[int]) -> list[int]:
 
 
 class Outgoing:
-    """The payload of a message that is being encoded: the bytes of its tensors, one after the other."""
+    """The payload of a message that is being encoded: the concatenated bytes of the message's tensors."""
 
     def __init__(self) -> None:
         self.payload: list[bytes] = []
@@ -154,7 +154,7 @@ def _unsupported(tensor: torch.Tensor) -> str:
 def _flat(tensor: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
     """Return a flat contiguous tensor and the strides that rebuild `tensor` from it.
 
-    A view keeps its strides unless its elements are spread over more than four times their own size.
+    A view keeps its strides unless it spans more than four times the memory of its own elements.
     """
     tensor = tensor.resolve_conj().resolve_neg()
     if tensor.is_contiguous():

@@ -23,12 +23,13 @@ LENGTHS = struct.Struct("<QQ")
 _ENCODER = msgspec.msgpack.Encoder()
 REQUESTS = msgspec.msgpack.Decoder(Numbered)
 RESPONSES = msgspec.msgpack.Decoder(NumberedResponse)
-# A `time.monotonic()` value, or a function that returns the seconds to wait before it is called again and raises when time is up.
+# A `time.monotonic()` value or a function. The function returns how many seconds to wait before the next call to it, and
+# raises an exception when time is up.
 Deadline = float | Callable[[], float]
 
 
 class Payload(Protocol):
-    """The raw bytes that follow a header, in pieces, and their total size."""
+    """The raw bytes that follow a message header, as a list of pieces, and their total size."""
 
     payload: list[bytes]
     size: int
@@ -76,7 +77,7 @@ def receive(
     try:
         return decoder.decode(header), payload
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError) as error:
-        raise WireError(f"invalid message: {error}") from None
+        raise WireError(f"the message is invalid: {error}") from None
 
 
 def _exactly(connection: socket.socket, size: int, deadline: Deadline) -> bytearray:
@@ -84,7 +85,7 @@ def _exactly(connection: socket.socket, size: int, deadline: Deadline) -> bytear
     while len(buffer) < size:
         _wait(connection, deadline)
         try:
-            # Receive in pieces: a forged length alone must not allocate memory.
+            # Receive in pieces, so that a forged length alone does not make this process allocate memory.
             piece = connection.recv(min(size - len(buffer), 1 << 20))
         except TimeoutError:
             continue
@@ -95,7 +96,7 @@ def _exactly(connection: socket.socket, size: int, deadline: Deadline) -> bytear
 
 
 def _wait(connection: socket.socket, deadline: Deadline) -> None:
-    """Set the timeout for the next socket operation from the deadline.
+    """Set the timeout for the next socket operation to the time left until the deadline.
 
     Raises:
         TimeoutError: The deadline has passed. A deadline that is a function may raise other exceptions.

@@ -30,18 +30,18 @@ class Limits:
 
     @property
     def idle_seconds(self) -> float:
-        """Return the seconds that one call may sleep or wait."""
+        """Return how many seconds one call may spend sleeping or waiting."""
         return IDLE_FACTOR * self.cpu_seconds
 
     @property
     def allowance(self) -> Allowance:
-        """Return the allowance for all calls together."""
+        """Return the allowance for all calls combined."""
         return Allowance(self.total_cpu_seconds, IDLE_FACTOR * self.total_cpu_seconds)
 
 
 @dataclass(frozen=True)
 class Excess:
-    """A limit that was reached: `seconds` of `kind` time for one call, all calls in an exercise, or a whole submission."""
+    """A time limit that was reached: its kind, its length, and whether it applies to a call, an exercise or a submission."""
 
     kind: Kind
     scope: Scope
@@ -49,7 +49,7 @@ class Excess:
 
     @property
     def amount(self) -> str:
-        """Return the limit in words."""
+        """Return a description of the time limit."""
         if self.kind == "processor":
             return f"{self.seconds:g} s of CPU time"
         return f"{self.seconds:g} s, although the code hardly used the CPU"
@@ -95,7 +95,7 @@ class Budget:
         return None
 
     def soonest(self, cores: int) -> float:
-        """Return a lower bound on the seconds until a limit is reached, if all cores are used."""
+        """Return the minimum number of seconds until a limit can be reached, assuming that all cores are used."""
         cpu = (self._allowance.cpu_seconds - self.cpu) / cores
         mine = min(cpu, self._allowance.idle_seconds - self.idle)
         return mine if self._parent is None else min(mine, self._parent.soonest(cores))

@@ -18,7 +18,7 @@ class WireError(Exception):
 
 
 class Tagged(msgspec.Struct, frozen=True, tag=True, tag_field="message"):
-    """A struct whose class name is sent along, so that the receiver can tell message types apart."""
+    """A struct that is sent with its class name, so that the receiver can tell message types apart."""
 
 
 class TensorAt(Tagged, frozen=True):
@@ -55,7 +55,7 @@ class Generator(Tagged, frozen=True):
 
 
 class Model(Tagged, frozen=True):
-    """A reference to one of the grader's `nn.Module`s. The sandbox sees only its methods and plain attributes."""
+    """A reference to one of the grader's `nn.Module`s. The sandbox sees only the module's methods and plain attributes."""
 
     id: int
     methods: list[str]
@@ -84,7 +84,7 @@ Value = Plain | TensorAt | Items | Pairs | Handle | Generator | Model | Opaque |
 
 
 class TensorMeta(msgspec.Struct, array_like=True, frozen=True):
-    """Where the bytes of a tensor start in the payload, and how to read them."""
+    """The position of a tensor's bytes in the payload, and the dtype and layout needed to read them."""
 
     dtype: str
     shape: list[int]
@@ -101,18 +101,18 @@ class Data(msgspec.Struct, frozen=True):
     tensors: list[TensorMeta]
 
 
-# ---- messages: requests from the grader, responses from the worker, and questions that the worker asks meanwhile
+# ---- messages: requests from the grader, responses from the worker, and the worker's own questions
 
 
 class Reference(Tagged, frozen=True):
-    """A function, or a class with these methods, that runs in another process when the code calls it."""
+    """A function or class from the reference solution. When student code calls it, the call runs in another process."""
 
     name: str
     methods: list[str] | None = None
 
 
 class Load(Tagged, frozen=True):
-    """Run the source as one module, piece by piece. Each piece is given by its first and last line.
+    """Run the source as one module, piece by piece. Each piece is specified by its first and last line.
 
     `wanted` is the exercise that the code must define. `operators` and `attributes` are forbidden. The module contains a
     proxy for each of the `references`.
@@ -143,14 +143,14 @@ class Call(Tagged, frozen=True):
 
 
 class Make(Tagged, frozen=True):
-    """Create an instance of a class in the loaded module. The answer contains its id and the data that its proxy needs."""
+    """Create an instance of a class in the loaded module. The answer contains the instance's id and the data for its proxy."""
 
     target: str
     arguments: Data
 
 
 class Apply(Tagged, frozen=True):
-    """Call a method of an object that `Make` created, with the parameters, buffers and modes sent with the arguments."""
+    """Call a method of an object that `Make` created, using the parameters, buffers and training modes in this message."""
 
     target: int
     method: str
@@ -160,7 +160,7 @@ class Apply(Tagged, frozen=True):
 
 
 class Backward(Tagged, frozen=True):
-    """Compute the gradients of a kept call with respect to its inputs and the named parameters of its module."""
+    """Compute the gradients of a kept call with respect to the call's inputs and the module's named parameters."""
 
     call: int
     upstream: Data
@@ -175,7 +175,7 @@ class Weights(Tagged, frozen=True):
 
 
 class Read(Tagged, frozen=True):
-    """Read a module's `parameters` or `state`, or the `attribute` or `length` at a dotted path."""
+    """Read a module's parameters, its state dict, the attribute at a dotted path, or the length of that attribute."""
 
     module: int
     what: str
@@ -183,7 +183,7 @@ class Read(Tagged, frozen=True):
 
 
 class Set(Tagged, frozen=True):
-    """Set the mode or the dtype of a module."""
+    """Set a module's training mode or dtype."""
 
     module: int
     training: bool | None = None
@@ -191,13 +191,13 @@ class Set(Tagged, frozen=True):
 
 
 class Forget(Tagged, frozen=True):
-    """Free the graphs of these kept calls."""
+    """Free the autograd graphs of the listed calls."""
 
     calls: list[int]
 
 
 class Reply(Tagged, frozen=True):
-    """The grader's answer to a question. If `error` is set, the worker raises it as the built-in exception `type`."""
+    """The grader's answer to a question. If `error` is set, the worker raises the built-in exception `type` with that message."""
 
     answer: Data
     error: str = ""
@@ -208,7 +208,7 @@ class Answer(Tagged, frozen=True):
     """The result of a request.
 
     `changed` lists the arguments that the call changed in place. `modes` contains the training modes of the grader's models
-    after the call. `forbidden` lists the forbidden operators that were called. `operations` and `largest` measure the cost.
+    after the call. `forbidden` lists the forbidden operators that were called. `operations` and `largest` give the call's cost.
     """
 
     result: Data
@@ -220,7 +220,7 @@ class Answer(Tagged, frozen=True):
 
 
 class Running(Tagged, frozen=True):
-    """A notice that the piece of code at this line is about to run. It has no reply."""
+    """A notice that the piece of code at this line is about to run. The grader does not reply."""
 
     line: int
 
@@ -242,7 +242,7 @@ class Failure(Tagged, frozen=True):
 
 
 class Ask(Tagged, frozen=True):
-    """A call from the student's code to a model of the grader."""
+    """A call from the student's code to one of the grader's models."""
 
     model: int
     method: str
@@ -253,7 +253,7 @@ class Ask(Tagged, frozen=True):
 
 
 class Refer(Tagged, frozen=True):
-    """A call from the student's code to a reference: a function or class by name, or a method of an object by its id.
+    """A call from the student's code to a reference: a function or class given by name, or a method of an object given by id.
 
     The arguments are `[args, kwargs]`, or `[args, kwargs, tensors by name, modes by name]` for a method.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-LONGEST = 300  # characters in a name or sentence
-MAX_PROBLEMS = 50  # per submission
+LONGEST = 300  # maximum number of characters in a name or sentence
+MAX_PROBLEMS = 50  # problems per submission
 
 
 def printable(text: str) -> str:
@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def bounded(problems: Iterable[str]) -> list[str]:
-    """Return at most `MAX_PROBLEMS` distinct problems, shortened if long. The last entry counts the omitted ones, if any."""
+    """Return at most `MAX_PROBLEMS` distinct problems, shortened if long. If any are omitted, the last entry says how many."""
     found = list(dict.fromkeys(problems))
     if len(found) > MAX_PROBLEMS:
         more = len(found) - MAX_PROBLEMS + 1
