@@ -85,7 +85,7 @@ def reader() -> Reader:
 
 
 def handed_in(work: NotebookNode | str) -> Submission:
-    """Return a submission by ada that consists of a notebook or a script."""
+    """Return a submission by the student ada that consists of a notebook or a script."""
     if isinstance(work, str):
         data, name = work.encode(), "script.py"
     else:

@@ -1,4 +1,4 @@
-"""Run the small course in nbgrader: release it, submit work, grade it and change marks by hand."""
+"""Test helpers that run a small course in nbgrader: release the course, submit and grade work, and change marks by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test that files of known mistakes are parsed, and that every mistake in the course can be applied to its reference."""
+"""Test that files of known mistakes are parsed, and that every mistake in the course can be applied to the reference."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_the_title_is_the_exercise(day: Day) -> None:
 
 @pytest.mark.parametrize("name", ["merge_heads.md", "heads.py", "split_heads.txt"])
 def test_a_file_for_an_unknown_exercise_is_rejected(name: str, day: Day) -> None:
-    """Without this check, a file with a misspelled name would be silently ignored."""
+    """A mistakes file with a misspelled name must not be silently ignored."""
     (day.mistakes / name).write_text("# merge_heads\n")
     with pytest.raises(
         CourseError,

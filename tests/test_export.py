@@ -491,7 +491,7 @@ FORMULAS = [
 
 
 def split_as(text: str, separator: str) -> list[str]:
-    """Split CSV text into cells, both with quotes respected and (except for commas) with quotes ignored."""
+    """Split CSV text into cells twice: with quotes respected, and (unless the separator is a comma) with quotes ignored."""
     quoted = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     plain = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=csv.QUOTE_NONE)
     return [cell for row in quoted for cell in row] + [

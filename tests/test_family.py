@@ -1,4 +1,4 @@
-"""Check the reference solutions in family.py against independent implementations."""
+"""Check the reference solutions in the chapter `family` against independent implementations."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ else:
 
 
 def in_200_megabytes(what: str) -> subprocess.CompletedProcess[str]:
-    """Run ADDRESS_SPACE with 200 MB of free memory, which is too little for an 8192 × 8192 float32 matrix."""
+    """Run a script with 200 MB of free address space, which is too little for an 8192 × 8192 float32 matrix."""
     command = [sys.executable, "-c", ADDRESS_SPACE, what]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

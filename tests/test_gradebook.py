@@ -96,7 +96,7 @@ def test_a_tas_marks_and_comments_survive_regrading(course: Class) -> None:
     with course.gradebook() as book:
         grade = book.find_grade("check_padding_mask", "day1", "day1", "ada")
         assert grade.auto_score == 60
-        assert grade.needs_manual_grade  # the TA's mark was for a different answer
+        assert grade.needs_manual_grade  # the TA marked an earlier answer
 
 
 def test_a_new_release_keeps_a_tas_marks_and_comments(course: Class) -> None:

@@ -166,7 +166,7 @@ def test_trivial_answers_earn_nothing(grade: Grade, solution: NotebookNode) -> N
 def test_threads_may_call_torch_for_the_first_time_at_once(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """Grade in 15 fresh processes. Without the fork server's warm-up, about a third of them would fail."""
+    """Grade an exercise in 15 fresh processes. Without the fork server's warm-up, about a third of them would fail."""
     threaded = """
 import threading
 def merge_heads(x):

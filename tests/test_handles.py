@@ -153,7 +153,7 @@ def test_the_cost_of_calls_is_measured(student: Student) -> None:
 
 
 def test_a_worker_cannot_answer_a_question_with_a_question() -> None:
-    """If this were allowed, a worker could nest questions until the grader's stack overflows."""
+    """If a worker could answer questions with questions, it could nest them until the grader's stack overflows."""
     question = m.Ask(1, "forward", m.Data(None, []), False, False)
 
     def behaviour(wire: Any) -> None:

@@ -111,7 +111,7 @@ def test_the_basis_depends_on_code_cells_and_their_positions(tmp_path: Path) -> 
     assert of(RIGHT) == of(RIGHT, "bob.py") != of(WRONG)
     saved = of(notebook(text, code), "ada.ipynb")
     assert saved == of(notebook(("markdown", "other words"), code, trusted=True), "ada.ipynb")
-    # Messages contain cell numbers, so an added cell changes the basis.
+    # Messages contain cell numbers, so stored marks are outdated once a cell has been added.
     assert saved != of(notebook(text, text, code), "ada.ipynb")
 
 

@@ -191,7 +191,7 @@ SLEEPY = Limits(cpu_seconds=0.05, total_cpu_seconds=30, memory=1 << 30)
 
 def test_a_call_that_slept_is_repeated_once(server: Server) -> None:
     tests = Scripted(
-        lambda student, run: student.f(60 if run == 1 else 0),  # sleeps only in the first run
+        lambda student, run: student.f(60 if run == 1 else 0),  # sleeps only during the first run
         lambda student, run: student.f(60),
         lambda student, run: student.burn(60),
         lambda student, run: student.f(0),

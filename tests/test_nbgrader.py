@@ -32,7 +32,7 @@ from tests.conftest import ROOT, with_cells
 
 pytestmark = pytest.mark.slow
 
-CHAPTERS = {"attention", "positional_encoding"}  # only two, to keep the test fast
+CHAPTERS = {"attention", "positional_encoding"}  # two chapters, to keep the test fast
 POINTS = {
     "softmax": 17.5,
     "attention_scores": 12.5,

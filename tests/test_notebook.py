@@ -96,7 +96,7 @@ def sources(notebook: NotebookNode) -> dict[str, str]:
 
 
 def day_of(folder: Path, chapter: str) -> Day:
-    """Return a day with one chapter and one exercise."""
+    """Return a course day that has one chapter and one exercise."""
     (folder / "solutions" / "day1").mkdir(parents=True, exist_ok=True)
     for name in ("opening.py", "closing.py", "day1/requirements.txt"):
         text = (ROOT / "solutions" / name).read_text(encoding="utf-8")

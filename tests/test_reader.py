@@ -1,4 +1,4 @@
-"""Test that the reader service enforces its limits, and that the grader rejects invalid responses and never parses files itself."""
+"""Test that the reader service enforces its limits. The grader must reject invalid responses and never parse files itself."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class FakeServer:
 
 
 def answering(*answers: Any) -> Callable[[socket.socket], None]:
-    """Return a fake process that answers the first request with the first response, and so on."""
+    """Return a fake process that replies to each request with the next of `answers`."""
 
     def serve(wire: socket.socket) -> None:
         for answer in answers:

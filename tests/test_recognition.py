@@ -397,7 +397,7 @@ def test_code_without_results_is_not_recognised(
 def test_a_mistake_is_recognised_despite_a_mistake_in_a_dependency(
     grade: Grade, solution: NotebookNode
 ) -> None:
-    """An exercise is graded with the reference in place of its faulty dependency, and recognition does the same."""
+    """Recognition uses the reference in place of the exercise's faulty dependency, as grading does."""
     cells = {cell.id: cell.source for cell in solution.cells}
     attention = cells["MultiHeadAttention"].replace("self.value(value)", "self.value(key)")
     assert attention != cells["MultiHeadAttention"]

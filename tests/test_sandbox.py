@@ -39,7 +39,7 @@ from autograder.sandbox.walls import landlock, private_folders, privileges, secc
 
 pytestmark = pytest.mark.slow
 
-# The limit on idle time is ten times as long.
+# The limit on idle time is ten times the limit on CPU time.
 LIMITS = Limits(cpu_seconds=0.03, total_cpu_seconds=30, memory=1 << 30)
 PATIENT = Limits(cpu_seconds=10, total_cpu_seconds=30, memory=1 << 30)
 SET = m.Set(1, training=True)
@@ -458,8 +458,8 @@ CALLS = {
     "execve": ((), REFUSE),
     "ptrace": ((), REFUSE),
     "socket": ((), REFUSE),
-    "clone": ((17,), REFUSE),  # the flags of fork()
-    "clone ": ((0x3D0F00,), ALLOW),  # the flags of a new thread
+    "clone": ((17,), REFUSE),  # flags used by fork()
+    "clone ": ((0x3D0F00,), ALLOW),  # flags used to create a thread
     "clone  ": ((0x3D0F00 | 0x10000000,), REFUSE),
     "clone3": ((), UNKNOWN),
     "prlimit64": ((0, 9, 0), ALLOW),

@@ -128,7 +128,7 @@ def test_attention_distance_matches_a_loop(grid: int, p: int) -> None:
 
 
 def hsic_cka(x: Tensor, y: Tensor) -> Tensor:
-    """Compute CKA from the Gram matrices of the inputs, as in Raghu et al."""
+    """Compute CKA from the Gram matrices of the inputs, as in Raghu et al. (2021), section 2."""
     centring = torch.eye(len(x), dtype=x.dtype) - 1 / len(x)
 
     def hsic(k: Tensor, m: Tensor) -> Tensor:
