@@ -1,4 +1,4 @@
-"""Run `make bench`: measure the cost of grading. Tables show the median wall and CPU times of interleaved runs."""
+"""Run `make bench`: measure the cost of grading. The tables show the median wall and CPU times of interleaved runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Timing:
     cpu: list[float] = field(default_factory=list)
 
     def run(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call a function and record its times."""
+        """Call a function, and record the wall time and CPU time of the call."""
         wall, cpu = time.perf_counter(), _cpu()
         function(*args, **kwargs)
         self.wall.append(time.perf_counter() - wall)
@@ -134,7 +134,7 @@ def exercise_costs(day: Day, runs: int, console: Console) -> None:
 
 
 def sandbox_cost(day: Day, console: Console) -> None:
-    """Compare the full sandbox with resource limits alone, in interleaved pairs."""
+    """Compare grading in the full sandbox with grading under resource limits alone, in interleaved pairs of runs."""
     handed_in = solution(day)
     with start_server() as walled, start_server("none") as bare:
         graders = [Grader(day, server, b"bench") for server in (walled, bare)]
@@ -155,7 +155,10 @@ def sandbox_cost(day: Day, console: Console) -> None:
 
 
 def mistakes_cost(day: Day, console: Console) -> None:
-    """Compare submissions that have known mistakes in five exercises with correct ones, once all mistakes have been recorded."""
+    """Measure how much longer a submission with known mistakes in five exercises takes than a correct one.
+
+    All known mistakes are recorded before the measurement.
+    """
     draw, notebook = random.Random(0), solution_notebook(day)
     known = known_mistakes(day)
     right, wrong = Timing(), Timing()
@@ -180,7 +183,7 @@ def mistakes_cost(day: Day, console: Console) -> None:
 
 
 def positions(console: Console) -> None:
-    """Run the music chapter's comparison with three seeds. The notebook runs only one."""
+    """Run the music chapter's comparison with three seeds. The notebook uses only one seed."""
     table = Table("nats per token on held-out chorales", "mean", "lowest", "highest")
     for kind, losses in compare_positions((0, 1, 2)).items():
         mean = statistics.mean(losses)

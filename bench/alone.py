@@ -1,4 +1,4 @@
-"""Measure the cost of the hidden graders alone, on correct submissions in one warm process without a sandbox."""
+"""Measure the cost of running only the hidden graders, on correct submissions in one warm process without a sandbox."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from autograder.submissions.cells import read_cells
 def processor_seconds(day: Day, files: Sequence[Path], jobs: int) -> float:
     """Return the mean CPU time per submission over these files, in seconds.
 
-    `jobs` processes measure at the same time, as when a class is graded, because two hyperthreads on one core slow each
-    other down. The submissions must be correct and harmless.
+    As when a class is graded, `jobs` processes run at the same time, because two hyperthreads on one core slow each other
+    down. The submissions must be correct and harmless.
     """
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         return statistics.mean(

@@ -122,7 +122,7 @@ def _duplicate_cell(notebook: NotebookNode, id_: str) -> NotebookNode:
 
 
 def _apply_style(notebook: NotebookNode, style: Path, day: Day) -> NotebookNode:
-    """Fill in the exercise cells with the cells of a style. A cell that defines no exercise is appended to the previous one."""
+    """Fill in the exercise cells with the answers from a script. A cell without an exercise is appended to the previous cell."""
     sources, name = dict.fromkeys(day.names, "# See another cell."), day.names[0]
     for cell in read_cells(style.read_bytes(), style.name)[0]:
         if cell.kind == "code":
@@ -199,7 +199,7 @@ def _total(mark: Mark) -> str:
 
 
 def _reasons(marks: Mapping[str, Mark], ours: SubmissionMarks) -> Iterator[str]:
-    """Yield the reasons why marks differ, each with the tools and exercises it applies to."""
+    """Yield the reasons why marks differ, each with the tools and the exercises that it applies to."""
     found: dict[str, dict[str, list[str]]] = {}
     for tool, mark in marks.items():
         if mark.points is None:
@@ -228,21 +228,19 @@ def _listed(changes: Sequence[str]) -> str:
 
 
 def _reason(ours: ExerciseMarks, given: float, message: str) -> str:
-    """Return the reason why a tool gave an exercise different points. `message` is the tool's own message."""
+    """Return the reason why another tool gave different points for an exercise. `message` is that tool's own message."""
     own = ours.message.split("\n")[0]
     if given < ours.points:
         if ours.reference_for:
             return "we graded it with references for earlier exercises, so that a mistake costs points only once"
-        return (
-            f"its tests failed there: {re.sub(r'^StudentError: `.*?`:? (raised )?', '', message)}"
-        )
+        return f"the exercise's tests failed in the other tool: {re.sub(r'^StudentError: `.*?`:? (raised )?', '', message)}"
     if ours.status == "not_allowed":
         return f"the other tool does not check for forbidden functions: {own}"
     if ours.status in STATUS:
-        return f"here it {STATUS[ours.status]}: {own}"
+        return f"in our grader, the exercise {STATUS[ours.status]}: {own}"
     if not ours.points and any(test.passed for test in ours.tests):
         return "we give no points for passing only those tests that trivial answers also pass"
-    return f"tests that failed here passed there, in the student's own process: {own}"
+    return f"tests that failed in our grader passed in the student's own process, where the other tool runs them: {own}"
 
 
 def main() -> None:

@@ -17,6 +17,6 @@ def link_course(folder: Path) -> None:
 
 
 def link_known_mistakes(folder: Path) -> None:
-    """Link the recorded outputs of the known mistakes into a linked course, because recording them takes a minute."""
+    """Link the recorded outputs of the known mistakes into a linked course, because recording them again takes a minute."""
     for file in course_folder(ROOT).glob("mistakes-*.pt"):
         (course_folder(folder) / file.name).symlink_to(file)

@@ -29,7 +29,7 @@ def test_points(day: str, exercise: str) -> list[float]:
 
 
 def run_test(day: str, exercise: str, number: int) -> None:
-    """Run one of an exercise's tests on the definitions in `__main__`.
+    """Run one of the tests for an exercise on the definitions in `__main__`.
 
     Raises:
         Exception: The test fails.

@@ -125,7 +125,7 @@ def _compare(one: Any, other: Any, where: str) -> Iterator[tuple[str, str, str]]
 def bench(
     console: Console, day: Day, count: int = 200, burners: int = BURNERS, jobs: int = 2
 ) -> bool:
-    """Grade a class twice and print the differences. Return whether there are none."""
+    """Grade a class twice, print the differences, and return whether the marks and messages are the same."""
     with tempfile.TemporaryDirectory() as name, Outside("CANARY-of-the-load") as outside:
         folder = Path(name)
         link_course(folder)

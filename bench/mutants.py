@@ -45,7 +45,7 @@ class Judge:
         self.given, self.solutions = given_units(day), solution_units(day)
 
     def survives(self, exercise: Exercise, mutant: Mutant) -> bool:
-        """Run an exercise's tests on a mutant in a forked process with limited CPU time; return whether it passes all of them."""
+        """Run an exercise's tests on a mutant in a forked process with limited CPU time; return whether it passes all tests."""
         child = os.fork()
         if child == 0:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
@@ -67,7 +67,7 @@ class Judge:
         sys.stdout = sys.stderr = io.StringIO()
         student = Student(LocalProcess())
         source = join_units(units)
-        # `not_allowed` is ignored: in a shared process, the functions would also be forbidden for the tests.
+        # `not_allowed` is ignored: in a shared process, the functions would also be forbidden in the tests.
         student.load(m.Load(source.text, list(source.pieces), exercise.name, 0))
         tests = self.tests[exercise.name]
         return all(self._test_passes(test, student, seed) for seed in SEEDS for test in tests)
@@ -106,7 +106,10 @@ def differences(day: Day, listed: dict[Key, str]) -> Iterator[str]:
     for mutant, survives in run(day):
         gone.discard(mutant.key)
         if survives and mutant.key not in listed:
-            yield f"{_label(mutant.key)} survives. Add a test that detects it, or list it:\n{_entry(day, mutant)}"
+            yield (
+                f"{_label(mutant.key)} survives. Add a test that detects this mutant, "
+                f"or add the mutant to the list:\n{_entry(day, mutant)}"
+            )
         elif not survives and mutant.key in listed:
             yield f"{_label(mutant.key)} no longer survives. Remove it from {FILE.name}."
     for key in sorted(gone):

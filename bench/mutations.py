@@ -36,8 +36,8 @@ Key = tuple[str, str, int, str, str]
 class Mutant:
     """One change in the solution of an exercise.
 
-    `code` is the changed line and `column` the position in it; `before` and `after` are the changed expression or statement;
-    `source` is the whole cell after the change.
+    `code` is the changed line and `column` the column of the change; `before` and `after` are the expression or statement
+    before and after the change; `source` is the whole cell after the change.
     """
 
     exercise: str
@@ -109,7 +109,7 @@ class _Replace(ast.NodeTransformer):
 
 
 def _replacements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that may replace a node."""
+    """Yield the syntax tree nodes with which a mutant may replace a node."""
 
     def replace(**fields: object) -> ast.AST:
         changed = copy.copy(node)
@@ -153,7 +153,7 @@ def _replacements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _changed_calls(node: ast.Call, replace: Callable[..., ast.AST]) -> Iterator[ast.AST]:
-    """Yield replacements for a call: the call without one of its arguments, the object of its method, and its only argument."""
+    """Yield replacements for a call: the call without one argument, the object whose method is called, and the only argument."""
     for index in range(len(node.keywords)):
         kept = node.keywords[:index] + node.keywords[index + 1 :]
         yield replace(keywords=kept)

@@ -52,7 +52,7 @@ class Cost:
     memory: int = 0
 
     def add(self, other: Cost) -> None:
-        """Add the cost of a command that ran after this one."""
+        """Add the cost of a command that ran later."""
         self.wall += other.wall
         self.processor += other.processor
         self.memory = max(self.memory, other.memory)
@@ -69,7 +69,7 @@ class Completed:
 
 @dataclass(frozen=True)
 class Mark:
-    """The points that a tool gave each exercise, or None and the reason, and its message for each exercise."""
+    """The points that a tool gave for each exercise (or None, with the reason), and its message for each exercise."""
 
     points: Mapping[str, float] | None
     reason: str = ""
@@ -131,7 +131,7 @@ def nbgrader_source(notebook: NotebookNode, day: Day) -> NotebookNode:
 def nbgrader(
     day: Day, course: Path, source: NotebookNode, paths: Mapping[str, Path]
 ) -> tuple[Cost, dict[str, Mark]]:
-    """Grade each file with nbgrader. If a submission makes nbgrader itself exit, remove it and restart nbgrader."""
+    """Grade each file with nbgrader. If a submission makes nbgrader itself exit, remove that submission and restart nbgrader."""
     notebook = course / "source" / day.name / f"{day.name}.ipynb"
     notebook.parent.mkdir(parents=True)
     (course / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
@@ -192,7 +192,7 @@ def _message(outputs: Sequence[NotebookNode]) -> str:
 
 
 def _error(output: str) -> str:
-    """Return the last line that names an exception; failing that, the first warning or the last line."""
+    """Return the last line that names an exception, or else the first warning, or else the last line."""
     exceptions: list[str] = re.findall(
         r"^ *(?:[\w.]*\.)?(\w*(?:Error|Exception): .*)$", output, re.MULTILINE
     )
@@ -204,7 +204,7 @@ def _error(output: str) -> str:
 
 
 def install_otter() -> Path:
-    """Install Otter in a virtual environment that shares this one's packages, and return the path of its command.
+    """Install Otter in a virtual environment that shares the packages of the current one; return the path of the `otter` command.
 
     Raises:
         OSError: The installation failed.
@@ -223,7 +223,7 @@ def install_otter() -> Path:
 
 
 def otter(day: Day, folder: Path, paths: Mapping[str, Path]) -> tuple[Cost, dict[str, Mark]]:
-    """Grade each file with `otter run`, which needs no container."""
+    """Grade each file with `otter run`, which does not need a container."""
     command = install_otter()
     (folder / "tests").mkdir(parents=True)
     for exercise, own in tests(day.name).items():
@@ -262,6 +262,6 @@ def _otter_mark(day: Day, ended: Completed, results: Path) -> Mark:
 
 
 def _failed(output: str) -> str:
-    """Return the error from the first failed test. Otter prints its location, a line of the test's code, then the error."""
+    """Return the error from the first failed test. Otter prints the location, a line of the test, then the error."""
     failed: list[str] = re.findall(r"Error at line \d+ in test .*\n.*\n *(.+)", output)
     return failed[0] if failed else ""

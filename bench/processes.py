@@ -19,8 +19,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
     """Return a function that returns the CPU time of a process and all processes it starts, in seconds.
 
-    The sandbox's processes exit without being waited for, so only a control group counts their time. Creating one needs
-    root. Without one, the function counts only processes that are still running.
+    Nothing waits for the sandbox's processes, so only a control group counts their CPU time after they exit. Creating a
+    control group requires root. Without a control group, the function counts only processes that are still running.
     """
     for folder, file, pattern, unit in GROUPS:
         with contextlib.suppress(OSError):

@@ -64,7 +64,7 @@ def grade(checkout: Path, day: Day, class_: Path, marks: Path) -> Marks:
 
 
 def differences(one: Marks, other: Marks) -> Iterator[str]:
-    """Yield each difference as a line. A test is compared if both checkouts have a test with its name."""
+    """Yield one line per difference. A test is compared only if both checkouts have a test with that name."""
     for student, exercise in sorted(one.keys() | other.keys()):
         pair = [marks.get((student, exercise)) for marks in (one, other)]
         first, second = ({} if marks is None else _compared(marks) for marks in pair)

@@ -31,7 +31,7 @@ ROUNDS = 5
 
 
 def write_class(day: Day, folder: Path, count: int) -> None:
-    """Write `count` releases with correct answers. As in a real class, no two of them share an answer cell."""
+    """Write `count` submissions with correct answers. As in a real class, no two submissions share an answer cell."""
     solution = {cell.id: cell.source for cell in solution_notebook(day).cells}
     notebook = nbformat.read(
         day.root / "assignments" / day.name / f"{day.name}.ipynb", as_version=4
@@ -58,7 +58,7 @@ def processor_seconds(checkout: Path, day: str, class_: Path) -> float:
 
 
 def costs(checkouts: Sequence[Path], day: Day) -> Iterator[list[float]]:
-    """For each round, yield the CPU time of each additional submission in each checkout, in seconds."""
+    """For each round, yield the CPU time per additional submission in both checkouts, in seconds."""
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(len(checkouts)) as pool:
         classes = [Path(place) / "one", Path(place) / "many"]
         for class_, count in zip(classes, (1, 1 + COUNT), strict=True):

@@ -1,4 +1,4 @@
-"""Make classes of simulated students from the course's solutions, styles and known mistakes.
+"""Generate classes of simulated students from the course's solutions, styles and known mistakes.
 
 Entry points: `make_class` for twelve students, `works` and `hostile_works` for any number.
 """
@@ -79,7 +79,7 @@ def known_mistakes(day: Day) -> dict[str, list[str]]:
 
 
 def replace_cells(notebook: NotebookNode, sources: Mapping[str, str]) -> NotebookNode:
-    """Return a copy of the notebook in which the cells with these IDs have a new source."""
+    """Return a copy of the notebook with new source code in the cells with these IDs."""
     copy: NotebookNode = nbformat.from_dict(notebook)
     for cell in copy.cells:
         cell.source = sources.get(cell.id, cell.source)
@@ -114,7 +114,7 @@ DYING = {"softmax": "import os\ndef softmax(x, dim=-1):\n    os._exit(0)"}
 
 @dataclass(frozen=True)
 class Work:
-    """The code cells of one student's submission. `cut` is the length of a truncated file, in characters."""
+    """The code cells of one student's submission. `cut` is the length in characters to which a file is truncated."""
 
     kind: str
     cells: Sequence[str]
@@ -134,7 +134,7 @@ class Work:
 
 
 def works(day: Day, count: int, seed: int = 0) -> list[Work]:
-    """Return distinct submissions that terminate. Out of every 19, 9 are correct, 7 wrong, and 3 unfinished or damaged.
+    """Return distinct submissions that terminate. Out of every 19, 9 are correct, 7 are wrong, and 3 are unfinished or damaged.
 
     Correct submissions are the solution and the styles in `tests/styles/`, rewritten by every function in `variants.py`,
     as notebooks and as scripts.
@@ -151,7 +151,7 @@ def works(day: Day, count: int, seed: int = 0) -> list[Work]:
 
 
 def hostile_works(day: Day, count: int, cells: Sequence[str]) -> list[Work]:
-    """Return submissions that hang, kill their process, or contain one of these cells."""
+    """Return submissions that hang, kill their own process, or contain one of the given cells."""
     # A hanging submission takes 45 seconds, so it comes late in the list, and a small class does not include it.
     odd = [*DYING.values(), *cells[:2], *HANGING.values(), *cells[2:]]
     solution = styles(day)[0]

@@ -1,4 +1,6 @@
-"""Grade a thousand submissions on one machine, compare the cost with that of the graders alone, and check that it stays constant.
+"""Grade a thousand submissions on one machine, and compare the cost with that of running only the graders.
+
+The cost per submission must stay constant.
 
 python -m bench.thousand --count 200
 """
@@ -69,12 +71,12 @@ class Measurement:
     side_effects: list[str] = field(default_factory=list)
 
     def sample_at(self, done: int) -> Sample:
-        """Return the first sample taken after this many submissions were done."""
+        """Return the first sample that was taken after this many submissions had been graded."""
         return next((s for s in self.samples if s.done >= done), self.samples[-1])
 
     @property
     def start(self) -> float:
-        """Return the CPU seconds used before the first submission was done."""
+        """Return the CPU seconds used before the first submission had been graded."""
         return max(sample.cpu for sample in self.samples if sample.done == 0)
 
     @property
@@ -92,7 +94,7 @@ class Measurement:
 
     @property
     def machine_ratio(self) -> float:
-        """Return how much longer the yardstick took during the last block than during the first."""
+        """Return the CPU time of the yardstick computation during the last block divided by that during the first."""
         last = self._yardstick(self.honest - self.block_size, self.honest)
         return last / self._yardstick(0, self.block_size)
 
@@ -101,13 +103,13 @@ class Measurement:
 
     @property
     def memory_growth(self) -> float:
-        """Return how many megabytes the trusted processes grew by after the first tenth of the class."""
+        """Return the memory growth of the trusted processes after the first tenth of the class, in megabytes."""
         early = self.sample_at((self.honest + 9) // 10).memory
         return (max(sample.memory for sample in self.samples if sample.done) - early) / 1e6
 
 
 def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS) -> Measurement:
-    """Write a class and grade it in a copy of the course in `folder`, while sampling the processes."""
+    """Write a class to a copy of the course in `folder`, grade the class, and sample the processes meanwhile."""
     link_course(folder)
     link_known_mistakes(folder)
     with Outside("CANARY-of-the-bench") as outside:
@@ -144,7 +146,7 @@ def _attacks(outside: Outside) -> list[str]:
 def _write_class(
     day: Day, count: int, cells: Sequence[str], folder: Path, blocks: int
 ) -> tuple[int, int]:
-    """Write honest and hostile submissions to two folders. Return the number of honest ones, and the size of a block."""
+    """Write honest and hostile submissions to two folders. Return the number of honest submissions, and the size of a block."""
     hostile = hostile_works(day, max(3, count // 40), cells)
     honest = count - len(hostile)
     block = works(day, honest // blocks)

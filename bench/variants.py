@@ -76,7 +76,7 @@ VARIANTS: Sequence[Variant] = (
 
 
 def _tree(cell: str) -> ast.Module | None:
-    """Parse a cell. Return None if it is not valid Python, for example because of magics."""
+    """Parse a cell. Return None if the cell is not valid Python, for example because it contains magic commands."""
     try:
         return ast.parse(cell)
     except SyntaxError:
@@ -135,7 +135,7 @@ class _RenameLocals(ast.NodeTransformer):
 
 
 def _shared(node: ast.FunctionDef) -> set[str]:
-    """Return names that must not change: global and nonlocal ones, and those of inner functions and classes."""
+    """Return the names that must not be renamed: global and nonlocal names, and the names of inner functions and classes."""
     outside = [n for n in ast.walk(node) if isinstance(n, ast.Global | ast.Nonlocal)]
     inner = [n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     return {name for n in outside for name in n.names} | set(inner)
