@@ -57,7 +57,10 @@ INVALID = {
         "line 1: unknown column 'extention'. Did you mean 'extension'?",
     ),
     "a column twice": ("id,student,name,name\n", "line 1: column 'name' occurs twice"),
-    "too few cells": ("id,student,name\n1,ada\n", "line 2: 2 cells, but the header has 3"),
+    "too few cells": (
+        "id,student,name\n1,ada\n",
+        "line 2: the row has 2 cells, but the header has 3",
+    ),
     "no student": ("id,student,name\n\n1,,Ada\n", "line 3: the column 'student' is empty"),
     "an id twice": ("id,student,name\n1,a,A\n1,b,B\n", "line 3: id '1' occurs twice"),
     "a student twice": ("id,student,name\n1,a,A\n2,A,B\n", "line 3: student 'A' occurs twice"),

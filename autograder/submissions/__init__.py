@@ -1,1 +1,1 @@
-"""Read submissions from files, folders, archives and platform downloads, and determine whose they are."""
+"""Read submissions from files, folders, archives and platform downloads, and determine which students submitted them."""

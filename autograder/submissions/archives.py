@@ -20,11 +20,11 @@ from functools import partial
 from typing import BinaryIO
 
 MAX_ENTRIES = 50_000
-MAX_MEMBER = 300_000_000  # bytes of one member, which may itself be a student's archive
-MAX_TOTAL = 5_000_000_000  # bytes of all members; only one of them is in memory at a time
-MAX_TAR = 500_000_000  # bytes of a compressed tar, which is decompressed in memory as a whole
-MAX_RATIO = 200  # of uncompressed to compressed size; notebooks with repetitive output reach 30
-MIN_CHECKED = 1_000_000  # uncompressed bytes up to which any compression ratio is allowed
+MAX_MEMBER = 300_000_000  # bytes per member, which may itself be a student's archive
+MAX_TOTAL = 5_000_000_000  # bytes in all members; only one member is in memory at a time
+MAX_TAR = 500_000_000  # bytes per compressed tar file, which is decompressed in memory
+MAX_RATIO = 200  # uncompressed size / compressed size; notebooks with repetitive output reach 30
+MIN_CHECKED = 1_000_000  # any compression ratio is allowed for files up to this many bytes
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
 DECOMPRESSORS: list[tuple[bytes, Callable[[BinaryIO], io.BufferedIOBase]]] = [
@@ -32,11 +32,11 @@ DECOMPRESSORS: list[tuple[bytes, Callable[[BinaryIO], io.BufferedIOBase]]] = [
     (b"BZh", bz2.BZ2File),
     (b"\xfd7zXZ", lzma.LZMAFile),
 ]
-ZIP_END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
+ZIP_END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record of a zip file
 
 
 class Refused(Exception):
-    """Raised when an archive, a member or a file must not be read; the message gives the reason."""
+    """Raised for an archive, an archive member or a file that must not be read. The message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def is_archive(name: str, beginning: bytes) -> bool:
 
 
 def iter_entries(file: BinaryIO) -> Iterator[Entry]:
-    """Yield the files of a zip or tar archive in archive order; a tar may be compressed.
+    """Yield the files in a zip or tar archive, in archive order. The tar archive may be compressed.
 
     Raises Refused if the archive is damaged or exceeds a limit.
     """
@@ -73,7 +73,9 @@ def iter_entries(file: BinaryIO) -> Iterator[Entry]:
             yield from _tar_entries(_decompress(file, beginning, size))
     except Refused:
         raise
-    except Exception as error:  # zipfile and tarfile raise many types of errors on damaged input
+    except (
+        Exception
+    ) as error:  # zipfile and tarfile raise many types of exceptions for damaged input
         raise Refused("the archive is damaged, truncated or in an unsupported format") from error
 
 
@@ -85,7 +87,7 @@ def _zip_entries(file: BinaryIO, size: int) -> Iterator[Entry]:
         end = tail.rfind(b"PK\x05\x06")
     if not 0 <= end <= len(tail) - ZIP_END.size:
         raise Refused("the archive is damaged: its end is missing")
-    # zipfile reads the whole directory at once, so check its size first.
+    # zipfile reads the whole central directory at once, so check the directory's size first.
     directory = ZIP_END.unpack_from(tail, end)[5]
     if directory > MAX_ENTRIES * 200 or b"PK\x06\x07" in tail[max(0, end - 20) : end]:
         raise Refused(f"the archive has more than {MAX_ENTRIES:,} entries or is larger than 4 GB")
@@ -94,7 +96,7 @@ def _zip_entries(file: BinaryIO, size: int) -> Iterator[Entry]:
     files = [(info, _zip_problem(info)) for info in infos if not info.is_dir()]
     _check_limits(len(infos), sum(info.file_size for info, problem in files if not problem), size)
     for info, problem in files:
-        name = info.filename.replace("\\", "/")  # some Windows tools write backslashes
+        name = info.filename.replace("\\", "/")  # some Windows tools write paths with backslashes
         yield Entry(name, partial(archive.read, info), problem)
 
 
@@ -118,7 +120,9 @@ def _tar_entries(file: BinaryIO) -> Iterator[Entry]:
         _check_limits(count, total, total)
         if not member.isdir():
             yield Entry(member.name, partial(_tar_read, archive, member), problem)
-    file.seek(archive.offset)  # tarfile treats a damaged header after the first one as the end
+    file.seek(
+        archive.offset
+    )  # tarfile treats any damaged header but the first as the end of the archive
     end = file.read(tarfile.BLOCKSIZE)
     if end and end != bytes(tarfile.BLOCKSIZE):
         raise Refused(
@@ -143,7 +147,7 @@ def _tar_read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _decompress(file: BinaryIO, beginning: bytes, size: int) -> BinaryIO:
-    """Return a seekable tar file, decompressed in memory if it is compressed."""
+    """Return a seekable tar file. A compressed one is decompressed in memory."""
     for magic, decompressor in DECOMPRESSORS:
         if beginning.startswith(magic):
             unpacked = io.BytesIO()

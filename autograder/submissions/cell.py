@@ -8,12 +8,12 @@ import msgspec
 from msgspec import Meta
 
 MAX_CELLS = 100_000
-MAX_ID_LENGTH = 64  # characters of a cell's id
+MAX_ID_LENGTH = 64  # characters in a cell's id
 Kind = Literal["code", "markdown", "raw"]
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """A notebook cell. `number` counts all cells from 1; lines of `source` end in \\n."""
+    """A notebook cell. `number` is the cell's position, counted from 1. Line breaks in `source` are always \\n."""
 
     number: Annotated[int, Meta(ge=0, le=MAX_CELLS)]
     kind: Kind
@@ -22,7 +22,7 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Unreadable(Exception):
-    """Raised when a file has no cell that can be read; the message gives the reason."""
+    """Raised when a file contains no readable cells. The message gives the reason."""
 
 
 def check_count(count: int) -> None:

@@ -16,12 +16,15 @@ from autograder.submissions.scripts import parse_script
 
 __all__ = ["MAX_BYTES", "MAX_CELLS", "Cell", "Unreadable", "read_cells"]
 
-MAX_BYTES = 300_000_000  # of a file; most of them may be cell outputs
-MAX_SOURCE = 16_000_000  # bytes of source in all cells together
+MAX_BYTES = 300_000_000  # bytes per file, including cell outputs
+MAX_SOURCE = 16_000_000  # bytes of source in all cells combined
 
 BYTE_ORDER_MARKS = [
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # starts with the UTF-16 mark, so it comes first
+    (
+        codecs.BOM_UTF32_LE,
+        "utf-32-le",
+    ),  # this mark starts with the UTF-16 mark, so it is tried first
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -39,9 +42,9 @@ NOT_TEXT = [
 
 
 def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
-    """Return the cells of a notebook or Python script, and a list of problems in its format.
+    """Return the cells of a notebook or Python script, and the problems with the file's format.
 
-    A file that contains a JSON object is parsed as a notebook, whatever its name. Raises Unreadable if it has no readable cell.
+    A file that contains a JSON object is parsed as a notebook, whatever its name. Raises Unreadable if there is no readable cell.
     """
     if len(data) > MAX_BYTES:
         raise Unreadable(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
@@ -92,7 +95,7 @@ def _decode(data: bytes | bytearray, problems: list[str]) -> str:
 
 
 def _reject_other_json(text: str) -> None:
-    """Raise Unreadable for JSON that is not an object, because it is often also valid Python."""
+    """Raise Unreadable for JSON that is not an object, because such JSON is often also valid Python."""
     try:
         value = json.loads(text)
     except ValueError:

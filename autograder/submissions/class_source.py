@@ -1,4 +1,4 @@
-"""Find a class's submissions and name their students as in the roster. Entry point: `find_submissions`."""
+"""Find a class's submissions and replace the students' names with those on the roster. Entry point: `find_submissions`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class FoundSubmission:
 def find_submissions(
     paths: Sequence[Path], day: str, reader: Reader, roster: Roster = NO_ROSTER
 ) -> Iterator[FoundSubmission]:
-    """Yield the submissions found under the paths, in the order of the paths, with the roster's names for their students."""
+    """Yield the submissions found under each path in turn, with the students' names replaced by those on the roster."""
     for path in paths:
         for submission in read_submissions([path], day, reader):
             yield FoundSubmission(apply_roster(submission, roster), path)
 
 
 def apply_roster(submission: Submission, roster: Roster) -> Submission:
-    """Return the submission with the roster's names for its students. Students who are not on the roster keep their names."""
+    """Return a copy of the submission with the student names from the roster. Names that are not on the roster are kept."""
     if not roster.entries:
         return submission
     people = (submission.handed_in or HandedIn((Person(submission.student),))).people

@@ -26,10 +26,10 @@ from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
 
 READER = "autograder.slicing.reader"
-SECONDS = 20  # of CPU time, for one submission
-CLASS_SECONDS = 300  # for a class archive, which may contain gigabytes
+SECONDS = 20  # CPU seconds per submission
+CLASS_SECONDS = 300  # CPU seconds per class archive, which may contain gigabytes
 MEMORY = 2_000_000_000  # bytes
-ReadAt = Callable[[int, int], bytes]  # (offset, count) -> bytes of a file
+ReadAt = Callable[[int, int], bytes]  # takes an offset and a count, returns bytes of a file
 T = TypeVar("T")
 
 
@@ -38,7 +38,7 @@ class ReadError(Exception):
 
 
 class ReaderProcess:
-    """One process of the reader service. It is stopped when it exceeds a limit or sends an invalid response."""
+    """One process of the reader service. The process is stopped if it exceeds a limit or sends an invalid response."""
 
     def __init__(self, server: Server, seconds: float = SECONDS) -> None:
         limits = Limits(seconds, seconds, MEMORY)
@@ -57,12 +57,12 @@ class ReaderProcess:
         """Send a request and return the body of the response.
 
         Args:
-            file: Reads the file that the request is about, which has `size` bytes. The process pulls the bytes that it needs.
-            body: Bytes that follow the request.
+            file: Reads the requested file, whose length is `size` bytes. The process asks only for the bytes that it needs.
+            body: Bytes to send after the request.
 
         Raises:
-            ReadError: The process reported an error, exceeded a limit, crashed or sent an invalid response. It accepts
-                further requests only while `is_running`.
+            ReadError: The process reported an error, exceeded a limit, crashed or sent an invalid response. The process
+                accepts further requests only if `is_running` is still true.
             ServerLost: The fork server died.
         """
         if not self._number:
@@ -108,11 +108,11 @@ class ReaderProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process accepts requests."""
+        """Return whether the process accepts requests."""
         return bool(self._number)
 
     def _exit_error(self) -> ReadError:
-        """Return the exception that explains why the process exited. Raises ServerLost."""
+        """Return the exception that explains why the process exited. Raises ServerLost if the fork server has died."""
         number, self._number = self._number, 0
         self._connection.close()
         ended = self._server.end(number)
@@ -209,7 +209,7 @@ class Reader:
     def list_archive(
         self, name: str, file: ReadAt, size: int, day: str, student: str
     ) -> Iterator[ArchiveListing]:
-        """List a class archive; `student` owns it if it contains only one file. Raises ReadError."""
+        """List a class archive. If the archive contains only one file, the file belongs to `student`. Raises ReadError."""
         listing = ArchiveListing(self.server, m.List(name, size, day, student), file)
         try:
             yield listing
@@ -218,7 +218,7 @@ class Reader:
 
 
 class ArchiveListing:
-    """A class archive. One process lists and unpacks it; other processes parse the students' files."""
+    """A class archive. One process lists and unpacks the archive; other processes parse the students' files."""
 
     def __init__(self, server: Server, request: m.List, file: ReadAt) -> None:
         self._server, self._request, self._file = server, request, file
@@ -251,7 +251,9 @@ class ArchiveListing:
         return take
 
     def _open(self, member: m.ListedFile) -> int:
-        if not self._process.is_running:  # another member crashed it, or the fork server died
+        if (
+            not self._process.is_running
+        ):  # another member crashed the process, or the fork server died
             self._list()
         size = self._process.decode(self._ask(m.Open(member.number)), m.SIZE)
         self._opened = member.number
@@ -266,7 +268,7 @@ class ArchiveListing:
 
 
 def retry_server_loss(ask: Callable[[], T]) -> T:
-    """Call `ask`, and call it again if the fork server died. Raises ReadError if it keeps dying."""
+    """Call `ask`, and retry if the fork server dies. Raises ReadError if the server keeps dying."""
     try:
         return retry_if_server_lost(ask)
     except ServerLost:

@@ -19,7 +19,7 @@ SUBMITTED = "submitted"  # nbgrader's folder, which contains STUDENT/DAY
 
 
 class NotRegularFile(Exception):
-    """Raised when a path is not a regular file; the message gives the kind."""
+    """Raised when a path is not a regular file; the message gives the reason."""
 
 
 class DiskFolder:
@@ -34,7 +34,7 @@ class DiskFolder:
         self._reader = reader
 
     def entries(self) -> tuple[list[str], Sequence[DiskFolder]]:
-        """Return the names of the folder's files, and its subfolders, both sorted. Raises OSError."""
+        """Return the sorted names of the files in this folder, and the sorted subfolders. Raises OSError."""
         files, folders = [], []
         with os.scandir(self.path) as scan:
             for entry in sorted(scan, key=lambda entry: os.fsencode(entry.name)):
@@ -46,9 +46,9 @@ class DiskFolder:
         return files, folders
 
     def nbgrader_owner(self, day: str) -> HandedIn | None:
-        """Return the student for whom nbgrader created this folder, and the time of the submission, or None.
+        """If nbgrader created this folder, return the student and the submission time; otherwise, return None.
 
-        Such a folder is `submitted/STUDENT/DAY`, or `STUDENT/DAY` with nbgrader's timestamp file in it.
+        nbgrader's folders are `submitted/STUDENT/DAY`, or `STUDENT/DAY` if it contains nbgrader's timestamp file.
         """
         above = os.path.dirname(os.path.abspath(self.path))
         if self.name != day or not os.path.basename(above):
@@ -82,7 +82,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_small_file(path: Path) -> str:
-    """Return the ASCII text of a file of at most `platforms.MAX_TIMESTAMP` bytes; "" if it cannot be read or is longer."""
+    """Return a file's ASCII text, or "" if the file is unreadable or longer than `platforms.MAX_TIMESTAMP` bytes."""
     with suppress(OSError, ValueError, NotRegularFile), open_regular(path) as file:
         data = file.read(platforms.MAX_TIMESTAMP + 1)
         return data.decode("ascii") if len(data) <= platforms.MAX_TIMESTAMP else ""
@@ -90,7 +90,7 @@ def read_small_file(path: Path) -> str:
 
 
 def owner_from_path(path: Path, day: str, reader: Reader) -> HandedIn | None:
-    """Return the owner of everything under a TA's path, judging by its folder names, or None if they name no student."""
+    """Return the student who owns all files under a path, or None if the path's folder names do not identify a student."""
     absolute = Path(os.path.abspath(path))
     for folder in [*reversed(absolute.parents), absolute]:
         if owner := platforms.parse_moodle_name(folder.name) or DiskFolder(

@@ -1,4 +1,4 @@
-"""Decide by name which files in a submission are read. places.py determines which student owns each file."""
+"""Decide, based on their names, which files in a submission are read. places.py determines which student owns each file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autograder.submissions import platforms
 from autograder.submissions.archives import ARCHIVE_SUFFIXES
 
 NOTEBOOK_SUFFIXES = (".ipynb", ".py")
-# Archives with these suffixes are reported as unreadable, so their students are not overlooked.
+# Archives with these suffixes are reported as unreadable, so that the students who submitted them are not overlooked.
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
 SKIPPED_FOLDERS = {"__MACOSX", "__pycache__"}
 SKIPPED_FILES = {"setup.py", "conftest.py", "__init__.py", "nbgrader_config.py"}
@@ -36,14 +36,14 @@ def is_readable(name: str) -> bool:
 
 
 def files_left_out(others: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return one of the `others` for each student who has no file in `names`. Only files named by a platform count."""
+    """Return one file from `others` for each student without a file in `names`. Ignore files that no platform has named."""
     read = {platforms.owner_key(name) for name in names}
     first = {platforms.owner_key(name): name for name in reversed(others)}
     return sorted(name for owner, name in first.items() if owner and owner not in read)
 
 
 def without_online_texts(folders: Sequence[str]) -> list[str]:
-    """Return the folders, leaving out Moodle's online-text folders for students who also submitted files."""
+    """Return the folders, excluding Moodle's online-text folders for students who also submitted files."""
     owners = [platforms.owner_key(name) for name in folders if "_onlinetext_" not in name]
     return [n for n in folders if "_onlinetext_" not in n or platforms.owner_key(n) not in owners]
 
@@ -55,8 +55,8 @@ def select_files(
 
     Args:
         names: The files in the folder.
-        day: The day being graded. A notebook named after it is read instead of the student's other notebooks.
-        flat: Whether each file belongs to a different student. Otherwise all files belong to one.
+        day: The day being graded. If a notebook is named after the day, the student's other notebooks are not read.
+        flat: Whether each file belongs to a different student. If not, all files belong to one student.
         downloaded: Whether the folder was downloaded from a platform. If so, an owner encoded in a file name takes precedence.
     """
     by_owner: dict[str, list[str]] = {}
@@ -83,7 +83,7 @@ def _select_for_student(
 
 
 def stem(name: str) -> str:
-    """Return a file name without the suffix of a notebook, script or archive."""
+    """Return a file name, stripped of a notebook, script or archive suffix."""
     ending = next(
         (
             end
@@ -96,7 +96,7 @@ def stem(name: str) -> str:
 
 
 def is_day_name(name: str, day: str) -> bool:
-    """Return whether a name is the day's, in any spelling: "Day 1", "day1 (2)" from a browser, "day1-Copy1"."""
+    """Return whether a name is a variant of the day's name, such as "Day 1", "day1 (2)" or "day1-Copy1"."""
     return re.sub(r" ?\(\d+\)$|-copy\d+$|[ _-]", "", name.casefold()) == day
 
 

@@ -17,7 +17,7 @@ from autograder.submissions.places import FoundFile, Metadata, find_in_class
 
 DAMAGED = "the file is damaged or compressed with an unsupported method"
 MAX_DEPTH = 8  # levels of folders; deeper levels are joined into one
-MAX_NAME = 1_000  # characters of one file or folder name
+MAX_NAME = 1_000  # characters in one file or folder name
 
 
 @dataclass
@@ -29,19 +29,19 @@ class ArchiveFolder:
     files: dict[str, Entry] = field(default_factory=dict)
     folders: dict[str, ArchiveFolder] = field(default_factory=dict)
     kind: str = "folder"
-    problem: str = ""  # why the rest of the archive could not be read; set on the root only
+    problem: str = ""  # why the rest of the archive could not be read; only the root has one
 
     @property
     def place(self) -> str:
-        """The path within the archive, ending in a slash; empty for the root."""
+        """Return the folder's path in the archive, ending in a slash, or "" for the root."""
         return f"{self.above.place}{self.name}/" if self.above else ""
 
     def entries(self) -> tuple[list[str], Sequence[ArchiveFolder]]:
-        """Return the names of the folder's files, and its subfolders, both sorted."""
+        """Return the sorted names of the files in this folder, and the sorted subfolders."""
         return sorted(self.files), [self.folders[name] for name in sorted(self.folders)]
 
     def nbgrader_owner(self, _day: str) -> HandedIn | None:
-        """Return None: nbgrader creates folders on disk, not in archives."""
+        """Return None, because nbgrader never creates folders in archives."""
         return None
 
     def read_metadata(self) -> Metadata:
@@ -55,7 +55,7 @@ class ArchiveFolder:
 
 
 def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry]]:
-    """Return the root folder of an archive, and its files by path. Raises Refused if no file in it can be read."""
+    """Return an archive's root folder, and its files by path. Raises Refused if no file in the archive can be read."""
     root = ArchiveFolder(name, kind="archive")
     by_place: dict[str, Entry] = {}
     try:
@@ -76,7 +76,7 @@ def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry
 
 
 def _parts(name: str) -> list[str]:
-    """Split a member's name into folders and a file name, without parts such as `..`, limited in depth and length."""
+    """Split a member's path into folder names and a file name. Drop parts such as `..`, and limit depth and length."""
     *folders, last = [part for part in name.split("/") if part not in ("", ".", "..")] or ["?"]
     if len(folders) > MAX_DEPTH:
         folders = [*folders[:MAX_DEPTH], "_".join(folders[MAX_DEPTH:])]
@@ -84,7 +84,7 @@ def _parts(name: str) -> list[str]:
 
 
 def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFile]:
-    """Yield the submissions in a class archive; `student` owns the file if the archive contains only one."""
+    """Yield the submissions in a class archive. If the archive contains only one file, the file belongs to `student`."""
     if root.problem:
         yield FoundFile("", student, problem=root.problem)
     files = list(find_in_class(root, day, student))
@@ -103,5 +103,7 @@ def read_entry(entry: Entry) -> bytes:
         return entry.read()
     except (Refused, MemoryError):
         raise
-    except Exception as error:  # zipfile and tarfile raise many types of errors on damaged input
+    except (
+        Exception
+    ) as error:  # zipfile and tarfile raise many types of exceptions for damaged input
         raise Refused(DAMAGED) from error

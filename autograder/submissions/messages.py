@@ -1,4 +1,4 @@
-"""Messages between the grader and its reader processes. The decoders enforce the bounds in the type annotations.
+"""Define the messages between the grader and its reader processes. The decoders enforce the bounds in the type annotations.
 
 A message is a small header, optionally followed by a body of bytes. `Read`, `List` and `ReadMetadata` refer to a file of `size`
 bytes that only the grader has open: the process requests its bytes with `Pull` and receives them with `Pulled`.
@@ -19,7 +19,7 @@ from autograder.submissions.cell import MAX_CELLS, Cell
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
 
-PIECE = 4 << 20  # bytes of a file that are sent in one message
+PIECE = 4 << 20  # maximum number of a file's bytes in one message
 Sentence = Annotated[str, Meta(max_length=LONGEST)]
 Sentences = Annotated[tuple[Sentence, ...], Meta(max_length=MAX_PROBLEMS)]
 Place = Annotated[str, Meta(max_length=LONGEST)]
@@ -29,7 +29,7 @@ Digest = Annotated[str, Meta(max_length=64)]
 
 @dataclass
 class Body:
-    """The bytes that follow a header, as frames.py sends them."""
+    """The bytes that follow a message header, in the form that frames.py sends."""
 
     payload: list[bytes]
     size: int
@@ -44,7 +44,7 @@ def body(data: bytes) -> Body:
 
 
 class Read(msgspec.Struct, frozen=True, tag=True):
-    """Read a student's notebook, script or archive; with `nested`, also archives within the archive."""
+    """Read a student's notebook, script or archive; if `nested` is set, also read archives within the archive."""
 
     name: str
     size: int
@@ -53,22 +53,22 @@ class Read(msgspec.Struct, frozen=True, tag=True):
 
 
 class List(msgspec.Struct, frozen=True, tag=True):
-    """List a class archive. The process keeps it for `Open`."""
+    """List a class archive. The process keeps the archive for later `Open` requests."""
 
     name: str
     size: int
     day: str
-    student: str  # owns the file if the archive contains only one
+    student: str  # the owner of the file if the archive contains only one
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
-    """Unpack a member of the listed archive and return its size. The process keeps it for `Take`."""
+    """Unpack a member of the listed archive and return its size. The process keeps the member for later `Take` requests."""
 
     number: int
 
 
 class Take(msgspec.Struct, frozen=True, tag=True):
-    """Return bytes of the opened member."""
+    """Return some of the opened member's bytes."""
 
     offset: int
     size: int
@@ -81,20 +81,20 @@ class ReadMetadata(msgspec.Struct, frozen=True, tag=True):
 
 
 class Slice(msgspec.Struct, frozen=True, tag=True):
-    """Slice the cells in the body for every exercise of a prepared course. The process keeps them for `Again`."""
+    """Slice the cells in the body for every exercise of a prepared course. The process keeps the cells for `Again`."""
 
     course: str
 
 
 class Again(msgspec.Struct, frozen=True, tag=True):
-    """Slice the same cells again for one exercise, using the course's references for the `replaced` exercises."""
+    """Slice the cells of the last `Slice` again for one exercise, using the course's references for the `replaced` exercises."""
 
     exercise: str
     replaced: list[str]
 
 
 class Pulled(msgspec.Struct, frozen=True, tag=True):
-    """Reply to `Pull`; the body contains the bytes."""
+    """The reply to a `Pull`. The body contains the requested bytes."""
 
 
 Request = Read | List | Open | Take | ReadMetadata | Slice | Again | Pulled
@@ -112,7 +112,7 @@ class Pull(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The request succeeded. The body is MessagePack, or the plain bytes for `Take`."""
+    """The request succeeded. The body is encoded as MessagePack, except in response to `Take`, where it is raw bytes."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -137,7 +137,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class ListedFile(msgspec.Struct, frozen=True):
-    """One file in a class archive. `number` identifies it in `Open`; -1 if it cannot be opened."""
+    """One file in a class archive. `number` identifies the file in `Open` requests; it is -1 if the file cannot be opened."""
 
     place: Place
     student: Sentence

@@ -1,6 +1,6 @@
 """Parse notebook JSON into cells.
 
-`parse_strict` decodes only the needed fields, because outputs may be hundreds of megabytes long. `parse_tolerant` uses
+`parse_strict` decodes only the needed fields, because outputs may be hundreds of megabytes in size. `parse_tolerant` uses
 Python's more tolerant parser, which accepts NaN and lone surrogates, and recovers what it can from truncated files.
 """
 
@@ -37,7 +37,7 @@ class _Cell(msgspec.Struct):
 
     cell_type: Any = None
     source: Any = None
-    input: Any = None  # `source` in nbformat 3
+    input: Any = None  # the name of `source` in nbformat 3
     id: Any = None
 
 
@@ -54,7 +54,7 @@ _TYPED = msgspec.json.Decoder(_Notebook)
 
 
 def parse_strict(data: bytes | bytearray, problems: list[str]) -> list[Cell] | None:
-    """Return the cells of a well-formed notebook, or None if `data` is anything else."""
+    """Return the cells of a well-formed notebook, or None if `data` is not a well-formed notebook."""
     try:
         found = _TYPED.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
@@ -96,7 +96,7 @@ def _select_fields(raw: Any) -> _Cell | None:
 
 
 def _parse_int(digits: str) -> int | float:
-    """Return a float if there are many digits, because Python's `int` refuses more than 4300."""
+    """Return a float if there are many digits, because Python's `int` accepts at most 4300 digits."""
     return int(digits) if len(digits) < 1000 else float(digits)
 
 
@@ -118,7 +118,7 @@ def _recover(text: str, error: json.JSONDecodeError, problems: list[str]) -> lis
 
 
 def _complete_cells(text: str) -> list[_Cell | None]:
-    """Return the elements of "cells" in the top-level object that precede the syntax error. Decodes each element once."""
+    """Return the elements of the top-level "cells" list that precede the syntax error. Each element is decoded only once."""
     decode = json.JSONDecoder(parse_int=_parse_int).raw_decode
 
     def skip(position: int) -> int:

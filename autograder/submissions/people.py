@@ -1,4 +1,4 @@
-"""Represent who submitted a file, and when, as plain data that reader processes send and marks contain."""
+"""Represent who submitted a file, and when. Reader processes send this data to the grader, which stores it in the marks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import msgspec
 from autograder.protocol.plain_text import LONGEST, printable
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
-MAX_PEOPLE = 100  # in one group submission
+MAX_PEOPLE = 100  # people per group submission
 YEARS = range(
     2000, 2100
 )  # years outside this range are implausible and could overflow in date arithmetic
 
 
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person, as one platform identifies them. Unknown fields are empty."""
+    """A person, as identified by one platform. Unknown fields are empty."""
 
     name: Name = ""
     id: Name = ""
@@ -25,7 +25,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The people who made a submission, and its time, as reported by a platform or nbgrader.
+    """The people who made a submission and the submission time, as reported by a platform or nbgrader.
 
     File modification times are never used. `late` is set if the platform marks the submission as late without giving a time.
     `participant` is the participant number in Moodle's grading worksheet.
@@ -38,11 +38,11 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def student(self) -> str:
-        """The people's names, separated by commas."""
+        """Return the people's names, separated by commas."""
         return ", ".join(person.name or person.id for person in self.people)
 
     def sanitized(self) -> HandedIn:
-        """Return a copy with printable strings and a plausible time, for use on data from a reader process."""
+        """Return a copy in which every string is printable and the time is plausible. Use this for data from a reader process."""
         people = [[printable(text) for text in (p.name, p.id, p.email)] for p in self.people]
         time = self.time if self.time and self.time.tzinfo and self.time.year in YEARS else None
         persons = tuple(Person(*texts) for texts in people)

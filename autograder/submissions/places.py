@@ -1,8 +1,8 @@
-"""Find each student's files in a folder or an archive, by file and folder names.
+"""Find each student's files in a folder or an archive, based on file and folder names.
 
-Each entry directly under the TA's path, or in its only folder, belongs to one student, who is identified by the platform or by
-the entry's name. Nothing inside a student's file or folder can change its owner or submission time. A platform's metadata file
-counts only at the top level. Entry points: `find_in_class` and `find_for_student`.
+Each file or folder directly under the TA's path, or in the only folder there, belongs to one student. The platform's metadata or
+the name of that file or folder identifies the student. The contents cannot change the owner or the submission time. A platform's
+metadata file counts only at the top level. Entry points: `find_in_class` and `find_for_student`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from autograder.submissions.filenames import (
 )
 from autograder.submissions.people import HandedIn
 
-MAX_NOTEBOOKS = 50  # per student
+MAX_NOTEBOOKS = 50  # files per student
 NO_NOTEBOOK = "the student submitted no notebook, script or archive"
 TOO_MANY = f"there are more than {MAX_NOTEBOOKS} notebooks, scripts or archives; submit only one"
 
@@ -45,15 +45,15 @@ class Folder(Protocol):
 
     @property
     def place(self) -> str:
-        """The path relative to the folder where the search began, ending in a slash; empty for that folder."""
+        """Return the path relative to the folder where the search began, ending in a slash, or "" for that folder itself."""
         ...
 
     def entries(self) -> tuple[list[str], Sequence[Folder]]:
-        """Return the names of the folder's files, and its subfolders, both sorted. Raises OSError."""
+        """Return the sorted names of the files in this folder, and the sorted subfolders. Raises OSError."""
         ...
 
     def nbgrader_owner(self, day: str) -> HandedIn | None:
-        """Return the student for whom nbgrader created this folder, and the time of the submission, or None."""
+        """If nbgrader created this folder, return the student and the submission time; otherwise, return None."""
         ...
 
     def read_metadata(self) -> Metadata:
@@ -73,7 +73,7 @@ class FoundFile:
 
 
 def find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
-    """Yield the files of a whole class; `student` owns files and folders that are named only after the day."""
+    """Yield the files of a whole class. Files and folders that are named only after the day belong to `student`."""
     is_empty = True
     for file in _find_in_class(top, day, student):
         is_empty = False
@@ -83,7 +83,7 @@ def find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
 
 
 def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
-    """Search one folder, then continue with the inner folder that also contains a class, if there is one."""
+    """Search one folder, then its subfolder that also contains a class, if there is one."""
     here, is_top = top, True
     while True:
         if owner := here.nbgrader_owner(day):
@@ -135,7 +135,7 @@ def _class_folder(folders: Sequence[Folder], day: str, is_alone: bool) -> Folder
 def _find_in_folder(
     folder: Folder, day: str, student: str, metadata: Metadata, is_only_content: bool
 ) -> Iterator[FoundFile]:
-    """Yield the files of one student's folder in a class. Skip an empty folder if it may not belong to a student."""
+    """Yield the files in one student's folder in a class. Skip an empty folder that might not belong to a student."""
     has_platform_name = bool(platforms.owner_key(folder.name))
     handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
     name = _name(handed_in, student if is_day_name(folder.name, day) else folder.name)
@@ -158,9 +158,9 @@ def find_for_student(
     handed_in: HandedIn | None = None,
     of_any_day: bool = False,
 ) -> Iterator[FoundFile]:
-    """Yield one student's files for the day. Names inside the folder do not change their owner.
+    """Yield one student's files for the day. Names inside the folder cannot assign a file to a different student.
 
-    With `of_any_day`, yield files for other days if there are none for this one.
+    If `of_any_day` is set and there are no files for this day, yield the student's files for other days.
     """
     found: list[FoundFile] = []
     pending = [top]

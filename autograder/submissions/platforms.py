@@ -23,7 +23,7 @@ from autograder.submissions.people import MAX_PEOPLE, YEARS, HandedIn, Person
 
 METADATA = "submission_metadata.yml"
 MAX_METADATA = 50_000_000  # bytes
-MAX_DEPTH = 8  # levels of nesting in the parts that are read
+MAX_DEPTH = 8  # levels of nesting in the parts of the YAML that are read
 TIMESTAMP = "timestamp.txt"
 MAX_TIMESTAMP = 100  # bytes
 # Canvas converts names to lower case, keeps only letters, digits and underscores, and omits the names of anonymous students.
@@ -46,7 +46,7 @@ def parse_canvas_name(name: str) -> HandedIn | None:
 
 
 def parse_moodle_name(name: str) -> HandedIn | None:
-    """Parse a folder name in Moodle's format; return None for other names. Its number is a participant number, not an id."""
+    """Parse a folder name in Moodle's format; return None for other names. The name contains a participant number, not an id."""
     found = MOODLE.match(name) if len(name) <= LONGEST else None
     if not found:
         return None
@@ -54,7 +54,7 @@ def parse_moodle_name(name: str) -> HandedIn | None:
 
 
 def owner_key(name: str) -> str:
-    """Return a key that is the same for all files and folders of one student in a download; "" for names in no known format."""
+    """Return a key that is the same for all files and folders of one student in a download; "" for names in unknown formats."""
     if found := parse_canvas_name(name):
         return f"canvas {found.people[0].id}"
     if found := parse_moodle_name(name):
@@ -63,7 +63,7 @@ def owner_key(name: str) -> str:
 
 
 def original_name(name: str) -> str:
-    """Return the name that the student gave a file, without the prefix and the attempt number that Canvas adds."""
+    """Return the name that the student gave a file, stripped of the prefix and the attempt number that Canvas adds."""
     found = CANVAS.fullmatch(name) if parse_canvas_name(name) else None
     return re.sub(r"-\d+(?=\.\w+$)", "", found["original"]) if found else name
 
@@ -110,7 +110,7 @@ def parse_gradescope_metadata(data: bytes) -> dict[str, HandedIn]:
 
 
 def _nodes(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
-    """Yield the events that belong to nodes. Reject aliases, which could expand to billions of nodes."""
+    """Yield the YAML events that belong to nodes. Reject aliases, which could expand to billions of nodes."""
     for event in events:
         if isinstance(event, yaml.AliasEvent):
             raise MetadataError("the file contains YAML aliases, which Gradescope does not write")
@@ -131,7 +131,7 @@ def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, HandedIn]]
 
 
 def _read_record(events: Iterator[yaml.Event]) -> dict[str, Any]:
-    """Read the needed fields of one submission. Skip the others, which may be long."""
+    """Read the needed fields of one submission. Skip all other fields, which may be long."""
     record: dict[str, Any] = {}
     start = next(events)
     if not isinstance(start, yaml.MappingStartEvent):
@@ -159,7 +159,7 @@ def _skip(start: yaml.Event, events: Iterator[yaml.Event]) -> None:
 
 
 def _build(start: yaml.Event, events: Iterator[yaml.Event], depth: int = 0) -> Any:
-    """Build a value from strings, lists and dictionaries. Tags are ignored, so every scalar is a string."""
+    """Build a Python value from YAML events. YAML tags are ignored, so every scalar becomes a string."""
     if depth > MAX_DEPTH:
         raise MetadataError("the file is nested too deeply")
     if isinstance(start, yaml.ScalarEvent):
@@ -187,6 +187,6 @@ def _people(listed: Any) -> tuple[Person, ...]:
 
 
 def _time(value: Any) -> datetime | None:
-    if isinstance(value, dict):  # Rails' TimeWithZone class
+    if isinstance(value, dict):  # a serialised instance of Rails' TimeWithZone class
         value = value.get("utc")
     return parse_timestamp(value) if isinstance(value, str) else None

@@ -22,7 +22,7 @@ from autograder.submissions.people import Person
 
 FILE = "roster.csv"
 REQUIRED = ("id", "student", "name")
-# The difflib similarity (0 to 1) above which two strings may mean the same name or the same column.
+# The difflib similarity (0 to 1) above which two strings may be different spellings of the same student or column name.
 SIMILAR_NAME = 0.6
 SIMILAR_COLUMN = 0.75
 
@@ -40,7 +40,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """The student's name in messages, for example `ada (Ada Lovelace, 12345)`."""
+        """Return the student's name for use in messages, for example `ada (Ada Lovelace, 12345)`."""
         more = [text for text in (self.name, self.id) if text and text != self.student]
         return f"{self.student} ({', '.join(more)})" if more else self.student
 
@@ -52,7 +52,7 @@ class Roster:
     entries: tuple[Entry, ...]
 
     def find(self, person: Person) -> Entry | None:
-        """Find a person by id, e-mail address or nbgrader name, or else by full name.
+        """Find a person on the roster by id, e-mail address or nbgrader name, or else by full name.
 
         Returns None if no student matches, if several students have the same name, or if the id and name contradict each other.
         """
@@ -65,7 +65,7 @@ class Roster:
         return by_key if not by_name or by_key in by_name else None
 
     def students(self, names: str) -> tuple[Entry, ...]:
-        """Return the students listed in marks, separated by commas. Returns an empty tuple unless all of them are known."""
+        """Look up the students in a comma-separated list. Return an empty tuple unless all of them are on the roster."""
         known = {entry.student: entry for entry in self.entries}
         parts = [names] if names in known else names.split(", ")
         return tuple(known[part] for part in parts) if all(p in known for p in parts) else ()
@@ -86,7 +86,7 @@ class Roster:
 
     @cached_property
     def _by_key(self) -> Mapping[str, Entry]:
-        """Each student by e-mail address, nbgrader name and id. The most reliable key comes last and wins conflicts."""
+        """Map e-mail addresses, nbgrader names and ids to students. Ids override names, and names override addresses."""
         found: dict[str, Entry] = {}
         for column in ("email", "student", "id"):
             found |= {getattr(e, column).casefold(): e for e in self.entries if getattr(e, column)}
@@ -142,7 +142,7 @@ def for_course(root: Path, file: Path | None = None) -> Roster:
 
 
 def guess_delimiter(text: str) -> str:
-    """Return the delimiter of a CSV file: the one that is most frequent in its first line."""
+    """Return the delimiter of a CSV file: the candidate that occurs most often in the first line."""
     first = text.lstrip("\ufeff\r\n").split("\n", 1)[0]
     return max(",;\t", key=first.count)
 
@@ -166,7 +166,9 @@ def _check_columns(file: Path, head: Sequence[str]) -> None:
 
 def _entry(where: str, head: Sequence[str], cells: Sequence[str], before: Iterable[Entry]) -> Entry:
     if len(cells) != len(head):
-        raise CourseError(f"{where}: {len(cells)} cells, but the header has {len(head)}")
+        raise CourseError(
+            f"{where}: the row has {len(cells)} cells, but the header has {len(head)}"
+        )
     row = {column: cell.strip() for column, cell in zip(head, cells, strict=True)}
     if not row["student"]:
         raise CourseError(f"{where}: the column 'student' is empty")
@@ -195,7 +197,7 @@ def _normalize(text: str) -> str:
 
 
 def _rotations(name: str) -> set[str]:
-    """Return all rotations of a name's words, so it matches whether the first or the last name comes first."""
+    """Return all rotations of the words in a name, so that both “Ada Lovelace” and “Lovelace Ada” match."""
     words = [word for word in map(_normalize, re.split(r"[\W_]+", name)) if word]
     return {"".join(words[at:] + words[:at]) for at in range(len(words))}
 

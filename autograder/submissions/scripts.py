@@ -8,7 +8,7 @@ from autograder.course.percent import split_cells, uncomment
 from autograder.submissions.cell import Cell, Kind, Unreadable, check_count
 
 MAX_SCRIPT = 2_000_000  # characters
-MAX_OPTIONS = 1_000  # characters after a cell marker
+MAX_OPTIONS = 1_000  # characters after a cell marker, on the same line
 HEADER = re.compile(r"#[ \t]*---[ \t]*\n(?:#[^\n]*\n)*?#[ \t]*---[ \t]*(?:\n|\Z)")
 KIND = re.compile(r"\[(markdown|md|raw)\]")
 KINDS: dict[str, Kind] = {"markdown": "markdown", "md": "markdown", "raw": "raw"}
@@ -16,7 +16,7 @@ MAGIC = re.compile(r"^([ \t]*)# ?(?=%{1,2}[a-zA-Z]|![ \t]*\w)", re.MULTILINE)
 
 
 def parse_script(text: str, problems: list[str]) -> list[Cell]:
-    """Return the cells of a script; a script without cell markers is one cell. Raises Unreadable."""
+    """Parse a script into cells; without cell markers, it is one cell. Raises Unreadable if it is empty or too long."""
     if not text.strip():
         raise Unreadable("the file is empty")
     if len(text) > MAX_SCRIPT:
@@ -26,7 +26,7 @@ def parse_script(text: str, problems: list[str]) -> list[Cell]:
     if not parts:
         return [Cell(1, "code", text)]
     if any(len(options) > MAX_OPTIONS for options, _ in parts):
-        problems.append("a cell marker of the script is too long; the file was read as one cell")
+        problems.append("a cell marker in the script is too long; the file was read as one cell")
         return [Cell(1, "code", text)]
     header = HEADER.match(text)
     preamble = text[header.end() if header else 0 : len(before)].strip("\n")
@@ -48,5 +48,5 @@ def _parse_cell(options: str, body: str) -> tuple[Kind, str]:
 
 
 def _restore_magics(source: str) -> str:
-    """Uncomment magics, which tools comment out when they convert a notebook to a script."""
+    """Uncomment IPython magics, which tools comment out when they convert a notebook to a script."""
     return MAGIC.sub(r"\1", source)

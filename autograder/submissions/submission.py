@@ -1,8 +1,8 @@
 """Read submissions from files, folders and archives.
 
 A file that cannot be read becomes an unreadable submission with a problem, so it never affects the rest of the class.
-This process only walks folders and opens files; a sandboxed process parses them. Names are escaped, links are not followed and
-archives are not extracted. Entry point: `read_submissions`.
+This process only walks folders and opens files; sandboxed processes parse the files. Names are escaped, links are not followed
+and archives are not extracted. Entry point: `read_submissions`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = ["Submission", "printable", "read_submissions"]
 class Submission:
     """A notebook or script that a student or a group submitted.
 
-    `sha256` is the hash of the file's bytes, or "" if it was not read. `handed_in` contains the people and the time that a
-    platform or nbgrader reports; it is None if they report nothing beyond `student`.
+    `sha256` is the hash of the file's bytes, or "" if the file was not read. `handed_in` contains the people and the time
+    reported by a platform or nbgrader, or is None if only `student` is known.
     """
 
     path: str
@@ -45,7 +45,7 @@ class Submission:
     cells: tuple[Cell, ...]
     problems: tuple[str, ...]
     readable: bool
-    release: str = ""  # stamp of the notebook's release; see course/release_stamp.py
+    release: str = ""  # the stamp of the notebook's release; see course/release_stamp.py
     handed_in: HandedIn | None = None
 
 
@@ -90,7 +90,7 @@ class _PathReader:
     def _read_file(
         self, found: FoundFile, path: Path, may_be_class: bool = False
     ) -> Iterator[Submission]:
-        """Yield the submissions in a file on disk. With `may_be_class`, an archive contains many students' files."""
+        """Yield the submissions in a file on disk. If `may_be_class` is set, an archive is read as a class archive."""
         if found.problem:
             yield self._unreadable(found)
             return
@@ -168,7 +168,7 @@ def _found_member(member: m.ListedFile) -> FoundFile:
 
 
 def _student_from_path(path: Path, day: str) -> str:
-    """Return the student's name: the last part of the path, without suffixes, that is not the day's name."""
+    """Return the student's name: the last path component, stripped of suffixes, that is not the day's name."""
     *above, last = os.path.abspath(path).split("/")
     own = stem(last)
     if own == last and not os.path.isdir(path):
