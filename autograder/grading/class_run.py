@@ -1,4 +1,4 @@
-"""Grade a class in parallel. Unchanged submissions are read from the store; each worker process owns a fork server.
+"""Grade a class in parallel. Marks of unchanged submissions come from the store; each worker process owns a fork server.
 
 Entry point: `ClassRun`.
 """
@@ -28,7 +28,7 @@ from autograder.sandbox.errors import NoIsolation
 from autograder.submissions.class_source import FoundSubmission
 from autograder.submissions.submission import Submission
 
-LOOKAHEAD = 2  # submissions to read ahead, per worker process
+LOOKAHEAD = 2  # number of submissions to read ahead, per worker process
 
 
 @dataclass
@@ -41,11 +41,11 @@ class ClassRun:
     seed: str | None = None
     sandbox: Sandbox = "required"
     history: History | None = None
-    force: bool = False  # grade unchanged submissions again
-    is_current: bool = True  # make this run's marks the current ones
+    force: bool = False  # whether to grade unchanged submissions again
+    is_current: bool = True  # whether this run's marks become the current marks
     on_store_error: Callable[[StoreError], None] = lambda error: None
-    reused: int = 0  # submissions whose marks came from the store
-    unstored: int = 0  # submissions whose marks could not be stored
+    reused: int = 0  # number of submissions whose marks came from the store
+    unstored: int = 0  # number of submissions whose marks could not be stored
 
     def grade(self, class_: Iterable[FoundSubmission]) -> Iterator[SubmissionMarks]:
         """Yield the marks of a class in submission order, storing each one as soon as it is graded.
@@ -65,7 +65,7 @@ class ClassRun:
     def _as_completed(
         self, class_: Iterable[FoundSubmission]
     ) -> Iterator[tuple[int, SubmissionMarks]]:
-        """Yield the marks of each submission as soon as they are ready, with its position in the class."""
+        """Yield the marks of each submission as soon as they are ready, with the submission's position in the class."""
         course = courses.fingerprint(self.day)
         day = self.day
         arguments = (day.root, day.name, self.secret, self.seed, self.sandbox)
@@ -78,7 +78,7 @@ class ClassRun:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 number, found, basis = pending.pop(future)
                 marks = future.result()
-                # A submission that hit an internal error is not stored, so the next run retries it.
+                # Marks of a submission that hit an internal error are not stored, so the next run grades it again.
                 if marks.exercises or not found.submission.readable:
                     # The course may have been edited since this run began. The worker knows which version it used.
                     self._store(replace(basis, course=marks.course), marks, found)
@@ -107,7 +107,7 @@ class ClassRun:
             )
             raise WorkerKilled(message) from None
         finally:
-            if pending:  # the run ends early
+            if pending:  # the run is ending early
                 for child in multiprocessing.active_children():
                     child.kill()
             pool.shutdown()

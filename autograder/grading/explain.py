@@ -20,7 +20,7 @@ from autograder.slicing.service import Piece
 from autograder.submissions.client import Reader
 from autograder.submissions.submission import Submission, read_submissions
 
-MAX_ELEMENTS = 24  # larger tensors are described without their values
+MAX_ELEMENTS = 24  # number of elements; larger tensors are shown without their values
 
 
 def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Find the tests of an exercise that pass if its body only forwards its arguments to another exercise's reference.
+"""Find the tests that an exercise passes even if it only forwards its arguments to another exercise's reference.
 
-References that replace earlier exercises must not earn the points of the exercise that calls them. An exercise that was
-graded with references earns points only if it passes a test that forwarding fails. Entry point: `Forwarding`.
+References that replace earlier exercises must not earn points for the exercise that calls them. An exercise that was
+graded with references earns points only if it passes a test that forwarding does not pass. Entry point: `Forwarding`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _call(function, args, kwargs):
                 refused = error
     raise refused
 """
-# How many arguments to forward: as many as the reference takes, or only the first.
+# The number of arguments to forward: as many as the reference accepts, or only the first.
 COUNTS = ("range(len(args), -1, -1)", "[1]")
 FUNCTION = """
 def {name}(*args, **kwargs):
@@ -51,7 +51,7 @@ class {name}({other}):
 
 
 class Forwarding:
-    """A cache of the tests that forwarding passes, per pair of exercises. Each pair is run once per course, on first use."""
+    """A cache of the tests that forwarding passes, for each pair of exercises. A pair's tests run only once per course."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -61,7 +61,7 @@ class Forwarding:
         self._passed = self._load()
 
     def passed_tests(self, exercise: Exercise, other: str) -> frozenset[str]:
-        """Return the tests of `exercise` that pass if its body only forwards its arguments to the exercise `other`."""
+        """Return the tests that `exercise` passes if it only forwards its arguments to the reference for `other`."""
         pair = f"{exercise.name} {other}"
         if pair not in self._passed:
             self._passed[pair] = sorted(self._run(exercise, other))

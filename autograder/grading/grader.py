@@ -38,7 +38,7 @@ from autograder.submissions.submission import Submission
 
 
 def start_server(sandbox: Sandbox = "required", layers: Sequence[str] | None = None) -> Server:
-    """Start a fork server that can slice and run students' code.
+    """Start a fork server that can slice students' notebooks and run their code.
 
     Raises:
         NoIsolation: This machine does not run Linux.
@@ -62,8 +62,8 @@ class Grader:
         for name, tests in self.key.tests.items():
             if all((name, test.name) in self.trivial_passes for test in tests):
                 raise CourseError(
-                    f"{day.name}: no submission can earn the points of {name}, because a trivial answer "
-                    "passes all its tests. Add a test that fails for None, zeros and the first argument."
+                    f"{day.name}: no submission can earn points for {name}, because a trivial answer passes all "
+                    "of that exercise's tests. Add a test that rejects None, zeros and the first argument."
                 )
 
     def grade(
@@ -73,7 +73,7 @@ class Grader:
 
         Args:
             observe: Called after each test in the first run of each exercise.
-            only: The name of the exercise to grade; "" for all.
+            only: The name of the exercise to grade, or "" for all exercises.
 
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine.
@@ -92,7 +92,7 @@ class Grader:
                     first = self._grade_exercises(slicer, exercises, job, problems)
                     marks = first if only else self._follow_up(first, slicer, job, problems)
                 except SlicingError as error:
-                    problems.append(f"its code could not be read: {error}")
+                    problems.append(f"the submission's code could not be read: {error}")
         max_points = exact_sum([exercise.points for exercise in exercises])
         seconds = round(time.monotonic() - started, 3)
         shown = bounded(map(one_line, problems))
@@ -145,9 +145,10 @@ class Grader:
     def _follow_up(
         self, marks: Sequence[ExerciseMarks], slicer: Slicer, job: Job, problems: list[str]
     ) -> list[ExerciseMarks]:
-        """Regrade exercises that lost points with references for earlier ones, and name the remaining mistakes.
+        """Regrade exercises that lost points, using references for earlier exercises, and name the remaining mistakes.
 
-        Exercises are processed in order. If one gets full points with references, later ones use the student's code for it.
+        Exercises are processed in order. If an exercise gets full points with references, later exercises use the
+        student's code for it.
         """
         if all(exercise.status == "not_attempted" for exercise in marks):
             problems.append(
@@ -172,8 +173,8 @@ class Grader:
         lost: Collection[str],
         job: Job,
     ) -> Graded:
-        """Return the best result with references for earlier exercises that lost points."""
-        unobserved = replace(job, observe=None)  # `explain` shows the first run
+        """Return an exercise's best result with references for earlier exercises that lost points."""
+        unobserved = replace(job, observe=None)  # `explain` shows only the first run
 
         def grade_with(replaced: tuple[str, ...]) -> Graded:
             code = slicer.slice_with_references(exercise.name, replaced)
@@ -236,7 +237,7 @@ class Grader:
     def grade_source(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> ExerciseMarks:
-        """Run an exercise's tests on the given code, in a new process. Problems with loading it are added to `problems`."""
+        """Run an exercise's tests on the given code, in a new process. Problems with loading the code go into `problems`."""
         started = time.monotonic()
         outcomes = self.runner.outcomes(exercise, source, job, problems)
         marks = self._score(
@@ -257,9 +258,9 @@ class Grader:
     def _is_earned(
         self, exercise: Exercise, passed: Collection[str], replaced: Collection[str]
     ) -> bool:
-        """Return whether the answer passed a test that trivial answers and forwarding to the references fail."""
+        """Return whether the answer passed a test that neither trivial answers nor forwarding to the references would pass."""
         if len(passed) == len(self.key.tests[exercise.name]):
-            return True  # forwarding passes at most some of the tests
+            return True  # neither forwarding nor trivial answers pass every test
         own = {name for name in passed if (exercise.name, name) not in self.trivial_passes}
         for name in replaced:
             if own:
@@ -270,7 +271,7 @@ class Grader:
 def seed_of(day: str, secret: bytes, submission: Submission) -> str:
     """Return the seed for a submission: an HMAC of the day and the code cells.
 
-    Other cells, outputs and metadata do not affect it, so saving a notebook again does not change the seed.
+    Other cells, outputs and metadata do not affect the seed, so saving a notebook again does not change the seed.
     """
     code = "\0".join(cell.source for cell in submission.cells if cell.kind == "code")
     digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()

@@ -1,4 +1,4 @@
-"""Log unexpected exceptions in the autograder with their tracebacks. Each one affects only one submission."""
+"""Log unexpected exceptions in the autograder with their tracebacks. Each exception affects only one submission."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from autograder.course.state_folder import StoreError, course_folder
 from autograder.marks.model import one_line
 
 FILE = "errors.log"
-MAX_SIZE = 10 << 20  # bytes; nothing is appended to a log of this size
+MAX_SIZE = 10 << 20  # bytes; nothing is appended to a log that has reached this size
 
 
 def log(root: Path, activity: str, error: BaseException) -> str:
     """Append an exception with its traceback to the course's log, and return a message for the TA.
 
-    The message mentions the log only if it could be written.
+    The message mentions the log only if the log could be written.
     """
     message = f"{activity}: internal error in the autograder ({one_line(repr(error))[:200]})"
     with contextlib.suppress(OSError, StoreError):
@@ -28,7 +28,7 @@ def log(root: Path, activity: str, error: BaseException) -> str:
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "ab") as opened:
             if opened.tell() < MAX_SIZE:
-                # A single write, because several processes append to the same file.
+                # Use a single write, because several processes append to the same file.
                 opened.write(head + text + b"\n")
         return f"{message}; the traceback is in {file}"
     return message

@@ -15,7 +15,8 @@ from autograder.execution.student import Student
 from autograder.protocol.limits import Budget
 from autograder.sandbox.client import Server
 
-# Called with a test, its message ("" if it passed) and the student's process (None if it has exited).
+# Function that is called with a test, the test's message ("" if the test passed) and the student's process (None if it has
+# exited).
 Observer = Callable[[Test, str, "Student | None"], None]
 
 

@@ -40,7 +40,7 @@ class GradedClass:
 
     @property
     def ungraded(self) -> list[SubmissionMarks]:
-        """Return the marks of submissions that could not be read or graded. Their problems say why."""
+        """Return the marks of submissions that could not be read or graded. Their `problems` explain why."""
         return [marks for marks in self.submissions if not marks.exercises]
 
 
@@ -65,7 +65,7 @@ class Session:
         Args:
             seed: Overrides the seed of every submission.
             force: Grade unchanged submissions again.
-            watch: Wraps the iterator of marks, to show progress.
+            watch: A function that wraps the iterator of marks, to show progress.
         """
         run = self._run(seed=seed, force=force)
         found = find_submissions(paths, self.day.name, self.reader, roster=self.roster)
@@ -78,7 +78,7 @@ class Session:
         """Regrade the submissions in the store.
 
         Args:
-            is_current: Make the new marks the current ones. Otherwise they are only stored.
+            is_current: Make the new marks the current ones. Otherwise, the new marks are only stored.
 
         Returns:
             The marks of each submission before and after, and the stored marks of submissions that no longer exist.

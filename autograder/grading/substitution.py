@@ -31,13 +31,13 @@ def substitute_references(
 ) -> Graded:
     """Regrade an exercise with references for the exercises that lost points, and return the better result.
 
-    First, all of them are replaced at once, because one mistake can hide another. If that gains no points or breaks a
-    test that passed, the code may depend on what the student's own exercises return. Then they are replaced one by one.
+    First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or breaks a
+    test that passed, the code may depend on what the student's own exercises return. Then the exercises are replaced one by one.
 
     Args:
         original: The exercise as the student wrote it.
         lost: Earlier exercises that lost points, in the order of the course.
-        grade_with: Grades the exercise with references for the given exercises.
+        grade_with: A function that grades the exercise, using references for the given exercises.
         sentences: The sentence that each test shows when it fails.
     """
 

@@ -1,4 +1,4 @@
-"""Find the tests that trivial answers pass: None, zeros, or the first argument. Passing only these tests earns no points.
+"""Find the tests that pass for trivial answers: None, zeros, or the first argument. Such tests alone earn no points.
 
 Entry point: `passed_tests`.
 """
@@ -53,7 +53,7 @@ def _trivial(answer, reference):
 
 
 def passed_tests(runner: Runner) -> frozenset[tuple[str, str]]:
-    """Return (exercise, test) for each test that a trivial answer passes. The result is cached in the course's folder."""
+    """Return an (exercise, test) pair for each test that a trivial answer passes. The result is cached in the course's folder."""
     key = runner.key
     name = f"trivial-{key.day.name}-{key.fingerprint[:16]}.json"
     cached = read_cache(key.day.root, name)

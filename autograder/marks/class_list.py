@@ -35,8 +35,8 @@ def rows(
 ) -> tuple[list[Row], list[str]]:
     """Return one row per student and notes for the TA. Students on the roster come first, in roster order.
 
-    A submission counts for every member of its group. If a student has several, the latest one counts, or the one with
-    the most points if the time of any of them is unknown.
+    A submission counts for every member of its group. If a student has several submissions, the latest one counts.
+    If the time of any submission is unknown, the one with the most points counts instead.
     """
     handed: dict[Entry, list[Row]] = {entry: [] for entry in roster.entries}
     strangers: dict[str, Person] = {}
@@ -53,7 +53,7 @@ def rows(
 
 
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
-    """Return how late each submission is. A group's submission gets the first student's extension."""
+    """Return how late each submission is. A group's submission gets the extension of the group's first student."""
     result = []
     for marks in class_:
         source = _handed_in(marks)
@@ -63,8 +63,8 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
 
 
 def roster_notes(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[str]:
-    """Return notes for the TA on where the class and the roster disagree, or [] if there is no roster."""
-    # The notes do not need the exercises, and keeping them would use too much memory for a large class.
+    """Return notes for the TA on differences between the class and the roster, or [] if there is no roster."""
+    # Drop the exercises: the notes do not use them, and those of a large class would take too much memory.
     without_exercises = (msgspec.structs.replace(marks, exercises=[]) for marks in class_)
     return rows(without_exercises, day, roster)[1] if roster.entries else []
 
@@ -76,7 +76,7 @@ def _handed_in(marks: SubmissionMarks) -> HandedIn:
 def _students(
     marks: SubmissionMarks, source: HandedIn, roster: Roster
 ) -> Iterator[tuple[Entry, Person]]:
-    """Yield each student of a submission once: those who submitted it, then the rest of their groups."""
+    """Yield each student whose submission this is once: first those who submitted it, then the rest of their groups."""
     named = roster.students(marks.student)
     handed = [(entry, Person(entry.name, entry.id)) for entry in named]
     if not named:

@@ -1,4 +1,4 @@
-"""Make student text safe for spreadsheets, which may run a cell as a formula. Entry point: `escape_formula`."""
+"""Make text from students safe for spreadsheets, which may run it as a formula. Entry point: `escape_formula`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ FORMULA = re.compile(f"{INVISIBLE}[{STARTS}]")
 SEPARATORS = ",;\t|"
 LINE_ENDS = "\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
-NUMBER = re.compile(r"[+-]?\d*[.,]?\d+|-")  # a single hyphen is Moodle's "no grade"
-MAX_CELL = 32_000  # characters; Excel's limit is 32,767 and that of Python's csv module 131,072
+NUMBER = re.compile(r"[+-]?\d*[.,]?\d+|-")  # Moodle writes "-" for "no grade"
+MAX_CELL = 32_000  # characters; the limit is 32,767 in Excel and 131,072 in the csv module
 
 
 def escape_formula(cell: str, separator: str = ",", keep_numbers: bool = True) -> str:
     """Escape text so that no spreadsheet runs it as a formula. With `keep_numbers`, numbers are left unchanged.
 
     An apostrophe is inserted before anything that could start a formula, and long text is truncated. Nothing is
-    inserted after `separator`, because the csv module quotes cells that contain it.
+    inserted after `separator`, because the csv module quotes cells that contain the separator.
     """
     if keep_numbers and NUMBER.fullmatch(cell):
         return cell

@@ -12,7 +12,7 @@ import torch
 from autograder.submissions.client import READER
 
 GRADER = "autograder.grading.grader"
-CHECKS = "autograder.execution.checks"  # imported by the hidden graders
+CHECKS = "autograder.execution.checks"  # module that the hidden graders import
 ROOT = Path(__file__).parents[2]  # the folder that contains the package `autograder`
 
 
@@ -51,14 +51,16 @@ def imported_files(module: str) -> list[Path]:
     pending = [module]
     while pending:
         name = pending.pop()
-        # `from package import name` may import a module or something that the package defines.
+        # `from package import name` may import a module or an object that the package defines.
         file = _file(name) or _file(name.rpartition(".")[0])
         if file is None:
             raise FileNotFoundError(f"The module {name} has no file in {ROOT}.")
         if file not in found:
             found.add(file)
             pending += _imports(file)
-            pending.append(".".join(file.parent.relative_to(ROOT).parts))  # its package
+            pending.append(
+                ".".join(file.parent.relative_to(ROOT).parts)
+            )  # the package that contains the file
     return sorted(found)
 
 

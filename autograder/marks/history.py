@@ -1,4 +1,4 @@
-"""Store every grading of each submission in `.autograder/marks.db`, and record which one is current.
+"""Store the marks from every grading of each submission in `.autograder/marks.db`, and record which are current.
 
 Each submission's marks are written in one transaction and flushed to disk. SQLite uses a rollback journal instead of a
 write-ahead log: a killed run leaves only the database and a journal, which the next connection rolls back, and a store in
@@ -60,7 +60,7 @@ class Basis:
     """Everything that determines the marks of a submission. Marks with the same basis can be reused."""
 
     day: str
-    code: str  # a hash of the code cells, their positions and the file's problems
+    code: str  # a hash of the code cells, their positions and the problems found in the file
     course: str
     autograder: str
     seed: str
@@ -69,7 +69,7 @@ class Basis:
 
 @dataclass(frozen=True)
 class Current:
-    """The current marks of a submission, its absolute path, and the path on the command line that led to it."""
+    """The current marks of a submission, the submission's path, and the command-line path under which it was found."""
 
     marks: SubmissionMarks
     path: str
@@ -90,7 +90,7 @@ class History:
     """The stored marks of a course. Only one process can write at a time, but any number can read."""
 
     def __init__(self, root: Path) -> None:
-        """Open the store of the course in the folder `root`; create it if it does not exist.
+        """Open the store for the course in the folder `root`, creating the store if it does not exist.
 
         Raises:
             StoreError: The store cannot be opened or created, is damaged, or has a newer schema.
@@ -128,7 +128,7 @@ class History:
         return [entry.marks for entry in self.current_with_paths(day)]
 
     def current_with_paths(self, day: str) -> list[Current]:
-        """Return what `current` returns, with the location of each submission.
+        """Return the same marks as `current`, together with the location of each submission.
 
         Raises:
             StoreError: The store cannot be read.
@@ -143,7 +143,7 @@ class History:
             return [Current(_decode(m), p, Path(os.fsdecode(under))) for m, p, under in rows]
 
     def find(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
-        """Return the stored marks with this basis, relabelled with the submission's path and student, or None.
+        """Return the stored marks with this basis, relabelled with the submission's path and student, or None if there are none.
 
         Raises:
             StoreError: The store cannot be read.
@@ -169,7 +169,7 @@ class History:
         """Store marks in one transaction, unless the same marks are already stored.
 
         Args:
-            found_under: The path on the command line that led to the submission.
+            found_under: The command-line path under which the submission was found.
             is_current: Make these the current marks for their student and path.
 
         Raises:
@@ -199,7 +199,7 @@ class History:
 
     @contextlib.contextmanager
     def lock(self, day: str) -> Iterator[None]:
-        """Lock a day against other runs. The kernel releases the lock if this process is killed.
+        """Lock a day, so that no other run can grade it. The kernel releases the lock if this process is killed.
 
         Raises:
             Busy: Another run holds the lock. The message says who started that run, and when.
@@ -243,7 +243,7 @@ class History:
         """Turn SQLite and file-system errors into a StoreError with a one-sentence message."""
         try:
             yield
-        except sqlite3.OperationalError as error:  # locked, full, read-only
+        except sqlite3.OperationalError as error:  # e.g. locked or read-only
             raise StoreError(f"{self.file} cannot be {action}: {error}") from None
         except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
             raise StoreError(f"{self.file} is damaged: {error}. {ADVICE}") from None
@@ -256,10 +256,10 @@ def _decode(marks: str) -> SubmissionMarks:
 
 
 def _owner() -> str:
-    """Return a description of this process for the lock file: its user, start time and process ID."""
+    """Return a description of this process for the lock file: the user, the current time and the process ID."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container without a user database
+    except (KeyError, OSError):  # e.g. in a container without a user database
         user = str(os.getuid())
     now = datetime.now().astimezone().strftime("%H:%M:%S on %Y-%m-%d")
     return f"by {user} at {now} (process {os.getpid()})"

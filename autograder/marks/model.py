@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from autograder.submissions.people import HandedIn
 
 FORMAT = 1
-MAX_MESSAGE = 2000  # characters
+MAX_MESSAGE = 2000  # maximum number of characters in a message
 
 Status = Literal[
     "passed", "partial", "failed", "not_attempted", "error", "timed_out", "crashed", "not_allowed"
@@ -25,12 +25,12 @@ Value = bool | int | float | str
 
 
 class Values(msgspec.Struct, frozen=True):
-    """A matrix returned by a student's code and the expected one, cropped to a size that can be displayed."""
+    """A matrix returned by a student's code and the expected matrix, both cropped to a size that can be displayed."""
 
     what: str
     shape: list[int]  # the shape of the whole tensor
-    matrix: list[int]  # the indices along all axes but the last two
-    top: int  # the first row and column of the crop
+    matrix: list[int]  # the matrix's indices along all axes but the last two
+    top: int  # the first row of the crop; `left` is the first column
     left: int
     seen: list[list[Value]]
     expected: list[list[Value]]
@@ -45,13 +45,13 @@ class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     max_points: float
     passed: bool
     message: str
-    # Only the student's page uses these two. They are kept in the store, but `encode` omits them.
+    # Only the student's page uses the next two fields. The store keeps them, but `encode` omits them.
     message_without_values: str = msgspec.field(name="told", default="")
     values: Values | None = None
 
 
 class ExerciseMarks(msgspec.Struct, frozen=True):
-    """The result of one exercise. `reference_for` lists the exercises that were replaced with their references."""
+    """The result for one exercise. `reference_for` lists the exercises that were replaced with their references."""
 
     name: str
     points: float
@@ -65,7 +65,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True):
 
 
 class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The result of one submission. `exercises` is empty if the submission could not be read or graded."""
+    """The result of grading one submission. `exercises` is empty if the submission could not be read or graded."""
 
     path: str
     student: str
@@ -78,7 +78,7 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float
     problems: list[str]
     exercises: list[ExerciseMarks]
-    handed_in: HandedIn | None = None  # who submitted and when, if the platform records it
+    handed_in: HandedIn | None = None  # who submitted and when, if the platform records this
 
 
 class Marks(msgspec.Struct, frozen=True):
@@ -90,7 +90,7 @@ class Marks(msgspec.Struct, frozen=True):
 
 
 class InvalidMarks(Exception):
-    """Raised when a file does not contain marks for the day. The message is meant to follow the file's name."""
+    """Raised when a file does not contain marks for the day. The message has no subject, because it follows a file name."""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -112,7 +112,7 @@ def encode(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
 
 
 class CompressedMarks(Sequence[SubmissionMarks]):
-    """A sequence of marks that uses a tenth of the memory: each item is decompressed when it is accessed."""
+    """A sequence of marks that stores each item compressed, in a tenth of the memory, and decompresses it on access."""
 
     def __init__(self, submissions: Iterable[SubmissionMarks]) -> None:
         self._compressed = [zlib.compress(msgspec.json.encode(s), 1) for s in submissions]
@@ -139,7 +139,7 @@ def _without_values(submission: SubmissionMarks) -> SubmissionMarks:
 
 
 def decode(data: bytes, day: str) -> Marks:
-    """Decode the marks of a day from JSON.
+    """Decode the marks for a day from JSON.
 
     Raises:
         InvalidMarks: The data is not JSON, does not contain marks, or is for a different format or day.

@@ -1,4 +1,4 @@
-"""Compare stored marks with marks from the current version of the course: whose points change, in which tests, and why.
+"""Compare stored marks with marks from the current version of the course, and report whose points change and why.
 
 Entry points: `find_again`, `compare` and `report`.
 """
@@ -21,7 +21,7 @@ from autograder.submissions.roster import NO_ROSTER, Roster
 
 @dataclass(frozen=True)
 class Reason:
-    """Why the points of an exercise changed: a test, what changed about it, and its message for this submission."""
+    """Why the points for an exercise changed: a test, what changed about that test, and its message for this submission."""
 
     test: str
     change: str
@@ -40,7 +40,7 @@ class ExerciseChange:
 
 @dataclass(frozen=True)
 class Change:
-    """The marks of one submission before and after it was graded again."""
+    """The marks of one submission before and after it was regraded."""
 
     before: SubmissionMarks
     after: SubmissionMarks
@@ -71,7 +71,7 @@ class Change:
 def find_again(
     stored: Sequence[Current], day: str, reader: Reader, roster: Roster = NO_ROSTER
 ) -> Iterator[FoundSubmission]:
-    """Yield the submissions that have stored marks, as they are on disk now. Skip those whose files are gone."""
+    """Read the submissions that have stored marks from disk again. Skip submissions whose files no longer exist."""
     places = {(current.marks.student, current.path) for current in stored}
     paths = dict.fromkeys(current.found_under for current in stored)
     existing = [path for path in paths if os.path.lexists(path)]
@@ -85,7 +85,7 @@ def find_again(
 def compare(
     stored: Sequence[Current], graded: Iterable[SubmissionMarks]
 ) -> tuple[list[Change], list[SubmissionMarks]]:
-    """Pair stored marks with new ones. Return the pairs, and the stored marks whose submissions are gone."""
+    """Pair stored marks with new marks. Return the pairs, and the stored marks whose submissions no longer exist."""
     before = {(current.marks.student, current.path): current.marks for current in stored}
     changes = [Change(before.pop((after.student, after.path)), after) for after in graded]
     return changes, list(before.values())
@@ -108,7 +108,7 @@ def _reasons(before: ExerciseMarks | None, after: ExerciseMarks | None) -> list[
         for name in {**new, **old}
         for reason in _test_reasons(name, old.get(name), new.get(name))
     ]
-    same_tests = "passes the same tests, but trivial answers now pass different ones"
+    same_tests = "passes the same tests, but trivial answers now pass different tests"
     return reasons or [Reason("", same_tests)]
 
 
@@ -133,7 +133,7 @@ def _test_reasons(name: str, before: TestMarks | None, after: TestMarks | None) 
 
 
 def report(changes: Sequence[Change], day: str) -> Iterator[str]:
-    """Yield lines of text: how often each test changed the points, then each submission whose points change."""
+    """Yield the report as lines of text: how often each test change affects points, then every submission whose points change."""
     changed = [(change, exercises) for change in changes if (exercises := change.exercises())]
     yield f"{day}: points change in {len(changed)} of {len(changes)} submissions"
     reworded = sum(change.changes_only_messages() for change in changes)
