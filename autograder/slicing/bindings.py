@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from autograder.slicing.unit import Unit
 
-END = 1 << 60  # the moment after all units, when the grader calls the exercise
+END = 1 << 60  # the moment when the grader calls the exercise, after all units
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Bindings:
     first: int  # the first unit that binds the name without reading it
     uses: Sequence[int]  # all units that bind or change the name
     replacements: Sequence[int]  # units that always bind the name, which discards earlier changes
-    permanent: frozenset[int]  # units that count at every moment
+    permanent: frozenset[int]  # units that are in effect at every moment
 
     def units_at(self, moment: int) -> Sequence[int]:
-        """Return the units that define the name's object at a moment: the last replacement before the moment and the uses since.
+        """Return the units that define the name's object at a moment: the last replacement before then, and all later uses.
 
         If no unit has bound the name by then, the cells are out of order, so the object at the end of the notebook is used.
         """
@@ -39,7 +39,7 @@ def index_bindings(
     name: str, binders: Sequence[int], changers: Sequence[int], units: Sequence[Unit]
 ) -> Bindings:
     """Index the positions of the units that bind and change a name."""
-    # A unit that reads the name as well cannot be the first to bind it.
+    # A unit that also reads the name cannot be the first unit to bind it.
     pure_binders = {p for p in binders if name not in units[p].at_once}
     first = min(pure_binders or binders, default=0)
     changing = set(changers)

@@ -5,7 +5,7 @@
         slicer.slice_all()                             # every exercise
         slicer.slice_with_references("MultiHeadAttention", ["softmax"])
 
-Raises `SlicingError` if the notebook exceeds a limit or its process sends an invalid response.
+Raises `SlicingError` if the notebook exceeds a limit or the reader process sends an invalid response.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
 from autograder.submissions.client import READER, ReaderProcess, ReadError, retry_server_loss
 
-PART = 48_000  # bytes of an encoded course per control message, whose limit is 64 kB
+PART = 48_000  # bytes of an encoded course per control message; a message may have 64 kB
 ANSWERS = Decoder(Answer)
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class SlicingError(Exception):
 
 @dataclass(frozen=True)
 class Slice:
-    """The code of one exercise: the pieces that run, in order.
+    """The code of one exercise: the pieces of code to run, in order.
 
     `reached` are the other exercises whose names the code reads, whether or not they are defined. `used` are the forbidden
     functions that the code mentions.
@@ -81,7 +81,7 @@ def encode_course(day: Day) -> bytes:
 
 
 def _release(day: Day) -> list[str]:
-    """Return the sources of the released notebook's code cells, or nothing if it is not built."""
+    """Return the sources of the released notebook's code cells, or an empty list if that notebook has not been built."""
     file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
     try:
         cells, _ = read_cells(file.read_bytes(), file.name)
@@ -101,7 +101,7 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
 
 
 class Slicer:
-    """Client that slices one notebook in one process, started on first use. After an error, all later calls raise it."""
+    """Client that slices one notebook in one process, started on first use. After an error, later calls raise the same error."""
 
     def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:
         self._server, self._course = server, course
@@ -134,7 +134,7 @@ class Slicer:
     def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Slice:
         """Return the slice of one exercise, using the references for the `replaced` exercises.
 
-        Each reference is a piece with the source `# NAME: the reference`. Raises SlicingError.
+        Each reference is represented by a piece whose source is `# NAME: the reference`. Raises SlicingError.
         """
 
         def ask(process: ReaderProcess) -> Slice:
@@ -144,7 +144,7 @@ class Slicer:
         return self._ask(ask)
 
     def _ask(self, ask: Callable[[ReaderProcess], T]) -> T:
-        """Call `ask` with the process that has sliced the notebook; start a new one if the fork server died."""
+        """Call `ask` with the process that has sliced the notebook; start a new process if the fork server died."""
         if self._failure:
             raise SlicingError(self._failure)
         try:

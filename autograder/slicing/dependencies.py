@@ -1,11 +1,11 @@
 """Select the top-level statements of a notebook that one exercise needs.
 
 `slice_for` follows names from the exercise's last definition to the units that bind and change them. A name that a unit
-reads immediately refers to the last binding before that unit, or to a later one if there is none, because cells may be out
-of order. A name in a function's body refers to the last binding in the notebook.
+reads immediately refers to the last binding before that unit, or to a later binding if there is none, because cells may be
+out of order. A name in a function's body refers to the last binding in the notebook.
 
 A binding discards earlier bindings and changes (`T = {}` after `T["a"] = 1`), unless it reads the name itself
-(`f = cache(f)`) or may not happen (inside `if`, `for`, `try`). A call whose result is unused is selected only if it changes
+(`f = cache(f)`) or might not run (inside `if`, `for`, `try`). A call whose result is unused is selected only if it changes
 something that the exercise needs; see side_effects.py. A unit that runs `exec` or writes to `globals()` counts as binding
 every name in its text.
 """
@@ -24,15 +24,15 @@ from autograder.slicing.unit import Unit
 
 __all__ = ["Code", "Unit", "parse_units", "slice_for"]
 
-# Limits per exercise, far beyond what any honest notebook needs. Code beyond them is left out and reported.
-MAX_TAKEN = 5_000  # units
-MAX_FOLLOWED = 50_000  # pairs of a name and a moment
-MANY_STEPS = 500_000  # afterwards, every name refers to its last binding
+# Limits per exercise, far beyond what any honest notebook needs. Code beyond these limits is left out and reported.
+MAX_TAKEN = 5_000  # maximum number of units
+MAX_FOLLOWED = 50_000  # maximum number of (name, moment) pairs
+MANY_STEPS = 500_000  # after this many steps, every name refers to its last binding
 
 
 @dataclass(frozen=True)
 class Code:
-    """The code of one exercise: the units that run, in order, and the other exercises that they use."""
+    """The code of one exercise: the units that run, in order, and the other exercises that those units use."""
 
     units: tuple[Unit, ...]
     reached: frozenset[str]
@@ -50,7 +50,7 @@ def slice_for(
     """Return the code that an exercise needs, or None if the student does not define it.
 
     Names resolve to the student's units, except that names bound by given units always resolve to the course's. If the
-    student binds or changes a given name differently, `problems` reports it.
+    student binds or changes a given name differently from the course, `problems` reports this.
     """
     index, given_names = _index_notebook(
         tuple(student), tuple(given), frozenset({exercise, *exercises})
@@ -62,8 +62,8 @@ def slice_for(
     for position in index.always:
         search.take(position, END)
     search.follow([])
-    # Only now are the functions that the exercise calls known. Calls to these functions in the notebook are demonstrations,
-    # while calls to other functions may fill a table (`init_tables()`, `register(f)`).
+    # The functions that the exercise calls are known only at this point. Notebook calls to these functions are demonstrations,
+    # but calls to other functions may fill a table that the exercise needs (`init_tables()`, `register(f)`).
     search.take_side_effects(frozenset(search.names))
     names = set(search.names)
     problems = list(given_names.edits(names))
@@ -76,7 +76,7 @@ def slice_for(
     )
 
 
-# The index of the last notebook, because the exercises of a submission are sliced one after another.
+# Cache the index of the last notebook, because the exercises of a submission are sliced one after another.
 _last: tuple[NotebookIndex, GivenNames] | None = None
 
 
@@ -91,21 +91,21 @@ def _index_notebook(
 
 
 class _Search:
-    """A search that follows names to the units that define them. Visits each unit once for each moment."""
+    """A search that follows names to the units that define them. Visits each unit at most once per moment."""
 
     def __init__(self, index: NotebookIndex) -> None:
         self.index = index
         self.taken: set[int] = set()
         self.names: dict[str, None] = {}
         self.is_cut = False
-        self._settled: set[int] = set()  # taken units that read the same objects at every moment
+        self._settled: set[int] = set()  # selected units that read the same objects at every moment
         self._done: set[tuple[str, int]] = set()
         self._followed: set[tuple[int, int]] = set()
         self._pending: list[tuple[str, int]] = []
         self._steps = 0
 
     def follow(self, names: Iterable[tuple[str, int]]) -> None:
-        """Follow names, each at a moment, and all names that they lead to."""
+        """Resolve names, each as of a given moment, and recursively every name they depend on."""
         self._pending += names
         while self._pending and not self.is_cut:
             name, moment = self._pending.pop()
@@ -121,7 +121,7 @@ class _Search:
                     self.take(position, moment)
 
     def take(self, position: int, moment: int) -> None:
-        """Select a unit whose object is used at a moment, and queue the names that it reads."""
+        """Select a unit that defines an object used at the given moment, and queue the names that the unit reads."""
         if (position, moment) in self._followed or self.is_cut:
             return
         self._followed.add((position, moment))
@@ -130,10 +130,10 @@ class _Search:
         if position not in self.taken:
             self.taken.add(position)
             self.is_cut = len(self.taken) > MAX_TAKEN
-            # A function called at this moment reads its globals now. What it returns may read them at the end.
+            # A function that is called at this moment reads its globals now. An object that it returns may read them at the end.
             moments = {moment, END}
             if unit.runs_code:
-                moments.add(position)  # `table = sorted(…)` calls its lambda immediately
+                moments.add(position)  # `sorted(table, key=lambda …)` calls the lambda now
             self._pending += [(name, position) for name in at_once]
             self._pending += [(w, END) for w in unit.hints if w in self.index.defined]
             if not later:
@@ -144,7 +144,7 @@ class _Search:
         self._pending += [(name, m) for name in later for m in moments]
 
     def take_side_effects(self, called_by_exercise: Collection[str]) -> None:
-        """Select calls to functions that change what the exercise needs, unless the exercise itself calls these functions."""
+        """Select calls that change objects the exercise needs, except calls to functions that the exercise itself calls."""
         index = self.index
         seen: set[int] = set()
         n_names = 0

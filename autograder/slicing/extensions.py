@@ -15,15 +15,15 @@ from autograder.slicing.side_effects import find_mutations
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A possible extension of a class by a method. The names come from the syntax alone and still have to be resolved."""
+    """A statement that may add a method to a class. The names come from the syntax alone and still have to be resolved."""
 
     target: str  # the class
-    attached: str = ""  # f in `add_to_class(C)(f)`; it must name a function
-    by: str = ""  # extend in `extend(C, f)`; it must name a function that changes its arguments
+    attached: str = ""  # f in `add_to_class(C)(f)`; must be a function's name
+    by: str = ""  # extend in `extend(C, f)`; must name a function that changes its arguments
 
 
 def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
-    """Yield the possible extensions of classes among the nodes of a statement."""
+    """Yield the possible class extensions among the nodes of a statement."""
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if node.decorator_list:
@@ -62,7 +62,7 @@ def _arguments(call: ast.expr) -> list[str]:
 
 
 def _annotated_first(arguments: ast.arguments) -> Iterator[str]:
-    """Yield the names in the annotation of the first argument: `self: C`, `self: "C"`, `self: (C, D)`, `self: C | D`."""
+    """Yield the names in the first argument's annotation, such as `self: C`, `self: "C"`, `self: (C, D)` or `self: C | D`."""
     first = next(iter([*arguments.posonlyargs, *arguments.args]), None)
     for node in walk([first.annotation]) if first and first.annotation else []:
         if isinstance(node, ast.Name):

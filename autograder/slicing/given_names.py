@@ -1,4 +1,4 @@
-"""Give the course's definitions precedence over a student's versions of them, and report the conflicts."""
+"""Give the course's definitions precedence over a student's definitions of the same names, and report conflicts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from autograder.slicing.notebook_index import NotebookIndex
 from autograder.slicing.same_name import has_same_effect
 from autograder.slicing.unit import Unit
 
-MAX_EDITS = 20  # reported edits of given names
-# Maximum number of statements per given name that are compared with the course's.
+MAX_EDITS = 20  # maximum number of edits to course-provided names that are reported
+# Maximum number of statements per course-provided name that are compared with the course's statements.
 MAX_COMPARED = 200
 
 
@@ -24,9 +24,9 @@ class GivenNames:
         self._edits: dict[str, list[tuple[int, str, str]]] = {}
 
     def in_order(self, taken: set[int]) -> Iterator[Unit]:
-        """Yield units in the order in which they run: the course's, then imports such as star imports, then the student's.
+        """Yield units in the order in which they run: the course's, then star and other early imports, then the student's others.
 
-        If a student's unit rebinds a name that the course provides, the course's unit runs again after it.
+        If a student's unit rebinds a name that the course provides, the course's unit runs again after the student's.
         """
         index = self._index
         own = index.defined_here & index.exercises
@@ -45,7 +45,7 @@ class GivenNames:
                         yield index.units[other]
 
     def _hidden_by(self, position: int) -> list[int]:
-        """Return the positions of the given units whose names a student's unit binds to something else."""
+        """Return the positions of the course's units whose names a student's unit binds to something else."""
         index = self._index
         conflicts = index.units[position].binds & index.given_names
         others = {p for name in conflicts for p in index.binders[name] if p < index.n_given}
@@ -79,7 +79,7 @@ class GivenNames:
         return self._edits[name]
 
     def _describe(self, unit: Unit, name: str) -> str:
-        """Explain what happens to a student's edit of a name that the course provides, or return "" if it is kept."""
+        """Explain what happens to a student's edit of a name that the course provides, or return "" if the edit is kept."""
         given = self._index.units[: self._index.n_given]
         sources = [u for u in given if name in u.binds | u.changes]
         if any(has_same_effect(unit, other, name) for other in sources):

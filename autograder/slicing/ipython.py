@@ -1,6 +1,6 @@
-"""Convert a cell's code to Python, without IPython magics and without statements that do not compile.
+"""Convert a cell's code to Python, removing IPython magics and statements that do not compile.
 
-Line numbers do not change, and everything takes linear time. Code that could overflow the C stack, run out of memory or take
+Line numbers do not change, and the conversion takes linear time. Code that could overflow the C stack, run out of memory or take
 too long in CPython's compiler is rejected before it is compiled. (CPython 3.11 crashes on a comprehension with 100,000 `for`s
 and takes quadratic time for many functions with the same name.) Entry point: `parse_cell`.
 """
@@ -16,15 +16,15 @@ from collections.abc import Iterator
 
 from autograder.slicing.names import SCOPES, children
 
-# In characters. The syntax tree for a list of a million numbers takes half a gigabyte.
+# Maximum number of characters in a cell. The syntax tree for a list of a million numbers takes half a gigabyte.
 MAX_LENGTH = 1_500_000
 # Each token takes up to 700 bytes in the syntax tree. A table of 270,000 numbers has 550,000 tokens.
 MAX_TOKENS = 550_000
-MAX_BROKEN = 250_000  # tokens in a cell that does not compile, because it is parsed several times
-MAX_SCOPES = 500  # functions, lambdas and comprehensions in one top-level statement
+MAX_BROKEN = 250_000  # tokens in a cell that does not compile; such a cell is parsed several times
+MAX_SCOPES = 500  # number of functions, lambdas and comprehensions in one top-level statement
 CHUNK = 50  # number of top-level statements that are compiled together
-MAX_DEPTH = 200  # levels of the syntax tree; CPython has the same limit for parentheses
-# Braces in one string, or dots in one import; CPython takes quadratic time for both.
+MAX_DEPTH = 200  # depth of the syntax tree; CPython has the same limit for parentheses
+# Maximum number of braces in one string, or of dots in one import. CPython takes quadratic time for both.
 MAX_PARTS = 1000
 
 # Cell magics whose body is Python that runs in the notebook. The bodies of other cell magics are blanked.
@@ -58,7 +58,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 IMPORTED = re.compile(r"\b(?:import|from)[\s\\]+[\w.\s\\]+")
-# Code that is invalid inside brackets. If it occurs there, a bracket was not closed and a new statement begins.
+# Code that is invalid inside brackets. If it occurs inside brackets, a bracket was not closed and a new statement begins.
 STATEMENT = re.compile(
     r"(?:@[^\n]*\n){0,5}(?:(?:async[ \t]+)?def|class)[ \t]+\w"
     r"|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b"
@@ -67,12 +67,12 @@ CONTINUES = re.compile(r"(?:else|elif|except|finally)\b|[^\w@\"'(\[{*]")
 
 
 def parse_cell(source: str) -> tuple[str, ast.Module | None, str | None]:
-    """Return the part of a cell that Python can run, its syntax tree, and the problem with the rest.
+    """Return the part of a cell that Python can run, the syntax tree of that part, and the problem with the rest of the cell.
 
     The tree is None if nothing can run. The problem is None if everything can run.
     """
     with warnings.catch_warnings():
-        # For example, warnings about invalid escapes in a student's strings.
+        # Ignore, for example, warnings about invalid escapes in a student's strings.
         warnings.simplefilter("ignore")
         tree, problem = _try_parse(source)
         if tree is not None:
@@ -103,12 +103,12 @@ def gc_paused() -> Iterator[None]:
 
 
 def count_tokens(source: str) -> int:
-    """Estimate the number of tokens. Every character of an f-string counts as one."""
+    """Estimate the number of tokens. Every character of an f-string counts as one token."""
     return sum(len(t[0]) if t["formatted"] else 1 for t in TOKEN.finditer(source))
 
 
 def logical_lines(source: str) -> Iterator[str]:
-    """Yield the logical lines of a cell, with magics replaced by `pass` or `None`.
+    """Yield the logical lines of a cell, with magics replaced with `pass` or `None`.
 
     A logical line ends where all brackets and strings are closed.
     """
@@ -128,7 +128,7 @@ def logical_lines(source: str) -> Iterator[str]:
 
 
 def _strip_cell_syntax(source: str) -> str:
-    """Remove what IPython removes from a whole cell: prompts, common indentation, a cell magic."""
+    """Remove the syntax that IPython removes from a whole cell: prompts, common indentation and a cell magic."""
     if PROMPT.match(source):
         source = PROMPT.sub("", source)
     if indent := INDENT.match(source):
@@ -181,7 +181,7 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 
 
 def _keep_compiling_parts(block: str) -> str:
-    """Return a block if it compiles. Otherwise, return it with all unindented parts that do not compile blanked."""
+    """Return a block if it compiles. Otherwise, return the block after blanking each unindented part that does not compile."""
     if _try_parse(block)[0] is not None:
         return block
     parts = _blocks(re.findall(r"[^\n]*\n|[^\n]+", block))
@@ -190,7 +190,7 @@ def _keep_compiling_parts(block: str) -> str:
 
 
 def _blank(source: str) -> str:
-    """Return as many empty lines as the source has."""
+    """Return a string of empty lines, with as many lines as the source."""
     return "\n" * source.count("\n")
 
 
@@ -235,7 +235,7 @@ def _compile(statements: list[ast.stmt]) -> None:
 
 
 def _is_slow(source: str) -> bool:
-    """Return whether an f-string or import has so many parts that CPython, which takes quadratic time, would be slow."""
+    """Return whether an f-string or import has too many parts to compile quickly, because CPython takes quadratic time."""
     if source.count("{") > MAX_PARTS and any(
         source[start] in "\"'" and source.count("{", start, end) > MAX_PARTS
         for start, end in _lexemes(source, 0)
@@ -248,10 +248,10 @@ def _is_slow(source: str) -> bool:
 
 
 def _excess(statement: ast.stmt) -> str | None:
-    """Return a message that explains which limit a statement exceeds, or None if it exceeds none."""
+    """Return a message that explains which limit a statement exceeds, or None if it is within all limits."""
     length = (statement.end_col_offset or 0) - statement.col_offset
     if statement.lineno == statement.end_lineno and length < MAX_DEPTH:
-        return None  # each level takes at least one character
+        return None  # each nesting level takes at least one character
     level: list[ast.AST] = [statement]
     n_scopes = 0
     for _ in range(MAX_DEPTH - 2):

@@ -16,13 +16,13 @@ from autograder.course.forbidden import MEANING
 from autograder.slicing.ipython import gc_paused
 from autograder.slicing.names import walk
 
-# Libraries with the same functions under the same names.
+# Libraries that provide the forbidden functions under the same names.
 LIBRARIES = frozenset(
     {"torch", "scipy", "sklearn", "jax", "flax", "tensorflow", "keras", "transformers"}
 )
-MAX_SHOWN = 20  # names per exercise
-MAX_PARTS = 200  # components of a dotted path
-MAX_ROOT = 10_000  # characters
+MAX_SHOWN = 20  # number of functions listed per exercise
+MAX_PARTS = 200  # number of components in a dotted path
+MAX_ROOT = 10_000  # number of characters in the path of an alias
 
 
 def find_forbidden(sources: Sequence[str], not_allowed: Sequence[str]) -> list[str]:
@@ -50,7 +50,7 @@ class _Facts:
 
     imports: tuple[tuple[str, str], ...] = ()  # (bound name, path)
     aliases: tuple[tuple[str, Chain], ...] = ()
-    # Imported paths, expressions, and the keyword `enable_gqa`.
+    # Imported paths, expressions that may refer to a library, and the keyword `enable_gqa`.
     mentions: tuple[str | Chain, ...] = ()
 
 
@@ -58,7 +58,7 @@ NOTHING = _Facts()
 ALL_NAMES = frozenset(name for meaning in MEANING.values() for name in meaning.names)
 
 
-@lru_cache(maxsize=20_000)  # the exercises of one notebook share most of their code
+@lru_cache(maxsize=20_000)  # exercises in one notebook share most of their code
 def _facts(source: str) -> _Facts:
     imports: list[tuple[str, str]] = []
     aliases: list[tuple[str, Chain]] = []
@@ -87,7 +87,7 @@ def _facts(source: str) -> _Facts:
 
 
 def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield the names that an import binds, each with its dotted path. With `whole`, the path is not shortened."""
+    """Yield the names that an import binds, each with its dotted path. If `whole` is true, paths are not shortened."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, f"{node.module}.{alias.name}"
@@ -107,7 +107,7 @@ def _parts(path: str) -> set[str]:
 
 
 def _paths(facts: Sequence[_Facts]) -> dict[str, str]:
-    """Map names to paths in a library, following imports and plain aliases."""
+    """Map names to the library paths that they refer to, following imports and plain aliases."""
     paths = {name: path for each in facts for name, path in each.imports}
     for each in facts:
         for name, chain in each.aliases:
@@ -131,7 +131,7 @@ def _path(chain: Chain, paths: Mapping[str, str]) -> str:
 
 
 def _chain(node: ast.AST, inside: set[int]) -> Chain | None:
-    """Convert an expression to a chain, or return None if it is not one. Adds the ids of its nodes to `inside`."""
+    """Convert an expression to a chain, and add the ids of the chain's nodes to `inside`. Return None for other expressions."""
     names: list[str] = []
     while True:
         inside.add(id(node))

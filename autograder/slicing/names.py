@@ -1,4 +1,4 @@
-"""Find the names that a statement reads and binds, and when it does so.
+"""Find the names that a statement binds and those that it reads, immediately or later.
 
 Most of a statement runs immediately. The bodies of functions and lambdas run later, when they are called.
 Every function here takes linear time, because students' code may be hostile.
@@ -19,17 +19,17 @@ from _symtable import (  # type: ignore[import-not-found]
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# An entry of CPython's internal symbol table. The classes in `symtable` take quadratic time, because they compare each symbol
-# of a scope with each of its children.
+# An entry of CPython's internal symbol table. The classes in `symtable` take quadratic time, because they compare every symbol
+# in a scope with every child of that scope.
 Scope = Any
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 COMPREHENSIONS = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
-# Nodes that create a scope.
+# AST nodes that create a scope.
 SCOPES = frozenset(
     {*DEFINITIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp}
 )
-# Fields that contain no node, or only a context, an operator or an alias.
+# AST fields that contain no node, or only a context, an operator or an alias.
 PLAIN = frozenset(
     """
     ctx op ops id attr arg name names asname module level kind type_comment conversion simple
@@ -44,7 +44,7 @@ FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """Return the direct children of a node, without contexts, operators and aliases."""
+    """Return the direct children of a node, excluding contexts, operators and aliases."""
     found: list[ast.AST] = []
     for name in FIELDS[type(node)]:
         value = getattr(node, name, None)
@@ -65,7 +65,7 @@ def walk(nodes: Iterable[ast.AST]) -> list[ast.AST]:
 
 
 def symbol_table(text: str) -> Scope:
-    """Return CPython's symbol table of a statement."""
+    """Return CPython's symbol table for a statement."""
     return symtable(text, "<cell>", "exec")
 
 
@@ -81,13 +81,13 @@ def is_assigned(flags: int) -> bool:
 
 def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
     """Return the global names that a statement may read immediately, those that it reads later, and those that it binds."""
-    # Some of the module's symbols are not read immediately; `read_and_bound` finds out which.
+    # Not all module-level symbols are read immediately. The caller removes the others, using `read_and_bound`.
     at_once: set[str] = set(table.symbols)
     later: set[str] = set()
     binds = {
         name
         for name, flags in table.symbols.items()
-        # CPython treats the target of a walrus in a comprehension as declared global.
+        # In a comprehension, CPython treats the target of `:=` as if it were declared `global`.
         if flags & (DEF_LOCAL | DEF_IMPORT) or flags >> SCOPE_OFF & SCOPE_MASK == GLOBAL_EXPLICIT
     }
     scopes = [(child, False) for child in table.children]
@@ -105,7 +105,7 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
 
 
 def names_bound_by(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the names that nodes bind. There must be no function, class or comprehension among the nodes."""
+    """Return the names that the nodes bind. The nodes must not include functions, classes or comprehensions."""
     binds: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Name):
@@ -138,7 +138,7 @@ def immediate_nodes(nodes: Iterable[ast.AST]) -> list[ast.AST]:
 
 
 def imported_names(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the names that the imports among the nodes bind."""
+    """Return the names that any import statements among the nodes bind."""
     return {
         alias.asname or alias.name.partition(".")[0]
         for node in nodes
@@ -170,10 +170,10 @@ class _Flow:
     def __init__(self) -> None:
         self.read: set[str] = set()
         self.bound: dict[str, None] = {}  # in binding order
-        self._by_heads: dict[str, int] = {}  # targets of the enclosing `for` and `match` statements
+        self._by_heads: dict[str, int] = {}  # names bound by enclosing headers (`for`, `match`)
 
     def run(self, statements: Iterable[ast.stmt]) -> None:
-        """Follow statements in order."""
+        """Record the reads and bindings of the statements, in order."""
         for s in statements:
             if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef):
                 self._bind(self._reads(immediate_nodes([s])))
@@ -231,7 +231,7 @@ class _Flow:
             self._bind([s.name])
 
     def _branch(self, block: list[ast.stmt]) -> set[str]:
-        """Follow a block, forget the names that it newly binds on every path, and return them."""
+        """Process a block. Return the names that it newly binds on every path, and remove those names from `bound`."""
         before = len(self.bound)
         self.run(block)
         names = set()
@@ -241,7 +241,7 @@ class _Flow:
 
 
 def _common(branches: list[set[str]]) -> set[str]:
-    """Return the names that all branches bind. Takes time proportional to the size of the smallest branch."""
+    """Return the names that all branches bind, in time proportional to the smallest branch."""
     smallest = min(branches, key=len)
     return {name for name in smallest if all(name in branch for branch in branches)}
 

@@ -1,4 +1,4 @@
-"""Index the units of a notebook: which units bind, change or call each name."""
+"""Index a notebook's units by the names that they bind, change or call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autograder.slicing.unit import Unit
 
 
 class NotebookIndex:
-    """The course's units followed by the student's, with an index of their names. Positions are indices into `units`."""
+    """The course's units followed by the student's units, with an index of their names. Positions are indices into `units`."""
 
     def __init__(
         self, student: Sequence[Unit], given: Sequence[Unit], exercises: frozenset[str]
@@ -60,7 +60,7 @@ class NotebookIndex:
     def _is_definition(self, unit: Unit, name: str) -> bool:
         """Return False if a unit uses an exercise's name for something other than the student's definition.
 
-        Examples are the result in `out, attention = layer(x)`, and `from torch.nn import LayerNorm` for a comparison.
+        Examples are `out, attention = layer(x)`, which binds a result, and `from torch.nn import LayerNorm`, for a comparison.
         """
         if name not in self.exercises or name not in self.defined_here:
             return True
@@ -75,7 +75,7 @@ class NotebookIndex:
     def _index_changers(self) -> dict[str, list[int]]:
         """Return the positions of the units that change the object of each name.
 
-        A student may patch a module (`nn.Module.device = property(…)`), but not another given name.
+        A student may patch a module (`nn.Module.device = property(…)`), but no other name that the course provides.
         """
         sources: dict[str, list[frozenset[str]]] = defaultdict(list)
         classes_with: dict[str, set[str]] = defaultdict(set)

@@ -34,7 +34,7 @@ BUFFER = 1 << 16  # minimum number of bytes that the reader requests at once fro
 
 
 class Remote(io.RawIOBase):
-    """A read-only file that only the grader has open. Reading it requests the bytes over the connection."""
+    """A read-only file that only the grader has open. Each read requests bytes over the connection."""
 
     def __init__(self, connection: socket.socket, size: int) -> None:
         self._connection = connection
@@ -250,7 +250,7 @@ def _respond(
         _send(connection, m.Failed("reading the file takes too much memory"))
     except ConnectionError:
         raise
-    except Exception as error:  # a parser that fails on hostile input must affect only that student
+    except Exception as error:  # a parser failure on hostile input must affect only one student
         _send(connection, m.Failed(printable(f"{type(error).__name__}: {error}")))
     else:
         if len(answer) > frames.MAX_PAYLOAD:

@@ -37,7 +37,7 @@ class Exercise(msgspec.Struct, frozen=True):
 
 
 class Course(msgspec.Struct, frozen=True):
-    """The parts of a day that slicing needs. Students can see all of them in the release."""
+    """The parts of a day that slicing needs. Students can see all these parts in the release."""
 
     exercises: list[Exercise]
     given: list[Cell]

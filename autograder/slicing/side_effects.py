@@ -1,6 +1,6 @@
 """Find the names whose objects a statement changes without rebinding the names.
 
-Errors matter in both directions: missing `TABLE.update(x)` breaks a correct solution, and including `check(softmax)` or
+Both kinds of error matter: leaving out `TABLE.update(x)` breaks a correct solution, and including `check(softmax)` or
 `model.train()` runs a training loop.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from autograder.slicing.names import DEFINITIONS, Scope, immediate_nodes, is_assigned, is_global
 
-# Methods that change their object when the call is a statement (`TABLE.update(x)`).
+# Methods that change their object when they are called as a statement (`TABLE.update(x)`).
 # `train`, `eval`, `fit`, `show` and `plot` are deliberately left out.
 CHANGING = frozenset(
     """
@@ -37,7 +37,7 @@ MODULES = frozenset({"torch", "nn", "F", "init", "functional", "np", "numpy", "r
 class Mutations(NamedTuple):
     """The changes that a group of statements makes to objects."""
 
-    names: set[str]  # names whose object is certainly changed
+    names: set[str]  # names whose object certainly changes
     method_calls: set[tuple[str, str]]  # (name, method): a call that may change the object
 
     def likely_names(self) -> set[str]:
@@ -46,11 +46,12 @@ class Mutations(NamedTuple):
 
 
 def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
-    """Find what the nodes change: assignments to attributes and items, and calls that change an object.
+    """Find the changes that the nodes make: assignments to attributes and items, and calls that change an object.
 
-    These calls count: functions that change their first argument (`setattr`, `nn.init.zeros_`), `out=` arguments, methods
-    called as statements or by a decorator (`@f.register`), the methods of `CHANGING_ANYWHERE`, and in-place methods of torch.
-    Passing an object to any other function is not a change.
+    A call changes an object if it calls a function that changes its first argument (`setattr`, `nn.init.zeros_`), has an `out=`
+    argument, or calls a mutating method as a statement or decorator (`@f.register`). Methods in `CHANGING_ANYWHERE` and torch's
+    in-place methods count in any expression.
+    Passing an object to any other function does not count as a change.
     """
     names: set[str | None] = set()
     calls: set[tuple[str | None, str]] = set()
@@ -82,7 +83,7 @@ def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
 def _decorator_methods(
     definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
 ) -> Iterator[ast.Attribute]:
-    """Yield the decorators that are methods, called (`@f.register(int)`) or not (`@f.register`)."""
+    """Yield the methods used as decorators, either called (`@f.register(int)`) or not (`@f.register`)."""
     for decorator in definition.decorator_list:
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
         if isinstance(function, ast.Attribute):
@@ -90,7 +91,7 @@ def _decorator_methods(
 
 
 def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
-    """Return the name of the first argument if a call changes its object, and the name of the mutating method called, or ""."""
+    """Return the name of the first argument, if a call changes its object, and the mutating method that is called, or ""."""
     function = call.func
     name = getattr(function, "attr", getattr(function, "id", ""))
     is_method = isinstance(function, ast.Attribute) and root_name(function, roots) not in MODULES
@@ -102,7 +103,7 @@ def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
 
 
 def _is_in_place(name: str) -> bool:
-    """Return whether a function has a name such as `zeros_`, torch's convention for in-place operations."""
+    """Return whether a function's name follows torch's convention for in-place operations, such as `zeros_`."""
     return name.endswith("_") and not name.endswith("__")
 
 
@@ -177,7 +178,7 @@ def root_name(node: ast.AST | None, known: Roots | None = None) -> str | None:
 
 
 def is_call_of(node: ast.AST, *names: str) -> bool:
-    """Return whether a node calls a function by a plain name, which must be one of `names` if any are given."""
+    """Return whether a node calls a function by a plain name. If `names` are given, the name must be one of them."""
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

@@ -29,8 +29,8 @@ from autograder.slicing.side_effects import (
     writes_globals,
 )
 
-MAX_TARGETS = 8  # of `a = b = c = f(x, y)`; each target is stored with all names in the call
-# Fields that contain an annotation.
+MAX_TARGETS = 8  # number of targets in `a = b = f(x, y)`; each is stored with all names in the call
+# AST fields that contain an annotation.
 ANNOTATIONS = {
     ast.arg: ("annotation",),
     ast.AnnAssign: ("annotation",),
@@ -51,20 +51,20 @@ SETTINGS = frozenset(
 class Unit:
     """A top-level statement, or several that share a line, and its effects on names."""
 
-    source: str  # whole lines of the cell
-    cell: int  # number of the cell
-    line: int  # first line within the cell, from 1
-    given: bool  # whether the course provides it
+    source: str  # the complete lines of the cell that contain the statement
+    cell: int  # the number of the cell
+    line: int  # the number of the first line within the cell, counting from 1
+    given: bool  # whether the course provides this unit
     reads: frozenset[str]  # names read immediately or later
     binds: frozenset[str]
     changes: frozenset[str]  # names whose object changes without a new binding
-    always: bool  # needed by every exercise: star imports, default dtypes, seeds
+    always: bool  # whether every exercise needs this unit, as it needs seeds and star imports
     at_once: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
     surely: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
     imports: frozenset[str] = frozenset()  # part of `binds`: names bound by an import
     # Part of `binds`: names bound to functions, classes or modules.
     defines: frozenset[str] = frozenset()
-    # (x, names): x is bound to the object of another name, or to the result of a call that mentions these names.
+    # Pairs (x, names): x is bound to the object of another name, or to the result of a call that mentions all `names`.
     made_from: tuple[tuple[str, frozenset[str]], ...] = ()
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): a call T.m(…) that may change T
     called: frozenset[str] = frozenset()  # functions called by name when the unit runs
@@ -74,14 +74,14 @@ class Unit:
     methods: frozenset[str] = frozenset()  # methods of the unit's class that change the instance
     extends: frozenset[Extension] = frozenset()  # classes to which the unit may add methods
     changes_arguments: bool = False  # whether the unit's function changes one of its arguments
-    hints: frozenset[str] = frozenset()  # words in annotations that are strings
-    runs_code: bool = False  # whether it contains a call, which may call lambdas immediately
-    first: bool = False  # star and __future__ imports run before the rest
-    main_only: bool = False  # under `if __name__ == "__main__":`
+    hints: frozenset[str] = frozenset()  # identifiers in string annotations
+    runs_code: bool = False  # whether the unit contains calls, which may run lambdas
+    first: bool = False  # whether the unit is a star or __future__ import, which runs early
+    main_only: bool = False  # whether the unit is under `if __name__ == "__main__":`
 
 
 def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
-    """Make the unit for a group of statements whose source is `text` and which starts at `line` of its cell."""
+    """Make the unit for a group of statements, whose source is `text` and whose first line is line number `line` of the cell."""
     nodes = immediate_nodes(group)
     kinds = set(map(type, nodes))
     table = None if SCOPES.isdisjoint(kinds) else symbol_table(text)
@@ -134,7 +134,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
 def _find_names(
     group: list[ast.stmt], nodes: list[ast.AST], table: Scope | None, read: set[str]
 ) -> tuple[set[str], set[str], set[str]]:
-    """Return the global names that statements read immediately, read later, and bind. Without inner scopes, `table` is None."""
+    """Return the global names that statements read immediately, read later, and bind. `table` is None without inner scopes."""
     if table is None:
         at_once, later, binds = read, set[str](), names_bound_by(nodes)
     else:
@@ -189,7 +189,7 @@ def _result_of(node: ast.AST) -> str | None:
 
 
 def _hints(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Yield the words in annotations that are strings, which may name classes."""
+    """Yield the identifiers in string annotations, because they may be class names."""
     hints = (
         getattr(node, field)
         for node in walk(nodes)
