@@ -1,4 +1,4 @@
-"""Run graders manually with `pytest graders`, on the reference or on `--submission FILE`."""
+"""Run the graders manually: `pytest graders` tests the reference, `pytest graders --submission FILE` a submission."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """Return a seed that differs per test."""
+    """Return a seed that is different for each test."""
     return zlib.crc32(f"{request.config.getoption('--seed')} {request.node.nodeid}".encode())
 
 
 @pytest.fixture
 def student(request: pytest.FixtureRequest) -> Iterator[Student]:
-    """Return the code of the exercise: the reference in this process, or a submission in the sandbox."""
+    """Yield the code to test: the reference in this process, or a submission in the sandbox."""
     day = _day(request.path.parent)
     exercise = next(e for e in day.exercises if e.name == request.cls.exercise)
     submission = request.config.getoption("--submission")

@@ -1,4 +1,4 @@
-"""Hidden graders for the attention chapter. The oracles compute the formulas in float64."""
+"""Hidden graders for the attention chapter. The oracles compute the expected results in float64."""
 
 import math
 
@@ -40,7 +40,7 @@ def attention_oracle(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor,
 
 
 def gradients(outputs: list[Tensor], inputs: list[Tensor], upstream: list[Tensor]) -> list[Tensor]:
-    """Return the gradients of the inputs, given those of the outputs; a missing gradient counts as 0."""
+    """Return the gradients of the inputs, given the gradients of the outputs; a missing gradient counts as 0."""
     differentiable = [
         (out, up) for out, up in zip(outputs, upstream, strict=True) if out.requires_grad
     ]
@@ -62,20 +62,20 @@ class TestSoftmax:
 
     @weight(2)
     def test_last_axis(self, student, seed):
-        """By default, softmax normalises along the last axis: exp(x) divided by its sum."""
+        """By default, softmax divides exp(x) by the sum of exp(x) along the last axis."""
         x = Draw(seed).normal(3, 5, scale=2.0)
         close(student.softmax(x), softmax_oracle(x, -1), "softmax", dtype=torch.float32)
 
     @weight(2)
     def test_any_axis(self, student, seed):
-        """`dim` can be any axis, including negative ones, and the result has the shape of `x`."""
+        """`dim` can be any axis, counted from the start or (if negative) from the end; the result has the shape of `x`."""
         x = Draw(seed).normal(3, 5, 4)
         for dim in (0, 1, 2, -1, -2, -3):
             expected = softmax_oracle(x, dim)
             close(student.softmax(x, dim=dim), expected, f"softmax along dim={dim}", dtype=x.dtype)
 
     def test_one_axis(self, student, seed):
-        """The function works for tensors with one axis or four axes."""
+        """`softmax` works for tensors with one axis and with four axes."""
         draw = Draw(seed)
         x, y = draw.normal(7), draw.normal(1, 3, 1, 4)
         close(
@@ -100,7 +100,7 @@ class TestSoftmax:
             close(student.softmax(x), softmax_oracle(x, -1), what, 1e-3, 1e-3, dtype=x.dtype)
 
     def test_very_negative_entries(self, student, seed):
-        """A slice whose entries are all near −10⁴ still sums to 1."""
+        """The softmax of a slice whose entries are all near −10⁴ still sums to 1."""
         x = Draw(seed).uniform(4, 6, high=3.0) - 1e4
         what = "softmax of entries near −10⁴"
         close(student.softmax(x), softmax_oracle(x, -1), what, 1e-3, 1e-3, dtype=x.dtype)
@@ -123,7 +123,7 @@ class TestSoftmax:
 
     @weight(0.5)
     def test_one_finite_entry(self, student, seed):
-        """If all other entries are −∞, the only finite entry gets weight 1, however low it is."""
+        """If only one entry of a slice is finite and the rest are −∞, the finite entry gets weight 1, however low it is."""
         x = torch.full((3, 4), -math.inf)
         x[torch.arange(3), Draw(seed).integers(0, 4, 3)] = torch.tensor([-1e4, 5.0, 1e4])
         self.check_infinity(student, x, "slices with a single finite entry")
@@ -134,12 +134,12 @@ class TestSoftmax:
         hidden = result[x == -math.inf]
         worst = hidden[hidden != 0].tolist()[:1]
         assert not worst, (
-            f"softmax of {what}: −∞ should get a weight of exactly 0; yours gets {worst[0]:.3g}"
+            f"softmax of {what}: an entry of −∞ should get a weight of exactly 0; yours is {worst[0]:.3g}"
         )
         close(result, softmax_oracle(x, -1), f"softmax of {what}", 1e-5, 1e-3, dtype=x.dtype)
 
     def test_lengths(self, student, seed):
-        """A slice with one entry gives 1, and a slice with 10,000 entries is normalised correctly."""
+        """The softmax of a slice with one entry is 1, and a slice with 10,000 entries is normalised correctly."""
         draw = Draw(seed)
         one = draw.normal(3, 1)
         close(student.softmax(one), torch.ones(3, 1), "softmax of slices with one entry")
@@ -158,12 +158,13 @@ class TestSoftmax:
 
     @weight(1.5)
     def test_half_precision(self, student, seed):
-        """For float16 and bfloat16 inputs, the result keeps the dtype and does not overflow."""
+        """For float16 and bfloat16 inputs, the result has the same dtype as the input and does not overflow."""
         draw = Draw(seed)
         for dtype in (torch.float16, torch.bfloat16):
             x = draw.normal(3, 8, dtype=dtype)
             close(student.softmax(x), softmax_oracle(x, -1), f"softmax in {dtype}", dtype=dtype)
-        # In float16, exp(12) overflows and exp(−18) underflows to 0. The other weights may be inexact.
+        # In float16, exp(12) overflows and exp(−18) underflows to 0. Individual weights may be inexact, so only
+        # the sums are compared.
         x = torch.tensor([[20.0], [-25.0]]) + draw.normal(2, 6)
         result = shaped(student.softmax(x.half()), (2, 6), torch.float16, "softmax in float16")
         finite(result, "softmax of float16 entries near 20 and −25")
@@ -189,7 +190,7 @@ class TestSoftmax:
         self.check_gradient(student, draw, x, " for entries up to ±10⁴", atol=1e-2)
 
     def check_gradient(self, student, draw, x, where, atol=1e-4):
-        """Compare the gradient with the oracle's; at entries of −∞ any gradient is accepted."""
+        """Compare the gradient of softmax with the oracle's; at entries of −∞, any gradient is accepted."""
         upstream = draw.normal(3, 5)
         [exact], [given] = leaves(x.double()), leaves(x)
         expected = gradients([torch.softmax(exact, -1)], [exact], [upstream])[0]
@@ -220,7 +221,7 @@ class TestAttentionScores:
 
     @weight(2)
     def test_products(self, student, seed):
-        """Entry (i, j) is the dot product of query i and key j, up to a common factor."""
+        """The score in row i and column j is the dot product of query i and key j, up to a factor common to all scores."""
         draw = Draw(seed)
         query, key = draw.normal(3, 7), draw.normal(5, 7)
         expected = scores_oracle(query, key)
@@ -252,7 +253,7 @@ class TestAttentionScores:
             close(actual, scores_oracle(query, key), what, dtype=torch.float32)
 
     def test_broadcast(self, student, seed):
-        """The leading axes of queries and keys broadcast against each other."""
+        """The leading axes of the queries and the keys broadcast against each other."""
         draw = Draw(seed)
         for left, right in (((4, 1), (2,)), ((), (3,)), ((2, 3), ()), ((1,), (4, 3))):
             query, key = draw.normal(*left, 5, 6), draw.normal(*right, 7, 6)
@@ -262,7 +263,7 @@ class TestAttentionScores:
 
     @weight(0.5)
     def test_single(self, student, seed):
-        """The function works for a single query, key and feature."""
+        """`attention_scores` works for one query and one key with one feature each."""
         draw = Draw(seed)
         query, key = draw.normal(1, 1), draw.normal(1, 1)
         what = "the score of one query and one key with one feature"
@@ -287,10 +288,10 @@ class TestAttentionScores:
 
     @weight(1.5)
     def test_half_overflow(self, student, seed):
-        """In float16, a score that fits is correct even if the unscaled dot product would overflow."""
+        """In float16, a score within the range of float16 is correct even if the unscaled dot product would overflow."""
         draw = Draw(seed)
         # The dot products are at least 35²·64 = 78,400 in absolute value, which overflows float16
-        # (maximum 65,504). Divided by √64 = 8, they fit.
+        # (maximum 65,504). Divided by √64 = 8, they no longer overflow.
         query, key = (
             torch.where(draw.mask(2, n, 1), 1.0, -1.0) * draw.uniform(2, n, 64, low=35.0, high=50.0)
             for n in (3, 5)
@@ -301,7 +302,7 @@ class TestAttentionScores:
         close(actual, scores_oracle(query, key), what, dtype=torch.float16)
 
     def test_gradient(self, student, seed):
-        """The gradients of queries and keys are correct."""
+        """The gradients of the queries and the keys are correct."""
         draw = Draw(seed)
         query, key, upstream = (draw.normal(2, *shape) for shape in ((3, 5), (4, 5), (3, 4)))
         exact, given = leaves(query.double(), key.double()), leaves(query, key)
@@ -361,7 +362,7 @@ class TestAttention:
         query, key, value = draw.normal(2, 3, 4), draw.normal(2, 5, 4), draw.normal(2, 5, 6)
         output, weights = pair(student.attention(query, key, value), "output", "weights")
         finite(shaped(weights, (2, 3, 5), torch.float32, "the weights"), "the weights")
-        assert bool((weights != 0).any()), "all your weights are 0"
+        assert bool((weights != 0).any()), "all weights in your result are 0"
         expected = torch.einsum("bnm,bmv->bnv", weights.double(), value.double())
         close(output, expected, "the output", **LOOSE, dtype=torch.float32)
 
@@ -379,7 +380,7 @@ class TestAttention:
                 close(part, expected, what, **LOOSE, dtype=torch.float32)
 
     def test_broadcast(self, student, seed):
-        """The leading axes of queries, keys and values broadcast against each other."""
+        """The leading axes of the queries, keys and values broadcast against each other."""
         draw = Draw(seed)
         for left, middle, right in (((4, 1), (2,), (2,)), ((3,), (), ()), ((), (3,), (2, 3))):
             query, key = draw.normal(*left, 5, 6), draw.normal(*middle, 7, 6)
@@ -388,7 +389,7 @@ class TestAttention:
             output, weights = pair(student.attention(query, key, value), "output", "weights")
             expected, expected_weights = attention_oracle(query, key, value)
             close(output, expected, f"the output for {what}", **LOOSE, dtype=torch.float32)
-            # The weights may or may not have the axes that only the values have.
+            # Leading axes that only the values have may be present in the weights or not.
             if isinstance(weights, Tensor) and weights.dim() > expected_weights.dim():
                 expected_weights = expected_weights.expand(*expected.shape[:-2], 5, 7)
             close(
@@ -410,7 +411,7 @@ class TestAttention:
 
     @weight(0.5)
     def test_single(self, student, seed):
-        """With a single key, the output for every query is the value of that key; axes of size 1 are kept."""
+        """With a single key, the output for every query is the value of that key; the results keep axes of size 1."""
         draw = Draw(seed)
         for b, n, d in ((2, 3, 5), (1, 1, 1)):
             query, key, value = draw.normal(b, n, 4), draw.normal(b, 1, 4), draw.normal(b, 1, d)
@@ -419,7 +420,7 @@ class TestAttention:
             close(output, value.expand(b, n, d), "the output for a single key")
 
     def test_dtypes(self, student, seed):
-        """Output and weights have the dtype of the inputs: float64, float16 or bfloat16."""
+        """For float64, float16 and bfloat16 inputs, the output and the weights have the dtype of the inputs."""
         draw = Draw(seed)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             query, key = draw.normal(2, 3, 8, dtype=dtype), draw.normal(2, 5, 8, dtype=dtype)
@@ -432,7 +433,7 @@ class TestAttention:
                 close(part, expected, f"the {name} in {dtype}", *tolerance, dtype=dtype)
 
     def test_gradient(self, student, seed):
-        """The gradients of queries, keys and values are correct."""
+        """The gradients of the queries, keys and values are correct."""
         draw = Draw(seed)
         inputs = draw.normal(2, 3, 4), draw.normal(2, 5, 4), draw.normal(2, 5, 6)
         upstream = [draw.normal(2, 3, 6), draw.normal(2, 3, 5)]
@@ -470,7 +471,7 @@ class TestAttention:
 
     @weight(0.25)
     def test_device(self, student):
-        """Output and weights are on the same device as the inputs."""
+        """The output and the weights are on the same device as the inputs."""
         shapes = (2, 3, 4), (2, 5, 4), (2, 5, 6)
         inputs = [torch.zeros(shape, device="meta") for shape in shapes]
         pair_on_meta(lambda: student.attention(*inputs), (2, 3, 6), (2, 3, 5))

@@ -31,7 +31,7 @@ def attention_weights(draw: Draw, prefix: str, d: int) -> dict[str, Tensor]:
 def layer_weights(
     draw: Draw, attentions: tuple[str, ...], d: int = D, d_ff: int = D_FF
 ) -> dict[str, Tensor]:
-    """Return random weights for a layer with these attention modules and one more norm than modules."""
+    """Return random weights for a layer with the given attention modules, a feed-forward network and one norm per sublayer."""
     weights: dict[str, Tensor] = {}
     for prefix in attentions:
         weights |= attention_weights(draw, prefix, d)
@@ -59,7 +59,7 @@ def decoder_weights(draw: Draw, d: int = D, d_ff: int = D_FF) -> dict[str, Tenso
 
 
 def to_torch_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert the weights to float64 and to the parameter names of torch's own layers."""
+    """Convert the weights to float64 and rename them to match torch's own layers."""
     found: dict[str, Tensor] = {}
     for ours, theirs in (("self_attention", "self_attn"), ("cross_attention", "multihead_attn")):
         if f"{ours}.out.weight" not in weights:
@@ -102,7 +102,7 @@ def torch_decoder_layer(weights: dict[str, Tensor], heads: int = HEADS) -> Oracl
 
 
 def apply_norm(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
-    """Apply the norm with this name in float64."""
+    """Apply the layer norm called `name` in float64."""
     scale, shift = (weights[f"{name}.{kind}"].double() for kind in ("weight", "bias"))
     return F.layer_norm(x.double(), scale.shape, scale, shift)
 
@@ -115,7 +115,7 @@ def apply_feed_forward(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
 
 
 def zero_outputs(*linears: str) -> dict[str, Tensor]:
-    """Return weights that make these linear maps, each the last in its sublayer, output 0."""
+    """Return zero weights for the given linear maps, so that the sublayers that end with these maps output 0."""
     silent: dict[str, Tensor] = {}
     for linear in linears:
         width = D_FF if linear == "feed_forward.linear2" else D
@@ -138,7 +138,7 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 
 
 def to_torch_mask(mask: Tensor, n: int, m: int, heads: int = HEADS) -> Tensor:
-    """Convert our mask to torch's format: one mask per sentence and head, True where forbidden."""
+    """Convert our mask to torch's format: one mask per sentence and head, with True where attention is forbidden."""
     return ~mask.expand(B, n, m).repeat_interleave(heads, dim=0)
 
 
@@ -174,7 +174,7 @@ def check_dropout(
     layer.load(zero_outputs(*sublayers))
     baseline = shaped(layer.eval()(*inputs), inputs[0].shape)
     changed = student.changed
-    what = "the result in train() with nothing to drop (every sublayer outputs 0)"
+    what = "the result in train() if every sublayer outputs 0, so that dropout has no effect"
     actual = layer.train()(*inputs)
     unchanged(student, besides=changed)
     close(actual, baseline, what, atol=1e-4)
@@ -197,14 +197,18 @@ def check_dropout_rate(
     for sublayer in sublayers:
         layer.load(zero_outputs(*sublayers) | {f"{sublayer}.bias": torch.full((D,), 3.0)})
         rows = shaped(layer.train()(*zeros), zeros[0].shape).reshape(-1, D)
-        # After the norms, a row has two values: the lower one where the output was dropped. Rows with a
+        # After the norms, a row has two values; the lower one marks dropped entries. Rows with a
         # single value are ignored.
         mixed = rows[rows.amax(dim=1) - rows.amin(dim=1) > 0.1]
         actual = (mixed > mixed.mean(dim=1, keepdim=True)).double().mean().item()
         assert abs(actual - expected_share) < 0.08, (
-            f"in train() with dropout=0.3, positions where only part of the output of `{sublayer}` "
-            f"is dropped should keep {expected_share:.0%} of it; "
-            + (f"yours keep {actual:.0%}" if len(mixed) else "yours has no such position")
+            f"in train() with dropout=0.3, at positions where part of the output of `{sublayer}` "
+            f"is dropped, {expected_share:.0%} of the output should be kept on average; "
+            + (
+                f"your layer keeps {actual:.0%}"
+                if len(mixed)
+                else "your layer has no such positions"
+            )
         )
 
 
@@ -242,7 +246,7 @@ class TestLayerNorm:
 
     @weight(0.5)
     def test_parameters(self, student):
-        """`weight` and `bias` are parameters of shape (d_model,) that start as ones and zeros."""
+        """The parameters `weight` and `bias` have shape (d_model,); `weight` starts as ones and `bias` as zeros."""
         weights = student.LayerNorm(7).weights()
         for name, start in (("weight", torch.ones(7)), ("bias", torch.zeros(7))):
             assert name in weights, (
@@ -258,7 +262,7 @@ class TestLayerNorm:
 
     @weight(1.5)
     def test_eps_inside_the_root(self, student, seed):
-        """`eps` is added to the variance inside the square root, and its value can be set."""
+        """`eps` is added to the variance inside the square root, and the caller can set its value."""
         x = Draw(seed).normal(4, 5) * torch.tensor([[1.0], [1.0], [0.2], [0.5]])
         close(student.LayerNorm(5, eps=0.3)(x), F.layer_norm(x, (5,), eps=0.3))
 
@@ -290,7 +294,7 @@ class TestLayerNorm:
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """The gradients of x, `weight` and `bias` are correct, including those through mean and variance."""
+        """The gradients of x, `weight` and `bias` are correct, including the terms through mean and variance."""
         draw = Draw(seed)
         x, upstream, scale = draw.normal(3, 7), draw.normal(3, 7), draw.normal(7)
         x.requires_grad_()
@@ -429,7 +433,7 @@ class TestFeedForward:
 
     @weight(1)
     def test_dropout_on_hidden_values(self, student, seed):
-        """In train(), each hidden value is set to 0 with probability p = `dropout`, or else divided by 1 − p."""
+        """In train(), each hidden value is set to 0 with probability p = `dropout`, and otherwise divided by 1 − p."""
         # Hidden value i is x_i + 1; output i is hidden value i plus 3.
         d = 40
         layer = student.FeedForward(d, d, dropout=0.2)
@@ -456,7 +460,7 @@ class TestFeedForward:
         share = zero.double().mean().item()
         assert 0.1 < share < 0.3, (
             f"with dropout=0.2, about 20% of the hidden values should be dropped; "
-            f"yours drops {share:.0%}"
+            f"your layer drops {share:.0%}"
         )
         what = "the bfloat16 result in train()"
         shaped(layer.to(torch.bfloat16)(x.bfloat16()), (50, d), torch.bfloat16, what)
@@ -472,7 +476,7 @@ class TestEncoderLayer:
     exercise = "EncoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return the Draw, random weights updated with `weights`, a layer with these weights, and x."""
+        """Return a `Draw`, random weights overridden by `weights`, a layer with these weights, and a random x."""
         draw = Draw(seed)
         weights = encoder_weights(draw) | (weights or {})
         layer = student.EncoderLayer(D, HEADS, D_FF, **options).eval()
@@ -481,7 +485,7 @@ class TestEncoderLayer:
 
     @weight(1.5)
     def test_residuals_and_norms(self, student, seed):
-        """If both sublayers output 0, the result is the input, normalised by norm1 and norm2."""
+        """If both sublayers output 0, the result is the input, normalised by norm1 and then by norm2."""
         silent = zero_outputs("self_attention.out", "feed_forward.linear2")
         _, weights, layer, x = self._random_layer(student, seed, silent)
         expected = apply_norm(apply_norm(x, weights, "norm1"), weights, "norm2")
@@ -497,7 +501,7 @@ class TestEncoderLayer:
 
     @weight(1)
     def test_network_step(self, student, seed):
-        """The feed-forward network is applied to the output of norm1, and the result is added to that output."""
+        """The feed-forward network is applied to the output of norm1, and its result is added to that output."""
         _, weights, layer, x = self._random_layer(student, seed, zero_outputs("self_attention.out"))
         first = apply_norm(x, weights, "norm1")
         expected = apply_norm(first + apply_feed_forward(first, weights), weights, "norm2")
@@ -505,7 +509,7 @@ class TestEncoderLayer:
 
     @weight(1.5)
     def test_agrees_with_torch(self, student, seed):
-        """With copied weights and no mask, the layer matches `nn.TransformerEncoderLayer`."""
+        """With the same weights and no mask, the layer gives the same result as `nn.TransformerEncoderLayer`."""
         draw, weights, layer, x = self._random_layer(student, seed)
         x, upstream = x.double().requires_grad_(), draw.normal(B, N, D, dtype=torch.float64)
         copy = x.detach().clone().requires_grad_()
@@ -537,7 +541,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """Masks from earlier calls have no effect; x may be one position, non-contiguous or in half precision."""
+        """Masks from earlier calls have no effect; x may be non-contiguous, in half precision, or of length 1."""
         draw, weights, layer, x = self._random_layer(student, seed)
         x, mask, oracle = draw.strided(x), random_mask(draw, N, N), torch_encoder_layer(weights)
         shaped(layer(x, mask), x.shape)
@@ -565,7 +569,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_nothing_allowed(self, student, seed):
-        """If a position cannot attend to any key, attention outputs the bias of `out`, not NaN."""
+        """If a position cannot attend to any key, the output of attention there is the bias of `out`, not NaN."""
         _, weights, layer, x = self._random_layer(student, seed)
         bias = weights["self_attention.out.bias"].double()
         first = apply_norm(x.double() + bias, weights, "norm1")
@@ -607,7 +611,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_dropout_in_the_network(self, student, seed):
-        """`dropout` is also passed to `feed_forward`."""
+        """The `dropout` argument is also passed to the `feed_forward` network."""
         layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5)
         check_hidden_dropout(layer, [Draw(seed).normal(8, N, D)], "norm1", "norm2")
 
@@ -623,7 +627,7 @@ class TestDecoderLayer:
     exercise = "DecoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return the Draw, random weights updated with `weights`, a layer with these weights, x and memory."""
+        """Return a `Draw`, random weights overridden by `weights`, a layer with these weights, and a random x and memory."""
         draw = Draw(seed)
         weights = decoder_weights(draw) | (weights or {})
         layer = student.DecoderLayer(D, HEADS, D_FF, **options).eval()
@@ -632,7 +636,7 @@ class TestDecoderLayer:
 
     @weight(1.5)
     def test_residuals_and_norms(self, student, seed):
-        """If all three sublayers output 0, the result is the input, normalised by norm1, norm2 and norm3."""
+        """If all three sublayers output 0, the result is the input, normalised by norm1, then norm2, then norm3."""
         silent = zero_outputs("self_attention.out", "cross_attention.out", "feed_forward.linear2")
         _, weights, layer, x, memory = self._random_layer(student, seed, silent)
         expected = x
@@ -653,7 +657,7 @@ class TestDecoderLayer:
 
     @weight(1.5)
     def test_memory_step(self, student, seed):
-        """Cross-attention has a residual connection; queries come from x, keys and values from the memory."""
+        """Cross-attention has a residual connection; its queries come from x, its keys and values from the memory."""
         silent = zero_outputs("self_attention.out", "feed_forward.linear2")
         _, weights, layer, x, memory = self._random_layer(student, seed, silent)
         expected = torch_decoder_layer(weights)(x.double(), memory.double())
@@ -661,7 +665,7 @@ class TestDecoderLayer:
 
     @weight(1.5)
     def test_agrees_with_torch(self, student, seed):
-        """With copied weights and no masks, the layer matches `nn.TransformerDecoderLayer`."""
+        """With the same weights and no masks, the layer gives the same result as `nn.TransformerDecoderLayer`."""
         draw, weights, layer, *inputs = self._random_layer(student, seed)
         inputs = [x.double().requires_grad_() for x in inputs]
         copies = [x.detach().clone().requires_grad_() for x in inputs]
@@ -729,7 +733,7 @@ class TestDecoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """Masks from earlier calls have no effect; inputs may be one position, non-contiguous or in half precision."""
+        """Masks from earlier calls have no effect; inputs may be non-contiguous, in half precision, or of length 1."""
         draw, weights, layer, *inputs = self._random_layer(student, seed)
         inputs = [draw.strided(x) for x in inputs]
         masks, oracle = [random_mask(draw, N, n) for n in (N, M)], torch_decoder_layer(weights)
@@ -777,7 +781,7 @@ class TestDecoderLayer:
 
     @weight(0.5)
     def test_nothing_allowed(self, student, seed):
-        """If no memory position is allowed, cross-attention outputs the bias of `out`, not NaN."""
+        """If `memory_mask` allows no position, the output of cross-attention is the bias of `out`, not NaN."""
         silent = zero_outputs("self_attention.out")
         _, weights, layer, x, memory = self._random_layer(student, seed, silent)
         first = apply_norm(x, weights, "norm1")
@@ -824,7 +828,7 @@ class TestDecoderLayer:
 
     @weight(0.5)
     def test_dropout_in_the_network(self, student, seed):
-        """`dropout` is also passed to `feed_forward`."""
+        """The `dropout` argument is also passed to the `feed_forward` network."""
         draw = Draw(seed)
         layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5)
         check_hidden_dropout(layer, [draw.normal(8, N, D), draw.normal(8, M, D)], "norm2", "norm3")

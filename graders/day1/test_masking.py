@@ -22,7 +22,7 @@ from graders.day1.test_attention import LOOSE, gradients, leaves, scores_oracle
 
 
 def as_bool(actual: Any, shape: tuple[int, ...]) -> Tensor:
-    """Check the shape of a mask and return it as booleans; a separate test checks the dtype."""
+    """Check the shape of a mask and return the mask as booleans; a separate test checks the dtype."""
     return shaped(actual, shape, what="the mask").detach().bool()
 
 
@@ -50,7 +50,7 @@ def decoder_oracle(tokens: Tensor, pad_id: int) -> Tensor:
 
 
 def masked_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return output and weights in float64; a query that cannot attend to any key gets zeros."""
+    """Compute masked attention in float64; the output and weights are 0 for a query that cannot attend to any key."""
     scores = scores_oracle(query, key)
     highest = scores.masked_fill(~mask, -1e30).amax(dim=-1, keepdim=True).detach()
     exponentials = (scores - highest).masked_fill(~mask, -1e30).exp() * mask
@@ -61,7 +61,7 @@ def masked_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tu
 def check_attention(
     actual: Any, expected: tuple[Tensor, Tensor], what: str, *tolerance: float
 ) -> None:
-    """Compare the weights, then the output."""
+    """Compare first the weights of attention and then its output with the expected ones."""
     output, weights = pair(actual, "output", "weights")
     tolerance = tolerance or (1e-4, 1e-4)
     close(weights, expected[1], f"the weights {what}", *tolerance, dtype=torch.float32)
@@ -71,7 +71,7 @@ def check_attention(
 def check_consistent(
     actual: Any, mask: Tensor, value: Tensor, what: str, atol: float = 1e-4
 ) -> None:
-    """Check what must hold for any scores: weights sum to 1 over allowed keys and yield the output."""
+    """Check that weights are 0 for forbidden keys and sum to 1 over allowed keys, and that they yield the output."""
     output, weights = pair(actual, "output", "weights")
     allowed_keys = mask.expand(*value.shape[:-2], 3, 5)
     finite(
@@ -79,7 +79,7 @@ def check_consistent(
         f"the weights {what}",
     )
     shaped(output, (*value.shape[:-2], 3, 6), torch.float32, f"the output {what}")
-    # A separate test checks that these weights are exactly 0.
+    # A separate test checks that the weights of forbidden keys are exactly 0.
     worst = (weights * ~allowed_keys).abs().max().item()
     assert worst < 1e-4, (
         f"the weights {what} should be 0 for forbidden keys; "
@@ -107,7 +107,7 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 
 
 def check_gradients(student: Any, draw: Draw, empty_rows: bool) -> None:
-    """Compare the gradients with the oracle's; with `empty_rows`, two queries attend to no key."""
+    """Compare the gradients with the oracle's; with `empty_rows`, two of the queries cannot attend to any key."""
     inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
     if empty_rows:
         mask[0, 2] = mask[1, 1] = False
@@ -135,13 +135,13 @@ class TestPaddingMask:
 
     @weight(0.5)
     def test_dtype(self, student, seed):
-        """The mask is boolean (True where attention is allowed), not a number to add to the scores."""
+        """The mask is boolean (True where attention is allowed); it does not hold numbers to add to the scores."""
         tokens = Draw(seed).integers(0, 3, 2, 5)
         check_boolean(student.padding_mask(tokens, 0))
 
     @weight(2)
     def test_padding_behind(self, student, seed):
-        """Real tokens are True and the padding after them is False, in a mask of shape (b, 1, m)."""
+        """The mask has shape (b, 1, m) and is True for real tokens and False for the padding after them."""
         draw = Draw(seed)
         tokens = draw.integers(1, 9, 3, 6)
         for row, length in enumerate((2, 6, 5)):
@@ -170,7 +170,7 @@ class TestPaddingMask:
 
     @weight(0.5)
     def test_no_padding(self, student, seed):
-        """A `pad_id` that does not occur in `tokens` masks nothing."""
+        """If `pad_id` does not occur in `tokens`, no token is masked."""
         draw = Draw(seed)
         tokens = draw.integers(0, 9, 2, 5)
         tokens[1, 2] = 1
@@ -180,7 +180,7 @@ class TestPaddingMask:
 
     @weight(0.5)
     def test_smallest(self, student, seed):
-        """The function works for a single sentence with a single token."""
+        """The mask is correct for a single sentence with a single token."""
         token = int(Draw(seed).integers(1, 9, 1))
         for pad_id, real in ((token, False), (token + 1, True)):
             actual = as_bool(student.padding_mask(torch.tensor([[token]]), pad_id), (1, 1, 1))
@@ -211,7 +211,7 @@ class TestCausalMask:
 
     @weight(0.5)
     def test_dtype(self, student):
-        """The mask is boolean (True where attention is allowed), not a number to add to the scores."""
+        """The mask is boolean (True where attention is allowed); it does not hold numbers to add to the scores."""
         check_boolean(student.causal_mask(4))
 
     @weight(0.5)
@@ -221,7 +221,7 @@ class TestCausalMask:
         for i in range(6):
             for j in range(i):
                 assert bool(mask[i, j]), (
-                    f"position {i} may attend to position {j}: row {i}, column {j} should be True"
+                    f"position {i} should be allowed to attend to position {j}: row {i}, column {j} should be True"
                 )
 
     @weight(0.5)
@@ -230,7 +230,7 @@ class TestCausalMask:
         mask = as_bool(student.causal_mask(5), (5, 5))
         for i in range(5):
             assert bool(mask[i, i]), (
-                f"position {i} may attend to itself: row {i}, column {i} should be True"
+                f"position {i} should be allowed to attend to itself: row {i}, column {i} should be True"
             )
 
     @weight(1.5)
@@ -240,11 +240,11 @@ class TestCausalMask:
         for i in range(7):
             for j in range(i + 1, 7):
                 assert not mask[i, j], (
-                    f"position {i} may not attend to position {j}: "
+                    f"position {i} must not attend to position {j}: "
                     f"row {i}, column {j} should be False"
                 )
         assert bool(mask[3, 1]), (
-            "position 3 may attend to position 1: row 3, column 1 should be True"
+            "position 3 should be allowed to attend to position 1: row 3, column 1 should be True"
         )
 
     @weight(2)
@@ -256,7 +256,7 @@ class TestCausalMask:
 
     @weight(0.5)
     def test_smallest(self, student):
-        """`n` can be 1 or 0, which does not affect the dtype."""
+        """`n` can be 1 or 0, and the mask has the same dtype for both."""
         one, none = student.causal_mask(1), student.causal_mask(0)
         equal(as_bool(one, (1, 1)), torch.tensor([[True]]), "the mask for n=1")
         shaped(none, (0, 0), one.dtype, "the mask for n=0")
@@ -274,7 +274,7 @@ class TestDecoderMask:
 
     @weight(0.5)
     def test_dtype(self, student, seed):
-        """The mask is boolean (True where attention is allowed), not a number to add to the scores."""
+        """The mask is boolean (True where attention is allowed); it does not hold numbers to add to the scores."""
         check_boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
 
     def test_future(self, student, seed):
@@ -285,40 +285,40 @@ class TestDecoderMask:
             equal(actual, decoder_oracle(tokens, 0), f"the mask for {n} tokens without padding")
 
     def test_padded_keys(self, student, seed):
-        """No query may attend to the padding after a sentence, not even a padded query."""
+        """No query can attend to the padding after a sentence, not even a query that is itself padding."""
         tokens = Draw(seed).integers(1, 9, 3, 6)
         for row, length in enumerate((4, 6, 1)):
             tokens[row, length:] = 0
         actual = as_bool(student.decoder_mask(tokens, 0), (3, 6, 6))
         assert bool(actual[1].any()), (
-            "sentence 1 has no padding, but your mask allows nothing in it"
+            "sentence 1 has no padding, but your mask allows no attention in this sentence"
         )
         for row, length in ((0, 4), (2, 1)):
             assert bool(actual[row, 0, 0]), (
-                f"token 0 of sentence {row} is real: row 0, column 0 should be True"
+                f"token 0 of sentence {row} is not padding, so row 0, column 0 of the sentence's mask should be True"
             )
             assert not actual[row, :, length:].any(), (
                 f"in sentence {row}, the tokens from {length} on are padding, "
-                f"but your mask allows one of them"
+                f"but your mask allows attention to at least one of them"
             )
 
     def test_padded_queries(self, student, seed):
-        """The row of a padded query is not empty: it allows the real tokens before it."""
+        """A query that is padding can still attend to the real tokens before it, so its row is not all False."""
         tokens = Draw(seed).integers(1, 9, 2, 6)
         tokens[0, 3:] = tokens[1, 4] = 0
         actual = as_bool(student.decoder_mask(tokens, 0), (2, 6, 6))
         for row, i, before in ((0, 3, 3), (0, 5, 3), (1, 4, 4)):
             assert bool(actual[row, i, :before].all()), (
-                f"token {i} of sentence {row} is padding, but its row should allow the first "
+                f"token {i} of sentence {row} is padding, but it should still be able to attend to the first "
                 f"{before} tokens, which are real"
             )
             assert not actual[row, i, i], (
-                f"token {i} of sentence {row} is padding, but its row allows it"
+                f"token {i} of sentence {row} is padding, but your mask allows attention to it"
             )
 
     @weight(1.5)
     def test_padding_anywhere(self, student, seed):
-        """Padding can be at the start or in the middle, and `pad_id` can be any integer."""
+        """Padding can be at the start or in the middle of a sentence, and `pad_id` can be any integer."""
         draw = Draw(seed)
         for pad_id in (0, 2, -100):
             tokens = draw.integers(0, 4, 3, 7)
@@ -328,7 +328,7 @@ class TestDecoderMask:
 
     @weight(0.5)
     def test_smallest(self, student):
-        """The function works for a single token, whether it is real or padding."""
+        """The mask is correct for a sentence of a single token, whether this token is real or padding."""
         for token, real in ((4, True), (6, False)):
             actual = as_bool(student.decoder_mask(torch.tensor([[token]]), 6), (1, 1, 1))
             equal(actual, torch.tensor([[[real]]]), f"the mask for tokens [[{token}]] and pad_id=6")
@@ -368,7 +368,7 @@ class TestMaskedAttention:
         )
 
     def test_one_key(self, student, seed):
-        """True means allowed: a query with a single allowed key receives the value of that key."""
+        """True means allowed: for a query with a single allowed key, the output is the value of that key."""
         draw = Draw(seed)
         query, key, value = random_qkv(draw, 2)
         chosen = draw.integers(0, 5, 2, 3)
@@ -416,13 +416,13 @@ class TestMaskedAttention:
         mask = random_mask(draw, 1, 5).expand(3, 5)
         value = draw.normal(5, 6)
         # Allowed keys have scores of −10,000 + r/2 for integers r, forbidden keys have scores of 0.
-        # float32 represents them exactly.
+        # float32 represents all of these scores exactly.
         r = draw.integers(0, 7, 5).float()
         query = torch.tensor([[-100.0, 1.0, 0.0, 0.0]]).repeat(3, 1)
         key = torch.stack([torch.full((5,), 200.0), r, *draw.normal(2, 5)], dim=1)
         key = torch.where(mask[0, :, None], key, 0.0)
         actual = student.masked_attention(query, key, value, mask)
-        # A correct softmax is accurate to about 10⁻³ here.
+        # Even a correct softmax is only accurate to about 10⁻³ for these scores.
         check_consistent(actual, mask, value, "for allowed keys with scores near −10⁴", atol=2e-3)
 
     @weight(0.5)
@@ -450,14 +450,14 @@ class TestMaskedAttention:
             mask = random_mask(draw, *shape)
             what = f"with a mask of shape {shape}"
             check_consistent(student.masked_attention(*inputs, mask), mask, inputs[2], what)
-        # With as many queries as keys, rows and columns could be confused.
+        # With as many queries as keys, code that swaps the rows and columns of the mask raises no error.
         query, key, value = draw.normal(2, 4, 3), draw.normal(2, 4, 3), draw.normal(2, 4, 6)
         mask = random_mask(draw, 2, 4, 4)
         actual = student.masked_attention(query, key, value, mask)
         check_attention(actual, masked_oracle(query, key, value, mask), "for 4 queries and 4 keys")
 
     def test_leading_axes(self, student, seed):
-        """The inputs may have two leading axes or none, and the mask broadcasts to them."""
+        """The inputs may have two leading axes or none, and the mask is broadcast over these axes."""
         draw = Draw(seed)
         cases = (((), (3, 5)), ((2, 4), (4, 3, 5)), ((2, 4), (2, 1, 1, 5)), ((2, 4), (2, 4, 3, 5)))
         for leading, shape in cases:
@@ -468,7 +468,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_broadcast(self, student, seed):
-        """With a mask, the leading axes of queries, keys and values broadcast as in `attention`."""
+        """With a mask, the leading axes of the queries, keys and values broadcast as in `attention`."""
         draw = Draw(seed)
         query, key = draw.normal(4, 1, 3, 4), draw.normal(2, 5, 4)
         value, mask = draw.normal(2, 5, 6), random_mask(draw, 2, 3, 5)
@@ -477,7 +477,7 @@ class TestMaskedAttention:
         check_attention(student.masked_attention(query, key, value, mask), expected, what)
         query, key, value = draw.normal(3, 4), draw.normal(5, 4), draw.normal(2, 5, 6)
         mask = random_mask(draw, 3, 5)
-        # The weights may or may not have the axes that only the values have.
+        # Leading axes that only the values have may be present in the weights or not.
         actual = student.masked_attention(query, key, value, mask)
         output, _ = pair(actual, "output", "weights")
         expected = masked_oracle(query, key, value, mask)[0]
@@ -486,7 +486,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_single(self, student, seed):
-        """The function works for one sentence, query, key and feature, and keeps axes of size 1."""
+        """`masked_attention` works for one sentence with one query, key and feature, and keeps axes of size 1."""
         inputs = Draw(seed).normal(3, 1, 1, 1)
         mask = torch.ones(1, 1, 1).bool()
         for what, given in (("with mask=None", None), ("with mask=[[[True]]]", mask)):
@@ -512,7 +512,9 @@ class TestMaskedAttention:
                     f"{name} should be 0 for a query that cannot attend to any key; "
                     f"the largest absolute value is {worst:.3g}"
                 )
-        check_consistent([output, weights], mask, inputs[2], "with empty rows in the mask")
+        check_consistent(
+            [output, weights], mask, inputs[2], "with rows in the mask that are all False"
+        )
 
     def test_empty_sentences(self, student, seed):
         """The mask may forbid every key of a sentence, or every key of the whole batch."""
@@ -529,7 +531,7 @@ class TestMaskedAttention:
             check_consistent(student.masked_attention(*inputs, mask), mask, inputs[2], what)
 
     def test_gradient(self, student, seed):
-        """With a mask, the gradients of queries, keys and values are correct."""
+        """With a mask, the gradients of the queries, keys and values are correct."""
         check_gradients(student, Draw(seed), empty_rows=False)
 
     @weight(2)
@@ -538,7 +540,7 @@ class TestMaskedAttention:
         check_gradients(student, Draw(seed), empty_rows=True)
 
     def test_dtypes(self, student, seed):
-        """The result keeps the dtype of the inputs (float16, bfloat16 or float64); forbidden weights are exactly 0."""
+        """The result keeps the dtype of float16, bfloat16 and float64 inputs; the weights of forbidden keys are exactly 0."""
         draw = Draw(seed)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             inputs, mask = random_qkv(draw, 2, dtype=dtype), random_mask(draw, 2, 3, 5)
@@ -555,7 +557,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_half_precision_beside_empty_rows(self, student, seed):
-        """In half precision, an empty row of the mask gives zeros, and all gradients are finite."""
+        """In half precision, a query that cannot attend to any key gets zeros, and all gradients are finite."""
         draw = Draw(seed)
         for dtype in (torch.float16, torch.bfloat16):
             inputs, mask = leaves(*random_qkv(draw, 2, dtype=dtype)), random_mask(draw, 2, 3, 5)
@@ -565,7 +567,7 @@ class TestMaskedAttention:
                 finite(shaped(part, (2, 3, width), dtype, f"the {name}"), f"the {name} in {dtype}")
                 worst = part[1, 2].abs().max().item()
                 assert worst == 0, (
-                    f"the {name} of an empty row should be 0 in {dtype}; "
+                    f"the {name} should be 0 in {dtype} for a query that cannot attend to any key; "
                     f"the largest absolute value is {worst:.3g}"
                 )
             found = gradients(actual, inputs, [torch.ones_like(part) for part in actual])
@@ -574,7 +576,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_arguments(self, student, seed):
-        """Inputs and mask may be non-contiguous and are not changed in place."""
+        """The inputs and the mask may be non-contiguous and are not changed in place."""
         draw = Draw(seed)
         inputs = [draw.strided(x) for x in random_qkv(draw, 2)]
         mask = random_mask(draw, 3, 5)
@@ -586,7 +588,7 @@ class TestMaskedAttention:
 
     @weight(0.25)
     def test_device(self, student):
-        """Output and weights are on the same device as the inputs, with and without a mask."""
+        """The output and the weights are on the same device as the inputs, with and without a mask."""
         inputs = [torch.zeros(2, *shape, device="meta") for shape in ((3, 4), (5, 4), (5, 6))]
         for mask in (None, torch.ones(3, 5, dtype=torch.bool, device="meta")):
             call = partial(student.masked_attention, *inputs, mask)

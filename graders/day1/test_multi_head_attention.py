@@ -22,7 +22,7 @@ ATOL = 5e-5
 
 
 def split_oracle(x: Tensor, n_heads: int) -> Tensor:
-    """Split the features into heads."""
+    """Split the features of x into heads by stacking equal chunks."""
     return torch.stack(x.chunk(n_heads, dim=-1), dim=1)
 
 
@@ -50,8 +50,8 @@ class TestSplitHeads:
                 f"{batch} in head {head} of your result"
             )
         assert moved[1, :, 3].all(), (
-            "changing position 3 in x should change it in every head; "
-            "in your result, at least one head is unchanged"
+            "changing position 3 of x should change position 3 in every head; "
+            "in your result, at least one head is unchanged there"
         )
 
     @weight(2)
@@ -86,7 +86,7 @@ class TestSplitHeads:
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
-        """The result has the dtype of x; x may be non-contiguous and is not changed in place."""
+        """The result has the same dtype as x; x may be non-contiguous and is not changed in place."""
         x = Draw(seed).normal(3, 5, 8, dtype=torch.float64)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             equal(student.split_heads(x.to(dtype), 2), split_oracle(x.to(dtype), 2))
@@ -98,7 +98,7 @@ class TestSplitHeads:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """Gradients flow back to the features they belong to."""
+        """The gradient of each entry of the result flows back to the entry of x that it came from."""
         draw = Draw(seed)
         x = draw.normal(2, 5, 6).requires_grad_()
         upstream = draw.normal(2, 3, 5, 2)
@@ -125,20 +125,20 @@ class TestMergeHeads:
                 f"sequence {batch} in your result"
             )
         assert moved[1, 2].all(), (
-            "changing position 2 in every head should change all its features; "
-            "in your result, some are unchanged"
+            "changing position 2 in every head should change all features at that position; "
+            "in your result, some of them are unchanged"
         )
 
     @weight(2)
     def test_features_side_by_side(self, student, seed):
-        """The features of head 0 come first, then those of head 1, and so on."""
+        """In the result, the features of head 0 come first, then the features of head 1, and so on."""
         draw = Draw(seed)
         x = draw.normal(4, *draw.choice([(2, 7, 5), (3, 5, 4), (5, 4, 3)]))
         equal(student.merge_heads(x), merge_oracle(x))
 
     @weight(1)
     def test_inverse_of_a_split(self, student, seed):
-        """Merging split heads gives back x, even if the heads are a non-contiguous view."""
+        """Splitting x into heads and merging them returns x, even if the heads are a non-contiguous view of x."""
         x = Draw(seed).normal(3, 5, 8)
         heads = x.unflatten(-1, (4, 2)).transpose(1, 2)
         equal(student.merge_heads(heads), x, "the result for heads that are a view of x")
@@ -154,7 +154,7 @@ class TestMergeHeads:
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
-        """The result has the dtype of x; x may be non-contiguous and is not changed in place."""
+        """The result has the same dtype as x; x may be non-contiguous and is not changed in place."""
         x = Draw(seed).normal(3, 2, 5, 4, dtype=torch.float64)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             equal(student.merge_heads(x.to(dtype)), merge_oracle(x.to(dtype)))
@@ -167,7 +167,7 @@ class TestMergeHeads:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """Gradients flow back to the heads they belong to."""
+        """The gradient of each feature of the result flows back to the head that it came from."""
         draw = Draw(seed)
         x = draw.normal(2, 3, 5, 4).requires_grad_()
         upstream = draw.normal(2, 5, 12)
@@ -186,12 +186,12 @@ def random_parameters(draw: Draw, d_model: int, bias: bool = True) -> dict[str, 
 
 
 def gradient_or_zeros(x: Tensor) -> Tensor:
-    """Return the gradient of x, or zeros if it has none."""
+    """Return the gradient of x, or zeros if no gradient reached x."""
     return torch.zeros_like(x) if x.grad is None else x.grad
 
 
 def loaded_layer(student, draw: Draw, d_model: int, n_heads: int):
-    """Return a student's layer with random parameters, along with those parameters."""
+    """Return a student's `MultiHeadAttention` with random parameters, along with those parameters."""
     layer = student.MultiHeadAttention(d_model, n_heads)
     parameters = random_parameters(draw, d_model)
     layer.load(parameters)
@@ -199,14 +199,14 @@ def loaded_layer(student, draw: Draw, d_model: int, n_heads: int):
 
 
 def linear_oracle(parameters: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """Return x Wᵀ + b."""
+    """Apply the linear layer called `name` to x: x Wᵀ + b."""
     return x @ parameters[f"{name}.weight"].T + parameters.get(f"{name}.bias", torch.zeros(()))
 
 
 def oracle(
     parameters: dict[str, Tensor], n_heads: int, query: Tensor, key: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return output and weights without a mask, in float64, one sentence and one head at a time."""
+    """Compute the output and weights of unmasked attention in float64, one sentence and one head at a time."""
     parameters = {name: tensor.double() for name, tensor in parameters.items()}
     q = linear_oracle(parameters, "query", query.double())
     k = linear_oracle(parameters, "key", key.double())
@@ -231,14 +231,14 @@ def check_mask(weights: Tensor, allowed: Tensor) -> None:
             forbidden = (weights[s, h] != 0) & ~allowed[s]
             for i, j in forbidden.nonzero().tolist():
                 raise AssertionError(
-                    f"query {i} of sequence {s} may not attend to key {j}, but in head {h} its "
-                    f"weight is {weights[s, h, i, j].item():.3g}"
+                    f"query {i} of sequence {s} must not attend to key {j}, but in head {h} the "
+                    f"weight of this key is {weights[s, h, i, j].item():.3g}"
                 )
     totals = weights.sum(dim=-1)
     expected = allowed.any(dim=-1).to(totals.dtype).unsqueeze(1).expand_as(totals)
     close(totals, expected, "the sum of each query's weights", atol=ATOL)
     assert (weights.gt(0) | ~allowed.unsqueeze(1)).all(), (
-        "every allowed key should have a positive weight; at least one of yours does not"
+        "every allowed key should have a positive weight; at least one allowed key of yours does not"
     )
 
 
@@ -283,7 +283,7 @@ class TestMultiHeadAttention:
 
     @weight(1.5)
     def test_three_inputs(self, student, seed):
-        """Queries, keys and values come from three different inputs, where n and m may differ."""
+        """Queries, keys and values come from three different inputs; the numbers of queries and keys may differ."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 12, 2)
         query, key, value = draw.normal(3, 4, 12), draw.normal(3, 7, 12), draw.normal(3, 7, 12)
@@ -306,7 +306,7 @@ class TestMultiHeadAttention:
 
     @weight(1)
     def test_mask_of_keys(self, student, seed):
-        """A mask of shape (b, 1, m) applies to every query and every head of its sequence."""
+        """A mask of shape (b, 1, m) has one row per sequence, which applies to all of its queries and heads."""
         draw = Draw(seed)
         layer, _ = loaded_layer(student, draw, 12, 3)
         query, key = draw.normal(4, 5, 12), draw.normal(4, 7, 12)
@@ -317,7 +317,7 @@ class TestMultiHeadAttention:
 
     @weight(1)
     def test_mask_of_each_sequence(self, student, seed):
-        """A mask of shape (b, n, m) applies to every head of its sequence, even if b = h."""
+        """A mask of shape (b, n, m) has one matrix per sequence, which applies to all heads, even if b = h."""
         draw = Draw(seed)
         query, key = draw.normal(3, 5, 12), draw.normal(3, 7, 12)
         mask = draw.mask(3, 5, 7)
@@ -348,7 +348,7 @@ class TestMultiHeadAttention:
 
     @weight(1)
     def test_agrees_with_torch(self, student, seed):
-        """With copied weights and a mask, the layer matches `nn.MultiheadAttention`."""
+        """With the same weights and the same mask, the layer gives the same results as `nn.MultiheadAttention`."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 12, 4)
         torch_layer = nn.MultiheadAttention(12, 4, batch_first=True).eval()
@@ -363,7 +363,7 @@ class TestMultiHeadAttention:
         )
         query, key, value = draw.normal(3, 5, 12), draw.normal(3, 7, 12), draw.normal(3, 7, 12)
         mask = draw.mask(3, 5, 7)
-        mask[..., 2] = True  # avoids empty rows, for which torch returns NaN
+        mask[..., 2] = True  # avoids rows that are all False, for which torch returns NaN
         with torch.no_grad():
             expected_output, expected_weights = torch_layer(
                 query,
@@ -402,7 +402,7 @@ class TestMultiHeadAttention:
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """The gradients of the inputs and of every parameter are correct, through both output and weights."""
+        """The gradients of the inputs and of every parameter are correct, for both the output and the weights."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 6, 2)
         inputs = [draw.normal(3, n, 6) for n in (4, 5, 5)]
@@ -436,7 +436,7 @@ class TestMultiHeadAttention:
 
     @weight(0.5)
     def test_float64(self, student, seed):
-        """After `.to(torch.float64)`, output and weights are float64 and correct."""
+        """After `.to(torch.float64)`, the output and the weights are float64 and correct."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 6, 3)
         x, memory = (draw.normal(2, n, 6, dtype=torch.float64) for n in (4, 5))
@@ -448,7 +448,7 @@ class TestMultiHeadAttention:
 
     @weight(0.5)
     def test_half_precision(self, student, seed):
-        """In float16 and bfloat16, output and weights keep the dtype and are as accurate as it allows."""
+        """In float16 and bfloat16, the output and the weights keep the dtype and are as accurate as the dtype allows."""
         draw = Draw(seed)
         x, memory = draw.normal(2, 4, 6), draw.normal(2, 5, 6)
         for dtype in (torch.float16, torch.bfloat16):
@@ -469,7 +469,7 @@ class TestMultiHeadAttention:
 
     @weight(0.5)
     def test_one_feature_a_head(self, student, seed):
-        """One feature per head, a single query and a single sequence all work."""
+        """The layer works with one feature per head, a single query and a single sequence."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 17, 17)
         query, key = draw.normal(1, 1, 17), draw.normal(1, 6, 17)
@@ -480,7 +480,7 @@ class TestMultiHeadAttention:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """Inputs and mask are not changed in place; earlier calls and train() do not affect the result."""
+        """The inputs and the mask are not changed in place; earlier calls and train() do not affect the result."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 6, 2)
         query, key, value = (draw.strided(draw.normal(3, n, 6)) for n in (4, 5, 5))

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from autograder.execution.checks import Draw, close, on_meta, shaped, unchanged, value_error, weight
 
-# The accuracy that the stub requires of a float32 table up to position 10,000.
+# The stub requires this accuracy of a float32 table up to position 10,000.
 ATOL = 2e-3
 
 
 def oracle(positions: Iterable[int], d_model: int) -> Tensor:
-    """Return the encodings of these positions, computed entry by entry in float64."""
+    """Return the encodings of the given positions, computed entry by entry in float64."""
     rows = []
     for position in positions:
         angles = [position / 10000 ** (2 * (c // 2) / d_model) for c in range(d_model)]
@@ -23,7 +23,7 @@ def oracle(positions: Iterable[int], d_model: int) -> Tensor:
 
 
 def compare(actual: Tensor, expected: Tensor, what: str = "the result") -> None:
-    """Compare shape and values. A separate test checks the dtype, so a wrong dtype costs points only once."""
+    """Compare the shape and the values. A separate test checks the dtype, so a wrong dtype costs points only once."""
     close(shaped(actual, expected.shape, what=what).double(), expected, what, atol=ATOL)
 
 
@@ -32,13 +32,13 @@ class TestSinusoidalEncoding:
 
     @weight(1)
     def test_position_zero(self, student):
-        """All angles of position 0 are 0, so row 0 is 0, 1, 0, 1, …: even columns are sines."""
+        """At position 0, all angles are 0, so row 0 is 0, 1, 0, 1, …, with sines in the even columns."""
         table = shaped(student.sinusoidal_encoding(7, 10), (7, 10))
         compare(table[0], oracle([0], 10)[0], "row 0")
 
     @weight(1)
     def test_first_pair(self, student):
-        """The angle of the first pair equals the position: 0, 1, 2, …."""
+        """In the first pair of columns, the angle is the position itself: 0, 1, 2, …"""
         table = shaped(student.sinusoidal_encoding(23, 6), (23, 6))
         compare(
             table[:, :2], oracle(range(23), 6)[:, :2], "columns 0 and 1 of the table for d_model=6"
@@ -70,7 +70,7 @@ class TestSinusoidalEncoding:
 
     @weight(2)
     def test_odd_width(self, student):
-        """If d_model is odd, the last column is a sine, and the exponent divides by d_model, not d_model ± 1."""
+        """If d_model is odd, the last column is a sine, and the denominator in the exponent is d_model, not d_model ± 1."""
         compare(student.sinusoidal_encoding(40, 7), oracle(range(40), 7), "the table for d_model=7")
         compare(student.sinusoidal_encoding(5, 1), oracle(range(5), 1), "the table for d_model=1")
 
@@ -86,7 +86,7 @@ class TestSinusoidalEncoding:
 
     @weight(0.5)
     def test_no_positions(self, student):
-        """A table of length 0 has shape (0, d_model); a table of length 1 has only the row of position 0."""
+        """A table of length 0 has shape (0, d_model); a table of length 1 has only the row for position 0."""
         shaped(student.sinusoidal_encoding(0, 5), (0, 5), what="the table of length 0")
         compare(student.sinusoidal_encoding(1, 4), oracle([0], 4), "the table of length 1")
 
@@ -102,7 +102,7 @@ def student_matrix(student, offset: int, d_model: int) -> Tensor:
 
 
 def check_shift(student, offset: int, d_model: int, positions: Iterable[int]) -> None:
-    """Check M · PE(p) = PE(p + offset) for these positions."""
+    """Check that M · PE(p) = PE(p + offset) for the given positions p."""
     matrix = student_matrix(student, offset, d_model)
     for position in positions:
         moved = matrix @ oracle([position], d_model)[0]
@@ -115,12 +115,12 @@ class TestShiftMatrix:
 
     @weight(2)
     def test_one_pair(self, student, seed):
-        """With d_model = 2, M turns (sin p, cos p) into (sin(p + k), cos(p + k))."""
+        """With d_model = 2 and offset k, M turns (sin p, cos p) into (sin(p + k), cos(p + k))."""
         check_shift(student, Draw(seed).choice([2, 4, 5, 7]), 2, range(6))
 
     @weight(3)
     def test_every_pair(self, student, seed):
-        """With several pairs, M rotates each pair by its own angle and does not mix pairs."""
+        """If d_model is larger than 2, M rotates each pair of columns by its own angle and does not mix pairs."""
         draw = Draw(seed)
         offset = draw.choice([11, 13, 17])
         check_shift(student, offset, draw.choice([8, 10, 12]), [0, 1, 2, 5, 30, 77, 150, 400])
@@ -128,12 +128,12 @@ class TestShiftMatrix:
 
     @weight(1)
     def test_negative_offset(self, student, seed):
-        """A negative offset shifts backwards."""
+        """With a negative offset, M shifts encodings to earlier positions."""
         check_shift(student, -Draw(seed).choice([4, 5, 7]), 6, [8, 9, 15, 40])
 
     @weight(1)
     def test_far_positions(self, student, seed):
-        """One matrix works for all positions up to 10,000, and offsets may be large."""
+        """The same matrix works for all positions up to 10,000, and offsets may be large."""
         draw = Draw(seed)
         offset = int(draw.integers(3_000, 6_000, 1))
         starts = draw.integers(0, 10_000 - offset, 5).tolist()
@@ -142,7 +142,7 @@ class TestShiftMatrix:
 
     @weight(1)
     def test_one_after_the_other(self, student, seed):
-        """Shifting by a and then by b equals shifting by a + b, and M is a rotation matrix."""
+        """Shifting by a and then by b is the same as shifting by a + b, and M is a rotation matrix."""
         first, second = Draw(seed).integers(1, 30, 2).tolist()
         a, b = student_matrix(student, first, 10), student_matrix(student, second, 10)
         both = student_matrix(student, first + second, 10)
@@ -156,7 +156,7 @@ class TestShiftMatrix:
 
     @weight(1)
     def test_odd_width(self, student):
-        """An odd d_model raises a ValueError that names d_model, also for offset 0."""
+        """An odd d_model raises a ValueError that names d_model, even for offset 0."""
         for offset, d_model in ((2, 7), (2, 1), (0, 5)):
             with value_error("d_model", when=f"d_model is {d_model} and offset is {offset}"):
                 student.shift_matrix(offset, d_model)
@@ -185,11 +185,13 @@ class TestPositionalEncoding:
         added = shaped(module(x), x.shape).double() - x
         compare(added, added[:1].expand(5, 3, 8), "the encoding added to each sequence")
         difference = (added[0, 1:] - added[0, :-1]).abs().amax(dim=-1)
-        assert (difference > 0.1).all(), "two neighbouring positions get nearly the same encoding"
+        assert (difference > 0.1).all(), (
+            "in your result, two neighbouring positions get nearly the same encoding"
+        )
 
     @weight(0.5)
     def test_odd_width(self, student, seed):
-        """An odd d_model works, including 1."""
+        """The module works for an odd d_model, including 1."""
         draw = Draw(seed)
         for b, n, d in ((2, 11, 5), (1, 1, 1)):
             x, what = draw.normal(b, n, d), f"the result for d_model={d}"
@@ -197,7 +199,7 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_longest(self, student, seed):
-        """A sequence of exactly max_length positions works, with the default of 5000 and other values."""
+        """A sequence of exactly max_length positions is accepted, for the default of 5000 and for other values."""
         x = Draw(seed).normal(3, 13, 4)
         module = student.PositionalEncoding(4, max_length=13).eval()
         compare(module(x), x + oracle(range(13), 4))
@@ -251,7 +253,7 @@ class TestPositionalEncoding:
 
     @weight(1)
     def test_moved_module(self, student, seed):
-        """After `.to(dtype)`, the module works with inputs of that dtype and of other dtypes."""
+        """After `.to(dtype)`, the module works with inputs of that dtype and with inputs of other dtypes."""
         draw = Draw(seed)
         x = draw.normal(3, 5, 8, dtype=torch.float64)
         expected = x + oracle(range(5), 8)
@@ -272,7 +274,7 @@ class TestPositionalEncoding:
             "the float16 result after .to(torch.float16)",
             dtype=torch.float16,
         )
-        # bfloat16 itself cannot distinguish such large positions from their neighbours.
+        # bfloat16 cannot represent all positions near 300, so the table must not be computed in bfloat16.
         x, dtype = draw.normal(2, 300, 6, dtype=torch.float64), torch.bfloat16
         module = student.PositionalEncoding(6, max_length=300).eval().to(dtype)
         expected = x + oracle(range(300), 6)
@@ -302,7 +304,7 @@ class TestPositionalEncoding:
 
     @weight(1)
     def test_evaluation(self, student, seed):
-        """Nothing is dropped in evaluation mode, nor in training mode with dropout 0."""
+        """Dropout has no effect in evaluation mode, nor in training mode with dropout=0."""
         x = Draw(seed).normal(3, 10, 12)
         expected = x + oracle(range(10), 12)
         module = student.PositionalEncoding(12, max_length=30, dropout=0.6).eval()
@@ -312,7 +314,7 @@ class TestPositionalEncoding:
 
     @weight(1)
     def test_training(self, student, seed):
-        """In training mode, dropout acts on the sum: a number becomes 0 or is divided by 1 − dropout."""
+        """In training mode, dropout acts on x plus the encoding: each number is set to 0 or divided by 1 − dropout."""
         x = Draw(seed).normal(7, 20, 16)
         module = student.PositionalEncoding(16, max_length=30, dropout=0.4)
         module.eval()(x)
@@ -344,7 +346,7 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_keeps_the_input(self, student, seed):
-        """The input is not changed in place, and no call affects later ones, even with a longer input."""
+        """The input is not changed in place, and a call does not affect later calls, even if their input is longer."""
         draw = Draw(seed)
         x, longer = draw.strided(draw.normal(3, 4, 6)), draw.normal(2, 9, 6)
         module = student.PositionalEncoding(6, max_length=11).eval()

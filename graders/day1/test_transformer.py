@@ -31,7 +31,7 @@ from graders.day1.test_layers import (
 )
 
 # No two sizes are equal; the number of heads also differs from the head size. The padding id is
-# neither the first nor the last.
+# neither the first nor the last id.
 SOURCE_VOCAB, TARGET_VOCAB, D, HEADS, D_FF, PAD = 12, 9, 6, 3, 10, 4
 SIZES = {"d_model": D, "n_heads": HEADS, "d_ff": D_FF, "pad_id": PAD, "max_length": 11}
 
@@ -47,7 +47,7 @@ def _draw_ids(draw: Draw, vocab: int, *shape: int) -> Tensor:
 
 
 def _outer_weights(draw: Draw) -> dict[str, Tensor]:
-    """Return random weights for embeddings and output. The embeddings are small, so that positions matter."""
+    """Return random weights for the embeddings and the output layer; small embeddings let the positional encoding show."""
     return {
         "source_embedding.weight": draw.normal(SOURCE_VOCAB, D, scale=0.5),
         "target_embedding.weight": draw.normal(TARGET_VOCAB, D, scale=0.5),
@@ -72,7 +72,7 @@ def _with_zero_outputs(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _layer_weights(weights: dict[str, Tensor], stack: str) -> Iterator[dict[str, Tensor]]:
-    """Yield the weights of each layer in a stack."""
+    """Yield the weights of each layer in `stack`, which is "encoder" or "decoder"."""
     i = 0
     while layer := {
         n.split(".", 2)[2]: w for n, w in weights.items() if n.startswith(f"{stack}.{i}.")
@@ -130,7 +130,7 @@ class TestTransformer:
 
     @weight(1)
     def test_parts(self, student):
-        """All parts have the documented names, each stack has `n_layers` layers, and no weights are shared."""
+        """All parts of the model have the documented names, each stack has `n_layers` layers, and no weights are shared."""
         vocab = TARGET_VOCAB
         model = student.Transformer(vocab, vocab, **SIZES, n_layers=2)
         for stack in ("encoder", "decoder"):
@@ -152,7 +152,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_defaults(self, student, seed):
-        """Sizes, heads, layers, `dropout`, `pad_id` and `max_length` have the defaults of the signature."""
+        """All arguments except the vocabulary sizes have the default values given in the signature."""
         model = student.Transformer(5, 7)
         memory = model.encode(torch.ones(1, 1, dtype=torch.long))
         shaped(memory, (1, 1, 64), what="the memory with the default d_model")
@@ -166,7 +166,7 @@ class TestTransformer:
         assert pad_id == 0, f"`pad_id` should default to 0; yours is {pad_id}"
         pad_id = student.Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9).get("pad_id")
         assert pad_id == 4, (
-            f"`pad_id` follows `dropout` in the signature, so it should be 4; yours is {pad_id}"
+            f"in `Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9)`, `pad_id` is 4, but your model has `pad_id` {pad_id}"
         )
         model = student.Transformer(5, 7, d_model=2, n_heads=1, n_layers=1, d_ff=3).eval()
         source = torch.ones(1, 513, dtype=torch.long)
@@ -190,7 +190,7 @@ class TestTransformer:
 
     @weight(1)
     def test_embedding(self, student, seed):
-        """On both sides, embeddings are multiplied by √d_model, then the positional encoding is added."""
+        """For source and target, embeddings are multiplied by √d_model before the positional encoding is added."""
         # Layers whose sublayers output 0 only normalise their input.
         draw = Draw(seed)
         weights = _with_zero_outputs(_all_weights(draw))
@@ -212,7 +212,7 @@ class TestTransformer:
 
     @weight(1.5)
     def test_encode(self, student, seed):
-        """`encode` embeds the source and runs it through all encoder layers."""
+        """`encode` embeds the source and applies all encoder layers to the embeddings."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
         source = _draw_ids(draw, SOURCE_VOCAB, 3, 7)
@@ -222,7 +222,7 @@ class TestTransformer:
 
     @weight(1.5)
     def test_decode(self, student, seed):
-        """`decode` embeds the target, runs all decoder layers on it and the memory, and applies `output`."""
+        """`decode` embeds the target, applies all decoder layers with the given memory, and then applies `output`."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 7), _draw_ids(draw, TARGET_VOCAB, 2, 5)
@@ -240,7 +240,7 @@ class TestTransformer:
 
     @weight(1)
     def test_forward(self, student, seed):
-        """The model returns the logits of `decode` after `encode`, with padding masked in source and target."""
+        """The model encodes the source and returns the logits of `decode`, masking padding in source and target."""
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
         for side in ("source", "target"):
@@ -280,7 +280,7 @@ class TestTransformer:
         )
         logits = shaped(model(source, target), (2, 6, TARGET_VOCAB), what="the logits")
         close(model(padded, target), logits, "the logits for the padded source", atol=1e-4)
-        # The values of the memory at padding must not matter.
+        # The memory's values at padding positions must not affect the logits.
         memory = F.pad(memory, (0, 0, 0, 5), value=3.0)
         actual = model.decode(target, memory, padded)
         unchanged(student)
@@ -334,7 +334,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_only_padding(self, student, seed):
-        """A source that is all padding gives finite logits and gradients and does not affect other rows."""
+        """A source that is all padding gives finite logits and gradients and does not affect other rows of the batch."""
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 5), _draw_ids(draw, TARGET_VOCAB, 2, 3)
@@ -371,7 +371,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_dropout(self, student, seed):
-        """Dropout is off in eval(); in train() it acts on the sum of embedding and positional encoding."""
+        """Dropout is off in eval(); in train() it acts on the sum of the embedding and the positional encoding."""
         draw = Draw(seed)
         source, target = _draw_ids(draw, SOURCE_VOCAB, 3, 7), _draw_ids(draw, TARGET_VOCAB, 3, 5)
         # All sublayers output 0, so only dropout on the input of the layers has an effect.
@@ -396,12 +396,12 @@ class TestTransformer:
 
     @weight(0.5)
     def test_dropout_in_layers(self, student, seed):
-        """`dropout` is passed to the layers of both stacks."""
+        """`dropout` is passed to both the encoder layers and the decoder layers."""
         draw = Draw(seed)
         source, target = _draw_ids(draw, SOURCE_VOCAB, 3, 7), _draw_ids(draw, TARGET_VOCAB, 3, 5)
         weights = _with_zero_outputs(_all_weights(draw))
-        # The norm before the network outputs a constant, which removes any earlier effect of dropout. The
-        # network also outputs a constant.
+        # The norm before the feed-forward network outputs a constant, which removes any earlier effect of
+        # dropout. The network also outputs a constant.
         for layer, norm in (("encoder.0", "norm1"), ("decoder.0", "norm2")):
             weights[f"{layer}.{norm}.weight"] = torch.zeros(D)
             weights[f"{layer}.feed_forward.linear2.bias"] = draw.normal(D) + 3
@@ -471,7 +471,7 @@ class TestSequenceLoss:
 
     @weight(1.5)
     def test_smoothing(self, student, seed):
-        """Label smoothing gives 1 − ε to the target, plus ε/v to each of the v classes, including the target."""
+        """Label smoothing assigns 1 − ε to the target, plus ε/v to each of the v classes, including the target."""
         draw = Draw(seed)
         logits, targets = draw.normal(2, 4, 5, scale=2.0), draw.integers(0, 5, 2, 4)
         for smoothing in (0.1, 0.45):
@@ -496,7 +496,7 @@ class TestSequenceLoss:
         draw = Draw(seed)
         logits = draw.uniform(2, 6, 5, low=-1e4, high=1e4)
         targets = draw.integers(0, 5, 2, 6)
-        # One target is the most likely class by a wide margin; the other is the least likely class.
+        # One target is the most likely class by a wide margin; another is one of the least likely classes.
         logits[0, 0], targets[0, 0] = torch.tensor([-1e4, 1e4, -1e4, 0.0, 0.0]), 1
         logits[0, 1], targets[0, 1] = torch.tensor([-1e4, 1e4, -1e4, 0.0, 0.0]), 0
         for smoothing in (0.0, 0.1):
@@ -543,7 +543,7 @@ class TestSequenceLoss:
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """The gradient of the logits is (p − y) / (number of real targets), and 0 at padding."""
+        """The gradient of the logits is (p − y) / (number of real targets), with smoothed targets y, and 0 at padding."""
         draw = Draw(seed)
         logits = draw.normal(2, 5, 6, scale=2.0).requires_grad_()
         targets = draw.integers(0, 6, 2, 5)
@@ -643,11 +643,11 @@ class CopyModel(nn.Module):
         self._decode_calls += 1
         assert tuple(source.shape) == tuple(memory.shape[:2]), (
             f"decode should receive a memory and a source of the same batch size and length; "
-            f"their shapes are "
+            f"the shapes it received are "
             f"{tuple(memory.shape)} and {tuple(source.shape)}"
         )
         assert len(target) == len(source), (
-            f"decode should get as many targets as sources; it got {len(target)} and {len(source)}"
+            f"decode should receive as many targets as sources; it received {len(target)} and {len(source)}"
         )
         return self._logits(target, memory)
 
@@ -658,7 +658,7 @@ class CopyModel(nn.Module):
 
 
 class PrefixModel(CopyModel):
-    """A model whose next token depends on the source and on all tokens so far, in their order."""
+    """A model whose next token depends on the source and on all target tokens so far, including their order."""
 
     def __init__(self, draw: Draw) -> None:
         super().__init__(draw)
@@ -693,7 +693,7 @@ def _greedy_oracle(model: CopyModel, source: Tensor, length: int) -> Tensor:
 
 
 def _random_sources(draw: Draw, *lengths: int, size: int = 8) -> Tensor:
-    """Return rows with the given number of words, then EOS, then more words that must be ignored."""
+    """Return one source per length: that many words, then EOS, then more words that must be ignored."""
     source = torch.tensor(WORDS)[draw.integers(0, len(WORDS), len(lengths), size)]
     for row, length in enumerate(lengths):
         source[row, length] = EOS
@@ -705,7 +705,7 @@ class TestGreedyDecode:
 
     @weight(1.5)
     def test_one_row(self, student, seed):
-        """The row starts with `bos_id`, continues with the most likely tokens and ends with `eos_id`."""
+        """The decoded row starts with `bos_id`, continues with the most likely tokens and ends with `eos_id`."""
         draw = Draw(seed)
         source = _random_sources(draw, 4)
         actual = student.greedy_decode(CopyModel(draw), source, BOS, EOS, 8)
@@ -739,7 +739,7 @@ class TestGreedyDecode:
 
     @weight(1)
     def test_max_length(self, student, seed):
-        """No row is longer than `max_length`, including `bos_id`; with 1, only `bos_id` is left."""
+        """No row is longer than `max_length`, including `bos_id`; if `max_length` is 1, the result is only `bos_id`."""
         draw = Draw(seed)
         source = _random_sources(draw, 6, 2, 7)
         full = torch.cat([torch.full((3, 1), BOS), source], dim=1)
@@ -756,14 +756,14 @@ class TestGreedyDecode:
         model = CopyModel(draw)
         actual = student.greedy_decode(model, source, BOS, EOS, 40)
         shaped(actual, (2, 4), what="the tokens")
-        # Three steps are enough. Decoding each row separately or one extra step is also accepted.
+        # Three steps are enough. Decoding each row separately and making one extra step are also accepted.
         assert model._decode_calls <= 8, (
             f"both rows are finished after 3 steps, but model.decode was called {model._decode_calls} times"
         )
 
     @weight(1.25)
     def test_what_ends_a_row(self, student, seed):
-        """Only a generated `eos_id` ends a row; `pad_id` does not, nor does `bos_id`, even if it equals `eos_id`."""
+        """Only a generated `eos_id` ends a row: `pad_id` and the initial `bos_id` do not, even if `bos_id` equals `eos_id`."""
         draw = Draw(seed)
         source = _random_sources(draw, 3, 4)
         actual = student.greedy_decode(CopyModel(draw), source, EOS, EOS, 8)
@@ -780,7 +780,7 @@ class TestGreedyDecode:
 
     @weight(1)
     def test_evaluation_mode(self, student, seed):
-        """The model runs in evaluation mode and is back in its previous mode afterwards."""
+        """The model runs in evaluation mode, and its previous mode is restored afterwards."""
         draw = Draw(seed)
         for training, length in ((True, 8), (False, 8), (True, 3), (True, 1)):
             model = CopyModel(draw).train(training)
@@ -796,7 +796,7 @@ class TestGreedyDecode:
 
     @weight(1)
     def test_no_gradients(self, student, seed):
-        """The model runs without gradients, even if the caller has them enabled."""
+        """The model is called with gradients disabled, even if the caller has enabled them."""
         draw = Draw(seed)
         model = CopyModel(draw)
         with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Hidden graders for the diffusion chapter. The oracles are the chapter's formulas in float64, mostly element by element."""
+"""Hidden graders for the diffusion chapter. The oracles compute the formulas in float64, mostly element by element."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def schedule_oracle(n_steps: int) -> Tensor:
 
 
 def near_schedule(seen: Tensor, expected: Tensor, what: str) -> None:
-    """Compare relative to the expected values. A separate test checks the dtype."""
+    """Compare a schedule with the expected one, using a relative tolerance. A separate test checks the dtype."""
     close(seen.double(), expected, what, atol=0, rtol=1e-3)
 
 
@@ -81,7 +81,7 @@ class TestCosineSchedule:
 
     @weight(0.75)
     def test_precision(self, student):
-        """The tiny last values are accurate for 100,000 steps, where float32 cosines are not precise enough."""
+        """The tiny last values of ᾱ are accurate for 100,000 steps, for which float32 cosines are not precise enough."""
         seen = shaped(student.cosine_schedule(100_000), (100_001,))
         near_schedule(
             seen[-9:], schedule_oracle(100_000)[-9:], "the last 9 values of ᾱ for n_steps = 100,000"
@@ -94,7 +94,7 @@ class TestCosineSchedule:
 
 
 def noise_oracle(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Apply the formula row by row, in float64."""
+    """Compute the noisy images row by row, in float64."""
     rows = []
     for picture, step, epsilon in zip(x0.double(), t.tolist(), noise.double(), strict=True):
         kept = alpha_bar[step].item()
@@ -103,7 +103,7 @@ def noise_oracle(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Ten
 
 
 def schedule(draw: Draw, n: int) -> Tensor:
-    """Return a random schedule that falls from 1 to 0.02, unlike any standard one."""
+    """Return a random noise schedule that falls from 1 to 0.02 and matches no standard schedule."""
     between = draw.uniform(n - 1, low=0.05, high=0.95).sort(descending=True).values
     return torch.cat([torch.tensor([1.0]), between, torch.tensor([0.02])])
 
@@ -164,7 +164,7 @@ class TestAddNoise:
 
     @weight(0.75)
     def test_gradients(self, student, seed):
-        """The gradients of x0 and noise are the two factors of the formula."""
+        """The gradients of x0 and noise are the formula's factors √ᾱ(t) and √(1 − ᾱ(t))."""
         draw = Draw(seed)
         x0, noise = (draw.normal(3, 5).requires_grad_() for _ in range(2))
         alpha_bar, t = schedule(draw, 4), torch.tensor([1, 3, 2])
@@ -216,7 +216,7 @@ def embedding_oracle(steps: list[float], d_model: int) -> Tensor:
 
 
 def near_table(seen: Tensor, expected: Tensor, what: str) -> None:
-    """Compare within the tolerance that the stub allows. A separate test checks the dtype."""
+    """Compare two tables within the tolerance that the stub allows. A separate test checks the dtype."""
     close(shaped(seen, expected.shape, what=what).double(), expected, what, atol=2e-3)
 
 
@@ -231,7 +231,7 @@ class TestTimestepEmbedding:
 
     @weight(0.75)
     def test_fastest(self, student):
-        """The fastest angle is t itself: its cosine is column 0, and its sine is the first column of the second half."""
+        """The first angle is t itself: column 0 is cos(t), and the first column of the second half is sin(t)."""
         t = torch.tensor([2, 3, 5, 11])
         seen = shaped(student.timestep_embedding(t, 6), (4, 6))
         expected = embedding_oracle(t.tolist(), 6)
@@ -268,13 +268,13 @@ class TestTimestepEmbedding:
 
     @weight(1)
     def test_fractional_steps(self, student, seed):
-        """t may be fractional, in any floating-point dtype."""
+        """t may be fractional and of any floating-point dtype."""
         t = Draw(seed).uniform(4, low=0.0, high=50.0, dtype=torch.float64) + 0.3
         for dtype in (torch.float32, torch.float64, torch.float16):
             steps = t.to(dtype)
             seen = student.timestep_embedding(steps, 6)
             near_table(seen, embedding_oracle(steps.tolist(), 6), f"the table for t in {dtype}")
-        # Angles must not be computed in float16, even if t is.
+        # Angles must not be computed in float16, even if t is float16.
         steps = Draw(seed).integers(200, 1000, 7).half() + 0.5
         what = "the table for large t in float16"
         near_table(student.timestep_embedding(steps, 8), embedding_oracle(steps.tolist(), 8), what)
@@ -357,7 +357,7 @@ def attention_oracle(x: Tensor, w: dict[str, Tensor], heads: int) -> Tensor:
 def block_oracle(
     x: Tensor, condition: Tensor, weights: dict[str, Tensor], heads: int = HEADS
 ) -> Tensor:
-    """Compute the two formulas of the exercise, in float64."""
+    """Compute a DiT block in float64: x + gate · sublayer(modulate(x)), for attention and then for the network."""
     w = {name: value.double() for name, value in weights.items()}
     x, condition = x.double(), condition.double()
     condition = condition / (1 + (-condition).exp())
@@ -381,7 +381,7 @@ class TestDiTBlock:
     exercise = "DiTBlock"
 
     def _draw(self, student, seed, weights=None):
-        """Return a block, its weights (random ones, updated with `weights`), x and the condition."""
+        """Return a block, its weights (random, but overridden by `weights`), a random x and a random condition."""
         draw = Draw(seed)
         weights = block_weights(draw) | (weights or {})
         layer = student.DiTBlock(D, HEADS, D_FF)
@@ -389,13 +389,13 @@ class TestDiTBlock:
         return layer, weights, draw.normal(B, N, D), draw.normal(B, D)
 
     def _check(self, layer, weights, x, condition, what="the result"):
-        # The two forms of GELU differ by less than this; a separate test checks which one is used.
+        # The two forms of GELU differ by less than this tolerance; a separate test checks which one is used.
         expected = block_oracle(x, condition, weights)
         close(layer(x, condition), expected, what, atol=5e-3, dtype=torch.float32)
 
     @weight(1)
     def test_identity_at_the_start(self, student, seed):
-        """A new block is the identity: `modulation` has zero weight and bias."""
+        """A new block returns x unchanged, because the weight and bias of `modulation` start at 0."""
         draw = Draw(seed)
         layer = student.DiTBlock(D, HEADS, D_FF)
         x = draw.normal(B, N, D)
@@ -411,7 +411,7 @@ class TestDiTBlock:
 
     @weight(0.25)
     def test_one_picture(self, student, seed):
-        """The batch may hold a single image, or as many images as patches."""
+        """The batch may contain a single image, or as many images as each image has patches."""
         layer, weights, x, condition = self._draw(student, seed)
         self._check(layer, weights, x[:1], condition[:1], "the result for one image")
         self._check(
@@ -422,7 +422,7 @@ class TestDiTBlock:
     def test_parameters(self, student, seed):
         """Only attention, `linear1`, `linear2` and `modulation` have parameters."""
         layer, weights, _, _ = self._draw(student, seed)
-        # A second name for one of these parameters is accepted; its values identify it.
+        # A second name for one of these parameters is accepted; it is recognised by its values.
         known = list(weights.values())
         extra = [
             name
@@ -431,7 +431,7 @@ class TestDiTBlock:
         ]
         assert not extra, (
             "only attention, linear1, linear2 and modulation should have parameters; yours also has "
-            f"{', '.join(extra[:4])}. Do the norms have parameters?"
+            f"{', '.join(extra[:4])}. Do your norms have parameters?"
         )
 
     @weight(1.25)
@@ -460,7 +460,7 @@ class TestDiTBlock:
 
     @weight(1)
     def test_whole_block(self, student, seed):
-        """The feed-forward network is applied to x after attention has been added."""
+        """The feed-forward network is applied after the output of attention has been added to x."""
         layer, weights, x, condition = self._draw(student, seed)
         self._check(layer, weights, x, condition)
         x, condition = Draw(seed).strided(x), Draw(seed).strided(condition)
@@ -501,7 +501,7 @@ class TestDiTBlock:
     def test_gelu(self, student, seed):
         """GELU is the tanh approximation, which differs from the exact form by up to 0.0005."""
         layer, weights, x, condition = self._draw(student, seed, zero_weights("attention.out"))
-        # The hidden values are where the two forms differ most.
+        # The two forms of GELU differ most at these hidden values.
         hidden = {"linear1.weight": torch.zeros(D_FF, D), "linear1.bias": torch.full((D_FF,), 2.2)}
         hidden["linear1.bias"][::2] *= -1
         hidden["linear2.weight"] = Draw(seed).uniform(D, D_FF, low=1.0, high=2.0)
@@ -515,7 +515,7 @@ class TestDiTBlock:
     def test_dtypes(self, student, seed):
         """The block works in half and double precision, and the result has the dtype of x."""
         layer, weights, x, condition = self._draw(student, seed)
-        # As above, either form of GELU passes in float64.
+        # In float64, the tolerance accepts either form of GELU.
         for dtype, tolerance in (*HALVES, (torch.float64, 5e-3)):
             small = {name: (value / 2).to(dtype) for name, value in weights.items()}
             layer.to(dtype).load(small)
@@ -572,7 +572,7 @@ class Denoiser(nn.Module):
 
 
 class Elsewhere(nn.Module):
-    """A model that checks that its inputs are on one device, and predicts x."""
+    """A model that checks that all its inputs are on the same device, and returns x."""
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         for name, value in (("t", t), ("labels", labels)):
@@ -600,7 +600,7 @@ class TestGuidedNoise:
         return model
 
     def _draw(self, seed, *shape):
-        """Return random x, t and labels below 9."""
+        """Return a random x, random steps t and random labels from 0 to 8."""
         draw = Draw(seed)
         return draw.normal(*shape), draw.integers(1, 50, shape[0]), draw.integers(0, 9, shape[0])
 
@@ -620,7 +620,7 @@ class TestGuidedNoise:
 
     @weight(1)
     def test_null_label(self, student, seed):
-        """`null_label` may be any integer, even one that is among the labels."""
+        """`null_label` may be any integer, even one that also occurs in `labels`."""
         x, t, labels = self._draw(seed, 4, 3)
         labels[1] = 4
         for null_label in (4, 0, 12, -1):
@@ -629,25 +629,25 @@ class TestGuidedNoise:
 
     @weight(1.5)
     def test_rows(self, student, seed):
-        """Each row keeps its own x, t and label."""
+        """The noise for each row is predicted from that row's own x, t and label."""
         for shape in ((3, 5), (4, 4), (5, 2, 3)):
             inputs = self._draw(seed, *shape)
             self._check(student, inputs, 1.7, 9, f"the result for shape {shape}")
 
     @weight(1)
     def test_axes(self, student, seed):
-        """All entries of x are guided, with any number of axes after the first, including none."""
+        """Guidance applies to all entries of x; x may have any number of axes after the first, including none."""
         for shape in ((3, 6, 2, 4), (4,), (2, 1, 7)):
             inputs = self._draw(seed, *shape)
             self._check(student, inputs, -2.0, 11, f"the result for shape {shape}")
 
     @weight(0.75)
     def test_calls(self, student, seed):
-        """The model predicts each row twice, with its label and with the null label, in one call or two."""
+        """The model predicts the noise for each row twice, with the row's label and with the null label, in one call or two."""
         x, t, labels = self._draw(seed, 3, 4)
         model = self._check(student, (x, t, labels), 3.0, 9)
         assert model._rows == 6, (
-            f"for a batch of 3, the model should predict 6 rows in total, not {model._rows}"
+            f"for a batch of 3, the model should be called on 6 rows in total, not {model._rows}"
         )
         assert model._labels.count(9) == 3, (
             f"3 of the 6 rows should have the null label, not {model._labels.count(9)}"
@@ -685,7 +685,7 @@ class TestGuidedNoise:
 
 
 def ddim_oracle(x: Tensor, noise: Tensor, here: list[float], there: list[float]) -> Tensor:
-    """Take the deterministic step row by row, in float64."""
+    """Compute the deterministic DDIM step row by row, in float64."""
     rows = []
     for row, epsilon, a, b in zip(x.double(), noise.double(), here, there, strict=True):
         picture = (row - math.sqrt(1 - a) * epsilon) / math.sqrt(a)
@@ -708,7 +708,7 @@ class TestDDIMStep:
 
     @weight(1)
     def test_last_step(self, student, seed):
-        """ᾱ′ = 1 gives x̂₀: with the true noise, this is the original image, without clamping to ±1."""
+        """For ᾱ′ = 1, the result is x̂₀, not clamped to ±1; with the true noise, x̂₀ is the original image."""
         draw = Draw(seed)
         picture, noise = draw.normal(2, 7, scale=2.0), draw.normal(2, 7)
         x = math.sqrt(0.4) * picture + math.sqrt(0.6) * noise

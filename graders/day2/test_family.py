@@ -26,7 +26,7 @@ def near(seen: Tensor, expected: Tensor, what: str = "the result", atol: float =
 
 
 def check_dtypes(call: Callable[..., Tensor], expected: Tensor, *inputs: Tensor) -> None:
-    """Check that each dtype is preserved and that the values are accurate for it."""
+    """Check that the result keeps the dtype of the inputs and is as accurate as that dtype allows."""
     for dtype in (torch.float32, torch.float64):
         result = call(*(x.to(dtype) for x in inputs))
         close(result, expected, f"the result for {str(dtype)[6:]}", 1e-3, 1e-3, dtype)
@@ -53,7 +53,7 @@ def gradients(result: Tensor, inputs: dict[str, Tensor], upstream: Tensor) -> di
 
 
 def rope_oracle(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
-    """Rotate each pair as a complex number, by multiplying with e^(i · angle)."""
+    """Rotate each pair as a complex number, by multiplying it by e^(i · angle)."""
     d = x.shape[-1]
     angles = [[p * base ** (-2 * i / d) for i in range(d // 2)] for p in positions.tolist()]
     angles = torch.tensor(angles, dtype=torch.float64)
@@ -87,7 +87,7 @@ class TestRotaryEmbedding:
 
     @weight(2)
     def test_every_pair(self, student, seed):
-        """Pair i rotates by the angle position · base^(−2i/d)."""
+        """Pair i is rotated by the angle position · base^(−2i/d)."""
         draw = Draw(seed)
         x, positions = draw.normal(2, 60, draw.choice([10, 12, 14])), torch.arange(60)
         near(student.rotary_embedding(x, positions), rope_oracle(x, positions))
@@ -100,7 +100,7 @@ class TestRotaryEmbedding:
 
     @weight(1)
     def test_base(self, student, seed):
-        """A different `base` gives different angles."""
+        """The angles are computed from the given `base`."""
         draw = Draw(seed)
         base = draw.choice([3.0, 70.0, 500.0])
         x, positions = draw.normal(2, 9, 6), torch.arange(9)
@@ -109,7 +109,7 @@ class TestRotaryEmbedding:
 
     @weight(1.5)
     def test_positions(self, student, seed):
-        """Each row is rotated by its own position; positions may be in any order and may repeat."""
+        """Each row is rotated according to its own position; positions may be in any order and may repeat."""
         draw = Draw(seed)
         x, positions = draw.normal(3, 8, 6), draw.integers(0, 60, 8)
         positions[5] = positions[2]
@@ -137,7 +137,7 @@ class TestRotaryEmbedding:
 
     @weight(1)
     def test_distance_only(self, student, seed):
-        """The dot product of a query and a key depends only on their distance, and rotation preserves norms."""
+        """The dot product of a query and a key depends only on their relative position; rotation preserves norms."""
         draw = Draw(seed)
         query, key = draw.normal(2, 1, 8)
         shifts, distance = draw.integers(0, 40, 6), int(draw.integers(3, 9, 1))
@@ -211,7 +211,7 @@ def slopes_oracle(n_heads: int) -> list[float]:
 
 
 def student_slopes(student, n_heads: int) -> Tensor:
-    """Return how much one step of distance lowers the student's bias in each head."""
+    """Return the student's slopes: how much the bias in each head falls per step of distance."""
     return -shaped(student.alibi_bias(n_heads, 2), (n_heads, 2, 2))[:, 1, 0].double()
 
 
@@ -291,7 +291,7 @@ class TestAlibiBias:
 
 
 def check_mask(seen: Tensor, n: int, window: int) -> None:
-    """Compare the mask with the formula. A separate test checks the dtype."""
+    """Check every entry of a sliding-window mask. A separate test checks the dtype."""
     queries, keys = torch.arange(n).unsqueeze(1), torch.arange(n)
     correct = (queries - window < keys) & (keys <= queries)
     wrong = ((shaped(seen, (n, n)) != 0) != correct).nonzero().tolist()
@@ -356,7 +356,7 @@ def phi(x: Tensor) -> Tensor:
 
 
 def quadratic_oracle(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
-    """Compute linear attention from its n × m weights."""
+    """Compute linear attention with an explicit n × m weight matrix."""
     weights = phi(query.double()) @ phi(key.double()).mT
     if causal:
         weights = weights.tril()
@@ -364,7 +364,7 @@ def quadratic_oracle(query: Tensor, key: Tensor, value: Tensor, causal: bool = F
 
 
 def random_features(draw: Draw, *shape: int) -> Tensor:
-    """Return queries or keys whose denominators are too large for the permitted ε to matter."""
+    """Return queries or keys that make the denominators so large that a small ε added to them has no effect."""
     return draw.uniform(*shape, low=-1.0, high=2.0)
 
 
@@ -393,14 +393,14 @@ class TestLinearAttention:
 
     @weight(2)
     def test_values(self, student, seed):
-        """The result is φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), including for n ≠ m and d ≠ d_v."""
+        """The result is φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), also for n ≠ m and d ≠ d_v."""
         draw = Draw(seed)
         inputs = random_features(draw, 7, 4), random_features(draw, 11, 4), draw.normal(11, 5)
         near(student.linear_attention(*inputs), quadratic_oracle(*inputs), atol=1e-3)
 
     @weight(2)
     def test_causal(self, student, seed):
-        """With causal=True, position i sums over the keys up to and including i."""
+        """With causal=True, the sums for position i run over the keys up to and including key i."""
         draw = Draw(seed)
         inputs = random_features(draw, 9, 4), random_features(draw, 9, 4), draw.normal(9, 5)
         near(
@@ -411,7 +411,7 @@ class TestLinearAttention:
 
     @weight(1)
     def test_leading_axes(self, student, seed):
-        """Any number of leading axes works, batch entries are independent, and inputs may be non-contiguous."""
+        """The inputs may have any number of leading axes and may be non-contiguous; batch entries are independent."""
         draw = Draw(seed)
         for leading in ((3,), (2, 3), (2, 1, 3)):
             for causal in (False, True):
@@ -427,7 +427,7 @@ class TestLinearAttention:
 
     @weight(1)
     def test_small_and_large(self, student, seed):
-        """Results are accurate for entries down to −10; an ε added to the denominator is below 10⁻⁴."""
+        """Results are accurate for entries down to −10; an ε added to the denominator must be below 10⁻⁴."""
         draw = Draw(seed)
         value = 3 + draw.normal(8, 3)
         query, key = draw.uniform(5, 4, low=-10, high=-9), draw.uniform(8, 4, low=20, high=40)
@@ -467,7 +467,7 @@ class TestLinearAttention:
         assert largest[0] < 1024 * 1024, (
             f"{mode}, your code creates a tensor of {largest[0]:,} elements for n = m = 1024"
         )
-        # Linear growth gives a factor of 2, and n^1.5 a factor of 2.83; the rest is tolerance.
+        # Linear growth gives a factor of 2, and growth in proportion to n^1.5 a factor of 2.83.
         assert largest[1] < 2.8 * largest[0] or not largest[0], (
             f"{mode}, the largest tensor has {largest[0]:,} elements for n = m = 1024, "
             f"but {largest[1]:,} for n = m = 2048"
@@ -475,7 +475,7 @@ class TestLinearAttention:
 
     @weight(1)
     def test_long(self, student, seed):
-        """A sequence of 8192 positions fits in 200 MB of memory, and its results are accurate to the end."""
+        """With causal=True, 8192 positions fit in 200 MB of memory, and the result is accurate at every position."""
         draw = Draw(seed)
         query, key = random_features(draw, 8192, 2), random_features(draw, 8192, 2)
         value = draw.normal(8192, 3)
@@ -521,7 +521,7 @@ class TestLinearAttention:
 
 
 def grouped_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Compute attention one head at a time; a row that allows no key is 0."""
+    """Compute grouped-query attention one head at a time; the output is 0 for a query with no allowed key."""
     (b, h, n, d), (_, g, m, _) = query.shape, key.shape
     mask = torch.ones(b, h, n, m, dtype=torch.bool) if mask is None else mask.expand(b, h, n, m)
     heads = []
@@ -544,7 +544,7 @@ class TestGroupedQueryAttention:
 
     @weight(1)
     def test_one_head_each(self, student, seed):
-        """With g = h, this is ordinary attention with scores divided by √d."""
+        """With g = h, grouped-query attention is ordinary attention with scores divided by √d."""
         inputs = random_heads(Draw(seed), 2, 3, 3)
         near(student.grouped_query_attention(*inputs), grouped_oracle(*inputs))
 
@@ -558,7 +558,7 @@ class TestGroupedQueryAttention:
             read, correct = seen[0, head, 0, 0].item(), head // 3
             assert abs(read - correct) < 1e-3, (
                 f"with h = 27 and g = 9, query head {head} should use key head {correct}; when all values "
-                f"of key head k are k, its output is {read:.3g}"
+                f"of key head k equal k, the output of this query head is {read:.3g}"
             )
 
     @weight(2)
@@ -602,7 +602,7 @@ class TestGroupedQueryAttention:
 
     @weight(1.5)
     def test_nothing_allowed(self, student, seed):
-        """A query that cannot attend to any key gets output 0, and gradients stay finite."""
+        """A query that cannot attend to any key gets an output of 0, and all gradients are finite."""
         draw = Draw(seed)
         query, key, value = (x.requires_grad_() for x in random_heads(draw, 3, 4, 2))
         by_head, by_sentence = draw.mask(3, 4, 5, 7), draw.mask(3, 1, 1, 7)

@@ -1,4 +1,4 @@
-"""Hidden graders for the language-model chapter. The oracle is GPT-2's formula in float64, computed position by position."""
+"""Hidden graders for the language-model chapter. The oracles compute GPT-2's formulas in float64, position by position."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def weights_under(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def with_zeros(weights: dict[str, Tensor], *linears: str) -> dict[str, Tensor]:
-    """Return the weights, with those of the given linear layers set to zero."""
+    """Return a copy of the weights in which the weights of the given linear layers are zero."""
     return {n: w * (not any(f"{name}." in n for name in linears)) for n, w in weights.items()}
 
 
@@ -90,7 +90,7 @@ def attention_oracle(
 ) -> Tensor:
     """Compute causal attention in a loop over positions and heads.
 
-    `past` holds the keys and values "b m d" of the positions before x.
+    `past` holds the keys and values, of shape (b, m, d), of the positions before x.
     """
     d = x.shape[-1]
     d_head = d // heads
@@ -148,7 +148,7 @@ def run_in_chunks(module, whole: Tensor, sizes: tuple[int, ...], *caches, n_cach
         assert isinstance(seen, Tensor), f"the result with a cache should be a tensor, not {seen}"
         assert seen.shape[:2] == chunk.shape[:2], (
             "the result for a chunk should have the same batch size and length as the chunk: "
-            f"{tuple(chunk.shape[:2])}; its shape is {tuple(seen.shape)}"
+            f"{tuple(chunk.shape[:2])}; the shape of your result is {tuple(seen.shape)}"
         )
         chunks.append(seen)
     return torch.cat(chunks, dim=1)
@@ -184,7 +184,7 @@ def check_gradients(
 ) -> None:
     """Compare the gradients after a backward pass with the oracle's.
 
-    The tolerance suits float32, because a softmax or norm may run in float32 for any dtype.
+    The tolerance is chosen for float32, because a softmax or norm may be computed in float32 for any dtype.
     """
     for name, leaf in exact.items():
         seen = leaf_gradient(found[name], f"`{name}`")
@@ -202,7 +202,7 @@ class TestCausalSelfAttention:
 
     @weight(1)
     def test_future(self, student, seed):
-        """Changing a position changes the result there, but not at any earlier position."""
+        """Changing one position of x changes the result at that position, but at no earlier position."""
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x = draw.normal(2, 5, D)
@@ -232,7 +232,7 @@ class TestCausalSelfAttention:
 
     @weight(1.25)
     def test_cache_one_by_one(self, student, seed):
-        """Feeding positions one at a time through a cache gives the same result as a single call."""
+        """Passing the positions one at a time, with a cache, gives the same result as a single call."""
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x, cache = draw.normal(2, 5, D), student.KeyValueCache()
@@ -244,7 +244,7 @@ class TestCausalSelfAttention:
 
     @weight(1.25)
     def test_cache_in_pieces(self, student, seed):
-        """With a cache, each position sees all cached positions, and its own chunk up to itself."""
+        """With a cache, each position attends to all cached positions and to positions up to itself in the same chunk."""
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x = draw.normal(2, 7, D)
@@ -371,7 +371,7 @@ class TestGPTBlock:
 
     @weight(1)
     def test_both(self, student, seed):
-        """The feed-forward network is applied to x after attention has been added."""
+        """The feed-forward network is applied after the output of attention has been added to x."""
         draw = Draw(seed)
         weights = block_weights(draw)
         block, x = self._block(student, weights), draw.normal(3, 4, D)
@@ -379,7 +379,7 @@ class TestGPTBlock:
 
     @weight(0.75)
     def test_gelu(self, student, seed):
-        """GELU is the tanh approximation."""
+        """The block uses the tanh approximation of GELU."""
         draw = Draw(seed)
         block = self._block(student, block_weights(draw)).to(torch.float64)
         # Hidden unit k is gelu(z[k]) for any x, and linear2 copies D of the units to the result.
@@ -403,7 +403,7 @@ class TestGPTBlock:
 
     @weight(0.75)
     def test_cache(self, student, seed):
-        """The block passes the cache to attention: feeding x in chunks gives the same result as a single call."""
+        """The block passes the cache to attention: processing x in chunks gives the same result as a single call."""
         draw = Draw(seed)
         block, x = self._block(student, block_weights(draw)), draw.normal(2, 6, D)
         whole = shaped(block(x), x.shape, what="the result without a cache")
@@ -491,15 +491,15 @@ class TestGPT:
 
     @weight(1)
     def test_tied(self, student):
-        """The token embedding's weights also produce the logits; the model has no further parameters."""
+        """The logits are computed with the token embedding's weights; the output layer has no parameters of its own."""
         weights = gpt_weights(Draw(0))
-        # The conversion separates parameters that only share memory.
+        # Converting the model to float64 separates parameters that only share memory.
         model = self._model(student, weights).to(torch.float64)
         weights = {name: weight.double() + 1 for name, weight in weights.items()}
         model.load(weights)
         seen = model.weights()
         for name in set(seen) - set(weights):
-            # A second name for a parameter now holds the values loaded under the first name.
+            # If a parameter has a second name, this name now gives the values loaded under the first name.
             assert any(torch.equal(seen[name], weight) for weight in weights.values()), (
                 f"there is an extra parameter `{name}` of shape {tuple(seen[name].shape)}; the output "
                 "layer should have no parameters except the token embedding's weights"
@@ -517,7 +517,7 @@ class TestGPT:
 
     @weight(1.25)
     def test_whole(self, student, seed):
-        """Given the same weights, the model computes the same logits as GPT-2, with one block or several."""
+        """Given the same weights, the model computes the same logits as GPT-2, for one block and for several blocks."""
         draw = Draw(seed)
         for b, n_layers, n in ((1, 1, LENGTH), (2, 3, 5)):
             weights = gpt_weights(draw, n_layers)
@@ -530,7 +530,7 @@ class TestGPT:
 
     @weight(1)
     def test_future(self, student, seed):
-        """Changing a token changes the logits there, but not at any earlier position."""
+        """Changing a token changes the logits at its own position, but at no earlier position."""
         draw = Draw(seed)
         model = self._model(student, gpt_weights(draw))
         tokens = draw.integers(0, VOCAB - 1, 2, 6)
@@ -541,7 +541,7 @@ class TestGPT:
 
     @weight(1.5)
     def test_caches(self, student, seed):
-        """With caches, positions continue after the cached ones: chunks give the same logits as a single call."""
+        """With caches, new positions follow the cached ones: chunks of tokens give the same logits as a single call."""
         draw = Draw(seed)
         model, tokens = self._model(student, gpt_weights(draw)), draw.integers(0, VOCAB, 2, LENGTH)
         whole = shaped(model(tokens), (2, LENGTH, VOCAB), what="the logits without caches")
@@ -610,7 +610,7 @@ class TestGPT:
 
     @weight(0.75)
     def test_gradients(self, student, seed):
-        """The gradients of all weights are correct; that of the token embedding sums over both of its uses."""
+        """The gradients of all weights are correct; the token embedding's gradient is the sum over both of its uses."""
         draw = Draw(seed)
         weights, tokens = gpt_weights(draw, 1), draw.integers(0, VOCAB, 2, 5)
         model = self._model(student, weights, 1).to(torch.float64)
@@ -621,12 +621,12 @@ class TestGPT:
         seen = shaped(model(tokens), (2, 5, VOCAB), torch.float64, "the logits")
         assert seen.requires_grad, "no gradient flows through the logits"
         seen.backward(upstream)
-        # The tests of GPTBlock check which form of GELU is used.
+        # The tests for GPTBlock check which form of GELU is used.
         check_gradients(parameters, exact, 5e-2, 2e-2)
 
 
 def loss_oracle(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Compute the mean of −log p over every token except the first, one at a time in float64."""
+    """Compute the mean of −log p over every token except the first, one token at a time in float64."""
     losses = []
     for row, text in zip(logits.double(), tokens.tolist(), strict=True):
         for scores, token in zip(row, text[1:], strict=False):
@@ -678,7 +678,7 @@ class TestNextTokenLoss:
 
     @weight(1)
     def test_large_logits(self, student, seed):
-        """The loss is correct for logits of ±10⁴, for likely and very unlikely tokens."""
+        """The loss is correct for logits of ±10⁴, both for likely and for very unlikely tokens."""
         draw = Draw(seed)
         logits, tokens = draw.uniform(2, 5, 6, low=-1e4, high=1e4), draw.integers(0, 6, 2, 5)
         seen = student.next_token_loss(logits, tokens)
@@ -749,7 +749,7 @@ def format_arguments(**options) -> str:
 def probabilities_oracle(
     logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """Compute the filtered distribution in float64, adding tokens from the most likely down."""
+    """Compute the filtered distribution in float64, adding tokens in order of decreasing probability."""
     rows = []
     for row in (logits.double() / temperature).softmax(dim=-1).reshape(-1, logits.shape[-1]):
         plain = row.tolist()
@@ -821,7 +821,7 @@ class TestNextTokenProbabilities:
 
     @weight(1)
     def test_top_k(self, student, seed):
-        """The `top_k` largest logits are kept and renormalised to sum to 1; a `top_k` of v or more keeps all of them."""
+        """The `top_k` largest logits are kept and renormalised to sum to 1; if `top_k` is at least v, all logits are kept."""
         draw = Draw(seed)
         for top_k in (1, 2, 5, 6, 9):
             self._check(student, shuffled_logits(draw, 4), f"top_k={top_k}", top_k=top_k)
@@ -831,7 +831,7 @@ class TestNextTokenProbabilities:
     @weight(1.5)
     def test_top_p(self, student, seed):
         """The smallest set of most likely tokens whose total probability reaches `top_p` is kept,
-        including the token that crosses it.
+        including the token with which the total crosses `top_p`.
         """
         draw = Draw(seed)
         for top_p in (0.45, 0.7, 0.8, 0.9, 0.97):
@@ -842,7 +842,7 @@ class TestNextTokenProbabilities:
         logits = torch.cat([shuffled_logits(draw, 2), shuffled_logits(draw, 2, probabilities=sure)])
         what = "top_p=0.7, where two rows need three tokens and two rows need one"
         self._check(student, logits, what, top_p=0.7)
-        # 525 of 1030 tokens are kept; the threshold lies halfway through the last one.
+        # 525 of 1030 tokens are kept; `top_p` lies halfway through the probability of the last kept token.
         likely = torch.linspace(2.0, 1.0, 1030, dtype=torch.float64)
         likely = likely / likely.sum()
         logits, top_p = (
@@ -853,7 +853,7 @@ class TestNextTokenProbabilities:
 
     @weight(1)
     def test_top_p_extremes(self, student, seed):
-        """At least one token is kept, however small `top_p` is, and `top_p` = 1 keeps all of them."""
+        """At least one token is kept, however small `top_p` is, and `top_p` = 1 keeps all tokens."""
         draw = Draw(seed)
         for top_p in (0.2, 1e-6):
             self._check(student, shuffled_logits(draw, 2, 3), f"top_p={top_p}", top_p=top_p)
@@ -864,7 +864,7 @@ class TestNextTokenProbabilities:
 
     @weight(1)
     def test_order(self, student, seed):
-        """The temperature is applied first, then `top_k`, then `top_p` on the renormalised rest."""
+        """The temperature is applied first, then `top_k`, then `top_p` on the renormalised remaining probabilities."""
         draw = Draw(seed)
         for options in (
             {"top_k": 3, "top_p": 0.75},  # cumulative: 0.47, 0.79 (top 3); 0.36, 0.6, 0.76 (all 6)
@@ -921,7 +921,7 @@ class TestNextTokenProbabilities:
 
     @weight(0.75)
     def test_dtypes_and_gradients(self, student, seed):
-        """The result has the dtype of the logits, which may be non-contiguous, and gradients flow through it."""
+        """The result has the dtype of the logits, which may be non-contiguous; gradients flow through the result."""
         draw = Draw(seed)
         logits = draw.strided(shuffled_logits(draw, 3, 2))
         options = {"temperature": 0.8, "top_k": 5, "top_p": 0.75}
@@ -961,7 +961,7 @@ class TestNextTokenProbabilities:
 
 
 class Storyteller(nn.Module):
-    """A model that predicts from all previous tokens in order, and records how it is called."""
+    """A model whose predictions depend on all previous tokens and their order, and that records how it is called."""
 
     def __init__(self, draw: Draw, max_length: int = 12) -> None:
         super().__init__()
@@ -974,7 +974,7 @@ class Storyteller(nn.Module):
         self._gradients: list[bool] = []
 
     def forward(self, tokens: Tensor, caches=None) -> Tensor:
-        """Return the logits for the next token. If `caches` is given, the tokens are stored in it as keys."""
+        """Return the logits for the next token. If `caches` is given, the tokens are stored in every cache as keys."""
         self._lengths.append(tokens.shape[1])
         self._with_caches.append(caches is not None)
         self._training.append(self.training)
@@ -992,7 +992,7 @@ class Storyteller(nn.Module):
             total = sum(self._lengths)
             assert known.shape[1] == total, (
                 f"the model has read {total} positions, but the cache of its last block holds "
-                f"{known.shape[1]}: does each block have its own cache, kept from step to step?"
+                f"{known.shape[1]}: does each block have its own cache, which is kept from step to step?"
             )
         assert known.shape[1] <= self.max_length, (
             f"the model was called with {known.shape[1]} positions (including cached ones), "
@@ -1008,7 +1008,7 @@ class Storyteller(nn.Module):
 def sampling_oracle(
     model: Storyteller, prompt: Tensor, n_tokens: int, generator: torch.Generator, dtype, **options
 ) -> Tensor:
-    """Sample `n_tokens` tokens from probabilities of this dtype."""
+    """Append `n_tokens` sampled tokens to the prompt, with probabilities in the given dtype."""
     tokens = prompt
     for _ in range(n_tokens):
         p = probabilities_oracle(model._logits(tokens)[:, -1], **options).to(dtype)
@@ -1017,7 +1017,7 @@ def sampling_oracle(
 
 
 def greedy_oracle(model: Storyteller, prompt: Tensor, n_tokens: int) -> Tensor:
-    """Append the most likely token `n_tokens` times."""
+    """Append the most likely next token to the prompt, `n_tokens` times."""
     tokens = prompt
     for _ in range(n_tokens):
         best = model._logits(tokens)[:, -1].argmax(dim=-1, keepdim=True)
@@ -1110,7 +1110,7 @@ class TestGenerate:
 
     @weight(1.25)
     def test_positions_with_cache(self, student, seed):
-        """By default, the model uses caches: it reads the prompt once and then one position per call."""
+        """By default, caches are used: the model reads the whole prompt in the first call and then one position per call."""
         draw = Draw(seed)
         model = Storyteller(draw)
         student.generate(model, draw.integers(0, VOCAB, 2, 5), 4)
@@ -1137,7 +1137,7 @@ class TestGenerate:
 
     @weight(0.75)
     def test_n_tokens(self, student, seed):
-        """n_tokens=0 returns the prompt, and `generator` is optional."""
+        """With n_tokens=0, the prompt is returned; `generator` is optional."""
         draw = Draw(seed)
         for use_cache in (True, False):
             model, prompt = Storyteller(draw, 9), draw.integers(0, VOCAB, 2, 5)
@@ -1150,7 +1150,7 @@ class TestGenerate:
 
     @weight(1)
     def test_too_long(self, student, seed):
-        """The result may be up to `max_length` tokens long; a longer one raises a ValueError."""
+        """The result may have up to `max_length` tokens; asking for more raises a ValueError."""
         draw = Draw(seed)
         prompt = draw.integers(0, VOCAB, 2, 4)
         for use_cache in (True, False):
@@ -1189,7 +1189,7 @@ class TestGenerate:
 
     @weight(0.75)
     def test_no_gradients(self, student, seed):
-        """The model runs without gradients, even if the caller has them enabled."""
+        """The model is called with gradients disabled, even if the caller has enabled them."""
         draw = Draw(seed)
         for use_cache in (True, False):
             model = Storyteller(draw)

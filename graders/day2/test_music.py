@@ -1,4 +1,4 @@
-"""Hidden graders for the music chapter. The oracles loop over positions or index them explicitly."""
+"""Hidden graders for the music chapter. The oracles loop over positions or compute explicit indices."""
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class TestTranspose:
 
     @weight(2)
     def test_pitches_move(self, student, seed):
-        """All pitches move by `semitones`: up if it is positive, down if it is negative."""
+        """All pitches move by `semitones`: up if `semitones` is positive, down if it is negative."""
         draw = Draw(seed)
         pitches = draw.integers(20, 34, 13)
         for semitones in (draw.choice([1, 5, 8]), draw.choice([-2, -4, -7])):
@@ -54,7 +54,7 @@ class TestTranspose:
 
     @weight(1)
     def test_any_shape(self, student, seed):
-        """Tokens may have any number of dimensions, including none, and keep their shape."""
+        """`tokens` may have any number of dimensions, including none, and the result has the same shape."""
         draw = Draw(seed)
         for shape in ((), (1,), (3, 5), (1, 4, 1)):
             tokens = draw.integers(10, 40, *shape)
@@ -63,7 +63,7 @@ class TestTranspose:
 
     @weight(1)
     def test_lowest_and_highest(self, student):
-        """The pitches 2 and N_TOKENS − 1 are in range: notes may move to them and away from them."""
+        """The pitches 2 and N_TOKENS − 1 are in range: notes may be transposed to and from these pitches."""
         top = N_TOKENS - 1
         cases = (([7, 1, 20], -5), ([2, 0, 9], 3), ([top - 4, 30], 4), ([top, 1], -6))
         for tokens, semitones in (*cases, ([2], top - 2), ([top], 2 - top)):
@@ -83,7 +83,7 @@ class TestTranspose:
 
     @weight(1.5)
     def test_too_low(self, student, seed):
-        """A ValueError is raised if any pitch would move below 2: lower tokens are not pitches."""
+        """A ValueError is raised if any pitch would move below 2, because tokens 0 and 1 are not pitches."""
         by = Draw(seed).choice([3, 4, 6])
         cases = (([[20, 0], [1, 2]], -1), ([30, by], -by), ([1 + by, 40], -by), ([8, 1], -9))
         for tokens, semitones in (*cases, ([5], -30)):
@@ -93,7 +93,7 @@ class TestTranspose:
 
     @weight(1)
     def test_silence(self, student):
-        """Rests and holds alone are never out of range, and semitones = 0 changes nothing."""
+        """Tokens that are all rests and holds are never out of range, and semitones = 0 changes nothing."""
         for semitones in (7, -3, 100, -100):
             tokens = torch.tensor([0, 1, 1, 0])
             equal(
@@ -114,7 +114,7 @@ class TestTranspose:
 
 
 def skew_oracle(x: Tensor) -> Tensor:
-    """Compute the formula entry by entry, with zeros above the diagonal."""
+    """Skew x entry by entry, with zeros above the diagonal."""
     n = x.shape[-1]
     result = torch.zeros_like(x)
     for i in range(n):
@@ -161,14 +161,14 @@ class TestSkew:
 
     @weight(0.5)
     def test_heads(self, student, seed):
-        """Scores with a batch axis and a head axis are skewed, as attention needs."""
+        """x may have a batch axis and a head axis, as attention scores do."""
         x = Draw(seed).normal(2, 3, 5, 5)
         what = "the lower triangle of the result for shape (2, 3, 5, 5)"
         close(lower_triangle(student.skew(x), x), skew_oracle(x), what)
 
     @weight(0.5)
     def test_shortest(self, student, seed):
-        """A single position has only distance 0, so x is returned unchanged; n = 2 also works."""
+        """For n = 1, the only distance is 0, so x is returned unchanged; n = 2 also works."""
         draw = Draw(seed)
         for shape in ((1, 1), (3, 1, 1), (2, 2)):
             x = draw.normal(*shape)
@@ -199,7 +199,7 @@ class TestSkew:
 
     @weight(1)
     def test_gradient(self, student, seed):
-        """The gradient of each entry of the result flows back to the entry of x it came from."""
+        """The gradient of each entry of the result flows back to the entry of x that it came from."""
         draw = Draw(seed)
         x = draw.normal(2, 5, 5).requires_grad_()
         upstream = draw.normal(2, 5, 5).tril()
@@ -234,7 +234,7 @@ class TestSkew:
 
 
 def skew_by_index(x: Tensor) -> Tensor:
-    """Compute the formula by indexing, which autograd can differentiate; values above the diagonal are arbitrary."""
+    """Skew x by indexing, which autograd can differentiate; values above the diagonal are arbitrary."""
     n = x.shape[-1]
     rows = torch.arange(n).unsqueeze(1)
     distances = (rows - torch.arange(n)).clamp(min=0)
@@ -242,7 +242,7 @@ def skew_by_index(x: Tensor) -> Tensor:
 
 
 def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -> dict[str, Tensor]:
-    """Return random weights that preserve the scale of their inputs and give distances as much influence as content."""
+    """Return random weights that preserve the scale of x and let distances influence the scores as much as content does."""
     parameters = {}
     for name in ("query", "key", "value", "out"):
         parameters[f"{name}.weight"] = draw.normal(d_model, d_model, scale=d_model**-0.5)
@@ -252,7 +252,7 @@ def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -
 
 
 def attention_oracle(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Compute the output in float64, one query at a time, looking up every distance."""
+    """Compute relative self-attention in float64, one query at a time, looking up the row for every distance."""
     parameters = {name: tensor.double() for name, tensor in parameters.items()}
     relative = parameters["relative"]
     n_heads, max_length, d_head = relative.shape
@@ -275,7 +275,7 @@ def attention_oracle(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
 
 
 def load_layer(student, draw: Draw, d_model: int, n_heads: int, max_length: int):
-    """Return a student's layer with random weights, along with those weights."""
+    """Return a student's `RelativeSelfAttention` with random weights, along with those weights."""
     layer = student.RelativeSelfAttention(d_model, n_heads, max_length)
     parameters = random_parameters(draw, d_model, n_heads, max_length)
     layer.load(parameters)
@@ -283,7 +283,7 @@ def load_layer(student, draw: Draw, d_model: int, n_heads: int, max_length: int)
 
 
 def check_output(layer, parameters: dict[str, Tensor], x: Tensor, what: str = "the output") -> None:
-    """Compare the layer's output on x with the oracle."""
+    """Compare the layer's output for x with the output of the oracle."""
     close(layer(x), attention_oracle(parameters, x), what, ATOL, dtype=x.dtype)
 
 
@@ -319,19 +319,19 @@ class TestRelativeSelfAttention:
 
     @weight(1.5)
     def test_distances(self, student, seed):
-        """The score of query i and key j uses the row of `relative` for distance i − j; the last row is distance 0."""
+        """The score of query i and key j uses the row of `relative` for distance i − j; the last row is for distance 0."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 1, 1, 6)
         check_output(layer, parameters, draw.normal(1, 6, 1))
 
     @weight(1.5)
     def test_heads(self, student, seed):
-        """Head k uses features k·d_head … (k+1)·d_head − 1 and the distances in relative[k]."""
+        """Head k uses features k·d_head … (k+1)·d_head − 1 and the rows of relative[k]."""
         draw = Draw(seed)
         n_heads, d_head = draw.choice([(2, 5), (3, 4), (4, 3)])
         d_model = n_heads * d_head
         layer, parameters = load_layer(student, draw, d_model, n_heads, 6)
-        # With an identity `out`, the head outputs appear side by side.
+        # If `out` is the identity, the outputs of the heads appear side by side in the result.
         layer.load({"out.weight": torch.eye(d_model), "out.bias": torch.zeros(d_model)})
         x = draw.normal(2, 6, d_model)
         before = shaped(layer(x), (2, 6, d_model)).detach()
@@ -346,7 +346,7 @@ class TestRelativeSelfAttention:
                 expected = "move" if other == h else "stay"
                 assert seen.startswith(expected), (
                     f"when relative[{h}] changes, the output of head {other} should "
-                    + ("change, but does not" if other == h else "stay the same, but changes")
+                    + ("change, but it does not" if other == h else "stay the same, but it changes")
                 )
 
     @weight(1.5)
@@ -364,7 +364,7 @@ class TestRelativeSelfAttention:
 
     @weight(1.5)
     def test_shorter_than_max_length(self, student, seed):
-        """For n < max_length, the last n rows of `relative` are used: those of the shortest distances."""
+        """For n < max_length, the last n rows of `relative` are used, which are for the shortest distances."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 2, 11)
         for n in (10, 4, 1):

@@ -1,4 +1,4 @@
-"""Hidden graders for the vision chapter. The oracles are `F.unfold`, `F.fold`, and formulas and loops in float64."""
+"""Hidden graders for the vision chapter. The oracles use `F.unfold`, `F.fold`, and formulas and loops in float64."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from autograder.execution.student import RemoteModule
 
 HALF_AND_DOUBLE = (torch.float64, torch.float16, torch.bfloat16)
 
-# Channels, rows of patches, columns of patches, patch size; all four differ within each entry.
+# Each entry holds the number of channels, the rows and columns of patches, and the patch size; all
+# four differ.
 GRIDS = [(3, 4, 5, 2), (2, 5, 3, 4), (4, 2, 5, 3)]
 
-# The tests' ViT has 9 patches of 2 × 2 pixels and 3 channels.
+# The ViT in these tests has 9 patches of 2 × 2 pixels and 3 channels.
 IMAGE, PATCH, CHANNELS, CLASSES, D, HEADS = 6, 2, 3, 5, 8, 4
 NAMES = ("images", "patch_size", "H", "W", "height", "width", "h", "w", "p")
 
@@ -98,7 +99,7 @@ class TestPatchify:
 
     @weight(0.5)
     def test_extreme_sizes(self, student, seed):
-        """Patches may be single pixels, as tall as the image, or the whole image."""
+        """A patch may be a single pixel, as tall as the image, or the whole image."""
         draw = Draw(seed)
         for shape, p in (
             ((2, 3, 4, 5), 1),
@@ -122,7 +123,7 @@ class TestPatchify:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """The gradient of each patch flows back to its pixels."""
+        """The gradient of each patch flows back to the pixels of the image that it came from."""
         draw = Draw(seed)
         images, upstream = draw.normal(2, 3, 4, 6).requires_grad_(), draw.normal(2, 6, 12)
         seen = gradient(student.patchify(images, 2), images, upstream, "the images")
@@ -134,7 +135,7 @@ class TestUnpatchify:
 
     @weight(1)
     def test_places_of_patches(self, student, seed):
-        """Patches fill the image from left to right, then from top to bottom, given `height` and `width`."""
+        """Patches fill an image of size `height` × `width` from left to right, then from top to bottom."""
         p = 2
         for rows, columns in ((3, 4), (4, 3), (1, 12), (12, 1)):
             image = numbered_image(rows, columns, p)
@@ -166,7 +167,7 @@ class TestUnpatchify:
 
     @weight(0.5)
     def test_extreme_sizes(self, student, seed):
-        """Patches may be single pixels or the whole image."""
+        """A patch may be a single pixel or the whole image."""
         draw = Draw(seed)
         for (b, c, height, width), p in (((2, 3, 4, 5), 1), ((3, 2, 4, 4), 4), ((1, 1, 1, 1), 1)):
             images = draw.normal(b, c, height, width)
@@ -245,7 +246,7 @@ class TestPatchEmbedding:
 
     @weight(1)
     def test_patches_after_it(self, student, seed):
-        """The other tokens are the projected patches, in the order of `patchify`."""
+        """The tokens after the class token are the projected patches, in the order of `patchify`."""
         draw = Draw(seed)
         weights = embedding_weights(draw) | {"position": torch.zeros(1, 10, D)}
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
@@ -258,7 +259,7 @@ class TestPatchEmbedding:
 
     @weight(1)
     def test_position_of_every_token(self, student, seed):
-        """Every token gets a position, including the class token."""
+        """A row of `position` is added to every token, including the class token."""
         draw = Draw(seed)
         weights = embedding_weights(draw)
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
@@ -298,7 +299,7 @@ class TestPatchEmbedding:
 
     @weight(0.5)
     def test_other_sizes(self, student, seed):
-        """Other image sizes, patch sizes and numbers of channels work."""
+        """The layer works for other image sizes, patch sizes and numbers of channels."""
         draw = Draw(seed)
         for image, p, c, d in ((4, 4, 2, 5), (3, 1, 1, 7), (8, 2, 1, 3)):
             weights = embedding_weights(draw, image, p, c, d)
@@ -325,7 +326,7 @@ class TestPatchEmbedding:
 
     @weight(0.25)
     def test_device(self, student):
-        """After moving the layer to another device, it works on images on that device."""
+        """After `.to(device)`, the layer works with images on that device."""
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
         images = torch.zeros(2, CHANNELS, IMAGE, IMAGE, device="meta")
         on_meta(lambda: layer.to_empty(device="meta")(images), (2, 10, D))
@@ -410,7 +411,7 @@ class TestViT:
 
     @weight(1)
     def test_class_token_decides(self, student, seed):
-        """The logits are computed from the class token: if the blocks add nothing, they are equal for all images."""
+        """The logits are computed from the class token: if the blocks add nothing, all images get the same logits."""
         draw = Draw(seed)
         model = make_vit(student, 2, vit_weights(draw, 2) | identity_blocks(2))
         images = draw.normal(4, CHANNELS, IMAGE, IMAGE)
@@ -431,7 +432,7 @@ class TestViT:
 
     @weight(2)
     def test_values(self, student, seed):
-        """With given weights, the logits match the formula, for one layer and for three."""
+        """With given weights, the logits are correct, for one layer and for three layers."""
         draw = Draw(seed)
         # The two forms of GELU differ by less than the tolerance.
         for n_layers, heads in ((1, 4), (3, 2)):
@@ -457,7 +458,7 @@ class TestViT:
 
     @weight(0.5)
     def test_images_alone(self, student, seed):
-        """An image gets the same logits alone as in a batch, and the same in train() as in eval()."""
+        """An image gets the same logits alone and in a batch; train() and eval() give the same logits."""
         draw = Draw(seed)
         model = make_vit(student, 2, vit_weights(draw, 2))
         images = draw.normal(3, CHANNELS, IMAGE, IMAGE)
@@ -520,10 +521,10 @@ class TestAttentionDistance:
 
     @weight(1)
     def test_straight_line(self, student, seed):
-        """Distances are straight lines between patch centres, in pixels."""
+        """Distances are measured in pixels, along straight lines between patch centres."""
         draw = Draw(seed)
         p = draw.choice([5, 7, 11])
-        # Query 1 of a 3 × 3 grid attends to itself and, in other heads, to keys at different distances.
+        # In head 0, query 1 of a 3 × 3 grid attends to itself; in the other heads, to keys at other distances.
         targets = {"1 (itself)": (1, 0), "4": (4, p), "7": (7, 2 * p), "2": (2, p)}
         targets |= {"6": (6, p * 5**0.5), "3": (3, p * 2**0.5)}
         weights = torch.eye(9).repeat(2, len(targets), 1, 1)
@@ -551,7 +552,7 @@ class TestAttentionDistance:
 
     @weight(1)
     def test_weighted_by_attention(self, student, seed):
-        """Distances are averaged, weighted by the attention weights."""
+        """The distance for a query is the average distance to all keys, weighted by the attention weights."""
         draw = Draw(seed)
         grid = draw.choice([3, 4])
         n = grid**2
@@ -586,7 +587,7 @@ class TestAttentionDistance:
 
     @weight(0.5)
     def test_extremes(self, student, seed):
-        """A single patch has distance 0; the result keeps the dtype of the weights, which may be non-contiguous."""
+        """For a single patch, the distance is 0; the result keeps the dtype of the weights, which may be non-contiguous."""
         draw = Draw(seed)
         close(student.attention_distance(torch.ones(2, 3, 1, 1), 1, 8), torch.zeros(3))
         weights = draw.normal(2, 3, 9, 9, dtype=torch.float64).softmax(dim=-1)
@@ -627,7 +628,7 @@ def cka_oracle(x: Tensor, y: Tensor) -> Tensor:
 
 
 def related_inputs(draw: Draw, n: int, d1: int, d2: int) -> tuple[Tensor, Tensor]:
-    """Return two representations that have something in common and are not centred."""
+    """Return two representations that are correlated but not centred."""
     x = draw.normal(n, d1)
     y = x @ draw.normal(d1, d2, scale=d1**-0.5) + draw.normal(n, d2)
     return x + draw.normal(d1), y + draw.normal(d2)
@@ -638,7 +639,7 @@ class TestLinearCka:
 
     @weight(1.5)
     def test_values(self, student, seed):
-        """The result matches the formula, with more inputs than features and with fewer."""
+        """The result is the linear CKA of x and y, both for more and for fewer inputs than features."""
         draw = Draw(seed)
         for n, d1, d2 in ((13, 3, 5), (6, 9, 4), (5, 2, 11), (8, 1, 1)):
             x, y = related_inputs(draw, n, d1, d2)
@@ -653,7 +654,7 @@ class TestLinearCka:
 
     @weight(1)
     def test_itself(self, student, seed):
-        """The similarity of x with itself is 1, and the result is always in [0, 1]."""
+        """The similarity of x to itself is 1, and the result is always in [0, 1]."""
         draw = Draw(seed)
         x, y = related_inputs(draw, 11, 4, 6)
         close(student.linear_cka(x, x), torch.tensor(1.0), "the result for x and x", atol=1e-4)
