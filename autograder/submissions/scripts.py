@@ -16,7 +16,7 @@ MAGIC = re.compile(r"^([ \t]*)# ?(?=%{1,2}[a-zA-Z]|![ \t]*\w)", re.MULTILINE)
 
 
 def parse_script(text: str, problems: list[str]) -> list[Cell]:
-    """Parse a script into cells; without cell markers, it is one cell. Raises Unreadable if it is empty or too long."""
+    """Return the cells of a script, or one cell if there are no cell markers. Raises Unreadable for empty or long scripts."""
     if not text.strip():
         raise Unreadable("the file is empty")
     if len(text) > MAX_SCRIPT:
