@@ -410,7 +410,7 @@ def test_the_doctor_finds_the_probe_that_only_one_layer_blocks() -> None:
     assert [f for f in findings if not f.passed] == []
     for layer, probe in doctor.ONLY_PROBE.items():
         last = [f for f in findings if f.layer == layer][-1]
-        assert "with all layers except this one: it succeeded" in last.seen, probe
+        assert "with all layers except this one: the attempt succeeded" in last.seen, probe
 
 
 def test_hidden_paths_in_readable_folders_cannot_be_read(tmp_path: Path) -> None:

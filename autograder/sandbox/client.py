@@ -24,7 +24,7 @@ from autograder.sandbox.clock import Clock
 from autograder.sandbox.control import LAYERS, WORKER
 from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
 
-# The timeout for a server that hangs. It is generous because a busy machine is slow; a server that exits is noticed at once.
+# The timeout in seconds for a server that hangs. It is generous because a busy machine is slow. An exit is noticed at once.
 START_SECONDS = 300.0
 Sandbox = Literal["required", "none"]
 T = TypeVar("T", control.Ready, control.Started, control.Stopped)
@@ -32,7 +32,7 @@ T = TypeVar("T", control.Ready, control.Started, control.Stopped)
 
 @dataclass
 class _Child:
-    """A requested process. `pidfd` is -1 until the server reports that the process is running."""
+    """A process that the grader has requested. `pidfd` is -1 until the server reports that the process is running."""
 
     request: control.Start
     wire: socket.socket
@@ -45,7 +45,7 @@ class Server:
     The server forks the next worker while the current one runs, because most of a worker's startup time is spent in the kernel.
 
     With `sandbox="required"`, nothing runs unless probes show that files, network, processes and memory are isolated.
-    With `"none"`, code is confined by the given `layers`, by default only `limits`.
+    With `"none"`, only the given `layers` confine the code, by default just `limits`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Server:
         )
         self._services = list(services)
         self._prepared: list[control.Prepare] = []
-        # Numbers are unique across restarts of the server.
+        # Process numbers are unique across restarts of the server.
         self._numbers = itertools.count(1)
         self._start()
 
@@ -100,7 +100,7 @@ class Server:
         self._is_up = False
         self._ready: control.Ready | None = None
         self._ahead: _Child | None = None
-        self._running: dict[int, int] = {}  # pidfds by number
+        self._running: dict[int, int] = {}  # pidfds by process number
         for request in self._prepared:
             self._send(request)
 
@@ -108,7 +108,7 @@ class Server:
         """Pass trusted data to a service before its processes are forked. A replacement server gets the same data.
 
         Raises:
-            ValueError: the server does not have this service.
+            ValueError: the server does not offer this service.
         """
         if service not in self._services:
             raise ValueError(f"this fork server does not offer {service}, only {self._services}")
@@ -140,7 +140,7 @@ class Server:
             self._ahead.wire.close()
         while self._running:
             os.close(self._running.popitem()[1])
-        if not self._is_up:  # it reads its control socket only once it is up
+        if not self._is_up:  # the server reads its control socket only once it is up
             self._process.kill()
         try:
             self._process.wait(5)
@@ -149,24 +149,24 @@ class Server:
             self._process.wait()
 
     def start(self, limits: Limits, service: str = WORKER) -> tuple[socket.socket, int]:
-        """Fork a sandboxed process for a service. Return the grader's end of the socket to it, and its number.
+        """Fork a sandboxed process for a service. Return the grader's end of the process's socket, and the process's number.
 
         Raises:
             NoIsolation: the sandbox could not be set up, and nothing was started.
             ServerLost: several servers in a row exited.
         """
-        # The margin lets the grader's own deadline pass first, because its message is more precise.
+        # The margin lets the grader's own deadline pass first, because the grader's error message is more precise.
         seconds = math.ceil(limits.total_cpu_seconds) + 5
         kind = control.Start(0, service, limits.memory, seconds)
         for _ in range(ATTEMPTS):
             try:
                 self._await_ready()
-                if self._process.poll() is not None:  # its children die too
+                if self._process.poll() is not None:  # the server's children die with it
                     raise ConnectionError("the fork server exited")
                 child = self._take_child(kind)
                 if not _has_ended(child.pidfd):
                     return child.wire, child.request.number
-                # No student code has run in this process yet, so it or the server was killed from outside.
+                # No student code has run in this process yet, so either the process or the server was killed from outside.
                 self.stop(child.request.number)
                 child.wire.close()
             except (OSError, msgspec.MsgspecError):
@@ -177,7 +177,7 @@ class Server:
         """Return a running process: the one forked in advance if it matches the request, otherwise a new one."""
         ahead = self._ahead
         if ahead is not None:
-            self._await_started(ahead)  # its report comes first
+            self._await_started(ahead)  # the report about this process comes first
         if kind.service != WORKER:
             return self._await_started(self._request_child(kind))
         self._ahead = None
@@ -211,7 +211,7 @@ class Server:
         return child
 
     def clock(self, number: int) -> Clock:
-        """Return a clock for a process, which reads its times from the kernel.
+        """Return a clock that reads a process's CPU time and waiting time from the kernel.
 
         Raises:
             ServerLost: the process ended together with its server.
@@ -242,8 +242,8 @@ class Server:
             raise ServerLost
         try:
             if self._ahead is not None:
-                with contextlib.suppress(NoIsolation):  # the next `start` raises it
-                    self._await_started(self._ahead)  # its report comes first
+                with contextlib.suppress(NoIsolation):  # the next `start` raises this error
+                    self._await_started(self._ahead)  # the report about this process comes first
             os.close(self._running.pop(number))
             self._control.send(msgspec.msgpack.encode(control.Stop(number, wait=True)))
             return self._receive_report(control.Stopped)

@@ -13,7 +13,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Reading:
-    """Total seconds for all threads since a process started: running on a CPU, and runnable but waiting for one."""
+    """The total seconds that all threads of a process have spent running on a CPU, and waiting for one while runnable."""
 
     cpu: float = 0.0
     queued: float = 0.0
@@ -29,7 +29,7 @@ class Clock:
         self._pid = _pid_of(pidfd)
         self._is_kept = is_kept
         self._last = Reading()
-        self._queued: dict[str, float] = {}  # by thread, including threads that have ended
+        self._queued: dict[str, float] = {}  # seconds by thread, including threads that have ended
 
     def read(self) -> Reading:
         """Return the current reading."""
@@ -40,7 +40,7 @@ class Clock:
         return self._last
 
     def _cpu(self) -> float:
-        # The clock id of a whole process is CPUCLOCK_SCHED of its thread group.
+        # A process's CPU clock id combines the inverted pid with the constant CPUCLOCK_SCHED.
         try:
             return time.clock_gettime(~self._pid << 3 | 2)
         except OSError:
@@ -74,7 +74,7 @@ def cpu_count() -> int:
 
 
 def _pid_of(pidfd: int) -> int:
-    """Return the pid of a process in this namespace, or -1 if the process has ended."""
+    """Return a process's pid in this PID namespace, or -1 if the process has ended."""
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
         for line in file:
             name, _, value = line.partition(":")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
-# Two calls, because `load` removes file paths from functions, and a running function would keep its own.
+# `load` and `main` are called separately, because `load` removes the file paths from all functions except running ones.
 SERVER = "import sys; import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
-# A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. This one runs student code.
+# A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. The worker service runs student code.
 WORKER = "autograder.sandbox.worker.worker"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -46,7 +46,7 @@ class Stop(msgspec.Struct, tag="stop", frozen=True):
 
 
 class Prepare(msgspec.Struct, tag="prepare", frozen=True):
-    """A request to pass data to a service before it forks. The data is trusted and public. The server sends no report."""
+    """A request to pass trusted, public data to a service before its processes are forked. The server sends no report."""
 
     service: str
     data: bytes

@@ -27,7 +27,9 @@ REMEDY = {
     "limits": "raise the hard limits of the shell (ulimit -H)",
 }
 SECONDS = 60.0
-Seen = tuple[str, bool, str]  # what was tried, whether it was blocked, what happened
+Seen = tuple[
+    str, bool, str
+]  # a probe's result: what was tried, whether the attempt was blocked, and what happened
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Probe all layers together, each layer on its own, and all layers except that one. This takes a few seconds."""
+    """Probe all layers together, each layer on its own, and all layers but one for each layer. This takes a few seconds."""
     if not sys.platform.startswith("linux"):
         text = "not found; the sandbox needs Linux. Run the grader in the container that SECURITY.md describes"
         return [Finding("all", "find Linux", text, False)]
@@ -52,7 +54,9 @@ def examine() -> list[Finding]:
     for layer in LAYERS:
         if layer in refused:
             text = f"refused: {refused[layer]}. To enable it, {REMEDY[layer]}."
-            findings.append(Finding(layer, f"enable it alone ({PURPOSE[layer]})", text, False))
+            findings.append(
+                Finding(layer, f"enable only this layer ({PURPOSE[layer]})", text, False)
+            )
     available = [layer for layer in LAYERS if layer not in refused]
     unwalled, complete = _observe([]), _observe(available)
     for layer in available:
@@ -63,7 +67,7 @@ def examine() -> list[Finding]:
 def _layer_findings(
     layer: str, available: Sequence[str], unwalled: dict[str, Seen], complete: dict[str, Seen]
 ) -> list[Finding]:
-    """Return what a layer blocks on its own, and whether its own probe succeeds only when the layer is missing."""
+    """Return which probes a layer blocks on its own, and whether removing the layer lets its own probe succeed."""
     alone = _observe([layer])
     findings = [
         Finding(layer, f"{tried}, with only this layer", text, blocked)

@@ -18,11 +18,11 @@ R = TypeVar("R")
 
 
 class NoIsolation(Exception):
-    """Raised when this machine cannot isolate untrusted code. The message says what is missing and what to do."""
+    """Raised when this machine cannot isolate untrusted code. The message says what is missing and how to fix the problem."""
 
 
 class ServerLost(Exception):
-    """Raised when a fork server exits and takes a process with it. The code in that process is not the cause."""
+    """Raised when a fork server exits and takes a process with it. The code in that process did not cause this."""
 
     def __init__(self) -> None:
         super().__init__("the sandbox's fork server exited")
@@ -49,7 +49,7 @@ def retry_if_server_lost(work: Callable[[], R]) -> R:
     """Call `work`, which starts its own processes, and call it again each time a fork server is lost.
 
     Raises:
-        ServerLost: every attempt lost its server.
+        ServerLost: the fork server was lost on every attempt.
     """
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(ServerLost):

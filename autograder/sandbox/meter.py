@@ -28,10 +28,10 @@ class Meter:
         self._call = cpu_seconds, idle_seconds
         self._budget = budget
         self._cores = os.cpu_count() or 1
-        self._cpu = self._idle = 0.0  # charged so far
+        self._cpu = self._idle = 0.0  # seconds charged to the budget so far
         self._waited = 0.0  # seconds that the grader waited before `_since`
         self._since: float | None = None
-        # CPU time and idle time at the first measurement of the call.
+        # The CPU time and idle time that had been used at the first measurement of the current call.
         self._first: tuple[float, float] | None = None
         self._next_check = 0.0
         self._budget_lasts = time.monotonic() + budget.soonest(self._cores)

@@ -15,22 +15,22 @@ from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
 from autograder.sandbox.meter import Meter
 
 Reply = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
-# Limits of one message from the worker: the number of tensors, and their total size in bytes once built.
+# Limits on one message from the worker: the number of tensors, and the total size in bytes of the rebuilt tensors.
 MAX_TENSORS = 4096
 MAX_BYTES = 16 << 20
-# The grader answers calls to its models itself and cannot interrupt them. The first two constants limit the elements and the
-# longest axis of one call. The third limits the total elements of all calls whose graphs are kept.
+# The grader answers calls to its models itself and cannot interrupt them. The first two constants limit the number of elements
+# and the longest axis in one call. The third limits the total number of elements in all calls whose graphs are kept.
 MAX_CALL_ELEMENTS = 1 << 17
 MAX_CALL_AXIS = 512
 MAX_KEPT_ELEMENTS = 1 << 20
-# The signals that the kernel uses to kill a process that exceeds its CPU time.
+# The kernel uses these signals to kill a process that exceeds its CPU time limit.
 OUT_OF_TIME = (-signal.SIGKILL, -signal.SIGXCPU)
 
 
 class Process:
     """A sandboxed worker that answers one request at a time.
 
-    Its time is charged to `budget`, by default a new budget for all calls in one exercise.
+    The worker's time is charged to `budget`, by default a new budget for all calls in one exercise.
     """
 
     def __init__(self, fork_server: Server, limits: Limits, budget: Budget | None = None) -> None:
@@ -87,15 +87,17 @@ class Process:
                     line = response.line
                     running -= 1
                     if running < 0 or data:
-                        raise m.WireError("an unexpected progress report")
+                        raise m.WireError("the message is an unexpected progress report")
                     continue
                 if not outer:
-                    raise m.WireError("a question where an answer was expected")
+                    raise m.WireError("the message is a question where an answer was expected")
                 self._send(number, *self._answer(response, data, reply))
         except LimitExceeded as error:
             raise self._limit_exceeded(error.excess, line) from None
         except m.WireError as error:
-            raise self._ended(WorkerDied(0, f"it sent an invalid message: {error}")) from None
+            raise self._ended(
+                WorkerDied(0, f"the worker sent an invalid message: {error}")
+            ) from None
         except OSError:
             raise self._end_of_process(line) from None
         finally:
@@ -138,12 +140,12 @@ class Process:
             self._connection, frames.RESPONSES, self._meter.seconds_to_wait
         )
         if message.number != number:
-            raise m.WireError("a response to a different request")
+            raise m.WireError("the message is a response to a different request")
         response: m.Response = message.response
         if isinstance(response, m.Answer):
             _check_size(response.result)
         elif isinstance(response, m.Failure | m.Running) and data:
-            raise m.WireError("tensors that no value refers to")
+            raise m.WireError("the message contains tensors that no value refers to")
         return response, data
 
     def _answer(

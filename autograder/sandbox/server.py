@@ -108,7 +108,7 @@ def _work(control: socket.socket, service: ModuleType, start: Start) -> None:
     """Run a service in the newly forked process. Never returns."""
     code = 1
     try:
-        control.detach()  # already closed, and its number may be in use again
+        control.detach()  # the socket is already closed, and its descriptor may have been reused
         service.serve(socket.socket(fileno=WIRE))
         code = 0
     finally:
@@ -125,7 +125,7 @@ def _reap(pid: int) -> Stopped:
 
 
 def _kill(pid: int) -> None:
-    """Kill a process and its descendants: all of them if namespaces are used, otherwise only those in its session."""
+    """Kill a process and its descendants: all descendants if namespaces are used, otherwise only those in the same session."""
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
@@ -134,7 +134,7 @@ def _kill(pid: int) -> None:
 def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dict[str, ModuleType]]:
     """Determine the available layers and import the services.
 
-    If possible, the program first restarts itself from mounts whose paths reveal nothing.
+    If possible, the program first restarts itself from mounts whose paths do not reveal the course's folder.
 
     Returns:
         The control socket, the `Wall`, the refused layers with the reasons, and the services by name.
@@ -161,14 +161,14 @@ def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dic
 def main(
     control: socket.socket, wall: Wall, refused: dict[str, str], services: dict[str, ModuleType]
 ) -> None:
-    """Set up the sandbox, report what the probes found, and answer requests."""
+    """Set up the sandbox, report the results of the probes, and answer requests."""
     gc.collect()
     gc.freeze()
     tasks = len(os.listdir("/proc/self/task"))
     if tasks != 1:
-        raise RuntimeError(f"the fork server must have one thread, but it has {tasks}")
+        raise RuntimeError(f"the fork server must have one thread, but it has {tasks} threads")
     with probes.targets() as outside:
-        memory = huge_pages.private_memory()  # before /proc becomes unavailable
+        memory = huge_pages.private_memory()  # must be read before /proc becomes unavailable
         wall.enclose_server()
         seen = probes.observe(wall, outside)
     huge_pages.collapse(memory)

@@ -1,7 +1,7 @@
-"""Restrict a process with Landlock: only listed paths can be opened, no TCP, no signals to processes outside.
+"""Restrict a process with Landlock: it can open only listed paths, and cannot use TCP or send signals to outside processes.
 
 Landlock needs neither privileges nor namespaces. It restricts neither UDP nor metadata (whether a path exists, its mode and
-its timestamps). Namespaces and seccomp cover those. Entry points: `rule`, `readable` and `restrict`.
+its timestamps). Namespaces and seccomp restrict those. Entry points: `rule`, `readable` and `restrict`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _GOVERNED = ((1, (1 << 13) - 1), (2, _REFER), (3, _TRUNCATE), (5, 1 << 15))
 # Older versions let an owner truncate a readable file. Namespaces prevent that, but Landlock alone does not.
 SUFFICIENT_SINCE = 3
 _TCP_SINCE, _TCP = 4, 0b11
-_SCOPES_SINCE, _SCOPES = 6, 0b11  # abstract sockets, signals
+_SCOPES_SINCE, _SCOPES = 6, 0b11  # abstract Unix sockets and signals
 
 READ = _READ_FILE | _READ_DIR
 LIST = _READ_DIR
 DEVICE = _READ_FILE | _WRITE_FILE
-# No links, sockets, pipes or devices, and no execution.
+# A process may not create links, sockets, pipes or devices in its private folder, or execute files there.
 HOME = READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 
 
@@ -54,7 +54,7 @@ def rule(path: str, access: int) -> Rule:
 
 
 def readable(folder: str, hidden: Sequence[str]) -> list[Rule]:
-    """Return rules that make a folder readable, except for its hidden paths. Only the names of those can be listed."""
+    """Return rules that make a folder readable, except for the hidden paths, whose names can be listed."""
     within = [path for path in hidden if path.startswith(folder + "/")]
     if not within:
         return [rule(folder, READ)]
@@ -78,7 +78,7 @@ def restrict(rules: Sequence[Rule]) -> None:
     try:
         for each in rules:
             access = each.access & governed
-            # struct landlock_path_beneath_attr is packed: 64 bits, then 32 bits.
+            # `struct landlock_path_beneath_attr` is packed: a 64-bit field, followed by a 32-bit field.
             packed = access.to_bytes(8, "little") + each.descriptor.to_bytes(4, "little")
             syscalls.call("landlock_add_rule", ruleset, 1, packed, 0)
         syscalls.call("landlock_restrict_self", ruleset, 0)

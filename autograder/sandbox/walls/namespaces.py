@@ -28,10 +28,10 @@ HOME_FILES = 4096
 # Every distribution has this empty folder. `relocation` mounts Python and its packages under it.
 RELOCATED = "/mnt"
 PYTHON, PACKAGES, PROJECT = (f"{RELOCATED}/{name}" for name in ("python", "packages", "project"))
-# Entries to hide among the installed packages. Compiled files of single-file modules contain the paths of their sources.
+# Names to hide among the installed packages. The compiled files of single-file modules contain the paths of their source files.
 OWN = {"autograder", "graders", "mistakes", "solutions", "__pycache__"}
 OWN_METADATA = ("transformer_exercises-", "__editable__")
-# Any folder works, because everything needed from it is cloned before it is covered.
+# The new root is built in this folder. Any folder works, because everything needed from it is cloned before the mount hides it.
 _NEW_ROOT = "/tmp"
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
@@ -112,7 +112,7 @@ def map_user(
 
 
 def build_root(folders: Sequence[str], hidden: Sequence[str]) -> None:
-    """Assemble the new root file system in a folder of the old one."""
+    """Build the new root file system in a folder of the old one."""
     umask = os.umask(0o022)
     clones = [(path, clone_tree(path)) for path in (*folders, *DEVICES)]
     _mount("tmpfs", _NEW_ROOT, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=0755")
@@ -136,7 +136,7 @@ def build_root(folders: Sequence[str], hidden: Sequence[str]) -> None:
 
 def enter_root() -> None:
     """Switch to the new root and unmount the old one."""
-    # Mounts from a more privileged namespace are locked, but a bind mount of them is not.
+    # Mounts from a more privileged namespace are locked, but bind mounts of those mounts are not.
     _mount(_NEW_ROOT, _NEW_ROOT, "", _BIND | _RECURSIVE)
     os.chdir(_NEW_ROOT)
     syscalls.call("pivot_root", ".", ".")
@@ -145,7 +145,7 @@ def enter_root() -> None:
 
 
 def unshare_worker(proc: int) -> None:
-    """Give this process its own users, mounts and shared memory. `proc` is an open file descriptor for /proc."""
+    """Move this process to its own user, mount and IPC namespaces. `proc` is an open file descriptor for /proc."""
     syscalls.libc("unshare", NEW_USER | NEW_MOUNTS | NEW_IPC)
     map_user("self", privileges.NOBODY, privileges.NOBODY, proc)
     options = f"size={HOME_BYTES},nr_inodes={HOME_FILES},mode=0700"
@@ -153,7 +153,7 @@ def unshare_worker(proc: int) -> None:
 
 
 def next_child_in_new_pids() -> None:
-    """Make the next child the first process of a PID namespace: when it dies, so do all its descendants."""
+    """Make the next child the first process of a PID namespace, so that the child's descendants die with it."""
     syscalls.libc("unshare", NEW_PIDS)
 
 

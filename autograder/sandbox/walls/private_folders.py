@@ -1,7 +1,8 @@
 """Manage private folders for processes that cannot have their own tmpfs, and watch their size. Entry point: `Folders`.
 
-A file that is open or mapped but has no name would not be counted. The system call filter therefore prevents files in these
-folders from being removed or moved (see `seccomp.REMOVING`). `remove_by_emptying` makes Python's own functions work anyway.
+The size check cannot see a file that is open or mapped but has no name. The system call filter therefore prevents files in these
+folders from being removed or moved (see `seccomp.REMOVING`). `remove_by_emptying` makes
+`os.remove` empty the file instead, and makes `os.rename` copy the file and empty the original.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-# Half of the 64 MB that a process may use, because it keeps writing until the next check.
+# The limit is half of the 64 MB that a process may use, because a process can keep writing until the next check.
 BYTES = 32 << 20
 ENTRIES = 4096
 FILE_BYTES = 8 << 20
@@ -20,7 +21,7 @@ WATCH_SECONDS = 0.01
 
 
 class Folders:
-    """The private folders of all processes, with limits on bytes and entries."""
+    """The private folders of all processes, with limits on their size and their number of entries."""
 
     def __init__(self, uid: int, gid: int) -> None:
         self.root = tempfile.mkdtemp(prefix="autograder-")
@@ -47,7 +48,7 @@ class Folders:
         """Remove the folder of a process that has ended."""
         folder = self._by_pid.pop(pid, None)
         if folder is not None:
-            with contextlib.suppress(OSError):  # `close` tries again
+            with contextlib.suppress(OSError):  # `close` tries again to remove the folder
                 remove(folder)
 
     def close(self) -> None:
@@ -67,7 +68,7 @@ def _fits(folder: str) -> bool:
     except FileNotFoundError:
         return True  # the folder is being modified, so leave it to the next check
     except OSError:
-        return False  # unreadable or nested too deeply, which no honest program needs
+        return False  # no honest program makes a folder unreadable or nests folders this deeply
     return True
 
 
@@ -82,9 +83,9 @@ def _blocks(folder: str) -> Iterator[int]:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder, however deeply it is nested and whatever modes and names its files have.
+    """Remove a folder, regardless of how deeply it is nested and what modes and names its files have.
 
-    Nested folders are moved to the top first, which keeps paths short and avoids recursion.
+    Nested folders are first moved to the top level, which keeps paths short and avoids recursion.
     """
     beside = tempfile.mkdtemp(dir=os.path.dirname(folder))
     waiting, moved = [folder], 0
@@ -108,7 +109,7 @@ def remove(folder: str) -> None:
 
 
 def remove_by_emptying() -> None:
-    """Patch `os` so that removing or moving a file frees its space, but leaves an empty file behind."""
+    """Patch `os` so that removing or moving a file frees the file's space, but leaves an empty file behind."""
     os.remove = os.unlink = _empty  # type: ignore[assignment]
     os.rename = os.replace = _copy  # type: ignore[assignment]
 

@@ -46,7 +46,7 @@ def set_dumpable(on: bool) -> None:
 
 
 def die_with_parent() -> None:
-    """Make the kernel kill this process when its parent exits. Changing the user resets this, so call it afterwards."""
+    """Make the kernel kill this process when its parent exits. A change of user cancels this, so change the user first."""
     syscalls.libc("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 

@@ -1,6 +1,6 @@
-"""Try from inside the sandbox what student code must not be able to do, and report what happened.
+"""Attempt forbidden actions from inside the sandbox, and report whether they were blocked.
 
-The policy is defined by effects, regardless of which layer provides them. Entry points: `targets`, `observe`, `holes` and `main`.
+The policy says which actions must be blocked, but not by which layer. Entry points: `targets`, `observe`, `holes` and `main`.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _signal(targets: Targets) -> None:
 
 def _fork(targets: Targets) -> None:
     if os.fork() == 0:
-        # The child keeps the socket open, which reveals whether it survives, and exits when the other end closes.
+        # The child keeps the socket open, which shows that the child survived, and exits when the other end closes.
         os.setsid()
         for ignored in (signal.SIGHUP, signal.SIGTERM):
             signal.signal(ignored, signal.SIG_IGN)
@@ -170,7 +170,7 @@ ISOLATES[SURVIVOR] = "processes"
 
 
 def observe(wall: Wall, outside: Targets) -> list[Seen]:
-    """Run all probes in a sandboxed process, kill it, and return the results, including whether a child survived."""
+    """Run all probes in a sandboxed process, kill that process, and return the results, including whether a child survived."""
     ours, theirs = socket.socketpair()
     with ours:
         pid = wall.fork(theirs.fileno(), MEMORY, 60)
@@ -191,14 +191,14 @@ def observe(wall: Wall, outside: Targets) -> list[Seen]:
         wall.forget(pid)
         ours.settimeout(1.0)
         try:
-            # A survivor would keep the other end of the socket open.
+            # A surviving child would keep the other end of the socket open.
             ended = ours.recv(1) == b""
         except TimeoutError:
             ended = False
     seen = [Seen(*each) for each in json.loads(text or b"[]")]
     answered = {each.name for each in seen}
     seen += [Seen(p.name, False, "no answer") for p in PROBES if p.name not in answered]
-    return [*seen, Seen(SURVIVOR, ended, "it died" if ended else "it survived")]
+    return [*seen, Seen(SURVIVOR, ended, "the child died" if ended else "the child survived")]
 
 
 def _report_all(outside: Targets) -> None:
@@ -219,11 +219,11 @@ def _result(probe: Probe, outside: Targets) -> tuple[bool, str]:
         return True, f"refused, {os.strerror(error.errno or 0).lower()} ({name})"
     except MemoryError:
         return True, "refused, out of memory"
-    return False, "it succeeded"
+    return False, "the attempt succeeded"
 
 
 def holes(seen: Sequence[Seen]) -> list[str]:
-    """Return a description of each attempt that the policy forbids and that was not blocked."""
+    """Return a description of each forbidden attempt that was not blocked."""
     return [
         f"{TRIED[each.name]} (isolation of {ISOLATES[each.name]}): {each.text}"
         for each in seen

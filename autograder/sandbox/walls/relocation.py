@@ -2,7 +2,7 @@
 
 Everything that Python imports records the path it came from. The fork server therefore restarts itself from mounts of
 Python, its packages and this project at neutral paths (`relocate`) before it imports anything that its processes can inspect.
-If the machine refuses these mounts, `forget_project` removes at least the paths of this project's code.
+If the machine refuses these mounts, `forget_project` at least removes the paths of this project's code from the process.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _plan(home: str) -> tuple[dict[str, str], list[str]]:
             paths.append(f"{PACKAGES}/{number}")
         if real == project:
             project = ""
-    if project:  # an editable installation
+    if project:  # the project is an editable installation
         mounts[f"{PROJECT}/autograder"] = f"{project}/autograder"
         paths.append(PROJECT)
     return mounts, paths

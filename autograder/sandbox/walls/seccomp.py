@@ -1,8 +1,8 @@
 """Filter system calls: only those on an allowlist succeed, and all others fail with EPERM.
 
-System calls for a different architecture kill the process, because no honest program makes them. The allowlist was determined by
-running training, threads, checkpointing, the profiler and `torch.compile(backend="aot_eager")`. It excludes fork, exec and
-socket. Entry points: `worker_program`, `refusing_program` and `install`.
+System calls for a different architecture kill the process, because no honest program makes them. The allowlist was determined
+by running training loops, threads, checkpointing, the profiler and `torch.compile(backend="aot_eager")`. The list excludes fork,
+exec and socket. Entry points: `worker_program`, `refusing_program` and `install`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsus
 alarm setitimer getitimer pause clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times
 getrusage getrlimit sysinfo uname getrandom exit exit_group wait4 waitid shutdown getsockopt getsockname
 """
-# These change metadata, which Landlock does not restrict, so they are allowed only where all other files are mounted read-only.
-# Elsewhere they do nothing and report success, because `shutil.copy` ends with one.
+# These calls change metadata, which Landlock does not restrict, so they are allowed only if all other files are read-only mounts.
+# Otherwise, the calls do nothing and report success, because `shutil.copy` ends with such a call.
 METADATA = "chmod fchmod fchmodat fchmodat2 utimensat"
 # Files in a folder on disk must keep their names, because unnamed files escape the size check in `private_folders`.
-# Removing does nothing and reports success, moving fails, and no file can be created without a name.
+# Removing a file does nothing and reports success, moving a file fails, and no file can be created without a name.
 REMOVING = "unlink unlinkat rmdir"
 MOVING = "rename renameat renameat2"
 TMPFILE_ARGUMENT = {"open": 1, "openat": 2}  # the index of the argument that may contain O_TMPFILE
 _TMPFILE = 0x400000
-# Neither the fork server nor any of its processes needs these.
+# Neither the fork server nor any of its processes needs these calls.
 NEVER = """
 execve execveat ptrace process_vm_readv process_vm_writev bpf perf_event_open io_uring_setup io_uring_enter
 io_uring_register userfaultfd keyctl add_key request_key memfd_create open_by_handle_at
@@ -53,17 +53,21 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
 _CLONE_THREAD = 0x10000
 NEW_NAMESPACES = 0x7E020080
-# Duplication, flags and locks, but no owners, signals or leases.
+# These fcntl commands handle duplication, flags and locks. The commands for owners, signals and leases are left out.
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030)
-# TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX and FIOCLEX.
+# The ioctl requests TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX and FIOCLEX.
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-_PRCTL = (15, 16, 0x53564D41)  # the names of threads and mappings
+_PRCTL = (
+    15,
+    16,
+    0x53564D41,
+)  # PR_SET_NAME, PR_GET_NAME and PR_SET_VMA, which handle the names of threads and memory mappings
 _OUT_OF_BAND = 1
 
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on an argument: its masked low half is one of `values` and, if `wide` is set, its high half is zero."""
+    """A condition on an argument: the masked low half is one of `values` and, if `wide` is set, the high half is zero."""
 
     argument: int
     values: Sequence[int]
@@ -72,7 +76,7 @@ class Check:
 
 
 def checks(pid: int) -> dict[str, list[Check]]:
-    """Return the system calls that the process `pid` may make only with certain arguments, and the conditions on those."""
+    """Return the system calls that process `pid` may make only with certain arguments, and the conditions on the arguments."""
     return {
         "clone": [Check(0, [_CLONE_THREAD], _CLONE_THREAD | NEW_NAMESPACES)],
         "fcntl": [Check(1, _FCNTL)],
@@ -89,7 +93,7 @@ def checks(pid: int) -> dict[str, list[Check]]:
 
 
 def worker_program(pid: int, own_files: bool) -> bytes:
-    """Return the filter for a worker. `own_files` means that all files it can write to are on its own file system."""
+    """Return the filter for a worker. Set `own_files` if the worker can write only to its own file system."""
     # A filter cannot read the arguments of clone3. With ENOSYS, glibc falls back to clone.
     code = _if_call("clone3", _return_errno(errno.ENOSYS))
     checked = checks(pid)
@@ -110,7 +114,7 @@ def worker_program(pid: int, own_files: bool) -> bytes:
 
 
 def refusing_program(names: Iterable[str]) -> bytes:
-    """Return a filter that refuses the named calls. If `unshare` is named, clone cannot create namespaces either."""
+    """Return a filter that refuses the named system calls. If `unshare` is named, clone cannot create namespaces either."""
     code = _if_call("clone3", _return_errno(errno.ENOSYS))
     if "unshare" in names:
         check = Check(0, [0], NEW_NAMESPACES)
@@ -153,7 +157,7 @@ def _if_call(name: str, block: list[bytes]) -> list[bytes]:
 
 
 def _require(check: Check) -> list[bytes]:
-    """Return instructions that continue if the check passes and fail with EPERM otherwise."""
+    """Return filter instructions that make the system call fail with EPERM unless the check passes."""
     at = _ARGUMENTS + 8 * check.argument
     code = (
         [_instruction(_LOAD, at + 4), _instruction(_EQUAL, 0, 1, 0), *_return_errno(errno.EPERM)]

@@ -85,7 +85,7 @@ class Wall:
             privileges.set_dumpable(False)
 
     def _allowed(self, python: Sequence[str], hidden: Sequence[str]) -> list[landlock.Rule]:
-        rlimits.raise_descriptors()  # each rule keeps a descriptor open
+        rlimits.raise_descriptors()  # each Landlock rule keeps a descriptor open
         rules = [landlock.rule(device, landlock.DEVICE) for device in namespaces.DEVICES]
         if self.has("namespaces"):
             # Each process's tmpfs is mounted under this path. The new root already covers the hidden entries.
@@ -140,7 +140,7 @@ class Wall:
         elif self.has("limits"):
             threads += rlimits.threads_of(os.getuid())
         os.chdir(private)
-        tempfile.tempdir = private  # the server's imports have already cached another folder
+        tempfile.tempdir = private  # the server's imports have already cached a different folder
         os.environ.update(HOME=private, TMPDIR=private, USER="student", LOGNAME="student")
         if self.has("seccomp") or self.has("landlock"):
             privileges.no_new_privileges()
@@ -169,7 +169,7 @@ class Wall:
     # ---- after the fork
 
     def overfull(self) -> list[int]:
-        """Return the processes whose private folders exceed the limits. A tmpfs enforces its own limit."""
+        """Return the processes whose private folders exceed the limits. Processes with their own tmpfs are never returned."""
         return self._folders.overfull() if self._folders else []
 
     def watches(self) -> bool:
@@ -207,7 +207,7 @@ def _enter_namespaces(
 
 
 def _drop_root_in_place(python: Sequence[str]) -> None:
-    """Become nobody. If other users cannot read Python's folders, keep the right to read, which Landlock restricts."""
+    """Become nobody. If other users cannot read Python's folders, keep the right to read all files, restricted by Landlock."""
     closed = any(not _open_to_others(folder) for folder in python)
     privileges.drop_root((privileges.CAP_DAC_READ_SEARCH,) if closed else ())
 
@@ -221,7 +221,7 @@ def _open_to_others(folder: str) -> bool:
 
 
 def _keep_descriptors(null: int, wire: int, up: int) -> None:
-    # Move both away first, because their numbers may be among those assigned next.
+    # Move both descriptors first, because their numbers may be among those assigned next.
     wire = fcntl.fcntl(wire, fcntl.F_DUPFD, 16)
     up = fcntl.fcntl(up, fcntl.F_DUPFD, 16)
     for standard in range(3):
@@ -235,7 +235,7 @@ def _keep_descriptors(null: int, wire: int, up: int) -> None:
 
 
 def refused_layers(layers: Sequence[str] = LAYERS) -> dict[str, str]:
-    """Return the layers that this machine refuses, with the reasons. Each is tried on its own in a child process."""
+    """Return the layers that this machine refuses, with the reasons. Each layer is tried on its own in a child process."""
     found = {layer: _refusal(layer) for layer in layers}
     refused = {layer: reason for layer, reason in found.items() if reason}
     if "namespaces" in refused and "landlock" in layers and "landlock" not in refused:

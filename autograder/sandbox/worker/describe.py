@@ -14,8 +14,8 @@ from autograder.protocol import messages as m
 MODULE = "submission"
 FILE = "submission.py"
 
-# Parts of torch's error messages when code reads the values of a `meta` tensor. Other messages about devices, such as those
-# about tensors on different devices, point to a mistake.
+# If code reads the values of a `meta` tensor, torch's error message contains one of these. Other messages about devices, such as
+# those about tensors on different devices, indicate a mistake in the code.
 REFUSALS = (
     "Tensor.item() cannot be called on meta tensors",
     "Cannot copy out of meta tensor; no data!",
@@ -27,12 +27,12 @@ REFUSALS = (
     "to be on cpu, but it's on meta",
     "from the 'Meta' backend",
 )
-# The files in which torch raises these errors in Python. It raises all others in C++, called from a frame that only makes a call.
+# torch raises some of these errors in these Python files, and the others in C++ code, which a Python frame has called.
 RAISING_FILES = [
     os.path.join(os.path.dirname(torch.__file__), *file.split("/"))
     for file in ("_meta_registrations.py", "nn/modules/module.py", "storage.py")
 ]
-# If a frame's last instruction is one of these, it raised in Python, either directly or through a generator's `throw`.
+# If a frame's last instruction is one of these, the exception was raised in Python, directly or through a generator's `throw`.
 RAISING_INSTRUCTIONS = (
     "RAISE_VARARGS",
     "RERAISE",
@@ -84,7 +84,7 @@ def line_of(error: BaseException) -> int:
 
 
 def is_meta_read(error: BaseException) -> bool:
-    """Return whether torch itself raised this error because a `meta` tensor has no values. The message alone is not proof."""
+    """Return whether torch itself raised this error because a `meta` tensor has no values. Student code can fake the message."""
     if type(error) not in (RuntimeError, NotImplementedError, TypeError):
         return False
     if not any(part in text_of(error) for part in REFUSALS):

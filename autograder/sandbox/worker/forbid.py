@@ -1,4 +1,4 @@
-"""Make named torch operators and functions raise, and record which of them were called. Entry point: `forbid`.
+"""Make given torch operators and functions raise an exception, and record the calls to them. Entry point: `forbid`.
 
 Unlike a dispatch mode, a kernel registered through `torch.library` also affects other threads, scripted code and redispatch.
 This enforces a course rule and is not a security boundary, because the student's code runs in the same process.
@@ -32,14 +32,14 @@ class Forbidden(RuntimeError):
 
 
 def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str]) -> None:
-    """Replace operators and attributes such as `torch.nn.functional.f` with functions that raise and append to `hits`.
+    """Replace operators and attributes such as `torch.nn.functional.f` with functions that add their name to `hits` and raise.
 
     Operators without a namespace are in `aten`. Names that do not exist in this version of torch are ignored.
     """
     for name in operators:
         namespace, _, own = name.rpartition("::")
         library = torch.library.Library(namespace or "aten", "IMPL")
-        _LIBRARIES.append(library)  # the overrides last as long as the library
+        _LIBRARIES.append(library)  # the overrides last only as long as the `Library` object
         for overload in _overloads(namespace or "aten", own):
             for key in KERNEL_KEYS if own.startswith(("_", "native_")) else COMPOSITE_KEYS:
                 if key in COMPOSITE_KEYS or _has_kernel(f"{namespace or 'aten'}::{overload}", key):
@@ -64,7 +64,7 @@ def _overloads(namespace: str, name: str) -> Iterator[str]:
 
 
 def _has_kernel(operator: str, key: str) -> bool:
-    """Return whether the operator has a kernel for this key. Without one, there is nothing to replace."""
+    """Return whether the operator has a kernel for this dispatch key. If not, there is nothing to replace."""
     try:
         found: bool = torch._C._dispatch_has_computed_kernel_for_dispatch_key(operator, key)
     except RuntimeError:
@@ -86,12 +86,12 @@ def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
 
 @cache
 def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
-    """Return the compiler's decomposition tables and keys by operator name. The fork server caches them to save 5 ms."""
+    """Map operator names to the compiler's decomposition tables and keys. The fork server caches this map to save 5 ms."""
     tables = [torch._decomp.decomposition_table, *torch._decomp.global_decomposition_table.values()]
     found: dict[str, list[tuple[dict[Any, Any], Any]]] = {}
     for table in tables:
         for operator in table:
-            schema = getattr(operator, "_schema", None)  # higher-order operators have none
+            schema = getattr(operator, "_schema", None)  # higher-order operators have no schema
             if schema:
                 found.setdefault(schema.name.rpartition("::")[2], []).append((table, operator))
     return found
@@ -106,7 +106,7 @@ class _ImportHook(importlib.abc.MetaPathFinder):
         self._value = value
 
     def install(self) -> None:
-        """Replace the function if its module is imported, otherwise wait for the import."""
+        """Replace the function now if its module has been imported, otherwise as soon as the module is imported."""
         if self._module in sys.modules:
             self._replace(sys.modules[self._module])
         else:
@@ -115,7 +115,7 @@ class _ImportHook(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find the module as usual, and make its loader replace the function after loading it."""
+        """Find the module as usual, and make its loader replace the function once the module is loaded."""
         if name != self._module:
             return None
         sys.meta_path.remove(self)
@@ -145,7 +145,7 @@ def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
 
 
 def _resolve(path: str) -> Any:
-    """Return the module or class at a dotted path. Imports a submodule only if the attribute is missing."""
+    """Return the module or class at a dotted path. Imports a submodule only if there is no such attribute."""
     parts = path.split(".")
     target: Any = importlib.import_module(parts[0])
     for number, part in enumerate(parts[1:], 2):

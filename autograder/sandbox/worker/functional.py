@@ -1,4 +1,4 @@
-"""Describe modules for handles in other processes, and call them with a handle's tensors."""
+"""Describe modules, so that other processes can create handles to them, and call modules with the tensors that handles send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLAIN = (bool, int, float, str)
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
-    """Return the data that a handle is built from: submodules, parameters and buffers by name, and plain attributes."""
+    """Return the data for building a handle: submodules, parameters and buffers by name, and plain attributes."""
     parts = dict(module.named_modules(remove_duplicate=False))
     return {
         "id": id(module),
@@ -48,7 +48,7 @@ def call_method(
 
 
 class _Method(nn.Module):
-    """A module whose `forward` is a method of another module, because `functional_call` calls only `forward`."""
+    """A module whose `forward` calls a method of another module. `functional_call` can call only `forward`."""
 
     def __init__(self, module: nn.Module, method: str) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ def run_pieces(
         announce: Called with the piece's first line number before each run of a piece.
 
     Returns:
-        The exceptions that remain, each with the first line number of its piece.
+        The exceptions raised by pieces that never succeeded, each with its piece's first line number.
     """
     pending = [
         (first, "\n" * (first - 1) + "".join(lines[first - 1 : last])) for first, last in pieces
@@ -59,5 +59,5 @@ def seed_everything(seed: int) -> None:
     """Seed every global random number generator that student code may use."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    # `torch.manual_seed` would look for other devices each time.
+    # `torch.manual_seed` would search for other devices on each call.
     torch.default_generator.manual_seed(seed)

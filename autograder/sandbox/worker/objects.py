@@ -39,7 +39,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def read(module: nn.Module, request: m.Read) -> Any:
-    """Return a module's parameters or state dict, or the attribute at a dotted path or that attribute's length."""
+    """Return a module's parameters, its state dict, the attribute at a dotted path, or the length of that attribute."""
     match request.what:
         case "parameters":
             return {name: value.detach() for name, value in _parameters(module).items()}
@@ -53,7 +53,7 @@ def read(module: nn.Module, request: m.Read) -> Any:
                 return len(part)
             except TypeError:
                 raise NotFound(f"`{request.path}` has no length") from None
-    raise m.WireError("an unknown kind of read")
+    raise m.WireError("the grader requested an unknown kind of read")
 
 
 def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:

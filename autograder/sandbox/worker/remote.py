@@ -47,7 +47,7 @@ class StandIns:
         self._kept = 0
         self._models: dict[int, nn.Module] = {}
 
-    # ---- models of the grader
+    # ---- the grader's models
 
     def model(self, item: m.Model) -> nn.Module:
         """Return the stand-in for one of the grader's models, in the same training mode."""
@@ -75,7 +75,7 @@ class StandIns:
 
         kind = type("Model", (nn.Module,), {name: method(name) for name in model.methods})
         stand_in: nn.Module = kind()
-        # Student code may read a parameter's device or dtype, or set a submodule's mode, so the stand-in has one of each.
+        # The stand-in has a parameter and a submodule, in case student code reads a parameter's dtype or sets a submodule's mode.
         stand_in.weight = nn.Parameter(torch.zeros(1))
         stand_in.part = nn.Identity()
         for name, value in model.attributes:
@@ -166,7 +166,9 @@ def _build(handle: nn.Module, made: dict[str, Any]) -> None:
         owner, _, name = path.rpartition(".")
         parts[path] = nn.ModuleList() if is_list else Part()
         parts[owner].add_module(name, parts[path])
-    own: dict[int, nn.Parameter] = {}  # so that a parameter with two names stays one parameter
+    own: dict[
+        int, nn.Parameter
+    ] = {}  # ensures that a parameter with two names is created only once
     for path, tensor in made["parameters"].items():
         owner, _, name = path.rpartition(".")
         parameter = own.setdefault(

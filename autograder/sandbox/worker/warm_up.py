@@ -1,4 +1,4 @@
-"""Import and call torch once in the fork server, so that workers do not pay for it after each fork."""
+"""Import and call torch once in the fork server, so that the forked workers do not have to."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from autograder.sandbox.worker.forbid import decompositions
 
 
 def warm_up() -> None:
-    """Run everything that workers use once, so that forked processes inherit the result.
+    """Run the code that workers use once, so that forked processes inherit the initialised libraries.
 
-    This runs forward passes and an optimizer step, but no backward pass. Otherwise, deep backward passes crash in workers.
+    This runs forward passes and an optimizer step, but no backward pass, which would make deep backward passes crash in workers.
     """
     torch.set_num_threads(1)
     # oneDNN would compile a kernel for each new shape in each process, and a different one on each type of CPU.

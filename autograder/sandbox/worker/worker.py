@@ -1,6 +1,6 @@
 """The service that runs a student's code as a module and answers requests. Entry points: `Worker` and `serve`.
 
-Once student code has run, nothing in this process can be trusted. The code here is written for honest students.
+Once student code has run, nothing in this process can be trusted. This module therefore does not try to resist attacks.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Worker:
     # ---- code
 
     def _load(self, request: m.Load) -> list[list[Any]]:
-        """Run the source and return the remaining errors, each as its piece's first line, its type and its message."""
+        """Run the source and return the remaining errors, each as the piece's first line, the exception type and the message."""
         seed_everything(request.seed)
         self._generators.clear()
         forbid(request.operators, request.attributes, self.hits)
@@ -215,7 +215,7 @@ class Worker:
             return self._generators.setdefault(item.id, new)
         if isinstance(item, m.Model):
             return self._stand_ins.model(item)
-        raise m.WireError("a value that the grader never sends")
+        raise m.WireError("the message contains a value that the grader never sends")
 
     def _failure(self, error: BaseException) -> m.Failure:
         bases = [name_of(base) for base in type(error).__mro__][:20]
@@ -233,7 +233,7 @@ class Worker:
 
 
 class DiscardedOutput(io.TextIOBase):
-    """A text stream that discards what is written to it."""
+    """A text stream that discards everything written to it."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -271,7 +271,7 @@ def serve(connection: socket.socket) -> None:
             if isinstance(message.request, m.Reply):
                 assert number == asked
                 return message.request, payload
-            # The model is using an object in this process, such as a cache.
+            # One of the grader's models is using an object in this process, such as a cache.
             respond(*worker.handle(number, message.request, payload))
 
     # torch recreates its thread pool after a fork. Do that now, so that two student threads cannot race to do it.
