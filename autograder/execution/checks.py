@@ -158,7 +158,7 @@ def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the resu
         raise
     assert seen.is_meta, (
         f"{what} should be on the device `meta`, which stands in for a GPU, but it is on `{seen.device}`. "
-        "Is a tensor created without `device=`?"
+        "Did you create a tensor without `device=`?"
     )
 
 

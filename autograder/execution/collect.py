@@ -54,7 +54,7 @@ class _Collector:
 
 @contextlib.contextmanager
 def _importable(root: Path) -> Iterator[None]:
-    """Let a course's graders import each other as `graders.DAY.test_CHAPTER`. Graders imported earlier are unloaded."""
+    """Let a course's graders import each other as `graders.DAY.test_CHAPTER`. Unload graders that were imported earlier."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "graders"]:
         del sys.modules[name]
     sys.path.insert(0, str(root))

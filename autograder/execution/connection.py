@@ -18,7 +18,9 @@ from autograder.protocol.autograd import make_differentiable
 from autograder.protocol.encoding import Outgoing, decode_tensors, decode_value
 from autograder.sandbox.process import Reply
 
-NOT_DEFINED = "; if this is a notebook variable, pass it as an argument or store it in an attribute"
+NOT_DEFINED = (
+    "; if this name is a notebook variable, pass it as an argument or store it in an attribute"
+)
 
 
 class Process(Protocol):
@@ -140,7 +142,7 @@ class Connection:
     def _gradients(
         self, call: int, parameters: list[str], inputs: int, name: str
     ) -> Callable[[list[Tensor | None]], list[Tensor | None]]:
-        """Return the backward function of a call. Once it is garbage-collected, the worker may free the graph."""
+        """Return a call's backward function. Once that function is garbage-collected, the worker may free the call's graph."""
 
         def gradients(upstream: list[Tensor | None]) -> list[Tensor | None]:
             out = Outgoing()
@@ -184,9 +186,7 @@ class Connection:
         references = self._references
         if isinstance(question, m.Refer):
             if references is None:
-                raise m.WireError(
-                    "the worker called a reference, but no exercise was replaced by one"
-                )
+                raise m.WireError("the worker called a reference, but no exercise uses references")
             return references.answer(question, payload)
         if isinstance(question, m.AskBackward) and references and references.owns(question.keep):
             return references.gradients(question, payload)

@@ -16,7 +16,7 @@ MAX_SHOWN = 70  # maximum length of a line of code that a message shows
 
 
 class Statement(Protocol):
-    """A top-level statement, with its cell number and first line number in that cell. `given` marks the course's own code."""
+    """A top-level statement, its cell number and its first line number in that cell. `given` marks statements by the course."""
 
     @property
     def source(self) -> str: ...
@@ -50,7 +50,7 @@ class Source:
         return ""
 
     def location_with_code(self, line: int) -> str:
-        """Return the same as `location`, followed by the code on that line, because code is easier to find than a number."""
+        """Return the result of `location`, followed by the code on that line, because code is easier to find than a number."""
         location = self.location(line)
         code = self.text.split("\n")[line - 1] if location else ""
         code = " ".join(code.split()).replace("`", "'")

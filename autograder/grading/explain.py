@@ -24,7 +24,7 @@ MAX_ELEMENTS = 24  # number of elements; larger tensors are shown without their 
 
 
 def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[str]:
-    """Regrade an exercise and yield lines of text: its code, each test, and the inputs to failed calls.
+    """Regrade an exercise and yield lines of text: the exercise's code, each test, and the inputs to failed calls.
 
     The inputs are the same as in the original grading, unless `seed` is given.
 

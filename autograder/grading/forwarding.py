@@ -1,7 +1,7 @@
 """Find the tests that an exercise passes even if it only forwards its arguments to another exercise's reference.
 
 References that replace earlier exercises must not earn points for the exercise that calls them. An exercise that was
-graded with references earns points only if it passes a test that forwarding does not pass. Entry point: `Forwarding`.
+graded with references earns points only if it passes a test that fails with mere forwarding. Entry point: `Forwarding`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class {name}({other}):
 
 
 class Forwarding:
-    """A cache of the tests that forwarding passes, for each pair of exercises. A pair's tests run only once per course."""
+    """A cache of the tests that pass when one exercise forwards its arguments to another. Each pair is run once per course."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner

@@ -69,7 +69,7 @@ class Grader:
     def grade(
         self, submission: Submission, observe: Observer | None = None, only: str = ""
     ) -> SubmissionMarks:
-        """Grade a submission, or only one exercise of it.
+        """Grade a submission, or only one of its exercises.
 
         Args:
             observe: Called after each test in the first run of each exercise.
@@ -224,7 +224,7 @@ class Grader:
         problems: list[str] | None = None,
         replaced: Sequence[str] = (),
     ) -> ExerciseMarks:
-        """Run the tests of an exercise, unless its code is missing or unchanged, or uses something that is not allowed."""
+        """Run the tests of an exercise, unless its code is missing or unchanged, or uses functions that are not allowed."""
         tests = self.key.tests[exercise.name]
         if code.state != "written":
             state = "defined" if code.state == "absent" else "filled in"

@@ -16,7 +16,7 @@ from autograder.slicing.client import Slice
 
 @dataclass(frozen=True)
 class Graded:
-    """The marks for an exercise, the code that earned them, and the exercises that were replaced with references."""
+    """The marks for an exercise, the code that was graded, and the exercises that were replaced with references."""
 
     marks: ExerciseMarks
     code: Slice
@@ -83,7 +83,7 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
 def _with_original_messages(
     original: Graded, best: Graded, sentences: Mapping[str, str]
 ) -> ExerciseMarks:
-    """Return the better marks with the original run's messages. The other run's messages could reveal reference output."""
+    """Return the better marks with the original run's messages, because other messages could reveal reference output."""
     tests = [
         msgspec.structs.replace(
             new,

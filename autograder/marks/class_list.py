@@ -17,7 +17,7 @@ from autograder.submissions.roster import Entry, Roster
 
 @dataclass(frozen=True)
 class Row:
-    """A student, the submission that counts for them (or None), and how late it was."""
+    """A student, the submission that counts for them (or None), and how late that submission was."""
 
     entry: Entry
     marks: SubmissionMarks | None = None
@@ -76,7 +76,7 @@ def _handed_in(marks: SubmissionMarks) -> HandedIn:
 def _students(
     marks: SubmissionMarks, source: HandedIn, roster: Roster
 ) -> Iterator[tuple[Entry, Person]]:
-    """Yield each student whose submission this is once: first those who submitted it, then the rest of their groups."""
+    """Yield each student of a submission exactly once: first those who submitted it, then the rest of their groups."""
     named = roster.students(marks.student)
     handed = [(entry, Person(entry.name, entry.id)) for entry in named]
     if not named:

@@ -21,7 +21,7 @@ def engine_version() -> str:
     """Return a hash of torch's version and of every module in this package that can affect marks.
 
     Raises:
-        FileNotFoundError: An imported module has no file, so the hash would miss its code.
+        FileNotFoundError: An imported module has no file, so the hash would not cover the module's code.
     """
     digest = hashlib.sha256(torch.__version__.encode())
     for file in engine_files():

@@ -170,7 +170,7 @@ class History:
 
         Args:
             found_under: The command-line path under which the submission was found.
-            is_current: Make these the current marks for their student and path.
+            is_current: Whether these marks become current for their student and path.
 
         Raises:
             StoreError: The marks could not be written. The store is unchanged.

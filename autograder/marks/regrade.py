@@ -47,7 +47,7 @@ class Change:
 
     @property
     def points(self) -> float:
-        """Return how many points the submission gains; negative if it loses points."""
+        """Return how many points the submission gains, or a negative number if it loses points."""
         return round(self.after.points - self.before.points, 2)
 
     def exercises(self) -> list[ExerciseChange]:

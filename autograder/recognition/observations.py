@@ -18,7 +18,7 @@ from autograder.protocol.encoding import decode_tensors
 # mistake round differently, especially the angles of distant positions.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
-# Key suffixes.
+# Suffixes of the keys that identify observations.
 TYPE = " type"  # the dtype, shape and device of a tensor
 PARAMETER = " parameter"  # the initial value of a parameter, which correct solutions may choose
 MODEL_MODES = "model modes"  # the modes in which the code called the grader's models
@@ -65,7 +65,7 @@ def size_of(observations: Observations) -> int:
 def normalize(seen: Observations, reference: Observations, request: m.Request) -> Observations:
     """Remove everything that may differ between correct solutions from a request's observations.
 
-    `reference` contains the reference's observations for the same request. It is empty for the reference itself.
+    `reference` contains the reference's observations for the same request, or is empty if `seen` comes from the reference.
     """
     match request:
         case m.Read(what="parameters" | "state"):
@@ -128,7 +128,7 @@ def _flatten(
 
 
 def _failure(failure: m.Failure) -> str:
-    """Return the message if a name is missing. Otherwise, return only whether the exception is a ValueError."""
+    """Return the failure's message if a name is missing. Otherwise, return only whether the exception is a ValueError."""
     if failure.kind == "missing":
         return failure.text.split(";")[0]
     return VALUE_ERROR if VALUE_ERROR in failure.bases else OTHER_ERROR

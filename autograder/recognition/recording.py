@@ -61,7 +61,8 @@ class Recorder:
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Forward a request and record it; see `process.Process.request`."""
-        # A replay repeats requests that a grader's model sends during a call, and `Forget` requests occur at random times.
+        # Do not record requests that a grader's model sends, because replaying the call repeats them, or `Forget` requests, which
+        # occur at random times.
         if self._nested or isinstance(request, m.Forget):
             return self._process.request(request, payload, reply)
         connection = self.student.connection

@@ -24,7 +24,7 @@ class Bindings:
     permanent: frozenset[int]  # units that are in effect at every moment
 
     def units_at(self, moment: int) -> Sequence[int]:
-        """Return the units that define the name's object at a moment: the last replacement before then, and all later uses.
+        """Return the units that define the name's object at a moment: the last earlier replacement, and all uses since then.
 
         If no unit has bound the name by then, the cells are out of order, so the object at the end of the notebook is used.
         """

@@ -29,7 +29,7 @@ from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
 from autograder.submissions.client import READER, ReaderProcess, ReadError, retry_server_loss
 
-PART = 48_000  # bytes of an encoded course per control message; a message may have 64 kB
+PART = 48_000  # bytes of an encoded course per message; messages are limited to 64 kB
 ANSWERS = Decoder(Answer)
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class NotebookSlices:
 
 @dataclass(frozen=True)
 class SlicingCourse:
-    """A course for which a server has been prepared."""
+    """A course that was sent to a server, so that the server can slice notebooks."""
 
     key: str
     exercises: tuple[str, ...]
@@ -171,7 +171,7 @@ class Slicer:
     def _slices(
         self, process: ReaderProcess, answer: Answer, exercises: Sequence[str]
     ) -> dict[str, Slice]:
-        """Validate an answer, which must contain exactly these exercises, and return its slices by exercise."""
+        """Check that an answer contains valid slices for exactly the given exercises, and return the slices by exercise."""
         if [chosen.exercise for chosen in answer.slices] != list(exercises):
             raise process.reject()
         found = {}

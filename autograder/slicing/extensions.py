@@ -17,7 +17,7 @@ from autograder.slicing.side_effects import find_mutations
 class Extension:
     """A statement that may add a method to a class. The names come from the syntax alone and still have to be resolved."""
 
-    target: str  # the class
+    target: str  # the name of the class
     attached: str = ""  # f in `add_to_class(C)(f)`; must be a function's name
     by: str = ""  # extend in `extend(C, f)`; must name a function that changes its arguments
 

@@ -24,7 +24,7 @@ class GivenNames:
         self._edits: dict[str, list[tuple[int, str, str]]] = {}
 
     def in_order(self, taken: set[int]) -> Iterator[Unit]:
-        """Yield units in the order in which they run: the course's, then star and other early imports, then the student's others.
+        """Yield units in the order in which they run: course units, star and other early imports, and other student units.
 
         If a student's unit rebinds a name that the course provides, the course's unit runs again after the student's.
         """
@@ -33,7 +33,8 @@ class GivenNames:
 
         def sort_key(position: int) -> tuple[bool, bool, int]:
             unit = index.units[position]
-            hides_own = not own.isdisjoint(unit.imports)  # from torch.nn import LayerNorm, Linear
+            # For example, `from torch.nn import LayerNorm, Linear`.
+            hides_own = not own.isdisjoint(unit.imports)
             return position >= index.n_given, not (unit.first or hides_own), position
 
         for position in sorted(taken, key=sort_key):

@@ -20,7 +20,8 @@ from autograder.slicing.names import SCOPES, children
 MAX_LENGTH = 1_500_000
 # Each token takes up to 700 bytes in the syntax tree. A table of 270,000 numbers has 550,000 tokens.
 MAX_TOKENS = 550_000
-MAX_BROKEN = 250_000  # tokens in a cell that does not compile; such a cell is parsed several times
+# Maximum number of tokens in a cell that does not compile, because such a cell is parsed several times.
+MAX_BROKEN = 250_000
 MAX_SCOPES = 500  # number of functions, lambdas and comprehensions in one top-level statement
 CHUNK = 50  # number of top-level statements that are compiled together
 MAX_DEPTH = 200  # depth of the syntax tree; CPython has the same limit for parentheses
@@ -108,7 +109,7 @@ def count_tokens(source: str) -> int:
 
 
 def logical_lines(source: str) -> Iterator[str]:
-    """Yield the logical lines of a cell, with magics replaced with `pass` or `None`.
+    """Yield the logical lines of a cell, replacing magics with `pass` or `None`.
 
     A logical line ends where all brackets and strings are closed.
     """

@@ -48,7 +48,7 @@ class Chain:
 class _Facts:
     """The imports, aliases and mentions in one statement."""
 
-    imports: tuple[tuple[str, str], ...] = ()  # (bound name, path)
+    imports: tuple[tuple[str, str], ...] = ()  # pairs of a bound name and its path
     aliases: tuple[tuple[str, Chain], ...] = ()
     # Imported paths, expressions that may refer to a library, and the keyword `enable_gqa`.
     mentions: tuple[str | Chain, ...] = ()
@@ -58,7 +58,7 @@ NOTHING = _Facts()
 ALL_NAMES = frozenset(name for meaning in MEANING.values() for name in meaning.names)
 
 
-@lru_cache(maxsize=20_000)  # exercises in one notebook share most of their code
+@lru_cache(maxsize=20_000)  # a cache, because exercises in one notebook share most of their code
 def _facts(source: str) -> _Facts:
     imports: list[tuple[str, str]] = []
     aliases: list[tuple[str, Chain]] = []

@@ -96,7 +96,7 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
         inside_function |= scope.type == TYPE_FUNCTION and scope.name not in COMPREHENSIONS
         for name, flags in scope.symbols.items():
             if inside_function and is_global(flags):
-                # `global n; n += 1` reads n without setting a flag for it, so every use counts.
+                # `global n; n += 1` reads n, but the symbol table does not flag this, so every use of a global counts.
                 later.add(name)
             elif not inside_function and (is_global(flags) or scope.type == TYPE_CLASS):
                 at_once.add(name)

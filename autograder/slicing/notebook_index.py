@@ -60,7 +60,7 @@ class NotebookIndex:
     def _is_definition(self, unit: Unit, name: str) -> bool:
         """Return False if a unit uses an exercise's name for something other than the student's definition.
 
-        Examples are `out, attention = layer(x)`, which binds a result, and `from torch.nn import LayerNorm`, for a comparison.
+        Examples are `out, attention = layer(x)`, which binds a result, and `from torch.nn import LayerNorm`, used in a check.
         """
         if name not in self.exercises or name not in self.defined_here:
             return True

@@ -10,7 +10,7 @@ from autograder.slicing.side_effects import find_mutations
 from autograder.slicing.statements import REFUSALS
 from autograder.slicing.unit import Unit
 
-LONG = 20_000  # characters; the course contains no longer statements, so none are compared
+LONG = 20_000  # maximum number of characters in a compared statement; the course's are shorter
 
 
 def has_same_effect(unit: Unit, other: Unit, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Slice a notebook into the code of each exercise. The reader runs this in the sandbox; client.py is its client.
+"""Select the code for each exercise from a notebook. The reader runs this module in the sandbox; client.py calls it.
 
 `prepare` receives a course before any process is forked, and caches the cells of the release, which most notebooks contain.
 """
@@ -54,7 +54,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A top-level statement and its cell and line. `given` means that it comes from the course, not the student."""
+    """A top-level statement and its cell and line. `given` means that the course wrote the statement, not the student."""
 
     source: str
     cell: Number
@@ -139,7 +139,7 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
 
 
 class NotebookSlicer:
-    """Slicer for one notebook, which parses the notebook only once."""
+    """Slices one notebook, parsing the notebook only once."""
 
     def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course

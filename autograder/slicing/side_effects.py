@@ -1,4 +1,4 @@
-"""Find the names whose objects a statement changes without rebinding the names.
+"""Find names whose objects a statement changes without rebinding those names.
 
 Both kinds of error matter: leaving out `TABLE.update(x)` breaks a correct solution, and including `check(softmax)` or
 `model.train()` runs a training loop.
@@ -50,8 +50,7 @@ def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
 
     A call changes an object if it calls a function that changes its first argument (`setattr`, `nn.init.zeros_`), has an `out=`
     argument, or calls a mutating method as a statement or decorator (`@f.register`). Methods in `CHANGING_ANYWHERE` and torch's
-    in-place methods count in any expression.
-    Passing an object to any other function does not count as a change.
+    in-place methods count in any expression. Passing an object to any other function does not count as a change.
     """
     names: set[str | None] = set()
     calls: set[tuple[str | None, str]] = set()
@@ -91,7 +90,7 @@ def _decorator_methods(
 
 
 def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
-    """Return the name of the first argument, if a call changes its object, and the mutating method that is called, or ""."""
+    """Return the first argument's name, if a call changes that argument (else None), and the mutating method called, or ""."""
     function = call.func
     name = getattr(function, "attr", getattr(function, "id", ""))
     is_method = isinstance(function, ast.Attribute) and root_name(function, roots) not in MODULES
@@ -141,7 +140,7 @@ def changed_globals(function: ast.FunctionDef | ast.AsyncFunctionDef, table: Sco
 
 
 def mutating_methods(node: ast.ClassDef) -> Iterator[str]:
-    """Yield the names of the methods that change the instance."""
+    """Yield the names of the class's methods that change the instance."""
     for method in node.body:
         if isinstance(method, ast.FunctionDef) and method.args.args:
             mutations = find_mutations(immediate_nodes(method.body))

@@ -58,7 +58,7 @@ class Unit:
     reads: frozenset[str]  # names read immediately or later
     binds: frozenset[str]
     changes: frozenset[str]  # names whose object changes without a new binding
-    always: bool  # whether every exercise needs this unit, as it needs seeds and star imports
+    always: bool  # whether every exercise needs this unit, e.g. a star import or a seed
     at_once: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
     surely: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
     imports: frozenset[str] = frozenset()  # part of `binds`: names bound by an import
@@ -81,7 +81,7 @@ class Unit:
 
 
 def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
-    """Make the unit for a group of statements, whose source is `text` and whose first line is line number `line` of the cell."""
+    """Make the unit for a group of statements that has the source `text` and starts at line number `line` of its cell."""
     nodes = immediate_nodes(group)
     kinds = set(map(type, nodes))
     table = None if SCOPES.isdisjoint(kinds) else symbol_table(text)
