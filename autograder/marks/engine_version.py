@@ -58,9 +58,8 @@ def imported_files(module: str) -> list[Path]:
         if file not in found:
             found.add(file)
             pending += _imports(file)
-            pending.append(
-                ".".join(file.parent.relative_to(ROOT).parts)
-            )  # the package that contains the file
+            # Add the package that contains the file.
+            pending.append(".".join(file.parent.relative_to(ROOT).parts))
     return sorted(found)
 
 
