@@ -1,4 +1,4 @@
-"""Hidden graders for the layers chapter. The oracles are torch's own layers and float64 formulas."""
+"""Hidden graders for the layers chapter. The oracles use torch's own layers and float64 formulas."""
 
 from __future__ import annotations
 

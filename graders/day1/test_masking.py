@@ -61,7 +61,7 @@ def masked_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tu
 def check_attention(
     actual: Any, expected: tuple[Tensor, Tensor], what: str, *tolerance: float
 ) -> None:
-    """Compare first the weights of attention and then its output with the expected ones."""
+    """Compare the weights of attention, and then the output, with the expected values."""
     output, weights = pair(actual, "output", "weights")
     tolerance = tolerance or (1e-4, 1e-4)
     close(weights, expected[1], f"the weights {what}", *tolerance, dtype=torch.float32)
@@ -151,7 +151,7 @@ class TestPaddingMask:
 
     @weight(2)
     def test_any_pad_id(self, student, seed):
-        """`pad_id` can be any integer; smaller and larger ids are real tokens."""
+        """`pad_id` can be any integer; tokens with smaller or larger ids are real tokens."""
         draw = Draw(seed)
         for pad_id in (3, 1, 700, -100):
             tokens = draw.integers(pad_id - 1, pad_id + 2, 2, 9)
@@ -557,7 +557,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_half_precision_beside_empty_rows(self, student, seed):
-        """In half precision, a query that cannot attend to any key gets zeros, and all gradients are finite."""
+        """In half precision, the result for a query that cannot attend to any key is 0, and all gradients are finite."""
         draw = Draw(seed)
         for dtype in (torch.float16, torch.bfloat16):
             inputs, mask = leaves(*random_qkv(draw, 2, dtype=dtype)), random_mask(draw, 2, 3, 5)

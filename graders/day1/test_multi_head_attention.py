@@ -64,7 +64,7 @@ class TestSplitHeads:
 
     @weight(0.5)
     def test_extreme_sizes(self, student, seed):
-        """One head, 17 heads, heads with one feature and a single position all work."""
+        """`split_heads` works for one head, 17 heads, heads with one feature, and a single position."""
         draw = Draw(seed)
         sizes = ((3, 4, 6), 1), ((2, 3, 5), 5), ((2, 1, 8), 2), ((1, 1, 1), 1), ((2, 3, 51), 17)
         for (b, n, d), n_heads in sizes:
@@ -146,7 +146,7 @@ class TestMergeHeads:
 
     @weight(0.5)
     def test_extreme_sizes(self, student, seed):
-        """One head, 17 heads, heads with one feature and a single position all work."""
+        """`merge_heads` works for one head, 17 heads, heads with one feature, and a single position."""
         draw = Draw(seed)
         for shape in ((3, 1, 4, 6), (2, 5, 3, 1), (3, 2, 1, 4), (1, 1, 1, 1), (2, 17, 1, 4)):
             x = draw.normal(*shape)
@@ -224,7 +224,7 @@ def oracle(
 
 
 def check_mask(weights: Tensor, allowed: Tensor) -> None:
-    """Check in every head that forbidden keys get weight 0 and that the other weights sum to 1."""
+    """Check for every head that forbidden keys get weight 0 and that the other weights sum to 1."""
     b, n_heads = weights.shape[:2]
     for s in range(b):
         for h in range(n_heads):
@@ -238,7 +238,7 @@ def check_mask(weights: Tensor, allowed: Tensor) -> None:
     expected = allowed.any(dim=-1).to(totals.dtype).unsqueeze(1).expand_as(totals)
     close(totals, expected, "the sum of each query's weights", atol=ATOL)
     assert (weights.gt(0) | ~allowed.unsqueeze(1)).all(), (
-        "every allowed key should have a positive weight; at least one allowed key of yours does not"
+        "every allowed key should have a positive weight; in your result, at least one does not"
     )
 
 
@@ -256,7 +256,7 @@ class TestMultiHeadAttention:
 
     @weight(1)
     def test_output_of_one_head(self, student, seed):
-        """With one head, the output is out(weights · V)."""
+        """With one head, the output is `out` applied to weights · V."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 5, 1)
         x = draw.normal(2, 7, 5)

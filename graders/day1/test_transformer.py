@@ -47,7 +47,7 @@ def _draw_ids(draw: Draw, vocab: int, *shape: int) -> Tensor:
 
 
 def _outer_weights(draw: Draw) -> dict[str, Tensor]:
-    """Return random weights for the embeddings and the output layer; small embeddings let the positional encoding show."""
+    """Return random weights for embeddings and output; the embeddings are small, so that the positional encoding matters."""
     return {
         "source_embedding.weight": draw.normal(SOURCE_VOCAB, D, scale=0.5),
         "target_embedding.weight": draw.normal(TARGET_VOCAB, D, scale=0.5),
@@ -82,7 +82,7 @@ def _layer_weights(weights: dict[str, Tensor], stack: str) -> Iterator[dict[str,
 
 
 def _embed(tokens: Tensor, table: Tensor) -> Tensor:
-    """Return √d · embedding + positional encoding, in float64."""
+    """Return √d · embedding + positional encoding for the tokens, in float64."""
     d = table.shape[1]
     positions = torch.arange(tokens.shape[1], dtype=torch.float64)
     encoding = torch.empty(tokens.shape[1], d, dtype=torch.float64)
@@ -162,7 +162,7 @@ class TestTransformer:
             assert name in weights, f"there is no parameter `{name}`"
             shaped(weights[name], shape, what=f"`{name}`")
         length, pad_id = model.length("decoder"), model.get("pad_id")
-        assert length == 2, f"`n_layers` should default to 2; your decoder has length {length}"
+        assert length == 2, f"`n_layers` should default to 2; your decoder has {length} layers"
         assert pad_id == 0, f"`pad_id` should default to 0; yours is {pad_id}"
         pad_id = student.Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9).get("pad_id")
         assert pad_id == 4, (

@@ -205,7 +205,7 @@ def leaf_gradient(leaf: Tensor, what: str) -> Tensor:
 
 
 def embedding_oracle(steps: list[float], d_model: int) -> Tensor:
-    """Compute the embedding of these steps, entry by entry in float64."""
+    """Compute the embedding of the given steps, entry by entry in float64."""
     half = d_model // 2
     rows = []
     for t in steps:
@@ -499,7 +499,7 @@ class TestDiTBlock:
 
     @weight(0.75)
     def test_gelu(self, student, seed):
-        """GELU is the tanh approximation, which differs from the exact form by up to 0.0005."""
+        """The block uses the tanh approximation of GELU, which differs from the exact form by up to 0.0005."""
         layer, weights, x, condition = self._draw(student, seed, zero_weights("attention.out"))
         # The two forms of GELU differ most at these hidden values.
         hidden = {"linear1.weight": torch.zeros(D_FF, D), "linear1.bias": torch.full((D_FF,), 2.2)}
@@ -544,7 +544,7 @@ class TestDiTBlock:
 
 
 class Denoiser(nn.Module):
-    """A model that predicts each row from its own x, t and label, and records how it is called."""
+    """A model that predicts the noise for each row from that row's x, t and label, and records how it is called."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

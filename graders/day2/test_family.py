@@ -1,4 +1,4 @@
-"""Hidden graders for the family chapter. The oracles are plain formulas in float64."""
+"""Hidden graders for the family chapter. The oracles compute plain formulas in float64."""
 
 import math
 from collections.abc import Callable
@@ -177,7 +177,7 @@ class TestRotaryEmbedding:
 
     @weight(1)
     def test_odd(self, student, seed):
-        """An odd d raises a ValueError, whatever the positions are."""
+        """If d is odd, a ValueError is raised, whatever the positions are."""
         for d, positions in (
             (7, torch.arange(4)),
             (1, torch.arange(4)),
@@ -580,7 +580,7 @@ class TestGroupedQueryAttention:
 
     @weight(1.5)
     def test_masks(self, student, seed):
-        """The mask is True where attention is allowed, and broadcasts over batch, heads and queries."""
+        """The mask is True where attention is allowed, and broadcasts over the batch, the heads and the queries."""
         draw = Draw(seed)
         inputs = random_heads(draw, 3, 6, 2)
         for shape in ((5, 7), (3, 1, 1, 7), (3, 1, 5, 7), (1, 1, 5, 7)):
@@ -628,7 +628,7 @@ class TestGroupedQueryAttention:
 
     @weight(1)
     def test_gradient(self, student, seed):
-        """The gradient of a key head is the sum over the query heads that share it."""
+        """The gradient of a key head is summed over the query heads that share it."""
         draw = Draw(seed)
         inputs = [x.requires_grad_() for x in random_heads(draw, 2, 6, 2)]
         by_name = dict(zip(("query", "key", "value"), inputs, strict=True))

@@ -38,7 +38,7 @@ def attention_weights(draw: Draw, prefix: str = "", d: int = D) -> dict[str, Ten
 
 
 def block_weights(draw: Draw, prefix: str = "", d_ff: int = D_FF) -> dict[str, Tensor]:
-    """Return random weights for a block."""
+    """Return random weights for a `GPTBlock`."""
     weights = attention_weights(draw, f"{prefix}attention.") | {
         f"{prefix}linear1.weight": draw.normal(d_ff, D, scale=D**-0.5),
         f"{prefix}linear1.bias": draw.normal(d_ff),
@@ -57,7 +57,7 @@ def norm_weights(draw: Draw, name: str) -> dict[str, Tensor]:
 
 
 def gpt_weights(draw: Draw, n_layers: int = 2) -> dict[str, Tensor]:
-    """Return random weights for a model. Both embeddings have about the same scale."""
+    """Return random weights for a `GPT` model. Both embeddings have about the same scale."""
     weights = {
         "token_embedding.weight": draw.normal(VOCAB, D),
         "position_embedding.weight": draw.normal(LENGTH, D),
@@ -561,7 +561,7 @@ class TestGPT:
 
     @weight(1)
     def test_max_length(self, student, seed):
-        """Up to `max_length` tokens are accepted; one more raises a ValueError."""
+        """Up to `max_length` tokens are accepted; one more token raises a ValueError."""
         draw = Draw(seed)
         model = self._model(student, gpt_weights(draw))
         shaped(model(draw.integers(0, VOCAB, 2, LENGTH)), (2, LENGTH, VOCAB), what="the logits")
@@ -673,7 +673,7 @@ class TestNextTokenLoss:
         ):
             after = shaped(student.next_token_loss(*given), (), what="the loss")
             assert abs(float(after - before)) < 1e-5, (
-                f"{what} should not change the loss: it is {before:.6g} before, {after:.6g} after"
+                f"{what} should not change the loss, but your loss changes from {before:.6g} to {after:.6g}"
             )
 
     @weight(1)
@@ -821,7 +821,7 @@ class TestNextTokenProbabilities:
 
     @weight(1)
     def test_top_k(self, student, seed):
-        """The `top_k` largest logits are kept and renormalised to sum to 1; if `top_k` is at least v, all logits are kept."""
+        """The `top_k` most likely tokens are kept, and their probabilities renormalised; if there are fewer tokens, all are kept."""
         draw = Draw(seed)
         for top_k in (1, 2, 5, 6, 9):
             self._check(student, shuffled_logits(draw, 4), f"top_k={top_k}", top_k=top_k)

@@ -540,7 +540,7 @@ class TestAttentionDistance:
 
     @weight(0.5)
     def test_rows_of_the_grid(self, student, seed):
-        """The last patch of a row is far from the first patch of the next row."""
+        """The last patch in a row of the grid is far from the first patch in the next row."""
         grid, p = 4, 3
         weights = torch.eye(16).reshape(1, 1, 16, 16).clone()
         weights[0, 0, 7] = torch.eye(16)[8]
