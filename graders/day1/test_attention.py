@@ -389,7 +389,7 @@ class TestAttention:
             output, weights = pair(student.attention(query, key, value), "output", "weights")
             expected, expected_weights = attention_oracle(query, key, value)
             close(output, expected, f"the output for {what}", **LOOSE, dtype=torch.float32)
-            # Leading axes that only the values have may be present in the weights or not.
+            # The weights may have the leading axes that only the values have, but need not have them.
             if isinstance(weights, Tensor) and weights.dim() > expected_weights.dim():
                 expected_weights = expected_weights.expand(*expected.shape[:-2], 5, 7)
             close(

@@ -477,7 +477,7 @@ class TestMaskedAttention:
         check_attention(student.masked_attention(query, key, value, mask), expected, what)
         query, key, value = draw.normal(3, 4), draw.normal(5, 4), draw.normal(2, 5, 6)
         mask = random_mask(draw, 3, 5)
-        # Leading axes that only the values have may be present in the weights or not.
+        # The weights may have the leading axes that only the values have, but need not have them.
         actual = student.masked_attention(query, key, value, mask)
         output, _ = pair(actual, "output", "weights")
         expected = masked_oracle(query, key, value, mask)[0]

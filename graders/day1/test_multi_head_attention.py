@@ -17,7 +17,7 @@ from autograder.execution.checks import (
     weight,
 )
 
-# Upper bound on the float32 rounding error of four matrix products and a softmax on any hardware.
+# This tolerance covers the float32 rounding error of four matrix products and a softmax on any hardware.
 ATOL = 5e-5
 
 

@@ -244,7 +244,9 @@ class TestTransformer:
         draw = Draw(seed)
         weights = _all_weights(draw, n_layers=2)
         for side in ("source", "target"):
-            weights[f"{side}_embedding.weight"][PAD] *= 9  # makes attention to padding visible
+            weights[f"{side}_embedding.weight"][PAD] *= (
+                9  # makes any attention to padding change the logits
+            )
         model = self._model(student, weights)
         # The two batches differ in their padding: a call must not affect the next one.
         for start in (0, 1):

@@ -22,7 +22,7 @@ from autograder.execution.checks import (
 
 # All sizes differ, including the number of heads and the head size.
 VOCAB, LENGTH, D, HEADS, D_FF = 11, 7, 6, 3, 10
-# Tolerance for several float32 matrix products on any hardware.
+# This tolerance covers the rounding error of several float32 matrix products on any hardware.
 ATOL = 5e-5
 DTYPES = ((torch.float64, 5e-5), (torch.float16, 2e-2), (torch.bfloat16, 1e-1))
 
@@ -821,7 +821,7 @@ class TestNextTokenProbabilities:
 
     @weight(1)
     def test_top_k(self, student, seed):
-        """The `top_k` most likely tokens are kept, and their probabilities renormalised; if there are fewer tokens, all are kept."""
+        """The `top_k` most likely tokens are kept, and their probabilities renormalised; if there are fewer, all are kept."""
         draw = Draw(seed)
         for top_k in (1, 2, 5, 6, 9):
             self._check(student, shuffled_logits(draw, 4), f"top_k={top_k}", top_k=top_k)

@@ -19,7 +19,7 @@ from autograder.execution.checks import (
 # As in the chapter, 0 is a rest, 1 is a hold, and 2 … N_TOKENS − 1 are pitches.
 N_TOKENS = 54
 
-# Tolerance for six float32 matrix products and a softmax on any hardware.
+# This tolerance covers the rounding error of six float32 matrix products and a softmax on any hardware.
 ATOL = 5e-5
 
 
