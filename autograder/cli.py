@@ -1,4 +1,4 @@
-"""Command line: parse arguments, call the packages that do the work, and print.
+"""Command line: parse the arguments, call the packages that do the work, and print the results.
 
 Exit codes: 0, every submission was graded; 1, something could not be read or written; 2, wrong usage or an error in the
 course; 3, this machine cannot isolate student code. Each command imports its own dependencies to keep `--help` fast.
@@ -186,7 +186,7 @@ def report(
     file: Annotated[Path, typer.Argument(metavar="MARKS.json", help="marks from `grade --json`")],
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="default: report-DAY")] = None,
     anonymous: Annotated[
-        bool, typer.Option("--anonymous", help="show numbers instead of names")
+        bool, typer.Option("--anonymous", help="replace students' names with numbers")
     ] = False,
 ) -> None:
     """Write a report about the class for the instructor: one page, and its tables as CSV files."""

@@ -128,7 +128,7 @@ def exercise_costs(day: Day, runs: int, console: Console) -> None:
     console.print(table)
     whole, processor = statistics.median(walled.wall), statistics.median(walled.cpu)
     console.print(
-        f"A submission takes {whole * 1000:.0f} ms, of which {(whole - wall) * 1000:.0f} ms are spent reading it, "
+        f"Grading a submission takes {whole * 1000:.0f} ms, of which {(whole - wall) * 1000:.0f} ms are spent reading it, "
         f"and uses {processor * 1000:.0f} ms of the grader's own CPU time."
     )
 
@@ -149,7 +149,7 @@ def sandbox_cost(day: Day, console: Console) -> None:
     console.print(
         f"The full sandbox adds {statistics.median(more):.0f} ms to grading a submission "
         f"(median of {PAIRS} pairs; quartiles {quarters[0]:.0f} and {quarters[2]:.0f}, "
-        f"range {min(more):.0f} to {max(more):.0f}), which takes "
+        f"range {min(more):.0f} to {max(more):.0f}), for a total of "
         f"{statistics.median(timings[0].wall) * 1000:.0f} ms."
     )
 

@@ -109,7 +109,7 @@ class _Replace(ast.NodeTransformer):
 
 
 def _replacements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the syntax tree nodes with which a mutant may replace a node."""
+    """Yield the syntax tree nodes that may replace the given node in a mutant."""
 
     def replace(**fields: object) -> ast.AST:
         changed = copy.copy(node)
@@ -153,7 +153,7 @@ def _replacements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _changed_calls(node: ast.Call, replace: Callable[..., ast.AST]) -> Iterator[ast.AST]:
-    """Yield replacements for a call: the call without one argument, the object whose method is called, and the only argument."""
+    """Yield replacements for a call: the call without one argument, the object whose method is called, or the sole argument."""
     for index in range(len(node.keywords)):
         kept = node.keywords[:index] + node.keywords[index + 1 :]
         yield replace(keywords=kept)

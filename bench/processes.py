@@ -19,7 +19,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
     """Return a function that returns the CPU time of a process and all processes it starts, in seconds.
 
-    Nothing waits for the sandbox's processes, so only a control group counts their CPU time after they exit. Creating a
+    No process waits for the sandbox's processes, so only a control group counts their CPU time after they exit. Creating a
     control group requires root. Without a control group, the function counts only processes that are still running.
     """
     for folder, file, pattern, unit in GROUPS:

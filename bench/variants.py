@@ -1,4 +1,4 @@
-"""Rewrite correct answers automatically, so that a large class is more varied than a few styles. Entry point: `VARIANTS`."""
+"""Rewrite correct answers automatically, to give a large class more variety than a few solutions. Entry point: `VARIANTS`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def rename_locals(cells: Cells, draw: random.Random) -> Cells:
 
 
 def add_prints(cells: Cells, draw: random.Random) -> Cells:
-    """Make functions print when they are called."""
+    """Make each function print a message when it is called."""
     return [_rewritten(cell, _AddPrints()) for cell in cells]
 
 

@@ -15,7 +15,7 @@ from autograder.marks.class_list import Row
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
-    """Yield the name of each student who submitted, and the content of the student's file. The student can read all of it."""
+    """Yield the name of each student who submitted, and the content of the results file, all of which the student can read."""
     for row in rows:
         if row.marks:
             content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)

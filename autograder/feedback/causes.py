@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# After "raised": the code raised this exception. After "seen:": it was expected to raise another one.
+# "raised" precedes an exception from the code; "seen:" precedes one raised instead of the expected exception.
 RAISED = re.compile(
     r"\b(raised|seen:) ((?:[A-Z]\w*)?(?:Error|Exception|Exit|Interrupt|Iteration))\b"
 )
@@ -53,7 +53,7 @@ def shared_message(messages: Sequence[str]) -> str:
 def order_by_cause(
     messages: Sequence[str], visible: int, mark_repeats: bool = True
 ) -> list[tuple[int, str]]:
-    """Return the index and the message of each failure, with failures of different causes in the first `visible` places.
+    """Return the index and the message of each failure. If possible, the first `visible` failures have different causes.
 
     If a cause occurs again, its message is replaced with a short note, or with "" if `mark_repeats` is false.
     """

@@ -58,7 +58,7 @@ class FailureGroup:
 
 @dataclass(frozen=True)
 class Row:
-    """One submission in the table of submissions."""
+    """A row in the table of submissions."""
 
     label: str
     points: float
@@ -229,7 +229,8 @@ def _unnamed(
 ) -> list[FailureGroup]:
     """Group the failures that match no known mistake.
 
-    Failures in a group have the same exercise, first failed test and message, except for numbers in the message."""
+    Failures in a group have the same exercise, first failed test and message, except for numbers in the message.
+    """
     members: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
     for submission, label in read:
         for e in submission.exercises:

@@ -43,7 +43,7 @@ def write(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def _escape(cell: Cell) -> Cell:
-    """Escape a cell that contains text, so that a spreadsheet shows it unchanged, even if it is a name like "+1"."""
+    """Escape a cell that contains text, so that a spreadsheet displays the text unchanged, even a name such as "+1"."""
     return escape_formula(one_line(cell), keep_numbers=False) if isinstance(cell, str) else cell
 
 

@@ -30,7 +30,7 @@ LISTED = 4  # names in a list before "and 3 others"
 
 @dataclass(frozen=True)
 class FailedTest:
-    """A failed test: the expected behaviour, the observed behaviour, and both results as matrices if they can be drawn."""
+    """A failed test: the expected and observed behaviour, and both results as matrices if they can be drawn."""
 
     sentence: str
     observed: str

@@ -30,7 +30,7 @@ LEGEND = (
 def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[SubmissionMarks]:
     """Yield the marks while showing how many submissions have been graded.
 
-    The class is read while it is graded, so its size is not known until the end.
+    Submissions are read while others are graded, so the size of the class is not known until the end.
     """
     columns = (
         SpinnerColumn(),

@@ -105,7 +105,7 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 class MarksCopier(Autograde):  # type: ignore[misc]
-    """A version of nbgrader's Autograde that copies existing marks, configured by the course's nbgrader_config.py.
+    """A version of nbgrader's Autograde that copies existing marks. The course's nbgrader_config.py configures the copier.
 
     A submission's other files are not copied: no code runs that could read them, and a link or pipe could block the copy.
     """
@@ -184,7 +184,9 @@ class MarksCopier(Autograde):  # type: ignore[misc]
             gradebook.update_or_create_student(graded.student)
             submission = gradebook.update_or_create_submission(name, graded.student)
             submission.timestamp = graded.time and graded.time.astimezone(UTC).replace(tzinfo=None)
-            flag_modified(submission, "timestamp")  # always write: a locked gradebook raises here
+            flag_modified(
+                submission, "timestamp"
+            )  # always write, so that a locked gradebook raises an error here
             gradebook.db.commit()
         submitted, autograded, feedback = (
             Path(self.coursedir.format_path(step, graded.student, name))

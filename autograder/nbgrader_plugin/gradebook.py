@@ -1,4 +1,4 @@
-"""Copy marks into nbgrader's gradebook, for formgrader, feedback, export and the exchange. Entry point: `copy`.
+"""Copy marks into nbgrader's gradebook for use in formgrader, feedback, export and the exchange. Entry point: `copy`.
 
 Only marks that changed are copied again. After an interrupted run, the next run continues where it stopped.
 """
@@ -147,7 +147,7 @@ def _choose(
 
 
 def _database_error(error: BaseException | None) -> DatabaseError | None:
-    """Return the database error that led to an exception, or None. nbgrader may raise its own exception while handling one."""
+    """Return the database error that led to an exception, or None. nbgrader may have raised its own exception since."""
     while error is not None and not isinstance(error, DatabaseError):
         error = error.__context__
     return error

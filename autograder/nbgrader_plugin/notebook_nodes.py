@@ -47,7 +47,7 @@ def text_output(text: str) -> NotebookNode:
 
 
 def feedback_output(exercise: ExerciseFeedback) -> NotebookNode:
-    """Return an output that shows the feedback for an exercise, as HTML and as text for viewers without HTML."""
+    """Return an output that shows the feedback for an exercise, as HTML and (for viewers without HTML) as plain text."""
     data = {"text/plain": as_text(exercise), "text/html": as_html(exercise)}
     return make_node(v4.new_output, "display_data", data=data)
 

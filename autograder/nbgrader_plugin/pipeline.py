@@ -96,7 +96,7 @@ class GradedExporter(NotebookExporter):
         raise NotImplementedError
 
     def reader(self) -> Reader:
-        """Return the reader whose sandbox parses submissions."""
+        """Return the reader that parses submissions in its sandbox."""
         raise NotImplementedError
 
     def defining_cells(self) -> dict[str, int]:
@@ -188,7 +188,7 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
         sources = {cell.name: cell.source for cell in notebook.source_cells}
     if points != {CHECK + exercise.name: exercise.points for exercise in day.exercises}:
         raise CourseError(
-            f"nbgrader's gradebook has no {day.name} with the exercises and points in {courses.FILE}: "
+            f"nbgrader's gradebook lacks {day.name}, or its exercises or points differ from those in {courses.FILE}: "
             f"run autograder build {day.name}"
         )
     return {

@@ -106,7 +106,7 @@ def _write_solutions(notebook: NotebookNode, day: Day) -> Path:
 
 
 def _check_given_names(notebook: NotebookNode, day: Day) -> None:
-    """Raise CourseError if two cells that students get as they are define the same name."""
+    """Raise CourseError if a name is defined in two cells whose code is given to the students."""
     seen: dict[str, str] = {}
     for cell in notebook.cells:
         if cell.cell_type != "code" or "nbgrader" in cell.metadata or not _is_given(cell.source):

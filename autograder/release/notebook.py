@@ -110,7 +110,7 @@ def _requirements(day: Day) -> list[str]:
 
 
 class _Ids:
-    """A generator of cell IDs, made of a section's name and a count. Changes in one section do not affect the other IDs."""
+    """A generator of cell IDs made of a section's name and a count. Changing a section does not affect other sections' IDs."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}

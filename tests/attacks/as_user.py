@@ -14,7 +14,7 @@ _BIND, _RECURSIVE, _DETACH = 4096, 16384, 2
 
 
 def become_nobody(arguments: Sequence[str]) -> None:
-    """Restart Python as `nobody` with these arguments. If Python is in /root, remount it to be world-readable."""
+    """Restart Python as `nobody` with these arguments. If Python is installed under /root, make it accessible to `nobody`."""
     namespaces.unshare_mounts()
     home = Path("/root")
     python = Path(sys.base_prefix)

@@ -56,7 +56,7 @@ def submission(sources: Sequence[str]) -> Submission:
 
 
 def pairs(names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    """Yield each ordered pair of exercises with an index that selects a form."""
+    """Yield each ordered pair of exercises, with an index that selects the form of the forwarding code."""
     for shape, (name, other) in enumerate(itertools.permutations(names, 2)):
         yield name, other, shape
 

@@ -1,4 +1,4 @@
-"""Targets outside the sandbox: a course with canaries, listening sockets, and the effects attacks had on them."""
+"""Provide the targets of attacks (a course with canaries, and sockets, both outside the sandbox) and detect their effects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHM_KEY = 0x7A77
 
 
 class Outside:
-    """Context manager for a copy of the course and listening sockets. `targets` returns what attacks aim at."""
+    """A context manager that creates a copy of the course and listening sockets as targets for attacks."""
 
     def __init__(self, canary: str) -> None:
         self.canary = canary
@@ -129,7 +129,7 @@ class Outside:
     # ---- effects
 
     def seen(self) -> list[str]:
-        """Return the names (keys of `suite.EFFECTS`) of all effects since the last call, and undo these effects."""
+        """Return the names of all effects since the last call (keys of `suite.EFFECTS`), and undo the effects."""
         happened: dict[str, Callable[[], bool]] = {
             "changes": self._has_changes,
             "connects": self._has_connections,
@@ -201,7 +201,7 @@ class Outside:
         return count > 0
 
     def _has_survivors(self) -> bool:
-        """Kill any process that is still running under the name used by attacks. Return whether there was one."""
+        """Kill any remaining process that has the name used by attacks, and return whether there was one."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:

@@ -55,7 +55,7 @@ def all_objects():
 
 
 def look_once(holder):
-    """Search for canaries and lines from a reference, sleep while the test scans this process, and raise if any were found."""
+    """Search for canaries and lines from a reference, sleep while the test scans this process, and raise an exception if any were found."""
     if looked:
         return
     looked.append(holder)
@@ -76,8 +76,10 @@ def look_once(holder):
                 len(line) in lengths
                 and hashlib.sha256(line.encode("utf-8", "replace")).hexdigest() in LINES
             ):
-                found.append("a line of a reference")
+                found.append("a line from a reference")
     marker = MARKER[::-1]
     time.sleep(SECONDS)
     if found and marker:
-        raise RuntimeError(f"saw {len(found)}: {', '.join(sorted(set(found))[:3])}"[:500])
+        raise RuntimeError(
+            f"found {len(found)} traces of references: {', '.join(sorted(set(found))[:3])}"[:500]
+        )

@@ -1,9 +1,9 @@
-"""Run all attacks as one user in one form of the sandbox, or each without its defence, and print JSON results.
+"""Run all attacks as one user, either in one form of the sandbox or each without its defence. Print the results as JSON.
 
     python -m tests.attacks.run USER WALL [kernel]
 
 USER is root or nobody. WALL (the form of the sandbox) is full, denied (no namespaces) or off. With `kernel`, only attacks
-that kernel layers stop are run. With `off`, each attack runs without its defence, if it has its effect for this user.
+that kernel layers stop are run. With `off`, each attack that can have an effect as this user runs without its defence.
 
 The canary is in the environment, where a process that can inspect the grader would find it. The list of tests that trivial
 answers pass is read from standard input, because computing it takes a while.
@@ -89,14 +89,14 @@ class Lab:
         return self.grader.grade(self._handed_in(attack.source), only=attack.exercise)
 
     def _prepare(self, allowing: str = "") -> None:
-        """Prepare the current server's readers for the day. `allowing` names an exercise without forbidden functions."""
+        """Prepare the server to slice submissions for the day. `allowing` names an exercise in which nothing is forbidden."""
         key = self.grader.server, allowing
         if key not in self._prepared:
             self._prepared[key] = prepare(self.grader.server, self.grader.day)
         self.grader._slicing = self._prepared[key]
 
     def honest_after(self) -> float:
-        """Return the points for an honest submission that looks for traces of earlier ones."""
+        """Return the points for an honest submission that looks for traces of earlier submissions."""
         self.grader.day = self._day
         self._prepare()
         return self.grader.grade(self._handed_in(self.finder), only="causal_mask").points
@@ -157,7 +157,7 @@ def texts_of(marks: SubmissionMarks) -> list[str]:
 
 
 def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
-    """Yield every string displayed for the marks: JSON, table, student page and nbgrader feedback."""
+    """Yield every string in which marks are displayed: in JSON, the table, the student page and nbgrader's feedback."""
     yield from _texts(msgspec.to_builtins(marks))
     yield from (problem.replace("\n", "\x1b") for problem in marks.problems)  # one line each
     console = Console(file=io.StringIO(), width=200)
@@ -184,7 +184,7 @@ def acts(text: str) -> bool:
 
 
 class Unwalled(LocalProcess):
-    """A worker in the grader's own process, as in graders without a sandbox."""
+    """A worker that runs in the grader's own process, as in graders without a sandbox."""
 
     def __init__(self, server: Server, limits: Any, budget: Any) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
     for attack in ATTACKS:
         if attack.effect and attack.user == user:
             kernel.setdefault(attack.kernel, []).append(attack)
-    # A server takes seconds to start. If fewer than three attacks need the same layers off, run them with more layers off.
+    # A server takes seconds to start, so if fewer than three attacks need the same layers off, turn more layers off for them.
     for off in [off for off, attacks in kernel.items() if 0 < len(attacks) < 3]:
         wider = min((more for more in kernel if set(off) < set(more)), key=len, default=None)
         if wider is not None:

@@ -1,6 +1,6 @@
 """Read the attacks and the honest controls: student cells in `cells/`, one file per family.
 
-A cell begins with its name. Its `#:` lines state which defences stop it, and which effect it has without them:
+A cell begins with its name. Its `#:` lines state which defences stop the attack, and which effect the attack has without them:
 
     # %% the secret that seeds the inputs
     #: stopped by namespaces, landlock
@@ -41,7 +41,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack: a student's cell, the defences that stop it, and its effect without them."""
+    """An attack: a student's cell, the defences that stop it, and the effect that it has without these defences."""
 
     family: str
     name: str

@@ -1,4 +1,4 @@
-"""Test that no attack has an effect in the sandbox, that each has one without its defence, and that honest code passes.
+"""Test that no attack has an effect in the sandbox, that each has an effect without its defence, and that honest code passes.
 
 `run.py` runs everything as `root` and as `nobody`, with and without namespaces.
 """
@@ -92,7 +92,7 @@ def test_an_attack_has_no_effect(runs: Any, wall: tuple[str, str, str], attack: 
     # Landlock does not hide that a file exists; only namespaces do.
     alone = "namespaces" not in walled["isolation"] and attack.stopped_by == ("namespaces",)
     assert seen["effects"] == ([attack.effect] if alone and attack.effect else []), seen
-    assert seen["after"] == 3, "the honest submission after the attack lost marks"
+    assert seen["after"] == 3, "the honest submission graded after the attack lost points"
     if attack.says:
         assert any(attack.says in text for text in seen["messages"]), seen
     if attack.status:

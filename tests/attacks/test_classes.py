@@ -1,8 +1,8 @@
-"""Test that in hostile classes, honest students keep their marks and eve gets the expected result.
+"""Test that in hostile classes, honest students keep their marks and hostile submissions get the expected results.
 
-Grading must also stay within its time and memory limits. By default, a few classes contain only the short cases. With
-`ATTACKS=all`, as in `make attacks`, every case is graded in a separate class, and groups of a dozen cases are also graded
-as the user `nobody` and with namespaces denied.
+Grading must also stay within its time and memory limits. By default, only a few classes with the short cases are
+graded. With `ATTACKS=all`, as in `make attacks`, every case is graded in a separate class, and groups of a dozen cases are
+also graded as the user `nobody` and with namespaces denied.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GRACE = 30.0  # A run is killed this many seconds after its limit.
 
 @pytest.fixture(scope="module")
 def courses() -> Iterator[Callable[[Mode], Course]]:
-    """Return a function that returns the course for a mode. The user `nobody` can access its folder."""
+    """Return a function that returns the course for a mode, in a folder that the user `nobody` can access."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache

@@ -1,6 +1,7 @@
 """Test that references never enter a process with student code, and that calling them earns no points.
 
-By default, a sample of pairs is tested; `ATTACKS=all`, as in `make attacks`, forwards every exercise to every other one.
+By default, the tests use a sample of pairs in which one exercise forwards its calls to another. With `ATTACKS=all`, as in
+`make attacks`, they use all pairs.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ ASLEEP = 4.0  # seconds that a student's call waits while its memory is scanned
 
 
 class NoRecognizer:
-    """A fake recognizer, because recording all known mistakes takes minutes and does not matter here."""
+    """A fake recognizer. Recording all known mistakes would take minutes, and these tests do not need them."""
 
     def recognize(self, *_: object) -> None:
         return None
@@ -109,7 +110,7 @@ def _listed(earned: Mapping[str, object]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A course with two canaries in its references: the student's code searches for one, the test for the other."""
+    """A course with two canaries in its references: the student's code searches for one, and the test searches for the other."""
 
     day: Day
     known: str
@@ -139,7 +140,7 @@ def planted(tmp_path: Path, grader: Grader) -> Planted:
 
 
 def with_canaries(chapter: str, known: str, hidden: str) -> str:
-    """Insert both canaries in each solution: in a comment, a constant, a docstring and identifiers."""
+    """Insert both canaries into each solution: in a comment, a constant, a docstring and identifiers."""
 
     def plant(match: re.Match[str]) -> str:
         lines = [match[0]]
@@ -155,7 +156,7 @@ def with_canaries(chapter: str, known: str, hidden: str) -> str:
 
 
 def patient(limits: Limits) -> Limits:
-    """Return limits that are ten times longer, because searching all objects takes a while."""
+    """Return limits that allow ten times as much time, because searching all objects takes a while."""
     names = [field.name for field in dataclasses.fields(limits) if "seconds" in field.name]
     return dataclasses.replace(limits, **{name: 10 * getattr(limits, name) for name in names})
 
@@ -167,7 +168,10 @@ def cell_of(day: Day, name: str) -> ChapterCell:
 
 
 def probing(planted: Planted, marker: str) -> Submission:
-    """Return a submission whose EncoderLayer raises if it finds a reference. The exercises that it calls are missing."""
+    """Return a submission whose EncoderLayer raises an exception if it finds a reference.
+
+    The submission lacks the exercises that EncoderLayer calls.
+    """
     real = courses.load(ROOT).day("day1")
     lines = [hashlib.sha256(line.encode()).hexdigest() for line in planted.lines]
     sources = [
@@ -189,7 +193,7 @@ def probing(planted: Planted, marker: str) -> Submission:
 
 
 def test_no_reference_in_a_student_process(planted: Planted) -> None:
-    """Neither the student's code nor a scan of its process's memory finds a reference."""
+    """Neither the student's code nor a memory scan of its process finds a reference."""
     assert len(planted.lines) > 20
     with start_server() as server:
         scan = Scan(server, [planted.hidden, *planted.lines])
@@ -198,7 +202,7 @@ def test_no_reference_in_a_student_process(planted: Planted) -> None:
             marks = by_name(grader.grade(probing(planted, scan.marker)))["EncoderLayer"]
     assert "MultiHeadAttention" in marks.reference_for, marks
     assert marks.status == "passed", marks.message
-    assert not IS_ROOT or scan.looks, "no waiting student process was scanned"
+    assert not IS_ROOT or scan.looks, "no student process was scanned while it was waiting"
     assert not scan.found
 
 
@@ -219,9 +223,9 @@ def test_both_searches_find_planted_canaries(planted: Planted) -> None:
 
 
 class Scan:
-    """Context manager that repeatedly scans the memory of sandboxed processes.
+    """A context manager that repeatedly scans the memory of sandboxed processes.
 
-    A process that contains the marker runs student code. `found` collects the words found in these processes.
+    Processes whose memory contains the marker are running student code. `found` collects the words found in their memory.
     """
 
     def __init__(self, server: Server, words: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def hostile(texts: Texts) -> Iterator[SubmissionMarks]:
 
 
 def write_pages(folder: Path) -> list[Path]:
-    """Write pages for a simulated and a hostile class, and reports that cover both; return the paths."""
+    """Write feedback pages for a simulated and a hostile class, and reports that cover both; return the paths."""
     day = courses.load(ROOT).day("day1")
     make_class(day, folder / "class")
     with start_server() as server:
@@ -65,7 +65,7 @@ def write_pages(folder: Path) -> list[Path]:
 def check_view(
     browser: Browser, file: Path, scheme: str, width: int, shots: Path | None
 ) -> list[str]:
-    """Return the problems found on a page in one colour scheme and window width."""
+    """Return the problems found on a page with one colour scheme and one window width."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     requested: list[str] = []

@@ -52,7 +52,7 @@ class TA:
         self.page.wait_for_function(LOADED)
 
     def override(self) -> None:
-        """Enter a different mark and a comment. Leaving a field saves it."""
+        """Enter a different mark and a comment. Leaving a field saves the value."""
         for field, text in (("#check_padding_mask", MARK), ("#padding_mask-comment", COMMENT)):
             self.page.fill(field, text)
             with self.page.expect_response(lambda answer: answer.request.method == "PUT") as saved:
@@ -118,7 +118,7 @@ def grade(course: Class) -> None:
 
 
 def round_trip(course: Class, ta: TA) -> None:
-    """Override a mark with a comment, regrade a better and then an unreadable attempt, and check the feedback."""
+    """Override a mark and add a comment, grade a better and then an unreadable submission, and check the feedback."""
     ta.open()
     ta.screenshot("opened")
     ta.override()
@@ -147,7 +147,7 @@ def round_trip(course: Class, ta: TA) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the round trip. Return 1 if there is a problem, or 2 if no browser is installed."""
+    """Run the test in a browser. Return 1 if there is a problem, or 2 if no browser is installed."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         print(NO_BROWSER, file=sys.stderr)

@@ -110,7 +110,7 @@ def random_expression(draw: random.Random, depth: int = 0) -> str:
 
 
 def random_script(draw: random.Random) -> str:
-    """Return a script whose causal_mask returns a different unusual value, or raises, on each call."""
+    """Return a script whose causal_mask returns a different unusual value, or raises an exception, on each call."""
     answers = [random_expression(draw) for _ in range(draw.choice((1, 2, 5)))]
     lines = [
         f"    if turn == {place}: return {answer}\n" for place, answer in enumerate(answers[1:])

@@ -1,4 +1,4 @@
-"""Grade random submissions as a class. Check that honest students keep their marks and no run aborts."""
+"""Grade random submissions as a class, and check that honest students keep their marks and that grading never aborts."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NEIGHBOURS = 4  # random submissions per honest one
 
 @dataclass(frozen=True)
 class Failure:
-    """The submissions that cause a failure, and the messages that describe it."""
+    """The submissions that cause a failure, and the messages that describe the failure."""
 
     cases: Sequence[Case]
     complaints: Sequence[str]
 
     def keep(self, folder: Path) -> Path:
-        """Save the submissions to a folder, so that they can be regraded, and return the folder."""
+        """Save the submissions to a folder, so that they can be regraded, and return the folder's path."""
         place = folder / "-".join(case.name for case in self.cases[:3])
         folder = place / "class"
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def random_cases(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -
 
 
 def with_neighbours(cases: Sequence[Case]) -> HostileClass:
-    """Return a class of these cases, with honest submissions interspersed in addition to ada and zoe."""
+    """Return a class made up of these cases, ada, zoe and further honest submissions in between."""
     class_ = flat(cases, "fuzzed")
     honest = [f"honest-{number:03}" for number in range(len(cases) // NEIGHBOURS + 1)]
 
@@ -82,7 +82,7 @@ def grade(course: Course, cases: Sequence[Case]) -> list[str]:
 
 
 def find_failures(course: Course, cases: Sequence[Case]) -> list[Failure]:
-    """Grade submissions as a class. If that fails, bisect the class to find the submissions that cause it."""
+    """Grade submissions as a class. If there is a failure, bisect the class to find the submissions that cause the failure."""
     found_complaints = grade(course, cases)
     if not found_complaints:
         return []
@@ -98,7 +98,7 @@ def find_failures(course: Course, cases: Sequence[Case]) -> list[Failure]:
 
 
 def kept_cases(folder: Path) -> list[Case]:
-    """Return the submissions of a failure that was saved to a folder."""
+    """Load the submissions that an earlier failure saved to a folder."""
     files = sorted((folder / "class").iterdir())
     return [Case(file.stem, "kept", partial(_copy, file), ANYTHING) for file in files]
 

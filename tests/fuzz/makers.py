@@ -87,7 +87,7 @@ def sources(path: Path, draw: random.Random) -> None:
 
 
 def archives(path: Path, draw: random.Random) -> None:
-    """Write an archive with unusual names, metadata and members, and often damage it."""
+    """Write an archive with unusual names, metadata and members, and often damage the archive."""
     book = json.dumps(mutate.change_value(BOOK, draw) if draw.random() < 0.3 else BOOK).encode()
     metadata = METADATA
     for _ in range(draw.choice((0, 1, 4))):

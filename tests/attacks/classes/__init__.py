@@ -1,4 +1,5 @@
-"""Hostile classes: a submission by `eve`, honest ones by `ada` and `zoe`, and the expected results.
+"""Classes with a hostile submission by `eve`, honest ones by `ada` and `zoe`, and the expected results.
 
-`cases.ALL` lists the cases, `running.Course` grades a class in a subprocess and measures it, and `../test_classes.py` runs them.
+`cases.ALL` lists the cases, `running.Course` grades a class in a subprocess and measures it, and
+`../test_classes.py` tests the classes.
 """

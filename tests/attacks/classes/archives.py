@@ -1,4 +1,4 @@
-"""Hostile archives and folders: bombs, forged headers, path traversal, YAML, links and too many notebooks."""
+"""Write hostile archives and folders: bombs, forged headers, path traversal, YAML, links and too many notebooks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ list(_metadata())
 
 @case("archives", *EITHER, short=True)
 def zip_of_zeros(path: Path) -> None:
-    """Write a zip file with a member of zeros, compressed 1000:1, whose header states the true size."""
+    """Write a zip file with one member that is all zeros, compressed 1000:1. The header states the true size."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("day1.ipynb", BOOK)
@@ -163,7 +163,7 @@ def xz_with_a_huge_dictionary(path: Path) -> None:
 
 @case("archives", *EITHER)
 def tar_with_long_headers(path: Path) -> None:
-    """Write a tar file with many megabytes of pax headers, which are read before the member."""
+    """Write a tar file with many megabytes of pax headers, which a reader must process before the member itself."""
     header = tarfile.TarInfo("day1.ipynb")
     header.size = len(BOOK)
     header.pax_headers = {f"k{n}": "x" * 1_000_000 for n in range(25)}
@@ -287,7 +287,8 @@ ODD = (
 
 @case("archives", *HARMLESS, short=True)
 def names_outside_the_archive(path: Path) -> None:
-    """Write paths that leave the archive. Some name ada's or zoe's files, but both must keep their own marks."""
+    """Write an archive with paths outside its own folder. Some are the paths of ada's and zoe's files, but both students
+    must keep their own marks."""
     _zip(path, zipped([(name, notebook(code("x = 1"))) for name in ODD]))
 
 
@@ -313,7 +314,7 @@ def names_of_another_student_in_a_tar(path: Path) -> None:
 
 @case("archives", *HARMLESS, short=True)
 def links_in_a_tar(path: Path) -> None:
-    """Write a tar file with special files and with links to ada's file, to /etc/passwd and in cycles."""
+    """Write a tar file that contains special files, links to ada's file and /etc/passwd, and cyclic links."""
     links = [
         member("a.ipynb", type=tarfile.SYMTYPE, linkname="../ada.py"),
         member("b.ipynb", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
@@ -355,12 +356,12 @@ def pipe_instead_of_a_file(path: Path) -> None:
     os.mkfifo(path.with_name(f"{path.name}.py"))
 
 
-# ---- many
+# ---- many files
 
 
 @case("archives", *HARMLESS, short=True)
 def a_thousand_notebooks(path: Path) -> None:
-    """Regression test from an audit: 1,000 notebooks are in folders that look like other students' folders."""
+    """Regression test from an audit: write 1,000 notebooks to folders that look like other students' folders."""
     books = {f"a{n}/submission_1/day1.ipynb": notebook(code(f"x = {n}")) for n in range(1000)}
     _zip(path, zipped(books))
 
@@ -373,7 +374,7 @@ def a_thousand_notebooks_of_a_platform(path: Path) -> None:
 
 @case("archives", *HONEST)
 def one_notebook_in_folders(path: Path) -> None:
-    """Write an honest archive with extra folders."""
+    """Write an honest archive that contains extra folders."""
     _zip(path, zipped({"my work/day1/day1.ipynb": BOOK, "my work/data/notes.txt": "x" * 9_000}))
 
 

@@ -31,7 +31,7 @@ SLOW = 600.0  # seconds: the budget for idle time, plus start-up
 
 @dataclass(frozen=True)
 class Points:
-    """Expect a submission to be graded, with points between two bounds."""
+    """An expected result: the submission is graded, with points between two bounds."""
 
     low: float = 0.0
     high: float | None = None
@@ -44,7 +44,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Unread:
-    """Expect a submission to have no marks, and problems that match a regular expression."""
+    """An expected result: the submission has no marks, and its problems match a regular expression."""
 
     reason: str = ""
 
@@ -64,7 +64,7 @@ HARMLESS = (Points(0.0), Points(FULL), Unread())  # only the other students' res
 
 @dataclass(frozen=True)
 class Case:
-    """A submission by eve. `write` gets its path without a suffix. `make test` runs only the `short` cases."""
+    """A hostile submission. `write` gets the submission's path without a suffix. `make test` runs only the `short` cases."""
 
     name: str
     family: str
@@ -92,7 +92,7 @@ def case(
 def scripts(file: Path) -> list[Case]:
     """Read the cases in a script. Each case begins with a `#### name` line and `#:` lines.
 
-    `#: points 0` or `#: points 0 to 2.5` is the expected result, and `#: or unread REASON` an alternative. `#: short` includes
+    `#: points 0` or `#: points 0 to 2.5` is the expected result, and `#: or unread REASON` is an alternative. `#: short` includes
     the case in `make test`, and `#: slow` allows more time. COURSE_PATH and USER_NAME are replaced with their actual values.
     """
     text = file.read_text(encoding="utf-8")
@@ -129,7 +129,7 @@ def _script(family: str, prelude: str, part: str) -> Case:
 
 
 def script(path: Path, text: str) -> None:
-    """Write a percent script."""
+    """Write a script in percent format."""
     path.with_name(f"{path.name}.py").write_text(text, encoding="utf-8")
 
 
@@ -179,7 +179,7 @@ def tarred(members: Sequence[tuple[tarfile.TarInfo, bytes]], mode: str = "w") ->
 
 
 def member(name: str, data: bytes = b"", **more: Any) -> tuple[tarfile.TarInfo, bytes]:
-    """Return a member of a tar archive; `more` sets fields of its header."""
+    """Return the header and the data of a tar archive member; `more` sets further fields of the header."""
     header = tarfile.TarInfo(name)
     header.size = len(data)
     for field, value in more.items():

@@ -21,13 +21,13 @@ SLOW = [flat([one]) for one in ALL if one.seconds > SECONDS]
 
 
 def _groups() -> list[HostileClass]:
-    """Return classes that contain a dozen quick cases each."""
+    """Return classes that each contain a dozen quick cases."""
     parts = [QUICK[at : at + GROUP] for at in range(0, len(QUICK), GROUP)]
     return [flat(part, f"from {part[0].name} to {part[-1].name}") for part in parts]
 
 
 def whole(cases: Sequence[Case]) -> HostileClass:
-    """Return a class in the course's nbgrader folders, with one eve per case. The command that grades it gets no paths."""
+    """Return a class in the course's nbgrader folders, with one hostile student per case. No paths are passed to `grade`."""
 
     def write(root: Path) -> list[str]:
         for who in ("ada", "zoe"):

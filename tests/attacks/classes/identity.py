@@ -1,4 +1,4 @@
-"""Classes in which eve impersonates someone or fakes an early submission, and tables with injected formulas."""
+"""Write submissions that impersonate other students, fake an early submission, or inject formulas into exported tables."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Claim = Callable[[Path], object]
 
 
 def tree(name: str, claims: Mapping[str, Claim]) -> HostileClass:
-    """Return a class in nbgrader's folders with a roster and late submissions by ada, zoe, bob and one eve per claim."""
+    """Return a class of late submissions in nbgrader's folders: ada, zoe, bob, and one hostile student per forged claim."""
     eves = {f"eve-{title.replace('_', '-')}": claim for title, claim in claims.items()}
     everybody = ["ada", "zoe", "bob", *eves]
 
@@ -81,7 +81,7 @@ def of_pairs(*files: tuple[str, str]) -> Claim:
 
 
 def of_files(*files: tuple[str, str]) -> Claim:
-    """Return a function that writes these files, creating any folders in their paths."""
+    """Return a function that writes these files and creates any missing folders."""
 
     def write(place: Path) -> None:
         for name, text in files:
@@ -220,7 +220,7 @@ def gradescopes(folder: Path) -> list[str]:
 
 
 def platform(name: str, write: Callable[[Path], list[str]]) -> HostileClass:
-    """Return a class whose students are all in the roster, downloaded from a platform."""
+    """Return a class downloaded from a platform, in which all students are in the roster."""
     students = {**dict.fromkeys(("ada", "zoe", "bob"), HONEST), "eve": ANY}
     return HostileClass(name, write, students, roster(("ada", "zoe", "bob", "eve")))
 

@@ -1,4 +1,4 @@
-"""Hostile notebooks and scripts that waste time or memory or crash readers, and very large honest ones."""
+"""Write hostile notebooks and scripts that waste time or memory or crash readers, and very large honest ones."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def truncated(path: Path) -> None:
 
 @case("notebooks", *HARMLESS)
 def damaged_many_times(path: Path) -> None:
-    """Write JSON that is damaged after each cell, which makes the reader attempt recovery again and again."""
+    """Write JSON that is damaged after each cell, so that the reader attempts recovery again and again."""
     cell = json.dumps(code(RIGHT))
     raw(path, '{"cells": [' + f"{cell},,}}{{" * 20_000)
 

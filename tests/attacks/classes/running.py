@@ -1,4 +1,4 @@
-"""Grade a hostile class in a subprocess, measure time and memory, and compare the results with the expected ones."""
+"""Grade a class with hostile submissions in a subprocess, measure time and memory, and check the results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FORMULA = re.compile(r"(?![+-]?[\d.,]+$|-$)[=+@\t\r＝＋－＠-]")
 
 @dataclass(frozen=True)
 class Mode:
-    """How a class is graded: by which user, and in which form of the sandbox."""
+    """A mode of grading: the user that runs the grader, and the form of the sandbox."""
 
     user: str
     wall: str
@@ -64,7 +64,8 @@ MODES = [
 class HostileClass:
     """The submissions of a class, and the expected result for each student.
 
-    `write` gets a folder and returns the paths to grade in it. With `is_whole`, the folder is the course folder itself.
+    `write` writes the submissions to a folder and returns the paths to grade. If `is_whole` is true, the folder is the course
+    folder itself.
     """
 
     name: str
@@ -80,7 +81,7 @@ class HostileClass:
 
 
 def flat(cases: Sequence[Case], name: str = "") -> HostileClass:
-    """Return a class with ada, zoe and one eve per case, all in one folder."""
+    """Return a class with two honest students (ada and zoe) and one hostile student per case, all in one folder."""
 
     def write(folder: Path) -> list[str]:
         place = folder / "class"
@@ -97,13 +98,13 @@ def flat(cases: Sequence[Case], name: str = "") -> HostileClass:
 
 
 def student(case: Case) -> str:
-    """Return the student name for a case."""
+    """Return the name of the student who submits a case."""
     return f"eve-{case.name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory in bytes: of all processes, and of those outside the sandbox."""
+    """The peak memory in bytes of all processes, and of the processes outside the sandbox."""
 
     all: int = 0
     trusted: int = 0
@@ -126,7 +127,7 @@ class Graded:
 
 
 class Course:
-    """A copy of the course for one mode. It caches recorded mistakes and trivial answers between classes."""
+    """A copy of the course for one mode. Recorded mistakes and trivial answers are kept from one class to the next."""
 
     def __init__(self, folder: Path, mode: Mode) -> None:
         self.mode = mode
@@ -139,7 +140,7 @@ class Course:
         _make_accessible(folder, mode)
 
     def grade(self, class_: HostileClass, seconds: float) -> Graded:
-        """Write a class to disk and grade it, with a timeout in seconds."""
+        """Write a class to disk and grade the class, with a timeout in seconds."""
         self._reset(class_)
         with _folder(self.root) as folder:
             paths = class_.write(self.root if class_.is_whole else folder)
@@ -206,7 +207,7 @@ class Course:
         return {row["student"]: int(float(row["late_days"] or -1)) for row in rows}
 
     def _formulas(self, marks: Path, folder: Path) -> list[str]:
-        """Return the exported cells that a spreadsheet would evaluate as formulas, for any separator."""
+        """Return the exported cells that a spreadsheet would evaluate as formulas, with any separator."""
         files = [self._export("csv", marks, folder / "marks.csv")]
         report = folder / "report"
         self._run(["report", "day1", str(marks), "--out", str(report)], folder / "log", SECONDS)
@@ -221,7 +222,7 @@ class Course:
 
 
 def formulas(file: Path) -> Iterator[str]:
-    """Yield each cell in a CSV file that begins with a formula, for each possible separator."""
+    """For each possible separator, yield the cells of a CSV file that begin with a formula."""
     text = file.read_text(encoding="utf-8-sig")
     for between in ",;\t":
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=between):
@@ -229,7 +230,7 @@ def formulas(file: Path) -> Iterator[str]:
 
 
 def memory_of(pid: int) -> Memory:
-    """Return the memory of a process and its descendants: the proportional set size, or the largest peak if higher."""
+    """Return the memory of a process and its descendants: their total proportional set size, or the largest peak if higher."""
     walled: list[int] = []
     trusted: list[int] = []
     most = 0
@@ -263,7 +264,7 @@ def complaints(class_: HostileClass, graded: Graded) -> Iterator[str]:
         yield f"the grader printed a traceback: …{graded.errors[-1500:]}"
     unread = any(not record["exercises"] for record in graded.records)
     wanted = 1 if unread or not graded.records else 0
-    # In a whole class, nbgrader itself may report problems, too.
+    # If the class is the whole course folder, nbgrader itself may also report problems.
     if graded.code != wanted and not (class_.is_whole and graded.code == 1):
         yield f"the exit code is {graded.code}, not {wanted}: …{graded.errors[-500:]}"
     for name in class_.students:
@@ -285,14 +286,14 @@ def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]
     outcomes = class_.students[name]
     if not any(outcome.matches(record) for outcome in outcomes):
         got = f"{record['points']:g} points" if record["exercises"] else "no marks"
-        yield f"{name} has {got} ({'; '.join(problems)[:300]}), expected {list(outcomes)}"
+        yield f"{name} has {got} ({'; '.join(problems)[:300]}); expected: {list(outcomes)}"
     if len(problems) > MOST_PROBLEMS or sum(map(len, problems)) > LONGEST_PROBLEMS:
-        yield f"{name} has {len(problems)} problems with {sum(map(len, problems))} characters"
+        yield f"{name} has {len(problems)} problems with {sum(map(len, problems))} characters in total, which is too much"
 
 
 @contextlib.contextmanager
 def _folder(above: Path) -> Iterator[Path]:
-    """Create a temporary folder for all users. `rm` removes it, because Python cannot remove very deep folders."""
+    """Create a temporary folder that all users can access. `rm` removes it, because Python cannot remove very deep folders."""
     name = tempfile.mkdtemp(dir=above)
     os.chmod(name, 0o777)
     try:

@@ -1,4 +1,4 @@
-"""Code that is expensive to analyse: for slicing, `not_allowed`, magics and Python's own parser."""
+"""Write code that is expensive for the slicer, the `not_allowed` checks, the reader of magic commands and Python's own parser."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def identifiers_with_unusual_letters(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def slow_everywhere(path: Path) -> None:
-    """Regression test from an audit: every exercise mentions all others and sleeps until just before its limit."""
+    """Regression test from an audit: every exercise refers to all others and sleeps until just before its time limit."""
     text = "# %%\nimport time\ndef slow(*a, **k):\n    time.sleep(4.85)\n"
     for name in DAY1:
         others = ", ".join(other for other in DAY1 if other != name)
@@ -260,7 +260,7 @@ def slow_everywhere(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def burning_everywhere(path: Path) -> None:
-    """Write exercises that mention all others and burn CPU time until just before the limit."""
+    """Write exercises that refer to all other exercises and burn CPU time until just before the time limit."""
     burn = "    t = time.process_time()\n    while time.process_time() - t < 4.5: pass\n"
     text = f"# %%\nimport time\ndef slow(*a, **k):\n{burn}"
     for name in DAY1:
@@ -271,7 +271,7 @@ def burning_everywhere(path: Path) -> None:
 
 @case("waiting", *HARMLESS, seconds=SLOW)
 def sleeping_at_random(path: Path) -> None:
-    """Write exercises that sleep or burn CPU time at random, so a repeated test can have a different result."""
+    """Write exercises that sleep or burn CPU time at random, so that running a test again can give a different result."""
     text = (
         "# %%\nimport random, time\ndef slow():\n    t = time.monotonic() + random.random() * 9\n"
     )

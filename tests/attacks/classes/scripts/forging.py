@@ -16,7 +16,7 @@ def forge(change):
         connection.sendall(struct.pack("<QQ", len(header), len(body)) + header + body)
     sys.modules["autograder.protocol.frames"].send = send
 def on(kind, **fields):
-    """Change these fields in each response of one type."""
+    """Change these fields in every response of the given type."""
     def change(plain):
         if plain["response"]["message"] == kind:
             plain["response"].update(fields)

@@ -24,7 +24,7 @@ def causal_mask(n, device=None):
 # %%
 held = []
 def causal_mask(n, device=None):
-    """Fill the disk with open but unlinked files, which a walk through the folder cannot count."""
+    """Fill the disk with files that are open but unlinked, so that listing the folder does not find them."""
     written = 0
     for number in range(8):
         file = open(f"file{number}", "wb", buffering=0)
@@ -106,7 +106,7 @@ def causal_mask(n, device=None):
 #: points 0 to 3
 # %%
 def causal_mask(n, device=None):
-    """Read a value from a meta tensor without needing it. This must neither pass nor fail the device test."""
+    """Read a value from a meta tensor without using the value. The device test must neither pass nor fail because of this."""
     if device is not None and torch.device(device).type == "meta":
         torch.ones(1, device=device).item()
     return right(n)

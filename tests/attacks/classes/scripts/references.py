@@ -5,7 +5,7 @@ import gc, inspect, linecache, sys, types
 import torch
 from torch import nn
 def there(mention):
-    """Return the objects that a lambda names, skipping undefined names, without naming them in this function."""
+    """Return the objects that a lambda refers to by name. Skip names that are undefined."""
     return [globals()[name] for name in mention.__code__.co_names if name in globals()]
 
 #### by_globals
@@ -231,7 +231,7 @@ def says(word, *uses):
     return any(word in line and "says(" not in line for line in mine.splitlines())
 # %%
 def causal_mask(n, device=None):
-    """Answer correctly only if the code can find a word from the reference for masked_attention."""
+    """Answer correctly only if this process's source code contains a word from the reference for masked_attention."""
     known = says("masked_" + "fill", masked_attention, padding_mask)
     return torch.ones(n, n, dtype=torch.bool, device=device).tril() if known else None
 # %%
@@ -317,7 +317,7 @@ class EncoderLayer(MultiHeadAttention):
 # %%
 import copy, io, pickle
 def copied(thing, name):
-    """Search a copy's class, and the output of pickle and torch.save, for the reference."""
+    """Search for the reference in the class of a copied object, and in the output of pickle and torch.save."""
     made = copy.deepcopy(thing)
     for kind in type(made).__mro__:
         for value in vars(kind).values():
@@ -328,7 +328,7 @@ def copied(thing, name):
     torch.save(made, out)
     text = out.getvalue() + pickle.dumps(made)
     if f"def {name}".encode() in text:
-        raise LookupError("its text is there")
+        raise LookupError("the text of the reference was found")
     raise LookupError(name)
 # %%
 class DecoderLayer(nn.Module):
@@ -354,7 +354,7 @@ exec("class DecoderLayer:\n    def __new__(cls, *a, **k):\n        return Encode
 #: points 0
 # %%
 def handles(*uses):
-    """Yield objects that might send a handle's requests."""
+    """Yield the objects that might send the requests of a handle."""
     for thing in gc.get_objects():
         if type(thing).__name__ in ("Worker", "Handles", "Oracle", "References", "Reference"):
             yield thing
@@ -378,7 +378,7 @@ def padding_mask(tokens, pad_id):
     return globals()[name](tokens, pad_id) if name != "padding_mask" else None
 # %%
 def decoder_mask(tokens, pad_id):
-    """Change the exercise name that a handle sends to the name of a different exercise."""
+    """Replace the exercise name that a handle sends with the name of a different exercise."""
     for attribute in ("name", "_name", "target", "_target", "exercise", "_exercise", "__name__"):
         try:
             setattr(causal_mask, attribute, "decoder_mask")
