@@ -184,9 +184,8 @@ class MarksCopier(Autograde):  # type: ignore[misc]
             gradebook.update_or_create_student(graded.student)
             submission = gradebook.update_or_create_submission(name, graded.student)
             submission.timestamp = graded.time and graded.time.astimezone(UTC).replace(tzinfo=None)
-            flag_modified(
-                submission, "timestamp"
-            )  # always write, so that a locked gradebook raises an error here
+            # Always write, so that a locked gradebook raises an error here.
+            flag_modified(submission, "timestamp")
             gradebook.db.commit()
         submitted, autograded, feedback = (
             Path(self.coursedir.format_path(step, graded.student, name))
