@@ -19,7 +19,7 @@ class Meaning:
 
 
 _NN, _F = "torch.nn", "torch.nn.functional"
-# This module contains Python implementations for the compiler, which do not call the operators of the same names.
+# `torch._refs` contains Python implementations for the compiler, which do not call the operators of the same names.
 _REFS = "torch._refs"
 _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")

@@ -1,4 +1,4 @@
-"""Stamp a release's metadata with its day and version, and read the stamp from a submission.
+"""Stamp a release's metadata with the release's day and version, and read the stamp from a submission.
 
 Marks do not depend on the stamp. Colab and older tools drop unknown metadata, so a notebook without a stamp is graded
 like any other. Entry points: `stamp`, `find_stamp` and `stamp_problems`.

@@ -76,7 +76,7 @@ class Budget:
         self.idle = 0.0
 
     def charge(self, cpu: float, idle: float) -> None:
-        """Charge seconds to this budget and to its parents."""
+        """Charge CPU time and idle time, in seconds, to this budget and its parents."""
         self.cpu += cpu
         self.idle += idle
         if self._parent is not None:

@@ -1,4 +1,4 @@
-"""Define the messages that may cross the sandbox boundary, and the values in them.
+"""Define the messages that may cross the sandbox boundary, and the values that these messages contain.
 
 `encoding` converts these values to and from Python objects, and `frames` sends and receives the messages.
 """
@@ -48,7 +48,7 @@ class Handle(Tagged, frozen=True):
 
 
 class Generator(Tagged, frozen=True):
-    """A `torch.Generator` with the seed it had when it was first sent. Its state persists between calls."""
+    """A reference to a `torch.Generator`, with the generator's first seed. The generator's state persists between calls."""
 
     id: int
     seed: int
@@ -112,7 +112,7 @@ class Reference(Tagged, frozen=True):
 
 
 class Load(Tagged, frozen=True):
-    """Run the source as one module, piece by piece. Each piece is specified by its first and last line.
+    """Run source code as one module, piece by piece. Each piece is specified by its first and last line.
 
     `wanted` is the exercise that the code must define. `operators` and `attributes` are forbidden. The module contains a
     proxy for each of the `references`.

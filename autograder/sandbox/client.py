@@ -40,7 +40,7 @@ class _Child:
 
 
 class Server:
-    """A running fork server. Each grader process has its own.
+    """A running fork server. Each grader process has its own server.
 
     The server forks the next worker while the current one runs, because most of a worker's startup time is spent in the kernel.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from autograder.sandbox.control import ENVIRONMENT, LAYERS
 
-# For each layer, the probe that only this layer blocks.
+# Maps each layer to a probe that no other layer blocks.
 ONLY_PROBE = {"namespaces": "find", "landlock": "list", "seccomp": "fork", "limits": "memory"}
 PURPOSE = {
     "namespaces": "a file system with only Python, no network, no other processes",
@@ -27,9 +27,8 @@ REMEDY = {
     "limits": "raise the hard limits of the shell (ulimit -H)",
 }
 SECONDS = 60.0
-Seen = tuple[
-    str, bool, str
-]  # a probe's result: what was tried, whether the attempt was blocked, and what happened
+# A probe's result: what was tried, whether the attempt was blocked, and what happened.
+Seen = tuple[str, bool, str]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Probe all layers together, each layer on its own, and all layers but one for each layer. This takes a few seconds."""
+    """Probe the sandbox with all layers, with each layer alone, and with each layer left out. This takes a few seconds."""
     if not sys.platform.startswith("linux"):
         text = "not found; the sandbox needs Linux. Run the grader in the container that SECURITY.md describes"
         return [Finding("all", "find Linux", text, False)]

@@ -73,9 +73,7 @@ def iter_entries(file: BinaryIO) -> Iterator[Entry]:
             yield from _tar_entries(_decompress(file, beginning, size))
     except Refused:
         raise
-    except (
-        Exception
-    ) as error:  # zipfile and tarfile raise many types of exceptions for damaged input
+    except Exception as error:  # zipfile and tarfile raise many exception types for damaged data
         raise Refused("the archive is damaged, truncated or in an unsupported format") from error
 
 
@@ -120,9 +118,8 @@ def _tar_entries(file: BinaryIO) -> Iterator[Entry]:
         _check_limits(count, total, total)
         if not member.isdir():
             yield Entry(member.name, partial(_tar_read, archive, member), problem)
-    file.seek(
-        archive.offset
-    )  # tarfile treats any damaged header but the first as the end of the archive
+    # tarfile treats any damaged header but the first as the end of the archive.
+    file.seek(archive.offset)
     end = file.read(tarfile.BLOCKSIZE)
     if end and end != bytes(tarfile.BLOCKSIZE):
         raise Refused(

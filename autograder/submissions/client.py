@@ -173,7 +173,7 @@ class Reader:
             file: Reads the file's bytes.
             size: The file's length in bytes.
             day: The day being graded.
-            nested: Whether to read archives within the file, if it is an archive.
+            nested: Whether to also read archives that are inside the file, if the file is an archive.
 
         Raises:
             ReadError: The file cannot be read.
@@ -237,7 +237,7 @@ class ArchiveListing:
             raise
 
     def open_member(self, member: m.ListedFile) -> int:
-        """Unpack a member and return its length in bytes. Raises ReadError if it cannot be unpacked."""
+        """Unpack a member and return its length in bytes. Raises ReadError if unpacking fails."""
         return retry_server_loss(lambda: self._open(member))
 
     def member_reader(self, member: m.ListedFile) -> ReadAt:
@@ -251,9 +251,8 @@ class ArchiveListing:
         return take
 
     def _open(self, member: m.ListedFile) -> int:
-        if (
-            not self._process.is_running
-        ):  # another member crashed the process, or the fork server died
+        # Another member may have crashed the process, or the fork server may have died.
+        if not self._process.is_running:
             self._list()
         size = self._process.decode(self._ask(m.Open(member.number)), m.SIZE)
         self._opened = member.number

@@ -103,7 +103,5 @@ def read_entry(entry: Entry) -> bytes:
         return entry.read()
     except (Refused, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # zipfile and tarfile raise many types of exceptions for damaged input
+    except Exception as error:  # zipfile and tarfile raise many exception types for damaged data
         raise Refused(DAMAGED) from error

@@ -1,7 +1,7 @@
 """Parse notebook JSON into cells.
 
 `parse_strict` decodes only the needed fields, because outputs may be hundreds of megabytes in size. `parse_tolerant` uses
-Python's more tolerant parser, which accepts NaN and lone surrogates, and recovers what it can from truncated files.
+Python's more tolerant parser, which accepts NaN and lone surrogates, and recovers complete cells from truncated files.
 """
 
 from __future__ import annotations

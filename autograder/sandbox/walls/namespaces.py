@@ -173,7 +173,7 @@ def clone_tree(path: str) -> int:
 
 
 def attach(clone: int, path: str) -> None:
-    """Mount a clone made by `clone_tree` at a path, and close its descriptor."""
+    """Mount a clone made by `clone_tree` at a path, and close the clone's descriptor."""
     syscalls.call("move_mount", clone, "", _HERE, path, _MOVE_EMPTY_PATH)
     os.close(clone)
 

@@ -1,8 +1,8 @@
 """Manage private folders for processes that cannot have their own tmpfs, and watch their size. Entry point: `Folders`.
 
 The size check cannot see a file that is open or mapped but has no name. The system call filter therefore prevents files in these
-folders from being removed or moved (see `seccomp.REMOVING`). `remove_by_emptying` makes
-`os.remove` empty the file instead, and makes `os.rename` copy the file and empty the original.
+folders from being removed or moved (see `seccomp.REMOVING`). `remove_by_emptying` patches
+Python's functions: `os.remove` only empties the file, and `os.rename` copies the file and empties the original.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _fits(folder: str) -> bool:
     except FileNotFoundError:
         return True  # the folder is being modified, so leave it to the next check
     except OSError:
-        return False  # no honest program makes a folder unreadable or nests folders this deeply
+        return False  # no honest program makes folders unreadable or nests them this deeply
     return True
 
 

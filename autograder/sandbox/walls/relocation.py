@@ -1,7 +1,7 @@
 """Run Python from mounts whose paths reveal neither the course's folder nor the user's home directory.
 
 Everything that Python imports records the path it came from. The fork server therefore restarts itself from mounts of
-Python, its packages and this project at neutral paths (`relocate`) before it imports anything that its processes can inspect.
+Python, its packages and this project at neutral paths (`relocate`) before it imports any code that student code can inspect.
 If the machine refuses these mounts, `forget_project` at least removes the paths of this project's code from the process.
 """
 

@@ -29,7 +29,7 @@ rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsus
 alarm setitimer getitimer pause clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times
 getrusage getrlimit sysinfo uname getrandom exit exit_group wait4 waitid shutdown getsockopt getsockname
 """
-# These calls change metadata, which Landlock does not restrict, so they are allowed only if all other files are read-only mounts.
+# These calls change metadata, which Landlock does not restrict, so they are allowed only if all other files are mounted read-only.
 # Otherwise, the calls do nothing and report success, because `shutil.copy` ends with such a call.
 METADATA = "chmod fchmod fchmodat fchmodat2 utimensat"
 # Files in a folder on disk must keep their names, because unnamed files escape the size check in `private_folders`.
@@ -57,11 +57,8 @@ NEW_NAMESPACES = 0x7E020080
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030)
 # The ioctl requests TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX and FIOCLEX.
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-_PRCTL = (
-    15,
-    16,
-    0x53564D41,
-)  # PR_SET_NAME, PR_GET_NAME and PR_SET_VMA, which handle the names of threads and memory mappings
+# PR_SET_NAME, PR_GET_NAME and PR_SET_VMA, which handle the names of threads and memory mappings.
+_PRCTL = (15, 16, 0x53564D41)
 _OUT_OF_BAND = 1
 
 

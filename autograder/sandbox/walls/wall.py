@@ -53,7 +53,7 @@ class Wall:
     # ---- around the server
 
     def enclose_server(self) -> None:
-        """Set up the server's layers. With namespaces, this returns in a child, and the original process waits for it.
+        """Set up the server's layers. With namespaces, this returns in a child process, for which the original process waits.
 
         The process must be single-threaded, and must already have read what it needs from /proc, /sys and the file system.
         """

@@ -26,7 +26,7 @@ def run_pieces(
         lines: The lines of the source file.
         pieces: The first and last line of each piece, counted from 1.
         flags: The compiler flags for the source.
-        announce: Called with the piece's first line number before each run of a piece.
+        announce: A function that is called with a piece's first line number each time before the piece runs.
 
     Returns:
         The exceptions raised by pieces that never succeeded, each with its piece's first line number.

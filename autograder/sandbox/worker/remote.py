@@ -36,7 +36,7 @@ class Part(nn.Module):
 
 
 class StandIns:
-    """The stand-ins in one worker. Builds them and sends their questions to the grader."""
+    """Builds the stand-ins in one worker, and sends questions from the stand-ins to the grader."""
 
     def __init__(
         self, ask: Ask, to_wire: Callable[[Any], m.Value], from_wire: Callable[[m.Value], Any]
@@ -166,9 +166,8 @@ def _build(handle: nn.Module, made: dict[str, Any]) -> None:
         owner, _, name = path.rpartition(".")
         parts[path] = nn.ModuleList() if is_list else Part()
         parts[owner].add_module(name, parts[path])
-    own: dict[
-        int, nn.Parameter
-    ] = {}  # ensures that a parameter with two names is created only once
+    # Ensures that a parameter with two names is created only once.
+    own: dict[int, nn.Parameter] = {}
     for path, tensor in made["parameters"].items():
         owner, _, name = path.rpartition(".")
         parameter = own.setdefault(

@@ -243,7 +243,7 @@ class DiscardedOutput(io.TextIOBase):
 
 
 def warm_up() -> None:
-    """Import everything that workers use, and call it once."""
+    """Import the code that workers use, and run it once."""
     # The grader also imports this module, to run references, but needs no warm-up.
     from autograder.sandbox.worker.warm_up import warm_up
 
