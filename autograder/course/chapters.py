@@ -85,7 +85,7 @@ class Chapter:
         for cell in self.cells:
             if cell.role in ("exercise", "checks") and cell.name not in exercises:
                 raise ChapterError(
-                    f"{self.path}, cell {cell.number}: {cell.name} is not an exercise of this chapter"
+                    f"{self.path}, cell {cell.number}: {cell.name} is not an exercise in this chapter"
                 )
 
 

@@ -57,7 +57,7 @@ class Excess:
     def __str__(self) -> str:
         question = "is there an infinite loop?"
         if self.kind == "idle":
-            question = "does it sleep or wait for something?"
+            question = "does the code sleep or wait for something?"
         if self.scope == "call":
             return f"no answer within {self.amount}: {question}"
         if self.scope == "exercise":

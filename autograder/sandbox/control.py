@@ -46,7 +46,7 @@ class Stop(msgspec.Struct, tag="stop", frozen=True):
 
 
 class Prepare(msgspec.Struct, tag="prepare", frozen=True):
-    """A request to pass trusted, public data to a service before its processes are forked. The server sends no report."""
+    """A request to pass trusted, public data to a service before the server forks its processes. The server sends no report."""
 
     service: str
     data: bytes

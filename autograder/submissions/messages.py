@@ -87,7 +87,7 @@ class Slice(msgspec.Struct, frozen=True, tag=True):
 
 
 class Again(msgspec.Struct, frozen=True, tag=True):
-    """Slice the cells of the last `Slice` again for one exercise, using the course's references for the `replaced` exercises."""
+    """Slice the same cells as the last `Slice` request for one exercise, using references for the `replaced` exercises."""
 
     exercise: str
     replaced: list[str]

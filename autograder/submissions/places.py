@@ -83,7 +83,7 @@ def find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
 
 
 def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
-    """Search one folder, then its subfolder that also contains a class, if there is one."""
+    """Search one folder, and then the subfolder that also contains a class, if there is one."""
     here, is_top = top, True
     while True:
         if owner := here.nbgrader_owner(day):

@@ -54,7 +54,7 @@ def rule(path: str, access: int) -> Rule:
 
 
 def readable(folder: str, hidden: Sequence[str]) -> list[Rule]:
-    """Return rules that make a folder readable, except for the hidden paths, whose names can be listed."""
+    """Return rules that make a folder readable, except for its hidden paths. The names of hidden paths can still be listed."""
     within = [path for path in hidden if path.startswith(folder + "/")]
     if not within:
         return [rule(folder, READ)]

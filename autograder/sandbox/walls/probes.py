@@ -145,9 +145,9 @@ def _start_threads(targets: Targets) -> None:
 
 
 PROBES = (
-    Probe("read", "read a file of the autograder", _read_file, "files"),
+    Probe("read", "read one of the autograder's files", _read_file, "files"),
     Probe("write", "create a file in /tmp", _write_file, "files"),
-    Probe("find", "find a file of the autograder by its path", _find_file),
+    Probe("find", "find one of the autograder's files by its path", _find_file),
     Probe("list", "list /", _list_root),
     Probe("tcp", "open a TCP connection to 127.0.0.1", _connect, "network"),
     Probe("udp", "send a UDP datagram to 127.0.0.1", _send_datagram, "network"),

@@ -243,7 +243,7 @@ class DiscardedOutput(io.TextIOBase):
 
 
 def warm_up() -> None:
-    """Import the code that workers use, and run it once."""
+    """Import the libraries that workers use, and call them once."""
     # The grader also imports this module, to run references, but needs no warm-up.
     from autograder.sandbox.worker.warm_up import warm_up
 
