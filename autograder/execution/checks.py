@@ -190,8 +190,8 @@ def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequen
 def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
     """Check that the last call changed none of its arguments in place.
 
-    After a call with dropout, pass as `besides` the arguments that the code also changes without dropout, because
-    a different test covers those changes.
+    After a call with dropout, use `besides` to exclude arguments that the code changes even without dropout. A different
+    test covers those changes.
     """
     names = " and ".join(f"`{name}`" for name in student.changed if name not in (besides or ()))
     hint = "" if besides is None else "; is dropout applied in place?"

@@ -121,7 +121,7 @@ class NotebookIndex:
     def _index_calls(self) -> None:
         """Index functions that change a global name when called, and the units that call each function or use it as a decorator.
 
-        Changes to modules do not count: calling `torch.manual_seed` does not fill a table that the exercise needs.
+        Changes to modules are ignored: a call such as `torch.manual_seed` does not set up data that an exercise needs.
         """
         self.functions_changing: dict[str, list[int]] = defaultdict(list)
         self.decorated: dict[str, list[int]] = defaultdict(list)
@@ -146,7 +146,10 @@ class NotebookIndex:
         return self._bindings[name].units_at(moment)
 
     def reads(self, position: int) -> tuple[list[str], list[str]]:
-        """Return the names that a unit reads immediately and later, leaving out names that no unit binds or changes."""
+        """Return the names that a unit reads when it runs, and those it reads when its functions are called.
+
+        Names that no unit binds or changes are excluded.
+        """
         if position not in self._reads:
             unit = self.units[position]
             known = {

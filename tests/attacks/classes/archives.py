@@ -374,7 +374,7 @@ def a_thousand_notebooks_of_a_platform(path: Path) -> None:
 
 @case("archives", *HONEST)
 def one_notebook_in_folders(path: Path) -> None:
-    """Write an honest archive that contains extra folders."""
+    """Write an ordinary archive that contains extra folders."""
     _zip(path, zipped({"my work/day1/day1.ipynb": BOOK, "my work/data/notes.txt": "x" * 9_000}))
 
 
