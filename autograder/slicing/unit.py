@@ -134,7 +134,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
 def _find_names(
     group: list[ast.stmt], nodes: list[ast.AST], table: Scope | None, read: set[str]
 ) -> tuple[set[str], set[str], set[str]]:
-    """Return three sets of global names: those read when the statements run, those read when functions are called, and those bound.
+    """Return the global names that are read when the statements run, those read when functions are called, and those bound.
 
     `table` is None if the statements contain no inner scopes.
     """

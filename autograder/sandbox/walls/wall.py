@@ -207,7 +207,10 @@ def _enter_namespaces(
 
 
 def _drop_root_in_place(python: Sequence[str]) -> None:
-    """Switch to the user `nobody`. If other users cannot read Python's folders, keep the right to read all files, restricted by Landlock."""
+    """Switch to the user `nobody`.
+
+    If other users cannot read Python's folders, keep the right to read all files, restricted by Landlock.
+    """
     closed = any(not _open_to_others(folder) for folder in python)
     privileges.drop_root((privileges.CAP_DAC_READ_SEARCH,) if closed else ())
 
