@@ -92,7 +92,7 @@ def grade(
 ) -> None:
     """Grade a class. Submissions that have not changed keep their stored marks.
 
-    Without PATH, grade submitted/ and copy the marks into nbgrader's gradebook.
+    If no PATH is given, grade submitted/ and copy the marks into nbgrader's gradebook.
     """
     from autograder.feedback import sentences, student_page, terminal_table
     from autograder.grading.session import open_session, submitted_folders

@@ -67,7 +67,7 @@ class Day:
     exercises: tuple[Exercise, ...]
     feedback: Feedback = "values"
     late: Policy = NO_POLICY
-    budget: Allowance = SUBMISSION  # for all code that runs to grade one submission
+    budget: Allowance = SUBMISSION  # limits on all code that is run to grade one submission
 
     @property
     def points(self) -> float:

@@ -158,10 +158,10 @@ MEANING = {
 
 
 def operators(not_allowed: Iterable[str]) -> list[str]:
-    """Return the operators that must raise, sorted."""
+    """Return the sorted names of the operators that must raise an exception when they are called."""
     return sorted({name for key in not_allowed for name in MEANING[key].operators})
 
 
 def attributes(not_allowed: Iterable[str]) -> list[str]:
-    """Return the dotted paths of the functions and methods that must raise, sorted."""
+    """Return the sorted dotted paths of the functions and methods that must raise an exception when they are called."""
     return sorted({name for key in not_allowed for name in MEANING[key].attributes})

@@ -15,7 +15,7 @@ from autograder.marks.class_list import Row
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
-    """Yield the name of each student who submitted, and the content of the results file, all of which the student can read."""
+    """Yield each submitter's name and the content of their results file. Students can read everything in their own file."""
     for row in rows:
         if row.marks:
             content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)

@@ -35,7 +35,7 @@ class ExerciseStats:
     not_attempted: int
     submissions: int
     discrimination: float | None  # correlation with the points for all other exercises
-    substituted: int  # submissions graded with the reference for another exercise
+    substituted: int  # number of submissions graded with references for other exercises
     median_seconds: float
     longest_seconds: float
     tests: Sequence[TestStats]
@@ -88,8 +88,8 @@ class Analysis:
 def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) -> Analysis:
     """Analyse the marks of a class. Submissions that could not be read are counted only in `unread`.
 
-    `course` is the fingerprint of the current version of the course. If `anonymous`, labels are numbers, and names, paths and
-    addresses are removed from messages.
+    `course` is the fingerprint of the current version of the course. If `anonymous` is true, labels are numbers, and names, paths
+    and addresses are removed from messages.
     """
     labels = _numbers(marks.submissions) if anonymous else _names(marks.submissions)
     hide: Callable[[str], str] = _Redaction(marks.submissions) if anonymous else one_line
@@ -202,7 +202,7 @@ def _share(marks: ExerciseMarks) -> float:
 
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Return the Pearson correlation of x and y, or None if there are fewer than three values or x or y is constant."""
+    """Return the Pearson correlation of x and y, or None if there are fewer than three values or if either is constant."""
     if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
     return statistics.correlation(x, y)
@@ -229,7 +229,7 @@ def _unnamed(
 ) -> list[FailureGroup]:
     """Group the failures that match no known mistake.
 
-    Failures in a group have the same exercise, first failed test and message, except for numbers in the message.
+    Failures belong to the same group if the exercise, the first failed test and the message (ignoring numbers) are the same.
     """
     members: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
     for submission, label in read:

@@ -47,11 +47,11 @@ class ExerciseFeedback:
     max_points: float
     status: Status
     mistake: str  # the sentence of the known mistake, or ""
-    reason: str  # what was observed if all failed tests have the same cause, or ""
+    reason: str  # the message that explains all failed tests, or "" if their causes differ
     failed: Sequence[FailedTest]
     passed: Sequence[str]
     reference_for: Sequence[str]
-    missing: bool = False  # the submission defines nothing with this name
+    missing: bool = False  # whether the submission defines nothing with this name
 
     @property
     def is_full(self) -> bool:

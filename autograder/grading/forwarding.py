@@ -1,7 +1,7 @@
 """Find the tests that an exercise passes even if it only forwards its arguments to another exercise's reference.
 
-References that replace earlier exercises must not earn points for the exercise that calls them. An exercise that was
-graded with references earns points only if it passes a test that fails with mere forwarding. Entry point: `Forwarding`.
+References that replace earlier exercises must not earn points for the exercise that calls them. So an exercise that was graded
+with references earns points only if it passes a test that fails for code that only forwards arguments. Entry point: `Forwarding`.
 """
 
 from __future__ import annotations

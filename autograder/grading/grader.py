@@ -99,7 +99,7 @@ class Grader:
         return self._record(submission, seed, max_points, seconds, shown, marks)
 
     def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
-        """Return marks without exercises for a submission that could not be graded because of an internal error."""
+        """Return marks that contain no exercises, for a submission that could not be graded because of an internal error."""
         activity = f"grading {submission.path} ({submission.student})"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
         max_points = exact_sum([exercise.points for exercise in self.day.exercises])
@@ -173,7 +173,7 @@ class Grader:
         lost: Collection[str],
         job: Job,
     ) -> Graded:
-        """Return an exercise's best result with references for earlier exercises that lost points."""
+        """Regrade an exercise with references for earlier exercises that lost points, and return the best result."""
         unobserved = replace(job, observe=None)  # `explain` shows only the first run
 
         def grade_with(replaced: tuple[str, ...]) -> Graded:
@@ -237,7 +237,7 @@ class Grader:
     def grade_source(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> ExerciseMarks:
-        """Run an exercise's tests on the given code, in a new process. Problems with loading the code go into `problems`."""
+        """Run an exercise's tests on the given code, in a new process. Adds problems with loading the code to `problems`."""
         started = time.monotonic()
         outcomes = self.runner.outcomes(exercise, source, job, problems)
         marks = self._score(

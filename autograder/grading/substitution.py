@@ -32,7 +32,8 @@ def substitute_references(
     """Regrade an exercise with references for the exercises that lost points, and return the better result.
 
     First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or breaks a
-    test that passed, the code may depend on what the student's own exercises return. Then the exercises are replaced one by one.
+    test that passed, the code may depend on what the student's own exercises return. In that case, the exercises are replaced
+    one by one.
 
     Args:
         original: The exercise as the student wrote it.

@@ -1,4 +1,4 @@
-"""Find the tests that pass for trivial answers: None, zeros, or the first argument. Such tests alone earn no points.
+"""Find the tests that pass for trivial answers: None, zeros, or the first argument. Passing only such tests earns no points.
 
 Entry point: `passed_tests`.
 """

@@ -71,7 +71,7 @@ class Change:
 def find_again(
     stored: Sequence[Current], day: str, reader: Reader, roster: Roster = NO_ROSTER
 ) -> Iterator[FoundSubmission]:
-    """Read the submissions that have stored marks from disk again. Skip submissions whose files no longer exist."""
+    """Read the files of all submissions with stored marks again. Skip submissions whose files no longer exist."""
     places = {(current.marks.student, current.path) for current in stored}
     paths = dict.fromkeys(current.found_under for current in stored)
     existing = [path for path in paths if os.path.lexists(path)]

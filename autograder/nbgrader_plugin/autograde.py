@@ -107,7 +107,7 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 class MarksCopier(Autograde):  # type: ignore[misc]
     """A version of nbgrader's Autograde that copies existing marks. The course's nbgrader_config.py configures the copier.
 
-    A submission's other files are not copied: no code runs that could read them, and a link or pipe could block the copy.
+    A submission's other files are not copied, because no code that needs them is run and a link or pipe could block the copy.
     """
 
     current: GradedSubmission
@@ -195,7 +195,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
             if stale.exists():
                 shutil.rmtree(stale)
         self.convert_single_notebook(str(submitted / f"{name}.ipynb"))
-        if graded.time:  # nbgrader regenerates feedback that is older
+        if graded.time:  # nbgrader regenerates feedback that is older than this
             text = f"{graded.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
             (autograded / "timestamp.txt").write_text(text, encoding="utf-8")
         self.set_permissions(name, graded.student)

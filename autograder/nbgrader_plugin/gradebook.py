@@ -147,7 +147,7 @@ def _choose(
 
 
 def _database_error(error: BaseException | None) -> DatabaseError | None:
-    """Return the database error that led to an exception, or None. nbgrader may have raised its own exception since."""
+    """Return the database error that caused an exception, or None. nbgrader may have raised its own exception in response."""
     while error is not None and not isinstance(error, DatabaseError):
         error = error.__context__
     return error

@@ -212,9 +212,9 @@ class Restore(NbGraderPreprocessor):  # type: ignore[misc]
 def _restore_cells(
     cells: Sequence[NotebookNode], defining: Mapping[str, int], checks: Mapping[str, NotebookNode]
 ) -> Iterator[NotebookNode]:
-    """Yield the notebook's cells, with the cell that defines an exercise as the exercise's solution cell.
+    """Yield the notebook's cells. The cell that defines an exercise becomes the exercise's solution cell.
 
-    A check cell replaces its copy from the release (the last copy, if there are several) or follows the solution cell.
+    Each check cell replaces its last copy in the notebook. If there is no copy, the check cell follows the solution cell.
     """
     released = {HIDDEN.sub("", check.source).strip(): name for name, check in checks.items()}
     copies = {released.get(cell.source.strip()): n for n, cell in enumerate(cells, 1)}

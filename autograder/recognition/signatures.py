@@ -150,7 +150,7 @@ def _test(key: str) -> str:
 
 
 def _returned(key: str, seen: Observations) -> bool:
-    """Return whether the call with this key returned. After a call that raised an exception, later calls may be missing."""
+    """Return whether the call that this key belongs to was made and returned without an exception."""
     call = " ".join(key.split(" ")[:2])
     return f"{call} {FAILURE}" not in seen and f"{call} {MODEL_MODES}" in seen
 

@@ -33,7 +33,7 @@ from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
 
 MIN_SECRET = (
-    24  # characters in a line, without spaces; shorter lines are too common to count as leaks
+    24  # characters in a line, not counting spaces; shorter lines are too common to count as leaks
 )
 MARKED = re.compile(rf"{BEGIN}\n(.*?){END}", re.DOTALL)
 EXECUTION_SECONDS = 300  # per cell

@@ -68,7 +68,7 @@ def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> Chapt
     path, folder = chapter.path.resolve(), folder.resolve()
     command = [sys.executable, "-m", "autograder.release.demonstrations", str(path), str(folder)]
     command += [str(steps)] if steps is not None else []
-    # Passive waiting leaves the CPU to the chapters that run at the same time.
+    # Idle OpenMP threads should sleep, because other chapters run at the same time.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     started = time.monotonic()
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

@@ -148,7 +148,7 @@ def _cell(
 
 
 def notebook_source(cell: ChapterCell) -> str:
-    """Return a cell's source for the notebook, without the main guard and without imports from other chapters."""
+    """Return a cell's source for the notebook, with the main guard and imports from other chapters removed."""
     if cell.role in ("checks", "demonstration"):
         return without_guard(cell.source)
     if cell.role == "given":
@@ -182,7 +182,7 @@ def _lines_inside_strings(source: str) -> Iterator[int]:
 
 
 def without_chapter_imports(source: str) -> str:
-    """Return the source of a cell without `from solutions.… import …`."""
+    """Return the source of a cell, with all `from solutions.… import …` statements removed."""
     lines = source.split("\n")
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "solutions":

@@ -21,7 +21,7 @@ MAX_SOURCE = 16_000_000  # bytes of source in all cells combined
 
 BYTE_ORDER_MARKS = [
     (codecs.BOM_UTF8, "utf-8"),
-    # The UTF-32 mark starts with the UTF-16 mark, so UTF-32 must come first.
+    # The UTF-32 byte order mark starts with the UTF-16 one, so UTF-32 must come first.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),

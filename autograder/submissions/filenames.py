@@ -36,7 +36,7 @@ def is_readable(name: str) -> bool:
 
 
 def files_left_out(others: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return one file from `others` for each student without a file in `names`. Ignore files that no platform has named."""
+    """Return one file from `others` for each student who has no file in `names`. Ignore names in unknown formats."""
     read = {platforms.owner_key(name) for name in names}
     first = {platforms.owner_key(name): name for name in reversed(others)}
     return sorted(name for owner, name in first.items() if owner and owner not in read)

@@ -81,7 +81,7 @@ class ReadMetadata(msgspec.Struct, frozen=True, tag=True):
 
 
 class Slice(msgspec.Struct, frozen=True, tag=True):
-    """Slice the cells in the body for every exercise of a prepared course. The process keeps the cells for `Again`."""
+    """Slice the cells in the message body for every exercise of a prepared course. The process keeps the cells for `Again`."""
 
     course: str
 

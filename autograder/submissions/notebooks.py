@@ -96,7 +96,7 @@ def _select_fields(raw: Any) -> _Cell | None:
 
 
 def _parse_int(digits: str) -> int | float:
-    """Return a float if there are many digits, because Python's `int` accepts at most 4300 digits."""
+    """Parse a JSON integer. A very long one becomes a float, because Python's `int` accepts at most 4300 digits."""
     return int(digits) if len(digits) < 1000 else float(digits)
 
 

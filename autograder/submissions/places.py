@@ -1,8 +1,9 @@
 """Find each student's files in a folder or an archive, based on file and folder names.
 
-Each file or folder directly under the TA's path, or in the only folder there, belongs to one student. The platform's metadata or
-the name of that file or folder identifies the student. The contents cannot change the owner or the submission time. A platform's
-metadata file counts only at the top level. Entry points: `find_in_class` and `find_for_student`.
+Each file or folder directly under the TA's path belongs to one student. If one of the folders contains a whole class instead, the
+same applies to the files and folders in it. The student is identified by the platform's metadata or by the name of that file or
+folder. Its contents cannot change the owner or the submission time. A platform's metadata file counts only at the top level.
+Entry points: `find_in_class` and `find_for_student`.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def _student_folders(folders: Sequence[Folder], day: str) -> list[Folder]:
 
 
 def _class_folder(folders: Sequence[Folder], day: str, is_alone: bool) -> Folder | None:
-    """Return the folder that contains a class rather than one student's files: the day's folder, or the only entry."""
+    """Return the subfolder that contains a class: the only entry, or the folder named after the day. Otherwise, return None."""
     if is_alone and len(folders) == 1:
         return None if platforms.owner_key(folders[0].name) else folders[0]
     return next((folder for folder in folders if folder.name == day), None)

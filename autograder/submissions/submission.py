@@ -168,7 +168,7 @@ def _found_member(member: m.ListedFile) -> FoundFile:
 
 
 def _student_from_path(path: Path, day: str) -> str:
-    """Return the student's name: the last path component, stripped of suffixes, that is not the day's name."""
+    """Return the student's name: the last path component that is not the day's name, with suffixes removed."""
     *above, last = os.path.abspath(path).split("/")
     own = stem(last)
     if own == last and not os.path.isdir(path):
