@@ -18,7 +18,7 @@ class RunLock:
     """A readers-writer lock shared by all grader processes of a course, using lock files in its `.autograder/` folder.
 
     While a process waits for exclusive access, it holds the turnstile lock: no other test can start, so the wait is finite.
-    The kernel releases the locks of a process that exits. Without a course or a writable folder, nothing is locked.
+    The kernel releases the locks of a process that exits. If there is no course or no writable folder, nothing is locked.
     """
 
     def __init__(self, root: Path | None) -> None:

@@ -16,7 +16,7 @@ MAX_SHOWN = 70  # maximum length of a line of code that a message shows
 
 
 class Statement(Protocol):
-    """A top-level statement, its cell number and its first line number in that cell. `given` marks statements by the course."""
+    """A top-level statement, its cell number and its first line number in that cell. `given` marks the course's statements."""
 
     @property
     def source(self) -> str: ...

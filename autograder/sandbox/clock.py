@@ -13,7 +13,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Reading:
-    """The total seconds that all threads of a process have spent running on a CPU, and waiting for one while runnable."""
+    """The total seconds that all threads of a process have spent on a CPU, and the total seconds they have waited for one."""
 
     cpu: float = 0.0
     queued: float = 0.0

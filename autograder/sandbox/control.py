@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
-# `load` and `main` are called separately, because `load` removes the file paths from all functions except running ones.
+# `load` and `main` are called separately, because `load` cannot remove the file path from a function that is running.
 SERVER = "import sys; import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
 # A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. The worker service runs student code.
 WORKER = "autograder.sandbox.worker.worker"
@@ -65,7 +65,10 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """A report that the server is up, with its isolation layers, the holes that probes found, and the refused layers."""
+    """A report that the server is up.
+
+    It lists the isolation layers in use, the forbidden actions that were not blocked, and the layers that the machine refused.
+    """
 
     layers: list[str]
     holes: list[str]

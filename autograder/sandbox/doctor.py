@@ -33,7 +33,7 @@ Seen = tuple[str, bool, str]
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one probe of a layer, or of "all": what was tried, what happened, and whether that was expected."""
+    """The result of probing one layer or, if `layer` is "all", the complete sandbox."""
 
     layer: str
     tried: str
@@ -66,7 +66,7 @@ def examine() -> list[Finding]:
 def _layer_findings(
     layer: str, available: Sequence[str], unwalled: dict[str, Seen], complete: dict[str, Seen]
 ) -> list[Finding]:
-    """Return which probes a layer blocks on its own, and whether removing the layer lets its own probe succeed."""
+    """Check which probes a layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds without the layer."""
     alone = _observe([layer])
     findings = [
         Finding(layer, f"{tried}, with only this layer", text, blocked)

@@ -22,7 +22,7 @@ class NoIsolation(Exception):
 
 
 class ServerLost(Exception):
-    """Raised when a fork server exits and takes a process with it. The code in that process did not cause this."""
+    """Raised when a fork server exits, which also kills its processes. The code in those processes is not the cause."""
 
     def __init__(self) -> None:
         super().__init__("the sandbox's fork server exited")

@@ -69,7 +69,7 @@ class Process:
         self._number += 1
         number = self._number
         outer = not self._answering
-        # The worker runs the pieces in passes, and each pass finishes at least one of them.
+        # The worker runs the pieces of source code in passes, and each pass finishes at least one piece.
         pieces = len(request.pieces) if isinstance(request, m.Load) else 0
         running = pieces * (pieces + 1) // 2
         line = 0

@@ -64,7 +64,7 @@ def serve(wall: Wall, control: socket.socket, services: dict[str, ModuleType]) -
 def _answer(
     wall: Wall, control: socket.socket, services: dict[str, ModuleType], children: dict[int, int]
 ) -> None:
-    """Answer requests. `children` maps the grader's numbers to process ids."""
+    """Answer requests. `children` maps the process numbers that the grader chose to process ids."""
     while True:
         if wall.watches() and children:
             for pid in wall.overfull():

@@ -24,9 +24,10 @@ class Bindings:
     permanent: frozenset[int]  # units that are in effect at every moment
 
     def units_at(self, moment: int) -> Sequence[int]:
-        """Return the units that define the name's object at a moment: the last earlier replacement, and all uses since then.
+        """Return the units that define the name's object at a moment.
 
-        If no unit has bound the name by then, the cells are out of order, so the object at the end of the notebook is used.
+        These are the last earlier replacement and all units since then that bind or change the name. If no unit has
+        bound the name by then, the cells are out of order, so the object at the end of the notebook is used.
         """
         end = moment if moment > self.first else END
         n_replacements = bisect_left(self.replacements, end)
@@ -52,6 +53,6 @@ def index_bindings(
             p
             for p in uses
             if (p < first and (p in changing or p not in pure_binders))
-            or (name in units[p].imports and p in changing)  # `import torch.fx` is never undone
+            or (name in units[p].imports and p in changing)  # `import torch.fx` stays in effect
         ),
     )

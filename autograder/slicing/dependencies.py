@@ -24,7 +24,7 @@ from autograder.slicing.unit import Unit
 
 __all__ = ["Code", "Unit", "parse_units", "slice_for"]
 
-# Limits per exercise, far beyond what any honest notebook needs. Code beyond these limits is left out and reported.
+# Limits per exercise, far beyond what any ordinary notebook needs. Code beyond these limits is left out and reported.
 MAX_TAKEN = 5_000  # maximum number of units
 MAX_FOLLOWED = 50_000  # maximum number of (name, moment) pairs
 MANY_STEPS = 500_000  # after this many steps, every name refers to its last binding
@@ -49,7 +49,7 @@ def slice_for(
 ) -> Code | None:
     """Return the code that an exercise needs, or None if the student does not define it.
 
-    Names resolve to the student's units, except that names bound by given units always resolve to the course's. If the
+    Names resolve to the student's units, except that names bound by given units always resolve to the given units. If the
     student binds or changes a given name differently from the course, `problems` reports this.
     """
     index, given_names = _index_notebook(

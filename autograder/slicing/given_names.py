@@ -24,7 +24,7 @@ class GivenNames:
         self._edits: dict[str, list[tuple[int, str, str]]] = {}
 
     def in_order(self, taken: set[int]) -> Iterator[Unit]:
-        """Yield units in the order in which they run: course units, star and other early imports, and other student units.
+        """Yield units in the order in which they run: first course units, then star and other early imports, then the rest.
 
         If a student's unit rebinds a name that the course provides, the course's unit runs again after the student's.
         """

@@ -138,7 +138,7 @@ def immediate_nodes(nodes: Iterable[ast.AST]) -> list[ast.AST]:
 
 
 def imported_names(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the names that any import statements among the nodes bind."""
+    """Return the names bound by the import statements among the nodes."""
     return {
         alias.asname or alias.name.partition(".")[0]
         for node in nodes

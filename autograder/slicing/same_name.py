@@ -10,7 +10,7 @@ from autograder.slicing.side_effects import find_mutations
 from autograder.slicing.statements import REFUSALS
 from autograder.slicing.unit import Unit
 
-LONG = 20_000  # maximum number of characters in a compared statement; the course's are shorter
+LONG = 20_000  # maximum number of characters in a compared statement; the course's statements are shorter
 
 
 def has_same_effect(unit: Unit, other: Unit, name: str) -> bool:

@@ -90,7 +90,10 @@ def _decorator_methods(
 
 
 def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
-    """Return the first argument's name, if a call changes that argument (else None), and the mutating method called, or ""."""
+    """Return two names: the first argument if the call changes it, and the method if it changes its object.
+
+    If the call changes no argument, the first name is None. If there is no such method, the second name is "".
+    """
     function = call.func
     name = getattr(function, "attr", getattr(function, "id", ""))
     is_method = isinstance(function, ast.Attribute) and root_name(function, roots) not in MODULES

@@ -29,7 +29,8 @@ from autograder.slicing.side_effects import (
     writes_globals,
 )
 
-MAX_TARGETS = 8  # number of targets in `a = b = f(x, y)`; each is stored with all names in the call
+# Maximum number of targets in `a = b = f(x, y)`. Each target is stored with all names in the call.
+MAX_TARGETS = 8
 # AST fields that contain an annotation.
 ANNOTATIONS = {
     ast.arg: ("annotation",),
@@ -37,7 +38,7 @@ ANNOTATIONS = {
     ast.FunctionDef: ("returns",),
     ast.AsyncFunctionDef: ("returns",),
 }
-# Functions that change a setting of the whole process. Every exercise includes calls to them, wherever they occur.
+# Functions that change a setting of the whole process. The code of every exercise includes all calls to them.
 SETTINGS = frozenset(
     """
     manual_seed manual_seed_all seed set_state setstate set_rng_state set_default_dtype
@@ -154,7 +155,7 @@ def _find_names(
 def _definitions(
     nodes: Iterable[ast.AST],
 ) -> tuple[set[str], list[tuple[str, frozenset[str]]]]:
-    """Return the names that are certainly bound to functions, classes or modules, and `Unit.made_from`.
+    """Return the names that are certainly bound to functions, classes or modules, and the pairs for `Unit.made_from`.
 
     `attention = attention(q, k, v)` and `out, attention = layer(x)` bind results, so they are not definitions.
     """

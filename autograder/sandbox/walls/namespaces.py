@@ -28,7 +28,7 @@ HOME_FILES = 4096
 # Every distribution has this empty folder. `relocation` mounts Python and its packages under it.
 RELOCATED = "/mnt"
 PYTHON, PACKAGES, PROJECT = (f"{RELOCATED}/{name}" for name in ("python", "packages", "project"))
-# Names to hide among the installed packages. The compiled files of single-file modules contain the paths of their source files.
+# Names to hide among the installed packages. `__pycache__` is hidden because compiled files contain the paths of their sources.
 OWN = {"autograder", "graders", "mistakes", "solutions", "__pycache__"}
 OWN_METADATA = ("transformer_exercises-", "__editable__")
 # The new root is built in this folder. Any folder works, because everything needed from it is cloned before the mount hides it.
@@ -98,7 +98,7 @@ def map_user(
     folder: int | None = None,
     inside: tuple[int, int] = (privileges.NOBODY, privileges.NOBODY),
 ) -> None:
-    """Map `uid` and `gid` to the only user and group in the new user namespace, by default nobody."""
+    """Map `uid` and `gid` to the new user namespace's only user and group, which are `nobody` by default."""
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{inside[0]} {uid} 1"),

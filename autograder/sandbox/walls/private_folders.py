@@ -68,7 +68,7 @@ def _fits(folder: str) -> bool:
     except FileNotFoundError:
         return True  # the folder is being modified, so leave it to the next check
     except OSError:
-        return False  # no honest program makes folders unreadable or nests them this deeply
+        return False  # no ordinary program makes folders unreadable or nests them this deeply
     return True
 
 
@@ -83,7 +83,7 @@ def _blocks(folder: str) -> Iterator[int]:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder, regardless of how deeply it is nested and what modes and names its files have.
+    """Remove a folder, however deeply its subfolders are nested and whatever its files' names and modes are.
 
     Nested folders are first moved to the top level, which keeps paths short and avoids recursion.
     """

@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 1,
 
 
 def drop_root(keep: tuple[int, ...] = ()) -> None:
-    """Become the user nobody without supplementary groups, and keep only the capabilities in `keep`."""
+    """Switch to the user `nobody`, drop all supplementary groups, and keep only the capabilities in `keep`."""
     if keep:
         syscalls.libc("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
@@ -46,7 +46,7 @@ def set_dumpable(on: bool) -> None:
 
 
 def die_with_parent() -> None:
-    """Make the kernel kill this process when its parent exits. A change of user cancels this, so change the user first."""
+    """Make the kernel kill this process when its parent exits. Changing the user cancels this, so change the user first."""
     syscalls.libc("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 

@@ -1,6 +1,7 @@
 """Attempt forbidden actions from inside the sandbox, and report whether they were blocked.
 
-The policy says which actions must be blocked, but not by which layer. Entry points: `targets`, `observe`, `holes` and `main`.
+The policy defines which actions must be blocked, but not which layer must block them.
+Entry points: `targets`, `observe`, `holes` and `main`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Probe:
-    """An attempt to escape the sandbox. `run` raises if the attempt is blocked. `isolates` names what the policy protects."""
+    """An attempt to escape the sandbox. `run` fails if the attempt is blocked. `isolates` names the protected resource."""
 
     name: str
     tried: str

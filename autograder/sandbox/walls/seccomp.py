@@ -1,6 +1,6 @@
 """Filter system calls: only those on an allowlist succeed, and all others fail with EPERM.
 
-System calls for a different architecture kill the process, because no honest program makes them. The allowlist was determined
+System calls for a different architecture kill the process, because no ordinary program makes them. The allowlist was determined
 by running training loops, threads, checkpointing, the profiler and `torch.compile(backend="aot_eager")`. The list excludes fork,
 exec and socket. Entry points: `worker_program`, `refusing_program` and `install`.
 """
@@ -29,7 +29,7 @@ rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsus
 alarm setitimer getitimer pause clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times
 getrusage getrlimit sysinfo uname getrandom exit exit_group wait4 waitid shutdown getsockopt getsockname
 """
-# These calls change metadata, which Landlock does not restrict, so they are allowed only if other files are mounted read-only.
+# These calls change metadata, which Landlock does not restrict, so they are allowed only if outside files are mounted read-only.
 # Otherwise, the calls do nothing and report success, because `shutil.copy` ends with such a call.
 METADATA = "chmod fchmod fchmodat fchmodat2 utimensat"
 # Files in a folder on disk must keep their names, because unnamed files escape the size check in `private_folders`.

@@ -1,7 +1,7 @@
 """Set up the sandbox in layers, first around the fork server and then in each process that it forks. Entry point: `Wall`.
 
     layer        around the server                     in each process
-    namespaces   a root with only Python; all kinds    users, mounts, processes, shared memory; a private tmpfs
+    namespaces   a Python-only root; all namespaces    users, mounts, processes, shared memory; a private tmpfs
     landlock     -                                     files, TCP, abstract sockets, signals
     seccomp      a short list of refused calls         a list of allowed calls, without fork and exec
     limits       -                                     memory, time, files, descriptors, threads
@@ -53,7 +53,7 @@ class Wall:
     # ---- around the server
 
     def enclose_server(self) -> None:
-        """Set up the server's layers. With namespaces, this returns in a child process, for which the original process waits.
+        """Set up the server's layers. With namespaces, this returns in a child process, and the original process waits for it.
 
         The process must be single-threaded, and must already have read what it needs from /proc, /sys and the file system.
         """
@@ -88,7 +88,7 @@ class Wall:
         rlimits.raise_descriptors()  # each Landlock rule keeps a descriptor open
         rules = [landlock.rule(device, landlock.DEVICE) for device in namespaces.DEVICES]
         if self.has("namespaces"):
-            # Each process's tmpfs is mounted under this path. The new root already covers the hidden entries.
+            # Each process's tmpfs is mounted under this path. The new root already hides the entries in `hidden`.
             rules.append(landlock.rule(namespaces.PRIVATE, landlock.HOME))
             hidden = []
         for folder in python:
@@ -140,7 +140,7 @@ class Wall:
         elif self.has("limits"):
             threads += rlimits.threads_of(os.getuid())
         os.chdir(private)
-        tempfile.tempdir = private  # the server's imports have already cached a different folder
+        tempfile.tempdir = private  # an import in the server has already cached a different folder for temporary files
         os.environ.update(HOME=private, TMPDIR=private, USER="student", LOGNAME="student")
         if self.has("seccomp") or self.has("landlock"):
             privileges.no_new_privileges()
@@ -224,7 +224,7 @@ def _open_to_others(folder: str) -> bool:
 
 
 def _keep_descriptors(null: int, wire: int, up: int) -> None:
-    # Move both descriptors first, because their numbers may be among those assigned next.
+    # Move both descriptors out of the way first, because the loop below may overwrite their numbers.
     wire = fcntl.fcntl(wire, fcntl.F_DUPFD, 16)
     up = fcntl.fcntl(up, fcntl.F_DUPFD, 16)
     for standard in range(3):

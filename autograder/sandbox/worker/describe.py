@@ -27,7 +27,7 @@ REFUSALS = (
     "to be on cpu, but it's on meta",
     "from the 'Meta' backend",
 )
-# torch raises some of these errors in these Python files, and the others in C++ code, which a Python frame has called.
+# torch raises some of these errors in these Python files, and the others in C++ code that a Python frame called.
 RAISING_FILES = [
     os.path.join(os.path.dirname(torch.__file__), *file.split("/"))
     for file in ("_meta_registrations.py", "nn/modules/module.py", "storage.py")

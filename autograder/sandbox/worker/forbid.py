@@ -32,9 +32,10 @@ class Forbidden(RuntimeError):
 
 
 def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str]) -> None:
-    """Replace operators and attributes such as `torch.nn.functional.f` with functions that add their name to `hits` and raise.
+    """Replace the given operators and attributes with functions that add their name to `hits` and raise `Forbidden`.
 
-    Operators without a namespace are in `aten`. Names that do not exist in this version of torch are ignored.
+    Attributes are dotted paths such as `torch.nn.functional.f`. Operators without a namespace are in `aten`.
+    Names that do not exist in this version of torch are ignored.
     """
     for name in operators:
         namespace, _, own = name.rpartition("::")

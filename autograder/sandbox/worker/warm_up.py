@@ -21,10 +21,11 @@ from autograder.sandbox.worker.forbid import decompositions
 def warm_up() -> None:
     """Run the code that workers use once, so that forked processes inherit the initialised libraries.
 
-    This runs forward passes and an optimizer step, but no backward pass, which would make deep backward passes crash in workers.
+    This runs forward passes and an optimizer step, but no backward pass. After a backward pass here, deep backward passes
+    would crash in the workers.
     """
     torch.set_num_threads(1)
-    # oneDNN would compile a kernel for each new shape in each process, and a different one on each type of CPU.
+    # oneDNN would compile a kernel for each new shape in each process, and the kernels would differ between CPU types.
     torch.backends.mkldnn.set_flags(_enabled=False)
     torch.manual_seed(0)
     library = torch.library.Library("aten", "IMPL")
