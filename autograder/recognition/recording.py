@@ -49,7 +49,7 @@ class RecordedCall:
 
 
 class Recorder:
-    """A process that records the requests of its `student` and passes them on to another process."""
+    """A process that records the requests made through its `student` and forwards them to another process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -61,8 +61,8 @@ class Recorder:
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
         """Forward a request and record it; see `process.Process.request`."""
-        # Do not record requests that a grader's model sends, because replaying the call repeats them, or `Forget` requests, which
-        # occur at random times.
+        # Requests that a grader's model sends are not recorded, because replaying the call repeats them. `Forget` requests are
+        # not recorded, because they occur at random times.
         if self._nested or isinstance(request, m.Forget):
             return self._process.request(request, payload, reply)
         connection = self.student.connection

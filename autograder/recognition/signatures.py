@@ -36,7 +36,7 @@ class Signature:
     distinctive: Observations
     conclusive: list[
         str
-    ]  # keys of `distinctive` that show wrong values, shapes, dtypes or missing names
+    ]  # keys of `distinctive` that show wrong values, shapes or dtypes, or missing names
     is_random: bool  # whether any observations depend on random numbers
 
     @property
