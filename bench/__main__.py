@@ -183,7 +183,7 @@ def mistakes_cost(day: Day, console: Console) -> None:
 
 
 def positions(console: Console) -> None:
-    """Run the music chapter's comparison with three seeds. The notebook uses only one seed."""
+    """Compare relative and absolute positions as in the music chapter, but with three seeds instead of one."""
     table = Table("nats per token on held-out chorales", "mean", "lowest", "highest")
     for kind, losses in compare_positions((0, 1, 2)).items():
         mean = statistics.mean(losses)

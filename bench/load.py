@@ -57,7 +57,7 @@ def write_class(day: Day, count: int, outside: Outside, folder: Path) -> None:
 
 
 def grade(day: Day, folder: Path, jobs: int) -> Graded:
-    """Grade the class from the command line, without the store."""
+    """Grade the class from the command line, without storing the marks."""
     marks = folder / "marks.json"
     marks.unlink(missing_ok=True)
     command = [sys.executable, "-m", "autograder.cli", "grade", day.name, "class", "--no-store"]

@@ -69,7 +69,7 @@ class Completed:
 
 @dataclass(frozen=True)
 class Mark:
-    """The points that a tool gave for each exercise (or None, with the reason), and its message for each exercise."""
+    """The points that a tool gave for each exercise (or None, with the reason), and the tool's message for each."""
 
     points: Mapping[str, float] | None
     reason: str = ""

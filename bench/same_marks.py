@@ -2,8 +2,9 @@
 
     python -m bench.same_marks OTHER [DAY ...]
 
-The class contains the demo class, the solution, every style and every known mistake: submission k has the k-th mistake of
-each exercise. The exit code is 1 if points, a status, a mistake's name or a substitution differ. Messages may differ.
+The class contains the demo class, the solution, every file in `tests/styles/` and every known mistake: submission k has
+the k-th mistake of each exercise. The exit code is 1 if points, a status, a mistake's name or a substitution differ.
+Messages may differ.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Generate classes of simulated students from the course's solutions, styles and known mistakes.
+"""Generate classes of simulated students from reference solutions, `tests/styles/` and known mistakes.
 
 Entry points: `make_class` for twelve students, `works` and `hostile_works` for any number.
 """
@@ -136,8 +136,8 @@ class Work:
 def works(day: Day, count: int, seed: int = 0) -> list[Work]:
     """Return distinct submissions that terminate. Out of every 19, 9 are correct, 7 are wrong, and 3 are unfinished or damaged.
 
-    Correct submissions are the solution and the styles in `tests/styles/`, rewritten by every function in `variants.py`,
-    as notebooks and as scripts.
+    Correct submissions are the course's solution and the solutions in `tests/styles/`. Each is rewritten by every function in
+    `variants.py`, and saved both as a notebook and as a script.
     """
     draw = random.Random(seed)
     own = styles(day)
@@ -185,7 +185,7 @@ def _work(
 
 
 def styles(day: Day) -> list[list[str]]:
-    """Return the code cells of the solution and of each style."""
+    """Return the code cells of the course's solution and of each solution in `tests/styles/`."""
     own = [c.source for chapter in day.chapters for c in chapter.cells if c.role in ROLES]
     # A day's notebook does not contain the imports between its chapters.
     solution = [re.sub(r"^from solutions\..*\n?", "", source, flags=re.MULTILINE) for source in own]

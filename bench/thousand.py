@@ -109,7 +109,7 @@ class Measurement:
 
 
 def measure(day: Day, count: int, jobs: int, folder: Path, blocks: int = BLOCKS) -> Measurement:
-    """Write a class to a copy of the course in `folder`, grade the class, and sample the processes meanwhile."""
+    """Write a class to a copy of the course in `folder`, and grade the class while sampling the processes."""
     link_course(folder)
     link_known_mistakes(folder)
     with Outside("CANARY-of-the-bench") as outside:
@@ -253,7 +253,7 @@ def right_without_full_points(marks: Sequence[SubmissionMarks]) -> list[str]:
 
 
 def bench(console: Console, count: int = 1000, jobs: int = 2, kills: int = 20) -> bool:
-    """Measure a class of Day 1, then kill and resume runs of a small class. Return whether all limits are met."""
+    """Measure the grading of a Day 1 class, then kill and resume runs for a small class. Return whether all limits are met."""
     day = courses.load(ROOT).day("day1")
     with tempfile.TemporaryDirectory() as folder:
         ok = report(measure(day, count, jobs, Path(folder)), count, console)

@@ -187,7 +187,7 @@ def test_the_course_has_more_than_900_known_mistakes() -> None:
 
 @pytest.mark.parametrize("name", DAYS)
 def test_every_known_mistake_differs_from_its_reference(name: str) -> None:
-    """A separate test, in test_recognition.py, checks that each mistake fails a hidden test."""
+    """Known mistakes must differ from the reference and from each other. test_recognition.py checks that they fail tests."""
     day = COURSE.day(name)
     cells = [cell for chapter in day.chapters for cell in chapter.cells if cell.role == "exercise"]
     references = {cell.name: cell.source for cell in cells}

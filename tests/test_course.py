@@ -186,7 +186,7 @@ def test_only_what_affects_marks_changes_the_fingerprint(tmp_path: Path) -> None
 
 
 def test_without_graders_there_is_no_fingerprint(tmp_path: Path) -> None:
-    """If this raised no error, marks stored before the graders were moved away would still count as current."""
+    """A day without graders must raise an error. Otherwise, old marks would still count as current."""
     write_files(tmp_path)
     day = load(tmp_path, VALID).day("day1")
     for grader in day.graders.glob("*.py"):

@@ -1,4 +1,4 @@
-"""Test that all links and file paths in the documentation exist, and that it covers all keys and packages."""
+"""Test that links and paths in the documentation exist, and that all configuration keys and packages are documented."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def test_a_failure_for_one_student_does_not_affect_the_others(course: Class) -> 
 
 @pytest.fixture
 def locked(course: Class) -> Iterator[Callable[[], None]]:
-    """Lock the gradebook like a process that writes to it. Return a function that releases the lock."""
+    """Lock the gradebook, as a process does while writing to it. Return a function that releases the lock."""
     writing = sqlite3.connect(course.root / "gradebook.db", isolation_level=None)
     writing.execute("BEGIN IMMEDIATE")
     yield lambda: writing.execute("COMMIT").close()

@@ -158,7 +158,7 @@ def test_a_call_may_sleep_ten_times_as_long(server: Server) -> None:
 
 
 class Scripted:
-    """Hidden tests for `f`, each of which runs one of the given functions. `counts` contains how often each test ran."""
+    """Hidden tests for `f`, each of which runs one of the given functions. `counts` holds how many times each has run."""
 
     def __init__(self, *runs: Callable[[Any, int], None]) -> None:
         self.counts = [0] * len(runs)

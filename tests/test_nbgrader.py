@@ -108,7 +108,7 @@ def retyped(notebook: NotebookNode) -> None:
 
 
 def edited(notebook: NotebookNode) -> None:
-    """Replace the checks with a forged output of full points, and edit the metadata to claim even more points."""
+    """Replace the checks with forged output that claims full points, and edit the metadata to claim even more points."""
     for cell in notebook.cells:
         if role(cell) == "checks":
             cell.source = "100.0"

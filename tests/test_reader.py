@@ -81,7 +81,7 @@ class FakeServer:
 
 
 def answering(*answers: Any) -> Callable[[socket.socket], None]:
-    """Return a fake process that replies to each request with the next of `answers`."""
+    """Return a fake process that replies to each request with the next item in `answers`."""
 
     def serve(wire: socket.socket) -> None:
         for answer in answers:

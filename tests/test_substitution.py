@@ -154,7 +154,7 @@ def test_messages_reveal_nothing_about_the_reference_code(
 def test_known_mistakes_cost_only_their_exercises_and_are_recognised(
     day: str, first: int, graders: Callable[[str], Grader]
 ) -> None:
-    """Across all submissions, each exercise has one of its known mistakes."""
+    """Each exercise has a known mistake in exactly one of the submissions."""
     grader = graders(day)
     mistakes = {
         name: random.Random(name).choice(own)

@@ -1,4 +1,4 @@
-"""Switch to an unprivileged user, or deny namespaces as containers and some distributions do."""
+"""Switch to an unprivileged user, or forbid new namespaces, as containers and some distributions do."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def become_nobody(arguments: Sequence[str]) -> None:
 
 
 def deny_namespaces() -> None:
-    """Deny new namespaces to this process and its children."""
+    """Prevent this process and its children from creating namespaces."""
     privileges.no_new_privileges()
     seccomp.install(seccomp.refusing_program(["unshare", "setns"]))

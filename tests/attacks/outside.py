@@ -1,4 +1,4 @@
-"""Provide the targets of attacks (a course with canaries, and sockets, both outside the sandbox) and detect their effects."""
+"""Provide targets outside the sandbox (a course with canaries, and sockets) and detect the effects of attacks on them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Outside:
             listener.setblocking(False)
 
     def targets(self) -> dict[str, Any]:
-        """Return the paths, ports and addresses that attacks aim at, without any canaries."""
+        """Return the paths, ports and addresses that attacks target, but no canaries."""
         return {
             "root": str(self.root),
             "grader": str(self.root / "graders" / "day1" / "test_masking.py"),

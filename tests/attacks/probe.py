@@ -55,7 +55,7 @@ def all_objects():
 
 
 def look_once(holder):
-    """Search for canaries and lines from a reference, sleep while the test scans this process, and raise an exception if any were found."""
+    """Search for canaries and lines from a reference, and sleep while the test scans this process. Raise if anything was found."""
     if looked:
         return
     looked.append(holder)

@@ -1,4 +1,4 @@
-"""Run all attacks as one user, either in one form of the sandbox or each without its defence. Print the results as JSON.
+"""Run all attacks as one user, in one form of the sandbox or with their defences disabled. Print the results as JSON.
 
     python -m tests.attacks.run USER WALL [kernel]
 
@@ -157,7 +157,7 @@ def texts_of(marks: SubmissionMarks) -> list[str]:
 
 
 def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
-    """Yield every string in which marks are displayed: in JSON, the table, the student page and nbgrader's feedback."""
+    """Yield every form in which marks are displayed: JSON, the table, the student page and nbgrader's feedback."""
     yield from _texts(msgspec.to_builtins(marks))
     yield from (problem.replace("\n", "\x1b") for problem in marks.problems)  # one line each
     console = Console(file=io.StringIO(), width=200)
@@ -241,7 +241,7 @@ def without(layer: str) -> Iterator[None]:
 
 
 def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
-    """Run each attack without its defence."""
+    """Run each attack with its defence disabled."""
     seen: dict[str, Seen] = {}
     kernel: dict[tuple[str, ...], list[Attack]] = {(): []}
     for attack in ATTACKS:
@@ -276,7 +276,7 @@ def one_proof(here: Lab, attack: Attack) -> Seen:
 
 
 def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
-    """Run the attacks and all honest controls in the sandbox."""
+    """Run the attacks and all harmless control cells in the sandbox."""
     with start_server() as server:
         here = Lab(outside, server, trivial)
         here.honest_after()

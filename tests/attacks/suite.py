@@ -1,4 +1,4 @@
-"""Read the attacks and the honest controls: student cells in `cells/`, one file per family.
+"""Read the attacks and the harmless control cells from `cells/`, which contains one file per family.
 
 A cell begins with its name. Its `#:` lines state which defences stop the attack, and which effect the attack has without them:
 

@@ -52,7 +52,7 @@ class TA:
         self.page.wait_for_function(LOADED)
 
     def override(self) -> None:
-        """Enter a different mark and a comment. Leaving a field saves the value."""
+        """Enter a different mark and a comment. Formgrader saves a field when the focus leaves it."""
         for field, text in (("#check_padding_mask", MARK), ("#padding_mask-comment", COMMENT)):
             self.page.fill(field, text)
             with self.page.expect_response(lambda answer: answer.request.method == "PUT") as saved:
@@ -118,7 +118,7 @@ def grade(course: Class) -> None:
 
 
 def round_trip(course: Class, ta: TA) -> None:
-    """Override a mark and add a comment, grade a better and then an unreadable submission, and check the feedback."""
+    """Override a mark and add a comment, grade a better submission and then an unreadable one, and check the feedback."""
     ta.open()
     ta.screenshot("opened")
     ta.override()

@@ -1,4 +1,4 @@
-"""Write hostile archives and folders: bombs, forged headers, path traversal, YAML, links and too many notebooks."""
+"""Write hostile archives and folders: archive and YAML bombs, forged headers, path traversal, links, too many notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List all hostile classes: one per case, the same cases in groups, and a few short ones for `make test`."""
+"""List all hostile classes: a class for each case, classes with a dozen cases, and a few short classes for `make test`."""
 
 from __future__ import annotations
 

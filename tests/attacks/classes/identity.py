@@ -1,4 +1,4 @@
-"""Write submissions that impersonate other students, fake an early submission, or inject formulas into exported tables."""
+"""Write submissions that impersonate other students, fake an early submission time, or inject formulas into exported tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write hostile notebooks and scripts that waste time or memory or crash readers, and very large honest ones."""
+"""Write hostile notebooks and scripts that waste time or memory or crash readers, and very large legitimate ones."""
 
 from __future__ import annotations
 
@@ -250,14 +250,14 @@ def _picture(size: int) -> dict[str, Any]:
 
 @case("notebooks", *HONEST, short=True)
 def plots_of_100_megabytes(path: Path) -> None:
-    """Write an honest notebook with a plot in nearly every cell."""
+    """Write a legitimate notebook with a plot in nearly every cell."""
     cells = [code(f"x = {n}", outputs=[_picture(2_500_000)]) for n in range(40)]
     raw(path, notebook(*cells[:20], code(RIGHT), *cells[20:]))
 
 
 @case("notebooks", *HONEST)
 def one_animation_of_100_megabytes(path: Path) -> None:
-    """Write an honest notebook with a large HTML animation before the answer."""
+    """Write a legitimate notebook with a large HTML animation before the answer."""
     html = [f'frames[{n}] = "data:image/png;base64,{"A" * 10_000}"\\\n' for n in range(10_000)]
     output = {"output_type": "display_data", "data": {"text/html": html}, "metadata": {}}
     raw(path, notebook(code("x = 1", outputs=[output]), code(RIGHT)))
@@ -265,13 +265,13 @@ def one_animation_of_100_megabytes(path: Path) -> None:
 
 @case("notebooks", *HONEST, short=True)
 def thirty_thousand_cells(path: Path) -> None:
-    """Write an honest notebook with 30,000 cells."""
+    """Write a legitimate notebook with 30,000 cells."""
     raw(path, notebook(code(RIGHT), *(code(f"print({n})") for n in range(30_000))))
 
 
 @case("notebooks", *HONEST, short=True)
 def table_of_45000_numbers(path: Path) -> None:
-    """Write an honest notebook whose answer uses a long table of numbers."""
+    """Write a legitimate notebook whose answer uses a long table of numbers."""
     table = ", ".join(f"{n}.{n % 997:03}" for n in range(45_000))
     text = f"table = [\n{table}]\n{RIGHT}".replace("return ", "table[n]\n    return ")
     raw(path, notebook(code(text)))

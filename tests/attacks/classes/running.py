@@ -1,4 +1,4 @@
-"""Grade a class with hostile submissions in a subprocess, measure time and memory, and check the results."""
+"""Run the grader on a class with hostile submissions, measure its time and memory, and check the results."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def formulas(file: Path) -> Iterator[str]:
 
 
 def memory_of(pid: int) -> Memory:
-    """Return the memory of a process and its descendants: their total proportional set size, or the largest peak if higher."""
+    """Return the total proportional set size of a process and its descendants, or the largest peak of one process if higher."""
     walled: list[int] = []
     trusted: list[int] = []
     most = 0

@@ -354,7 +354,7 @@ exec("class DecoderLayer:\n    def __new__(cls, *a, **k):\n        return Encode
 #: points 0
 # %%
 def handles(*uses):
-    """Yield the objects that might send the requests of a handle."""
+    """Yield the objects that might send a handle's requests."""
     for thing in gc.get_objects():
         if type(thing).__name__ in ("Worker", "Handles", "Oracle", "References", "Reference"):
             yield thing
