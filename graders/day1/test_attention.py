@@ -389,7 +389,7 @@ class TestAttention:
             output, weights = pair(student.attention(query, key, value), "output", "weights")
             expected, expected_weights = attention_oracle(query, key, value)
             close(output, expected, f"the output for {what}", **LOOSE, dtype=torch.float32)
-            # The weights may have the leading axes that only the values have, but need not have them.
+            # Leading axes that only the values have are optional in the weights.
             if isinstance(weights, Tensor) and weights.dim() > expected_weights.dim():
                 expected_weights = expected_weights.expand(*expected.shape[:-2], 5, 7)
             close(

@@ -71,7 +71,7 @@ def check_attention(
 def check_consistent(
     actual: Any, mask: Tensor, value: Tensor, what: str, atol: float = 1e-4
 ) -> None:
-    """Check that weights are 0 for forbidden keys and sum to 1 over allowed keys, and that they yield the output."""
+    """Check that forbidden keys get weight 0, the other weights sum to 1, and the output is the weighted sum of the values."""
     output, weights = pair(actual, "output", "weights")
     allowed_keys = mask.expand(*value.shape[:-2], 3, 5)
     finite(
@@ -107,7 +107,7 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 
 
 def check_gradients(student: Any, draw: Draw, empty_rows: bool) -> None:
-    """Compare the gradients with the oracle's; with `empty_rows`, two of the queries cannot attend to any key."""
+    """Compare the gradients with the oracle's. If `empty_rows` is true, two queries cannot attend to any key."""
     inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
     if empty_rows:
         mask[0, 2] = mask[1, 1] = False
@@ -477,7 +477,7 @@ class TestMaskedAttention:
         check_attention(student.masked_attention(query, key, value, mask), expected, what)
         query, key, value = draw.normal(3, 4), draw.normal(5, 4), draw.normal(2, 5, 6)
         mask = random_mask(draw, 3, 5)
-        # The weights may have the leading axes that only the values have, but need not have them.
+        # Leading axes that only the values have are optional in the weights.
         actual = student.masked_attention(query, key, value, mask)
         output, _ = pair(actual, "output", "weights")
         expected = masked_oracle(query, key, value, mask)[0]

@@ -286,7 +286,7 @@ class TestTransformer:
         memory = F.pad(memory, (0, 0, 0, 5), value=3.0)
         actual = model.decode(target, memory, padded)
         unchanged(student)
-        close(actual, logits, "the logits for a memory padded with threes", atol=1e-4)
+        close(actual, logits, "the logits if the memory is 3 at padding", atol=1e-4)
 
     @weight(1)
     def test_future(self, student, seed):

@@ -411,7 +411,7 @@ class TestDiTBlock:
 
     @weight(0.25)
     def test_one_picture(self, student, seed):
-        """The batch may contain a single image, or as many images as each image has patches."""
+        """The batch size may be 1, or equal to the number of patches per image."""
         layer, weights, x, condition = self._draw(student, seed)
         self._check(layer, weights, x[:1], condition[:1], "the result for one image")
         self._check(

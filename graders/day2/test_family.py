@@ -260,7 +260,7 @@ class TestAlibiBias:
 
     @weight(1.5)
     def test_other_numbers(self, student):
-        """If the number of heads is not a power of two, the missing slopes come from the next power of two."""
+        """If the number of heads is not a power of two, the remaining slopes come from the slopes for the next power of two."""
         for n_heads in (6, 12, 3, 80):
             expected = torch.tensor(sorted(slopes_oracle(n_heads)))
             seen = student_slopes(student, n_heads).sort().values
@@ -268,7 +268,7 @@ class TestAlibiBias:
 
     @weight(1)
     def test_order(self, student, seed):
-        """Slopes from the next power of two are appended at the end; the list is not sorted."""
+        """Slopes that come from the next power of two are appended at the end; the result is not sorted."""
         for n_heads in (Draw(seed).choice([6, 10, 11]), 5, 7, 12, 3):
             expected = torch.tensor(slopes_oracle(n_heads))
             near(
@@ -393,7 +393,7 @@ class TestLinearAttention:
 
     @weight(2)
     def test_values(self, student, seed):
-        """The result is φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), also for n ≠ m and d ≠ d_v."""
+        """The result is φ(q)·Σ φ(k)vᵀ / φ(q)·Σ φ(k), even if n ≠ m and d ≠ d_v."""
         draw = Draw(seed)
         inputs = random_features(draw, 7, 4), random_features(draw, 11, 4), draw.normal(11, 5)
         near(student.linear_attention(*inputs), quadratic_oracle(*inputs), atol=1e-3)
@@ -451,7 +451,7 @@ class TestLinearAttention:
 
     @weight(1)
     def test_no_matrix_where_causal(self, student, seed):
-        """With causal=True, no n × n tensor is created either, and the largest tensor grows linearly with n."""
+        """With causal=True, no n × n tensor is created, and the largest tensor grows linearly with n."""
         self._grows_with_n(student, seed, causal=True)
 
     def _grows_with_n(self, student, seed, causal: bool):
@@ -535,7 +535,7 @@ def grouped_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Non
 
 
 def random_heads(draw: Draw, b: int, h: int, g: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries (b, h, 5, 6), keys (b, g, 7, 6) and values (b, g, 7, 8)."""
+    """Return random queries, keys and values of shape (b, h, 5, 6), (b, g, 7, 6) and (b, g, 7, 8)."""
     return draw.normal(b, h, 5, 6), draw.normal(b, g, 7, 6), draw.normal(b, g, 7, 8)
 
 

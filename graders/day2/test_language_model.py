@@ -541,7 +541,7 @@ class TestGPT:
 
     @weight(1.5)
     def test_caches(self, student, seed):
-        """With caches, new positions follow the cached ones: chunks of tokens give the same logits as a single call."""
+        """With caches, new positions follow the cached ones: tokens passed in chunks get the same logits as in a single call."""
         draw = Draw(seed)
         model, tokens = self._model(student, gpt_weights(draw)), draw.integers(0, VOCAB, 2, LENGTH)
         whole = shaped(model(tokens), (2, LENGTH, VOCAB), what="the logits without caches")
@@ -821,7 +821,7 @@ class TestNextTokenProbabilities:
 
     @weight(1)
     def test_top_k(self, student, seed):
-        """The `top_k` most likely tokens are kept, and their probabilities renormalised; if there are fewer, all are kept."""
+        """The `top_k` most likely tokens are kept (all tokens if there are fewer), and their probabilities are renormalised."""
         draw = Draw(seed)
         for top_k in (1, 2, 5, 6, 9):
             self._check(student, shuffled_logits(draw, 4), f"top_k={top_k}", top_k=top_k)
@@ -992,7 +992,7 @@ class Storyteller(nn.Module):
             total = sum(self._lengths)
             assert known.shape[1] == total, (
                 f"the model has read {total} positions, but the cache of its last block holds "
-                f"{known.shape[1]}: does each block have its own cache, which is kept from step to step?"
+                f"{known.shape[1]}: does each block have its own cache, and is it kept from step to step?"
             )
         assert known.shape[1] <= self.max_length, (
             f"the model was called with {known.shape[1]} positions (including cached ones), "

@@ -275,7 +275,7 @@ class TestPatchEmbedding:
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """The gradients of the class token, the positions, the projection and the images are correct."""
+        """The gradients of the class token, position embedding, projection and images are correct."""
         draw = Draw(seed)
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
         weights = embedding_weights(draw)
@@ -583,7 +583,12 @@ class TestAttentionDistance:
         weights = Draw(seed).normal(2, 3, 9, 9).softmax(dim=-1)
         small = shaped(student.attention_distance(weights, grid=3, patch_size=4), (3,))
         large = student.attention_distance(weights, grid=3, patch_size=12)
-        close(large, 3 * small, "the distance for patch_size = 12, given yours for 4", atol=1e-4)
+        close(
+            large,
+            3 * small,
+            "the distance for patch_size = 12, compared with three times yours for 4",
+            atol=1e-4,
+        )
 
     @weight(0.5)
     def test_extremes(self, student, seed):
