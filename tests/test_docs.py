@@ -53,7 +53,9 @@ def test_internal_links_resolve(name: str) -> None:
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), f"{name} links to {target}, which does not exist"
         if anchor:
-            assert anchor in anchors(file), f"{name} links to {target}: no such heading"
+            assert anchor in anchors(file), (
+                f"{name} links to {target}, but that heading does not exist"
+            )
 
 
 def test_every_key_of_grading_toml_is_documented() -> None:

@@ -200,7 +200,7 @@ def test_a_read_only_store_can_be_read(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match="cannot be written: "):
                 history.add(BASIS, some_marks(2.0), Path("in"))
             with pytest.raises(StoreError, match="Permission denied"), history.lock("day1"):
-                pytest.fail("the store was written")
+                pytest.fail("a store that cannot be written was locked")
     finally:
         for place in (tmp_path, history.file.parent, history.file):
             place.chmod(0o755)
@@ -243,7 +243,7 @@ def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) ->
         with history.lock("day2"):
             pass
         with pytest.raises(Busy), history.lock("day1"):
-            pytest.fail("two runs of a day")
+            pytest.fail("the same day was locked twice")
     assert (done.returncode, done.stdout) == (2, "")
     assert "day1 is already being graded: that run was started by " in done.stderr
     assert f"(process {os.getpid()})" in done.stderr

@@ -259,7 +259,7 @@ def complaints(class_: HostileClass, graded: Graded) -> Iterator[str]:
     if graded.memory.all > class_.memory:
         yield f"grading used {graded.memory.all / 1e9:.2f} GB; the limit is {class_.memory / 1e9:g} GB"
     if graded.memory.trusted > TRUSTED_MEMORY:
-        yield f"the grader's own processes used {graded.memory.trusted / 1e9:.2f} GB"
+        yield f"the grader's own processes used too much memory: {graded.memory.trusted / 1e9:.2f} GB"
     if "Traceback (most recent call last)" in graded.errors:
         yield f"the grader printed a traceback: …{graded.errors[-1500:]}"
     unread = any(not record["exercises"] for record in graded.records)
@@ -288,7 +288,7 @@ def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]
         got = f"{record['points']:g} points" if record["exercises"] else "no marks"
         yield f"{name} has {got} ({'; '.join(problems)[:300]}); expected: {list(outcomes)}"
     if len(problems) > MOST_PROBLEMS or sum(map(len, problems)) > LONGEST_PROBLEMS:
-        yield f"{name} has {len(problems)} problems with {sum(map(len, problems))} characters in total, which is too much"
+        yield f"{name} has too many or too long problems: {len(problems)}, {sum(map(len, problems))} characters in total"
 
 
 @contextlib.contextmanager

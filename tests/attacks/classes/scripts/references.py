@@ -328,7 +328,7 @@ def copied(thing, name):
     torch.save(made, out)
     text = out.getvalue() + pickle.dumps(made)
     if f"def {name}".encode() in text:
-        raise LookupError("the text of the reference was found")
+        raise LookupError("source code of the reference was found")
     raise LookupError(name)
 # %%
 class DecoderLayer(nn.Module):
