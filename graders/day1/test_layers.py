@@ -541,7 +541,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """Masks from earlier calls have no effect; x may be non-contiguous, in half precision, or of length 1."""
+        """Masks from earlier calls have no effect. x may be non-contiguous, in half precision, or of length 1."""
         draw, weights, layer, x = self._random_layer(student, seed)
         x, mask, oracle = draw.strided(x), random_mask(draw, N, N), torch_encoder_layer(weights)
         shaped(layer(x, mask), x.shape)
@@ -733,7 +733,7 @@ class TestDecoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """Masks from earlier calls have no effect; inputs may be non-contiguous, in half precision, or of length 1."""
+        """Masks from earlier calls have no effect. Inputs may be non-contiguous, in half precision, or of length 1."""
         draw, weights, layer, *inputs = self._random_layer(student, seed)
         inputs = [draw.strided(x) for x in inputs]
         masks, oracle = [random_mask(draw, N, n) for n in (N, M)], torch_decoder_layer(weights)

@@ -256,7 +256,7 @@ class TestCausalMask:
 
     @weight(0.5)
     def test_smallest(self, student):
-        """`n` can be 1 or 0, and the mask has the same dtype for both."""
+        """The mask is also correct for n = 1 and n = 0, and has the same dtype in both cases."""
         one, none = student.causal_mask(1), student.causal_mask(0)
         equal(as_bool(one, (1, 1)), torch.tensor([[True]]), "the mask for n=1")
         shaped(none, (0, 0), one.dtype, "the mask for n=0")

@@ -634,7 +634,7 @@ class CopyModel(nn.Module):
         self._gradient_modes.append(torch.is_grad_enabled())
 
     def encode(self, source: Tensor) -> Tensor:
-        """Return the token id at each position as two equal features."""
+        """Return a memory with two features per position, both equal to the token id."""
         self._record_call()
         self._encode_calls += 1
         return source.double().unsqueeze(-1).expand(*source.shape, 2).contiguous()
@@ -695,7 +695,7 @@ def _greedy_oracle(model: CopyModel, source: Tensor, length: int) -> Tensor:
 
 
 def _random_sources(draw: Draw, *lengths: int, size: int = 8) -> Tensor:
-    """Return one source per length: that many words, then EOS, then more words that must be ignored."""
+    """Return a source for each length: `length` words, then EOS, then words that must be ignored."""
     source = torch.tensor(WORDS)[draw.integers(0, len(WORDS), len(lengths), size)]
     for row, length in enumerate(lengths):
         source[row, length] = EOS

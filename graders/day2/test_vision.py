@@ -22,8 +22,8 @@ from autograder.execution.student import RemoteModule
 
 HALF_AND_DOUBLE = (torch.float64, torch.float16, torch.bfloat16)
 
-# Each entry holds the number of channels, the rows and columns of patches, and the patch size; all
-# four differ.
+# Each entry holds the number of channels, the number of patches per column and per row of the
+# image, and the patch size. All four numbers differ.
 GRIDS = [(3, 4, 5, 2), (2, 5, 3, 4), (4, 2, 5, 3)]
 
 # The ViT in these tests has 9 patches of 2 × 2 pixels and 3 channels.
