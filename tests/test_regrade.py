@@ -66,7 +66,7 @@ def test_the_report_names_changes_and_reasons(tests: list[m.TestMarks], parts: l
 def test_the_report_separates_reworded_messages_from_changed_files() -> None:
     reworded = replace(FIRST[1], message="Look at pad_id.")
     worded = Change(marked(*FIRST), marked(FIRST[0], reworded))
-    assert "only the messages change in 1 more" in "\n".join(report([worded], "day1"))
+    assert "submissions in which only messages change: 1" in "\n".join(report([worded], "day1"))
     slower = Change(marked(*FIRST), marked(*FIRST, seconds=9.0))
     assert "\n".join(report([slower], "day1")) == "day1: points change in 0 of 1 submissions"
     other = Change(marked(*FIRST), marked(result("shape", 3, 3), sha256="another"))

@@ -71,7 +71,7 @@ class Change:
 def find_again(
     stored: Sequence[Current], day: str, reader: Reader, roster: Roster = NO_ROSTER
 ) -> Iterator[FoundSubmission]:
-    """Read the files of all submissions with stored marks again. Skip submissions whose files no longer exist."""
+    """Reread the files of all submissions that have stored marks. Skip submissions whose files no longer exist."""
     places = {(current.marks.student, current.path) for current in stored}
     paths = dict.fromkeys(current.found_under for current in stored)
     existing = [path for path in paths if os.path.lexists(path)]
@@ -138,7 +138,7 @@ def report(changes: Sequence[Change], day: str) -> Iterator[str]:
     yield f"{day}: points change in {len(changed)} of {len(changes)} submissions"
     reworded = sum(change.changes_only_messages() for change in changes)
     if reworded:
-        yield f"only the messages change in {reworded} more"
+        yield f"submissions in which only messages change: {reworded}"
     counts = Counter(
         (exercise.name, reason.test, reason.change)
         for _, exercises in changed

@@ -61,7 +61,7 @@ class GivenNames:
         return not self._same[key]
 
     def edits(self, names: Collection[str]) -> Iterator[str]:
-        """Yield a message for each student unit that binds or changes one of these names, if the course provides the name."""
+        """Yield a message for each of the student's statements that rebinds or changes a name that the course provides."""
         given = self._index.given_names.intersection(names)
         found = [edit for name in given for edit in self._edits_of(name)]
         return (message for _, _, message in islice(sorted(found), MAX_EDITS))

@@ -190,7 +190,7 @@ def check_dropout(
 def check_dropout_rate(
     layer: RemoteModule, lengths: Sequence[int], sublayers: Sequence[str]
 ) -> None:
-    """Check with dropout=0.3 what share of each sublayer's output is dropped when the inputs are 0."""
+    """With dropout=0.3 and inputs of 0, check the fraction of each sublayer's output that is dropped."""
     zeros = [torch.zeros(8, n, D) for n in lengths]
     kept = 0.7
     expected_share = (kept - kept**D) / (1 - kept**D - (1 - kept) ** D)

@@ -65,7 +65,7 @@ def write_pages(folder: Path) -> list[Path]:
 def check_view(
     browser: Browser, file: Path, scheme: str, width: int, shots: Path | None
 ) -> list[str]:
-    """Return the problems found on a page with one colour scheme and one window width."""
+    """Return the problems found on a page for a given colour scheme and window width."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     requested: list[str] = []

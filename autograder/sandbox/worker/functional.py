@@ -1,4 +1,4 @@
-"""Describe modules, so that other processes can create handles to them, and call modules with the tensors that handles send."""
+"""Describe modules so that other processes can create handles to them, and call a module with the tensors its handle sends."""
 
 from __future__ import annotations
 
