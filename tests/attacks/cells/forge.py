@@ -132,7 +132,7 @@ def causal_mask(n, device=None):
 
 # %% a question about missing gradients
 #: stopped by wire
-#: says do not fit
+#: says do not match
 def causal_mask(n, device=None):
     m = messages()
     respond(m.AskBackward(1, m.Data(m.Items([]), [])))
