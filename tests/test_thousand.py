@@ -1,4 +1,4 @@
-"""Grade a class of 41 submissions, some of them hostile. `make bench` does the same for a larger class."""
+"""Grade a class of 60 submissions, some of them hostile. `make bench` does the same for a larger class."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bench.variants import VARIANTS, rename_locals, split_cells
 
 pytestmark = pytest.mark.slow
 
-COUNT = 41
+COUNT = 60
 
 
 @pytest.fixture(scope="module")
 def result(day1: Day, tmp_path_factory: pytest.TempPathFactory) -> Measurement:
-    return thousand.measure(day1, COUNT, 2, tmp_path_factory.mktemp("class"), blocks=2)
+    return thousand.measure(day1, COUNT, 2, tmp_path_factory.mktemp("class"), blocks=3)
 
 
 def test_every_submission_has_one_current_set_of_marks(result: Measurement) -> None:
@@ -36,8 +36,8 @@ def test_only_correct_answers_get_full_points(
     result: Measurement,
 ) -> None:
     kinds = Counter(student.rpartition("-")[2] for student in (m.student for m in result.marks))
-    assert kinds["right"] >= 18
-    assert kinds["wrong"] >= 14
+    assert kinds["right"] >= 24
+    assert kinds["wrong"] >= 16
     assert kinds["hostile"] == 3
     assert thousand.right_without_full_points(result.marks) == []
     wrong = [m for m in result.marks if m.student.endswith("-wrong")]
