@@ -28,7 +28,7 @@ check: setup
 	$(MAKE) --jobs 2 lint fast
 
 fast: setup
-	$(BIN)/python -m pytest -q -m "not slow" tests
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile -m "not slow" tests
 
 attacks: setup
 	ATTACKS=all $(BIN)/python -m pytest -q tests/attacks

@@ -341,6 +341,7 @@ def test_statements_that_compile_are_kept(source: str, kept: str, problem: str |
     assert result.rstrip() == kept.rstrip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [
@@ -355,6 +356,7 @@ def test_large_cells_are_parsed(source: str) -> None:
     assert python(source)[1] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [

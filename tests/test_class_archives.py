@@ -15,6 +15,7 @@ from autograder.submissions.submission import read_submissions
 from tests.test_submission import found, notebook, write, zipped
 
 
+@pytest.mark.slow
 def test_member_that_crashes_its_process_affects_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

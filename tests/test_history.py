@@ -127,6 +127,7 @@ print(*sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_the_engine_version_covers_every_module_that_grading_loads() -> None:
     """Grading must not import jupytext, because importing jupytext takes longer than importing torch."""
     command = [sys.executable, "-c", GRADING]

@@ -14,6 +14,8 @@ from torch import Tensor
 from graders.day2 import test_music as graders
 from solutions.day2 import music
 
+pytestmark = pytest.mark.slow
+
 Notes = list[tuple[int, int, int]]
 
 
@@ -39,7 +41,6 @@ def test_graders_use_the_same_token_range() -> None:
     assert graders.N_TOKENS == music.N_TOKENS
 
 
-@pytest.mark.slow
 def test_passion_chorale_begins_with_its_melody(chorales: dict[str, Tensor]) -> None:
     voices = music.chorale_notes(chorales["bwv244.54"])
     names = [

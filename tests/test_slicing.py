@@ -253,6 +253,7 @@ def test_copied_cells_do_not_matter(seed: int) -> None:
     assert answer(SOLUTION * 2) == RIGHT
 
 
+@pytest.mark.slow
 def test_large_notebook_is_sliced_quickly() -> None:
     cells = [
         Cell(i, "code", f"def f{i}(x, y=K{i - 1}): return f{i - 1}(x) + T[x]\nK{i} = T.get({i})")
@@ -288,6 +289,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_code_takes_linear_time(name: str) -> None:
     cells = [Cell(1, "code", HOSTILE[name]), Cell(2, "code", "def f(): return x, T, g")]

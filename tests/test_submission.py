@@ -379,6 +379,7 @@ def test_truncated_tar_keeps_its_complete_members(tmp_path: Path) -> None:
 CLASS = {"ada/day1.ipynb": notebook(), "bob.zip": zipped({"b.ipynb": notebook()})}
 
 
+@pytest.mark.slow
 @settings(derandomize=True, max_examples=200, deadline=None, database=None)
 @given(
     st.sampled_from([pack(CLASS) for _, pack in PACKED]),
