@@ -8,6 +8,7 @@ import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 VARIABLE = "AUTOGRADER_SECRET"
 
@@ -60,6 +61,14 @@ def read_cache(root: Path, name: str) -> bytes | None:
     """Return the data cached under this name, or None if the cache file is missing or unreadable."""
     try:
         return (course_folder(root) / name).read_bytes()
+    except (StoreError, OSError):
+        return None
+
+
+def open_cache(root: Path, name: str) -> BinaryIO | None:
+    """Open the file cached under this name for reading, or return None if it is missing or unreadable."""
+    try:
+        return (course_folder(root) / name).open("rb")
     except (StoreError, OSError):
         return None
 

@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 from autograder.course.config import Exercise
-from autograder.course.state_folder import read_cache, write_cache
+from autograder.course.state_folder import open_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import derive_seed, reference_process
 from autograder.execution.collect import Test
@@ -96,11 +96,14 @@ class Recognizer:
         name, day = exercise.name, self._key.day
         if name not in self._signatures:
             file = f"mistakes-{day.name}-{name}-{self._version}.pt"
-            data = read_cache(day.root, file)
-            if data is None:
+            # The file is read as a stream: its bytes as a whole would stay in the memory of the process.
+            cached = open_cache(day.root, file)
+            if cached is None:
                 data = _serialize(self._learn(exercise))
                 write_cache(day.root, file, data)
-            learned = torch.load(io.BytesIO(data), weights_only=True)
+                cached = io.BytesIO(data)
+            with cached:
+                learned = torch.load(cached, weights_only=True)
             self._signatures[name] = {key: Signature(**fields) for key, fields in learned.items()}
         return self._signatures[name]
 
