@@ -218,7 +218,7 @@ def test_both_searches_find_planted_canaries(planted: Planted) -> None:
         with scan if IS_ROOT else contextlib.nullcontext():
             holding = dataclasses.replace(handed_in, cells=cells)
             marks = grader.grade(holding, only="causal_mask")
-    assert any("saw" in test.message for test in marks.exercises[0].tests), marks
+    assert any("traces of references" in test.message for test in marks.exercises[0].tests), marks
     assert not IS_ROOT or scan.found == {planted.hidden.encode()}
 
 
