@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch._dynamo
 from torch import nn
+
+from autograder.sandbox.worker.import_hook import replace_on_import
+
+TORCHDYNAMO = ("torch._dynamo", "torch._dynamo.eval_frame")
 
 
 def disable_compile() -> None:
@@ -15,16 +21,30 @@ def disable_compile() -> None:
 
     `torch.jit` is not affected: it compiles in memory and works in the sandbox.
     """
-    for module in (torch, torch.compiler, torch._dynamo, torch._dynamo.eval_frame):
-        for name in ("compile", "optimize", "optimize_assert"):
-            if hasattr(module, name):
-                setattr(
-                    module, name, compile_unchanged if name == "compile" else optimize_unchanged
-                )
+    for module in (torch, torch.compiler):
+        module.compile = compile_unchanged
     nn.Module.compile = _compile_module  # type: ignore[method-assign,assignment]
+    for name in TORCHDYNAMO:
+        for function in ("optimize", "optimize_assert"):
+            replace_on_import(name, function, optimize_unchanged)
+    _skip_exclusions()
 
 
-def compile_unchanged(model: Any = None, **_: Any) -> Any:
+def _skip_exclusions() -> None:
+    """Let functions that TorchDynamo must not compile, such as an optimizer's, run without importing TorchDynamo.
+
+    Importing it takes longer than importing the rest of torch.
+    """
+    wrapper = torch._disable_dynamo(_unchanged).__code__  # type: ignore[attr-defined]
+    for item in gc.get_objects():
+        # `isinstance` would run the object's own code.
+        if type(item) is types.FunctionType and item.__code__ is wrapper:
+            function = inspect.getclosurevars(item).nonlocals["fn"]
+            function.__dynamo_disable = function
+    torch._disable_dynamo = compile_unchanged  # type: ignore[attr-defined]
+
+
+def compile_unchanged(model: Any = None, *_: Any, **__: Any) -> Any:
     """Return the model or function unchanged. Replaces `torch.compile`, including its use as a decorator."""
     return _unchanged if model is None else model
 

@@ -7,18 +7,15 @@ This enforces a course rule and is not a security boundary, because the student'
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import sys
-import types
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 import torch._decomp
+
+from autograder.sandbox.worker.import_hook import replace_on_import
 
 # An operator can have kernels for several memory layouts.
 KERNEL_KEYS = ("CPU", "MkldnnCPU", "SparseCPU", "SparseCsrCPU", "QuantizedCPU", "NestedTensorCPU")
@@ -49,13 +46,11 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
     _forbid_decompositions({name.partition(".")[0] for name in operators}, hits)
     for path in attributes:
         owner, _, name = path.rpartition(".")
-        if path.startswith("torch."):
-            with contextlib.suppress(ImportError, AttributeError):
-                target = _resolve(owner)
-                getattr(target, name)
-                setattr(target, name, _raising(name, hits))
-        else:
-            _ImportHook(owner, name, _raising(name, hits)).install()
+        target = _loaded(owner)
+        if target is None:
+            replace_on_import(owner, name, _raising(name, hits))
+        elif hasattr(target, name):
+            setattr(target, name, _raising(name, hits))
 
 
 def _overloads(namespace: str, name: str) -> Iterator[str]:
@@ -98,44 +93,6 @@ def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
     return found
 
 
-class _ImportHook(importlib.abc.MetaPathFinder):
-    """A hook that replaces a library function, either now or when the library is imported."""
-
-    def __init__(self, module: str, name: str, value: Callable[..., Any]) -> None:
-        self._module = module
-        self._name = name
-        self._value = value
-
-    def install(self) -> None:
-        """Replace the function now if its module has been imported, otherwise as soon as the module is imported."""
-        if self._module in sys.modules:
-            self._replace(sys.modules[self._module])
-        else:
-            sys.meta_path.insert(0, self)
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Find the module as usual, and make its loader replace the function once the module is loaded."""
-        if name != self._module:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec and isinstance(spec.loader, importlib.abc.Loader):
-            run = spec.loader.exec_module
-
-            def exec_module(module: types.ModuleType) -> None:
-                run(module)
-                self._replace(module)
-
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-    def _replace(self, module: types.ModuleType) -> None:
-        if hasattr(module, self._name):
-            setattr(module, self._name, self._value)
-
-
 def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
     def refuse(*_: Any, **__: Any) -> Any:
         if name not in hits:
@@ -145,12 +102,9 @@ def _raising(name: str, hits: list[str]) -> Callable[..., Any]:
     return refuse
 
 
-def _resolve(path: str) -> Any:
-    """Return the module or class at a dotted path. Imports a submodule only if there is no such attribute."""
-    parts = path.split(".")
-    target: Any = importlib.import_module(parts[0])
-    for number, part in enumerate(parts[1:], 2):
-        if not hasattr(target, part):
-            importlib.import_module(".".join(parts[:number]))
-        target = getattr(target, part)
+def _loaded(path: str) -> Any:
+    """Return the module or class at a dotted path, or None if it has not been imported."""
+    target: Any = sys
+    for part in path.split("."):
+        target = sys.modules.get(part) if target is sys else getattr(target, part, None)
     return target

@@ -6,11 +6,8 @@ import warnings
 
 import jaxtyping  # noqa: F401
 import torch
-import torch._dynamo
 import torch.distributions
 import torch.masked
-import torch.nn.attention.flex_attention
-import torch.nn.attention.varlen
 from torch import nn
 
 from autograder.sandbox.worker.compiling import disable_compile
@@ -21,9 +18,10 @@ from autograder.sandbox.worker.forbid import decompositions
 def warm_up() -> None:
     """Run the code that workers use once, so that forked processes inherit the initialised libraries.
 
-    This runs forward passes and an optimizer step, but no backward pass. After a backward pass here, deep backward passes
+    This runs forward passes, but no backward pass. After a backward pass here, deep backward passes
     would crash in the workers.
     """
+    disable_compile()
     torch.set_num_threads(1)
     # oneDNN would compile a kernel for each new shape in each process, and the kernels would differ between CPU types.
     torch.backends.mkldnn.set_flags(_enabled=False)
@@ -46,8 +44,4 @@ def warm_up() -> None:
             # The first call reads /proc/cpuinfo, which does not exist in the sandbox.
             half = x.to(dtype)
             torch.nn.functional.linear(half, half[0]).exp() @ half
-    disable_compile()
     decompositions()
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    torch.optim.AdamW(model.parameters()).step()
