@@ -94,7 +94,7 @@ def grade(
 
     If no PATH is given, grade submitted/ and copy the marks into nbgrader's gradebook.
     """
-    from autograder.feedback import sentences, student_page, terminal_table
+    from autograder.feedback import terminal_table
     from autograder.grading.session import open_session, submitted_folders
 
     chosen = _course().day(day)
@@ -122,6 +122,8 @@ def grade(
         write_marks(json, day, graded.submissions)
     problems: list[str] = []
     if feedback:
+        from autograder.feedback import sentences, student_page
+
         _, problems = student_page.write(graded.submissions, sentences.read(chosen), feedback)
     if copied:
         summary = f"nbgrader's gradebook: {copied.copied} submissions copied, {copied.unchanged} unchanged"

@@ -27,7 +27,8 @@ from rich.console import Console
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
 from bench.alone import processor_seconds

@@ -14,7 +14,8 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.protocol.limits import Limits
 from autograder.release.notebook import solution_notebook

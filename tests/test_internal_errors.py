@@ -10,7 +10,7 @@ import pytest
 from autograder.course import config as courses
 from autograder.course.state_folder import course_folder
 from autograder.feedback import sentences, student_page
-from autograder.grading import class_run, internal_errors
+from autograder.grading import internal_errors, pool
 from autograder.grading.grader import Grader
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
@@ -47,9 +47,9 @@ def test_an_error_while_naming_a_mistake_does_not_affect_marks(
 def test_an_error_while_grading_affects_only_that_submission(
     grader: Grader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_run, "_grader", grader)
+    monkeypatch.setattr(pool, "_grader", grader)
     monkeypatch.setattr(grader, "grade_slice", broken)
-    marks = class_run._grade(handed_in(RIGHT))
+    marks = pool._grade(handed_in(RIGHT), "0")
     assert (marks.student, marks.exercises, marks.points) == ("ada", [], 0)
     assert "internal error in the autograder" in marks.problems[0]
     monkeypatch.undo()

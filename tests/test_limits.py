@@ -25,7 +25,8 @@ from autograder.execution.collect import Test as Asked
 from autograder.execution.run_lock import RunLock
 from autograder.execution.source import Source, join_units
 from autograder.execution.student import Student
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.protocol import messages as m
 from autograder.protocol.limits import Allowance, Budget, Limits

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.execution.collect import Test, collect
+from autograder.course.state_folder import read_cache, write_cache
 from autograder.recognition.catalogue import known_mistakes
+
+if TYPE_CHECKING:
+    from autograder.execution.collect import Test
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,23 @@ def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
     """Read a day's feedback sentences. Pass `tests` if the day's tests have already been collected."""
     return Texts(
         day,
-        {name: {t.name: t.sentence for t in own} for name, own in (tests or collect(day)).items()},
+        _test_sentences(day) if tests is None else _by_name(tests),
         {name: {k.name: k.sentence for k in own} for name, own in known_mistakes(day).items()},
     )
+
+
+def _test_sentences(day: Day) -> Mapping[str, Mapping[str, str]]:
+    """Return what each test checks. The result is cached in the course's folder, because collecting the tests imports torch."""
+    name = f"tests-{day.name}-{courses.fingerprint(day)[:16]}.json"
+    cached = read_cache(day.root, name)
+    if cached is not None:
+        return msgspec.json.decode(cached, type=dict[str, dict[str, str]])
+    from autograder.execution.collect import collect
+
+    found = _by_name(collect(day))
+    write_cache(day.root, name, msgspec.json.encode(found))
+    return found
+
+
+def _by_name(tests: Mapping[str, Sequence[Test]]) -> Mapping[str, Mapping[str, str]]:
+    return {name: {test.name: test.sentence for test in own} for name, own in tests.items()}

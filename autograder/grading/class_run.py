@@ -1,30 +1,20 @@
-"""Grade a class in parallel. Marks of unchanged submissions come from the store; each worker process owns a fork server.
-
-Entry point: `ClassRun`.
-"""
+"""Grade a class in parallel. Marks of unchanged submissions come from the store. Entry point: `ClassRun`."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.course.state_folder import StoreError
 from autograder.grading import internal_errors
 from autograder.grading.errors import WorkerKilled
-from autograder.grading.grader import Grader, seed_of, start_server
+from autograder.grading.pool import Pool
+from autograder.grading.seeds import seed_of
 from autograder.marks.history import Basis, History, basis_of
 from autograder.marks.model import SubmissionMarks
-from autograder.sandbox.client import Sandbox, Server
-from autograder.sandbox.errors import NoIsolation
 from autograder.submissions.class_source import FoundSubmission
 from autograder.submissions.submission import Submission
 
@@ -33,13 +23,12 @@ LOOKAHEAD = 2  # number of submissions to read ahead, per worker process
 
 @dataclass
 class ClassRun:
-    """One grading run over a class. Marks do not depend on `jobs`, the order of submissions or the store's contents."""
+    """One grading run over a class. Marks do not depend on the pool, the order of submissions or the store's contents."""
 
     day: Day
     secret: bytes
-    jobs: int = 1
+    pool: Pool
     seed: str | None = None
-    sandbox: Sandbox = "required"
     history: History | None = None
     force: bool = False  # whether to grade unchanged submissions again
     is_current: bool = True  # whether this run's marks become the current marks
@@ -67,11 +56,6 @@ class ClassRun:
     ) -> Iterator[tuple[int, SubmissionMarks]]:
         """Yield the marks of each submission as soon as they are ready, with the submission's position in the class."""
         course = courses.fingerprint(self.day)
-        day = self.day
-        arguments = (day.root, day.name, self.secret, self.seed, self.sandbox)
-        pool = ProcessPoolExecutor(
-            self.jobs, multiprocessing.get_context("spawn"), _start_worker, arguments
-        )
         pending: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
 
         def finished() -> Iterator[tuple[int, SubmissionMarks]]:
@@ -85,32 +69,27 @@ class ClassRun:
                 yield number, marks
 
         try:
-            isolation = pool.submit(_isolation).result()
+            isolation = self.pool.isolation()
             for number, found in enumerate(class_):
                 submission = found.submission
-                seed = self.seed or seed_of(day.name, self.secret, submission)
-                basis = basis_of(day.name, submission, course, seed, isolation)
+                seed = self.seed or seed_of(self.day.name, self.secret, submission)
+                basis = basis_of(self.day.name, submission, course, seed, isolation)
                 marks = None if self.force else self._stored(basis, submission)
                 if marks is not None:
                     self.reused += 1
                     self._store(basis, marks, found)
                     yield number, marks
                     continue
-                pending[pool.submit(_grade, submission)] = number, found, basis
-                if len(pending) >= LOOKAHEAD * self.jobs:
+                pending[self.pool.submit(submission, seed)] = number, found, basis
+                if len(pending) >= LOOKAHEAD * self.pool.jobs:
                     yield from finished()
             while pending:
                 yield from finished()
-        except BrokenProcessPool:
+        except BrokenExecutor:
             message = (
                 "a worker process was killed (out of memory?). Run the command again to resume."
             )
             raise WorkerKilled(message) from None
-        finally:
-            if pending:  # the run is ending early
-                for child in multiprocessing.active_children():
-                    child.kill()
-            pool.shutdown()
 
     def _stored(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
         if self.history is None:
@@ -135,49 +114,3 @@ class ClassRun:
             activity = f"storing the marks of {marks.student}"
             message = internal_errors.log(self.day.root, activity, error)
             self.on_store_error(StoreError(message))
-
-
-# ---- in the worker processes
-
-_server: Server | NoIsolation | None = None
-_grader: Grader | None = None
-_course: tuple[Path, str, bytes, str | None]
-
-
-def _start_worker(root: Path, day: str, secret: bytes, seed: str | None, sandbox: Sandbox) -> None:
-    global _course, _server
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    _course = root, day, secret, seed
-    try:
-        _server = start_server(sandbox)
-    except NoIsolation as error:
-        _server = error
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _isolation() -> list[str]:
-    if not isinstance(_server, Server):
-        assert _server is not None
-        raise _server
-    return _server.isolation
-
-
-def _grade(submission: Submission) -> SubmissionMarks:
-    global _grader
-    if _grader is None:
-        root, day, secret, seed = _course
-        assert isinstance(_server, Server)
-        _grader = Grader(courses.load(root).day(day), _server, secret, seed)
-    try:
-        return _grader.grade(submission)
-    except NoIsolation:
-        raise
-    except Exception as error:
-        return _grader.internal_error(submission, error)

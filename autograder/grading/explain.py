@@ -12,7 +12,8 @@ from autograder.course import state_folder
 from autograder.course.config import CourseError, Day
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.marks.model import sanitize
 from autograder.sandbox.client import Server
 from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
@@ -36,17 +37,21 @@ def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[s
             f"{day.name} has no exercise {exercise!r}; its exercises are {', '.join(day.names)}"
         )
     with start_server() as server, Reader() as reader:
-        grader = Grader(day, server, state_folder.secret(day.root), seed)
+        grader = Grader(day, server, state_folder.secret(day.root))
         course = prepare(reader.server, day)
         for submission in read_submissions([path], day.name, reader):
             yield f"{submission.path} ({submission.student})"
             readable = submission.readable
             pieces = _pieces(reader.server, course, submission, exercise) if readable else ()
-            yield from _explain_submission(grader, submission, pieces, exercise)
+            yield from _explain_submission(grader, submission, pieces, exercise, seed)
 
 
 def _explain_submission(
-    grader: Grader, submission: Submission, pieces: Sequence[Piece], exercise: str
+    grader: Grader,
+    submission: Submission,
+    pieces: Sequence[Piece],
+    exercise: str,
+    seed: str | None,
 ) -> Iterator[str]:
     tests: list[str] = []
 
@@ -54,7 +59,7 @@ def _explain_submission(
         if test.exercise == exercise:
             tests.extend(_test_lines(test, message, student))
 
-    marks = grader.grade(submission, observe)
+    marks = grader.grade(submission, observe, seed=seed)
     yield from (f"  problem: {problem}" for problem in marks.problems)
     if not marks.exercises:
         return

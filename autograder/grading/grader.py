@@ -1,12 +1,10 @@
 """Grade one submission: select each exercise's code, run its tests in the sandbox, and turn the outcomes into marks.
 
-Entry points: `Grader` and `start_server`.
+Entry point: `Grader`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -24,39 +22,28 @@ from autograder.grading import internal_errors, trivial_answers
 from autograder.grading.forwarding import Forwarding
 from autograder.grading.runner import Job, Observer, Runner
 from autograder.grading.scoring import no_points, score
+from autograder.grading.seeds import seed_of
 from autograder.grading.substitution import Graded, substitute_references
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, exact_sum, one_line
 from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
 from autograder.recognition.recognizer import Recognizer
-from autograder.sandbox.client import Sandbox, Server
-from autograder.sandbox.control import WORKER
+from autograder.sandbox.client import Server
 from autograder.slicing import client as slicing
 from autograder.slicing.client import Slice, Slicer, SlicingError
-from autograder.submissions.client import READER
 from autograder.submissions.submission import Submission
-
-
-def start_server(sandbox: Sandbox = "required", layers: Sequence[str] | None = None) -> Server:
-    """Start a fork server that can slice students' notebooks and run their code.
-
-    Raises:
-        NoIsolation: This machine does not run Linux.
-    """
-    return Server(sandbox, layers, services=(WORKER, READER))
 
 
 class Grader:
     """Grades submissions for one day, one at a time, with one fork server."""
 
-    def __init__(self, day: Day, server: Server, secret: bytes, seed: str | None = None) -> None:
+    def __init__(self, day: Day, server: Server, secret: bytes = b"") -> None:
         torch.set_num_threads(1)
         self.day = day
         self.key = AnswerKey.read(day)
         self.runner = Runner(self.key, server)
         self._slicing = slicing.prepare(server, day)
         self._secret = secret
-        self._seed = seed
         self.trivial_passes = trivial_answers.passed_tests(self.runner)
         self._forwarding = Forwarding(self.runner)
         for name, tests in self.key.tests.items():
@@ -67,13 +54,18 @@ class Grader:
                 )
 
     def grade(
-        self, submission: Submission, observe: Observer | None = None, only: str = ""
+        self,
+        submission: Submission,
+        observe: Observer | None = None,
+        only: str = "",
+        seed: str | None = None,
     ) -> SubmissionMarks:
         """Grade a submission, or only one of its exercises.
 
         Args:
             observe: Called after each test in the first run of each exercise.
             only: The name of the exercise to grade, or "" for all exercises.
+            seed: The seed for the inputs. By default, it is derived from the secret and the submission.
 
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine.
@@ -81,7 +73,7 @@ class Grader:
         """
         started = time.monotonic()
         exercises = [e for e in self.day.exercises if only in ("", e.name)]
-        seed = self._seed or seed_of(self.day.name, self._secret, submission)
+        seed = seed or seed_of(self.day.name, self._secret, submission)
         stamp_problems = release_stamp.stamp_problems(submission.release, self.day)
         problems = [*submission.problems, *stamp_problems]
         marks: list[ExerciseMarks] = []
@@ -266,13 +258,3 @@ class Grader:
             if own:
                 own -= self._forwarding.passed_tests(exercise, name)
         return bool(own)
-
-
-def seed_of(day: str, secret: bytes, submission: Submission) -> str:
-    """Return the seed for a submission: an HMAC of the day and the code cells.
-
-    Other cells, outputs and metadata do not affect the seed, so saving a notebook again does not change the seed.
-    """
-    code = "\0".join(cell.source for cell in submission.cells if cell.kind == "code")
-    digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()
-    return hmac.digest(secret, day.encode() + b"\0" + digest, "sha256").hex()

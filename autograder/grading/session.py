@@ -15,6 +15,7 @@ from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Lateness
 from autograder.course.state_folder import StoreError
 from autograder.grading.class_run import ClassRun
+from autograder.grading.pool import Pool
 from autograder.marks import class_list, regrade
 from autograder.marks.history import History
 from autograder.marks.model import CompressedMarks, SubmissionMarks
@@ -46,12 +47,11 @@ class GradedClass:
 
 @dataclass(frozen=True)
 class Session:
-    """A grading run for one day. It owns a reader and, unless `history` is None, the lock on the day's marks."""
+    """A grading run for one day. It owns a pool, a reader and, unless `history` is None, the lock on the day's marks."""
 
     day: Day
     secret: bytes
-    jobs: int
-    sandbox: Sandbox
+    pool: Pool
     reader: Reader
     history: History | None
     roster: Roster
@@ -102,9 +102,8 @@ class Session:
         return ClassRun(
             self.day,
             self.secret,
-            self.jobs,
+            self.pool,
             seed,
-            self.sandbox,
             self.history,
             force,
             is_current,
@@ -120,7 +119,7 @@ def open_session(
     on_store_error: Callable[[StoreError], None],
     use_store: bool = True,
 ) -> Iterator[Session]:
-    """Start a reader, and open and lock the store.
+    """Start the pool and a reader, and open and lock the store.
 
     Raises:
         CourseError: The roster is invalid.
@@ -129,12 +128,13 @@ def open_session(
     """
     secret = state_folder.secret(day.root)
     with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(Pool(day, jobs, sandbox))
         reader = stack.enter_context(Reader(sandbox))
         history = stack.enter_context(History(day.root)) if use_store else None
         if history:
             stack.enter_context(history.lock(day.name))
         class_roster = roster.for_course(day.root)
-        yield Session(day, secret, jobs, sandbox, reader, history, class_roster, on_store_error)
+        yield Session(day, secret, pool, reader, history, class_roster, on_store_error)
 
 
 def submitted_folders(day: Day) -> list[Path]:

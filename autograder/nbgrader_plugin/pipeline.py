@@ -27,7 +27,8 @@ from autograder.course import state_folder
 from autograder.course.config import CourseError, Day
 from autograder.feedback import sentences
 from autograder.feedback.exercise_feedback import to_feedback
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.nbgrader_plugin.late_penalty import set_due_date
 from autograder.nbgrader_plugin.notebook_nodes import (

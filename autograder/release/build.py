@@ -25,7 +25,8 @@ from nbformat import NotebookNode
 from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
 from autograder.course.config import CourseError, Day
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release.demonstrations import with_short_training
 from autograder.release.notebook import solution_notebook

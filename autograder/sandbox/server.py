@@ -142,6 +142,7 @@ def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dic
     descriptor, names, *layers = arguments
     if "namespaces" in layers:
         relocation.relocate(arguments)
+    gc.disable()  # garbage collection would slow down the imports
     control = socket.socket(fileno=int(descriptor))
     refused = refused_layers(layers)
     wall = Wall([layer for layer in layers if layer not in refused])
@@ -164,6 +165,7 @@ def main(
     """Set up the sandbox, report the results of the probes, and answer requests."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     tasks = len(os.listdir("/proc/self/task"))
     if tasks != 1:
         raise RuntimeError(f"the fork server must have one thread, but it has {tasks} threads")

@@ -36,7 +36,8 @@ from autograder.feedback.sentences import Texts
 from autograder.feedback.sentences import read as read_texts
 from autograder.feedback.terminal_table import table
 from autograder.grading import grader, scoring
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
 from autograder.sandbox.worker.in_process import LocalProcess

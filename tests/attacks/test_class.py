@@ -13,7 +13,8 @@ import pytest
 from nbformat import NotebookNode
 
 from autograder.course.config import Day
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.submissions.cells import Cell
 from autograder.submissions.submission import Submission

@@ -23,7 +23,8 @@ import pytest
 from autograder.course import config as courses
 from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.protocol.limits import Limits
 from autograder.sandbox.client import Server
 from autograder.submissions.cells import Cell

@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, Dialog, sync_playwright
 from autograder.course import config as courses
 from autograder.feedback import class_analysis, class_page, sentences, student_page
 from autograder.feedback.sentences import Texts
-from autograder.grading.grader import Grader, start_server
+from autograder.grading.fork_server import start_server
+from autograder.grading.grader import Grader
 from autograder.marks.model import FORMAT, Marks, SubmissionMarks
 from autograder.submissions.submission import read_submissions
 from bench.simulated import make_class

@@ -21,8 +21,8 @@ def disable_compile() -> None:
 
     `torch.jit` is not affected: it compiles in memory and works in the sandbox.
     """
-    for module in (torch, torch.compiler):
-        module.compile = compile_unchanged
+    torch.compile = compile_unchanged
+    torch.compiler.compile = compile_unchanged
     nn.Module.compile = _compile_module  # type: ignore[method-assign,assignment]
     for name in TORCHDYNAMO:
         for function in ("optimize", "optimize_assert"):
@@ -41,7 +41,7 @@ def _skip_exclusions() -> None:
         if type(item) is types.FunctionType and item.__code__ is wrapper:
             function = inspect.getclosurevars(item).nonlocals["fn"]
             function.__dynamo_disable = function
-    torch._disable_dynamo = compile_unchanged  # type: ignore[attr-defined]
+    torch._disable_dynamo = compile_unchanged  # type: ignore[assignment,attr-defined]
 
 
 def compile_unchanged(model: Any = None, *_: Any, **__: Any) -> Any:

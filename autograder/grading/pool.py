@@ -1,0 +1,136 @@
+"""Grade submissions in a pool of processes, each with its own fork server. Entry point: `Pool`.
+
+This module does not import torch, so that the command line and its worker processes start quickly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.grading.fork_server import start_server
+from autograder.marks.model import SubmissionMarks
+from autograder.sandbox.client import Sandbox, Server
+from autograder.sandbox.errors import NoIsolation
+from autograder.submissions.submission import Submission
+
+if TYPE_CHECKING:
+    from autograder.grading.grader import Grader
+
+
+class Pool:
+    """A pool of processes that grade submissions for one day. The first process starts immediately."""
+
+    def __init__(self, day: Day, jobs: int, sandbox: Sandbox) -> None:
+        self.jobs = jobs
+        self._executor = ProcessPoolExecutor(
+            jobs, multiprocessing.get_context("spawn"), _start, (day.root, day.name, sandbox)
+        )
+        self._futures: set[Future[SubmissionMarks]] = set()
+        self._isolation = self._executor.submit(_isolation)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def isolation(self) -> list[str]:
+        """Wait until the first process is ready, and return the isolation layers that it uses.
+
+        Raises:
+            NoIsolation: The sandbox cannot be set up on this machine.
+            CourseError: A chapter or grader is invalid.
+            BrokenExecutor: The process was killed.
+        """
+        return self._isolation.result()
+
+    def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
+        """Return a future for a submission's marks. Its `result` raises BrokenExecutor if a process of the pool was killed."""
+        future = self._executor.submit(_grade, submission, seed)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        return future
+
+    def close(self) -> None:
+        """Stop all processes. Kill them if they are still working."""
+        if self._futures or not self._isolation.done():
+            for child in multiprocessing.active_children():
+                child.kill()
+        self._executor.shutdown()
+
+
+# ---- in the processes of the pool
+
+_server: Server | NoIsolation
+_grader: Grader | None = None
+_course: tuple[Path, str]
+
+
+def _start(root: Path, day: str, sandbox: Sandbox) -> None:
+    global _course, _server
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _course = root, day
+    try:
+        _server = start_server(sandbox)
+    except NoIsolation as error:
+        _server = error
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _isolation() -> list[str]:
+    if isinstance(_server, NoIsolation):
+        raise _server
+    _load_grader()
+    return _server.isolation
+
+
+def _load_grader() -> Grader:
+    """Return this process's grader. The fork server imports its libraries while this process imports its own."""
+    global _grader
+    if _grader is None:
+        assert isinstance(_server, Server)
+        with _without_garbage_collection():
+            from autograder.grading.grader import Grader
+
+            root, day = _course
+            _grader = Grader(courses.load(root).day(day), _server)
+    return _grader
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Speed up imports. What was imported is never collected."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _grade(submission: Submission, seed: str) -> SubmissionMarks:
+    grader = _load_grader()
+    try:
+        return grader.grade(submission, seed=seed)
+    except NoIsolation:
+        raise
+    except Exception as error:
+        return grader.internal_error(submission, error)

@@ -1,0 +1,18 @@
+"""Derive the seed for a submission's hidden inputs. Entry point: `seed_of`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from autograder.submissions.submission import Submission
+
+
+def seed_of(day: str, secret: bytes, submission: Submission) -> str:
+    """Return the seed for a submission: an HMAC of the day and the code cells.
+
+    Other cells, outputs and metadata do not affect the seed, so saving a notebook again does not change the seed.
+    """
+    code = "\0".join(cell.source for cell in submission.cells if cell.kind == "code")
+    digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()
+    return hmac.digest(secret, day.encode() + b"\0" + digest, "sha256").hex()
