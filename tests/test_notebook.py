@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +13,11 @@ import pytest
 from nbformat import NotebookNode, v4
 
 from autograder.course import config as courses
+from autograder.course.chapters import ChapterError
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import build
+from autograder.release import build, figures
 from autograder.release.notebook import solution_notebook, without_chapter_imports, without_guard
 from tests.conftest import ROOT, with_cells
 
@@ -165,6 +168,54 @@ def test_only_stubs_and_checks_have_nbgrader_metadata(solution: NotebookNode, da
         assert (checks.solution, checks.grade, checks.locked) == (False, True, True)
         assert checks.points == exercise.points
     assert {id_: mark.grade_id for id_, mark in known.items()} == {id_: id_ for id_ in known}
+
+
+# ---- figures
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg"><text>a → b</text></svg>'
+
+
+def test_a_figure_is_embedded_with_its_text(tmp_path: Path) -> None:
+    (tmp_path / "a.svg").write_text(SVG, encoding="utf-8")
+    shown = figures.embed('Before.\n\n![One "a",\ntwo lines](a.svg)\n\nAfter.', tmp_path / "x.py")
+    found = re.fullmatch(
+        r'Before\.\n\n<img src="data:image/svg\+xml;base64,(.*)" alt="(.*)">\n\nAfter\.', shown
+    )
+    assert found
+    assert base64.b64decode(found[1]).decode() == SVG
+    assert html.unescape(found[2]) == 'One "a", two lines'
+
+
+def test_a_figure_on_the_web_stays_a_link(tmp_path: Path) -> None:
+    link = "![a badge](https://example.org/badge.svg)"
+    assert figures.embed(link, tmp_path / "x.py") == link
+
+
+@pytest.mark.parametrize(
+    ("link", "content", "problem"),
+    [
+        ("![a](b.svg)", SVG, "b.svg cannot be read"),
+        ("![ \n](a.svg)", SVG, "a.svg has no alternative text"),
+        ("![a](a.svg)", "<svg>", "a.svg is not an SVG image"),
+        ("![a](a.svg)", "<html/>", "a.svg is not an SVG image"),
+        ("![a](a.svg)", "PNG", "a.svg is not an SVG image"),
+    ],
+)
+def test_an_invalid_figure_is_refused(
+    link: str, content: str, problem: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.svg").write_text(content, encoding="utf-8")
+    with pytest.raises(ChapterError, match=re.escape(problem)):
+        figures.embed(link, tmp_path / "x.py")
+
+
+def test_a_day_may_have_its_own_opening(tmp_path: Path) -> None:
+    day = day_of(tmp_path, CHAPTER)
+    (tmp_path / "solutions" / "day1" / "opening.py").write_text(
+        "# %% [markdown]\n# ## Why\n", encoding="utf-8"
+    )
+    ids = [cell.id for cell in solution_notebook(day).cells]
+    assert ids[:3] == ["title-1", "why-1", "install-1"]
 
 
 # ---- the release

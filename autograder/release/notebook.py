@@ -14,6 +14,7 @@ from nbformat import NotebookNode, v4
 from autograder.course import chapters, release_stamp
 from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import Day
+from autograder.release import figures
 
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
@@ -48,7 +49,7 @@ def solution_notebook(day: Day) -> NotebookNode:
     """Return the notebook with solutions, from which nbgrader generates the release.
 
     Raises:
-        ChapterError: `opening.py`, `closing.py` or a chapter is invalid.
+        ChapterError: `opening.py`, `closing.py`, a chapter or one of its figures is invalid.
     """
     cells = list(_cells(day))
     notebook: NotebookNode = v4.new_notebook(
@@ -63,16 +64,18 @@ def _cells(day: Day) -> Iterator[NotebookNode]:
     ids = _Ids()
     points = {exercise.name: exercise.points for exercise in day.exercises}
     yield _cell("markdown", f"# {day.title}", ids.new("title"))
-    packages = [
-        line.split(">")[0].split("<")[0].split("=")[0].strip() for line in _requirements(day)
-    ]
-    yield _cell("code", INSTALL.format(packages=packages), ids.new("install"))
+    own = folder / day.name / "opening.py"
+    introduction = [chapters.read(own, ())] if own.is_file() else []
     parts = [
+        *introduction,
         chapters.read(folder / "opening.py", ()),
         *day.chapters,
         chapters.read(folder / "closing.py", ()),
     ]
     for part in parts:
+        if part is parts[len(introduction)]:
+            packages = [re.split("[<>=]", line)[0].strip() for line in _requirements(day)]
+            yield _cell("code", INSTALL.format(packages=packages), ids.new("install"))
         section = part.name
         for cell in part.cells:
             if cell.role == "text":
@@ -95,7 +98,7 @@ def _chapter_cell(
     points: dict[str, float],
 ) -> NotebookNode:
     if cell.role == "text":
-        return _cell("markdown", source, ids.new(section))
+        return _cell("markdown", figures.embed(source, part.path), ids.new(section))
     if cell.role == "exercise":
         return _cell("code", source, cell.name, solution=True)
     if cell.role == "checks":
