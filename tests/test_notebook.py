@@ -13,7 +13,6 @@ import pytest
 from nbformat import NotebookNode, v4
 
 from autograder.course import config as courses
-from autograder.course.chapters import ChapterError
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
@@ -205,7 +204,7 @@ def test_an_invalid_figure_is_refused(
     link: str, content: str, problem: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a.svg").write_text(content, encoding="utf-8")
-    with pytest.raises(ChapterError, match=re.escape(problem)):
+    with pytest.raises(CourseError, match=re.escape(problem)):
         figures.embed(link, tmp_path / "x.py")
 
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from autograder.course.chapters import ChapterError
+from autograder.course.config import CourseError
 
 LINK = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]*)\)")
 ELSEWHERE = ("http://", "https://", "data:")
@@ -21,7 +21,7 @@ def embed(markdown: str, chapter: Path) -> str:
     Links are relative to the chapter's folder. JupyterLab strips inline `<svg>`, and Colab has no access to local files.
 
     Raises:
-        ChapterError: A file is missing or is not an SVG image, or a link has no alternative text.
+        CourseError: A file is missing or is not an SVG image, or a link has no alternative text.
     """
 
     def image(link: re.Match[str]) -> str:
@@ -29,7 +29,7 @@ def embed(markdown: str, chapter: Path) -> str:
         if target.startswith(ELSEWHERE):
             return link[0]
         if not alt:
-            raise ChapterError(
+            raise CourseError(
                 f"{chapter}: the figure {target} has no alternative text. Describe it in the link: ![text]({target})"
             )
         data = _svg(chapter.parent / target, chapter)
@@ -45,11 +45,11 @@ def _svg(file: Path, chapter: Path) -> bytes:
         data = file.read_bytes()
         root = ElementTree.fromstring(data)
     except OSError as error:
-        raise ChapterError(
+        raise CourseError(
             f"{chapter}: the figure {file} cannot be read: {error.strerror}"
         ) from None
     except ElementTree.ParseError as error:
-        raise ChapterError(f"{chapter}: the figure {file} is not an SVG image: {error}") from None
+        raise CourseError(f"{chapter}: the figure {file} is not an SVG image: {error}") from None
     if root.tag != ROOT:
-        raise ChapterError(f"{chapter}: the figure {file} is not an SVG image")
+        raise CourseError(f"{chapter}: the figure {file} is not an SVG image")
     return data

@@ -49,7 +49,8 @@ def solution_notebook(day: Day) -> NotebookNode:
     """Return the notebook with solutions, from which nbgrader generates the release.
 
     Raises:
-        ChapterError: `opening.py`, `closing.py`, a chapter or one of its figures is invalid.
+        ChapterError: `opening.py`, `closing.py` or a chapter is invalid.
+        CourseError: A figure is missing or invalid.
     """
     cells = list(_cells(day))
     notebook: NotebookNode = v4.new_notebook(
