@@ -18,6 +18,7 @@ from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import build, figures
 from autograder.release.notebook import solution_notebook, without_chapter_imports, without_guard
+from solutions.day1.figures import draw
 from tests.conftest import ROOT, with_cells
 
 COURSE = courses.load(ROOT)
@@ -206,6 +207,13 @@ def test_an_invalid_figure_is_refused(
     (tmp_path / "a.svg").write_text(content, encoding="utf-8")
     with pytest.raises(CourseError, match=re.escape(problem)):
         figures.embed(link, tmp_path / "x.py")
+
+
+def test_the_figures_of_day1_are_up_to_date() -> None:
+    files = {file.stem: file.read_text("utf-8") for file in draw.FOLDER.glob("*.svg")}
+    drawn = {name: function().svg() for name, function in draw.FIGURES.items()}
+    stale = [name for name in files | drawn if files.get(name) != drawn.get(name)]
+    assert not stale, f"run python -m solutions.day1.figures.draw: {stale} changed"
 
 
 def test_a_day_may_have_its_own_opening(tmp_path: Path) -> None:
