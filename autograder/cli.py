@@ -1,7 +1,7 @@
 """Command line: parse the arguments, call the packages that do the work, and print the results.
 
-Exit codes: 0, every submission was graded; 1, something could not be read or written; 2, wrong usage or an error in the
-course; 3, this machine cannot isolate student code. Each command imports its own dependencies to keep `--help` fast.
+Exit codes: 0, every submission was graded; 1, something could not be read or written; 2, a usage error or an error in
+the course; 3, this machine cannot isolate student code. Each command imports its own dependencies to keep `--help` fast.
 """
 
 from __future__ import annotations

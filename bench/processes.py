@@ -20,7 +20,7 @@ def counter(pid: int, stack: contextlib.ExitStack) -> Callable[[], float]:
     """Return a function that returns the CPU time of a process and all processes it starts, in seconds.
 
     No process waits for the sandbox's processes, so only a control group counts their CPU time after they exit. Creating a
-    control group requires root. If there is none, the function counts only processes that are still running.
+    control group requires root. Without one, the function counts only processes that are still running.
     """
     for folder, file, pattern, unit in GROUPS:
         with contextlib.suppress(OSError):

@@ -76,7 +76,7 @@ RAISED = "`softmax` raised IndexError: index {} is out of bounds (cell 9, line 4
 def test_a_cause_with_different_numbers_appears_once(texts: Texts) -> None:
     failed = {n: RAISED.format(n) for n in range(4)}
     failed[4] = (
-        "a ValueError should be raised when d is 7; seen: IndexError: index 9 is out of bounds"
+        "a ValueError should be raised when d is 7; got: IndexError: index 9 is out of bounds"
     )
     page = Page(student_page.page(submission(texts, exercise(texts, "softmax", failed)), texts))
     assert page.text.count("IndexError") == 1

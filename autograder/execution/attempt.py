@@ -37,8 +37,8 @@ class Outcome:
 class Attempt:
     """A worker that runs one exercise's code and is restarted up to `MAX_RESTARTS` times after a timeout or a crash.
 
-    Resource usage is charged to `budget`, the submission's budget. The course-wide `lock` lets a test run while no
-    other test is running.
+    Resource usage is charged to `budget`, the submission's budget. A test that must run alone holds the
+    course-wide `lock` exclusively.
     """
 
     def __init__(

@@ -209,10 +209,10 @@ def value_error(*names: str, when: str) -> Iterator[None]:
     if error is None:
         raise AssertionError(f"a ValueError should be raised when {when}, but nothing was raised")
     shown = f"{error.type}: {error.text[:300]}".rstrip(": ")
-    assert "ValueError" in error.bases, f"a ValueError should be raised when {when}; seen: {shown}"
+    assert "ValueError" in error.bases, f"a ValueError should be raised when {when}; got: {shown}"
     named = any(re.search(rf"(?<!\w){re.escape(n)}(?!\w)", error.text) for n in names)
     wanted = " or ".join(f"`{name}`" for name in names)
-    assert named, f"the ValueError raised when {when} should mention {wanted}; seen: {shown}"
+    assert named, f"the ValueError raised when {when} should mention {wanted}; got: {shown}"
 
 
 def _describe(seen: Any) -> str:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# "raised" precedes an exception from the code; "seen:" precedes one raised instead of the expected exception.
+# "raised" precedes an exception from the code; "got:" precedes one raised instead of the expected exception.
 RAISED = re.compile(
-    r"\b(raised|seen:) ((?:[A-Z]\w*)?(?:Error|Exception|Exit|Interrupt|Iteration))\b"
+    r"\b(raised|got:) ((?:[A-Z]\w*)?(?:Error|Exception|Exit|Interrupt|Iteration))\b"
 )
 NO_MEMORY = re.compile(
     r"\[enforce fail at [^\]]{0,99}\][^\[]{0,199}?allocate (\d{1,30}) bytes\.[^\[]{0,99}?memory\)"

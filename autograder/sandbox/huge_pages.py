@@ -12,7 +12,7 @@ _COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 
 
 def private_memory() -> list[range]:
-    """Return the address ranges of the whole huge pages in this process's private memory."""
+    """Return the address ranges of the huge pages that lie entirely within this process's private memory."""
     found = []
     with open("/proc/self/maps") as maps:
         for line in maps:

@@ -87,7 +87,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class PreparedCourse:
-    """A course whose given code is already parsed."""
+    """A course whose given code has already been parsed."""
 
     exercises: dict[str, Exercise]
     given: list[Unit]

@@ -131,14 +131,14 @@ def small_norm_weights(n: int) -> dict[str, Tensor]:
 
 
 def random_mask(draw: Draw, *shape: int) -> Tensor:
-    """Return a random mask in which every row allows key 2 and forbids key 1."""
+    """Return a random mask in which every row allows key 2 and masks key 1."""
     mask = draw.mask(*shape)
     mask[..., 2], mask[..., 1] = True, False
     return mask
 
 
 def to_torch_mask(mask: Tensor, n: int, m: int, heads: int = HEADS) -> Tensor:
-    """Convert our mask to torch's format: one mask per sentence and head, with True where attention is forbidden."""
+    """Convert our mask to torch's format: one mask per sentence and head, with True where attention is masked."""
     return ~mask.expand(B, n, m).repeat_interleave(heads, dim=0)
 
 
@@ -453,8 +453,8 @@ class TestFeedForward:
         zero, kept = (actual - 3).abs() < 1e-3, (actual - 3 - hidden / 0.8).abs() < 1e-3
         wrong = ~zero & ~kept
         assert not wrong.any(), (
-            f"in train() with dropout=0.2, a hidden value of {hidden[wrong][0]:.4g} and a linear2 that "
-            f"adds 3, the output should be 3 or {3 + hidden[wrong][0] / 0.8:.4g}; "
+            f"in train() with dropout=0.2, for a hidden value of {hidden[wrong][0]:.4g} and a linear2 "
+            f"that adds 3, the output should be 3 or {3 + hidden[wrong][0] / 0.8:.4g}; "
             f"yours is {actual[wrong][0]:.4g}"
         )
         share = zero.double().mean().item()

@@ -71,7 +71,7 @@ def check_attention(
 def check_consistent(
     actual: Any, mask: Tensor, value: Tensor, what: str, atol: float = 1e-4
 ) -> None:
-    """Check that forbidden keys get weight 0, the other weights sum to 1, and the output is the weighted sum of the values."""
+    """Check that masked keys get weight 0, the other weights sum to 1, and the output is the weighted sum of the values."""
     output, weights = pair(actual, "output", "weights")
     allowed_keys = mask.expand(*value.shape[:-2], 3, 5)
     finite(
@@ -79,11 +79,10 @@ def check_consistent(
         f"the weights {what}",
     )
     shaped(output, (*value.shape[:-2], 3, 6), torch.float32, f"the output {what}")
-    # A separate test checks that the weights of forbidden keys are exactly 0.
+    # A separate test checks that the weights of masked keys are exactly 0.
     worst = (weights * ~allowed_keys).abs().max().item()
     assert worst < 1e-4, (
-        f"the weights {what} should be 0 for forbidden keys; "
-        f"the largest absolute value is {worst:.3g}"
+        f"the weights {what} should be 0 for masked keys; the largest absolute value is {worst:.3g}"
     )
     assert bool((weights >= 0).all()), (
         f"the weights {what} should not be negative; your smallest is {weights.min().item():.3g}"
@@ -101,7 +100,7 @@ def random_qkv(draw: Draw, *leading: int, dtype: torch.dtype = torch.float32) ->
 
 
 def random_mask(draw: Draw, *shape: int) -> Tensor:
-    """Return a random mask in which every row allows at least one key and forbids at least one."""
+    """Return a random mask in which every row allows at least one key and masks at least one."""
     order = draw.uniform(*shape).argsort(dim=-1)
     return ((order == 0) | draw.mask(*shape)) & (order != 1)
 
@@ -135,7 +134,7 @@ class TestPaddingMask:
 
     @weight(0.5)
     def test_dtype(self, student, seed):
-        """The mask is boolean (True where attention is allowed); it does not hold numbers to add to the scores."""
+        """The mask is boolean (True where attention is allowed), not additive."""
         tokens = Draw(seed).integers(0, 3, 2, 5)
         check_boolean(student.padding_mask(tokens, 0))
 
@@ -211,7 +210,7 @@ class TestCausalMask:
 
     @weight(0.5)
     def test_dtype(self, student):
-        """The mask is boolean (True where attention is allowed); it does not hold numbers to add to the scores."""
+        """The mask is boolean (True where attention is allowed), not additive."""
         check_boolean(student.causal_mask(4))
 
     @weight(0.5)
@@ -274,7 +273,7 @@ class TestDecoderMask:
 
     @weight(0.5)
     def test_dtype(self, student, seed):
-        """The mask is boolean (True where attention is allowed); it does not hold numbers to add to the scores."""
+        """The mask is boolean (True where attention is allowed), not additive."""
         check_boolean(student.decoder_mask(Draw(seed).integers(0, 3, 2, 5), 0))
 
     def test_future(self, student, seed):
@@ -386,36 +385,34 @@ class TestMaskedAttention:
         check_attention(student.masked_attention(*inputs, mask), expected, "with a mask")
 
     def test_exact_zeros(self, student, seed):
-        """Forbidden keys get a weight of exactly 0, and the weights of the allowed keys sum to 1."""
+        """Masked keys get a weight of exactly 0, and the weights of the allowed keys sum to 1."""
         draw = Draw(seed)
         inputs, mask = random_qkv(draw, 2), random_mask(draw, 2, 3, 5)
         actual = student.masked_attention(*inputs, mask)
         check_consistent(actual, mask, inputs[2], "with a mask")
         worst = actual[1][~mask].max().item()
-        assert worst == 0, (
-            f"the weight of a forbidden key should be exactly 0; yours is {worst:.3g}"
-        )
+        assert worst == 0, f"the weight of a masked key should be exactly 0; yours is {worst:.3g}"
         least = actual[1][mask].min().item()
         assert least > 0, (
             f"the weight of an allowed key should be positive; your smallest is {least:.3g}"
         )
 
     def test_high_forbidden_scores(self, student, seed):
-        """The result is correct even if forbidden keys have much higher scores than allowed ones."""
+        """The result is correct even if masked keys have much higher scores than allowed ones."""
         draw = Draw(seed)
         query, key, value = random_qkv(draw, 2)
         mask = random_mask(draw, 2, 1, 5)
         query[..., 0] = 1.0
         key[..., 0] += torch.where(mask[:, 0], 0.0, 500.0)
         actual = student.masked_attention(query, key, value, mask)
-        check_consistent(actual, mask, value, "for forbidden keys with scores near 250")
+        check_consistent(actual, mask, value, "for masked keys with scores near 250")
 
     def test_low_allowed_scores(self, student, seed):
         """The result is correct even if all allowed keys have scores near −10⁴."""
         draw = Draw(seed)
         mask = random_mask(draw, 1, 5).expand(3, 5)
         value = draw.normal(5, 6)
-        # Allowed keys have scores of −10,000 + r/2 for integers r, forbidden keys have scores of 0.
+        # Allowed keys have scores of −10,000 + r/2 for integers r, masked keys have scores of 0.
         # float32 represents all of these scores exactly.
         r = draw.integers(0, 7, 5).float()
         query = torch.tensor([[-100.0, 1.0, 0.0, 0.0]]).repeat(3, 1)
@@ -427,7 +424,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_forbidden_keys_are_unseen(self, student, seed):
-        """Changing keys and values at forbidden positions does not change the output."""
+        """Changing keys and values at masked positions does not change the output."""
         draw = Draw(seed)
         query, key, value = random_qkv(draw, 2)
         mask = random_mask(draw, 2, 1, 5)
@@ -436,9 +433,9 @@ class TestMaskedAttention:
         key = key + hidden * draw.normal(2, 5, 4, scale=5.0)
         value = value + hidden * draw.normal(2, 5, 6, scale=50.0)
         actual = student.masked_attention(query, key, value, mask)
-        check_consistent(actual, mask, value, "with large values at forbidden positions")
+        check_consistent(actual, mask, value, "with large values at masked positions")
         finite(shaped(before[0], (2, 3, 6), torch.float32, "the output"), "the output")
-        what = "the output after changing keys and values at forbidden positions"
+        what = "the output after changing keys and values at masked positions"
         close(actual[0], before[0], what, **LOOSE)
 
     @weight(1.5)
@@ -517,7 +514,7 @@ class TestMaskedAttention:
         )
 
     def test_empty_sentences(self, student, seed):
-        """The mask may forbid every key of a sentence, or every key of the whole batch."""
+        """All keys of a sentence may be masked, or even all keys of the whole batch."""
         draw = Draw(seed)
         inputs, padding = random_qkv(draw, 2), random_mask(draw, 2, 1, 5)
         padding[0] = False
@@ -540,7 +537,7 @@ class TestMaskedAttention:
         check_gradients(student, Draw(seed), empty_rows=True)
 
     def test_dtypes(self, student, seed):
-        """The result keeps the dtype of float16, bfloat16 and float64 inputs; the weights of forbidden keys are exactly 0."""
+        """The result keeps the dtype of float16, bfloat16 and float64 inputs; the weights of masked keys are exactly 0."""
         draw = Draw(seed)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             inputs, mask = random_qkv(draw, 2, dtype=dtype), random_mask(draw, 2, 3, 5)
@@ -551,7 +548,7 @@ class TestMaskedAttention:
                 close(part, want, f"the {name} in {dtype}", *tolerance, dtype=dtype)
             worst = actual[1][~mask].abs().max().item()
             assert worst == 0, (
-                f"the weights of forbidden keys should be exactly 0 in {dtype}; "
+                f"the weights of masked keys should be exactly 0 in {dtype}; "
                 f"the largest absolute value is {worst:.3g}"
             )
 

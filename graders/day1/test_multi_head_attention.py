@@ -224,7 +224,7 @@ def oracle(
 
 
 def check_mask(weights: Tensor, allowed: Tensor) -> None:
-    """Check for every head that forbidden keys get weight 0 and that the other weights sum to 1."""
+    """Check for every head that masked keys get weight 0 and that the other weights sum to 1."""
     b, n_heads = weights.shape[:2]
     for s in range(b):
         for h in range(n_heads):

@@ -73,10 +73,10 @@ class TestCosineSchedule:
 
     @weight(1)
     def test_many_steps(self, student):
-        """With 1000 steps, ᾱ falls at every step, and its tiny last values are accurate."""
+        """With 1000 steps, ᾱ decreases at every step, and its tiny last values are accurate."""
         seen = shaped(student.cosine_schedule(1000), (1001,))
         rising = (seen[1:] >= seen[:-1]).nonzero().flatten().tolist()
-        assert not rising, f"for n_steps = 1000, ᾱ does not fall at step {rising[0] + 1}"
+        assert not rising, f"for n_steps = 1000, ᾱ does not decrease at step {rising[0] + 1}"
         near_schedule(seen, schedule_oracle(1000), "ᾱ for n_steps = 1000")
 
     @weight(0.75)
@@ -164,7 +164,7 @@ class TestAddNoise:
 
     @weight(0.75)
     def test_gradients(self, student, seed):
-        """The gradients of x0 and noise are the formula's factors √ᾱ(t) and √(1 − ᾱ(t))."""
+        """The gradients of x0 and noise are the formula's coefficients √ᾱ(t) and √(1 − ᾱ(t))."""
         draw = Draw(seed)
         x0, noise = (draw.normal(3, 5).requires_grad_() for _ in range(2))
         alpha_bar, t = schedule(draw, 4), torch.tensor([1, 3, 2])
@@ -240,7 +240,7 @@ class TestTimestepEmbedding:
 
     @weight(2)
     def test_every_column(self, student, seed):
-        """The frequencies fall geometrically from 1 towards 1/10000."""
+        """The frequencies decrease geometrically from 1 towards 1/10000."""
         draw = Draw(seed)
         d_model, t = draw.choice([8, 12, 14]), draw.integers(1, 400, 9, 2)[:, 0]
         seen = student.timestep_embedding(t, d_model)
@@ -606,7 +606,7 @@ class TestGuidedNoise:
 
     @weight(1)
     def test_with_and_without_labels(self, student, seed):
-        """Scale 1 gives the prediction with labels, and scale 0 gives the prediction with the null label."""
+        """A scale of 1 gives the prediction with labels, and a scale of 0 gives the prediction with the null label."""
         inputs = self._draw(seed, 1, 5)
         self._check(student, inputs, 1.0, 9, "the result for scale = 1")
         self._check(student, inputs, 0.0, 9, "the result for scale = 0")

@@ -1110,7 +1110,7 @@ class TestGenerate:
 
     @weight(1.25)
     def test_positions_with_cache(self, student, seed):
-        """By default, caches are used: the model reads the whole prompt in the first call and then one position per call."""
+        """By default, caches are used: the model gets the whole prompt in the first call and one position in each later call."""
         draw = Draw(seed)
         model = Storyteller(draw)
         student.generate(model, draw.integers(0, VOCAB, 2, 5), 4)

@@ -365,7 +365,7 @@ class TestRelativeSelfAttention:
 
     @weight(1.5)
     def test_shorter_than_max_length(self, student, seed):
-        """For n < max_length, the last n rows of `relative` are used, which are for the shortest distances."""
+        """For n < max_length, the last n rows of `relative` are used, which belong to the shortest distances."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 2, 11)
         for n in (10, 4, 1):

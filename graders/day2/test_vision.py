@@ -259,7 +259,7 @@ class TestPatchEmbedding:
 
     @weight(1)
     def test_position_of_every_token(self, student, seed):
-        """A row of `position` is added to every token, including the class token."""
+        """One row of `position` is added to each token, including the class token."""
         draw = Draw(seed)
         weights = embedding_weights(draw)
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
@@ -535,7 +535,7 @@ class TestAttentionDistance:
         for (key, (_, far)), value in zip(targets.items(), seen.tolist(), strict=True):
             assert abs(value - far / 9) < 1e-3, (
                 f"in a 3 × 3 grid with patch_size = {p}, query 1 attends to key {key} and all others "
-                f"to themselves: the mean distance should be {far / 9:.4f}, yours is {value:.4f}"
+                f"to themselves: the mean distance should be {far / 9:.4f}; yours is {value:.4f}"
             )
 
     @weight(0.5)
