@@ -171,14 +171,21 @@ def regrade(
 @app.command()
 def explain(
     day: DayArgument,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="the submission")],
-    exercise: Annotated[str, typer.Argument(metavar="EXERCISE")],
+    who: Annotated[
+        str, typer.Argument(metavar="STUDENT|PATH", help="a graded student, or a submission")
+    ],
+    exercise: Annotated[
+        str, typer.Argument(metavar="[EXERCISE]", help="default: a summary of all exercises")
+    ] = "",
+    student: Annotated[
+        str, typer.Option(metavar="NAME", help="the student, if PATH contains several")
+    ] = "",
     seed: SeedOption = None,
 ) -> None:
     """Show the graded code, the result of every test, and the inputs to failed calls."""
     from autograder.grading.explain import explain as explain_lines
 
-    for line in explain_lines(_course().day(day), path, exercise, seed):
+    for line in explain_lines(_course().day(day), who, exercise, student, seed):
         print(line)
 
 

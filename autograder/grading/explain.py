@@ -1,106 +1,218 @@
-"""Explain the marks for one exercise, for example when a student appeals. Entry point: `explain`."""
+"""Explain marks, for example when a student appeals: a summary of a submission, or all details of one exercise.
+
+Stored marks are explained with the same test inputs as in the original grading. Entry point: `explain`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from autograder.course import state_folder
 from autograder.course.config import CourseError, Day
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
+from autograder.grading import explain_text
+from autograder.grading.explain_text import Observed
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
-from autograder.marks.model import sanitize
-from autograder.sandbox.client import Server
-from autograder.slicing.client import Slicer, SlicingCourse, SlicingError, prepare
+from autograder.marks import lookup
+from autograder.marks.history import Current, History
+from autograder.marks.model import ExerciseMarks, SubmissionMarks
+from autograder.marks.regrade import find_again
+from autograder.slicing.client import Slicer, SlicingError, prepare
 from autograder.slicing.service import Piece
+from autograder.submissions import roster
+from autograder.submissions.class_source import find_submissions
 from autograder.submissions.client import Reader
-from autograder.submissions.submission import Submission, read_submissions
+from autograder.submissions.roster import Roster
+from autograder.submissions.submission import Submission
 
-MAX_ELEMENTS = 24  # number of elements; larger tensors are shown without their values
+NOT_FOUND = "the submitted file no longer exists"
+CHANGED_FILE = "the submitted file has changed since then"
+CHANGED_COURSE = (
+    "a new run gives a different result, because the course or the autograder has changed since then; "
+    "`autograder regrade` shows whose points change"
+)
 
 
-def explain(day: Day, path: Path, exercise: str, seed: str | None) -> Iterator[str]:
-    """Regrade an exercise and yield lines of text: the exercise's code, each test, and the inputs to failed calls.
+def explain(
+    day: Day, who: str, exercise: str = "", student: str = "", seed: str | None = None
+) -> Iterator[str]:
+    """Yield lines of text that explain a submission's marks.
 
-    The inputs are the same as in the original grading, unless `seed` is given.
+    Args:
+        who: A student in the store, or else the path of a file, folder or download.
+        exercise: The exercise to show in detail. If empty, all exercises are summarized.
+        student: The student in `who`, if that is a path with several students.
+        seed: Use other inputs than the original grading did.
 
     Raises:
-        CourseError: The day has no such exercise.
+        CourseError: There is no such student, path or exercise, or the student is ambiguous.
     """
-    if exercise not in day.names:
+    if exercise and exercise not in day.names:
         raise CourseError(
             f"{day.name} has no exercise {exercise!r}; its exercises are {', '.join(day.names)}"
         )
-    with start_server() as server, Reader() as reader:
-        grader = Grader(day, server, state_folder.secret(day.root))
-        course = prepare(reader.server, day)
-        for submission in read_submissions([path], day.name, reader):
-            yield f"{submission.path} ({submission.student})"
-            readable = submission.readable
-            pieces = _pieces(reader.server, course, submission, exercise) if readable else ()
-            yield from _explain_submission(grader, submission, pieces, exercise, seed)
+    class_roster = roster.for_course(day.root)
+    with History(day.root) as history:
+        stored = history.current_with_paths(day.name)
+    class_ = [current.marks for current in stored]
+    found = [] if student else lookup.find(who, class_, class_roster)
+    if found:
+        for current in stored:
+            if any(current.marks is marks for marks in found):
+                yield from _explain_stored(day, current, exercise, class_roster, seed)
+    elif os.path.lexists(who):
+        yield from _explain_path(day, Path(who), exercise, class_roster, student, seed)
+    else:
+        near = lookup.closest(who, class_, class_roster)
+        raise CourseError(
+            f"there is no file {who!r}, and the store has no marks of such a student for {day.name}"
+            + (f"; the closest name is {near}" if near else "")
+        )
 
 
-def _explain_submission(
-    grader: Grader,
-    submission: Submission,
-    pieces: Sequence[Piece],
-    exercise: str,
-    seed: str | None,
+def _explain_stored(
+    day: Day, stored: Current, exercise: str, class_roster: Roster, seed: str | None
 ) -> Iterator[str]:
-    tests: list[str] = []
-
-    def observe(test: Test, message: str, student: Student | None) -> None:
-        if test.exercise == exercise:
-            tests.extend(_test_lines(test, message, student))
-
-    marks = grader.grade(submission, observe, seed=seed)
-    yield from (f"  problem: {problem}" for problem in marks.problems)
-    if not marks.exercises:
+    marks = stored.marks
+    if not exercise or not marks.exercises:
+        yield from explain_text.summary(marks)
         return
-    if pieces:
-        code = "\n\n".join(piece.source for piece in pieces)
-        yield "\nCode:\n"
-        yield from (f"    {sanitize(line)}" for line in code.split("\n"))
-    result = next(e for e in marks.exercises if e.name == exercise)
-    yield "\nTests:\n"
-    yield from tests or [f"  {result.message}"]
-    if result.reference_for:
-        yield f"\nGraded again with the reference for {', '.join(result.reference_for)}."
-    yield f"\n{exercise}: {result.points:g} of {result.max_points:g} points, {result.status}"
-    yield f"To repeat this run, add --seed {marks.seed}\n"
+    with start_server() as server, Reader() as reader:
+        found = next(find_again([stored], day.name, reader, class_roster), None)
+        grader = Grader(day, server)
+        run = Run.of(grader, found.submission, exercise, seed or marks.seed) if found else None
+    if run is None or not run.marks.exercises:
+        yield from _without_run(day, marks, exercise, CHANGED_FILE if run else NOT_FOUND)
+    elif seed:
+        yield from details(day, run.marks, exercise, run)
+    elif found and found.submission.sha256 != marks.sha256:
+        yield from _without_run(day, marks, exercise, CHANGED_FILE)
+    elif not _same_result(_named(run.marks, exercise), _named(marks, exercise)):
+        yield from _without_run(day, marks, exercise, CHANGED_COURSE)
+    else:
+        yield from details(day, marks, exercise, run)
 
 
-def _pieces(
-    server: Server, course: SlicingCourse, submission: Submission, exercise: str
-) -> tuple[Piece, ...]:
-    with Slicer(server, course, submission.cells) as slicer:
-        try:
-            return slicer.slice_all().slices[exercise].pieces
-        except SlicingError:
-            return ()  # grading reports the same problem
+def _explain_path(
+    day: Day, path: Path, exercise: str, class_roster: Roster, student: str, seed: str | None
+) -> Iterator[str]:
+    with start_server() as server, Reader() as reader:
+        submissions = [
+            one.submission for one in find_submissions([path], day.name, reader, class_roster)
+        ]
+        chosen = _choose(submissions, path, student, class_roster)
+        grader = Grader(day, server, state_folder.secret(day.root))
+        for submission in chosen:
+            run = Run.of(grader, submission, exercise, seed)
+            if exercise and run.marks.exercises:
+                yield from details(day, run.marks, exercise, run)
+            else:
+                yield from explain_text.summary(run.marks)
+            yield f"\nTo repeat this run, add --seed {run.marks.seed}"
 
 
-def _test_lines(test: Test, message: str, student: Student | None) -> Iterator[str]:
-    yield f"  {'failed' if message else 'passed'}  {test.name}: {test.sentence}"
-    if message:
-        yield f"          {sanitize(message)}"
-        if student is not None and student.last_call:
-            function, args, kwargs = student.last_call
-            yield f"          last call: {function}"
-            for name, value in [*enumerate(args), *kwargs.items()]:
-                yield f"            {name}: {_describe(value)}"
+def _choose(
+    submissions: Sequence[Submission], path: Path, student: str, class_roster: Roster
+) -> list[Submission]:
+    found = lookup.find(student, submissions, class_roster) if student else list(submissions)
+    students = lookup.list_students(submissions)
+    if not found:
+        raise CourseError(f"{path} contains no submission by {student!r}, but by: {students}")
+    if len({lookup.label(submission) for submission in found}) > 1:
+        raise CourseError(
+            f"{path} contains several students; choose one with --student: {students}"
+        )
+    return found
 
 
-def _describe(value: Any) -> str:
-    if not isinstance(value, torch.Tensor):
-        return sanitize(repr(value))
-    kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    if value.is_meta or value.numel() > MAX_ELEMENTS:
-        return kind
-    return f"{kind} {value.tolist()}"
+# ---- a new run
+
+
+@dataclass
+class Run:
+    """A repeated grading of a submission, with what happened in every test of one exercise.
+
+    `tests` maps the exercises that a run replaced with references, () in the first run, to what happened in each test.
+    """
+
+    marks: SubmissionMarks
+    pieces: Sequence[Piece] = ()
+    tests: dict[tuple[str, ...], dict[str, Observed]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, grader: Grader, submission: Submission, exercise: str, seed: str | None = None
+    ) -> Run:
+        """Grade a submission, and observe the tests of an exercise."""
+        tests: dict[tuple[str, ...], dict[str, Observed]] = {}
+
+        def observe(
+            replaced: Sequence[str], test: Test, message: str, student: Student | None
+        ) -> None:
+            if test.exercise == exercise:
+                run = tests.setdefault(tuple(replaced), {})
+                run[test.name] = explain_text.observe(test, message, student)
+
+        run = cls(grader.grade(submission, observe, seed=seed), (), tests)
+        if exercise and run.marks.exercises:
+            run.pieces = _pieces(grader, submission, _named(run.marks, exercise))
+        return run
+
+
+def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> tuple[Piece, ...]:
+    """Return the code that was graded in the run that counts."""
+    course = prepare(grader.server, grader.day)
+    with (
+        contextlib.suppress(SlicingError),  # grading reports the same problem
+        Slicer(grader.server, course, submission.cells) as slicer,
+    ):
+        if exercise.reference_for:
+            return slicer.slice_with_references(exercise.name, exercise.reference_for).pieces
+        return slicer.slice_all().slices[exercise.name].pieces
+    return ()
+
+
+def _same_result(run: ExerciseMarks, stored: ExerciseMarks) -> bool:
+    def result(exercise: ExerciseMarks) -> list[Any]:
+        tests = [(test.name, test.passed, test.points) for test in exercise.tests]
+        return [exercise.points, exercise.status, list(exercise.reference_for), tests]
+
+    return result(run) == result(stored)
+
+
+def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
+    return next(e for e in marks.exercises if e.name == exercise)
+
+
+def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterator[str]:
+    """Yield the result of an exercise, the code, and the tests of the run that counts and of the first run."""
+    result = _named(marks, exercise)
+    yield from explain_text.result_lines(day, marks, result)
+    yield from explain_text.code_lines(run.pieces)
+    names = ", ".join(result.reference_for)
+    counts = f" in the run that counts, with the course's own code for {names}" if names else ""
+    yield f"\nTests{counts}:\n"
+    observed = run.tests.get(tuple(result.reference_for), {})
+    if not observed:
+        yield f"  {result.message}"
+    for test in result.tests if observed else ():
+        yield from explain_text.counted_lines(test, observed[test.name])
+    if names:
+        yield "\nTests in the first run, with the student's own code only:\n"
+        yield from explain_text.first_run_lines(run.tests[()])
+
+
+def _without_run(day: Day, marks: SubmissionMarks, exercise: str, reason: str) -> Iterator[str]:
+    """Yield what the store knows about an exercise whose run cannot be repeated."""
+    result = _named(marks, exercise)
+    yield from explain_text.result_lines(day, marks, result)
+    yield f"\nStored results (without the inputs: {reason}):\n"
+    for test in result.tests:
+        yield from explain_text.counted_lines(test)

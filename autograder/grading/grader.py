@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from functools import cached_property
 
 import msgspec
@@ -63,7 +62,7 @@ class Grader:
         """Grade a submission, or only one of its exercises.
 
         Args:
-            observe: Called after each test in the first run of each exercise.
+            observe: Called after each test in each run of each exercise.
             only: The name of the exercise to grade, or "" for all exercises.
             seed: The seed for the inputs. By default, it is derived from the secret and the submission.
 
@@ -166,11 +165,10 @@ class Grader:
         job: Job,
     ) -> Graded:
         """Regrade an exercise with references for earlier exercises that lost points, and return the best result."""
-        unobserved = replace(job, observe=None)  # `explain` shows only the first run
 
         def grade_with(replaced: tuple[str, ...]) -> Graded:
             code = slicer.slice_with_references(exercise.name, replaced)
-            marks = self.grade_slice(exercise, code, unobserved, replaced=replaced)
+            marks = self.grade_slice(exercise, code, job, replaced=replaced)
             return Graded(marks, code, replaced)
 
         original = Graded(first, slicer.slice_all().slices[exercise.name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import Exercise
@@ -15,9 +15,9 @@ from autograder.execution.student import Student
 from autograder.protocol.limits import Budget
 from autograder.sandbox.client import Server
 
-# Function that is called with a test, the test's message ("" if the test passed) and the student's process (None if it has
-# exited).
-Observer = Callable[[Test, str, "Student | None"], None]
+# Function that is called after each test of each run of an exercise. The arguments are the exercises that this run replaces
+# with references, the test, the test's message ("" if it passed), and the student's process (None if it has exited).
+Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ class Runner:
                 outcome = attempt.run_test(test)
                 outcomes.append(outcome)
                 if job.observe:
-                    job.observe(test, "" if outcome.passed else outcome.message, attempt.student)
+                    replaced = source.references.names if source.references else ()
+                    message = "" if outcome.passed else outcome.message
+                    job.observe(replaced, test, message, attempt.student)
         finally:
             attempt.stop()
         if problems is not None:

@@ -1,0 +1,116 @@
+"""Format the lines of text that `autograder explain` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from autograder.course.config import Day
+from autograder.execution.collect import Test
+from autograder.execution.student import Student
+from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
+from autograder.recognition.catalogue import known_mistakes
+from autograder.slicing.service import Piece
+
+MAX_ELEMENTS = 24  # number of elements; larger tensors are shown without their values
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What happened in a test: its message, "" if it passed, and the last call with its arguments."""
+
+    sentence: str
+    message: str
+    call: Sequence[str] = ()
+
+
+def _heading(marks: SubmissionMarks) -> Iterator[str]:
+    yield f"{marks.student}: {marks.path}"
+    yield from (f"  problem: {problem}" for problem in marks.problems)
+
+
+def summary(marks: SubmissionMarks) -> Iterator[str]:
+    """Yield one line per exercise, and the total."""
+    yield from _heading(marks)
+    if not marks.exercises:
+        yield "\nThe submission could not be read, so nothing was graded."
+        return
+    width = max(len(exercise.name) for exercise in marks.exercises)
+    yield ""
+    for exercise in marks.exercises:
+        points = f"{exercise.points:g} of {exercise.max_points:g}"
+        yield f"  {exercise.name:{width}}  {points:>12}  {', '.join(_remarks(exercise))}"
+    yield f"\n{marks.points:g} of {marks.max_points:g} points"
+
+
+def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
+    yield exercise.status.replace("_", " ")
+    if exercise.reference_for:
+        yield f"with the course's own {', '.join(exercise.reference_for)}"
+    if exercise.mistake:
+        yield f"known mistake: {exercise.mistake}"
+
+
+def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
+    """Yield the student's own statements, with their cells."""
+    own = [piece for piece in pieces if not piece.given]
+    if own:
+        yield "\nCode that was graded, without the code that the course provides:"
+    for piece in own:
+        yield f"\n  cell {piece.cell}, line {piece.line}:\n"
+        yield from (f"    {sanitize(line)}" for line in piece.source.split("\n"))
+
+
+def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Iterator[str]:
+    """Yield the points and the status of an exercise, and how they came about."""
+    yield from _heading(marks)
+    points = f"{result.points:g} of {result.max_points:g} points"
+    yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"
+    if result.reference_for:
+        yield f"Graded again with the course's own code for {', '.join(result.reference_for)}; the better run counts."
+    if result.mistake:
+        sentences = {m.name: m.sentence for m in known_mistakes(day)[result.name]}
+        yield f"Known mistake: {result.mistake}. {sentences.get(result.mistake, '')}".rstrip()
+
+
+def counted_lines(test: TestMarks, observed: Observed | None = None) -> Iterator[str]:
+    """Yield the result of a test in the run that counts; without `observed`, only what the store knows about it."""
+    shown = observed or Observed("", "" if test.passed else test.message)
+    yield from _test_lines(test.name, shown, f" ({test.points:g} of {test.max_points:g} points)")
+
+
+def first_run_lines(observed: Mapping[str, Observed]) -> Iterator[str]:
+    """Yield the result of each test in the first run, which did not count."""
+    for name, test in observed.items():
+        yield from _test_lines(name, test)
+
+
+def _test_lines(name: str, observed: Observed, points: str = "") -> Iterator[str]:
+    sentence = f": {observed.sentence}" if observed.sentence else ""
+    yield f"  {'failed' if observed.message else 'passed'}  {name}{points}{sentence}"
+    if observed.message:
+        indent = " " * 10
+        yield indent + sanitize(observed.message).replace("\n", f"\n{indent}")
+        yield from (indent + line for line in observed.call)
+
+
+def observe(test: Test, message: str, student: Student | None) -> Observed:
+    """Return what happened in a test. This copies the arguments, because the student's process ends after the run."""
+    call: list[str] = []
+    if message and student is not None and student.last_call:
+        function, args, kwargs = student.last_call
+        call = [f"last call: {function}"]
+        call += [f"  {name}: {_describe(v)}" for name, v in [*enumerate(args), *kwargs.items()]]
+    return Observed(test.sentence, message, call)
+
+
+def _describe(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return sanitize(repr(value))
+    kind = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if value.is_meta or value.numel() > MAX_ELEMENTS:
+        return kind
+    return f"{kind} {value.tolist()}"

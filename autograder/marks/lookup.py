@@ -1,0 +1,78 @@
+"""Find a student's marks by any of the student's names. Entry points: `find` and `names_of`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from autograder.course.config import CourseError
+from autograder.submissions.people import HandedIn
+from autograder.submissions.roster import Roster
+
+MAX_LISTED = 20  # students in an error message
+
+
+class HasStudent(Protocol):
+    """Marks or a submission."""
+
+    @property
+    def student(self) -> str: ...
+    @property
+    def handed_in(self) -> HandedIn | None: ...
+
+
+T = TypeVar("T", bound=HasStudent)
+
+
+def names_of(item: HasStudent, roster: Roster) -> set[str]:
+    """Return every name, id and email address of the students who made a submission, casefolded."""
+    names = {item.student, *item.student.split(", ")}
+    for person in item.handed_in.people if item.handed_in else ():
+        names |= {person.name, person.id, person.email}
+    for entry in roster.students(item.student):
+        names |= {entry.student, entry.id, entry.name, entry.email}
+    return {name.casefold() for name in names if name}
+
+
+def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
+    """Return the items of the student with this name, id or email address; [] if there is none.
+
+    Raises:
+        CourseError: Several students match.
+    """
+    found = [item for item in class_ if text.casefold() in names_of(item, roster)]
+    exact = [item for item in found if item.student == text]
+    found = exact or found
+    if len({_identity(item) for item in found}) > 1:
+        raise CourseError(f"several students match {text!r}: {list_students(found)}. Use an id.")
+    return found
+
+
+def list_students(class_: Sequence[HasStudent]) -> str:
+    """Return the students' names, with ids where several students have the same name."""
+    labels = list(dict.fromkeys(map(label, class_)))
+    more = f" and {len(labels) - MAX_LISTED} others" if len(labels) > MAX_LISTED else ""
+    return ", ".join(labels[:MAX_LISTED]) + more
+
+
+def label(item: HasStudent) -> str:
+    """Return the student's name, followed by the platform's id if there is one."""
+    people = item.handed_in.people if item.handed_in else ()
+    ids = [person.id for person in people if person.id and person.id not in item.student]
+    participant = item.handed_in.participant if item.handed_in else ""
+    ids = ids or ([participant] if participant else [])
+    return f"{item.student} ({', '.join(ids)})" if ids else item.student
+
+
+def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
+    """Return the name that is most similar to a misspelt one, or "" if none is similar."""
+    names = {name: item.student for item in class_ for name in names_of(item, roster)}
+    near = difflib.get_close_matches(text.casefold(), names, 1)
+    return names[near[0]] if near else ""
+
+
+def _identity(item: HasStudent) -> tuple[str, ...]:
+    people = item.handed_in.people if item.handed_in else ()
+    participant = item.handed_in.participant if item.handed_in else ""
+    return item.student, participant, *sorted(person.id for person in people)

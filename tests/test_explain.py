@@ -1,0 +1,131 @@
+"""Test that `explain` agrees with the marks, whether they come from the store or from a file, and reports wrong names."""
+
+from __future__ import annotations
+
+import random
+import re
+import zipfile
+from collections.abc import Callable
+
+import pytest
+from nbformat import NotebookNode
+
+from autograder.course import config as courses
+from autograder.course.config import CourseError, Day
+from autograder.grading import explain
+from autograder.grading.grader import Grader
+from autograder.marks.history import History
+from autograder.marks.model import SubmissionMarks
+from autograder.recognition import catalogue
+from tests import small_course
+from tests.conftest import handed_in, with_cells
+
+CALLED = (
+    "MultiHeadAttention",
+    "softmax",
+)  # exercises that others call, each the first mistake of a submission
+TEST = re.compile(r"^  (passed|failed)  (\w+) \(([\d.]+) of ([\d.]+) points\)", re.M)
+
+
+def check(text: str, marks: SubmissionMarks, exercise: str) -> None:
+    """Check that an explanation contains the points, the status and the result of each test."""
+    result = next(one for one in marks.exercises if one.name == exercise)
+    status = result.status.replace("_", " ")
+    assert f"{exercise}: {result.points:g} of {result.max_points:g} points, {status}\n" in text
+    tests = [
+        ("passed" if t.passed else "failed", t.name, f"{t.points:g}", f"{t.max_points:g}")
+        for t in result.tests
+    ]
+    shown = TEST.findall(text)
+    assert shown == tests or (result.message in text and not shown)
+
+
+@pytest.mark.slow
+def test_explanations_agree_with_the_marks_of_known_mistakes(
+    grader: Grader, day1: Day, solution: NotebookNode
+) -> None:
+    known = catalogue.known_mistakes(day1)
+    for called in CALLED:
+        draw = random.Random(called)
+        names = [called, *draw.sample(day1.names, 2)]
+        wrong = {name: draw.choice(known[name]).source for name in names}
+        submission = handed_in(with_cells(solution, wrong))
+        marks = grader.grade(submission)
+        exercise = next(e.name for e in marks.exercises if e.reference_for)
+        run = explain.Run.of(grader, submission, exercise)
+        text = "\n".join(explain.details(day1, run.marks, exercise, run))
+        check(text, marks, exercise)
+        text = "\n".join(explain.explain_text.summary(marks))
+        for one in marks.exercises:
+            assert re.search(rf"  {one.name} +{one.points:g} of {one.max_points:g} ", text)
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Day:
+    """A course with a graded class of three."""
+    root = small_course.make(tmp_path_factory.mktemp("course"))
+    small_course.hand_in(root / "class", 3)
+    with zipfile.ZipFile(root / "class.zip", "w") as archive:
+        for file in sorted((root / "class").iterdir()):
+            archive.write(file, file.name)
+    done = small_course.command(root, "grade", "day1", "class.zip", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    return courses.load(root).day("day1")
+
+
+@pytest.fixture
+def explained(course: Day, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    monkeypatch.chdir(course.root)
+    monkeypatch.setenv("AUTOGRADER_SECRET", "tests")
+    return lambda *arguments, **more: "\n".join(explain.explain(course, *arguments, **more))
+
+
+@pytest.mark.slow
+def test_stored_marks_and_a_download_are_explained_alike(
+    course: Day, explained: Callable[..., str]
+) -> None:
+    with History(course.root) as history:
+        marks = {one.student: one for one in history.current("day1")}
+    stored = explained("student01", "padding_mask")
+    check(stored, marks["student01"], "padding_mask")
+    assert "last call: padding_mask" in stored
+    assert "tokens != 0" in stored
+    from_file = explained("class.zip", "padding_mask", student="student01")
+    assert from_file.partition("\n\nTo repeat this run")[0] == stored
+    summary = explained("student01")
+    assert re.search(r"padding_mask +20 of 60  partial", summary)
+    assert "60 of 100 points" in summary
+
+
+@pytest.mark.slow
+def test_stored_results_are_shown_when_the_file_is_gone_or_the_course_has_changed(
+    course: Day, explained: Callable[..., str]
+) -> None:
+    grader = course.root / "graders" / "day1" / "test_masking.py"
+    text, archive = grader.read_text(), (course.root / "class.zip").read_bytes()
+    with History(course.root) as history:
+        marks = next(one for one in history.current("day1") if one.student == "student01")
+    try:
+        (course.root / "class.zip").unlink()
+        gone = explained("student01", "padding_mask")
+        (course.root / "class.zip").write_bytes(archive)
+        grader.write_text(text.replace("@weight(2)", "@weight(1)"))
+        changed = explained("student01", "padding_mask")
+    finally:
+        (course.root / "class.zip").write_bytes(archive)
+        grader.write_text(text)
+    for shown, reason in ((gone, explain.NOT_FOUND), (changed, explain.CHANGED_COURSE)):
+        check(shown, marks, "padding_mask")
+        assert reason in shown
+
+
+def test_wrong_names_are_reported(explained: Callable[..., str]) -> None:
+    for arguments, more, message in (
+        (("student1",), {}, "the closest name is student01"),
+        (("nothere.zip", "padding_mask"), {}, "there is no file 'nothere.zip'"),
+        (("student01", "nosuch"), {}, "no exercise 'nosuch'"),
+        (("class.zip", "padding_mask"), {}, "choose one with --student: student00, student01"),
+        (("class.zip",), {"student": "eve"}, "no submission by 'eve', but by: student00"),
+    ):
+        with pytest.raises(CourseError, match=re.escape(message)):
+            explained(*arguments, **more)
