@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
-from autograder.grading import explain
+from autograder.grading import explain, explain_text
 from autograder.grading.grader import Grader
 from autograder.marks.history import History
 from autograder.marks.model import SubmissionMarks
@@ -55,7 +55,7 @@ def test_explanations_agree_with_the_marks_of_known_mistakes(
         run = explain.Run.of(grader, submission, exercise)
         text = "\n".join(explain.details(day1, run.marks, exercise, run))
         check(text, marks, exercise)
-        text = "\n".join(explain.explain_text.summary(marks))
+        text = "\n".join(explain_text.summary(marks))
         for one in marks.exercises:
             assert re.search(rf"  {one.name} +{one.points:g} of {one.max_points:g} ", text)
 
