@@ -1,23 +1,36 @@
 # %% [markdown]
 # # Attention
 #
-# A network that reads a sentence has to move information between its words: `it` means little
-# until something fetches what `it` stands for. Attention is how a Transformer does that. Every
-# position asks a question, its **query**; every position offers a description of itself, its
-# **key**, and something to take away, its **value**. What a query receives is a mean of all
-# values, weighted by how well its question fits each key. Nothing else in a Transformer moves
-# information from one position to another.
+# *Chapter 1 of 6 · core: 30 minutes*
 #
-# ```
-#  query n × d  ──┐
-#                 ├── scores n × m ── softmax ── weights n × m ──┐
-#  key   m × d  ──┘                                              ├── output n × d_v
-#  value m × d_v ────────────────────────────────────────────────┘
-# ```
+# When your model writes the month of a date, it has to find the month in the source. Attention is
+# this search. Each position sends out a **query**, which describes what it looks for. Each position
+# also offers a **key**, by which it can be found, and a **value**, which it hands over. A query
+# receives the mean of all values, weighted by how well it matches each key.
 #
-# There are `n` queries and `m` keys, and a value for every key. The three exercises of this
-# chapter are the three steps from left to right. Source: Vaswani et al., *Attention Is All You
-# Need* (2017), section 3.2.1.
+# ![On the left, a dictionary: the query red matches one key and returns its value (1, 0). On the
+# right, attention: the query red gives the keys red, blue and purple the weights 0.40, 0.20 and 0.40
+# and returns the weighted mean of their values, (0.80, 0.60).](figures/lookup.svg)
+#
+# A dictionary returns one value or fails. Attention compares the query with every key and returns a
+# mixture, so it is differentiable and can be learned.
+#
+# **Today's example.** Three tokens have d = 2 features: *red* = (1, 0), *blue* = (0, 1) and
+# *purple* = (1, 1). These vectors are the queries, the keys and the values. Take a pencil and follow
+# the query *red*:
+#
+# 1. Dot products with the three keys: 1, 0, 1.
+# 2. Divided by √2, these are the scores: 0.71, 0, 0.71.
+# 3. The exponentials are 2.03, 1 and 2.03. Divided by their sum, 5.06, they become the weights 0.40,
+#    0.20 and 0.40.
+# 4. The output is 0.40·(1, 0) + 0.20·(0, 1) + 0.40·(1, 1) = (0.80, 0.60).
+#
+# Steps 1 and 2 are `attention_scores`, step 3 is `softmax`, and `attention` adds step 4. In code, all
+# queries are rows of one matrix:
+#
+# ![The n × d queries times the transposed keys, divided by the square root of d, give n × m scores.
+# Softmax per row turns them into weights whose rows sum to 1. The weights times the m × d_v values
+# give the n × d_v output.](figures/shapes.svg)
 
 # %%
 import math
@@ -31,33 +44,21 @@ from solutions.opening import demonstration
 
 # %% [markdown]
 # ## `softmax`
-# ★★☆☆☆ · 10 minutes · 4 points
+# ★★☆☆☆ · core · 10 minutes · 4 points
 #
-# How well a query fits a key is a number of any size and sign. To take a mean we need weights:
-# none negative, together 1. Softmax makes weights of numbers, gives the larger number the larger
-# weight, and has a gradient everywhere.
+# A score can be any number. A weighted mean needs weights that are not negative and sum to 1.
+# Softmax turns scores into such weights, and larger scores get larger weights:
 #
 # $$\mathrm{softmax}(x)_i = \frac{e^{x_i}}{\sum_j e^{x_j}}$$
 #
-# The sum runs along one axis, `dim`; every other index is left alone. For `x` of shape `(2, 3)`:
+# The sum runs along one axis, `dim`. With `x` of shape `(2, 3)`, `dim=1` makes each row sum to 1 and
+# `dim=0` each column.
 #
-# ```
-#   dim=1 (each row sums to 1)         dim=0 (each column sums to 1)
-#   [ a  b  c ]  ->  sum of a, b, c    [ a  b  c ]
-#   [ d  e  f ]  ->  sum of d, e, f    [ d  e  f ]
-#                                        |  |  └── sum of c, f
-#                                        |  └───── sum of b, e
-#                                        └──────── sum of a, d
-# ```
+# **The trap.** $e^{89}$ overflows in float32, and $e^{12}$ in float16. The result is ∞/∞ = NaN. Far
+# below zero every exponential becomes 0, and 0/0 is NaN as well. Your function has to work for
+# entries of ±10⁴. An entry of −∞ gets a weight of exactly 0, which the next chapter uses to hide keys.
 #
-# **The trap.** The formula is exact on paper. In a computer $e^{89}$ no longer fits into float32
-# and $e^{12}$ not into float16: they become ∞, and ∞/∞ is NaN. Far below zero every exponential
-# becomes 0, and 0/0 is NaN as well. Scores of that size do occur, so your function has to be
-# right for entries of ±10⁴. An entry of −∞ is how we shall later forbid a key; it gets a weight
-# of exactly 0.
-#
-# Please write it yourself: torch's own `softmax`, `log_softmax`, `softmin` and
-# `torch.distributions` are not allowed here.
+# Not allowed: torch's `softmax`, `log_softmax` and `softmin`, and `torch.distributions`.
 
 
 # %%
@@ -65,13 +66,13 @@ def softmax(x: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"
     """Normalise the exponentials of `x` so that they sum to 1 along `dim`.
 
     Args:
-        x: numbers of any size, float16 to float64. An entry of −inf gets exactly 0 (as long as
-            one entry of its slice is finite).
+        x: scores, float16 to float64. An entry of −inf gets a weight of exactly 0, if at least one
+            entry of its slice is finite.
         dim: the axis along which to normalise; it may be negative.
 
     Returns:
-        weights of the shape and dtype of `x`, without overflow for entries of ±10⁴ in float32
-        and in half precision.
+        weights with the shape and dtype of `x`. Entries of ±10⁴ in float32, and any finite entries
+        in half precision, do not overflow.
 
     Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 4.1.
     """
@@ -125,16 +126,15 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Work out on paper what happens to the fraction if you add the same constant to every entry of a
-# slice. You are free to choose that constant: which one makes overflow impossible, and the sum at
-# least 1?
+# Add the same constant to every entry of a slice and simplify the fraction on paper. Which constant
+# rules out overflow and keeps the sum at least 1?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Choose a constant for each slice, not one for the whole tensor: slices can lie far apart.
-# Tensors have reductions that take `dim` and `keepdim`; with `keepdim=True` the reduced axis
-# stays with size 1, so that the result broadcasts against `x` whatever `dim` is.
+# Each slice needs its own constant, because slices can be far apart. Reductions such as `amax` take
+# `dim` and `keepdim`. With `keepdim=True` the reduced axis stays with size 1, so the result
+# broadcasts against `x` for every `dim`.
 # </details>
 
 # %%
@@ -143,7 +143,7 @@ if __name__ == "__main__":
         # The same four scores, divided by a temperature before softmax.
         four_scores = torch.tensor([2.0, 1.0, 0.0, -1.0])
         warm = {temperature: softmax(four_scores / temperature) for temperature in (0.2, 1.0, 5.0)}
-        figure, axes = plt.subplots(1, 3, figsize=(9, 2.4), sharey=True)
+        figure, axes = plt.subplots(1, 3, figsize=(9, 2.4), sharey=True, layout="constrained")
         for axis, (temperature, weights) in zip(axes, warm.items(), strict=True):
             axis.bar([f"{score:g}" for score in four_scores], weights)
             axis.set_title(f"softmax(x / {temperature:g})")
@@ -152,32 +152,29 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** The same four numbers gave three different sets of weights. Softmax sees
-# differences only: it cannot tell (0, 1) from (1000, 1001). The
-# *size* of the differences decides how sharp it is. Large ones make it an almost hard choice of
-# the maximum, hence its name; small ones make it a plain mean. Keep this in mind for the next
-# exercise, where something pushes all scores apart.
+# **What to notice.** The same four scores give three different sets of weights. Softmax depends only
+# on differences: (0, 1) and (1000, 1001) get the same weights. The size of the differences decides
+# how sharp it is. Small ones give nearly equal weights; large ones approach the argmax, of which
+# softmax is the soft version.
 
 # %% [markdown]
 # ## `attention_scores`
-# ★★☆☆☆ · 10 minutes · 4 points
+# ★★☆☆☆ · core · 10 minutes · 4 points
 #
-# How well a query fits a key is measured by their dot product: large where the two point the same
-# way, negative where they point away from each other. All n·m dot products are one matrix
-# product.
+# The dot product measures how well a query matches a key. It is large if the two point the same way
+# and negative if they point away from each other. One matrix product computes all of them:
 #
 # $$S = \frac{Q\,K^\top}{\sqrt d} \qquad Q: n \times d, \quad K: m \times d, \quad S: n \times m$$
 #
-# Row i of S belongs to query i, column j to key j.
+# Row i of $S$ belongs to query i, column j to key j.
 #
-# Why the root? If the entries of q and k are independent with mean 0 and variance 1, then q·k, a
-# sum of d such products, has variance d. Its typical size grows like √d, and softmax would get
-# sharper and sharper as d grows. Dividing by √d keeps the variance at 1 for every d.
+# **Why √d?** Suppose all entries of a query and a key are independent with mean 0 and variance 1. Then
+# their dot product, a sum of d terms, has variance d. Dividing by √d keeps the variance at 1, so
+# softmax is equally sharp for every d.
 #
-# **The traps.** Several sizes stand around here (n, m, d, later the number of heads), and only
-# one of them belongs under the root. Leading axes may be there or not, and they broadcast:
-# queries `(4, 1, n, d)` and keys `(2, m, d)` give scores `(4, 2, n, m)`. And in float16 the sum
-# q·k may leave the range (65,504) although the score itself would fit.
+# **The traps.** Several sizes are in scope here, and only one of them belongs under the root. Leading
+# axes broadcast: queries `(4, 1, n, d)` and keys `(2, m, d)` give scores `(4, 2, n, m)`. In float16
+# the sum q·k can exceed the largest number (65,504) although the score itself fits.
 
 
 # %%
@@ -186,7 +183,7 @@ def attention_scores(
 ) -> Float[Tensor, "*batch n m"]:
     """Return the dot product of every query with every key, divided by √d.
 
-    Leading axes broadcast. In half precision the result is right wherever the scores fit.
+    Leading axes broadcast. In half precision the result is correct whenever the scores fit.
 
     Source: Vaswani et al. (2017), section 3.2.1.
     """
@@ -230,82 +227,64 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Matrix multiplication in torch (`@`) works on the last two axes and broadcasts the others. The
-# keys lie as `(m, d)` and have to come as `(d, m)`: which two axes have to change places, counted
-# from the end? (`.T` is for two axes only.)
+# `@` multiplies the last two axes and broadcasts the others. The keys have shape `(m, d)` and you
+# need `(d, m)`. Swap two axes, counted from the end: `.T` is for two axes only.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Dividing the product by √d and multiplying two tensors of which one has already been divided is
-# the same on paper. Only one of them stays small all the way.
+# You can divide the product by √d, or divide one factor before you multiply. Both are the same on
+# paper. Only one of them stays small all the way.
 # </details>
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Random queries and keys with independent standard-normal entries, 64 keys a query.
+        # 256 queries and 64 keys, all entries independent and standard normal.
         sizes = [2**power for power in range(11)]
-        curves = {"q·k / √d": [], "q·k": []}
-        slopes = {"q·k / √d": [], "q·k": []}
+        largest = {"divided by √d": [], "not divided": []}
+        typical = {"divided by √d": [], "not divided": []}
         torch.manual_seed(0)
         for d in sizes:
-            q, k = torch.randn(256, d), torch.randn(64, d)
-            scaled = attention_scores(q, k)
-            for name, scores in (("q·k / √d", scaled), ("q·k", scaled * math.sqrt(d))):
-                scores = scores.detach().requires_grad_()
+            scaled = attention_scores(torch.randn(256, d), torch.randn(64, d)).double()
+            for name, scores in zip(largest, (scaled, scaled * math.sqrt(d)), strict=True):
                 weights = softmax(scores)
-                entropy = -(weights * torch.log(weights + 1e-30)).sum(dim=-1).mean()
-                # How much the largest weight answers to a change of its score: w (1 - w).
-                largest = weights.amax(dim=-1)
-                (slope,) = torch.autograd.grad(largest.sum(), scores)
-                curves[name].append(entropy.item())
-                slopes[name].append(slope.abs().amax(dim=-1).mean().item())
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
-        for name in curves:
-            left.plot(sizes, curves[name], "o-", label=name)
-            right.plot(sizes, slopes[name], "o-", label=name)
-        left.axhline(math.log(64), color="grey", linestyle=":")
-        left.text(2**10, math.log(64) + 0.1, "log 64: all weights equal", ha="right", color="grey")
-        left.set_title("entropy of the weights (nats)")
-        right.set_title("gradient of the largest weight")
+                largest[name].append(weights.amax(dim=-1).mean().item())
+                # The derivative of a weight with respect to its own score is w (1 - w).
+                typical[name].append((weights * (1 - weights)).median().item())
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+        for name, line in zip(largest, ("o-", "s--"), strict=True):
+            left.plot(sizes, largest[name], line, label=name)
+            right.loglog(sizes, typical[name], line, label=name)
+        left.set(ylim=(0, 1), ylabel="largest weight, mean over queries")
+        right.set(ylabel="∂weight/∂score, median")
         for axis in (left, right):
             axis.set_xscale("log", base=2)
             axis.set_xlabel("d")
-            axis.set_ylim(bottom=0)
-        left.set_ylim(top=5)
-        right.legend(loc="lower left")
+        left.legend()
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Entropy says over how many keys the weights are spread: log 64 if over all
-# alike, 0 if one key gets everything. Divided by √d the scores give nearly the same spread for
-# every d, and the same gradient. Undivided, a query of a wide model looks at a single key before
-# it has learned anything, and once it does, the gradient by which it could learn to look
-# elsewhere falls towards zero (on the right, beyond d ≈ 10). That is the reason which the paper
-# gives for the root.
+# **What to notice.** With the division (blue), nothing depends on d. Without it (orange, dashed), the
+# largest weight grows: at d = 64 one key gets 80 % on average. The right plot shows how much the
+# weight of a typical key reacts to its score, which is the gradient that this key receives. At d = 64
+# it is 5·10⁻⁹ without the division and 9·10⁻³ with it. An untrained query would stay with the key
+# that it happens to prefer. The paper gives this reason for the root in section 3.2.1.
 
 # %% [markdown]
 # ## `attention`
-# ★★☆☆☆ · 10 minutes · 5 points
+# ★★☆☆☆ · core · 10 minutes · 5 points
 #
-# Now the two pieces and the values. Query i receives the mean of all values, weighted by row i of
-# the weights.
+# Now add the values. The output for query i is the mean of all values, weighted by row i of the
+# weights:
 #
-# $$
-# W = \mathrm{softmax}\!\left(\frac{QK^\top}{\sqrt d}\right), \qquad O = W\,V
-# \qquad W: n \times m, \quad V: m \times d_v, \quad O: n \times d_v
-# $$
+# $$W = \mathrm{softmax}(S) \qquad O = W\,V \qquad
+# V: m \times d_v, \quad W: n \times m, \quad O: n \times d_v$$
 #
-# You can read it as a dictionary that is asked softly. `table[query]` compares the query with all
-# keys and returns the one value whose key is equal. Attention compares, too, but returns some of
-# every value, the more the better its key fits. So it has a gradient, and can be learned.
+# **The trap.** Softmax can run along either axis of $S$, and both give weights of the right shape
+# without an error. Each *query* distributes a weight of 1 over the keys: which axis has to sum to 1?
 #
-# **The trap.** The weights are a matrix, and softmax would run along either axis. Each *query*
-# has one unit of attention to give away; which axis has to sum to 1? With n = m the wrong one
-# raises no error, and a model trained with it can still learn something.
-#
-# `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention` are not allowed.
+# Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
 
 # %%
@@ -314,7 +293,7 @@ def attention(
     key: Float[Tensor, "*batch m d"],
     value: Float[Tensor, "*batch m d_v"],
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
-    """Return for each query the mean of the values, weighted by how well it fits the keys.
+    """Return for each query the mean of the values, weighted by how well it matches the keys.
 
     `d_v` may differ from `d` and `m` from `n`; leading axes of all three broadcast.
 
@@ -381,20 +360,19 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# You have written both halves of W. Rows of the scores belong to queries, columns to keys: name
-# the axis along which a query shares out its attention, counted from the end.
+# You have written both parts of W. Rows of the scores belong to queries, columns to keys. Along
+# which axis, counted from the end, does one query distribute its weight?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# For one query, the output is Σⱼ Wᵢⱼ Vⱼ: a sum over the keys. A matrix product sums over the last
-# axis of its left factor and the last but one of its right factor; look which of W and V has the
-# keys where. No transpose is needed.
+# For one query, the output is Σⱼ Wᵢⱼ Vⱼ, a sum over the keys. A matrix product sums over the last
+# axis of its left factor and the last but one of its right factor. No transpose is needed.
 # </details>
 
 # %% [markdown]
-# To see attention at work before any model is trained, we need features that mean something. The
-# next cell gives each word its letters: how often a, b, …, z occur in it.
+# To see attention at work before anything is trained, the tokens need vectors that mean something.
+# The next cell describes each word by how often the letters a to z occur in it.
 
 
 # %%
@@ -409,11 +387,12 @@ def letter_features(words: list[str]) -> Float[Tensor, "n 26"]:
 if __name__ == "__main__":
 
     def draw_weights(axis, weights, queries, keys, title):
-        """Draw weights (n, m) as a heat map: queries downwards, keys to the right."""
-        axis.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+        """Draw weights (n, m) as a heat map: a row per query, a column per key."""
+        image = axis.imshow(weights, cmap="Blues", vmin=0, vmax=1)
         axis.set_xticks(range(len(keys)), keys, rotation=60, ha="right")
         axis.set_yticks(range(len(queries)), queries)
-        axis.set_title(title)
+        axis.set(title=title, xlabel="key", ylabel="query")
+        return image
 
     with demonstration():
         sharpness = 100  # try 10 and 1000
@@ -431,7 +410,8 @@ if __name__ == "__main__":
 
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
         draw_weights(left, day_weights, misspelt, days, "misspelt days look up days")
-        draw_weights(right, word_weights, words, words, "a sentence attends to itself")
+        image = draw_weights(right, word_weights, words, words, "a sentence attends to itself")
+        figure.colorbar(image, ax=right, label="weight")
         plt.show()
         for word, number in zip(misspelt, found[:, 0].tolist(), strict=True):
             print(f"{word:<10} day {number:.2f} of the week")
@@ -439,14 +419,31 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.**
 #
-# * On the left, queries and keys come from different places, and the values are something else
-#   again (the number of the day). This is *cross-attention*. The number that comes out is a mean:
-#   `Fryday` finds day 5, while `Tusday` hesitates between Tuesday (2) and Saturday (6) and gets a
-#   number between them, a day that it never looked at much.
-# * Each row sums to 1. Columns need not: nobody looks at Monday, and two words look at Saturday.
-# * On the right queries, keys and values all come from the same words: *self-attention*.
-# * Both `sea` get the same row, and each looks at the other as much as at itself. Attention by
-#   itself knows nothing of order: shuffle the words, and the same outputs come out, shuffled. The
-#   chapter on positional encoding mends that.
-# * Here the features were made by hand. In a Transformer, queries, keys and values are three
-#   learned linear maps of the same vectors; the chapter on multi-head attention adds them.
+# * On the left, queries, keys and values differ: misspelt words look up days, and each value is the
+#   number of a day. This is **cross-attention**. `Fryday` finds day 5. `Tusday` is torn between
+#   Tuesday (2) and Saturday (6) and gets a number between the two.
+# * On the right, queries, keys and values come from the same words. This is **self-attention**. The two
+#   `sea` get the same row: attention knows nothing about order. Chapter 3 changes that.
+# * Each row sums to 1. Columns need not: no query looks at Monday.
+
+# %% [markdown]
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.1.
+# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# "Attention and Self-Attention". [Bahdanau et al. 2015](https://arxiv.org/abs/1409.0473), section 3.1:
+# attention when it was still part of a recurrent network.
+#
+# **Discuss.**
+#
+# 1. Source and target both become ten times longer. What happens to the time and the memory that
+#    attention needs?
+# 2. In the example, *red* gives *purple* as much weight as itself. Why? What could a model learn that
+#    changes this?
+#
+# <details><summary>Answers</summary>
+#
+# 1. Both matrix products take n·m·d multiplications, and the weights are n·m numbers. Time and memory
+#    grow a hundredfold. This is the reason for the efficient variants on Day 2.
+# 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1): 1·1 + 0·1
+#    equals 1·1 + 0·0. A model does not use the token vectors directly. It learns three linear maps that
+#    make queries, keys and values from them (chapter 4), so it can make *red* prefer any token.
+# </details>

@@ -1,28 +1,27 @@
 # %% [markdown]
 # # Masking
 #
-# Attention as you have it looks at everything. Two kinds of keys must not be seen:
+# *Chapter 2 of 6 · core: 40 minutes*
 #
-# * **padding**: sentences of different length are filled up to one length to fit into a tensor,
-#   and what they are filled with means nothing;
-# * **the future**: a model that writes a text from left to right is trained on whole texts at
-#   once. Position i must predict what comes next from what came before. If it could look ahead it
-#   would copy the answer, train to a loss near 0, and be unable to write.
+# So far every query sees every key. Two kinds of keys must stay hidden:
 #
-# Both are said with a **mask**: a boolean tensor of the shape of the scores, or one that
-# broadcasts to it. In this course, as in `F.scaled_dot_product_attention`, **True means that
-# attention is allowed.**
+# * **Padding.** The sequences of a batch are padded to one length. The padding means nothing.
+# * **The future.** During training the decoder gets the whole target at once. Position i has to predict
+#   the next token from the tokens up to i. If it could look ahead, it would copy the answer.
 #
-# ```
-#   padding_mask        causal_mask         decoder_mask      queries downwards,
-#   a b c PAD           a b c d             a b c PAD         keys to the right;
-#   # # # .             # . . .             # . . .           # is allowed,
-#                       # # . .             # # . .           . is not
-#   (one row for        # # # .             # # # .
-#    all queries)       # # # #             # # # .
-# ```
+# A **mask** is a boolean tensor that broadcasts to the scores. In this course, as in
+# `F.scaled_dot_product_attention`, **True means that attention is allowed.**
 #
-# Source: Vaswani et al., *Attention Is All You Need* (2017), section 3.2.3.
+# ![Three masks for the tokens the, sea, shore and pad. The padding mask is one row that hides the key
+# pad. The causal mask allows the diagonal and everything below it. The decoder mask allows what both
+# allow.](figures/masks.svg)
+#
+# In today's example, the causal mask leaves *red* nothing but itself. *Blue* has the scores 0 and 0.71,
+# so its weights are 1/(1 + 2.03) = 0.33 and 0.67. *Purple* comes last and sees all three tokens.
+#
+# ![Scores of red, blue and purple; the same scores with the future crossed out; the weights: 1, 0, 0;
+# 0.33, 0.67, 0; 0.25, 0.25, 0.50; and the outputs (1, 0), (0.33, 0.67) and (0.75,
+# 0.75).](figures/mask.svg)
 
 # %%
 import math
@@ -37,23 +36,21 @@ from solutions.opening import demonstration
 
 # %% [markdown]
 # ## `padding_mask`
-# ★☆☆☆☆ · 5 minutes · 3 points
+# ★☆☆☆☆ · core · 5 minutes · 3 points
 #
-# A batch of sentences is one integer tensor `(b, m)`; the places beyond the end of a sentence
-# hold the number `pad_id`. The mask has to be False there.
+# A batch of m tokens per sequence is an integer tensor `(b, m)`, and padding has the number `pad_id`:
 #
 # $$
 # \mathrm{mask}_{b,1,j} = \bigl(\mathrm{tokens}_{b,j} \ne \mathrm{pad}\bigr)
 # \qquad \mathrm{tokens}: b \times m, \quad \mathrm{mask}: b \times 1 \times m
 # $$
 #
-# The axis of size 1 stands where the scores `(b, n, m)` have their queries: the same keys are
-# padding for every query.
+# The axis of size 1 is where the scores `(b, n, m)` have their queries: the same keys are padding for
+# every query.
 #
-# **The trap.** That axis has a place. Without it, `(b, m)` would broadcast against `(b, n, m)` as
-# if its *first* axis were the queries; where b happens to equal n this raises no error, and masks
-# one sentence with the padding of another. And nothing says that padding is 0, or stands at the
-# end.
+# **The trap.** Without this axis, `(b, m)` broadcasts against `(b, n, m)` as if its first axis were the
+# queries. If b equals n, there is no error, and each sequence is masked by the padding of others. Padding
+# need not have the id 0, and it need not be at the end.
 
 
 # %%
@@ -92,39 +89,33 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Comparing a tensor with a number compares every entry and gives a boolean tensor of the same
-# shape. No loop is needed.
+# Comparing a tensor with a number compares every entry and returns a boolean tensor of the same
+# shape.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# What is left is to put an axis of size 1 between the two others: look at `unsqueeze`, or at
-# indexing with `None`.
+# Then insert an axis of size 1 between the other two, with `unsqueeze` or by indexing with `None`.
 # </details>
 
 # %% [markdown]
-# **What to notice.** The mask says which *keys* may be seen. Nothing is said about padded
-# queries: their outputs are computed and mean nothing, and the loss will leave them out. Polarity
-# is no law of nature: `key_padding_mask` of `nn.MultiheadAttention` is True where attention is
-# *forbidden*. Whenever you meet a mask, ask first what True means.
+# **What to notice.** The mask hides padded *keys*. Padded *queries* are still computed; the loss will
+# ignore them. Libraries disagree about the meaning of True: in `nn.MultiheadAttention`, True in
+# `key_padding_mask` *forbids* attention.
 
 # %% [markdown]
 # ## `causal_mask`
-# ★☆☆☆☆ · 5 minutes · 3 points
+# ★☆☆☆☆ · core · 5 minutes · 3 points
 #
-# While a model learns, the whole text lies before it; this mask hides from every position what it
-# is to predict. When it writes, later positions do not exist yet, so that it sees the same.
+# Position i may attend to itself and to everything before it:
 #
 # $$\mathrm{mask}_{i,j} = (j \le i) \qquad \mathrm{mask}: n \times n$$
 #
-# Row i says what position i may see: itself and everything before.
+# **The trap.** There are four triangles: upper or lower, with or without the diagonal. A position has to
+# see itself, because the first one has nothing else. This reveals nothing: the model predicts the *next*
+# token at each position.
 #
-# **The trap.** Rows or columns, < or ≤: each of the four combinations is a triangle, and one is
-# right. A position must see itself: the first one has nothing else to look at. That gives nothing
-# away, for what a position has to predict is not its own token but the next one: the training
-# loop shifts the targets by one.
-#
-# `nn.Transformer.generate_square_subsequent_mask` is not allowed.
+# Not allowed: `nn.Transformer.generate_square_subsequent_mask`.
 
 
 # %%
@@ -162,38 +153,37 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The allowed pairs are the diagonal and all below it. torch can make a matrix of ones, and can
-# cut a triangle out of a matrix; its functions that make tensors take `dtype` and `device`.
+# The allowed pairs are the diagonal and everything below it. torch can make a matrix of ones and cut a
+# triangle out of a matrix. Functions that make tensors take `dtype` and `device`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Another way is to write the formula down: positions as a column (i) compared with positions as a
-# row (j); broadcasting makes the matrix. That is worth knowing for masks that are no triangles.
+# You can also write down the formula: compare the positions as a column (i) with the positions as a row
+# (j), and broadcasting makes the matrix. This works for masks that are not triangles, too.
 # </details>
 
 # %% [markdown]
-# **What to notice.** With this mask one pass over a text of n tokens gives n predictions, each
-# from a past of another length. That is why Transformers train so much faster than they write:
-# writing is one position after the other. The device `meta` holds shapes without values; it is a
-# cheap way to see that code puts its tensors where it was told to.
+# **What to notice.** With this mask, one pass over n tokens gives n predictions, each from a past of a
+# different length. This is why Transformers train in parallel, although they generate one token at a
+# time. (The device `meta` in the check has shapes but no values. It shows cheaply whether code puts its
+# tensors on the right device.)
 
 # %% [markdown]
 # ## `decoder_mask`
-# ★★☆☆☆ · 5 minutes · 3 points
+# ★★☆☆☆ · core · 5 minutes · 3 points
 #
-# A decoder reads a padded batch of texts from left to right, so both rules hold at once.
+# A decoder reads padded targets from left to right, so both rules apply:
 #
 # $$
 # \mathrm{mask}_{b,i,j} = (j \le i) \wedge \bigl(\mathrm{tokens}_{b,j} \ne \mathrm{pad}\bigr)
 # \qquad \mathrm{mask}: b \times n \times n
 # $$
 #
-# **The trap.** Only *keys* are masked: a row is not emptied because its query is padding. (A row
-# may be empty all the same: which one? The last exercise of this chapter must survive it.) And on
-# a GPU a mask that was made on the CPU cannot be combined with one that lives with the tokens.
+# **The trap.** Mask only *keys*. Row i does not become empty because token i is padding. The mask has to
+# be on the device of the tokens.
 #
-# `nn.Transformer.generate_square_subsequent_mask` is not allowed.
+# Not allowed: `nn.Transformer.generate_square_subsequent_mask`.
 
 
 # %%
@@ -235,25 +225,25 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# You have both halves. Write their shapes below each other, aligned at the right: what does
-# broadcasting make of them?
+# You have both parts. Write their shapes below each other, aligned at the right. What does broadcasting
+# make of them?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# "And" of boolean tensors is `&`. The tokens know their length and their `device`.
+# The logical "and" of boolean tensors is `&`. Take the length and the device from the tokens.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Broadcasting did the work: `(b, 1, n)` and `(n, n)` make `(b, n, n)`. If
-# padding stands in front, the first rows allow nothing at all.
+# **What to notice.** Broadcasting turns `(b, 1, n)` and `(n, n)` into `(b, n, n)`. If a sequence starts
+# with padding, its first rows allow nothing at all. The next exercise has to handle such rows.
 
 # %% [markdown]
 # ## `masked_attention`
-# ★★★☆☆ · 25 minutes · 8 points
+# ★★★☆☆ · core · 25 minutes · 8 points
 #
-# This is the attention that every layer of the Transformer will call. For each query let $A_i$ be
-# the set of keys that the mask allows.
+# Every layer of your Transformer will call this function. Let $A_i$ be the set of keys that the mask
+# allows for query i:
 #
 # $$
 # W_{ij} = \begin{cases}
@@ -262,21 +252,18 @@ if __name__ == "__main__":
 # \qquad O = W\,V \qquad S, W: n \times m, \quad O: n \times d_v
 # $$
 #
-# A key that is not allowed gets a weight of exactly 0, however well it fits, and does not count
-# in the sum. A query that may attend to nothing has nothing to take a mean of: its weights are 0
-# and its output is 0.
+# A hidden key gets a weight of exactly 0, however well it matches. A query without any allowed key gets
+# weights 0 and output 0.
 #
 # **The traps.**
 #
-# * The mask has to act before the sum is taken: weights put to 0 *afterwards* no longer sum to 1.
-# * A score of 0 is an ordinary score, even a good one. It is not "nothing".
-# * A "large negative number" has to be large compared with every score that occurs, and float16
-#   ends at −65,504.
-# * For a row without any allowed key the formula is 0/0. NaN spreads: from one weight to the
-#   output, through the backward pass to every parameter. And a NaN that is replaced in the result
-#   only may come back in the gradient.
+# * Setting weights to 0 *after* softmax leaves rows that no longer sum to 1.
+# * A score of 0 does not hide a key: $e^0 = 1$.
+# * −10⁹ does not fit into float16, which ends at −65,504.
+# * In a row without allowed keys the formula is 0/0 = NaN. If you replace the NaN only in the result, it
+#   can come back in the gradient and reach every parameter.
 #
-# `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention` are not allowed.
+# Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
 
 # %%
@@ -288,7 +275,7 @@ def masked_attention(
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
     """Return attention in which each query sees only the keys that the mask allows.
 
-    Leading axes of query, key and value broadcast, as in `attention`. Right in half precision, too.
+    Leading axes of query, key and value broadcast, as in `attention`. Works in half precision.
 
     Args:
         mask: True where attention is allowed, broadcastable to the weights; None allows
@@ -375,16 +362,24 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Your `softmax` already gives a weight of exactly 0 to one kind of score, and leaves it out of
-# the sum. Look at `masked_fill` or `torch.where`, and mind which way round the mask is.
+# Your `softmax` already gives one kind of score a weight of exactly 0. Look at `masked_fill` or
+# `torch.where`, and check which way round the mask is.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# First make sure that every row on which softmax works has a finite score, then put the weights
-# of the other rows to 0. Rows without any allowed key are found by a reduction of the mask along
-# the keys (with `keepdim=True`, so that it broadcasts). What softmax sees in those rows does not
-# matter, as long as it is finite: you throw the result away.
+# Make sure that every row that reaches softmax has a finite score, then set the weights of the other
+# rows to 0. A reduction of the mask along the keys, with `keepdim=True`, finds the rows without allowed
+# keys. It does not matter what softmax computes there, as long as it is finite.
+# </details>
+#
+# <details><summary>Help, I get NaN in rows where nothing is allowed</summary>
+#
+# Such a row consists of −∞ only, and softmax computes −∞ − (−∞) = NaN. Replacing it afterwards with
+# `nan_to_num` repairs the output. In the backward pass, the derivative of softmax is still NaN, and
+# NaN times 0 is NaN. So keep NaN from arising: leave the scores of these rows as they are, and set
+# their weights to 0 at the end. Write `rows = mask.any(dim=-1, keepdim=True)` and print its shape to
+# see which rows have an allowed key.
 # </details>
 
 # %%
@@ -412,12 +407,16 @@ if __name__ == "__main__":
         figure, axes = plt.subplots(2, 4, figsize=(11, 6), layout="constrained")
         for column, (title, mask) in zip(axes.T, masks.items(), strict=True):
             for axis, words, w, allowed in zip(column, texts, weights[title], mask, strict=True):
-                axis.imshow(w, cmap="Blues", vmin=0, vmax=1)
+                image = axis.imshow(w, cmap="Blues", vmin=0, vmax=1)
                 for i, j in (~allowed).nonzero().tolist():
                     axis.text(j, i, "×", ha="center", va="center", color="grey")
                 axis.set_xticks(range(4), words, rotation=60, ha="right")
                 axis.set_yticks(range(4), words)
             column[0].set_title(title)
+            column[1].set_xlabel("key")
+        for row in axes:
+            row[0].set_ylabel("query")
+        figure.colorbar(image, ax=axes, label="weight")
         plt.show()
 
 # %%
@@ -437,10 +436,28 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.**
 #
-# * A cross marks a forbidden pair. Forbid some keys, and the others of the row share the whole
-#   unit among them: their weights grow.
-# * Without a mask words give weight to `<pad>`, and the result depends on how much padding there
-#   is. The rows of `<pad>` itself are computed, too; nobody will use them.
-# * The second cell is the best test of a decoder: change a future token, and nothing before it
-#   may move, not even by rounding. A loss that goes down proves little, for models with leaking
-#   masks train very well.
+# * A cross marks a hidden key. The remaining weights of the row grow, because they still sum to 1.
+# * Without a mask, words attend to `<pad>`, so the result would depend on the amount of padding.
+# * The printed table is the best test of a decoder: change a future token, and no earlier output may
+#   change at all. A falling loss proves little, because a model that sees the future trains very well.
+
+# %% [markdown]
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.3.
+# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# "Sparse Attention Patterns": masks that allow less, to save time.
+#
+# **Discuss.**
+#
+# 1. A translation model is trained without a causal mask by mistake. What will its training loss look like,
+#    and what happens when it translates?
+# 2. The encoder of a Transformer has no causal mask. Why is that no problem for the encoder, and what can
+#    it do that a decoder cannot?
+#
+# <details><summary>Answers</summary>
+#
+# 1. The loss falls almost to 0, because the model copies each next token from its input. When it
+#    generates, the next token does not exist yet, and the output is nonsense.
+# 2. The source is known completely before the first target token is generated, so nothing leaks. Each
+#    source token can use the tokens on both sides. In `3/4/1987`, only what follows the 3 shows that it is
+#    a month.
+# </details>

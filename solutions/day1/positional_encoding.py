@@ -1,14 +1,11 @@
 # %% [markdown]
 # # Positional encoding
 #
-# Attention compares each query with each key and does not ask where they stand. It treats a
-# sentence as a bag of words: shuffle the words, and every word receives what it received before.
-# Word order has to come in through the words themselves. The original Transformer adds to every
-# word vector a second vector that depends only on its position.
+# *Chapter 3 of 6 · core: 20 minutes · optional: 35 minutes*
 #
-# This chapter builds the table of these vectors, shows why its odd-looking formula was chosen,
-# and wraps it in a module. Source: Vaswani et al., *Attention Is All You Need* (2017), section
-# 3.5.
+# Attention ignores order. It compares each query with each key, wherever they are, so it sees a sentence
+# as a bag of words. The next cell shows it. A Transformer therefore adds to each token vector a second
+# vector that depends only on the position.
 
 # %%
 import matplotlib.pyplot as plt
@@ -34,38 +31,33 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `sinusoidal_encoding`
-# ★★★☆☆ · 20 minutes · 5 points
+# ★★★☆☆ · core · 20 minutes · 5 points
 #
-# Why not simply append the number p? It grows without bound, and a network that has seen
-# positions up to 50 would meet at position 500 a number ten times as large as any before. The
-# sinusoidal encoding writes p the way a clock writes the time: several hands, all turning evenly,
-# each slower than the one before. Each hand is a pair of columns, its height (sine) and its width
-# (cosine); all numbers stay within ±1, and the hands together tell positions apart.
+# Why not append the position p as a number? It has no upper limit, and a model trained on positions up to
+# 50 would meet a number ten times larger at position 500. The sinusoidal encoding writes p as a clock
+# does. It has several hands, each turning at a constant speed that is lower than that of the hand before.
 #
-# For position $p$ and pair $i = 0, 1, 2, \dots$
+# ![Clock hands of pairs 0, 1 and 2 at positions 0, 1, 2, 3, 4, 10, 20 and 30. Pair 0 turns by one radian
+# per position, pair 1 by a tenth of that and pair 2 by a hundredth.](figures/clocks.svg)
+#
+# The hands together identify the position, and all numbers stay between −1 and 1. For position $p$ and
+# pair $i = 0, 1, 2, \dots$
 #
 # $$\mathrm{PE}(p, 2i) = \sin\!\left(\frac{p}{10000^{2i/d}}\right) \qquad
 # \mathrm{PE}(p, 2i+1) = \cos\!\left(\frac{p}{10000^{2i/d}}\right)
 # \qquad \mathrm{PE}: \text{length} \times d$$
 #
-# ```text
-#   column         0       1       2       3       4       5     …
-#                ┌───────────┐   ┌───────────┐   ┌───────────┐
-#                │ sin   cos │   │ sin   cos │   │ sin   cos │   …
-#                └───────────┘   └───────────┘   └───────────┘
-#                   pair 0          pair 1          pair 2
-#                  fastest          slower        slower still
-# ```
+# **Today's example.** With d = 2 there is one pair: PE(0) = (0, 1), PE(1) = (0.84, 0.54) and
+# PE(2) = (0.91, −0.42). Add them to *red*, *blue*, *purple*, and *purple* receives (1.50, 0.87). Swap *red*
+# and *blue*, and it receives (1.75, 0.66). Without positions it received (0.75, 0.75) in both cases.
 #
-# **The traps.** The letter i numbers pairs, not columns: write down the exponents of the first
-# six columns before you write code. An odd d leaves one column without a partner; the formula
-# says which function it holds. And the table is used far out: at position 10,000 the fastest hand
-# has turned by 10,000 radians, so think about which type the angles are computed in.
+# **The traps.** The letter i counts pairs, not columns. If d is odd, the last column has no partner, and
+# the formula makes it a sine.
 
 
 # %%
 def sinusoidal_encoding(length: int, d_model: int) -> Float[Tensor, "length d_model"]:
-    """Return the sinusoidal encodings of the positions 0, 1, …, `length` − 1, one a row.
+    """Return the sinusoidal encodings of the positions 0, 1, …, `length` − 1, one per row.
 
     Column 2i is sin(p / 10000^(2i/d_model)), column 2i+1 the cosine of the same angle.
 
@@ -130,17 +122,15 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# There are two axes: positions and pairs. Make a vector for each, give one of them a second axis
-# of size 1, and let broadcasting fill in the table of angles. Sine and cosine then come from the
-# *same* table of angles.
+# There are two axes, positions and pairs. Make a vector for each, and give one of them a second axis of
+# size 1. Broadcasting then fills the table of angles. Sine and cosine both come from this table.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The numbers 2i are `0, 2, 4, …`, which is a range with a step. To let two tables take turns as
-# columns you can assign to every second column, or stack them along a new last axis and flatten
-# it. For an odd width count the sines and the cosines: there is one sine more. A Python loop over
-# pairs is right, too.
+# The numbers 2i are `0, 2, 4, …`, a range with a step. To alternate two tables as columns, assign to every
+# second column, or stack them along a new last axis and flatten it. If the width is odd, there is one sine
+# more than there are cosines. A Python loop over pairs is fine.
 # </details>
 
 # %%
@@ -150,10 +140,10 @@ if __name__ == "__main__":
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
         image = left.imshow(table.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1)
         left.set(title="the table, on its side", xlabel="position", ylabel="column")
-        figure.colorbar(image, ax=left)
-        for column in (0, 8, 16, 32):
-            right.plot(table[:, column], label=f"column {column}")
-        right.set(title="some columns", xlabel="position")
+        figure.colorbar(image, ax=left, label="value")
+        for column, line in zip((0, 8, 16, 32), ("-", "--", "-.", ":"), strict=True):
+            right.plot(table[:, column], line, label=f"column {column}")
+        right.set(title="some columns", xlabel="position", ylabel="value")
         right.legend(loc="upper left", bbox_to_anchor=(1, 1))
         plt.show()
 
@@ -165,51 +155,40 @@ if __name__ == "__main__":
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
         image = left.imshow(similarity)
         left.set(title="PE(p) · PE(q)", xlabel="q", ylabel="p")
-        figure.colorbar(image, ax=left)
-        for position in (20, 50, 80):
+        figure.colorbar(image, ax=left, label="dot product")
+        for position, width in ((20, 6), (50, 3.5), (80, 1.2)):
             distance = torch.arange(100) - position
-            right.plot(distance, similarity[position], label=f"p = {position}")
-        right.set(title="the same over the distance q − p", xlabel="q − p")
+            right.plot(distance, similarity[position], label=f"p = {position}", linewidth=width)
+        right.set(title="three rows of it, by distance", xlabel="q − p", ylabel="dot product")
         right.legend()
         plt.show()
 
 # %% [markdown]
-# **What to notice.** In the first figure the fast columns (at the top) flicker from one position
-# to the next, while the slow ones (at the bottom) hardly move within 100 positions: fast ones tell
-# neighbours apart, slow ones tell near from far. In the second figure the three curves lie on top of each
-# other. The similarity of two positions depends on their distance alone, not on where they are:
-# for each pair, sine times sine plus cosine times cosine is the cosine of the *difference* of two
-# angles.
+# **What to notice.** In the first figure, fast columns (at the top) tell neighbours apart, and slow ones
+# (at the bottom) tell near from far. In the second figure the three curves coincide where they overlap:
+# the similarity of two positions depends only on their distance. Each pair contributes sine times sine
+# plus cosine times cosine, which is the cosine of the *difference* of two angles.
 
 # %% [markdown]
 # ## `shift_matrix`
-# ★★★☆☆ · 20 minutes · 4 points
+# ★★★☆☆ · optional · 20 minutes · 4 points
 #
-# The authors chose sines and cosines because they expected that a model would easily learn to
-# attend by relative positions (section 3.5). The reason: going k positions further is one fixed
-# matrix, the same wherever one starts. A linear layer can learn such a matrix, and with it a head
-# that looks "two words back", everywhere in the sentence.
+# The authors hoped that sines and cosines would let the model attend by relative position (section 3.5).
+# The reason: moving k positions on is one fixed matrix, the same for every p. A linear layer can learn
+# such a matrix, and with it a head that looks "two tokens back".
 #
 # $$\underbrace{M_k}_{d \times d}\;\underbrace{\mathrm{PE}(p)}_{d}
 # = \underbrace{\mathrm{PE}(p + k)}_{d}
 # \qquad \text{for every position } p$$
 #
-# All hands of the clock turn, each by its own angle $k \cdot \omega_i$ with
-# $\omega_i = 10000^{-2i/d}$, and no hand moves another. So M consists of 2×2 blocks on the diagonal, zeros
-# elsewhere, and each block is a rotation:
+# Each hand turns by its own angle $k\,\omega_i$ with $\omega_i = 10000^{-2i/d}$. So $M_k$ has 2×2
+# rotations on its diagonal and zeros elsewhere:
 #
-# ```text
-#        ┌ ■ ■ · · · · ┐   ┌ sin ┐
-#        │ ■ ■ · · · · │   │ cos │   pair 0, turned by k·ω₀
-#   M =  │ · · ■ ■ · · │   │ sin │
-#        │ · · ■ ■ · · │   │ cos │   pair 1, turned by k·ω₁
-#        │ · · · · ■ ■ │   │ sin │
-#        └ · · · · ■ ■ ┘   └ cos ┘   pair 2, turned by k·ω₂
-# ```
+# ![The matrix M of six rows: three 2×2 blocks on the diagonal that turn pairs 0, 1 and 2, and zeros
+# elsewhere. It maps PE(p) to PE(p + k).](figures/shift.svg)
 #
-# **The trap.** The rotation matrix of the textbooks turns a vector (width, height). Our pairs
-# hold the height first. Taking it over unchanged gives a perfectly good rotation, and yet not
-# this one.
+# **The trap.** The rotation matrix of textbooks turns a vector (width, height). A pair here holds the
+# height, the sine, first.
 
 
 # %%
@@ -217,11 +196,11 @@ def shift_matrix(offset: int, d_model: int) -> Float[Tensor, "d_model d_model"]:
     """Return the matrix M with M · PE(p) = PE(p + offset) for every position p.
 
     Args:
-        offset: how many positions to go on; negative goes back, 0 stays.
+        offset: how many positions to move forward; a negative offset moves back.
         d_model: the width of the sinusoidal encoding PE.
 
     Returns:
-        a float32 matrix, so exact that the equation holds within 2·10⁻³ for positions up to 10,000.
+        a float32 matrix. The equation holds within 2·10⁻³ for positions up to 10,000.
 
     Raises:
         ValueError: where `d_model` is odd: a sine without its cosine cannot be shifted.
@@ -287,17 +266,23 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write the two rules for sin(a + b) and cos(a + b) on paper. In both, a belongs to the position
-# and b to the offset. What stands before sin a and what before cos a are the four numbers of a
-# block.
+# Write the rules for sin(a + b) and cos(a + b) on paper, where a belongs to the position and b to the
+# offset. The factors of sin a and cos a are the four numbers of a block.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The first row of a block makes the new *sine*. So its first number is what sin a is multiplied
-# by in the rule for sin(a + b), its second what cos a is multiplied by. The second row does the
-# same for the new cosine. To place the blocks, start from zeros and loop over the pairs, or look
-# at `torch.block_diag`.
+# The first row of a block computes the new *sine*. Its first number is the factor of sin a in the rule for
+# sin(a + b), its second the factor of cos a. The second row computes the new cosine. To place the
+# blocks, start from zeros and loop over the pairs, or use `torch.block_diag`.
+# </details>
+#
+# <details><summary>Help, my matrix shifts in the wrong direction</summary>
+#
+# If offset 1 takes PE(1) to PE(0), the sign of the angle is wrong. Check one case by hand. With d = 2,
+# M₁ has to take PE(0) = (0, 1) to PE(1) = (sin 1, cos 1). A matrix times (0, 1) is its second column, so the
+# second column of M₁ is (sin 1, cos 1). The sine *above* the diagonal is positive, and the one below it
+# negative. In the textbook matrix it is the other way round.
 # </details>
 
 # %%
@@ -306,11 +291,9 @@ if __name__ == "__main__":
         offset, start = 5, 2
         shift = shift_matrix(offset, 16)
         table = sinusoidal_encoding(60, 16)
-        figure, axes = plt.subplots(1, 5, figsize=(14, 3))
+        figure, axes = plt.subplots(1, 5, figsize=(12, 2.9), layout="constrained")
         axes[0].imshow(shift, cmap="RdBu", vmin=-1, vmax=1)
-        axes[0].set(
-            title=f"the matrix, offset {offset}", xticks=range(0, 16, 4), yticks=range(0, 16, 4)
-        )
+        axes[0].set(title=f"M for offset {offset}", xticks=range(0, 16, 4), yticks=range(0, 16, 4))
         for pair, axis in enumerate(axes[1:]):
             # A pair is a hand of the clock: the cosine is its width, the sine its height.
             height, width = table[start, 2 * pair : 2 * pair + 2].tolist()
@@ -321,51 +304,40 @@ if __name__ == "__main__":
             axis.plot(table[start + offset, 2 * pair + 1], table[start + offset, 2 * pair], "kx")
             axis.set(title=f"pair {pair}", aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
             axis.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
-        axes[-1].legend(loc="lower left")
-        figure.tight_layout()
+        axes[1].set(xlabel="cosine", ylabel="sine")
+        axes[-1].legend(loc="lower left", fontsize=8)
         plt.show()
         error = (table[:-offset] @ shift.T - table[offset:]).abs().max()
         print(f"black cross: PE({start + offset}). Largest error over all positions: {error:.0e}")
 
 # %% [markdown]
-# **What to notice.** One matrix moves every position, and each hand lands on the cross. M is
-# orthogonal: it turns and never stretches, and M for −k is its transpose. In a layer of
-# attention, position p meets position q through $x_p^\top W_q^\top W_k\, x_q$. Where that product
-# of weights is such an M, the score is largest at one fixed distance. The next chapter lets a
-# head do just that. Day 2 takes the idea further: rotary embeddings turn queries and keys
-# themselves, and add nothing to the words.
+# **What to notice.** One matrix moves every position, and each hand arrives at the cross. M is orthogonal:
+# its transpose is the matrix for −k. In attention, positions p and q meet in $x_p^\top W_q^\top W_k\, x_q$.
+# If this product of weights contains such a rotation, the score is largest at a fixed distance. Rotary
+# embeddings (Day 2) rotate queries and keys directly.
 
 # %% [markdown]
 # ## `PositionalEncoding`
-# ★★☆☆☆ · 15 minutes · 4 points
+# ★★☆☆☆ · optional · 15 minutes · 4 points
 #
-# The table becomes a part of the model: a module that adds to every word vector the encoding of
-# its place.
+# This module adds to every vector the encoding of its position:
 #
 # $$y = \mathrm{dropout}\big(\underbrace{x}_{b \times n \times d}
 # + \underbrace{\mathrm{PE}_{0 \dots n-1}}_{n \times d}\big)$$
 #
-# ```text
-#                position 0      position 1      position 2
-#  sentence 0    x₀₀ + PE(0)     x₀₁ + PE(1)     x₀₂ + PE(2)
-#  sentence 1    x₁₀ + PE(0)     x₁₁ + PE(1)     x₁₂ + PE(2)
-# ```
+# Nothing is learned here. The table must not be a parameter, and a checkpoint need not contain it. But it
+# has to follow the module to another device or dtype.
 #
-# Nothing here is learned. The table is no parameter: an optimizer must not see it, and a
-# checkpoint need not carry it, for it can be computed anew at any time. But it has to be there
-# wherever the model goes: on another device, in another dtype.
-#
-# **The traps.** Older code puts the batch on the second axis; ours stands on the first. Adding a
-# float32 table to a float16 input makes the result float32, silently. And a sentence longer than
-# the table deserves a clear message, not whatever broadcasting makes of it.
+# **The traps.** Position is the second axis of `x`; some older code puts it first. A float32 table plus a
+# float16 input is float32. A sequence longer than the table needs a clear error.
 
 
 # %%
 class PositionalEncoding(nn.Module):
     """Add the sinusoidal encoding of its position to every vector, then apply dropout.
 
-    Has no parameters and an empty `state_dict()`. After `.to(device or dtype)` it works for
-    inputs there.
+    The module has no parameters and an empty `state_dict()`. After `.to(device or dtype)` it works
+    on inputs with that device or dtype.
 
     Args:
         d_model: the number of features.
@@ -446,17 +418,15 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Build the table once, in `__init__`, and keep it as what torch calls a *buffer*: read the
-# arguments of `register_buffer`. In `forward` take as many of its rows as x has positions. Which
-# axis of x counts positions?
+# Build the table once, in `__init__`, and keep it as a *buffer*: read the arguments of `register_buffer`.
+# In `forward` take as many rows of it as x has positions.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `n × d` added to `b × n × d` broadcasts as it should, without another axis. One argument of
-# `register_buffer` keeps the buffer out of the `state_dict`. Compare n with the length of the
-# table first, and bring the rows to the dtype of x before you add them. `nn.Dropout` knows about
-# the two modes.
+# `n × d` added to `b × n × d` broadcasts without another axis. One argument of `register_buffer` keeps the
+# buffer out of the `state_dict`. Compare n with the length of the table first, and convert the rows to the
+# dtype of x before you add them. `nn.Dropout` follows the mode of the module.
 # </details>
 
 # %%
@@ -473,7 +443,26 @@ if __name__ == "__main__":
         print(f"largest difference: {(received[0] - received[1]).abs().max():.2f}")
 
 # %% [markdown]
-# **What to notice.** Who bites whom now makes a difference. The encoding is *added* to the words,
-# so both share the same d numbers; the projections of the next chapter can learn to read one or
-# the other. And attention itself has not changed: it still sees a bag, but of words that carry
-# their place with them.
+# **What to notice.** Now it matters who bites whom. The encoding is *added* to the words, so both share the
+# same d numbers; the linear maps of the next chapter can learn to read one or the other.
+
+# %% [markdown]
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5.
+# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# "Positional Encoding", with learned, relative and rotary encodings.
+# [Shaw et al. 2018](https://arxiv.org/abs/1803.02155), section 3: relative positions inside attention.
+#
+# **Discuss.**
+#
+# 1. A learned table, one vector per position, works about as well in the paper (table 3, row E). What can
+#    the sinusoidal table do that a learned one cannot?
+# 2. A decoder without any positional encoding is not blind to order. Why not?
+#
+# <details><summary>Answers</summary>
+#
+# 1. It has a vector for every position, also beyond the longest training sequence. That is no guarantee:
+#    the model has never been trained on these vectors, and quality often drops there.
+# 2. The causal mask breaks the symmetry. The first position attends to one token, the second to two and so
+#    on, so a position can be told from how much it sees.
+#    [Kazemnejad et al. 2023](https://arxiv.org/abs/2305.19466) study decoders without any encoding.
+# </details>
