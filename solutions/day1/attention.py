@@ -278,8 +278,8 @@ if __name__ == "__main__":
 # Now add the values. The output for query i is the mean of all values, weighted by row i of the
 # weights:
 #
-# $$W = \mathrm{softmax}(S) \qquad O = W\,V \qquad
-# V: m \times d_v, \quad W: n \times m, \quad O: n \times d_v$$
+# $$A = \mathrm{softmax}(S) \qquad O = A\,V \qquad
+# V: m \times d_v, \quad A: n \times m, \quad O: n \times d_v$$
 #
 # **The trap.** Softmax can run along either axis of $S$, and both give weights of the right shape
 # without an error. Each *query* distributes a weight of 1 over the keys: which axis has to sum to 1?
@@ -360,13 +360,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# You have written both parts of W. Rows of the scores belong to queries, columns to keys. Along
+# You have written both parts of A. Rows of the scores belong to queries, columns to keys. Along
 # which axis, counted from the end, does one query distribute its weight?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# For one query, the output is Σⱼ Wᵢⱼ Vⱼ, a sum over the keys. A matrix product sums over the last
+# For one query, the output is Σⱼ Aᵢⱼ Vⱼ, a sum over the keys. A matrix product sums over the last
 # axis of its left factor and the last but one of its right factor. No transpose is needed.
 # </details>
 

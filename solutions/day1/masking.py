@@ -242,14 +242,14 @@ if __name__ == "__main__":
 # ## `masked_attention`
 # ★★★☆☆ · core · 25 minutes · 8 points
 #
-# Every layer of your Transformer will call this function. Let $A_i$ be the set of keys that the mask
-# allows for query i:
+# Every layer of your Transformer will call this function. Let $\mathcal{K}_i$ be the set of keys
+# that the mask allows for query i:
 #
 # $$
-# W_{ij} = \begin{cases}
-# \dfrac{\exp S_{ij}}{\sum_{k \in A_i} \exp S_{ik}} & j \in A_i \\ 0 & \text{otherwise}
+# A_{ij} = \begin{cases}
+# \dfrac{\exp S_{ij}}{\sum_{k \in \mathcal{K}_i} \exp S_{ik}} & j \in \mathcal{K}_i \\ 0 & \text{otherwise}
 # \end{cases}
-# \qquad O = W\,V \qquad S, W: n \times m, \quad O: n \times d_v
+# \qquad O = A\,V \qquad S, A: n \times m, \quad O: n \times d_v
 # $$
 #
 # A hidden key gets a weight of exactly 0, however well it matches. A query without any allowed key gets

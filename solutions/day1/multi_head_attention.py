@@ -1,22 +1,19 @@
 # %% [markdown]
 # # Multi-head attention
 #
-# One attention gives every word one mean over the others. But a word may need several things at
-# once: a verb its subject, a pronoun the noun that it stands for, and each of them the word before.
-# Softmax forces a choice. Several **heads** do not have to choose: each is an attention of its
-# own, with its own queries, keys and values, on its own slice of the features.
+# *Chapter 4 of 6 · core: 40 minutes*
 #
-# ```text
-#  query ─ W_q ─ split ─┐                    ┌─ head 0 ─┐
-#  key   ─ W_k ─ split ─┼─ masked_attention ─┼─ head 1 ─┼─ merge ─ W_o ─ output
-#  value ─ W_v ─ split ─┘  all heads at once └─ head 2 ─┘
-#  b n d         b h n d_head                 b h n d_head    b n d         b n d
-# ```
+# One attention gives each token one weighted mean. But a token may need several things at once: a verb
+# its subject, a pronoun the noun that it refers to, and both the word before. **Heads** are several
+# attentions side by side. Each has its own queries, keys and values, and works on its own slice of the
+# features.
 #
-# Heads cost nothing: the same projections of d × d numbers are cut into h slices of d_head = d /
-# h features. So the only new pieces are the cut and its inverse. They take one line each, and are
-# where the mistakes of this chapter happen. Source: Vaswani et al., *Attention Is All You Need*
-# (2017), section 3.2.2.
+# ![Linear maps turn query, key and value into new vectors, which are split into heads. Each head computes
+# attention separately. The results are merged, and a last linear map mixes them.](figures/multi-head.svg)
+#
+# The linear maps W_q, W_k and W_v are learned: here the model decides what to look for, what to be found
+# by, and what to hand over. With h heads, each head gets d_head = d / h features. In today's example with
+# two heads, head 0 compares only redness and head 1 only blueness.
 
 # %%
 import matplotlib.pyplot as plt
@@ -30,41 +27,32 @@ from solutions.opening import demonstration
 
 # %% [markdown]
 # ## `split_heads`
-# ★★☆☆☆ · 10 minutes · 3 points
+# ★★☆☆☆ · core · 10 minutes · 3 points
 #
-# Your attention takes any number of leading axes. If the heads stand among them, it treats each
-# head by itself, all at once and without a loop. So we cut the feature axis into heads and bring
-# the heads to the front.
+# Your attention takes any number of leading axes. If the heads are one of them, it treats each head
+# separately, without a loop. So cut the feature axis into heads, and move the heads to the front:
+#
+# ![A 2 × 6 matrix with the letters a to l. Head 0 gets the first three columns of both rows, head 1 the
+# last three. Merging puts them side by side again.](figures/heads.svg)
 #
 # $$\underbrace{x}_{b \times n \times d} \;\longrightarrow\;
 # \underbrace{y}_{b \times h \times n \times d_\text{head}}
-# \qquad y[b, k, p, j] = x[b, p, k \cdot d_\text{head} + j] \qquad d_\text{head} = d / h$$
+# \qquad y[b, k, p, j] = x[b, p, k \cdot d_\text{head} + j]$$
 #
-# ```text
-#                 head 0    head 1                       head 0       head 1
-#               ┌─────────┬─────────┐                 ┌─────────┐  ┌─────────┐
-#   position 0  │ a  b  c │ d  e  f │     position 0  │ a  b  c │  │ d  e  f │
-#   position 1  │ g  h  i │ j  k  l │     position 1  │ g  h  i │  │ j  k  l │
-#               └─────────┴─────────┘                 └─────────┘  └─────────┘
-#                 x: n × d = 2 × 6               split: h × n × d_head = 2 × 2 × 3
-# ```
-#
-# No number changes and none is lost: a split only says anew which number stands where.
-#
-# **The trap.** Every tensor of b·n·d numbers can be *viewed* as `b h n d_head`, without an error,
-# and the result has the right shape. Follow the letter d in the picture: in memory x lies row by
-# row, a b c d e f g h …; where would a mere view put it? A model built on that mistake trains,
-# too; its heads just read mixtures of positions, the future included.
+# **The trap.** Any tensor of b·n·d numbers can be *viewed* as `b h n d_head`. There is no error, and the
+# shape is right. Follow the letter d in the figure: in memory the letters are in the order a, b, c, d, e,
+# …, so where would a plain view put it? A model with this mistake still trains, but its heads mix
+# positions, including future ones.
 
 
 # %%
 def split_heads(x: Float[Tensor, "b n d"], n_heads: int) -> Float[Tensor, "b n_heads n d_head"]:
-    """Cut the features into heads: head k holds the features k·d_head … (k+1)·d_head − 1.
+    """Split the features into heads: head k gets the features k·d_head … (k+1)·d_head − 1.
 
     Here d_head is d / `n_heads`.
 
     Raises:
-        ValueError: where d is not divisible by `n_heads`.
+        ValueError: d is not divisible by `n_heads`.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """
@@ -116,14 +104,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Do it in two steps, and write the shape after each of them in a comment. First only the last
-# axis changes: it becomes two. The second step changes no size at all.
+# Take two steps, and write the shape after each in a comment. The first step splits the last axis in
+# two. The second changes no size.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `reshape` and `unflatten` split an axis in place, `transpose` lets two axes change places. After
-# the first step the shape is `b n h d_head`, with the heads where features were.
+# `reshape` and `unflatten` split an axis, and `transpose` swaps two axes. After the first step the shape is
+# `b n h d_head`.
 # </details>
 
 # %%
@@ -137,8 +125,8 @@ if __name__ == "__main__":
         )
         panels = [("x: n × d", numbered[0]), ("head 0", split[0, 0]), ("head 1", split[0, 1])]
         for axis, (title, entries) in zip(axes, panels, strict=True):
-            # The colour is the head to which a feature belongs.
-            axis.imshow(entries % 8 // 4, cmap="Set3", vmin=0, vmax=11, aspect="auto")
+            # The colour shows the head that a feature belongs to: blue for 0, orange for 1.
+            axis.imshow(entries % 8 // 4, cmap="coolwarm", vmin=-1.5, vmax=2.5, aspect="auto")
             for row, numbers in enumerate(entries.tolist()):
                 for column, number in enumerate(numbers):
                     axis.text(column, row, f"{number:g}", ha="center", va="center")
@@ -149,34 +137,22 @@ if __name__ == "__main__":
         print(f"the same memory: {numbered.data_ptr() == split.data_ptr()}")
 
 # %% [markdown]
-# **What to notice.** Each head is one colour, and has every position once. If the last line says
-# `True`, your split moved nothing: only the strides changed, which say how far apart in memory
-# the neighbours along an axis lie. (A split that copies is just as right.) And it shows why the
-# projections before it matter: the slices are fixed, but *what* stands in a slice is what the
-# projection puts there, and that is learned.
+# **What to notice.** Each head is one colour and contains every position once. If the last line says
+# `True`, your split copied nothing: only the strides, the distances in memory between neighbours along an
+# axis, have changed. (A split that copies is just as correct.)
 
 # %% [markdown]
 # ## `merge_heads`
-# ★★☆☆☆ · 5 minutes · 3 points
+# ★★☆☆☆ · core · 5 minutes · 3 points
 #
-# After attention, every position has h results of d_head features. They go back side by side,
-# where they came from.
+# After attention, every position has h results of d_head features. Put them side by side again:
 #
 # $$\underbrace{y}_{b \times h \times n \times d_\text{head}} \;\longrightarrow\;
 # \underbrace{x}_{b \times n \times d}
-# \qquad x[b, p, k \cdot d_\text{head} + j] = y[b, k, p, j] \qquad d = h \cdot d_\text{head}$$
+# \qquad x[b, p, k \cdot d_\text{head} + j] = y[b, k, p, j]$$
 #
-# ```text
-#        head 0        head 1
-#      ┌─────────┐   ┌─────────┐              ┌───────────────────┐
-#      │ a  b  c │   │ d  e  f │      ─→      │ a  b  c   d  e  f │   position 0
-#      │ g  h  i │   │ j  k  l │              │ g  h  i   j  k  l │   position 1
-#      └─────────┘   └─────────┘              └───────────────────┘
-# ```
-#
-# **The trap.** The same as before, backwards: a reshape alone gives a tensor of the right shape.
-# And some of torch's ways to reshape refuse a tensor whose axes have changed places; read what
-# the error message proposes, and why.
+# **The trap.** Again, a reshape alone gives the right shape and the wrong numbers. And `view` refuses a
+# tensor whose axes have been swapped: read what its error message suggests.
 
 
 # %%
@@ -222,43 +198,39 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# First bring the axes into the order `b n h d_head`, then make one axis of the last two. `view`
-# can only join axes that lie next to each other in memory; `reshape` and `flatten` copy where
-# they have to.
+# First bring the axes into the order `b n h d_head`, then join the last two. `view` can only join axes
+# that are adjacent in memory; `reshape` and `flatten` copy if they have to.
 # </details>
 
 # %% [markdown]
-# **What to notice.** A split can be had without copying, a merge in general cannot: after
-# attention each head's results lie together in memory, and the features of one position have to
-# be fetched from h places.
+# **What to notice.** A split needs no copy, but a merge usually does: after attention, the features of
+# one position are in h different places.
 
 # %% [markdown]
 # ## `MultiHeadAttention`
-# ★★★★☆ · 30 minutes · 9 points
+# ★★★★☆ · core · 25 minutes · 9 points
 #
-# Now the whole. Three linear layers make queries, keys and values out of the inputs, the heads
-# attend, and a fourth linear layer mixes what they bring home. Without that last one the features
-# of different heads would never meet here.
+# Three linear maps make queries, keys and values from the inputs, the heads attend, and a fourth linear
+# map mixes their results:
 #
 # $$Q = \mathrm{split}(x_q W_q^\top + b_q) \qquad K = \mathrm{split}(x_k W_k^\top + b_k) \qquad
 # V = \mathrm{split}(x_v W_v^\top + b_v)$$
 #
 # $$\underbrace{A}_{b \times h \times n \times m}
 # = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d_\text{head}}}\right) \qquad
-# \underbrace{O}_{b \times n \times d} = \mathrm{merge}(A V)\, W_o^\top + b_o$$
+# \underbrace{y}_{b \times n \times d} = \mathrm{merge}(A V)\, W_o^\top + b_o$$
 #
-# The inputs for queries, keys and values need not be the same. In self-attention all three are x;
-# when a decoder reads the encoder's output, the queries come from the decoder and the rest from
-# the encoder, so n ≠ m.
+# In self-attention $x_q$, $x_k$ and $x_v$ are the same. When a decoder reads the encoder's output, $x_q$
+# comes from the decoder and the other two from the encoder, so n ≠ m.
 #
-# **The traps.** *Which d?* Two of them could stand under the root; `masked_attention` has an
-# opinion if you hand it the right thing. *Which axes has the mask?* It is given for positions,
-# `n m`, `b 1 m` or `b n m`, and serves all heads; the scores have one axis more, and broadcasting
-# counts from the end. With b = h the wrong axis raises no error. *Who projects what?* Names are
-# easily mistyped when three lines look alike.
+# **The traps.**
 #
-# `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention` and
-# `multi_head_attention_forward` are not allowed.
+# * Which d is under the root? `masked_attention` gets it right if you pass it the right tensors.
+# * A mask has the shape `n m`, `b 1 m` or `b n m` and applies to all heads. The scores have one axis
+#   more, and broadcasting counts from the end. If b = h, a wrong axis raises no error.
+#
+# Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention` and
+# `multi_head_attention_forward`.
 
 
 # %%
@@ -266,11 +238,11 @@ class MultiHeadAttention(nn.Module):
     """Attention with several heads, each on its own slice of the projected features.
 
     Attributes to define: `query`, `key`, `value` and `out`, each an `nn.Linear` from `d_model` to
-    `d_model`, with a bias or, where `bias` is False, without. On copied weights the layer agrees
-    with `nn.MultiheadAttention`.
+    `d_model`, without a bias if `bias` is False. With copied weights the layer agrees with
+    `nn.MultiheadAttention`.
 
     Raises:
-        ValueError: where `d_model` is not divisible by `n_heads`.
+        ValueError: `d_model` is not divisible by `n_heads`.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """
@@ -294,18 +266,16 @@ class MultiHeadAttention(nn.Module):
         value: Float[Tensor, "b m d_model"],
         mask: Bool[Tensor, "#n m"] | Bool[Tensor, "#b #n m"] | None = None,
     ) -> tuple[Float[Tensor, "b n d_model"], Float[Tensor, "b h n m"]]:
-        """Let every query attend to the keys, in each head by itself.
+        """Let every query attend to the keys, separately in each head.
 
         Args:
-            query: what the queries are made of.
-            key: what the keys are made of.
-            value: what the values are made of.
-            mask: True where attention is allowed, the same for all heads; of two or three axes,
-                broadcastable to `b n m`. None allows everything.
+            query, key, value: the inputs of the linear maps.
+            mask: True where attention is allowed, for all heads alike. It has two or three axes and
+                broadcasts to `b n m`. None allows everything.
 
         Returns:
-            the pair (output, weights), with the weights of every head. A query that may attend to
-            nothing has weights 0 and the output that `out` makes of 0.
+            the pair (output, weights), with the weights of every head. For a query without allowed
+            keys, the weights are 0 and the output is `out` applied to zeros.
         """
         ### BEGIN SOLUTION
         if mask is not None:
@@ -397,16 +367,30 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Follow the picture at the top of this chapter from left to right; all pieces exist. If you cut
-# queries, keys *and* values into heads before you call `masked_attention`, it divides by the root
-# of what it sees as the number of features. Print that number.
+# Follow the figure at the top of this chapter from left to right; you have all the pieces. Split queries,
+# keys *and* values before you call `masked_attention`. It divides by the root of the number of features
+# that it sees: print that number.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The scores are `b h n m`. A mask `b n m` needs an axis of size 1 where the heads are, and that
-# is the third axis from the end, whether the mask has two axes or three; `unsqueeze` takes
-# negative numbers. A mask of None stays None.
+# The scores are `b h n m`. A mask `b n m` needs an axis of size 1 for the heads. It is the third axis from
+# the end, whether the mask has two axes or three, and `unsqueeze` takes negative numbers. A mask of None
+# stays None.
+# </details>
+#
+# <details><summary>Help, I get an error about the mask, or a masked key has a weight</summary>
+#
+# Write the shapes below each other, aligned at the right:
+#
+# ```
+# scores    b h n m        scores    b h n m        scores    b h n m
+# mask        n m          mask        b n m        mask      b 1 n m
+# fits as it is            b meets h: wrong         fits
+# ```
+#
+# `unsqueeze(1)` is right for a mask with three axes. It turns `n m` into `n 1 m`, which then broadcasts
+# along the wrong axes. `unsqueeze(-3)` is right for both.
 # </details>
 
 # %%
@@ -424,11 +408,16 @@ if __name__ == "__main__":
                 by_hand.key.weight[rows] = torch.eye(width)[:d_head]
                 by_hand.query.weight[rows] = 5 * shift_matrix(head_offset, width)[:d_head]
             _, head_weights = by_hand(places, places, places)
-        figure, axes = plt.subplots(1, 4, figsize=(12, 3.2), sharey=True)
+        figure, axes = plt.subplots(1, 4, figsize=(12, 3.2), sharey=True, layout="constrained")
         for head, axis in enumerate(axes):
-            axis.imshow(head_weights[0, head], cmap="Blues", vmin=0, vmax=1)
-            axis.set(title=f"head {head}: offset {wanted_offsets[head]}", xlabel="key")
+            image = axis.imshow(head_weights[0, head], cmap="Blues", vmin=0, vmax=1)
+            axis.set(
+                title=f"head {head}: offset {wanted_offsets[head]}",
+                xlabel="key",
+                xticks=range(0, 12, 2),
+            )
         axes[0].set_ylabel("query")
+        figure.colorbar(image, ax=axes, label="weight")
         plt.show()
 
 # %%
@@ -436,12 +425,36 @@ if __name__ == "__main__":
     with demonstration():
         for n_heads in (1, 2, 4, 8):
             n_parameters = sum(p.numel() for p in MultiHeadAttention(64, n_heads).parameters())
-            print(f"d_model 64, {n_heads} heads: {n_parameters:,} parameters")
+            n_weights = n_heads * 100 * 100
+            print(
+                f"{n_heads} heads of {64 // n_heads:>2} features: {n_parameters:,} parameters, "
+                f"{n_weights:,} attention weights for 100 tokens"
+            )
 
 # %% [markdown]
-# **What to notice.** One layer looks at four places at once, and every head keeps its habit along
-# the whole sentence. These weights were set by hand, with your `shift_matrix` as the projection
-# of the queries; that a trained head can come to look like this is what the sinusoids were chosen
-# for. Where the wanted place does not exist, as before the first word, softmax still has to give
-# its weight to someone. And heads are free: the number of parameters does not depend on how many
-# there are. What they cost is width: more heads are narrower ones.
+# **What to notice.** One layer looks at four places at once. These linear maps were set by hand, from
+# shift matrices; chapter 6 shows what training finds. Where the wanted position does not exist, as before
+# the first word, softmax still distributes a weight of 1 over the others. More heads need no more
+# parameters, as the printed numbers show. They do need more memory, because every head has n × m
+# weights, and each head gets narrower.
+
+# %% [markdown]
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and rows A of table 3.
+# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# "Multi-Head Self-Attention". [Michel et al. 2019](https://arxiv.org/abs/1905.10650), sections 1 to 3: most
+# heads can be removed after training.
+#
+# **Discuss.**
+#
+# 1. With d = 512, the paper uses 8 heads of 64 features. What is lost with 512 heads of one feature, and
+#    what with a single head?
+# 2. Swap the order of the heads. What has to change in W_o so that the layer computes the same?
+#
+# <details><summary>Answers</summary>
+#
+# 1. A head of one feature compares queries and keys by a single product, so it can hardly tell many keys
+#    apart. A single head gives each token only one set of weights: it has to average over everything that
+#    the token needs. In table 3, both 1 and 32 heads are worse than 8.
+# 2. The columns of W_o, in blocks of d_head, in the same order. Heads have no order of their own. This is why
+#    "head 3" means nothing when you compare two training runs.
+# </details>

@@ -203,7 +203,7 @@ def shift_matrix(offset: int, d_model: int) -> Float[Tensor, "d_model d_model"]:
         a float32 matrix. The equation holds within 2·10⁻³ for positions up to 10,000.
 
     Raises:
-        ValueError: where `d_model` is odd: a sine without its cosine cannot be shifted.
+        ValueError: `d_model` is odd: a sine without its cosine cannot be shifted.
 
     Source: Vaswani et al. (2017), section 3.5.
     """
@@ -360,7 +360,7 @@ class PositionalEncoding(nn.Module):
         """Return dropout(x + PE[:n]) in the dtype of `x`.
 
         Raises:
-            ValueError: where n is larger than `max_length`.
+            ValueError: n is larger than `max_length`.
         """
         ### BEGIN SOLUTION
         n, max_length = x.shape[1], len(self.table)

@@ -1,8 +1,10 @@
 # %% [markdown]
 # # The Transformer
 #
-# All parts are there. In this chapter you put them together, say what a good answer is (the loss)
-# and let the model write (greedy decoding). At the end your model learns to read dates.
+# *Chapter 6 of 6 · core: 45 minutes · optional: 50 minutes*
+#
+# You have all the parts. Now put them together, measure how good an answer is, generate, and let your model
+# read dates.
 
 # %%
 import datetime
@@ -25,43 +27,30 @@ from solutions.opening import demonstration
 
 # %% [markdown]
 # ## `Transformer`
-# ★★★★☆ · 40 minutes · 10 points
+# ★★★★☆ · core · 35 minutes · 10 points
 #
-# Two stacks. The encoder turns the source into one vector a position, all at once. The decoder
-# reads the target as far as it is written, looks at those vectors, and gives for each position a
-# score for every token that could come next.
+# The encoder turns the source into one vector per position, all at once. The decoder reads the target
+# written so far and these vectors. At each position it gives a score for every token that could come next.
+# The figure of the whole model is at the top of this notebook.
 #
 # $$\text{memory} = \operatorname{encoder}
-# \bigl(\sqrt{d}\; E_s[\text{source}] + \text{PE}\bigr) \qquad \text{shape } b\; m\; d$$
+# \bigl(\sqrt{d}\; E_s[\text{source}] + \mathrm{PE}\bigr) \qquad \text{shape } b\; m\; d$$
 #
-# $$\text{logits} = W_o \operatorname{decoder}
-# \bigl(\sqrt{d}\; E_t[\text{target}] + \text{PE},\ \text{memory}\bigr) + b_o
-# \qquad \text{shape } b\; n\; v_t$$
+# $$\text{logits} = U \operatorname{decoder}
+# \bigl(\sqrt{d}\; E_t[\text{target}] + \mathrm{PE},\ \text{memory}\bigr) + u
+# \qquad \text{shape } b\; n\; v$$
 #
-# $E_s$ and $E_t$ are tables with one row of $d$ features a token. The factor $\sqrt d$ sets how
-# much an embedding weighs against the positional encoding beside it.
+# $E_s$ and $E_t$ are tables with one row of $d$ features per token, and $U$ and $u$ are the linear layer
+# `output`. The factor √d balances embeddings against the positional encoding. The paper shares one table
+# between $E_s$, $E_t$ and $U$ (section 3.4, after [Press and Wolf 2017](https://arxiv.org/abs/1608.05859));
+# we keep three.
 #
-# ```text
-#   source (b m)                           target (b n)
-#     │ source_embedding · √d                │ target_embedding · √d
-#     │ positional_encoding                  │ positional_encoding
-#     ▼                                      ▼
-#   EncoderLayer × n_layers ── memory ──►  DecoderLayer × n_layers
-#     attends to the real source  b m d      │ attends to the real target before it
-#                                            │ and to the memory of the real source
-#                                            ▼
-#                                          output ──► logits (b n target_vocab)
-# ```
+# **The trap.** Three attentions need three masks, made from two sequences. For each attention, write down
+# whose keys it has. If source and target have the same length, a mix-up raises no error. The model trains,
+# but worse, and its answers depend on the amount of padding.
 #
-# Sentences of a batch are filled up with `pad_id` to one length. How much was filled up is an
-# accident of the batch and must change nothing.
-#
-# **The trap.** Three attentions need three masks, built from two sequences. Write down for each
-# whose keys it has. With source and target of equal length a mix-up raises no error; and it
-# trains, only worse.
-#
-# `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
-# `multi_head_attention_forward` and `nn.Transformer` with all its parts are not allowed.
+# Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
+# `multi_head_attention_forward` and `nn.Transformer` with all its parts.
 
 
 # %%
@@ -236,49 +225,62 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Make the masks from token ids where you have them: one from the source in `encode`, two in
-# `decode`. You have written the functions. A list of layers must be an `nn.ModuleList`, or torch
-# does not see their parameters.
+# Make the masks where you have the token ids: one from the source in `encode`, two in `decode`. You have
+# written the functions. A list of layers has to be an `nn.ModuleList`; otherwise torch does not find their
+# parameters.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `encode` is: embed, scale, add positions, then each layer with the mask of the source. `decode`
-# is the same with the target, each layer with two masks, and `output` at the end. The mask for the
-# memory is made from `source`; that is why it is an argument.
+# `encode`: embed, scale, add positions, then apply each layer with the mask of the source. `decode`: the
+# same with the target, each layer with two masks, and `output` at the end. The mask for the memory is
+# made from `source`, which is why `source` is an argument.
+# </details>
+#
+# <details><summary>Help, which mask goes where?</summary>
+#
+# | attention | queries | keys | hidden | function |
+# |---|---|---|---|---|
+# | encoder, self | source | source | padding of the source | `padding_mask(source, pad_id)` |
+# | decoder, self | target | target | the future, padding of the target | `decoder_mask(target, pad_id)` |
+# | decoder, cross | target | memory | padding of the source | `padding_mask(source, pad_id)` |
+#
+# If padding after the source changes the logits, the first or the third mask is missing. To find out
+# which, compare `encode(source)` with and without padding. If only the logits differ, it is the third.
 # </details>
 
 # %% [markdown]
-# **What to notice.** `forward` computes the logits of all target positions at once, as if every
-# token before each of them had been written already: this is what the causal mask buys. Training
-# goes through a whole sentence in one step, while writing goes token by token. That `encode` and
-# `decode` can be called apart is what makes the second bearable.
+# **What to notice.** `forward` predicts the next token at all target positions in one pass. Training gives
+# the decoder the true tokens as input, whatever it would have predicted itself. This is called **teacher
+# forcing**. To generate, the model needs one pass per token, and `encode` only once.
+#
+# ![Training: one pass of the decoder over bos, 1, 9, 8, 7 predicts 1, 9, 8, 7, eos. Generation: the first
+# pass reads bos and gives 1, the second reads bos 1 and gives 9, and so
+# on.](figures/teacher-forcing.svg)
 
 # %% [markdown]
 # ## `sequence_loss`
-# ★★★☆☆ · 25 minutes · 6 points
+# ★★★☆☆ · optional · 25 minutes · 6 points
 #
-# How surprised is the model by the right tokens? With $p = \operatorname{softmax}(\text{logits})$
-# over the $v$ tokens, the loss is the mean of
+# How much probability does the model give to the right tokens? With $p = \operatorname{softmax}(\text{logits})$
+# over the $v$ tokens, the loss of one target is
 #
 # $$-\sum_{c=1}^{v} y_c \log p_c \qquad
 # y = (1 - \varepsilon)\,\text{onehot}(\text{target}) + \frac{\varepsilon}{v}$$
 #
-# over all targets that are not padding, in the whole batch: a long sentence counts for more than a
-# short one. With $\varepsilon = 0$ it is $-\log p_{\text{target}}$. A small $\varepsilon$ ("label
-# smoothing", the paper uses 0.1) asks the model to leave a little probability for everything else.
+# The result is the mean over all targets of the batch (`b n`) that are not padding, so long sequences
+# count for more. With $\varepsilon = 0$ the loss of a target is $-\log p_{\text{target}}$. With **label
+# smoothing** (the paper uses $\varepsilon = 0.1$), the model should leave some probability to the other
+# tokens:
 #
-# ```text
-#   logits  b n v     targets  b n       a loss for each     mean over the ■
-#                     7  3  2  ·  ·      ■ ■ ■ · ·
-#                     5  9  4  6  2      ■ ■ ■ ■ ■           8 of 10 count here
-# ```
+# ![The distribution y over five tokens. Without smoothing the target has probability 1. With epsilon 0.1 it
+# has 0.92, and every other token has 0.02.](figures/smoothing.svg)
 #
-# **The traps.** Three quiet ones: logits of 10,000, a `pad_id` that is not a class at all (−100 is
-# common), and a batch in which nothing is left to take the mean of.
+# **The traps.** Logits of 10,000; a `pad_id` that is no class (−100 is common); a batch of nothing but
+# padding.
 #
-# `cross_entropy`, `linear_cross_entropy`, `nll_loss`, `kl_div`, their modules and
-# `torch.distributions` are not allowed; torch's `log_softmax` is.
+# Not allowed: `cross_entropy`, `linear_cross_entropy`, `nll_loss`, `kl_div`, their modules and
+# `torch.distributions`. `log_softmax` is allowed.
 
 
 # %%
@@ -357,39 +359,33 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The logarithm of a softmax is a function of its own, and safer than the two one after the other.
-# Picking one class at each position is what `gather` does.
+# `log_softmax` is safer than `log` after `softmax`. `gather` picks one class at each position.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# With smoothing, the sum falls into two parts: (1 − ε) times the term of the target, and ε times
-# the mean over all classes. For padding, look up any class that exists, and set the loss there to
-# 0 before the sum. Then divide by how many are real, or by 1 if there are none.
+# With smoothing, the loss is (1 − ε) times the term of the target plus ε times the mean over all classes. For
+# padding, look up any valid class, and set the loss there to 0 before you sum. Then divide by the number of
+# real targets, or by 1 if there are none.
 # </details>
 
 # %% [markdown]
-# **What to notice.** A model that knows nothing has a loss of $\log v$: compare that with the
-# start of the curve below. With smoothing the loss does not reach 0 even for a perfect model,
-# since $y$ itself is uncertain.
+# **What to notice.** A model that gives every token the same probability has a loss of $\log v$: compare
+# the start of the training curve below. With smoothing, even a perfect model does not reach 0.
 
 # %% [markdown]
 # ## `greedy_decode`
-# ★★★☆☆ · 25 minutes · 6 points
+# ★★★☆☆ · optional · 25 minutes · 6 points
 #
-# To write, start with the token `bos_id` ("begin"), ask for the logits of the last position, take
-# the most likely token, append it, and go on until the model says `eos_id` ("end") or `max_length`
-# tokens are there.
+# To generate, start with the token `bos_id` ("beginning of sequence"). Compute the logits of the last position,
+# append the most likely token, and repeat until the model produces `eos_id` ("end of sequence") or
+# `max_length` tokens are there.
 #
-# ```text
-#   step       0     1     2     3     4
-#   row 0     bos    h     i    eos   pad    finished at 3, filled up
-#   row 1     bos    y     o     u    eos    finished at 4: all are, so 5 tokens
-# ```
+# ![Row 0 generates bos, h, i, eos and is then padded. Row 1 generates bos, y, o, u, eos. After four steps
+# both rows are finished.](figures/greedy.svg)
 #
-# **The trap.** The rows of a batch end at different times, and only *producing* `eos_id` ends one.
-# Then: what does this function leave behind? Whoever calls it in the middle of training expects a
-# model that still trains.
+# **The trap.** The rows of a batch end at different times, and only a *produced* `eos_id` ends a row. And
+# whoever calls this function during training needs the model back in training mode.
 
 
 # %%
@@ -486,30 +482,31 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Keep a boolean for each row that says whether it is finished, and overwrite what finished rows
+# Keep a boolean per row that is True once the row is finished. Overwrite with `pad_id` what finished rows
 # produce.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Remember `model.training` before you change it. Inside `torch.no_grad()`: encode, start with a
-# column of `bos_id`, and loop while there is room and a row is unfinished. Every step decodes all
-# that is written and reads the last position.
+# Save `model.training` before you change it. Inside `torch.no_grad()`: encode, start with a column of
+# `bos_id`, and loop while there is room and a row is unfinished. Each step decodes everything written so
+# far and reads the last position.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Every step runs the decoder over everything written so far, though only the
-# last position is new. On Day 2 a cache of keys and values saves that work. And greedy is a
-# choice: the most likely next token at each step need not give the most likely sentence.
+# **What to notice.** Each step runs the decoder over all tokens so far, although only the last one is new. On
+# Day 2, a cache of keys and values saves this work. Greedy decoding takes the most likely *token* at each
+# step; the result need not be the most likely *sequence*.
 
 # %% [markdown]
 # ## Your Transformer at work: reading dates
 #
-# People write dates in many ways; computers like one, `1987-03-04`. The rules are not told: your
-# model sees pairs and has to find out that `March 4, 1987`, `04.03.1987` and `3/4/1987` mean the
-# same day (dots: the day first; slashes: the month first), that months have names and numbers, and
-# that the weekday does not matter. All dates are real ones from a century; 2,000 of its days are
-# kept aside, and the model is tested on days that it has never seen in any form.
+# *Core · 10 minutes*
+#
+# The model gets pairs of a written date and its standard form, and no rules. It has to find out that months
+# have names and numbers, that dots mean day first and slashes month first, and that the weekday does
+# not matter. All dates are real ones from one century. 2,000 days are held out: the model never sees them
+# in training, in any form.
 
 # %%
 PAD, BOS, EOS = 0, 1, 2
@@ -553,14 +550,12 @@ if __name__ == "__main__":
         print(f"{text:<22} → 1987-03-04   {as_tokens([text])[0].tolist()}")
 
 # %% [markdown]
-# Now the training loop. The decoder reads the target without its last token and is asked for the
-# target without its first: at every position for the token that comes next. Two things make 500
-# steps enough:
+# The training loop uses teacher forcing: the decoder reads the target without its last token and predicts
+# the target without its first. Two choices make 500 steps enough:
 #
-# * The embeddings, which the model multiplies by $\sqrt d$, start with a standard deviation of
-#   $1/\sqrt d$. With torch's own 1 they drown the positional encoding, and only 44 % of the dates
-#   came out right.
-# * The learning rate first warms up, which post-norm layers need, and then falls.
+# * The embeddings start with a standard deviation of $1/\sqrt d$. With torch's default of 1, multiplied by
+#   √d, they drown the positional encoding, and only 44 % of the dates come out right.
+# * The learning rate first increases (warm-up), which post-norm layers need, and then decreases.
 
 # %%
 N_STEPS, BATCH_SIZE = 500, 64
@@ -596,9 +591,8 @@ def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
 
 
 # %% [markdown]
-# While the trained model writes, where does it look? `alignment` listens to the cross-attention of
-# your last decoder layer, takes the weights of the pair that it returns, and averages them over the
-# heads.
+# Where does the trained model look? `alignment` records the weights of the cross-attention in the last
+# decoder layer and averages them over the heads.
 
 
 # %%
@@ -667,12 +661,34 @@ if __name__ == "__main__":
         draw_training(losses, alignment(reader, source, target), source, target)
 
 # %% [markdown]
-# **What to notice.** The reference solution reads all 2,000 unseen days right with this seed (0), and
-# with the seeds 1, 2 and 4 as well. The 500 steps and the test took 36 s of CPU time on one core of a
-# busy machine. If yours stays below 99 %, the table at the end of this notebook says where to look
-# first.
+# **What to notice.** With the reference solution and this seed (0), all 2,000 held-out days are right;
+# training and test take about 30 seconds of CPU time on one core. If yours stays below 99 %, run `progress()`
+# at the end of this notebook.
 #
-# The loss starts near $\log 70 \approx 4.2$, where the model knows nothing of the 70 symbols. Nobody
-# wrote the alignment down as a rule: the digits of the year look at the year, both digits of the
-# month at its name, those of the day at the day, and the weekday is passed over. Attention weights show where a model looked,
-# though, and not what it did with what it saw.
+# The loss starts near $\log 70 \approx 4.2$: the model gives all 70 symbols the same probability. Nobody
+# programmed the alignment. Both digits of the month look at its name, those of the day at the day, and the
+# weekday is ignored. But attention weights show where a model looked, not what it did with what it saw.
+
+# %% [markdown]
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5.
+# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# the overview, as a preview of Day 2. [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567), section 7: label
+# smoothing. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186), sections 1 and 5: is attention an
+# explanation?
+#
+# **Discuss.**
+#
+# 1. During training the decoder never sees its own mistakes. What can go wrong when it generates, and why
+#    does it hardly matter for dates?
+# 2. In the alignment, the hyphens look at places that have nothing to do with hyphens. Does that mean that
+#    the model made a mistake? How would you test whether it uses what it looks at?
+#
+# <details><summary>Answers</summary>
+#
+# 1. After a first wrong token, the decoder reads inputs that it has never met in training, and errors can
+#    accumulate. A date is short, almost every token is determined by the source, and the trained model is
+#    almost always sure.
+# 2. No. A hyphen is always at the same place, so the model needs nothing from the source to write it, and
+#    softmax has to put the weight somewhere. To test a use, intervene: change or mask the source position and
+#    see whether the output changes.
+# </details>

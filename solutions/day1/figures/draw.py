@@ -262,7 +262,7 @@ def shapes() -> Picture:
     _matrix(picture, 20, 66, 52, 84, "Q", "*n* × *d*", BLUE, "queries")
     _matrix(picture, 100, 82, 92, 52, "Kᵀ", "*d* × *m*", ORANGE, "keys, transposed")
     _matrix(picture, 222, 66, 92, 84, "S", "*n* × *m*", GREY, "scores")
-    _matrix(picture, 374, 66, 92, 84, "W", "*n* × *m*", BLUE, "weights")
+    _matrix(picture, 374, 66, 92, 84, "A", "*n* × *m*", BLUE, "weights")
     _matrix(picture, 494, 54, 70, 108, "V", "*m* × *d*_{v}", GREEN, "values")
     _matrix(picture, 594, 66, 70, 84, "O", "*n* × *d*_{v}", BLUE, "output")
     for x, sign in ((86, "×"), (207, "="), (480, "×"), (579, "=")):
