@@ -1,9 +1,17 @@
 # %% [markdown]
 # ## How far you are
 #
-# Run the next cell at any time. It runs the visible checks of every exercise again, with the
-# functions as they are now. If all of them hold you are most of the way; the grading looks
-# closer, at what the docstrings and texts promise.
+# Run the next cell at any time. It runs the visible checks of all exercises on your functions as they are
+# now.
+#
+# **How your work is graded.** The grader takes only what an exercise needs and runs other tests on other
+# numbers, so cell order, plots and experiments do not matter.
+#
+# * Results have the dtype and device of the inputs, float16 to float64. Arguments stay unchanged and may
+#   be non-contiguous. Gradients are finite.
+# * A promised `ValueError` names the argument that is wrong, as in "d is 10, not divisible by n_heads = 3".
+# * Dropout acts only in training mode. Initialisation and additional attributes are up to you.
+# * What an exercise does not allow is forbidden in that exercise only.
 
 # %%
 if __name__ == "__main__":

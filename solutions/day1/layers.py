@@ -545,7 +545,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1, 3.3 and 5.4.
 # [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Encoder-Decoder Architecture". [Dong et al. 2021](https://arxiv.org/abs/2103.03404), sections 1 and 2:
+# "Encoder-Decoder Architecture". [Dong et al. 2021](https://arxiv.org/abs/2103.03404), introduction:
 # attention alone makes all positions alike.
 #
 # **Discuss.**

@@ -673,7 +673,7 @@ if __name__ == "__main__":
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5.
 # [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
 # the overview, as a preview of Day 2. [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567), section 7: label
-# smoothing. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186), sections 1 and 5: is attention an
+# smoothing. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186), introduction: is attention an
 # explanation?
 #
 # **Discuss.**
