@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -156,7 +156,7 @@ def regrade(
             print(line)
         for marks in gone:
             print_error(
-                f"{marks.path} ({marks.student}) no longer exists; its {marks.points:g} points are kept"
+                f"{marks.path} ({marks.student}) no longer exists; its {marks.earned:g} points are kept"
             )
         if write:
             session.regrade(is_current=True)  # uses the marks that were just stored
@@ -231,6 +231,10 @@ def export(
         typer.Option(metavar="FILE", help="Canvas gradebook or Moodle worksheet to fill in"),
     ] = None,
     column: Annotated[str, typer.Option(help="the assignment's title in Canvas")] = "",
+    unreadable: Annotated[
+        Literal["empty", "zero"],
+        typer.Option(help="grade of submissions that could not be read: none, or 0 points"),
+    ] = "empty",
 ) -> None:
     """Export the marks of a class, after late penalties, to a file that another system can import."""
     from autograder.export import write
@@ -243,7 +247,8 @@ def export(
         raise typer.BadParameter(
             f"there are no marks for {day}. Run `autograder grade {day}` first."
         )
-    for note in write.export(chosen, to, class_, out, roster, into, column):
+    points = 0.0 if unreadable == "zero" else None
+    for note in write.export(chosen, to, class_, out, roster, into, column, points):
         print_error(note)
     print(out)
 

@@ -250,7 +250,7 @@ def report(result: Measurement, count: int, console: Console) -> bool:
 
 def right_without_full_points(marks: Sequence[SubmissionMarks]) -> list[str]:
     """Return the names of correct submissions that did not get full points."""
-    return [m.student for m in marks if m.student.endswith("-right") and m.points < m.max_points]
+    return [m.student for m in marks if m.student.endswith("-right") and m.earned < m.max_points]
 
 
 def bench(console: Console, count: int = 1000, jobs: int = 2, kills: int = 20) -> bool:

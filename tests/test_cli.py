@@ -71,7 +71,7 @@ def test_a_class_is_graded_and_unreadable_files_are_named(tmp_path: Path) -> Non
     assert "bob.ipynb" in done.stderr
     ada, bob = json.loads(marks.read_text())["submissions"]
     assert (ada["student"], ada["points"], len(ada["exercises"])) == ("ada", 4, 20)
-    assert (bob["student"], bob["points"], bob["exercises"]) == ("bob", 0, [])
+    assert (bob["student"], bob["points"], bob["exercises"]) == ("bob", None, [])
     assert bob["problems"]
 
 

@@ -15,7 +15,7 @@ from autograder.cli import main
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Policy
-from autograder.export import csv_table
+from autograder.export import Format, csv_table
 from autograder.export.write import export
 from autograder.marks import class_list
 from autograder.marks import model as given
@@ -276,6 +276,54 @@ def test_gradescope_results_of_a_late_group(late_day: Day) -> None:
             assert test["status"] == ("passed" if test["score"] == most else "failed")
             assert isinstance(test["output"], str)
         assert results["output_format"] == "text"
+
+
+# ---- submissions that could not be graded
+
+
+def unreadable(path: str, student: str) -> SubmissionMarks:
+    found = marks(path, student, problem="the file is empty")
+    return msgspec.structs.replace(found, points=None, exercises=[])
+
+
+def test_a_submission_that_could_not_be_graded_has_no_grade_unless_the_ta_asks_for_zero(
+    day: Day,
+) -> None:
+    with_roster(day)
+    class_ = [CLASS[0], unreadable("in/bob.ipynb", "bob")]
+    gradebook, sheet = written(day, "g.csv", GRADEBOOK), written(day, "w.csv", WORKSHEET)
+    out = day.root / "out.csv"
+
+    def exported(to: Format, into: Path | None = None, zero: float | None = None) -> list[str]:
+        notes = export(day, to, class_, out, into=into, unreadable=zero)
+        grade = "no grade" if zero is None else "0 points"
+        assert f"bob (O'Neil-Bÿron, Róbert, 12346): {grade}, because the file is empty" in notes
+        keys = {"ID": "12346", "student": "bob", "student_id": "bob", "ID number": "12346"}
+        for row in read_csv(out):
+            if any(row.get(key) == value for key, value in keys.items()):
+                return [row[name] for name in ("points", "score", "A small day") if name in row]
+        return []
+
+    assert exported("csv") == exported("nbgrader") == exported("canvas") == [""]
+    assert exported("moodle") == ["-"]
+    for to in ("csv", "nbgrader", "canvas", "moodle"):
+        assert exported(to, zero=0.0) == ["0"]
+    export(day, "canvas", class_, out, into=gradebook)
+    assert import_to_canvas(out)[2]["12346"] == "12.5"
+    export(day, "canvas", class_, out, into=gradebook, unreadable=0.0)
+    assert import_to_canvas(out)[2]["12346"] == "0"
+    export(day, "moodle", class_, out, into=sheet)
+    assert import_to_moodle(out)["52"] == "4.00"
+    export(day, "gradescope", class_, day.root / "results")
+    assert [file.name for file in (day.root / "results").iterdir()] == ["ada.json"]
+
+
+def test_marks_written_by_an_earlier_version_have_no_zero_for_unreadable_files() -> None:
+    bob = unreadable("in/bob.ipynb", "bob")
+    encoded = b"".join(given.encode("day1", [bob]))
+    assert b'"points": null' in encoded
+    old = encoded.replace(b'"points": null', b'"points": 0.0')
+    assert given.decode(old, "day1").submissions == [bob]
 
 
 # ---- CSV

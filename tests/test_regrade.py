@@ -82,7 +82,7 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     assert command(tmp_path, "grade", "day1", "in", "--jobs", "1").returncode == 0
     (tmp_path / "in" / "student03.py").unlink()
 
-    def points() -> list[float]:
+    def points() -> list[float | None]:
         with History(tmp_path) as history:
             return [marks.points for marks in history.current("day1")]
 

@@ -28,7 +28,7 @@ def new_gradebook(rows: Sequence[Row], day: Day) -> str:
         [f"    {POSSIBLE}", "", "", "", "", day.points],
     ]
     for row in rows:
-        points: str | float = row.points if row.marks else ""
+        points = csv_table.or_empty(row.points)
         lines.append([row.entry.name or row.entry.student, row.entry.id, "", "", "", points])
     return csv_table.to_csv(lines)
 
@@ -53,7 +53,9 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple
     lines: list[Sequence[str | float]] = []
     for number, line in enumerate(table.rows):
         row = matched.get(number)
-        value: str | float = row.points * scale if row else line[column]
+        value: str | float = line[column]
+        if row and row.points is not None:
+            value = row.points * scale
         lines.append([*line[: section + 1], value])
     if scale != 1:
         notes.append(
@@ -97,7 +99,7 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
             matched[found] = row
         elif row.marks:
             notes.append(
-                f"{row.entry.label} is not in {table.file}: {row.points:g} points were not entered"
+                f"{row.entry.label} is not in {table.file}: {row.points or 0:g} points were not entered"
             )
     return matched, notes
 

@@ -62,6 +62,11 @@ def to_csv(rows: Iterable[Sequence[str | float]], delimiter: str = ",") -> str:
     return output.getvalue()
 
 
+def or_empty(points: float | None) -> float | str:
+    """Return the points, or an empty cell for a missing grade."""
+    return "" if points is None else points
+
+
 def format_number(value: float) -> str:
     """Format a number, rounded to 0.01, with a decimal point."""
     return f"{round(value, 2):.10g}"

@@ -17,7 +17,7 @@ from autograder.marks.class_list import Row
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
     """Yield each submitter's name and the content of their results file. Students can read everything in their own file."""
     for row in rows:
-        if row.marks:
+        if row.points is not None:
             content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)
             yield row.entry.student, content + "\n"
 
@@ -26,7 +26,7 @@ def results(row: Row, texts: Texts) -> dict[str, Any]:
     """Return the results for a student. The overall `score` includes the late penalty; the test scores do not."""
     assert row.marks is not None
     output = [f"Note about this notebook: {problem}" for problem in row.marks.problems]
-    if row.late.days:
+    if row.late.days and row.marks.exercises:
         days = "1 day" if row.late.days == 1 else f"{row.late.days} days"
         output.append(
             f"{days} late: {row.marks.points:g} points − {row.late.per_cent:g}% = {row.points:g} points."

@@ -18,7 +18,7 @@ def grade_import(rows: Sequence[Row], day: Day) -> str:
     """Return a file for Moodle's “Import grades”, which identifies students by ID number or email address."""
     lines: list[Sequence[str | float]] = [["ID number", "Email address", "Full name", day.title]]
     for row in rows:
-        points = row.points if row.marks else NO_GRADE
+        points = NO_GRADE if row.points is None else row.points
         lines.append([row.entry.id, row.entry.email, row.entry.name, points])
     return csv_table.to_csv(lines)
 
@@ -50,13 +50,13 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
             number = numbers[entry] if entry else None
         if number is None:
             notes.append(
-                f"{row.entry.label} is not in {file}: {row.points:g} points were not entered"
+                f"{row.entry.label} is not in {file}: {row.points or 0:g} points were not entered"
             )
         elif _cell(table, lines[number], "Grade can be changed") == "No":
             notes.append(
                 f"{row.entry.label}: Moodle does not allow changes to this grade, so it was left unchanged"
             )
-        else:
+        elif row.points is not None:
             maximum = _number(_cell(table, lines[number], "Maximum Grade"), day.points)
             lines[number][grade] = csv_table.format_number(row.points * maximum / day.points)
     return csv_table.to_csv([table.head, *lines], table.delimiter), notes

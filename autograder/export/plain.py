@@ -27,21 +27,32 @@ def exercise_table(rows: Sequence[Row], day: Day) -> str:
             lines.append([*who, *[""] * (len(head) - len(who))])
             continue
         earned = {exercise.name: exercise.points for exercise in marks.exercises}
-        points = [row.points, row.late.days, row.late.per_cent, marks.points, day.points]
-        by_exercise = [earned.get(name, 0.0) for name in day.names]
+        late = [row.late.days, row.late.per_cent]
+        points = [
+            csv_table.or_empty(row.points),
+            *late,
+            csv_table.or_empty(marks.points),
+            day.points,
+        ]
+        by_exercise = [csv_table.or_empty(earned.get(name)) for name in day.names]
         lines.append([*who, *points, *by_exercise, "; ".join(marks.problems)])
     return csv_table.to_csv(lines)
 
 
 def nbgrader_table(rows: Sequence[Row], day: Day) -> str:
-    """Return a table with the columns of `nbgrader export`. As in nbgrader, a missing submission gets 0 points."""
+    """Return a table with the columns of `nbgrader export`. As in nbgrader, a missing submission gets 0 points.
+
+    A submission that could not be graded gets no score.
+    """
     lines: list[Sequence[str | float]] = [NBGRADER]
     for row in rows:
         first, last = split_name(row.entry.name)
         raw = row.marks.points if row.marks else 0.0
+        score = row.points if row.marks else 0.0
         who = [row.entry.student, last, first, row.entry.email]
         when = [_utc(day.late.due), _utc(row.time)]
-        scores = [raw, row.late.penalty(raw), row.points, day.points]
+        penalty = row.late.penalty(raw or 0.0)
+        scores = [csv_table.or_empty(raw), penalty, csv_table.or_empty(score), day.points]
         lines.append([day.name, *when, *who, *scores])
     return csv_table.to_csv(lines)
 

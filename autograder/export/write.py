@@ -24,6 +24,7 @@ def export(
     roster_file: Path | None = None,
     into: Path | None = None,
     column: str = "",
+    unreadable: float | None = None,
 ) -> list[str]:
     """Export the marks of a class, after late penalties, in the format `to`; return notes for the TA.
 
@@ -32,6 +33,7 @@ def export(
         roster_file: The roster to use instead of the course's own.
         into: The Canvas gradebook or Moodle worksheet to fill in.
         column: The title of the assignment in Canvas, in case it cannot be found by the day's name.
+        unreadable: The points for submissions that could not be graded, or None to leave their grades empty.
 
     Raises:
         CourseError: The roster or `into` is invalid, or the format does not support `into`.
@@ -42,7 +44,7 @@ def export(
     students = roster.for_course(day.root, roster_file)
     if into and to == "canvas" and not students.entries:
         students = canvas.read_roster(into)
-    rows, notes = class_list.rows(class_, day, students)
+    rows, notes = class_list.rows(class_, day, students, unreadable)
     if to == "gradescope":
         _gradescope(rows, day, out)
         return notes

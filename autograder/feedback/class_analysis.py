@@ -97,7 +97,7 @@ def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) ->
     rows = [
         Row(
             label,
-            s.points,
+            s.earned,
             s.max_points,
             [hide(problem) for problem in s.problems],
             {e.name: e.status for e in s.exercises},
@@ -113,8 +113,8 @@ def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) ->
         rows=order,
         unread=len(rows) - len(read),
         other_course=any(s.course != course for s, _ in read),
-        points=[s.points for s, _ in read],
-        bins=_bins([s.points / s.max_points for s, _ in read if s.max_points > 0]),
+        points=[s.earned for s, _ in read],
+        bins=_bins([s.earned / s.max_points for s, _ in read if s.max_points > 0]),
         exercises=_exercises([s for s, _ in read], texts),
         mistakes=_mistakes(read, texts),
         unnamed=_unnamed(read, texts, hide),
@@ -163,7 +163,7 @@ def _exercises(submissions: Sequence[SubmissionMarks], texts: Texts) -> list[Exe
     stats = []
     for exercise in texts.day.exercises:
         marked = [
-            (e, s.points - e.points)
+            (e, s.earned - e.points)
             for s in submissions
             for e in s.exercises
             if e.name == exercise.name

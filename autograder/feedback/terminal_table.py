@@ -58,7 +58,7 @@ def table(marks: Sequence[SubmissionMarks], lateness: Sequence[Lateness] = ()) -
     result.add_column("exercises", no_wrap=True)
     result.add_column("problems", overflow="fold")
     for number, mark in enumerate(marks):
-        points = f"{mark.points:g} / {mark.max_points:g}"
+        points = f"{mark.points:g} / {mark.max_points:g}" if mark.points is not None else "none"
         first = mark.problems[0] if mark.problems else ""
         more = f" (+{len(mark.problems) - 1} more)" if len(mark.problems) > 1 else ""
         late = [_after_penalty(lateness[number], mark.points)] if any_late else []
@@ -67,8 +67,8 @@ def table(marks: Sequence[SubmissionMarks], lateness: Sequence[Lateness] = ()) -
     return result
 
 
-def _after_penalty(late: Lateness, points: float) -> str:
-    if not late.days:
+def _after_penalty(late: Lateness, points: float | None) -> str:
+    if not late.days or points is None:
         return ""
     return f"{late.reduce(points):g} ({late.days} {'day' if late.days == 1 else 'days'} late)"
 

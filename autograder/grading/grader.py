@@ -112,7 +112,7 @@ class Grader:
             seed=seed,
             course=self.key.fingerprint,
             isolation=self.server.isolation,
-            points=exact_sum([exercise.points for exercise in marks]),
+            points=exact_sum([exercise.points for exercise in marks]) if marks else None,
             max_points=max_points,
             seconds=seconds,
             problems=problems,

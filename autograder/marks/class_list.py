@@ -17,26 +17,36 @@ from autograder.submissions.roster import Entry, Roster
 
 @dataclass(frozen=True)
 class Row:
-    """A student, the submission that counts for them (or None), and how late that submission was."""
+    """A student, the submission that counts for them (or None), and how late that submission was.
+
+    `unreadable` is the number of points for a submission that could not be graded, or None for a missing grade.
+    """
 
     entry: Entry
     marks: SubmissionMarks | None = None
     late: Lateness = ON_TIME
     time: datetime | None = None
+    unreadable: float | None = None
 
     @property
-    def points(self) -> float:
-        """Return the points that remain after late penalties."""
-        return self.late.reduce(self.marks.points) if self.marks else 0.0
+    def points(self) -> float | None:
+        """Return the points that remain after late penalties, or None if the student has no grade."""
+        if self.marks is None:
+            return None
+        return self.unreadable if self.marks.points is None else self.late.reduce(self.marks.points)
 
 
 def rows(
-    class_: Iterable[SubmissionMarks], day: Day, roster: Roster
+    class_: Iterable[SubmissionMarks],
+    day: Day,
+    roster: Roster,
+    unreadable: float | None = None,
 ) -> tuple[list[Row], list[str]]:
     """Return one row per student and notes for the TA. Students on the roster come first, in roster order.
 
     A submission counts for every member of its group. If a student has several submissions, the latest one counts.
-    If the time of any submission is unknown, the one with the most points counts instead.
+    If the time of any submission is unknown, the one with the most points counts instead. A submission that could not be
+    graded gets `unreadable` points, or no grade if that is None.
     """
     handed: dict[Entry, list[Row]] = {entry: [] for entry in roster.entries}
     strangers: dict[str, Person] = {}
@@ -46,7 +56,7 @@ def rows(
             if entry not in handed and roster.entries:
                 strangers[entry.student] = person
             late = lateness(day.late, source.time, source.late, entry.extension)
-            handed.setdefault(entry, []).append(Row(entry, marks, late, source.time))
+            handed.setdefault(entry, []).append(Row(entry, marks, late, source.time, unreadable))
     chosen = [_counting(entry, found) for entry, found in handed.items()]
     notes = list(_notes(chosen, handed, strangers, roster))
     return chosen, notes
@@ -100,7 +110,7 @@ def _counting(entry: Entry, found: Sequence[Row]) -> Row:
     if len(times) == len(found):
         return found[times.index(max(times))]
     # Marks stored before the roster was added may use a different name for the student.
-    return max(found, key=lambda row: (_is_own(row), row.points))
+    return max(found, key=lambda row: (_is_own(row), row.points or 0.0))
 
 
 def _is_own(row: Row) -> bool:
@@ -129,7 +139,10 @@ def _notes(
         if others and row.marks:
             yield (
                 f"{row.entry.student} has {len(others) + 1} submissions; {row.marks.path} counts "
-                f"({row.points:g} points), and these do not: {', '.join(sorted(others))}"
+                f"({row.points or 0:g} points), and these do not: {', '.join(sorted(others))}"
             )
+        if row.marks and row.marks.points is None:
+            grade = "no grade" if row.points is None else f"{row.points:g} points"
+            yield f"{row.entry.label}: {grade}, because {'; '.join(row.marks.problems)}"
         if row.late.note:
             yield f"{row.entry.student}: {row.late.note}"

@@ -23,7 +23,7 @@ import msgspec
 
 from autograder.course.state_folder import StoreError, course_folder, write_error
 from autograder.marks.engine_version import engine_version
-from autograder.marks.model import SubmissionMarks, one_line
+from autograder.marks.model import SubmissionMarks, one_line, without_zero
 from autograder.submissions.submission import Submission
 
 FILE = "marks.db"
@@ -252,7 +252,7 @@ class History:
 
 
 def _decode(marks: str) -> SubmissionMarks:
-    return msgspec.json.decode(marks, type=SubmissionMarks)
+    return without_zero(msgspec.json.decode(marks, type=SubmissionMarks))
 
 
 def _owner() -> str:

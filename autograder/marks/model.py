@@ -65,7 +65,10 @@ class ExerciseMarks(msgspec.Struct, frozen=True):
 
 
 class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The result of grading one submission. `exercises` is empty if the submission could not be read or graded."""
+    """The result of grading one submission.
+
+    If the submission could not be read or graded, `exercises` is empty and `points` is None.
+    """
 
     path: str
     student: str
@@ -73,12 +76,17 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: str
     course: str
     isolation: list[str]
-    points: float
+    points: float | None
     max_points: float
     seconds: float
     problems: list[str]
     exercises: list[ExerciseMarks]
     handed_in: HandedIn | None = None  # who submitted and when, if the platform records this
+
+    @property
+    def earned(self) -> float:
+        """Return the points, or 0 if the submission could not be read or graded."""
+        return self.points or 0.0
 
 
 class Marks(msgspec.Struct, frozen=True):
@@ -151,11 +159,17 @@ def decode(data: bytes, day: str) -> Marks:
         if header.day != day:
             found = one_line(header.day)[:40]
             raise InvalidMarks(f"contains marks for {found!r}, not for {day!r}")
-        return msgspec.json.decode(data, type=Marks)
+        marks = msgspec.json.decode(data, type=Marks)
     except msgspec.ValidationError as error:
         raise InvalidMarks(f"is JSON but does not contain marks: {one_line(str(error))}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMarks(f"is not JSON: {one_line(str(error))}") from None
+    return replace(marks, submissions=[without_zero(marks) for marks in marks.submissions])
+
+
+def without_zero(marks: SubmissionMarks) -> SubmissionMarks:
+    """Remove the 0 points that earlier versions recorded for submissions that could not be read."""
+    return marks if marks.exercises else replace(marks, points=None)
 
 
 def split_points(points: float, weights: Sequence[float]) -> list[float]:

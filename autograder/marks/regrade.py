@@ -48,7 +48,7 @@ class Change:
     @property
     def points(self) -> float:
         """Return how many points the submission gains, or a negative number if it loses points."""
-        return round(self.after.points - self.before.points, 2)
+        return round(self.after.earned - self.before.earned, 2)
 
     def exercises(self) -> list[ExerciseChange]:
         """Return the exercises whose points or maximum points changed, in course order."""
@@ -153,7 +153,7 @@ def report(changes: Sequence[Change], day: str) -> Iterator[str]:
 
 def _submission_lines(change: Change, exercises: Sequence[ExerciseChange]) -> Iterator[str]:
     before, after = change.before, change.after
-    yield f"\n{after.student}: {before.points:g} → {after.points:g} ({change.points:+g})"
+    yield f"\n{after.student}: {before.earned:g} → {after.earned:g} ({change.points:+g})"
     if before.sha256 != after.sha256:
         yield f"  {after.path} has changed since it was graded"
     if not after.exercises:

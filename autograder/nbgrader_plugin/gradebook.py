@@ -138,7 +138,7 @@ def _choose(
     problem = f"keep only one file, or name exactly one file {name}: {names}"
     empty = Submission(path, graded[0][0].student, "", (), (problem,), False)
     marks = msgspec.structs.replace(
-        graded[0][1], path=path, sha256="", points=0.0, problems=[problem], exercises=[]
+        graded[0][1], path=path, sha256="", points=None, problems=[problem], exercises=[]
     )
     return empty, marks
 

@@ -100,7 +100,7 @@ class Lab:
         """Return the points for an honest submission that looks for traces of earlier submissions."""
         self.grader.day = self._day
         self._prepare()
-        return self.grader.grade(self._handed_in(self.finder), only="causal_mask").points
+        return self.grader.grade(self._handed_in(self.finder), only="causal_mask").earned
 
     def _handed_in(self, source: str) -> Submission:
         cells = (Cell(1, "code", self.prelude), Cell(2, "code", source))

@@ -64,7 +64,7 @@ def as_submission(name: str, notebook: NotebookNode, more: list[Cell]) -> Submis
     return Submission(name, name, "", (*cells, *more), (), True)
 
 
-def without_seconds(marks: SubmissionMarks) -> tuple[float, list[str], list[ExerciseMarks]]:
+def without_seconds(marks: SubmissionMarks) -> tuple[float | None, list[str], list[ExerciseMarks]]:
     """Return marks without the measured times."""
     exercises = [msgspec.structs.replace(one, seconds=0.0) for one in marks.exercises]
     return marks.points, marks.problems, exercises
