@@ -25,7 +25,14 @@ from autograder.console import (
     write_marks,
 )
 from autograder.export import Format
-from autograder.options import DayArgument, JobsOption, PathsArgument, SandboxOption, SeedOption
+from autograder.options import (
+    DayArgument,
+    GroupOption,
+    JobsOption,
+    PathsArgument,
+    SandboxOption,
+    SeedOption,
+)
 from autograder.sandbox.clock import cpu_count
 from autograder.sandbox.errors import NoIsolation, ServerLost
 
@@ -85,6 +92,7 @@ def grade(
     force: Annotated[
         bool, typer.Option("--force", help="also grade submissions that have not changed")
     ] = False,
+    group: GroupOption = "latest",
     use_store: Annotated[
         bool,
         typer.Option("--store/--no-store", help="whether to reuse stored marks and store new ones"),
@@ -108,14 +116,14 @@ def grade(
         return terminal_table.progress(marks, stderr) if stderr.is_terminal else marks
 
     with open_session(chosen, jobs, sandbox, print_errors_once(), use_store) as session:
-        graded = session.grade(class_paths, seed, force, watch)
+        graded = session.grade(class_paths, seed, force, watch, group)
         copied = None
         if not paths:
             from autograder.nbgrader_plugin import gradebook
 
             copied = gradebook.copy(chosen, class_paths, graded.submissions, session.reader, force)
     console = Console()
-    console.print(terminal_table.table(graded.submissions, graded.lateness))
+    console.print(terminal_table.table(graded.rows))
     console.print(terminal_table.LEGEND, style="dim", highlight=False)
     print_summary(console, graded, json)
     if json:
@@ -235,6 +243,7 @@ def export(
         Literal["empty", "zero"],
         typer.Option(help="grade of submissions that could not be read: none, or 0 points"),
     ] = "empty",
+    group: GroupOption = "latest",
 ) -> None:
     """Export the marks of a class, after late penalties, to a file that another system can import."""
     from autograder.export import write
@@ -248,7 +257,7 @@ def export(
             f"there are no marks for {day}. Run `autograder grade {day}` first."
         )
     points = 0.0 if unreadable == "zero" else None
-    for note in write.export(chosen, to, class_, out, roster, into, column, points):
+    for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
         print_error(note)
     print(out)
 

@@ -59,10 +59,35 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
             else "Save them with --json FILE."
         )
         print_error(f"the marks of {graded.unstored} submissions could not be stored. {where}")
-    for note in graded.roster_notes:
+    again = [one for one in graded.replacements if not one.is_older]
+    if again:
+        changes = "; ".join(f"{r.student}: {_points(r.before)} → {_points(r.after)}" for r in again)
+        console.print(f"students who submitted again ({len(again)}): {changes}", highlight=False)
+    for one in graded.replacements:
+        if one.is_older:
+            print_error(
+                f"{one.student}: {one.after.path} is older than {one.before.path}, "
+                f"which still counts ({_points(one.before)} points)"
+            )
+    for students in graded.identical:
+        same = ", ".join(students)
+        console.print(f"the same code, apart from comments and spaces: {same}", highlight=False)
+    for note in graded.notes:
         print_error(note)
     for marks in graded.ungraded:
-        print_error(f"{marks.path}: {'; '.join(marks.problems)}")
+        print_error(
+            f"{marks.label} could not be graded: {'; '.join(marks.problems)} ({marks.path}). "
+            f"Ask for a notebook that opens in Jupyter, and grade it like a new submission."
+        )
+    warnings = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
+    counts = [f"{len(graded.submissions) - len(graded.ungraded)} submissions graded"]
+    counts += [f"{warnings} of them with warnings"] if warnings else []
+    counts += [f"{len(graded.ungraded)} could not be graded"] if graded.ungraded else []
+    console.print(", ".join(counts), highlight=False)
+
+
+def _points(marks: SubmissionMarks) -> str:
+    return "none" if marks.points is None else f"{marks.points:g}"
 
 
 def read_marks(file: Path, day: str) -> Marks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,4 +25,8 @@ SeedOption = Annotated[
     typer.Option(
         metavar="HEX", help="the seed of an earlier run, to use the same test inputs again"
     ),
+]
+GroupOption = Annotated[
+    Literal["latest", "best"],
+    typer.Option(help="which submission counts if several members of a group submitted"),
 ]

@@ -21,7 +21,7 @@ from autograder.nbgrader_plugin import gradebook
 from autograder.nbgrader_plugin.gradebook import CopyResult
 from autograder.release.notebook import solution_notebook
 from autograder.sandbox.client import Server
-from autograder.submissions.submission import read_submissions
+from autograder.submissions.class_source import find_submissions
 from tests import small_course
 from tests.conftest import ROOT, SECRET, reader
 
@@ -100,7 +100,8 @@ class Class:
         folders = sorted(self.root.glob("submitted/*/day1"))
         if self._grader is None or self._grader.key.fingerprint != courses.fingerprint(self.day):
             self._grader = Grader(self.day, self.server, SECRET)
-        marks = [self._grader.grade(one) for one in read_submissions(folders, "day1", reader())]
+        found = find_submissions(folders, self.day, reader())
+        marks = [self._grader.grade(one.submission) for one in found]
         return gradebook.copy(self.day, folders, marks, reader(), force)
 
     def gradebook(self) -> Gradebook:

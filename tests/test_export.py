@@ -391,12 +391,18 @@ def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
     class_[0] = marks("in/lovelaceadda_99999_67890_day1.ipynb", "lovelaceadda")
     rows, notes = class_list.rows(class_, day, roster.for_course(day.root))
     assert notes[0] == (
-        "lovelaceadda submitted work but is not on the roster; the closest name is ada (Ada Lovelace, 12345)"
+        "lovelaceadda (99999) submitted work but is not on the roster; the closest name is ada (Ada Lovelace, 12345)"
     )
     assert notes[1].startswith(
         "students on the roster without a submission (2): ada (Ada Lovelace, 12345), dora"
     )
-    assert [row.entry.student for row in rows] == ["ada", "bob", "cyd", "dora", "lovelaceadda"]
+    assert [row.entry.student for row in rows] == [
+        "ada",
+        "bob",
+        "cyd",
+        "dora",
+        "lovelaceadda (99999)",
+    ]
 
 
 def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> None:

@@ -129,13 +129,12 @@ def test_marks_of_an_older_attempt_are_not_shown(text: str, name: str, course: C
     assert "60 of 60 points" not in page.read_text()
 
 
-def test_several_files_without_the_days_name_are_not_graded(course: Class) -> None:
-    folder = course.hand_in("ada", RIGHT, "a.py")
+def test_of_several_files_the_one_with_the_most_exercises_is_copied(course: Class) -> None:
+    folder = course.hand_in("ada", RIGHT.partition("def split_heads")[0], "a.py")
     (folder / "b.py").write_text(WRONG)
-    (problem,) = course.copy().problems
-    assert problem.startswith(str(folder))
-    assert problem.endswith("name exactly one file day1.ipynb: a.py, b.py")
-    assert course.scores("ada") == NOTHING
+    assert course.copy().problems == []
+    assert course.scores("ada") == HALF
+    assert "not graded: a.py (1 exercise filled in)" in course.autograded("ada").read_text()
 
 
 def test_the_timestamp_decides_lateness_and_an_invalid_one_is_reported(course: Class) -> None:

@@ -16,7 +16,7 @@ from autograder.grading.grader import Grader
 from autograder.submissions import platforms
 from autograder.submissions.people import HandedIn, Person
 from tests.conftest import ROOT, handed_in
-from tests.test_submission import found, notebook, students, write, zipped
+from tests.test_submission import chosen, found, notebook, students, write, zipped
 
 MIDNIGHT = datetime(2026, 12, 1, 22, 59, tzinfo=UTC)
 METADATA = """\
@@ -79,7 +79,9 @@ submission_72:
     ],
 )
 def test_canvas_file_name(name: str, person: Person, late: bool, original: str) -> None:
-    assert platforms.parse_canvas_name(name) == HandedIn((person,), late)
+    found = platforms.parse_canvas_name(name)
+    assert found is not None
+    assert (found.people, found.late) == ((person,), late)
     assert platforms.original_name(name) == original
 
 
@@ -93,9 +95,22 @@ def test_names_that_only_resemble_canvas(name: str) -> None:
 
 
 def test_moodle_folder_name() -> None:
-    found = platforms.parse_moodle_name("Ada_Ünal Lovelace_123456_assignsubmission_file_")
-    assert found == HandedIn((Person("Ada_Ünal Lovelace"),), participant="123456")
+    ada = HandedIn((Person("Ada_Ünal Lovelace"),), participant="123456")
+    for end in ("file_", "file", "onlinetext", "file_my work_2.ipynb"):
+        name = f"Ada_Ünal Lovelace_123456_assignsubmission_{end}"
+        assert platforms.parse_moodle_name(name) == ada
     assert platforms.parse_moodle_name("Ada") is None
+    blind = platforms.parse_moodle_name("Participant_42113_assignsubmission_file")
+    assert blind == HandedIn((Person("Participant 42113"),), participant="42113")
+    assert blind.labels == ("Participant 42113",)
+    group = platforms.parse_moodle_name("Default group_assignsubmission_file")
+    assert group == HandedIn((Person("Default group"),))
+
+
+def test_a_file_name_cannot_change_the_student_in_moodles_flat_layout() -> None:
+    name = "Eve_14_assignsubmission_file_Bob_13_assignsubmission_file_day1.ipynb"
+    found = platforms.parse_moodle_name(name)
+    assert found == HandedIn((Person("Eve"),), participant="14")
 
 
 def test_gradescope_metadata() -> None:
@@ -178,17 +193,22 @@ def test_canvas_zip(tmp_path: Path) -> None:
         "dora_12348_67893_day2.ipynb": notebook("d = 1"),
         "eve_12349_67894_report.docx": b"words",
         "lovelaceada_12345_67895_plot.png": b"pixels",
+        "zoe_LATE_12350_text.html": b"<p>My answer</p>",
     }
     write(
         tmp_path, {"submissions.zip": zipped(files), **{f"flat/{n}": d for n, d in files.items()}}
     )
     for place in (tmp_path / "submissions.zip", tmp_path / "flat"):
-        by_name = {s.student: s for s in found(place)}
-        assert sorted(by_name) == ["byronbob", "charissecyd", "dora", "eve", "lovelaceada"]
+        by_name = {s.student: s for s in chosen(place)}
+        assert sorted(by_name) == ["byronbob", "charissecyd", "dora", "eve", "lovelaceada", "zoe"]
         assert [by_name[n].cells[0].source for n in ("lovelaceada", "dora")] == ["a = 1", "d = 1"]
         assert "draft.ipynb" in by_name["lovelaceada"].problems[0]
-        assert by_name["eve"].problems == ("the student submitted no notebook, script or archive",)
+        nothing = "the student submitted no notebook, script or archive, only"
+        assert by_name["eve"].problems == (f"{nothing} report.docx",)
+        assert by_name["zoe"].problems == (f"{nothing} text.html",)
         assert not by_name["eve"].readable
+        assert not by_name["zoe"].readable
+        assert all(s.handed_in and s.handed_in.people[0].id for s in by_name.values())
 
 
 def test_canvas_zip_with_one_student(tmp_path: Path) -> None:
@@ -196,18 +216,50 @@ def test_canvas_zip_with_one_student(tmp_path: Path) -> None:
     assert students(tmp_path / "s.zip") == ["lovelaceada"]
 
 
-def test_moodle_folders(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["_", ""])
+def test_moodle_folders(tmp_path: Path, end: str) -> None:
     files = {
-        "Ada Lovelace_51_assignsubmission_file_/my work.ipynb": notebook("a = 1"),
-        "Ada Lovelace_51_assignsubmission_onlinetext_/onlinetext.html": b"<p>done</p>",
-        "Bob Byron_52_assignsubmission_onlinetext_/onlinetext.html": b"<p>done</p>",
-        "Cyd_53_assignsubmission_file_/day2.ipynb": notebook("c = 1"),
+        f"Ada Lovelace_51_assignsubmission_file{end}/my work.ipynb": notebook("a = 1"),
+        f"Ada Lovelace_51_assignsubmission_onlinetext{end}/onlinetext.html": b"<p>done</p>",
+        f"Bob Byron_52_assignsubmission_onlinetext{end}/onlinetext.html": b"<p>done</p>",
+        f"Cyd_53_assignsubmission_file{end}/day2.ipynb": notebook("c = 1"),
     }
     write(tmp_path, {"moodle.zip": zipped(files), **{f"out/{n}": d for n, d in files.items()}})
     for place in (tmp_path / "moodle.zip", tmp_path / "out"):
         by_name = {s.student: s for s in found(place)}
         assert sorted(by_name) == ["Ada Lovelace", "Bob Byron", "Cyd"]
         assert [by_name[name].readable for name in sorted(by_name)] == [True, False, True]
+        assert by_name["Bob Byron"].problems[0].endswith(", only onlinetext.html")
+
+
+def test_students_with_the_same_name_stay_separate_on_every_platform(tmp_path: Path) -> None:
+    metadata = METADATA.replace("Cyd", "Ada Lovelace")
+    moodle = "Wei Li_{}_assignsubmission_file/{}.ipynb"
+    write(
+        tmp_path,
+        {
+            "canvas/liwei_501_67890_day1.ipynb": notebook(),
+            "canvas/liwei_502_67891_day1.ipynb": notebook(),
+            f"moodle/{moodle.format(51, 'a')}": notebook(),
+            f"moodle/{moodle.format(52, 'b')}": notebook(),
+            f"blind/{moodle.format(51, 'a').replace('Wei Li', 'Participant')}": notebook(),
+            f"blind/{moodle.format(52, 'b').replace('Wei Li', 'Participant')}": notebook(),
+            f"flat/{moodle.format(51, 'a').replace('/', '_')}": notebook(),
+            f"flat/{moodle.format(52, 'b').replace('/', '_')}": notebook(),
+            "gradescope/submission_metadata.yml": metadata.encode(),
+            "gradescope/submission_71/day1.ipynb": notebook(),
+            "gradescope/submission_72/day1.ipynb": notebook(),
+        },
+    )
+
+    def labels(folder: str) -> list[tuple[str, ...]]:
+        return [submission.labels for submission in chosen(tmp_path / folder)]
+
+    assert labels("canvas") == [("liwei (501)",), ("liwei (502)",)]
+    assert labels("moodle") == labels("flat") == [("Wei Li (51)",), ("Wei Li (52)",)]
+    assert labels("blind") == [("Participant 51",), ("Participant 52",)]
+    pair = ("Ada Lovelace (12345)", "Róbert Byron (bob@example.org)")
+    assert labels("gradescope") == [pair, ("Ada Lovelace (9)",)]
 
 
 def test_gradescope_export(tmp_path: Path) -> None:

@@ -429,8 +429,8 @@ def test_files_inside_a_class_archive_do_not_change_owners(
     write(tmp_path, {"class.zip": zipped(files), "canvas.zip": zipped(canvas)})
     assert students(tmp_path / "class.zip") == ["ada", "eve"]
     ada, eve = found(tmp_path / "canvas.zip")
-    assert eve.handed_in == HandedIn((Person("eve", "99"),))
-    assert ada.handed_in == HandedIn((Person("ada", "98"),))
+    assert eve.handed_in == HandedIn((Person("eve", "99"),), upload=11111)
+    assert ada.handed_in == HandedIn((Person("ada", "98"),), upload=22222)
 
 
 def test_students_archive_belongs_to_one_student(tmp_path: Path) -> None:

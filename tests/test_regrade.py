@@ -82,9 +82,9 @@ def test_new_marks_become_current_only_with_write(tmp_path: Path) -> None:
     assert command(tmp_path, "grade", "day1", "in", "--jobs", "1").returncode == 0
     (tmp_path / "in" / "student03.py").unlink()
 
-    def points() -> list[float | None]:
+    def points() -> list[float]:
         with History(tmp_path) as history:
-            return [marks.points for marks in history.current("day1")]
+            return [marks.earned for marks in history.current("day1")]
 
     assert points() == [100, 60, 100, 100]
     grader = tmp_path / "graders" / "day1" / "test_masking.py"

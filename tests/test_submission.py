@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autograder.course import config as courses
 from autograder.submissions import archives
+from autograder.submissions.class_source import find_submissions
 from autograder.submissions.submission import Submission, printable, read_submissions
-from tests.conftest import reader
+from tests.conftest import ROOT, reader
 
 DAMAGED = "the archive is damaged, truncated or in an unsupported format"
 
@@ -58,6 +60,12 @@ def found(*paths: Path, day: str = "day1") -> list[Submission]:
     return list(read_submissions(paths, day, reader()))
 
 
+def chosen(*paths: Path) -> list[Submission]:
+    """Return the submission of each student that would be graded."""
+    day = courses.load(ROOT).day("day1")
+    return [one.submission for one in find_submissions(paths, day, reader())]
+
+
 def students(*paths: Path) -> list[str]:
     return [submission.student for submission in found(*paths)]
 
@@ -81,8 +89,51 @@ def students(*paths: Path) -> list[str]:
 def test_student_is_named_after_the_path(tmp_path: Path, name: str, student: str | None) -> None:
     write(tmp_path, {name: notebook()})
     expected = student or "Ada Lovelace"
-    assert students(tmp_path) == [expected]
+    assert students(tmp_path / name.split("/")[0]) == [expected]
     assert students(tmp_path / name) == [expected]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my_solution.ipynb",
+        "day1.ipynb",
+        "homework.zip",
+        "Copy of day1 (2).ipynb",
+        "a/b/c.py",
+        "bob.py",
+    ],
+)
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_the_topmost_folder_names_the_student_whatever_is_in_it(
+    tmp_path: Path, name: str, is_alone: bool
+) -> None:
+    data = zipped({"zoe/work.ipynb": notebook()}) if name.endswith(".zip") else notebook()
+    files = {f"ada/{name}": data} | ({} if is_alone else {"bob/day1.ipynb": notebook()})
+    write(tmp_path / "class", files)
+    write(tmp_path, {"class.zip": zipped(files)})
+    expected = ["ada"] if is_alone else ["ada", "bob"]
+    assert students(tmp_path / "class") == students(tmp_path / "class.zip") == expected
+
+
+def test_a_single_folder_with_several_entries_and_no_notebook_is_looked_through(
+    tmp_path: Path,
+) -> None:
+    wrapped = {
+        "export/ada/work.ipynb": notebook(),
+        "export/bob.zip": zipped({"x.ipynb": notebook()}),
+    }
+    write(tmp_path, {"class.zip": zipped(wrapped), **{f"in/{n}": d for n, d in wrapped.items()}})
+    for place in (tmp_path / "class.zip", tmp_path / "in"):
+        class_ = found(place)
+        assert sorted(one.student for one in class_) == ["ada", "bob"]
+        assert {one.wrapper for one in class_} == {f"{place}/export/"}
+    assert {one.wrapper for one in found(tmp_path / "in" / "export")} == {""}
+
+
+def test_a_folder_with_a_notebook_of_its_own_is_a_student(tmp_path: Path) -> None:
+    write(tmp_path / "ada", {"work.ipynb": notebook(), "old/work.ipynb": notebook()})
+    assert [one.student for one in chosen(tmp_path)] == ["ada"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +179,7 @@ def test_folder_is_walked_in_order_without_other_files(tmp_path: Path) -> None:
             "cyd/day2.ipynb": notebook(),
         },
     )
-    assert students(tmp_path) == ["ada", "bob", "dora"]
+    assert students(tmp_path) == ["ada", "bob", "cyd", "dora"]
 
 
 def test_notebook_of_the_day_is_preferred(tmp_path: Path) -> None:
@@ -136,9 +187,12 @@ def test_notebook_of_the_day_is_preferred(tmp_path: Path) -> None:
         tmp_path / "ada",
         {"day1.ipynb": notebook(), "draft.ipynb": notebook(), "tools.py": b"x = 1"},
     )
-    (submission,) = found(tmp_path)
+    (submission,) = chosen(tmp_path)
     assert submission.path.endswith("ada/day1.ipynb")
-    assert submission.problems == ("only day1.ipynb was read, not draft.ipynb, tools.py",)
+    assert submission.problems == (
+        "3 files were submitted; graded: day1.ipynb (0 exercises filled in); not graded: "
+        "draft.ipynb (0 exercises filled in), tools.py (0 exercises filled in)",
+    )
 
 
 def test_notebook_of_the_day_hides_no_other_student_in_a_class_folder(tmp_path: Path) -> None:
@@ -149,9 +203,57 @@ def test_notebook_of_the_day_hides_no_other_student_in_a_class_folder(tmp_path: 
     }
 
 
-def test_all_notebooks_of_a_student_are_read(tmp_path: Path) -> None:
-    write(tmp_path / "ada", {"one.ipynb": notebook(), "two.ipynb": notebook()})
-    assert students(tmp_path) == ["one", "two"]
+FILLED = "def softmax(x, dim=-1):\n    return x.exp() / x.exp().sum(dim, True)\n"
+MASK = "def causal_mask(n, device=None):\n    return torch.ones(n, n).tril()\n"
+STUB = "def softmax(x, dim=-1):\n    raise NotImplementedError('softmax')\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"a.ipynb": STUB, "b.ipynb": FILLED}, "b.ipynb"),
+        ({"a.ipynb": FILLED + STUB, "b.ipynb": FILLED}, "b.ipynb"),
+        ({"a.ipynb": FILLED, "b.ipynb": FILLED + MASK, "day1.ipynb": STUB}, "b.ipynb"),
+        ({"a.ipynb": FILLED, "old/a.ipynb": FILLED + MASK}, "old/a.ipynb"),
+        ({"b.ipynb": FILLED, "a.ipynb": FILLED}, "a.ipynb"),
+        ({"a.ipynb": "", "b.ipynb": STUB}, "b.ipynb"),
+        ({"day2.ipynb": FILLED + MASK, "x.ipynb": STUB}, "x.ipynb"),
+        ({"day1.ipynb": "x = 1", "w.zip": FILLED}, "w.zip/b.ipynb"),
+    ],
+)
+def test_the_notebook_with_the_most_exercises_filled_in_is_graded(
+    tmp_path: Path, files: dict[str, str], expected: str
+) -> None:
+    made = {n: notebook(text) if text else b"" for n, text in files.items()}
+    made |= {n: zipped({"b.ipynb": made[n]}) for n in made if n.endswith(".zip")}
+    write(tmp_path / "ada", made | {"plot.png": b"pixels"})
+    (submission,) = chosen(tmp_path)
+    assert submission.path == f"{tmp_path}/ada/{expected}"
+    if "day2.ipynb" not in files:
+        assert len(submission.problems) == 1
+        assert "not graded" in submission.problems[0]
+
+
+def test_files_that_cannot_be_read_are_one_submission_with_all_reasons(tmp_path: Path) -> None:
+    write(tmp_path / "ada", {"a.ipynb": b"", "b.ipynb": b"%PDF"})
+    (submission,) = chosen(tmp_path)
+    assert not submission.readable
+    assert submission.problems == (
+        "a.ipynb: the file is empty",
+        "b.ipynb: the file is a PDF, not a notebook",
+    )
+
+
+def test_documents_are_submissions_and_other_files_are_not(tmp_path: Path) -> None:
+    files = {"ada.ipynb": notebook(), "bob.docx": b"x", "cyd.html": b"x", "README.txt": b"x"}
+    write(tmp_path, files | {"grades.csv": b"x", "zoe/data.csv": b"1", "requirements.txt": b"x"})
+    problems = {one.student: one.problems for one in chosen(tmp_path)}
+    assert problems == {
+        "ada": (),
+        "bob": ("the student submitted no notebook, script or archive, only bob.docx",),
+        "cyd": ("the student submitted no notebook, script or archive, only cyd.html",),
+        "zoe": ("the folder contains no notebook, script or archive, only data.csv",),
+    }
 
 
 def test_student_without_a_notebook_is_reported(tmp_path: Path) -> None:
@@ -159,7 +261,7 @@ def test_student_without_a_notebook_is_reported(tmp_path: Path) -> None:
     ada, bob = found(tmp_path)
     assert (ada.student, ada.readable) == ("ada", True)
     assert (bob.student, bob.readable) == ("bob", False)
-    assert bob.problems == ("the folder contains no notebook, script or archive",)
+    assert bob.problems == ("the folder contains no notebook, script or archive, only report.docx",)
 
 
 def test_subfolders_of_a_student_are_not_students(tmp_path: Path) -> None:
@@ -183,7 +285,11 @@ def test_subfolders_of_a_student_are_not_students(tmp_path: Path) -> None:
         ("ada.zip", b"", "the file is empty"),
         ("ada.tar", b"x" * 1024, DAMAGED),
         ("ada.tgz", b"\x1f\x8b\x08cut", DAMAGED),
-        ("ada.zip", zipped({"notes.txt": b"x"}), "the archive contains no notebook or script"),
+        (
+            "ada.zip",
+            zipped({"notes.txt": b"x"}),
+            "the student submitted no notebook, script or archive, only notes.txt",
+        ),
         (
             "ada.rar",
             b"Rar!",
@@ -256,7 +362,7 @@ def test_archive_of_a_class(
         "cyd.zip": zipped({"work.ipynb": notebook("c = 3")}),
     }
     write(tmp_path, {name: pack(files)})
-    class_ = found(tmp_path / name)
+    class_ = chosen(tmp_path / name)
     assert [(s.student, s.cells[0].source) for s in class_] == [
         ("cyd", "c = 3"),
         ("ada", "a = 1"),

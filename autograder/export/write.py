@@ -11,7 +11,7 @@ from autograder.export import Format, canvas, gradescope, moodle, plain
 from autograder.feedback import sentences
 from autograder.feedback.student_page import file_name
 from autograder.marks import class_list
-from autograder.marks.class_list import Row
+from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions import roster
 
@@ -25,6 +25,7 @@ def export(
     into: Path | None = None,
     column: str = "",
     unreadable: float | None = None,
+    group: GroupRule = "latest",
 ) -> list[str]:
     """Export the marks of a class, after late penalties, in the format `to`; return notes for the TA.
 
@@ -34,6 +35,7 @@ def export(
         into: The Canvas gradebook or Moodle worksheet to fill in.
         column: The title of the assignment in Canvas, in case it cannot be found by the day's name.
         unreadable: The points for submissions that could not be graded, or None to leave their grades empty.
+        group: Which submission counts for a group on the roster.
 
     Raises:
         CourseError: The roster or `into` is invalid, or the format does not support `into`.
@@ -44,7 +46,7 @@ def export(
     students = roster.for_course(day.root, roster_file)
     if into and to == "canvas" and not students.entries:
         students = canvas.read_roster(into)
-    rows, notes = class_list.rows(class_, day, students, unreadable)
+    rows, notes = class_list.rows(class_, day, students, unreadable, group)
     if to == "gradescope":
         _gradescope(rows, day, out)
         return notes

@@ -123,10 +123,9 @@ def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) ->
 
 def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
     """Label each submission with the student's name, and also with its path if the student has several submissions."""
-    count = Counter(s.student for s in submissions)
+    count = Counter(s.label for s in submissions)
     return [
-        one_line(s.student if count[s.student] == 1 else f"{s.student} ({s.path})")
-        for s in submissions
+        one_line(s.label if count[s.label] == 1 else f"{s.label} ({s.path})") for s in submissions
     ]
 
 

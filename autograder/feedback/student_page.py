@@ -106,11 +106,11 @@ def write(
     files: list[Path] = []
     problems: list[str] = []
     for marks in submissions:
-        file = folder / f"{file_name(marks.student, taken)}.html"
+        file = folder / f"{file_name(marks.label, taken)}.html"
         try:
             text = page(marks, texts)
         except Exception as error:
-            doing = f"writing the feedback page for {marks.student}"
+            doing = f"writing the feedback page for {marks.label}"
             problems.append(internal_errors.log(texts.day.root, doing, error))
             continue
         file.write_text(text, encoding="utf-8")

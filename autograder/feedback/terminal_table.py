@@ -1,4 +1,4 @@
-"""Show a class in the terminal: a progress bar during grading, then a table with one row per submission."""
+"""Show a class in the terminal: a progress bar during grading, then a table with one row per student."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from autograder.course.late_policy import Lateness
+from autograder.marks.class_list import Row
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 
 SIGNS = {
@@ -44,33 +44,37 @@ def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[Sub
             yield mark
 
 
-def table(marks: Sequence[SubmissionMarks], lateness: Sequence[Lateness] = ()) -> Table:
+def table(rows: Sequence[Row]) -> Table:
     """Return a table of the class: points, a status symbol per exercise in the course's order, and problems.
 
-    If any submission is late, an extra column shows the points after the penalty.
+    Each row is a student with a submission. If any submission is late, an extra column shows the points after the penalty.
     """
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=32)
     result.add_column("points", justify="right")
-    any_late = any(late.days for late in lateness)
+    any_late = any(row.late.days for row in rows)
     if any_late:
         result.add_column("after penalty", justify="right")
     result.add_column("exercises", no_wrap=True)
     result.add_column("problems", overflow="fold")
-    for number, mark in enumerate(marks):
-        points = f"{mark.points:g} / {mark.max_points:g}" if mark.points is not None else "none"
-        first = mark.problems[0] if mark.problems else ""
-        more = f" (+{len(mark.problems) - 1} more)" if len(mark.problems) > 1 else ""
-        late = [_after_penalty(lateness[number], mark.points)] if any_late else []
-        signs = _signs(mark.exercises)
-        result.add_row(Text(mark.student), points, *late, signs, Text(first[:200] + more))
+    for row in rows:
+        marks = row.marks
+        if marks is None:
+            continue
+        points = "none" if marks.points is None else f"{marks.points:g} / {marks.max_points:g}"
+        first = marks.problems[0] if marks.problems else ""
+        more = f" (+{len(marks.problems) - 1} more)" if len(marks.problems) > 1 else ""
+        late = [_after_penalty(row)] if any_late else []
+        signs = _signs(marks.exercises)
+        result.add_row(Text(row.entry.student), points, *late, signs, Text(first[:200] + more))
     return result
 
 
-def _after_penalty(late: Lateness, points: float | None) -> str:
-    if not late.days or points is None:
+def _after_penalty(row: Row) -> str:
+    days = row.late.days
+    if not days or row.points is None:
         return ""
-    return f"{late.reduce(points):g} ({late.days} {'day' if late.days == 1 else 'days'} late)"
+    return f"{row.points:g} ({days} {'day' if days == 1 else 'days'} late)"
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:

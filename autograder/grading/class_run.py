@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from autograder.course import config as courses
 from autograder.course.config import Day
@@ -13,6 +13,7 @@ from autograder.grading import internal_errors
 from autograder.grading.errors import WorkerKilled
 from autograder.grading.pool import Pool
 from autograder.grading.seeds import seed_of
+from autograder.marks.current_marks import Replacement
 from autograder.marks.history import Basis, History, basis_of
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions.class_source import FoundSubmission
@@ -33,8 +34,9 @@ class ClassRun:
     force: bool = False  # whether to grade unchanged submissions again
     is_current: bool = True  # whether this run's marks become the current marks
     on_store_error: Callable[[StoreError], None] = lambda error: None
-    reused: int = 0  # number of submissions whose marks came from the store
+    reused: int = 0  # number of submissions whose marks were stored by an earlier run
     unstored: int = 0  # number of submissions whose marks could not be stored
+    replacements: list[Replacement] = field(default_factory=list)  # students who submitted again
 
     def grade(self, class_: Iterable[FoundSubmission]) -> Iterator[SubmissionMarks]:
         """Yield the marks of a class in submission order, storing each one as soon as it is graded.
@@ -76,7 +78,7 @@ class ClassRun:
                 basis = basis_of(self.day.name, submission, course, seed, isolation)
                 marks = None if self.force else self._stored(basis, submission)
                 if marks is not None:
-                    self.reused += 1
+                    self.reused += self._is_from_earlier_run(basis)
                     self._store(basis, marks, found)
                     yield number, marks
                     continue
@@ -100,12 +102,19 @@ class ClassRun:
             self.on_store_error(error)
             return None
 
+    def _is_from_earlier_run(self, basis: Basis) -> bool:
+        try:
+            return self.history is not None and self.history.is_from_earlier_run(basis)
+        except StoreError as error:
+            self.on_store_error(error)
+            return False
+
     def _store(self, basis: Basis, marks: SubmissionMarks, found: FoundSubmission) -> None:
         """Store marks. If that fails, report the error and continue: the caller still gets the marks."""
         if self.history is None:
             return
         try:
-            self.history.add(basis, marks, found.under, self.is_current)
+            self.replacements += self.history.add(basis, marks, found.under, self.is_current)
         except StoreError as error:
             self.unstored += 1
             self.on_store_error(error)

@@ -30,6 +30,7 @@ from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from autograder.slicing import client as slicing
 from autograder.slicing.client import Slice, Slicer, SlicingError
+from autograder.submissions.code_hash import hash_code
 from autograder.submissions.submission import Submission
 
 
@@ -105,6 +106,7 @@ class Grader:
         problems: list[str],
         marks: list[ExerciseMarks],
     ) -> SubmissionMarks:
+        is_attempted = any(exercise.status != "not_attempted" for exercise in marks)
         return SubmissionMarks(
             path=submission.path,
             student=submission.student,
@@ -118,6 +120,7 @@ class Grader:
             problems=problems,
             exercises=marks,
             handed_in=submission.handed_in,
+            code=hash_code(submission.cells) if is_attempted else "",
         )
 
     def _grade_exercises(

@@ -6,7 +6,7 @@ Entry point: `open_session`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,14 @@ from autograder.course.state_folder import StoreError
 from autograder.grading.class_run import ClassRun
 from autograder.grading.pool import Pool
 from autograder.marks import class_list, regrade
+from autograder.marks.class_list import GroupRule, Row
+from autograder.marks.current_marks import Replacement
 from autograder.marks.history import History
 from autograder.marks.model import CompressedMarks, SubmissionMarks
 from autograder.marks.regrade import Change
 from autograder.sandbox.client import Sandbox
 from autograder.submissions import roster
-from autograder.submissions.class_source import find_submissions
+from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.client import Reader
 from autograder.submissions.roster import Roster
 
@@ -31,11 +33,25 @@ Watch = Callable[[Iterator[SubmissionMarks]], Iterator[SubmissionMarks]]
 
 @dataclass(frozen=True)
 class GradedClass:
-    """The marks of a class, how late each submission is, and notes about the roster."""
+    """The marks of a class, and what the TA should know about them.
+
+    Attributes:
+        submissions: The marks of each submission.
+        lateness: How late each submission is.
+        rows: The students with the submission that counts for them, without the results of single tests.
+        notes: Notes about the download, the roster and the choice of submissions.
+        replacements: The students who had submitted before.
+        identical: Groups of students whose submissions contain the same code.
+        reused: The number of submissions whose marks were stored by an earlier run.
+        unstored: The number of submissions whose marks could not be stored.
+    """
 
     submissions: CompressedMarks
     lateness: list[Lateness]
-    roster_notes: list[str]
+    rows: list[Row]
+    notes: list[str]
+    replacements: list[Replacement]
+    identical: list[list[str]]
     reused: int
     unstored: int
 
@@ -58,21 +74,47 @@ class Session:
     on_store_error: Callable[[StoreError], None]
 
     def grade(
-        self, paths: Sequence[Path], seed: str | None, force: bool, watch: Watch = iter
+        self,
+        paths: Sequence[Path],
+        seed: str | None,
+        force: bool,
+        watch: Watch = iter,
+        group: GroupRule = "latest",
     ) -> GradedClass:
         """Grade the submissions under the given paths.
 
         Args:
-            seed: Overrides the seed of every submission.
+            seed: Overrides the seed of every submission. The marks do not become current.
             force: Grade unchanged submissions again.
             watch: A function that wraps the iterator of marks, to show progress.
+            group: Which submission counts for a group on the roster.
         """
-        run = self._run(seed=seed, force=force)
-        found = find_submissions(paths, self.day.name, self.reader, roster=self.roster)
-        submissions = CompressedMarks(watch(run.grade(found)))
-        lateness = class_list.lateness_of_each(submissions, self.day, self.roster)
-        notes = class_list.roster_notes(submissions, self.day, self.roster)
-        return GradedClass(submissions, lateness, notes, run.reused, run.unstored)
+        run = self._run(seed=seed, force=force, is_current=seed is None)
+        wrappers: dict[str, None] = {}
+        found = find_submissions(paths, self.day, self.reader, self.roster)
+        submissions = CompressedMarks(watch(run.grade(_watch_wrappers(found, wrappers))))
+        light = [class_list.without_tests(marks) for marks in submissions]
+        rows, notes = class_list.rows(light, self.day, self.roster, group=group)
+        looked_through = [
+            f"{wrapper} was looked through: each file or folder in it belongs to one student"
+            for wrapper in wrappers
+        ]
+        return GradedClass(
+            submissions,
+            class_list.lateness_of_each(light, self.day, self.roster),
+            [row for row in rows if row.marks],
+            [*looked_through, *notes],
+            run.replacements,
+            self._identical(light),
+            run.reused,
+            run.unstored,
+        )
+
+    def _identical(self, class_: Sequence[SubmissionMarks]) -> list[list[str]]:
+        """Return the groups of students with the same code, including students who were graded in earlier runs."""
+        stored = self.history.codes(self.day.name) if self.history else []
+        codes = [(marks.label, marks.code) for marks in class_]
+        return class_list.identical([*stored, *codes], self.roster)
 
     def regrade(self, is_current: bool = False) -> tuple[list[Change], list[SubmissionMarks]]:
         """Regrade the submissions in the store.
@@ -93,7 +135,7 @@ class Session:
             raise CourseError(
                 f"the store has no marks for {day}. Run `autograder grade {day}` first."
             )
-        found = regrade.find_again(stored, day, self.reader, self.roster)
+        found = regrade.find_again(stored, self.day, self.reader, self.roster)
         return regrade.compare(stored, self._run(is_current=is_current).grade(found))
 
     def _run(
@@ -134,7 +176,19 @@ def open_session(
         if history:
             stack.enter_context(history.lock(day.name))
         class_roster = roster.for_course(day.root)
+        if history:
+            history.relabel(day.name, lambda marks: class_list.labels(marks, class_roster))
         yield Session(day, secret, pool, reader, history, class_roster, on_store_error)
+
+
+def _watch_wrappers(
+    found: Iterable[FoundSubmission], wrappers: dict[str, None]
+) -> Iterator[FoundSubmission]:
+    """Yield the submissions, and add the folders that were looked through to `wrappers`."""
+    for one in found:
+        if one.submission.wrapper:
+            wrappers[one.submission.wrapper] = None
+        yield one
 
 
 def submitted_folders(day: Day) -> list[Path]:

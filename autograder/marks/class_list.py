@@ -1,10 +1,11 @@
-"""Match submissions to the roster and apply the late policy. Entry points: `rows`, `lateness_of_each`, `roster_notes`."""
+"""Match submissions to the roster and apply the late policy. Entry points: `rows` and `lateness_of_each`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -13,6 +14,8 @@ from autograder.course.late_policy import ON_TIME, Lateness, lateness
 from autograder.marks.model import SubmissionMarks
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Entry, Roster
+
+GroupRule = Literal["latest", "best"]
 
 
 @dataclass(frozen=True)
@@ -41,25 +44,31 @@ def rows(
     day: Day,
     roster: Roster,
     unreadable: float | None = None,
+    group: GroupRule = "latest",
 ) -> tuple[list[Row], list[str]]:
     """Return one row per student and notes for the TA. Students on the roster come first, in roster order.
 
-    A submission counts for every member of its group. If a student has several submissions, the latest one counts.
-    If the time of any submission is unknown, the one with the most points counts instead. A submission that could not be
-    graded gets `unreadable` points, or no grade if that is None.
+    One submission counts for a student, and for every member of a group on the roster: the latest one, or with the rule
+    "best", the one with the most points. If it is not known which submission is the latest, the one with the most points counts.
+    A submission that could not be graded gets `unreadable` points, or no grade if that is None.
     """
-    handed: dict[Entry, list[Row]] = {entry: [] for entry in roster.entries}
-    strangers: dict[str, Person] = {}
+    members = {entry: roster.group(entry) for entry in roster.entries}
+    handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
+    strangers: dict[Entry, Person] = {}
     for marks in class_:
-        source = _handed_in(marks)
-        for entry, person in _students(marks, source, roster):
-            if entry not in handed and roster.entries:
-                strangers[entry.student] = person
-            late = lateness(day.late, source.time, source.late, entry.extension)
-            handed.setdefault(entry, []).append(Row(entry, marks, late, source.time, unreadable))
-    chosen = [_counting(entry, found) for entry, found in handed.items()]
-    notes = list(_notes(chosen, handed, strangers, roster))
-    return chosen, notes
+        students = _students(marks, _handed_in(marks), roster)
+        for entry, person in students:
+            if entry not in members and roster.entries:
+                strangers[entry] = person
+        for entry in dict.fromkeys(m for e, _ in students for m in members.get(e, (e,))):
+            handed.setdefault(entry, []).append(marks)
+    chosen = []
+    for entry, found in handed.items():
+        counting = _counting(found, [m.student for m in members.get(entry, ())], group)
+        source = _handed_in(counting) if counting else HandedIn(())
+        late = lateness(day.late, source.time, source.late, entry.extension)
+        chosen.append(Row(entry, counting, late, source.time, unreadable))
+    return chosen, list(_notes(chosen, handed, strangers, roster))
 
 
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
@@ -67,16 +76,33 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
     result = []
     for marks in class_:
         source = _handed_in(marks)
-        entry, _ = next(_students(marks, source, roster))
+        entry, _ = _students(marks, source, roster)[0]
         result.append(lateness(day.late, source.time, source.late, entry.extension))
     return result
 
 
-def roster_notes(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[str]:
-    """Return notes for the TA on differences between the class and the roster, or [] if there is no roster."""
-    # Drop the exercises: the notes do not use them, and those of a large class would take too much memory.
-    without_exercises = (msgspec.structs.replace(marks, exercises=[]) for marks in class_)
-    return rows(without_exercises, day, roster)[1] if roster.entries else []
+def without_tests(marks: SubmissionMarks) -> SubmissionMarks:
+    """Return a copy of the marks without the results of single tests, which take most of the memory."""
+    exercises = [msgspec.structs.replace(one, message="", tests=[]) for one in marks.exercises]
+    return msgspec.structs.replace(marks, exercises=exercises)
+
+
+def identical(codes: Iterable[tuple[str, str]], roster: Roster) -> list[list[str]]:
+    """Return the students who submitted the same code, unless they are a group on the roster.
+
+    `codes` contains each student's label and the hash of the code, or "" if nothing was attempted.
+    """
+    by_code: dict[str, set[str]] = {}
+    for label, code in codes:
+        if code:
+            by_code.setdefault(code, set()).add(label)
+    groups = {entry.student: entry.group for entry in roster.entries if entry.group}
+    found = [
+        sorted(same)
+        for same in by_code.values()
+        if len({groups.get(label, label) for label in same}) > 1
+    ]
+    return sorted(found)
 
 
 def _handed_in(marks: SubmissionMarks) -> HandedIn:
@@ -85,63 +111,67 @@ def _handed_in(marks: SubmissionMarks) -> HandedIn:
 
 def _students(
     marks: SubmissionMarks, source: HandedIn, roster: Roster
-) -> Iterator[tuple[Entry, Person]]:
-    """Yield each student of a submission exactly once: first those who submitted it, then the rest of their groups."""
-    named = roster.students(marks.student)
-    handed = [(entry, Person(entry.name, entry.id)) for entry in named]
-    if not named:
-        found = [(roster.find(person), person) for person in source.people]
-        handed = [(entry or _stranger(person), person) for entry, person in found]
-    seen: set[Entry] = set()
-    for entry, person in [(e, p) for one, p in handed for e in roster.group(one)]:
-        if entry not in seen:
-            seen.add(entry)
-            yield entry, person
+) -> list[tuple[Entry, Person]]:
+    """Return the students who made a submission, without the other members of their groups on the roster."""
+    if named := roster.students(marks.student):
+        return [(entry, Person(entry.name, entry.id)) for entry in named]
+    pairs = zip(source.people, source.labels, strict=True)
+    return [(roster.find(p) or Entry(p.id, label, p.name, p.email), p) for p, label in pairs]
 
 
-def _stranger(person: Person) -> Entry:
-    return Entry(person.id, person.name or person.id, person.name, person.email)
+def labels(marks: SubmissionMarks, roster: Roster) -> list[str]:
+    """Return a unique label for each student of a submission: the name on the roster, or else the platform's name and id."""
+    return [entry.student for entry, _ in _students(marks, _handed_in(marks), roster)]
 
 
-def _counting(entry: Entry, found: Sequence[Row]) -> Row:
+def _counting(
+    found: Sequence[SubmissionMarks], names: Sequence[str], group: GroupRule
+) -> SubmissionMarks | None:
+    """Return the submission that counts for a student or group with these names on the roster, or None if there is none."""
     if not found:
-        return Row(entry)
-    times = [row.time for row in found if row.time]
-    if len(times) == len(found):
-        return found[times.index(max(times))]
-    # Marks stored before the roster was added may use a different name for the student.
-    return max(found, key=lambda row: (_is_own(row), row.points or 0.0))
+        return None
+    sources = [_handed_in(marks) for marks in found]
+    orders: list[float] = [0.0] * len(found)
+    if all(source.time for source in sources):
+        orders = [source.time.timestamp() for source in sources if source.time]
+    elif all(source.upload for source in sources):
+        orders = [float(source.upload) for source in sources]
 
+    def rank(number: int) -> tuple[float, ...]:
+        marks = found[number]
+        points = -1.0 if marks.points is None else marks.points
+        # Marks stored before the roster was added may use a different name for the student.
+        is_own = float(any(name in names for name in marks.student.split(", ")))
+        best_first = group == "best"
+        return (points, orders[number]) if best_first else (orders[number], is_own, points)
 
-def _is_own(row: Row) -> bool:
-    return row.marks is not None and row.entry.student in row.marks.student.split(", ")
+    return found[max(range(len(found)), key=rank)]
 
 
 def _notes(
     chosen: Iterable[Row],
-    handed: dict[Entry, list[Row]],
-    strangers: dict[str, Person],
+    handed: Mapping[Entry, Sequence[SubmissionMarks]],
+    strangers: Mapping[Entry, Person],
     roster: Roster,
 ) -> Iterator[str]:
-    for name, person in strangers.items():
+    for entry, person in strangers.items():
         near = roster.nearest(person)
         nearest = f"; the closest name is {near.label}" if near else ""
-        yield f"{name} submitted work but is not on the roster{nearest}"
+        yield f"{entry.student} submitted work but is not on the roster{nearest}"
     absent = [row.entry.label for row in chosen if row.marks is None]
     if absent:
         yield f"students on the roster without a submission ({len(absent)}): {', '.join(absent)}"
     for row in chosen:
-        others = {
-            other.marks.path
-            for other in handed[row.entry]
-            if other.marks and row.marks and other.marks.path != row.marks.path
-        }
-        if others and row.marks:
+        if row.marks is None:
+            continue
+        others = {marks.path for marks in handed[row.entry]} - {row.marks.path}
+        if others:
+            points = "no points" if row.points is None else f"{row.points:g} points"
             yield (
                 f"{row.entry.student} has {len(others) + 1} submissions; {row.marks.path} counts "
-                f"({row.points or 0:g} points), and these do not: {', '.join(sorted(others))}"
+                f"({points}), and these do not: {', '.join(sorted(others))}"
             )
-        if row.marks and row.marks.points is None:
+        if row.marks.points is None:
             grade = "no grade" if row.points is None else f"{row.points:g} points"
             yield f"{row.entry.label}: {grade}, because {'; '.join(row.marks.problems)}"
         if row.late.note:

@@ -13,7 +13,7 @@ import getpass
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,31 +22,14 @@ from typing import Self
 import msgspec
 
 from autograder.course.state_folder import StoreError, course_folder, write_error
+from autograder.marks import current_marks, schema
+from autograder.marks.current_marks import Current, Replacement, decode
 from autograder.marks.engine_version import engine_version
-from autograder.marks.model import SubmissionMarks, one_line, without_zero
+from autograder.marks.model import SubmissionMarks, one_line
 from autograder.submissions.submission import Submission
 
 FILE = "marks.db"
-VERSION = 1  # schema version
 WAIT = 30.0  # seconds to wait while another process writes
-SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS grading (
-    id INTEGER PRIMARY KEY,
-    day TEXT NOT NULL, code TEXT NOT NULL, course TEXT NOT NULL, autograder TEXT NOT NULL,
-    seed TEXT NOT NULL, isolation TEXT NOT NULL,
-    path TEXT NOT NULL, student TEXT NOT NULL, sha256 TEXT NOT NULL, time TEXT NOT NULL,
-    marks TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS grading_basis ON grading (day, code, course, autograder, seed, isolation);
-CREATE TABLE IF NOT EXISTS current (
-    day TEXT NOT NULL, student TEXT NOT NULL, path TEXT NOT NULL,
-    grading INTEGER NOT NULL REFERENCES grading, found_under BLOB NOT NULL,
-    PRIMARY KEY (day, student, path)
-);
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
 ADVICE = "Move the file elsewhere and run `autograder grade` again to grade the class from scratch."
 SAME_BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 
@@ -65,15 +48,6 @@ class Basis:
     autograder: str
     seed: str
     isolation: str
-
-
-@dataclass(frozen=True)
-class Current:
-    """The current marks of a submission, the submission's path, and the command-line path under which it was found."""
-
-    marks: SubmissionMarks
-    path: str
-    found_under: Path
 
 
 def basis_of(
@@ -96,13 +70,13 @@ class History:
             StoreError: The store cannot be opened or created, is damaged, or has a newer schema.
         """
         self.file = course_folder(root) / FILE
+        self._newest = 0  # the last grading of earlier runs
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
+            self._database = schema.prepare(self._database)
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._database.executescript(SCHEMA)
-        if version > VERSION:
+        if version > schema.VERSION:
             raise StoreError(
                 f"{self.file} was written by a newer version of the autograder. Use that version."
             )
@@ -120,7 +94,7 @@ class History:
     # ---- reading
 
     def current(self, day: str) -> list[SubmissionMarks]:
-        """Return the current marks of each student and path, sorted by path and student.
+        """Return the current marks of each student, sorted by path. A group's marks are returned once.
 
         Raises:
             StoreError: The store cannot be read.
@@ -133,14 +107,17 @@ class History:
         Raises:
             StoreError: The store cannot be read.
         """
-        query = (
-            "SELECT marks, current.path, found_under FROM current"
-            " JOIN grading ON grading.id = current.grading"
-            " WHERE current.day = ? ORDER BY current.path, current.student"
-        )
         with self._errors("read"):
-            rows = self._database.execute(query, (day,))
-            return [Current(_decode(m), p, Path(os.fsdecode(under))) for m, p, under in rows]
+            return current_marks.select(self._database, day)
+
+    def codes(self, day: str) -> list[tuple[str, str]]:
+        """Return each submission's students and the hash of its code, or "" if nothing was attempted.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._errors("read"):
+            return current_marks.codes(self._database, day)
 
     def find(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
         """Return the stored marks with this basis, relabelled with the submission's path and student, or None if there are none.
@@ -154,29 +131,43 @@ class History:
             if row is None:
                 return None
             return msgspec.structs.replace(
-                _decode(row[0]),
+                decode(row[0]),
                 path=submission.path,
                 student=submission.student,
                 sha256=submission.sha256,
                 handed_in=submission.handed_in,
             )
 
+    def is_from_earlier_run(self, basis: Basis) -> bool:
+        """Return whether marks with this basis were stored before this run locked the day.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        query = f"SELECT 1 FROM grading WHERE {SAME_BASIS} AND id <= ?"
+        with self._errors("read"):
+            found = self._database.execute(query, (*astuple(basis), self._newest)).fetchone()
+        return found is not None
+
     # ---- writing
 
     def add(
         self, basis: Basis, marks: SubmissionMarks, found_under: Path, is_current: bool = True
-    ) -> None:
+    ) -> list[Replacement]:
         """Store marks in one transaction, unless the same marks are already stored.
 
         Args:
             found_under: The command-line path under which the submission was found.
-            is_current: Whether these marks become current for their student and path.
+            is_current: Whether these marks become current for their students, except for those whose current submission is newer.
+
+        Returns:
+            The students whose earlier submission is different.
 
         Raises:
             StoreError: The marks could not be written. The store is unchanged.
         """
         path = os.path.abspath(marks.path)
-        same = (*astuple(basis), path, marks.student, marks.sha256)
+        same = (*astuple(basis), path, marks.label, marks.sha256)
         encoded = msgspec.json.encode(marks).decode()
         with self._errors("written"), self._transaction() as database:
             query = f"SELECT id FROM grading WHERE {SAME_BASIS} AND path = ? AND student = ? AND sha256 = ? AND marks = ?"
@@ -185,17 +176,34 @@ class History:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 insert = f"INSERT INTO grading VALUES (NULL{', ?' * 11})"
                 row = (database.execute(insert, (*same, now, encoded)).lastrowid,)
-            if is_current:
-                place = os.fsencode(os.path.abspath(found_under))
-                # The roster may have renamed the student since the last run.
-                database.execute(
-                    "DELETE FROM current WHERE day = ? AND path = ? AND student <> ?",
-                    (basis.day, path, marks.student),
-                )
-                database.execute(
-                    "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?, ?)",
-                    (basis.day, marks.student, path, row[0], place),
-                )
+            if not is_current:
+                return []
+            under = Path(os.path.abspath(found_under))
+            new = Current(marks, path, under, row[0])
+            return current_marks.put(database, basis.day, new)
+
+    def relabel(self, day: str, labels: Callable[[SubmissionMarks], Sequence[str]]) -> None:
+        """Rename the students of the current marks, for example after a roster was added.
+
+        Raises:
+            StoreError: The store cannot be written. It is unchanged.
+        """
+        with self._errors("written"), self._transaction() as database:
+            current_marks.relabel(database, day, labels)
+
+    def forget(self, day: str, student: str) -> None:
+        """Delete a student's marks for a day, including those of earlier submissions.
+
+        Marks of a group submission stay if they still count for another student.
+
+        Raises:
+            StoreError: The store cannot be written. It is unchanged.
+        """
+        with self._errors("written"), self._transaction() as database:
+            database.execute("DELETE FROM current WHERE day = ? AND student = ?", (day, student))
+            kept = "SELECT grading FROM current"
+            query = f"DELETE FROM grading WHERE day = ? AND student = ? AND id NOT IN ({kept})"
+            database.execute(query, (day, student))
 
     @contextlib.contextmanager
     def lock(self, day: str) -> Iterator[None]:
@@ -207,6 +215,8 @@ class History:
         """
         with self._errors("read"):
             (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+            newest = self._database.execute("SELECT max(id) FROM grading").fetchone()
+            self._newest = newest[0] or 0
         if found != "ok":
             raise StoreError(f"{self.file} is damaged: {one_line(found)}. {ADVICE}")
         file = self.file.with_name(f"{day}.lock")
@@ -249,10 +259,6 @@ class History:
             raise StoreError(f"{self.file} is damaged: {error}. {ADVICE}") from None
         except OSError as error:
             raise write_error(self.file, error) from None
-
-
-def _decode(marks: str) -> SubmissionMarks:
-    return without_zero(msgspec.json.decode(marks, type=SubmissionMarks))
 
 
 def _owner() -> str:

@@ -10,7 +10,7 @@ from typing import Literal, overload
 import msgspec
 from msgspec.structs import replace
 
-from autograder.submissions.people import HandedIn
+from autograder.submissions.people import HandedIn, labels
 
 FORMAT = 1
 MAX_MESSAGE = 2000  # maximum number of characters in a message
@@ -82,6 +82,19 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     problems: list[str]
     exercises: list[ExerciseMarks]
     handed_in: HandedIn | None = None  # who submitted and when, if the platform records this
+    code: str = (
+        ""  # a hash of the code that is equal for identical work, or "" if nothing was attempted
+    )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return a label for each student that is unique in the class: the name, and the platform's id if there is one."""
+        return labels(self.student, self.handed_in)
+
+    @property
+    def label(self) -> str:
+        """Return the labels of all students, separated by commas."""
+        return ", ".join(self.labels)
 
     @property
     def earned(self) -> float:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from autograder.marks.history import Current
+from autograder.course.config import Day
+from autograder.marks.current_marks import Current
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks
 from autograder.submissions.class_source import FoundSubmission, find_submissions
 from autograder.submissions.client import Reader
@@ -69,16 +70,16 @@ class Change:
 
 
 def find_again(
-    stored: Sequence[Current], day: str, reader: Reader, roster: Roster = NO_ROSTER
+    stored: Sequence[Current], day: Day, reader: Reader, roster: Roster = NO_ROSTER
 ) -> Iterator[FoundSubmission]:
     """Reread the files of all submissions that have stored marks. Skip submissions whose files no longer exist."""
-    places = {(current.marks.student, current.path) for current in stored}
+    places = {current.path for current in stored}
     paths = dict.fromkeys(current.found_under for current in stored)
     existing = [path for path in paths if os.path.lexists(path)]
     for handed_in in find_submissions(existing, day, reader, roster=roster):
-        key = handed_in.submission.student, handed_in.submission.path
-        if key in places:
-            places.remove(key)  # one path may contain another, so a submission may be found twice
+        path = os.path.abspath(handed_in.submission.path)
+        if path in places:
+            places.remove(path)  # one path may contain another, so a submission may be found twice
             yield handed_in
 
 
@@ -86,8 +87,8 @@ def compare(
     stored: Sequence[Current], graded: Iterable[SubmissionMarks]
 ) -> tuple[list[Change], list[SubmissionMarks]]:
     """Pair stored marks with new marks. Return the pairs, and the stored marks whose submissions no longer exist."""
-    before = {(current.marks.student, current.path): current.marks for current in stored}
-    changes = [Change(before.pop((after.student, after.path)), after) for after in graded]
+    before = {current.path: current.marks for current in stored}
+    changes = [Change(before.pop(os.path.abspath(after.path)), after) for after in graded]
     return changes, list(before.values())
 
 
@@ -153,7 +154,7 @@ def report(changes: Sequence[Change], day: str) -> Iterator[str]:
 
 def _submission_lines(change: Change, exercises: Sequence[ExerciseChange]) -> Iterator[str]:
     before, after = change.before, change.after
-    yield f"\n{after.student}: {before.earned:g} → {after.earned:g} ({change.points:+g})"
+    yield f"\n{after.label}: {before.earned:g} → {after.earned:g} ({change.points:+g})"
     if before.sha256 != after.sha256:
         yield f"  {after.path} has changed since it was graded"
     if not after.exercises:

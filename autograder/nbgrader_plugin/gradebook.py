@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 from nbgrader.converters import NbGraderException
 from rich.console import Console
 from rich.progress import track
@@ -21,8 +20,9 @@ from autograder.course.config import Day
 from autograder.marks.model import SubmissionMarks, one_line
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
 from autograder.submissions import disk, platforms
+from autograder.submissions.class_source import find_submissions
 from autograder.submissions.client import Reader
-from autograder.submissions.submission import Submission, printable, read_submissions
+from autograder.submissions.submission import printable
 
 
 @dataclass
@@ -106,41 +106,15 @@ def _graded_submissions(
         if time is None and os.path.lexists(folder / platforms.TIMESTAMP):
             file = printable(str(folder / platforms.TIMESTAMP))
             problems.append(f"{file} contains no valid time; the submission counts as on time")
-        found = list(read_submissions([folder], day.name, reader))
-        if any((one.path, one.sha256) not in indices for one in found):
+        (found,) = find_submissions([folder], day, reader)
+        submission = found.submission
+        index = indices.get((submission.path, submission.sha256))
+        if index is None:
             problems.append(
                 f"{printable(str(folder))} changed after it was graded: run the command again"
             )
             continue
-        found_marks = [marks[indices[one.path, one.sha256]] for one in found]
-        submission, chosen = _choose(day, folder, list(zip(found, found_marks, strict=True)))
-        if chosen not in found_marks:
-            problems += [f"{chosen.path}: {problem}" for problem in chosen.problems]
-        yield GradedSubmission(folder.parent.name, submission, chosen, time)
-
-
-def _choose(
-    day: Day, folder: Path, graded: Sequence[tuple[Submission, SubmissionMarks]]
-) -> tuple[Submission, SubmissionMarks]:
-    """Choose the submission to copy, because the gradebook holds only one notebook per student.
-
-    Return the only submission, or the only one that is named after the day. If there is neither, return an empty
-    submission that reports the problem.
-    """
-    name = f"{day.name}.ipynb"
-    named = [pair for pair in graded if Path(pair[0].path).name.casefold() == name]
-    at_top = [pair for pair in named if Path(pair[0].path).parent == folder]
-    for candidates in (graded, named, at_top):
-        if len(candidates) == 1:
-            return candidates[0]
-    path = printable(str(folder))
-    names = ", ".join(os.path.relpath(one.path, path) for one, _ in graded)
-    problem = f"keep only one file, or name exactly one file {name}: {names}"
-    empty = Submission(path, graded[0][0].student, "", (), (problem,), False)
-    marks = msgspec.structs.replace(
-        graded[0][1], path=path, sha256="", points=None, problems=[problem], exercises=[]
-    )
-    return empty, marks
+        yield GradedSubmission(folder.parent.name, submission, marks[index], time)
 
 
 # ---- errors

@@ -142,6 +142,7 @@ class Reader:
                     tuple(bounded(map(printable, found.notes))),
                     printable(found.problem),
                     number,
+                    printable(found.wrapper),
                 )
             )
         return listed

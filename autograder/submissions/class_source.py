@@ -1,11 +1,14 @@
-"""Find a class's submissions and replace the students' names with those on the roster. Entry point: `find_submissions`."""
+"""Find a class's submissions: one per student, with the name from the roster. Entry point: `find_submissions`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
+from autograder.course.config import Day
+from autograder.submissions.choice import choose
 from autograder.submissions.client import Reader
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import NO_ROSTER, Roster
@@ -21,19 +24,24 @@ class FoundSubmission:
 
 
 def find_submissions(
-    paths: Sequence[Path], day: str, reader: Reader, roster: Roster = NO_ROSTER
+    paths: Sequence[Path], day: Day, reader: Reader, roster: Roster = NO_ROSTER
 ) -> Iterator[FoundSubmission]:
-    """Yield the submissions found under each path in turn, with the students' names replaced by those on the roster."""
+    """Yield one submission for each student or group found under each path, with the students' names from the roster."""
     for path in paths:
-        for submission in read_submissions([path], day, reader):
-            yield FoundSubmission(apply_roster(submission, roster), path)
+        files = read_submissions([path], day.name, reader)
+        for _, of_student in groupby(files, key=lambda submission: submission.labels):
+            chosen = choose(list(of_student), day.names)
+            yield FoundSubmission(apply_roster(chosen, roster), path)
 
 
 def apply_roster(submission: Submission, roster: Roster) -> Submission:
     """Return a copy of the submission with the student names from the roster. Names that are not on the roster are kept."""
     if not roster.entries:
         return submission
-    people = (submission.handed_in or HandedIn((Person(submission.student),))).people
-    found = [(person, roster.find(person)) for person in people]
-    names = [entry.student if entry else person.name for person, entry in found]
+    source = submission.handed_in or HandedIn((Person(submission.student),))
+    found = [roster.find(person) for person in source.people]
+    if not any(found):
+        return submission
+    pairs = zip(found, source.labels, strict=True)
+    names = [entry.student if entry else label for entry, label in pairs]
     return replace(submission, student=", ".join(dict.fromkeys(names)))

@@ -13,9 +13,7 @@ from autograder.protocol.plain_text import printable
 from autograder.submissions import platforms
 from autograder.submissions.client import Reader, ReadError, positional_reader
 from autograder.submissions.people import HandedIn, Person
-from autograder.submissions.places import Metadata
-
-SUBMITTED = "submitted"  # nbgrader's folder, which contains STUDENT/DAY
+from autograder.submissions.places import SUBMITTED, Metadata
 
 
 class NotRegularFile(Exception):

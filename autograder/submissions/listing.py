@@ -84,13 +84,13 @@ def _parts(name: str) -> list[str]:
 
 
 def list_class(root: ArchiveFolder, day: str, student: str) -> Iterator[FoundFile]:
-    """Yield the submissions in a class archive. If the archive contains only one file, the file belongs to `student`."""
+    """Yield the submissions in a class archive. A file that is the archive's only entry belongs to `student`."""
     if root.problem:
         yield FoundFile("", student, problem=root.problem)
-    files = list(find_in_class(root, day, student))
-    if len(files) == 1 and not root.problem and not files[0].handed_in and not files[0].problem:
-        last = files[0].place.rpartition("/")[2]
-        if not is_archive(last, b"") and not is_day_name(stem(last), day):
+    files = find_in_class(root, day, student)
+    if len(files) == 1 and not root.problem and not files[0].handed_in:
+        name = files[0].place
+        if "/" not in name and not is_archive(name, b"") and not is_day_name(stem(name), day):
             files = [replace(files[0], student=student)]
     yield from files
 

@@ -145,6 +145,7 @@ class ListedFile(msgspec.Struct, frozen=True):
     notes: Sentences
     problem: Sentence
     number: int
+    wrapper: Place = ""
 
 
 FILES: Decoder[list[File]] = Decoder(Annotated[list[File], Meta(max_length=MAX_NOTEBOOKS)])

@@ -1,9 +1,9 @@
 """Find each student's files in a folder or an archive, based on file and folder names.
 
-Each file or folder directly under the TA's path belongs to one student. If one of the folders contains a whole class instead, the
-same applies to the files and folders in it. The student is identified by the platform's metadata or by the name of that file or
-folder. Its contents cannot change the owner or the submission time. A platform's metadata file counts only at the top level.
-Entry points: `find_in_class` and `find_for_student`.
+The rule: each file or folder directly in the TA's path belongs to one student, who is identified by the platform's metadata or by
+the name of that file or folder. Everything in a student's folder belongs to that student, whatever its files and archives are
+called. A few folders that cannot be students are looked through; see `_is_wrapper`. A platform's metadata file counts only at the
+top level. Entry points: `find_in_class` and `find_for_student`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from typing import Protocol
 
 from autograder.submissions import platforms
 from autograder.submissions.filenames import (
-    files_left_out,
     is_day_name,
-    is_for_day,
-    is_readable,
-    may_hold_day,
-    select_files,
+    is_document,
+    is_gradable,
+    is_hidden,
+    is_notebook,
+    is_other_day,
+    list_names,
     stem,
-    without_online_texts,
 )
-from autograder.submissions.people import HandedIn
+from autograder.submissions.people import HandedIn, labels
 
 MAX_NOTEBOOKS = 50  # files per student
+SUBMITTED = "submitted"  # nbgrader's folder, which contains STUDENT/DAY
 NO_NOTEBOOK = "the student submitted no notebook, script or archive"
 TOO_MANY = f"there are more than {MAX_NOTEBOOKS} notebooks, scripts or archives; submit only one"
 
@@ -64,23 +65,45 @@ class Folder(Protocol):
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A student's file to read, or the problem that prevents reading it. `notes` explain how the file was chosen."""
+    """A student's file to read, or the problem that prevents reading it.
+
+    `notes` explain how the file was chosen. `left_out` are the names of the student's other files, which cannot be graded.
+    `wrapper` is the path of the folder that contains the students, if that folder was looked through.
+    """
 
     place: str
     student: str
     handed_in: HandedIn | None = None
     notes: tuple[str, ...] = ()
     problem: str = ""
+    left_out: tuple[str, ...] = ()
+    wrapper: str = ""
 
 
-def find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
-    """Yield the files of a whole class. Files and folders that are named only after the day belong to `student`."""
-    is_empty = True
+def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
+    """Return the files of a whole class, with each student's files together.
+
+    Files and folders that are named only after the day belong to `student`.
+    """
+    by_student: dict[tuple[str, ...], list[FoundFile]] = {}
     for file in _find_in_class(top, day, student):
-        is_empty = False
-        yield file
-    if is_empty:
-        yield FoundFile(top.place, student, problem=_empty_message(top))
+        by_student.setdefault(labels(file.student, file.handed_in), []).append(file)
+    found = [file for files in by_student.values() for file in _gradable(files)]
+    return found or [FoundFile(top.place, student, problem=_empty_message(top))]
+
+
+def _gradable(files: Sequence[FoundFile]) -> list[FoundFile]:
+    """Return the files of one student that can be graded, or else one entry that explains why there are none."""
+    gradable = [file for file in files if not file.problem]
+    if gradable:
+        return gradable
+    left_out = tuple(name for file in files for name in file.left_out)
+    problem = files[0].problem
+    return [
+        replace(
+            files[0], problem=f"{problem}, only {list_names(left_out)}" if left_out else problem
+        )
+    ]
 
 
 def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
@@ -91,28 +114,20 @@ def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
             yield from find_for_student(here, day, owner.student, owner)
             return
         try:
-            files, folders = here.entries()
+            files, folders = _entries(here)
+            inner = _class_folder(here, files, folders, day)
         except OSError as error:
             yield FoundFile(here.place, student, problem=describe_os_error(error))
             return
-        wanted = [name for name in files if is_for_day(name, day)]
-        others = files_left_out(sorted(set(files) - set(wanted)), wanted)
-        folders = _student_folders(folders, day)
-        inner = _class_folder(folders, day, is_alone=not wanted and not others)
-        flat = here is top and not is_day_name(here.name, day)
-        for name, notes in select_files(wanted, day, flat, downloaded=True):
-            own = stem(name)
-            handed_in = platforms.parse_canvas_name(name)
-            owner_name = _name(handed_in, student if is_day_name(own, day) else own)
-            yield FoundFile(here.place + name, owner_name, handed_in, notes)
-        for name in others:
-            handed_in = platforms.parse_canvas_name(name)
-            yield FoundFile(here.place + name, _name(handed_in, name), handed_in, (), NO_NOTEBOOK)
+        found = list(_loose_files(here, files, day, student, is_of_one=here is not top))
         metadata = here.read_metadata() if is_top and platforms.METADATA in files else Metadata()
         for folder in folders:
-            if folder is not inner:
-                is_only_content = not wanted and inner is None
-                yield from _find_in_folder(folder, day, student, metadata, is_only_content)
+            if folder is not inner and not is_other_day(folder.name, day):
+                is_optional = inner is not None
+                if here.name != SUBMITTED or _has_day(folder, day):
+                    found += _find_in_folder(folder, day, student, metadata, is_optional)
+        wrapper = here.place if here is not top else ""
+        yield from (replace(file, wrapper=wrapper) for file in found)
         if inner is None:
             return
         is_top = is_top and platforms.EXPORT.fullmatch(inner.name) is not None
@@ -120,77 +135,129 @@ def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
         here = inner
 
 
-def _student_folders(folders: Sequence[Folder], day: str) -> list[Folder]:
-    folders = [folder for folder in folders if may_hold_day(folder.name, day)]
-    kept = set(without_online_texts([folder.name for folder in folders]))
-    return [folder for folder in folders if folder.name in kept]
+def _entries(folder: Folder) -> tuple[list[str], list[Folder]]:
+    """Return the files and subfolders of a folder, without hidden ones. Raises OSError."""
+    files, folders = folder.entries()
+    return (
+        [name for name in files if not is_hidden(name)],
+        [inner for inner in folders if not is_hidden(inner.name)],
+    )
 
 
-def _class_folder(folders: Sequence[Folder], day: str, is_alone: bool) -> Folder | None:
-    """Return the subfolder that contains a class: the only entry, or the folder named after the day. Otherwise, return None."""
-    if is_alone and len(folders) == 1:
-        return None if platforms.owner_key(folders[0].name) else folders[0]
-    return next((folder for folder in folders if folder.name == day), None)
+def _class_folder(
+    here: Folder, files: Sequence[str], folders: Sequence[Folder], day: str
+) -> Folder | None:
+    """Return the subfolder whose entries are the students, or None if the entries of this folder are. Raises OSError."""
+    of_day = next((folder for folder in folders if folder.name == day), None)
+    if of_day or len(folders) != 1 or any(is_gradable(n) or platforms.owner_key(n) for n in files):
+        return of_day
+    return folders[0] if _is_wrapper(folders[0], day) else None
+
+
+def _is_wrapper(folder: Folder, day: str) -> bool:
+    """Return whether a folder that is the only entry contains a class, instead of one student's work. Raises OSError.
+
+    It does if a platform named it or its entries, if it is named after the day, or if it has several entries and no notebook.
+    """
+    if platforms.owner_key(folder.name):
+        return False
+    if folder.name == SUBMITTED or platforms.EXPORT.fullmatch(folder.name):
+        return True
+    files, folders = _entries(folder)
+    names = [*files, *(inner.name for inner in folders)]
+    if is_day_name(folder.name, day) or any(platforms.owner_key(name) for name in names):
+        return True
+    work = [name for name in files if is_gradable(name) or is_document(name)]
+    return len(work) + len(folders) > 1 and not any(map(is_notebook, files))
+
+
+def _loose_files(
+    here: Folder, files: Sequence[str], day: str, student: str, is_of_one: bool
+) -> Iterator[FoundFile]:
+    """Yield the files that are directly in a class's folder. Each belongs to one student.
+
+    If `is_of_one` is set, and one file is named after the day, all files without a platform's name belong to `student`.
+    """
+    is_of_one = is_of_one and any(is_notebook(n) and is_day_name(stem(n), day) for n in files)
+    for name in files:
+        handed_in = platforms.parse_file_name(name)
+        own = stem(name)
+        if handed_in is None and (
+            is_other_day(own, day) or not (is_gradable(name) or is_document(name))
+        ):
+            continue
+        owner = student if is_of_one or is_day_name(own, day) else own
+        found = FoundFile(here.place + name, handed_in.student if handed_in else owner, handed_in)
+        if is_gradable(name):
+            yield found
+        else:
+            yield replace(found, problem=NO_NOTEBOOK, left_out=(platforms.original_name(name),))
+
+
+def _has_day(folder: Folder, day: str) -> bool:
+    """Return whether nbgrader's folder of a student may contain a submission for the day."""
+    try:
+        files, folders = _entries(folder)
+    except OSError:
+        return True
+    return bool(files) or any(is_day_name(inner.name, day) for inner in folders)
 
 
 def _find_in_folder(
-    folder: Folder, day: str, student: str, metadata: Metadata, is_only_content: bool
+    folder: Folder, day: str, student: str, metadata: Metadata, is_optional: bool
 ) -> Iterator[FoundFile]:
-    """Yield the files in one student's folder in a class. Skip an empty folder that might not belong to a student."""
+    """Yield the files in one student's folder in a class. Skip a folder without files for the day if `is_optional` is set."""
     has_platform_name = bool(platforms.owner_key(folder.name))
     handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
-    name = _name(handed_in, student if is_day_name(folder.name, day) else folder.name)
-    files = list(find_for_student(folder, day, name, handed_in, has_platform_name))
-    is_empty = all(file.problem for file in files)
-    if is_empty and not has_platform_name and not is_only_content:
+    name = student if is_day_name(folder.name, day) else folder.name
+    found = list(_walk(folder, day, handed_in.student if handed_in else name, handed_in))
+    if is_optional and not has_platform_name and all(file.problem for file in found):
         return
     notes = (metadata.problem,) if metadata.problem and has_platform_name else ()
-    yield from (replace(file, notes=(*notes, *file.notes)) for file in files)
-
-
-def _name(handed_in: HandedIn | None, otherwise: str) -> str:
-    return handed_in.student if handed_in else otherwise
+    yield from (replace(file, notes=(*notes, *file.notes)) for file in found)
 
 
 def find_for_student(
-    top: Folder,
-    day: str,
-    student: str,
-    handed_in: HandedIn | None = None,
-    of_any_day: bool = False,
-) -> Iterator[FoundFile]:
-    """Yield one student's files for the day. Names inside the folder cannot assign a file to a different student.
+    top: Folder, day: str, student: str, handed_in: HandedIn | None = None
+) -> list[FoundFile]:
+    """Return one student's files for the day, or else for other days. Names in the folder never change the owner."""
+    return _gradable(list(_walk(top, day, student, handed_in)))
 
-    If `of_any_day` is set and there are no files for this day, yield the student's files for other days.
-    """
+
+def _walk(
+    top: Folder, day: str, student: str, handed_in: HandedIn | None = None
+) -> Iterator[FoundFile]:
+    """Yield a student's files for the day, or else for other days, or else an entry with the names of the other files."""
     found: list[FoundFile] = []
-    pending = [top]
+    of_other_days: list[FoundFile] = []
+    left_out: list[str] = []
+    pending: list[tuple[Folder, bool]] = [(top, False)]
     while pending and len(found) <= MAX_NOTEBOOKS:
-        here = pending.pop()
+        here, is_other = pending.pop()
         try:
-            files, folders = here.entries()
+            files, folders = _entries(here)
         except OSError as error:
-            found.append(
-                FoundFile(here.place, student, handed_in, problem=describe_os_error(error))
-            )
+            problem = describe_os_error(error)
+            found.append(FoundFile(here.place, student, handed_in, problem=problem))
             continue
-        if (
-            here is top and handed_in is None
-        ):  # the folder STUDENT, which may contain nbgrader's STUDENT/DAY
+        if here is top and handed_in is None:  # STUDENT, which may contain nbgrader's STUDENT/DAY
             of_day = (folder.nbgrader_owner(day) for folder in folders if folder.name == day)
             handed_in = next(of_day, None)
-        wanted = [name for name in files if is_for_day(name, day)]
-        found += [
-            FoundFile(here.place + name, student, handed_in, notes)
-            for name, notes in select_files(wanted, day)
-        ]
-        pending += reversed([folder for folder in folders if may_hold_day(folder.name, day)])
-    if not found and of_any_day:
-        readable = [name for name in top.entries()[0] if is_readable(name)]
-        found = [FoundFile(top.place + name, student, handed_in) for name in readable]
+        for name in files:
+            file = FoundFile(here.place + name, student, handed_in)
+            if not is_gradable(name):
+                left_out.append(name)
+            elif is_other or is_other_day(stem(platforms.original_name(name)), day):
+                of_other_days.append(file)
+            else:
+                found.append(file)
+        inside = [(folder, is_other or is_other_day(folder.name, day)) for folder in folders]
+        pending += reversed(inside)
+    found = found or of_other_days
     if len(found) > MAX_NOTEBOOKS:
         found = [FoundFile(top.place, student, handed_in, problem=TOO_MANY)]
-    yield from found or [FoundFile(top.place, student, handed_in, problem=_empty_message(top))]
+    empty = FoundFile(top.place, student, handed_in, (), _empty_message(top), tuple(left_out))
+    yield from found or [empty]
 
 
 def describe_os_error(error: OSError) -> str:

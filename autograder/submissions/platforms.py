@@ -1,7 +1,11 @@
 """Determine who submitted a file, and when, from the names and metadata in a platform's download.
 
-- Canvas (`lib/content_zipper.rb`): one flat folder of files such as `lovelaceada_LATE_USER_ATTACHMENT_day1-2.ipynb`.
-- Moodle (`mod/assign`): one folder per student, `Ada Lovelace_PARTICIPANT_assignsubmission_file_/`.
+- Canvas (`lib/content_zipper.rb`): one flat folder of files such as `lovelaceada_LATE_USER_FILE_day1-2.ipynb`, and
+  `lovelaceada_USER_text.html` or `…_link.html` for a text entry or a web address.
+- Moodle (`mod/assign/classes/downloader.php`): a folder per student and kind of submission, such as
+  `Ada Lovelace_PARTICIPANT_assignsubmission_file/`. Older versions add an underscore at the end. If the teacher turns off
+  “Download submissions in folders”, the same text is the beginning of the file names. With blind marking, every name is
+  “Participant”. For groups, the name and the number are those of the group, and the default group has no number.
 - Gradescope: one folder per submission, `submission_NUMBER/`, and `submission_metadata.yml` with the students.
 - nbgrader: one folder per student, `STUDENT/day1/`, with `timestamp.txt`.
 
@@ -28,10 +32,15 @@ TIMESTAMP = "timestamp.txt"
 MAX_TIMESTAMP = 100  # bytes
 # Canvas converts names to lower case, keeps only letters, digits and underscores, and omits the names of anonymous students.
 CANVAS = re.compile(
-    r"(?P<name>\w*?)_?(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_\d{5,}_(?P<original>.+)",
+    r"(?P<name>\w*?)_?(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_"
+    r"(?:(?P<upload>\d{5,18})_(?P<original>.+)|(?P<entry>text\.html|link\.html))",
     re.DOTALL,
 )
-MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_(?P<kind>file|onlinetext)_", re.S)
+# The name is matched lazily, because a file name chosen by a student may follow.
+MOODLE = re.compile(
+    r"(?P<name>.+?)(?:_(?P<id>\d+))?_assignsubmission_[a-z]+(?:_(?P<original>.*))?", re.DOTALL
+)
+BLIND = "Participant"  # Moodle's name for every student if names are hidden
 GRADESCOPE = re.compile(r"submission_\d+")
 EXPORT = re.compile(r"assignment_\d+_export")  # the top-level folder of Gradescope's zip
 
@@ -42,30 +51,42 @@ def parse_canvas_name(name: str) -> HandedIn | None:
     if not found or found["name"] != found["name"].lower():
         return None
     person = Person(found["name"] or found["id"], found["id"])
-    return HandedIn((person,), late=bool(found["late"]))
+    return HandedIn((person,), late=bool(found["late"]), upload=int(found["upload"] or 0))
 
 
 def parse_moodle_name(name: str) -> HandedIn | None:
-    """Parse a folder name in Moodle's format; return None for other names. The name contains a participant number, not an id."""
-    found = MOODLE.match(name) if len(name) <= LONGEST else None
+    """Parse a folder or file name in Moodle's format; return None for other names.
+
+    The name contains a participant number, not an id. It is part of the student's name if names are hidden.
+    """
+    found = MOODLE.fullmatch(name) if len(name) <= LONGEST else None
     if not found:
         return None
-    return HandedIn((Person(printable(found["name"])),), participant=found["id"])
+    number = found["id"] or ""
+    name = f"{BLIND} {number}".strip() if found["name"] == BLIND else printable(found["name"])
+    return HandedIn((Person(name),), participant=number)
+
+
+def parse_file_name(name: str) -> HandedIn | None:
+    """Parse the name of a file that a platform put directly in a download; return None for other names."""
+    return parse_moodle_name(name) or parse_canvas_name(name)
 
 
 def owner_key(name: str) -> str:
     """Return a key that is the same for all files and folders of one student in a download; "" for names in unknown formats."""
+    if found := parse_moodle_name(name):
+        return f"moodle {found.labels[0]}"
     if found := parse_canvas_name(name):
         return f"canvas {found.people[0].id}"
-    if found := parse_moodle_name(name):
-        return f"moodle {found.participant}"
     return name if GRADESCOPE.fullmatch(name) else ""
 
 
 def original_name(name: str) -> str:
-    """Return the name that the student gave a file, stripped of the prefix and the attempt number that Canvas adds."""
+    """Return the name that the student gave a file, stripped of the platform's prefix and of Canvas's attempt number."""
+    if found := MOODLE.fullmatch(name):
+        return found["original"] or name
     found = CANVAS.fullmatch(name) if parse_canvas_name(name) else None
-    return re.sub(r"-\d+(?=\.\w+$)", "", found["original"]) if found else name
+    return re.sub(r"-\d+(?=\.\w+$)", "", found["original"] or found["entry"]) if found else name
 
 
 def parse_timestamp(text: str) -> datetime | None:

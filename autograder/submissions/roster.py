@@ -41,7 +41,7 @@ class Entry:
     @property
     def label(self) -> str:
         """Return the student's name for use in messages, for example `ada (Ada Lovelace, 12345)`."""
-        more = [text for text in (self.name, self.id) if text and text != self.student]
+        more = [text for text in (self.name, self.id) if text and text not in self.student]
         return f"{self.student} ({', '.join(more)})" if more else self.student
 
 

@@ -20,7 +20,7 @@ from autograder.submissions.cell import Cell
 from autograder.submissions.client import ReadAt, Reader, ReadError, positional_reader
 from autograder.submissions.disk import DiskFolder, NotRegularFile, open_regular, owner_from_path
 from autograder.submissions.filenames import is_day_name, stem
-from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.people import HandedIn, Person, labels
 from autograder.submissions.places import (
     FoundFile,
     describe_os_error,
@@ -47,10 +47,16 @@ class Submission:
     readable: bool
     release: str = ""  # the stamp of the notebook's release; see course/release_stamp.py
     handed_in: HandedIn | None = None
+    wrapper: str = ""  # the folder that contains the class, if it is not the path that the TA gave
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return a unique label for each student."""
+        return labels(self.student, self.handed_in)
 
 
 def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
-    """Yield the submissions under the paths lazily, sorted by name within each path."""
+    """Yield the submissions under the paths lazily. Within each path, the files of a student or group follow one another."""
     for path in paths:
         yield from _PathReader(path, day, reader).submissions()
 
@@ -158,13 +164,16 @@ class _PathReader:
             bool(file.cells),
             printable(file.release),
             None if found.handed_in == only_name else found.handed_in,
+            printable(os.path.join(os.fspath(self._path), found.wrapper)) if found.wrapper else "",
         )
 
 
 def _found_member(member: m.ListedFile) -> FoundFile:
     handed_in = member.handed_in.sanitized() if member.handed_in else None
     problem = member.problem or ("" if member.number >= 0 else "the file is not in the archive")
-    return FoundFile(member.place, member.student, handed_in, member.notes, problem)
+    return FoundFile(
+        member.place, member.student, handed_in, member.notes, problem, wrapper=member.wrapper
+    )
 
 
 def _student_from_path(path: Path, day: str) -> str:

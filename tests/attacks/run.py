@@ -38,12 +38,14 @@ from autograder.feedback.terminal_table import table
 from autograder.grading import grader, scoring
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
+from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Server
 from autograder.sandbox.worker.in_process import LocalProcess
 from autograder.slicing.client import NotebookSlices, Slicer, SlicingCourse, prepare
 from autograder.slicing.service import Piece
 from autograder.submissions.cells import Cell
+from autograder.submissions.roster import Entry
 from autograder.submissions.submission import Submission
 from tests.attacks.as_user import become_nobody, deny_namespaces
 from tests.attacks.outside import Outside
@@ -162,7 +164,7 @@ def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
     yield from _texts(msgspec.to_builtins(marks))
     yield from (problem.replace("\n", "\x1b") for problem in marks.problems)  # one line each
     console = Console(file=io.StringIO(), width=200)
-    console.print(table([marks]))
+    console.print(table([Row(Entry("", marks.label, marks.student), marks)]))
     yield console.file.getvalue()  # type: ignore[attr-defined]
     yield student_page.page(marks, texts)
     yield from (as_text(to_feedback(one, texts)) for one in marks.exercises)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from autograder.course.state_folder import StoreError
 from autograder.feedback.terminal_table import table
+from autograder.marks.class_list import Row
 from autograder.marks.history import Basis, History
 from autograder.marks.model import (
     ExerciseMarks,
@@ -26,6 +27,7 @@ from autograder.marks.model import (
     decode,
     encode,
 )
+from autograder.submissions.roster import Entry
 from tests.fuzz import mutate
 
 VALUES = Values("result", [2, 2], [], 0, 0, [[1.0, "NaN"]], [[1.0, 2.0]], [[False, True]])
@@ -85,7 +87,8 @@ def read_marks(data: bytes) -> None:
     except InvalidMarks:
         return
     b"".join(encode("day1", marks.submissions))
-    Console(file=io.StringIO()).print(table(marks.submissions))
+    rows = [Row(Entry("", one.label, one.student), one) for one in marks.submissions]
+    Console(file=io.StringIO()).print(table(rows))
 
 
 def read_store(folder: Path, data: bytes, draw: random.Random) -> None:

@@ -1,0 +1,146 @@
+"""Record which marks are current: the newest submission of each student and day. `History` calls these functions.
+
+A group submission has one row per student, so that a student who submits again later leaves the others' marks unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from autograder.marks.model import SubmissionMarks, without_zero
+
+TABLE = """
+CREATE TABLE current (
+    day TEXT NOT NULL, student TEXT NOT NULL, path TEXT NOT NULL,
+    grading INTEGER NOT NULL REFERENCES grading, found_under BLOB NOT NULL,
+    PRIMARY KEY (day, student)
+);
+"""
+
+
+@dataclass(frozen=True)
+class Current:
+    """The current marks of a submission, the submission's path, and the command-line path under which it was found."""
+
+    marks: SubmissionMarks
+    path: str
+    found_under: Path
+    grading: int = 0  # the number of the marks in the store; later marks have higher numbers
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The marks that a student had before and those of another submission. `is_older` means that the earlier ones still count."""
+
+    student: str
+    before: SubmissionMarks
+    after: SubmissionMarks
+    is_older: bool
+
+
+def decode(marks: str) -> SubmissionMarks:
+    """Decode stored marks, including those of earlier versions. Raises msgspec.MsgspecError."""
+    return without_zero(msgspec.json.decode(marks, type=SubmissionMarks))
+
+
+def put(database: sqlite3.Connection, day: str, new: Current) -> list[Replacement]:
+    """Make marks current for their students, except for a student whose current submission is newer.
+
+    Returns the students whose earlier marks differ.
+    """
+    students = new.marks.labels
+    # The roster may have renamed the students since the last run.
+    names = ", ".join("?" * len(students))
+    database.execute(
+        f"DELETE FROM current WHERE day = ? AND path = ? AND student NOT IN ({names})",
+        (day, new.path, *students),
+    )
+    return [found for student in students for found in _put_for(database, day, student, new)]
+
+
+def _put_for(
+    database: sqlite3.Connection, day: str, student: str, new: Current
+) -> list[Replacement]:
+    query = (
+        "SELECT marks FROM current JOIN grading ON grading.id = current.grading"
+        " WHERE current.day = ? AND current.student = ?"
+    )
+    row = database.execute(query, (day, student)).fetchone()
+    before = decode(row[0]) if row else None
+    is_older = before is not None and is_superseded(new.marks, before)
+    if not is_older:
+        under = os.fsencode(new.found_under)
+        values = day, student, new.path, new.grading, under
+        database.execute("INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?, ?)", values)
+    if before is None or before.sha256 == new.marks.sha256:
+        return []
+    return [Replacement(student, before, new.marks, is_older)]
+
+
+def is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:
+    """Return whether the platform shows that a submission was made before another one."""
+    if marks.handed_in is None or other.handed_in is None:
+        return False
+    return marks.handed_in.is_older(other.handed_in)
+
+
+def select(database: sqlite3.Connection, day: str) -> list[Current]:
+    """Return the current marks of a day, sorted by path. A submission counts only for the students for whom it is current."""
+    query = (
+        "SELECT current.path, grading, found_under, marks, current.student FROM current"
+        " JOIN grading ON grading.id = current.grading"
+        " WHERE current.day = ? ORDER BY current.path, grading, current.rowid"
+    )
+    found = []
+    rows = database.execute(query, (day,))
+    for (path, grading, under, marks), same in groupby(rows, key=lambda row: row[:4]):
+        students = tuple(row[4] for row in same)
+        counting = _for_students(decode(marks), students)
+        found.append(Current(counting, path, Path(os.fsdecode(under)), grading))
+    return found
+
+
+def _for_students(marks: SubmissionMarks, students: tuple[str, ...]) -> SubmissionMarks:
+    """Return the marks with only these students, whose names may have changed since the marks were stored."""
+    if set(students) == set(marks.labels):
+        return marks
+    if handed_in := marks.handed_in:
+        labelled = zip(handed_in.people, handed_in.labels, strict=True)
+        people = tuple(person for person, label in labelled if label in students)
+        if len(people) == len(students):
+            handed_in = msgspec.structs.replace(handed_in, people=people)
+            return msgspec.structs.replace(marks, student=handed_in.student, handed_in=handed_in)
+    return msgspec.structs.replace(marks, student=", ".join(students))
+
+
+def relabel(
+    database: sqlite3.Connection,
+    day: str,
+    labels: Callable[[SubmissionMarks], Sequence[str]],
+) -> None:
+    """Rename the students of the current marks, for example after a roster was added. Each student keeps the newest marks."""
+    stored = select(database, day)
+    renamed = [(entry, tuple(labels(entry.marks))) for entry in stored]
+    if all(set(names) == set(entry.marks.labels) for entry, names in renamed):
+        return
+    database.execute("DELETE FROM current WHERE day = ?", (day,))
+    for entry, names in sorted(renamed, key=lambda pair: pair[0].grading):
+        for name in names:
+            _put_for(database, day, name, entry)
+
+
+def codes(database: sqlite3.Connection, day: str) -> list[tuple[str, str]]:
+    """Return the students of each current submission, separated by commas, and the hash of its code."""
+    query = (
+        "SELECT group_concat(current.student, ', '), coalesce(json_extract(marks, '$.code'), '')"
+        " FROM current JOIN grading ON grading.id = current.grading"
+        " WHERE current.day = ? GROUP BY current.grading"
+    )
+    return database.execute(query, (day,)).fetchall()

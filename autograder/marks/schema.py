@@ -1,0 +1,87 @@
+"""Define the tables of the store, and upgrade stores that earlier versions wrote. Entry point: `prepare`."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from autograder.marks import current_marks
+from autograder.marks.current_marks import Current, decode
+
+VERSION = 2
+GRADING = """
+CREATE TABLE grading (
+    id INTEGER PRIMARY KEY,
+    day TEXT NOT NULL, code TEXT NOT NULL, course TEXT NOT NULL, autograder TEXT NOT NULL,
+    seed TEXT NOT NULL, isolation TEXT NOT NULL,
+    path TEXT NOT NULL, student TEXT NOT NULL, sha256 TEXT NOT NULL, time TEXT NOT NULL,
+    marks TEXT NOT NULL
+);
+CREATE INDEX grading_basis ON grading (day, code, course, autograder, seed, isolation);
+"""
+MISSING = "the file or folder does not exist"  # earlier versions stored marks for missing files
+
+
+def prepare(database: sqlite3.Connection) -> sqlite3.Connection:
+    """Create the tables in a new database, or upgrade them. Return the database to use.
+
+    A store that cannot be written is upgraded in memory, so that it can still be read. Raises sqlite3.Error.
+    """
+    if _version(database) >= VERSION:
+        return database
+    try:
+        _upgrade(database)
+    except sqlite3.OperationalError as error:
+        if "readonly" not in str(error):
+            raise
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        database.backup(copy)
+        database.close()
+        _upgrade(copy)
+        copy.execute("PRAGMA query_only = ON")
+        return copy
+    return database
+
+
+def _version(database: sqlite3.Connection) -> int:
+    version: int
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    return version
+
+
+def _upgrade(database: sqlite3.Connection) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(database)  # another process may have upgraded the store in the meantime
+        if version == 0:
+            _run(database, GRADING + current_marks.TABLE)
+        elif version == 1:
+            _upgrade_from_1(database)
+        database.execute(f"PRAGMA user_version = {max(version, VERSION)}")
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def _upgrade_from_1(database: sqlite3.Connection) -> None:
+    """Keep only the newest submission of each student. Version 1 kept one for each student and path."""
+    query = (
+        "SELECT current.day, marks, current.path, grading, found_under FROM current"
+        " JOIN grading ON grading.id = current.grading ORDER BY grading"
+    )
+    rows = database.execute(query).fetchall()
+    _run(database, f"DROP TABLE current; {current_marks.TABLE}")
+    for day, text, path, grading, under in rows:
+        marks = decode(text)
+        if MISSING not in marks.problems:
+            found_under = Path(os.fsdecode(under))
+            current_marks.put(database, day, Current(marks, path, found_under, grading))
+
+
+def _run(database: sqlite3.Connection, script: str) -> None:
+    """Run statements in the current transaction; `executescript` would commit it."""
+    for statement in filter(str.strip, script.split(";")):
+        database.execute(statement)

@@ -1,0 +1,82 @@
+"""Choose which of a student's notebooks is graded. Entry point: `choose`.
+
+The choice needs only the text of the cells, so student code is neither run nor parsed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from autograder.submissions.cell import Cell
+from autograder.submissions.filenames import list_names
+from autograder.submissions.platforms import original_name
+from autograder.submissions.submission import Submission
+
+DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
+STATEMENT = re.compile(r"^[^\s#)\]}]", re.MULTILINE)  # a line that begins a top-level statement
+STUB = "NotImplementedError"
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Submission:
+    """Return the submission to grade: the one with the most exercises filled in, then the newest, then the first by name.
+
+    The time is the platform's. If there are several candidates, the problems of the result say which ones were not graded.
+    If none can be read, the problems of the result give the reason for each.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    names = _short_names(candidates)
+    filled = [len(filled_in(each.cells, exercises)) for each in candidates]
+
+    def rank(number: int) -> tuple[bool, int, float, str]:
+        each = candidates[number]
+        time = each.handed_in.time if each.handed_in else None
+        seconds = (time or EARLIEST).timestamp()
+        return not each.readable, -filled[number], -seconds, names[number]
+
+    best, *others = sorted(range(len(candidates)), key=rank)
+    if not candidates[best].readable:
+        reasons = [f"{names[n]}: {'; '.join(candidates[n].problems)}" for n in (best, *others)]
+        return replace(candidates[best], problems=tuple(reasons))
+    left_out = list_names(_describe(candidates[n], names[n], filled[n]) for n in others)
+    taken = _describe(candidates[best], names[best], filled[best])
+    problem = f"{len(candidates)} files were submitted; graded: {taken}; not graded: {left_out}"
+    return replace(candidates[best], problems=(problem, *candidates[best].problems))
+
+
+def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
+    """Return the exercises whose last definition is not the stub."""
+    found: set[str] = set()
+    for cell in (cell for cell in cells if cell.kind == "code"):
+        for match in DEFINITION.finditer(cell.source):
+            if match[1] in exercises:
+                end = STATEMENT.search(cell.source, match.end())
+                body = cell.source[match.end() : end.start() if end else None]
+                (found.discard if STUB in body else found.add)(match[1])
+    return found
+
+
+def defined(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
+    """Return the exercises that the cells define, whether or not they are filled in."""
+    code = (cell.source for cell in cells if cell.kind == "code")
+    return {name for source in code for name in DEFINITION.findall(source) if name in exercises}
+
+
+def _describe(submission: Submission, name: str, filled: int) -> str:
+    if not submission.readable:
+        return f"{name} (unreadable)"
+    return f"{name} ({filled} {'exercise' if filled == 1 else 'exercises'} filled in)"
+
+
+def _short_names(candidates: Sequence[Submission]) -> list[str]:
+    """Return the file names as the student chose them, with the folders in which they differ."""
+    names = [original_name(os.path.basename(each.path)) for each in candidates]
+    if len(set(names)) == len(names):
+        return names
+    above = os.path.commonpath([os.path.dirname(each.path) for each in candidates])
+    return [os.path.relpath(each.path, above or ".") for each in candidates]
