@@ -21,7 +21,8 @@ from autograder.grading.explain_text import Observed
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.marks import lookup
-from autograder.marks.history import Current, History
+from autograder.marks.current_marks import Current
+from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
 from autograder.marks.regrade import find_again
 from autograder.slicing.client import Slicer, SlicingError, prepare
@@ -85,7 +86,7 @@ def _explain_stored(
         yield from explain_text.summary(marks)
         return
     with start_server() as server, Reader() as reader:
-        found = next(find_again([stored], day.name, reader, class_roster), None)
+        found = next(find_again([stored], day, reader, class_roster), None)
         grader = Grader(day, server)
         run = Run.of(grader, found.submission, exercise, seed or marks.seed) if found else None
     if run is None or not run.marks.exercises:
@@ -105,7 +106,7 @@ def _explain_path(
 ) -> Iterator[str]:
     with start_server() as server, Reader() as reader:
         submissions = [
-            one.submission for one in find_submissions([path], day.name, reader, class_roster)
+            one.submission for one in find_submissions([path], day, reader, class_roster)
         ]
         chosen = _choose(submissions, path, student, class_roster)
         grader = Grader(day, server, state_folder.secret(day.root))
