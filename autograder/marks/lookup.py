@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from autograder.course.config import CourseError
-from autograder.submissions.people import HandedIn
+from autograder.submissions.people import HandedIn, labels
 from autograder.submissions.roster import Roster
 
 MAX_LISTED = 20  # students in an error message
@@ -27,7 +27,9 @@ T = TypeVar("T", bound=HasStudent)
 
 def names_of(item: HasStudent, roster: Roster) -> set[str]:
     """Return every name, id and email address of the students who made a submission, casefolded."""
-    names = {item.student, *item.student.split(", ")}
+    names = {item.student, *item.student.split(", "), *labels(item.student, item.handed_in)}
+    if item.handed_in:
+        names.add(item.handed_in.participant)
     for person in item.handed_in.people if item.handed_in else ():
         names |= {person.name, person.id, person.email}
     for entry in roster.students(item.student):
@@ -51,18 +53,14 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
 
 def list_students(class_: Sequence[HasStudent]) -> str:
     """Return the students' names, with ids where several students have the same name."""
-    labels = list(dict.fromkeys(map(label, class_)))
-    more = f" and {len(labels) - MAX_LISTED} others" if len(labels) > MAX_LISTED else ""
-    return ", ".join(labels[:MAX_LISTED]) + more
+    found = list(dict.fromkeys(map(label, class_)))
+    more = f" and {len(found) - MAX_LISTED} others" if len(found) > MAX_LISTED else ""
+    return ", ".join(found[:MAX_LISTED]) + more
 
 
 def label(item: HasStudent) -> str:
     """Return the student's name, followed by the platform's id if there is one."""
-    people = item.handed_in.people if item.handed_in else ()
-    ids = [person.id for person in people if person.id and person.id not in item.student]
-    participant = item.handed_in.participant if item.handed_in else ""
-    ids = ids or ([participant] if participant else [])
-    return f"{item.student} ({', '.join(ids)})" if ids else item.student
+    return ", ".join(labels(item.student, item.handed_in))
 
 
 def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
@@ -73,6 +71,4 @@ def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
 
 
 def _identity(item: HasStudent) -> tuple[str, ...]:
-    people = item.handed_in.people if item.handed_in else ()
-    participant = item.handed_in.participant if item.handed_in else ""
-    return item.student, participant, *sorted(person.id for person in people)
+    return labels(item.student, item.handed_in)
