@@ -143,7 +143,7 @@ BLOCK = "```diff\n-b, n, d = x.shape\n+b, d, n = x.shape\n```\n"
 INVALID_SECTIONS = {
     "no sentence": (f"## a name\n\n{BLOCK}", "'a name': the section should have one paragraph for students"),
     "a source alone": (f"## a name\nSource: x\n\n{BLOCK}", "'a name': the section should have one paragraph"),
-    "two sentences": (f"## a name\nOne.\n\nTwo.\n\n{BLOCK}", "at most one more, which starts with `Source:`"),
+    "two sentences": (f"## a name\nOne.\n\nTwo.\n\n{BLOCK}", "optionally followed by one that starts with `Source:`"),
     "no code": ("## a name\nA sentence.\n", "'a name': the section should end with one code block"),
     "two blocks": (f"## a name\nA sentence.\n\n{BLOCK}\nMore.\n\n{BLOCK}", "'a name': the section should end with one code"),
     "another language": (f"## a name\nA sentence.\n\n{BLOCK.replace('diff', 'text')}", "the section should end with one code"),

@@ -90,7 +90,7 @@ def test_a_cause_with_different_numbers_appears_once(texts: Texts) -> None:
             "the {} should be a tensor, but it is None (is a return missing?)",
             "is a return missing?",
         ),
-        ("the {} should have the dtype int64; yours has float32", "yours has float32"),
+        ("the {} should have dtype int64; yours has dtype float32", "yours has dtype float32"),
         ("`f`: there is no parameter `weight`; it has {}", "there is no parameter"),
         ("`f` raised Exception: {} (cell 3, line 1: `x`)", "Exception"),
     ],

@@ -81,7 +81,7 @@ class Model(nn.Module):
 
 
 class ModeRecorder(nn.Module):
-    """A model that records at each call whether it is in training mode."""
+    """A model that records on each call whether it is in training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,8 +152,8 @@ def test_the_cost_of_calls_is_measured(student: Student) -> None:
     assert few.largest == 900, "calls after the measurement should not be counted"
 
 
-def test_a_worker_cannot_answer_a_question_with_a_question() -> None:
-    """If a worker could answer questions with questions, it could nest them until the grader's stack overflows."""
+def test_a_worker_cannot_answer_a_request_with_a_request() -> None:
+    """If a worker could answer requests with requests, it could nest them until the grader's stack overflows."""
     question = m.Ask(1, "forward", m.Data(None, []), False, False)
 
     def behaviour(wire: Any) -> None:
@@ -167,5 +167,5 @@ def test_a_worker_cannot_answer_a_question_with_a_question() -> None:
     def reply(*_: object) -> Any:
         process.request(m.Read(1, "length"), Outgoing(), reply)
 
-    with pytest.raises(WorkerDied, match="a question where an answer was expected"):
+    with pytest.raises(WorkerDied, match="a request where a response was expected"):
         process.request(m.Read(1, "length"), Outgoing(), reply)

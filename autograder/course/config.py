@@ -253,7 +253,9 @@ class _Reader:
     def _seconds(self, where: str, table: dict[str, Any], key: str) -> float:
         value = float(self._value(where, table, key, (int, float), "a number of seconds"))
         if not 0 < value < 86400:
-            raise self._error(where, key, f"{value:g} seconds is not between 0 and a day")
+            raise self._error(
+                where, key, f"{value:g} is not between 0 and 86,400 seconds (one day)"
+            )
         return value
 
     def _size(self, where: str, table: dict[str, Any], key: str) -> int:

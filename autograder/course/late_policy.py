@@ -35,7 +35,7 @@ class Policy:
         return Lateness(days, self.percentage(days))
 
     def percentage(self, days: int) -> float:
-        """Return the percentage of the points that is deducted for being this many days late."""
+        """Return the percentage of the points to deduct from a submission that is this many days late."""
         return min(self.per_cent_a_day * days, self.at_most_per_cent)
 
 

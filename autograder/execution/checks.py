@@ -83,10 +83,10 @@ def shaped(
     """Check that `seen` is a tensor with the given shape (and dtype, if given), and return the tensor."""
     assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {_describe(seen)}"
     expected, found = tuple(shape), tuple(seen.shape)
-    assert found == expected, f"{what} should have the shape {expected}; yours has {found}"
+    assert found == expected, f"{what} should have shape {expected}; yours has shape {found}"
     if dtype is not None:
         want, have = (str(d).removeprefix("torch.") for d in (dtype, seen.dtype))
-        assert want == have, f"{what} should have the dtype {want}; yours has {have}"
+        assert want == have, f"{what} should have dtype {want}; yours has dtype {have}"
     return seen
 
 

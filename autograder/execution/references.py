@@ -70,7 +70,7 @@ def _methods(node: ast.ClassDef) -> list[str]:
 
 @dataclass
 class ReferenceProcess:
-    """A worker that runs the references. The worker starts at the first call.
+    """A worker that runs the references. The worker starts on the first call.
 
     `student` is a different worker, which runs the student's code.
     """
@@ -189,7 +189,7 @@ class ReferenceProcess:
     def _reject_question(
         self, question: m.Question, payload: bytearray
     ) -> tuple[m.Reply, Outgoing]:
-        raise m.WireError("the worker sent a question where an answer was expected")
+        raise m.WireError("the worker sent a request where a response was expected")
 
     def _forward(
         self, data: m.Data, payload: bytearray, convert: Callable[[m.Handle], m.Value]

@@ -14,7 +14,7 @@ NO_MEMORY = re.compile(
     r"\[enforce fail at [^\]]{0,99}\][^\[]{0,199}?allocate (\d{1,30}) bytes\.[^\[]{0,99}?memory\)"
 )
 MISSING = re.compile(r"there is no \w+ `[^`]*`", re.IGNORECASE)
-DTYPE = re.compile(r"should have the dtype \w+[,;] yours has \w+")
+DTYPE = re.compile(r"should have dtype \w+; yours has dtype \w+")
 
 
 @dataclass(frozen=True)

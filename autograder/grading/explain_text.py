@@ -65,7 +65,7 @@ def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
 
 
 def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Iterator[str]:
-    """Yield the points and the status of an exercise, and how they came about."""
+    """Yield the points and the status of an exercise, and the reasons for them."""
     yield from _heading(marks)
     points = f"{result.points:g} of {result.max_points:g} points"
     yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"

@@ -101,7 +101,7 @@ class Data(msgspec.Struct, frozen=True):
     tensors: list[TensorMeta]
 
 
-# ---- messages: requests from the grader, responses from the worker, and the worker's own questions
+# ---- messages: requests from the grader, responses from the worker, and the worker's own requests
 
 
 class Reference(Tagged, frozen=True):
@@ -197,7 +197,7 @@ class Forget(Tagged, frozen=True):
 
 
 class Reply(Tagged, frozen=True):
-    """The grader's answer to a question. If `error` is set, the worker raises the built-in exception `type` with that message."""
+    """The grader's response to a `Question`. If `error` is set, the worker raises the built-in exception `type` with it."""
 
     answer: Data
     error: str = ""
@@ -273,7 +273,7 @@ class AskBackward(Tagged, frozen=True):
 
 
 Request = Load | Call | Make | Apply | Backward | Weights | Read | Set | Forget | Reply
-Question = Ask | Refer | AskBackward
+Question = Ask | Refer | AskBackward  # requests from the worker to the grader
 Response = Answer | Failure | Ask | Refer | AskBackward | Running
 
 

@@ -87,7 +87,7 @@ def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
     is_source = [part.startswith("Source:") for part in paragraphs]
     if is_source not in ([False], [False, True]):
         raise ValueError(
-            "the section should have one paragraph for students and at most one more, which starts with `Source:`"
+            "the section should have one paragraph for students, optionally followed by one that starts with `Source:`"
         )
     language, source = code.groups()
     if language == "diff":

@@ -33,7 +33,7 @@ MAX_SIZE = 64 << 20
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """One request that a test made, with its response and the observations.
+    """One request that a test made, with its response and the observations: the values and side effects that identify a mistake.
 
     `models` contains copies of the grader's models that the test passed as arguments. The models are copied before the call.
     `kept` keeps the original models alive, so that their ids are not reused.
@@ -148,7 +148,9 @@ def replay(
         seen = observe(response, data, call.models, observer.observations())
         max_size -= size_of(seen)
         if max_size < 0:
-            raise m.WireError("the results are larger than those of any known mistake")
+            raise m.WireError(
+                "the results take up more memory than those of any known mistake, so no mistake can match"
+            )
         replayed.append(normalize(seen, call.observations, call.request))
     process.request(m.Forget(list(numbers.values())), Outgoing(), connection.reply)
     return replayed

@@ -33,7 +33,7 @@ Seen = tuple[str, bool, str]
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of probing one layer or, if `layer` is "all", the complete sandbox."""
+    """The result of probing one sandbox layer or, if `layer` is "all", the complete sandbox."""
 
     layer: str
     tried: str
@@ -66,7 +66,7 @@ def examine() -> list[Finding]:
 def _layer_findings(
     layer: str, available: Sequence[str], unwalled: dict[str, Seen], complete: dict[str, Seen]
 ) -> list[Finding]:
-    """Check which probes a layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds without the layer."""
+    """Check which probes a sandbox layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds without the layer."""
     alone = _observe([layer])
     findings = [
         Finding(layer, f"{tried}, with only this layer", text, blocked)

@@ -50,10 +50,10 @@ class Process:
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
-        """Send a request, and answer the worker's questions with `reply` until the response arrives.
+        """Send a request, and answer the worker's own requests with `reply` until the response arrives.
 
-        `reply` may send requests about the objects in the question. The worker must answer those without asking
-        a question itself. The time spent in `reply` is not charged to the worker.
+        `reply` may send requests about the objects in the worker's request. The worker must respond to those without
+        sending another request. The time spent in `reply` is not charged to the worker.
 
         Returns:
             The number of the request, the response, and the response's payload.
@@ -90,7 +90,7 @@ class Process:
                         raise m.WireError("the message is an unexpected progress report")
                     continue
                 if not outer:
-                    raise m.WireError("the message is a question where an answer was expected")
+                    raise m.WireError("the message is a request where a response was expected")
                 self._send(number, *self._answer(response, data, reply))
         except LimitExceeded as error:
             raise self._limit_exceeded(error.excess, line) from None

@@ -132,7 +132,7 @@ def _kill(pid: int) -> None:
 
 
 def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dict[str, ModuleType]]:
-    """Determine the available layers and import the services.
+    """Determine the available sandbox layers and import the services.
 
     If possible, the program first restarts itself from mounts whose paths do not reveal the course's folder.
 

@@ -105,7 +105,7 @@ class _Search:
         self._steps = 0
 
     def follow(self, names: Iterable[tuple[str, int]]) -> None:
-        """Resolve names, each as of a given moment, and recursively every name they depend on."""
+        """Resolve each name to its definition at a given point in the code, and recursively every name that it depends on."""
         self._pending += names
         while self._pending and not self.is_cut:
             name, moment = self._pending.pop()

@@ -78,7 +78,7 @@ class ReaderProcess:
                 if isinstance(response, m.Failed):
                     raise ReadError(response.reason)
                 if file is None or not _is_within(response, size):
-                    raise WireError("the reader asked for bytes that do not exist")
+                    raise WireError("the reader requested an invalid byte range")
                 self._meter.pause()
                 piece = m.body(file(response.offset, response.size))
                 self._meter.resume()

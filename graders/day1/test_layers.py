@@ -174,7 +174,7 @@ def check_dropout(
     layer.load(zero_outputs(*sublayers))
     baseline = shaped(layer.eval()(*inputs), inputs[0].shape)
     changed = student.changed
-    what = "the result in train() if every sublayer outputs 0, so that dropout has no effect"
+    what = "the result in training mode if every sublayer outputs 0, so that dropout has no effect"
     actual = layer.train()(*inputs)
     unchanged(student, besides=changed)
     close(actual, baseline, what, atol=1e-4)
@@ -183,7 +183,7 @@ def check_dropout(
         baseline = shaped(layer.eval()(*inputs), inputs[0].shape)
         difference = shaped(layer.train()(*inputs), inputs[0].shape) - baseline
         assert difference.abs().max() > 1e-3, (
-            f"in train(), your layer applies no dropout to the output of `{sublayer}`"
+            f"in training mode, your layer applies no dropout to the output of `{sublayer}`"
         )
 
 
@@ -202,7 +202,7 @@ def check_dropout_rate(
         mixed = rows[rows.amax(dim=1) - rows.amin(dim=1) > 0.1]
         actual = (mixed > mixed.mean(dim=1, keepdim=True)).double().mean().item()
         assert abs(actual - expected_share) < 0.08, (
-            f"in train() with dropout=0.3, at positions where part of the output of `{sublayer}` "
+            f"in training mode with dropout=0.3, at positions where part of the output of `{sublayer}` "
             f"is dropped, {expected_share:.0%} of the output should be kept on average; "
             + (
                 f"your layer keeps {actual:.0%}"
@@ -232,7 +232,7 @@ def check_hidden_dropout(
     )
     rows = shaped(layer.train()(*inputs), inputs[0].shape).reshape(-1, D)
     assert max(map(count_distinct, rows)) > 2, (
-        "in train(), your layer applies no dropout to the hidden values of `feed_forward`"
+        "in training mode, your layer applies no dropout to the hidden values of `feed_forward`"
     )
 
 
@@ -342,12 +342,12 @@ class TestLayerNorm:
 
     @weight(0.5)
     def test_input_unchanged(self, student, seed):
-        """The input is not changed in place, and train() and eval() give the same result."""
+        """The input is not changed in place, and the result is the same in training and evaluation mode."""
         x = Draw(seed).normal(3, 7)
         layer = student.LayerNorm(7)
         trained = shaped(layer.train()(x), (3, 7))
         unchanged(student)
-        close(layer.eval()(x), trained, "the result in eval()")
+        close(layer.eval()(x), trained, "the result in evaluation mode")
 
     @weight(0.25)
     def test_device(self, student):
@@ -422,7 +422,7 @@ class TestFeedForward:
 
     @weight(0.75)
     def test_no_dropout_in_eval(self, student, seed):
-        """Dropout is off in eval(), and also in train() if `dropout` is not given."""
+        """Dropout is off in evaluation mode, and also in training mode if `dropout` is not given."""
         draw = Draw(seed)
         x = draw.normal(3, 5)
         for options, mode in (({"dropout": 0.5}, "eval"), ({}, "train")):
@@ -433,7 +433,7 @@ class TestFeedForward:
 
     @weight(1)
     def test_dropout_on_hidden_values(self, student, seed):
-        """In train(), each hidden value is set to 0 with probability p = `dropout`, and otherwise divided by 1 − p."""
+        """In training mode, each hidden value is set to 0 with probability p = `dropout`, and otherwise divided by 1 − p."""
         # Hidden value i is x_i + 1; output i is hidden value i plus 3.
         d = 40
         layer = student.FeedForward(d, d, dropout=0.2)
@@ -453,8 +453,8 @@ class TestFeedForward:
         zero, kept = (actual - 3).abs() < 1e-3, (actual - 3 - hidden / 0.8).abs() < 1e-3
         wrong = ~zero & ~kept
         assert not wrong.any(), (
-            f"in train() with dropout=0.2, for a hidden value of {hidden[wrong][0]:.4g} and a linear2 "
-            f"that adds 3, the output should be 3 or {3 + hidden[wrong][0] / 0.8:.4g}; "
+            f"in training mode with dropout=0.2, for a hidden value of {hidden[wrong][0]:.4g} and a "
+            f"linear2 bias of 3, the output should be 3 or {3 + hidden[wrong][0] / 0.8:.4g}; "
             f"yours is {actual[wrong][0]:.4g}"
         )
         share = zero.double().mean().item()
@@ -462,12 +462,12 @@ class TestFeedForward:
             f"with dropout=0.2, about 20% of the hidden values should be dropped; "
             f"your layer drops {share:.0%}"
         )
-        what = "the bfloat16 result in train()"
+        what = "the bfloat16 result in training mode"
         shaped(layer.to(torch.bfloat16)(x.bfloat16()), (50, d), torch.bfloat16, what)
 
     @weight(0.25)
     def test_device(self, student):
-        """After `.to(device)`, the layer works with inputs on that device, including in train()."""
+        """After `.to(device)`, the layer works with inputs on that device, including in training mode."""
         layer, x = student.FeedForward(5, 11, dropout=0.5), torch.zeros(3, 5, device="meta")
         on_meta(lambda: layer.train().to_empty(device="meta")(x), x.shape)
 
@@ -476,7 +476,7 @@ class TestEncoderLayer:
     exercise = "EncoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return a `Draw`, random weights overridden by `weights`, a layer with these weights, and a random x."""
+        """Return a `Draw`, random weights (updated with `weights`), a layer with these weights, and a random x."""
         draw = Draw(seed)
         weights = encoder_weights(draw) | (weights or {})
         layer = student.EncoderLayer(D, HEADS, D_FF, **options).eval()
@@ -593,7 +593,7 @@ class TestEncoderLayer:
 
     @weight(1)
     def test_no_dropout_in_eval(self, student, seed):
-        """Dropout is off in eval(), and also in train() if `dropout` is not given."""
+        """Dropout is off in evaluation mode, and also in training mode if `dropout` is not given."""
         for options, mode in (({"dropout": 0.5}, "eval"), ({}, "train")):
             _, weights, layer, x = self._random_layer(student, seed, **options)
             expected = torch_encoder_layer(weights)(x.double())
@@ -603,7 +603,7 @@ class TestEncoderLayer:
 
     @weight(1)
     def test_dropout(self, student, seed):
-        """In train(), dropout acts on the output of each sublayer and never on the residual path."""
+        """In training mode, dropout acts on the output of each sublayer and never on the residual path."""
         sublayers = ("self_attention.out", "feed_forward.linear2")
         layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5)
         check_dropout(student, layer, [Draw(seed).normal(4, N, D)], sublayers)
@@ -627,7 +627,7 @@ class TestDecoderLayer:
     exercise = "DecoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return a `Draw`, random weights overridden by `weights`, a layer with these weights, and a random x and memory."""
+        """Return a `Draw`, random weights (updated with `weights`), a layer with these weights, and a random x and memory."""
         draw = Draw(seed)
         weights = decoder_weights(draw) | (weights or {})
         layer = student.DecoderLayer(D, HEADS, D_FF, **options).eval()
@@ -809,7 +809,7 @@ class TestDecoderLayer:
 
     @weight(1)
     def test_no_dropout_in_eval(self, student, seed):
-        """Dropout is off in eval(), and also in train() if `dropout` is not given."""
+        """Dropout is off in evaluation mode, and also in training mode if `dropout` is not given."""
         for options, mode in (({"dropout": 0.5}, "eval"), ({}, "train")):
             _, weights, layer, x, memory = self._random_layer(student, seed, **options)
             expected = torch_decoder_layer(weights)(x.double(), memory.double())
@@ -819,7 +819,7 @@ class TestDecoderLayer:
 
     @weight(1)
     def test_dropout(self, student, seed):
-        """In train(), dropout acts on the output of each sublayer and never on the residual path."""
+        """In training mode, dropout acts on the output of each sublayer and never on the residual path."""
         draw = Draw(seed)
         layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5)
         sublayers = ("self_attention.out", "cross_attention.out", "feed_forward.linear2")

@@ -29,9 +29,7 @@ def as_bool(actual: Any, shape: tuple[int, ...]) -> Tensor:
 def check_boolean(actual: Any) -> None:
     """Check that a mask is boolean."""
     assert isinstance(actual, Tensor), "the mask should be a tensor; yours is not"
-    assert actual.dtype == torch.bool, (
-        f"the mask should be boolean; yours has the dtype {actual.dtype}"
-    )
+    assert actual.dtype == torch.bool, f"the mask should be boolean; yours has dtype {actual.dtype}"
 
 
 def padding_oracle(tokens: Tensor, pad_id: int) -> Tensor:
@@ -514,7 +512,7 @@ class TestMaskedAttention:
         )
 
     def test_empty_sentences(self, student, seed):
-        """All keys of a sentence may be masked, or even all keys of the whole batch."""
+        """All keys of a sentence may be masked, or even all keys in the batch."""
         draw = Draw(seed)
         inputs, padding = random_qkv(draw, 2), random_mask(draw, 2, 1, 5)
         padding[0] = False

@@ -480,7 +480,7 @@ class TestMultiHeadAttention:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """The inputs and the mask are not changed in place; earlier calls and train() do not affect the result."""
+        """The inputs and the mask are not changed in place. Neither earlier calls nor train() affect the result."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 6, 2)
         query, key, value = (draw.strided(draw.normal(3, n, 6)) for n in (4, 5, 5))
@@ -490,7 +490,7 @@ class TestMultiHeadAttention:
         for x, memory, values in ((query, key, value), (value, query, query)):
             output, _ = pair(layer.train()(x, memory, values), "output", "weights")
             expected = oracle(parameters, 2, x, memory, values)[0]
-            what = "the output of a later call in train()"
+            what = "the output of a later call in training mode"
             close(output, expected, what, ATOL, dtype=torch.float32)
 
     @weight(0.25)

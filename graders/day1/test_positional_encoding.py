@@ -314,7 +314,7 @@ class TestPositionalEncoding:
 
     @weight(1)
     def test_training(self, student, seed):
-        """In training mode, dropout acts on x plus the encoding: each number is set to 0 or divided by 1 − dropout."""
+        """In training mode, dropout acts on x plus the encoding: each value is set to 0 or divided by 1 − dropout."""
         x = Draw(seed).normal(7, 20, 16)
         module = student.PositionalEncoding(16, max_length=30, dropout=0.4)
         module.eval()(x)
@@ -325,11 +325,11 @@ class TestPositionalEncoding:
         dropped = actual.abs() <= ATOL
         share = dropped.double().mean().item()
         assert 0.1 < share < 0.8, (
-            "with dropout=0.4, about 40% of the numbers should become 0 in train(); "
+            "with dropout=0.4, about 40% of the values should become 0 in training mode; "
             f"{share:.0%} of yours did"
         )
         compare(
-            torch.where(dropped, total / 0.6, actual), total / 0.6, "the numbers that dropout kept"
+            torch.where(dropped, total / 0.6, actual), total / 0.6, "the values that dropout kept"
         )
 
     @weight(0.5)

@@ -185,7 +185,7 @@ class TestTransformer:
         model = student.Transformer(SOURCE_VOCAB, TARGET_VOCAB, **sizes)
         model.load(table | layer)
         expected = _encode_oracle(source, table | layer, heads=4)
-        what = "the memory in train() with the default n_heads and dropout"
+        what = "the memory in training mode with the default n_heads and dropout"
         close(model.train().encode(source), expected, what, 1e-3, 1e-3, torch.float32)
 
     @weight(1)
@@ -336,7 +336,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_only_padding(self, student, seed):
-        """A source that is all padding gives finite logits and gradients and does not affect other rows of the batch."""
+        """A source that is all padding gives finite logits and gradients and does not affect other rows in the batch."""
         draw = Draw(seed)
         model = self._model(student, _outer_weights(draw))
         source, target = _draw_ids(draw, SOURCE_VOCAB, 2, 5), _draw_ids(draw, TARGET_VOCAB, 2, 3)
@@ -373,13 +373,18 @@ class TestTransformer:
 
     @weight(0.5)
     def test_dropout(self, student, seed):
-        """Dropout is off in eval(); in train() it acts on the sum of the embedding and the positional encoding."""
+        """Dropout is off in evaluation mode; in training mode, it acts on embedding plus positional encoding."""
         draw = Draw(seed)
         source, target = _draw_ids(draw, SOURCE_VOCAB, 3, 7), _draw_ids(draw, TARGET_VOCAB, 3, 5)
         # All sublayers output 0, so only dropout on the input of the layers has an effect.
         model = self._model(student, _with_zero_outputs(_all_weights(draw)), dropout=0.5)
         memory = shaped(model.encode(source), (3, 7, D), what="the memory")
-        close(model.encode(source), memory, "the memory of a second call in eval()", atol=1e-6)
+        close(
+            model.encode(source),
+            memory,
+            "the memory of a second call in evaluation mode",
+            atol=1e-6,
+        )
         baseline = shaped(
             model.decode(target, memory, source), (3, 5, TARGET_VOCAB), what="the logits"
         )
@@ -387,13 +392,13 @@ class TestTransformer:
         model.train()
         difference = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
         assert difference.abs().max() > 1e-3, (
-            "in train(), your model applies no dropout to the embedded source"
+            "in training mode, your model applies no dropout to the embedded source"
         )
         actual = shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
         unchanged(student, besides=changed)
         difference = actual - baseline
         assert difference.abs().max() > 1e-3, (
-            "in train(), your model applies no dropout to the embedded target"
+            "in training mode, your model applies no dropout to the embedded target"
         )
 
     @weight(0.5)
@@ -414,12 +419,16 @@ class TestTransformer:
         )
         model.train()
         difference = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
-        assert difference.abs().max() > 1e-3, "in train(), your encoder layers apply no dropout"
+        assert difference.abs().max() > 1e-3, (
+            "in training mode, your encoder layers apply no dropout"
+        )
         difference = (
             shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
             - baseline
         )
-        assert difference.abs().max() > 1e-3, "in train(), your decoder layers apply no dropout"
+        assert difference.abs().max() > 1e-3, (
+            "in training mode, your decoder layers apply no dropout"
+        )
 
     @weight(0.5)
     def test_gradients(self, student, seed):
@@ -461,7 +470,7 @@ class TestSequenceLoss:
 
     @weight(2)
     def test_padding(self, student, seed):
-        """Padding is ignored: the loss is the mean over all other targets of the batch, equally weighted."""
+        """Padding is ignored: the loss is the mean over all other targets in the batch, each weighted equally."""
         draw = Draw(seed)
         logits, targets = draw.normal(3, 5, 7, scale=2.0), draw.integers(0, 6, 3, 5)
         targets += targets >= 2
@@ -512,7 +521,7 @@ class TestSequenceLoss:
 
     @weight(1)
     def test_pad_id_is_no_class(self, student, seed):
-        """`pad_id` need not be a class: −100 or an id beyond the vocabulary also works."""
+        """`pad_id` does not have to be a valid class index: −100 or an id outside the vocabulary also works."""
         draw = Draw(seed)
         logits, targets = draw.normal(2, 5, 7, scale=2.0), draw.integers(0, 7, 2, 5)
         for pad_id in (-100, 50):

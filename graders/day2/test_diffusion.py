@@ -525,12 +525,12 @@ class TestDiTBlock:
 
     @weight(0.5)
     def test_gradients(self, student, seed):
-        """Gradients reach x, the condition and every parameter; train() and eval() give the same result."""
+        """Gradients reach x, the condition and every parameter; the result is the same in training and evaluation mode."""
         layer, weights, x, condition = self._draw(student, seed)
         close(
             layer.eval()(x, condition),
             layer.train()(x, condition),
-            "the result in eval(), compared with train()",
+            "the result in evaluation mode, compared with training mode",
         )
         leaves = layer.weights()
         x.requires_grad_()

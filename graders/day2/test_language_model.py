@@ -274,21 +274,23 @@ class TestCausalSelfAttention:
 
     @weight(0.75)
     def test_dropout(self, student, seed):
-        """Dropout changes the result in train() but not in eval(), and is off by default."""
+        """Dropout changes the result in training mode but not in evaluation mode, and is off by default."""
         draw = Draw(seed)
         x = draw.normal(3, 6, D)
         layer, weights = self._layer(student, draw)
         baseline = shaped(layer(x), x.shape)
-        what = "the result in train() with the default dropout"
+        what = "the result in training mode with the default dropout"
         close(layer.train()(x), baseline, what, atol=ATOL)
         layer = student.CausalSelfAttention(D, HEADS, dropout=0.5)
         layer.load(weights)
-        close(layer.eval()(x), baseline, "the result in eval() with dropout=0.5", atol=ATOL)
+        close(
+            layer.eval()(x), baseline, "the result in evaluation mode with dropout=0.5", atol=ATOL
+        )
         changed = student.changed
         change = shaped(layer.train()(x), x.shape) - baseline
         unchanged(student, besides=changed)
         assert change.abs().max() > 1e-3, (
-            "in train(), dropout=0.5 should change the result; "
+            "in training mode, dropout=0.5 should change the result; "
             f"it changes by at most {change.abs().max():.3g}"
         )
 
@@ -416,20 +418,20 @@ class TestGPTBlock:
 
     @weight(0.5)
     def test_dropout(self, student, seed):
-        """Dropout changes the result in train() but not in eval(), and is off by default."""
+        """Dropout changes the result in training mode but not in evaluation mode, and is off by default."""
         draw = Draw(seed)
         weights, x = block_weights(draw), draw.normal(3, 6, D)
         block = self._block(student, weights)
         baseline = shaped(block(x), x.shape)
-        what = "the result in train() with the default dropout"
+        what = "the result in training mode with the default dropout"
         close(block.train()(x), baseline, what, atol=2 * ATOL)
         block = self._block(student, weights, dropout=0.5)
-        close(block(x), baseline, "the result in eval() with dropout=0.5", atol=2 * ATOL)
+        close(block(x), baseline, "the result in evaluation mode with dropout=0.5", atol=2 * ATOL)
         changed = student.changed
         change = shaped(block.train()(x), x.shape) - baseline
         unchanged(student, besides=changed)
         assert change.abs().max() > 1e-3, (
-            "in train(), dropout=0.5 should change the result; "
+            "in training mode, dropout=0.5 should change the result; "
             f"it changes by at most {change.abs().max():.3g}"
         )
 
@@ -593,18 +595,18 @@ class TestGPT:
 
     @weight(0.75)
     def test_dropout(self, student, seed):
-        """Dropout changes the logits in train() but not in eval(), and is off by default."""
+        """Dropout changes the logits in training mode but not in evaluation mode, and is off by default."""
         draw = Draw(seed)
         weights, tokens = gpt_weights(draw, 1), draw.integers(0, VOCAB, 2, 6)
         model = self._model(student, weights, 1)
         baseline = shaped(model(tokens), (2, 6, VOCAB), what="the logits")
-        what = "the logits in train() with the default dropout"
+        what = "the logits in training mode with the default dropout"
         close(model.train()(tokens), baseline, what, 1e-3, 1e-3)
         model = self._model(student, weights, 1, dropout=0.5)
-        close(model(tokens), baseline, "the logits in eval() with dropout=0.5", 1e-3, 1e-3)
+        close(model(tokens), baseline, "the logits in evaluation mode with dropout=0.5", 1e-3, 1e-3)
         change = shaped(model.train()(tokens), (2, 6, VOCAB), what="the logits") - baseline
         assert change.abs().max() > 1e-2, (
-            "in train(), dropout=0.5 should change the logits; "
+            "in training mode, dropout=0.5 should change the logits; "
             f"they change by at most {change.abs().max():.3g}"
         )
 
@@ -1160,8 +1162,8 @@ class TestGenerate:
             with value_error("max_length", "n_tokens", "prompt", "n", when=when):
                 student.generate(model, prompt, 4, use_cache=use_cache)
             assert model.training, (
-                "the call that raised a ValueError left the model in eval() mode; "
-                "it was in train() mode before"
+                "the call that raised a ValueError left the model in evaluation mode; "
+                "it was in training mode before"
             )
             with value_error(
                 "max_length",
@@ -1174,13 +1176,13 @@ class TestGenerate:
 
     @weight(1)
     def test_mode(self, student, seed):
-        """The model runs in eval() mode, and its previous mode is restored afterwards."""
+        """The model runs in evaluation mode, and its previous mode is restored afterwards."""
         draw = Draw(seed)
         for training, n_tokens in ((True, 3), (False, 3), (True, 0)):
             model = Storyteller(draw).train(training)
             student.generate(model, draw.integers(0, VOCAB, 2, 4), n_tokens)
             assert model._lengths or not n_tokens, "the model was never called"
-            assert not any(model._training), "the model was called in train() mode"
+            assert not any(model._training), "the model was called in training mode"
             before, after = ("train" if mode else "eval" for mode in (training, model.training))
             assert before == after, (
                 f"with n_tokens={n_tokens}, the model was in {before}() mode before the call "

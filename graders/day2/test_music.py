@@ -431,7 +431,7 @@ class TestRelativeSelfAttention:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """x may be non-contiguous and is not modified; earlier calls and train() or eval() do not change the output."""
+        """x may be non-contiguous and is not modified. Neither earlier calls nor train()/eval() change the output."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 3, 8)
         for x in (draw.normal(3, 8, 6), draw.strided(draw.normal(4, 5, 6))):

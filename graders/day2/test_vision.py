@@ -388,7 +388,7 @@ def vit_oracle(images: Tensor, weights: dict[str, Tensor], n_layers: int, heads:
 def make_vit(
     student, n_layers: int, weights: dict[str, Tensor], heads: int = HEADS
 ) -> RemoteModule:
-    """Return the student's ViT with these weights, in eval() mode."""
+    """Return the student's ViT with these weights, in evaluation mode."""
     model = student.ViT(IMAGE, PATCH, CHANNELS, CLASSES, D, heads, n_layers).eval()
     model.load(weights)
     return model
@@ -458,13 +458,13 @@ class TestViT:
 
     @weight(0.5)
     def test_images_alone(self, student, seed):
-        """An image gets the same logits alone and in a batch; train() and eval() give the same logits."""
+        """An image gets the same logits alone and in a batch, and in training and evaluation mode."""
         draw = Draw(seed)
         model = make_vit(student, 2, vit_weights(draw, 2))
         images = draw.normal(3, CHANNELS, IMAGE, IMAGE)
         together = shaped(model(images), (3, CLASSES))
         close(model(images[1:2]), together[1:2], "the logits of a single image", atol=1e-4)
-        close(model.train()(images), together, "the logits in train()", atol=1e-4)
+        close(model.train()(images), together, "the logits in training mode", atol=1e-4)
 
     @weight(0.5)
     def test_gradients(self, student, seed):
@@ -515,7 +515,7 @@ class TestAttentionDistance:
 
     @weight(0.5)
     def test_own_patch(self, student, seed):
-        """A head that attends only to the query's own patch has distance 0; the result has one number per head."""
+        """A head that attends only to the query's own patch has distance 0; the result has one value per head."""
         weights = torch.eye(9).expand(2, 4, 9, 9).clone()
         close(student.attention_distance(weights, 3, 5), torch.zeros(4))
 

@@ -102,7 +102,7 @@ if __name__ == "__main__":
         assert seen.shape == (5,), (
             f"4 steps have 5 values, ᾱ(0) among them; yours has the shape {tuple(seen.shape)}"
         )
-        assert seen.dtype == torch.float32, f"the result should be float32, yours is {seen.dtype}"
+        assert seen.dtype == torch.float32, f"the result should be float32; yours is {seen.dtype}"
         # f(0) … f(3) are 0.999845, 0.846881, 0.493767, 0.144250, and β at the end is 0.999.
         expected = torch.tensor([1.0, 0.847012, 0.493844, 0.144272, 0.000144272])
         assert torch.allclose(seen, expected, rtol=1e-3, atol=0), (
@@ -213,7 +213,7 @@ if __name__ == "__main__":
         seen = add_noise(x0, torch.tensor([1, 2]), noise, alpha_bar)
         assert seen is not None, "add_noise returns nothing; did you forget `return`?"
         expected = torch.tensor([[8.6, 15.4], [6.8, 11.2]])
-        assert seen.shape == (2, 2), f"the shape should stay (2, 2), yours is {tuple(seen.shape)}"
+        assert seen.shape == (2, 2), f"the shape should stay (2, 2); yours is {tuple(seen.shape)}"
         assert torch.allclose(seen, expected), (
             f"row 0 at t = 1 and row 1 at t = 2 should be\n{expected}\nyours are\n{seen}"
         )
@@ -357,9 +357,9 @@ if __name__ == "__main__":
         seen = timestep_embedding(torch.tensor([0, 1, 100]), 4)
         assert seen is not None, "timestep_embedding returns nothing; did you forget `return`?"
         assert seen.shape == (3, 4), (
-            f"3 steps and d_model 4 give shape (3, 4), yours is {tuple(seen.shape)}"
+            f"3 steps and d_model 4 give shape (3, 4); yours is {tuple(seen.shape)}"
         )
-        assert seen.dtype == torch.float32, f"the result should be float32, yours is {seen.dtype}"
+        assert seen.dtype == torch.float32, f"the result should be float32; yours is {seen.dtype}"
         # With d_model 4, h is 2: the angles are t and t/100.
         expected = torch.tensor(
             [
@@ -373,10 +373,10 @@ if __name__ == "__main__":
         )
         between = timestep_embedding(torch.tensor([0.5]), 2)
         assert torch.allclose(between, torch.tensor([[0.877583, 0.479426]]), atol=2e-3), (
-            f"t = 0.5 and d_model 2 give cos 0.5 and sin 0.5, yours are {between}"
+            f"t = 0.5 and d_model 2 give cos 0.5 and sin 0.5; yours are {between}"
         )
         odd = timestep_embedding(torch.tensor([1, 100]), 5)
-        assert odd.shape == (2, 5), f"d_model 5 should give 5 columns, yours has {odd.shape[1]}"
+        assert odd.shape == (2, 5), f"d_model 5 should give 5 columns; yours has {odd.shape[1]}"
         assert torch.allclose(odd[:, :4], expected[1:], atol=2e-3), (
             f"d_model 5 has the columns of 4 and a zero; yours is\n{odd}"
         )
@@ -504,7 +504,7 @@ if __name__ == "__main__":
         seen = block(x, condition)
         assert seen is not None, "forward returns nothing; did you forget `return`?"
         assert seen.shape == (2, 3, 4), (
-            f"the shape should stay (2, 3, 4), yours is {tuple(seen.shape)}"
+            f"the shape should stay (2, 3, 4); yours is {tuple(seen.shape)}"
         )
         assert torch.allclose(seen, x), "at the start, with modulation zero, nothing should change"
         parts = {name.split(".")[0] for name, _ in block.named_parameters()}
@@ -531,7 +531,7 @@ if __name__ == "__main__":
         seen = block(x, torch.zeros(1, 2))
         assert torch.allclose(seen, expected, atol=1e-3), (
             f"worked out by hand in the comment of this check, {x.tolist()} should become "
-            f"{expected.tolist()}, yours is {seen.tolist()}"
+            f"{expected.tolist()}; yours is {seen.tolist()}"
         )
 
         # silu(−50) is 0 within rounding: modulation sees the same as for a condition of 0.
@@ -637,11 +637,11 @@ if __name__ == "__main__":
             seen = guided_noise(model, x, t, labels, scale, null_label=10)
             assert seen is not None, "guided_noise returns nothing; did you forget `return`?"
             assert seen.shape == (2, 3, 4), (
-                f"the result should have the shape of x, (2, 3, 4), yours has {tuple(seen.shape)}"
+                f"the result should have the shape of x, (2, 3, 4); yours has {tuple(seen.shape)}"
             )
             expected = torch.tensor(rows).float().reshape(2, 1, 1).expand(2, 3, 4)
             assert torch.allclose(seen, expected), (
-                f"for the scale {scale:g} the rows should be {rows} throughout, yours begin with "
+                f"for the scale {scale:g} the rows should be {rows} throughout; yours begin with "
                 f"{seen[:, 0, 0].tolist()}"
             )
         assert labels.tolist() == [3, 5], f"the labels of the caller should stay, not be {labels}"
@@ -745,7 +745,7 @@ if __name__ == "__main__":
         )
         last = ddim_step(x, noise, 0.64, 1.0)
         assert torch.allclose(last, torch.tensor([[4.0, -2.0]]), atol=1e-5), (
-            f"ᾱ′ = 1 should give the picture [[4, −2]], yours is {last}"
+            f"ᾱ′ = 1 should give the picture [[4, −2]]; yours is {last}"
         )
         stay = ddim_step(x, noise, torch.tensor(0.64), torch.tensor(0.64))
         assert torch.allclose(stay, x, atol=1e-5), f"from ᾱ to the same ᾱ x should stay, not {stay}"
@@ -758,7 +758,7 @@ if __name__ == "__main__":
             f"with ᾱ for each row the result should be\n{expected}\nyours is\n{seen}"
         )
         half = ddim_step(rows.half(), noise.expand(2, 2).half(), alphas, 1.0)
-        assert half.dtype == torch.float16, f"a float16 x should stay so, yours is {half.dtype}"
+        assert half.dtype == torch.float16, f"a float16 x should stay so; yours is {half.dtype}"
         print("ddim_step: the visible checks hold.")
 
     check_ddim_step()

@@ -114,7 +114,7 @@ if __name__ == "__main__":
         turned = rotary_embedding(x, torch.tensor([0, 1, 1]))
         assert turned is not None, "rotary_embedding returns nothing; did you forget `return`?"
         assert turned.shape == (3, 2), (
-            f"the shape should stay (3, 2), yours is {tuple(turned.shape)}"
+            f"the shape should stay (3, 2); yours is {tuple(turned.shape)}"
         )
         # With d 2 there is one pair, and its angle is the position.
         expected = torch.tensor([[1.0, 0.0], [0.540302, 0.841471], [-1.682942, 1.080605]])
@@ -136,18 +136,18 @@ if __name__ == "__main__":
         )
         far = torch.tensor([[1.0, 0.0]], dtype=torch.float16)
         seen = rotary_embedding(far, torch.tensor([9999]))
-        assert seen.dtype == torch.float16, f"float16 should stay so, yours is {seen.dtype}"
+        assert seen.dtype == torch.float16, f"float16 should stay so; yours is {seen.dtype}"
         # 9999 is 1591 full turns and 2.4522 more, with cosine −0.7716 and sine 0.6361.
         assert torch.allclose(seen.float(), torch.tensor([[-0.7716, 0.6361]]), atol=1e-2), (
             "in float16 the angle of position 9999 has lost its digits: "
-            f"(1, 0) should become (-0.772, 0.636), yours is {seen[0].tolist()}"
+            f"(1, 0) should become (-0.772, 0.636); yours is {seen[0].tolist()}"
         )
         try:
             rotary_embedding(torch.zeros(2, 3), torch.tensor([0, 1]))
         except ValueError as error:
             message = str(error)
             assert {"d", "x"} & set(re.findall(r"\w+", message)), (
-                f"the message should name d or x, yours is '{message}'"
+                f"the message should name d or x; yours is '{message}'"
             )
         else:
             raise AssertionError("d = 3 has no pairs and should raise a ValueError")
@@ -273,9 +273,9 @@ if __name__ == "__main__":
         bias = alibi_bias(2, 3)
         assert bias is not None, "alibi_bias returns nothing; did you forget `return`?"
         assert bias.shape == (2, 3, 3), (
-            f"2 heads and 3 positions give the shape (2, 3, 3), yours is {tuple(bias.shape)}"
+            f"2 heads and 3 positions give the shape (2, 3, 3); yours is {tuple(bias.shape)}"
         )
-        assert bias.dtype == torch.float32, f"the bias should be float32, yours is {bias.dtype}"
+        assert bias.dtype == torch.float32, f"the bias should be float32; yours is {bias.dtype}"
         assert not bias.isnan().any(), f"there is NaN in the bias:\n{bias}"
         future = torch.ones(3, 3, dtype=torch.bool).triu(1)
         assert bias[:, future].isneginf().all(), (
@@ -297,7 +297,7 @@ if __name__ == "__main__":
         # 5 heads: the four of 4 heads, then the 1st of 8 heads.
         five = torch.tensor([1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2])
         assert torch.allclose(-alibi_bias(5, 2)[:, 1, 0], five), (
-            f"the slopes of 5 heads should be {five}, yours are {-alibi_bias(5, 2)[:, 1, 0]}"
+            f"the slopes of 5 heads should be {five}; yours are {-alibi_bias(5, 2)[:, 1, 0]}"
         )
         print("alibi_bias: the visible checks hold.")
 
@@ -395,8 +395,8 @@ if __name__ == "__main__":
     def check_sliding_window_mask():
         mask = sliding_window_mask(4, 2)
         assert mask is not None, "sliding_window_mask returns nothing; did you forget `return`?"
-        assert mask.shape == (4, 4), f"the shape should be (4, 4), yours is {tuple(mask.shape)}"
-        assert mask.dtype == torch.bool, f"the mask should be boolean, yours is {mask.dtype}"
+        assert mask.shape == (4, 4), f"the shape should be (4, 4); yours is {tuple(mask.shape)}"
+        assert mask.dtype == torch.bool, f"the mask should be boolean; yours is {mask.dtype}"
         expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
         assert mask.int().tolist() == expected, (
             f"4 positions with window 2 should give\n{expected}\nyours is\n{mask.int().tolist()}"
@@ -408,7 +408,7 @@ if __name__ == "__main__":
             sliding_window_mask(4, 0)
         except ValueError as error:
             message = str(error)
-            assert "window" in message, f"the message should name window, yours is '{message}'"
+            assert "window" in message, f"the message should name window; yours is '{message}'"
         else:
             raise AssertionError("window 0 should raise a ValueError")
         print("sliding_window_mask: the visible checks hold.")
@@ -527,7 +527,7 @@ if __name__ == "__main__":
         output = linear_attention(query, key, value)
         assert output is not None, "linear_attention returns nothing; did you forget `return`?"
         assert output.shape == (2, 3), (
-            f"2 queries and values of width 3 give shape (2, 3), yours is {tuple(output.shape)}"
+            f"2 queries and values of width 3 give shape (2, 3); yours is {tuple(output.shape)}"
         )
         assert torch.allclose(output[:, 1], torch.ones(2), atol=1e-3), (
             "the weights of a query should sum to 1: where all values are 1 so is the output; "
@@ -535,10 +535,10 @@ if __name__ == "__main__":
         )
         # Query 0 weighs the keys 2 : 2.5, query 1 weighs them 5 : 7.
         assert torch.allclose(output[:, 0], torch.tensor([14.0, 14.25]), atol=1e-2), (
-            f"the first column should be 14 and 14.25, yours is {output[:, 0].tolist()}"
+            f"the first column should be 14 and 14.25; yours is {output[:, 0].tolist()}"
         )
         causal = linear_attention(query, key, value, causal=True)
-        assert causal.shape == (2, 3), f"causal: (2, 3) expected, yours is {tuple(causal.shape)}"
+        assert causal.shape == (2, 3), f"causal: (2, 3) expected; yours is {tuple(causal.shape)}"
         assert torch.allclose(causal[:, 0], torch.tensor([9.0, 14.25]), atol=1e-2), (
             "causal: query 0 sees only key 0, so the first column should be 9 and 14.25; "
             f"yours is {causal[:, 0].tolist()}"
@@ -547,7 +547,7 @@ if __name__ == "__main__":
             query.expand(4, 2, 2, 2), key.expand(4, 2, 2, 2), value.expand(4, 2, 2, 3)
         )
         assert batch.shape == (4, 2, 2, 3), (
-            f"leading axes (4, 2) should stay, yours has the shape {tuple(batch.shape)}"
+            f"leading axes (4, 2) should stay; yours has the shape {tuple(batch.shape)}"
         )
         assert torch.allclose(batch[3, 1], output, atol=1e-3), "each entry of a batch is for itself"
         print("linear_attention: the visible checks hold.")
@@ -782,7 +782,7 @@ if __name__ == "__main__":
         output = grouped_query_attention(query, key, value)
         assert output is not None, "grouped_query_attention returns nothing; a forgotten `return`?"
         assert output.shape == (1, 4, 3, 1), (
-            f"4 query heads, 3 queries, d_v 1 give (1, 4, 3, 1), yours is {tuple(output.shape)}"
+            f"4 query heads, 3 queries, d_v 1 give (1, 4, 3, 1); yours is {tuple(output.shape)}"
         )
         seen = output[0, :, 0, 0].tolist()
         assert torch.allclose(output[0, :, 0, 0], torch.tensor([1.0, 1.0, 5.0, 5.0])), (
@@ -794,12 +794,12 @@ if __name__ == "__main__":
         value = torch.tensor([8.0, 0.0]).view(1, 1, 2, 1)
         output = grouped_query_attention(query, key, value)
         assert torch.allclose(output, torch.full((1, 2, 1, 1), 6.0), atol=1e-4), (
-            f"scores log 3 and 0 for the values 8 and 0 give 6, yours is {output.flatten().tolist()}"
+            f"scores log 3 and 0 for the values 8 and 0 give 6; yours is {output.flatten().tolist()}"
         )
         second_only = torch.tensor([[False, True]])
         output = grouped_query_attention(query, key, value, second_only)
         assert torch.allclose(output, torch.zeros(1, 2, 1, 1)), (
-            f"with only the second key allowed the output is 0, yours {output.flatten().tolist()}"
+            f"with only the second key allowed the output is 0; yours is {output.flatten().tolist()}"
         )
         # Head 0 may see nothing, head 1 everything.
         query.requires_grad_()
@@ -818,7 +818,7 @@ if __name__ == "__main__":
         except ValueError as error:
             message = str(error)
             assert {"h", "g", "query", "key"} & set(re.findall(r"\w+", message)), (
-                f"the message should name h, g, query or key, yours is '{message}'"
+                f"the message should name h, g, query or key; yours is '{message}'"
             )
         else:
             raise AssertionError("3 query heads cannot share 2 key heads: a ValueError")

@@ -205,7 +205,7 @@ if __name__ == "__main__":
         x = torch.tensor([[[0.0, 0, 8, 0], [0, 0, 0, size]]])
         seen = attention(x)[0, 1]
         assert torch.allclose(seen, torch.tensor([0, 0, 2, 0.75 * size]), atol=1e-5), (
-            f"position 1 should give (0, 0, 2, {0.75 * size:.3f}), yours gives {seen.detach()}: look "
+            f"position 1 should give (0, 0, 2, {0.75 * size:.3f}); yours gives {seen.detach()}: look "
             "at which features belong to a head, and at the root by which scores are divided"
         )
 
@@ -225,7 +225,7 @@ if __name__ == "__main__":
         except ValueError as error:
             message = str(error)
             assert "d_model" in message or "n_heads" in message, (
-                f"the message should name d_model or n_heads, yours is '{message}'"
+                f"the message should name d_model or n_heads; yours is '{message}'"
             )
         else:
             raise AssertionError("8 features cannot be cut into 3 heads: that is a ValueError")
@@ -332,7 +332,7 @@ if __name__ == "__main__":
         seen = block(x)
         assert seen is not None, "forward returns nothing; did you forget `return`?"
         assert seen.shape == x.shape, (
-            f"the shape should stay {tuple(x.shape)}, yours is {tuple(seen.shape)}"
+            f"the shape should stay {tuple(x.shape)}; yours is {tuple(seen.shape)}"
         )
         # What comes to attention and network is normalised, so they do not notice a factor.
         with torch.no_grad():
@@ -352,7 +352,7 @@ if __name__ == "__main__":
             block.linear2.bias.zero_()
         seen = (block(x) - x).mean().item()
         assert abs(seen - 0.841192) < 5e-5, (
-            f"gelu(1) should add 0.841192 to x in its tanh form, yours adds {seen:.6f}"
+            f"gelu(1) should add 0.841192 to x in its tanh form; yours adds {seen:.6f}"
         )
         block, cache = GPTBlock(4, 2, 6).eval(), KeyValueCache()
         one_by_one = torch.cat([block(x[:, i : i + 1], cache) for i in range(3)], dim=1)
@@ -472,17 +472,17 @@ if __name__ == "__main__":
         logits = model(tokens)
         assert logits is not None, "forward returns nothing; did you forget `return`?"
         assert logits.shape == (2, 5, 7), (
-            f"the logits should be (2, 5, 7), yours are {tuple(logits.shape)}"
+            f"the logits should be (2, 5, 7); yours are {tuple(logits.shape)}"
         )
         n_blocks, n_layers, max_length = len(model.blocks), model.n_layers, model.max_length
         assert (n_blocks, n_layers, max_length) == (2, 2, 5), (
-            "`blocks` should hold 2, `n_layers` be 2 and `max_length` 5, yours are "
+            "`blocks` should hold 2, `n_layers` be 2 and `max_length` 5; yours are "
             f"{n_blocks}, {n_layers} and {max_length}"
         )
         # Two tables of 7 and 5 rows, the last norm, and a block: attention, network and norms.
         wanted = (7 + 5) * 6 + 2 * 6 + 2 * ((18 + 6) * 6 + 24 + 2 * 6 * 24 + 24 + 6 + 4 * 6)
         seen = sum(parameter.numel() for parameter in model.parameters())
-        assert seen == wanted, f"there should be {wanted} parameters, yours has {seen}"
+        assert seen == wanted, f"there should be {wanted} parameters; yours has {seen}"
 
         changed = tokens.clone()
         changed[:, 3] = 2
@@ -508,7 +508,7 @@ if __name__ == "__main__":
                 message = str(error)
             assert any(name in message for name in ("max_length", "tokens", "caches")), (
                 f"for {what}, max_length=5 should raise a ValueError that names it or the tokens; "
-                f"seen: {message or 'none'}"
+                f"got: {message or 'none'}"
             )
 
         # A block that is silent leaves the sum of both embeddings. At position 0 that is (3, 1),
@@ -598,18 +598,18 @@ if __name__ == "__main__":
         tokens = torch.tensor([[3, 0, 2], [1, 1, 3]])
         seen = next_token_loss(logits, tokens)
         assert seen is not None, "next_token_loss returns nothing; did you forget `return`?"
-        assert seen.shape == (), f"the loss should be one number, yours has {tuple(seen.shape)}"
+        assert seen.shape == (), f"the loss should be one number; yours has {tuple(seen.shape)}"
         assert abs(seen - 2.25 * math.log(2)) < 1e-5, (
             "the tokens 0, 2 and 1, 3 were guessed; they cost 1, 3, 2 and 3 bits, in the mean 2.25 "
-            f"bits or 1.560 nats, yours is {seen:.3f}"
+            f"bits or 1.560 nats; yours is {seen:.3f}"
         )
         # Sure that 1 follows 0 and 0 follows 1. What it says at the end does not count.
         logits = torch.tensor([[[-1e4, 1e4], [1e4, -1e4], [-1e4, 1e4], [1e4, -1e4]]])
         seen = next_token_loss(logits, torch.tensor([[0, 1, 0, 1]])).item()
-        assert abs(seen) < 1e-3, f"a guess that is sure and right costs 0, yours costs {seen}"
+        assert abs(seen) < 1e-3, f"a guess that is sure and right costs 0; yours costs {seen}"
         seen = next_token_loss(logits, torch.tensor([[0, 1, 0, 0]])).item()
         assert abs(seen - 2e4 / 3) < 1, (
-            f"one of three guesses is wrong by 20000 nats: 6666.7 in the mean, yours is {seen}"
+            f"one of three guesses is wrong by 20000 nats: 6666.7 in the mean; yours is {seen}"
         )
         print("next_token_loss: the visible checks hold.")
 
@@ -728,7 +728,7 @@ if __name__ == "__main__":
             assert seen is not None, "nothing comes back; did you forget `return`?"
             assert torch.allclose(seen, torch.tensor(wanted, dtype=torch.float32), atol=1e-4), (
                 f"for the probabilities 0.15, 0.5, 0.1, 0.25 and {arguments or 'no arguments'} the "
-                f"result should be {[round(p, 3) for p in wanted]}, yours is {seen}"
+                f"result should be {[round(p, 3) for p in wanted]}; yours is {seen}"
             )
         seen = next_token_probabilities(logits.expand(2, 3, 4), top_k=1)
         assert seen.shape == (2, 3, 4), f"the shape should stay (2, 3, 4), not {tuple(seen.shape)}"
@@ -740,7 +740,7 @@ if __name__ == "__main__":
             except ValueError as error:
                 message = str(error)
             assert list(arguments)[-1] in message, (
-                f"{arguments} should raise a ValueError that names it; seen: {message}"
+                f"{arguments} should raise a ValueError that names it; got: {message}"
             )
         print("next_token_probabilities: the visible checks hold.")
 
@@ -899,12 +899,12 @@ if __name__ == "__main__":
             seen = generate(model, prompt, 4, temperature=0, use_cache=use_cache)
             assert seen is not None, "generate returns nothing; did you forget `return`?"
             assert torch.equal(seen, wanted), (
-                f"with use_cache={use_cache} the result should be {wanted.tolist()}, yours is "
+                f"with use_cache={use_cache} the result should be {wanted.tolist()}; yours is "
                 f"{seen.tolist()}"
             )
             assert model.n_read[:4] == enough, (
                 f"with use_cache={use_cache}, the model should be given {enough} positions in the 4 "
-                f"steps, yours gave it {model.n_read}"
+                f"steps; yours gave it {model.n_read}"
             )
             assert model.modes == {False}, "the model should be in evaluation mode while it writes"
             assert model.gradients == {False}, (
@@ -947,7 +947,7 @@ if __name__ == "__main__":
             message = str(error)
         assert any(name in message for name in ("max_length", "n_tokens", "prompt")), (
             "a prompt of 2 and 7 more tokens are longer than max_length=8: that is a ValueError "
-            f"which names one of these; seen: {message}"
+            f"which names one of these; got: {message}"
         )
         print("generate: the visible checks hold.")
 

@@ -191,28 +191,28 @@ if __name__ == "__main__":
         tokens = torch.tensor([[20, 1, 0], [1, 33, 25]])
         moved = transpose(tokens, 3)
         assert moved is not None, "transpose returns nothing; did you forget `return`?"
-        assert moved.shape == (2, 3), f"the shape should stay (2, 3), yours is {tuple(moved.shape)}"
+        assert moved.shape == (2, 3), f"the shape should stay (2, 3); yours is {tuple(moved.shape)}"
         assert moved.tolist() == [[23, 1, 0], [1, 36, 28]], (
             "three semitones up, [[20, 1, 0], [1, 33, 25]] is [[23, 1, 0], [1, 36, 28]], "
             f"yours is {moved.tolist()}"
         )
-        assert moved.dtype == torch.int64, f"tokens are int64, yours are {moved.dtype}"
+        assert moved.dtype == torch.int64, f"tokens are int64; yours are {moved.dtype}"
         down = transpose(tokens, -7).tolist()
         assert down == [[13, 1, 0], [1, 26, 18]], (
-            f"seven semitones down it is [[13, 1, 0], [1, 26, 18]], yours is {down}"
+            f"seven semitones down it is [[13, 1, 0], [1, 26, 18]]; yours is {down}"
         )
         assert tokens.tolist() == [[20, 1, 0], [1, 33, 25]], (
             "transpose changes its argument: `tokens` is no longer what it was"
         )
         silence = transpose(torch.tensor([0, 1, 1]), 100).tolist()
-        assert silence == [0, 1, 1], f"silence stays [0, 1, 1] however far, yours is {silence}"
+        assert silence == [0, 1, 1], f"silence stays [0, 1, 1] however far; yours is {silence}"
         for pitch, semitones in ((4, -3), (N_TOKENS - 2, 2)):
             try:
                 transpose(torch.tensor([20, pitch]), semitones)
             except ValueError as error:
                 message = str(error)
                 assert "semitones" in message or "tokens" in message, (
-                    f"the message should name semitones or tokens, yours is '{message}'"
+                    f"the message should name semitones or tokens; yours is '{message}'"
                 )
             else:
                 raise AssertionError(
@@ -308,28 +308,28 @@ if __name__ == "__main__":
         x = torch.arange(16.0).reshape(4, 4)
         seen = skew(x)
         assert seen is not None, "skew returns nothing; did you forget `return`?"
-        assert seen.shape == (4, 4), f"the shape should stay (4, 4), yours is {tuple(seen.shape)}"
+        assert seen.shape == (4, 4), f"the shape should stay (4, 4); yours is {tuple(seen.shape)}"
         expected = [[3], [6, 7], [9, 10, 11], [12, 13, 14, 15]]
         for i, row in enumerate(expected):
             found = seen[i, : i + 1].tolist()
             assert found == row, (
-                f"up to the diagonal, row {i} of skew of\n{x}\nshould be {row}, yours is {found}"
+                f"up to the diagonal, row {i} of skew of\n{x}\nshould be {row}; yours is {found}"
             )
         assert seen.isfinite().all(), (
-            f"entries above the diagonal should be finite, yours are\n{seen}"
+            f"entries above the diagonal should be finite; yours are\n{seen}"
         )
         # Leading axes, with the batch and the head to be read off from each entry.
         many = x + 100 * torch.arange(6).reshape(2, 3, 1, 1)
         seen = skew(many)
         assert seen.shape == (2, 3, 4, 4), (
-            f"the shape should stay (2, 3, 4, 4), yours is {tuple(seen.shape)}"
+            f"the shape should stay (2, 3, 4, 4); yours is {tuple(seen.shape)}"
         )
         assert seen[1, 2, 2, :3].tolist() == [509, 510, 511], (
             "batch 1, head 2, query 2 should be [509, 510, 511] up to the diagonal, "
             f"yours is {seen[1, 2, 2, :3].tolist()}"
         )
         alone = skew(torch.tensor([[5.0]])).tolist()
-        assert alone == [[5]], f"one position has distance 0 only: [[5.0]] stays, yours is {alone}"
+        assert alone == [[5]], f"one position has distance 0 only: [[5.0]] stays; yours is {alone}"
         print("skew: the visible checks hold.")
 
     check_skew()
@@ -485,11 +485,11 @@ if __name__ == "__main__":
         wanted = {f"{name}.weight": (8, 8) for name in ("query", "key", "value", "out")}
         wanted |= {f"{name}.bias": (8,) for name in ("query", "key", "value", "out")}
         wanted["relative"] = (2, 6, 4)
-        assert shapes == wanted, f"the parameters should be {wanted}, yours are {shapes}"
+        assert shapes == wanted, f"the parameters should be {wanted}; yours are {shapes}"
         x = torch.randn(2, 5, 8)
         seen = layer(x)
         assert seen is not None, "forward returns nothing; did you forget `return`?"
-        assert seen.shape == (2, 5, 8), f"the shape should stay (2, 5, 8), yours is {seen.shape}"
+        assert seen.shape == (2, 5, 8), f"the shape should stay (2, 5, 8); yours is {seen.shape}"
         changed = x.clone()
         changed[:, 3:] = 0
         moved = (layer(changed) - seen).abs().amax(dim=(0, 2))
@@ -505,7 +505,7 @@ if __name__ == "__main__":
         seen = count_distances_only(RelativeSelfAttention(1, 1, 3), logits)(notes)[0, :, 0]
         assert torch.allclose(seen, expected, atol=1e-3), (
             f"with weights of 4, 2, 1 for the distances 0, 1, 2, the notes 7, 14, 21 should become "
-            f"{expected.tolist()}, yours {seen.tolist()}"
+            f"{expected.tolist()}; yours is {seen.tolist()}"
         )
         # In four features half of it gives 4 · 1/2 / √4 = 1 times the logit, in a longer table too.
         unused = torch.full((1, 2, 1), 9.0)
@@ -514,14 +514,14 @@ if __name__ == "__main__":
         seen = layer(notes.expand(1, 3, 4))[0, :, 2]
         assert torch.allclose(seen, expected, atol=1e-3), (
             "the same in four features, scaled by √d_head, and with room for 5 positions should "
-            f"give {expected.tolist()}, yours gives {seen.tolist()}"
+            f"give {expected.tolist()}; yours gives {seen.tolist()}"
         )
         try:
             layer(torch.zeros(1, 6, 4))
         except ValueError as error:
             message = str(error)
             assert "max_length" in message or "n" in message.split(), (
-                f"the message should name n or max_length, yours is '{message}'"
+                f"the message should name n or max_length; yours is '{message}'"
             )
         else:
             raise AssertionError("6 positions with max_length 5 should raise a ValueError")

@@ -106,11 +106,11 @@ if __name__ == "__main__":
         patches = patchify(image, 2)
         assert patches is not None, "patchify returns nothing; did you forget `return`?"
         assert patches.shape == (1, 6, 4), (
-            f"4 × 6 pixels make 6 patches of 4: the shape (1, 6, 4), yours is {tuple(patches.shape)}"
+            f"4 × 6 pixels make 6 patches of 4: the shape (1, 6, 4); yours is {tuple(patches.shape)}"
         )
         for index, expected in ((0, [0, 1, 6, 7]), (1, [2, 3, 8, 9]), (3, [12, 13, 18, 19])):
             seen = patches[0, index].tolist()
-            assert seen == expected, f"patch {index} should be {expected}, yours is {seen}"
+            assert seen == expected, f"patch {index} should be {expected}; yours is {seen}"
         # Three channels: the same numbers, with 100 and 200 added.
         channels = torch.cat([image, image + 100, image + 200], dim=1)
         seen = patchify(channels, 2)[0, 2].tolist()
@@ -122,7 +122,7 @@ if __name__ == "__main__":
             except ValueError as error:
                 message = str(error)
                 assert any(name in message for name in ("patch_size", "H", "W", "images")), (
-                    f"the message should name patch_size, H or W, yours is '{message}'"
+                    f"the message should name patch_size, H or W; yours is '{message}'"
                 )
             else:
                 raise AssertionError(f"{height} × {width} has no whole 2 × 2 patches: a ValueError")
@@ -196,14 +196,14 @@ if __name__ == "__main__":
         image = unpatchify(patches, 2, height=2, width=4)
         assert image is not None, "unpatchify returns nothing; did you forget `return`?"
         assert image.shape == (1, 1, 2, 4), (
-            f"two patches make an image of shape (1, 1, 2, 4), yours is {tuple(image.shape)}"
+            f"two patches make an image of shape (1, 1, 2, 4); yours is {tuple(image.shape)}"
         )
         assert image[0, 0].tolist() == [[1, 2, 5, 6], [3, 4, 7, 8]], (
             f"side by side they should be\n1 2 5 6\n3 4 7 8\nyours are\n{image[0, 0]}"
         )
         image = unpatchify(patches, 2, height=4, width=2)
         assert image.shape == (1, 1, 4, 2), (
-            f"height 4 and width 2 should give (1, 1, 4, 2), yours is {tuple(image.shape)}"
+            f"height 4 and width 2 should give (1, 1, 4, 2); yours is {tuple(image.shape)}"
         )
         assert image[0, 0].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]], (
             f"below each other they should be\n1 2\n3 4\n5 6\n7 8\nyours are\n{image[0, 0]}"
@@ -212,10 +212,10 @@ if __name__ == "__main__":
         patch = torch.tensor([7.0, 8, 9]).repeat_interleave(4).reshape(1, 1, 12)
         image = unpatchify(patch, 2, height=2, width=2)
         assert image.shape == (1, 3, 2, 2), (
-            f"12 numbers with p = 2 are 3 channels: (1, 3, 2, 2), yours is {tuple(image.shape)}"
+            f"12 numbers with p = 2 are 3 channels: (1, 3, 2, 2); yours is {tuple(image.shape)}"
         )
         assert image[0, :, 0, 0].tolist() == [7, 8, 9], (
-            f"the channels should be all 7, all 8 and all 9, yours are\n{image[0]}"
+            f"the channels should be all 7, all 8 and all 9; yours are\n{image[0]}"
         )
         print("unpatchify: the visible checks hold.")
 
@@ -353,7 +353,7 @@ if __name__ == "__main__":
         tokens = embedding(images)
         assert tokens is not None, "forward returns nothing; did you forget `return`?"
         assert tokens.shape == (2, 5, 3), (
-            f"two images give the shape (2, 5, 3), yours is {tuple(tokens.shape)}"
+            f"two images give the shape (2, 5, 3); yours is {tuple(tokens.shape)}"
         )
         for index, image in enumerate(tokens):
             assert image[0].tolist() == [50, 50, 50], (
@@ -524,7 +524,7 @@ if __name__ == "__main__":
         logits = model(images)
         assert logits is not None, "forward returns nothing; did you forget `return`?"
         assert logits.shape == (5, 3), (
-            f"5 images and 3 classes give the shape (5, 3), yours is {tuple(logits.shape)}"
+            f"5 images and 3 classes give the shape (5, 3); yours is {tuple(logits.shape)}"
         )
         assert not torch.allclose(logits[0], logits[1]), "two images should get different logits"
         with torch.no_grad():
@@ -538,7 +538,7 @@ if __name__ == "__main__":
             model.norm.bias[0] = -4
         seen = model(images)[2].tolist()
         assert seen == [0.5, -12, -2], (
-            f"with this norm and head the logits should be [0.5, -12, -2], yours are {seen}"
+            f"with this norm and head the logits should be [0.5, -12, -2]; yours are {seen}"
         )
         with torch.no_grad():
             # Blocks that add nothing: the class token never hears of the image.
@@ -640,18 +640,18 @@ if __name__ == "__main__":
         distance = attention_distance(weights, grid=2, patch_size=3)
         assert distance is not None, "attention_distance returns nothing; did you forget `return`?"
         assert distance.shape == (3,), (
-            f"three heads have three distances, the shape (3,), yours is {tuple(distance.shape)}"
+            f"three heads have three distances, the shape (3,); yours is {tuple(distance.shape)}"
         )
         expected = torch.tensor([0.0, 4.2426, 3.0])
         assert torch.allclose(distance, expected, atol=1e-3), (
             "heads that look at the own patch, the opposite corner, the patch above or below should have "
-            f"{expected.tolist()}, yours have {distance.tolist()}"
+            f"{expected.tolist()}; yours have {distance.tolist()}"
         )
         # One image looks at the corner, another one half at the own patch and half below.
         both = torch.stack([corner, (own + below) / 2]).unsqueeze(1)
         distance = attention_distance(both, grid=2, patch_size=3)
         assert torch.allclose(distance, torch.tensor([2.8713]), atol=1e-3), (
-            f"one head, images with 4.2426 and 1.5: the mean is 2.8713, yours is {distance.tolist()}"
+            f"one head, images with 4.2426 and 1.5: the mean is 2.8713; yours is {distance.tolist()}"
         )
         # In a grid of 3 × 3, patches 2 and 3 are at opposite ends of two rows.
         ends = torch.zeros(1, 1, 9, 9)
@@ -660,7 +660,7 @@ if __name__ == "__main__":
         distance = attention_distance(ends, grid=3, patch_size=9).item()
         assert abs(distance - 2.2361) < 1e-3, (
             "query 2 looks at key 3, √5 patches of 9 pixels away, all 8 others at themselves: "
-            f"the mean should be √5 = 2.2361, yours is {distance:.4f}"
+            f"the mean should be √5 = 2.2361; yours is {distance:.4f}"
         )
         print("attention_distance: the visible checks hold.")
 
@@ -750,13 +750,13 @@ if __name__ == "__main__":
         similarity = linear_cka(x, y)
         assert similarity is not None, "linear_cka returns nothing; did you forget `return`?"
         assert similarity.shape == (), (
-            f"the result should be a scalar, of shape (), yours is {tuple(similarity.shape)}"
+            f"the result should be a scalar, of shape (); yours is {tuple(similarity.shape)}"
         )
         assert abs(similarity - 0.70711) < 1e-4, (
-            f"for\n{x}\nand its second column it should be 1/√2 = 0.7071, yours is {similarity:.4f}"
+            f"for\n{x}\nand its second column it should be 1/√2 = 0.7071; yours is {similarity:.4f}"
         )
         assert abs(linear_cka(x[:, :1], y)) < 1e-4, (
-            f"uncorrelated features should give 0, yours give {linear_cka(x[:, :1], y):.4f}"
+            f"uncorrelated features should give 0; yours give {linear_cka(x[:, :1], y):.4f}"
         )
         turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]])
         for what, other in {
@@ -767,11 +767,11 @@ if __name__ == "__main__":
         }.items():
             similarity = linear_cka(x, other)
             assert abs(similarity - 1) < 1e-4, (
-                f"x and {what} should have 1, yours have {similarity:.4f}"
+                f"x and {what} should have 1; yours have {similarity:.4f}"
             )
         constant = torch.full((4, 3), 2.5)
         assert linear_cka(x, constant) == 0, (
-            f"a constant should give 0, yours gives {linear_cka(x, constant)}"
+            f"a constant should give 0; yours gives {linear_cka(x, constant)}"
         )
         print("linear_cka: the visible checks hold.")
 

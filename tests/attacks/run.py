@@ -187,7 +187,7 @@ def acts(text: str) -> bool:
 
 
 class Unwalled(LocalProcess):
-    """A worker that runs in the grader's own process, as in graders without a sandbox."""
+    """A worker that runs in the grader's own process, as in autograders without a sandbox."""
 
     def __init__(self, server: Server, limits: Any, budget: Any) -> None:
         super().__init__()

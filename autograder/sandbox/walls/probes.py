@@ -233,7 +233,7 @@ def holes(seen: Sequence[Seen]) -> list[str]:
 
 
 def main(layers: Sequence[str]) -> None:
-    """Enable these layers and print, as JSON, what each probe tried, whether it was blocked, and what happened."""
+    """Enable these sandbox layers and print, as JSON, what each probe tried, whether it was blocked, and what happened."""
     wall = Wall(layers)
     with targets() as outside:
         wall.enclose_server()

@@ -26,7 +26,7 @@ EDITABLE = "__editable__"
 
 
 def relocate(arguments: list[str]) -> None:
-    """Restart the fork server from neutral mounts. Do nothing if that has already happened or is impossible.
+    """Restart the fork server from mounts at neutral paths. Do nothing if that has already happened or is impossible.
 
     Raises:
         OSError: the mounts succeeded in a child of this process, but not in the process itself.

@@ -36,7 +36,7 @@ class WallError(Exception):
 
 
 class Wall:
-    """The layers that confine processes. Call `enclose_server` once, then `fork` for each process."""
+    """The sandbox layers that confine processes. Call `enclose_server` once, then `fork` for each process."""
 
     def __init__(self, layers: Sequence[str]) -> None:
         self.layers = [layer for layer in LAYERS if layer in layers]
@@ -47,13 +47,16 @@ class Wall:
         self._memory = 0
 
     def has(self, layer: str) -> bool:
-        """Return whether this layer is enabled."""
+        """Return whether this sandbox layer is enabled."""
         return layer in self.layers
 
     # ---- around the server
 
     def enclose_server(self) -> None:
-        """Set up the server's layers. With namespaces, this returns in a child process, and the original process waits for it.
+        """Set up the sandbox layers around the fork server.
+
+        With namespaces, this returns in a child process, and the original process waits for it.
+
 
         The process must be single-threaded, and must already have read what it needs from /proc, /sys and the file system.
         """
@@ -238,7 +241,7 @@ def _keep_descriptors(null: int, wire: int, up: int) -> None:
 
 
 def refused_layers(layers: Sequence[str] = LAYERS) -> dict[str, str]:
-    """Return the layers that this machine refuses, with the reasons. Each layer is tried on its own in a child process."""
+    """Return the sandbox layers that this machine refuses, with the reasons. Each one is tried alone in a child process."""
     found = {layer: _refusal(layer) for layer in layers}
     refused = {layer: reason for layer, reason in found.items() if reason}
     if "namespaces" in refused and "landlock" in layers and "landlock" not in refused:

@@ -31,7 +31,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
         shape = tuple(named[name].shape)
         if shape != tuple(weight.shape):
             raise NotFound(
-                f"the parameter `{name}` should have the shape {tuple(weight.shape)}, not {shape}"
+                f"the parameter `{name}` should have shape {tuple(weight.shape)}, not {shape}"
             )
     with torch.no_grad():
         for name, weight in weights.items():

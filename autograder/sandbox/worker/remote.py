@@ -1,6 +1,6 @@
 """Create stand-ins in the student's process for objects in other processes: the grader's models and references.
 
-A call to a stand-in sends its arguments to the grader as a question. The answer is differentiable with respect to the
+A call to a stand-in sends its arguments to the grader in a request. The response is differentiable with respect to the
 tensors that were sent. Entry point: `StandIns`.
 """
 
@@ -36,7 +36,7 @@ class Part(nn.Module):
 
 
 class StandIns:
-    """Builds the stand-ins in one worker, and sends questions from the stand-ins to the grader."""
+    """Builds the stand-ins in one worker, and sends their requests to the grader."""
 
     def __init__(
         self, ask: Ask, to_wire: Callable[[Any], m.Value], from_wire: Callable[[m.Value], Any]
@@ -125,10 +125,10 @@ class StandIns:
         result = self._answer(arguments, question)
         return tuple(result) if isinstance(result, list) else result
 
-    # ---- questions
+    # ---- requests to the grader
 
     def _answer(self, arguments: Any, question: Callable[[m.Data, int], m.Response]) -> Any:
-        """Send a question and return the answer, which is differentiable with respect to the arguments."""
+        """Send a request to the grader and return the result, which is differentiable with respect to the arguments."""
         out = Outgoing()
         inputs: list[Tensor] = []
         data = out.encode(arguments, self._to_wire, inputs)
@@ -206,7 +206,7 @@ def _state(handle: nn.Module, made: dict[str, Any]) -> tuple[dict[str, Tensor], 
     missing = [name for name in made["tensors"] if name not in tensors]
     if missing:
         raise RuntimeError(
-            f"the parameter `{missing[0]}` of the reference was removed; leave it unchanged"
+            f"the reference's parameter `{missing[0]}` was removed; leave it in place"
         )
     modes = {path: modules[path].training for path in ("", *made["modules"])}
     return {name: tensors[name] for name in made["tensors"]}, modes

@@ -230,7 +230,7 @@ def formulas(file: Path) -> Iterator[str]:
 
 
 def memory_of(pid: int) -> Memory:
-    """Return the total proportional set size of a process and its descendants, or the largest peak of one process if higher."""
+    """Return the total proportional set size of a process and its descendants, or the peak of one process if it is higher."""
     walled: list[int] = []
     trusted: list[int] = []
     most = 0
