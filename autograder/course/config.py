@@ -254,7 +254,9 @@ class _Reader:
         value = float(self._value(where, table, key, (int, float), "a number of seconds"))
         if not 0 < value < 86400:
             raise self._error(
-                where, key, f"{value:g} is not between 0 and 86,400 seconds (one day)"
+                where,
+                key,
+                f"{value:g} seconds is out of range; expected more than 0 and less than 86,400 (one day)",
             )
         return value
 

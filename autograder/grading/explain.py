@@ -73,7 +73,7 @@ def explain(
     else:
         near = lookup.closest(who, class_, class_roster)
         raise CourseError(
-            f"there is no file {who!r}, and the store has no marks of such a student for {day.name}"
+            f"there is no file {who!r}, and the store has no {day.name} marks for this student"
             + (f"; the closest name is {near}" if near else "")
         )
 

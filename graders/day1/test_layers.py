@@ -425,10 +425,10 @@ class TestFeedForward:
         """Dropout is off in evaluation mode, and also in training mode if `dropout` is not given."""
         draw = Draw(seed)
         x = draw.normal(3, 5)
-        for options, mode in (({"dropout": 0.5}, "eval"), ({}, "train")):
+        for options, mode in (({"dropout": 0.5}, "evaluation"), ({}, "training")):
             layer, weights = _loaded_network(student, draw, **options)
-            actual = layer.train(mode == "train")(x)
-            what = f"the result in {mode}() {_dropout_case(options)}"
+            actual = layer.train(mode == "training")(x)
+            what = f"the result in {mode} mode {_dropout_case(options)}"
             close(actual, apply_feed_forward(x, weights), what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
@@ -594,11 +594,11 @@ class TestEncoderLayer:
     @weight(1)
     def test_no_dropout_in_eval(self, student, seed):
         """Dropout is off in evaluation mode, and also in training mode if `dropout` is not given."""
-        for options, mode in (({"dropout": 0.5}, "eval"), ({}, "train")):
+        for options, mode in (({"dropout": 0.5}, "evaluation"), ({}, "training")):
             _, weights, layer, x = self._random_layer(student, seed, **options)
             expected = torch_encoder_layer(weights)(x.double())
-            what = f"the result in {mode}() {_dropout_case(options)}"
-            actual = layer.train(mode == "train")(x)
+            what = f"the result in {mode} mode {_dropout_case(options)}"
+            actual = layer.train(mode == "training")(x)
             close(actual, expected, what, atol=1e-3, dtype=torch.float32)
 
     @weight(1)
@@ -810,10 +810,10 @@ class TestDecoderLayer:
     @weight(1)
     def test_no_dropout_in_eval(self, student, seed):
         """Dropout is off in evaluation mode, and also in training mode if `dropout` is not given."""
-        for options, mode in (({"dropout": 0.5}, "eval"), ({}, "train")):
+        for options, mode in (({"dropout": 0.5}, "evaluation"), ({}, "training")):
             _, weights, layer, x, memory = self._random_layer(student, seed, **options)
             expected = torch_decoder_layer(weights)(x.double(), memory.double())
-            what = f"the result in {mode}() {_dropout_case(options)}"
+            what = f"the result in {mode} mode {_dropout_case(options)}"
             actual = layer.train(mode == "train")(x, memory)
             close(actual, expected, what, atol=1e-3, dtype=torch.float32)
 

@@ -373,7 +373,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_dropout(self, student, seed):
-        """Dropout is off in evaluation mode; in training mode, it acts on embedding plus positional encoding."""
+        """Dropout is off in evaluation mode; in training mode, it acts on the embedding plus the positional encoding."""
         draw = Draw(seed)
         source, target = _draw_ids(draw, SOURCE_VOCAB, 3, 7), _draw_ids(draw, TARGET_VOCAB, 3, 5)
         # All sublayers output 0, so only dropout on the input of the layers has an effect.
@@ -799,10 +799,12 @@ class TestGreedyDecode:
             assert model._decode_calls or length == 1, "your code never calls model.decode"
             assert not any(model._training_modes), "the model was called in training mode"
             shaped(actual, (2, min(length, 5)), what="the tokens")
-            before, after = ("train" if mode else "eval" for mode in (training, model.training))
+            before, after = (
+                "training" if mode else "evaluation" for mode in (training, model.training)
+            )
             assert before == after, (
-                f"with max_length={length}, the model was in {before}() before the call but in {after}() "
-                f"after it"
+                f"with max_length={length}, the model was in {before} mode before the call "
+                f"but in {after} mode after it"
             )
 
     @weight(1)

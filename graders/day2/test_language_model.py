@@ -1183,10 +1183,12 @@ class TestGenerate:
             student.generate(model, draw.integers(0, VOCAB, 2, 4), n_tokens)
             assert model._lengths or not n_tokens, "the model was never called"
             assert not any(model._training), "the model was called in training mode"
-            before, after = ("train" if mode else "eval" for mode in (training, model.training))
+            before, after = (
+                "training" if mode else "evaluation" for mode in (training, model.training)
+            )
             assert before == after, (
-                f"with n_tokens={n_tokens}, the model was in {before}() mode before the call "
-                f"and is in {after}() mode after it"
+                f"with n_tokens={n_tokens}, the model was in {before} mode before the call "
+                f"but in {after} mode after it"
             )
 
     @weight(0.75)

@@ -435,8 +435,8 @@ class TestRelativeSelfAttention:
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 3, 8)
         for x in (draw.normal(3, 8, 6), draw.strided(draw.normal(4, 5, 6))):
-            for mode, call in (("train", layer.train()), ("eval", layer.eval())):
+            for mode, call in (("training", layer.train()), ("evaluation", layer.eval())):
                 check_output(
-                    call, parameters, x, f"the output in {mode}() for shape {tuple(x.shape)}"
+                    call, parameters, x, f"the output in {mode} mode for shape {tuple(x.shape)}"
                 )
                 unchanged(student)
