@@ -653,8 +653,8 @@ class CopyModel(nn.Module):
         self._record_call()
         self._decode_calls += 1
         assert tuple(source.shape) == tuple(memory.shape[:2]), (
-            f"decode should receive a memory and a source of the same batch size and length; "
-            f"the shapes it received are "
+            f"decode should receive a memory and a source with the same batch size and length; "
+            f"it received shapes "
             f"{tuple(memory.shape)} and {tuple(source.shape)}"
         )
         assert len(target) == len(source), (
