@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from autograder import delivery_commands, ta_commands
 from autograder.console import (
     check_file,
     check_folder,
@@ -24,7 +25,6 @@ from autograder.console import (
     warn_without_sandbox,
     write_marks,
 )
-from autograder.export import Format
 from autograder.options import (
     DayArgument,
     GroupOption,
@@ -116,7 +116,8 @@ def grade(
         return terminal_table.progress(marks, stderr) if stderr.is_terminal else marks
 
     with open_session(chosen, jobs, sandbox, print_errors_once(), use_store) as session:
-        graded = session.grade(class_paths, seed, force, watch, group)
+        by_hand = ta_commands.adjustments_or_warning(chosen, quiet=not paths)
+        graded = session.grade(class_paths, seed, force, watch, group, by_hand.apply)
         copied = None
         if not paths:
             from autograder.nbgrader_plugin import gradebook
@@ -125,6 +126,7 @@ def grade(
     console = Console()
     console.print(terminal_table.table(graded.rows))
     console.print(terminal_table.LEGEND, style="dim", highlight=False)
+    ta_commands.print_overrides(graded.submissions)
     print_summary(console, graded, json)
     if json:
         write_marks(json, day, graded.submissions)
@@ -176,25 +178,8 @@ def regrade(
         raise typer.Exit(1)
 
 
-@app.command()
-def explain(
-    day: DayArgument,
-    who: Annotated[
-        str, typer.Argument(metavar="STUDENT|PATH", help="a graded student, or a submission")
-    ],
-    exercise: Annotated[
-        str, typer.Argument(metavar="[EXERCISE]", help="default: a summary of all exercises")
-    ] = "",
-    student: Annotated[
-        str, typer.Option(metavar="NAME", help="the student, if PATH contains several")
-    ] = "",
-    seed: SeedOption = None,
-) -> None:
-    """Show the graded code, the result of every test, and the inputs to failed calls."""
-    from autograder.grading.explain import explain as explain_lines
-
-    for line in explain_lines(_course().day(day), who, exercise, student, seed):
-        print(line)
+app.command()(ta_commands.explain)
+app.command()(ta_commands.override)
 
 
 @app.command()
@@ -220,46 +205,7 @@ def report(
         print(written)
 
 
-@app.command()
-def export(
-    day: DayArgument,
-    to: Annotated[Format, typer.Option(help="the system that will import the file")],
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="file to write; for gradescope, a folder")
-    ],
-    marks: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="marks from `grade --json` (default: the store)"),
-    ] = None,
-    roster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="default: roster.csv in the course")
-    ] = None,
-    into: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Canvas gradebook or Moodle worksheet to fill in"),
-    ] = None,
-    column: Annotated[str, typer.Option(help="the assignment's title in Canvas")] = "",
-    unreadable: Annotated[
-        Literal["empty", "zero"],
-        typer.Option(help="grade of submissions that could not be read: none, or 0 points"),
-    ] = "empty",
-    group: GroupOption = "latest",
-) -> None:
-    """Export the marks of a class, after late penalties, to a file that another system can import."""
-    from autograder.export import write
-    from autograder.marks.history import History
-
-    chosen = _course().day(day)
-    check_folder(out) if to == "gradescope" else check_file(out)
-    class_ = read_marks(marks, day).submissions if marks else History(chosen.root).current(day)
-    if not class_:
-        raise typer.BadParameter(
-            f"there are no marks for {day}. Run `autograder grade {day}` first."
-        )
-    points = 0.0 if unreadable == "zero" else None
-    for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
-        print_error(note)
-    print(out)
+app.command()(delivery_commands.export)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from autograder.course.config import Day
 from autograder.export import csv_table
 from autograder.marks.class_list import Row
+from autograder.marks.overrides import describe
 
 NBGRADER = [
     *("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"),
@@ -18,7 +19,7 @@ NBGRADER = [
 def exercise_table(rows: Sequence[Row], day: Day) -> str:
     """Return one row per student with the points for each exercise. Students without a submission get empty cells."""
     head = ["student", "id", "name", "email", "group", "points", "late_days", "late_per_cent"]
-    head += ["points_before", "max_points", *day.names, "problems"]
+    head += ["points_before", "max_points", *day.names, "problems", "by_hand"]
     lines: list[Sequence[str | float]] = [head]
     for row in rows:
         entry, marks = row.entry, row.marks
@@ -35,7 +36,8 @@ def exercise_table(rows: Sequence[Row], day: Day) -> str:
             day.points,
         ]
         by_exercise = [csv_table.or_empty(earned.get(name)) for name in day.names]
-        lines.append([*who, *points, *by_exercise, "; ".join(marks.problems)])
+        by_hand = "; ".join(describe(e) for e in marks.exercises if e.override)
+        lines.append([*who, *points, *by_exercise, "; ".join(marks.problems), by_hand])
     return csv_table.to_csv(lines)
 
 

@@ -13,6 +13,7 @@ from autograder.feedback.student_page import file_name
 from autograder.marks import class_list
 from autograder.marks.class_list import GroupRule, Row
 from autograder.marks.model import SubmissionMarks
+from autograder.marks.overrides import describe
 from autograder.submissions import roster
 
 
@@ -47,6 +48,7 @@ def export(
     if into and to == "canvas" and not students.entries:
         students = canvas.read_roster(into)
     rows, notes = class_list.rows(class_, day, students, unreadable, group)
+    notes += _by_hand(rows)
     if to == "gradescope":
         _gradescope(rows, day, out)
         return notes
@@ -64,6 +66,17 @@ def export(
         text, more = formats[to](rows, day), []
     _write(out, text)
     return [*notes, *more]
+
+
+def _by_hand(rows: Iterable[Row]) -> list[str]:
+    """Return a note for each exercise whose points or comment were given by hand."""
+    return [
+        f"by hand: {row.entry.student}: {describe(exercise)}"
+        for row in rows
+        if row.marks
+        for exercise in row.marks.exercises
+        if exercise.override
+    ]
 
 
 def _gradescope(rows: Iterable[Row], day: Day, folder: Path) -> None:

@@ -52,6 +52,7 @@ class ExerciseFeedback:
     passed: Sequence[str]
     reference_for: Sequence[str]
     missing: bool = False  # whether the submission defines nothing with this name
+    by_hand: str = ""  # what a TA changed, and the TA's comment
 
     @property
     def is_full(self) -> bool:
@@ -145,7 +146,19 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         passed=[sentences.get(test.name, test.name) for test in marks.tests if test.passed],
         reference_for=marks.reference_for,
         missing=marks.status == "not_attempted" and marks.message.endswith("is not defined"),
+        by_hand=_by_hand(marks),
     )
+
+
+def _by_hand(marks: ExerciseMarks) -> str:
+    override = marks.override
+    if override is None:
+        return ""
+    by = " on ".join(filter(None, [override.by, override.time[:10]]))
+    if override.points is None:
+        return f"Comment by {by}: {override.comment}"
+    points = f"{override.points:g} instead of {override.graded:g} points, given by {by}"
+    return f"{points}: {override.comment}" if override.comment else f"{points}."
 
 
 def _failed_test(test: TestMarks, sentences: Mapping[str, str], texts: Texts) -> FailedTest:
@@ -184,6 +197,8 @@ def as_text(exercise: ExerciseFeedback) -> str:
 
 
 def _notes(exercise: ExerciseFeedback) -> Iterator[str]:
+    if exercise.by_hand:
+        yield exercise.by_hand
     if exercise.mistake:
         yield exercise.mistake
     if exercise.reason and not exercise.reference_for:

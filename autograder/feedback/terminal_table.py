@@ -22,8 +22,10 @@ SIGNS = {
     "crashed": ("C", "red"),
     "not_allowed": ("N", "magenta"),
 }
+BY_HAND = ("H", "cyan")
 LEGEND = (
-    "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed"
+    "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed  "
+    "H points by hand"
 )
 
 
@@ -78,4 +80,9 @@ def _after_penalty(row: Row) -> str:
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:
-    return Text("").join(Text(*SIGNS[exercise.status]) for exercise in exercises)
+    return Text("").join(Text(*_sign(exercise)) for exercise in exercises)
+
+
+def _sign(exercise: ExerciseMarks) -> tuple[str, str]:
+    has_points = exercise.override is not None and exercise.override.points is not None
+    return BY_HAND if has_points else SIGNS[exercise.status]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from autograder.submissions.client import Reader
 from autograder.submissions.roster import Roster
 from autograder.submissions.submission import Submission
 
+Adjust = Callable[[SubmissionMarks], SubmissionMarks]
 NOT_FOUND = "the submitted file no longer exists"
 CHANGED_FILE = "the submitted file has changed since then"
 CHANGED_COURSE = (
@@ -42,7 +43,12 @@ CHANGED_COURSE = (
 
 
 def explain(
-    day: Day, who: str, exercise: str = "", student: str = "", seed: str | None = None
+    day: Day,
+    who: str,
+    exercise: str = "",
+    student: str = "",
+    seed: str | None = None,
+    adjust: Adjust = lambda marks: marks,
 ) -> Iterator[str]:
     """Yield lines of text that explain a submission's marks.
 
@@ -51,6 +57,7 @@ def explain(
         exercise: The exercise to show in detail. If empty, all exercises are summarized.
         student: The student in `who`, if that is a path with several students.
         seed: Use other inputs than the original grading did.
+        adjust: A function that applies the points and comments that were given by hand.
 
     Raises:
         CourseError: There is no such student, path or exercise, or the student is ambiguous.
@@ -67,9 +74,9 @@ def explain(
     if found:
         for current in stored:
             if any(current.marks is marks for marks in found):
-                yield from _explain_stored(day, current, exercise, class_roster, seed)
+                yield from _explain_stored(day, current, exercise, class_roster, seed, adjust)
     elif os.path.lexists(who):
-        yield from _explain_path(day, Path(who), exercise, class_roster, student, seed)
+        yield from _explain_path(day, Path(who), exercise, class_roster, student, seed, adjust)
     else:
         near = lookup.closest(who, class_, class_roster)
         raise CourseError(
@@ -79,30 +86,41 @@ def explain(
 
 
 def _explain_stored(
-    day: Day, stored: Current, exercise: str, class_roster: Roster, seed: str | None
+    day: Day,
+    stored: Current,
+    exercise: str,
+    class_roster: Roster,
+    seed: str | None,
+    adjust: Adjust,
 ) -> Iterator[str]:
     marks = stored.marks
     if not exercise or not marks.exercises:
-        yield from explain_text.summary(marks)
+        yield from explain_text.summary(adjust(marks))
         return
     with start_server() as server, Reader() as reader:
         found = next(find_again([stored], day, reader, class_roster), None)
         grader = Grader(day, server)
         run = Run.of(grader, found.submission, exercise, seed or marks.seed) if found else None
     if run is None or not run.marks.exercises:
-        yield from _without_run(day, marks, exercise, CHANGED_FILE if run else NOT_FOUND)
+        yield from _without_run(day, adjust(marks), exercise, CHANGED_FILE if run else NOT_FOUND)
     elif seed:
-        yield from details(day, run.marks, exercise, run)
+        yield from details(day, adjust(run.marks), exercise, run)
     elif found and found.submission.sha256 != marks.sha256:
-        yield from _without_run(day, marks, exercise, CHANGED_FILE)
+        yield from _without_run(day, adjust(marks), exercise, CHANGED_FILE)
     elif not _same_result(_named(run.marks, exercise), _named(marks, exercise)):
-        yield from _without_run(day, marks, exercise, CHANGED_COURSE)
+        yield from _without_run(day, adjust(marks), exercise, CHANGED_COURSE)
     else:
-        yield from details(day, marks, exercise, run)
+        yield from details(day, adjust(marks), exercise, run)
 
 
 def _explain_path(
-    day: Day, path: Path, exercise: str, class_roster: Roster, student: str, seed: str | None
+    day: Day,
+    path: Path,
+    exercise: str,
+    class_roster: Roster,
+    student: str,
+    seed: str | None,
+    adjust: Adjust,
 ) -> Iterator[str]:
     with start_server() as server, Reader() as reader:
         submissions = [
@@ -113,9 +131,9 @@ def _explain_path(
         for submission in chosen:
             run = Run.of(grader, submission, exercise, seed)
             if exercise and run.marks.exercises:
-                yield from details(day, run.marks, exercise, run)
+                yield from details(day, adjust(run.marks), exercise, run)
             else:
-                yield from explain_text.summary(run.marks)
+                yield from explain_text.summary(adjust(run.marks))
             yield f"\nTo repeat this run, add --seed {run.marks.seed}"
 
 

@@ -12,6 +12,7 @@ from autograder.course.config import Day
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
+from autograder.marks.overrides import describe
 from autograder.recognition.catalogue import known_mistakes
 from autograder.slicing.service import Piece
 
@@ -52,6 +53,8 @@ def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
         yield f"with the course's own {', '.join(exercise.reference_for)}"
     if exercise.mistake:
         yield f"known mistake: {exercise.mistake}"
+    if exercise.override:
+        yield f"by hand: {describe(exercise)}"
 
 
 def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
@@ -69,6 +72,8 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
     yield from _heading(marks)
     points = f"{result.points:g} of {result.max_points:g} points"
     yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"
+    if result.override:
+        yield f"By hand: {describe(result)}"
     if result.reference_for:
         yield f"Graded again with the course's own code for {', '.join(result.reference_for)}; the better run counts."
     if result.mistake:

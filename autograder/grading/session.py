@@ -28,6 +28,7 @@ from autograder.submissions.class_source import FoundSubmission, find_submission
 from autograder.submissions.client import Reader
 from autograder.submissions.roster import Roster
 
+Adjust = Callable[[SubmissionMarks], SubmissionMarks]
 Watch = Callable[[Iterator[SubmissionMarks]], Iterator[SubmissionMarks]]
 
 
@@ -80,6 +81,7 @@ class Session:
         force: bool,
         watch: Watch = iter,
         group: GroupRule = "latest",
+        adjust: Adjust = lambda marks: marks,
     ) -> GradedClass:
         """Grade the submissions under the given paths.
 
@@ -88,11 +90,14 @@ class Session:
             force: Grade unchanged submissions again.
             watch: A function that wraps the iterator of marks, to show progress.
             group: Which submission counts for a group on the roster.
+            adjust: A function that applies the points and comments that were given by hand. They are not stored.
         """
         run = self._run(seed=seed, force=force, is_current=seed is None)
         wrappers: dict[str, None] = {}
         found = find_submissions(paths, self.day, self.reader, self.roster)
-        submissions = CompressedMarks(watch(run.grade(_watch_wrappers(found, wrappers))))
+        submissions = CompressedMarks(
+            map(adjust, watch(run.grade(_watch_wrappers(found, wrappers))))
+        )
         light = [class_list.without_tests(marks) for marks in submissions]
         rows, notes = class_list.rows(light, self.day, self.roster, group=group)
         looked_through = [

@@ -50,7 +50,17 @@ class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     values: Values | None = None
 
 
-class ExerciseMarks(msgspec.Struct, frozen=True):
+class Override(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Points that a TA gave by hand, or None for a comment only. `graded` are the points before."""
+
+    points: float | None
+    comment: str
+    by: str
+    time: str
+    graded: float = 0.0
+
+
+class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     """The result for one exercise. `reference_for` lists the exercises that were replaced with their references."""
 
     name: str
@@ -62,6 +72,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True):
     reference_for: list[str]
     seconds: float
     tests: list[TestMarks]
+    override: Override | None = None  # never stored with the marks; see overrides.py
 
 
 class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DatabaseError, SAWarning
 
 from autograder.course.config import Day
 from autograder.marks.model import SubmissionMarks, one_line
+from autograder.marks.overrides import without_manual
 from autograder.nbgrader_plugin.autograde import GradebookEntry, GradedSubmission, MarksCopier
 from autograder.submissions import disk, platforms
 from autograder.submissions.class_source import find_submissions
@@ -114,7 +115,7 @@ def _graded_submissions(
                 f"{printable(str(folder))} changed after it was graded: run the command again"
             )
             continue
-        yield GradedSubmission(folder.parent.name, submission, marks[index], time)
+        yield GradedSubmission(folder.parent.name, submission, without_manual(marks[index]), time)
 
 
 # ---- errors

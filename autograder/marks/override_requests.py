@@ -1,0 +1,103 @@
+"""Check the overrides that a TA asks for, and turn them into overrides to store. Entry point: `resolve`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autograder.course.config import CourseError, Day
+from autograder.marks import lookup, overrides
+from autograder.marks.model import Override, SubmissionMarks
+from autograder.marks.overrides import StudentOverride
+from autograder.submissions.roster import Roster
+
+MAX_COMMENT = 2000  # characters
+
+
+@dataclass(frozen=True)
+class Request:
+    """An override as a TA writes it: any name of the student, and "" for points that stay unchanged."""
+
+    student: str
+    exercise: str
+    points: str
+    comment: str
+    where: str = ""  # the file and line, for messages
+
+
+def resolve(
+    requests: Sequence[Request],
+    class_: Sequence[SubmissionMarks],
+    day: Day,
+    roster: Roster,
+    by: str,
+) -> list[StudentOverride]:
+    """Return the overrides to store: one for each student of each submission.
+
+    Raises:
+        CourseError: A student or exercise is unknown, or the points are invalid. The message lists all problems.
+    """
+    found: list[StudentOverride] = []
+    problems: list[str] = []
+    time = overrides.now()
+    for request in requests:
+        try:
+            marks = find_marks(request.student, class_, day, roster)
+            override = Override(_points(request, marks, day), _comment(request), by, time)
+        except CourseError as error:
+            problems.append(f"{request.where}{error}")
+            continue
+        found += [
+            StudentOverride(key, marks.student, request.exercise, override)
+            for key in overrides.keys(marks)
+        ]
+    if problems:
+        raise CourseError("; ".join(problems))
+    return found
+
+
+def find_marks(
+    student: str, class_: Sequence[SubmissionMarks], day: Day, roster: Roster
+) -> SubmissionMarks:
+    """Return the marks of the student with this name, id or email address.
+
+    Raises:
+        CourseError: There are no such marks, or several students match.
+    """
+    found = lookup.find(student, class_, roster)
+    if not found:
+        near = lookup.closest(student, class_, roster)
+        closest = f"; the closest name is {near}" if near else ""
+        raise CourseError(f"the store has no marks of {student!r} for {day.name}{closest}")
+    return found[0]
+
+
+def _points(request: Request, marks: SubmissionMarks, day: Day) -> float | None:
+    if request.exercise not in day.names:
+        raise CourseError(f"{day.name} has no exercise {request.exercise!r}")
+    if not marks.exercises:
+        raise CourseError(
+            f"the submission of {marks.student} could not be graded, so it has no exercises"
+        )
+    if not request.points.strip():
+        return None
+    most = next(e.points for e in day.exercises if e.name == request.exercise)
+    try:
+        points = round(float(request.points.replace(",", ".")), 2)
+    except ValueError:
+        points = math.nan
+    if not 0 <= points <= most:
+        raise CourseError(
+            f"{request.exercise} is worth {most:g} points; {request.points!r} is not a number from 0 to {most:g}"
+        )
+    return points
+
+
+def _comment(request: Request) -> str:
+    comment = request.comment.strip()
+    if not comment and not request.points.strip():
+        raise CourseError(f"{request.student}, {request.exercise}: give points, a comment or both")
+    if len(comment) > MAX_COMMENT:
+        raise CourseError(f"the comment is longer than {MAX_COMMENT} characters")
+    return comment

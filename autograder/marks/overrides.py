@@ -1,0 +1,214 @@
+"""Points and comments that TAs give by hand. They are stored apart from the marks, so a regrade never changes them.
+
+Entry points: `OverrideStore`, and `Adjustments.apply`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from msgspec.structs import replace
+
+from autograder.course.state_folder import StoreError, course_folder, write_error
+from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, exact_sum
+
+FILE = "overrides.db"
+FORMGRADER = "formgrader"  # the `by` of points and comments in nbgrader's gradebook
+WAIT = 30.0  # seconds to wait while another process writes
+TABLE = """
+CREATE TABLE IF NOT EXISTS override (
+    day TEXT NOT NULL, key TEXT NOT NULL, student TEXT NOT NULL, exercise TEXT NOT NULL,
+    points REAL, comment TEXT NOT NULL, by TEXT NOT NULL, time TEXT NOT NULL,
+    PRIMARY KEY (day, key, exercise)
+)
+"""
+VALUES = "INSERT OR REPLACE INTO override VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+# A student's overrides, by exercise.
+Overrides = Mapping[str, Override]
+
+
+@dataclass(frozen=True)
+class StudentOverride:
+    """An override, with the student's key and name, and the exercise."""
+
+    key: str
+    student: str
+    exercise: str
+    override: Override
+
+
+def keys(marks: SubmissionMarks) -> tuple[str, ...]:
+    """Return what identifies each student of a submission: the platform's id, or else the student's name.
+
+    Students with the same name have different ids, and an id stays the same when a roster is added.
+    """
+    source = marks.handed_in
+    if source is None:
+        return (marks.student,)
+    return tuple(p.id or source.participant or p.email or p.name for p in source.people)
+
+
+def apply(
+    marks: SubmissionMarks, stored: Iterable[StudentOverride], manual: Overrides | None = None
+) -> SubmissionMarks:
+    """Return marks with the overrides for their students. `manual` contains the marks from nbgrader, which take precedence."""
+    own_keys = keys(marks)
+    own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
+    chosen = {one.exercise: one.override for one in own} | dict(manual or {})
+    if not any(exercise.name in chosen for exercise in marks.exercises):
+        return marks
+    exercises = [_override(e, chosen[e.name]) if e.name in chosen else e for e in marks.exercises]
+    return replace(marks, exercises=exercises, points=exact_sum([e.points for e in exercises]))
+
+
+def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
+    points = exercise.points if override.points is None else override.points
+    return replace(exercise, points=points, override=replace(override, graded=exercise.points))
+
+
+def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
+    """Return marks without the points and comments from nbgrader's gradebook, for copying into it."""
+    exercises = [
+        replace(e, points=e.override.graded, override=None)
+        if e.override and e.override.by == FORMGRADER
+        else e
+        for e in marks.exercises
+    ]
+    if exercises == marks.exercises:
+        return marks
+    return replace(marks, exercises=exercises, points=exact_sum([e.points for e in exercises]))
+
+
+def describe(exercise: ExerciseMarks) -> str:
+    """Return a sentence about an exercise's override for the TA, or "" if there is none."""
+    override = exercise.override
+    if override is None:
+        return ""
+    by = " ".join(filter(None, [override.by, override.time[:10]]))
+    points = ""
+    if override.points is not None:
+        points = f" {override.points:g} instead of {override.graded:g} points"
+    comment = f": {override.comment}" if override.comment else ""
+    return f"{exercise.name}{points} ({by}){comment}"
+
+
+class OverrideStore:
+    """The overrides of a course, in `.autograder/overrides.db`."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the store, creating it if it does not exist.
+
+        Raises:
+            StoreError: The store cannot be opened or created, or is damaged.
+        """
+        self.file = course_folder(root) / FILE
+        with self._errors("opened"):
+            self._database = sqlite3.connect(self.file, timeout=WAIT)
+            self._database.execute(TABLE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def read(self, day: str) -> list[StudentOverride]:
+        """Return all overrides of a day, by student and exercise.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        query = (
+            "SELECT key, student, exercise, points, comment, by, time FROM override"
+            " WHERE day = ? ORDER BY student, key, exercise"
+        )
+        with self._errors("read"):
+            rows = self._database.execute(query, (day,)).fetchall()
+        return [StudentOverride(key, who, name, Override(*rest)) for key, who, name, *rest in rows]
+
+    def add(self, day: str, new: Sequence[StudentOverride]) -> None:
+        """Store overrides in one transaction. Each replaces the earlier one for the same student and exercise.
+
+        Raises:
+            StoreError: The store cannot be written. It is unchanged.
+        """
+        rows = [
+            (day, n.key, n.student, n.exercise, o.points, o.comment, o.by, o.time)
+            for n in new
+            for o in (n.override,)
+        ]
+        with self._errors("written"), self._database:
+            self._database.executemany(VALUES, rows)
+
+    def remove(self, day: str, keys: Iterable[str], exercise: str) -> int:
+        """Remove the overrides of the students with these keys, and return how many there were.
+
+        Raises:
+            StoreError: The store cannot be written. It is unchanged.
+        """
+        query = "DELETE FROM override WHERE day = ? AND key = ? AND exercise = ?"
+        with self._errors("written"), self._database:
+            return sum(self._database.execute(query, (day, key, exercise)).rowcount for key in keys)
+
+    @contextlib.contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:  # e.g. locked or read-only
+            raise StoreError(f"{self.file} cannot be {action}: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"{self.file} is damaged: {error}") from None
+        except OSError as error:
+            raise write_error(self.file, error) from None
+
+
+def now() -> str:
+    """Return the current time, as overrides store it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Adjustments:
+    """All points and comments that were given by hand for a day.
+
+    `manual` contains those from nbgrader's gradebook, by the student's folder in submitted/. They take precedence.
+    """
+
+    stored: Sequence[StudentOverride] = ()
+    manual: Mapping[Path, Overrides] = field(default_factory=dict)
+
+    def apply(self, marks: SubmissionMarks) -> SubmissionMarks:
+        """Return marks with the points and comments that were given by hand."""
+        folders = Path(os.path.abspath(marks.path)).parents if self.manual else ()
+        manual = next((self.manual[folder] for folder in folders if folder in self.manual), None)
+        return apply(marks, self.stored, manual)
+
+    def unused(self, class_: Iterable[SubmissionMarks]) -> list[str]:
+        """Return notes about overrides of students who have no marks, or for exercises that no longer exist."""
+        graded = {key: {e.name for e in marks.exercises} for marks in class_ for key in keys(marks)}
+        return [
+            f"the override of {one.exercise} for {one.student} has no effect: "
+            + ("the submission has no such exercise" if one.key in graded else "there are no marks")
+            for one in self.stored
+            if one.exercise not in graded.get(one.key, ())
+        ]
+
+
+def read_stored(root: Path, day: str) -> Adjustments:
+    """Return the overrides in the course's store.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    if not (root / ".autograder" / FILE).exists():
+        return Adjustments()
+    with OverrideStore(root) as store:
+        return Adjustments(store.read(day))

@@ -1,0 +1,93 @@
+"""Read the points and comments that TAs entered in formgrader. Entry point: `read`."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from pathlib import Path
+
+from nbgrader.api import (
+    Assignment,
+    BaseCell,
+    Comment,
+    Grade,
+    Gradebook,
+    SubmittedAssignment,
+    SubmittedNotebook,
+)
+from nbgrader.apps import NbGrader
+from sqlalchemy import make_url
+from sqlalchemy.exc import DatabaseError
+
+from autograder.course.config import Day
+from autograder.course.state_folder import StoreError
+from autograder.marks.model import Override, one_line
+from autograder.marks.overrides import FORMGRADER, Overrides
+from autograder.nbgrader_plugin.notebook_nodes import CHECK
+
+
+def read(day: Day) -> dict[Path, Overrides]:
+    """Return the points and comments from nbgrader's gradebook, by the student's folder in submitted/.
+
+    Raises:
+        StoreError: The gradebook cannot be read.
+    """
+    app = NbGrader(log_level=logging.CRITICAL)
+    app.initialize([], root=str(day.root))
+    database = make_url(app.coursedir.db_url)
+    if database.drivername == "sqlite" and not Path(str(database.database)).exists():
+        return {}
+    found: dict[str, dict[str, Override]] = defaultdict(dict)
+    try:
+        with Gradebook(app.coursedir.db_url, app.coursedir.course_id) as gradebook:
+            comments = _comments(gradebook, day)
+            for student, cell, points, auto, extra in _grades(gradebook, day):
+                name = cell.removeprefix(CHECK)
+                comment = comments.pop((student, name), "")
+                given = (auto if points is None else points) + (extra or 0.0)
+                found[student][name] = Override(given, comment, FORMGRADER, "")
+            for (student, name), comment in comments.items():
+                found[student][name] = Override(None, comment, FORMGRADER, "")
+    except DatabaseError as error:
+        raise StoreError(f"gradebook.db cannot be read: {one_line(str(error.orig))}") from None
+    format_path = app.coursedir.format_path
+    return {
+        Path(format_path(app.coursedir.submitted_directory, student, day.name)): own
+        for student, own in found.items()
+    }
+
+
+def _grades(
+    gradebook: Gradebook, day: Day
+) -> list[tuple[str, str, float | None, float, float | None]]:
+    rows = (
+        gradebook.db.query(
+            SubmittedAssignment.student_id,
+            BaseCell.name,
+            Grade.manual_score,
+            Grade.auto_score,
+            Grade.extra_credit,
+        )
+        .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
+        .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+        .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
+        .join(BaseCell, BaseCell.id == Grade.cell_id)
+        .filter(Assignment.name == day.name)
+    )
+    return [
+        (student, cell, points, auto or 0.0, extra)
+        for student, cell, points, auto, extra in rows
+        if points is not None or extra
+    ]
+
+
+def _comments(gradebook: Gradebook, day: Day) -> dict[tuple[str, str], str]:
+    rows = (
+        gradebook.db.query(SubmittedAssignment.student_id, BaseCell.name, Comment.manual_comment)
+        .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
+        .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+        .join(Comment, Comment.notebook_id == SubmittedNotebook.id)
+        .join(BaseCell, BaseCell.id == Comment.cell_id)
+        .filter(Assignment.name == day.name)
+    )
+    return {(student, name): text for student, name, text in rows if text and name in day.names}

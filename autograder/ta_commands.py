@@ -1,0 +1,204 @@
+"""Commands about the marks of single students: explain them, and give points by hand. `cli.py` registers them."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autograder.console import print_error
+from autograder.options import DayArgument, SeedOption
+
+if TYPE_CHECKING:
+    from autograder.course.config import Day
+    from autograder.marks.model import SubmissionMarks
+    from autograder.marks.override_requests import Request
+    from autograder.marks.overrides import Adjustments
+
+
+def read_day(name: str) -> Day:
+    """Read a day of the course in the current folder. Raises CourseError."""
+    from autograder.course import config as courses
+
+    return courses.load(courses.find_root(Path.cwd())).day(name)
+
+
+def adjustments(day: Day) -> Adjustments:
+    """Return the points and comments that were given by hand, including those from nbgrader's gradebook.
+
+    Raises:
+        StoreError: The overrides or the gradebook cannot be read.
+    """
+    from autograder.marks.overrides import Adjustments, read_stored
+
+    stored = read_stored(day.root, day.name)
+    if not any((day.root / "submitted").glob(f"*/{day.name}")):
+        return stored
+    from autograder.nbgrader_plugin import manual_grades
+
+    return Adjustments(stored.stored, manual_grades.read(day))
+
+
+def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
+    """Return the same as `adjustments`, but without nbgrader's gradebook if it cannot be read. Then warn unless `quiet`."""
+    from autograder.course.state_folder import StoreError
+    from autograder.marks.overrides import read_stored
+
+    try:
+        return adjustments(day)
+    except StoreError as error:
+        if not quiet:
+            print_error(error)
+        return read_stored(day.root, day.name)
+
+
+def stored_class(day: Day) -> list[SubmissionMarks]:
+    """Return the current marks in the store, with the points and comments that were given by hand.
+
+    Raises:
+        StoreError: The store cannot be read.
+        CourseError: The store has no marks for the day.
+    """
+    from autograder.course.config import CourseError
+    from autograder.marks.history import History
+
+    with History(day.root) as history:
+        class_ = history.current(day.name)
+    if not class_:
+        raise CourseError(
+            f"there are no marks for {day.name}. Run `autograder grade {day.name} PATH` first."
+        )
+    by_hand = adjustments(day)
+    for note in by_hand.unused(class_):
+        print_error(note)
+    return [by_hand.apply(marks) for marks in class_]
+
+
+def print_overrides(class_: Iterable[SubmissionMarks]) -> None:
+    """Print the points and comments in these marks that were given by hand."""
+    from autograder.marks.overrides import describe
+
+    for marks in class_:
+        for exercise in marks.exercises:
+            if exercise.override:
+                print(f"by hand: {marks.student}: {describe(exercise)}")
+
+
+def explain(
+    day: DayArgument,
+    who: Annotated[
+        str, typer.Argument(metavar="STUDENT|PATH", help="a graded student, or a submission")
+    ],
+    exercise: Annotated[
+        str, typer.Argument(metavar="[EXERCISE]", help="default: a summary of all exercises")
+    ] = "",
+    student: Annotated[
+        str, typer.Option(metavar="NAME", help="the student, if PATH contains several")
+    ] = "",
+    seed: SeedOption = None,
+) -> None:
+    """Show the graded code, the result of every test, and the inputs to failed calls."""
+    from autograder.grading.explain import explain as explain_lines
+
+    chosen = read_day(day)
+    adjust = adjustments(chosen).apply
+    for line in explain_lines(chosen, who, exercise, student, seed, adjust):
+        print(line)
+
+
+def override(
+    day: DayArgument,
+    student: Annotated[
+        str, typer.Argument(metavar="[STUDENT]", help="name, id or email address")
+    ] = "",
+    exercise: Annotated[str, typer.Argument(metavar="[EXERCISE]")] = "",
+    points: Annotated[str, typer.Option(metavar="POINTS", help="the points to give")] = "",
+    comment: Annotated[str, typer.Option(metavar="TEXT", help="what the student reads")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="remove the override")] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="many at once: student,exercise,points,comment"),
+    ] = None,
+    by: Annotated[
+        str, typer.Option(metavar="NAME", help="who decides (default: your user name)")
+    ] = "",
+) -> None:
+    """Give points or a comment by hand. Regrading keeps them. Without STUDENT, list all overrides."""
+    from autograder.marks.override_requests import Request
+
+    chosen = read_day(day)
+    if csv and (student or remove):
+        raise typer.BadParameter("use either --csv or STUDENT EXERCISE")
+    if csv:
+        _add(chosen, _read_requests(csv), by)
+    elif not student:
+        _list(chosen)
+    elif not exercise:
+        raise typer.BadParameter("name the EXERCISE")
+    elif remove:
+        _remove(chosen, student, exercise)
+    else:
+        _add(chosen, [Request(student, exercise, points, comment)], by)
+
+
+def _read_requests(file: Path) -> list[Request]:
+    from autograder.export import csv_table
+    from autograder.marks.override_requests import Request
+
+    table = csv_table.read(file)
+    columns = [table.column(name) for name in ("student", "exercise", "points", "comment")]
+    requests = []
+    for number, line in enumerate(table.rows, 2):
+        student, exercise, points, comment = (line[column].strip() for column in columns)
+        requests.append(Request(student, exercise, points, comment, f"{file}, row {number}: "))
+    return requests
+
+
+def _add(day: Day, requests: list[Request], by: str) -> None:
+    from autograder.marks.history import History
+    from autograder.marks.override_requests import resolve
+    from autograder.marks.overrides import OverrideStore
+    from autograder.submissions import roster
+
+    with History(day.root) as history:
+        class_ = history.current(day.name)
+    new = resolve(requests, class_, day, roster.for_course(day.root), by or getpass.getuser())
+    with OverrideStore(day.root) as store:
+        store.add(day.name, new)
+    _list(day, {(one.key, one.exercise) for one in new})
+
+
+def _remove(day: Day, student: str, exercise: str) -> None:
+    from autograder.course.config import CourseError
+    from autograder.marks import overrides
+    from autograder.marks.history import History
+    from autograder.marks.override_requests import find_marks
+    from autograder.submissions import roster
+
+    with overrides.OverrideStore(day.root) as store:
+        keys = {one.key for one in store.read(day.name) if student in (one.key, one.student)}
+        if not keys:
+            with History(day.root) as history:
+                class_ = history.current(day.name)
+            marks = find_marks(student, class_, day, roster.for_course(day.root))
+            keys = set(overrides.keys(marks))
+        if not store.remove(day.name, keys, exercise):
+            raise CourseError(f"{student} has no override for {exercise}")
+    print(f"{student}, {exercise}: the override was removed")
+
+
+def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
+    """Print the points and comments that were given by hand, and the student's total."""
+    from autograder.marks import overrides
+
+    for marks in stored_class(day):
+        changed = [e for e in marks.exercises if e.override]
+        if only is not None:
+            own = overrides.keys(marks)
+            changed = [e for e in changed if any((key, e.name) in only for key in own)]
+        for exercise in changed:
+            total = f"{marks.points:g} of {marks.max_points:g} points in all"
+            print(f"{marks.student}: {overrides.describe(exercise)}; {total}")

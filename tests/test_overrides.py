@@ -1,0 +1,185 @@
+"""Test that points and comments given by hand survive regrades and appear everywhere, and agree with nbgrader's gradebook."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from autograder.course import config as courses
+from autograder.course.config import CourseError, Day
+from autograder.feedback import sentences
+from autograder.marks.model import Override, SubmissionMarks
+from autograder.marks.override_requests import Request, resolve
+from autograder.marks.overrides import Adjustments, OverrideStore, StudentOverride
+from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.roster import NO_ROSTER
+from tests.conftest import ROOT
+from tests.material import submission, unread
+from tests.released_course import Class, release
+from tests.small_course import RIGHT, WRONG, command, make
+
+
+@pytest.fixture(scope="module")
+def day() -> Day:
+    return courses.load(ROOT).day("day1")
+
+
+def read_csv(root: Path) -> dict[str, dict[str, str]]:
+    done = command(root, "export", "day1", "--to", "csv", "--out", "marks.csv")
+    assert done.returncode == 0, done.stderr
+    with (root / "marks.csv").open(newline="") as opened:
+        return {row["student"]: row for row in csv.DictReader(opened)}
+
+
+@pytest.mark.slow
+def test_points_by_hand_appear_everywhere_and_survive_regrades(tmp_path: Path) -> None:
+    root = make(tmp_path / "course")
+    (root / "class").mkdir()
+    (root / "class/ada.py").write_text(WRONG)
+    (root / "class/bob.py").write_text(RIGHT)
+    grade = ("grade", "day1", "class", "--jobs", "1", "--json", "m.json", "--feedback", "pages")
+    assert command(root, *grade).returncode == 0
+    change = ("override", "day1", "ada", "padding_mask", "--points", "50.5", "--by", "kim")
+    done = command(root, *change, "--comment", "See the <b>forum</b>.")
+    assert done.returncode == 0, done.stderr
+    what = "padding_mask 50.5 instead of 20 points (kim 20"
+    assert what in done.stdout
+    assert "90.5 of 100 points" in done.stdout
+    grader = root / "graders/day1/test_masking.py"
+    grader.write_text(grader.read_text().replace("@weight(2)", "@weight(3)"))
+    assert command(root, "regrade", "day1", "--write", "--jobs", "1").returncode == 0
+    done = command(root, *grade)
+    assert "90.5 / 100  H✓" in done.stdout
+    what = "padding_mask 50.5 instead of 15 points (kim 20"
+    assert what in done.stdout
+    ada = next(
+        s for s in json.loads((root / "m.json").read_text())["submissions"] if s["student"] == "ada"
+    )
+    assert ada["points"] == 90.5
+    assert ada["exercises"][0]["override"]["by"] == "kim"
+    page = (root / "pages/ada.html").read_text()
+    assert "50.5 instead of 15 points, given by kim" in page
+    assert "See the &lt;b&gt;forum&lt;/b&gt;." in page
+    row = read_csv(root)["ada"]
+    assert (row["points"], row["padding_mask"]) == ("90.5", "50.5")
+    assert row["by_hand"].startswith(what)
+    done = command(root, "export", "day1", "--to", "canvas", "--out", "c.csv")
+    assert what in done.stderr
+    assert command(root, "export", "day1", "--to", "gradescope", "--out", "gs").returncode == 0
+    results = json.loads((root / "gs/ada.json").read_text())
+    assert results["score"] == 90.5
+    assert "given by kim" in results["tests"][0]["output"]
+    explained = command(root, "explain", "day1", "ada", "padding_mask").stdout
+    assert "padding_mask: 50.5 of 60 points" in explained
+    assert what in explained
+    done = command(root, "override", "day1", "ada", "padding_mask", "--remove")
+    assert done.returncode == 0, done.stderr
+    assert read_csv(root)["ada"]["points"] == "55"
+    done = command(root, "override", "day1", "ada", "padding_mask", "--remove")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.slow
+def test_many_overrides_are_stored_together_or_not_at_all(tmp_path: Path) -> None:
+    root = make(tmp_path / "course")
+    (root / "class").mkdir()
+    (root / "class/ada.py").write_text(WRONG)
+    assert command(root, "grade", "day1", "class", "--jobs", "1").returncode == 0
+    head = "student,exercise,points,comment\n"
+    wrong = "ada,padding_mask,61,\nada,nosuch,1,\neve,padding_mask,1,\n"
+    (root / "o.csv").write_text(f"{head}ada,split_heads,1,\n{wrong}")
+    done = command(root, "override", "day1", "--csv", "o.csv")
+    assert (done.returncode, done.stdout) == (2, "")
+    for message in (
+        "row 3: padding_mask is worth 60",
+        "row 4: day1 has no",
+        "row 5: the store has",
+    ):
+        assert message in done.stderr
+    assert command(root, "override", "day1").stdout == ""
+    (root / "o.csv").write_text(f'{head}ada,split_heads,"1,5",\nada,padding_mask,,Well done\n')
+    assert command(root, "override", "day1", "--csv", "o.csv").returncode == 0
+    listed = command(root, "override", "day1").stdout
+    assert "split_heads 1.5 instead of 40 points" in listed
+    assert "Well done" in listed
+
+
+def of(marks: SubmissionMarks, id_: str) -> SubmissionMarks:
+    return replace(marks, handed_in=HandedIn((Person(marks.student, id_),)))
+
+
+def test_students_with_the_same_name_have_separate_overrides(day: Day) -> None:
+    texts = sentences.read(day)
+    class_ = [of(submission(texts, student="Ada Lovelace"), id_) for id_ in ("11", "22")]
+    new = resolve([Request("22", "softmax", "1", "")], class_, day, NO_ROSTER, "kim")
+    first, second = (Adjustments(new).apply(marks) for marks in class_)
+    assert (first.points, second.points) == (100, 97)
+    with pytest.raises(CourseError, match="several students match"):
+        resolve([Request("Ada Lovelace", "softmax", "1", "")], class_, day, NO_ROSTER, "kim")
+    renamed = replace(class_[1], student="ada")  # as after a roster was added
+    assert Adjustments(new).apply(renamed).points == 97
+    assert Adjustments(new).unused([class_[0]]) == [
+        "the override of softmax for Ada Lovelace has no effect: there are no marks"
+    ]
+
+
+def test_a_group_shares_an_override(day: Day) -> None:
+    texts = sentences.read(day)
+    people = HandedIn((Person("Ada", "1"), Person("Bob", "2")))
+    group = replace(submission(texts, student="Ada, Bob"), handed_in=people)
+    new = resolve([Request("Bob", "softmax", "0", "")], [group], day, NO_ROSTER, "kim")
+    assert [one.key for one in new] == ["1", "2"]
+    assert Adjustments(new).apply(group).points == 96
+    alone = of(submission(texts, student="Ada"), "1")
+    assert Adjustments(new).apply(alone).points == 96
+
+
+@pytest.mark.parametrize(
+    ("points", "comment", "message"),
+    [("-1", "", "0 to 4"), ("nan", "", "0 to 4"), ("x", "", "0 to 4"), ("", " ", "a comment")],
+)
+def test_an_invalid_override_is_refused(points: str, comment: str, message: str, day: Day) -> None:
+    class_ = [submission(sentences.read(day)), unread()]
+    with pytest.raises(CourseError, match=message):
+        resolve([Request("ada", "softmax", points, comment)], class_, day, NO_ROSTER, "kim")
+    with pytest.raises(CourseError, match="could not be graded"):
+        resolve([Request("bob", "softmax", "1", "")], class_, day, NO_ROSTER, "kim")
+
+
+def test_a_store_is_read_back(tmp_path: Path) -> None:
+    one = StudentOverride("11", "Ada", "softmax", Override(1.25, "ü\n", "kim", "2026-12-01"))
+    with OverrideStore(tmp_path) as store:
+        store.add("day1", [one])
+        store.add("day1", [one])
+    with OverrideStore(tmp_path) as store:
+        assert store.read("day1") == [one]
+        assert store.read("day2") == []
+        assert store.remove("day1", ["22", "11"], "softmax") == 1
+        assert store.read("day1") == []
+
+
+@pytest.mark.slow
+def test_exports_agree_with_nbgraders_gradebook(tmp_path: Path) -> None:
+    root = release(tmp_path / "course")
+    course = Class(root)
+    for student, text in (("ada", WRONG), ("bob", WRONG), ("cyd", RIGHT)):
+        course.hand_in(student, text)
+    assert command(root, "grade", "day1", "--jobs", "1").returncode == 0
+    course.read_by_a_ta("ada", 33.5, "Which id is padding?")
+    change = ("override", "day1", "--csv", "o.csv")
+    lines = ("ada,padding_mask,7,", "bob,padding_mask,44,Fine", "cyd,split_heads,39,")
+    (root / "o.csv").write_text("\n".join(["student,exercise,points,comment", *lines]))
+    assert command(root, *change).returncode == 0
+    done = command(root, "grade", "day1", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    rows = read_csv(root)
+    for student, points in (("ada", 73.5), ("bob", 84.0), ("cyd", 99.0)):
+        assert sum(course.scores(student).values()) == points
+        assert float(rows[student]["points"]) == points
+    assert "formgrader): Which id is padding?" in rows["ada"]["by_hand"]
+    assert course.comment("ada") == "Which id is padding?"
+    assert "given by" in course.autograded("bob").read_text()
