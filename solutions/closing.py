@@ -1,15 +1,16 @@
 # %% [markdown]
 # ## How far you are
 #
-# Run the next cell at any time. It runs the visible checks of all exercises on your functions as they are
-# now.
+# Run the next cell at any time. It runs the visible checks of all exercises on your functions as
+# they are now.
 #
-# **How your work is graded.** The grader takes only what an exercise needs and runs other tests on other
-# numbers, so cell order, plots and experiments do not matter.
+# **How your work is graded.** The grader takes only what an exercise needs and runs other tests on
+# other numbers. Cell order, plots and experiments do not matter.
 #
-# * Results have the dtype and device of the inputs, float16 to float64. Arguments stay unchanged and may
-#   be non-contiguous. Gradients are finite.
-# * A promised `ValueError` names the argument that is wrong, as in "d is 10, not divisible by n_heads = 3".
+# * Results have the dtype and device of the inputs, float16 to float64. Arguments stay unchanged
+#   and may be non-contiguous. Gradients are finite.
+# * A promised `ValueError` names the argument that is wrong, as in "d is 10, not divisible by
+#   n_heads = 3".
 # * Dropout acts only in training mode. Initialisation and additional attributes are up to you.
 # * What an exercise does not allow is forbidden in that exercise only.
 

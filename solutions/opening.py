@@ -1,18 +1,17 @@
 # %% [markdown]
 # ## How this notebook works
 #
-# * **Fill in the stubs.** Replace `raise NotImplementedError(...)` with your code. Keep the names of
-#   functions, classes, arguments and attributes, because the grader finds your work by them. You can add
-#   cells, functions and imports.
-# * **Run the checks** in the cell below each stub. They are examples; the grader tests more.
-# * **Hints are folded.** The first one points in a direction, the second says almost everything. Try before
-#   you unfold them.
+# * **Fill in the stubs.** Replace `raise NotImplementedError(...)` with your code. Keep the names
+#   of functions, classes, arguments and attributes, because the grader finds your work by them. You
+#   can add cells, functions and imports.
+# * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
+# * **Hints are folded.** The first points in a direction, the second tells you almost everything.
 # * **Demonstrations** draw or print something with your functions. They are not graded.
 #
 # The stars show the difficulty, out of five. In annotations, `Float[Tensor, "*batch n d"]` is a
-# floating-point tensor whose last axes have sizes `n` and `d`, after any number of other axes. The same
-# letter means the same size throughout a signature. `Int` is int64, and `#` marks an axis that may have size 1
-# and broadcast.
+# floating-point tensor whose last axes have sizes `n` and `d`, after any number of other axes. The
+# same letter means the same size throughout a signature. `Int` is int64, and `#` marks an axis that
+# may broadcast.
 
 # %%
 from collections.abc import Iterator

@@ -9,24 +9,24 @@
 # receives the mean of all values, weighted by how well it matches each key.
 #
 # ![On the left, a dictionary: the query red matches one key and returns its value (1, 0). On the
-# right, attention: the query red gives the keys red, blue and purple the weights 0.40, 0.20 and 0.40
-# and returns the weighted mean of their values, (0.80, 0.60).](figures/lookup.svg)
+# right, attention: the query red gives the keys red, blue and purple the weights 0.40, 0.20 and
+# 0.40 and returns the weighted mean of their values, (0.80, 0.60).](figures/lookup.svg)
 #
 # A dictionary returns one value or fails. Attention compares the query with every key and returns a
 # mixture, so it is differentiable and can be learned.
 #
 # **Today's example.** Three tokens have d = 2 features: *red* = (1, 0), *blue* = (0, 1) and
-# *purple* = (1, 1). These vectors are the queries, the keys and the values. Take a pencil and follow
-# the query *red*:
+# *purple* = (1, 1). These vectors are the queries, the keys and the values. Take a pencil and
+# follow the query *red*:
 #
 # 1. Dot products with the three keys: 1, 0, 1.
 # 2. Divided by √2, these are the scores: 0.71, 0, 0.71.
-# 3. The exponentials are 2.03, 1 and 2.03. Divided by their sum, 5.06, they become the weights 0.40,
-#    0.20 and 0.40.
+# 3. The exponentials are 2.03, 1 and 2.03. Divided by their sum, 5.06, they become the weights
+#    0.40, 0.20 and 0.40.
 # 4. The output is 0.40·(1, 0) + 0.20·(0, 1) + 0.40·(1, 1) = (0.80, 0.60).
 #
-# Steps 1 and 2 are `attention_scores`, step 3 is `softmax`, and `attention` adds step 4. In code, all
-# queries are rows of one matrix:
+# Steps 1 and 2 are `attention_scores`, step 3 is `softmax`, and `attention` adds step 4. In code,
+# the queries are the rows of one matrix:
 #
 # ![The n × d queries times the transposed keys, divided by the square root of d, give n × m scores.
 # Softmax per row turns them into weights whose rows sum to 1. The weights times the m × d_v values
@@ -47,16 +47,17 @@ from solutions.opening import demonstration
 # ★★☆☆☆ · core · 10 minutes · 4 points
 #
 # A score can be any number. A weighted mean needs weights that are not negative and sum to 1.
-# Softmax turns scores into such weights, and larger scores get larger weights:
+# Softmax turns scores into such weights:
 #
 # $$\mathrm{softmax}(x)_i = \frac{e^{x_i}}{\sum_j e^{x_j}}$$
 #
-# The sum runs along one axis, `dim`. With `x` of shape `(2, 3)`, `dim=1` makes each row sum to 1 and
-# `dim=0` each column.
+# The sum runs along one axis, `dim`. With `x` of shape `(2, 3)`, `dim=1` makes each row sum to 1
+# and `dim=0` each column.
 #
 # **The trap.** $e^{89}$ overflows in float32, and $e^{12}$ in float16. The result is ∞/∞ = NaN. Far
 # below zero every exponential becomes 0, and 0/0 is NaN as well. Your function has to work for
-# entries of ±10⁴. An entry of −∞ gets a weight of exactly 0, which the next chapter uses to hide keys.
+# entries of ±10⁴. An entry of −∞ gets a weight of exactly 0, which the next chapter uses to hide
+# keys.
 #
 # Not allowed: torch's `softmax`, `log_softmax` and `softmin`, and `torch.distributions`.
 
@@ -152,10 +153,10 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** The same four scores give three different sets of weights. Softmax depends only
-# on differences: (0, 1) and (1000, 1001) get the same weights. The size of the differences decides
-# how sharp it is. Small ones give nearly equal weights; large ones approach the argmax, of which
-# softmax is the soft version.
+# **What to notice.** The same four scores give three different sets of weights. Softmax depends
+# only on differences: (0, 1) and (1000, 1001) get the same weights. The size of the differences
+# decides how sharp it is. Small ones give nearly equal weights; large ones approach the argmax, of
+# which softmax is the soft version.
 
 # %% [markdown]
 # ## `attention_scores`
@@ -168,13 +169,13 @@ if __name__ == "__main__":
 #
 # Row i of $S$ belongs to query i, column j to key j.
 #
-# **Why √d?** Suppose all entries of a query and a key are independent with mean 0 and variance 1. Then
-# their dot product, a sum of d terms, has variance d. Dividing by √d keeps the variance at 1, so
-# softmax is equally sharp for every d.
+# **Why √d?** Suppose all entries of a query and a key are independent with mean 0 and variance 1.
+# Then their dot product, a sum of d terms, has variance d. Dividing by √d keeps the variance at 1,
+# so softmax is equally sharp for every d.
 #
-# **The traps.** Several sizes are in scope here, and only one of them belongs under the root. Leading
-# axes broadcast: queries `(4, 1, n, d)` and keys `(2, m, d)` give scores `(4, 2, n, m)`. In float16
-# the sum q·k can exceed the largest number (65,504) although the score itself fits.
+# **The traps.** Several sizes are in scope here, and only one of them belongs under the root.
+# Leading axes broadcast: queries `(4, 1, n, d)` and keys `(2, m, d)` give scores `(4, 2, n, m)`. In
+# float16 the sum q·k can exceed the largest number (65,504) although the score itself fits.
 
 
 # %%
@@ -265,11 +266,11 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With the division (blue), nothing depends on d. Without it (orange, dashed), the
-# largest weight grows: at d = 64 one key gets 80 % on average. The right plot shows how much the
-# weight of a typical key reacts to its score, which is the gradient that this key receives. At d = 64
-# it is 5·10⁻⁹ without the division and 9·10⁻³ with it. An untrained query would stay with the key
-# that it happens to prefer. The paper gives this reason for the root in section 3.2.1.
+# **What to notice.** With the division (blue), almost nothing depends on d. Without it (orange,
+# dashed), the largest weight grows: at d = 64 one key gets 80 % on average. The right plot shows
+# how much the weight of a typical key reacts to its score, which is the gradient that this key
+# receives. At d = 64 it is 5·10⁻⁹ without the division and 9·10⁻³ with it. An untrained query would
+# keep the key that it happens to prefer. This is the paper's reason for dividing by √d.
 
 # %% [markdown]
 # ## `attention`
@@ -282,7 +283,8 @@ if __name__ == "__main__":
 # V: m \times d_v, \quad A: n \times m, \quad O: n \times d_v$$
 #
 # **The trap.** Softmax can run along either axis of $S$, and both give weights of the right shape
-# without an error. Each *query* distributes a weight of 1 over the keys: which axis has to sum to 1?
+# without an error. Each *query* distributes a weight of 1 over the keys: which axis has to sum to
+# 1?
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
@@ -371,8 +373,8 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# To see attention at work before anything is trained, the tokens need vectors that mean something.
-# The next cell describes each word by how often the letters a to z occur in it.
+# To see attention at work without training, the next cell describes each word by how often the
+# letters a to z occur in it.
 
 
 # %%
@@ -422,28 +424,29 @@ if __name__ == "__main__":
 # * On the left, queries, keys and values differ: misspelt words look up days, and each value is the
 #   number of a day. This is **cross-attention**. `Fryday` finds day 5. `Tusday` is torn between
 #   Tuesday (2) and Saturday (6) and gets a number between the two.
-# * On the right, queries, keys and values come from the same words. This is **self-attention**. The two
-#   `sea` get the same row: attention knows nothing about order. Chapter 3 changes that.
+# * On the right, queries, keys and values come from the same words. This is **self-attention**. The
+#   two `sea` get the same row: attention knows nothing about order. Chapter 3 changes that.
 # * Each row sums to 1. Columns need not: no query looks at Monday.
 
 # %% [markdown]
-# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.1.
-# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Attention and Self-Attention". [Bahdanau et al. 2015](https://arxiv.org/abs/1409.0473), section 3.1:
-# attention when it was still part of a recurrent network.
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.1. [Weng, The
+# Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# "Attention and Self-Attention". [Bahdanau et al. 2015](https://arxiv.org/abs/1409.0473), section
+# 3.1: attention when it was still part of a recurrent network.
 #
 # **Discuss.**
 #
 # 1. Source and target both become ten times longer. What happens to the time and the memory that
 #    attention needs?
-# 2. In the example, *red* gives *purple* as much weight as itself. Why? What could a model learn that
-#    changes this?
+# 2. In the example, *red* gives *purple* as much weight as itself. Why? What could a model learn
+#    that changes this?
 #
 # <details><summary>Answers</summary>
 #
-# 1. Both matrix products take n·m·d multiplications, and the weights are n·m numbers. Time and memory
-#    grow a hundredfold. This is the reason for the efficient variants on Day 2.
-# 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1): 1·1 + 0·1
-#    equals 1·1 + 0·0. A model does not use the token vectors directly. It learns three linear maps that
-#    make queries, keys and values from them (chapter 4), so it can make *red* prefer any token.
+# 1. Both matrix products take n·m·d multiplications, and the weights are n·m numbers. Time and
+#    memory grow a hundredfold. This is the reason for the efficient variants on Day 2.
+# 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1): 1·1
+#    + 0·1 equals 1·1 + 0·0. A model does not use the token vectors directly. It learns three linear
+#    maps that make queries, keys and values from them (chapter 4), so it can make *red* prefer any
+#    token.
 # </details>

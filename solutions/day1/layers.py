@@ -3,13 +3,13 @@
 #
 # *Chapter 5 of 6 · core: 40 minutes · optional: 15 minutes*
 #
-# Attention moves information between positions. To stack it into a deep model, three more pieces are
-# needed: a network that works on each position, sums that preserve the input, and a norm that keeps the
-# numbers in range. This chapter builds the two layers of the Transformer from them.
+# Attention moves information between positions. To stack it into a deep model, three more pieces
+# are needed: a network that works on each position, sums that preserve the input, and a norm that
+# keeps the numbers in range. This chapter builds the two layers of the Transformer from them.
 #
-# ![The encoder layer: self-attention with a mask, dropout, sum with the input, norm1; then feed-forward,
-# dropout, sum, norm2. The decoder layer has cross-attention to the memory, with its own mask, sum and
-# norm, between the two.](figures/layers.svg)
+# ![The encoder layer: self-attention with a mask, dropout, sum with the input, norm1; then
+# feed-forward, dropout, sum, norm2. The decoder layer has cross-attention to the memory, with its
+# own mask, sum and norm, between the two.](figures/layers.svg)
 
 # %%
 import matplotlib.pyplot as plt
@@ -24,12 +24,12 @@ from solutions.opening import demonstration
 # ## `LayerNorm`
 # ★★☆☆☆ · optional · 15 minutes · 5 points
 #
-# Each layer adds something to its input, so numbers would grow from layer to layer. Layer normalisation
-# rescales each position to mean 0 and variance 1. It uses no other position and no other sequence, so it
-# does the same in training and in use.
+# Each layer adds something to its input, so numbers would grow from layer to layer. Layer
+# normalisation rescales each position to mean 0 and variance 1. It uses no other position and no
+# other sequence, so it does the same in training and in use.
 #
-# ![Layer normalisation computes mean and variance over the features of one position. Batch normalisation
-# computes them over all positions for one feature.](figures/norms.svg)
+# ![Layer normalisation computes mean and variance over the features of one position. Batch
+# normalisation computes them over all positions for one feature.](figures/norms.svg)
 #
 # For one position $x$ with $d$ features
 #
@@ -37,13 +37,15 @@ from solutions.opening import demonstration
 # \sigma^2 = \frac{1}{d}\sum_{i=1}^{d} (x_i - \mu)^2 \qquad
 # y = \underbrace{g}_{d} \odot \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \underbrace{b}_{d}$$
 #
-# The learned $g$ (`weight`, initially ones) and $b$ (`bias`, initially zeros) set scale and offset of each
-# feature. They cannot undo the normalisation, because they are the same for all positions.
+# The learned $g$ (`weight`, initially ones) and $b$ (`bias`, initially zeros) set scale and offset
+# of each feature. They cannot undo the normalisation, because they are the same for all positions.
 #
-# **The trap.** torch's functions have defaults: by what do they divide, and where does $\varepsilon$ go?
-# A network with either mistake still trains, but weights copied from another implementation do not fit.
+# **The trap.** torch's functions have defaults: by what do they divide, and where does
+# $\varepsilon$ go? A network with either mistake still trains, but weights copied from another
+# implementation do not fit.
 #
-# Not allowed: `layer_norm`, `rms_norm`, `group_norm`, `batch_norm`, `instance_norm` and their modules.
+# Not allowed: `layer_norm`, `rms_norm`, `group_norm`, `batch_norm`, `instance_norm` and their
+# modules.
 
 
 # %%
@@ -120,30 +122,32 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `x.var(...)` and `x.std(...)` divide by d − 1 unless you pass `correction=0`. You avoid the question if
-# you compute the variance as the mean of a square.
+# `x.var(...)` and `x.std(...)` divide by d − 1 unless you pass `correction=0`. You avoid the
+# question if you compute the variance as the mean of a square.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Multiplying `x` by 10, or adding 5 to all features, does not change the result (if
-# $\varepsilon$ is small compared with the variance). Only the pattern is passed on. In today's example
-# little is left: *red* (1, 0) becomes (1, −1), and *purple* (1, 1) has variance 0 and becomes (0, 0). In
-# 64 features a pattern says more.
+# **What to notice.** If you multiply `x` by 10, or add 5 to all features, the result does not
+# change (as long as $\varepsilon$ is small compared with the variance). Only the pattern is passed
+# on. In today's example little is left: *red* (1, 0) becomes (1, −1), and *purple* (1, 1) has
+# variance 0 and becomes (0, 0). In 64 features a pattern says more.
 
 # %% [markdown]
 # ## `FeedForward`
 # ★☆☆☆☆ · core · 5 minutes · 3 points
 #
-# The output of attention is only a mixture of values. The feed-forward network computes something new from
-# it: two linear maps with a ReLU between them, applied to each position separately with the same weights.
+# The output of attention is only a mixture of values. The feed-forward network computes something
+# new from it: two linear maps with a ReLU between them, applied to each position separately with
+# the same weights.
 #
 # $$\operatorname{FFN}(x) = \underbrace{W_2}_{d \times d_{ff}}\,
 # \operatorname{dropout}\bigl(\max(0,\; \underbrace{W_1}_{d_{ff} \times d}\, x + b_1)\bigr) + b_2$$
 #
-# The hidden layer usually has $d_{ff} = 4d$ features. Section 3.3 of the paper has no dropout inside; we
-# follow torch's `nn.TransformerEncoderLayer`, which has.
+# The hidden layer usually has $d_{ff} = 4d$ features. Section 3.3 of the paper has no dropout
+# inside; we follow torch's `nn.TransformerEncoderLayer`, which has.
 #
-# **The trap.** Dropout has to be off in evaluation mode. Use a module that follows `train()` and `eval()`.
+# **The trap.** Dropout has to be off in evaluation mode. Use a module that follows `train()` and
+# `eval()`.
 
 
 # %%
@@ -207,7 +211,8 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# An `nn.Dropout` attribute follows the mode of its module. `F.dropout` needs the argument `training`.
+# An `nn.Dropout` attribute follows the mode of its module. `F.dropout` needs the argument
+# `training`.
 # </details>
 
 # %% [markdown]
@@ -218,12 +223,12 @@ if __name__ == "__main__":
 # ## `EncoderLayer`
 # ★★★☆☆ · core · 20 minutes · 6 points
 #
-# The encoder layer gathers information with attention, then processes it with the network. Both steps
-# have a **residual connection**: the input is added to the output, so a step only has to learn what to
-# change. In the paper, the sum is then normalised (*post-norm*).
+# The encoder layer gathers information with attention, then processes it with the network. Both
+# steps have a **residual connection**: the input is added to the output, so a step only has to
+# learn what to change. In the paper, the sum is then normalised (*post-norm*).
 #
-# ![Post-norm: attention and feed-forward branch off the stream and are added back, and each sum passes
-# through a norm. Pre-norm: each norm is inside the branch, before attention or
+# ![Post-norm: attention and feed-forward branch off the stream and are added back, and each sum
+# passes through a norm. Pre-norm: each norm is inside the branch, before attention or
 # feed-forward.](figures/residual.svg)
 #
 # $$x \leftarrow \operatorname{norm}_1
@@ -232,10 +237,11 @@ if __name__ == "__main__":
 # $$x \leftarrow \operatorname{norm}_2
 # \bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
 #
-# Every tensor here has the shape `b n d_model`.
+# Every tensor here has the shape `b n d_model`. If you skipped `LayerNorm`, use
+# `nn.LayerNorm(d_model)`: it rescales each position to mean 0 and variance 1.
 #
-# **The trap.** Several orders of norm, sum and dropout run and train. For each of the two sums, check which
-# tensor is added back, and that dropout acts only on the branch.
+# **The trap.** Several orders of norm, sum and dropout run and train. For each of the two sums,
+# check which tensor is added back, and that dropout acts only on the branch.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
 # `multi_head_attention_forward` and `nn.Transformer` with all its parts.
@@ -330,26 +336,26 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `MultiHeadAttention` takes query, key and value and returns a pair. In self-attention all three arguments
-# are the same.
+# `MultiHeadAttention` takes query, key and value and returns a pair. In self-attention all three
+# arguments are the same.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Each step is one line of the form "norm of (input + dropout of what was computed from it)". The input of
-# the second step is the output of the first.
+# Each step is one line of the form "norm of (input + dropout of what was computed from it)". The
+# input of the second step is the output of the first.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Input and output have the same shape, so layers can be stacked. Most later models
-# use pre-norm: deep stacks then train without warming up the learning rate
-# ([Xiong et al. 2020](https://arxiv.org/abs/2002.04745)). You will build that form on Day 2.
+# **What to notice.** Input and output have the same shape, so layers can be stacked. Most later
+# models use pre-norm, because deep stacks then train without a warm-up of the learning rate ([Xiong
+# et al. 2020](https://arxiv.org/abs/2002.04745)). You will build that form on Day 2.
 
 # %% [markdown]
 # ### Demonstration: what residual connections preserve
 #
-# The next cell stacks twelve of your layers, freshly initialised, and feeds them random vectors. Then it
-# removes the two sums from each layer, but keeps the norms.
+# The next cell stacks twelve of your layers, freshly initialised, and feeds them random vectors.
+# Then it removes the two sums from each layer, but keeps the norms.
 
 # %%
 if __name__ == "__main__":
@@ -400,19 +406,20 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Without the sums, all positions of a sequence have the same vector after two layers:
-# their cosine similarity is 1.00 (left). Each attention averages over positions, and nothing carries their
-# differences past it. With the sums it is 0.44 after twelve layers. The gradient (right) suffers less than
-# one might expect. With the sums, 89 % of it reaches the input. Without them, 11 % to 40 % reach the first
-# seven layers, because the norms rescale it. (All numbers with seed 0.)
+# **What to notice.** Without the sums, all positions of a sequence have the same vector after two
+# layers: their cosine similarity is 1.00 (left). Each attention averages over positions, and
+# nothing carries their differences past it. With the sums it is 0.44 after twelve layers. The
+# gradient (right) suffers less than you might expect. With the sums, 89 % of it reaches the input.
+# Without them, 11 % to 40 % still reach each of the first seven layers, because the norms rescale
+# it. (All numbers with seed 0.)
 
 # %% [markdown]
 # ## `DecoderLayer`
 # ★★★☆☆ · core · 15 minutes · 6 points
 #
-# The decoder layer has three steps. Self-attention reads the target written so far. **Cross-attention**
-# reads the source: queries come from the target, keys and values from `memory`, the encoder's output. Then
-# the network processes the result.
+# The decoder layer has three steps. Self-attention reads the target written so far.
+# **Cross-attention** reads the source: queries come from the target, keys and values from `memory`,
+# the encoder's output. Then the network processes the result.
 #
 # $$x \leftarrow \operatorname{norm}_1
 # \bigl(x + \operatorname{dropout}(\operatorname{attention}(x, x, x))\bigr)$$
@@ -426,11 +433,12 @@ if __name__ == "__main__":
 # Here $x$ has the shape `b n d_model` and the memory `b m d_model`. The weights are `b h n n` in
 # self-attention and `b h n m` in cross-attention:
 #
-# ![Self-attention: queries and keys are the target, and the mask hides the future. Cross-attention: queries
-# are the target, keys the memory, and the memory mask hides the padding of the
+# ![Self-attention: queries and keys are the target, and the mask hides the future. Cross-attention:
+# queries are the target, keys the memory, and the memory mask hides the padding of the
 # source.](figures/cross-attention.svg)
 #
-# **The trap.** The two masks hide different things. For each, ask which sequence its last axis belongs to.
+# **The trap.** The two masks hide different things. For each, ask which sequence its last axis
+# belongs to.
 #
 # Not allowed: the same as for `EncoderLayer`.
 
@@ -528,8 +536,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The first and the last step are those of `EncoderLayer`. In the middle one, keys and values have the
-# length of the source.
+# The first and the last step are those of `EncoderLayer`. In the middle one, keys and values have
+# the length of the source.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -538,28 +546,32 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The source enters only as keys and values. So it can have any length, and it has to
-# be encoded only once, however many tokens are generated. The weights of the cross-attention are the
-# picture that this notebook started with.
+# **What to notice.** The source enters only as keys and values. So it can have any length, and it
+# has to be encoded only once, however many tokens are generated. Its attention weights are the
+# picture at the start of this notebook.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1, 3.3 and 5.4.
-# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Encoder-Decoder Architecture". [Dong et al. 2021](https://arxiv.org/abs/2103.03404), introduction:
-# attention alone makes all positions alike.
+# [Weng, The Transformer Family
+# v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Encoder-Decoder
+# Architecture". [Dong et al. 2021](https://arxiv.org/abs/2103.03404), introduction: attention alone
+# makes all positions alike.
 #
 # **Discuss.**
 #
-# 1. Which parts of an encoder layer let one position influence another? What would a model without them be?
-# 2. Post-norm puts a norm on the path from input to output, twice per layer. Why might that make deep stacks
-#    harder to train, and what does pre-norm give up in return?
+# 1. Which parts of an encoder layer let one position influence another? What would a model without
+#    them be?
+# 2. Post-norm puts a norm on the path from input to output, twice per layer. Why might that make
+#    deep stacks harder to train, and what does pre-norm give up in return?
 #
 # <details><summary>Answers</summary>
 #
 # 1. Only self-attention. Norm, sum, dropout and the network treat each position separately. Without
-#    attention, the encoder would be one small network applied to each token alone, a better embedding table.
-# 2. In pre-norm the sum alone connects input and output, so the gradient reaches every layer unchanged. In
-#    post-norm it passes through every norm, and its size near the output is large at the start, so training
-#    needs a warm-up (Xiong et al. 2020). In return, nothing limits the size of the stream in pre-norm, and
-#    late layers change it relatively little. A last norm before the output is needed.
+#    attention, the encoder would be one small network applied to each token alone, a better
+#    embedding table.
+# 2. In pre-norm the sum alone connects input and output, so the gradient reaches every layer
+#    unchanged. In post-norm it passes through every norm, and near the output it is large at the
+#    start. So training needs a warm-up (Xiong et al. 2020). In return, nothing limits the size of
+#    the stream in pre-norm, and late layers change it relatively little. A last norm before the
+#    output is needed.
 # </details>

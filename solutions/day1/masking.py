@@ -3,24 +3,26 @@
 #
 # *Chapter 2 of 6 · core: 40 minutes*
 #
-# So far every query sees every key. Two kinds of keys must stay hidden:
+# So far every query sees every key. Two kinds of keys have to be hidden:
 #
 # * **Padding.** The sequences of a batch are padded to one length. The padding means nothing.
-# * **The future.** During training the decoder gets the whole target at once. Position i has to predict
-#   the next token from the tokens up to i. If it could look ahead, it would copy the answer.
+# * **The future.** During training the decoder gets the whole target at once. Position i has to
+#   predict the next token from the tokens up to i. If it could look ahead, it would copy the
+#   answer.
 #
 # A **mask** is a boolean tensor that broadcasts to the scores. In this course, as in
 # `F.scaled_dot_product_attention`, **True means that attention is allowed.**
 #
-# ![Three masks for the tokens the, sea, shore and pad. The padding mask is one row that hides the key
-# pad. The causal mask allows the diagonal and everything below it. The decoder mask allows what both
-# allow.](figures/masks.svg)
+# ![Three masks for the tokens the, sea, shore and pad. The padding mask is one row that hides the
+# key pad. The causal mask allows the diagonal and everything below it. The decoder mask allows what
+# both allow.](figures/masks.svg)
 #
-# In today's example, the causal mask leaves *red* nothing but itself. *Blue* has the scores 0 and 0.71,
-# so its weights are 1/(1 + 2.03) = 0.33 and 0.67. *Purple* comes last and sees all three tokens.
+# In today's example, the causal mask leaves *red* nothing but itself. *Blue* has the scores 0 and
+# 0.71, so its weights are 1/(1 + 2.03) = 0.33 and 0.67. *Purple* comes last and sees all three
+# tokens.
 #
-# ![Scores of red, blue and purple; the same scores with the future crossed out; the weights: 1, 0, 0;
-# 0.33, 0.67, 0; 0.25, 0.25, 0.50; and the outputs (1, 0), (0.33, 0.67) and (0.75,
+# ![Scores of red, blue and purple; the same scores with the future crossed out; the weights: 1, 0,
+# 0; 0.33, 0.67, 0; 0.25, 0.25, 0.50; and the outputs (1, 0), (0.33, 0.67) and (0.75,
 # 0.75).](figures/mask.svg)
 
 # %%
@@ -38,24 +40,25 @@ from solutions.opening import demonstration
 # ## `padding_mask`
 # ★☆☆☆☆ · core · 5 minutes · 3 points
 #
-# A batch of m tokens per sequence is an integer tensor `(b, m)`, and padding has the number `pad_id`:
+# A batch of m tokens per sequence is an integer tensor `(b, m)`, and padding has the number
+# `pad_id`:
 #
 # $$
 # \mathrm{mask}_{b,1,j} = \bigl(\mathrm{tokens}_{b,j} \ne \mathrm{pad}\bigr)
 # \qquad \mathrm{tokens}: b \times m, \quad \mathrm{mask}: b \times 1 \times m
 # $$
 #
-# The axis of size 1 is where the scores `(b, n, m)` have their queries: the same keys are padding for
-# every query.
+# The axis of size 1 is where the scores `(b, n, m)` have their queries: the same keys are padding
+# for every query.
 #
-# **The trap.** Without this axis, `(b, m)` broadcasts against `(b, n, m)` as if its first axis were the
-# queries. If b equals n, there is no error, and each sequence is masked by the padding of others. Padding
-# need not have the id 0, and it need not be at the end.
+# **The trap.** Without this axis, `(b, m)` broadcasts against `(b, n, m)` as if its first axis were
+# the queries. If b equals n, there is no error, and each sequence is masked by the padding of
+# others. Padding need not have the id 0, and it need not be at the end.
 
 
 # %%
 def padding_mask(tokens: Int[Tensor, "b m"], pad_id: int) -> Bool[Tensor, "b 1 m"]:
-    """Return a mask that is True at real tokens and False at padding, wherever it stands.
+    """Return a mask that is True at real tokens and False at padding, at any position.
 
     Args:
         tokens: token ids.
@@ -99,9 +102,9 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The mask hides padded *keys*. Padded *queries* are still computed; the loss will
-# ignore them. Libraries disagree about the meaning of True: in `nn.MultiheadAttention`, True in
-# `key_padding_mask` *forbids* attention.
+# **What to notice.** The mask hides padded *keys*. Padded *queries* are still computed; the loss
+# will ignore them. Libraries disagree about the meaning of True: in `nn.MultiheadAttention`, True
+# in `key_padding_mask` *forbids* attention.
 
 # %% [markdown]
 # ## `causal_mask`
@@ -111,9 +114,9 @@ if __name__ == "__main__":
 #
 # $$\mathrm{mask}_{i,j} = (j \le i) \qquad \mathrm{mask}: n \times n$$
 #
-# **The trap.** There are four triangles: upper or lower, with or without the diagonal. A position has to
-# see itself, because the first one has nothing else. This reveals nothing: the model predicts the *next*
-# token at each position.
+# **The trap.** There are four triangles: upper or lower, with or without the diagonal. A position
+# has to see itself, because the first one has nothing else. This reveals nothing: the model
+# predicts the *next* token at each position.
 #
 # Not allowed: `nn.Transformer.generate_square_subsequent_mask`.
 
@@ -123,8 +126,8 @@ def causal_mask(n: int, device: torch.device | str | None = None) -> Bool[Tensor
     """Return a mask that is True at (i, j) where j ≤ i.
 
     Args:
-        n: how many positions; 0 and 1 are allowed.
-        device: where the mask is made; None is torch's default.
+        n: the number of positions; 0 and 1 are allowed.
+        device: the device of the mask; None is torch's default.
     """
     ### BEGIN SOLUTION
     return torch.ones(n, n, dtype=torch.bool, device=device).tril()
@@ -153,21 +156,20 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The allowed pairs are the diagonal and everything below it. torch can make a matrix of ones and cut a
-# triangle out of a matrix. Functions that make tensors take `dtype` and `device`.
+# The allowed pairs are the diagonal and everything below it. torch can make a matrix of ones and
+# cut a triangle out of a matrix. Functions that make tensors take `dtype` and `device`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# You can also write down the formula: compare the positions as a column (i) with the positions as a row
-# (j), and broadcasting makes the matrix. This works for masks that are not triangles, too.
+# You can also write down the formula: compare the positions as a column (i) with the positions as a
+# row (j), and broadcasting makes the matrix. This also works for masks that are not triangles.
 # </details>
 
 # %% [markdown]
-# **What to notice.** With this mask, one pass over n tokens gives n predictions, each from a past of a
-# different length. This is why Transformers train in parallel, although they generate one token at a
-# time. (The device `meta` in the check has shapes but no values. It shows cheaply whether code puts its
-# tensors on the right device.)
+# **What to notice.** With this mask, one pass over n tokens gives n predictions, each from a past
+# of a different length. This is why Transformers train in parallel, although they generate one
+# token at a time.
 
 # %% [markdown]
 # ## `decoder_mask`
@@ -180,8 +182,8 @@ if __name__ == "__main__":
 # \qquad \mathrm{mask}: b \times n \times n
 # $$
 #
-# **The trap.** Mask only *keys*. Row i does not become empty because token i is padding. The mask has to
-# be on the device of the tokens.
+# **The trap.** Mask only *keys*. Row i does not become empty because token i is padding. The mask
+# has to be on the device of the tokens.
 #
 # Not allowed: `nn.Transformer.generate_square_subsequent_mask`.
 
@@ -225,8 +227,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# You have both parts. Write their shapes below each other, aligned at the right. What does broadcasting
-# make of them?
+# You have both parts. Write their shapes below each other, aligned at the right. What does
+# broadcasting make of them?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -235,8 +237,9 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** Broadcasting turns `(b, 1, n)` and `(n, n)` into `(b, n, n)`. If a sequence starts
-# with padding, its first rows allow nothing at all. The next exercise has to handle such rows.
+# **What to notice.** Broadcasting turns `(b, 1, n)` and `(n, n)` into `(b, n, n)`. If a sequence
+# starts with padding, its first rows allow nothing at all. The next exercise has to handle such
+# rows.
 
 # %% [markdown]
 # ## `masked_attention`
@@ -252,16 +255,16 @@ if __name__ == "__main__":
 # \qquad O = A\,V \qquad S, A: n \times m, \quad O: n \times d_v
 # $$
 #
-# A hidden key gets a weight of exactly 0, however well it matches. A query without any allowed key gets
-# weights 0 and output 0.
+# A hidden key gets a weight of exactly 0. A query without any allowed key gets weights 0 and output
+# 0.
 #
 # **The traps.**
 #
 # * Setting weights to 0 *after* softmax leaves rows that no longer sum to 1.
 # * A score of 0 does not hide a key: $e^0 = 1$.
 # * −10⁹ does not fit into float16, which ends at −65,504.
-# * In a row without allowed keys the formula is 0/0 = NaN. If you replace the NaN only in the result, it
-#   can come back in the gradient and reach every parameter.
+# * In a row without allowed keys the formula is 0/0 = NaN. If you replace the NaN only in the
+#   result, it can come back in the gradient and reach every parameter.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
@@ -282,9 +285,9 @@ def masked_attention(
             everything.
 
     Returns:
-        the pair (output, weights). Keys that are not allowed have weights of exactly 0; a query
-        that may attend to nothing has weights 0 and output 0. There is no NaN, in the gradients
-        of query, key and value either.
+        the pair (output, weights). Hidden keys have weights of exactly 0. A query without allowed
+        keys has weights 0 and output 0. Neither the results nor the gradients of query, key and
+        value contain NaN.
 
     Source: Vaswani et al. (2017), sections 3.2.1 and 3.2.3.
     """
@@ -368,9 +371,9 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# Make sure that every row that reaches softmax has a finite score, then set the weights of the other
-# rows to 0. A reduction of the mask along the keys, with `keepdim=True`, finds the rows without allowed
-# keys. It does not matter what softmax computes there, as long as it is finite.
+# Make sure that every row that reaches softmax has a finite score, then set the weights of the
+# other rows to 0. A reduction of the mask along the keys, with `keepdim=True`, finds the rows
+# without allowed keys. It does not matter what softmax computes there, as long as it is finite.
 # </details>
 #
 # <details><summary>Help, I get NaN in rows where nothing is allowed</summary>
@@ -378,8 +381,8 @@ if __name__ == "__main__":
 # Such a row consists of −∞ only, and softmax computes −∞ − (−∞) = NaN. Replacing it afterwards with
 # `nan_to_num` repairs the output. In the backward pass, the derivative of softmax is still NaN, and
 # NaN times 0 is NaN. So keep NaN from arising: leave the scores of these rows as they are, and set
-# their weights to 0 at the end. Write `rows = mask.any(dim=-1, keepdim=True)` and print its shape to
-# see which rows have an allowed key.
+# their weights to 0 at the end. Write `rows = mask.any(dim=-1, keepdim=True)` and print its shape
+# to see which rows have an allowed key.
 # </details>
 
 # %%
@@ -438,26 +441,26 @@ if __name__ == "__main__":
 #
 # * A cross marks a hidden key. The remaining weights of the row grow, because they still sum to 1.
 # * Without a mask, words attend to `<pad>`, so the result would depend on the amount of padding.
-# * The printed table is the best test of a decoder: change a future token, and no earlier output may
-#   change at all. A falling loss proves little, because a model that sees the future trains very well.
+# * The printed table is the best test of a decoder: if a future token changes, no earlier output
+#   may change. A falling loss proves little, because a model that sees the future trains very well.
 
 # %% [markdown]
-# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.3.
-# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.3. [Weng, The
+# Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
 # "Sparse Attention Patterns": masks that allow less, to save time.
 #
 # **Discuss.**
 #
-# 1. A translation model is trained without a causal mask by mistake. What will its training loss look like,
-#    and what happens when it translates?
-# 2. The encoder of a Transformer has no causal mask. Why is that no problem for the encoder, and what can
-#    it do that a decoder cannot?
+# 1. A translation model is trained without a causal mask by mistake. What will its training loss
+#    look like, and what happens when it translates?
+# 2. The encoder of a Transformer has no causal mask. Why is that no problem for the encoder, and
+#    what can it do that a decoder cannot?
 #
 # <details><summary>Answers</summary>
 #
 # 1. The loss falls almost to 0, because the model copies each next token from its input. When it
 #    generates, the next token does not exist yet, and the output is nonsense.
-# 2. The source is known completely before the first target token is generated, so nothing leaks. Each
-#    source token can use the tokens on both sides. In `3/4/1987`, only what follows the 3 shows that it is
-#    a month.
+# 2. The source is known completely before the first target token is generated, so nothing leaks.
+#    Each source token can use the tokens on both sides. In `12/4/1987`, only the slash after the 12
+#    shows that it is a month.
 # </details>

@@ -3,17 +3,19 @@
 #
 # *Chapter 4 of 6 · core: 40 minutes*
 #
-# One attention gives each token one weighted mean. But a token may need several things at once: a verb
-# its subject, a pronoun the noun that it refers to, and both the word before. **Heads** are several
-# attentions side by side. Each has its own queries, keys and values, and works on its own slice of the
-# features.
+# One attention gives each token one weighted mean. But a token may need several things at once: a
+# verb its subject, a pronoun the noun that it refers to, and both the word before. **Heads** are
+# several attentions side by side. Each has its own queries, keys and values, and works on its own
+# slice of the features.
 #
-# ![Linear maps turn query, key and value into new vectors, which are split into heads. Each head computes
-# attention separately. The results are merged, and a last linear map mixes them.](figures/multi-head.svg)
+# ![Linear maps turn query, key and value into new vectors, which are split into heads. Each head
+# computes attention separately. The results are merged, and a last linear map mixes
+# them.](figures/multi-head.svg)
 #
-# The linear maps W_q, W_k and W_v are learned: here the model decides what to look for, what to be found
-# by, and what to hand over. With h heads, each head gets d_head = d / h features. In today's example with
-# two heads, head 0 compares only redness and head 1 only blueness.
+# The linear maps W_q, W_k and W_v are learned: here the model decides what to look for, what to be
+# found by, and what to hand over. With h heads, each head gets d_head = d / h features. With two
+# heads and no linear maps, today's example would be compared by redness in head 0 and by blueness
+# in head 1.
 
 # %%
 import matplotlib.pyplot as plt
@@ -32,17 +34,17 @@ from solutions.opening import demonstration
 # Your attention takes any number of leading axes. If the heads are one of them, it treats each head
 # separately, without a loop. So cut the feature axis into heads, and move the heads to the front:
 #
-# ![A 2 × 6 matrix with the letters a to l. Head 0 gets the first three columns of both rows, head 1 the
-# last three. Merging puts them side by side again.](figures/heads.svg)
+# ![A 2 × 6 matrix with the letters a to l. Head 0 gets the first three columns of both rows, head 1
+# the last three. Merging puts them side by side again.](figures/heads.svg)
 #
 # $$\underbrace{x}_{b \times n \times d} \;\longrightarrow\;
 # \underbrace{y}_{b \times h \times n \times d_\text{head}}
 # \qquad y[b, k, p, j] = x[b, p, k \cdot d_\text{head} + j]$$
 #
-# **The trap.** Any tensor of b·n·d numbers can be *viewed* as `b h n d_head`. There is no error, and the
-# shape is right. Follow the letter d in the figure: in memory the letters are in the order a, b, c, d, e,
-# …, so where would a plain view put it? A model with this mistake still trains, but its heads mix
-# positions, including future ones.
+# **The trap.** Any tensor of b·n·d numbers can be *viewed* as `b h n d_head`. There is no error,
+# and the shape is right. Follow the letter d in the figure: in memory the letters are in the order
+# a, b, c, d, e, …, so where would a plain view put it? A model with this mistake still trains, but
+# its heads mix positions, including future ones.
 
 
 # %%
@@ -104,20 +106,20 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Take two steps, and write the shape after each in a comment. The first step splits the last axis in
-# two. The second changes no size.
+# Take two steps, and write the shape after each in a comment. The first step splits the last axis
+# in two. The second changes no size.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `reshape` and `unflatten` split an axis, and `transpose` swaps two axes. After the first step the shape is
-# `b n h d_head`.
+# `reshape` and `unflatten` split an axis, and `transpose` swaps two axes. After the first step the
+# shape is `b n h d_head`.
 # </details>
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Three positions of eight features, each entry with the number at which it lies in memory.
+        # Three positions of eight features. Each entry is its own offset in memory.
         numbered = torch.arange(24.0).reshape(1, 3, 8)
         split = split_heads(numbered, 2)
         figure, axes = plt.subplots(
@@ -137,9 +139,9 @@ if __name__ == "__main__":
         print(f"the same memory: {numbered.data_ptr() == split.data_ptr()}")
 
 # %% [markdown]
-# **What to notice.** Each head is one colour and contains every position once. If the last line says
-# `True`, your split copied nothing: only the strides, the distances in memory between neighbours along an
-# axis, have changed. (A split that copies is just as correct.)
+# **What to notice.** Each head is one colour and contains every position once. If the last line
+# says `True`, your split copied nothing: only the strides, the distances in memory between
+# neighbours along an axis, have changed. A split that copies is just as correct.
 
 # %% [markdown]
 # ## `merge_heads`
@@ -151,13 +153,13 @@ if __name__ == "__main__":
 # \underbrace{x}_{b \times n \times d}
 # \qquad x[b, p, k \cdot d_\text{head} + j] = y[b, k, p, j]$$
 #
-# **The trap.** Again, a reshape alone gives the right shape and the wrong numbers. And `view` refuses a
-# tensor whose axes have been swapped: read what its error message suggests.
+# **The trap.** Again, a reshape alone gives the right shape and the wrong numbers. And `view`
+# refuses a tensor whose axes have been swapped: read what its error message suggests.
 
 
 # %%
 def merge_heads(x: Float[Tensor, "b h n d_head"]) -> Float[Tensor, "b n h*d_head"]:
-    """Put the features of all heads side by side, head 0 first: the inverse of `split_heads`.
+    """Put the features of all heads side by side, head 0 first. This inverts `split_heads`.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """
@@ -198,20 +200,20 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# First bring the axes into the order `b n h d_head`, then join the last two. `view` can only join axes
-# that are adjacent in memory; `reshape` and `flatten` copy if they have to.
+# First bring the axes into the order `b n h d_head`, then join the last two. `view` can only join
+# axes that are adjacent in memory; `reshape` and `flatten` copy if they have to.
 # </details>
 
 # %% [markdown]
-# **What to notice.** A split needs no copy, but a merge usually does: after attention, the features of
-# one position are in h different places.
+# **What to notice.** A split needs no copy, but a merge usually does: after attention, the features
+# of one position are in h different places.
 
 # %% [markdown]
 # ## `MultiHeadAttention`
 # ★★★★☆ · core · 25 minutes · 9 points
 #
-# Three linear maps make queries, keys and values from the inputs, the heads attend, and a fourth linear
-# map mixes their results:
+# Three linear maps make queries, keys and values from the inputs, the heads attend, and a fourth
+# linear map mixes their results:
 #
 # $$Q = \mathrm{split}(x_q W_q^\top + b_q) \qquad K = \mathrm{split}(x_k W_k^\top + b_k) \qquad
 # V = \mathrm{split}(x_v W_v^\top + b_v)$$
@@ -220,14 +222,14 @@ if __name__ == "__main__":
 # = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d_\text{head}}}\right) \qquad
 # \underbrace{y}_{b \times n \times d} = \mathrm{merge}(A V)\, W_o^\top + b_o$$
 #
-# In self-attention $x_q$, $x_k$ and $x_v$ are the same. When a decoder reads the encoder's output, $x_q$
-# comes from the decoder and the other two from the encoder, so n ≠ m.
+# In self-attention $x_q$, $x_k$ and $x_v$ are the same. When a decoder reads the encoder's output,
+# $x_q$ comes from the decoder and the other two from the encoder, so n ≠ m.
 #
 # **The traps.**
 #
 # * Which d is under the root? `masked_attention` gets it right if you pass it the right tensors.
-# * A mask has the shape `n m`, `b 1 m` or `b n m` and applies to all heads. The scores have one axis
-#   more, and broadcasting counts from the end. If b = h, a wrong axis raises no error.
+# * A mask has the shape `n m`, `b 1 m` or `b n m` and applies to all heads. The scores have one
+#   axis more, and broadcasting counts from the end. If b = h, a wrong axis raises no error.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention` and
 # `multi_head_attention_forward`.
@@ -367,16 +369,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Follow the figure at the top of this chapter from left to right; you have all the pieces. Split queries,
-# keys *and* values before you call `masked_attention`. It divides by the root of the number of features
-# that it sees: print that number.
+# Follow the figure at the top of this chapter from left to right; you have all the pieces. Split
+# queries, keys *and* values before you call `masked_attention`. It divides by the root of the
+# number of features that it sees: print that number.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The scores are `b h n m`. A mask `b n m` needs an axis of size 1 for the heads. It is the third axis from
-# the end, whether the mask has two axes or three, and `unsqueeze` takes negative numbers. A mask of None
-# stays None.
+# The scores are `b h n m`. A mask `b n m` needs an axis of size 1 for the heads. It is the third
+# axis from the end, whether the mask has two axes or three, and `unsqueeze` takes negative numbers.
+# A mask of None stays None.
 # </details>
 #
 # <details><summary>Help, I get an error about the mask, or a masked key has a weight</summary>
@@ -389,14 +391,14 @@ if __name__ == "__main__":
 # fits as it is            b meets h: wrong         fits
 # ```
 #
-# `unsqueeze(1)` is right for a mask with three axes. It turns `n m` into `n 1 m`, which then broadcasts
-# along the wrong axes. `unsqueeze(-3)` is right for both.
+# `unsqueeze(1)` is right for a mask with three axes. It turns `n m` into `n 1 m`, which then
+# broadcasts along the wrong axes. `unsqueeze(-3)` is right for both.
 # </details>
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Weights set by hand: the words are pure positions, and each head asks for a place.
+        # Linear maps set by hand: the inputs are positional encodings, and each head looks for an offset.
         n_words, width, wanted_offsets = 12, 128, (-1, 0, 1, -4)
         places = sinusoidal_encoding(n_words, width).unsqueeze(0)
         by_hand = MultiHeadAttention(width, 4, bias=False)
@@ -404,7 +406,7 @@ if __name__ == "__main__":
         with torch.no_grad():
             for head, head_offset in enumerate(wanted_offsets):
                 rows = slice(head * d_head, (head + 1) * d_head)
-                # All heads read the 16 fastest pairs; a query asks for them at another position.
+                # All heads read the 16 fastest pairs; a query looks for them at a shifted position.
                 by_hand.key.weight[rows] = torch.eye(width)[:d_head]
                 by_hand.query.weight[rows] = 5 * shift_matrix(head_offset, width)[:d_head]
             _, head_weights = by_hand(places, places, places)
@@ -432,29 +434,30 @@ if __name__ == "__main__":
             )
 
 # %% [markdown]
-# **What to notice.** One layer looks at four places at once. These linear maps were set by hand, from
-# shift matrices; chapter 6 shows what training finds. Where the wanted position does not exist, as before
-# the first word, softmax still distributes a weight of 1 over the others. More heads need no more
-# parameters, as the printed numbers show. They do need more memory, because every head has n × m
-# weights, and each head gets narrower.
+# **What to notice.** One layer looks at four places at once. These linear maps were set by hand,
+# from shift matrices; chapter 6 shows what training finds. Where the wanted position does not
+# exist, as before the first word, softmax still distributes a weight of 1 over the others. More
+# heads need no more parameters, as the printed numbers show. They do need more memory, because
+# every head has n × m weights, and each head gets narrower.
 
 # %% [markdown]
-# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and rows A of table 3.
-# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Multi-Head Self-Attention". [Michel et al. 2019](https://arxiv.org/abs/1905.10650), sections 1 to 3: most
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and rows A of
+# table 3. [Weng, The Transformer Family
+# v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Multi-Head
+# Self-Attention". [Michel et al. 2019](https://arxiv.org/abs/1905.10650), sections 1 to 3: most
 # heads can be removed after training.
 #
 # **Discuss.**
 #
-# 1. With d = 512, the paper uses 8 heads of 64 features. What is lost with 512 heads of one feature, and
-#    what with a single head?
+# 1. With d = 512, the paper uses 8 heads of 64 features. What is lost with 512 heads of one
+#    feature, and what with a single head?
 # 2. Swap the order of the heads. What has to change in W_o so that the layer computes the same?
 #
 # <details><summary>Answers</summary>
 #
-# 1. A head of one feature compares queries and keys by a single product, so it can hardly tell many keys
-#    apart. A single head gives each token only one set of weights: it has to average over everything that
-#    the token needs. In table 3, both 1 and 32 heads are worse than 8.
-# 2. The columns of W_o, in blocks of d_head, in the same order. Heads have no order of their own. This is why
-#    "head 3" means nothing when you compare two training runs.
+# 1. A head of one feature compares queries and keys by a single product, so it can hardly tell many
+#    keys apart. A single head gives each token only one set of weights: it has to average over
+#    everything that the token needs. In table 3, both 1 and 32 heads are worse than 8.
+# 2. The columns of W_o, in blocks of d_head, in the same order. Heads have no order of their own.
+#    This is why "head 3" means nothing when you compare two training runs.
 # </details>

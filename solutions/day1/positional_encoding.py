@@ -3,9 +3,9 @@
 #
 # *Chapter 3 of 6 · core: 20 minutes · optional: 35 minutes*
 #
-# Attention ignores order. It compares each query with each key, wherever they are, so it sees a sentence
-# as a bag of words. The next cell shows it. A Transformer therefore adds to each token vector a second
-# vector that depends only on the position.
+# Attention ignores order. It compares each query with each key, wherever they are, so it sees a
+# sentence as a bag of words. The next cell shows it. A Transformer therefore adds to each token
+# vector a second vector that depends only on the position.
 
 # %%
 import matplotlib.pyplot as plt
@@ -19,7 +19,7 @@ from solutions.opening import demonstration
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # One random vector a word, and no positions: what does "bites" receive in either sentence?
+        # One random vector per word and no positions: what does "bites" receive in each sentence?
         torch.manual_seed(0)
         word_vectors = {word: torch.randn(8) for word in ("dog", "bites", "man")}
         received = []
@@ -33,26 +33,28 @@ if __name__ == "__main__":
 # ## `sinusoidal_encoding`
 # ★★★☆☆ · core · 20 minutes · 5 points
 #
-# Why not append the position p as a number? It has no upper limit, and a model trained on positions up to
-# 50 would meet a number ten times larger at position 500. The sinusoidal encoding writes p as a clock
-# does. It has several hands, each turning at a constant speed that is lower than that of the hand before.
+# Why not append the position p as a number? It has no upper limit, and a model trained on positions
+# up to 50 would meet a number ten times larger at position 500. The sinusoidal encoding writes p as
+# a clock does. It has several hands, each turning at a constant speed that is lower than that of
+# the hand before.
 #
-# ![Clock hands of pairs 0, 1 and 2 at positions 0, 1, 2, 3, 4, 10, 20 and 30. Pair 0 turns by one radian
-# per position, pair 1 by a tenth of that and pair 2 by a hundredth.](figures/clocks.svg)
+# ![Clock hands of pairs 0, 1 and 2 at positions 0, 1, 2, 3, 4, 10, 20 and 30. Pair 0 turns by one
+# radian per position, pair 1 by a tenth of that and pair 2 by a hundredth.](figures/clocks.svg)
 #
-# The hands together identify the position, and all numbers stay between −1 and 1. For position $p$ and
-# pair $i = 0, 1, 2, \dots$
+# The hands together identify the position, and all numbers stay between −1 and 1. For position $p$
+# and pair $i = 0, 1, 2, \dots$
 #
 # $$\mathrm{PE}(p, 2i) = \sin\!\left(\frac{p}{10000^{2i/d}}\right) \qquad
 # \mathrm{PE}(p, 2i+1) = \cos\!\left(\frac{p}{10000^{2i/d}}\right)
 # \qquad \mathrm{PE}: \text{length} \times d$$
 #
-# **Today's example.** With d = 2 there is one pair: PE(0) = (0, 1), PE(1) = (0.84, 0.54) and
-# PE(2) = (0.91, −0.42). Add them to *red*, *blue*, *purple*, and *purple* receives (1.50, 0.87). Swap *red*
-# and *blue*, and it receives (1.75, 0.66). Without positions it received (0.75, 0.75) in both cases.
+# **Today's example.** With d = 2 there is one pair: PE(0) = (0, 1), PE(1) = (0.84, 0.54) and PE(2)
+# = (0.91, −0.42). Add them to *red*, *blue*, *purple*, and *purple* receives (1.50, 0.87). Swap
+# *red* and *blue*, and it receives (1.75, 0.66). Without positions it received (0.75, 0.75) in both
+# cases.
 #
-# **The traps.** The letter i counts pairs, not columns. If d is odd, the last column has no partner, and
-# the formula makes it a sine.
+# **The traps.** The letter i counts pairs, not columns. If d is odd, the last column has no
+# partner, and the formula makes it a sine.
 
 
 # %%
@@ -122,15 +124,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# There are two axes, positions and pairs. Make a vector for each, and give one of them a second axis of
-# size 1. Broadcasting then fills the table of angles. Sine and cosine both come from this table.
+# There are two axes, positions and pairs. Make a vector for each, and give one of them a second
+# axis of size 1. Broadcasting then fills the table of angles. Sine and cosine both come from this
+# table.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The numbers 2i are `0, 2, 4, …`, a range with a step. To alternate two tables as columns, assign to every
-# second column, or stack them along a new last axis and flatten it. If the width is odd, there is one sine
-# more than there are cosines. A Python loop over pairs is fine.
+# The numbers 2i are `0, 2, 4, …`, a range with a step. To alternate two tables as columns, assign
+# to every second column, or stack them along a new last axis and flatten it. If the width is odd,
+# there is one sine more than there are cosines. A Python loop over pairs is fine.
 # </details>
 
 # %%
@@ -164,18 +167,18 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** In the first figure, fast columns (at the top) tell neighbours apart, and slow ones
-# (at the bottom) tell near from far. In the second figure the three curves coincide where they overlap:
-# the similarity of two positions depends only on their distance. Each pair contributes sine times sine
-# plus cosine times cosine, which is the cosine of the *difference* of two angles.
+# **What to notice.** In the first figure, fast columns (at the top) tell neighbours apart, and slow
+# ones (at the bottom) tell near from far. In the second figure the three curves coincide where they
+# overlap: the similarity of two positions depends only on their distance. Each pair contributes
+# sine times sine plus cosine times cosine, which is the cosine of the *difference* of two angles.
 
 # %% [markdown]
 # ## `shift_matrix`
 # ★★★☆☆ · optional · 20 minutes · 4 points
 #
-# The authors hoped that sines and cosines would let the model attend by relative position (section 3.5).
-# The reason: moving k positions on is one fixed matrix, the same for every p. A linear layer can learn
-# such a matrix, and with it a head that looks "two tokens back".
+# The authors hoped that sines and cosines would let the model attend by relative position (section
+# 3.5). The reason: a step of k positions is a fixed matrix, the same for every p. A linear layer
+# can learn such a matrix, and with it a head that looks "two tokens back".
 #
 # $$\underbrace{M_k}_{d \times d}\;\underbrace{\mathrm{PE}(p)}_{d}
 # = \underbrace{\mathrm{PE}(p + k)}_{d}
@@ -187,8 +190,8 @@ if __name__ == "__main__":
 # ![The matrix M of six rows: three 2×2 blocks on the diagonal that turn pairs 0, 1 and 2, and zeros
 # elsewhere. It maps PE(p) to PE(p + k).](figures/shift.svg)
 #
-# **The trap.** The rotation matrix of textbooks turns a vector (width, height). A pair here holds the
-# height, the sine, first.
+# **The trap.** The rotation matrix of textbooks turns a vector (width, height). Here the height,
+# the sine, comes first.
 
 
 # %%
@@ -266,23 +269,23 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write the rules for sin(a + b) and cos(a + b) on paper, where a belongs to the position and b to the
-# offset. The factors of sin a and cos a are the four numbers of a block.
+# Write the rules for sin(a + b) and cos(a + b) on paper, where a belongs to the position and b to
+# the offset. The factors of sin a and cos a are the four numbers of a block.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The first row of a block computes the new *sine*. Its first number is the factor of sin a in the rule for
-# sin(a + b), its second the factor of cos a. The second row computes the new cosine. To place the
-# blocks, start from zeros and loop over the pairs, or use `torch.block_diag`.
+# The first row of a block computes the new *sine*. Its first number is the factor of sin a in the
+# rule for sin(a + b), its second the factor of cos a. The second row computes the new cosine. To
+# place the blocks, start from zeros and loop over the pairs, or use `torch.block_diag`.
 # </details>
 #
 # <details><summary>Help, my matrix shifts in the wrong direction</summary>
 #
-# If offset 1 takes PE(1) to PE(0), the sign of the angle is wrong. Check one case by hand. With d = 2,
-# M₁ has to take PE(0) = (0, 1) to PE(1) = (sin 1, cos 1). A matrix times (0, 1) is its second column, so the
-# second column of M₁ is (sin 1, cos 1). The sine *above* the diagonal is positive, and the one below it
-# negative. In the textbook matrix it is the other way round.
+# If offset 1 takes PE(1) to PE(0), the sign of the angle is wrong. Check one case by hand. With d =
+# 2, M₁ has to take PE(0) = (0, 1) to PE(1) = (sin 1, cos 1). A matrix times (0, 1) is its second
+# column, so the second column of M₁ is (sin 1, cos 1). The sine *above* the diagonal is positive,
+# and the one below it negative. In the textbook matrix it is the other way round.
 # </details>
 
 # %%
@@ -311,10 +314,10 @@ if __name__ == "__main__":
         print(f"black cross: PE({start + offset}). Largest error over all positions: {error:.0e}")
 
 # %% [markdown]
-# **What to notice.** One matrix moves every position, and each hand arrives at the cross. M is orthogonal:
-# its transpose is the matrix for −k. In attention, positions p and q meet in $x_p^\top W_q^\top W_k\, x_q$.
-# If this product of weights contains such a rotation, the score is largest at a fixed distance. Rotary
-# embeddings (Day 2) rotate queries and keys directly.
+# **What to notice.** One matrix moves every position, and each hand arrives at the cross. M is
+# orthogonal: its transpose is the matrix for −k. In attention, positions p and q meet in $x_p^\top
+# W_q^\top W_k\, x_q$. If this product of weights contains such a rotation, the score is largest at
+# a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
 
 # %% [markdown]
 # ## `PositionalEncoding`
@@ -325,11 +328,11 @@ if __name__ == "__main__":
 # $$y = \mathrm{dropout}\big(\underbrace{x}_{b \times n \times d}
 # + \underbrace{\mathrm{PE}_{0 \dots n-1}}_{n \times d}\big)$$
 #
-# Nothing is learned here. The table must not be a parameter, and a checkpoint need not contain it. But it
-# has to follow the module to another device or dtype.
+# Nothing is learned here. The table must not be a parameter, and a checkpoint need not contain it.
+# But it has to follow the module to another device or dtype.
 #
-# **The traps.** Position is the second axis of `x`; some older code puts it first. A float32 table plus a
-# float16 input is float32. A sequence longer than the table needs a clear error.
+# **The traps.** Position is the second axis of `x`; some older code puts it first. A float32 table
+# plus a float16 input is float32. A sequence longer than the table needs a clear error.
 
 
 # %%
@@ -418,15 +421,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Build the table once, in `__init__`, and keep it as a *buffer*: read the arguments of `register_buffer`.
-# In `forward` take as many rows of it as x has positions.
+# Build the table once, in `__init__`, and keep it as a *buffer*: read the arguments of
+# `register_buffer`. In `forward` take as many rows of it as x has positions.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `n × d` added to `b × n × d` broadcasts without another axis. One argument of `register_buffer` keeps the
-# buffer out of the `state_dict`. Compare n with the length of the table first, and convert the rows to the
-# dtype of x before you add them. `nn.Dropout` follows the mode of the module.
+# `n × d` added to `b × n × d` broadcasts without another axis. One argument of `register_buffer`
+# keeps the buffer out of the `state_dict`. Compare n with the length of the table first, and
+# convert the rows to the dtype of x before you add them. `nn.Dropout` follows the mode of the
+# module.
 # </details>
 
 # %%
@@ -443,26 +447,26 @@ if __name__ == "__main__":
         print(f"largest difference: {(received[0] - received[1]).abs().max():.2f}")
 
 # %% [markdown]
-# **What to notice.** Now it matters who bites whom. The encoding is *added* to the words, so both share the
-# same d numbers; the linear maps of the next chapter can learn to read one or the other.
+# **What to notice.** Now it matters who bites whom. The encoding is *added* to the words, so both
+# share the same d numbers. The linear maps of the next chapter can learn to read either.
 
 # %% [markdown]
-# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5.
-# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Positional Encoding", with learned, relative and rotary encodings.
-# [Shaw et al. 2018](https://arxiv.org/abs/1803.02155), section 3: relative positions inside attention.
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.5. [Weng, The
+# Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# "Positional Encoding", with learned, relative and rotary encodings. [Shaw et al.
+# 2018](https://arxiv.org/abs/1803.02155), section 3: relative positions inside attention.
 #
 # **Discuss.**
 #
-# 1. A learned table, one vector per position, works about as well in the paper (table 3, row E). What can
-#    the sinusoidal table do that a learned one cannot?
+# 1. A learned table, one vector per position, works about as well in the paper (table 3, row E).
+#    What can the sinusoidal table do that a learned one cannot?
 # 2. A decoder without any positional encoding is not blind to order. Why not?
 #
 # <details><summary>Answers</summary>
 #
-# 1. It has a vector for every position, also beyond the longest training sequence. That is no guarantee:
-#    the model has never been trained on these vectors, and quality often drops there.
-# 2. The causal mask breaks the symmetry. The first position attends to one token, the second to two and so
-#    on, so a position can be told from how much it sees.
-#    [Kazemnejad et al. 2023](https://arxiv.org/abs/2305.19466) study decoders without any encoding.
+# 1. It has a vector for every position, also beyond the longest training sequence. That is no
+#    guarantee: the model has never been trained on these vectors, and quality often drops there.
+# 2. The causal mask breaks the symmetry. The first position attends to one token, the second to two
+#    and so on, so what a position receives depends on where it is. [Kazemnejad et al.
+#    2023](https://arxiv.org/abs/2305.19466) study decoders without any encoding.
 # </details>

@@ -3,8 +3,8 @@
 #
 # *Chapter 6 of 6 · core: 45 minutes · optional: 50 minutes*
 #
-# You have all the parts. Now put them together, measure how good an answer is, generate, and let your model
-# read dates.
+# You have all the parts. Now put them together, measure how good an answer is, generate, and let
+# your model read dates.
 
 # %%
 import datetime
@@ -29,9 +29,8 @@ from solutions.opening import demonstration
 # ## `Transformer`
 # ★★★★☆ · core · 35 minutes · 10 points
 #
-# The encoder turns the source into one vector per position, all at once. The decoder reads the target
-# written so far and these vectors. At each position it gives a score for every token that could come next.
-# The figure of the whole model is at the top of this notebook.
+# Build the model in the figure at the start of this notebook: `encode` is its left half, `decode`
+# its right half, and `forward` runs both.
 #
 # $$\text{memory} = \operatorname{encoder}
 # \bigl(\sqrt{d}\; E_s[\text{source}] + \mathrm{PE}\bigr) \qquad \text{shape } b\; m\; d$$
@@ -40,17 +39,16 @@ from solutions.opening import demonstration
 # \bigl(\sqrt{d}\; E_t[\text{target}] + \mathrm{PE},\ \text{memory}\bigr) + u
 # \qquad \text{shape } b\; n\; v$$
 #
-# $E_s$ and $E_t$ are tables with one row of $d$ features per token, and $U$ and $u$ are the linear layer
-# `output`. The factor √d balances embeddings against the positional encoding. The paper shares one table
-# between $E_s$, $E_t$ and $U$ (section 3.4, after [Press and Wolf 2017](https://arxiv.org/abs/1608.05859));
-# we keep three.
+# $E_s$ and $E_t$ are tables with one row of $d$ features per token, and $U$ and $u$ are the linear
+# layer `output`. The factor √d balances embeddings against the positional encoding. The paper
+# shares one table between $E_s$, $E_t$ and $U$ (section 3.4, after [Press and Wolf
+# 2017](https://arxiv.org/abs/1608.05859)); we keep three.
 #
-# **The trap.** Three attentions need three masks, made from two sequences. For each attention, write down
-# whose keys it has. If source and target have the same length, a mix-up raises no error. The model trains,
-# but worse, and its answers depend on the amount of padding.
+# **The trap.** Three attentions need three masks, made from two sequences. For each attention,
+# write down where its keys come from. If source and target have the same length, a mix-up raises no
+# error: the model trains, but worse.
 #
-# Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
-# `multi_head_attention_forward` and `nn.Transformer` with all its parts.
+# Not allowed: the same as for `EncoderLayer`.
 
 
 # %%
@@ -59,15 +57,14 @@ class Transformer(nn.Module):
 
     Attributes to define: `source_embedding`, `target_embedding` (`nn.Embedding`),
     `positional_encoding` (a `PositionalEncoding`), `encoder`, `decoder` (`nn.ModuleList` of
-    `n_layers` layers each), `output` (`nn.Linear(d_model, target_vocab)`) and `pad_id`, which is an
-    id of both vocabularies. Embeddings are multiplied by √d_model, then the encoding is added.
-    `dropout` goes to the positional encoding and to every layer; there is no norm after the last
-    layer, and no weights are shared.
+    `n_layers` layers each), `output` (`nn.Linear(d_model, target_vocab)`) and `pad_id`, an id of
+    both vocabularies. Embeddings are multiplied by √d_model before the encoding is added. The
+    positional encoding and every layer use `dropout`. There is no norm after the last layer.
 
-    Padding is never attended to: how much of it follows a source changes no logit, and no row of
-    `encode` at a real token. A source of padding only gives finite logits.
+    No position attends to padding: the number of padding tokens after a source changes no logit, and
+    no row of `encode` at a real token. A source of only padding gives finite logits.
 
-    Source: Vaswani et al. 2017, section 3.
+    Source: Vaswani et al. 2017, section 3. Unlike in section 3.4, no weights are shared.
     """
 
     def __init__(
@@ -99,7 +96,7 @@ class Transformer(nn.Module):
         ### END SOLUTION
 
     def encode(self, source: Int[Tensor, "b m"]) -> Float[Tensor, "b m d_model"]:
-        """Return the memory of `source`; `ValueError` where it is longer than `max_length`."""
+        """Return the memory of `source`. Raise ValueError if it is longer than `max_length`."""
         ### BEGIN SOLUTION
         if source.shape[1] > self.max_length:
             raise ValueError(
@@ -122,8 +119,8 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "b n target_vocab"]:
         """Return the logits of the token after each target position.
 
-        `source` only says where the memory stands for padding. `ValueError` where `target` is
-        longer than `max_length`.
+        `source` only shows which positions of the memory are padding. Raise ValueError if `target`
+        is longer than `max_length`.
         """
         ### BEGIN SOLUTION
         if target.shape[1] > self.max_length:
@@ -142,7 +139,7 @@ class Transformer(nn.Module):
     def forward(
         self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b n target_vocab"]:
-        """Return the logits: decode after encode."""
+        """Return the logits: encode `source`, then decode `target`."""
         ### BEGIN SOLUTION
         return self.decode(target, self.encode(source), source)
         ### END SOLUTION
@@ -225,16 +222,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Make the masks where you have the token ids: one from the source in `encode`, two in `decode`. You have
-# written the functions. A list of layers has to be an `nn.ModuleList`; otherwise torch does not find their
-# parameters.
+# Make the masks where you have the token ids: one from the source in `encode`, two in `decode`. You
+# have written the functions. A list of layers has to be an `nn.ModuleList`; otherwise torch does
+# not find their parameters.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `encode`: embed, scale, add positions, then apply each layer with the mask of the source. `decode`: the
-# same with the target, each layer with two masks, and `output` at the end. The mask for the memory is
-# made from `source`, which is why `source` is an argument.
+# `encode`: embed, scale, add positions, then apply each layer with the mask of the source.
+# `decode`: the same with the target, each layer with two masks, and `output` at the end. The mask
+# for the memory is made from `source`, which is why `source` is an argument.
 # </details>
 #
 # <details><summary>Help, which mask goes where?</summary>
@@ -245,39 +242,41 @@ if __name__ == "__main__":
 # | decoder, self | target | target | the future, padding of the target | `decoder_mask(target, pad_id)` |
 # | decoder, cross | target | memory | padding of the source | `padding_mask(source, pad_id)` |
 #
-# If padding after the source changes the logits, the first or the third mask is missing. To find out
-# which, compare `encode(source)` with and without padding. If only the logits differ, it is the third.
+# If padding after the source changes the logits, the first or the third mask is missing. To find
+# out which, compare `encode(source)` with and without padding. If only the logits differ, it is the
+# third.
 # </details>
 
 # %% [markdown]
-# **What to notice.** `forward` predicts the next token at all target positions in one pass. Training gives
-# the decoder the true tokens as input, whatever it would have predicted itself. This is called **teacher
-# forcing**. To generate, the model needs one pass per token, and `encode` only once.
+# **What to notice.** `forward` predicts the next token at all target positions in one pass.
+# Training gives the decoder the true tokens as input, whatever it would have predicted itself. This
+# is called **teacher forcing**. To generate, the model needs one pass per token, and `encode` only
+# once.
 #
-# ![Training: one pass of the decoder over bos, 1, 9, 8, 7 predicts 1, 9, 8, 7, eos. Generation: the first
-# pass reads bos and gives 1, the second reads bos 1 and gives 9, and so
+# ![Training: one pass of the decoder over bos, 1, 9, 8, 7 predicts 1, 9, 8, 7, eos. Generation: the
+# first pass reads bos and gives 1, the second reads bos 1 and gives 9, and so
 # on.](figures/teacher-forcing.svg)
 
 # %% [markdown]
 # ## `sequence_loss`
 # ★★★☆☆ · optional · 25 minutes · 6 points
 #
-# How much probability does the model give to the right tokens? With $p = \operatorname{softmax}(\text{logits})$
-# over the $v$ tokens, the loss of one target is
+# How much probability does the model give to the right tokens? With $p =
+# \operatorname{softmax}(\text{logits})$ over the $v$ tokens, the loss of one target is
 #
 # $$-\sum_{c=1}^{v} y_c \log p_c \qquad
 # y = (1 - \varepsilon)\,\text{onehot}(\text{target}) + \frac{\varepsilon}{v}$$
 #
-# The result is the mean over all targets of the batch (`b n`) that are not padding, so long sequences
-# count for more. With $\varepsilon = 0$ the loss of a target is $-\log p_{\text{target}}$. With **label
-# smoothing** (the paper uses $\varepsilon = 0.1$), the model should leave some probability to the other
-# tokens:
+# The result is the mean over all targets of the batch (`b n`) that are not padding, so long
+# sequences count for more. With $\varepsilon = 0$ the loss of a target is $-\log
+# p_{\text{target}}$. With **label smoothing** (the paper uses $\varepsilon = 0.1$), the model
+# should leave some probability to the other tokens:
 #
-# ![The distribution y over five tokens. Without smoothing the target has probability 1. With epsilon 0.1 it
-# has 0.92, and every other token has 0.02.](figures/smoothing.svg)
+# ![The distribution y over five tokens. Without smoothing the target has probability 1. With
+# epsilon 0.1 it has 0.92, and every other token has 0.02.](figures/smoothing.svg)
 #
-# **The traps.** Logits of 10,000; a `pad_id` that is no class (−100 is common); a batch of nothing but
-# padding.
+# **The traps.** Logits of 10,000; a `pad_id` that is no class (−100 is common); a batch of nothing
+# but padding.
 #
 # Not allowed: `cross_entropy`, `linear_cross_entropy`, `nll_loss`, `kl_div`, their modules and
 # `torch.distributions`. `log_softmax` is allowed.
@@ -293,13 +292,13 @@ def sequence_loss(
     """Return the mean cross-entropy over the targets that are not padding.
 
     Args:
-        logits: finite numbers; ±10⁴ is no problem in float32.
-        targets: the right classes.
-        pad_id: the target that does not count. It need not be a class: −100 is allowed.
+        logits: finite numbers, up to ±10⁴ in float32.
+        targets: the correct classes.
+        pad_id: the target to ignore. It need not be a class: −100 is allowed.
         label_smoothing: ε in y = (1 − ε)·onehot(target) + ε/v; the loss is −Σ y log p.
 
     Returns:
-        a scalar. If every target is padding it is 0, and backward gives gradients of 0.
+        a scalar. If every target is padding, it is 0, and so are its gradients.
 
     Sources: Szegedy et al. 2016, section 7 (label smoothing); Vaswani et al. 2017, section 5.4.
     """
@@ -364,44 +363,45 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# With smoothing, the loss is (1 − ε) times the term of the target plus ε times the mean over all classes. For
-# padding, look up any valid class, and set the loss there to 0 before you sum. Then divide by the number of
-# real targets, or by 1 if there are none.
+# With smoothing, the loss is (1 − ε) times the term of the target plus ε times the mean over all
+# classes. For padding, look up any valid class, and set the loss there to 0 before you sum. Then
+# divide by the number of real targets, or by 1 if there are none.
 # </details>
 
 # %% [markdown]
-# **What to notice.** A model that gives every token the same probability has a loss of $\log v$: compare
-# the start of the training curve below. With smoothing, even a perfect model does not reach 0.
+# **What to notice.** A model that gives every token the same probability has a loss of $\log v$:
+# compare the start of the training curve below. With smoothing, even a perfect model does not reach
+# 0.
 
 # %% [markdown]
 # ## `greedy_decode`
 # ★★★☆☆ · optional · 25 minutes · 6 points
 #
-# To generate, start with the token `bos_id` ("beginning of sequence"). Compute the logits of the last position,
-# append the most likely token, and repeat until the model produces `eos_id` ("end of sequence") or
-# `max_length` tokens are there.
+# To generate, start with the token `bos_id` ("beginning of sequence"). Compute the logits of the
+# last position, append the most likely token, and repeat. Stop when the model produces `eos_id`
+# ("end of sequence"), or at `max_length` tokens.
 #
-# ![Row 0 generates bos, h, i, eos and is then padded. Row 1 generates bos, y, o, u, eos. After four steps
-# both rows are finished.](figures/greedy.svg)
+# ![Row 0 generates bos, h, i, eos and is then padded. Row 1 generates bos, y, o, u, eos. After four
+# steps both rows are finished.](figures/greedy.svg)
 #
-# **The trap.** The rows of a batch end at different times, and only a *produced* `eos_id` ends a row. And
-# whoever calls this function during training needs the model back in training mode.
+# **The trap.** The rows of a batch end at different times, and only a *produced* `eos_id` ends a
+# row. And a caller in the middle of training needs the model back in training mode.
 
 
 # %%
 def greedy_decode(
     model: nn.Module, source: Int[Tensor, "b m"], bos_id: int, eos_id: int, max_length: int
 ) -> Int[Tensor, "b k"]:
-    """Write the most likely next token again and again, until each row has produced `eos_id`.
+    """Append the most likely next token to each row until every row has produced `eos_id`.
 
-    The result starts with `bos_id`, which counts; finished rows are filled up with `model.pad_id`,
-    and k is the length of the longest row, at most `max_length` (at least 1). Only a produced
-    `eos_id` ends a row: `bos_id` does not, even where the two are equal, nor does `pad_id`. The
-    result has the dtype of `source`.
+    The result starts with `bos_id`, which counts as a token. Finished rows are padded with
+    `model.pad_id`, and k is the length of the longest row, at most `max_length` (at least 1). Only a
+    produced `eos_id` ends a row: neither `bos_id`, even if it equals `eos_id`, nor `pad_id` does.
+    The result has the dtype of `source`.
 
-    The model runs without gradients and in evaluation mode, `encode` at most once; afterwards it is
-    in the mode in which it was. `model` has `encode(source)`, `decode(target, memory, source)`,
-    which gives logits `b n v`, and `pad_id`.
+    The model runs without gradients and in evaluation mode, and `encode` at most once. Afterwards
+    the model is in its previous mode. `model` has `encode(source)`, `pad_id` and
+    `decode(target, memory, source)`, which returns logits `b n v`.
     """
     ### BEGIN SOLUTION
     was_training = model.training
@@ -424,7 +424,7 @@ def greedy_decode(
 if __name__ == "__main__":
 
     class Copier(nn.Module):
-        """A model that writes its source, and notes how it is called."""
+        """A model that copies its source and records how it is called."""
 
         pad_id = 0
 
@@ -482,31 +482,31 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Keep a boolean per row that is True once the row is finished. Overwrite with `pad_id` what finished rows
-# produce.
+# Keep a boolean per row that is True once the row is finished. Overwrite with `pad_id` what
+# finished rows produce.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Save `model.training` before you change it. Inside `torch.no_grad()`: encode, start with a column of
-# `bos_id`, and loop while there is room and a row is unfinished. Each step decodes everything written so
-# far and reads the last position.
+# Save `model.training` before you change it. Inside `torch.no_grad()`: encode, start with a column
+# of `bos_id`, and loop while there is room and a row is unfinished. Each step decodes everything
+# written so far and reads the last position.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Each step runs the decoder over all tokens so far, although only the last one is new. On
-# Day 2, a cache of keys and values saves this work. Greedy decoding takes the most likely *token* at each
-# step; the result need not be the most likely *sequence*.
+# **What to notice.** Each step runs the decoder over all tokens so far, although only the last one
+# is new. On Day 2, a cache of keys and values saves this work. Greedy decoding takes the most
+# likely *token* at each step; the result need not be the most likely *sequence*.
 
 # %% [markdown]
 # ## Your Transformer at work: reading dates
 #
 # *Core · 10 minutes*
 #
-# The model gets pairs of a written date and its standard form, and no rules. It has to find out that months
-# have names and numbers, that dots mean day first and slashes month first, and that the weekday does
-# not matter. All dates are real ones from one century. 2,000 days are held out: the model never sees them
-# in training, in any form.
+# The model gets pairs of a written date and its standard form, and no rules. It has to find out
+# that months have names and numbers, that dots mean day first and slashes month first. The weekday
+# is irrelevant. All dates are real ones from one century. 2,000 days are held out: the model never
+# sees them in training, in any form.
 
 # %%
 PAD, BOS, EOS = 0, 1, 2
@@ -515,7 +515,7 @@ DAYS = [datetime.date(1950, 1, 1) + datetime.timedelta(days) for days in range(3
 
 
 def six_ways_to_write(day: datetime.date) -> list[str]:
-    """Return what a source may look like; the last way says the year in two digits."""
+    """Return six ways to write a day. The last one has a year of two digits."""
     return [
         f"{day.day} {day:%B} {day.year}",
         f"{day:%B} {day.day}, {day.year}",
@@ -527,19 +527,19 @@ def six_ways_to_write(day: datetime.date) -> list[str]:
 
 
 def date_pairs(days: list[datetime.date], rng: random.Random) -> tuple[list[str], list[str]]:
-    """Return sources, each day in one of six ways, and targets, year-month-day."""
+    """Return a source for each day, written in a random way, and its target, year-month-day."""
     return [rng.choice(six_ways_to_write(day)) for day in days], [f"{day}" for day in days]
 
 
 def as_tokens(texts: list[str]) -> Int[Tensor, "b n"]:
-    """Spell texts as BOS, a token for each symbol, EOS; filled up with PAD."""
+    """Spell each text as BOS, a token per symbol and EOS, padded with PAD."""
     rows = [[BOS, *(3 + SYMBOLS.index(symbol) for symbol in text), EOS] for text in texts]
     rows = [torch.tensor(row) for row in rows]
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
 
 
 def as_text(tokens: Int[Tensor, "n"]) -> str:
-    """Return what the tokens between BOS and EOS spell."""
+    """Return the text that the tokens between BOS and EOS spell."""
     text = "".join("??$"[token] if token < 3 else SYMBOLS[token - 3] for token in tokens[1:])
     return text.split("$")[0]
 
@@ -550,11 +550,11 @@ if __name__ == "__main__":
         print(f"{text:<22} → 1987-03-04   {as_tokens([text])[0].tolist()}")
 
 # %% [markdown]
-# The training loop uses teacher forcing: the decoder reads the target without its last token and predicts
-# the target without its first. Two choices make 500 steps enough:
+# The training loop uses teacher forcing: the decoder reads the target without its last token and
+# predicts the target without its first. Two choices make 500 steps enough:
 #
-# * The embeddings start with a standard deviation of $1/\sqrt d$. With torch's default of 1, multiplied by
-#   √d, they drown the positional encoding, and only 47 % of the dates come out right.
+# * The embeddings start with a standard deviation of $1/\sqrt d$. With torch's default of 1,
+#   multiplied by √d, they drown the positional encoding, and only 47 % of the dates come out right.
 # * The learning rate first increases (warm-up), which post-norm layers need, and then decreases.
 
 # %%
@@ -562,7 +562,7 @@ N_STEPS, BATCH_SIZE = 500, 64
 
 
 def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Random) -> list[float]:
-    """Train `model` for N_STEPS steps; return the loss of each."""
+    """Train `model` for N_STEPS steps and return the loss of each step."""
     for table in (model.source_embedding.weight, model.target_embedding.weight):
         nn.init.normal_(table, std=table.shape[1] ** -0.5)
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98))
@@ -585,45 +585,46 @@ def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Rand
 
 
 def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
-    """Return what `model` writes for each source."""
+    """Return the text that `model` generates for each source."""
     tokens = greedy_decode(model, as_tokens(sources), BOS, EOS, max_length=12)
     return [as_text(row) for row in tokens]
 
 
 # %% [markdown]
-# Where does the trained model look? `alignment` records the weights of the cross-attention in the last
-# decoder layer and averages them over the heads.
+# Where does the trained model look? `alignment` records the weights of the cross-attention in the
+# last decoder layer and averages them over the heads.
 
 
 # %%
 def alignment(model: nn.Module, source: str, target: str) -> Float[Tensor, "n m"] | None:
-    """Return how much each written symbol looked at each source symbol; None if not to be seen."""
-    heard = []
+    """Return the weights of each written symbol on each source symbol, or None if there are none."""
+    recorded = []
     hook = model.decoder[-1].cross_attention.register_forward_hook(
-        lambda module, inputs, output: heard.append(output)
+        lambda module, inputs, output: recorded.append(output)
     )
     model.eval()
     with torch.no_grad():
         model(as_tokens([source]), as_tokens([target])[:, :-1])
     hook.remove()
-    match heard:
+    match recorded:
         case [(_, Tensor(ndim=4) as weights)]:
             return weights[0].mean(dim=0)
     return None
 
 
 def draw_training(losses: list[float], weights: Tensor | None, source: str, target: str) -> None:
-    """Draw the loss curve, and the alignment of one pair beside it."""
+    """Draw the loss curve and the alignment of one pair."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=(2, 3))
     left.semilogy(losses)
-    left.set(xlabel="step", ylabel="loss (nats a token)", title="training")
-    right.set_title("cross-attention: what each written symbol looked at")
+    left.set(xlabel="step", ylabel="loss (nats per token)", title="training")
+    right.set(title="cross-attention of the last layer", xlabel="reads", ylabel="writes")
     if weights is None:
-        words = "no weights to be seen: is `cross_attention` called as a module,\n"
-        words += "and does it return the pair of output and weights?"
+        words = "no weights were recorded: is `cross_attention` called as a module,\n"
+        words += "and does it return the pair (output, weights)?"
         right.text(0.5, 0.5, words, ha="center", va="center")
     else:
-        right.imshow(weights, cmap="Blues", aspect="auto")
+        image = right.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        figure.colorbar(image, ax=right, label="weight")
         symbols = ["bos", *source.replace(" ", "␣"), "eos"]
         right.set_xticks(range(len(symbols)), symbols, fontsize=8)
         right.set_yticks(range(len(target) + 1), [*target, "eos"], fontsize=8)
@@ -650,45 +651,49 @@ if __name__ == "__main__":
 
         results = list(zip(sources, written, targets, strict=True))
         n_right = sum(seen == target for _, seen, target in results)
-        print(f"{n_right} of {len(results)} unseen days read right ({n_right / len(results):.2%})")
-        print(f"{N_STEPS} steps and the test: {cpu:.0f} s of CPU time, {wall:.0f} s by the clock")
+        print(
+            f"{n_right} of {len(results)} held-out days read correctly ({n_right / len(results):.2%})"
+        )
+        print(f"{N_STEPS} steps and the test: {cpu:.0f} s of CPU time, {wall:.0f} s elapsed")
         wrong = [result for result in results if result[1] != result[2]]
         for source, seen, target in (wrong + results)[:8]:
-            print(f"  {source:<24} → {seen:<12} {'' if seen == target else f'and not {target}'}")
+            print(f"  {source:<24} → {seen:<12} {'' if seen == target else f'expected {target}'}")
 
         example = datetime.date(1987, 3, 4)
         source, target = six_ways_to_write(example)[2], f"{example}"
         draw_training(losses, alignment(reader, source, target), source, target)
 
 # %% [markdown]
-# **What to notice.** With the reference solution and this seed (0), all 2,000 held-out days are right;
-# training and test take about 30 seconds of CPU time on one core. If yours stays below 99 %, run `progress()`
-# at the end of this notebook.
+# **What to notice.** With the reference solution and this seed (0), all 2,000 held-out days are
+# right. Training and test take about 30 seconds of CPU time on one core. If yours stays below 99 %,
+# the overview at the end of this notebook shows where to look first.
 #
-# The loss starts near $\log 70 \approx 4.2$: the model gives all 70 symbols the same probability. Nobody
-# programmed the alignment. Both digits of the month look at its name, those of the day at the day, and the
-# weekday is ignored. But attention weights show where a model looked, not what it did with what it saw.
+# The loss starts near $\log 70 \approx 4.2$: the model gives all 70 symbols nearly the same
+# probability. The model found the alignment without rules. Both digits of the month look at its
+# name, those of the day at the day, and the weekday gets little weight. But attention weights only
+# show where a model looks, not how it uses what it sees.
 
 # %% [markdown]
-# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5.
-# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# the overview, as a preview of Day 2. [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567), section 7: label
-# smoothing. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186), introduction: is attention an
-# explanation?
+# **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5. [Weng,
+# The Transformer Family
+# v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), the overview, as a
+# preview of Day 2. [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567), section 7: label
+# smoothing. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186), introduction: is attention
+# an explanation?
 #
 # **Discuss.**
 #
-# 1. During training the decoder never sees its own mistakes. What can go wrong when it generates, and why
-#    does it hardly matter for dates?
-# 2. In the alignment, the hyphens look at places that have nothing to do with hyphens. Does that mean that
-#    the model made a mistake? How would you test whether it uses what it looks at?
+# 1. During training the decoder never sees its own mistakes. What can go wrong when it generates,
+#    and why does it hardly matter for dates?
+# 2. In the alignment, the hyphens look at places that have nothing to do with hyphens. Does that
+#    mean that the model made a mistake? How would you test whether it uses what it looks at?
 #
 # <details><summary>Answers</summary>
 #
-# 1. After a first wrong token, the decoder reads inputs that it has never met in training, and errors can
-#    accumulate. A date is short, almost every token is determined by the source, and the trained model is
-#    almost always sure.
-# 2. No. A hyphen is always at the same place, so the model needs nothing from the source to write it, and
-#    softmax has to put the weight somewhere. To test a use, intervene: change or mask the source position and
-#    see whether the output changes.
+# 1. After a first wrong token, the decoder reads inputs that it has never met in training, and
+#    errors can accumulate. A date is short, almost every token is determined by the source, and the
+#    trained model is almost always sure.
+# 2. No. A hyphen is always at the same place, so the model needs nothing from the source to write
+#    it. Softmax still has to put the weight somewhere. To test a use, intervene: change or mask the
+#    source position and see whether the output changes.
 # </details>
