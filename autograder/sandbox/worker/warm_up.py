@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import jaxtyping  # noqa: F401
+import numpy.random  # noqa: F401 (numpy imports it lazily)
 import torch
 import torch.distributions
 import torch.masked
