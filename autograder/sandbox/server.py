@@ -19,7 +19,7 @@ import socket
 import sys
 from types import ModuleType
 
-from autograder.sandbox import huge_pages
+from autograder.sandbox import memory
 from autograder.sandbox.control import (
     CONTROL,
     ENCODE,
@@ -163,17 +163,17 @@ def main(
     control: socket.socket, wall: Wall, refused: dict[str, str], services: dict[str, ModuleType]
 ) -> None:
     """Set up the sandbox, report the results of the probes, and answer requests."""
-    gc.collect()
+    memory.fill_gaps()
     gc.freeze()
     gc.enable()
     tasks = len(os.listdir("/proc/self/task"))
     if tasks != 1:
         raise RuntimeError(f"the fork server must have one thread, but it has {tasks} threads")
     with probes.targets() as outside:
-        memory = huge_pages.private_memory()  # must be read before /proc becomes unavailable
+        private = memory.private_memory()  # must be read before /proc becomes unavailable
         wall.enclose_server()
         seen = probes.observe(wall, outside)
-    huge_pages.collapse(memory)
+    memory.collapse(private)
     try:
         with contextlib.suppress(ConnectionError):  # the grader has hung up
             control.send(ENCODE(Ready(wall.layers, probes.holes(seen), refused)))
