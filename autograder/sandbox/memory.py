@@ -34,7 +34,7 @@ class _MallocInfo(ctypes.Structure):
 def fill_gaps() -> None:
     """Allocate the free blocks between used ones, so that workers allocate new memory instead of writing to shared pages."""
     _fillers.extend(
-        bytes(size - bytes().__sizeof__())
+        bytes(size - b"".__sizeof__())
         for size in _OBJECT_SIZES
         for _ in range(_POOL_BYTES // size)
     )
