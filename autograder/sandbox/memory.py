@@ -34,9 +34,7 @@ class _MallocInfo(ctypes.Structure):
 def fill_gaps() -> None:
     """Allocate the free blocks between used ones, so that workers allocate new memory instead of writing to shared pages."""
     _fillers.extend(
-        bytes(size - b"".__sizeof__())
-        for size in _OBJECT_SIZES
-        for _ in range(_POOL_BYTES // size)
+        bytes(size - b"".__sizeof__()) for size in _OBJECT_SIZES for _ in range(_POOL_BYTES // size)
     )
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):  # not glibc, or a version before 2.33
