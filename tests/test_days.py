@@ -91,3 +91,17 @@ def test_a_partly_correct_answer_gets_some_points(graders: Graders) -> None:
     softmax = by_name(graders("day1").grade(handed_in(naive), only="softmax"))["softmax"]
     assert softmax.status == "partial"
     assert 0 < softmax.points < softmax.max_points
+
+
+def test_a_notebook_from_an_earlier_release_keeps_its_points(graders: Graders) -> None:
+    """The notebook is from a release that was built before the engine was split into packages."""
+    old = jupytext.read(ROOT / "tests" / "release_v1.ipynb")
+    marks = graders("day1").grade(handed_in(old))
+    graded = {e.name: e.status for e in marks.exercises if e.status != "not_attempted"}
+    assert graded == dict.fromkeys(
+        [
+            *("softmax", "attention_scores", "attention", "padding_mask"),
+            *("causal_mask", "decoder_mask", "masked_attention"),
+        ],
+        "passed",
+    )
