@@ -50,7 +50,7 @@ def test_an_error_while_grading_affects_only_that_submission(
     monkeypatch.setattr(pool, "_grader", grader)
     monkeypatch.setattr(grader, "grade_slice", broken)
     marks = pool._grade(handed_in(RIGHT), "0")
-    assert (marks.student, marks.exercises, marks.points) == ("ada", [], 0)
+    assert (marks.student, marks.exercises, marks.points) == ("ada", [], None)
     assert "internal error in the autograder" in marks.problems[0]
     monkeypatch.undo()
     assert grader.grade(handed_in(RIGHT)).points == 100
