@@ -6,6 +6,7 @@ the course; 3, this machine cannot isolate student code. Each command imports it
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from autograder import delivery_commands, ta_commands
+from autograder import course_commands, delivery_commands, store_commands, ta_commands
 from autograder.console import (
     check_file,
     check_folder,
+    check_submissions,
+    exit_on_interrupt,
+    load_day,
+    output,
     print_error,
     print_errors_once,
     print_summary,
@@ -37,42 +42,29 @@ from autograder.sandbox.clock import cpu_count
 from autograder.sandbox.errors import NoIsolation, ServerLost
 
 if TYPE_CHECKING:
-    from autograder.course.config import Course
     from autograder.marks.model import SubmissionMarks
 
 CORES = cpu_count()
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.callback()
-def autograder() -> None:
-    """Build, release and grade the exercises of the course."""
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"autograder {importlib.metadata.version('transformer-exercises')}")
+        raise typer.Exit
 
 
-@app.command()
-def build(
-    days: Annotated[
-        list[str] | None, typer.Argument(metavar="[DAY]...", help="days to build (default: all)")
-    ] = None,
-    solutions: Annotated[
-        bool, typer.Option("--solutions", help="also build the notebook with the solutions")
+@app.callback(invoke_without_command=True)
+def autograder(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="print the version", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Build the release in assignments/ from the chapters, and check it."""
-    from autograder.course.consistency import check_day
-    from autograder.release import build as builder
-
-    course = _course()
-    for name in days or list(course.days):
-        day = course.day(name)
-        check_day(day)
-        for file in builder.build(day, solutions):
-            print(file)
+    """Build, release and grade the exercises of the course."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -105,17 +97,21 @@ def grade(
     from autograder.feedback import terminal_table
     from autograder.grading.session import open_session, submitted_folders
 
-    chosen = _course().day(day)
-    class_paths = paths or submitted_folders(chosen)
+    chosen = load_day(day)
     check_file(json)
     check_folder(feedback)
+    check_submissions(paths or [])
+    class_paths = paths or submitted_folders(chosen)
     warn_without_sandbox(sandbox)
     stderr = Console(stderr=True)
 
     def watch(marks: Iterator[SubmissionMarks]) -> Iterator[SubmissionMarks]:
         return terminal_table.progress(marks, stderr) if stderr.is_terminal else marks
 
-    with open_session(chosen, jobs, sandbox, print_errors_once(), use_store) as session:
+    with (
+        exit_on_interrupt(is_stored=use_store),
+        open_session(chosen, jobs, sandbox, print_errors_once(), use_store) as session,
+    ):
         by_hand = ta_commands.adjustments_or_warning(chosen, quiet=not paths)
         graded = session.grade(class_paths, seed, force, watch, group, by_hand.apply)
         copied = None
@@ -123,8 +119,9 @@ def grade(
             from autograder.nbgrader_plugin import gradebook
 
             copied = gradebook.copy(chosen, class_paths, graded.submissions, session.reader, force)
-    console = Console()
-    console.print(terminal_table.table(graded.rows))
+    console = output()
+    width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
+    console.print(terminal_table.table(graded.rows, width))
     console.print(terminal_table.LEGEND, style="dim", highlight=False)
     ta_commands.print_overrides(graded.submissions)
     print_summary(console, graded, json)
@@ -134,7 +131,8 @@ def grade(
     if feedback:
         from autograder.feedback import sentences, student_page
 
-        _, problems = student_page.write(graded.submissions, sentences.read(chosen), feedback)
+        pages, problems = student_page.write(graded.submissions, sentences.read(chosen), feedback)
+        console.print(f"{len(pages)} feedback pages are in {feedback}", highlight=False)
     if copied:
         summary = f"nbgrader's gradebook: {copied.copied} submissions copied, {copied.unchanged} unchanged"
         console.print(summary, highlight=False)
@@ -158,7 +156,7 @@ def regrade(
     from autograder.grading.session import open_session
     from autograder.marks.regrade import report
 
-    chosen = _course().day(day)
+    chosen = load_day(day)
     warn_without_sandbox(sandbox)
     with open_session(chosen, jobs, sandbox, print_errors_once()) as session:
         changes, gone = session.regrade()
@@ -185,7 +183,12 @@ app.command()(ta_commands.override)
 @app.command()
 def report(
     day: DayArgument,
-    file: Annotated[Path, typer.Argument(metavar="MARKS.json", help="marks from `grade --json`")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MARKS.json]", help="marks from `grade --json` (default: the store)"
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="default: report-DAY")] = None,
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="replace students' names with numbers")
@@ -194,11 +197,16 @@ def report(
     """Write a report about the class for the instructor: one page, and its tables as CSV files."""
     from autograder.course import config as courses
     from autograder.feedback import class_analysis, class_page, sentences
+    from autograder.marks import model
 
-    chosen = _course().day(day)
+    chosen = load_day(day)
     folder = out or Path(f"report-{day}")
     check_folder(folder)
-    marks = read_marks(file, day)
+    marks = (
+        read_marks(file, day)
+        if file
+        else model.Marks(model.FORMAT, day, ta_commands.stored_class(chosen))
+    )
     fingerprint = courses.fingerprint(chosen)
     analysis = class_analysis.analyse(marks, sentences.read(chosen), fingerprint, anonymous)
     for written in class_page.write(analysis, folder):
@@ -208,42 +216,10 @@ def report(
 app.command()(delivery_commands.export)
 
 
-@app.command()
-def demo(
-    day: DayArgument,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="default: demo/DAY in the course")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="limit each training loop to this many steps")
-    ] = None,
-) -> None:
-    """Run the day's demonstrations. Save their figures and output, and print their measurements."""
-    from autograder.release.demonstrations import demonstrate, table
-
-    chosen = _course().day(day)
-    folder = out or chosen.root / "demo" / day
-    Console().print(table(list(demonstrate(chosen, folder, steps))))
-    print(f"figures and output: {folder}")
-
-
-@app.command()
-def doctor() -> None:
-    """Show which isolation layers work on this machine, and how each one was tested."""
-    from autograder.sandbox.doctor import examine
-
-    findings = examine()
-    for finding in findings:
-        print(f"{'✓' if finding.passed else '✗'} {finding.layer}: {finding.tried}: {finding.seen}")
-    # Other layers can make up for a missing one, so only the probes of all layers together set the exit code.
-    if not all(finding.passed for finding in findings if finding.layer == "all"):
-        raise typer.Exit(3)
-
-
-def _course() -> Course:
-    from autograder.course import config as courses
-
-    return courses.load(courses.find_root(Path.cwd()))
+for command in (course_commands.build, course_commands.demo, course_commands.doctor):
+    app.command()(command)
+app.command("list")(store_commands.list_students)
+app.command()(store_commands.forget)
 
 
 def main() -> None:
@@ -253,7 +229,7 @@ def main() -> None:
     from autograder.grading.errors import WorkerKilled
 
     try:
-        app()
+        app(prog_name="autograder")
     except NoIsolation as error:
         print_error(error)
         sys.exit(3)

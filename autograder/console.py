@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,83 @@ from rich.console import Console
 from autograder.sandbox.client import Sandbox
 
 if TYPE_CHECKING:
+    from autograder.course.config import Course, Day
     from autograder.grading.session import GradedClass
     from autograder.marks.model import Marks, SubmissionMarks
+
+
+MAX_WIDTH = 10_000  # characters in a line of a file or pipe
+
+
+def output() -> Console:
+    """Return a console for stdout. Lines in a file or pipe are not wrapped."""
+    console = Console()
+    return console if console.is_terminal else Console(width=MAX_WIDTH)
+
+
+def load_course() -> Course:
+    """Return the course in the working directory. Raises CourseError."""
+    from autograder.course import config as courses
+
+    return courses.load(courses.find_root(Path.cwd()))
+
+
+def load_day(name: str) -> Day:
+    """Return a day of the course in the working directory.
+
+    Raises:
+        CourseError: There is no such day, or the course is invalid.
+    """
+    from autograder.course.config import CourseError
+
+    course = load_course()
+    if name not in course.days and (os.sep in name or "." in name or os.path.lexists(name)):
+        first = next(iter(course.days))
+        raise CourseError(
+            f"the day is missing before {name!r}. The course has {', '.join(course.days)}: "
+            f"for example, autograder {sys.argv[1] if len(sys.argv) > 1 else 'grade'} {first} {name}"
+        )
+    return course.day(name)
+
+
+def check_submissions(paths: Sequence[Path]) -> None:
+    """Check that each path may contain submissions, so that a wrong path does not become a student.
+
+    Raises:
+        typer.BadParameter: A path does not exist, is an empty folder, or is a file of another kind.
+    """
+    from autograder.submissions.filenames import is_gradable
+
+    for path in paths:
+        if not os.path.lexists(path):
+            raise typer.BadParameter(f"there is no file or folder {str(path)!r}")
+        if path.is_file() and not is_gradable(path.name) and not _is_notebook(path):
+            raise typer.BadParameter(
+                f"{str(path)!r} is not a notebook, a script, a folder or an archive"
+            )
+        if path.is_dir() and not os.listdir(path):
+            raise typer.BadParameter(f"the folder {str(path)!r} is empty")
+
+
+def _is_notebook(path: Path) -> bool:
+    """Return whether a file without a known suffix may be a notebook or a zip archive."""
+    with path.open("rb") as file:
+        beginning = file.read(2)
+    return not path.suffix and (beginning.startswith(b"{") or beginning == b"PK")
+
+
+@contextlib.contextmanager
+def exit_on_interrupt(is_stored: bool) -> Iterator[None]:
+    """Exit with a message on Ctrl-C. `is_stored` is whether the marks so far are in the store."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_error(
+            "stopped. The marks so far are stored; run the same command again to continue."
+            if is_stored
+            else "stopped. No marks were stored."
+        )
+        raise typer.Exit(130) from None
 
 
 def print_error(message: object) -> None:

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from autograder.console import check_file, check_folder, print_error, read_marks
+from autograder.console import check_file, check_folder, load_day, print_error, read_marks
 from autograder.export import Format
 from autograder.options import DayArgument, GroupOption
-from autograder.ta_commands import read_day, stored_class
+from autograder.ta_commands import stored_class
 
 
 def export(
@@ -40,7 +40,7 @@ def export(
     """Export the marks of a class, after late penalties, to a file that another system can import."""
     from autograder.export import write
 
-    chosen = read_day(day)
+    chosen = load_day(day)
     check_folder(out) if to == "gradescope" else check_file(out)
     class_ = read_marks(marks, day).submissions if marks else stored_class(chosen)
     points = 0.0 if unreadable == "zero" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,31 @@ import typer
 
 from autograder.sandbox.client import Sandbox
 
-DayArgument = Annotated[str, typer.Argument(metavar="DAY", help="day1 or day2")]
+
+def _day_names(incomplete: str) -> list[str]:
+    """Return the days of the course whose names begin with the text. The shell completes them."""
+    from autograder.course import config as courses
+
+    try:
+        names = courses.load(courses.find_root(Path.cwd())).days
+    except courses.CourseError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _check_seed(seed: str | None) -> str | None:
+    """Return the seed in lower case. Raises typer.BadParameter unless it is a hexadecimal number, such as `seed` in the marks."""
+    if seed is not None and not re.fullmatch(r"[0-9a-fA-F]{1,64}", seed):
+        raise typer.BadParameter(f"{seed!r} is not a hexadecimal number of at most 64 digits")
+    return seed.lower() if seed else None
+
+
+DayArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DAY", help="a day in grading.toml, such as day1", autocompletion=_day_names
+    ),
+]
 PathsArgument = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -23,7 +48,9 @@ SandboxOption = Annotated[Sandbox, typer.Option(help="`none` runs student code w
 SeedOption = Annotated[
     str | None,
     typer.Option(
-        metavar="HEX", help="the seed of an earlier run, to use the same test inputs again"
+        metavar="HEX",
+        help="the seed of an earlier run, to use the same test inputs again",
+        callback=_check_seed,
     ),
 ]
 GroupOption = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autograder.console import print_error
+from autograder.console import load_day, print_error
 from autograder.options import DayArgument, SeedOption
 
 if TYPE_CHECKING:
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from autograder.marks.model import SubmissionMarks
     from autograder.marks.override_requests import Request
     from autograder.marks.overrides import Adjustments
-
-
-def read_day(name: str) -> Day:
-    """Read a day of the course in the current folder. Raises CourseError."""
-    from autograder.course import config as courses
-
-    return courses.load(courses.find_root(Path.cwd())).day(name)
 
 
 def adjustments(day: Day) -> Adjustments:
@@ -103,7 +96,7 @@ def explain(
     """Show the graded code, the result of every test, and the inputs to failed calls."""
     from autograder.grading.explain import explain as explain_lines
 
-    chosen = read_day(day)
+    chosen = load_day(day)
     adjust = adjustments(chosen).apply
     for line in explain_lines(chosen, who, exercise, student, seed, adjust):
         print(line)
@@ -129,7 +122,7 @@ def override(
     """Give points or a comment by hand. Regrading keeps them. Without STUDENT, list all overrides."""
     from autograder.marks.override_requests import Request
 
-    chosen = read_day(day)
+    chosen = load_day(day)
     if csv and (student or remove):
         raise typer.BadParameter("use either --csv or STUDENT EXERCISE")
     if csv:

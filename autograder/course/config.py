@@ -137,7 +137,7 @@ def load(root: Path) -> Course:
     """
     path = root / FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise CourseError(f"{path}: {error}") from None

@@ -23,6 +23,7 @@ SIGNS = {
     "not_allowed": ("N", "magenta"),
 }
 BY_HAND = ("H", "cyan")
+NARROW, WIDE = 32, 300  # characters of a name on one line, in a terminal and in a file
 LEGEND = (
     "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed  "
     "H points by hand"
@@ -46,13 +47,15 @@ def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[Sub
             yield mark
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[Row], width: int = NARROW) -> Table:
     """Return a table of the class: points, a status symbol per exercise in the course's order, and problems.
+
+    Names that are longer than `width` are wrapped.
 
     Each row is a student with a submission. If any submission is late, an extra column shows the points after the penalty.
     """
     result = Table(box=None, pad_edge=False, header_style="bold")
-    result.add_column("student", overflow="fold", max_width=32)
+    result.add_column("student", overflow="fold", max_width=width)
     result.add_column("points", justify="right")
     any_late = any(row.late.days for row in rows)
     if any_late:
@@ -69,6 +72,25 @@ def table(rows: Sequence[Row]) -> Table:
         late = [_after_penalty(row)] if any_late else []
         signs = _signs(marks.exercises)
         result.add_row(Text(row.entry.student), points, *late, signs, Text(first[:200] + more))
+    return result
+
+
+def list_rows(rows: Sequence[Row], width: int = NARROW) -> Table:
+    """Return a table of students with the time, file, points and lateness of the submission that counts."""
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    result.add_column("student", overflow="fold", max_width=width)
+    result.add_column("submitted")
+    result.add_column("points", justify="right")
+    result.add_column("late")
+    result.add_column("file", overflow="fold")
+    for row in rows:
+        if row.marks:
+            points = "none" if row.points is None else f"{row.points:g}"
+            time = row.time.astimezone().strftime("%Y-%m-%d %H:%M") if row.time else "unknown"
+            days = f"{row.late.days} {'day' if row.late.days == 1 else 'days'}"
+            late = f"{days} (−{row.late.per_cent:g}%)" if row.late.days else ""
+            path = Text(row.marks.path)
+            result.add_row(Text(row.entry.student), time, points, late, path)
     return result
 
 

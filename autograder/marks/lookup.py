@@ -51,6 +51,22 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
     return found
 
 
+def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
+    """Return the labels of the students with this name, id or email address, or of all students of the submission."""
+    found = labels(item.student, item.handed_in)
+    people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
+    if len(people) != len(found):
+        return found
+    named = []
+    for label, person in zip(found, people, strict=True):
+        names = {label, person.name, person.id, person.email}
+        for entry in roster.students(label):
+            names |= {entry.student, entry.id, entry.name, entry.email}
+        if text.casefold() in {name.casefold() for name in names if name}:
+            named.append(label)
+    return tuple(named) or found
+
+
 def list_students(class_: Sequence[HasStudent]) -> str:
     """Return the students' names, with ids where several students have the same name."""
     found = list(dict.fromkeys(map(label, class_)))

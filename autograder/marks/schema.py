@@ -6,8 +6,12 @@ import os
 import sqlite3
 from pathlib import Path
 
+import msgspec
+
 from autograder.marks import current_marks
 from autograder.marks.current_marks import Current, decode
+from autograder.marks.model import SubmissionMarks
+from autograder.submissions.platforms import parse_canvas_name
 
 VERSION = 2
 GRADING = """
@@ -75,10 +79,23 @@ def _upgrade_from_1(database: sqlite3.Connection) -> None:
     rows = database.execute(query).fetchall()
     _run(database, f"DROP TABLE current; {current_marks.TABLE}")
     for day, text, path, grading, under in rows:
-        marks = decode(text)
+        marks = _with_upload(decode(text))
         if MISSING not in marks.problems:
+            encoded = msgspec.json.encode(marks).decode()
+            database.execute("UPDATE grading SET marks = ? WHERE id = ?", (encoded, grading))
             found_under = Path(os.fsdecode(under))
             current_marks.put(database, day, Current(marks, path, found_under, grading))
+
+
+def _with_upload(marks: SubmissionMarks) -> SubmissionMarks:
+    """Add the number of Canvas's file, which version 1 did not store, from the file's path."""
+    handed_in = marks.handed_in
+    for name in marks.path.split("/"):
+        found = parse_canvas_name(name)
+        if handed_in and found and found.people == handed_in.people:
+            handed_in = msgspec.structs.replace(handed_in, upload=found.upload)
+            return msgspec.structs.replace(marks, handed_in=handed_in)
+    return marks
 
 
 def _run(database: sqlite3.Connection, script: str) -> None:

@@ -1,4 +1,4 @@
-"""Choose which of a student's notebooks is graded. Entry point: `choose`.
+"""Choose which of a student's notebooks is graded, and recognise notebooks of other days. Entry points: `choose`, `find_day`.
 
 The choice needs only the text of the cells, so student code is neither run nor parsed.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from autograder.submissions.cell import Cell
-from autograder.submissions.filenames import list_names
+from autograder.submissions.filenames import is_other_day, list_names, stem
 from autograder.submissions.platforms import original_name
 from autograder.submissions.submission import Submission
 
@@ -59,6 +59,23 @@ def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
                 body = cell.source[match.end() : end.start() if end else None]
                 (found.discard if STUB in body else found.add)(match[1])
     return found
+
+
+def find_day(submission: Submission, day: str, exercises: Mapping[str, Collection[str]]) -> str:
+    """Return the name of the day that a submission belongs to.
+
+    A notebook that defines an exercise of `day` belongs to it. Otherwise, the release stamp decides, then the exercises of the
+    other days, and then the file name. `exercises` contains the exercises of each day.
+    """
+    if defined(submission.cells, exercises[day]):
+        return day
+    if stamped := submission.release.partition(" ")[0]:
+        return stamped
+    for name, names in exercises.items():
+        if defined(submission.cells, names):
+            return name
+    file = stem(original_name(os.path.basename(submission.path)))
+    return file if is_other_day(file, day) else day
 
 
 def defined(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:

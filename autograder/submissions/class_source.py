@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from autograder.course import config as courses
 from autograder.course.config import Day
-from autograder.submissions.choice import choose
+from autograder.submissions.choice import choose, find_day
 from autograder.submissions.client import Reader
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import NO_ROSTER, Roster
@@ -26,11 +27,20 @@ class FoundSubmission:
 def find_submissions(
     paths: Sequence[Path], day: Day, reader: Reader, roster: Roster = NO_ROSTER
 ) -> Iterator[FoundSubmission]:
-    """Yield one submission for each student or group found under each path, with the students' names from the roster."""
+    """Yield one submission for each student or group found under each path, with the students' names from the roster.
+
+    A notebook of another day becomes an unreadable submission.
+    """
+    exercises = {other.name: other.names for other in courses.load(day.root).days.values()}
+    exercises[day.name] = day.names
     for path in paths:
         files = read_submissions([path], day.name, reader)
         for _, of_student in groupby(files, key=lambda submission: submission.labels):
             chosen = choose(list(of_student), day.names)
+            found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
+            if found != day.name:
+                problem = f"this is the notebook for {found}, not for {day.name}"
+                chosen = replace(chosen, problems=(problem,), readable=False, release="")
             yield FoundSubmission(apply_roster(chosen, roster), path)
 
 

@@ -1,0 +1,69 @@
+"""Commands for the course and this machine: build, demo and doctor. `cli.py` adds them to the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from autograder.console import load_course, load_day
+from autograder.options import DayArgument
+
+
+def build(
+    days: Annotated[
+        list[str] | None, typer.Argument(metavar="[DAY]...", help="days to build (default: all)")
+    ] = None,
+    solutions: Annotated[
+        bool, typer.Option("--solutions", help="also build the notebook with the solutions")
+    ] = False,
+) -> None:
+    """Build the release in assignments/ from the chapters, and check it."""
+    from autograder.course.consistency import check_day
+    from autograder.release import build as builder
+
+    course = load_course()
+    for name in days or list(course.days):
+        day = course.day(name)
+        check_day(day)
+        for file in builder.build(day, solutions):
+            print(file)
+
+
+def demo(
+    day: DayArgument,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="default: demo/DAY in the course")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="limit each training loop to this many steps")
+    ] = None,
+) -> None:
+    """Run the day's demonstrations. Save their figures and output, and print their measurements."""
+    from autograder.release.demonstrations import demonstrate, table
+
+    chosen = load_day(day)
+    folder = out or chosen.root / "demo" / day
+    Console().print(table(list(demonstrate(chosen, folder, steps))))
+    print(f"figures and output: {folder}")
+
+
+def doctor() -> None:
+    """Show which isolation layers work on this machine, and how each one was tested."""
+    from autograder.sandbox.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'✓' if finding.passed else '✗'} {finding.layer}: {finding.tried}: {finding.seen}")
+    # Other layers can make up for a missing one, so only the probes of all layers together decide.
+    is_isolated = all(finding.passed for finding in findings if finding.layer == "all")
+    missing = [finding.layer for finding in findings if not finding.passed]
+    without = f", without {', '.join(dict.fromkeys(missing))}" if missing else ""
+    if not is_isolated:
+        print(
+            "\nResult: this machine cannot isolate student code, so nothing can be graded. See SECURITY.md."
+        )
+        raise typer.Exit(3)
+    print(f"\nResult: this machine isolates student code{without}. You can grade.")

@@ -1,0 +1,48 @@
+"""Commands that show and change which submissions the store counts. `cli.py` adds them to the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from autograder.console import load_day, output
+from autograder.options import DayArgument
+from autograder.ta_commands import stored_class
+
+StudentArgument = Annotated[
+    str, typer.Argument(metavar="STUDENT", help="a name, id or e-mail address, as in `list`")
+]
+
+
+def list_students(day: DayArgument) -> None:
+    """List the current submission of each student: its time, file, points and lateness."""
+    from autograder.feedback import terminal_table
+    from autograder.marks import class_list
+    from autograder.submissions import roster
+
+    chosen = load_day(day)
+    rows, _ = class_list.rows(stored_class(chosen), chosen, roster.for_course(chosen.root))
+    submitted = [row for row in rows if row.marks]
+    output().print(terminal_table.list_rows(submitted, terminal_table.WIDE))
+
+
+def forget(day: DayArgument, student: StudentArgument) -> None:
+    """Delete a student's marks for a day from the store. Other members of a group keep theirs."""
+    from autograder.course.config import CourseError
+    from autograder.marks import lookup
+    from autograder.marks.history import History
+    from autograder.submissions import roster
+
+    chosen = load_day(day)
+    class_roster = roster.for_course(chosen.root)
+    with History(chosen.root) as history, history.lock(day):
+        current = history.current(day)
+        found = lookup.find(student, current, class_roster)
+        if not found:
+            near = lookup.closest(student, current, class_roster)
+            hint = f"; the closest name is {near}" if near else ""
+            raise CourseError(f"the store has no marks of {student!r} for {day}{hint}")
+        for label in lookup.labels_of(student, found[0], class_roster):
+            history.forget(day, label)
+            print(f"{label}: the marks for {day} were deleted")

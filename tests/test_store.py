@@ -1,0 +1,342 @@
+"""Test that each student has one current submission: newer ones replace it, older ones never do, and no student is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from autograder.cli import main
+from autograder.course.state_folder import StoreError
+from autograder.marks.history import History
+from tests.conftest import ROOT
+from tests.fake_grading import book, by_student, current, grade, session
+from tests.small_course import make
+from tests.test_history import as_nobody
+from tests.test_submission import write, zipped
+
+CANVAS = "{name}_{user}_{upload}_day1.ipynb"
+DAY = datetime(2026, 12, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make(tmp_path / "course")
+
+
+def canvas(place: Path, *students: tuple[str, int, int, float]) -> Path:
+    """Write a Canvas download of students, each with a name, an id, a file number and points."""
+    files = {
+        CANVAS.format(name=name, user=user, upload=upload): book(points, f"# {user}")
+        for name, user, upload, points in students
+    }
+    place.write_bytes(zipped(files))
+    return place
+
+
+# ---- the current submission
+
+
+def test_a_newer_download_replaces_its_students_and_keeps_the_others(root: Path) -> None:
+    first = canvas(root / "a.zip", ("ada", 11, 50001, 10), ("bob", 12, 50002, 20))
+    other_section = canvas(root / "b.zip", ("cyd", 13, 50003, 30))
+    second = canvas(root / "c.zip", ("ada", 11, 60001, 40))
+    grade(root, first)
+    grade(root, other_section)
+    graded = grade(root, second)
+    assert current(root) == {"ada (11)": 40, "bob (12)": 20, "cyd (13)": 30}
+    assert [(r.student, r.before.points, r.is_older) for r in graded.replacements] == [
+        ("ada (11)", 10, False)
+    ]
+    assert grade(root, second).replacements == []
+
+
+def test_an_older_download_never_replaces_a_newer_one(root: Path) -> None:
+    newer = canvas(root / "new.zip", ("ada", 11, 60001, 40))
+    older = canvas(root / "old.zip", ("ada", 11, 50001, 10), ("bob", 12, 50002, 20))
+    grade(root, newer)
+    for force in (False, True):
+        graded = grade(root, older, force=force)
+        assert [(r.student, r.is_older) for r in graded.replacements] == [("ada (11)", True)]
+        assert current(root) == {"ada (11)": 40, "bob (12)": 20}
+
+
+def test_times_of_submission_decide_in_nbgraders_folders(root: Path) -> None:
+    def submit(folder: str, hours: int, points: float) -> Path:
+        time = str(DAY + timedelta(hours=hours)).encode()
+        files = {"day1.ipynb": book(points), "timestamp.txt": time}
+        write(root / folder / "submitted/ada/day1", files)
+        return root / folder / "submitted"
+
+    grade(root, submit("b", 5, 50))
+    grade(root, submit("a", 1, 10))
+    assert current(root) == {"ada": 50}
+    grade(root, submit("c", 6, 20))
+    assert current(root) == {"ada": 20}
+
+
+def test_without_times_the_submission_that_was_graded_last_counts(root: Path) -> None:
+    name = "Ada_51_assignsubmission_file/day1.ipynb"
+    for number, points in enumerate((50, 20)):
+        (root / f"{number}.zip").write_bytes(zipped({name: book(points)}))
+        grade(root, root / f"{number}.zip")
+    assert current(root) == {"Ada (51)": 20}
+
+
+def test_a_newer_submission_that_cannot_be_read_replaces_the_marks(root: Path) -> None:
+    grade(root, canvas(root / "a.zip", ("ada", 11, 50001, 10)))
+    (root / "b.zip").write_bytes(zipped({"ada_11_60000_report.docx": b"x"}))
+    graded = grade(root, root / "b.zip")
+    # Canvas numbers only files, and the entry without a notebook has one, too.
+    assert current(root) == {"ada (11)": None}
+    assert [one.before.points for one in graded.replacements] == [10]
+
+
+def test_students_with_the_same_name_are_separate(root: Path) -> None:
+    graded = grade(root, canvas(root / "a.zip", ("li", 11, 50001, 10), ("li", 12, 50002, 20)))
+    assert current(root) == by_student(graded) == {"li (11)": 10, "li (12)": 20}
+
+
+def gradescope(folder: Path, *submissions: tuple[int, str, list[str], float]) -> Path:
+    """Write a Gradescope export of submissions, each with a number, a time of day, the students and points."""
+    metadata = ""
+    for number, time, names, points in submissions:
+        people = "".join(f"  - :name: {n}\n    :sid: '{n}1'\n    :email: ''\n" for n in names)
+        when = f"  :created_at: 2026-12-01 {time}:00 Z\n"
+        metadata += f"submission_{number}:\n  :submitters:\n{people}{when}"
+        write(folder / f"submission_{number}", {"day1.ipynb": book(points)})
+    write(folder, {"submission_metadata.yml": metadata.encode()})
+    return folder
+
+
+def test_a_member_who_submits_alone_later_leaves_the_marks_of_the_group(root: Path) -> None:
+    grade(root, gradescope(root / "a", (1, "10:00", ["ada", "bob"], 10)))
+    assert current(root) == {"ada (ada1)": 10, "bob (bob1)": 10}
+    grade(root, gradescope(root / "b", (2, "12:00", ["ada"], 50)))
+    assert current(root) == {"ada (ada1)": 50, "bob (bob1)": 10}
+    grade(root, gradescope(root / "c", (3, "11:00", ["ada", "bob", "cyd"], 30)))
+    assert current(root) == {"ada (ada1)": 50, "bob (bob1)": 30, "cyd (cyd1)": 30}
+    with session(root) as opened:
+        changes, gone = opened.regrade(is_current=True)
+        assert (len(changes), gone) == (2, [])
+    assert current(root) == {"ada (ada1)": 50, "bob (bob1)": 30, "cyd (cyd1)": 30}
+
+
+def test_a_roster_that_is_added_later_renames_the_students_in_the_store(root: Path) -> None:
+    grade(root, canvas(root / "a.zip", ("adal", 11, 50001, 10), ("bob", 12, 50002, 20)))
+    (root / "roster.csv").write_text("id,student,name\n11,ada,Ada L\n", encoding="utf-8")
+    graded = grade(root, canvas(root / "b.zip", ("adal", 11, 60001, 40)))
+    assert [one.student for one in graded.replacements] == ["ada"]
+    assert current(root) == {"ada": 40, "bob (12)": 20}
+    (root / "roster.csv").unlink()
+    grade(root, root / "b.zip")
+    assert current(root) == {"adal (11)": 40, "bob (12)": 20}
+
+
+# ---- notes for the TA
+
+
+def test_marks_made_with_a_seed_never_become_current(root: Path) -> None:
+    first = canvas(root / "a.zip", ("ada", 11, 50001, 10))
+    assert by_student(grade(root, first, seed="ab12")) == {"ada (11)": 10}
+    assert current(root) == {}
+
+
+def test_on_a_first_run_no_submission_counts_as_unchanged(root: Path) -> None:
+    files = {"ada.ipynb": book(10), "bob.ipynb": book(10), "cyd.ipynb": book(20)}
+    write(root / "in", files)
+    first = grade(root, root / "in")
+    assert (first.reused, first.identical) == (0, [["ada", "bob"]])
+    assert grade(root, root / "in").reused == 3
+
+
+def test_identical_code_is_found_across_runs_but_not_in_a_group(root: Path) -> None:
+    write(root, {"a/ada.ipynb": book(10), "b/bob.ipynb": book(10, "\n\n# a comment")})
+    write(root, {"c/cyd.ipynb": book(0), "c/dan.ipynb": book(0), "c/eve.ipynb": book(10, "x = 1")})
+    grade(root, root / "a")
+    assert grade(root, root / "b").identical == [["ada", "bob"]]
+    assert grade(root, root / "c").identical == [["ada", "bob"]]
+    text = "id,student,name,group\n1,ada,Ada,G\n2,bob,Bob,G\n"
+    (root / "roster.csv").write_text(text, encoding="utf-8")
+    assert grade(root, root / "b").identical == []
+
+
+def test_a_folder_that_was_looked_through_is_noted_once(root: Path) -> None:
+    write(root, {"in/x/ada/a.ipynb": book(1), "in/x/bob/b.ipynb": book(2)})
+    graded = grade(root, root / "in")
+    assert by_student(graded) == {"ada": 1, "bob": 2}
+    assert graded.notes == [
+        f"{root}/in/x/ was looked through: each file or folder in it belongs to one student"
+    ]
+
+
+def test_one_submission_counts_for_every_member_of_a_group(root: Path) -> None:
+    text = "id,student,name,group\n11,ada,Ada,G\n12,bob,Bob,G\n13,cyd,Cyd,G\n14,dan,Dan,\n"
+    (root / "roster.csv").write_text(text, encoding="utf-8")
+    class_ = canvas(root / "a.zip", ("ada", 11, 50001, 40), ("bob", 12, 50002, 20))
+    graded = grade(root, class_)
+    assert by_student(graded) == {"ada": 20, "bob": 20, "cyd": 20}
+    assert by_student(grade(root, class_, group="best")) == {"ada": 40, "bob": 40, "cyd": 40}
+
+
+def test_a_notebook_of_another_day_cannot_be_graded(root: Path) -> None:
+    with (root / "grading.toml").open("a") as toml:
+        toml.write('[day2]\ntitle = "B"\n[day2.exercises.patchify]\nchapter = "c"\npoints = 100\n')
+    other = (
+        b'{"nbformat": 4, "cells": [{"cell_type": "code", "source": "def patchify(x):\\n  pass"}]}'
+    )
+    write(root / "in", {"ada/work.ipynb": other, "bob/day1.ipynb": book(10)})
+    write(root / "in", {"cyd/day2.ipynb": b'{"cells": [{"cell_type": "code", "source": "x = 1"}]}'})
+    graded = grade(root, root / "in")
+    assert by_student(graded) == {"ada": None, "bob": 10, "cyd": None}
+    assert {problem for marks in graded.ungraded for problem in marks.problems} == {
+        "this is the notebook for day2, not for day1"
+    }
+
+
+# ---- stores of earlier versions
+
+
+def version_1(root: Path) -> Path:
+    """Write a store that version 1 wrote: two downloads from Canvas, a folder, and a file that did not exist."""
+    folder = root / ".autograder"
+    folder.mkdir(mode=0o700)
+    with sqlite3.connect(folder / "marks.db") as database:
+        database.executescript((ROOT / "tests/store_v1.sql").read_text(encoding="utf-8"))
+    database.close()
+    return folder / "marks.db"
+
+
+UPGRADED = {
+    "byronbob (12346)": 100,
+    "liwei (501)": 100,
+    "liwei (502)": 60,
+    "lovelaceada (12345)": 100,
+    "eve": None,
+    "zoe": 100,
+}
+
+
+def test_a_store_of_version_1_is_upgraded(root: Path) -> None:
+    file = version_1(root)
+    assert current(root) == UPGRADED
+    assert sqlite3.connect(file).execute("PRAGMA user_version").fetchone() == (2,)
+    assert sqlite3.connect(file).execute("SELECT count(*) FROM grading").fetchone() == (8,)
+    old = CANVAS.format(name="lovelaceada", user=12345, upload=60000)
+    (root / "a.zip").write_bytes(zipped({old: book(10)}))
+    assert [one.is_older for one in grade(root, root / "a.zip").replacements] == [True]
+    assert current(root) == UPGRADED
+
+
+def test_a_store_of_version_1_can_be_read_without_write_access(root: Path) -> None:
+    file = version_1(root)
+    for parent in root.parents[:3]:
+        parent.chmod(0o755)
+    for place in (file, file.parent, root):
+        place.chmod(0o555)
+    try:
+        with as_nobody(), History(root) as history:
+            assert len(history.current("day1")) == len(UPGRADED)
+            with pytest.raises(StoreError, match="cannot be written"):
+                history.forget("day1", "eve")
+    finally:
+        for place in (root, file.parent, file):
+            place.chmod(0o755)
+
+
+# ---- the command line
+
+
+def run(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: str,
+) -> tuple[int, str, str]:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("sys.argv", ["autograder", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, shown.out, shown.err
+
+
+def test_list_and_forget(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = gradescope(root / "a", (1, "10:00", ["ada", "bob"], 10), (2, "11:00", ["cyd"], 50))
+    grade(root, metadata)
+    code, out, _ = run(root, monkeypatch, capsys, "list", "day1")
+    head, *lines = out.splitlines()
+    assert (code, head.split()) == (0, ["student", "submitted", "points", "late", "file"])
+    assert [line.split()[:2] for line in lines] == [
+        ["ada", "(ada1)"],
+        ["bob", "(bob1)"],
+        ["cyd", "(cyd1)"],
+    ]
+    assert lines[0].rstrip().endswith(f"{root}/a/submission_1/day1.ipynb")
+    assert "2026-12-01" in lines[0]
+    code, out, _ = run(root, monkeypatch, capsys, "forget", "day1", "ada1")
+    assert (code, out) == (0, "ada (ada1): the marks for day1 were deleted\n")
+    assert current(root) == {"bob (bob1)": 10, "cyd (cyd1)": 50}
+    code, _, err = run(root, monkeypatch, capsys, "forget", "day1", "cid")
+    assert (code, current(root)) == (2, {"bob (bob1)": 10, "cyd (cyd1)": 50})
+    assert "the closest name is cyd" in err
+    run(root, monkeypatch, capsys, "forget", "day1", "cyd")
+    run(root, monkeypatch, capsys, "forget", "day1", "bob")
+    code, _, err = run(root, monkeypatch, capsys, "list", "day1")
+    assert code == 2
+    assert "there are no marks for day1" in err
+
+
+USAGE = {
+    "a missing file": (["grade", "day1", "nothere.zip"], "no file or folder 'nothere.zip'"),
+    "a gradebook": (["grade", "day1", "gradebook.csv"], "'gradebook.csv' is not a notebook"),
+    "an empty folder": (["grade", "day1", "empty"], "the folder 'empty' is empty"),
+    "no day": (["grade", "in/a.zip"], "the day is missing before 'in/a.zip'"),
+    "a seed that is not hexadecimal": (
+        ["grade", "day1", "empty", "--seed", "xyz"],
+        "'xyz' is not a hexadecimal number",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), USAGE.values(), ids=USAGE)
+def test_a_wrong_path_is_a_usage_error_and_creates_no_student(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    (root / "empty").mkdir()
+    (root / "gradebook.csv").write_text("Student,ID\n")
+    code, out, err = run(root, monkeypatch, capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not (root / ".autograder" / "marks.db").exists()
+
+
+def test_the_bare_command_prints_help_and_the_version_is_an_option(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(root, monkeypatch, capsys)
+    assert (code, out.split()[:2]) == (0, ["Usage:", "autograder"])
+    code, out, _ = run(root, monkeypatch, capsys, "--version")
+    assert (code, out.split()[0]) == (0, "autograder")
+    monkeypatch.setenv("_AUTOGRADER_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "autograder list d")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert run(root, monkeypatch, capsys)[1].split() == ["day1"]
+
+
+def test_a_byte_order_mark_in_grading_toml_is_ignored(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml = root / "grading.toml"
+    toml.write_text("\ufeff" + toml.read_text(), encoding="utf-8")
+    code, _, err = run(root, monkeypatch, capsys, "list", "day1")
+    assert (code, "no marks for day1" in err) == (2, True)
