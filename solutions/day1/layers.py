@@ -144,7 +144,7 @@ if __name__ == "__main__":
 # \operatorname{dropout}\bigl(\max(0,\; \underbrace{W_1}_{d_{ff} \times d}\, x + b_1)\bigr) + b_2$$
 #
 # The hidden layer usually has $d_{ff} = 4d$ features. Section 3.3 of the paper has no dropout
-# inside; we follow torch's `nn.TransformerEncoderLayer`, which has.
+# inside; we follow torch's `nn.TransformerEncoderLayer`, which does.
 #
 # **The trap.** Dropout has to be off in evaluation mode. Use a module that follows `train()` and
 # `eval()`.

@@ -176,9 +176,9 @@ if __name__ == "__main__":
 # ## `shift_matrix`
 # ★★★☆☆ · optional · 20 minutes · 4 points
 #
-# The authors hoped that sines and cosines would let the model attend by relative position (section
-# 3.5). The reason: a step of k positions is a fixed matrix, the same for every p. A linear layer
-# can learn such a matrix, and with it a head that looks "two tokens back".
+# The authors expected that sines and cosines would let a model learn to attend by relative position
+# (section 3.5). The reason: a step of k positions is a fixed matrix, the same for every p. A linear
+# layer can learn such a matrix, and with it a head that looks "two tokens back".
 #
 # $$\underbrace{M_k}_{d \times d}\;\underbrace{\mathrm{PE}(p)}_{d}
 # = \underbrace{\mathrm{PE}(p + k)}_{d}
