@@ -13,9 +13,8 @@
 # them.](figures/multi-head.svg)
 #
 # The linear maps W_q, W_k and W_v are learned: here the model decides what to look for, what to be
-# found by, and what to hand over. With h heads, each head gets d_head = d / h features. With two
-# heads and no linear maps, today's example would be compared by redness in head 0 and by blueness
-# in head 1.
+# found by, and what to hand over. With h heads, each head gets d_head = d / h features. In today's
+# example, without linear maps, head 0 would compare only redness and head 1 only blueness.
 
 # %%
 import matplotlib.pyplot as plt

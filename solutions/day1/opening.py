@@ -2,8 +2,8 @@
 # ## What you will build
 #
 # The same day can be written as `March 4, 1987`, `04.03.1987` or `3/4/1987`. A database needs
-# `1987-03-04`. Today you build a model that learns this translation from examples alone. It is
-# never told that `Mar` is a month or that the year comes first.
+# `1987-03-04`. Today you build a model that learns this translation from examples alone. It gets no
+# rules: it has to find out that `Mar` is a month and that the year comes first.
 #
 # ![Attention weights of the trained model while it writes 1987-03-04 from Wednesday, 4 Mar 1987.
 # The digits of the year look at 987, both digits of the month at Mar, and both digits of the day at

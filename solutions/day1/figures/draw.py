@@ -69,7 +69,7 @@ def result() -> Picture:
     picture.text(left, 350, "weight", at="start", size=12)
     for step in range(5):
         x = left + 60 + step * 46
-        picture.box(x, 338, 46, 14, fill=_blue(step / 4), colour=BLUE)
+        picture.grid(x, 338, [[""]], cell=(46, 14), fills=[[_blue(step / 4)]])
         picture.text(x + 23, 366, f"{step / 4:g}", size=11)
     return picture
 
@@ -261,18 +261,18 @@ def shapes() -> Picture:
     picture = Picture(700, 206)
     _matrix(picture, 20, 66, 52, 84, "Q", "*n* × *d*", BLUE, "queries")
     _matrix(picture, 100, 82, 92, 52, "Kᵀ", "*d* × *m*", ORANGE, "keys, transposed")
-    _matrix(picture, 222, 66, 92, 84, "S", "*n* × *m*", GREY, "scores")
-    _matrix(picture, 374, 66, 92, 84, "A", "*n* × *m*", BLUE, "weights")
-    _matrix(picture, 494, 54, 70, 108, "V", "*m* × *d*_{v}", GREEN, "values")
-    _matrix(picture, 594, 66, 70, 84, "O", "*n* × *d*_{v}", BLUE, "output")
-    for x, sign in ((86, "×"), (207, "="), (480, "×"), (579, "=")):
+    _matrix(picture, 242, 66, 92, 84, "S", "*n* × *m*", GREY, "scores")
+    _matrix(picture, 392, 66, 92, 84, "A", "*n* × *m*", BLUE, "weights")
+    _matrix(picture, 510, 54, 68, 108, "V", "*m* × *d*_{v}", GREEN, "values")
+    _matrix(picture, 606, 66, 68, 84, "O", "*n* × *d*_{v}", BLUE, "output")
+    for x, sign in ((86, "×"), (497, "×"), (592, "=")):
         picture.text(x, 114, sign, size=18)
-    picture.text(207, 134, "÷ √*d*", size=11)
-    picture.line([(318, 108), (370, 108)])
-    picture.text(344, 98, "softmax", size=12)
-    picture.text(344, 128, "per row", size=12)
-    picture.line([(380, 76), (460, 76)], colour=BLUE, dashed=True)
-    picture.text(420, 28, "each row sums to 1", size=12, colour=BLUE)
+    picture.text(217, 113, "/ √*d* =", size=15)
+    picture.line([(338, 108), (388, 108)])
+    picture.text(363, 98, "softmax", size=12)
+    picture.text(363, 128, "per row", size=12)
+    picture.line([(398, 76), (478, 76)], colour=BLUE, dashed=True)
+    picture.text(438, 28, "each row sums to 1", size=12, colour=BLUE)
     return picture
 
 
