@@ -6,7 +6,7 @@ Pytest collects the tests once. They are then called directly, because running p
 from __future__ import annotations
 
 import contextlib
-import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ import pytest
 
 from autograder.course.config import CourseError, Day
 from autograder.execution.student import Student
+
+NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,20 @@ class _Collector:
 
 
 @contextlib.contextmanager
+def _without_installed_plugins() -> Iterator[None]:
+    """Keep pytest from loading installed plugins: loading them takes time, and they might change what is collected."""
+    before = os.environ.get(NO_PLUGINS)
+    os.environ[NO_PLUGINS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[NO_PLUGINS]
+        else:
+            os.environ[NO_PLUGINS] = before
+
+
+@contextlib.contextmanager
 def _importable(root: Path) -> Iterator[None]:
     """Let a course's graders import each other as `graders.DAY.test_CHAPTER`. Unload graders that were imported earlier."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "graders"]:
@@ -71,12 +87,12 @@ def collect(day: Day) -> dict[str, list[Test]]:
         CourseError: A grader cannot be imported, a test is incomplete, or an exercise has no test.
     """
     collector = _Collector()
-    arguments = ["--collect-only", "-q", "--assert=plain"]
+    arguments = ["--collect-only", "--assert=plain", "--override-ini=addopts="]
     # Two of these plugins collect all garbage at the end, which takes longer than collecting the tests.
-    for plugin in ("cacheprovider", "unraisableexception", "threadexception"):
+    for plugin in ("cacheprovider", "terminal", "unraisableexception", "threadexception"):
         arguments += ["-p", f"no:{plugin}"]
     arguments += [f"--rootdir={day.root}", "--import-mode=importlib", str(day.graders)]
-    with _importable(day.root), contextlib.redirect_stdout(io.StringIO()):
+    with _importable(day.root), _without_installed_plugins():
         pytest.main(arguments, plugins=[collector])
     if collector.errors:
         raise CourseError(f"{day.graders}: {collector.errors[0]}")

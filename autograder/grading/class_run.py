@@ -71,11 +71,10 @@ class ClassRun:
                 yield number, marks
 
         try:
-            isolation = self.pool.isolation()
             for number, found in enumerate(class_):
                 submission = found.submission
                 seed = self.seed or seed_of(self.day.name, self.secret, submission)
-                basis = basis_of(self.day.name, submission, course, seed, isolation)
+                basis = basis_of(self.day.name, submission, course, seed, self.pool.isolation())
                 marks = None if self.force else self._stored(basis, submission)
                 if marks is not None:
                     self.reused += self._is_from_earlier_run(basis)
