@@ -131,7 +131,8 @@ def grade(
     if feedback:
         from autograder.feedback import sentences, student_page
 
-        pages, problems = student_page.write(graded.submissions, sentences.read(chosen), feedback)
+        students = student_page.recipients(graded.with_tests())
+        pages, problems = student_page.write(students, sentences.read(chosen), feedback)
         console.print(f"{len(pages)} feedback pages are in {feedback}", highlight=False)
     if copied:
         summary = f"nbgrader's gradebook: {copied.copied} submissions copied, {copied.unchanged} unchanged"
@@ -214,6 +215,7 @@ def report(
 
 
 app.command()(delivery_commands.export)
+app.command()(delivery_commands.feedback)
 
 
 for command in (course_commands.build, course_commands.demo, course_commands.doctor):

@@ -1,4 +1,4 @@
-"""Commands that deliver marks to other systems. `cli.py` registers them."""
+"""Commands that deliver marks and feedback to other systems. `cli.py` registers them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from autograder.console import check_file, check_folder, load_day, print_error, read_marks
-from autograder.export import Format
+from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
 from autograder.ta_commands import stored_class
+
+HINTS = {
+    "canvas": "In Canvas, open the assignment and choose “Upload submissions”.",
+    "moodle": "In Moodle, open the submissions and choose “Upload multiple feedback files in a zip”.",
+    "folder": "Each file is named after its student.",
+}
 
 
 def export(
@@ -47,3 +53,39 @@ def export(
     for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
         print_error(note)
     print(out)
+
+
+def feedback(
+    day: DayArgument,
+    to: Annotated[
+        Target, typer.Option("--for", help="where the students will find their pages")
+    ] = "folder",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="default: feedback-DAY, or feedback-DAY.zip"),
+    ] = None,
+    worksheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Moodle's grading worksheet, for groups")
+    ] = None,
+    group: GroupOption = "latest",
+) -> None:
+    """Write a feedback page per student, from the store: to a folder, or to a zip for Canvas or Moodle."""
+    from autograder.export import feedback_files
+    from autograder.feedback import sentences
+    from autograder.marks import class_list
+    from autograder.submissions import roster
+
+    if worksheet and to != "moodle":
+        raise typer.BadParameter("--worksheet works only with --for moodle")
+    chosen = load_day(day)
+    place = out or Path(f"feedback-{day}" if to == "folder" else f"feedback-{day}.zip")
+    check_folder(place) if to == "folder" else check_file(place)
+    students = roster.for_course(chosen.root)
+    rows, _ = class_list.rows(stored_class(chosen), chosen, students, group=group)
+    done = feedback_files.deliver(rows, sentences.read(chosen), to, place, worksheet)
+    for note in [*done.notes, *done.problems]:
+        print_error(note)
+    if done.pages:
+        print(f"{place}: {done.pages} pages. {HINTS[to]}")
+    if done.problems or not done.pages:
+        raise typer.Exit(1)

@@ -7,7 +7,9 @@ import unicodedata
 from collections.abc import Mapping
 from html.parser import HTMLParser
 
+from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback.sentences import Texts
+from autograder.feedback.student_page import Recipient
 from autograder.marks.model import (
     ExerciseMarks,
     Status,
@@ -93,6 +95,11 @@ def unread(student: str = "bob", problem: str = "not a notebook") -> SubmissionM
     """Return marks for a submission that could not be read."""
     path = f"in/{student}.ipynb"
     return SubmissionMarks(path, student, "", "seed", "course", [], 0.0, 100.0, 0.0, [problem], [])
+
+
+def recipient(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Recipient:
+    """Return a student who gets a page about these marks."""
+    return Recipient(marks.student, marks.label, marks, late)
 
 
 class Page(HTMLParser):

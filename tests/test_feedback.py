@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from autograder.course.config import Day
+from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.execution.differences import LARGEST, crop
 from autograder.feedback import sentences, student_page
 from autograder.feedback.causes import simplify
@@ -21,8 +22,17 @@ from autograder.feedback.exercise_feedback import as_html, as_text, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.grading.grader import Grader
 from autograder.marks import model as m
-from autograder.marks.model import Status, SubmissionMarks, Values
-from tests.material import HOSTILE, Page, check_harmless, exercise, submission, unread, untouched
+from autograder.marks.model import ExerciseMarks, Override, Status, SubmissionMarks, Values
+from tests.material import (
+    HOSTILE,
+    Page,
+    check_harmless,
+    exercise,
+    recipient,
+    submission,
+    unread,
+    untouched,
+)
 
 MASK = "import torch\ndef causal_mask(n, device=None):\n    return torch.ones(n, n).bool().triu()"
 RAISES = "def causal_mask(n, device=None):\n    raise RuntimeError({!r})"
@@ -33,6 +43,10 @@ def texts(day1: Day, grader: Grader) -> Texts:
     return sentences.read(day1, grader.key.tests)
 
 
+def page_of(marks: SubmissionMarks, texts: Texts, late: Lateness = ON_TIME) -> str:
+    return student_page.page(recipient(marks, late), texts)
+
+
 def words_only(texts: Texts) -> Texts:
     return replace(texts, day=replace(texts.day, feedback="words"))
 
@@ -40,8 +54,54 @@ def words_only(texts: Texts) -> Texts:
 # ---- what the page shows
 
 
+def test_the_heading_shows_the_name_and_the_points_after_the_late_policy(texts: Texts) -> None:
+    marks = submission(texts, exercise(texts, "softmax", {0: "0"}), student="Ada Lovelace")
+    html = page_of(marks, texts, Lateness(2, 20.0))
+    assert "<h1><bdi>Ada Lovelace</bdi></h1>" in html
+    final = Lateness(2, 20.0).reduce(marks.earned)
+    text = Page(html).text
+    assert f" {final:g} of 100 points" in text
+    assert f"2 days late: {marks.earned:g} points − 20% = {final:g} points." in text
+    assert "days late" not in Page(page_of(marks, texts)).text
+
+
+def test_the_graded_code_is_shown_with_the_failed_checks(
+    texts: Texts, grade: Callable[..., SubmissionMarks]
+) -> None:
+    marks = grade(f"SIGN = 1  # {HOSTILE[0]}\n{MASK} if SIGN else 0\n\ndef softmax(x): pass\n")
+    html = page_of(marks, texts)
+    check_harmless(html)
+    section = html[html.index('id="causal_mask"') : html.index('id="causal_mask"') + 20_000]
+    shown = Page(section[: section.index("</section>")]).text
+    assert "return torch.ones(n, n).bool().triu() if SIGN else 0" in shown
+    assert f"SIGN = 1 # {HOSTILE[0]}" in shown
+    assert "def softmax" not in shown
+
+
+def test_the_notebook_of_a_different_day_is_reported_once(texts: Texts) -> None:
+    missing = [replace_message(untouched(texts, name), name) for name in texts.day.names]
+    problem = "this is the notebook for day2, but it was graded as day1"
+    text = Page(page_of(submission(texts, *missing, problems=(problem,)), texts)).text
+    assert text.count(problem) == 1
+    assert "none of the exercises of this day" in text
+    assert "softmax" not in text
+    assert "of 100 points" not in text
+
+
+def replace_message(marks: ExerciseMarks, name: str) -> ExerciseMarks:
+    return msgspec.structs.replace(marks, message=f"`{name}` is not defined")
+
+
+def test_a_comment_on_a_correct_exercise_has_a_section(texts: Texts) -> None:
+    comment = Override(None, "Elegant.", "kim", "2026-12-01T10:00:00+00:00")
+    praised = msgspec.structs.replace(exercise(texts, "softmax"), override=comment)
+    html = page_of(submission(texts, praised), texts)
+    assert "Comment by kim on 2026-12-01: Elegant." in Page(html).text
+    assert 'href="#softmax"' in html
+
+
 def test_a_correct_submission_has_nothing_left_to_fix(texts: Texts) -> None:
-    text = Page(student_page.page(submission(texts), texts)).text
+    text = Page(page_of(submission(texts), texts)).text
     assert "100 of 100 points" in text
     assert "nothing left to fix" in text
     assert "What to do next" not in text
@@ -49,7 +109,7 @@ def test_a_correct_submission_has_nothing_left_to_fix(texts: Texts) -> None:
 
 def test_the_table_lists_all_exercises_in_order_with_their_status(texts: Texts) -> None:
     marks = submission(texts, exercise(texts, "softmax", {0: "no"}), untouched(texts, "LayerNorm"))
-    html = student_page.page(marks, texts)
+    html = page_of(marks, texts)
     table = html[html.index("<table") : html.index("</table>")]
     assert re.findall(r"<code>(\w+)</code>", table) == list(texts.day.names)
     assert [Page(table).text.count(s) for s in ("partly correct", "not attempted")] == [1, 1]
@@ -58,7 +118,7 @@ def test_the_table_lists_all_exercises_in_order_with_their_status(texts: Texts) 
 def test_the_mistake_comes_first(texts: Texts) -> None:
     name, sentence = next(iter(texts.mistakes["softmax"].items()))
     marks = submission(texts, exercise(texts, "softmax", {1: "seen was this"}, mistake=name))
-    text = Page(student_page.page(marks, texts)).text
+    text = Page(page_of(marks, texts)).text
     section = text[text.index("Exercises to fix") :]
     first = sentence.split("`")[0].strip()
     assert 0 < section.index(first) < section.index("Seen was this.")
@@ -66,7 +126,7 @@ def test_the_mistake_comes_first(texts: Texts) -> None:
 
 def test_one_reason_for_all_failures_appears_once(texts: Texts) -> None:
     failed = dict.fromkeys(range(5), "there was no answer within 5 s")
-    page = Page(student_page.page(submission(texts, exercise(texts, "softmax", failed)), texts))
+    page = Page(page_of(submission(texts, exercise(texts, "softmax", failed)), texts))
     assert page.text.count("There was no answer within 5 s.") == 1
 
 
@@ -78,7 +138,7 @@ def test_a_cause_with_different_numbers_appears_once(texts: Texts) -> None:
     failed[4] = (
         "a ValueError should be raised when d is 7; got: IndexError: index 9 is out of bounds"
     )
-    page = Page(student_page.page(submission(texts, exercise(texts, "softmax", failed)), texts))
+    page = Page(page_of(submission(texts, exercise(texts, "softmax", failed)), texts))
     assert page.text.count("IndexError") == 1
     assert "cell 9, line 4: x[i] )" in page.text
 
@@ -97,7 +157,7 @@ def test_a_cause_with_different_numbers_appears_once(texts: Texts) -> None:
 )
 def test_a_repeated_message_appears_once(texts: Texts, seen: str, part: str) -> None:
     failed = {n: seen.format(n) for n in range(5)}
-    page = Page(student_page.page(submission(texts, exercise(texts, "softmax", failed)), texts))
+    page = Page(page_of(submission(texts, exercise(texts, "softmax", failed)), texts))
     assert page.text.count(part) == 1
 
 
@@ -166,7 +226,7 @@ def test_substitution_by_the_reference_is_explained(texts: Texts) -> None:
     wrong = exercise(texts, "softmax", {0: "no"})
     full = exercise(texts, "attention", reference_for=("softmax",))
     part = exercise(texts, "masked_attention", {3: "no"}, reference_for=("softmax",))
-    text = Page(student_page.page(submission(texts, wrong, full, part), texts)).text
+    text = Page(page_of(submission(texts, wrong, full, part), texts)).text
     assert re.search(r"Start with softmax : attention and masked_attention use it", text)
     assert re.search(r"attention , graded with the course's softmax", text)
     assert "so that a mistake in one exercise costs points only once" in text
@@ -185,16 +245,14 @@ def test_next_steps_name_the_first_largest_and_empty_exercises(texts: Texts) -> 
 def test_a_missing_name_is_distinguished_from_an_unchanged_stub(
     texts: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
-    page = Page(
-        student_page.page(grade("def soft_max(x, dim=-1):\n    return x", "softmax"), texts)
-    )
+    page = Page(page_of(grade("def soft_max(x, dim=-1):\n    return x", "softmax"), texts))
     assert "defines no function or class with this name" in page.text
     assert "not found" in page.text
     assert "not attempted" not in page.text
 
 
 def test_an_unreadable_file_is_explained(texts: Texts) -> None:
-    text = Page(student_page.page(unread(problem="not a notebook: cut off"), texts)).text
+    text = Page(page_of(unread(problem="not a notebook: cut off"), texts)).text
     assert "could not be graded" in text
     assert "not a notebook: cut off" in text
     assert "All exercises" not in text
@@ -215,7 +273,7 @@ def test_text_and_html_of_an_exercise_agree(texts: Texts) -> None:
 def test_a_wrong_mask_is_drawn_next_to_the_expected_one(
     texts: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
-    html = student_page.page(grade(MASK, "causal_mask"), texts)
+    html = page_of(grade(MASK, "causal_mask"), texts)
     tables = re.findall(r'<table class="grid">.*?</table>', html, re.S)
     actual, expected = (re.findall(r'<td class="(\w+ ?\w*)">([01])</td>', t) for t in tables[:2])
     n = int(len(actual) ** 0.5)
@@ -231,15 +289,13 @@ def test_feedback_in_words_shows_no_values(
     texts: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
     marks = grade(MASK, "causal_mask")
-    html = student_page.page(marks, words_only(texts))
+    html = page_of(marks, words_only(texts))
     assert texts.tests["causal_mask"]["test_sizes"] in Page(html).text
     assert '<table class="grid"' not in html
     for test in marks.exercises[0].tests:
         seen = test.message.removeprefix(texts.tests["causal_mask"][test.name]).strip()
         assert not seen or seen not in Page(html).text
-    raised = Page(
-        student_page.page(grade(RAISES.format("mine"), "causal_mask"), words_only(texts))
-    ).text
+    raised = Page(page_of(grade(RAISES.format("mine"), "causal_mask"), words_only(texts))).text
     assert "raised RuntimeError: mine" in raised
 
 
@@ -284,7 +340,7 @@ def test_a_scalar_is_not_drawn() -> None:
 
 
 def test_no_grader_code_is_shown(texts: Texts, grade: Callable[..., SubmissionMarks]) -> None:
-    html = student_page.page(grade(MASK, "causal_mask"), texts)
+    html = page_of(grade(MASK, "causal_mask"), texts)
     text = Page(html).text
     for file in texts.day.graders.glob("test_*.py"):
         for line in re.findall(
@@ -299,7 +355,7 @@ def test_hostile_text_is_shown_and_inactive(text: str, texts: Texts) -> None:
     wrong = exercise(texts, "softmax", {0: text, 1: text * 2}, values=values)
     one = exercise(texts, "attention", dict.fromkeys(range(10), text), "error")
     marks = submission(texts, wrong, one, student=text, path=f"in/{text}", problems=(text,))
-    html = student_page.page(marks, texts)
+    html = page_of(marks, texts)
     check_harmless(html)
     check_harmless(as_html(to_feedback(wrong, texts)))
     assert m.sanitize(text)[:20].split("`")[0] in Page(html).text
@@ -308,7 +364,7 @@ def test_hostile_text_is_shown_and_inactive(text: str, texts: Texts) -> None:
 def test_a_hostile_exception_is_inactive(
     texts: Texts, grade: Callable[..., SubmissionMarks]
 ) -> None:
-    page = student_page.page(grade(RAISES.format("".join(HOSTILE[:7])), "causal_mask"), texts)
+    page = page_of(grade(RAISES.format("".join(HOSTILE[:7])), "causal_mask"), texts)
     check_harmless(page)
     assert "<script>alert(1)</script>" in Page(page).text
 
@@ -317,7 +373,7 @@ def test_pages_stay_in_their_folder_for_any_student_name(texts: Texts, tmp_path:
     names = ["../../ada", "ada", "Ada", "/etc/passwd", "", ".", "..", "a/b\\c", "é", "e\u0301"]
     names += [*HOSTILE, "ж" * 300]
     class_ = [unread(student) for student in names]
-    files, problems = student_page.write(class_, texts, tmp_path / "pages")
+    files, problems = student_page.write(map(recipient, class_), texts, tmp_path / "pages")
     assert problems == []
     assert len({file.name.casefold() for file in files}) == len(names)
     assert sorted(files) == sorted((tmp_path / "pages").iterdir())

@@ -15,6 +15,7 @@ from autograder.grading.grader import Grader
 from autograder.recognition.recognizer import Recognizer
 from autograder.sandbox.client import Server
 from tests.conftest import handed_in
+from tests.material import recipient
 from tests.small_course import RIGHT, WRONG, make
 
 
@@ -62,9 +63,11 @@ def test_an_error_while_writing_a_page_affects_only_that_page(
     class_ = [grader.grade(handed_in(RIGHT)), grader.grade(handed_in(WRONG))]
     page = student_page.page
     monkeypatch.setattr(
-        student_page, "page", lambda m, t: broken() if m.points < 100 else page(m, t)
+        student_page, "page", lambda r, t: broken() if r.marks.points < 100 else page(r, t)
     )
-    files, problems = student_page.write(class_, sentences.read(grader.day), tmp_path / "pages")
+    files, problems = student_page.write(
+        map(recipient, class_), sentences.read(grader.day), tmp_path / "pages"
+    )
     assert [file.name for file in files] == ["ada.html"]
     assert "the feedback page for ada" in problems[0]
 

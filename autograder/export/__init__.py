@@ -3,3 +3,4 @@
 from typing import Literal
 
 Format = Literal["canvas", "moodle", "gradescope", "nbgrader", "csv"]
+Target = Literal["canvas", "moodle", "folder"]  # where feedback pages go

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from autograder.course.config import Day
@@ -12,6 +14,11 @@ from autograder.submissions.people import Person
 from autograder.submissions.roster import Entry, Roster
 
 NO_GRADE = "-"
+REQUIRED = (
+    "Identifier",
+    "Grade",
+    "Last modified (grade)",
+)  # Moodle rejects a worksheet without these
 
 
 def grade_import(rows: Sequence[Row], day: Day) -> str:
@@ -23,58 +30,100 @@ def grade_import(rows: Sequence[Row], day: Day) -> str:
     return csv_table.to_csv(lines)
 
 
+@dataclass(frozen=True)
+class Worksheet:
+    """Moodle's offline grading worksheet. `mod/assign/feedback/offline` defines the format."""
+
+    table: csv_table.Table
+
+    @classmethod
+    def read(cls, file: Path) -> Worksheet:
+        """Read a worksheet.
+
+        Raises:
+            CourseError: The file is not a worksheet.
+        """
+        table = csv_table.read(file)
+        for name in REQUIRED:
+            table.column(name)
+        return cls(table)
+
+    def line(self, row: Row) -> int | None:
+        """Return the number of a student's line, or None if the student is not in the worksheet."""
+        assert row.marks is not None
+        # In a group, the participant number identifies only the student named in the marks.
+        is_named = row.entry.student in row.marks.student.split(", ") or not row.entry.group
+        if is_named and participant(row) in self._by_participant:
+            return self._by_participant[participant(row)]
+        entry = self._roster.find(Person(row.entry.name, email=row.entry.email))
+        return self._numbers[entry] if entry else None
+
+    def participant(self, row: Row) -> str:
+        """Return a student's participant number, or "" if the student is not in the worksheet."""
+        number = self.line(row)
+        return "" if number is None else self._participant(number)
+
+    def cell(self, number: int, column: str) -> str:
+        """Return a cell, or "" if there is no such column."""
+        table = self.table
+        return table.rows[number][table.column(column)].strip() if column in table.head else ""
+
+    def _participant(self, number: int) -> str:
+        return self.cell(number, "Identifier").rpartition(" ")[2]
+
+    @cached_property
+    def _by_participant(self) -> dict[str, int]:
+        return {self._participant(number): number for number in range(len(self.table.rows))}
+
+    @cached_property
+    def _numbers(self) -> dict[Entry, int]:
+        return {
+            Entry(
+                "",
+                f"line {number}",
+                self.cell(number, "Full name"),
+                self.cell(number, "Email address"),
+            ): number
+            for number in range(len(self.table.rows))
+        }
+
+    @cached_property
+    def _roster(self) -> Roster:
+        return Roster(tuple(self._numbers))
+
+
 def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
     """Enter the day's marks in an offline grading worksheet; return the new worksheet and notes for the TA.
 
-    All other cells are unchanged, and students without a submission keep their existing grades. Moodle's
-    `mod/assign/feedback/offline` defines the format.
+    All other cells are unchanged, and students without a submission keep their existing grades.
 
     Raises:
         CourseError: The file is not a worksheet.
     """
-    table = csv_table.read(file)
-    identifier, grade = table.column("Identifier"), table.column("Grade")
-    table.column("Last modified (grade)")  # Moodle rejects a worksheet without this column
-    lines = [list(line) for line in table.rows]
-    numbers = {_entry(table, line, number): number for number, line in enumerate(lines)}
-    roster = Roster(tuple(numbers))
-    by_participant = {line[identifier].rpartition(" ")[2]: n for n, line in enumerate(lines)}
+    sheet = Worksheet.read(file)
+    grade = sheet.table.column("Grade")
+    lines = [list(line) for line in sheet.table.rows]
     notes = []
     for row in (row for row in rows if row.marks):
-        assert row.marks is not None
-        # In a group, the participant number identifies only the student named in the marks.
-        is_named = row.entry.student in row.marks.student.split(", ") or not row.entry.group
-        number = by_participant.get(_participant(row)) if is_named else None
-        if number is None:
-            entry = roster.find(Person(row.entry.name, email=row.entry.email))
-            number = numbers[entry] if entry else None
+        number = sheet.line(row)
         if number is None:
             notes.append(
                 f"{row.entry.label} is not in {file}: {row.points or 0:g} points were not entered"
             )
-        elif _cell(table, lines[number], "Grade can be changed") == "No":
+        elif sheet.cell(number, "Grade can be changed") == "No":
             notes.append(
                 f"{row.entry.label}: Moodle does not allow changes to this grade, so it was left unchanged"
             )
         elif row.points is not None:
-            maximum = _number(_cell(table, lines[number], "Maximum Grade"), day.points)
+            maximum = _number(sheet.cell(number, "Maximum Grade"), day.points)
             lines[number][grade] = csv_table.format_number(row.points * maximum / day.points)
-    return csv_table.to_csv([table.head, *lines], table.delimiter), notes
+    return csv_table.to_csv([sheet.table.head, *lines], sheet.table.delimiter), notes
 
 
-def _participant(row: Row) -> str:
+def participant(row: Row) -> str:
     """Return the participant number that Moodle put in the submission's name, or "" if there is none."""
     handed_in = row.marks.handed_in if row.marks else None
     return handed_in.participant if handed_in else ""
-
-
-def _cell(table: csv_table.Table, line: Sequence[str], column: str) -> str:
-    return line[table.column(column)].strip() if column in table.head else ""
-
-
-def _entry(table: csv_table.Table, line: Sequence[str], number: int) -> Entry:
-    email = _cell(table, line, "Email address")
-    return Entry("", f"line {number}", _cell(table, line, "Full name"), email)
 
 
 def _number(text: str, default: float) -> float:

@@ -10,7 +10,7 @@ from autograder.feedback.causes import order_by_cause, shared_message, simplify
 from autograder.feedback.grids import Grid, make_grid
 from autograder.feedback.sentences import Texts
 from autograder.feedback.templates import render
-from autograder.marks.model import ExerciseMarks, Status, TestMarks
+from autograder.marks.model import ExerciseMarks, Statement, Status, TestMarks
 
 STATUS: Mapping[Status, str] = {
     "passed": "correct",
@@ -39,6 +39,19 @@ class FailedTest:
 
 
 @dataclass(frozen=True)
+class CodeBlock:
+    """Consecutive lines of the student's code, and the number of the first one in its cell."""
+
+    cell: int
+    first: int
+    lines: Sequence[str]
+
+    @property
+    def length(self) -> int:
+        return len(self.lines)
+
+
+@dataclass(frozen=True)
 class ExerciseFeedback:
     """The feedback for one exercise."""
 
@@ -53,6 +66,7 @@ class ExerciseFeedback:
     reference_for: Sequence[str]
     missing: bool = False  # whether the submission defines nothing with this name
     by_hand: str = ""  # what a TA changed, and the TA's comment
+    code: Sequence[CodeBlock] = ()  # the student's code, if the exercise lost points
 
     @property
     def is_full(self) -> bool:
@@ -61,6 +75,11 @@ class ExerciseFeedback:
     @property
     def needs_work(self) -> bool:
         return not self.is_full and self.status != "not_attempted"
+
+    @property
+    def has_section(self) -> bool:
+        """Whether the page has a section about this exercise."""
+        return self.needs_work or bool(self.by_hand)
 
     @property
     def status_text(self) -> str:
@@ -147,7 +166,12 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         reference_for=marks.reference_for,
         missing=marks.status == "not_attempted" and marks.message.endswith("is not defined"),
         by_hand=_by_hand(marks),
+        code=[_code_block(statement) for statement in marks.statements],
     )
+
+
+def _code_block(statement: Statement) -> CodeBlock:
+    return CodeBlock(statement.cell, statement.line, statement.source.split("\n"))
 
 
 def _by_hand(marks: ExerciseMarks) -> str:

@@ -1,26 +1,52 @@
-"""Render a feedback page for each submission."""
+"""Render a feedback page for each student. Entry points: `page` and `write`."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback.exercise_feedback import ExerciseFeedback, list_names, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.feedback.templates import render
 from autograder.grading import internal_errors
+from autograder.marks.class_list import Row
 from autograder.marks.model import SubmissionMarks, exact_sum, one_line
 
 
-def page(marks: SubmissionMarks, texts: Texts) -> str:
-    """Return the feedback page for a submission as HTML."""
+@dataclass(frozen=True)
+class Recipient:
+    """Whom a page is for: the name in its heading, its file's name, the marks, and how late the submission was."""
+
+    name: str
+    label: str
+    marks: SubmissionMarks
+    late: Lateness = ON_TIME
+
+
+def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
+    """Yield the students who get a page: those with a submission."""
+    for row in rows:
+        if row.marks:
+            name = row.entry.name or row.entry.student
+            yield Recipient(name, row.entry.student, row.marks, row.late)
+
+
+def page(recipient: Recipient, texts: Texts) -> str:
+    """Return a feedback page as HTML. Its points are those after the late policy, as in the exports."""
+    marks = recipient.marks
     exercises = [to_feedback(exercise, texts) for exercise in marks.exercises]
     return render(
         "feedback.html",
         title=texts.day.title,
+        name=recipient.name,
         marks=marks,
+        points=recipient.late.reduce(marks.earned),
+        late=recipient.late,
+        is_other_day=sum(e.missing for e in exercises) == len(texts.day.exercises),
         file=re.split(r"[/\\]", marks.path)[-1],
         exercises=exercises,
         steps=next_steps(exercises, marks.problems),
@@ -95,9 +121,9 @@ def _empty_step(empty: Sequence[ExerciseFeedback]) -> str:
 
 
 def write(
-    submissions: Sequence[SubmissionMarks], texts: Texts, folder: Path
+    students: Iterable[Recipient], texts: Texts, folder: Path
 ) -> tuple[list[Path], list[str]]:
-    """For each submission, write a feedback page named after the student to a folder.
+    """Write each student's page to a folder, in a file named after the student.
 
     Return the files, and a message for each page that could not be written because of an internal error.
     """
@@ -105,17 +131,23 @@ def write(
     taken: set[str] = set()
     files: list[Path] = []
     problems: list[str] = []
-    for marks in submissions:
-        file = folder / f"{file_name(marks.label, taken)}.html"
-        try:
-            text = page(marks, texts)
-        except Exception as error:
-            doing = f"writing the feedback page for {marks.label}"
-            problems.append(internal_errors.log(texts.day.root, doing, error))
-            continue
-        file.write_text(text, encoding="utf-8")
-        files.append(file)
+    for student in students:
+        file = folder / f"{file_name(student.label, taken)}.html"
+        text = page_or_problem(student, texts, problems)
+        if text:
+            file.write_text(text, encoding="utf-8")
+            files.append(file)
     return files, problems
+
+
+def page_or_problem(student: Recipient, texts: Texts, problems: list[str]) -> str:
+    """Return a student's page, or "" and add a message to `problems` if it cannot be written because of an internal error."""
+    try:
+        return page(student, texts)
+    except Exception as error:
+        doing = f"writing the feedback page for {student.label}"
+        problems.append(internal_errors.log(texts.day.root, doing, error))
+        return ""
 
 
 def file_name(student: str, taken: set[str]) -> str:

@@ -19,6 +19,7 @@ from autograder.execution.attempt import Outcome, not_allowed_message
 from autograder.execution.source import Source, join_units
 from autograder.grading import internal_errors, trivial_answers
 from autograder.grading.forwarding import Forwarding
+from autograder.grading.own_code import own_statements
 from autograder.grading.runner import Job, Observer, Runner
 from autograder.grading.scoring import no_points, score
 from autograder.grading.seeds import seed_of
@@ -156,7 +157,11 @@ class Grader:
                 best = self._substituted(exercise, slicer, first, lost, job)
                 source = join_units(best.code.pieces, self.key.references(best.marks.reference_for))
                 mistake = self._name_mistake(exercise, source, best.marks, job, problems)
-                result[exercise.name] = msgspec.structs.replace(best.marks, mistake=mistake)
+                result[exercise.name] = msgspec.structs.replace(
+                    best.marks,
+                    mistake=mistake,
+                    statements=own_statements(best.code, self.day.names),
+                )
         return list(result.values())
 
     def _substituted(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autograder.course import state_folder
@@ -55,6 +55,13 @@ class GradedClass:
     identical: list[list[str]]
     reused: int
     unstored: int
+
+    def with_tests(self) -> Iterator[Row]:
+        """Yield the same rows with the results of all tests, one at a time."""
+        places = {marks.path: number for number, marks in enumerate(self.submissions)}
+        for row in self.rows:
+            if row.marks:
+                yield replace(row, marks=self.submissions[places[row.marks.path]])
 
     @property
     def ungraded(self) -> list[SubmissionMarks]:

@@ -83,7 +83,9 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
 
 def without_tests(marks: SubmissionMarks) -> SubmissionMarks:
     """Return a copy of the marks without the results of single tests, which take most of the memory."""
-    exercises = [msgspec.structs.replace(one, message="", tests=[]) for one in marks.exercises]
+    exercises = [
+        msgspec.structs.replace(one, message="", tests=[], statements=[]) for one in marks.exercises
+    ]
     return msgspec.structs.replace(marks, exercises=exercises)
 
 

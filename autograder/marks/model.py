@@ -50,6 +50,14 @@ class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     values: Values | None = None
 
 
+class Statement(msgspec.Struct, frozen=True):
+    """A top-level statement that the student wrote, and where it begins: the cell and the line in it."""
+
+    cell: int
+    line: int
+    source: str
+
+
 class Override(msgspec.Struct, frozen=True, omit_defaults=True):
     """Points that a TA gave by hand, or None for a comment only. `graded` are the points before."""
 
@@ -72,6 +80,8 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     reference_for: list[str]
     seconds: float
     tests: list[TestMarks]
+    # Only the student's page uses the statements. The store keeps them, but `encode` omits them.
+    statements: list[Statement] = []
     override: Override | None = None  # never stored with the marks; see overrides.py
 
 
@@ -163,11 +173,11 @@ class CompressedMarks(Sequence[SubmissionMarks]):
 
 
 def _without_values(submission: SubmissionMarks) -> SubmissionMarks:
-    exercises = [
-        replace(e, tests=[replace(t, message_without_values="", values=None) for t in e.tests])
-        for e in submission.exercises
-    ]
-    return replace(submission, exercises=exercises)
+    def shorten(exercise: ExerciseMarks) -> ExerciseMarks:
+        tests = [replace(t, message_without_values="", values=None) for t in exercise.tests]
+        return replace(exercise, tests=tests, statements=[])
+
+    return replace(submission, exercises=list(map(shorten, submission.exercises)))
 
 
 def decode(data: bytes, day: str) -> Marks:

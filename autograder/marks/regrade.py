@@ -97,7 +97,7 @@ def _points(exercise: ExerciseMarks | None) -> tuple[float, float] | None:
 
 
 def _untimed(marks: SubmissionMarks) -> list[ExerciseMarks]:
-    return [replace(exercise, seconds=0.0) for exercise in marks.exercises]
+    return [replace(exercise, seconds=0.0, statements=[]) for exercise in marks.exercises]
 
 
 def _reasons(before: ExerciseMarks | None, after: ExerciseMarks | None) -> list[Reason]:

@@ -50,6 +50,7 @@ from autograder.submissions.submission import Submission
 from tests.attacks.as_user import become_nobody, deny_namespaces
 from tests.attacks.outside import Outside
 from tests.attacks.suite import ATTACKS, CELLS, HONEST, KERNEL, Attack
+from tests.material import recipient
 
 CANARY = "ATTACKS_CANARY"
 
@@ -166,7 +167,7 @@ def displayed(marks: SubmissionMarks, texts: Texts) -> Iterator[str]:
     console = Console(file=io.StringIO(), width=200)
     console.print(table([Row(Entry("", marks.label, marks.student), marks)]))
     yield console.file.getvalue()  # type: ignore[attr-defined]
-    yield student_page.page(marks, texts)
+    yield student_page.page(recipient(marks), texts)
     yield from (as_text(to_feedback(one, texts)) for one in marks.exercises)
 
 

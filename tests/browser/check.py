@@ -24,7 +24,7 @@ from autograder.marks.model import FORMAT, Marks, SubmissionMarks
 from autograder.submissions.submission import read_submissions
 from bench.simulated import make_class
 from tests.conftest import ROOT, SECRET, reader
-from tests.material import HOSTILE, exercise, submission, unread
+from tests.material import HOSTILE, exercise, recipient, submission, unread
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NO_BROWSER = (
@@ -53,7 +53,7 @@ def write_pages(folder: Path) -> list[Path]:
         graded = [grader.grade(s) for s in read_submissions([folder / "class"], day.name, reader())]
     texts = sentences.read(day, grader.key.tests)
     everyone = [*graded, *hostile(texts)]
-    files, problems = student_page.write(everyone, texts, folder / "feedback")
+    files, problems = student_page.write(map(recipient, everyone), texts, folder / "feedback")
     assert not problems, problems
     for anonymous in (False, True):
         analysis = class_analysis.analyse(

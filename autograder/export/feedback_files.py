@@ -1,0 +1,147 @@
+"""Name and pack feedback pages so that Canvas and Moodle give each page to its student. Entry point: `deliver`.
+
+- Canvas, “Upload submissions”: `infer_comment_context_from_filename` in `app/models/abstract_assignment.rb` reads the numbers of
+  the user and of the uploaded file, so a page keeps the beginning of that file's name.
+- Moodle, “Upload multiple feedback files in a zip”: `mod/assign/feedback/file/importziplib.php` reads
+  `NAME_PARTICIPANT_assignfeedback_file_FILE`.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autograder.course.config import Day
+from autograder.course.state_folder import write_error
+from autograder.export import Target, moodle
+from autograder.feedback import student_page
+from autograder.feedback.sentences import Texts
+from autograder.feedback.student_page import Recipient, page_or_problem
+from autograder.marks.class_list import Row
+from autograder.submissions import platforms
+
+FIXED_DATE = (2000, 1, 1, 0, 0, 0)  # so that equal pages give equal archives
+
+
+@dataclass
+class Delivery:
+    """What was written: the number of pages, notes for the TA, and messages about pages that could not be written."""
+
+    pages: int
+    notes: list[str]
+    problems: list[str]
+
+
+def deliver(
+    rows: Sequence[Row], texts: Texts, to: Target, out: Path, worksheet: Path | None = None
+) -> Delivery:
+    """Write the students' pages to a folder, or to a zip that Canvas or Moodle can import.
+
+    Args:
+        worksheet: Moodle's grading worksheet, which identifies students whose submission does not.
+
+    Raises:
+        CourseError: The worksheet is invalid.
+        StoreError: The output cannot be written.
+    """
+    students = student_page.recipients(rows)
+    try:
+        if to == "folder":
+            files, problems = student_page.write(students, texts, out)
+            return Delivery(len(files), [], problems)
+        if to == "canvas":
+            named, notes = _canvas_names(rows, texts.day)
+        else:
+            named, notes = _moodle_names(rows, texts.day, worksheet)
+        problems = []
+        return Delivery(_write_zip(named, texts, out, problems), notes, problems)
+    except OSError as error:
+        raise write_error(out, error) from None
+
+
+def _write_zip(named: Mapping[str, Recipient], texts: Texts, out: Path, problems: list[str]) -> int:
+    pages = 0
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, student in named.items():
+            if text := page_or_problem(student, texts, problems):
+                archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), text, zipfile.ZIP_DEFLATED)
+                pages += 1
+    return pages
+
+
+def _page_name(day: Day) -> str:
+    return f"{day.name}-feedback.html"
+
+
+# ---- Canvas
+
+
+def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], list[str]]:
+    """Return the pages by file name. Canvas gives the page of a group's submission to the whole group."""
+    shared: dict[str, list[Row]] = {}
+    notes = []
+    for row in (row for row in rows if row.marks):
+        assert row.marks is not None
+        if name := _canvas_name(row.marks.path, day):
+            shared.setdefault(name, []).append(row)
+        else:
+            notes.append(
+                f"{row.entry.label}: no page, because Canvas attaches pages only to uploaded files in its own "
+                f"downloads, and this submission is {row.marks.path}"
+            )
+    named = {}
+    for name, group in shared.items():
+        first, *others = student_page.recipients(group)
+        named[name] = replace(first, name=", ".join([first.name, *(o.name for o in others)]))
+        if len({row.points for row in group}) > 1:
+            points = ", ".join(f"{row.entry.student} {row.points or 0:g}" for row in group)
+            notes.append(
+                f"the group's page shows the points of {group[0].entry.student}, but they differ: {points}"
+            )
+    return named, notes
+
+
+def _canvas_name(path: str, day: Day) -> str:
+    """Return the name of a submission's page: it begins like the name that Canvas gave the file. Return "" for other files."""
+    for part in path.split("/"):
+        found = platforms.CANVAS.fullmatch(part) if platforms.parse_canvas_name(part) else None
+        if found and found["upload"]:
+            return f"{part[: found.start('original')]}{_page_name(day)}"
+    return ""
+
+
+# ---- Moodle
+
+
+def _moodle_names(
+    rows: Iterable[Row], day: Day, worksheet: Path | None
+) -> tuple[dict[str, Recipient], list[str]]:
+    lines = moodle.Worksheet.read(worksheet) if worksheet else None
+    named = {}
+    notes = []
+    for row, student in _with_recipients(rows):
+        participant = lines.participant(row) if lines else moodle.participant(row)
+        if participant:
+            named[
+                f"{_moodle_person(student.name)}_{participant}_assignfeedback_file_{_page_name(day)}"
+            ] = student
+        else:
+            hint = "" if lines else ". Add Moodle's grading worksheet with --worksheet"
+            notes.append(
+                f"{row.entry.label}: no page, because the participant number is unknown{hint}"
+            )
+    return named, notes
+
+
+def _with_recipients(rows: Iterable[Row]) -> Iterator[tuple[Row, Recipient]]:
+    for row in rows:
+        for student in student_page.recipients([row]):
+            yield row, student
+
+
+def _moodle_person(name: str) -> str:
+    """Return a name without the characters that have a meaning in the file name. Moodle ignores the name itself."""
+    return re.sub(r"[^\w -]|_", "", name).strip() or "student"

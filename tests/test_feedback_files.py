@@ -1,0 +1,150 @@
+"""Test that Canvas and Moodle would give each feedback page to its student, with readers written after their source code."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.export.feedback_files import Delivery, deliver
+from autograder.feedback import sentences
+from autograder.feedback.sentences import Texts
+from autograder.marks import class_list
+from autograder.marks.model import SubmissionMarks
+from autograder.submissions import platforms
+from autograder.submissions.people import HandedIn, Person
+from autograder.submissions.roster import NO_ROSTER, Entry, Roster
+from tests.conftest import ROOT
+from tests.material import exercise, submission, unread
+
+
+@pytest.fixture(scope="module")
+def day() -> Day:
+    return courses.load(ROOT).day("day1")
+
+
+@pytest.fixture(scope="module")
+def texts(day: Day) -> Texts:
+    return sentences.read(day)
+
+
+def canvas_user(name: str, attachments: Mapping[str, str]) -> str | None:
+    """Return the user to whom Canvas attaches a file, as `infer_comment_context_from_filename` does, or None."""
+    parts = [part for part in name.split("_") if part != "LATE"]
+    if parts[0] == "anon" or "anon" in parts:
+        at = parts.index("anon")
+        user, attachment = parts[at + 1 : at + 3]
+    else:
+        user, attachment = [part for part in parts if re.fullmatch(r"\d+", part)][:2]
+    if parts[-1].startswith("link") or name.startswith("._"):
+        return None
+    return user if attachments.get(attachment) == user else None
+
+
+def moodle_participant(name: str) -> tuple[str, str] | None:
+    """Return the participant and the file name that Moodle reads, as `is_valid_filename_for_import` does, or None."""
+    if name.startswith((".", "~")):
+        return None
+    info = name.split("_", 4)
+    if len(info) < 5 or not info[1].isdigit() or info[2:4] != ["assignfeedback", "file"]:
+        return None
+    return info[1], info[4]
+
+
+def from_canvas(texts: Texts, file: str, *wrong: str) -> SubmissionMarks:
+    handed_in = platforms.parse_canvas_name(file)
+    assert handed_in is not None
+    changed = [exercise(texts, name, {0: "0"}) for name in wrong]
+    path = f"/ta/submissions.zip/{file}"
+    marks = submission(texts, *changed, student=handed_in.student, path=path)
+    return replace(marks, handed_in=handed_in)
+
+
+def written(
+    class_: list[SubmissionMarks], texts: Texts, to: str, out: Path, roster: Roster = NO_ROSTER
+) -> tuple[dict[str, str], Delivery]:
+    rows, _ = class_list.rows(class_, texts.day, roster)
+    done = deliver(rows, texts, to, out)  # type: ignore[arg-type]
+    with zipfile.ZipFile(out) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}, done
+
+
+def test_canvas_attaches_each_page_to_its_student(texts: Texts, tmp_path: Path) -> None:
+    files = {
+        "lovelaceada_4211_880011_day1.ipynb": ("4211", "880011"),
+        "lovelaceada_LATE_4212_880012_Copy of day1 (2)-3.ipynb": ("4212", "880012"),
+        "李小龙_4213_880013_2_3_homework.zip": ("4213", "880013"),
+        "4214_880014_link.ipynb": ("4214", "880014"),
+    }
+    class_ = [
+        from_canvas(texts, file, name) for file, name in zip(files, texts.day.names, strict=False)
+    ]
+    class_[2] = replace(class_[2], path=f"{class_[2].path}/inner_77_99999_x/day1.ipynb")
+    pages, done = written(class_, texts, "canvas", tmp_path / "f.zip")
+    attachments = {attachment: user for user, attachment in files.values()}
+    users = {canvas_user(name, attachments): text for name, text in pages.items()}
+    assert users.keys() == {"4211", "4212", "4213", "4214"}
+    for (user, _), name in zip(files.values(), texts.day.names, strict=False):
+        assert f'id="{name}-heading"' in users[user]
+    assert (done.pages, done.notes, done.problems) == (4, [], [])
+
+
+def test_canvas_gets_no_page_for_a_text_entry(texts: Texts, tmp_path: Path) -> None:
+    text = replace(unread("Ada"), path="/ta/submissions.zip/lovelaceada_4211_text.html")
+    pages, done = written([text], texts, "canvas", tmp_path / "f.zip")
+    assert pages == {}
+    assert len(done.notes) == 1
+    assert done.notes[0].startswith("Ada: no page")
+
+
+def from_moodle(texts: Texts, name: str, participant: str, *wrong: str) -> SubmissionMarks:
+    path = f"/ta/m.zip/{name}_{participant}_assignsubmission_file/day1.ipynb"
+    changed = [exercise(texts, one, {0: "0"}) for one in wrong]
+    marks = submission(texts, *changed, student=name, path=path)
+    return replace(marks, handed_in=HandedIn((Person(name),), participant=participant))
+
+
+def test_moodle_gives_each_page_to_its_participant(texts: Texts, tmp_path: Path) -> None:
+    names = ("Ada Lovelace", "Ada Lovelace", "O'Neil, Zoë/x_9", "~.", "Участник")
+    class_ = [
+        from_moodle(texts, name, str(number), wrong)
+        for number, (name, wrong) in enumerate(zip(names, texts.day.names, strict=False), 42113)
+    ]
+    pages, done = written(class_, texts, "moodle", tmp_path / "f.zip")
+    found = {moodle_participant(name): text for name, text in pages.items()}
+    file = "day1-feedback.html"
+    assert found.keys() == {(str(42113 + n), file) for n in range(len(names))}
+    for number, wrong in zip(range(len(names)), texts.day.names, strict=False):
+        assert f'id="{wrong}-heading"' in found[str(42113 + number), file]
+    assert done.notes == []
+
+
+def test_moodle_finds_the_members_of_a_group_in_the_worksheet(texts: Texts, tmp_path: Path) -> None:
+    group = from_moodle(texts, "Team 3", "7")  # for a group, the number is the group's
+    people = (Entry("", "ada", "Ada Lovelace", "", "3"), Entry("", "bob", "Bob Byron", "", "3"))
+    marks = replace(group, student="ada", handed_in=None)
+    _, done = written([marks], texts, "moodle", tmp_path / "f.zip", Roster(people))
+    assert [note.partition(":")[0] for note in done.notes] == [
+        "ada (Ada Lovelace)",
+        "bob (Bob Byron)",
+    ]
+    assert "--worksheet" in done.notes[0]
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(
+        "Identifier,Full name,Grade,Last modified (grade)\n"
+        "Participant 11,Ada Lovelace,,-\nParticipant 12,Bob Byron,,-\n"
+    )
+    rows, _ = class_list.rows([marks], texts.day, Roster(people))
+    assert deliver(rows, texts, "moodle", tmp_path / "f.zip", sheet).notes == []
+    with zipfile.ZipFile(tmp_path / "f.zip") as archive:
+        for name, participant, person in zip(
+            sorted(archive.namelist()), ("11", "12"), ("Ada Lovelace", "Bob Byron"), strict=True
+        ):
+            assert moodle_participant(name) == (participant, "day1-feedback.html")
+            assert f"<h1><bdi>{person}</bdi></h1>" in archive.read(name).decode()
