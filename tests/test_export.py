@@ -484,7 +484,9 @@ def test_a_canvas_download_becomes_a_canvas_gradebook_and_pages(tmp_path: Path) 
     assert graded.returncode == 0, graded.stderr
     assert "54 (1 day late)" in graded.stdout
     assert "on the roster without a submission (1): dora" in graded.stderr
-    assert sorted(file.name for file in (root / "pages").iterdir()) == ["ada.html", "bob.html"]
+    pages = {file.stem: file.read_text() for file in (root / "pages").iterdir()}
+    assert sorted(pages) == ["ada", "bob", "cyd"]  # cyd is in bob's group
+    assert all("60 points − 10% = 54 points." in pages[name] for name in ("bob", "cyd"))
     into = ["--to", "canvas", "--into", "gradebook.csv", "--out", "marks.csv"]
     exported = command(root, "export", "day1", *into)
     assert (exported.returncode, exported.stdout) == (0, "marks.csv\n"), exported.stderr
