@@ -94,3 +94,15 @@ def test_grading_without_isolation_prints_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "WITHOUT ISOLATION" in done.stderr
     assert json.loads(marks.read_text())["submissions"][0]["isolation"] == ["limits"]
+
+
+def test_the_main_process_does_not_import_torch() -> None:
+    """torch takes longer to import than anything else that these commands do before they start other processes."""
+    modules = (
+        "autograder.grading.session",
+        "autograder.feedback.student_page",
+        "autograder.feedback.class_page",
+        "autograder.export.write",
+    )
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -366,6 +366,27 @@ def loaded(server: Server, source: str) -> Iterator[Student]:
     process.stop()
 
 
+def test_a_worker_imports_what_the_server_did_not(server: Server) -> None:
+    """The server does not import TorchDynamo, which optimizers need, to start faster."""
+    source = (
+        "import sys, torch\n"
+        "def started_without():\n"
+        "    return 'torch._dynamo' not in sys.modules\n"
+        "def step():\n"
+        "    weight = torch.nn.Parameter(torch.ones(2))\n"
+        "    weight.sum().backward()\n"
+        "    torch.optim.SGD([weight], lr=1.0).step()\n"
+        "    return weight.detach()\n"
+        "def compiled():\n"
+        "    from torch import _dynamo\n"
+        "    return _dynamo.optimize()(started_without) is started_without"
+    )
+    with loaded(server, source) as student:
+        assert student.started_without() is True
+        assert student.step().tolist() == [0, 0]
+        assert student.compiled() is True
+
+
 def test_a_dead_server_is_restarted(server: Server) -> None:
     with loaded(server, "def f(): return 1") as student:
         assert student.f() == 1
