@@ -31,9 +31,13 @@ from autograder.console import (
     write_marks,
 )
 from autograder.options import (
+    CaFileOption,
+    CertificateOption,
+    ClusterOption,
     DayArgument,
     GroupOption,
     JobsOption,
+    KeyOption,
     PathsArgument,
     SandboxOption,
     SeedOption,
@@ -89,12 +93,17 @@ def grade(
         bool,
         typer.Option("--store/--no-store", help="whether to reuse stored marks and store new ones"),
     ] = True,
+    cluster: ClusterOption = "",
+    tls_ca_file: CaFileOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
 ) -> None:
     """Grade a class. Submissions that have not changed keep their stored marks.
 
     If no PATH is given, grade submitted/ and copy the marks into nbgrader's gradebook.
     """
     from autograder.feedback import terminal_table
+    from autograder.grading.cluster.place import Place
     from autograder.grading.session import open_session, submitted_folders
 
     chosen = load_day(day)
@@ -104,13 +113,14 @@ def grade(
     class_paths = paths or submitted_folders(chosen)
     warn_without_sandbox(sandbox)
     stderr = Console(stderr=True)
+    place = Place(cluster, tls_ca_file, tls_cert, tls_key) if cluster else None
 
     def watch(marks: Iterator[SubmissionMarks]) -> Iterator[SubmissionMarks]:
         return terminal_table.progress(marks, stderr) if stderr.is_terminal else marks
 
     with (
         exit_on_interrupt(is_stored=use_store),
-        open_session(chosen, jobs, sandbox, print_errors_once(), use_store) as session,
+        open_session(chosen, jobs, sandbox, print_errors_once(), use_store, place) as session,
     ):
         by_hand = ta_commands.adjustments_or_warning(chosen, quiet=not paths)
         graded = session.grade(class_paths, seed, force, watch, group, by_hand.apply)
@@ -228,14 +238,21 @@ def main() -> None:
     """Run a command. Print expected errors as one line, without a traceback."""
     from autograder.course.config import CourseError
     from autograder.course.state_folder import StoreError
-    from autograder.grading.errors import WorkerKilled
+    from autograder.grading.errors import ClusterError, WorkerKilled
 
     try:
         app(prog_name="autograder")
     except NoIsolation as error:
         print_error(error)
         sys.exit(3)
-    except (CourseError, StoreError, WorkerKilled, ServerLost, ConnectionError) as error:
+    except (
+        CourseError,
+        StoreError,
+        WorkerKilled,
+        ServerLost,
+        ClusterError,
+        ConnectionError,
+    ) as error:
         print_error(error)
         sys.exit(2)
 

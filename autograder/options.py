@@ -42,7 +42,26 @@ PathsArgument = Annotated[
     ),
 ]
 JobsOption = Annotated[
-    int, typer.Option(min=1, help="number of processes (default: one for each core)")
+    int,
+    typer.Option(min=1, help="number of processes or workers (default: one for each core)"),
+]
+ClusterOption = Annotated[
+    str,
+    typer.Option(
+        metavar="local|slurm|ADDRESS",
+        help="grade on a Dask cluster: on this machine, in SLURM jobs, or the one whose scheduler has this address",
+    ),
+]
+CaFileOption = Annotated[
+    Path | None,
+    typer.Option("--tls-ca-file", metavar="FILE", help="certificate authority of the cluster"),
+]
+CertificateOption = Annotated[
+    Path | None,
+    typer.Option("--tls-cert", metavar="FILE", help="this machine's certificate for the cluster"),
+]
+KeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", help="the certificate's private key")
 ]
 SandboxOption = Annotated[Sandbox, typer.Option(help="`none` runs student code without isolation")]
 SeedOption = Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +11,7 @@ from autograder.course.config import Day
 from autograder.course.state_folder import StoreError
 from autograder.grading import internal_errors
 from autograder.grading.errors import WorkerKilled
-from autograder.grading.pool import Pool
+from autograder.grading.executor import Executor
 from autograder.grading.seeds import seed_of
 from autograder.marks.current_marks import Replacement
 from autograder.marks.history import Basis, History, basis_of
@@ -24,11 +24,11 @@ LOOKAHEAD = 2  # number of submissions to read ahead, per worker process
 
 @dataclass
 class ClassRun:
-    """One grading run over a class. Marks do not depend on the pool, the order of submissions or the store's contents."""
+    """One grading run over a class. Marks do not depend on the executor, the order of submissions or the store's contents."""
 
     day: Day
     secret: bytes
-    pool: Pool
+    executor: Executor
     seed: str | None = None
     history: History | None = None
     force: bool = False  # whether to grade unchanged submissions again
@@ -44,6 +44,7 @@ class ClassRun:
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine. Nothing was run.
             WorkerKilled: A worker process was killed.
+            ConnectionError: The cluster's scheduler was lost.
         """
         ready: dict[int, SubmissionMarks] = {}
         next_number = 0
@@ -66,23 +67,27 @@ class ClassRun:
                 marks = future.result()
                 # Marks of a submission that hit an internal error are not stored, so the next run grades it again.
                 if marks.exercises or not found.submission.readable:
-                    # The course may have been edited since this run began. The worker knows which version it used.
-                    self._store(replace(basis, course=marks.course), marks, found)
+                    # The course may have been edited since this run began. The process that graded the submission
+                    # knows which version it used, and how its machine isolated the code.
+                    isolation = " ".join(marks.isolation)
+                    used = replace(basis, course=marks.course, isolation=isolation)
+                    self._store(used, marks, found)
                 yield number, marks
 
         try:
             for number, found in enumerate(class_):
                 submission = found.submission
+                isolation = self.executor.isolation()
                 seed = self.seed or seed_of(self.day.name, self.secret, submission)
-                basis = basis_of(self.day.name, submission, course, seed, self.pool.isolation())
-                marks = None if self.force else self._stored(basis, submission)
+                bases = [basis_of(self.day.name, submission, course, seed, i) for i in isolation]
+                basis, marks = self._stored(bases, submission)
                 if marks is not None:
                     self.reused += self._is_from_earlier_run(basis)
                     self._store(basis, marks, found)
                     yield number, marks
                     continue
-                pending[self.pool.submit(submission, seed)] = number, found, basis
-                if len(pending) >= LOOKAHEAD * self.pool.jobs:
+                pending[self.executor.submit(submission, seed)] = number, found, basis
+                if len(pending) >= LOOKAHEAD * self.executor.jobs:
                     yield from finished()
             while pending:
                 yield from finished()
@@ -92,14 +97,19 @@ class ClassRun:
             )
             raise WorkerKilled(message) from None
 
-    def _stored(self, basis: Basis, submission: Submission) -> SubmissionMarks | None:
-        if self.history is None:
-            return None
+    def _stored(
+        self, bases: Sequence[Basis], submission: Submission
+    ) -> tuple[Basis, SubmissionMarks | None]:
+        """Return the first basis for which marks are stored, with these marks. Without such marks, return any basis."""
+        if self.history is None or self.force:
+            return bases[0], None
         try:
-            return self.history.find(basis, submission)
+            for basis in bases:
+                if marks := self.history.find(basis, submission):
+                    return basis, marks
         except StoreError as error:
             self.on_store_error(error)
-            return None
+        return bases[0], None
 
     def _is_from_earlier_run(self, basis: Basis) -> bool:
         try:

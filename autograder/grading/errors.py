@@ -3,3 +3,7 @@
 
 class WorkerKilled(Exception):
     """Raised when a worker process is killed. Marks that were already stored remain in the store."""
+
+
+class ClusterError(Exception):
+    """Raised when a cluster cannot be used. The message says what to do."""

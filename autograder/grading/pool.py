@@ -44,15 +44,15 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def isolation(self) -> list[str]:
-        """Wait until the first process is ready, and return the isolation layers that it uses.
+    def isolation(self) -> list[list[str]]:
+        """Wait until the first process is ready, and return the isolation layers of this machine.
 
         Raises:
             NoIsolation: The sandbox cannot be set up on this machine.
             CourseError: A chapter or grader is invalid.
             BrokenExecutor: The process was killed.
         """
-        return self._isolation.result()
+        return [self._isolation.result()]
 
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
         """Return a future for a submission's marks. Its `result` raises BrokenExecutor if a process of the pool was killed."""
@@ -122,7 +122,15 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _grade(submission: Submission, seed: str) -> SubmissionMarks:
-    grader = _load_grader()
+    return grade_or_log(_load_grader(), submission, seed)
+
+
+def grade_or_log(grader: Grader, submission: Submission, seed: str) -> SubmissionMarks:
+    """Grade a submission. If the autograder fails, log the exception and return marks without exercises.
+
+    Raises:
+        NoIsolation: The sandbox cannot be set up on this machine.
+    """
     try:
         return grader.grade(submission, seed=seed)
     except NoIsolation:

@@ -15,6 +15,9 @@ from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Lateness
 from autograder.course.state_folder import StoreError
 from autograder.grading.class_run import ClassRun
+from autograder.grading.cluster.place import MISSING, Place
+from autograder.grading.errors import ClusterError
+from autograder.grading.executor import Executor
 from autograder.grading.pool import Pool
 from autograder.marks import class_list, regrade
 from autograder.marks.class_list import GroupRule, Row
@@ -71,11 +74,11 @@ class GradedClass:
 
 @dataclass(frozen=True)
 class Session:
-    """A grading run for one day. It owns a pool, a reader and, unless `history` is None, the lock on the day's marks."""
+    """A grading run for one day. It owns an executor, a reader and, unless `history` is None, the lock on the day's marks."""
 
     day: Day
     secret: bytes
-    pool: Pool
+    executor: Executor
     reader: Reader
     history: History | None
     roster: Roster
@@ -156,7 +159,7 @@ class Session:
         return ClassRun(
             self.day,
             self.secret,
-            self.pool,
+            self.executor,
             seed,
             self.history,
             force,
@@ -170,19 +173,26 @@ def open_session(
     day: Day,
     jobs: int,
     sandbox: Sandbox,
-    on_store_error: Callable[[StoreError], None],
+    on_error: Callable[[Exception], None],
     use_store: bool = True,
+    place: Place | None = None,
 ) -> Iterator[Session]:
     """Start the pool and a reader, and open and lock the store.
 
+    Args:
+        on_error: Called with errors that do not end the run.
+        place: Where to grade, if not in a pool on this machine.
+
     Raises:
+        ClusterError: The cluster cannot be used.
         CourseError: The roster is invalid.
         StoreError: The store is damaged or locked by another run, or the secret cannot be read.
         NoIsolation: The sandbox cannot be set up on this machine.
     """
     secret = state_folder.secret(day.root)
     with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(Pool(day, jobs, sandbox))
+        executor = _executor(day, jobs, sandbox, on_error, place)
+        stack.enter_context(contextlib.closing(executor))
         reader = stack.enter_context(Reader(sandbox))
         history = stack.enter_context(History(day.root)) if use_store else None
         if history:
@@ -190,7 +200,23 @@ def open_session(
         class_roster = roster.for_course(day.root)
         if history:
             history.relabel(day.name, lambda marks: class_list.labels(marks, class_roster))
-        yield Session(day, secret, pool, reader, history, class_roster, on_store_error)
+        yield Session(day, secret, executor, reader, history, class_roster, on_error)
+
+
+def _executor(
+    day: Day,
+    jobs: int,
+    sandbox: Sandbox,
+    on_error: Callable[[Exception], None],
+    place: Place | None,
+) -> Executor:
+    if place is None:
+        return Pool(day, jobs, sandbox)
+    try:
+        from autograder.grading.cluster.executor import Cluster
+    except ModuleNotFoundError:
+        raise ClusterError(MISSING) from None
+    return Cluster(day, jobs, sandbox, place, on_error)
 
 
 def _watch_wrappers(

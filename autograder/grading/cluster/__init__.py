@@ -1,0 +1,1 @@
+"""Grade submissions on a Dask cluster. Entry point: `executor.Cluster`."""

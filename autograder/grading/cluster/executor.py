@@ -1,0 +1,160 @@
+"""Grade submissions on a Dask cluster. Entry point: `Cluster`.
+
+Only this process knows the secret and writes to the store. Workers get submissions with their seeds, and return marks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from distributed.scheduler import KilledWorker
+
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.grading.cluster import launch
+from autograder.grading.cluster.messages import CourseVersion, Graded, Refused, Task
+from autograder.grading.cluster.place import Place
+from autograder.grading.cluster.workers import INTERVAL, BrokenTask, Workers, reply_to
+from autograder.grading.pool import Pool
+from autograder.marks.engine_version import engine_version
+from autograder.marks.model import SubmissionMarks
+from autograder.sandbox.client import Sandbox
+from autograder.submissions.submission import Submission
+
+ATTEMPTS = 3  # how often a task is sent that workers cannot load
+
+
+class Cluster:
+    """A Dask cluster that grades submissions for one day.
+
+    A worker that cannot isolate student code, or that has a different version of the course, is retired, and its tasks
+    are sent to others. A submission whose workers keep being killed is graded on this machine.
+    """
+
+    def __init__(
+        self,
+        day: Day,
+        jobs: int,
+        sandbox: Sandbox,
+        place: Place,
+        warn: Callable[[Exception], None],
+    ) -> None:
+        """Start the cluster or connect to it.
+
+        Args:
+            jobs: The number of workers to start; on SLURM, their maximum number.
+            place: Where the workers run.
+            warn: Called with errors that do not end the run.
+
+        Raises:
+            ClusterError: There is no such cluster, or it cannot be used safely.
+        """
+        self._day, self._sandbox = day, sandbox
+        root = str(day.root.absolute())
+        version = courses.fingerprint(day), engine_version()
+        self._course = CourseVersion(root, day.name, *version, sandbox)
+        self._pool: Pool | None = None
+        self._counted = float("-inf")
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(launch.connect(place, jobs, day.root))
+            self._jobs = jobs
+            self._grows = place.is_running
+            self._workers = Workers(client, self._course, warn)
+            self._stack = stack.pop_all()
+
+    @property
+    def jobs(self) -> int:
+        """Return the number of workers."""
+        if self._grows and time.monotonic() > self._counted + INTERVAL:
+            self._jobs = max(1, len(self._workers.present()))
+            self._counted = time.monotonic()
+        return self._jobs
+
+    def isolation(self) -> list[list[str]]:
+        """Wait until the connected workers are ready, at least one. Return the isolation layers of each kind of machine.
+
+        Raises:
+            NoIsolation, CourseError: All workers were refused.
+            ConnectionError: The scheduler was lost.
+        """
+        if not self._workers.isolation:
+            self._workers.probe()
+        return sorted(map(list, self._workers.isolation))
+
+    def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
+        """Return a future for a submission's marks. Its `result` raises the errors that `isolation` raises."""
+        future: Future[SubmissionMarks] = Future()
+        self._send(Task(self._course, submission, seed), future)
+        return future
+
+    def close(self) -> None:
+        """Stop the workers that this run started. On a running cluster, cancel the tasks that have not begun."""
+        self._stack.close()
+        if self._pool is not None:
+            self._pool.close()
+
+    def _send(self, task: Task, future: Future[SubmissionMarks], attempt: int = 1) -> None:
+        def receive(sent: Any) -> None:
+            try:
+                self._receive(sent, task, future, attempt)
+            except Exception as error:
+                future.set_exception(error)
+            finally:
+                sent.release()  # otherwise the scheduler and the worker keep the reply
+
+        self._workers.send(task).add_done_callback(receive)
+
+    def _receive(
+        self, sent: Any, task: Task, future: Future[SubmissionMarks], attempt: int
+    ) -> None:
+        try:
+            reply = reply_to(sent)
+        except KilledWorker:
+            self._grade_here(task, future)
+        except BrokenTask as error:
+            if attempt == ATTEMPTS:
+                raise ConnectionError(f"the cluster's workers do not work: {error}") from None
+            self._find_broken_worker(task, future, attempt)
+        else:
+            if isinstance(reply, Graded):
+                future.set_result(reply.marks)
+            elif isinstance(reply, Refused):
+                self._workers.refuse(reply)
+                self._send(task, future)
+
+    def _grade_here(self, task: Task, future: Future[SubmissionMarks]) -> None:
+        """Grade a submission on this machine, because every worker that graded it was killed."""
+        assert task.submission is not None
+        if self._pool is None:
+            self._pool = Pool(self._day, 1, self._sandbox)
+        self._pool.submit(task.submission, task.seed).add_done_callback(
+            lambda done: _copy_outcome(done, future)
+        )
+
+    def _find_broken_worker(
+        self, task: Task, future: Future[SubmissionMarks], attempt: int
+    ) -> None:
+        """Probe all workers, because Dask does not say which one failed, and send the task again."""
+
+        def probe_and_send() -> None:
+            try:
+                self._workers.probe()
+                self._send(task, future, attempt + 1)
+            except Exception as error:
+                future.set_exception(error)
+
+        # The current thread has to receive other replies in the meantime.
+        threading.Thread(target=probe_and_send, daemon=True).start()
+
+
+def _copy_outcome(done: Future[SubmissionMarks], future: Future[SubmissionMarks]) -> None:
+    error = done.exception()
+    if error is None:
+        future.set_result(done.result())
+    else:
+        future.set_exception(error)

@@ -1,0 +1,194 @@
+"""Start a Dask cluster on this machine or on SLURM, or connect to a running one. Entry point: `connect`.
+
+All connections use TLS: with temporary certificates if this run starts the cluster, and with given ones otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import distributed
+from distributed.security import Security
+
+from autograder.course import state_folder
+from autograder.grading.cluster.place import MISSING, Place
+from autograder.grading.errors import ClusterError
+
+LIFETIME = 3600  # seconds after which a worker is replaced
+STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in seconds
+SETTINGS = {
+    # A killed worker counts against all its tasks, so a low number would give up on innocent submissions.
+    "distributed.scheduler.allowed-failures": 10,
+    "distributed.worker.profile.enabled": False,  # costs a tenth of the CPU time
+    "distributed.comm.require-encryption": True,
+    "distributed.admin.large-graph-warning-threshold": "1 GB",
+}
+TARGET = "1 s"  # Dask starts SLURM jobs until the submitted tasks would take this long
+MEMORY = 4  # GiB per worker: the grader, its fork server and the memory that an exercise may use
+# The sandbox limits the memory of student code. Dask does not see the sandbox's processes.
+NO_MEMORY_LIMIT = 0
+
+
+@contextlib.contextmanager
+def connect(place: Place, jobs: int, root: Path) -> Iterator[distributed.Client]:
+    """Start the workers or connect to their scheduler. Disconnect and stop what was started afterwards.
+
+    Raises:
+        ClusterError: The scheduler cannot be reached, or the connection would not be encrypted.
+    """
+    dask.config.set(SETTINGS)
+    os.environ.pop(state_folder.VARIABLE, None)  # workers inherit the environment
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with contextlib.ExitStack() as stack:
+        if place.is_running:
+            where, security = place.name, _security(place)
+        else:
+            try:
+                security = Security.temporary()
+            except ImportError:
+                raise ClusterError(MISSING) from None
+            start = slurm_cluster if place.name == "slurm" else _local_cluster
+            where = stack.enter_context(start(jobs, root, security))
+        try:
+            client = distributed.Client(where, security=security)
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"cannot connect to {place.name}: {error}") from None
+        yield stack.enter_context(client)
+
+
+def _security(place: Place) -> Security:
+    """Return the certificates for a running scheduler: the given ones, or else those in Dask's own configuration.
+
+    Raises:
+        ClusterError: The address does not use TLS, or there are no certificates.
+    """
+    if not place.name.startswith("tls://"):
+        raise ClusterError(
+            f"{place.name} is not an encrypted address. Start the scheduler with --protocol tls and certificates, "
+            "and pass its address, tls://HOST:PORT."
+        )
+    given = {"tls_ca_file": place.ca_file, "tls_client_cert": place.certificate}
+    given["tls_client_key"] = place.key
+    files = {name: str(file) for name, file in given.items() if file}
+    security = Security(require_encryption=True, **files)
+    if not all(getattr(security, name) for name in given):
+        raise ClusterError(
+            "the certificates for the cluster are missing. Pass --tls-ca-file, --tls-cert and --tls-key."
+        )
+    for file in files.values():
+        if not os.access(file, os.R_OK):
+            raise ClusterError(f"{file} cannot be read")
+    return security
+
+
+@contextlib.contextmanager
+def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
+    with _blocked_interrupts():
+        cluster = distributed.LocalCluster(
+            n_workers=jobs,
+            threads_per_worker=1,
+            memory_limit=NO_MEMORY_LIMIT,
+            lifetime=LIFETIME,
+            lifetime_stagger=STAGGER,
+            lifetime_restart=True,
+            security=security,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        )
+    with cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _blocked_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C until the end of the block. Threads and processes that start inside it never see Ctrl-C."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
+    """Start a scheduler here, and submit jobs with workers to SLURM as long as there is work for them.
+
+    The partition, account, cores, memory and time of a job come from `jobqueue.slurm` in Dask's configuration.
+
+    Raises:
+        ClusterError: This machine cannot submit jobs, or the extra is not installed.
+    """
+    if not shutil.which("sbatch"):
+        raise ClusterError("sbatch was not found. Run the command on a login node of the cluster.")
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise ClusterError(MISSING) from None
+    configured = dask.config.get("jobqueue.slurm")
+    cores = configured["cores"] or 1
+    with tempfile.TemporaryDirectory(  # mode 0700, on the file system that the nodes share
+        prefix="cluster-", dir=state_folder.course_folder(root)
+    ) as shared:
+        lifetime = _seconds(configured["walltime"])
+        with SLURMCluster(
+            cores=cores,
+            processes=cores,
+            memory=configured["memory"] or f"{MEMORY * cores} GiB",
+            python=sys.executable,
+            worker_extra_args=[
+                *configured["worker-extra-args"],
+                *("--memory-limit", str(NO_MEMORY_LIMIT)),
+                # A worker leaves before its job ends, and its tasks go to others.
+                *(
+                    "--lifetime",
+                    f"{lifetime * 8 // 10}s",
+                    "--lifetime-stagger",
+                    f"{lifetime // 10}s",
+                ),
+            ],
+            job_script_prologue=[
+                *configured["job-script-prologue"],
+                "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False",
+                "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True",
+            ],
+            security=_in_files(security, Path(shared)),
+            protocol="tls://",
+            scheduler_options={"dashboard_address": None, **configured["scheduler-options"]},
+            silence_logs=logging.CRITICAL,
+        ) as cluster:
+            most = math.ceil(jobs / cores)
+            cluster.adapt(minimum_jobs=1, maximum_jobs=most, target_duration=TARGET)
+            yield cluster
+
+
+def _in_files(security: Security, folder: Path) -> Security:
+    """Write temporary certificates to files that only this user can read, because a job's script cannot contain them."""
+    parts = {"ca": security.tls_ca_file}
+    parts |= {"cert": security.tls_worker_cert, "key": security.tls_worker_key}
+    files = {name: str(folder / f"{name}.pem") for name in parts}
+    for name, text in parts.items():
+        state_folder.write_atomically(Path(files[name]), text.encode())
+    roles = ("client", "scheduler", "worker")
+    own = {f"tls_{role}_{kind}": files[kind] for role in roles for kind in ("cert", "key")}
+    return Security(require_encryption=True, tls_ca_file=files["ca"], **own)
+
+
+def _seconds(walltime: str) -> int:
+    """Return the seconds in a time limit of SLURM: `MINUTES`, `[HOURS:]MINUTES:SECONDS` or `DAYS-HOURS[:MINUTES[:SECONDS]]`."""
+    days, _, clock = walltime.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if not days and len(parts) < 3:
+        parts = [0, *parts]
+    hours, minutes, seconds = [*parts, 0, 0][:3]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds

@@ -1,0 +1,58 @@
+"""Define the messages between a grading run and the workers of a cluster. They travel as JSON."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from autograder.marks.model import SubmissionMarks
+from autograder.sandbox.client import Sandbox
+from autograder.submissions.submission import Submission
+
+
+class CourseVersion(msgspec.Struct, frozen=True):
+    """The course and the autograder that a worker must have.
+
+    `root` is the course's folder on the client. `fingerprint` covers the day's files, and `autograder` the grading code.
+    """
+
+    root: str
+    day: str
+    fingerprint: str
+    autograder: str
+    sandbox: Sandbox
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A request to grade a submission with the given seed or, if `submission` is None, to get ready to grade."""
+
+    course: CourseVersion
+    submission: Submission | None = None
+    seed: str = ""
+
+
+class Ready(msgspec.Struct, tag="ready", frozen=True):
+    """A worker's report that it can grade, and the isolation layers that its machine passed the probes with."""
+
+    isolation: list[str]
+
+
+class Graded(msgspec.Struct, tag="graded", frozen=True):
+    """The marks of a submission."""
+
+    marks: SubmissionMarks
+
+
+class Refused(msgspec.Struct, tag="refused", frozen=True):
+    """A worker's report that it cannot grade for this run, because of its machine's sandbox or its version of the course."""
+
+    worker: str  # the worker's address
+    machine: str
+    cause: Literal["isolation", "course"]
+    reason: str
+
+
+Reply = Ready | Graded | Refused
+TASK = msgspec.json.Decoder(Task)
+REPLY: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

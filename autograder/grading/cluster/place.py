@@ -1,0 +1,26 @@
+"""Describe where a cluster's workers run. This module does not import Dask, which is an optional dependency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MISSING = (
+    "--cluster needs packages that are not installed. Run `pip install '.[cluster]'` in the folder "
+    "of the autograder."
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the workers run: `local`, `slurm` or the address of a running scheduler, and the certificates for it."""
+
+    name: str
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether this is the address of a running scheduler."""
+        return self.name not in ("local", "slurm")

@@ -1,0 +1,107 @@
+"""Grade submissions in a worker of a Dask cluster. Entry points: `GraderPlugin` and `grade`.
+
+This module does not import torch, so that every worker can load the plugin. Nothing is started before the first task.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from distributed import get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from autograder.course import config as courses
+from autograder.course.config import CourseError
+from autograder.grading.cluster.messages import TASK, CourseVersion, Graded, Ready, Refused, Reply
+from autograder.grading.fork_server import start_server
+from autograder.grading.pool import grade_or_log
+from autograder.marks.engine_version import engine_version
+from autograder.sandbox.errors import NoIsolation
+
+if TYPE_CHECKING:
+    from autograder.grading.grader import Grader
+
+PLUGIN = "autograder"
+COURSE = "AUTOGRADER_COURSE"  # the course's folder on this machine, if it is not the same as on the client
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A grader, and the version of the course that it was made from."""
+
+    course: CourseVersion
+    grader: Grader
+
+
+class GraderPlugin(WorkerPlugin):
+    """Keeps a worker's graders between tasks, one for each day.
+
+    Dask hides errors in `setup` of workers that join later, so graders are made by the first task instead.
+    """
+
+    name = PLUGIN
+    idempotent = True  # a later run finds the graders of an earlier one
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, _Loaded] = {}
+
+    def teardown(self, worker: Any) -> None:
+        """Stop the fork servers."""
+        while self._loaded:
+            self._loaded.popitem()[1].grader.server.close()
+
+    def grader(self, course: CourseVersion) -> Grader:
+        """Return the grader for a version of the course, making it on first use.
+
+        Raises:
+            CourseError: This machine has a different version of the course or of the autograder.
+            NoIsolation: The sandbox cannot be set up on this machine.
+        """
+        loaded = self._loaded.get(course.day)
+        if loaded is None or loaded.course != course:
+            if loaded is not None:
+                del self._loaded[course.day]
+                loaded.grader.server.close()
+            loaded = self._loaded[course.day] = _Loaded(course, _make_grader(course))
+        return loaded.grader
+
+
+def _make_grader(course: CourseVersion) -> Grader:
+    if engine_version() != course.autograder:
+        raise CourseError("the worker has a different version of the autograder or of torch")
+    root = Path(os.environ.get(COURSE, course.root))
+    day = courses.load(root).day(course.day)
+    if courses.fingerprint(day) != course.fingerprint:
+        raise CourseError(f"{root} contains a different version of the course")
+    server = start_server(course.sandbox)
+    try:
+        from autograder.grading.grader import Grader
+
+        return Grader(day, server)
+    except BaseException:
+        server.close()
+        raise
+
+
+def grade(data: bytes) -> bytes:
+    """Carry out a task and return the reply. Both are JSON."""
+    return msgspec.json.encode(_reply(data))
+
+
+def _reply(data: bytes) -> Reply:
+    task, worker = TASK.decode(data), get_worker()
+    plugin: GraderPlugin = worker.plugins[PLUGIN]
+    try:
+        grader = plugin.grader(task.course)
+        if task.submission is None:
+            return Ready(grader.server.isolation)
+        return Graded(grade_or_log(grader, task.submission, task.seed))
+    except NoIsolation as error:
+        return Refused(worker.address, socket.gethostname(), "isolation", str(error))
+    except CourseError as error:
+        return Refused(worker.address, socket.gethostname(), "course", str(error))

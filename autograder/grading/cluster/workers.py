@@ -1,0 +1,144 @@
+"""Send tasks to the workers of a Dask cluster, and keep unsuitable workers away from submissions. Entry point: `Workers`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from typing import Any
+
+import distributed
+import msgspec
+from distributed.client import ClosedClientError
+from distributed.scheduler import KilledWorker
+
+from autograder.course.config import CourseError
+from autograder.grading.cluster import worker
+from autograder.grading.cluster.messages import REPLY, CourseVersion, Ready, Refused, Reply, Task
+from autograder.sandbox.errors import NoIsolation
+
+INTERVAL = 1.0  # seconds between two looks at the list of workers
+PATIENCE = 10.0  # seconds without a worker before the user is told
+LOST = "the connection to the cluster's scheduler was lost. Run the command again to resume."
+
+
+class BrokenTask(Exception):
+    """Raised when a worker cannot load or finish a task. Submissions and courses with errors are not the cause."""
+
+
+class Workers:
+    """The workers of a cluster that may grade for one version of the course."""
+
+    def __init__(
+        self, client: distributed.Client, course: CourseVersion, warn: Callable[[Exception], None]
+    ) -> None:
+        self.isolation: set[tuple[str, ...]] = set()  # the layers of each kind of machine
+        self._client, self._course, self._warn = client, course, warn
+        self._refused: dict[str, Refused] = {}  # by address
+        self._numbers = itertools.count()
+        self._group = f"grade-{uuid.uuid4().hex}"
+        with scheduler_errors():
+            client.register_plugin(worker.GraderPlugin())
+
+    def send(self, task: Task, address: str | None = None) -> Any:
+        """Send a task to any worker, or to the one with this address. Return Dask's future for the reply."""
+        # Keys with the same first part form a group. Dask queues such tasks instead of assigning all of them at once.
+        key = (self._group, next(self._numbers))
+        with scheduler_errors():
+            return self._client.submit(
+                worker.grade, msgspec.json.encode(task), key=key, pure=False, workers=address
+            )
+
+    def present(self) -> set[str]:
+        """Return the addresses of the connected workers that were not refused."""
+        with scheduler_errors():
+            return {*self._client.nthreads()} - self._refused.keys()
+
+    def probe(self) -> None:
+        """Wait until every connected worker is ready to grade or was refused. If no worker is connected, wait for one.
+
+        Raises:
+            NoIsolation, CourseError: All workers were refused.
+            ConnectionError: The scheduler was lost.
+        """
+        probes: dict[str, Any] = {}
+        checked: set[str] = set()
+        started = time.monotonic()
+        while not (present := self.present()) or present - checked:
+            for address in present - probes.keys():
+                probes[address] = self.send(Task(self._course), address)
+            waiting = [probes[address] for address in present - checked]
+            if waiting:
+                with contextlib.suppress(TimeoutError):
+                    distributed.wait(waiting, timeout=INTERVAL, return_when="FIRST_COMPLETED")
+            else:
+                time.sleep(INTERVAL)
+                if time.monotonic() > started + PATIENCE:
+                    self._warn(ConnectionError("waiting for a worker to connect to the cluster"))
+            for address in present - checked:
+                if probes[address].done():
+                    checked.add(address)
+                    self._check(probes[address], address)
+        for probe in probes.values():
+            probe.release()
+
+    def _check(self, probe: Any, address: str) -> None:
+        """Refuse a worker if its reply to a probe is not `Ready`."""
+        try:
+            reply = reply_to(probe)
+        except KilledWorker:
+            return  # another worker takes its place
+        except BrokenTask as error:
+            reason = f"it cannot load the autograder: {error}"
+            reply = Refused(address, address, "course", reason)
+        if isinstance(reply, Ready):
+            self.isolation.add(tuple(reply.isolation))
+        elif isinstance(reply, Refused):
+            self.refuse(reply)
+
+    def refuse(self, reply: Refused) -> None:
+        """Retire a worker that cannot grade for this run.
+
+        Raises:
+            NoIsolation, CourseError: No worker is left.
+        """
+        message = f"the worker {reply.worker} on {reply.machine} was refused: {reply.reason}"
+        error = NoIsolation(message) if reply.cause == "isolation" else CourseError(message)
+        is_new = reply.worker not in self._refused
+        self._refused[reply.worker] = reply
+        if not self.present():
+            raise error
+        if is_new:
+            self._warn(error)
+            with scheduler_errors():
+                self._client.retire_workers([reply.worker], close_workers=True)
+
+
+def reply_to(sent: Any) -> Reply:
+    """Return the reply that a future contains.
+
+    Raises:
+        KilledWorker: Too many workers were killed while they carried out the task.
+        BrokenTask: A worker cannot load or finish the task.
+        ConnectionError: The scheduler was lost.
+    """
+    with scheduler_errors():
+        error = sent.exception() if sent.status == "error" else None
+        data = sent.result() if error is None else b""
+    if isinstance(error, KilledWorker):
+        raise error
+    if error is not None:
+        raise BrokenTask(repr(error))
+    return REPLY.decode(data)
+
+
+@contextlib.contextmanager
+def scheduler_errors() -> Iterator[None]:
+    """Turn the errors that Dask raises after the scheduler was lost into ConnectionError."""
+    try:
+        yield
+    except (OSError, CancelledError, ClosedClientError):
+        raise ConnectionError(LOST) from None

@@ -1,0 +1,31 @@
+"""Define what a grading run needs from the processes that grade: a pool on this machine, or a cluster."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Protocol
+
+from autograder.marks.model import SubmissionMarks
+from autograder.submissions.submission import Submission
+
+
+class Executor(Protocol):
+    """Grades submissions for one day in other processes."""
+
+    @property
+    def jobs(self) -> int:
+        """Return the number of submissions that can be graded at the same time."""
+
+    def isolation(self) -> list[list[str]]:
+        """Wait until a process is ready. Return the isolation layers of each kind of machine that grades.
+
+        Raises:
+            NoIsolation: No machine can isolate student code.
+            CourseError: A chapter or grader is invalid.
+        """
+
+    def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
+        """Return a future for a submission's marks."""
+
+    def close(self) -> None:
+        """Stop all processes, even if they are still working."""

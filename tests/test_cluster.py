@@ -1,0 +1,299 @@
+"""Test grading on a Dask cluster: marks, killed workers, workers that must not grade, certificates and SLURM jobs."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from distributed.security import Security
+from msgspec.structs import replace
+
+from autograder.course import config as courses
+from autograder.course.config import CourseError, Day
+from autograder.grading.cluster import launch
+from autograder.grading.cluster.executor import Cluster
+from autograder.grading.cluster.place import Place
+from autograder.grading.executor import Executor
+from autograder.grading.pool import Pool
+from autograder.marks.model import SubmissionMarks
+from autograder.sandbox.errors import NoIsolation
+from autograder.submissions.submission import Submission, read_submissions
+from tests import small_course
+from tests.conftest import reader
+
+WITHOUT_A_WALL = """
+import autograder.grading.cluster.worker as worker
+from autograder.sandbox.client import Server
+
+worker.start_server = lambda sandbox: Server(sandbox, layers=["limits"])
+"""
+
+
+@dataclass
+class Running:
+    """A Dask scheduler that uses TLS, and the workers that tests add to it."""
+
+    folder: Path
+    stack: ExitStack
+    place: Place = field(init=False)
+
+    def __post_init__(self) -> None:
+        security = Security.temporary()
+        self.options = ["--protocol", "tls", "--no-dashboard"]
+        pem = {
+            "--tls-ca-file": security.tls_ca_file,
+            "--tls-cert": security.tls_scheduler_cert,
+            "--tls-key": security.tls_scheduler_key,
+        }
+        files = {option: self.folder / f"{option[2:]}.pem" for option in pem}
+        for option, file in files.items():
+            file.write_text(pem[option])
+            self.options += [option, str(file)]
+        line = self.start("scheduler", "Scheduler at:", "--host", "127.0.0.1", "--port", "0")
+        self.place = Place(line.split()[-1], *files.values())
+
+    def start(self, kind: str, until: str, *options: str, **variables: str) -> str:
+        """Start a process of the cluster, and return the first line of its log that contains `until`."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{kind}", *self.options, *options],
+            env={**os.environ, **variables},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.stack.callback(stop, process)
+        self.last = process
+        assert process.stderr is not None
+        return next(line for line in process.stderr if until in line)
+
+    def add_worker(self, *options: str, **variables: str) -> None:
+        """Start a worker, and wait until the scheduler knows it."""
+        common = ("--no-nanny", "--nthreads", "1", "--memory-limit", "0")
+        self.start("worker", "Registered to:", self.place.name, *common, *options, **variables)
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
+    return courses.load(small_course.make(tmp_path_factory.mktemp("course"))).day("day1")
+
+
+@pytest.fixture(scope="module")
+def class_(day: Day) -> list[Submission]:
+    small_course.hand_in(day.root / "class", 12)
+    return list(read_submissions([day.root / "class"], day.name, reader()))
+
+
+@pytest.fixture(scope="module")
+def expected(day: Day, class_: list[Submission]) -> list[SubmissionMarks]:
+    with Pool(day, 1, "required") as pool:
+        return grade(pool, class_)
+
+
+@pytest.fixture(scope="module")
+def running(day: Day, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Return a cluster with one worker."""
+    with ExitStack() as stack:
+        running = Running(tmp_path_factory.mktemp("cluster"), stack)
+        running.add_worker()
+        yield running
+
+
+@contextmanager
+def connected(day: Day, place: Place, warnings: list[Exception]) -> Iterator[Cluster]:
+    with closing(Cluster(day, 2, "required", place, warnings.append)) as cluster:
+        yield cluster
+
+
+def grade(executor: Executor, class_: Sequence[Submission]) -> list[SubmissionMarks]:
+    futures = [executor.submit(one, f"{number:064x}") for number, one in enumerate(class_)]
+    return [without_times(future.result()) for future in futures]
+
+
+def without_times(marks: SubmissionMarks) -> SubmissionMarks:
+    exercises = [replace(exercise, seconds=0.0) for exercise in marks.exercises]
+    return replace(marks, seconds=0.0, exercises=exercises)
+
+
+# ---- a cluster on this machine
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_no_marks(
+    day: Day, class_: list[Submission], expected: list[SubmissionMarks]
+) -> None:
+    before = multiprocessing.active_children()
+    warnings: list[Exception] = []
+    with connected(day, Place("local"), warnings) as cluster:
+        assert cluster.isolation() == [expected[0].isolation]
+        futures = [cluster.submit(one, f"{number:064x}") for number, one in enumerate(class_)]
+        wait(futures, return_when=FIRST_COMPLETED)
+        workers = [p for p in multiprocessing.active_children() if p not in before]
+        assert len(workers) == 2
+        workers[0].kill()
+        assert [without_times(future.result()) for future in futures] == expected
+    assert warnings == []
+
+
+# ---- a running cluster
+
+
+@pytest.mark.slow
+def test_the_command_grades_on_a_running_cluster(
+    day: Day, class_: list[Submission], running: Running
+) -> None:
+    certificates = [
+        *("--tls-ca-file", str(running.place.ca_file)),
+        *("--tls-cert", str(running.place.certificate)),
+        *("--tls-key", str(running.place.key)),
+    ]
+    command = ("grade", "day1", "class", "--json", "marks.json", "--cluster", running.place.name)
+    done = small_course.command(day.root, *command, *certificates)
+    assert (done.returncode, done.stderr) == (0, "")
+    marks = json.loads((day.root / "marks.json").read_bytes())["submissions"]
+    assert [one["points"] for one in marks] == [100, 60, 100] * 4
+    again = small_course.command(day.root, "grade", "day1", "class")
+    assert "12 of 12 submissions have not changed" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_late_worker_without_a_wall_grades_nothing(
+    day: Day, class_: list[Submission], expected: list[SubmissionMarks], running: Running
+) -> None:
+    warnings: list[Exception] = []
+    with connected(day, running.place, warnings) as cluster:
+        assert cluster.isolation() == [expected[0].isolation]
+        preload = running.folder / "without_a_wall.py"
+        preload.write_text(WITHOUT_A_WALL)
+        running.add_worker("--preload", str(preload))
+        assert grade(cluster, class_) == expected
+        running.last.wait(30)
+    assert [type(warning) for warning in warnings] == [NoIsolation]
+    assert "127.0.0.1" in str(warnings[0])
+
+
+@pytest.mark.slow
+def test_a_worker_with_another_version_of_the_course_is_refused(
+    day: Day,
+    class_: list[Submission],
+    expected: list[SubmissionMarks],
+    running: Running,
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(day.root, other)
+    grader = other / "graders" / "day1" / "test_heads.py"
+    grader.write_text(grader.read_text() + "# edited\n")
+    running.add_worker(AUTOGRADER_COURSE=str(other))
+    warnings: list[Exception] = []
+    with connected(day, running.place, warnings) as cluster:
+        cluster.isolation()
+        running.last.wait(30)
+        assert grade(cluster, class_[:2]) == expected[:2]
+    assert [type(warning) for warning in warnings] == [CourseError]
+    assert f"{other} contains a different version of the course" in str(warnings[0])
+
+
+@pytest.mark.slow
+def test_a_run_without_suitable_workers_ends(day: Day, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        running = Running(tmp_path, stack)
+        running.add_worker(AUTOGRADER_COURSE=str(tmp_path))
+        with (
+            connected(day, running.place, []) as cluster,
+            pytest.raises(CourseError, match=r"was refused: .*grading\.toml"),
+        ):
+            cluster.isolation()
+
+
+@pytest.mark.slow
+def test_a_lost_scheduler_ends_the_run(day: Day, class_: list[Submission], tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        running = Running(tmp_path, stack)
+        scheduler = running.last
+        with connected(day, running.place, []) as cluster:
+            future = cluster.submit(class_[0], "0" * 64)
+            scheduler.send_signal(signal.SIGKILL)
+            with pytest.raises(ConnectionError, match="scheduler was lost"):
+                future.result()
+
+
+# ---- starting a cluster
+
+
+@pytest.mark.slow
+def test_an_unencrypted_cluster_is_refused(day: Day, class_: list[Submission]) -> None:
+    done = small_course.command(
+        day.root, "grade", "day1", "class", "--cluster", "tcp://127.0.0.1:8786"
+    )
+    assert done.returncode == 2
+    assert "tcp://127.0.0.1:8786 is not an encrypted address" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    done = small_course.command(
+        day.root, "grade", "day1", "class", "--cluster", "tls://127.0.0.1:8786"
+    )
+    assert done.returncode == 2
+    assert "--tls-ca-file" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_extra_is_named_if_it_is_not_installed(day: Day) -> None:
+    code = "import sys; sys.modules['distributed'] = None; from autograder.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "grade", "day1", "class", "--cluster", "local"],
+        cwd=day.root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("autograder: --cluster needs packages that are not installed")
+
+
+def test_the_script_of_a_slurm_job(
+    day: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/bin/sh\necho Submitted batch job 1\n")
+    sbatch.chmod(0o700)
+    (tmp_path / "scancel").symlink_to(sbatch)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("AUTOGRADER_SECRET", "the secret")
+    with launch.slurm_cluster(4, day.root, Security.temporary()) as cluster:
+        script = cluster.job_script()
+        (folder,) = (day.root / ".autograder").glob("cluster-*")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in folder.iterdir())
+        lines = script.splitlines()
+        command = lines[-1]
+        for directive in ("--cpus-per-task=1", "--mem=4G", "-t 00:30:00"):
+            assert f"#SBATCH {directive}" in lines
+        assert "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False" in lines
+        assert f"{sys.executable} -m distributed.cli.dask_worker tls://" in command
+        assert "--nthreads 1 " in command
+        assert command.rindex("--memory-limit 0 ") > command.index("--memory-limit 4.00GiB ")
+        for option in (
+            "--nanny",
+            "--protocol tls://",
+            "--lifetime 1440s",
+            "--lifetime-stagger 180s",
+        ):
+            assert option in command
+        for option in ("--tls-ca-file", "--tls-cert", "--tls-key"):
+            assert f"{option} {folder}/" in command
+        assert "the secret" not in script
+    assert not folder.exists()
