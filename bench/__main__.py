@@ -26,7 +26,7 @@ from autograder.grading.grader import Grader
 from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
-from bench import compared, load, thousand
+from bench import cluster, compared, load, thousand
 from bench.simulated import known_mistakes, replace_cells
 from solutions.day2.music import compare_positions
 
@@ -210,6 +210,8 @@ def main() -> None:
     compared.compare(days[0], console)
     console.rule("A class of 1000")
     thousand.bench(console)
+    console.rule("A class on a Dask cluster")
+    cluster.bench(console)
     console.rule("A class on an idle machine and on a busy one")
     load.bench(console, days[0])
     console.rule("Relative and absolute positions, three seeds")

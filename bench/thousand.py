@@ -180,10 +180,10 @@ def _watch(run: subprocess.Popen[bytes], store: Path, samples: list[Sample]) -> 
             with contextlib.suppress(OSError):  # a process exited in the meantime
                 trusted = [pid for pid in tree(run.pid) if not _is_walled(pid)]
                 memory = sum(map(_memory, trusted))
-                samples.append(Sample(_done(store), cpu(), memory, yardstick()))
+                samples.append(Sample(stored_count(store), cpu(), memory, yardstick()))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.wait(INTERVAL)
-        samples.append(Sample(_done(store), cpu(), samples[-1].memory, yardstick()))
+        samples.append(Sample(stored_count(store), cpu(), samples[-1].memory, yardstick()))
 
 
 def yardstick() -> float:
@@ -194,7 +194,8 @@ def yardstick() -> float:
     return time.process_time() - before
 
 
-def _done(store: Path) -> int:
+def stored_count(store: Path) -> int:
+    """Return the number of gradings in a store, or 0 if it does not exist yet."""
     with (
         contextlib.suppress(sqlite3.Error),
         sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db,

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -32,60 +31,21 @@ from autograder.sandbox.errors import NoIsolation
 from autograder.submissions.submission import Submission, read_submissions
 from tests import small_course
 from tests.conftest import reader
+from tests.dask_cluster import DaskCluster
 
 WITHOUT_A_WALL = """
 import autograder.grading.cluster.worker as worker
-from autograder.sandbox.client import Server
+from autograder.grading.fork_server import start_server
 
-worker.start_server = lambda sandbox: Server(sandbox, layers=["limits"])
+worker.start_server = lambda sandbox: start_server(sandbox, ["limits"])
 """
+DYING = """
+import os
+import autograder.grading.cluster.worker as worker
 
-
-@dataclass
-class Running:
-    """A Dask scheduler that uses TLS, and the workers that tests add to it."""
-
-    folder: Path
-    stack: ExitStack
-    place: Place = field(init=False)
-
-    def __post_init__(self) -> None:
-        security = Security.temporary()
-        self.options = ["--protocol", "tls", "--no-dashboard"]
-        pem = {
-            "--tls-ca-file": security.tls_ca_file,
-            "--tls-cert": security.tls_scheduler_cert,
-            "--tls-key": security.tls_scheduler_key,
-        }
-        files = {option: self.folder / f"{option[2:]}.pem" for option in pem}
-        for option, file in files.items():
-            file.write_text(pem[option])
-            self.options += [option, str(file)]
-        line = self.start("scheduler", "Scheduler at:", "--host", "127.0.0.1", "--port", "0")
-        self.place = Place(line.split()[-1], *files.values())
-
-    def start(self, kind: str, until: str, *options: str, **variables: str) -> str:
-        """Start a process of the cluster, and return the first line of its log that contains `until`."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.dask_{kind}", *self.options, *options],
-            env={**os.environ, **variables},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.stack.callback(stop, process)
-        self.last = process
-        assert process.stderr is not None
-        return next(line for line in process.stderr if until in line)
-
-    def add_worker(self, *options: str, **variables: str) -> None:
-        """Start a worker, and wait until the scheduler knows it."""
-        common = ("--no-nanny", "--nthreads", "1", "--memory-limit", "0")
-        self.start("worker", "Registered to:", self.place.name, *common, *options, **variables)
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
+worker._make_grader = lambda course: None
+worker.grade_or_log = lambda grader, submission, seed: os._exit(1)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +66,10 @@ def expected(day: Day, class_: list[Submission]) -> list[SubmissionMarks]:
 
 
 @pytest.fixture(scope="module")
-def running(day: Day, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(day: Day, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     """Return a cluster with one worker."""
     with ExitStack() as stack:
-        running = Running(tmp_path_factory.mktemp("cluster"), stack)
+        running = DaskCluster(tmp_path_factory.mktemp("cluster"), stack)
         running.add_worker()
         yield running
 
@@ -155,30 +115,29 @@ def test_a_killed_worker_changes_no_marks(
 
 @pytest.mark.slow
 def test_the_command_grades_on_a_running_cluster(
-    day: Day, class_: list[Submission], running: Running
+    day: Day, class_: list[Submission], running: DaskCluster
 ) -> None:
-    certificates = [
-        *("--tls-ca-file", str(running.place.ca_file)),
-        *("--tls-cert", str(running.place.certificate)),
-        *("--tls-key", str(running.place.key)),
-    ]
     command = ("grade", "day1", "class", "--json", "marks.json", "--cluster", running.place.name)
-    done = small_course.command(day.root, *command, *certificates)
+    done = small_course.command(day.root, *command, *running.tls)
     assert (done.returncode, done.stderr) == (0, "")
     marks = json.loads((day.root / "marks.json").read_bytes())["submissions"]
     assert [one["points"] for one in marks] == [100, 60, 100] * 4
-    again = small_course.command(day.root, "grade", "day1", "class")
+    again = small_course.command(day.root, *command, *running.tls)
     assert "12 of 12 submissions have not changed" in again.stdout
 
 
 @pytest.mark.slow
 def test_a_late_worker_without_a_wall_grades_nothing(
-    day: Day, class_: list[Submission], expected: list[SubmissionMarks], running: Running
+    day: Day,
+    class_: list[Submission],
+    expected: list[SubmissionMarks],
+    running: DaskCluster,
+    tmp_path: Path,
 ) -> None:
     warnings: list[Exception] = []
     with connected(day, running.place, warnings) as cluster:
         assert cluster.isolation() == [expected[0].isolation]
-        preload = running.folder / "without_a_wall.py"
+        preload = tmp_path / "without_a_wall.py"
         preload.write_text(WITHOUT_A_WALL)
         running.add_worker("--preload", str(preload))
         assert grade(cluster, class_) == expected
@@ -192,7 +151,7 @@ def test_a_worker_with_another_version_of_the_course_is_refused(
     day: Day,
     class_: list[Submission],
     expected: list[SubmissionMarks],
-    running: Running,
+    running: DaskCluster,
     tmp_path: Path,
 ) -> None:
     other = tmp_path / "other"
@@ -210,9 +169,22 @@ def test_a_worker_with_another_version_of_the_course_is_refused(
 
 
 @pytest.mark.slow
+def test_a_submission_whose_workers_are_killed_is_graded_here(
+    day: Day, class_: list[Submission], expected: list[SubmissionMarks], tmp_path: Path
+) -> None:
+    preload = tmp_path / "dying.py"
+    preload.write_text(DYING)
+    with ExitStack() as stack:
+        running = DaskCluster(tmp_path, stack, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+        running.add_worker("--preload", str(preload))
+        with connected(day, running.place, []) as cluster:
+            assert grade(cluster, class_[:1]) == expected[:1]
+
+
+@pytest.mark.slow
 def test_a_run_without_suitable_workers_ends(day: Day, tmp_path: Path) -> None:
     with ExitStack() as stack:
-        running = Running(tmp_path, stack)
+        running = DaskCluster(tmp_path, stack)
         running.add_worker(AUTOGRADER_COURSE=str(tmp_path))
         with (
             connected(day, running.place, []) as cluster,
@@ -224,7 +196,7 @@ def test_a_run_without_suitable_workers_ends(day: Day, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_lost_scheduler_ends_the_run(day: Day, class_: list[Submission], tmp_path: Path) -> None:
     with ExitStack() as stack:
-        running = Running(tmp_path, stack)
+        running = DaskCluster(tmp_path, stack)
         scheduler = running.last
         with connected(day, running.place, []) as cluster:
             future = cluster.submit(class_[0], "0" * 64)

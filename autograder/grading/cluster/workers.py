@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from typing import Any
+from urllib.parse import urlsplit
 
 import distributed
 import msgspec
@@ -40,7 +41,7 @@ class Workers:
         self._refused: dict[str, Refused] = {}  # by address
         self._numbers = itertools.count()
         self._group = f"grade-{uuid.uuid4().hex}"
-        with scheduler_errors():
+        with contextlib.suppress(Exception):  # a worker that cannot load the plugin fails its probe
             client.register_plugin(worker.GraderPlugin())
 
     def send(self, task: Task, address: str | None = None) -> Any:
@@ -92,8 +93,9 @@ class Workers:
         except KilledWorker:
             return  # another worker takes its place
         except BrokenTask as error:
+            machine = urlsplit(address).hostname or address
             reason = f"it cannot load the autograder: {error}"
-            reply = Refused(address, address, "course", reason)
+            reply = Refused(address, machine, "course", reason)
         if isinstance(reply, Ready):
             self.isolation.add(tuple(reply.isolation))
         elif isinstance(reply, Refused):

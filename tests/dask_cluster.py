@@ -1,0 +1,60 @@
+"""Start a Dask cluster from the command line, as for `--cluster ADDRESS`, on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from distributed.security import Security
+
+from autograder.grading.cluster.place import Place
+
+
+class DaskCluster:
+    """A Dask scheduler that uses TLS, and the workers that are added to it.
+
+    `place` and `tls` say how to connect to the scheduler. `last` is the process that was started last.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack, **variables: str) -> None:
+        """Start the scheduler. Its certificates are written to `folder`, and `stack` stops all processes."""
+        security = Security.temporary()
+        pem = {
+            "--tls-ca-file": security.tls_ca_file,
+            "--tls-cert": security.tls_scheduler_cert,
+            "--tls-key": security.tls_scheduler_key,
+        }
+        self._stack = stack
+        self.tls: list[str] = []
+        for option, text in pem.items():
+            file = folder / f"{option[2:]}.pem"
+            file.write_text(text)
+            self.tls += [option, str(file)]
+        line = self._start(
+            "scheduler", "Scheduler at:", "--host", "127.0.0.1", "--port", "0", **variables
+        )
+        self.place = Place(line.split()[-1], *map(Path, self.tls[1::2]))
+
+    def add_worker(self, *options: str, **variables: str) -> None:
+        """Start a worker, and wait until it has joined."""
+        common = ("--no-nanny", "--nthreads", "1", "--memory-limit", "0")
+        self._start("worker", "Registered to:", self.place.name, *common, *options, **variables)
+
+    def _start(self, kind: str, until: str, *options: str, **variables: str) -> str:
+        """Start a process of the cluster, and return the first line of its log that contains `until`."""
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}"]
+        command += ["--protocol", "tls", "--no-dashboard", *self.tls, *options]
+        self.last = subprocess.Popen(
+            command, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True
+        )
+        self._stack.callback(_stop, self.last)
+        assert self.last.stderr is not None
+        return next(line for line in self.last.stderr if until in line)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
