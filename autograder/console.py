@@ -75,8 +75,11 @@ def check_submissions(paths: Sequence[Path]) -> None:
 
 def _is_notebook(path: Path) -> bool:
     """Return whether a file without a known suffix may be a notebook or a zip archive."""
-    with path.open("rb") as file:
-        beginning = file.read(2)
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(2)
+    except OSError:
+        return True  # the reader reports the error
     return not path.suffix and (beginning.startswith(b"{") or beginning == b"PK")
 
 
@@ -151,10 +154,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
     for note in graded.notes:
         print_error(note)
     for marks in graded.ungraded:
-        print_error(
-            f"{marks.label} could not be graded: {'; '.join(marks.problems)} ({marks.path}). "
-            f"Ask for a notebook that opens in Jupyter, and grade it like a new submission."
-        )
+        print_error(f"{marks.label} could not be graded: {marks.reason} ({marks.path})")
     warnings = sum(bool(marks.exercises and marks.problems) for marks in graded.submissions)
     counts = [f"{len(graded.submissions) - len(graded.ungraded)} submissions graded"]
     counts += [f"{warnings} of them with warnings"] if warnings else []

@@ -69,6 +69,8 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
         points = "none" if marks.points is None else f"{marks.points:g} / {marks.max_points:g}"
         first = marks.problems[0] if marks.problems else ""
         more = f" (+{len(marks.problems) - 1} more)" if len(marks.problems) > 1 else ""
+        if marks.points is None:
+            first, more = marks.reason, ""
         late = [_after_penalty(row)] if any_late else []
         signs = _signs(marks.exercises)
         result.add_row(Text(row.entry.student), points, *late, signs, Text(first[:200] + more))

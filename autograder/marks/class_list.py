@@ -175,6 +175,6 @@ def _notes(
             )
         if row.marks.points is None:
             grade = "no grade" if row.points is None else f"{row.points:g} points"
-            yield f"{row.entry.label}: {grade}, because {'; '.join(row.marks.problems)}"
+            yield f"{row.entry.label}: {grade}, because {row.marks.reason}"
         if row.late.note:
             yield f"{row.entry.student}: {row.late.note}"

@@ -14,6 +14,7 @@ from autograder.submissions.people import HandedIn, labels
 
 FORMAT = 1
 MAX_MESSAGE = 2000  # maximum number of characters in a message
+ASK = "Ask the student for a notebook that opens in Jupyter."
 
 Status = Literal[
     "passed", "partial", "failed", "not_attempted", "error", "timed_out", "crashed", "not_allowed"
@@ -116,6 +117,13 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     def label(self) -> str:
         """Return the labels of all students, separated by commas."""
         return ", ".join(self.labels)
+
+    @property
+    def reason(self) -> str:
+        """Return why the submission has no points, and what the TA can do about it."""
+        problems = "; ".join(self.problems)
+        # After an internal error, there is no seed, and a new file would not help.
+        return f"{problems}. {ASK}" if self.seed else problems
 
     @property
     def earned(self) -> float:
