@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -237,7 +237,7 @@ def download(root: Path, platform: str, class_: Sequence[HandIn], number: int) -
     if platform == "nbgrader":
         downloads.nbgrader(root / str(number), class_)
         return root / str(number) / "submitted"
-    makers = {
+    makers: dict[str, Callable[[Sequence[HandIn]], bytes]] = {
         "canvas": downloads.canvas,
         "moodle": downloads.moodle,
         "gradescope": downloads.gradescope,
