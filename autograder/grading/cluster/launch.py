@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ TARGET = "1 s"  # Dask starts SLURM jobs until the submitted tasks would take th
 MEMORY = 4  # GiB per worker: the grader, its fork server and the memory that an exercise may use
 # The sandbox limits the memory of student code. Dask does not see the sandbox's processes.
 NO_MEMORY_LIMIT = 0
+NO_DASHBOARD = "127.0.0.1:0"  # the scheduler always opens this port, which is not encrypted
 
 
 @contextlib.contextmanager
@@ -103,7 +105,7 @@ def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
             lifetime_stagger=STAGGER,
             lifetime_restart=True,
             security=security,
-            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": NO_DASHBOARD},
             silence_logs=logging.CRITICAL,
         )
     with cluster:
@@ -113,6 +115,7 @@ def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
 @contextlib.contextmanager
 def _blocked_interrupts() -> Iterator[None]:
     """Delay Ctrl-C until the end of the block. Threads and processes that start inside it never see Ctrl-C."""
+    resource_tracker.ensure_running()  # otherwise, starting the first process unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -164,7 +167,10 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
             ],
             security=_in_files(security, Path(shared)),
             protocol="tls://",
-            scheduler_options={"dashboard_address": None, **configured["scheduler-options"]},
+            scheduler_options={
+                "dashboard_address": NO_DASHBOARD,
+                **configured["scheduler-options"],
+            },
             silence_logs=logging.CRITICAL,
         ) as cluster:
             most = math.ceil(jobs / cores)
