@@ -89,6 +89,10 @@ def grade(
         bool, typer.Option("--force", help="also grade submissions that have not changed")
     ] = False,
     group: GroupOption = "latest",
+    worksheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Moodle's grading worksheet, for submission times"),
+    ] = None,
     use_store: Annotated[
         bool,
         typer.Option("--store/--no-store", help="whether to reuse stored marks and store new ones"),
@@ -112,6 +116,8 @@ def grade(
     check_submissions(paths or [])
     class_paths = paths or submitted_folders(chosen)
     warn_without_sandbox(sandbox)
+    if worksheet:
+        ta_commands.remember_times(chosen, worksheet)
     stderr = Console(stderr=True)
     place = Place(cluster, tls_ca_file, tls_cert, tls_key) if cluster else None
 
@@ -208,7 +214,8 @@ def report(
     """Write a report about the class for the instructor: one page, and its tables as CSV files."""
     from autograder.course import config as courses
     from autograder.feedback import class_analysis, class_page, sentences
-    from autograder.marks import model
+    from autograder.marks import class_list, model
+    from autograder.submissions import roster
 
     chosen = load_day(day)
     folder = out or Path(f"report-{day}")
@@ -219,7 +226,9 @@ def report(
         else model.Marks(model.FORMAT, day, ta_commands.stored_class(chosen))
     )
     fingerprint = courses.fingerprint(chosen)
-    analysis = class_analysis.analyse(marks, sentences.read(chosen), fingerprint, anonymous)
+    late = class_list.lateness_of_each(marks.submissions, chosen, roster.for_course(chosen.root))
+    texts = sentences.read(chosen)
+    analysis = class_analysis.analyse(marks, texts, fingerprint, anonymous, late)
     for written in class_page.write(analysis, folder):
         print(written)
 

@@ -10,7 +10,7 @@ import typer
 from autograder.console import check_file, check_folder, load_day, print_error, read_marks
 from autograder.export import Format, Target
 from autograder.options import DayArgument, GroupOption
-from autograder.ta_commands import stored_class
+from autograder.ta_commands import remember_times, stored_class
 
 HINTS = {
     "canvas": "In Canvas, open the assignment and choose “Upload submissions”.",
@@ -48,6 +48,8 @@ def export(
 
     chosen = load_day(day)
     check_folder(out) if to == "gradescope" else check_file(out)
+    if into and to == "moodle":
+        remember_times(chosen, into)
     class_ = read_marks(marks, day).submissions if marks else stored_class(chosen)
     points = 0.0 if unreadable == "zero" else None
     for note in write.export(chosen, to, class_, out, roster, into, column, points, group):

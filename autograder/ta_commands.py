@@ -32,7 +32,25 @@ def adjustments(day: Day) -> Adjustments:
         return stored
     from autograder.nbgrader_plugin import manual_grades
 
-    return Adjustments(stored.stored, manual_grades.read(day))
+    return Adjustments(stored.stored, manual_grades.read(day), stored.times)
+
+
+def remember_times(day: Day, worksheet: Path) -> None:
+    """Store the submission times from Moodle's worksheet, and print how many there are.
+
+    Raises:
+        CourseError: The file is not a worksheet, or it contains no times.
+        StoreError: The times cannot be stored.
+    """
+    from autograder.export import moodle
+    from autograder.marks.overrides import OverrideStore
+
+    times, notes = moodle.Worksheet.read(worksheet).submission_times(day)
+    for note in notes:
+        print_error(note)
+    with OverrideStore(day.root) as store:
+        store.add_times(day.name, times)
+    print(f"{len(times)} submission times were read from {worksheet}")
 
 
 def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:

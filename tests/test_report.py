@@ -230,3 +230,26 @@ def test_the_report_is_written(texts: Texts, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     assert "in/ada" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_hardest_exercises_leave_out_those_not_attempted(texts: Texts) -> None:
+    first, second, third, *rest = texts.day.names
+    wrong = exercise(texts, second, {0: "0"})
+    empty = [untouched(texts, name) for name in (first, third, *rest)]
+    found = analyse(marks(submission(texts, wrong, *empty)), texts, "course")
+    page = Page(html(found)).text
+    hardest = page[page.index("Hardest exercises") : page.index("Points")]
+    assert f"{second} (" in hardest
+    assert first not in hardest
+    assert rest[0] not in hardest
+
+
+def test_mistakes_of_a_single_submission_are_folded(texts: Texts) -> None:
+    shared = exercise(texts, "softmax", {0: "0"}, mistake="shared by two")
+    single = exercise(texts, "attention", {0: "0"}, mistake="only once")
+    class_ = [submission(texts, shared, path="1"), submission(texts, shared, single, path="2")]
+    page = html(analyse(marks(*class_), texts, "course"))
+    start = page.index("<h2>Known mistakes")
+    folded = page.index("<details>", start)
+    assert start < page.index("shared by two", start) < folded < page.index("only once", start)
+    assert "1 known mistake in a single submission" in page

@@ -63,7 +63,12 @@ ON_TIME = Lateness()
 
 
 def lateness(
-    policy: Policy, time: datetime | None, marked_late: bool, extension: float = 0.0
+    policy: Policy,
+    time: datetime | None,
+    marked_late: bool,
+    extension: float = 0.0,
+    hours: float | None = None,
+    is_excused: bool = False,
 ) -> Lateness:
     """Return how late a submission is. If the time is unknown, a submission counts as on time unless the platform marked it late.
 
@@ -75,7 +80,14 @@ def lateness(
         time: The submission time, or None if it is unknown.
         marked_late: Whether the platform marked the submission late.
         extension: The student's extension in hours.
+        hours: The number of hours after the due date that a TA entered, which overrides the time.
+        is_excused: Whether a TA excused the lateness, so that it costs no points.
     """
+    if is_excused:
+        days = lateness(policy, time, marked_late, extension, hours).days
+        return Lateness(note=f"{days} days late, but excused" if days else "")
+    if hours is not None:
+        return policy.lateness(timedelta(hours=hours))
     if time and policy.due:
         return policy.lateness(time - policy.due - timedelta(hours=extension))
     if not marked_late:

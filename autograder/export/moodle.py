@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +16,13 @@ from autograder.submissions.people import Person
 from autograder.submissions.roster import Entry, Roster
 
 NO_GRADE = "-"
+TIME = "Last modified (submission)"
+# Moodle's languages "English" and "English (United States)", with a 12-hour or a 24-hour clock.
+TIME_FORMATS = [
+    f"{date}, {clock}"
+    for date in ("%A, %d %B %Y", "%A, %B %d, %Y", "%d %B %Y", "%B %d, %Y")
+    for clock in ("%I:%M %p", "%H:%M")
+]
 REQUIRED = (
     "Identifier",
     "Grade",
@@ -68,6 +77,28 @@ class Worksheet:
         table = self.table
         return table.rows[number][table.column(column)].strip() if column in table.head else ""
 
+    def submission_times(self, day: Day) -> tuple[dict[str, datetime], list[str]]:
+        """Return the submission times by participant number, and notes about those that could not be read.
+
+        Moodle writes them in the time zone of the TA's profile. We assume that it is that of the due date.
+        """
+        times: dict[str, datetime] = {}
+        unread: list[str] = []
+        for number in range(len(self.table.rows)):
+            text = self.cell(number, TIME)
+            time = _parse_time(text, day)
+            if time:
+                times[self._participant(number)] = time
+            elif text not in ("", "-"):
+                unread.append(text)
+        notes = []
+        if unread:
+            notes.append(
+                f"{len(unread)} submission times in {self.table.file} could not be read, such as {unread[0]!r}. "
+                "Set Moodle's language to English, and download the worksheet again"
+            )
+        return times, notes
+
     def _participant(self, number: int) -> str:
         return self.cell(number, "Identifier").rpartition(" ")[2]
 
@@ -118,6 +149,14 @@ def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
             maximum = _number(sheet.cell(number, "Maximum Grade"), day.points)
             lines[number][grade] = csv_table.format_number(row.points * maximum / day.points)
     return csv_table.to_csv([sheet.table.head, *lines], sheet.table.delimiter), notes
+
+
+def _parse_time(text: str, day: Day) -> datetime | None:
+    zone = day.late.due.tzinfo if day.late.due else UTC
+    for pattern in TIME_FORMATS:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, pattern).replace(tzinfo=zone)
+    return None
 
 
 def participant(row: Row) -> str:

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback.sentences import Texts
 from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks, one_line
 
@@ -32,6 +33,7 @@ class ExerciseStats:
     name: str
     max_points: float
     mean_share: float  # mean points divided by max_points
+    attempted_share: float  # the same, among the submissions that attempted the exercise
     not_attempted: int
     submissions: int
     discrimination: float | None  # correlation with the points for all other exercises
@@ -55,14 +57,19 @@ class FailureGroup:
     example: str
     submissions: Sequence[str]
 
+    @property
+    def is_shared(self) -> bool:
+        return len(self.submissions) > 1
+
 
 @dataclass(frozen=True)
 class Row:
     """A row in the table of submissions."""
 
     label: str
-    points: float
+    points: float  # after the late policy
     max_points: float
+    late_days: int
     problems: Sequence[str]
     statuses: Mapping[str, Status]
     exercises: Mapping[str, float]
@@ -85,26 +92,36 @@ class Analysis:
     unnamed: Sequence[FailureGroup]
 
 
-def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) -> Analysis:
+def analyse(
+    marks: Marks,
+    texts: Texts,
+    course: str,
+    anonymous: bool = False,
+    lateness: Sequence[Lateness] = (),
+) -> Analysis:
     """Analyse the marks of a class. Submissions that could not be read are counted only in `unread`.
 
     `course` is the fingerprint of the current version of the course. If `anonymous` is true, labels are numbers, and names, paths
-    and addresses are removed from messages.
+    and addresses are removed from messages. `lateness` is how late each submission was; without it, all count as on time.
     """
+    late = lateness or [ON_TIME] * len(marks.submissions)
+    final = [one.reduce(s.earned) for s, one in zip(marks.submissions, late, strict=True)]
     labels = _numbers(marks.submissions) if anonymous else _names(marks.submissions)
     hide: Callable[[str], str] = _Redaction(marks.submissions) if anonymous else one_line
     read = [(s, label) for s, label in zip(marks.submissions, labels, strict=True) if s.exercises]
     rows = [
         Row(
             label,
-            s.earned,
+            points,
             s.max_points,
+            one.days,
             [hide(problem) for problem in s.problems],
             {e.name: e.status for e in s.exercises},
             {e.name: e.points for e in s.exercises},
         )
-        for s, label in zip(marks.submissions, labels, strict=True)
+        for s, label, points, one in zip(marks.submissions, labels, final, late, strict=True)
     ]
+    graded = [row for row in rows if row.statuses]
     order = sorted(rows, key=lambda row: int(row.label)) if anonymous else rows
     return Analysis(
         day=marks.day,
@@ -113,8 +130,8 @@ def analyse(marks: Marks, texts: Texts, course: str, anonymous: bool = False) ->
         rows=order,
         unread=len(rows) - len(read),
         other_course=any(s.course != course for s, _ in read),
-        points=[s.earned for s, _ in read],
-        bins=_bins([s.earned / s.max_points for s, _ in read if s.max_points > 0]),
+        points=[row.points for row in graded],
+        bins=_bins([row.points / row.max_points for row in graded if row.max_points > 0]),
         exercises=_exercises([s for s, _ in read], texts),
         mistakes=_mistakes(read, texts),
         unnamed=_unnamed(read, texts, hide),
@@ -183,6 +200,7 @@ def _stats(marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Texts)
         name=first.name,
         max_points=first.max_points,
         mean_share=statistics.fmean(_share(e) for e in marked),
+        attempted_share=statistics.fmean([_share(e) for e in attempts] or [1.0]),
         not_attempted=len(marked) - len(attempts),
         submissions=len(marked),
         discrimination=_correlation([e.points for e in marked], rest),

@@ -49,11 +49,12 @@ def _escape(cell: Cell) -> Cell:
 
 def html(analysis: Analysis) -> str:
     """Return the report as an HTML page."""
-    hardest = sorted(analysis.exercises, key=lambda e: e.mean_share)[:3]
+    attempted = [e for e in analysis.exercises if e.attempts]
+    hardest = sorted(attempted, key=lambda e: e.attempted_share)[:3]
     return render(
         "class.html",
         it=analysis,
-        hardest=[e for e in hardest if e.mean_share < 1],
+        hardest=[e for e in hardest if e.attempted_share < 1],
         width=100 // BINS,
         mean=statistics.fmean(analysis.points) if analysis.points else 0.0,
         median=statistics.median(analysis.points) if analysis.points else 0.0,

@@ -15,6 +15,7 @@ from autograder.marks.model import SubmissionMarks
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Entry, Roster
 
+MAX_NAMES = 10  # names in a note
 GroupRule = Literal["latest", "best"]
 
 
@@ -66,9 +67,16 @@ def rows(
     for entry, found in handed.items():
         counting = _counting(found, [m.student for m in members.get(entry, ())], group)
         source = _handed_in(counting) if counting else HandedIn(())
-        late = lateness(day.late, source.time, source.late, entry.extension)
+        late = _lateness(day, source, entry)
         chosen.append(Row(entry, counting, late, source.time, unreadable))
-    return chosen, list(_notes(chosen, handed, strangers, roster))
+    notes = list(_notes(chosen, handed, strangers, roster))
+    if unknown := _without_time(chosen, day):
+        shown = ", ".join(unknown[:MAX_NAMES]) + (", …" if len(unknown) > MAX_NAMES else "")
+        notes.append(
+            f"the late policy was not applied to {len(unknown)} submissions, because their times are unknown: {shown}. "
+            "Pass Moodle's worksheet with --worksheet, or enter late_hours in roster.csv"
+        )
+    return chosen, notes
 
 
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
@@ -77,8 +85,29 @@ def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster
     for marks in class_:
         source = _handed_in(marks)
         entry, _ = _students(marks, source, roster)[0]
-        result.append(lateness(day.late, source.time, source.late, entry.extension))
+        result.append(_lateness(day, source, entry))
     return result
+
+
+def _lateness(day: Day, source: HandedIn, entry: Entry) -> Lateness:
+    hours, is_excused = entry.hours_late(day.name), entry.is_excused(day.name)
+    return lateness(day.late, source.time, source.late, entry.extension, hours, is_excused)
+
+
+def _without_time(rows: Iterable[Row], day: Day) -> list[str]:
+    """Return the students to whom the late policy was not applied, because it is not known when they submitted."""
+    if day.late.due is None or not day.late.per_cent_a_day:
+        return []
+    return [
+        row.entry.student
+        for row in rows
+        if row.marks
+        and row.time is None
+        and not _handed_in(row.marks).late
+        and not _handed_in(row.marks).upload  # Canvas marks the files that are late
+        and row.entry.hours_late(day.name) is None
+        and not row.entry.is_excused(day.name)
+    ]
 
 
 def without_tests(marks: SubmissionMarks) -> SubmissionMarks:

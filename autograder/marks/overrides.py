@@ -29,6 +29,11 @@ CREATE TABLE IF NOT EXISTS override (
     PRIMARY KEY (day, key, exercise)
 )
 """
+TIMES = """
+CREATE TABLE IF NOT EXISTS submission_time (
+    day TEXT NOT NULL, participant TEXT NOT NULL, time TEXT NOT NULL, PRIMARY KEY (day, participant)
+)
+"""
 VALUES = "INSERT OR REPLACE INTO override VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 # A student's overrides, by exercise.
@@ -113,6 +118,7 @@ class OverrideStore:
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT)
             self._database.execute(TABLE)
+            self._database.execute(TIMES)
 
     def __enter__(self) -> Self:
         return self
@@ -148,6 +154,28 @@ class OverrideStore:
         with self._errors("written"), self._database:
             self._database.executemany(VALUES, rows)
 
+    def times(self, day: str) -> dict[str, datetime]:
+        """Return the submission times that `add_times` stored.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        query = "SELECT participant, time FROM submission_time WHERE day = ?"
+        with self._errors("read"):
+            rows = self._database.execute(query, (day,)).fetchall()
+        return {participant: datetime.fromisoformat(time) for participant, time in rows}
+
+    def add_times(self, day: str, times: Mapping[str, datetime]) -> None:
+        """Store submission times from Moodle's worksheet, by participant number.
+
+        Raises:
+            StoreError: The store cannot be written. It is unchanged.
+        """
+        rows = [(day, participant, time.isoformat()) for participant, time in times.items()]
+        query = "INSERT OR REPLACE INTO submission_time VALUES (?, ?, ?)"
+        with self._errors("written"), self._database:
+            self._database.executemany(query, rows)
+
     def remove(self, day: str, keys: Iterable[str], exercise: str) -> int:
         """Remove the overrides of the students with these keys, and return how many there were.
 
@@ -177,19 +205,27 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class Adjustments:
-    """All points and comments that were given by hand for a day.
+    """All points and comments that were given by hand for a day, and submission times that were not in the download.
 
-    `manual` contains those from nbgrader's gradebook, by the student's folder in submitted/. They take precedence.
+    `times` contains those from Moodle's worksheet, by participant number. `manual` contains the points and comments from
+    nbgrader's gradebook, by the student's folder in submitted/. They take precedence.
     """
 
     stored: Sequence[StudentOverride] = ()
     manual: Mapping[Path, Overrides] = field(default_factory=dict)
+    times: Mapping[str, datetime] = field(default_factory=dict)
 
     def apply(self, marks: SubmissionMarks) -> SubmissionMarks:
         """Return marks with the points and comments that were given by hand."""
         folders = Path(os.path.abspath(marks.path)).parents if self.manual else ()
         manual = next((self.manual[folder] for folder in folders if folder in self.manual), None)
-        return apply(marks, self.stored, manual)
+        return apply(self._with_time(marks), self.stored, manual)
+
+    def _with_time(self, marks: SubmissionMarks) -> SubmissionMarks:
+        source = marks.handed_in
+        if source is None or source.time or source.participant not in self.times:
+            return marks
+        return replace(marks, handed_in=replace(source, time=self.times[source.participant]))
 
     def unused(self, class_: Iterable[SubmissionMarks]) -> list[str]:
         """Return notes about overrides of students who have no marks, or for exercises that no longer exist."""
@@ -211,4 +247,4 @@ def read_stored(root: Path, day: str) -> Adjustments:
     if not (root / ".autograder" / FILE).exists():
         return Adjustments()
     with OverrideStore(root) as store:
-        return Adjustments(store.read(day))
+        return Adjustments(store.read(day), times=store.times(day))

@@ -29,8 +29,14 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
             )
             return penalty
         found = roster.for_course(root).students(student_id)
+        day = self.parent.assignment_id
+        if found and found[0].is_excused(day):
+            return 0.0
         extension = timedelta(hours=found[0].extension if found else 0.0)
-        return policy.lateness(timedelta(seconds=total_seconds_late) - extension).penalty(score)
+        delay = timedelta(seconds=total_seconds_late) - extension
+        if found and (hours := found[0].hours_late(day)) is not None:
+            delay = timedelta(hours=hours)
+        return policy.lateness(delay).penalty(score)
 
 
 def set_due_date(day: Day, gradebook_url: str) -> None:

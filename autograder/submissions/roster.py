@@ -1,7 +1,8 @@
 """Read the class roster, which maps names from the learning platform, nbgrader and the course to students.
 
 `roster.csv`, next to `grading.toml`, has one row per student. The columns are id (on the platform), student (in nbgrader) and
-name, and optionally email, group and extension (in hours). Git ignores the file, because it contains personal data.
+name, and optionally email, group, extension (in hours), late_hours and excused. The last two may be for a single day, as in
+late_hours_day1. Git ignores the file, because it contains personal data.
 Entry points: `load` and `for_course`.
 """
 
@@ -25,6 +26,8 @@ REQUIRED = ("id", "student", "name")
 # The difflib similarity (0 to 1) above which two strings may be different spellings of the same student or column name.
 SIMILAR_NAME = 0.6
 SIMILAR_COLUMN = 0.75
+BY_HAND = re.compile(r"(late_hours|excused)(?:_(.+))?")  # the second part is a day
+YES, NO = ("yes", "y", "true", "1", "x"), ("no", "n", "false", "0", "")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,18 @@ class Entry:
     email: str = ""
     group: str = ""
     extension: float = 0.0  # hours
+    # By hand, for a day or for every day (""): hours after the due date, and excused lateness.
+    late_hours: tuple[tuple[str, float], ...] = ()
+    excused: tuple[str, ...] = ()
+
+    def hours_late(self, day: str) -> float | None:
+        """Return how many hours after the due date the student submitted, if the roster contains that for the day."""
+        hours = dict(self.late_hours)
+        return hours.get(day, hours.get(""))
+
+    def is_excused(self, day: str) -> bool:
+        """Return whether lateness costs the student no points on this day."""
+        return day in self.excused or "" in self.excused
 
     @property
     def label(self) -> str:
@@ -156,7 +171,7 @@ def _check_columns(file: Path, head: Sequence[str]) -> None:
                 f"{where}: column {column!r} is missing. Required: {', '.join(REQUIRED)}. "
                 f"Found: {', '.join(filter(None, head)) or 'none'}."
             )
-    for column in head:
+    for column in (column for column in head if not BY_HAND.fullmatch(column)):
         close = difflib.get_close_matches(column, known, 1, SIMILAR_COLUMN)
         if close and column not in known:
             raise CourseError(f"{where}: unknown column {column!r}. Did you mean {close[0]!r}?")
@@ -184,7 +199,27 @@ def _entry(where: str, head: Sequence[str], cells: Sequence[str], before: Iterab
     if not re.fullmatch(r"\d+([.,]\d+)?", hours):
         raise CourseError(f"{where}: extension {hours!r} is not a number of hours")
     texts = {column: row.get(column, "") for column in (*REQUIRED, "email", "group")}
-    return Entry(**texts, extension=float(hours.replace(",", ".")))
+    late, excused = _by_hand(where, row)
+    extension = float(hours.replace(",", "."))
+    return Entry(**texts, extension=extension, late_hours=late, excused=excused)
+
+
+def _by_hand(
+    where: str, row: Mapping[str, str]
+) -> tuple[tuple[tuple[str, float], ...], tuple[str, ...]]:
+    late: list[tuple[str, float]] = []
+    excused: list[str] = []
+    for column, cell in row.items():
+        found = BY_HAND.fullmatch(column)
+        if found and found[1] == "late_hours" and cell:
+            if not re.fullmatch(r"\d+([.,]\d+)?", cell):
+                raise CourseError(f"{where}: {column} {cell!r} is not a number of hours")
+            late.append((found[2] or "", float(cell.replace(",", "."))))
+        elif found and found[1] == "excused":
+            if cell.casefold() not in (*YES, *NO):
+                raise CourseError(f"{where}: {column} {cell!r} is neither yes nor no")
+            excused += [found[2] or ""] if cell.casefold() in YES else []
+    return tuple(late), tuple(excused)
 
 
 # ---- names

@@ -1,0 +1,124 @@
+"""Test that lateness from any source gives the same final points in the table, on pages, in the report and in every export."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from autograder.course.config import CourseError
+from autograder.course.late_policy import Policy, lateness
+from autograder.submissions import roster
+from tests.small_course import RIGHT, command, make
+
+LATE = "\n[late]\nper_cent_a_day = 10\n[day1.late]\ndue = 2026-12-01T23:59:00+01:00\n"
+HEAD = "Identifier,Full name,Email address,Status,Grade,Maximum Grade,Last modified (submission),Last modified (grade)\n"
+# The time as Moodle's English language packs write it, and the points that remain of 100.
+TIMES = {
+    ("41", "Ada Lovelace"): ("Tuesday, 1 December 2026, 10:03 PM", 100),
+    ("42", "Ada Lovelace"): ("Wednesday, 2 December 2026, 12:05 AM", 90),
+    ("43", "Bob Byron"): ("Thursday, December 3, 2026, 11:58 PM", 80),
+    ("44", "Cyd"): ("Thursday, 3 December 2026, 23:59", 80),
+}
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Path:
+    """A course with a late policy, and a Moodle download with its worksheet."""
+    root = make(tmp_path / "course")
+    with (root / "grading.toml").open("a") as toml:
+        toml.write(LATE)
+    with zipfile.ZipFile(root / "m.zip", "w") as archive:
+        for number, (participant, name) in enumerate(TIMES):
+            folder = f"{name}_{participant}_assignsubmission_file"
+            archive.writestr(f"{folder}/day1.py", f"{RIGHT}\nX = {number}\n")
+    lines = [
+        f'Participant {participant},{name},,Submitted for grading,,100.00,"{time}",-'
+        for (participant, name), (time, _) in TIMES.items()
+    ]
+    (root / "sheet.csv").write_text(HEAD + "\n".join([*lines, "Participant 45,Dan,,,,100.00,-,-"]))
+    return root
+
+
+def final_points(root: Path) -> dict[str, dict[str, float]]:
+    """Return the points of each participant as the CSV, the worksheet, the report and the page show them."""
+    for to, more in (("csv", ()), ("moodle", ("--into", "sheet.csv"))):
+        done = command(root, "export", "day1", "--to", to, *more, "--out", f"{to}.csv")
+        assert done.returncode == 0, done.stderr
+    assert command(root, "report", "day1", "--out", "report").returncode == 0
+    assert command(root, "feedback", "day1", "--for", "moodle", "--out", "f.zip").returncode == 0
+    found: dict[str, dict[str, float]] = {participant: {} for participant, _ in TIMES}
+
+    def read(file: str) -> list[dict[str, str]]:
+        with (root / file).open(newline="", encoding="utf-8-sig") as opened:
+            return list(csv.DictReader(opened))
+
+    for participant, name in TIMES:
+        label = f"{name} ({participant})"
+        for file, column in (("csv.csv", "student"), ("report/submissions.csv", "submission")):
+            (row,) = [row for row in read(file) if row[column] == label]
+            found[participant][file] = float(row["points"])
+        (row,) = [r for r in read("moodle.csv") if r["Identifier"] == f"Participant {participant}"]
+        found[participant]["worksheet"] = float(row["Grade"])
+    with zipfile.ZipFile(root / "f.zip") as archive:
+        for file in archive.namelist():
+            text = archive.read(file).decode()
+            shown = text.partition('<p class="points">')[2].partition(" of ")[0]
+            found[file.split("_")[1]]["page"] = float(shown)
+    return found
+
+
+@pytest.mark.slow
+def test_moodles_worksheet_decides_lateness_everywhere(course: Path) -> None:
+    done = command(course, "grade", "day1", "m.zip", "--jobs", "1")
+    assert "the late policy was not applied to 4 submissions" in done.stderr
+    done = command(course, "grade", "day1", "m.zip", "--worksheet", "sheet.csv", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    assert "4 submission times were read" in done.stdout
+    assert "not applied" not in done.stderr
+    assert "90 (1 day late)" in done.stdout
+    shown = final_points(course)
+    for (participant, _), (_, points) in TIMES.items():
+        assert len(shown[participant]) == 4
+        assert set(shown[participant].values()) == {points}, shown[participant]
+    # The times are kept when the class is graded again without the worksheet.
+    done = command(course, "grade", "day1", "m.zip", "--jobs", "1", "--json", "m.json")
+    assert "90 (1 day late)" in done.stdout
+    marks = json.loads((course / "m.json").read_text())["submissions"]
+    assert all("time" in one["handed_in"] for one in marks)
+
+
+def test_a_ta_can_enter_lateness_for_a_day_and_excuse_it(tmp_path: Path) -> None:
+    file = tmp_path / "roster.csv"
+    head = "id,student,name,late_hours,late_hours_day2,excused_day1\n"
+    file.write_text(f'{head}1,ada,Ada,"1,5",,\n2,bob,Bob,30,,yes\n3,cyd,Cyd,,5,no\n')
+    ada, bob, cyd = roster.load(file).entries
+    assert [e.hours_late("day1") for e in (ada, bob, cyd)] == [1.5, 30, None]
+    assert cyd.hours_late("day2") == 5
+    assert [e.is_excused("day1") for e in (ada, bob, cyd)] == [False, True, False]
+    assert not bob.is_excused("day2")
+    policy = Policy(per_cent_a_day=10)
+    assert lateness(policy, None, False, hours=30).per_cent == 20
+    assert lateness(policy, None, True, hours=0).days == 0
+    excused = lateness(policy, None, True, hours=30, is_excused=True)
+    assert (excused.days, excused.reduce(50), excused.note) == (0, 50, "2 days late, but excused")
+
+
+@pytest.mark.parametrize(
+    ("head", "cell", "message"),
+    [
+        ("late_hours", "soon", "late_hours 'soon' is not a number of hours"),
+        ("excused_day1", "maybe", "excused_day1 'maybe' is neither yes nor no"),
+        ("late_hour", "1", "Did you mean 'late_hours'"),
+    ],
+)
+def test_an_invalid_cell_of_the_roster_is_reported(
+    head: str, cell: str, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "roster.csv"
+    file.write_text(f"id,student,name,{head}\n1,ada,Ada,{cell}\n")
+    with pytest.raises(CourseError, match=message):
+        roster.load(file)
