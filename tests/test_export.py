@@ -408,8 +408,9 @@ def test_notes_list_strangers_and_missing_submissions(day: Day) -> None:
 def test_the_latest_submission_counts_if_all_times_are_known(late_day: Day) -> None:
     known = roster.Roster((roster.Entry("12345", "ada", "Ada Lovelace"),))
     better, worse = marks("in/a.ipynb", "ada", 90), marks("in/b.ipynb", "ada", 50)
-    (row,), (note,) = class_list.rows([worse, better], late_day, known)
+    (row,), (note, unknown) = class_list.rows([worse, better], late_day, known)
     assert row.marks == better
+    assert unknown.endswith("worksheet with --worksheet, or enter late_hours in roster.csv")
     assert (
         "ada has 2 submissions; in/a.ipynb counts (90 points), and these do not: in/b.ipynb" in note
     )

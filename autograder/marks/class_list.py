@@ -73,7 +73,8 @@ def rows(
     if unknown := _without_time(chosen, day):
         shown = ", ".join(unknown[:MAX_NAMES]) + (", …" if len(unknown) > MAX_NAMES else "")
         notes.append(
-            f"the late policy was not applied to {len(unknown)} submissions, because their times are unknown: {shown}. "
+            "the late policy was not applied to every submission, because the platform gave no time for these "
+            f"({len(unknown)}): {shown}. "
             "Pass Moodle's worksheet with --worksheet, or enter late_hours in roster.csv"
         )
     return chosen, notes
