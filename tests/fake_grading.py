@@ -47,8 +47,8 @@ class FakePool:
         self.day, self.limit, self.count = day, limit, 0
         self.course = courses.fingerprint(day)
 
-    def isolation(self) -> list[str]:
-        return ["fake"]
+    def isolation(self) -> list[list[str]]:
+        return [["fake"]]
 
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
         self.count += 1

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from autograder.cli import main
+from autograder.console import print_summary
 from autograder.course.state_folder import StoreError
 from autograder.marks.history import History
 from tests.conftest import ROOT
@@ -340,3 +342,24 @@ def test_a_byte_order_mark_in_grading_toml_is_ignored(
     toml.write_text("\ufeff" + toml.read_text(), encoding="utf-8")
     code, _, err = run(root, monkeypatch, capsys, "list", "day1")
     assert (code, "no marks for day1" in err) == (2, True)
+
+
+def test_each_problem_is_printed_once_and_the_summary_counts_warnings(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"ada_11_50001_day1.ipynb": book(10), "bob_LATE_12_50002_a.docx": b"x"}
+    files |= {"cyd_13_50003_a.ipynb": book(0), "cyd_13_50004_b.ipynb": book(20)}
+    graded = grade(root, written(root / "a.zip", files))
+    print_summary(Console(), graded, None)
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == (
+        "2 submissions graded, 1 of them with warnings, 1 could not be graded"
+    )
+    assert shown.err.count("\n") == 1
+    assert "bob (12) could not be graded: " in shown.err
+    assert "Ask the student for a notebook" in shown.err
+
+
+def written(file: Path, files: dict[str, bytes]) -> Path:
+    file.write_bytes(zipped(files))
+    return file

@@ -48,6 +48,7 @@ def export(
     if into and to == "canvas" and not students.entries:
         students = canvas.read_roster(into)
     rows, notes = class_list.rows(class_, day, students, unreadable, group)
+    notes += class_list.missing_grades(rows)
     notes += _by_hand(rows)
     if to == "gradescope":
         _gradescope(rows, day, out)

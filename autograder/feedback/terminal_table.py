@@ -57,7 +57,7 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=width)
     result.add_column("points", justify="right")
-    any_late = any(row.late.days for row in rows)
+    any_late = any(row.late.days and row.points is not None for row in rows)
     if any_late:
         result.add_column("after penalty", justify="right")
     result.add_column("exercises", no_wrap=True)
@@ -90,7 +90,8 @@ def list_rows(rows: Sequence[Row], width: int = NARROW) -> Table:
             points = "none" if row.points is None else f"{row.points:g}"
             time = row.time.astimezone().strftime("%Y-%m-%d %H:%M") if row.time else "unknown"
             days = f"{row.late.days} {'day' if row.late.days == 1 else 'days'}"
-            late = f"{days} (−{row.late.per_cent:g}%)" if row.late.days else ""
+            per_cent = f" (−{row.late.per_cent:g}%)" if row.late.per_cent else ""
+            late = f"{days}{per_cent}" if row.late.days else ""
             path = Text(row.marks.path)
             result.add_row(Text(row.entry.student), time, points, late, path)
     return result

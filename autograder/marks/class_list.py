@@ -80,6 +80,14 @@ def rows(
     return chosen, notes
 
 
+def missing_grades(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a note for each student whose submission could not be graded."""
+    for row in rows:
+        if row.marks and row.marks.points is None:
+            grade = "no grade" if row.points is None else f"{row.points:g} points"
+            yield f"{row.entry.label}: {grade}, because {row.marks.reason}"
+
+
 def lateness_of_each(class_: Iterable[SubmissionMarks], day: Day, roster: Roster) -> list[Lateness]:
     """Return how late each submission is. A group's submission gets the extension of the group's first student."""
     result = []
@@ -203,8 +211,5 @@ def _notes(
                 f"{row.entry.student} has {len(others) + 1} submissions; {row.marks.path} counts "
                 f"({points}), and these do not: {', '.join(sorted(others))}"
             )
-        if row.marks.points is None:
-            grade = "no grade" if row.points is None else f"{row.points:g} points"
-            yield f"{row.entry.label}: {grade}, because {row.marks.reason}"
-        if row.late.note:
+        if row.late.note and row.marks.points is not None:
             yield f"{row.entry.student}: {row.late.note}"
