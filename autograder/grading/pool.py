@@ -9,7 +9,6 @@ import contextlib
 import gc
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 from autograder.course import config as courses
 from autograder.course.config import Day
 from autograder.grading.fork_server import start_server
+from autograder.grading.interrupts import blocked_interrupts
 from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox, Server
 from autograder.sandbox.errors import NoIsolation
@@ -36,7 +36,8 @@ class Pool:
         self._executor = ProcessPoolExecutor(
             jobs, multiprocessing.get_context("spawn"), _start, (day.root, day.name, sandbox)
         )
-        self._isolation = self._executor.submit(_isolation)
+        with blocked_interrupts():  # the executor starts its processes when it needs them
+            self._isolation = self._executor.submit(_isolation)
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +57,8 @@ class Pool:
 
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
         """Return a future for a submission's marks. Its `result` raises BrokenExecutor if a process of the pool was killed."""
-        return self._executor.submit(_grade, submission, seed)
+        with blocked_interrupts():
+            return self._executor.submit(_grade, submission, seed)
 
     def close(self) -> None:
         """Kill all processes. They have nothing to save, and exiting takes longer."""
@@ -74,7 +76,6 @@ _course: tuple[Path, str]
 
 def _start(root: Path, day: str, sandbox: Sandbox) -> None:
     global _course, _server
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     _course = root, day
     try:

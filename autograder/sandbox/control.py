@@ -9,7 +9,11 @@ import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
 # `load` and `main` are called separately, because `load` cannot remove the file path from a function that is running.
-SERVER = "import sys; import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
+# The main process handles Ctrl-C.
+SERVER = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
+)
 # A service is a module with `warm_up()`, `prepare(data)` and `serve(connection)`. The worker service runs student code.
 WORKER = "autograder.sandbox.worker.worker"
 ENVIRONMENT = {

@@ -10,11 +10,9 @@ import logging
 import math
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from distributed.security import Security
 from autograder.course import state_folder
 from autograder.grading.cluster.place import MISSING, Place
 from autograder.grading.errors import ClusterError
+from autograder.grading.interrupts import blocked_interrupts
 
 LIFETIME = 3600  # seconds after which a worker is replaced
 STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in seconds
@@ -96,7 +95,7 @@ def _security(place: Place) -> Security:
 
 @contextlib.contextmanager
 def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
-    with _blocked_interrupts():
+    with blocked_interrupts():
         cluster = distributed.LocalCluster(
             n_workers=jobs,
             threads_per_worker=1,
@@ -110,17 +109,6 @@ def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
         )
     with cluster:
         yield cluster
-
-
-@contextlib.contextmanager
-def _blocked_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block. Threads and processes that start inside it never see Ctrl-C."""
-    resource_tracker.ensure_running()  # otherwise, starting the first process unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
