@@ -30,6 +30,8 @@ c.Autograde.sanitize_preprocessors = [
 ]
 # Applies the late policy from grading.toml.
 c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugin.late_penalty.LatePenalty"
+# Rounds the points in the file that `nbgrader export` writes.
+c.ExportApp.plugin_class = "autograder.nbgrader_plugin.rounded_export.RoundedExport"
 c.Autograde.autograde_preprocessors = [
     "autograder.nbgrader_plugin.pipeline.Grade",  # replaces nbgrader's Execute
     "nbgrader.preprocessors.IgnorePattern",

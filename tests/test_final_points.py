@@ -84,6 +84,7 @@ def test_moodles_worksheet_decides_lateness_everywhere(course: Path) -> None:
     for (participant, _), (_, points) in TIMES.items():
         assert len(shown[participant]) == 4
         assert set(shown[participant].values()) == {points}, shown[participant]
+    assert "1 day late (−10%): 90 points" in command(course, "explain", "day1", "42").stdout
     # The times are kept when the class is graded again without the worksheet.
     done = command(course, "grade", "day1", "m.zip", "--jobs", "1", "--json", "m.json")
     assert "90 (1 day late)" in done.stdout

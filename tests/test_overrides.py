@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ from autograder.feedback import sentences
 from autograder.marks.model import Override, SubmissionMarks
 from autograder.marks.override_requests import Request, resolve
 from autograder.marks.overrides import Adjustments, OverrideStore, StudentOverride
+from autograder.nbgrader_plugin.rounded_export import round_numbers
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import NO_ROSTER
 from tests.conftest import ROOT
 from tests.material import submission, unread
 from tests.released_course import Class, release
-from tests.small_course import RIGHT, WRONG, command, make
+from tests.small_course import COMMAND, RIGHT, WRONG, command, make
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +185,13 @@ def test_exports_agree_with_nbgraders_gradebook(tmp_path: Path) -> None:
     assert "formgrader): Which id is padding?" in rows["ada"]["by_hand"]
     assert course.comment("ada") == "Which id is padding?"
     assert "given by" in course.autograded("bob").read_text()
+    nbgrader = str(Path(COMMAND).with_name("nbgrader"))
+    subprocess.run([nbgrader, "export"], cwd=root, check=True, capture_output=True)
+    with (root / "grades.csv").open(newline="") as opened:
+        scores = {row["student_id"]: float(row["score"]) for row in csv.DictReader(opened)}
+    assert scores == {"ada": 73.5, "bob": 84.0, "cyd": 99.0}
+
+
+def test_nbgraders_export_is_rounded() -> None:
+    line = "day1,2026-12-01 22:59:00.123456,x.1234,43.839999999999996,1e-05,0.30000000000000004\n"
+    assert round_numbers(line) == "day1,2026-12-01 22:59:00.123456,x.1234,43.84,1e-05,0.3\n"

@@ -20,7 +20,7 @@ from autograder.grading import explain_text
 from autograder.grading.explain_text import Observed
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
-from autograder.marks import lookup
+from autograder.marks import class_list, lookup
 from autograder.marks.current_marks import Current
 from autograder.marks.history import History
 from autograder.marks.model import ExerciseMarks, SubmissionMarks
@@ -95,7 +95,7 @@ def _explain_stored(
 ) -> Iterator[str]:
     marks = stored.marks
     if not exercise or not marks.exercises:
-        yield from explain_text.summary(adjust(marks))
+        yield from _summary(adjust(marks), day, class_roster)
         return
     with start_server() as server, Reader() as reader:
         found = next(find_again([stored], day, reader, class_roster), None)
@@ -133,8 +133,13 @@ def _explain_path(
             if exercise and run.marks.exercises:
                 yield from details(day, adjust(run.marks), exercise, run)
             else:
-                yield from explain_text.summary(adjust(run.marks))
+                yield from _summary(adjust(run.marks), day, class_roster)
             yield f"\nTo repeat this run, add --seed {run.marks.seed}"
+
+
+def _summary(marks: SubmissionMarks, day: Day, class_roster: Roster) -> Iterator[str]:
+    (late,) = class_list.lateness_of_each([marks], day, class_roster)
+    return explain_text.summary(marks, late)
 
 
 def _choose(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from autograder.course.config import Day
+from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
 from autograder.marks.model import ExerciseMarks, SubmissionMarks, TestMarks, sanitize
@@ -33,8 +34,8 @@ def _heading(marks: SubmissionMarks) -> Iterator[str]:
     yield from (f"  problem: {problem}" for problem in marks.problems)
 
 
-def summary(marks: SubmissionMarks) -> Iterator[str]:
-    """Yield one line per exercise, and the total."""
+def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
+    """Yield one line per exercise, and the total before and after the late policy."""
     yield from _heading(marks)
     if not marks.exercises:
         yield "\nThe submission could not be read, so nothing was graded."
@@ -45,6 +46,11 @@ def summary(marks: SubmissionMarks) -> Iterator[str]:
         points = f"{exercise.points:g} of {exercise.max_points:g}"
         yield f"  {exercise.name:{width}}  {points:>12}  {', '.join(_remarks(exercise))}"
     yield f"\n{marks.points:g} of {marks.max_points:g} points"
+    if late.days:
+        days = "1 day" if late.days == 1 else f"{late.days} days"
+        yield f"{days} late (−{late.per_cent:g}%): {late.reduce(marks.earned):g} points"
+    if late.note:
+        yield late.note
 
 
 def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
