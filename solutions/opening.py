@@ -14,24 +14,14 @@
 # may broadcast.
 
 # %%
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-
-@contextmanager
-def demonstration() -> Iterator[None]:
-    """Say which exercise to fill in first, where a demonstration meets an empty stub."""
-    try:
-        yield
-    except NotImplementedError as error:
-        # A stub raises its own name. What torch has not implemented comes as a sentence.
-        if not str(error).isidentifier():
-            raise
-        print(
-            f"This demonstration needs your `{error}`, which is still empty: "
-            "fill it in, then run this cell again."
-        )
-
+from autograder.in_notebook.checks import (  # noqa: F401
+    demonstration,
+    expecting,
+    expecting_value_error,
+    filled,
+    fixed_numbers,
+    visible_check,
+)
 
 MEASURED: dict[str, float] = {}
 

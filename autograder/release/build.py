@@ -28,6 +28,7 @@ from autograder.course.config import CourseError, Day
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
+from autograder.release import material, outputs
 from autograder.release.demonstrations import with_short_training
 from autograder.release.notebook import solution_notebook
 from autograder.submissions.cells import read_cells
@@ -47,7 +48,7 @@ def build(day: Day, solutions: bool = False) -> Iterator[Path]:
     Raises:
         CourseError: A check failed. The message names the cell.
     """
-    notebook = solution_notebook(day)
+    notebook = solution_notebook(day, outputs.packed(day))
     _check_given_names(notebook, day)
     source = day.root / "source" / day.name
     source.mkdir(parents=True, exist_ok=True)
@@ -136,10 +137,16 @@ def _bound(node: ast.stmt) -> list[str]:
 
 
 def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> None:
-    """Raise CourseError if the release contains a line from a solution, a hidden grader or a known mistake."""
+    """Raise CourseError if the release contains a line from a solution, a hidden grader or a known mistake.
+
+    The lines of the stand-ins count too. The explanations of known mistakes may only occur in packed data.
+    """
     stubs = "\n".join(cell.source for cell in release.cells)
     lines = {
-        _without_spaces(line): cell.id for cell in release.cells for line in cell.source.split("\n")
+        _without_spaces(line): cell.id
+        for cell in release.cells
+        for text in (cell.source, material.packed_stand_ins(cell.source))
+        for line in text.split("\n")
     }
     for cell in source.cells:
         for solution in MARKED.findall(cell.source):

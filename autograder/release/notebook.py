@@ -14,7 +14,7 @@ from nbformat import NotebookNode, v4
 from autograder.course import chapters, release_stamp
 from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import Day
-from autograder.release import figures
+from autograder.release import figures, material
 
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
@@ -39,20 +39,26 @@ missing = [package for package in {packages!r} if not installed(package)]
 if missing:
     subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *missing])"""
 
+ENGINE = ("autograder", "solutions")  # packages that students do not have
+
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 
 
-def solution_notebook(day: Day) -> NotebookNode:
+def solution_notebook(day: Day, outputs: str = "") -> NotebookNode:
     """Return the notebook with solutions, from which nbgrader generates the release.
+
+    Args:
+        day: the day.
+        outputs: the packed results of known mistakes. Without them, the visible checks give no hints.
 
     Raises:
         ChapterError: `opening.py`, `closing.py` or a chapter is invalid.
         CourseError: A figure is missing or invalid.
     """
-    cells = list(_cells(day))
+    cells = list(_cells(day, outputs))
     notebook: NotebookNode = v4.new_notebook(
         cells=cells, metadata={**METADATA, release_stamp.KEY: release_stamp.stamp(day)}
     )
@@ -60,7 +66,7 @@ def solution_notebook(day: Day) -> NotebookNode:
     return notebook
 
 
-def _cells(day: Day) -> Iterator[NotebookNode]:
+def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
     folder = day.root / "solutions"
     ids = _Ids()
     points = {exercise.name: exercise.points for exercise in day.exercises}
@@ -81,12 +87,13 @@ def _cells(day: Day) -> Iterator[NotebookNode]:
         for cell in part.cells:
             if cell.role == "text":
                 section = _slug(cell.source) or section
-            elif part is parts[-1]:
-                listed = "\n".join(f'    "{name}": {value:g},' for name, value in points.items())
-                yield _cell("code", f"EXERCISES = {{\n{listed}\n}}", ids.new("exercises"))
             source = notebook_source(cell)
             if source:
                 yield _chapter_cell(day, part, cell, source, ids, section, points)
+        if part is parts[len(introduction)]:
+            yield _cell("markdown", material.INTRODUCTION, ids.new(material.SECTION))
+            for source in (*material.helpers(), material.data(day, outputs)):
+                yield _helper_cell(source, ids.new(material.SECTION))
 
 
 def _chapter_cell(
@@ -106,6 +113,13 @@ def _chapter_cell(
         hidden = HIDDEN.format(day=day.name, chapter=part.name)
         return _cell("code", source + hidden, f"check_{cell.name}", points=points[cell.name])
     return _cell("code", source, ids.new(section))
+
+
+def _helper_cell(source: str, id_: str) -> NotebookNode:
+    """Return a code cell that JupyterLab, VS Code and Colab show collapsed."""
+    cell = _cell("code", f"# @title Given code\n{source}", id_)
+    cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
+    return cell
 
 
 def _requirements(day: Day) -> list[str]:
@@ -186,10 +200,10 @@ def _lines_inside_strings(source: str) -> Iterator[int]:
 
 
 def without_chapter_imports(source: str) -> str:
-    """Return the source of a cell, with all `from solutions.… import …` statements removed."""
+    """Return the source of a cell, with all imports from `solutions` and `autograder` removed."""
     lines = source.split("\n")
     for node in ast.parse(source).body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "solutions":
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ENGINE:
             for number in range(node.lineno - 1, node.end_lineno or node.lineno):
                 lines[number] = ""
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()

@@ -1,0 +1,204 @@
+"""Run visible checks and demonstrations so that an unfinished exercise does not block later ones.
+
+While a check or a demonstration runs, a stand-in replaces every earlier exercise that is empty or fails its own checks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import math
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from autograder.in_notebook.hints import find_mistake
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+EXERCISES: dict[str, tuple[str, float, int]] = {}  # name → chapter, points, minutes
+STAND_INS: dict[str, Any] = {}
+EMPTY, NO_CHECK = "is not filled in", "has not been checked"
+_outcomes: dict[str, tuple[list[object], str]] = {}  # exercise → the code that was checked, result
+_used: set[str] = set()  # the stand-ins that the current check or demonstration has called
+
+
+def visible_check(check: Callable[[], None]) -> Callable[[], None]:
+    """Let a check use stand-ins for earlier exercises, and add a hint to its message if it fails."""
+    exercise = check.__name__.removeprefix("check_")
+
+    @functools.wraps(check)
+    def run() -> None:
+        with stand_ins(before=exercise) as replaced:
+            error = _run(exercise, check)
+            hint = find_mistake(exercise, check) if error else ""
+        _report(replaced)
+        if error and hint:
+            raise AssertionError(f"{_message(error)}\n\nHint: {hint}") from error.__cause__
+        if error:
+            raise error
+
+    return run
+
+
+@contextlib.contextmanager
+def demonstration() -> Iterator[None]:
+    """Use stand-ins for all unfinished exercises while a demonstration runs."""
+    with stand_ins() as replaced:
+        try:
+            yield
+        except NotImplementedError as error:
+            # A stub raises its own name. What torch has not implemented comes as a sentence.
+            if not str(error).isidentifier():
+                raise
+            print(f"This demonstration needs your `{error}`. Fill it in, then run this cell again.")
+    _report(replaced)
+
+
+@contextlib.contextmanager
+def expecting(result: str, look: str = "") -> Iterator[None]:
+    """Say what the code should do and where to look if it raises an error instead."""
+    try:
+        yield
+    except (AssertionError, NotImplementedError):
+        raise
+    except Exception as error:
+        raise AssertionError(f"{result}; yours raises {_message(error)}\n{look}".strip()) from error
+
+
+@contextlib.contextmanager
+def expecting_value_error(case: str, *names: str) -> Iterator[None]:
+    """Check that the code raises a ValueError whose message contains one of the names."""
+    problem = "yours raises nothing"
+    try:
+        with expecting(f"{case} should raise a ValueError"):
+            yield
+    except AssertionError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        message = str(error.__cause__)
+        named = set(re.findall(r"\w+", message)) & set(names)
+        problem = "" if named else f"the message of yours is '{message}'"
+    if problem:
+        raise AssertionError(
+            f"{case} should raise a ValueError that names {' or '.join(names)}; {problem}"
+        )
+
+
+@contextlib.contextmanager
+def stand_ins(before: str = "") -> Iterator[dict[str, str]]:
+    """Replace unfinished exercises, or only those before the exercise `before`. Yield their names and why."""
+    notebook = vars(sys.modules["__main__"])
+    names = list(EXERCISES)
+    if before:
+        names = names[: names.index(before)] if before in names else []
+    results = {name: outcome(name) for name in names if name in STAND_INS}
+    replaced = {name: result for name, result in results.items() if result}
+    own = {name: notebook[name] for name in replaced if name in notebook}
+    _used.clear()
+    notebook.update({name: STAND_INS[name] for name in replaced})
+    try:
+        yield replaced
+    finally:
+        for name in replaced:
+            notebook.pop(name, None)
+        notebook.update(own)
+
+
+def outcome(exercise: str) -> str:
+    """Return "" if an exercise passes its visible checks, otherwise what is wrong. Run them if the code is new."""
+    notebook = vars(sys.modules["__main__"])
+    check = notebook.get(f"check_{exercise}")
+    if exercise not in notebook:
+        return EMPTY
+    if check is None:
+        return NO_CHECK
+    known = _outcomes.get(exercise)
+    if known is None or [*map(id, known[0])] != [*map(id, _code(exercise))]:
+        quiet = io.StringIO()
+        with (
+            stand_ins(before=exercise),
+            contextlib.redirect_stdout(quiet),
+            contextlib.redirect_stderr(quiet),
+            torch.random.fork_rng(devices=[]),
+        ):
+            _run(exercise, check.__wrapped__)
+    return _outcomes[exercise][1]
+
+
+def _run(exercise: str, check: Callable[[], None]) -> Exception | None:
+    """Run a check and keep its result. A check that is interrupted counts as failed."""
+    code = _code(exercise)
+    _outcomes[exercise] = code, "the checks did not finish"
+    try:
+        check()
+    except Exception as error:
+        empty = isinstance(error, NotImplementedError) and str(error) == exercise
+        _outcomes[exercise] = code, EMPTY if empty else _message(error)
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        return error
+    _outcomes[exercise] = code, ""
+    return None
+
+
+def _code(exercise: str) -> list[object]:
+    """Return the objects that change when the student runs a new version of an exercise or its check."""
+    notebook = vars(sys.modules["__main__"])
+    own = notebook.get(exercise)
+    return [own, notebook.get(f"check_{exercise}"), *getattr(own, "__dict__", {}).values()]
+
+
+def _message(error: Exception) -> str:
+    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+    return f"{kind}{error}" or "a check failed"
+
+
+def _report(replaced: dict[str, str]) -> None:
+    """Print which stand-ins were used, and why."""
+    for reason in (EMPTY, NO_CHECK, ""):
+        names = [
+            f"`{name}`"
+            for name, why in replaced.items()
+            if name in _used and (why if why in (EMPTY, NO_CHECK) else "") == reason
+        ]
+        if names:
+            print(
+                f"Used a stand-in, because your version {reason or 'fails its checks'}: {', '.join(names)}."
+            )
+
+
+def noted_stand_in(name: str, stand_in: Any) -> Any:
+    """Return a stand-in that notes when it is used."""
+    function: Any = stand_in.__init__ if isinstance(stand_in, type) else stand_in  # type: ignore[misc]
+
+    @functools.wraps(function)
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        _used.add(name)
+        return function(*args, **kwargs)
+
+    if isinstance(stand_in, type):
+        stand_in.__init__ = noted  # type: ignore[misc]
+        return stand_in
+    return noted
+
+
+def fixed_numbers(*shape: int) -> Tensor:
+    """Return a tensor of different numbers between −1 and 1, the same on every machine."""
+    count = torch.arange(math.prod(shape), dtype=torch.float64)
+    return torch.sin(1 + 2.3 * count).float().reshape(shape)
+
+
+def filled(module: ModuleT) -> ModuleT:
+    """Fill each parameter of a module with numbers that depend only on its name and shape."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            start = zlib.crc32(name.encode()) % 1000
+            count = start + torch.arange(parameter.numel(), dtype=torch.float64)
+            parameter.copy_(torch.sin(1 + 2.3 * count).reshape(parameter.shape))
+    return module

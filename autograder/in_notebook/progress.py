@@ -1,0 +1,109 @@
+"""Show how far a student is. Entry point: `progress`."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+
+from IPython.display import display
+
+from autograder.in_notebook.checks import EMPTY, EXERCISES, NO_CHECK, outcome
+
+_SIGNS = {"done": "✓", "failing": "✗", "not checked": "?", "not started": "·"}
+_COLOURS = {
+    "done": "#2e8b57",
+    "failing": "#d9822b",
+    "not checked": "#888888",
+    "not started": "#88888866",
+}
+
+
+@dataclass(frozen=True)
+class ProgressRow:
+    """The state of one exercise. `message` says what fails."""
+
+    exercise: str
+    chapter: str
+    points: float
+    minutes: int
+    state: str
+    message: str
+
+
+class ProgressTable:
+    """A table of the exercises in each chapter: HTML in a notebook, text elsewhere."""
+
+    def __init__(self, rows: list[ProgressRow]) -> None:
+        self.rows = rows
+        self.chapters = {row.chapter: [r for r in rows if r.chapter == row.chapter] for row in rows}
+
+    def __repr__(self) -> str:
+        width = max((len(row.exercise) for row in self.rows), default=0)
+        lines = [_count(self.rows)]
+        for chapter, rows in self.chapters.items():
+            lines += ["", f"{chapter}: {_count(rows)}"]
+            for row in rows:
+                line = (
+                    f"  {_SIGNS[row.state]} {row.exercise:<{width}}  {row.state:<11}  {row.message}"
+                )
+                lines.append(line.rstrip())
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p><strong>{_count(self.rows)}</strong></p>", _bar(self.rows)]
+        for chapter, rows in self.chapters.items():
+            is_open = "" if all(row.state == "done" for row in rows) else " open"
+            title = f"{html.escape(chapter)}: {_count(rows)}"
+            parts += [f"<details{is_open}><summary>{title}</summary><table>"]
+            parts += [
+                "<tr><th>exercise</th><th>state</th><th>minutes</th><th>points</th><th></th></tr>"
+            ]
+            parts += [*map(_table_row, rows), "</table></details>"]
+        return "\n".join(parts)
+
+
+def progress() -> None:
+    """Show how far you are. Checks run again where an exercise has changed since they last ran."""
+    display(ProgressTable([_progress_row(name) for name in EXERCISES]))  # type: ignore[no-untyped-call]
+
+
+def _progress_row(exercise: str) -> ProgressRow:
+    """Return the state of an exercise."""
+    result = outcome(exercise)
+    state = {"": "done", EMPTY: "not started", NO_CHECK: "not checked"}.get(result, "failing")
+    line = " ".join(result.split()) if state == "failing" else ""
+    return ProgressRow(
+        exercise, *EXERCISES[exercise], state, line if len(line) <= 90 else f"{line[:89]}…"
+    )
+
+
+def _count(rows: list[ProgressRow]) -> str:
+    """Say how many exercises are done, and how many minutes the others take."""
+    done = sum(row.state == "done" for row in rows)
+    left = sum(row.minutes for row in rows if row.state != "done")
+    return f"{done} of {len(rows)} done" + (f", about {left} minutes left" if left else "")
+
+
+def _bar(rows: list[ProgressRow]) -> str:
+    """Return a bar with a segment for each exercise, as wide as the exercise is long."""
+    segments = [
+        f'<span title="{row.exercise}: {row.state}"'
+        f' style="flex: {max(row.minutes, 1)}; background: {_COLOURS[row.state]}"></span>'
+        for row in rows
+    ]
+    style = "display: flex; gap: 2px; height: 14px; max-width: 640px"
+    return f'<div role="img" aria-label="{_count(rows)}" style="{style}">{"".join(segments)}</div>'
+
+
+def _table_row(row: ProgressRow) -> str:
+    """Return an exercise as a row of a table."""
+    state = f"{_SIGNS[row.state]} {row.state}"
+    cells = (
+        f"<code>{row.exercise}</code>",
+        state,
+        row.minutes,
+        f"{row.points:g}",
+        html.escape(row.message),
+    )
+    shown = "".join(f'<td style="text-align: left">{cell}</td>' for cell in cells)
+    return f"<tr>{shown}</tr>"

@@ -1,0 +1,136 @@
+"""Write the code cells that the release adds to a notebook: the helper code, and its data. Entry points: `helpers`, `data`."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from types import ModuleType
+
+from autograder.course.chapters import ChapterCell
+from autograder.course.config import Day
+from autograder.in_notebook import checks, hints, material, progress
+from autograder.recognition.catalogue import known_mistakes
+
+HELPERS = (hints, checks, progress, material)
+INTRODUCTION = """\
+### Given code
+
+Run the next five cells. They run the checks, use a stand-in for an exercise that you have not finished, give a hint when a check
+recognises a common mistake, and show your progress. You do not have to read them."""
+SECTION = "helper"  # the IDs of the cells are helper-1, helper-2, …
+MINUTES = re.compile(r"★.* (\d+) minutes")
+OUTPUTS = re.compile(r'outputs="""([\w+/=\s]+)"""')
+STAND_INS = re.compile(r'stand_ins="""([\w+/=\s]+)"""')
+WIDTH = 100  # characters in a line of packed data
+DATA = """\
+# Version {version}
+load_material(
+    exercises={{
+{exercises}
+    }},
+    stand_ins=\"\"\"
+{stand_ins}
+    \"\"\",
+    outputs=\"\"\"
+{outputs}
+    \"\"\",
+)"""
+
+
+def helpers() -> Iterator[str]:
+    """Yield the source of each helper module as a notebook cell: without imports from the engine."""
+    for module in HELPERS:
+        yield _cell_source(module)
+
+
+def data(day: Day, outputs: str) -> str:
+    """Return the source of the cell with a day's exercises, stand-ins and results of known mistakes.
+
+    Args:
+        day: the day.
+        outputs: the packed results of known mistakes, or "" to leave them out.
+    """
+    file = day.root / "solutions" / day.name / "stand_ins.py"
+    stand_ins = file.read_text(encoding="utf-8") if file.is_file() else ""
+    minutes = _minutes(day)
+    exercises = [
+        f'        "{e.name}": ("{_titles(day)[e.chapter]}", {e.points:g}, {minutes[e.name]}),'
+        for e in day.exercises
+    ]
+    return DATA.format(
+        version=version(day),
+        exercises="\n".join(exercises),
+        stand_ins=_wrapped(material.pack(_without_docstring(stand_ins))),
+        outputs=_wrapped(outputs or material.pack({})),
+    )
+
+
+def packed_outputs(source: str, day: Day) -> str:
+    """Return the packed results of known mistakes in a notebook cell, or "" if it has none or they are out of date."""
+    if f"# Version {version(day)}\n" not in source:
+        return ""
+    found = OUTPUTS.search(source)
+    return "".join(found[1].split()) if found else ""
+
+
+def packed_stand_ins(source: str) -> str:
+    """Return the code of the stand-ins in a notebook cell, or "" if it has none."""
+    found = STAND_INS.search(source)
+    return str(material.unpack(found[1])) if found else ""
+
+
+def version(day: Day) -> str:
+    """Return a hash of everything that the results of known mistakes depend on."""
+    digest = hashlib.sha256("\n".join(helpers()).encode())
+    for cell in _cells(day):
+        if cell.role in ("exercise", "checks", "given"):
+            digest.update(cell.source.encode() + b"\0")
+    for mistakes in known_mistakes(day).values():
+        digest.update(repr(mistakes).encode())
+    return digest.hexdigest()[:12]
+
+
+def _cell_source(module: ModuleType) -> str:
+    source = inspect.getsource(module)
+    source = re.sub(r"^from (__future__|autograder)\b.*\n", "", source, flags=re.MULTILINE)
+    return re.sub(r"\n{4,}", "\n\n\n", source).strip()
+
+
+def _without_docstring(source: str) -> str:
+    """Remove a module's docstring and its imports, which the notebook has already."""
+    source = re.sub(r'\A""".*?"""\n', "", source, flags=re.DOTALL)
+    return re.sub(r"^(from|import) .*\n", "", source, flags=re.MULTILINE)
+
+
+def _cells(day: Day) -> Iterator[ChapterCell]:
+    for chapter in day.chapters:
+        yield from chapter.cells
+
+
+def _titles(day: Day) -> dict[str, str]:
+    """Map each chapter to its heading."""
+    titles = {}
+    for chapter in day.chapters:
+        texts = (cell.source for cell in chapter.cells if cell.role == "text")
+        heading = re.search(r"^# +(.+)", "\n".join(texts), re.MULTILINE)
+        titles[chapter.name] = heading[1].replace('"', "'") if heading else chapter.name
+    return titles
+
+
+def _minutes(day: Day) -> dict[str, int]:
+    """Return the minutes that the text before each exercise states, or 0."""
+    minutes = {}
+    stated = 0
+    for cell in _cells(day):
+        if cell.role == "text" and (found := MINUTES.search(cell.source)):
+            stated = int(found[1])
+        if cell.role == "exercise":
+            minutes[cell.name], stated = stated, 0
+    return minutes
+
+
+def _wrapped(packed: str) -> str:
+    return textwrap.fill(packed, WIDTH, initial_indent="    ", subsequent_indent="    ")

@@ -1,0 +1,174 @@
+"""Record what each known mistake returns in the visible checks, for the hints in the notebook. Entry point: `packed`.
+
+A day runs in a separate process: `python -m autograder.release.outputs ROOT DAY`.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import json
+import linecache
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from autograder.course import config as courses
+from autograder.course.config import CourseError, Day
+from autograder.in_notebook.hints import _alike
+from autograder.in_notebook.material import pack
+from autograder.recognition.catalogue import Mistake, known_mistakes
+from autograder.release import material
+from autograder.release.notebook import notebook_source
+
+SECONDS = 20  # for one known mistake
+
+
+class TooSlow(BaseException):
+    """Raised when a known mistake runs for too long."""
+
+
+def packed(day: Day) -> str:
+    """Return the packed results of a day's known mistakes: those in the current release, if they are up to date.
+
+    Raises:
+        CourseError: The day's solutions do not run.
+    """
+    file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
+    cells = nbformat.read(file, as_version=4).cells if file.is_file() else []
+    for cell in cells:
+        known = material.packed_outputs(cell.source, day)
+        if known:
+            return known
+    return pack(record(day))
+
+
+def record(day: Day) -> dict[str, Any]:
+    """Return the results of a day's known mistakes by exercise, in the form that `in_notebook.hints` reads.
+
+    Raises:
+        CourseError: The day's solutions do not run.
+    """
+    command = [sys.executable, "-m", "autograder.release.outputs", str(day.root), day.name]
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise CourseError(f"{day.name}: recording known mistakes failed:\n{done.stderr[-2000:]}")
+    recorded: dict[str, Any] = json.loads(done.stdout)
+    return recorded
+
+
+class Notebook:
+    """The main module of this process, with a day's given code, solutions and visible checks."""
+
+    def __init__(self, day: Day) -> None:
+        self.module = types.ModuleType("__main__")
+        sys.modules["__main__"] = self.module
+        for number, source in enumerate(material.helpers()):
+            self.run(source, f"helper {number}")
+        for chapter in day.chapters:
+            for cell in chapter.cells:
+                if cell.role in ("given", "exercise", "checks"):
+                    self.run(notebook_source(cell), f"{chapter.name}, cell {cell.number}")
+
+    def run(self, source: str, name: str) -> None:
+        """Run a cell's code. Tracebacks and `inspect` find its source."""
+        file = f"<{name}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+        exec(compile(source, file, "exec", dont_inherit=True), vars(self.module))
+
+    def observe(self, exercise: str, methods: list[str]) -> list[Any]:
+        """Return what the current code of an exercise returns in its visible checks."""
+        names = vars(self.module)
+        seen: list[Any] = names["observe"](
+            exercise, names[f"check_{exercise}"].__wrapped__, methods
+        )
+        return seen
+
+
+def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> dict[str, Any]:
+    """Return the results of one exercise's known mistakes, without those that the checks cannot tell apart."""
+    exercise = mistakes[0].exercise
+    methods = _methods(stub)
+    own = vars(notebook.module)[exercise]
+    correct = notebook.observe(exercise, methods)
+    seen: list[tuple[str, list[Any]]] = []
+    for mistake in mistakes:
+        with _time_limit(), contextlib.suppress(TooSlow):
+            notebook.run(mistake.source, f"{exercise}, {mistake.name}")
+            seen.append((mistake.sentence, notebook.observe(exercise, methods)))
+        vars(notebook.module)[exercise] = own
+    calls: list[Any] = []
+    listed = []
+    for sentence, results in seen:
+        others = [correct, *(other for name, other in seen if name != sentence)]
+        # Many mistakes raise errors everywhere, so errors alone identify none.
+        if _has_number(results) and not any(_alike(results, other) for other in others):
+            listed.append([sentence, [_number(call, calls) for call in results]])
+    return {"methods": methods, "calls": calls, "mistakes": listed}
+
+
+def _has_number(results: Any) -> bool:
+    """Return whether the code of an exercise returned any number."""
+    if isinstance(results, list):
+        return any(map(_has_number, results))
+    return isinstance(results, float) or results == "random"
+
+
+def _number(call: Any, calls: list[Any]) -> int:
+    """Return the index of a call in the list, and add it if it is new."""
+    text = json.dumps(call)
+    texts = [json.dumps(known) for known in calls]
+    if text not in texts:
+        calls.append(call)
+        return len(calls) - 1
+    return texts.index(text)
+
+
+def _methods(stub: str) -> list[str]:
+    """Return the public methods of a stub, if it is a class."""
+    definition = ast.parse(stub).body[0]
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    return [name for name in names if not name.startswith("_")]
+
+
+@contextlib.contextmanager
+def _time_limit() -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise TooSlow
+
+    previous: Any = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def main(root: Path, name: str) -> None:
+    """Print the results of a day's known mistakes as JSON."""
+    day = courses.load(root).day(name)
+    cells = [cell for chapter in day.chapters for cell in chapter.cells]
+    stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
+    with contextlib.redirect_stdout(io.StringIO()):
+        notebook = Notebook(day)
+        recorded = {
+            exercise: record_exercise(notebook, mistakes, stubs[exercise])
+            for exercise, mistakes in known_mistakes(day).items()
+            if mistakes
+        }
+    sys.stdout.write(json.dumps(recorded))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
