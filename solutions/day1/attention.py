@@ -40,7 +40,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from solutions.opening import demonstration
+from solutions.opening import demonstration, expecting, visible_check
 
 # %% [markdown]
 # ## `softmax`
@@ -88,39 +88,52 @@ def softmax(x: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_softmax():
         x = torch.tensor([[0.0, math.log(3.0)], [-2.0, -2.0]])
         expected = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
         weights = softmax(x)
-        assert weights is not None, "softmax returns nothing; did you forget `return`?"
+        assert weights is not None, "softmax returns None. Does it end with `return`?"
         assert weights.shape == x.shape, (
-            f"the shape should stay (2, 2), yours is {tuple(weights.shape)}"
+            f"The result should have the shape of x, (2, 2); yours has {tuple(weights.shape)}. "
+            "The axis that you sum over should stay, with size 1."
         )
         assert torch.allclose(weights, expected, atol=1e-5), (
-            f"softmax of\n{x}\nalong the last axis should be\n{expected}\nyours is\n{weights}"
+            f"softmax of\n{x}\nalong the last axis should be\n{expected}\nyours is\n{weights}\n"
+            "Check which axis the sum runs along."
         )
-        columns = softmax(x.T, dim=0)
+        with expecting("softmax(x, dim=0) of a transposed (non-contiguous) x should work"):
+            columns = softmax(x.T, dim=0)
         assert torch.allclose(columns, expected.T, atol=1e-5), (
-            f"with dim=0 each column should sum to 1; yours sum to {columns.sum(dim=0)}"
+            f"With dim=0, each column should sum to 1; yours sum to {columns.sum(dim=0).tolist()}. "
+            "Check where you use `dim`."
         )
         for large in (1000.0, -1000.0):
             weights = softmax(torch.tensor([large, large]))
             assert torch.allclose(weights, torch.tensor([0.5, 0.5]), atol=1e-3), (
-                f"softmax of [{large}, {large}] should be [0.5, 0.5], yours is {weights.tolist()}"
+                f"softmax of [{large}, {large}] should be [0.5, 0.5]; yours is {weights.tolist()}. "
+                "What does exp return for numbers of this size?"
             )
         apart = softmax(torch.tensor([[1000.0, 1000.0], [-1000.0, -1000.0]]))
         assert torch.allclose(apart, torch.full((2, 2), 0.5), atol=1e-3), (
-            f"a row of 1000 and a row of -1000 in one tensor should give 0.5, yours gives\n{apart}"
+            "A row of 1000 and a row of −1000 in one tensor should both become 0.5; yours are\n"
+            f"{apart}\nDo the rows share a constant?"
         )
         forbidden = softmax(torch.tensor([-math.inf, 7.0]))
-        assert forbidden[0] == 0, f"-inf should get exactly 0, yours gets {forbidden[0]}"
-        assert abs(forbidden[1] - 1) < 1e-5, (
-            f"softmax of [-inf, 7] should be [0, 1], yours is {forbidden.tolist()}"
+        assert forbidden[0] == 0, (
+            f"An entry of −∞ should become exactly 0; yours is {forbidden[0]}."
         )
-        half = softmax(torch.tensor([15.0, 15.0], dtype=torch.float16))
-        assert half.dtype == torch.float16, f"float16 should stay float16, yours is {half.dtype}"
-        assert abs(half[0] - 0.5) < 0.02, f"[15, 15] in float16 gives {half.tolist()}"
-        print("softmax: the visible checks hold.")
+        assert abs(forbidden[1] - 1) < 1e-5, (
+            f"softmax of [−∞, 7] should be [0, 1]; yours is {forbidden.tolist()}."
+        )
+        with expecting("softmax should accept float16"):
+            half = softmax(torch.tensor([15.0, 15.0], dtype=torch.float16))
+        assert half.dtype == torch.float16, f"float16 should stay float16; yours is {half.dtype}."
+        assert abs(half[0] - 0.5) < 0.02, (
+            f"softmax of [15, 15] in float16 should be [0.5, 0.5]; yours is {half.tolist()}. "
+            "exp(12) is already too large for float16."
+        )
+        print("softmax: all visible checks pass.")
 
     check_softmax()
 
@@ -198,30 +211,46 @@ def attention_scores(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_attention_scores():
         query = torch.tensor([[2.0, 0.0, 0.0, 4.0], [0.0, -6.0, 0.0, 0.0]])
         key = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 3.0, 0.0, -1.0], [5.0, 0.0, 9.0, 0.0]])
         expected = torch.tensor([[3.0, -2.0, 5.0], [-3.0, -9.0, 0.0]])
-        result = attention_scores(query, key)
-        assert result is not None, "attention_scores returns nothing; did you forget `return`?"
+        with expecting(
+            "2 queries and 3 keys of 4 features should give scores of shape (2, 3)",
+            "Which matrix has to be transposed?",
+        ):
+            result = attention_scores(query, key)
+        assert result is not None, "attention_scores returns None. Does it end with `return`?"
         assert result.shape == (2, 3), (
-            f"2 queries and 3 keys give scores of shape (2, 3), yours is {tuple(result.shape)}"
+            f"2 queries and 3 keys should give scores of shape (2, 3); yours is "
+            f"{tuple(result.shape)}. Rows belong to queries, columns to keys."
         )
         assert torch.allclose(result, expected), (
-            f"d is 4 here, so its root is 2; the scores should be\n{expected}\nyours are\n{result}"
+            f"The scores should be\n{expected}\nyours are\n{result}\n"
+            "d is 4 here, so √d is 2. Check what you divide by."
         )
-        batch = attention_scores(query.expand(5, 1, 2, 4), key.expand(3, 3, 4))
+        with expecting(
+            "Queries (5, 1, 2, 4) and keys (3, 3, 4) should give scores (5, 3, 2, 3)",
+            "Swap only the last two axes: `.T` and `transpose(0, 1)` move others.",
+        ):
+            batch = attention_scores(query.expand(5, 1, 2, 4), key.expand(3, 3, 4))
         assert batch.shape == (5, 3, 2, 3), (
-            "queries (5, 1, 2, 4) and keys (3, 3, 4) give scores (5, 3, 2, 3), "
-            f"yours is {tuple(batch.shape)}"
+            "Queries (5, 1, 2, 4) and keys (3, 3, 4) should give scores (5, 3, 2, 3); yours are "
+            f"{tuple(batch.shape)}. Leading axes broadcast, the last two multiply."
         )
         assert torch.allclose(batch, expected.expand(5, 3, 2, 3)), (
-            "with leading axes the scores differ from those without; which axes do you multiply?"
+            "With leading axes, the scores should be the same as without; yours differ. "
+            "Which axes do you multiply, and which size do you take as d?"
         )
-        wide = torch.full((1, 256), 32.0, dtype=torch.float16)
-        score = attention_scores(wide, wide).item()
-        assert abs(score - 16384) < 200, f"in float16 this score should be 16384, yours is {score}"
-        print("attention_scores: the visible checks hold.")
+        with expecting("attention_scores should accept float16"):
+            wide = torch.full((1, 256), 32.0, dtype=torch.float16)
+            score = attention_scores(wide, wide).item()
+        assert abs(score - 16384) < 200, (
+            f"In float16, this score should be 16384; yours is {score}. The sum before the "
+            "division is 262,144, but float16 ends at 65,504."
+        )
+        print("attention_scores: all visible checks pass.")
 
     check_attention_scores()
 
@@ -313,49 +342,61 @@ def attention(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_attention():
         key = torch.tensor([[50.0, 0.0], [0.0, 50.0], [-50.0, -50.0]])
         value = torch.tensor([[1.0, 2.0, 3.0, 0.0], [10.0, 20.0, 30.0, 0.0], [4.0, 5.0, 0.0, 6.0]])
         query = torch.tensor([[0.0, 50.0], [0.0, 0.0]])
-        result = attention(query, key, value)
+        with expecting("Queries (2, 2), keys (3, 2) and values (3, 4) should work"):
+            result = attention(query, key, value)
         assert isinstance(result, tuple | list), (
-            f"attention should return (output, weights), yours is a {type(result).__name__}"
+            f"attention should return the pair (output, weights); yours returns a "
+            f"{type(result).__name__}."
         )
         output, weights = result
         assert weights.shape == (2, 3), (
-            f"2 queries and 3 keys give weights of shape (2, 3), yours is {tuple(weights.shape)}"
+            f"2 queries and 3 keys should give weights of shape (2, 3); yours is "
+            f"{tuple(weights.shape)}. Is the order (output, weights)?"
         )
         assert output.shape == (2, 4), (
-            f"2 queries and values (3, 4) give an output (2, 4), yours is {tuple(output.shape)}"
+            f"2 queries and values (3, 4) should give an output of shape (2, 4); yours is "
+            f"{tuple(output.shape)}."
         )
         totals = weights.sum(dim=-1)
         assert torch.allclose(totals, torch.ones(2)), (
-            f"the weights of each query should sum to 1, yours sum to {totals}"
+            f"The weights of each query should sum to 1; yours sum to {totals.tolist()}. "
+            "Which axis of the weights belongs to the keys?"
         )
         assert torch.allclose(output[0], value[1], atol=1e-4), (
-            "the first query fits the second key only and should receive its value "
-            f"{value[1]}, yours receives {output[0]}"
+            "The first query fits only the second key and should receive its value, "
+            f"{value[1].tolist()}; yours receives {output[0].tolist()}."
         )
         assert torch.allclose(output[1], torch.tensor([5.0, 9.0, 11.0, 2.0]), atol=1e-4), (
-            "a query of zeros fits all keys alike and should receive the mean of the values, "
-            f"yours receives {output[1]}"
+            "A query of zeros fits all keys equally well and should receive the mean of the values, "
+            f"[5, 9, 11, 2]; yours receives {output[1].tolist()}."
         )
-        output, weights = attention(query.expand(7, 2, 2), key, value)
+        with expecting(
+            "Queries (7, 2, 2), keys (3, 2) and values (3, 4) should give an output (7, 2, 4)",
+            "Leading axes broadcast. Count axes from the end.",
+        ):
+            output, weights = attention(query.expand(7, 2, 2), key, value)
         assert output.shape == (7, 2, 4), (
-            f"queries (7, 2, 2) give an output (7, 2, 4), yours is {tuple(output.shape)}"
+            f"Queries (7, 2, 2) should give an output (7, 2, 4); yours is {tuple(output.shape)}."
         )
         totals = weights.sum(dim=-1)
         assert torch.allclose(totals, torch.ones(7, 2)), (
-            f"with a leading axis the weights of each query still sum to 1, yours to\n{totals}"
+            "With a leading axis too, the weights of each query should sum to 1; yours sum to\n"
+            f"{totals}\nCount the axis for softmax from the end."
         )
         # d is 4, the score 2·log 3 / √4 = log 3, so the first key weighs three times the second.
         first, second = torch.zeros(1, 4), torch.zeros(2, 4)
         first[0, 0], second[0, 0] = 2.0, math.log(3.0)
         _, weights = attention(first, second, value[:2, :3])
         assert torch.allclose(weights, torch.tensor([[0.75, 0.25]])), (
-            f"for scores log 3 and 0 the weights are 3/4 and 1/4, yours are {weights}"
+            f"Scores log 3 and 0 should give weights 3/4 and 1/4; yours are {weights.tolist()}. "
+            "How are the scores scaled?"
         )
-        print("attention: the visible checks hold.")
+        print("attention: all visible checks pass.")
 
     check_attention()
 

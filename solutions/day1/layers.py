@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from solutions.day1.multi_head_attention import MultiHeadAttention
-from solutions.opening import demonstration
+from solutions.opening import demonstration, expecting, filled, fixed_numbers, visible_check
 
 # %% [markdown]
 # ## `LayerNorm`
@@ -79,37 +79,69 @@ class LayerNorm(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_LayerNorm():
         norm = LayerNorm(4)
-        shapes = {name: tuple(parameter.shape) for name, parameter in norm.named_parameters()}
+        shapes = {
+            name: tuple(parameter.shape)
+            for name, parameter in norm.named_parameters(remove_duplicate=False)
+        }
         assert {"weight": (4,), "bias": (4,)}.items() <= shapes.items(), (
-            f"the parameters should be `weight` and `bias` of shape (4,), yours: {shapes}"
+            f"The parameters should be `weight` and `bias` of shape (4,); yours are {shapes}."
         )
 
         # (1, 0, 0, 0): mean 1/4, variance 3/16, so the first feature becomes (3/4) / (√3/4) = √3.
-        seen = norm(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
-        assert seen is not None, "forward returns nothing; did you forget `return`?"
-        assert seen.shape == (1, 4), f"the shape should stay (1, 4), yours is {tuple(seen.shape)}"
-        assert abs(seen.mean()) < 1e-5, f"the mean should be 0, yours is {seen.mean():.3f}"
+        with expecting("An input of shape (1, 4) should keep its shape"):
+            seen = norm(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+        assert seen is not None, "forward returns None. Does it end with `return`?"
+        assert seen.shape == (1, 4), f"The shape should stay (1, 4); yours is {tuple(seen.shape)}."
+        assert abs(seen.mean()) < 1e-5, (
+            f"The mean of the result should be 0; yours is {seen.mean():.3f}."
+        )
         assert abs(seen[0, 0] - 3**0.5) < 1e-3, (
-            f"(1, 0, 0, 0) should become (1.732, …), yours begins with {seen[0, 0]:.3f}: by how many "
-            "features is the sum of squares divided, and where does the root stand?"
+            f"(1, 0, 0, 0) should become (1.732, …); yours begins with {seen[0, 0]:.3f}. By how many "
+            "features is the sum of squares divided? Is there a root?"
         )
 
         # (3, −3): variance 9; with ε = 16 the root is 5.
         seen = LayerNorm(2, eps=16.0)(torch.tensor([[3.0, -3.0]]))
         assert torch.allclose(seen, torch.tensor([[0.6, -0.6]])), (
-            f"with eps=16, (3, −3) should become (0.6, −0.6), yours is {seen.detach()}: "
-            "is the argument used, and where does ε stand?"
+            f"With eps=16, (3, −3) should become (0.6, −0.6); yours is {seen.tolist()}. "
+            "Is the argument used, and is ε inside the root?"
+        )
+        equal = norm(torch.full((1, 4), 5.0))
+        assert torch.allclose(equal, torch.zeros(1, 4), atol=1e-3), (
+            f"Four equal features should become 0; yours become {equal.tolist()}. What is ε for?"
         )
 
         x = torch.arange(24.0).reshape(2, 3, 4).square()
-        together, alone = norm(x)[1, 2], norm(x[1:, 2:])[0, 0]
-        assert torch.allclose(together, alone, atol=1e-5), (
-            "a position should be normalised in the same way whatever stands around it: with others "
-            f"it becomes {together.detach()}, alone {alone.detach()}"
+        before = x.clone()
+        with expecting("Inputs of shape (2, 3, 4) and (4,) should work"):
+            together, alone, vector = norm(x)[1, 2], norm(x[1:, 2:])[0, 0], norm(x[1, 2])
+        assert torch.equal(x, before), (
+            "forward should leave its argument unchanged; yours changes x."
         )
-        print("LayerNorm: the visible checks hold.")
+        assert torch.allclose(together, alone, atol=1e-4), (
+            f"A position should become the same with others, {together.tolist()}, as alone, "
+            f"{alone.tolist()}. Which axis do the mean and the variance run along?"
+        )
+        assert torch.allclose(together, vector, atol=1e-4), (
+            f"A single vector should become {together.tolist()}; yours is {vector.tolist()}."
+        )
+        scaled = filled(LayerNorm(4))
+        seen, expected = scaled(x), scaled.weight * norm(x) + scaled.bias
+        assert torch.allclose(seen, expected, atol=1e-4), (
+            "The normalised vector should be multiplied by `weight`, then `bias` added: "
+            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}."
+        )
+        # The features of the result have a fixed sum, so its gradient with respect to x is 0.
+        x = fixed_numbers(2, 4).requires_grad_()
+        norm(x).sum().backward()
+        assert x.grad.abs().max() < 1e-3, (
+            "The sum of the result does not depend on x, so its gradient should be 0; yours is "
+            f"{x.grad[0].tolist()}. Gradients flow through the mean and the variance too."
+        )
+        print("LayerNorm: all visible checks pass.")
 
     check_LayerNorm()
 
@@ -178,28 +210,65 @@ class FeedForward(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_FeedForward():
         # One feature, two hidden units that see x and −x: their sum after the ReLU is |x|.
         network = FeedForward(1, 2)
+        shapes = {
+            name: tuple(parameter.shape)
+            for name, parameter in network.named_parameters(remove_duplicate=False)
+        }
+        wanted = {"linear1.weight": (2, 1), "linear2.weight": (1, 2)}
+        assert wanted.items() <= shapes.items(), (
+            f"With d_model 1 and d_ff 2, the weights should be {wanted}; yours are {shapes}."
+        )
         with torch.no_grad():
             network.linear1.weight.copy_(torch.tensor([[1.0], [-1.0]]))
             network.linear1.bias.zero_()
             network.linear2.weight.fill_(1.0)
             network.linear2.bias.fill_(0.5)
-        seen = network(torch.tensor([[2.0], [-3.0]]))
-        assert seen is not None, "forward returns nothing; did you forget `return`?"
-        assert torch.allclose(seen, torch.tensor([[2.5], [3.5]])), (
-            "with these weights the network is |x| + 0.5: 2 and −3 should give 2.5 and 3.5, "
-            f"not {seen.flatten().tolist()}"
+        seen = network(torch.tensor([[2.0], [-3.0], [8.0]]))
+        assert seen is not None, "forward returns None. Does it end with `return`?"
+        assert torch.allclose(seen, torch.tensor([[2.5], [3.5], [8.5]])), (
+            "With these weights the network is |x| + 0.5: 2, −3 and 8 should give 2.5, 3.5 and 8.5; "
+            f"yours gives {seen.flatten().tolist()}. Where is the ReLU?"
         )
+        with torch.no_grad():
+            network.linear2.bias.fill_(-4.0)
+        seen = network(torch.tensor([[2.0], [-3.0]]))
+        assert torch.allclose(seen, torch.tensor([[-2.0], [-1.0]])), (
+            "With these weights the network is |x| − 4: 2 and −3 should give −2 and −1; yours gives "
+            f"{seen.flatten().tolist()}. No activation follows the second layer."
+        )
+        network, x = filled(FeedForward(6, 5)), fixed_numbers(2, 3, 6)
+        with expecting("Inputs of shape (2, 3, 6) should work"):
+            together, alone = network(x)[1, 2], network(x[1, 2])
+        assert torch.allclose(together, alone, atol=1e-4), (
+            f"A position should give the same with others, {together.tolist()}, as alone, "
+            f"{alone.tolist()}."
+        )
+        with expecting("A non-contiguous input should work", "Nothing has to be reshaped here."):
+            network(x.transpose(0, 1))
 
-        network = FeedForward(6, 50, dropout=0.5)
-        x = torch.linspace(-1, 1, 6).repeat(2, 1)
+        network = filled(FeedForward(6, 50, dropout=0.5))
         network.eval()
-        assert torch.equal(network(x), network(x)), "in eval() nothing should be random"
+        assert torch.equal(network(x), network(x)), (
+            "In eval(), two results should be equal; yours differ. Does dropout know the mode?"
+        )
         network.train()
-        assert not torch.equal(network(x), network(x)), "in train() dropout should do something"
-        print("FeedForward: the visible checks hold.")
+        assert not torch.equal(network(x), network(x)), (
+            "In train(), dropout should make two results differ; yours are equal."
+        )
+        kept, dropped = filled(FeedForward(6, 5)), filled(FeedForward(6, 5, dropout=0.9999999))
+        seen, expected = dropped.train()(x), dropped.linear2.bias.expand(2, 3, 6)
+        assert torch.allclose(seen, expected, atol=1e-4), (
+            "If dropout sets all hidden values to 0, the result should be the bias of linear2, "
+            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. What does dropout act on?"
+        )
+        assert torch.allclose(dropped.eval()(x), kept.eval()(x), atol=1e-4), (
+            "In eval(), `dropout` should not change the result; yours differs from that without dropout."
+        )
+        print("FeedForward: all visible checks pass.")
 
     check_FeedForward()
 
@@ -287,49 +356,119 @@ class EncoderLayer(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_EncoderLayer():
-        torch.manual_seed(0)
-        layer = EncoderLayer(4, 2, 8).eval()
-        x = torch.randn(2, 3, 4)
-        seen = layer(x)
-        assert seen is not None, "forward returns nothing; did you forget `return`?"
+        layer, x = EncoderLayer(4, 2, 8).eval(), fixed_numbers(2, 3, 4)
+        names = {name.split(".")[0] for name, _ in layer.named_parameters(remove_duplicate=False)}
+        wanted = {"self_attention", "feed_forward", "norm1", "norm2"}
+        assert wanted <= names, (
+            f"The layer should have the parts {sorted(wanted)}; yours has {sorted(names)}. "
+            "Check the attribute names in the docstring."
+        )
+        assert layer.norm1 is not layer.norm2, (
+            "norm1 and norm2 should be two modules; yours are one."
+        )
+        with expecting("x of shape (2, 3, 4) should keep its shape"):
+            seen = layer(x)
+        assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == (2, 3, 4), (
-            f"the shape should stay (2, 3, 4), yours is {tuple(seen.shape)}"
+            f"The shape should stay (2, 3, 4); yours is {tuple(seen.shape)}."
         )
         assert seen.mean(dim=-1).abs().max() < 1e-4, (
-            "after the last norm each position should have mean 0"
+            "After the last norm, each position should have mean 0; yours have "
+            f"{seen.mean(dim=-1).tolist()}."
+        )
+        x_before = x.clone()
+        layer(x)
+        assert torch.equal(x, x_before), (
+            "forward should leave its argument unchanged; yours changes x."
         )
 
+        layer = filled(layer)
         last_hidden = torch.tensor([True, True, False]).expand(3, 3)
         changed = x.clone()
         changed[:, 2] += 1.0
         moved = (layer(x, last_hidden) - layer(changed, last_hidden))[:, :2].abs().max()
-        assert moved < 1e-6, (
-            f"position 2 is masked, yet it moves the other positions by {moved:.2g}"
+        assert moved < 1e-5, (
+            "Position 2 is masked, so it should not affect the other positions; in yours it moves "
+            f"them by {moved:.2g}. Is the mask passed on, unchanged?"
+        )
+        moved = (layer(x) - layer(changed))[:, :2].abs().max()
+        assert moved > 1e-5, (
+            "Without a mask, position 2 should affect the other positions; in yours it does not."
         )
 
-        # With both steps silent only the residuals and the norms are left.
+        # With the outputs of both steps at 0, only the residuals and the norms are left.
+        silent = filled(EncoderLayer(4, 2, 8)).eval()
         with torch.no_grad():
-            for linear in (layer.self_attention.out, layer.feed_forward.linear2):
+            for linear in (silent.self_attention.out, silent.feed_forward.linear2):
                 linear.weight.zero_()
                 linear.bias.zero_()
-        seen = layer(torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]))[0, 0, 0]
+            for norm in (silent.norm1, silent.norm2):
+                norm.weight.fill_(1.0)
+                norm.bias.zero_()
+        seen = silent(torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]))[0, 0, 0]
         assert abs(seen - 3**0.5) < 1e-3, (
-            "if both steps give 0, (1, 0, 0, 0) should come out as (1.732, …), yours begins with "
-            f"{seen:.3f}: is the input added back, and the sum normalised?"
+            "If both steps give 0, (1, 0, 0, 0) should become (1.732, …); yours begins with "
+            f"{seen:.3f}. Is the input added to each output, and the sum normalised?"
         )
         with torch.no_grad():
-            layer.norm1.weight.zero_()
-            layer.norm1.bias.copy_(torch.tensor([1.0, -1.0, 1.0, -1.0]))
-        seen = layer(x)
-        assert torch.allclose(seen, seen[0, 0].expand_as(seen)), (
-            "norm1 now gives the same vector everywhere and the network adds nothing, yet x is "
-            "still to be seen: what is added back in the second step?"
+            silent.norm1.weight.zero_()
+            silent.norm1.bias.copy_(torch.tensor([1.0, -1.0, 1.0, -1.0]))
+        seen = silent(x)
+        assert torch.allclose(seen, seen[0, 0].expand_as(seen), atol=1e-5), (
+            "norm1 now gives the same vector at every position and the network gives 0, so all "
+            "positions should be equal; yours differ. What is added in the second step?"
         )
 
-        layer = EncoderLayer(4, 2, 8, dropout=0.5).train()
-        assert not torch.equal(layer(x), layer(x)), "in train() dropout should do something"
-        print("EncoderLayer: the visible checks hold.")
+        # torch has this layer too.
+        theirs = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True).eval()
+        ours = layer.self_attention
+        with torch.no_grad():
+            parts = (ours.query, ours.key, ours.value)
+            theirs.self_attn.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+            theirs.self_attn.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        theirs.self_attn.out_proj.load_state_dict(ours.out.state_dict())
+        for name in ("linear1", "linear2"):
+            getattr(theirs, name).load_state_dict(getattr(layer.feed_forward, name).state_dict())
+        for name in ("norm1", "norm2"):
+            getattr(theirs, name).load_state_dict(getattr(layer, name).state_dict(), strict=False)
+        error = (layer(x) - theirs(x)).abs().max().item()
+        assert error < 1e-3, (
+            "The result should be that of nn.TransformerEncoderLayer with the same weights; yours "
+            f"differs by up to {error:.2g}. Which norm belongs to which step? How many heads are there?"
+        )
+
+        noisy = filled(EncoderLayer(4, 2, 8, dropout=0.5))
+        noisy.eval()
+        assert torch.equal(noisy(x), noisy(x)), (
+            "In eval(), two results should be equal; yours differ. Does dropout know the mode?"
+        )
+        noisy.train()
+        assert not torch.equal(noisy(x), noisy(x)), (
+            "In train(), dropout should make two results differ; yours are equal."
+        )
+        dropped = filled(EncoderLayer(4, 2, 8, dropout=0.9999999)).train()
+        seen, expected = dropped(x), x
+        for norm in (dropped.norm1, dropped.norm2):
+            expected = nn.functional.layer_norm(expected, (4,), norm.weight, norm.bias)
+        assert torch.allclose(seen, expected, atol=1e-3), (
+            "If dropout sets the outputs of both steps to 0, the result should be norm2(norm1(x)) = "
+            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. Dropout acts on what is added "
+            "to x, not on x or the sum."
+        )
+        for step, silent in (
+            ("attention", "self_attention.out"),
+            ("network", "feed_forward.linear2"),
+        ):
+            one = filled(EncoderLayer(4, 2, 8, dropout=0.5)).train()
+            with torch.no_grad():
+                one.get_submodule(silent).weight.zero_()
+                one.get_submodule(silent).bias.zero_()
+            assert not torch.equal(one(x), one(x)), (
+                f"In train(), dropout should act even if the {step} gives 0; in yours it does not."
+            )
+        print("EncoderLayer: all visible checks pass.")
 
     check_EncoderLayer()
 
@@ -491,45 +630,132 @@ class DecoderLayer(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_DecoderLayer():
-        torch.manual_seed(0)
         layer = DecoderLayer(4, 2, 8).eval()
-        x, memory = torch.randn(2, 3, 4), torch.randn(2, 5, 4)
-        seen = layer(x, memory)
-        assert seen is not None, "forward returns nothing; did you forget `return`?"
+        x, memory = fixed_numbers(2, 3, 4), fixed_numbers(2, 5, 4).cos()
+        names = {name.split(".")[0] for name, _ in layer.named_parameters(remove_duplicate=False)}
+        wanted = {"self_attention", "cross_attention", "feed_forward", "norm1", "norm2", "norm3"}
+        assert wanted <= names, (
+            f"The layer should have the parts {sorted(wanted)}; yours has {sorted(names)}. "
+            "Check the attribute names in the docstring."
+        )
+        modules = {
+            layer.norm1,
+            layer.norm2,
+            layer.norm3,
+            layer.self_attention,
+            layer.cross_attention,
+        }
+        assert len(modules) == 5, (
+            "The three norms and the two attentions should be five modules; in yours, two are the same."
+        )
+        layer = filled(layer)
+        with expecting(
+            "x of shape (2, 3, 4) and a memory of shape (2, 5, 4) should work",
+            "Keys and values of the cross-attention both come from the memory.",
+        ):
+            seen = layer(x, memory)
+        assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == x.shape, (
-            f"the shape should be that of x, (2, 3, 4), yours is {tuple(seen.shape)}"
+            f"The shape should be that of x, (2, 3, 4); yours is {tuple(seen.shape)}. "
+            "Where do the queries of the cross-attention come from?"
+        )
+        twice = layer(x, memory.sin())
+        assert not torch.allclose(seen, twice, atol=1e-5), (
+            "A different memory should give a different result; yours is the same."
         )
 
         causal = torch.ones(3, 3, dtype=torch.bool).tril()
         changed = x.clone()
         changed[:, 2] += 1.0
-        moved = (layer(x, memory, causal) - layer(changed, memory, causal))[:, :2].abs().max()
-        assert moved < 1e-6, (
-            f"position 2 is the future of 0 and 1, yet it moves them by {moved:.2g}"
+        with expecting(
+            "A mask of shape (3, 3) should work for x of shape (2, 3, 4) and a memory of 5 positions",
+            "`mask` is for the self-attention only.",
+        ):
+            result = layer(x, memory, causal)
+        moved = (result - layer(changed, memory, causal))[:, :2].abs().max()
+        assert moved < 1e-5, (
+            "Position 2 is the future of 0 and 1, so with a causal mask it should not affect them; in "
+            f"yours it moves them by {moved:.2g}. Does self-attention get `mask`?"
         )
 
         visible = torch.tensor([True, True, True, False, False]).reshape(1, 1, 5)
         changed = memory.clone()
         changed[:, 3:] += 1.0
-        moved = (layer(x, memory, causal, visible) - layer(x, changed, causal, visible)).abs().max()
-        assert moved < 1e-6, f"memory 3 and 4 are masked, yet they move the result by {moved:.2g}"
+        with expecting(
+            "A memory_mask of shape (1, 1, 5) should work for a memory of 5 positions",
+            "`memory_mask` is for the cross-attention only.",
+        ):
+            result = layer(x, memory, causal, visible)
+        moved = (result - layer(x, changed, causal, visible)).abs().max()
+        assert moved < 1e-5, (
+            "Positions 3 and 4 of the memory are masked, so they should not affect the result; in yours "
+            f"they move it by {moved:.2g}. Does cross-attention get `memory_mask`?"
+        )
         moved = (layer(x, memory, causal) - layer(x, changed, causal)).abs().max()
-        assert moved > 1e-6, "without a memory_mask every position of the memory should be read"
+        assert moved > 1e-5, (
+            "Without a memory_mask, every position of the memory should affect the result; in yours "
+            "positions 3 and 4 do not."
+        )
+        short, changed = memory[:, :3], memory[:, :3].clone()
+        changed[:, 2] += 1.0
+        moved = (layer(x, short, causal) - layer(x, changed, causal))[:, 0].abs().max()
+        assert moved > 1e-5, (
+            "Position 0 should see the whole memory, even if the memory is as long as x; in yours "
+            "position 2 of the memory does not affect it. Which attention gets `mask`?"
+        )
 
-        # norm1 now forgets x, so only the memory is left to tell two inputs apart.
+        # norm1 now forgets x, so only the memory distinguishes two inputs.
+        forgetful = filled(DecoderLayer(4, 2, 8)).eval()
         with torch.no_grad():
-            layer.norm1.weight.zero_()
-        assert torch.allclose(layer(x, memory), layer(-x, memory), atol=1e-6), (
-            "norm1 gives the same whatever x is, yet x is still to be seen: what is added back in "
-            "the second step?"
+            forgetful.norm1.weight.zero_()
+        assert torch.allclose(forgetful(x, memory), forgetful(-x, memory), atol=1e-5), (
+            "norm1 now gives the same whatever x is, so x and −x should give the same result; yours "
+            "differ. Which x does the second step use?"
         )
 
-        layer = DecoderLayer(4, 2, 8, dropout=0.5).train()
-        assert not torch.equal(layer(x, memory), layer(x, memory)), (
-            "in train() dropout should do something"
+        # torch has this layer too.
+        theirs = nn.TransformerDecoderLayer(4, 2, 8, dropout=0.0, batch_first=True).eval()
+        pairs = (
+            (theirs.self_attn, layer.self_attention),
+            (theirs.multihead_attn, layer.cross_attention),
         )
-        print("DecoderLayer: the visible checks hold.")
+        for their_attention, ours in pairs:
+            with torch.no_grad():
+                parts = (ours.query, ours.key, ours.value)
+                their_attention.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+                their_attention.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+            their_attention.out_proj.load_state_dict(ours.out.state_dict())
+        for name in ("linear1", "linear2"):
+            getattr(theirs, name).load_state_dict(getattr(layer.feed_forward, name).state_dict())
+        for name in ("norm1", "norm2", "norm3"):
+            getattr(theirs, name).load_state_dict(getattr(layer, name).state_dict(), strict=False)
+        error = (layer(x, memory) - theirs(x, memory)).abs().max().item()
+        assert error < 1e-3, (
+            "The result should be that of nn.TransformerDecoderLayer with the same weights; yours "
+            f"differs by up to {error:.2g}. Check the order of the steps, and what each one adds to."
+        )
+
+        noisy = filled(DecoderLayer(4, 2, 8, dropout=0.5))
+        noisy.eval()
+        assert torch.equal(noisy(x, memory), noisy(x, memory)), (
+            "In eval(), two results should be equal; yours differ. Does dropout know the mode?"
+        )
+        noisy.train()
+        assert not torch.equal(noisy(x, memory), noisy(x, memory)), (
+            "In train(), dropout should make two results differ; yours are equal."
+        )
+        dropped = filled(DecoderLayer(4, 2, 8, dropout=0.9999999)).train()
+        seen, expected = dropped(x, memory), x
+        for norm in (dropped.norm1, dropped.norm2, dropped.norm3):
+            expected = nn.functional.layer_norm(expected, (4,), norm.weight, norm.bias)
+        assert torch.allclose(seen, expected, atol=1e-3), (
+            "If dropout sets the outputs of all three steps to 0, the result should be "
+            f"norm3(norm2(norm1(x))) = {expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. "
+            "Dropout acts on what is added to x, not on x or the sum."
+        )
+        print("DecoderLayer: all visible checks pass.")
 
     check_DecoderLayer()
 

@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from solutions.day1.attention import attention_scores, letter_features, softmax
-from solutions.opening import demonstration
+from solutions.opening import demonstration, expecting, visible_check
 
 # %% [markdown]
 # ## `padding_mask`
@@ -72,20 +72,26 @@ def padding_mask(tokens: Int[Tensor, "b m"], pad_id: int) -> Bool[Tensor, "b 1 m
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_padding_mask():
         tokens = torch.tensor([[8, 3, 8, 9], [9, 9, 0, 5]])
         mask = padding_mask(tokens, 9)
-        assert mask is not None, "padding_mask returns nothing; did you forget `return`?"
+        assert mask is not None, "padding_mask returns None. Does it end with `return`?"
         assert mask.shape == (2, 1, 4), (
-            f"tokens (2, 4) give a mask of shape (2, 1, 4), yours is {tuple(mask.shape)}"
+            f"Tokens (2, 4) should give a mask of shape (2, 1, 4); yours is {tuple(mask.shape)}. "
+            "The axis of size 1 is for the queries."
         )
-        assert mask.dtype == torch.bool, f"the mask should be boolean, yours is {mask.dtype}"
+        assert mask.dtype == torch.bool, f"The mask should be boolean; yours is {mask.dtype}."
         expected = [[[True, True, True, False]], [[False, False, True, True]]]
         assert mask.tolist() == expected, (
-            f"pad_id 9 in\n{tokens.tolist()}\nshould give\n{expected}\nyours is\n{mask.tolist()}"
+            f"With pad_id 9, the tokens\n{tokens.tolist()}\nshould give\n{expected}\n"
+            f"yours is\n{mask.tolist()}\nTrue means that attention is allowed."
         )
-        assert padding_mask(tokens, -1).all(), "no token is -1, so with pad_id -1 all are real"
-        print("padding_mask: the visible checks hold.")
+        assert padding_mask(tokens, -1).all(), (
+            f"No token is −1, so with pad_id −1 all are real; yours is\n"
+            f"{padding_mask(tokens, -1).tolist()}\nCheck where you use `pad_id`."
+        )
+        print("padding_mask: all visible checks pass.")
 
     check_padding_mask()
 
@@ -137,19 +143,30 @@ def causal_mask(n: int, device: torch.device | str | None = None) -> Bool[Tensor
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_causal_mask():
         mask = causal_mask(3)
-        assert mask is not None, "causal_mask returns nothing; did you forget `return`?"
-        assert mask.shape == (3, 3), f"the shape should be (3, 3), yours is {tuple(mask.shape)}"
-        assert mask.dtype == torch.bool, f"the mask should be boolean, yours is {mask.dtype}"
-        assert mask[2, 0], "position 2 should see position 0, which is its past (row 2, column 0)"
-        assert not mask[0, 2], "position 0 should not see position 2, which is its future"
-        assert mask.diagonal().all(), "every position should see itself"
-        assert mask.sum() == 6, f"6 pairs of 3 positions are allowed, yours allows {mask.sum()}"
-        assert causal_mask(0).shape == (0, 0), "n = 0 should give an empty mask of shape (0, 0)"
-        there = causal_mask(2, device="meta").device.type
-        assert there == "meta", f"device='meta' should put the mask there, yours is on {there}"
-        print("causal_mask: the visible checks hold.")
+        assert mask is not None, "causal_mask returns None. Does it end with `return`?"
+        assert mask.shape == (3, 3), f"The shape should be (3, 3); yours is {tuple(mask.shape)}."
+        assert mask.dtype == torch.bool, f"The mask should be boolean; yours is {mask.dtype}."
+        yours = f"yours is\n{mask.tolist()}\nRows are queries (i), columns are keys (j)."
+        assert mask[2, 0], f"Position 2 should see its past, position 0; {yours}"
+        assert not mask[0, 2], f"Position 0 should not see its future, position 2; {yours}"
+        assert mask.diagonal().all(), f"Every position should see itself; {yours}"
+        assert mask.sum() == 6, (
+            f"6 of the 9 pairs should be allowed, yours allows {mask.sum()}; {yours}"
+        )
+        with expecting("causal_mask(0) should return an empty mask"):
+            assert causal_mask(0).shape == (0, 0), (
+                f"n = 0 should give a mask of shape (0, 0); yours is {tuple(causal_mask(0).shape)}."
+            )
+        with expecting("causal_mask(2, device='meta') should work"):
+            there = causal_mask(2, device="meta").device.type
+        assert there == "meta", (
+            f"With device='meta', the mask should be on that device; yours is on {there}. "
+            "Pass `device` on to the function that creates the tensor."
+        )
+        print("causal_mask: all visible checks pass.")
 
     check_causal_mask()
 
@@ -202,25 +219,34 @@ def decoder_mask(tokens: Int[Tensor, "b n"], pad_id: int) -> Bool[Tensor, "b n n
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_decoder_mask():
         tokens = torch.tensor([[6, 2, 1], [1, 7, 7]])
-        mask = decoder_mask(tokens, 1)
-        assert mask is not None, "decoder_mask returns nothing; did you forget `return`?"
+        with expecting("Tokens of shape (2, 3) should give a mask of shape (2, 3, 3)"):
+            mask = decoder_mask(tokens, 1)
+        assert mask is not None, "decoder_mask returns None. Does it end with `return`?"
         assert mask.shape == (2, 3, 3), (
-            f"tokens (2, 3) give a mask of shape (2, 3, 3), yours is {tuple(mask.shape)}"
+            f"Tokens (2, 3) should give a mask of shape (2, 3, 3); yours is {tuple(mask.shape)}."
         )
-        assert mask.dtype == torch.bool, f"the mask should be boolean, yours is {mask.dtype}"
-        padded_behind = [[True, False, False], [True, True, False], [True, True, False]]
-        assert mask[0].tolist() == padded_behind, (
-            f"tokens [6, 2, 1] with pad_id 1 should give\n{padded_behind}\n"
-            f"yours is\n{mask[0].tolist()}"
+        assert mask.dtype == torch.bool, f"The mask should be boolean; yours is {mask.dtype}."
+        expected = [[True, False, False], [True, True, False], [True, True, False]]
+        assert mask[0].tolist() == expected, (
+            f"Tokens [6, 2, 1] with pad_id 1 should give\n{expected}\n"
+            f"yours is\n{mask[0].tolist()}\nBoth conditions apply to the key, which is the column."
         )
-        padded_in_front = [[False, False, False], [False, True, False], [False, True, True]]
-        assert mask[1].tolist() == padded_in_front, (
-            f"tokens [1, 7, 7] with pad_id 1 should give\n{padded_in_front}\n"
-            f"yours is\n{mask[1].tolist()}"
+        expected = [[False, False, False], [False, True, False], [False, True, True]]
+        assert mask[1].tolist() == expected, (
+            f"Tokens [1, 7, 7] with pad_id 1 should give\n{expected}\n"
+            f"yours is\n{mask[1].tolist()}\nPadding may come first; its row is then empty."
         )
-        print("decoder_mask: the visible checks hold.")
+        zeros = decoder_mask(torch.tensor([[5, 0, 4]]), 4)
+        assert zeros.tolist() == [
+            [[True, False, False], [True, True, False], [True, True, False]]
+        ], (
+            "With pad_id 4, token 0 is an ordinary token: [5, 0, 4] should hide only the last key; "
+            f"yours is\n{zeros.tolist()}\nCheck where you use `pad_id`."
+        )
+        print("decoder_mask: all visible checks pass.")
 
     check_decoder_mask()
 
@@ -307,58 +333,110 @@ def masked_attention(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_masked_attention():
         query = torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]], requires_grad=True)
         key = torch.tensor([[900.0, 900.0], [3.0, 3.0], [3.0, 3.0], [-5.0, -5.0]])
         value = torch.tensor([[100.0], [4.0], [6.0], [-7.0]])
         mask = torch.tensor([[False, True, True, False], [False, False, False, True], [False] * 4])
-        result = masked_attention(query, key, value, mask)
+        with expecting("Queries (3, 2), keys (4, 2), values (4, 1) and a mask (3, 4) should work"):
+            result = masked_attention(query, key, value, mask)
         assert isinstance(result, tuple | list), (
-            f"masked_attention should return (output, weights), yours is a {type(result).__name__}"
+            "masked_attention should return the pair (output, weights); yours returns a "
+            f"{type(result).__name__}."
         )
         output, weights = result
         assert output.shape == (3, 1), (
-            f"the output should be (3, 1), yours is {tuple(output.shape)}"
+            f"The output should have shape (3, 1); yours is {tuple(output.shape)}."
         )
         assert weights.shape == (3, 4), (
-            f"the weights should be (3, 4), yours {tuple(weights.shape)}"
+            f"The weights should have shape (3, 4); yours is {tuple(weights.shape)}."
         )
-        assert not weights.isnan().any(), f"there is NaN in the weights:\n{weights.detach()}"
-        assert (weights[~mask] == 0).all(), (
-            f"forbidden keys should have weights of exactly 0; with the mask\n{mask}\n"
-            f"yours has the weights\n{weights.detach()}"
+        seen = f"with the mask\n{mask}\nyours are\n{weights.detach()}"
+        assert not weights.isnan().any(), (
+            f"The weights should contain no NaN; {seen}\nThe mask allows the last query nothing."
+        )
+        assert (weights[:2][~mask[:2]] == 0).all(), (
+            f"Forbidden keys should get weights of exactly 0; {seen}\n"
+            "Does softmax see the masked scores, and what does True mean?"
+        )
+        assert (weights[2] == 0).all(), (
+            f"A query that may attend to nothing should get weights of 0; {seen}"
         )
         expected = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0] * 4])
         assert torch.allclose(weights, expected, atol=1e-5), (
-            f"the weights should be\n{expected}\n(the first key fits best, but is forbidden)\n"
-            f"yours are\n{weights.detach()}"
+            f"The weights should be\n{expected}\nyours are\n{weights.detach()}\n"
+            "The first key fits best but is forbidden: it should not count in the sum either."
         )
         assert torch.allclose(output[:, 0], torch.tensor([5.0, -7.0, 0.0]), atol=1e-4), (
-            f"the output should be 5, -7 and 0, yours is {output[:, 0].tolist()}"
+            f"The output should be 5, −7 and 0; yours is {output[:, 0].tolist()}. "
+            "Is it made of the weights that you return?"
         )
         output.sum().backward()
-        assert query.grad.isfinite().all(), f"the gradient of the query is\n{query.grad}"
+        assert query.grad.isfinite().all(), (
+            f"The gradient of the query should be finite; yours is\n{query.grad}\n"
+            "A NaN that is replaced afterwards comes back in the gradient."
+        )
         with torch.no_grad():
             # d is 4, so these scores are log 3, 0 and 0.
             one, keys = torch.zeros(1, 4), torch.zeros(3, 4)
             one[0, 0], keys[0, 0] = 2.0, math.log(3.0)
-            weights = masked_attention(one, keys, torch.ones(3, 2))[1]
+            with expecting("masked_attention should work without a mask"):
+                weights = masked_attention(one, keys, torch.ones(3, 2))[1]
             assert torch.allclose(weights, torch.tensor([[0.6, 0.2, 0.2]])), (
-                "for scores log 3, 0, 0 without a mask the weights should be 3/5, 1/5, 1/5, "
-                f"yours are {weights}"
+                "Scores log 3, 0, 0 without a mask should give weights 3/5, 1/5, 1/5; "
+                f"yours are {weights.tolist()}. How are the scores scaled?"
             )
-            weights = masked_attention(
-                one, keys, torch.ones(3, 2), torch.tensor([True, True, False])
+            for allowed, expected in (
+                ([True, True, False], [[0.75, 0.25, 0.0]]),
+                ([True, True, True], [[0.6, 0.2, 0.2]]),
+            ):
+                weights = masked_attention(one, keys, torch.ones(3, 2), torch.tensor(allowed))[1]
+                assert torch.allclose(weights, torch.tensor(expected)), (
+                    f"Scores log 3, 0, 0 with the mask {allowed} should give {expected}; "
+                    f"yours are {weights.tolist()}."
+                )
+            queries, keys = fixed_numbers(3, 4), fixed_numbers(5, 4).cos()
+            rows = torch.tensor([[0, 1, 1, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 0, 0]]).bool()
+            together = masked_attention(queries, keys, keys, rows)[1]
+            for row in range(3):
+                alone = masked_attention(queries[[row]], keys, keys, rows[[row]])[1]
+                assert torch.allclose(together[row], alone[0], atol=1e-5), (
+                    f"Query {row} should get the same weights with other queries as alone, "
+                    f"{alone[0].tolist()}; yours are {together[row].tolist()}. Each row of the mask "
+                    "belongs to one query."
+                )
+            low = masked_attention(
+                torch.tensor([[200.0]]),
+                torch.tensor([[-100.0], [0.0]]),
+                torch.ones(2, 1),
+                torch.tensor([[True, False]]),
             )[1]
-            assert torch.allclose(weights, torch.tensor([[0.75, 0.25, 0.0]])), (
-                "for scores log 3, 0, 0 without the last key they should be 3/4, 1/4, 0, "
-                f"yours are {weights}"
+            assert low.tolist() == [[1.0, 0.0]], (
+                "The only allowed key should get a weight of 1, even though its score is −20,000; "
+                f"yours are {low.tolist()}. How low is the score of a forbidden key?"
             )
-            batch = masked_attention(query.expand(2, 3, 2), key, value, mask[:2, None])
+            with expecting(
+                "A mask of shape (2, 1, 4) should serve all 3 queries of each sentence",
+                "The mask broadcasts to the scores.",
+            ):
+                batch = masked_attention(query.expand(2, 3, 2), key, value, mask[:2, None])
             assert (batch[1][~mask[:2, None].expand(2, 3, 4)] == 0).all(), (
-                "a mask of shape (2, 1, 4) should serve all 3 queries of its sentence"
+                "A mask of shape (2, 1, 4) should serve all 3 queries of its sentence; yours gives "
+                f"forbidden keys a weight:\n{batch[1]}"
             )
-        print("masked_attention: the visible checks hold.")
+            with expecting(
+                "masked_attention should accept float16",
+                "float16 ends at −65,504. `torch.finfo(dtype).min` and −∞ exist in every dtype.",
+            ):
+                half = masked_attention(query.half(), key.half() / 100, value.half(), mask)[1]
+            assert half.isfinite().all(), (
+                f"In float16 too, the weights should be finite; yours are\n{half}"
+            )
+            assert (half[~mask] == 0).all(), (
+                f"In float16 too, forbidden keys should get weights of 0; yours are\n{half}"
+            )
+        print("masked_attention: all visible checks pass.")
 
     check_masked_attention()
 

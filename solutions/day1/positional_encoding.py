@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from solutions.day1.attention import attention
-from solutions.opening import demonstration
+from solutions.opening import demonstration, expecting, expecting_value_error, visible_check
 
 # %%
 if __name__ == "__main__":
@@ -85,14 +85,15 @@ def sinusoidal_encoding(length: int, d_model: int) -> Float[Tensor, "length d_mo
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_sinusoidal_encoding():
         table = sinusoidal_encoding(3, 4)
-        assert table is not None, "sinusoidal_encoding returns nothing; did you forget `return`?"
+        assert table is not None, "sinusoidal_encoding returns None. Does it end with `return`?"
         assert table.shape == (3, 4), (
-            f"3 positions and d_model 4 give shape (3, 4), yours is {tuple(table.shape)}"
+            f"3 positions and d_model 4 should give shape (3, 4); yours is {tuple(table.shape)}."
         )
-        assert table.dtype == torch.float32, f"the table should be float32, yours is {table.dtype}"
-        # With d_model 4 the angle of the first pair is p, of the second p/100.
+        assert table.dtype == torch.float32, f"The table should be float32; yours is {table.dtype}."
+        # With d_model 4, the angle of the first pair is p, and of the second p/100.
         expected = torch.tensor(
             [
                 [0.0, 1.0, 0.0, 1.0],
@@ -101,23 +102,32 @@ if __name__ == "__main__":
             ]
         )
         assert torch.allclose(table, expected, atol=1e-5), (
-            f"for 3 positions and d_model 4 the table should be\n{expected}\nyours is\n{table}"
+            f"For 3 positions and d_model 4, the table should be\n{expected}\nyours is\n{table}\n"
+            "Columns alternate sine and cosine; the angles are p and p/100."
         )
-        # With d_model 8 each pair is ten times slower than the one before.
+        # With d_model 8, each pair is ten times slower than the one before.
         wide = sinusoidal_encoding(1001, 8)
         for pair in range(1, 4):
             seen = wide[10**pair, 2 * pair : 2 * pair + 2]
             assert torch.allclose(seen, expected[1, :2], atol=2e-3), (
-                f"with d_model 8, position {10**pair} turns pair {pair} by an angle of 1: columns "
-                f"{2 * pair} and {2 * pair + 1} should be sin 1 and cos 1, not {seen}"
+                f"With d_model 8, pair {pair} turns by an angle of 1 in {10**pair} positions: "
+                f"columns {2 * pair} and {2 * pair + 1} should be sin 1 and cos 1 there; "
+                f"yours are {seen.tolist()}. Check the exponent."
             )
-        odd = sinusoidal_encoding(4, 5)
-        assert odd.shape == (4, 5), f"d_model 5 should give 5 columns, yours has {odd.shape[1]}"
-        assert abs(odd[0, 4]) < 1e-6, "with d_model 5, column 4 is a sine and so 0 at position 0"
-        assert sinusoidal_encoding(0, 6).shape == (0, 6), (
-            "length 0 should give a table without rows"
+        with expecting(
+            "An odd d_model of 5 should give a table with 5 columns",
+            "There is one sine more than there are cosines.",
+        ):
+            odd = sinusoidal_encoding(4, 5)
+        assert odd.shape == (4, 5), f"d_model 5 should give 5 columns; yours has {odd.shape[1]}."
+        assert abs(odd[0, 4]) < 1e-6, (
+            "With d_model 5, column 4 is a sine, so it should be 0 at position 0; "
+            f"yours is {odd[0, 4]:.3f}."
         )
-        print("sinusoidal_encoding: the visible checks hold.")
+        with expecting("length 0 should give an empty table"):
+            empty = sinusoidal_encoding(0, 6).shape
+        assert empty == (0, 6), f"length 0 should give shape (0, 6); yours is {tuple(empty)}."
+        print("sinusoidal_encoding: all visible checks pass.")
 
     check_sinusoidal_encoding()
 
@@ -229,40 +239,41 @@ def shift_matrix(offset: int, d_model: int) -> Float[Tensor, "d_model d_model"]:
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_shift_matrix():
         matrix = shift_matrix(1, 2)
-        assert matrix is not None, "shift_matrix returns nothing; did you forget `return`?"
+        assert matrix is not None, "shift_matrix returns None. Does it end with `return`?"
         assert matrix.shape == (2, 2), (
-            f"d_model 2 gives a 2×2 matrix, yours has shape {tuple(matrix.shape)}"
+            f"d_model 2 should give a 2×2 matrix; yours has shape {tuple(matrix.shape)}."
         )
         assert matrix.dtype == torch.float32, (
-            f"the matrix should be float32, yours is {matrix.dtype}"
+            f"The matrix should be float32; yours is {matrix.dtype}."
         )
-        # With d_model 2: PE(p) = (sin p, cos p).
+        # With d_model 2, PE(p) is (sin p, cos p).
         at_zero, at_one = torch.tensor([0.0, 1.0]), torch.tensor([0.841471, 0.540302])
         assert torch.allclose(matrix @ at_zero, at_one, atol=1e-5), (
-            f"one step takes PE(0) = {at_zero} to PE(1) = {at_one}; "
-            f"yours takes it to {matrix @ at_zero}"
+            f"Offset 1 should take PE(0) = {at_zero.tolist()} to PE(1) = {at_one.tolist()}; "
+            f"yours takes it to {(matrix @ at_zero).tolist()}. The sine comes first, so look at "
+            "sin(a + t) for the first row, and at its signs."
         )
         back = shift_matrix(-1, 2)
         assert torch.allclose(back @ at_one, at_zero, atol=1e-5), (
-            f"offset -1 takes PE(1) back to PE(0) = {at_zero}; yours takes it to {back @ at_one}"
+            f"Offset −1 should take PE(1) back to PE(0) = {at_zero.tolist()}; yours takes it to "
+            f"{(back @ at_one).tolist()}."
         )
-        assert torch.allclose(shift_matrix(0, 8), torch.eye(8)), "offset 0 should change nothing"
-        # With d_model 4 the second pair turns by 1/100 a position: 100 positions are an angle of 1.
+        still = shift_matrix(0, 8)
+        assert torch.allclose(still, torch.eye(8)), (
+            f"Offset 0 should give the identity matrix; yours is\n{still}"
+        )
+        # With d_model 4, the second pair turns by 1/100 per position: 100 positions are an angle of 1.
         corner = shift_matrix(100, 4)[2:, 2:]
         assert torch.allclose(corner, matrix, atol=1e-5), (
-            "with d_model 4, offset 100 turns pair 1 by the angle by which offset 1 turns pair 0: "
-            f"its block should be\n{matrix}\nyours is\n{corner}"
+            "With d_model 4 and offset 100, pair 1 turns by the same angle as pair 0 with offset 1: "
+            f"its block should be\n{matrix}\nyours is\n{corner}\nCheck the angle of each pair."
         )
-        try:
+        with expecting_value_error("An odd d_model", "d_model"):
             shift_matrix(1, 5)
-        except ValueError as error:
-            message = str(error)
-            assert "d_model" in message, f"the message should name d_model, yours is '{message}'"
-        else:
-            raise AssertionError("an odd d_model should raise a ValueError")
-        print("shift_matrix: the visible checks hold.")
+        print("shift_matrix: all visible checks pass.")
 
     check_shift_matrix()
 
@@ -376,45 +387,71 @@ class PositionalEncoding(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_PositionalEncoding():
         module = PositionalEncoding(4, max_length=6)
-        encoded = module(torch.zeros(2, 3, 4))
-        assert encoded is not None, "forward returns nothing; did you forget `return`?"
+        with expecting("Vectors of shape (2, 3, 4) should work with max_length 6"):
+            encoded = module(torch.zeros(2, 3, 4))
+        assert encoded is not None, "forward returns None. Does it end with `return`?"
         assert encoded.shape == (2, 3, 4), (
-            f"the shape should stay (2, 3, 4), yours is {tuple(encoded.shape)}"
+            f"The shape should stay (2, 3, 4); yours is {tuple(encoded.shape)}."
         )
         # Position 1 with d_model 4: sin 1, cos 1, sin 1/100, cos 1/100.
         expected = torch.tensor([0.841471, 0.540302, 0.0099998, 0.99995])
         for sentence in range(2):
             seen = encoded[sentence, 1]
             assert torch.allclose(seen, expected, atol=1e-4), (
-                f"zeros plus the encoding of position 1 should be {expected}; "
-                f"in sentence {sentence} yours is {seen}"
+                f"Zeros at position 1 should become {expected.tolist()}; in sentence {sentence} "
+                f"yours become {seen.tolist()}. Which axis of x holds the positions?"
             )
         shifted = module(torch.full((2, 3, 4), 7.0))
-        assert torch.allclose(shifted, encoded + 7, atol=1e-4), "the encoding should be added to x"
+        assert torch.allclose(shifted, encoded + 7, atol=1e-4), (
+            "The encoding should be added to x: an x of 7 should give 7 more than an x of 0; yours "
+            f"gives {(shifted - encoded)[0, 0].tolist()} more."
+        )
+        x = torch.zeros(1, 3, 4)
+        module(x)
+        assert not x.any(), f"forward should leave its argument unchanged; yours makes it\n{x}"
+        with expecting("max_length positions should work: 6 of 6"):
+            module(torch.zeros(1, 6, 4))
         half = module(torch.zeros(1, 3, 4, dtype=torch.float16))
-        assert half.dtype == torch.float16, f"a float16 input should stay so, yours is {half.dtype}"
+        assert half.dtype == torch.float16, (
+            f"The result should have the dtype of x, float16; yours is {half.dtype}."
+        )
         assert not list(module.parameters()), (
-            "nothing is learned here: there should be no parameter"
+            "A positional encoding has nothing to learn, so there should be no parameter; yours "
+            f"has {[name for name, _ in module.named_parameters()]}."
         )
         assert not module.state_dict(), (
-            f"the state_dict should be empty, yours holds {list(module.state_dict())}"
+            f"The state_dict should be empty; yours holds {list(module.state_dict())}. "
+            "A buffer can be left out of it: look at the arguments of `register_buffer`."
         )
         noisy = PositionalEncoding(4, dropout=0.5)
         x = torch.ones(5, 6, 4)
-        assert not torch.equal(noisy.train()(x), noisy(x)), "in training mode dropout should act"
-        assert torch.equal(noisy.eval()(x), noisy(x)), "in evaluation mode nothing should be random"
-        try:
+        assert not torch.equal(noisy.train()(x), noisy(x)), (
+            "In training mode, dropout should make two results differ; yours are equal."
+        )
+        assert torch.equal(noisy.eval()(x), noisy(x)), (
+            "In evaluation mode, two results should be equal; yours differ. Does dropout know the mode?"
+        )
+        silent = PositionalEncoding(4, dropout=0.9999999).train()(torch.ones(5, 6, 4))
+        assert not silent.any(), (
+            "Dropout acts on the sum of x and the encoding: with a probability near 1, nothing "
+            f"should be left; in yours, {silent.count_nonzero()} of 120 numbers are."
+        )
+        with expecting_value_error("7 positions with max_length 6", "max_length", "n", "x"):
             module(torch.zeros(1, 7, 4))
-        except ValueError as error:
-            message = str(error)
-            assert "max_length" in message, (
-                f"the message should name max_length, yours is '{message}'"
-            )
-        else:
-            raise AssertionError("7 positions with max_length 6 should raise a ValueError")
-        print("PositionalEncoding: the visible checks hold.")
+        # The device `meta` holds shapes without values. It shows which tensors move with the module.
+        problem = ""
+        try:
+            module.to("meta")(torch.zeros(1, 3, 4, device="meta"))
+        except RuntimeError as error:
+            problem = str(error)
+        assert "device" not in problem, (
+            f"After .to(device), inputs on that device should work; yours raises: {problem}\n"
+            "Does your table move with the module? A plain attribute stays where it was."
+        )
+        print("PositionalEncoding: all visible checks pass.")
 
     check_PositionalEncoding()
 

@@ -23,7 +23,14 @@ from tqdm import tqdm
 from solutions.day1.layers import DecoderLayer, EncoderLayer
 from solutions.day1.masking import decoder_mask, padding_mask
 from solutions.day1.positional_encoding import PositionalEncoding
-from solutions.opening import demonstration
+from solutions.opening import (
+    demonstration,
+    expecting,
+    expecting_value_error,
+    filled,
+    fixed_numbers,
+    visible_check,
+)
 
 # %% [markdown]
 # ## `Transformer`
@@ -148,74 +155,151 @@ class Transformer(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_Transformer():
-        torch.manual_seed(0)
         model = Transformer(9, 11, d_model=8, n_heads=2, n_layers=2, d_ff=12, max_length=6).eval()
-        source = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
-        target = torch.tensor([[1, 5, 10, 2, 3], [1, 6, 2, 0, 0]])
-        logits = model(source, target)
-        assert logits is not None, "forward returns nothing; did you forget `return`?"
-        assert logits.shape == (2, 5, 11), (
-            f"the logits should be (2, 5, 11), yours are {tuple(logits.shape)}"
+        names = {name.split(".")[0] for name, _ in model.named_parameters(remove_duplicate=False)}
+        wanted = {"source_embedding", "target_embedding", "encoder", "decoder", "output"}
+        assert wanted <= names, (
+            f"The model's parameters should be in {sorted(wanted)}; yours are in {sorted(names)}. A "
+            "plain list hides its modules from the model: use nn.ModuleList."
         )
         assert len(model.encoder) == len(model.decoder) == 2, (
-            "encoder and decoder should hold n_layers layers each"
+            f"encoder and decoder should hold n_layers = 2 layers each; yours hold "
+            f"{len(model.encoder)} and {len(model.decoder)}."
         )
+        assert len({*model.encoder, *model.decoder}) == 4, (
+            "All layers should be different modules; in yours some are the same object."
+        )
+        model = filled(model)
+        source = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
+        target = torch.tensor([[1, 5, 10, 2, 3], [1, 6, 2, 0, 0]])
+        with expecting(
+            "A source (2, 4) and a target (2, 5) should give logits (2, 5, 11)",
+            "Which of the two does each mask describe?",
+        ):
+            logits = model(source, target)
+        assert logits is not None, "forward returns None. Does it end with `return`?"
+        assert logits.shape == (2, 5, 11), (
+            f"The logits should have shape (2, 5, 11); yours have {tuple(logits.shape)}."
+        )
+        sums = logits.exp().sum(dim=-1)
+        assert not torch.allclose(sums, torch.ones(2, 5), atol=1e-3), (
+            "decode should return logits; the exponentials of yours sum to 1. The loss applies softmax."
+        )
+        assert logits.min() < 0, "decode should return logits; none of yours is negative."
 
-        moved = (model(source[1:, :2], target[1:]) - logits[1:])[:, :3].abs().max()
-        assert moved < 1e-5, f"padding after the source should change no logit, here by {moved:.2g}"
+        encoded = model.encode(source)
+        moved = (model.encode(source[1:, :2]) - encoded[1:, :2]).abs().max()
+        assert moved < 1e-4, (
+            "Padding should not change what `encode` returns at real tokens; in yours it moves them by "
+            f"{moved:.2g}. Do the encoder's layers get the padding mask of the source?"
+        )
+        changed = source.clone()
+        changed[0, 3] = 1
+        moved = (model.encode(changed) - encoded)[0, :3].abs().max()
+        assert moved > 1e-5, (
+            "Every source token should see later ones; in yours the last token does not affect the "
+            "others. The encoder needs no causal mask."
+        )
+        changed = encoded.clone()
+        changed[1, 2:] += 1.0
+        moved = (
+            (model.decode(target, changed, source) - model.decode(target, encoded, source))
+            .abs()
+            .max()
+        )
+        assert moved < 1e-4, (
+            "The memory at source padding should change no logit; in yours it moves them by "
+            f"{moved:.2g}. Does the decoder get a mask for the memory?"
+        )
 
         changed = target.clone()
         changed[:, 3:] = 7
         moved = (model(source, changed) - logits)[:, :3].abs().max()
-        assert moved < 1e-5, (
-            f"targets 3 and 4 are the future of 0 to 2, yet they move their logits by {moved:.2g}"
+        assert moved < 1e-4, (
+            "Targets 3 and 4 are the future of 0 to 2, so they should not change their logits; in yours "
+            f"they move them by {moved:.2g}. Which mask does the decoder's self-attention get?"
         )
-
-        changed = source.clone()
-        changed[0, 3] = 1
-        assert (model(changed, target) - logits)[0].abs().max() > 1e-6, (
-            "another source should give other logits"
+        early = torch.tensor([[1, 0, 5, 6]])
+        other = filled(Transformer(9, 11, d_model=8, n_heads=2, n_layers=1, d_ff=12)).eval()
+        logits_before = other(source[:1], early)
+        with torch.no_grad():
+            other.target_embedding.weight[0] += 1.0
+        moved = (other(source[:1], early) - logits_before)[0, 2:].abs().max()
+        assert moved < 1e-4, (
+            "Padding in the target should not affect later positions; in yours it moves their logits by "
+            f"{moved:.2g}. A decoder mask combines two rules."
         )
-        swapped = source[:, [1, 0, 2, 3]]
-        assert (model(swapped, target) - logits)[0].abs().max() > 1e-6, (
-            "two source tokens have changed places, and no logit noticed: are positions encoded?"
+        assert (model(torch.ones_like(source), target) - logits)[0].abs().max() > 1e-5, (
+            "A different source should give different logits; yours are the same."
         )
-
+        swapped = model.encode(source[:, [1, 0, 2, 3]])[0, [1, 0, 2, 3]]
+        assert (swapped - encoded[0]).abs().max() > 1e-4, (
+            "Swapping two source tokens should not just swap their vectors; in yours it does. Does the "
+            "encoder add positions?"
+        )
+        repeated = model(source[:1], torch.tensor([[5, 5]]))[0]
+        assert (repeated[0] - repeated[1]).abs().max() > 1e-4, (
+            "The same target token at two positions should give different logits; yours are equal. Does "
+            "the decoder add positions?"
+        )
+        nines = torch.tensor([[3, 4, 9, 9]])
+        padded = filled(Transformer(10, 11, d_model=8, n_heads=2, n_layers=1, pad_id=9)).eval()
+        moved = (padded.encode(nines)[:, :2] - padded.encode(nines[:, :2])).abs().max()
+        assert moved < 1e-4, (
+            f"With pad_id=9, token 9 is padding, but in yours it moves the others by {moved:.2g}. Where "
+            "do the masks get the id from?"
+        )
         logits = model(torch.zeros(1, 3, dtype=torch.long), target[:1])
         assert torch.isfinite(logits).all(), (
-            "a source of nothing but padding should give finite logits"
+            f"A source of only padding should give finite logits; yours are\n{logits}"
         )
 
-        for rows, columns in ((7, 5), (4, 7)):
-            message = ""
-            try:
-                model(torch.ones(1, rows).long(), torch.ones(1, columns).long())
-            except ValueError as error:
-                message = str(error)
-            named = [name for name in ("source", "target", "length") if name in message]
-            assert named, (
-                f"a source of {rows} and a target of {columns} tokens should raise a ValueError "
-                f"that says what is too long for max_length=6; seen: {message or 'nothing'}"
-            )
+        with expecting("A source and a target of max_length = 6 tokens should work"):
+            model(torch.ones(1, 6).long(), torch.ones(1, 6).long())
+        sizes = ("max_length", "length", "n", "m", "x")
+        with expecting_value_error("A source of 7 tokens with max_length 6", "source", *sizes):
+            model(torch.ones(1, 7).long(), torch.ones(1, 5).long())
+        with expecting_value_error("A target of 7 tokens with max_length 6", "target", *sizes):
+            model(torch.ones(1, 4).long(), torch.ones(1, 7).long())
 
-        # One layer whose steps are silent leaves the input, normalised: here the normalised sum
+        # One layer whose steps give 0 returns the normalised input: here, the normalised sum
         # of √4 · (1, 0, 0, 0) and PE(0) = (0, 1, 0, 1).
-        model = Transformer(9, 11, d_model=4, n_heads=2, n_layers=1).eval()
+        single = Transformer(9, 11, d_model=4, n_heads=2, n_layers=1).eval()
         with torch.no_grad():
-            model.source_embedding.weight[3] = torch.tensor([1.0, 0.0, 0.0, 0.0])
-            for linear in (
-                model.encoder[0].self_attention.out,
-                model.encoder[0].feed_forward.linear2,
-            ):
-                linear.weight.zero_()
-                linear.bias.zero_()
-        seen = model.encode(torch.tensor([[3]]))[0, 0]
-        assert torch.allclose(seen, torch.tensor([2, 0, -2, 0]) / 2**0.5, atol=1e-3), (
-            "a lone embedding (1, 0, 0, 0) should come out as (1.414, 0, −1.414, 0), not "
-            f"{seen.detach()}: is it scaled, and the encoding of position 0 added?"
+            single.source_embedding.weight[3] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+            single.target_embedding.weight[3] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+            single.output.weight.zero_()
+            single.output.weight[:4] = torch.eye(4)
+            single.output.bias.zero_()
+            for layer in (single.encoder[0], single.decoder[0]):
+                attentions = [layer.self_attention]
+                attentions += [layer.cross_attention] if layer is single.decoder[0] else []
+                for linear in (*(a.out for a in attentions), layer.feed_forward.linear2):
+                    linear.weight.zero_()
+                    linear.bias.zero_()
+        expected = torch.tensor([2, 0, -2, 0]) / 2**0.5
+        seen = single.encode(torch.tensor([[3]]))[0, 0]
+        assert torch.allclose(seen, expected, atol=1e-3), (
+            "If all steps give 0, the source embedding (1, 0, 0, 0) should come out as "
+            f"(1.414, 0, −1.414, 0); yours is {seen.tolist()}. Is it multiplied by √d_model = 2 before "
+            "the encoding of position 0, (0, 1, 0, 1), is added?"
         )
-        print("Transformer: the visible checks hold.")
+        seen = single(torch.tensor([[3]]), torch.tensor([[3]]))[0, 0, :4]
+        assert torch.allclose(seen, expected, atol=1e-3), (
+            "If all steps give 0, the target embedding (1, 0, 0, 0) should come out as "
+            f"(1.414, 0, −1.414, 0); yours is {seen.tolist()}. Is it treated like the source's?"
+        )
+        noisy = filled(
+            Transformer(9, 11, d_model=8, n_heads=2, n_layers=1, dropout=0.9999999)
+        ).train()
+        encoded = noisy.encode(source)
+        assert torch.allclose(encoded[0, 0], encoded[0, 1], atol=1e-3), (
+            "If dropout removes everything, positions and tokens should make no difference; in yours they "
+            "do. Dropout also acts on the sum of embedding and encoding."
+        )
+        print("Transformer: all visible checks pass.")
 
     check_Transformer()
 
@@ -315,43 +399,72 @@ def sequence_loss(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_sequence_loss():
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().repeat(2, 2, 1)
         targets = torch.tensor([[0, 2], [1, 3]])
-        seen = sequence_loss(logits, targets, pad_id=-1)
-        assert seen is not None, "sequence_loss returns nothing; did you forget `return`?"
+        with expecting("Logits (2, 2, 4) and targets (2, 2) should work"):
+            seen = sequence_loss(logits, targets, pad_id=-1)
+        assert seen is not None, "sequence_loss returns None. Does it end with `return`?"
         assert seen.shape == (), (
-            f"the loss should be a single number, yours has shape {tuple(seen.shape)}"
+            f"The loss should be a single number; yours has shape {tuple(seen.shape)}."
         )
         assert abs(seen - 2.25 * math.log(2)) < 1e-5, (
-            "probabilities of 1/2, 1/8, 1/4 and 1/8 cost 1, 3, 2 and 3 bits: 1.560 nats in the "
-            f"mean, not {seen:.3f}"
+            "Probabilities of 1/2, 1/8, 1/4 and 1/8 cost 1, 3, 2 and 3 bits: the mean is 1.560 nats; "
+            f"yours is {seen:.3f}."
         )
         seen = sequence_loss(logits, targets, pad_id=3)
         assert abs(seen - 2 * math.log(2)) < 1e-5, (
-            "if class 3 is padding, 1, 3 and 2 bits are left: 1.386 nats in the mean, "
-            f"not {seen:.3f}"
+            "If class 3 is padding, 1, 3 and 2 bits are left: the mean is 1.386 nats; yours is "
+            f"{seen:.3f}. Padding counts neither in the sum nor in the number of targets."
+        )
+        seen = sequence_loss(logits, targets, pad_id=0)
+        assert abs(seen - 8 / 3 * math.log(2)) < 1e-5, (
+            "If class 0 is padding, 3, 2 and 3 bits are left: the mean is 1.848 nats; yours is "
+            f"{seen:.3f}. Which targets are real?"
         )
         seen = sequence_loss(logits[:1, :1], targets[:1, :1], pad_id=-1, label_smoothing=0.2)
         assert abs(seen - 1.25 * math.log(2)) < 1e-5, (
-            f"with ε = 0.2, y is (0.85, 0.05, 0.05, 0.05): 1.25 bits, 0.866 nats, not {seen:.3f}"
+            "With ε = 0.2, y is (0.85, 0.05, 0.05, 0.05): the loss is 1.25 bits, 0.866 nats; yours is "
+            f"{seen:.3f}."
         )
-        seen = sequence_loss(torch.tensor([[[1e4, -1e4, 0.0]]]), torch.tensor([[1]]), pad_id=-1)
+        seen = sequence_loss(logits.flip(-1), targets, pad_id=3, label_smoothing=0.2)
+        assert abs(seen - (0.8 * 8 / 3 + 0.2 * 9 / 4) * math.log(2)) < 1e-5, (
+            f"With padding and ε = 0.2, the loss should be 1.791 nats; yours is {seen:.3f}. Padding "
+            "counts in neither part of the smoothed loss."
+        )
+        extreme = torch.tensor([[[1e4, -1e4, 0.0]]])
+        seen = sequence_loss(extreme, torch.tensor([[1]]), pad_id=-1)
         assert abs(seen - 2e4) < 1, (
-            f"the right token is 20,000 below the largest: a loss of 20,000, not {seen}"
+            f"The logit of the target is 20,000 below the largest, so the loss should be 20,000; yours is "
+            f"{seen}. A probability that small is 0: avoid taking its logarithm."
         )
+        seen = sequence_loss(torch.full((1, 1, 2), -1000.0), torch.tensor([[1]]), pad_id=-1)
+        assert abs(seen - math.log(2)) < 1e-3, (
+            f"Two equal logits of −1000 should give log 2 = 0.693; yours gives {seen:.3f}."
+        )
+        with expecting("Non-contiguous logits should work"):
+            sequence_loss(logits.transpose(0, 1), targets, pad_id=-1)
 
-        logits = torch.randn(1, 2, 4, requires_grad=True)
-        seen = sequence_loss(logits, torch.full((1, 2), -100), pad_id=-100)
-        assert seen == 0, f"with nothing but padding the loss should be 0, not {seen}"
+        before = targets.clone()
+        sequence_loss(logits, targets, pad_id=3)
+        assert torch.equal(targets, before), "targets should be left unchanged; yours changes them."
+        logits = fixed_numbers(1, 2, 4).requires_grad_()
+        with expecting(
+            "pad_id = −100 should be allowed, although it is not a class",
+            "Which index do you look up at padding?",
+        ):
+            seen = sequence_loss(logits, torch.full((1, 2), -100), pad_id=-100)
+        assert seen == 0, f"If every target is padding, the loss should be 0; yours is {seen}."
         assert seen.requires_grad, (
-            "with nothing but padding backward should work, too: the 0 has to come from the logits"
+            "If every target is padding, backward should work too, so the 0 has to depend on the logits; "
+            "yours does not."
         )
         seen.backward()
         assert torch.equal(logits.grad, torch.zeros_like(logits)), (
-            f"with nothing but padding the gradients should be 0, yours are\n{logits.grad}"
+            f"If every target is padding, the gradients should be 0; yours are\n{logits.grad}"
         )
-        print("sequence_loss: the visible checks hold.")
+        print("sequence_loss: all visible checks pass.")
 
     check_sequence_loss()
 
@@ -426,56 +539,76 @@ if __name__ == "__main__":
     class Copier(nn.Module):
         """A model that copies its source and records how it is called."""
 
-        pad_id = 0
-
-        def __init__(self):
+        def __init__(self, pad_id=0):
             super().__init__()
-            self.n_encoded, self.modes, self.gradients = 0, set(), set()
+            self.pad_id, self.calls = pad_id, []
 
         def encode(self, source):
-            self.n_encoded += 1
+            self.calls.append("encode")
             return nn.functional.one_hot(source, 9).float()
 
         def decode(self, target, memory, source):
-            self.modes.add(self.training)
-            self.gradients.add(torch.is_grad_enabled())
+            mode = "training" if self.training else "evaluation"
+            gradients = "with" if torch.is_grad_enabled() else "without"
+            self.calls.append(f"decode in {mode} mode {gradients} gradients")
             return memory[:, : target.shape[1]]
 
+    @visible_check
     def check_greedy_decode():
         model = Copier().train()
         source = torch.tensor([[5, 4, 2, 7, 7], [6, 2, 8, 8, 2]])
-        seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=6)
-        assert seen is not None, "greedy_decode returns nothing; did you forget `return`?"
+        with expecting(f"The sources {source.tolist()} should be decoded"):
+            seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=6)
+        assert seen is not None, "greedy_decode returns None. Does it end with `return`?"
         expected = torch.tensor([[1, 5, 4, 2], [1, 6, 2, 0]])
         assert torch.equal(seen, expected), (
-            f"the result should be {expected.tolist()}, yours is {seen.tolist()}"
+            f"A model that copies the sources {source.tolist()} should give\n{expected.tolist()}\n"
+            f"with eos_id=2 and pad_id=0; yours gives\n{seen.tolist()}"
         )
-        assert model.n_encoded == 1, (
-            f"the source should be encoded once, not {model.n_encoded} times"
+        n_encoded = model.calls.count("encode")
+        assert n_encoded == 1, (
+            f"The source should be encoded once; yours encodes it {n_encoded} times."
         )
-        assert model.modes == {False}, "the model should be in evaluation mode while it writes"
-        assert model.gradients == {False}, "no gradients are needed for writing: switch them off"
+        modes = {call for call in model.calls if call != "encode"}
+        assert modes == {"decode in evaluation mode without gradients"}, (
+            f"The model should decode in evaluation mode without gradients; yours: {sorted(modes)}."
+        )
         assert model.training, (
-            "the model was in training mode before, and should be in it afterwards"
+            "The model was in training mode before, so it should be in it afterwards; yours is not."
         )
 
         model.eval()
         seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=3)
         expected = torch.tensor([[1, 5, 4], [1, 6, 2]])
         assert torch.equal(seen, expected), (
-            f"cut off at 3 it should be {expected.tolist()}, not {seen.tolist()}"
+            f"With max_length 3, the result should be {expected.tolist()}; yours is {seen.tolist()}. "
+            "The first token counts."
         )
         assert not model.training, (
-            "the model was in evaluation mode before, and should be in it afterwards"
+            "The model was in evaluation mode before, so it should be in it afterwards; yours is not."
         )
-
+        model.train()
+        seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=1)
+        assert seen.tolist() == [[1], [1]], (
+            f"With max_length 1, the result should be [[1], [1]]; yours is {seen.tolist()}."
+        )
         seen = greedy_decode(model, source, bos_id=2, eos_id=2, max_length=6)
         expected = torch.tensor([[2, 5, 4, 2], [2, 6, 2, 0]])
         assert torch.equal(seen, expected), (
-            "bos_id is not produced, so it ends nothing even if it equals eos_id: the result should "
-            f"be {expected.tolist()}, not {seen.tolist()}"
+            "bos_id is not generated, so it ends no row even if it equals eos_id: the result should be\n"
+            f"{expected.tolist()}\nyours is\n{seen.tolist()}"
         )
-        print("greedy_decode: the visible checks hold.")
+        source = torch.tensor([[5, 3, 2, 7], [3, 3, 6, 2]])
+        seen = greedy_decode(Copier(pad_id=3), source, bos_id=1, eos_id=2, max_length=6)
+        expected = torch.tensor([[1, 5, 3, 2, 3], [1, 3, 3, 6, 2]])
+        assert torch.equal(seen, expected), (
+            f"With pad_id=3, which the model may also generate, the sources {source.tolist()} should give\n"
+            f"{expected.tolist()}\nyours is\n{seen.tolist()}\nOnly eos_id ends a row."
+        )
+        assert model.training, (
+            "After an early return too, the mode should be restored; yours is not."
+        )
+        print("greedy_decode: all visible checks pass.")
 
     check_greedy_decode()
 

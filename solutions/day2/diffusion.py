@@ -41,7 +41,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from solutions.day2.vision import SelfAttention, patchify, unpatchify
-from solutions.opening import demonstration, record
+from solutions.opening import demonstration, record, visible_check
 
 # %% [markdown]
 # ## `cosine_schedule`
@@ -96,6 +96,7 @@ def cosine_schedule(n_steps: int) -> Float[Tensor, "n_steps+1"]:
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_cosine_schedule():
         seen = cosine_schedule(4)
         assert seen is not None, "cosine_schedule returns nothing; did you forget `return`?"
@@ -205,6 +206,7 @@ def add_noise(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_add_noise():
         # The roots of these are 1, 0.8, 0.6, 0 for the picture and 0, 0.6, 0.8, 1 for the noise.
         alpha_bar = torch.tensor([1.0, 0.64, 0.36, 0.0])
@@ -353,6 +355,7 @@ def timestep_embedding(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_timestep_embedding():
         seen = timestep_embedding(torch.tensor([0, 1, 100]), 4)
         assert seen is not None, "timestep_embedding returns nothing; did you forget `return`?"
@@ -381,6 +384,11 @@ if __name__ == "__main__":
             f"d_model 5 has the columns of 4 and a zero; yours is\n{odd}"
         )
         assert (odd[:, 4] == 0).all(), f"the last column for d_model 5 should be 0, not {odd[:, 4]}"
+        slow = timestep_embedding(torch.tensor([1000]), 8)[0, [3, 7]]
+        assert torch.allclose(slow, torch.tensor([0.5403, 0.8415]), atol=2e-3), (
+            "with d_model 8, t = 1000 turns the slowest pair by an angle of 1: columns 3 and 7 should be "
+            f"cos 1 and sin 1; yours are {slow.tolist()}"
+        )
         print("timestep_embedding: the visible checks hold.")
 
     check_timestep_embedding()
@@ -497,6 +505,7 @@ class DiTBlock(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_DiTBlock():
         torch.manual_seed(0)
         block = DiTBlock(4, 2, 8)
@@ -629,17 +638,18 @@ if __name__ == "__main__":
             assert len(x) == len(t) == len(labels), "x, t and labels should have as many rows each"
             return labels.to(x.dtype).reshape(-1, 1, 1).expand_as(x)
 
+    @visible_check
     def check_guided_noise():
-        model, x, t = SaysItsLabel(), torch.zeros(2, 3, 4), torch.tensor([5, 7])
+        model, x, t = SaysItsLabel(), torch.zeros(2, 5, 4), torch.tensor([5, 7])
         labels = torch.tensor([3, 5])
         # The null label predicts 10: 10 + s·(3 − 10) and 10 + s·(5 − 10).
         for scale, rows in ((0.0, (10, 10)), (1.0, (3, 5)), (2.0, (-4, 0)), (-1.0, (17, 15))):
             seen = guided_noise(model, x, t, labels, scale, null_label=10)
             assert seen is not None, "guided_noise returns nothing; did you forget `return`?"
-            assert seen.shape == (2, 3, 4), (
-                f"the result should have the shape of x, (2, 3, 4); yours has {tuple(seen.shape)}"
+            assert seen.shape == (2, 5, 4), (
+                f"the result should have the shape of x, (2, 5, 4); yours has {tuple(seen.shape)}"
             )
-            expected = torch.tensor(rows).float().reshape(2, 1, 1).expand(2, 3, 4)
+            expected = torch.tensor(rows).float().reshape(2, 1, 1).expand(2, 5, 4)
             assert torch.allclose(seen, expected), (
                 f"for the scale {scale:g} the rows should be {rows} throughout; yours begin with "
                 f"{seen[:, 0, 0].tolist()}"
@@ -734,6 +744,7 @@ def ddim_step(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_ddim_step():
         # The picture (4, −2) and the noise (1, 2), with the roots 0.8 and 0.6: 3.2 + 0.6, −1.6 + 1.2.
         x, noise = torch.tensor([[3.8, -0.4]]), torch.tensor([[1.0, 2.0]])

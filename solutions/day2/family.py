@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
-from solutions.opening import demonstration, record
+from solutions.opening import demonstration, fixed_numbers, record, visible_check
 
 # %% [markdown]
 # ## `rotary_embedding`
@@ -109,6 +109,7 @@ def rotary_embedding(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_rotary_embedding():
         x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
         turned = rotary_embedding(x, torch.tensor([0, 1, 1]))
@@ -269,6 +270,7 @@ def alibi_bias(n_heads: int, n: int) -> Float[Tensor, "h n n"]:
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_alibi_bias():
         bias = alibi_bias(2, 3)
         assert bias is not None, "alibi_bias returns nothing; did you forget `return`?"
@@ -392,6 +394,7 @@ def sliding_window_mask(n: int, window: int) -> Bool[Tensor, "n n"]:
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_sliding_window_mask():
         mask = sliding_window_mask(4, 2)
         assert mask is not None, "sliding_window_mask returns nothing; did you forget `return`?"
@@ -411,6 +414,10 @@ if __name__ == "__main__":
             assert "window" in message, f"the message should name window; yours is '{message}'"
         else:
             raise AssertionError("window 0 should raise a ValueError")
+        seen = sliding_window_mask(7, 4).sum(dim=-1).tolist()
+        assert seen == [1, 2, 3, 4, 4, 4, 4], (
+            f"with window 4, the rows allow 1, 2, 3, 4, 4, 4, 4 positions; yours allow {seen}"
+        )
         print("sliding_window_mask: the visible checks hold.")
 
     check_sliding_window_mask()
@@ -519,6 +526,7 @@ def linear_attention(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_linear_attention():
         half = -math.log(2)  # φ(half) = 1/2, φ(0) = 1, φ(1) = 2, φ(2) = 3
         query = torch.tensor([[0.0, half], [2.0, 0.0]])
@@ -775,6 +783,7 @@ def grouped_query_attention(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_grouped_query_attention():
         # All keys alike: each head takes the mean of its values, 1 in key head 0 and 5 in 1.
         query, key = torch.ones(1, 4, 3, 2), torch.ones(1, 2, 2, 2)
@@ -811,6 +820,18 @@ if __name__ == "__main__":
         )
         output.sum().backward()
         assert query.grad.isfinite().all(), f"the gradient of the query is\n{query.grad}"
+        query, key, value = (
+            fixed_numbers(2, 4, 3, 5),
+            fixed_numbers(2, 2, 6, 5),
+            fixed_numbers(2, 2, 6, 7),
+        )
+        mask = torch.tensor([[1, 1, 0, 1, 0, 1], [0, 1, 1, 1, 1, 0], [1, 0, 0, 1, 1, 1]]).bool()
+        together = grouped_query_attention(query, key, value, mask)[:, 2:]
+        alone = grouped_query_attention(query[:, 2:], key[:, 1:], value[:, 1:], mask)
+        assert torch.allclose(together, alone, atol=1e-5), (
+            "query heads 2 and 3 use only key head 1, so without the others they give the same; yours "
+            f"differ by {(together - alone).abs().max():.2g}"
+        )
         try:
             grouped_query_attention(
                 torch.ones(1, 3, 1, 2), torch.ones(1, 2, 1, 2), torch.ones(1, 2, 1, 2)

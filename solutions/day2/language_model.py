@@ -43,7 +43,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from solutions.opening import demonstration, record
+from solutions.opening import demonstration, filled, fixed_numbers, record, visible_check
 
 # %% [markdown]
 # ## Given: the cache
@@ -173,8 +173,9 @@ class CausalSelfAttention(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_CausalSelfAttention():
-        attention = CausalSelfAttention(4, 2)
+        attention = filled(CausalSelfAttention(4, 2))
         shapes = {name: tuple(weight.shape) for name, weight in attention.named_parameters()}
         wanted = {"qkv.weight": (12, 4), "qkv.bias": (12,), "out.weight": (4, 4), "out.bias": (4,)}
         assert wanted.items() <= shapes.items(), (
@@ -209,9 +210,8 @@ if __name__ == "__main__":
             "at which features belong to a head, and at the root by which scores are divided"
         )
 
-        torch.manual_seed(0)
-        attention = CausalSelfAttention(6, 3).eval()
-        x = torch.randn(2, 5, 6)
+        attention = filled(CausalSelfAttention(6, 3)).eval()
+        x = fixed_numbers(2, 5, 6)
         whole, cache = attention(x), KeyValueCache()
         pieces = torch.cat([attention(piece, cache) for piece in x.split([3, 2], dim=1)], dim=1)
         assert len(cache) == 5, f"after 3 and 2 positions the cache holds {len(cache)}, not 5"
@@ -319,16 +319,16 @@ class GPTBlock(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_GPTBlock():
-        torch.manual_seed(0)
-        block = GPTBlock(4, 2, 6).eval()
+        block = filled(GPTBlock(4, 2, 6)).eval()
         shapes = {name: tuple(weight.shape) for name, weight in block.named_parameters()}
         wanted = {"linear1.weight": (6, 4), "linear2.weight": (4, 6), "norm1.weight": (4,)}
         wanted |= {"norm2.bias": (4,), "attention.qkv.weight": (12, 4)}
         assert wanted.items() <= shapes.items(), (
             f"among the parameters should be\n{wanted}\nyours are\n{shapes}"
         )
-        x = torch.randn(2, 3, 4)
+        x = fixed_numbers(2, 3, 4)
         seen = block(x)
         assert seen is not None, "forward returns nothing; did you forget `return`?"
         assert seen.shape == x.shape, (
@@ -354,7 +354,7 @@ if __name__ == "__main__":
         assert abs(seen - 0.841192) < 5e-5, (
             f"gelu(1) should add 0.841192 to x in its tanh form; yours adds {seen:.6f}"
         )
-        block, cache = GPTBlock(4, 2, 6).eval(), KeyValueCache()
+        block, cache = filled(GPTBlock(4, 2, 6)).eval(), KeyValueCache()
         one_by_one = torch.cat([block(x[:, i : i + 1], cache) for i in range(3)], dim=1)
         error = (one_by_one - block(x)).abs().max()
         assert error < 1e-5, f"fed one by one through a cache, the output differs by {error:.2g}"
@@ -465,9 +465,9 @@ class GPT(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_GPT():
-        torch.manual_seed(0)
-        model = GPT(vocab_size=7, max_length=5, d_model=6, n_heads=2, n_layers=2).eval()
+        model = filled(GPT(vocab_size=7, max_length=5, d_model=6, n_heads=2, n_layers=2)).eval()
         tokens = torch.tensor([[1, 4, 0, 6, 6], [2, 2, 5, 3, 1]])
         logits = model(tokens)
         assert logits is not None, "forward returns nothing; did you forget `return`?"
@@ -592,6 +592,7 @@ def next_token_loss(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_next_token_loss():
         # The same guess everywhere: 1/2, 1/4, 1/8 and 1/8, which cost 1, 2, 3 and 3 bits.
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().repeat(2, 3, 1)
@@ -709,6 +710,7 @@ def next_token_probabilities(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_next_token_probabilities():
         logits = torch.tensor([0.15, 0.5, 0.1, 0.25]).log()
         asked = [
@@ -879,10 +881,11 @@ if __name__ == "__main__":
         def __init__(self):
             super().__init__()
             self.blocks = nn.ModuleList(nn.Identity() for _ in range(self.n_layers))
-            self.n_read, self.modes, self.gradients = [], set(), set()
+            self.n_read, self.modes, self.gradients, self.calls = [], set(), set(), []
 
         def forward(self, tokens, caches=None):
             self.n_read.append(tokens.shape[1])
+            self.calls.append((tokens.shape[1], self.training, torch.is_grad_enabled()))
             self.modes.add(self.training)
             self.gradients.add(torch.is_grad_enabled())
             for cache in caches or ():  # each block remembers all tokens
@@ -891,6 +894,7 @@ if __name__ == "__main__":
             following = known.cumsum(dim=1)[:, -tokens.shape[1] :] % 10
             return 2.0 * F.one_hot(following, 10)
 
+    @visible_check
     def check_generate():
         prompt = torch.tensor([[1, 3], [2, 5]])
         wanted = torch.tensor([[1, 3, 4, 8, 6, 2], [2, 5, 7, 4, 8, 6]])

@@ -49,7 +49,14 @@ from music21.common import getCorpusFilePath
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from solutions.opening import demonstration, record
+from solutions.opening import (
+    demonstration,
+    expecting_value_error,
+    filled,
+    fixed_numbers,
+    record,
+    visible_check,
+)
 
 # %% [markdown]
 # ## Given: the tokens
@@ -187,6 +194,7 @@ def transpose(tokens: Int[Tensor, "*shape"], semitones: int) -> Int[Tensor, "*sh
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_transpose():
         tokens = torch.tensor([[20, 1, 0], [1, 33, 25]])
         moved = transpose(tokens, 3)
@@ -206,18 +214,24 @@ if __name__ == "__main__":
         )
         silence = transpose(torch.tensor([0, 1, 1]), 100).tolist()
         assert silence == [0, 1, 1], f"silence stays [0, 1, 1] however far; yours is {silence}"
-        for pitch, semitones in ((4, -3), (N_TOKENS - 2, 2)):
-            try:
-                transpose(torch.tensor([20, pitch]), semitones)
-            except ValueError as error:
-                message = str(error)
-                assert "semitones" in message or "tokens" in message, (
-                    f"the message should name semitones or tokens; yours is '{message}'"
-                )
-            else:
-                raise AssertionError(
-                    f"pitch {pitch} moved by {semitones} leaves 2 … {N_TOKENS - 1}: a ValueError"
-                )
+        low, high = transpose(torch.tensor([5]), -3), transpose(torch.tensor([N_TOKENS - 3]), 2)
+        assert (low.item(), high.item()) == (2, N_TOKENS - 1), (
+            f"pitches may become 2 and {N_TOKENS - 1}, the lowest and the highest; yours become "
+            f"{low.item()} and {high.item()}"
+        )
+        for pitches, semitones in (
+            ([20, 4], -3),
+            ([20, N_TOKENS - 2], 2),
+            ([4], -3),
+            ([20, 3], -9),
+            ([20, N_TOKENS - 2], 9),
+        ):
+            with expecting_value_error(
+                f"moving the pitches {pitches} by {semitones}, out of 2 … {N_TOKENS - 1},",
+                "semitones",
+                "tokens",
+            ):
+                transpose(torch.tensor(pitches), semitones)
         print("transpose: the visible checks hold.")
 
     check_transpose()
@@ -304,6 +318,7 @@ def skew(x: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_skew():
         x = torch.arange(16.0).reshape(4, 4)
         seen = skew(x)
@@ -478,15 +493,15 @@ if __name__ == "__main__":
             layer.relative.copy_(relative)
         return layer
 
+    @visible_check
     def check_RelativeSelfAttention():
-        torch.manual_seed(0)
-        layer = RelativeSelfAttention(8, 2, max_length=6)
+        layer = filled(RelativeSelfAttention(8, 2, max_length=6))
         shapes = {name: tuple(weight.shape) for name, weight in layer.named_parameters()}
         wanted = {f"{name}.weight": (8, 8) for name in ("query", "key", "value", "out")}
         wanted |= {f"{name}.bias": (8,) for name in ("query", "key", "value", "out")}
         wanted["relative"] = (2, 6, 4)
         assert shapes == wanted, f"the parameters should be {wanted}; yours are {shapes}"
-        x = torch.randn(2, 5, 8)
+        x = fixed_numbers(2, 5, 8)
         seen = layer(x)
         assert seen is not None, "forward returns nothing; did you forget `return`?"
         assert seen.shape == (2, 5, 8), f"the shape should stay (2, 5, 8); yours is {seen.shape}"
@@ -502,7 +517,7 @@ if __name__ == "__main__":
         logits = torch.tensor([1.0, 2, 4]).log().reshape(1, 3, 1)
         notes = torch.tensor([7.0, 14, 21]).reshape(1, 3, 1)
         expected = torch.tensor([7.0, 70 / 6, 17])
-        seen = count_distances_only(RelativeSelfAttention(1, 1, 3), logits)(notes)[0, :, 0]
+        seen = count_distances_only(filled(RelativeSelfAttention(1, 1, 3)), logits)(notes)[0, :, 0]
         assert torch.allclose(seen, expected, atol=1e-3), (
             f"with weights of 4, 2, 1 for the distances 0, 1, 2, the notes 7, 14, 21 should become "
             f"{expected.tolist()}; yours is {seen.tolist()}"
@@ -510,7 +525,7 @@ if __name__ == "__main__":
         # In four features half of it gives 4 · 1/2 / √4 = 1 times the logit, in a longer table too.
         unused = torch.full((1, 2, 1), 9.0)
         longer = torch.cat([unused, logits], dim=1).expand(1, 5, 4) / 2
-        layer = count_distances_only(RelativeSelfAttention(4, 1, 5), longer)
+        layer = count_distances_only(filled(RelativeSelfAttention(4, 1, 5)), longer)
         seen = layer(notes.expand(1, 3, 4))[0, :, 2]
         assert torch.allclose(seen, expected, atol=1e-3), (
             "the same in four features, scaled by √d_head, and with room for 5 positions should "

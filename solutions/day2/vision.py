@@ -37,7 +37,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from solutions.opening import demonstration, record
+from solutions.opening import demonstration, filled, fixed_numbers, record, visible_check
 
 # %% [markdown]
 # ## `patchify`
@@ -100,6 +100,7 @@ def patchify(images: Float[Tensor, "b c H W"], patch_size: int) -> Float[Tensor,
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_patchify():
         # The image of the picture.
         image = torch.arange(24.0).reshape(1, 1, 4, 6)
@@ -190,6 +191,7 @@ def unpatchify(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_unpatchify():
         # Two patches of one channel: side by side, or one below the other.
         patches = torch.tensor([[[1.0, 2, 3, 4], [5, 6, 7, 8]]])
@@ -328,9 +330,10 @@ class PatchEmbedding(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_PatchEmbedding():
         # Images of 4 × 4 pixels, patches of 2 × 2: 4 of them, and 5 positions.
-        embedding = PatchEmbedding(image_size=4, patch_size=2, channels=1, d_model=3)
+        embedding = filled(PatchEmbedding(image_size=4, patch_size=2, channels=1, d_model=3))
         shapes = {name: tuple(weight.shape) for name, weight in embedding.named_parameters()}
         wanted = {
             "projection.weight": (3, 4),
@@ -507,9 +510,9 @@ class ViT(nn.Module):
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_ViT():
-        torch.manual_seed(0)
-        model = ViT(4, 2, channels=1, n_classes=3, d_model=8, n_heads=2, n_layers=2)
+        model = filled(ViT(4, 2, channels=1, n_classes=3, d_model=8, n_heads=2, n_layers=2))
         names = {name for name, _ in model.named_parameters()}
         for name in (
             "embedding.class_token",
@@ -520,7 +523,7 @@ if __name__ == "__main__":
             "head.bias",
         ):
             assert name in names, f"there should be a parameter {name}; yours are\n{sorted(names)}"
-        images = torch.randn(5, 1, 4, 4)
+        images = fixed_numbers(5, 1, 4, 4)
         logits = model(images)
         assert logits is not None, "forward returns nothing; did you forget `return`?"
         assert logits.shape == (5, 3), (
@@ -631,6 +634,7 @@ def attention_distance(
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_attention_distance():
         # A grid of 2 × 2 patches of 3 pixels: neighbours are 3 pixels apart, opposite corners 4.2426.
         own = torch.eye(4)
@@ -742,6 +746,7 @@ def linear_cka(x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> Float[Tens
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_linear_cka():
         # Four inputs; x has two features, y only the second one of them.
         x = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
@@ -769,6 +774,10 @@ if __name__ == "__main__":
             assert abs(similarity - 1) < 1e-4, (
                 f"x and {what} should have 1; yours have {similarity:.4f}"
             )
+        similarity = linear_cka(x + torch.tensor([5.0, -3.0]), y)
+        assert abs(similarity - 0.70711) < 1e-4, (
+            f"adding (5, -3) to x should change nothing; it makes yours {similarity:.4f} instead of 0.7071"
+        )
         constant = torch.full((4, 3), 2.5)
         assert linear_cka(x, constant) == 0, (
             f"a constant should give 0; yours gives {linear_cka(x, constant)}"
