@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo test check fast attacks fuzz bench lint mutants names browser formgrader clean
+.PHONY: setup demo test check fast attacks fuzz bench lint mutants names hints stand-ins browser formgrader clean
 
 setup: $(READY)
 
@@ -44,6 +44,12 @@ mutants: setup
 
 names: setup
 	NAMES=all $(BIN)/python -m pytest -q tests/test_recognition.py
+
+hints: setup
+	HINTS=all $(BIN)/python -m pytest -q tests/test_hints.py
+
+stand-ins: setup
+	STAND_INS=all $(BIN)/python -m pytest -q tests/test_stand_ins.py
 
 browser: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python

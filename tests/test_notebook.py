@@ -16,7 +16,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import build, figures
+from autograder.release import build, figures, material
 from autograder.release.notebook import solution_notebook, without_chapter_imports, without_guard
 from solutions.day1.figures import draw
 from tests.conftest import ROOT, with_cells
@@ -232,15 +232,16 @@ def test_a_day_may_have_its_own_opening(tmp_path: Path) -> None:
 def test_the_release_is_up_to_date(name: str) -> None:
     day = COURSE.day(name)
     release = nbformat.read(ROOT / "assignments" / name / f"{name}.ipynb", as_version=4)
+    seen = sources(release)
+    outputs = "".join(material.packed_outputs(source, day) for source in seen.values())
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     expected = {
         cell.id: stubs[cell.id]
         if cell.id in stubs
         else re.sub(r"\n### BEGIN HIDDEN TESTS.*", "", cell.source, flags=re.DOTALL)
-        for cell in solution_notebook(day).cells
+        for cell in solution_notebook(day, outputs).cells
     }
-    seen = sources(release)
     changed = [id_ for id_ in expected | seen if expected.get(id_) != seen.get(id_)]
     assert not changed, f"these cells changed since the last `autograder build {name}`: {changed}"
     assert list(seen) == list(expected)

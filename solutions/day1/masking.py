@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from solutions.day1.attention import attention_scores, letter_features, softmax
-from solutions.opening import demonstration, expecting, visible_check
+from solutions.opening import demonstration, expecting, fixed_numbers, visible_check
 
 # %% [markdown]
 # ## `padding_mask`

@@ -1,0 +1,103 @@
+"""Run a day's notebook with some exercises left empty, and print what fails: `python -m tests.notebook_runs DAY CASE…`.
+
+A case is a list of exercises separated by commas. Each case runs in its own process, forked where the first of its exercises
+is defined, so that cells before it run only once. `--quick` leaves out demonstrations that train a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import linecache
+import os
+import sys
+import types
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import matplotlib
+import torch
+from nbformat import NotebookNode
+
+from autograder.course import config as courses
+from autograder.release.demonstrations import with_short_training
+from autograder.release.notebook import solution_notebook
+from tests.conftest import ROOT
+
+STEPS = 2  # of each training loop
+
+
+def run_cell(cell: NotebookNode, source: str) -> str:
+    """Run a cell's code in the main module and return what it prints. Tracebacks and `inspect` find its source."""
+    file = f"<{cell.id}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        exec(compile(source, file, "exec", dont_inherit=True), vars(sys.modules["__main__"]))
+    return printed.getvalue()
+
+
+def run_rest(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
+    """Run cells, with `stubs` in the place of exercises. Return what fails, other than the checks of the stubs."""
+    problems = []
+    for cell in cells:
+        try:
+            printed = run_cell(cell, stubs.get(cell.id, cell.source))
+        except Exception as error:
+            name = cell.id.removeprefix("check_")
+            if not (name in stubs and isinstance(error, NotImplementedError)):
+                problems.append(f"{cell.id}: {type(error).__name__}: {error}")
+        else:
+            if "This demonstration needs" in printed:
+                problems.append(f"{cell.id}: {printed}")
+    return problems
+
+
+def in_fork(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
+    """Run cells in a forked process and return what fails."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with open(write, "w", encoding="utf-8") as pipe:
+            json.dump(run_rest(cells, stubs), pipe)
+        os._exit(0)
+    os.close(write)
+    with open(read, encoding="utf-8") as pipe:
+        problems: list[str] = json.load(pipe)
+    os.waitpid(child, 0)
+    return problems
+
+
+def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[str, list[str]]:
+    """Return what fails in each case."""
+    day = courses.load(ROOT).day(name)
+    every = [cell for chapter in day.chapters for cell in chapter.cells]
+    stubs = {cell.name: cell.stub for cell in every if cell.role == "exercise"}
+    cells = [c for c in solution_notebook(day).cells if c.cell_type == "code"]
+    for cell in cells:
+        cell.source = with_short_training(cell.source, STEPS)
+    cells = [c for c in cells if not (c.id.startswith("install") or (quick and _trains(c.source)))]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    results = {}
+    for number, cell in enumerate(cells):
+        for case in cases:
+            if cell.id == next(name for name in day.names if name in case):
+                results[",".join(case)] = in_fork(cells[number:], {n: stubs[n] for n in case})
+        if len(results) == len(cases):
+            break
+        run_cell(cell, cell.source)
+    return results
+
+
+def _trains(source: str) -> bool:
+    return "with demonstration()" in source and "train" in source
+
+
+if __name__ == "__main__":
+    matplotlib.use("Agg")
+    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+    quick = "--quick" in sys.argv
+    name, *cases = (argument for argument in sys.argv[1:] if argument != "--quick")
+    results: Any = run_cases(name, [case.split(",") for case in cases], quick)
+    sys.stdout.write(json.dumps(results))

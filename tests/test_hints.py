@@ -1,0 +1,114 @@
+"""Test that the visible checks name known mistakes, and name nothing wrongly.
+
+`make hints` tests every mistake. The suite tests one exercise in each chapter of Day 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tomllib
+from collections.abc import Iterator
+
+import nbformat
+import pytest
+import torch
+
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.in_notebook import material
+from autograder.recognition.catalogue import known_mistakes
+from autograder.release import material as released
+from autograder.release.outputs import Notebook
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+COURSE = courses.load(ROOT)
+NOTICED = tomllib.loads((ROOT / "tests" / "noticed_mistakes.toml").read_text(encoding="utf-8"))
+# The number of mistakes that the visible checks noticed when the list was made. It never decreases.
+LENGTHS = {"day1": 310, "day2": 457}
+ALL = os.environ.get("HINTS") == "all"
+SOME = (
+    "attention_scores",
+    "causal_mask",
+    "shift_matrix",
+    "split_heads",
+    "LayerNorm",
+    "greedy_decode",
+)
+EXERCISES = [
+    (day, name) for day in COURSE.days for name in COURSE.day(day).names if ALL or name in SOME
+]
+MAX_BYTES = 300_000
+
+
+@pytest.fixture
+def main_module() -> Iterator[None]:
+    """Restore the main module and torch's number of threads after a test."""
+    main, threads = sys.modules["__main__"], torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    sys.modules["__main__"] = main
+
+
+def packed(day: Day) -> str:
+    """Return the packed results of known mistakes in a day's release."""
+    release = nbformat.read(ROOT / "assignments" / day.name / f"{day.name}.ipynb", as_version=4)
+    found = [text for cell in release.cells if (text := released.packed_outputs(cell.source, day))]
+    assert len(found) == 1, f"run `autograder build {day.name}`"
+    return found[0]
+
+
+def hint(notebook: Notebook, exercise: str, source: str) -> str | None:
+    """Return the hint for a wrong version of an exercise: "" if there is none, None if its checks pass."""
+    names = vars(notebook.module)
+    own = names[exercise]
+    try:
+        notebook.run(source, exercise)
+        names[f"check_{exercise}"]()
+    except Exception as error:
+        return str(error).partition("\n\nHint: ")[2]
+    else:
+        return None
+    finally:
+        names[exercise] = own
+
+
+@pytest.mark.parametrize("name", NOTICED)
+def test_the_list_of_noticed_mistakes_does_not_shrink(name: str) -> None:
+    known = known_mistakes(COURSE.day(name))
+    listed = {(exercise, mistake) for exercise, names in NOTICED[name].items() for mistake in names}
+    assert len(listed) == LENGTHS[name]
+    assert listed <= {(exercise, m.name) for exercise, ms in known.items() for m in ms}
+
+
+@pytest.mark.parametrize("name", COURSE.days)
+def test_the_released_results_are_small(name: str) -> None:
+    assert len(packed(COURSE.day(name))) < MAX_BYTES
+
+
+@pytest.mark.parametrize("name", COURSE.days)
+def test_known_mistakes_are_named_and_none_wrongly(name: str, main_module: None) -> None:
+    day = COURSE.day(name)
+    chosen = [exercise for day_name, exercise in EXERCISES if day_name == name]
+    if not chosen:
+        pytest.skip("HINTS=all tests this day")
+    with contextlib.redirect_stdout(io.StringIO()):
+        notebook = Notebook(day)
+        vars(notebook.module)["OUTPUTS"].update(material.unpack(packed(day)))
+        listed = named = 0
+        for exercise in chosen:
+            for mistake in known_mistakes(day)[exercise]:
+                seen = hint(notebook, exercise, mistake.source)
+                assert seen in (None, "", mistake.sentence), (exercise, mistake.name)
+                if mistake.name in NOTICED[name][exercise]:
+                    assert seen is not None, (
+                        f"{exercise}: the checks do not notice {mistake.name!r}"
+                    )
+                    listed += 1
+                    named += seen == mistake.sentence
+    assert named >= 0.9 * listed

@@ -1,0 +1,290 @@
+"""Test the helper code in the student's notebook: visible checks, stand-ins, hints and progress."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from autograder.in_notebook import checks, hints, material, progress
+from autograder.in_notebook.checks import demonstration, expecting, expecting_value_error
+
+DOUBLE = "def double(x):\n    return x + x\n"
+EMPTY_DOUBLE = 'def double(x):\n    raise NotImplementedError("double")\n'
+QUADRUPLE = "def quadruple(x):\n    return double(double(x))\n"
+CHECKS = """
+@visible_check
+def check_double():
+    assert torch.equal(double(torch.ones(2)), torch.full((2,), 2.0)), "1 should give 2"
+    print("double passes")
+
+@visible_check
+def check_quadruple():
+    with expecting("3 should give 12"):
+        seen = quadruple(torch.tensor([3.0]))
+    assert seen == 12, f"3 should give 12; yours gives {seen.item():g}"
+    assert quadruple(torch.tensor([0.5])) == 2
+    print("quadruple passes")
+"""
+STAND_IN = "def double(x):\n    return torch.mul(x, 2)\n"
+EXERCISES = {"double": ("Numbers", 2.0, 10), "quadruple": ("More <numbers>", 3.0, 25)}
+
+
+class Notebook:
+    """A notebook in the main module of this process."""
+
+    def __init__(self) -> None:
+        self.names = vars(sys.modules["__main__"])
+        self._count = 0
+
+    def run(self, *cells: str) -> None:
+        for source in cells:
+            self._count += 1
+            file = f"<notebook cell {self._count}>"
+            lines = source.splitlines(keepends=True)
+            linecache.cache[file] = (len(source), None, lines, file)
+            exec(compile(source, file, "exec", dont_inherit=True), self.names)
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+    main = types.ModuleType("__main__")
+    vars(main).update(torch=torch, visible_check=checks.visible_check, expecting=expecting)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    material.load_material(EXERCISES, material.pack(STAND_IN), material.pack({}))
+    yield Notebook()
+    for state in (checks.EXERCISES, checks.STAND_INS, checks._outcomes, hints.OUTPUTS):
+        state.clear()
+
+
+def printed(capsys: pytest.CaptureFixture[str], action: Callable[[], Any]) -> str:
+    capsys.readouterr()
+    action()
+    return capsys.readouterr().out
+
+
+# ---- stand-ins
+
+
+@pytest.mark.parametrize(
+    ("earlier", "reason"),
+    [
+        (EMPTY_DOUBLE, "is not filled in"),
+        ("def double(x):\n    return x\n", "fails its checks"),
+        ("def double(x):\n    return undefined\n", "fails its checks"),
+        ("", "is not filled in"),
+    ],
+)
+def test_a_stand_in_replaces_an_unfinished_exercise_and_is_reported(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str], earlier: str, reason: str
+) -> None:
+    notebook.run(earlier, QUADRUPLE, CHECKS)
+    own = notebook.names.get("double")
+    shown = printed(capsys, notebook.names["check_quadruple"])
+    assert "quadruple passes" in shown
+    assert f"Used a stand-in, because your version {reason}: `double`." in shown
+    assert notebook.names.get("double") is own
+
+
+def test_a_finished_exercise_is_not_replaced(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.run(DOUBLE, QUADRUPLE, CHECKS)
+    assert "stand-in" not in printed(capsys, notebook.names["check_quadruple"])
+
+
+def test_an_exercise_counts_as_finished_after_it_was_corrected(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.run(EMPTY_DOUBLE, QUADRUPLE, CHECKS)
+    assert "stand-in" in printed(capsys, notebook.names["check_quadruple"])
+    notebook.run(DOUBLE)
+    assert "stand-in" not in printed(capsys, notebook.names["check_quadruple"])
+    notebook.run(EMPTY_DOUBLE)
+    assert "stand-in" in printed(capsys, notebook.names["check_quadruple"])
+
+
+def test_the_exercise_itself_is_never_replaced(notebook: Notebook) -> None:
+    notebook.run(EMPTY_DOUBLE, QUADRUPLE, CHECKS)
+    with pytest.raises(NotImplementedError, match="double"):
+        notebook.names["check_double"]()
+
+
+def test_a_demonstration_uses_stand_ins(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.run(EMPTY_DOUBLE, QUADRUPLE, CHECKS)
+
+    def run() -> None:
+        with demonstration():
+            print(notebook.names["quadruple"](torch.tensor(1)).item())
+
+    assert printed(capsys, run).startswith("4\nUsed a stand-in")
+
+
+def test_a_demonstration_without_a_stand_in_says_what_it_needs(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.run(QUADRUPLE.replace("return", 'raise NotImplementedError("quadruple")  #'), CHECKS)
+
+    def run() -> None:
+        with demonstration():
+            notebook.names["quadruple"](1)
+
+    assert "needs your `quadruple`" in printed(capsys, run)
+
+
+def test_a_check_that_is_interrupted_counts_as_failed(notebook: Notebook) -> None:
+    notebook.run("def double(x):\n    raise KeyboardInterrupt\n", CHECKS)
+    with pytest.raises(KeyboardInterrupt):
+        notebook.names["check_double"]()
+    assert checks.outcome("double") == "the checks did not finish"
+
+
+def test_running_checks_does_not_change_the_random_state(notebook: Notebook) -> None:
+    notebook.run("def double(x):\n    torch.manual_seed(1)\n    return x + x\n", CHECKS)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    assert checks.outcome("double") == ""
+    assert torch.equal(torch.rand(3), expected)
+
+
+# ---- messages
+
+
+def test_an_error_in_the_students_code_is_described(notebook: Notebook) -> None:
+    notebook.run(DOUBLE, "def quadruple(x):\n    return x.no_such_name\n", CHECKS)
+    with pytest.raises(
+        AssertionError, match=r"3 should give 12; yours raises AttributeError: .*no_such_name"
+    ):
+        notebook.names["check_quadruple"]()
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (ValueError("n is 3"), ""),
+        (ValueError("wrong"), "the message of yours is 'wrong'"),
+        (TypeError("n"), "yours raises TypeError: n"),
+        (None, "yours raises nothing"),
+    ],
+)
+def test_a_value_error_must_name_an_argument(error: Exception | None, problem: str) -> None:
+    def run() -> None:
+        with expecting_value_error("An odd n", "n", "size"):
+            if error:
+                raise error
+
+    if problem:
+        with pytest.raises(AssertionError, match=f"An odd n should raise a ValueError.*{problem}"):
+            run()
+    else:
+        run()
+
+
+def test_a_stub_is_not_described_as_an_error() -> None:
+    with pytest.raises(NotImplementedError), expecting("1 should give 2"):
+        raise NotImplementedError("double")
+
+
+def test_fixed_numbers_and_filled_modules_do_not_depend_on_the_seed() -> None:
+    torch.manual_seed(1)
+    first = checks.filled(torch.nn.Linear(3, 2)), checks.fixed_numbers(2, 3)
+    torch.manual_seed(2)
+    second = checks.filled(torch.nn.Linear(3, 2)), checks.fixed_numbers(2, 3)
+    assert torch.equal(first[0].weight, second[0].weight)
+    assert torch.equal(first[1], second[1])
+    assert first[1].unique().numel() == 6
+
+
+# ---- hints
+
+
+def record(notebook: Notebook, **mistakes: str) -> None:
+    """Record wrong versions of `quadruple` under the given sentences."""
+    check = notebook.names["check_quadruple"].__wrapped__
+    calls: list[Any] = []
+    listed = []
+    for sentence, source in mistakes.items():
+        notebook.run(source)
+        seen = hints.observe("quadruple", check, [])
+        listed.append([sentence, list(range(len(calls), len(calls) + len(seen)))])
+        calls += seen
+    hints.OUTPUTS["quadruple"] = {"methods": [], "calls": calls, "mistakes": listed}
+
+
+def message(notebook: Notebook, source: str) -> str:
+    notebook.run(source)
+    with pytest.raises(AssertionError) as failed:
+        notebook.names["check_quadruple"]()
+    return str(failed.value)
+
+
+SQUARED = "def quadruple(x):\n    return x * x\n"
+HALVED = "def quadruple(x):\n    return x / 2\n"
+
+
+def test_a_known_mistake_is_named_after_the_message(notebook: Notebook) -> None:
+    notebook.run(DOUBLE, CHECKS)
+    record(notebook, Squared=SQUARED, Halved=HALVED)
+    other_style = "def quadruple(number):\n    return number.square() * 1.0001\n"
+    shown = message(notebook, other_style)
+    assert shown.startswith("3 should give 12; yours gives 9")
+    assert shown.endswith("Hint: Squared")
+
+
+def test_an_unknown_mistake_is_not_named(notebook: Notebook) -> None:
+    notebook.run(DOUBLE, CHECKS)
+    record(notebook, Squared=SQUARED, Halved=HALVED)
+    # The first input gives 9, as with the squared numbers, but the second one does not.
+    assert "Hint" not in message(notebook, "def quadruple(x):\n    return x * 3\n")
+
+
+def test_two_matching_mistakes_are_not_named(notebook: Notebook) -> None:
+    notebook.run(DOUBLE, CHECKS)
+    record(notebook, Squared=SQUARED, Power="def quadruple(x):\n    return x**2\n")
+    assert "Hint" not in message(notebook, SQUARED)
+
+
+def test_random_results_match_only_random_results(notebook: Notebook) -> None:
+    notebook.run(DOUBLE, CHECKS)
+    record(notebook, Random="def quadruple(x):\n    return torch.rand(1)\n")
+    assert "Hint: Random" in message(notebook, "def quadruple(x):\n    return torch.randn(1)\n")
+    assert "Hint" not in message(notebook, SQUARED)
+
+
+def test_a_changed_argument_is_part_of_the_result(notebook: Notebook) -> None:
+    notebook.run(DOUBLE, CHECKS)
+    record(notebook, InPlace="def quadruple(x):\n    return x.mul_(3)\n")
+    assert "Hint" not in message(notebook, "def quadruple(x):\n    return x * 3\n")
+    assert "Hint: InPlace" in message(notebook, "def quadruple(x):\n    x *= 3\n    return x\n")
+
+
+# ---- progress
+
+
+def test_progress_shows_each_state(notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
+    notebook.run(EMPTY_DOUBLE, "def quadruple(x):\n    return x\n", CHECKS)
+    shown = printed(capsys, progress.progress)
+    assert "0 of 2 done, about 35 minutes left" in shown
+    assert "· double     not started" in shown
+    assert "✗ quadruple  failing      3 should give 12; yours gives 3" in shown
+    notebook.run(DOUBLE, QUADRUPLE)
+    shown = printed(capsys, progress.progress)
+    assert "2 of 2 done\n" in shown
+    assert "minutes left" not in shown
+
+
+def test_progress_in_html_escapes_text(notebook: Notebook) -> None:
+    notebook.run("def double(x):\n    raise KeyError('<b>')\n", CHECKS)
+    table = progress.ProgressTable([progress._progress_row(name) for name in EXERCISES])
+    page = table._repr_html_()
+    assert "More &lt;numbers&gt;: 0 of 1 done, about 25 minutes left" in page
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page

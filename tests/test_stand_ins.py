@@ -1,0 +1,67 @@
+"""Test that later checks and demonstrations run when exercises are empty, and that stand-ins cannot be handed in.
+
+`make stand-ins` tests every exercise, and random sets of five, with all demonstrations.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+
+import nbformat
+import pytest
+
+from autograder.course import config as courses
+from autograder.course.config import Day
+from autograder.marks.model import SubmissionMarks
+from tests.conftest import ROOT, by_name, with_cells
+
+pytestmark = pytest.mark.slow
+
+COURSE = courses.load(ROOT)
+ALL = os.environ.get("STAND_INS") == "all"
+
+
+def cases(day: Day, fives: int) -> list[list[str]]:
+    """Return all odd-numbered exercises, and random sets of five exercises."""
+    draw = random.Random(0)
+    return [list(day.names[::2]), *(draw.sample(day.names, 5) for _ in range(fives))]
+
+
+def problems(day: Day, sets: list[list[str]], *options: str) -> dict[str, list[str]]:
+    """Return what fails in a day's notebook for each set of empty exercises."""
+    command = [sys.executable, "-m", "tests.notebook_runs", day.name, *options]
+    done = subprocess.run(
+        [*command, *map(",".join, sets)], cwd=ROOT, capture_output=True, text=True, timeout=3600
+    )
+    assert done.returncode == 0, done.stderr
+    results: dict[str, list[str]] = json.loads(done.stdout)
+    assert len(results) == len(sets)
+    return {case: failed for case, failed in results.items() if failed}
+
+
+@pytest.mark.parametrize("name", COURSE.days)
+def test_later_cells_run_when_exercises_are_empty(name: str) -> None:
+    day = COURSE.day(name)
+    if ALL:
+        assert problems(day, [[name] for name in day.names] + cases(day, 10)) == {}
+    else:
+        single = random.Random(0).sample(day.names, 3)
+        assert problems(day, [[name] for name in single] + cases(day, 1), "--quick") == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['STAND_INS["attention_scores"](query, key)', "attention_scores(query, key)"],
+)
+def test_a_stand_in_is_not_there_when_grading(
+    answer: str, grade: Callable[..., SubmissionMarks]
+) -> None:
+    release = nbformat.read(ROOT / "assignments" / "day1" / "day1.ipynb", as_version=4)
+    cell = f"def attention_scores(query, key):\n    return {answer}\n"
+    marks = grade(with_cells(release, {"attention_scores": cell}), only="attention_scores")
+    assert by_name(marks)["attention_scores"].points == 0
