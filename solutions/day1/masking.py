@@ -412,7 +412,7 @@ if __name__ == "__main__":
                 torch.ones(2, 1),
                 torch.tensor([[True, False]]),
             )[1]
-            assert low.tolist() == [[1.0, 0.0]], (
+            assert torch.allclose(low, torch.tensor([[1.0, 0.0]])), (
                 "The only allowed key should get a weight of 1, even though its score is −20,000; "
                 f"yours are {low.tolist()}. How low is the score of a forbidden key?"
             )

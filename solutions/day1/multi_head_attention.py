@@ -101,7 +101,7 @@ if __name__ == "__main__":
             f"Of 12 features, head 1 of 3 should hold 4, 5, 6, 7; yours holds "
             f"{heads[0, 1, 0].tolist()}. The features of a head are adjacent."
         )
-        with expecting_value_error("Splitting 6 features into 4 heads", "d", "n_heads", "x"):
+        with expecting_value_error("Splitting 6 features into 4 heads", "d", "n_heads", "x", "h"):
             split_heads(x, 4)
         print("split_heads: all visible checks pass.")
 

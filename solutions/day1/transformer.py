@@ -258,10 +258,10 @@ if __name__ == "__main__":
 
         with expecting("A source and a target of max_length = 6 tokens should work"):
             model(torch.ones(1, 6).long(), torch.ones(1, 6).long())
-        sizes = ("max_length", "length", "n", "m", "x")
-        with expecting_value_error("A source of 7 tokens with max_length 6", "source", *sizes):
+        names = ("max_length", "length", "n", "m", "x", "tokens")
+        with expecting_value_error("A source of 7 tokens with max_length 6", "source", *names):
             model(torch.ones(1, 7).long(), torch.ones(1, 5).long())
-        with expecting_value_error("A target of 7 tokens with max_length 6", "target", *sizes):
+        with expecting_value_error("A target of 7 tokens with max_length 6", "target", *names):
             model(torch.ones(1, 4).long(), torch.ones(1, 7).long())
 
         # One layer whose steps give 0 returns the normalised input: here, the normalised sum
