@@ -6,6 +6,7 @@ is defined, so that cells before it run only once. `--quick` leaves out demonstr
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
@@ -77,7 +78,8 @@ def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[
     cells = [c for c in solution_notebook(day).cells if c.cell_type == "code"]
     for cell in cells:
         cell.source = with_short_training(cell.source, STEPS)
-    cells = [c for c in cells if not (c.id.startswith("install") or (quick and _trains(c.source)))]
+    cells = [cell for cell in cells if not cell.id.startswith("install")]
+    cells = _without_training(cells) if quick else cells
     sys.modules["__main__"] = types.ModuleType("__main__")
     results = {}
     for number, cell in enumerate(cells):
@@ -90,8 +92,19 @@ def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[
     return results
 
 
-def _trains(source: str) -> bool:
-    return "with demonstration()" in source and "train" in source
+def _without_training(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """Leave out demonstrations that train a model, and those that use what they would have made."""
+    kept: list[NotebookNode] = []
+    missing: set[str] = set()
+    for cell in cells:
+        names = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
+        uses = "train" in cell.source or any(name.id in missing for name in names)
+        if "with demonstration()" in cell.source and uses:
+            missing |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+        else:
+            kept.append(cell)
+            missing -= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    return kept
 
 
 if __name__ == "__main__":

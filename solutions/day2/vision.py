@@ -549,8 +549,8 @@ if __name__ == "__main__":
                 for last in (block.attention.out, block.linear2):
                     last.weight.zero_()
                     last.bias.zero_()
-            model.norm.reset_parameters()
-            model.head.reset_parameters()
+        filled(model.norm)
+        filled(model.head)
         logits = model(images)
         assert torch.allclose(logits[0], logits[1], atol=1e-6), (
             "where the blocks add nothing, the class token is the same for all images, "
