@@ -52,13 +52,16 @@ class ProgressTable:
     def _repr_html_(self) -> str:
         parts = [f"<p><strong>{_count(self.rows)}</strong></p>", _bar(self.rows)]
         for chapter, rows in self.chapters.items():
-            is_open = "" if all(row.state == "done" for row in rows) else " open"
+            states = {row.state for row in rows}
+            is_open = " open" if len(states) > 1 or "failing" in states else ""
             title = f"{html.escape(chapter)}: {_count(rows)}"
             parts += [f"<details{is_open}><summary>{title}</summary><table>"]
-            parts += [
-                "<tr><th>exercise</th><th>state</th><th>minutes</th><th>points</th><th></th></tr>"
-            ]
-            parts += [*map(_table_row, rows), "</table></details>"]
+            parts += [_table_row("th", "exercise", "state", "minutes", "points", "")]
+            for row in rows:
+                name, state = f"<code>{row.exercise}</code>", f"{_SIGNS[row.state]} {row.state}"
+                message, points = html.escape(row.message), f"{row.points:g}"
+                parts += [_table_row("td", name, state, str(row.minutes), points, message)]
+            parts += ["</table></details>"]
         return "\n".join(parts)
 
 
@@ -95,15 +98,12 @@ def _bar(rows: list[ProgressRow]) -> str:
     return f'<div role="img" aria-label="{_count(rows)}" style="{style}">{"".join(segments)}</div>'
 
 
-def _table_row(row: ProgressRow) -> str:
-    """Return an exercise as a row of a table."""
-    state = f"{_SIGNS[row.state]} {row.state}"
-    cells = (
-        f"<code>{row.exercise}</code>",
-        state,
-        row.minutes,
-        f"{row.points:g}",
-        html.escape(row.message),
-    )
-    shown = "".join(f'<td style="text-align: left">{cell}</td>' for cell in cells)
-    return f"<tr>{shown}</tr>"
+def _table_row(tag: str, *cells: str) -> str:
+    """Return a row of a table with columns of the same width in all chapters."""
+    widths = (14, 8, 5, 4, 0)
+    style = "text-align: left; vertical-align: top"
+    shown = [
+        f'<{tag} style="{style}; min-width: {width}em">{cell}</{tag}>'
+        for width, cell in zip(widths, cells, strict=True)
+    ]
+    return f"<tr>{''.join(shown)}</tr>"
