@@ -143,7 +143,7 @@ def test_messages_reveal_nothing_about_the_reference_code(
     module = sys.modules[__name__]
     found = getattr(causal_mask, "__globals__", {})
     if found.get("__name__") == "reference":
-        raise RuntimeError("SPIED " + str(list(found)))
+        raise RuntimeError('SPI' + 'ED ' + str(list(found)))
     return causal_mask(tokens.shape[1])"""
     marks = grade(with_cells(solution, {"causal_mask": ALL_VISIBLE, "decoder_mask": spy}))
     assert "SPIED" not in str(marks)
