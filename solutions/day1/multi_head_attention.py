@@ -394,6 +394,13 @@ if __name__ == "__main__":
                 f"With a mask of shape (n, m) = ({queries}, 5), keys after the query should have weight "
                 f"0; yours have up to {seen:.2g}. The two axes of the mask are queries and keys."
             )
+        full = mask & torch.ones(4, 5, dtype=torch.bool).tril(1)
+        with expecting("A mask of shape (b, n, m) = (3, 4, 5) should work"):
+            _, weights = layer(query, key, value, full)
+        seen = weights.masked_fill(full[:, None], 0).abs().max().item()
+        assert seen == 0, (
+            f"With a mask of shape (b, n, m), masked keys should have weight 0; yours have up to {seen:.2g}."
+        )
         nothing = torch.zeros(4, 5, dtype=torch.bool)
         output, weights = layer(query, key, value, nothing)
         assert torch.allclose(output, layer.out.bias.expand(3, 4, 8)), (

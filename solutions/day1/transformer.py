@@ -256,8 +256,10 @@ if __name__ == "__main__":
             f"A source of only padding should give finite logits; yours are\n{logits}"
         )
 
-        with expecting("A source and a target of max_length = 6 tokens should work"):
-            model(torch.ones(1, 6).long(), torch.ones(1, 6).long())
+        with expecting("A source of max_length = 6 tokens should work"):
+            model(torch.ones(1, 6).long(), torch.ones(1, 5).long())
+        with expecting("A target of max_length = 6 tokens should work"):
+            model(torch.ones(1, 4).long(), torch.ones(1, 6).long())
         names = ("max_length", "length", "n", "m", "x", "tokens")
         with expecting_value_error("A source of 7 tokens with max_length 6", "source", *names):
             model(torch.ones(1, 7).long(), torch.ones(1, 5).long())
@@ -442,6 +444,13 @@ if __name__ == "__main__":
         seen = sequence_loss(torch.full((1, 1, 2), -1000.0), torch.tensor([[1]]), pad_id=-1)
         assert abs(seen - math.log(2)) < 1e-3, (
             f"Two equal logits of −1000 should give log 2 = 0.693; yours gives {seen:.3f}."
+        )
+        numbers, classes = fixed_numbers(2, 3, 4), torch.tensor([[0, 1, 2], [3, 3, 1]])
+        together = sequence_loss(numbers, classes, pad_id=-1)
+        parts = [sequence_loss(numbers[[row]], classes[[row]], pad_id=-1) for row in range(2)]
+        assert abs(together - sum(parts) / 2) < 1e-4, (
+            f"Two sentences of equal length should have the mean of their losses, {sum(parts) / 2:.3f}; "
+            f"yours is {together:.3f}. Which axis holds the classes?"
         )
         with expecting("Non-contiguous logits should work"):
             sequence_loss(logits.transpose(0, 1), targets, pad_id=-1)

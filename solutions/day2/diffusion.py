@@ -41,7 +41,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from solutions.day2.vision import SelfAttention, patchify, unpatchify
-from solutions.opening import demonstration, record, visible_check
+from solutions.opening import demonstration, fixed_numbers, record, visible_check
 
 # %% [markdown]
 # ## `cosine_schedule`
@@ -770,6 +770,15 @@ if __name__ == "__main__":
         )
         half = ddim_step(rows.half(), noise.expand(2, 2).half(), alphas, 1.0)
         assert half.dtype == torch.float16, f"a float16 x should stay so; yours is {half.dtype}"
+        rows, noise = fixed_numbers(2, 3, 2), fixed_numbers(2, 3, 2).cos()
+        both = ddim_step(rows, noise, torch.tensor([0.5, 0.8]), torch.tensor([0.7, 0.9]))
+        assert both.shape == (2, 3, 2), (
+            f"the shape should stay (2, 3, 2); yours is {tuple(both.shape)}"
+        )
+        second = ddim_step(rows[1:], noise[1:], 0.8, 0.9)
+        assert torch.allclose(both[1:], second, atol=1e-5), (
+            f"row 1 with its own ᾱ and ᾱ′ should be\n{second}\nyours is\n{both[1:]}"
+        )
         print("ddim_step: the visible checks hold.")
 
     check_ddim_step()
