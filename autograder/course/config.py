@@ -243,9 +243,8 @@ class _Reader:
         return Exercise(name, chapter, float(points), tuple(names), limits)
 
     def _limits(self, where: str, table: dict[str, Any]) -> Limits:
-        seconds, total = (
-            self._seconds(where, table, key) for key in ("cpu_seconds", "total_cpu_seconds")
-        )
+        seconds = self._seconds(where, table, "cpu_seconds")
+        total = self._seconds(where, table, "total_cpu_seconds")
         return Limits(seconds, total, self._size(where, table, "memory"))
 
     # ---- single values
@@ -253,11 +252,7 @@ class _Reader:
     def _seconds(self, where: str, table: dict[str, Any], key: str) -> float:
         value = float(self._value(where, table, key, (int, float), "a number of seconds"))
         if not 0 < value < 86400:
-            raise self._error(
-                where,
-                key,
-                f"{value:g} seconds is out of range; expected more than 0 and less than 86,400 (one day)",
-            )
+            raise self._error(where, key, f"{value:g} seconds is outside the range 0 to 86,400")
         return value
 
     def _size(self, where: str, table: dict[str, Any], key: str) -> int:
@@ -290,14 +285,12 @@ class _Reader:
     # ---- errors
 
     def _error(self, table: str, key: str, problem: str) -> CourseError:
-        line = self._line(table, key)
-        where = f"{FILE}, line {line}" if line else FILE
+        where = f"{FILE}, line {line}" if (line := self._line(table, key)) else FILE
         return CourseError(f"{where}: {table}{'.' if key else ''}{key}: {problem}")
 
     def _line(self, table: str, key: str) -> int:
         """Return the line number of a key, or of the table's header if the key is not found. Return 0 if neither is found."""
-        in_table = False
-        header = 0
+        in_table, header = False, 0
         for number, line in enumerate(self._lines, 1):
             if line.lstrip().startswith("["):
                 in_table = line.strip().split("]")[0] == f"[{table}"
