@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode, v4
+from nbgrader.utils import compute_checksum
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
@@ -322,3 +323,13 @@ def test_demonstrations_and_imports_may_reuse_a_name(day1: Day) -> None:
         v4.new_code_cell("import math\n\nwith open('x') as file:\n    SIZE = 4", id="two"),
     ]
     build._check_given_names(v4.new_notebook(cells=cells), day1)
+
+
+@pytest.mark.parametrize("day", ["day1", "day2"])
+def test_nbgraders_checksums_in_the_release_are_current(day: str) -> None:
+    """nbgrader tells a student that a cell has changed if its checksum differs."""
+    release = nbformat.read(ROOT / "assignments" / day / f"{day}.ipynb", as_version=4)
+    cells = [cell for cell in release.cells if "checksum" in cell.metadata.get("nbgrader", {})]
+    assert cells
+    stale = [c.id for c in cells if c.metadata.nbgrader.checksum != compute_checksum(c)]
+    assert stale == []
