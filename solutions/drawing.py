@@ -1,4 +1,4 @@
-"""Draw the figures of all days in one style. Entry point: `Picture`.
+"""Draw the figures of all days in one style. Entry points: `Picture`, `Figures`.
 
 A picture is a white card, so it is readable on light and dark pages. Its colours are told apart by readers with colour
 blindness, and mean the same everywhere: queries and the target are blue, keys and the source orange, values green.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 BLUE, ORANGE, GREEN, PINK, RED = "#0072b2", "#b36b00", "#00785a", "#a8437a", "#c44900"
@@ -180,6 +180,24 @@ class Picture:
 
     def _add(self, part: str) -> None:
         self._parts.append(part)
+
+
+class Figures:
+    """The figures that a module draws. An instance is a decorator for functions that draw the figure of their name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.drawn_by: dict[str, Callable[[], Picture]] = {}
+
+    def __call__(self, function: Callable[[], Picture]) -> Callable[[], Picture]:
+        """Register a function: `kv_cache` draws kv-cache.svg."""
+        self.drawn_by[function.__name__.replace("_", "-")] = function
+        return function
+
+    def save(self) -> None:
+        """Write all figures to the folder."""
+        for name, draw in self.drawn_by.items():
+            draw().save(self.folder / f"{name}.svg")
 
 
 def _shade(entry: str | float | None, colour: str) -> str:

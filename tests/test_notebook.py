@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
+import importlib
+import pkgutil
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,6 @@ from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import build, figures, material
 from autograder.release.notebook import solution_notebook, without_chapter_imports, without_guard
-from solutions.day1.figures import draw
 from tests.conftest import ROOT, with_cells
 
 COURSE = courses.load(ROOT)
@@ -210,11 +211,16 @@ def test_an_invalid_figure_is_refused(
         figures.embed(link, tmp_path / "x.py")
 
 
-def test_the_figures_of_day1_are_up_to_date() -> None:
-    files = {file.stem: file.read_text("utf-8") for file in draw.FOLDER.glob("*.svg")}
-    drawn = {name: function().svg() for name, function in draw.FIGURES.items()}
+@pytest.mark.parametrize("day", ["day1", "day2"])
+def test_the_figures_are_up_to_date(day: str) -> None:
+    package = importlib.import_module(f"solutions.{day}.figures")
+    drawn: dict[str, str] = {}
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        draw = importlib.import_module(module.name).figure
+        drawn |= {name: function().svg() for name, function in draw.drawn_by.items()}
+    files = {f.stem: f.read_text("utf-8") for f in Path(package.__path__[0]).glob("*.svg")}
     stale = [name for name in files | drawn if files.get(name) != drawn.get(name)]
-    assert not stale, f"run python -m solutions.day1.figures.draw: {stale} changed"
+    assert not stale, f"{stale} changed: run the modules in {package.__name__}"
 
 
 def test_a_day_may_have_its_own_opening(tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
-from solutions.drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, PINK, RED, Picture
+from solutions.drawing import BLUE, GREEN, GREY, INK, ORANGE, PALE, PINK, RED, Figures, Picture
 
 FOLDER = Path(__file__).parent
-FIGURES: dict[str, Callable[[], Picture]] = {}
+figure = Figures(FOLDER)
 
 # The example that runs through the day: three tokens with d = 2, used as queries, keys and values at once.
 TOKENS = ("red", "blue", "purple")
@@ -18,12 +17,6 @@ VECTORS = ((1, 0), (0, 1), (1, 1))
 SCORES = [
     [sum(a * b for a, b in zip(q, k, strict=True)) / math.sqrt(2) for k in VECTORS] for q in VECTORS
 ]
-
-
-def figure(function: Callable[[], Picture]) -> Callable[[], Picture]:
-    """Register a function that draws the figure of its name."""
-    FIGURES[function.__name__.replace("_", "-")] = function
-    return function
 
 
 def weights(scores: list[list[float]], causal: bool = False) -> list[list[float]]:
@@ -769,11 +762,5 @@ def greedy() -> Picture:
     return picture
 
 
-def main() -> None:
-    """Write all figures."""
-    for name, draw in FIGURES.items():
-        draw().save(FOLDER / f"{name}.svg")
-
-
 if __name__ == "__main__":
-    main()
+    figure.save()
