@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import jupytext
@@ -33,10 +34,45 @@ not_allowed = ["softmax"]
 
 INVALID = {
     "an unknown key": ("points = 60", "point = 60", "line 7: day1.exercises.f.point: unknown key"),
-    "points that do not add up": (
+    "a total with three decimals": (
+        'title = "One"',
+        'title = "One"\ntotal_points = 77.125',
+        "line 5: day1.total_points: 77.125 should be a number up to 100,000",
+    ),
+    "a total of 0": (
+        'title = "One"',
+        'title = "One"\ntotal_points = 0',
+        "line 5: day1.total_points: 0 should be",
+    ),
+    "a weight that is too small for a point": (
         "points = 60",
-        "points = 50",
-        "line 3: day1: the points add up to 90",
+        "points = 0.001",
+        "line 7: day1.exercises.f.points: 0.001 is too little",
+    ),
+    "an unknown selection": (
+        'title = "One"',
+        'title = "One"\ninclude = "short"',
+        """line 5: day1.include: 'short' should be "all" or "core\"""",
+    ),
+    "a core without exercises": (
+        'title = "One"',
+        'title = "One"\ninclude = "core"',
+        "line 5: day1.include: no exercise counts towards the total",
+    ),
+    "a flag as a string": (
+        "points = 60",
+        'points = 60\ngiven = "yes"',
+        "line 8: day1.exercises.f.given: 'yes' should be true or false",
+    ),
+    "an older name that is another exercise": (
+        "points = 60",
+        'points = 60\nrenamed_from = ["g"]',
+        "line 8: day1.exercises.f.renamed_from: 'g' already belongs to g",
+    ),
+    "older names that are not a list": (
+        "points = 60",
+        'points = 60\nrenamed_from = "h"',
+        "line 8: day1.exercises.f.renamed_from: should be a list of names",
     ),
     "points as a string": (
         "points = 60",
@@ -137,6 +173,38 @@ def test_a_valid_file_becomes_typed_values(tmp_path: Path) -> None:
     f, g = load(tmp_path, VALID).day("day1").exercises
     assert (f.name, f.points, f.limits.cpu_seconds, f.limits.memory) == ("f", 60, 2, 1_500_000_000)
     assert (g.not_allowed, g.limits.memory) == (("softmax",), 2_000_000_000)
+
+
+@pytest.mark.parametrize("weights", [(60, 40), (1, 2), (33, 44), (0.5, 77)])
+@pytest.mark.parametrize("total", [100, 77, 12.34])
+def test_points_are_shares_of_the_total(
+    weights: tuple[float, float], total: float, tmp_path: Path
+) -> None:
+    text = VALID.replace("points = 60", f"points = {weights[0]}")
+    text = text.replace("points = 40", f"points = {weights[1]}")
+    day = load(tmp_path, text.replace('title = "One"', f'title = "One"\ntotal_points = {total}'))
+    f, g = day.day("day1").exercises
+    assert f.points == round(total * weights[0] / sum(weights), 2)
+    assert Decimal(str(f.points)) + Decimal(str(g.points)) == Decimal(str(total))
+
+
+def test_optional_and_given_exercises_are_not_part_of_the_total(tmp_path: Path) -> None:
+    flags = 'points = 60\nrenamed_from = ["old_f"]'
+    optional = load(tmp_path, VALID.replace("points = 40", "points = 40\noptional = true"))
+    f, g = optional.day("day1").exercises
+    assert (f.points, g.points, g.optional, optional.day("day1").points) == (100, 66.67, True, 100)
+    day = load(tmp_path, VALID.replace("points = 60", f"{flags}\ngiven = true")).day("day1")
+    assert (day.names, day.exercises[0].points, day.points) == (("g",), 100, 100)
+    assert [(e.name, e.given, e.renamed_from) for e in day.unassigned] == [("f", True, ("old_f",))]
+
+
+def test_a_day_can_be_reduced_to_its_core(tmp_path: Path) -> None:
+    text = VALID.replace("points = 60", "points = 60\ncore = true")
+    assert load(tmp_path, text).day("day1").names == ("f", "g")
+    short = text.replace('title = "One"', 'title = "One"\ninclude = "core"')
+    day = load(tmp_path, short).day("day1")
+    assert (day.names, day.points) == (("f",), 100)
+    assert [exercise.name for exercise in day.unassigned] == ["g"]
 
 
 def test_limits_include_a_budget_and_ten_times_the_idle_time(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Read `grading.toml` into typed values, and report each error with its line, its key and the expected value.
+"""Read `grading.toml` into typed values.
 
 Entry points: `find_root`, `load`, `fingerprint`; `Course`, `Day` and `Exercise`.
 """
@@ -6,32 +6,35 @@ Entry points: `find_root`, `load`, `fingerprint`; `Course`, `Day` and `Exercise`
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from autograder.course import chapters
+from autograder.course import chapters, points
 from autograder.course.chapters import Chapter
 from autograder.course.forbidden import MEANING
 from autograder.course.late_policy import NO_POLICY, Policy
+from autograder.course.tables import FILE, CourseError, Tables
 from autograder.protocol.limits import Allowance, Limits
 
-FILE = "grading.toml"
-POINTS_A_DAY = 100
-UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
+__all__ = ["FILE", "Course", "CourseError", "Day", "Exercise", "find_root", "fingerprint", "load"]
+
+MAX_POINTS = 100_000
+TOTAL_POINTS = 100
+DAY_KEYS = {"title", "feedback", "late", "total_points", "include", "exercises"}
 LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "memory"}
-EXERCISE_KEYS = {"chapter", "points", "not_allowed", *LIMIT_KEYS}
+FLAGS = ("core", "optional", "given")
+EXERCISE_KEYS = {"chapter", "points", "not_allowed", "renamed_from", *FLAGS, *LIMIT_KEYS}
 SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
-# Earlier versions used these keys to limit wall-clock time.
-RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
-REMOVED = {"output"}
 # For a failed test, students see the test's description and the observed values ("values"), or only the description ("words").
 Feedback = Literal["values", "words"]
+# The exercises that students fill in: all of the day's, or those that are marked as core.
+Include = Literal["all", "core"]
 SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=500)
 DEFAULTS = {
     "cpu_seconds": 5,
@@ -42,24 +45,32 @@ DEFAULTS = {
 }
 
 
-class CourseError(Exception):
-    """Raised when the course's own files are invalid. The message is one line."""
-
-
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise: a function or class in a chapter."""
+    """An exercise: a function or class in a chapter.
+
+    `points` are its share of the day's total. The points of an optional exercise do not count towards the total.
+    """
 
     name: str
     chapter: str
     points: float
     not_allowed: tuple[str, ...]
     limits: Limits
+    optional: bool = False
+    # These do not affect marks, so they are not part of the fingerprint.
+    core: bool = field(default=False, repr=False)
+    given: bool = field(default=False, repr=False)
+    renamed_from: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Day:
-    """An assignment: its exercises in order, and the folders that contain its files."""
+    """An assignment: its exercises in order, and the folders that contain its files.
+
+    `exercises` are those that students fill in. `unassigned` are the others: the notebook contains their references, or
+    leaves them out if nothing uses them.
+    """
 
     root: Path
     name: str
@@ -68,21 +79,23 @@ class Day:
     feedback: Feedback = "values"
     late: Policy = NO_POLICY
     budget: Allowance = SUBMISSION  # limits on all code that is run to grade one submission
+    unassigned: tuple[Exercise, ...] = ()
+    chapter_order: tuple[str, ...] = ()
 
     @property
     def points(self) -> float:
-        """Return the total points of all exercises."""
-        return sum(exercise.points for exercise in self.exercises)
+        """Return the total points of all exercises that are not optional."""
+        return float(sum(Fraction(str(e.points)) for e in self.exercises if not e.optional))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of the exercises."""
+        """Return the names of the exercises that students fill in."""
         return tuple(exercise.name for exercise in self.exercises)
 
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
         """Read the chapters from `solutions/`, in the order of `grading.toml`."""
-        order = dict.fromkeys(exercise.chapter for exercise in self.exercises)
+        order = self.chapter_order or dict.fromkeys(e.chapter for e in self.exercises)
         folder = self.root / "solutions" / self.name
         return tuple(chapters.read(folder / f"{name}.py", self.names) for name in order)
 
@@ -166,18 +179,15 @@ def fingerprint(day: Day) -> str:
     return digest.hexdigest()
 
 
-class _Reader:
-    """Reads the tables of `grading.toml`. Keeps the file's text so that error messages can include line numbers."""
-
-    def __init__(self, text: str) -> None:
-        self._lines = text.splitlines()
+class _Reader(Tables):
+    """Reads the days and their exercises."""
 
     def course(self, root: Path, tables: dict[str, Any]) -> Course:
         defaults = tables.pop("defaults", {})
-        self._check_keys("defaults", defaults, set(DEFAULTS))
+        self.check_keys("defaults", defaults, set(DEFAULTS))
         defaults = {**DEFAULTS, **defaults}
         self._limits("defaults", defaults)
-        budget = Allowance(*(self._seconds("defaults", defaults, key) for key in SUBMISSION_KEYS))
+        budget = Allowance(*(self.seconds("defaults", defaults, key) for key in SUBMISSION_KEYS))
         late = tables.pop("late", {})
         self._late("late", late)
         days = {
@@ -192,109 +202,99 @@ class _Reader:
         self, root: Path, name: str, table: Any, defaults: dict[str, Any], late: dict[str, Any]
     ) -> Day:
         if not isinstance(table, dict):
-            raise self._error(name, "", f"unknown key. To define a day, add a table: [{name}]")
-        self._check_keys(name, table, {"title", "feedback", "late", "exercises"})
-        title = self._value(name, table, "title", str, "a string")
-        exercises = self._value(name, table, "exercises", dict, "a table")
+            raise self.error(name, "", f"unknown key. To define a day, add a table: [{name}]")
+        self.check_keys(name, table, DAY_KEYS)
+        title = self.value(name, table, "title", str, "a string")
+        exercises = self.value(name, table, "exercises", dict, "a table")
         listed = tuple(self._exercise(name, e, t, defaults) for e, t in exercises.items())
-        total = sum(exercise.points for exercise in listed)
-        if abs(total - POINTS_A_DAY) > 1e-9:
-            raise self._error(name, "", f"the points add up to {total:g} instead of {POINTS_A_DAY}")
-        feedback = table.get("feedback", "values")
-        if feedback not in get_args(Feedback):
-            raise self._error(name, "feedback", f'{feedback!r} should be "values" or "words"')
+        self._check_names(name, listed)
+        include = self.choice(name, table, "include", Include, "all")
+        assigned = [e for e in listed if not e.given and (e.core or include == "all")]
         policy = self._late(f"{name}.late", table.get("late", {}), late)
-        return Day(root, name, title, listed, feedback, policy)
+        return Day(
+            root,
+            name,
+            title,
+            self._with_points(name, table, assigned),
+            self.choice(name, table, "feedback", Feedback, "values"),
+            policy,
+            unassigned=tuple(exercise for exercise in listed if exercise not in assigned),
+            chapter_order=tuple(dict.fromkeys(exercise.chapter for exercise in listed)),
+        )
+
+    def _with_points(
+        self, day: str, table: dict[str, Any], assigned: Sequence[Exercise]
+    ) -> tuple[Exercise, ...]:
+        """Turn weights into points, so that the required exercises add up to the day's total."""
+        total = self.value(
+            day, {"total_points": TOTAL_POINTS, **table}, "total_points", (int, float), "a number"
+        )
+        if not 0 < total <= MAX_POINTS or Fraction(str(total)) * 100 % 1:
+            problem = f"{total:g} should be a number up to {MAX_POINTS:,} with at most two decimals"
+            raise self.error(day, "total_points", problem)
+        weights = [exercise.points for exercise in assigned if not exercise.optional]
+        if not weights:
+            key = "include" if table.get("include") == "core" else ""
+            raise self.error(day, key, "no exercise counts towards the total")
+        shares = iter(points.share(weights, total))
+        result = []
+        for exercise in assigned:
+            scaled = points.scale(exercise.points, weights, total)
+            worth = scaled if exercise.optional else next(shares)
+            if worth <= 0:
+                problem = f"{exercise.points:g} is too little: it becomes less than 0.01 points"
+                raise self.error(f"{day}.exercises.{exercise.name}", "points", problem)
+            result.append(replace(exercise, points=worth))
+        return tuple(result)
 
     def _late(self, where: str, table: Any, course: Mapping[str, Any] | None = None) -> Policy:
         """Read a late policy. Missing keys default to the course's policy."""
-        self._check_keys(where, table, {field.name for field in fields(Policy)})
+        self.check_keys(where, table, {field.name for field in fields(Policy)})
         values: dict[str, Any] = {}
         for key in table:
             if key == "due":
-                due = self._value(where, table, key, datetime, "a date and time")
+                due = self.value(where, table, key, datetime, "a date and time")
                 if due.tzinfo is None:
-                    raise self._error(where, key, "needs a UTC offset, such as +01:00")
+                    raise self.error(where, key, "needs a UTC offset, such as +01:00")
                 values[key] = due
             else:
-                number = float(self._value(where, table, key, (int, float), "a number"))
+                number = float(self.value(where, table, key, (int, float), "a number"))
                 most = 100 if "per_cent" in key else 100_000
                 if not 0 <= number <= most:
-                    raise self._error(where, key, f"{number:g} is not between 0 and {most}")
+                    raise self.error(where, key, f"{number:g} is not between 0 and {most}")
                 values[key] = number
         return Policy(**{**(course or {}), **values})
 
     def _exercise(self, day: str, name: str, table: Any, defaults: dict[str, Any]) -> Exercise:
         where = f"{day}.exercises.{name}"
         if not isinstance(table, dict) or not name.isidentifier():
-            raise self._error(where, "", "should be a table named after a function or class")
-        self._check_keys(where, table, EXERCISE_KEYS)
-        points = self._value(where, table, "points", (int, float), "a number")
-        if not points > 0:
-            raise self._error(where, "points", f"{points} is not greater than 0")
-        names = table.get("not_allowed", [])
-        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise self._error(where, "not_allowed", "should be a list of names in quotes")
+            raise self.error(where, "", "should be a table named after a function or class")
+        self.check_keys(where, table, EXERCISE_KEYS)
+        weight = float(self.value(where, table, "points", (int, float), "a number"))
+        if not 0 < weight <= MAX_POINTS:
+            problem = f"{weight:g} is not greater than 0 and at most {MAX_POINTS:,}"
+            raise self.error(where, "points", problem)
+        names = self.names(where, table, "not_allowed")
         for unknown in set(names) - set(MEANING):
             known = ", ".join(sorted(MEANING))
-            raise self._error(where, "not_allowed", f"unknown name {unknown!r}; known: {known}")
-        chapter = self._value(where, table, "chapter", str, "the name of a chapter, in quotes")
+            raise self.error(where, "not_allowed", f"unknown name {unknown!r}; known: {known}")
+        chapter = self.value(where, table, "chapter", str, "the name of a chapter, in quotes")
         limits = self._limits(where, {**defaults, **table})
-        return Exercise(name, chapter, float(points), tuple(names), limits)
+        flags = {key: self.flag(where, table, key) for key in FLAGS}
+        older = self.names(where, table, "renamed_from")
+        return Exercise(name, chapter, weight, names, limits, renamed_from=older, **flags)
+
+    def _check_names(self, day: str, exercises: Sequence[Exercise]) -> None:
+        """Check that no name is both an exercise and an older name, and that no two exercises have the same older name."""
+        taken = {exercise.name: exercise.name for exercise in exercises}
+        for exercise in exercises:
+            for name in exercise.renamed_from:
+                if name in taken:
+                    problem = f"{name!r} already belongs to {taken[name]}"
+                    raise self.error(f"{day}.exercises.{exercise.name}", "renamed_from", problem)
+                taken[name] = exercise.name
 
     def _limits(self, where: str, table: dict[str, Any]) -> Limits:
-        seconds = self._seconds(where, table, "cpu_seconds")
-        total = self._seconds(where, table, "total_cpu_seconds")
-        return Limits(seconds, total, self._size(where, table, "memory"))
-
-    # ---- single values
-
-    def _seconds(self, where: str, table: dict[str, Any], key: str) -> float:
-        value = float(self._value(where, table, key, (int, float), "a number of seconds"))
-        if not 0 < value < 86400:
-            raise self._error(where, key, f"{value:g} seconds is outside the range 0 to 86,400")
-        return value
-
-    def _size(self, where: str, table: dict[str, Any], key: str) -> int:
-        text = self._value(where, table, key, str, 'a size such as "2 GB"')
-        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|kB|MB|GB)", text)
-        if not match:
-            raise self._error(where, key, f'{text!r} should be a size such as "2 GB" or "64 kB"')
-        return int(float(match[1]) * UNITS[match[2]])
-
-    def _value(self, where: str, table: dict[str, Any], key: str, kind: Any, expected: str) -> Any:
-        if key not in table:
-            raise self._error(where, "", f"{key} is missing; it should be {expected}")
-        value = table[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise self._error(where, key, f"{value!r} should be {expected}")
-        return value
-
-    def _check_keys(self, where: str, table: Any, known: set[str]) -> None:
-        if not isinstance(table, dict):
-            raise self._error(where, "", "should be a table")
-        for key in table:
-            if key in RENAMED and RENAMED[key] in known:
-                new = f"{key} is now {RENAMED[key]}, in seconds of CPU time"
-                raise self._error(where, key, new)
-            if key in REMOVED:
-                raise self._error(where, key, "this limit no longer exists. Delete the line.")
-            if key not in known:
-                raise self._error(where, key, f"unknown key; known: {', '.join(sorted(known))}")
-
-    # ---- errors
-
-    def _error(self, table: str, key: str, problem: str) -> CourseError:
-        where = f"{FILE}, line {line}" if (line := self._line(table, key)) else FILE
-        return CourseError(f"{where}: {table}{'.' if key else ''}{key}: {problem}")
-
-    def _line(self, table: str, key: str) -> int:
-        """Return the line number of a key, or of the table's header if the key is not found. Return 0 if neither is found."""
-        in_table, header = False, 0
-        for number, line in enumerate(self._lines, 1):
-            if line.lstrip().startswith("["):
-                in_table = line.strip().split("]")[0] == f"[{table}"
-                header = number if in_table else header
-            elif in_table and key and re.match(rf"\s*{re.escape(key)}\s*=", line):
-                return number
-        return header
+        seconds = self.seconds(where, table, "cpu_seconds")
+        total = self.seconds(where, table, "total_cpu_seconds")
+        return Limits(seconds, total, self.size(where, table, "memory"))
