@@ -9,10 +9,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 setup: $(READY)
 
-$(READY): pyproject.toml
+# The packages that the chapters need are listed where students find them.
+PACKAGES := $(wildcard solutions/*/requirements.txt)
+
+$(READY): pyproject.toml $(PACKAGES)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cluster]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cluster]' \
+		$(PACKAGES:%=--requirement %)
 	touch $@
 
 demo: setup

@@ -1,43 +1,6 @@
-"""Configure nbgrader: steps from autograder/nbgrader_plugin/pipeline.py grade a notebook instead of executing it."""
+"""Configure nbgrader: the autograder's steps grade a notebook instead of executing it."""
+
+from autograder.nbgrader_plugin.configuration import configure
 
 c = get_config()
-
-c.CourseDirectory.course_id = "transformers"
-c.CourseDirectory.release_directory = "assignments"
-
-c.GenerateAssignment.preprocessors = [
-    "nbgrader.preprocessors.IncludeHeaderFooter",
-    "nbgrader.preprocessors.LockCells",
-    "autograder.nbgrader_plugin.pipeline.NameStubs",  # replaces nbgrader's ClearSolutions
-    "nbgrader.preprocessors.ClearOutput",
-    "nbgrader.preprocessors.CheckCellMetadata",
-    "nbgrader.preprocessors.ComputeChecksums",
-    "nbgrader.preprocessors.SaveCells",
-    "nbgrader.preprocessors.ClearHiddenTests",
-    "nbgrader.preprocessors.ComputeChecksums",
-    "nbgrader.preprocessors.CheckCellMetadata",
-]
-
-# Our exporter also reads files that nbgrader's own reader rejects.
-c.Autograde.exporter_class = "autograder.nbgrader_plugin.pipeline.SubmissionExporter"
-c.Autograde.sanitize_preprocessors = [
-    "autograder.nbgrader_plugin.pipeline.Restore",
-    "nbgrader.preprocessors.ClearOutput",
-    "nbgrader.preprocessors.DeduplicateIds",
-    "nbgrader.preprocessors.OverwriteKernelspec",
-    "nbgrader.preprocessors.OverwriteCells",
-    "nbgrader.preprocessors.CheckCellMetadata",
-]
-# Applies the late policy from grading.toml.
-c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugin.late_penalty.LatePenalty"
-# Rounds the points in the file that `nbgrader export` writes.
-c.ExportApp.plugin_class = "autograder.nbgrader_plugin.rounded_export.RoundedExport"
-c.Autograde.autograde_preprocessors = [
-    "autograder.nbgrader_plugin.pipeline.Grade",  # replaces nbgrader's Execute
-    "nbgrader.preprocessors.IgnorePattern",
-    "nbconvert.preprocessors.ClearMetadataPreprocessor",
-    "nbgrader.preprocessors.LimitOutput",
-    "nbgrader.preprocessors.SaveAutoGrades",
-    "nbgrader.preprocessors.AssignLatePenalties",
-    "nbgrader.preprocessors.CheckCellMetadata",
-]
+configure(c, course_id="transformers")

@@ -6,7 +6,6 @@ the course; 3, this machine cannot isolate student code. Each command imports it
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from autograder import course_commands, delivery_commands, store_commands, ta_commands
+from autograder import VERSION, course_commands, delivery_commands, store_commands, ta_commands
 from autograder.console import (
     check_file,
     check_folder,
@@ -54,7 +53,7 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        print(f"autograder {importlib.metadata.version('transformer-exercises')}")
+        print(f"autograder {VERSION}")
         raise typer.Exit
 
 

@@ -7,6 +7,7 @@ process that it forks gets its own user, mount, PID and IPC namespaces and a sma
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import site
 import socket
@@ -30,7 +31,9 @@ RELOCATED = "/mnt"
 PYTHON, PACKAGES, PROJECT = (f"{RELOCATED}/{name}" for name in ("python", "packages", "project"))
 # Names to hide among the installed packages. `__pycache__` is hidden because compiled files contain the paths of their sources.
 OWN = {"autograder", "graders", "mistakes", "solutions", "__pycache__"}
-OWN_METADATA = ("transformer_exercises-", "__editable__")
+OWN_METADATA = ("notebook_autograder-", "__editable__")
+# In the metadata of a package that was installed from a local folder or file, this file contains the path.
+ORIGIN = "direct_url.json"
 # The new root is built in this folder. Any folder works, because everything needed from it is cloned before the mount hides it.
 _NEW_ROOT = "/tmp"
 
@@ -57,12 +60,13 @@ def hidden_entries(folders: Sequence[str]) -> list[str]:
     """Return the paths to hide: this project's installed packages, and files that contain the project's path."""
     places = [place for f in folders for place in (f, f"{f}/site-packages")]
     places = [p for p in places if os.path.isdir(p) and not (Path(p) / "os.py").exists()]
-    return [
-        entry.path
-        for place in places
-        for entry in os.scandir(place)
-        if entry.name in OWN or entry.name.startswith(OWN_METADATA)
-    ]
+    hidden = []
+    for entry in itertools.chain.from_iterable(map(os.scandir, places)):
+        if entry.name in OWN or entry.name.startswith(OWN_METADATA):
+            hidden.append(entry.path)
+        elif entry.name.endswith(".dist-info") and os.path.exists(f"{entry.path}/{ORIGIN}"):
+            hidden.append(f"{entry.path}/{ORIGIN}")
+    return hidden
 
 
 def _inside(path: str, folder: str) -> bool:

@@ -83,11 +83,15 @@ def _mount(mounts: dict[str, str]) -> None:
 
 
 def forget_project() -> None:
-    """Remove this project's paths from all imported code. Afterwards, the project can no longer be imported."""
+    """Remove this project's paths from all imported code. Afterwards, the project can no longer be imported.
+
+    If it is installed among other packages, these can still be imported. The wall hides the project's own files there.
+    """
     if sys.base_prefix == PYTHON:
         return
     project = str(Path(__file__).resolve().parents[3])
-    own = (f"{project}/autograder/", f"{project}/solutions/")
+    own = f"{project}/autograder/"
+    is_package = project in map(os.path.realpath, site.getsitepackages())
     for item in gc.get_objects():
         # `isinstance` would run the object's own code.
         if type(item) is types.FunctionType and item.__code__.co_filename.startswith(own):
@@ -101,7 +105,8 @@ def forget_project() -> None:
                 module.__path__ = []
     sys.meta_path[:] = [finder for finder in sys.meta_path if not _is_editable(finder)]
     sys.path_hooks[:] = [hook for hook in sys.path_hooks if not _is_editable(hook)]
-    sys.path[:] = [p for p in sys.path if p != project and not p.startswith(EDITABLE)]
+    own_folder = "" if is_package else project
+    sys.path[:] = [p for p in sys.path if p != own_folder and not p.startswith(EDITABLE)]
     sys.path_importer_cache.clear()
     linecache.clearcache()
 

@@ -1,0 +1,111 @@
+"""Pytest plugin with the fixtures of the hidden graders, so that `pytest graders` runs them outside the autograder.
+
+`pytest graders` tests the reference, and `pytest graders --submission FILE` a notebook or script. Pytest loads this module
+in every run of every project in the environment, so it imports torch only when a grader asks for `student`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from autograder.course.config import Day, Exercise
+    from autograder.execution.student import Student
+    from autograder.sandbox.client import Server
+    from autograder.slicing.unit import Unit
+    from autograder.submissions.client import Reader
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options `--submission` and `--seed`."""
+    group = parser.getgroup("autograder", "hidden graders of a course")
+    group.addoption("--submission", help="notebook or script to grade (default: the reference)")
+    group.addoption("--seed", type=int, default=0, help="seed for the random inputs of graders")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Return a seed that is different for each test."""
+    return zlib.crc32(f"{request.config.getoption('--seed')} {request.node.nodeid}".encode())
+
+
+@pytest.fixture
+def student(
+    request: pytest.FixtureRequest, _sandbox: Callable[[], tuple[Server, Reader]]
+) -> Iterator[Student]:
+    """Yield the code to test: the reference in this process, or a submission in the sandbox."""
+    from autograder.execution.answer_key import load_solution
+
+    day = _day(request.path.parent)
+    name = request.cls.exercise
+    exercise = next((e for e in day.exercises if e.name == name), None)
+    if exercise is None:
+        pytest.fail(f"{name!r} is not an exercise of {day.name} in grading.toml")
+    submission = request.config.getoption("--submission")
+    if submission is None:
+        yield load_solution(day, exercise, *_units(day))
+    else:
+        yield from _submitted(day, exercise, Path(submission), *_sandbox())
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[Callable[[], tuple[Server, Reader]]]:
+    """Yield a function that returns the session's fork server and reader. Both start on the first call."""
+    with ExitStack() as stack:
+
+        @cache
+        def start() -> tuple[Server, Reader]:
+            from autograder.sandbox.client import Server
+            from autograder.submissions.client import Reader
+
+            server, reader = Server(), Reader()
+            stack.callback(server.close)
+            stack.callback(reader.close)
+            return server, reader
+
+        yield start
+
+
+def _submitted(
+    day: Day, exercise: Exercise, file: Path, server: Server, reader: Reader
+) -> Iterator[Student]:
+    from autograder.execution.attempt import Attempt
+    from autograder.execution.source import join_units
+    from autograder.slicing.client import Slicer, prepare
+    from autograder.submissions.submission import read_submissions
+
+    handed_in = next(read_submissions([file], day.name, reader))
+    with Slicer(reader.server, prepare(reader.server, day), handed_in.cells) as slicer:
+        pieces = slicer.slice_all().slices[exercise.name].pieces
+    if not pieces:
+        pytest.fail(f"{exercise.name} is not defined in {file}")
+    attempt = Attempt(server, exercise, join_units(pieces), "0")
+    try:
+        if lost := attempt.start():
+            pytest.fail(lost.message)
+        assert attempt.student is not None
+        yield attempt.student
+    finally:
+        attempt.stop()
+
+
+@cache
+def _day(graders: Path) -> Day:
+    from autograder.course import config as courses
+
+    return courses.load(courses.find_root(graders)).day(graders.name)
+
+
+@cache
+def _units(day: Day) -> tuple[list[Unit], list[Unit]]:
+    """Return the solutions of a day and the code that its chapters give to students."""
+    from autograder.execution.answer_key import given_units, solution_units
+
+    return solution_units(day), given_units(day)

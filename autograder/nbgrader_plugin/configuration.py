@@ -1,0 +1,47 @@
+"""Configure nbgrader for a course: the autograder's steps grade a notebook instead of executing it. Entry point: `configure`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def configure(c: Any, course_id: str) -> None:
+    """Configure nbgrader. A course calls this from its `nbgrader_config.py` with `get_config()` and the name of the course."""
+    c.CourseDirectory.course_id = course_id
+    c.CourseDirectory.release_directory = "assignments"
+    c.GenerateAssignment.preprocessors = [
+        "nbgrader.preprocessors.IncludeHeaderFooter",
+        "nbgrader.preprocessors.LockCells",
+        "autograder.nbgrader_plugin.pipeline.NameStubs",  # replaces nbgrader's ClearSolutions
+        "nbgrader.preprocessors.ClearOutput",
+        "nbgrader.preprocessors.CheckCellMetadata",
+        "nbgrader.preprocessors.ComputeChecksums",
+        "nbgrader.preprocessors.SaveCells",
+        "nbgrader.preprocessors.ClearHiddenTests",
+        "nbgrader.preprocessors.ComputeChecksums",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+
+    # Our exporter also reads files that nbgrader's own reader rejects.
+    c.Autograde.exporter_class = "autograder.nbgrader_plugin.pipeline.SubmissionExporter"
+    c.Autograde.sanitize_preprocessors = [
+        "autograder.nbgrader_plugin.pipeline.Restore",
+        "nbgrader.preprocessors.ClearOutput",
+        "nbgrader.preprocessors.DeduplicateIds",
+        "nbgrader.preprocessors.OverwriteKernelspec",
+        "nbgrader.preprocessors.OverwriteCells",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+    # Applies the late policy from grading.toml.
+    c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugin.late_penalty.LatePenalty"
+    # Rounds the points in the file that `nbgrader export` writes.
+    c.ExportApp.plugin_class = "autograder.nbgrader_plugin.rounded_export.RoundedExport"
+    c.Autograde.autograde_preprocessors = [
+        "autograder.nbgrader_plugin.pipeline.Grade",  # replaces nbgrader's Execute
+        "nbgrader.preprocessors.IgnorePattern",
+        "nbconvert.preprocessors.ClearMetadataPreprocessor",
+        "nbgrader.preprocessors.LimitOutput",
+        "nbgrader.preprocessors.SaveAutoGrades",
+        "nbgrader.preprocessors.AssignLatePenalties",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]

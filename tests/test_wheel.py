@@ -1,0 +1,56 @@
+"""Test that the wheel holds the engine with its data files, and nothing of this course."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+NOT_SOURCES = (".*", "build", "source", "demo", "fuzz-failures", "__pycache__", "*.egg-info")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """Build the wheel from a copy of the repository, because a build leaves files behind."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT, folder / "copy", ignore=shutil.ignore_patterns(*NOT_SOURCES))
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    build = [sys.executable, "-m", "pip", "wheel", *options, str(folder / "copy")]
+    subprocess.run(build, check=True)
+    (built,) = folder.glob("*.whl")
+    return zipfile.ZipFile(built)
+
+
+def test_the_wheel_holds_every_file_of_the_engine_and_no_other(wheel: zipfile.ZipFile) -> None:
+    files = {file for file in (ROOT / "autograder").rglob("*") if file.is_file()}
+    engine = {str(f.relative_to(ROOT)) for f in files if f.parent.name != "__pycache__"}
+    assert {name for name in wheel.namelist() if ".dist-info/" not in name} == engine
+
+
+def test_the_wheel_has_the_command_the_fixtures_and_the_extras(wheel: zipfile.ZipFile) -> None:
+    metadata = _metadata(wheel)
+    points = wheel.read(f"{_metadata_folder(wheel)}/entry_points.txt").decode()
+    assert metadata["Name"] == "notebook-autograder"
+    assert "cluster" in metadata.get_all("Provides-Extra", [])
+    assert "autograder = autograder.cli:main" in points
+    assert "autograder = autograder.execution.pytest_plugin" in points
+    required = {line.split(";")[0] for line in metadata.get_all("Requires-Dist", [])}
+    assert not required & {"music21", "scikit-learn"}, "only this course needs these packages"
+
+
+def _metadata(wheel: zipfile.ZipFile) -> Message:
+    return Parser().parsestr(wheel.read(f"{_metadata_folder(wheel)}/METADATA").decode())
+
+
+def _metadata_folder(wheel: zipfile.ZipFile) -> str:
+    return str(next(Path(name).parent for name in wheel.namelist() if name.endswith("METADATA")))
