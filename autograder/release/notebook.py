@@ -7,10 +7,12 @@ import io
 import re
 import tokenize
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode, v4
 
+from autograder import in_notebook
 from autograder.course import chapters, release_stamp
 from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import Day
@@ -75,9 +77,9 @@ def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
     introduction = [chapters.read(own, ())] if own.is_file() else []
     parts = [
         *introduction,
-        chapters.read(folder / "opening.py", ()),
+        _given_part(folder, "opening"),
         *day.chapters,
-        chapters.read(folder / "closing.py", ()),
+        _given_part(folder, "closing"),
     ]
     for part in parts:
         if part is parts[len(introduction)]:
@@ -94,6 +96,13 @@ def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
             yield _cell("markdown", material.INTRODUCTION, ids.new(material.SECTION))
             for source in (*material.helpers(), material.data(day, outputs)):
                 yield _helper_cell(source, ids.new(material.SECTION))
+
+
+def _given_part(folder: Path, name: str) -> Chapter:
+    """Read the opening or the closing part of the notebook: the course's own file, or else the engine's."""
+    own = folder / f"{name}.py"
+    default = Path(in_notebook.__file__).with_name(f"{name}.py")
+    return chapters.read(own if own.is_file() else default, ())
 
 
 def _chapter_cell(

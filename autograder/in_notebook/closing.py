@@ -1,0 +1,25 @@
+# %% [markdown]
+# ## How far you are
+#
+# Run `progress()` in any cell. It shows which exercises pass their visible checks, what fails in the
+# others, and how many minutes are left.
+#
+# **How your work is graded.** The grader takes only what an exercise needs and runs other tests on
+# other values. Cell order, plots and experiments do not matter.
+
+# %%
+from autograder.in_notebook.opening import MEASURED
+from autograder.in_notebook.progress import progress
+
+# %%
+if __name__ == "__main__":
+
+    def measured() -> None:
+        """Print what the demonstrations measured."""
+        print("Measured by the demonstrations:")
+        for what, value in MEASURED.items():
+            print(f"{value:<8.4g}{what}")
+
+    progress()
+    if MEASURED:
+        measured()

@@ -1,0 +1,27 @@
+# %% [markdown]
+# ## How this notebook works
+#
+# * **Fill in the stubs.** Replace `raise NotImplementedError(...)` with your code. Keep the names
+#   of functions, classes, arguments and attributes, because the grader finds your work by them. You
+#   can add cells, functions and imports.
+# * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
+# * **Hints are folded.** Open one when you are stuck.
+# * **Demonstrations** draw or print something with your functions. They are not graded.
+
+# %%
+from autograder.in_notebook.checks import (  # noqa: F401
+    demonstration,
+    expecting,
+    expecting_value_error,
+    filled,
+    fixed_numbers,
+    visible_check,
+)
+
+MEASURED: dict[str, float] = {}
+
+
+def record(what: str, value: float) -> None:
+    """Print a number that a demonstration measured, and keep it for the table at the end of the day."""
+    MEASURED[what] = value
+    print(f"{what}: {value:.4g}")
