@@ -188,6 +188,25 @@ def test_a_figure_is_embedded_with_its_text(tmp_path: Path) -> None:
     assert html.unescape(found[2]) == 'One "a", two lines'
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "element"),
+    [
+        ("a.gif", b"GIF89a and more", '<img src="data:image/gif;base64,{}" alt="A &amp; B">'),
+        (
+            "a.wav",
+            b"RIFF\x04\0\0\0WAVE",
+            '<audio controls src="data:audio/wav;base64,{}">A &amp; B</audio>',
+        ),
+    ],
+)
+def test_an_animation_and_a_recording_are_embedded(
+    name: str, content: bytes, element: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    expected = element.format(base64.b64encode(content).decode())
+    assert figures.embed(f"![A & B]({name})", tmp_path / "x.py") == expected
+
+
 def test_a_figure_on_the_web_stays_a_link(tmp_path: Path) -> None:
     link = "![a badge](https://example.org/badge.svg)"
     assert figures.embed(link, tmp_path / "x.py") == link
@@ -201,12 +220,16 @@ def test_a_figure_on_the_web_stays_a_link(tmp_path: Path) -> None:
         ("![a](a.svg)", "<svg>", "a.svg is not an SVG image"),
         ("![a](a.svg)", "<html/>", "a.svg is not an SVG image"),
         ("![a](a.svg)", "PNG", "a.svg is not an SVG image"),
+        ("![a](a.gif)", SVG, "a.gif is not a GIF image"),
+        ("![a](a.wav)", "RIFF", "a.wav is not a WAV recording"),
+        ("![a](a.bmp)", "BM", "a.bmp is not one of .svg, .gif, .wav"),
     ],
 )
 def test_an_invalid_figure_is_refused(
     link: str, content: str, problem: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.svg").write_text(content, encoding="utf-8")
+    for name in ("a.svg", "a.gif", "a.wav", "a.bmp"):
+        (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(CourseError, match=re.escape(problem)):
         figures.embed(link, tmp_path / "x.py")
 

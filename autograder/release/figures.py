@@ -1,4 +1,7 @@
-"""Embed a chapter's figures in its text, so that the notebook is one file that shows them offline. Entry point: `embed`."""
+"""Embed a chapter's figures and recordings in its text, so that the notebook is one file that shows them offline.
+
+Entry point: `embed`.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,23 @@ from autograder.course.config import CourseError
 LINK = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]*)\)")
 ELSEWHERE = ("http://", "https://", "data:")
 ROOT = "{http://www.w3.org/2000/svg}svg"
+MEDIA = {
+    ".svg": ("image/svg+xml", "an SVG image"),
+    ".gif": ("image/gif", "a GIF image"),
+    ".wav": ("audio/wav", "a WAV recording"),
+}
 
 
 def embed(markdown: str, chapter: Path) -> str:
-    """Return the text of a markdown cell with each linked SVG file as an `<img>` that contains the file.
+    """Return the text of a markdown cell with each linked file as an `<img>` or `<audio>` that contains the file.
 
     Links are relative to the chapter's folder. JupyterLab strips inline `<svg>`, and Colab has no access to local files.
 
     Raises:
-        CourseError: A file is missing or is not an SVG image, or a link has no alternative text.
+        CourseError: A file is missing or not what its suffix says, or a link has no alternative text.
     """
 
-    def image(link: re.Match[str]) -> str:
+    def element(link: re.Match[str]) -> str:
         alt, target = " ".join(link["alt"].split()), link["target"]
         if target.startswith(ELSEWHERE):
             return link[0]
@@ -32,24 +40,39 @@ def embed(markdown: str, chapter: Path) -> str:
             raise CourseError(
                 f"{chapter}: the figure {target} has no alternative text. Describe it in the link: ![text]({target})"
             )
-        data = _svg(chapter.parent / target, chapter)
-        encoded = base64.b64encode(data).decode()
-        return f'<img src="data:image/svg+xml;base64,{encoded}" alt="{html.escape(alt)}">'
+        data, media_type = _read(chapter.parent / target, chapter)
+        source = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+        if media_type.startswith("audio/"):
+            return f'<audio controls src="{source}">{html.escape(alt)}</audio>'
+        return f'<img src="{source}" alt="{html.escape(alt)}">'
 
-    return LINK.sub(image, markdown)
+    return LINK.sub(element, markdown)
 
 
-def _svg(file: Path, chapter: Path) -> bytes:
-    """Return the bytes of an SVG file."""
+def _read(file: Path, chapter: Path) -> tuple[bytes, str]:
+    """Return a file's content and media type."""
+    if file.suffix not in MEDIA:
+        raise CourseError(f"{chapter}: the figure {file} is not one of {', '.join(MEDIA)}")
+    media_type, kind = MEDIA[file.suffix]
     try:
         data = file.read_bytes()
-        root = ElementTree.fromstring(data)
     except OSError as error:
         raise CourseError(
             f"{chapter}: the figure {file} cannot be read: {error.strerror}"
         ) from None
+    try:
+        valid = _is_valid(data, file.suffix)
     except ElementTree.ParseError as error:
-        raise CourseError(f"{chapter}: the figure {file} is not an SVG image: {error}") from None
-    if root.tag != ROOT:
-        raise CourseError(f"{chapter}: the figure {file} is not an SVG image")
-    return data
+        raise CourseError(f"{chapter}: the figure {file} is not {kind}: {error}") from None
+    if not valid:
+        raise CourseError(f"{chapter}: the figure {file} is not {kind}")
+    return data, media_type
+
+
+def _is_valid(data: bytes, suffix: str) -> bool:
+    """Return whether a file begins as files with this suffix do."""
+    if suffix == ".svg":
+        return ElementTree.fromstring(data).tag == ROOT
+    if suffix == ".gif":
+        return data.startswith((b"GIF87a", b"GIF89a"))
+    return data[:4] == b"RIFF" and data[8:12] == b"WAVE"
