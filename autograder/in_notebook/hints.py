@@ -99,4 +99,6 @@ def _summary(value: Any) -> Any:
         shapes = sorted(f"{name} {tuple(p.shape)}" for name, p in value.named_parameters())
         kept = sorted(str(tuple(entry.shape)) for entry in value.state_dict().values())
         return [*shapes, *kept, f"{value.training} {getattr(value, 'calls', None)}"]
+    if isinstance(value, torch.Generator):
+        return "generator"  # its text contains an address
     return list(map(_summary, value)) if isinstance(value, list | tuple) else str(value)

@@ -228,7 +228,7 @@ def _check_execution(notebook: NotebookNode, day: Day) -> None:
             resources={"metadata": {"path": folder}},
         )
         try:
-            client.execute(stderr=subprocess.DEVNULL)
+            client.execute(stderr=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1"})
         except CellExecutionError as error:
             where = _failed_cell(copy)
             raise CourseError(
