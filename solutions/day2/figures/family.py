@@ -32,11 +32,11 @@ def rope() -> Picture:
             )
         picture.text(20, top + 54, note, at="start", size=13)
     picture.line([(350, 20), (350, 250)], arrow=False, colour=GREY, width=0.7)
-    picture.text(370, 30, "Turned by the same angle, the score stays", at="start", bold=True)
+    picture.text(370, 30, "Both turn by the same angle: same score", at="start", bold=True)
     for left, query, key in ((448, 1, 3), (612, 4, 6)):
         picture.circle(left, 146, 62)
         for place, colour, name in ((query, BLUE, "query"), (key, ORANGE, "key")):
-            start = 0.25 if name == "query" else -0.35
+            start = 0.2 if name == "query" else 0.1
             angle = start + 0.45 * place
             x, y = math.cos(angle), -math.sin(angle)
             picture.line([(left, 146), (left + 60 * x, 146 + 60 * y)], colour=colour, width=2.4)
