@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The family
 #
-# *Chapter 5 of 7 · core: 25 minutes · optional: 95 minutes*
+# *Chapter 5 of 7 · core: 25 minutes · optional: 85 minutes*
 #
 # Most descendants of the Transformer change it in one place. Two of the five changes in this chapter
 # put the **distance** between query and key into the score: `rotary_embedding` and `alibi_bias`.
@@ -149,6 +149,10 @@ if __name__ == "__main__":
         assert torch.allclose(seen.float(), torch.tensor([[-0.7716, 0.6361]]), atol=1e-2), (
             "In float16, position 9999 should rotate (1, 0) to (−0.772, 0.636); yours gives "
             f"{seen[0].tolist()}. In which dtype do you compute the angle?"
+        )
+        wide = rotary_embedding(far.double(), torch.tensor([1])).dtype
+        assert wide == torch.float64, (
+            f"The result should have the dtype of x, float64; yours is {wide}."
         )
         with expecting_value_error("d = 3", "d", "x"):
             rotary_embedding(torch.zeros(2, 3), torch.tensor([0, 1]))
@@ -745,7 +749,8 @@ if __name__ == "__main__":
             fixed_numbers(2, 2, 6, 7),
         )
         mask = torch.tensor([[1, 1, 0, 1, 0, 1], [0, 1, 1, 1, 1, 0], [1, 0, 0, 1, 1, 1]]).bool()
-        together = grouped_query_attention(query, key, value, mask)[:, 2:]
+        with expecting("A batch of 2, 4 query heads, 2 key heads and a mask (n, m) should work"):
+            together = grouped_query_attention(query, key, value, mask)[:, 2:]
         alone = grouped_query_attention(query[:, 2:], key[:, 1:], value[:, 1:], mask)
         assert torch.allclose(together, alone, atol=1e-5), (
             "Query heads 2 and 3 read only key head 1, so they should give the same without the "
@@ -776,8 +781,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Only the cache shrinks; there are still h heads of n × m scores. Ainslie et al.
-# convert trained models: they average the key heads of each group and train for 5 % of the original
-# steps.
+# convert trained models: they average the key and value heads of each group and train for 5 % of
+# the original steps.
 
 # %% [markdown]
 # ## What the variants cost, and what they keep
@@ -793,7 +798,8 @@ def full_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = Fal
     """Return softmax attention, computed with the n × m matrix of scores."""
     scores = query @ key.mT / math.sqrt(query.shape[-1])
     if causal:
-        scores = scores.masked_fill(~sliding_window_mask(len(query), len(query)), -math.inf)
+        future = torch.ones(scores.shape, dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(future, -math.inf)
     return scores.softmax(dim=-1) @ value
 
 
