@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The family
 #
-# *Chapter 5 of 7 · core: 25 minutes · optional: 85 minutes*
+# *Chapter 5 of 7 · core: 25 minutes · optional: 70 minutes*
 #
 # Most descendants of the Transformer change it in one place. Two of the five changes in this chapter
 # put the **distance** between query and key into the score: `rotary_embedding` and `alibi_bias`.
@@ -786,7 +786,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## What the variants cost, and what they keep
-# *Optional · 15 minutes*
+# *Optional*
 #
 # First the cost, causal against causal and bidirectional against bidirectional: wall seconds on one
 # thread (best of five) and the largest tensor that any operation makes. A cost that grows like $n^a$
