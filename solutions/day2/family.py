@@ -884,9 +884,10 @@ if __name__ == "__main__":
             )
             for axis, what, seen in zip(row, ("time", "memory"), (seconds, largest), strict=True):
                 slope = np.polyfit(np.log(sizes[-4:]), np.log(seen[-4:]), 1)[0]
-                axis.plot(sizes, seen, "o-", label=f"{name}: slope {slope:.2f}")
-                axis.set(title=f"{what}, {kind}", xlabel="n", xscale="log", yscale="log")
-                axis.set_xticks(sizes, sizes)
+                colour = f"C{list(ways['causal']).index(name)}"
+                axis.plot(sizes, seen, "o-", color=colour, label=f"{name}: slope {slope:.2f}")
+                axis.set(title=f"{what}, {kind}", xlabel="n", yscale="log")
+                axis.set_xscale("log", base=2)
                 axis.legend()
         for row in axes:
             row[0].set_ylabel("wall seconds")
