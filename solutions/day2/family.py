@@ -899,9 +899,9 @@ if __name__ == "__main__":
 #
 # ||causal|bidirectional|
 # |---|---|---|
-# |full|268 MB, @@t1@@ s|268 MB, @@t2@@ s|
-# |window of 128|8.4 MB, @@t3@@ s||
-# |linear|33.6 MB, @@t4@@ s|1.0 MB, @@t5@@ s|
+# |full|268 MB|268 MB|
+# |window of 128|8.4 MB||
+# |linear|33.6 MB|1.0 MB|
 #
 # With `cumsum`, *causal* linear attention keeps one d × d_v state per position: 32 times as much as
 # the bidirectional form, and more than the window.
