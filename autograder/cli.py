@@ -137,7 +137,7 @@ def grade(
     console = output()
     width = terminal_table.NARROW if console.is_terminal else terminal_table.WIDE
     console.print(terminal_table.table(graded.rows, width))
-    console.print(terminal_table.LEGEND, style="dim", highlight=False)
+    console.print(terminal_table.legend(graded.rows), style="dim", highlight=False)
     ta_commands.print_overrides(graded.submissions)
     print_summary(console, graded, json)
     if json:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from autograder.course import chapters, points
+from autograder.course import chapters, late_policy, points, selection
 from autograder.course.chapters import Chapter
 from autograder.course.forbidden import MEANING
 from autograder.course.late_policy import NO_POLICY, Policy
@@ -63,6 +62,16 @@ class Exercise:
     given: bool = field(default=False, repr=False)
     renamed_from: tuple[str, ...] = field(default=(), repr=False)
 
+    @property
+    def credit(self) -> float:
+        """Return the points that count towards the day's total."""
+        return 0.0 if self.optional else self.points
+
+    @property
+    def label(self) -> str:
+        """Return the name as tables show it."""
+        return f"{self.name} (optional)" if self.optional else self.name
+
 
 @dataclass(frozen=True, eq=False)
 class Day:
@@ -94,10 +103,13 @@ class Day:
 
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
-        """Read the chapters from `solutions/`, in the order of `grading.toml`."""
+        """Read the chapters from `solutions/`, in the order of `grading.toml`, with what students get of them."""
         order = self.chapter_order or dict.fromkeys(e.chapter for e in self.exercises)
         folder = self.root / "solutions" / self.name
-        return tuple(chapters.read(folder / f"{name}.py", self.names) for name in order)
+        names = [exercise.name for exercise in (*self.exercises, *self.unassigned)]
+        whole = [chapters.read(folder / f"{name}.py", names) for name in order]
+        others = {exercise.name: exercise.given for exercise in self.unassigned}
+        return selection.select(whole, self.names, others)
 
     @property
     def graders(self) -> Path:
@@ -171,6 +183,8 @@ def fingerprint(day: Day) -> str:
     mistakes = [day.mistakes / f"{name}.md" for name in day.names]
     mistakes = [file for file in mistakes if file.exists()]
     digest = hashlib.sha256(repr((day.exercises, day.budget)).encode())
+    for exercise in day.unassigned:
+        digest.update(f"{exercise.name} {exercise.given}".encode())
     try:
         for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -189,7 +203,7 @@ class _Reader(Tables):
         self._limits("defaults", defaults)
         budget = Allowance(*(self.seconds("defaults", defaults, key) for key in SUBMISSION_KEYS))
         late = tables.pop("late", {})
-        self._late("late", late)
+        late_policy.read(self, "late", late)
         days = {
             name: replace(self._day(root, name, table, defaults, late), budget=budget)
             for name, table in tables.items()
@@ -210,7 +224,7 @@ class _Reader(Tables):
         self._check_names(name, listed)
         include = self.choice(name, table, "include", Include, "all")
         assigned = [e for e in listed if not e.given and (e.core or include == "all")]
-        policy = self._late(f"{name}.late", table.get("late", {}), late)
+        policy = late_policy.read(self, f"{name}.late", table.get("late", {}), late)
         return Day(
             root,
             name,
@@ -246,24 +260,6 @@ class _Reader(Tables):
                 raise self.error(f"{day}.exercises.{exercise.name}", "points", problem)
             result.append(replace(exercise, points=worth))
         return tuple(result)
-
-    def _late(self, where: str, table: Any, course: Mapping[str, Any] | None = None) -> Policy:
-        """Read a late policy. Missing keys default to the course's policy."""
-        self.check_keys(where, table, {field.name for field in fields(Policy)})
-        values: dict[str, Any] = {}
-        for key in table:
-            if key == "due":
-                due = self.value(where, table, key, datetime, "a date and time")
-                if due.tzinfo is None:
-                    raise self.error(where, key, "needs a UTC offset, such as +01:00")
-                values[key] = due
-            else:
-                number = float(self.value(where, table, key, (int, float), "a number"))
-                most = 100 if "per_cent" in key else 100_000
-                if not 0 <= number <= most:
-                    raise self.error(where, key, f"{number:g} is not between 0 and {most}")
-                values[key] = number
-        return Policy(**{**(course or {}), **values})
 
     def _exercise(self, day: str, name: str, table: Any, defaults: dict[str, Any]) -> Exercise:
         where = f"{day}.exercises.{name}"

@@ -29,9 +29,10 @@ def check_day(day: Day) -> None:
                 f'exercise = "{exercise.name}" to {file}.'
             )
     for name, file in graded.items():
-        if name not in day.names:
+        if name not in (*day.names, *(e.name for e in day.unassigned)):
             raise CourseError(
-                f"{file}: {name!r} has a grader here, but is not an exercise in {FILE}"
+                f"{file}: {name!r} has a grader here, but is not an exercise in {FILE}. "
+                "To give students its reference, keep it there with given = true."
             )
 
 

@@ -1,4 +1,4 @@
-"""Compute how late a submission is and how many points are deducted for that. Entry points: `Policy` and `lateness`.
+"""Compute how late a submission is and how many points are deducted for that. Entry points: `Policy`, `lateness` and `read`.
 
 The policy is read from the `late` tables in `grading.toml`, and extensions from the roster. Stored marks are never changed.
 """
@@ -6,9 +6,13 @@ The policy is read from the `late` tables in `grading.toml`, and extensions from
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from fractions import Fraction
+from typing import Any
+
+from autograder.course.tables import Tables
 
 DAY = timedelta(days=1)
 
@@ -97,3 +101,22 @@ def lateness(
     return Lateness(
         1, policy.percentage(1), "marked late, but the time is unknown; counted as one day late"
     )
+
+
+def read(tables: Tables, where: str, table: Any, course: Mapping[str, Any] | None = None) -> Policy:
+    """Read a late policy. Missing keys default to the course's policy."""
+    tables.check_keys(where, table, {field.name for field in fields(Policy)})
+    values: dict[str, Any] = {}
+    for key in table:
+        if key == "due":
+            due = tables.value(where, table, key, datetime, "a date and time")
+            if due.tzinfo is None:
+                raise tables.error(where, key, "needs a UTC offset, such as +01:00")
+            values[key] = due
+        else:
+            number = float(tables.value(where, table, key, (int, float), "a number"))
+            most = 100 if "per_cent" in key else 100_000
+            if not 0 <= number <= most:
+                raise tables.error(where, key, f"{number:g} is not between 0 and {most}")
+            values[key] = number
+    return Policy(**{**(course or {}), **values})

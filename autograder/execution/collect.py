@@ -97,9 +97,12 @@ def collect(day: Day) -> dict[str, list[Test]]:
     if collector.errors:
         raise CourseError(f"{day.graders}: {collector.errors[0]}")
     tests: dict[str, list[Test]] = {name: [] for name in day.names}
+    unused = {exercise.name for exercise in day.unassigned}
     for item in collector.items:
         owner = getattr(item, "cls", None)
         name = getattr(owner, "exercise", None)
+        if name in unused:
+            continue
         if owner is None or name not in tests:
             raise CourseError(
                 f"{item.nodeid}: the test's class must set `exercise` to the name of an exercise in {day.name}"

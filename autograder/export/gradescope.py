@@ -12,6 +12,7 @@ from typing import Any
 from autograder.feedback.exercise_feedback import as_text, to_feedback
 from autograder.feedback.sentences import Texts
 from autograder.marks.class_list import Row
+from autograder.marks.model import ExerciseMarks
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
@@ -20,6 +21,10 @@ def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
         if row.points is not None:
             content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)
             yield row.entry.student, content + "\n"
+
+
+def _score(exercise: ExerciseMarks) -> dict[str, float]:
+    return {"score": exercise.points, "max_score": exercise.max_points}
 
 
 def results(row: Row, texts: Texts) -> dict[str, Any]:
@@ -41,9 +46,8 @@ def results(row: Row, texts: Texts) -> dict[str, Any]:
         "tests": [
             {
                 "number": str(number),
-                "name": exercise.name,
-                "score": exercise.points,
-                "max_score": exercise.max_points,
+                "name": f"{exercise.name} (optional)" if exercise.optional else exercise.name,
+                **({} if exercise.optional else _score(exercise)),
                 "status": "passed" if exercise.points == exercise.max_points else "failed",
                 "output": as_text(to_feedback(exercise, texts)),
             }

@@ -19,7 +19,13 @@ NBGRADER = [
 def exercise_table(rows: Sequence[Row], day: Day) -> str:
     """Return one row per student with the points for each exercise. Students without a submission get empty cells."""
     head = ["student", "id", "name", "email", "group", "points", "late_days", "late_per_cent"]
-    head += ["points_before", "max_points", *day.names, "problems", "by_hand"]
+    head += [
+        "points_before",
+        "max_points",
+        *(e.label for e in day.exercises),
+        "problems",
+        "by_hand",
+    ]
     lines: list[Sequence[str | float]] = [head]
     for row in rows:
         entry, marks = row.entry, row.marks

@@ -41,6 +41,7 @@ class ExerciseStats:
     median_seconds: float
     longest_seconds: float
     tests: Sequence[TestStats]
+    optional: bool
 
     @property
     def attempts(self) -> int:
@@ -71,7 +72,7 @@ class Row:
     max_points: float
     late_days: int
     problems: Sequence[str]
-    statuses: Mapping[str, Status]
+    statuses: Mapping[str, Status]  # of the exercises that count
     exercises: Mapping[str, float]
 
 
@@ -116,7 +117,7 @@ def analyse(
             s.max_points,
             one.days,
             [hide(problem) for problem in s.problems],
-            {e.name: e.status for e in s.exercises},
+            {e.name: e.status for e in s.exercises if not e.optional},
             {e.name: e.points for e in s.exercises},
         )
         for s, label, points, one in zip(marks.submissions, labels, final, late, strict=True)
@@ -179,7 +180,7 @@ def _exercises(submissions: Sequence[SubmissionMarks], texts: Texts) -> list[Exe
     stats = []
     for exercise in texts.day.exercises:
         marked = [
-            (e, s.earned - e.points)
+            (e, s.earned - e.credit)
             for s in submissions
             for e in s.exercises
             if e.name == exercise.name
@@ -211,6 +212,7 @@ def _stats(marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Texts)
             TestStats(t.name, sentences.get(t.name, t.name), passed[t.name], len(attempts))
             for t in first.tests
         ],
+        optional=first.optional,
     )
 
 

@@ -76,7 +76,8 @@ def tables(analysis: Analysis) -> dict[str, list[list[Cell]]]:
 
 def _submissions(analysis: Analysis) -> list[list[Cell]]:
     names = [e.name for e in analysis.exercises]
-    head: list[Cell] = ["submission", "points", "max_points", *names, "problems"]
+    labels = [f"{e.name} (optional)" if e.optional else e.name for e in analysis.exercises]
+    head: list[Cell] = ["submission", "points", "max_points", *labels, "problems"]
     rows: list[list[Cell]] = []
     for row in analysis.rows:
         points = [row.exercises.get(name) for name in names]

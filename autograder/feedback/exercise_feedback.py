@@ -67,6 +67,7 @@ class ExerciseFeedback:
     missing: bool = False  # whether the submission defines nothing with this name
     by_hand: str = ""  # what a TA changed, and the TA's comment
     code: Sequence[CodeBlock] = ()  # the student's code, if the exercise lost points
+    optional: bool = False
 
     @property
     def is_full(self) -> bool:
@@ -167,6 +168,7 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         missing=marks.status == "not_attempted" and marks.message.endswith("is not defined"),
         by_hand=_by_hand(marks),
         code=[_code_block(statement) for statement in marks.statements],
+        optional=marks.optional,
     )
 
 
@@ -204,7 +206,8 @@ def _to_sentence(text: str) -> str:
 
 def as_text(exercise: ExerciseFeedback) -> str:
     """Return the feedback for an exercise as plain text."""
-    total = f"{exercise.points:g} of {exercise.max_points:g} points"
+    optional = "optional exercise, " if exercise.optional else ""
+    total = f"{optional}{exercise.points:g} of {exercise.max_points:g} points"
     lines = [f"{exercise.name}: {total}, {exercise.status_text}.", *_notes(exercise)]
     if exercise.failed:
         lines += ["", f"{exercise.failed_heading}:"]

@@ -57,13 +57,14 @@ def page(recipient: Recipient, texts: Texts) -> str:
 def next_steps(exercises: Sequence[ExerciseFeedback], problems: Sequence[str] = ()) -> list[str]:
     """Return the steps that the student should take next, most useful first."""
     unfinished = [e for e in exercises if e.needs_work]
-    empty = [e for e in exercises if e.status == "not_attempted" and not e.missing]
-    missing = [e for e in exercises if e.missing]
-    if exercises and len(empty) + len(missing) == len(exercises):
+    if exercises and all(e.status == "not_attempted" for e in exercises):
         return [
             f"No exercise is solved yet. Start with `{exercises[0].name}`. If you did solve some, "
             "you submitted the wrong file: save the notebook that you worked in and submit that."
         ]
+    counted = [e for e in exercises if not e.optional]
+    empty = [e for e in counted if e.status == "not_attempted" and not e.missing]
+    missing = [e for e in counted if e.missing]
     steps = []
     if problems and (unfinished or empty or missing):
         steps.append(
@@ -87,8 +88,9 @@ def _fix_steps(
     users = [e.name for e in exercises if first.name in e.reference_for]
     uses = f": {list_names(users)} {'uses' if len(users) == 1 else 'use'} it" if users else ""
     steps = [f"Start with `{first.name}`{uses}."]
-    most = max(unfinished, key=lambda e: e.max_points - e.points)
-    if most is not first:
+    counted = [e for e in unfinished if not e.optional] or unfinished
+    most = max(counted, key=lambda e: e.max_points - e.points)
+    if most is not first and not most.optional:
         steps.append(
             f"Then work on `{most.name}`. Of the exercises you attempted, it has the most points left "
             f"({most.max_points - most.points:g})."

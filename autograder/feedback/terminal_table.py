@@ -77,6 +77,12 @@ def table(rows: Sequence[Row], width: int = NARROW) -> Table:
     return result
 
 
+def legend(rows: Sequence[Row]) -> str:
+    """Explain the symbols in the table."""
+    has_optional = any(e.optional for row in rows if row.marks for e in row.marks.exercises)
+    return LEGEND + ("  + optional exercises" if has_optional else "")
+
+
 def list_rows(rows: Sequence[Row], width: int = NARROW) -> Table:
     """Return a table of students with the time, file, points and lateness of the submission that counts."""
     result = Table(box=None, pad_edge=False, header_style="bold")
@@ -105,7 +111,10 @@ def _after_penalty(row: Row) -> str:
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:
-    return Text("").join(Text(*_sign(exercise)) for exercise in exercises)
+    """Return a symbol per exercise; optional exercises follow the others, after a plus sign."""
+    signs = [Text(*_sign(exercise)) for exercise in exercises if not exercise.optional]
+    extra = [Text(*_sign(exercise)) for exercise in exercises if exercise.optional]
+    return Text("").join([*signs, *([Text(" + ", "dim"), *extra] if extra else [])])
 
 
 def _sign(exercise: ExerciseMarks) -> tuple[str, str]:

@@ -43,8 +43,7 @@ def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
     width = max(len(exercise.name) for exercise in marks.exercises)
     yield ""
     for exercise in marks.exercises:
-        points = f"{exercise.points:g} of {exercise.max_points:g}"
-        yield f"  {exercise.name:{width}}  {points:>12}  {', '.join(_remarks(exercise))}"
+        yield f"  {exercise.name:{width}}  {exercise.worth:>12}  {', '.join(_remarks(exercise))}"
     yield f"\n{marks.points:g} of {marks.max_points:g} points"
     if late.days:
         days = "1 day" if late.days == 1 else f"{late.days} days"
@@ -76,7 +75,8 @@ def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
 def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Iterator[str]:
     """Yield the points and the status of an exercise, and the reasons for them."""
     yield from _heading(marks)
-    points = f"{result.points:g} of {result.max_points:g} points"
+    optional = "an optional exercise, " if result.optional else ""
+    points = f"{optional}{result.points:g} of {result.max_points:g} points"
     yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"
     if result.override:
         yield f"By hand: {describe(result)}"

@@ -24,7 +24,7 @@ from autograder.grading.runner import Job, Observer, Runner
 from autograder.grading.scoring import no_points, score
 from autograder.grading.seeds import seed_of
 from autograder.grading.substitution import Graded, substitute_references
-from autograder.marks.model import ExerciseMarks, SubmissionMarks, exact_sum, one_line
+from autograder.marks.model import ExerciseMarks, SubmissionMarks, exact_sum, one_line, total_points
 from autograder.protocol.limits import Budget
 from autograder.protocol.plain_text import bounded
 from autograder.recognition.recognizer import Recognizer
@@ -86,7 +86,7 @@ class Grader:
                     marks = first if only else self._follow_up(first, slicer, job, problems)
                 except SlicingError as error:
                     problems.append(f"the submission's code could not be read: {error}")
-        max_points = exact_sum([exercise.points for exercise in exercises])
+        max_points = exact_sum([exercise.credit for exercise in exercises])
         seconds = round(time.monotonic() - started, 3)
         shown = bounded(map(one_line, problems))
         return self._record(submission, seed, max_points, seconds, shown, marks)
@@ -95,8 +95,7 @@ class Grader:
         """Return marks that contain no exercises, for a submission that could not be graded because of an internal error."""
         activity = f"grading {submission.path} ({submission.student})"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
-        max_points = exact_sum([exercise.points for exercise in self.day.exercises])
-        return self._record(submission, "", max_points, 0.0, [problem], [])
+        return self._record(submission, "", self.day.points, 0.0, [problem], [])
 
     def _record(
         self,
@@ -115,7 +114,7 @@ class Grader:
             seed=seed,
             course=self.key.fingerprint,
             isolation=self.server.isolation,
-            points=exact_sum([exercise.points for exercise in marks]) if marks else None,
+            points=total_points(marks) if marks else None,
             max_points=max_points,
             seconds=seconds,
             problems=problems,

@@ -39,9 +39,7 @@ def score(
     points = exact_sum([mark.points for mark in marks])
     status = _status(outcomes, points)
     message = next((mark.message for mark in marks if not mark.passed), "")
-    return ExerciseMarks(
-        exercise.name, points, exercise.points, status, message, None, [], 0.0, marks
-    )
+    return _marks(exercise, points, status, message, marks)
 
 
 def no_points(
@@ -54,7 +52,24 @@ def no_points(
         TestMarks(test.name, 0.0, share, False, text, text)
         for test, share in zip(tests, shares, strict=True)
     ]
-    return ExerciseMarks(exercise.name, 0.0, exercise.points, status, text, None, [], 0.0, marks)
+    return _marks(exercise, 0.0, status, text, marks)
+
+
+def _marks(
+    exercise: Exercise, points: float, status: Status, message: str, tests: list[TestMarks]
+) -> ExerciseMarks:
+    return ExerciseMarks(
+        name=exercise.name,
+        points=points,
+        max_points=exercise.points,
+        status=status,
+        message=message,
+        mistake=None,
+        reference_for=[],
+        seconds=0.0,
+        tests=tests,
+        optional=exercise.optional,
+    )
 
 
 def _status(outcomes: Sequence[Outcome], points: float) -> Status:

@@ -24,7 +24,7 @@ class ProgressRow:
 
     exercise: str
     chapter: str
-    points: float
+    points: float  # 0 for an optional exercise
     minutes: int
     state: str
     message: str
@@ -59,7 +59,10 @@ class ProgressTable:
             parts += [_table_row("th", "exercise", "state", "minutes", "points", "")]
             for row in rows:
                 name, state = f"<code>{row.exercise}</code>", f"{_SIGNS[row.state]} {row.state}"
-                message, points = html.escape(row.message), f"{row.points:g}"
+                message, points = (
+                    html.escape(row.message),
+                    f"{row.points:g}" if row.points else "optional",
+                )
                 parts += [_table_row("td", name, state, str(row.minutes), points, message)]
             parts += ["</table></details>"]
         return "\n".join(parts)

@@ -84,6 +84,17 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     # Only the student's page uses the statements. The store keeps them, but `encode` omits them.
     statements: list[Statement] = []
     override: Override | None = None  # never stored with the marks; see overrides.py
+    optional: bool = False  # the points do not count towards the submission's points
+
+    @property
+    def credit(self) -> float:
+        """Return the points that count towards the submission's points."""
+        return 0.0 if self.optional else self.points
+
+    @property
+    def worth(self) -> str:
+        """Return the points as text, such as "3 of 4", and whether the exercise is optional."""
+        return f"{self.points:g} of {self.max_points:g}{' (optional)' if self.optional else ''}"
 
 
 class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -226,6 +237,11 @@ def split_points(points: float, weights: Sequence[float]) -> list[float]:
 def exact_sum(points: Sequence[float]) -> float:
     """Add decimal numbers without binary rounding errors."""
     return float(sum(Fraction(str(p)) for p in points))
+
+
+def total_points(exercises: Iterable[ExerciseMarks]) -> float:
+    """Add the points of all exercises that are not optional."""
+    return exact_sum([exercise.credit for exercise in exercises])
 
 
 def sanitize(text: str) -> str:

@@ -17,7 +17,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from autograder.course.state_folder import StoreError, course_folder, write_error
-from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, exact_sum
+from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
 
 FILE = "overrides.db"
 FORMGRADER = "formgrader"  # the `by` of points and comments in nbgrader's gradebook
@@ -71,7 +71,7 @@ def apply(
     if not any(exercise.name in chosen for exercise in marks.exercises):
         return marks
     exercises = [_override(e, chosen[e.name]) if e.name in chosen else e for e in marks.exercises]
-    return replace(marks, exercises=exercises, points=exact_sum([e.points for e in exercises]))
+    return replace(marks, exercises=exercises, points=total_points(exercises))
 
 
 def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
@@ -89,7 +89,7 @@ def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
     ]
     if exercises == marks.exercises:
         return marks
-    return replace(marks, exercises=exercises, points=exact_sum([e.points for e in exercises]))
+    return replace(marks, exercises=exercises, points=total_points(exercises))
 
 
 def describe(exercise: ExerciseMarks) -> str:

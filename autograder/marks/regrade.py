@@ -92,8 +92,8 @@ def compare(
     return changes, list(before.values())
 
 
-def _points(exercise: ExerciseMarks | None) -> tuple[float, float] | None:
-    return (exercise.points, exercise.max_points) if exercise else None
+def _points(exercise: ExerciseMarks | None) -> tuple[float, float, bool] | None:
+    return (exercise.points, exercise.max_points, exercise.optional) if exercise else None
 
 
 def _untimed(marks: SubmissionMarks) -> list[ExerciseMarks]:
@@ -104,7 +104,10 @@ def _reasons(before: ExerciseMarks | None, after: ExerciseMarks | None) -> list[
     if before is None or after is None:
         return [Reason("", "is no longer an exercise" if before else "is a new exercise")]
     old, new = _tests(before), _tests(after)
-    reasons = [
+    reasons = []
+    if before.optional != after.optional:
+        reasons.append(Reason("", "is optional now" if after.optional else "is no longer optional"))
+    reasons += [
         reason
         for name in {**new, **old}
         for reason in _test_reasons(name, old.get(name), new.get(name))

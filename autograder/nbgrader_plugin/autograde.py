@@ -62,8 +62,11 @@ class GradedSubmission:
         return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()
 
     def scores(self, day: Day) -> dict[str, float]:
-        """Return the points for each check cell. All points are 0 if the submission could not be graded."""
-        points = {exercise.name: exercise.points for exercise in self.marks.exercises}
+        """Return the points for each check cell. All points are 0 if the submission could not be graded.
+
+        An optional exercise gets 0 points, because nbgrader adds up the points of all cells.
+        """
+        points = {exercise.name: exercise.credit for exercise in self.marks.exercises}
         return {CHECK + name: points.get(name, 0.0) for name in day.names}
 
 

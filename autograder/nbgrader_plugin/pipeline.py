@@ -187,7 +187,7 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
         notebook = gradebook.find_notebook(day.name, day.name)
         points = {cell.name: float(cell.max_score) for cell in notebook.grade_cells}
         sources = {cell.name: cell.source for cell in notebook.source_cells}
-    if points != {CHECK + exercise.name: exercise.points for exercise in day.exercises}:
+    if points != {CHECK + exercise.name: exercise.credit for exercise in day.exercises}:
         raise CourseError(
             f"nbgrader's gradebook lacks {day.name}, or its exercises or points differ from those in {courses.FILE}: "
             f"run autograder build {day.name}"
@@ -257,7 +257,7 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
                 cell.outputs = [text_output(ungraded_message(marks)), points_output(0.0)]
             else:
                 feedback = feedback_output(to_feedback(exercise, self.parent.texts))
-                cell.outputs = [feedback, points_output(exercise.points)]
+                cell.outputs = [feedback, points_output(exercise.credit)]
         if marks.exercises and marks.problems:
             notes = make_node(v4.new_code_cell, "# Notes about this notebook", id="problems")
             notes.outputs = [text_output("\n".join(marks.problems) + "\n")]

@@ -36,7 +36,7 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
         for cell in chapter.cells
         if cell.role == "exercise"
     }
-    expected = {f"{name}.md" for name in day.names}
+    expected = {f"{exercise.name}.md" for exercise in (*day.exercises, *day.unassigned)}
     for file in sorted(day.mistakes.glob("[!.]*.*")):
         if file.name not in expected:
             raise CourseError(

@@ -57,7 +57,7 @@ def data(day: Day, outputs: str) -> str:
     stand_ins = file.read_text(encoding="utf-8") if file.is_file() else ""
     minutes = _minutes(day)
     exercises = [
-        f'        "{e.name}": ("{_titles(day)[e.chapter]}", {e.points:g}, {minutes[e.name]}),'
+        f'        "{e.name}": ("{_titles(day)[e.chapter]}", {e.credit:g}, {minutes[e.name]}),'
         for e in day.exercises
     ]
     return DATA.format(

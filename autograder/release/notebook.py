@@ -71,7 +71,7 @@ def solution_notebook(day: Day, outputs: str = "") -> NotebookNode:
 def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
     folder = day.root / "solutions"
     ids = _Ids()
-    points = {exercise.name: exercise.points for exercise in day.exercises}
+    points = {exercise.name: exercise.credit for exercise in day.exercises}
     yield _cell("markdown", f"# {day.title}", ids.new("title"))
     own = folder / day.name / "opening.py"
     introduction = [chapters.read(own, ())] if own.is_file() else []

@@ -1,0 +1,161 @@
+"""Reduce a day's chapters to the exercises that students fill in. Entry point: `select`.
+
+The reference of any other exercise becomes given code if something in the day uses it, and is left out otherwise. A chapter in
+which students fill in nothing is left out if no other chapter uses it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from autograder.course.chapters import BEGIN, END, Chapter, ChapterCell, ChapterError
+
+HEADING = re.compile(r"#{1,6} ")
+# A cell of hints begins with one. Answers to questions follow their questions, so they are kept.
+HINTS = re.compile(r"\A(<details>.*?</details>\s*)+", re.DOTALL)
+
+
+def select(
+    chapters: Sequence[Chapter], assigned: Collection[str], others: Mapping[str, bool]
+) -> tuple[Chapter, ...]:
+    """Return the chapters as students get them.
+
+    Args:
+        chapters: whole chapters.
+        assigned: the exercises that students fill in.
+        others: the other exercises, and whether each reference is given even if nothing uses it.
+
+    Raises:
+        ChapterError: One of the other exercises has no reference.
+    """
+    if not others:
+        return tuple(chapters)
+    for name in others.keys() - {cell.name for cell in _exercises(chapters)}:
+        raise ChapterError(
+            f"no chapter contains the exercise {name}, so its reference cannot be given"
+        )
+    given = [name for name, is_given in others.items() if is_given]
+    kept = _used_chapters(chapters, {*assigned, *given})
+    needed = _needed_exercises(kept, {*assigned, *given})
+    return tuple(replace(c, cells=tuple(_cells(c, assigned, needed))) for c in kept)
+
+
+def _exercises(chapters: Iterable[Chapter]) -> Iterator[ChapterCell]:
+    for chapter in chapters:
+        yield from (cell for cell in chapter.cells if cell.role == "exercise")
+
+
+# ---- what is used
+
+
+def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list[Chapter]:
+    """Return the chapters with a wanted exercise, and those whose names another returned chapter reads."""
+    kept = [c for c in chapters if any(cell.name in wanted for cell in _exercises([c]))]
+    while True:
+        read = {name for chapter in kept for name in _names_from_others(chapter)}
+        more = [c for c in chapters if c not in kept and not read.isdisjoint(_defined(c))]
+        if not more:
+            return [chapter for chapter in chapters if chapter in kept]
+        kept += more
+
+
+def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> set[str]:
+    """Return the wanted exercises, and those that remaining cells or other returned exercises read."""
+    needed = set(wanted)
+    while True:
+        read = {
+            name
+            for chapter in chapters
+            for cell in chapter.cells
+            if cell.role not in ("exercise", "checks") or cell.name in needed
+            for name in _read(cell)
+            if name != cell.name
+        }
+        more = {cell.name for cell in _exercises(chapters)} & read - needed
+        if not more:
+            return needed
+        needed |= more
+
+
+def _names_from_others(chapter: Chapter) -> set[str]:
+    """Return the names that a chapter imports from other chapters, or reads without defining them."""
+    imported, read, bound = set(), set(), set()
+    for cell in chapter.cells:
+        read |= _read(cell)
+        for node in _nodes(cell):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("solutions."):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                bound |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+            else:
+                bound |= _bound(node)
+    return imported | (read - bound)
+
+
+def _defined(chapter: Chapter) -> set[str]:
+    return {name for cell in chapter.cells for node in _nodes(cell) for name in _bound(node)}
+
+
+def _bound(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.arg):
+        return {node.arg}
+    return {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else set()
+
+
+def _read(cell: ChapterCell) -> set[str]:
+    names = (node for node in _nodes(cell) if isinstance(node, ast.Name))
+    return {node.id for node in names if isinstance(node.ctx, ast.Load)}
+
+
+def _nodes(cell: ChapterCell) -> tuple[ast.AST, ...]:
+    return () if cell.role == "text" else _parsed(cell.source)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(source: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(source)))
+
+
+# ---- the cells that remain
+
+
+def _cells(
+    chapter: Chapter, assigned: Collection[str], needed: Collection[str]
+) -> Iterator[ChapterCell]:
+    """Yield the cells of a chapter, without solutions, checks, hints and text of exercises that students do not fill in."""
+    for section in _sections(chapter.cells):
+        inside = [cell.name for cell in section if cell.role == "exercise"]
+        if inside and not any(name in needed for name in inside):
+            section = [cell for cell in section if cell.role != "text"]
+        exercise = ""
+        for cell in section:
+            exercise = cell.name if cell.role == "exercise" else exercise
+            if cell.role in ("exercise", "checks") and cell.name not in assigned:
+                if cell.role == "exercise" and cell.name in needed:
+                    yield replace(cell, role="given", source=_without_markers(cell.source))
+            elif cell.role == "text" and exercise and exercise not in assigned:
+                if text := HINTS.sub("", cell.source).strip():
+                    yield replace(cell, source=text)
+            else:
+                yield cell
+
+
+def _sections(cells: Sequence[ChapterCell]) -> list[list[ChapterCell]]:
+    """Split cells into sections. A section begins at a text cell with a heading."""
+    sections: list[list[ChapterCell]] = [[]]
+    for cell in cells:
+        if cell.role == "text" and HEADING.match(cell.source):
+            sections.append([])
+        sections[-1].append(cell)
+    return sections
+
+
+def _without_markers(source: str) -> str:
+    lines = source.split("\n")
+    return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))

@@ -1,0 +1,139 @@
+"""Test what students get of a day whose exercises are partly given, left out or optional."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autograder.course import config as courses
+from autograder.course.chapters import ChapterError
+from autograder.course.config import Day
+
+TOML = """\
+[day1]
+title = "One"
+[day1.exercises.scores]
+chapter = "first"
+points = 2
+core = true
+[day1.exercises.scale]
+chapter = "first"
+points = 1
+[day1.exercises.unused]
+chapter = "first"
+points = 1
+[day1.exercises.alone]
+chapter = "second"
+points = 1
+"""
+EXERCISE = """
+# %% [markdown]
+# ## `{name}`
+# ★☆☆☆☆ · 5 minutes
+
+# %%
+def {name}(x):
+    ### BEGIN SOLUTION
+    return {result}
+    ### END SOLUTION
+
+# %%
+if __name__ == "__main__":
+    @visible_check
+    def check_{name}():
+        assert {name}(1) == 2
+
+    check_{name}()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# A hint about {name}.
+# </details>
+#
+# **What to notice.** Something about {name}.
+"""
+
+
+def exercise(name: str, result: str = "x + 1") -> str:
+    return EXERCISE.format(name=name, result=result)
+
+
+FIRST = "".join(
+    [
+        "# %% [markdown]\n# # First\n\n# %%\nimport math\n",
+        exercise("scale", "math.floor(x) + 1"),
+        exercise("scores", "scale(x)"),
+        exercise("unused"),
+        "# %% [markdown]\n# <details>\n#\n# More.\n# </details>\n",
+    ]
+)
+SECOND = "# %% [markdown]\n# # Second\n" + exercise("alone")
+
+
+def load(root: Path, toml: str, second: str = SECOND) -> Day:
+    folder = root / "solutions" / "day1"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "first.py").write_text(FIRST, encoding="utf-8")
+    (folder / "second.py").write_text(second, encoding="utf-8")
+    (root / courses.FILE).write_text(toml, encoding="utf-8")
+    return courses.load(root).day("day1")
+
+
+def cells(day: Day) -> list[tuple[str, str]]:
+    """Return the role and the name of each cell, without texts and imports."""
+    all_cells = (cell for chapter in day.chapters for cell in chapter.cells)
+    return [(c.role, c.name) for c in all_cells if c.role != "text" and c.name]
+
+
+def text(day: Day) -> str:
+    return "\n".join(cell.source for chapter in day.chapters for cell in chapter.cells)
+
+
+SHORT = TOML.replace('title = "One"', 'title = "One"\ninclude = "core"')
+
+
+def test_the_core_gives_what_it_uses_and_drops_the_rest(tmp_path: Path) -> None:
+    day = load(tmp_path, SHORT)
+    assert [chapter.name for chapter in day.chapters] == ["first"]
+    assert cells(day) == [("given", "scale"), ("exercise", "scores"), ("checks", "scores")]
+    assert "A hint about scores" in text(day)
+    assert "What to notice.** Something about scale" in text(day)
+    for absent in ("A hint about scale", "check_scale", "unused", "alone", "More"):
+        assert absent not in text(day)
+    assert day.chapters[0].exercise("scores").source.count("SOLUTION") == 2
+    assert text(day).count("SOLUTION") == 2
+
+
+def test_a_demonstration_counts_as_use(tmp_path: Path) -> None:
+    demonstration = '\n# %%\nif __name__ == "__main__":\n    print(alone(unused(1)), scores(1))\n'
+    day = load(tmp_path, SHORT, SECOND + demonstration)
+    assert [chapter.name for chapter in day.chapters] == ["first"]
+    toml = SHORT + "core = true\n"  # the table of `alone` is the last one
+    day = load(tmp_path, toml, SECOND + demonstration)
+    assert ("given", "unused") in cells(day)
+
+
+def test_a_chapter_that_another_one_imports_is_kept(tmp_path: Path) -> None:
+    imported = "\n# %%\nfrom solutions.day1.first import unused\n\n# %%\nDOUBLE = unused(2)\n"
+    toml = SHORT.replace("core = true\n", "") + "core = true\n"
+    assert [c.name for c in load(tmp_path, toml).chapters] == ["second"]
+    day = load(tmp_path, toml, SECOND + imported)
+    assert [c.name for c in day.chapters] == ["first", "second"]
+    assert cells(day) == [("given", "unused"), ("exercise", "alone"), ("checks", "alone")]
+
+
+def test_a_given_exercise_is_kept_even_if_nothing_uses_it(tmp_path: Path) -> None:
+    day = load(tmp_path, TOML + "given = true\n")
+    assert cells(day)[-1] == ("given", "alone")
+    assert day.names == ("scores", "scale", "unused")
+    assert day.points == 100
+
+
+def test_a_given_exercise_needs_a_reference(tmp_path: Path) -> None:
+    toml = (
+        TOML + 'given = true\n[day1.exercises.typo]\nchapter = "second"\npoints = 1\ngiven = true\n'
+    )
+    with pytest.raises(ChapterError, match="no chapter contains the exercise typo"):
+        _ = load(tmp_path, toml).chapters
