@@ -13,12 +13,12 @@ CELLS = [c.source for c in solution_notebook(DAY).cells if c.cell_type == "markd
 NOT_READ = re.compile(
     r"<details>.*?</details>|```.*?```|\$\$.*?\$\$|<img[^>]*>|\]\([^)]*\)", re.DOTALL
 )
-HEADING = re.compile(r"★+☆* · (core|optional) · (\d+) minutes")
+HEADING = re.compile(r"★+☆* · (core|further) · (\d+) minutes · (\d+) points$", re.MULTILINE)
 ROW = re.compile(r"^\| (\d) .*? \| (\d+) min \| (?:(\d+) min)? *\|$", re.MULTILINE)
 
 
 def sections() -> list[tuple[str, str]]:
-    """Return each cell's text with its part of the timetable: "core" or "optional"."""
+    """Return each cell's text with its part of the timetable: "core" or "further"."""
     part, cells = "core", []
     for text in CELLS:
         if text.startswith(("# ", "## ", "### ", "**Read.**")):
@@ -41,19 +41,26 @@ def test_the_timetable_adds_up() -> None:
     for text in CELLS:
         if text.startswith("# ") and "*Chapter" in text:
             stated[len(stated) + 1] = [0, 0]
-        elif found := re.search(r"(core|optional) · (\d+) minutes", text, re.IGNORECASE):
-            stated[len(stated)][found[1].lower() == "optional"] += int(found[2])
+        elif found := re.search(r"(core|further) · (\d+) minutes", text, re.IGNORECASE):
+            stated[len(stated)][found[1].lower() == "further"] += int(found[2])
     assert minutes == stated
     total = re.search(r"\*\*(\d+) min\*\* \| \*\*(\d+) min\*\*", table)
     assert total
     assert int(total[1]) == sum(map(int, re.findall(r"\| (\d+) min \|", table))) <= 240
-    assert int(total[2]) == sum(optional for _, optional in minutes.values())
+    assert int(total[2]) == sum(further for _, further in minutes.values())
 
 
-def test_every_exercise_is_core_or_optional() -> None:
+def test_headings_state_what_the_configuration_says() -> None:
     headings = [text for text in CELLS if text.startswith("## `")]
-    assert len(headings) == len(DAY.names)
-    assert all(HEADING.search(text) for text in headings)
+    found = [HEADING.search(text) for text in headings]
+    stated = [(match[1], float(match[3])) for match in found if match]
+    assert stated == [("core" if e.core else "further", e.points) for e in DAY.exercises]
+
+
+def test_each_chapter_states_its_minutes() -> None:
+    lines = re.findall(r"^\*Chapter .*\*$", "\n".join(CELLS), re.MULTILINE)
+    assert lines[0] == "*Chapter 1 of 6 · core: 30 minutes*"
+    assert lines[5] == "*Chapter 6 of 6 · core: 45 minutes · further: 50 minutes*"
 
 
 def test_every_chapter_ends_with_reading_and_questions() -> None:

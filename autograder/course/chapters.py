@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from autograder.course.percent import split_cells, uncomment
+from autograder.course.tables import CourseError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 Role = Literal["text", "exercise", "checks", "demonstration", "given"]
 
 
-class ChapterError(Exception):
+class ChapterError(CourseError):
     """Raised when a chapter is invalid. The message names the file and, if possible, the cell."""
 
 

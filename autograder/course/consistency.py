@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from autograder.course.chapters import ChapterError
 from autograder.course.config import FILE, CourseError, Day
 
 
@@ -15,11 +14,8 @@ def check_day(day: Day) -> None:
     Raises:
         CourseError: The message names the first exercise or grader that fails the check.
     """
-    try:
-        for chapter in day.chapters:
-            chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
-    except ChapterError as error:
-        raise CourseError(str(error)) from None
+    for chapter in day.chapters:
+        chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
     graded = graded_exercises(day)
     for exercise in day.exercises:
         if exercise.name not in graded:

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import material, outputs
 from autograder.release.demonstrations import with_short_training
-from autograder.release.notebook import solution_notebook
+from autograder.release.notebook import day_texts, solution_notebook
 from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
 
@@ -54,11 +53,13 @@ def build(day: Day, solutions: bool = False) -> Iterator[Path]:
     source.mkdir(parents=True, exist_ok=True)
     nbformat.validate(notebook)
     nbformat.write(notebook, source / f"{day.name}.ipynb")
+    filled = day_texts(day)
     for name in ("README.md", "requirements.txt"):
         file = day.root / "solutions" / day.name / name
         if not file.is_file():
             raise CourseError(f"{file} is missing: the release must contain it")
-        shutil.copyfile(file, source / name)
+        text = filled.fill(file.read_text(encoding="utf-8"), name)
+        (source / name).write_text(text, encoding="utf-8")
     _check_full_marks(notebook, day)
     _check_execution(notebook, day)
     release = _generate_assignment(day)

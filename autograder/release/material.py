@@ -13,6 +13,7 @@ from autograder.course.chapters import ChapterCell
 from autograder.course.config import Day
 from autograder.in_notebook import checks, hints, material, progress
 from autograder.recognition.catalogue import known_mistakes
+from autograder.release import texts
 
 HELPERS = (hints, checks, progress, material)
 INTRODUCTION = """\
@@ -21,7 +22,6 @@ INTRODUCTION = """\
 Run the next five cells. They run the checks, use a stand-in for an exercise that you have not finished, give a hint when a check
 recognises a common mistake, and show your progress. You do not have to read them."""
 SECTION = "helper"  # the IDs of the cells are helper-1, helper-2, …
-MINUTES = re.compile(r"★.* (\d+) minutes")
 OUTPUTS = re.compile(r'outputs="""([\w+/=\s]+)"""')
 STAND_INS = re.compile(r'stand_ins="""([\w+/=\s]+)"""')
 WIDTH = 100  # characters in a line of packed data
@@ -55,9 +55,10 @@ def data(day: Day, outputs: str) -> str:
     """
     file = day.root / "solutions" / day.name / "stand_ins.py"
     stand_ins = file.read_text(encoding="utf-8") if file.is_file() else ""
-    minutes = _minutes(day)
+    minutes = texts.exercise_minutes(day)
+    titles = {chapter.name: texts.title(chapter).replace('"', "'") for chapter in day.chapters}
     exercises = [
-        f'        "{e.name}": ("{_titles(day)[e.chapter]}", {e.credit:g}, {minutes[e.name]}),'
+        f'        "{e.name}": ("{titles[e.chapter]}", {e.credit:g}, {minutes[e.name]}),'
         for e in day.exercises
     ]
     return DATA.format(
@@ -108,28 +109,6 @@ def _without_docstring(source: str) -> str:
 def _cells(day: Day) -> Iterator[ChapterCell]:
     for chapter in day.chapters:
         yield from chapter.cells
-
-
-def _titles(day: Day) -> dict[str, str]:
-    """Map each chapter to its heading."""
-    titles = {}
-    for chapter in day.chapters:
-        texts = (cell.source for cell in chapter.cells if cell.role == "text")
-        heading = re.search(r"^# +(.+)", "\n".join(texts), re.MULTILINE)
-        titles[chapter.name] = heading[1].replace('"', "'") if heading else chapter.name
-    return titles
-
-
-def _minutes(day: Day) -> dict[str, int]:
-    """Return the minutes that the text before each exercise states, or 0."""
-    minutes = {}
-    stated = 0
-    for cell in _cells(day):
-        if cell.role == "text" and (found := MINUTES.search(cell.source)):
-            stated = int(found[1])
-        if cell.role == "exercise":
-            minutes[cell.name], stated = stated, 0
-    return minutes
 
 
 def _wrapped(packed: str) -> str:

@@ -16,7 +16,7 @@ from autograder import in_notebook
 from autograder.course import chapters, release_stamp
 from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import Day
-from autograder.release import figures, material
+from autograder.release import figures, material, texts
 
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
@@ -73,8 +73,8 @@ def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
     ids = _Ids()
     points = {exercise.name: exercise.credit for exercise in day.exercises}
     yield _cell("markdown", f"# {day.title}", ids.new("title"))
-    own = folder / day.name / "opening.py"
-    introduction = [chapters.read(own, ())] if own.is_file() else []
+    introduction = _introduction(day)
+    filled = day_texts(day)
     parts = [
         *introduction,
         _given_part(folder, "opening"),
@@ -90,6 +90,10 @@ def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
             if cell.role == "text":
                 section = _slug(cell.source) or section
             source = notebook_source(cell)
+            if cell.role == "text" and part in day.chapters:
+                source = filled.chapter_cell(part, cell)
+            elif cell.role == "text":
+                source = filled.fill(source, part.path.name)
             if source:
                 yield _chapter_cell(day, part, cell, source, ids, section, points)
         if part is parts[len(introduction)]:
@@ -103,6 +107,17 @@ def _given_part(folder: Path, name: str) -> Chapter:
     own = folder / f"{name}.py"
     default = Path(in_notebook.__file__).with_name(f"{name}.py")
     return chapters.read(own if own.is_file() else default, ())
+
+
+def day_texts(day: Day) -> texts.Texts:
+    """Return what fills in the texts of a day."""
+    return texts.Texts(day, _introduction(day))
+
+
+def _introduction(day: Day) -> list[Chapter]:
+    """Return the day's own introduction, if there is one."""
+    own = day.root / "solutions" / day.name / "opening.py"
+    return [chapters.read(own, ())] if own.is_file() else []
 
 
 def _chapter_cell(

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Attention
 #
-# *Chapter 1 of 6 · core: 30 minutes*
+# *Chapter 1 of 6*
 #
 # When your model writes the month of a date, it has to find the month in the source. Attention is
 # this search. Each position sends out a **query**, which describes what it looks for. Each position
@@ -44,7 +44,7 @@ from solutions.opening import demonstration, expecting, visible_check
 
 # %% [markdown]
 # ## `softmax`
-# ★★☆☆☆ · core · 10 minutes · 4 points
+# ★★☆☆☆ · 10 minutes
 #
 # A score can be any number. A weighted mean needs weights that are not negative and sum to 1.
 # Softmax turns scores into such weights:
@@ -173,7 +173,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `attention_scores`
-# ★★☆☆☆ · core · 10 minutes · 4 points
+# ★★☆☆☆ · 10 minutes
 #
 # The dot product measures how well a query matches a key. It is large if the two point the same way
 # and negative if they point away from each other. One matrix product computes all of them:
@@ -303,7 +303,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `attention`
-# ★★☆☆☆ · core · 10 minutes · 5 points
+# ★★☆☆☆ · 10 minutes
 #
 # Now add the values. The output for query i is the mean of all values, weighted by row i of the
 # weights:

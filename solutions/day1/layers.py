@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Layers
 #
-# *Chapter 5 of 6 · core: 40 minutes · optional: 15 minutes*
+# *Chapter 5 of 6*
 #
 # Attention moves information between positions. To stack it into a deep model, three more pieces
 # are needed: a network that works on each position, sums that preserve the input, and a norm that
@@ -22,7 +22,7 @@ from solutions.opening import demonstration, expecting, filled, fixed_numbers, v
 
 # %% [markdown]
 # ## `LayerNorm`
-# ★★☆☆☆ · optional · 15 minutes · 5 points
+# ★★☆☆☆ · 15 minutes
 #
 # Each layer adds something to its input, so numbers would grow from layer to layer. Layer
 # normalisation rescales each position to mean 0 and variance 1. It uses no other position and no
@@ -166,7 +166,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `FeedForward`
-# ★☆☆☆☆ · core · 5 minutes · 3 points
+# ★☆☆☆☆ · 5 minutes
 #
 # The output of attention is only a mixture of values. The feed-forward network computes something
 # new from it: two linear maps with a ReLU between them, applied to each position separately with
@@ -290,7 +290,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `EncoderLayer`
-# ★★★☆☆ · core · 20 minutes · 6 points
+# ★★★☆☆ · 20 minutes
 #
 # The encoder layer gathers information with attention, then processes it with the network. Both
 # steps have a **residual connection**: the input is added to the output, so a step only has to
@@ -554,7 +554,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `DecoderLayer`
-# ★★★☆☆ · core · 15 minutes · 6 points
+# ★★★☆☆ · 15 minutes
 #
 # The decoder layer has three steps. Self-attention reads the target written so far.
 # **Cross-attention** reads the source: queries come from the target, keys and values from `memory`,

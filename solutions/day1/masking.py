@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Masking
 #
-# *Chapter 2 of 6 · core: 40 minutes*
+# *Chapter 2 of 6*
 #
 # So far every query sees every key. Two kinds of keys have to be hidden:
 #
@@ -38,7 +38,7 @@ from solutions.opening import demonstration, expecting, fixed_numbers, visible_c
 
 # %% [markdown]
 # ## `padding_mask`
-# ★☆☆☆☆ · core · 5 minutes · 3 points
+# ★☆☆☆☆ · 5 minutes
 #
 # A batch of m tokens per sequence is an integer tensor `(b, m)`, and padding has the number
 # `pad_id`:
@@ -114,7 +114,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `causal_mask`
-# ★☆☆☆☆ · core · 5 minutes · 3 points
+# ★☆☆☆☆ · 5 minutes
 #
 # Position i may attend to itself and to everything before it:
 #
@@ -190,7 +190,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `decoder_mask`
-# ★★☆☆☆ · core · 5 minutes · 3 points
+# ★★☆☆☆ · 5 minutes
 #
 # A decoder reads padded targets from left to right, so both rules apply:
 #
@@ -269,7 +269,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `masked_attention`
-# ★★★☆☆ · core · 25 minutes · 8 points
+# ★★★☆☆ · 25 minutes
 #
 # Every layer of your Transformer will call this function. Let $\mathcal{K}_i$ be the set of keys
 # that the mask allows for query i:

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Multi-head attention
 #
-# *Chapter 4 of 6 · core: 40 minutes*
+# *Chapter 4 of 6*
 #
 # One attention gives each token one weighted mean. But a token may need several things at once: a
 # verb its subject, a pronoun the noun that it refers to, and both the word before. **Heads** are
@@ -35,7 +35,7 @@ from solutions.opening import (
 
 # %% [markdown]
 # ## `split_heads`
-# ★★☆☆☆ · core · 10 minutes · 3 points
+# ★★☆☆☆ · 10 minutes
 #
 # Your attention takes any number of leading axes. If the heads are one of them, it treats each head
 # separately, without a loop. So cut the feature axis into heads, and move the heads to the front:
@@ -149,7 +149,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `merge_heads`
-# ★★☆☆☆ · core · 5 minutes · 3 points
+# ★★☆☆☆ · 5 minutes
 #
 # After attention, every position has h results of d_head features. Put them side by side again:
 #
@@ -221,7 +221,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `MultiHeadAttention`
-# ★★★★☆ · core · 25 minutes · 9 points
+# ★★★★☆ · 25 minutes
 #
 # Three linear maps make queries, keys and values from the inputs, the heads attend, and a fourth
 # linear map mixes their results:

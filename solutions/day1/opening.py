@@ -73,18 +73,11 @@
 #
 # ### Timetable
 #
-# | chapter | core | optional |
-# |---|---|---|
-# | Introduction | 10 min | |
-# | 1 Attention | 30 min | |
-# | 2 Masking | 40 min | |
-# | 3 Positional encoding | 20 min | 35 min |
-# | 4 Multi-head attention | 40 min | |
-# | 5 Layers | 40 min | 15 min |
-# | 6 The Transformer | 45 min | 50 min |
-# | Discussion, in pairs | 15 min | |
-# | **Total** | **240 min** | **100 min** |
+# {{ timetable
+#   Introduction: 10
+#   chapters
+#   Discussion, in pairs: 15
+# }}
 #
-# All times are estimates and include reading. Optional exercises explain a part in more depth. They
-# count for points like the others, unless your course says otherwise. If you leave one empty, the
-# grader uses the course's version where other exercises call it.
+# All times are estimates and include reading. If you leave an exercise empty, the grader uses the
+# course's version where other exercises call it.

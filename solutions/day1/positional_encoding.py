@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Positional encoding
 #
-# *Chapter 3 of 6 · core: 20 minutes · optional: 35 minutes*
+# *Chapter 3 of 6*
 #
 # Attention ignores order. It compares each query with each key, wherever they are, so it sees a
 # sentence as a bag of words. The next cell shows it. A Transformer therefore adds to each token
@@ -31,7 +31,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `sinusoidal_encoding`
-# ★★★☆☆ · core · 20 minutes · 5 points
+# ★★★☆☆ · 20 minutes
 #
 # Why not append the position p as a number? It has no upper limit, and a model trained on positions
 # up to 50 would meet a number ten times larger at position 500. The sinusoidal encoding writes p as
@@ -184,7 +184,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `shift_matrix`
-# ★★★☆☆ · optional · 20 minutes · 4 points
+# ★★★☆☆ · 20 minutes
 #
 # The authors expected that sines and cosines would let a model learn to attend by relative position
 # (section 3.5). The reason: a step of k positions is a fixed matrix, the same for every p. A linear
@@ -332,7 +332,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `PositionalEncoding`
-# ★★☆☆☆ · optional · 15 minutes · 4 points
+# ★★☆☆☆ · 15 minutes
 #
 # This module adds to every vector the encoding of its position:
 #

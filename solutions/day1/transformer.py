@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The Transformer
 #
-# *Chapter 6 of 6 · core: 45 minutes · optional: 50 minutes*
+# *Chapter 6 of 6*
 #
 # You have all the parts. Now put them together, measure how good an answer is, generate, and let
 # your model read dates.
@@ -34,7 +34,7 @@ from solutions.opening import (
 
 # %% [markdown]
 # ## `Transformer`
-# ★★★★☆ · core · 35 minutes · 10 points
+# ★★★★☆ · 35 minutes
 #
 # Build the model in the figure at the start of this notebook: `encode` is its left half, `decode`
 # its right half, and `forward` runs both.
@@ -345,7 +345,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `sequence_loss`
-# ★★★☆☆ · optional · 25 minutes · 6 points
+# ★★★☆☆ · 25 minutes
 #
 # How much probability does the model give to the right tokens? With $p =
 # \operatorname{softmax}(\text{logits})$ over the $v$ tokens, the loss of one target is
@@ -497,7 +497,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `greedy_decode`
-# ★★★☆☆ · optional · 25 minutes · 6 points
+# ★★★☆☆ · 25 minutes
 #
 # To generate, start with the token `bos_id` ("beginning of sequence"). Compute the logits of the
 # last position, append the most likely token, and repeat. Stop when the model produces `eos_id`

@@ -1,0 +1,224 @@
+"""Write what the configuration knows into the texts of a release: points, minutes, counts, and what is optional.
+
+A chapter states the difficulty and the minutes of each exercise, `grading.toml` everything else. Entry point: `Texts`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from autograder.course.chapters import Chapter, ChapterCell
+from autograder.course.config import CourseError, Day
+
+STARS = re.compile(r"^(?P<stars>★+☆*)(?P<rest>(?: ·.*)?)$", re.MULTILINE)
+MINUTES = re.compile(r"(\d+) minutes?\b")
+HEADING = re.compile(r"\A(#{1,6} .*)\n*")
+CHAPTER = re.compile(r"^\*Chapter \d+ of \d+.*\*$", re.MULTILINE)
+# The minutes of a section that is not an exercise, such as *Core · 10 minutes*.
+SECTION = re.compile(r"^\*(?:(Core|Further) · )?(\d+) minutes\*$", re.MULTILINE)
+TIMETABLE = re.compile(r"^\{\{ timetable\n(.*?)\}\}", re.MULTILINE | re.DOTALL)
+PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
+GIVEN = "given · nothing to fill in"
+TRACKS = ("core", "further", "optional")
+
+
+@dataclass(frozen=True)
+class Times:
+    """Minutes by track: "core", "further" and "optional"."""
+
+    minutes: dict[str, int]
+
+    def __add__(self, other: Times) -> Times:
+        return Times({track: self.minutes[track] + other.minutes[track] for track in TRACKS})
+
+
+def exercise_minutes(day: Day) -> dict[str, int]:
+    """Return the minutes that the text before each exercise states, or 0."""
+    minutes, stated = {}, 0
+    for cell in (cell for chapter in day.chapters for cell in chapter.cells):
+        if cell.role == "text" and (found := STARS.search(cell.source)):
+            number = MINUTES.search(found["rest"])
+            stated = int(number[1]) if number else 0
+        if cell.role in ("exercise", "given") and cell.name:
+            minutes[cell.name], stated = stated, 0
+    return minutes
+
+
+class Texts:
+    """The texts of a day. `opening` is the day's own introduction, which may contain a timetable."""
+
+    def __init__(self, day: Day, opening: Sequence[Chapter] = ()) -> None:
+        self._day = day
+        self._minutes = exercise_minutes(day)
+        self._exercises = {exercise.name: exercise for exercise in day.exercises}
+        required = [exercise for exercise in day.exercises if not exercise.optional]
+        # Without two tracks, the words "core" and "further" would say nothing.
+        self._has_tracks = len({exercise.core for exercise in required}) == 2
+        self._chapters = {chapter.name: self._chapter_times(chapter) for chapter in day.chapters}
+        sources = (cell.source for part in opening for cell in part.cells)
+        blocks = [block[1] for source in sources for block in TIMETABLE.finditer(source)]
+        extra = sum(minutes for block in blocks for _, minutes in _rows(block))
+        self._total = sum(self._chapters.values(), _times(core=extra))
+
+    def chapter_cell(self, chapter: Chapter, cell: ChapterCell) -> str:
+        """Return the text of a chapter's cell."""
+        text = cell.source
+        exercise = _introduced(chapter, cell)
+        if exercise:
+            text = self._with_facts(text, exercise)
+        number = [c.name for c in self._day.chapters].index(chapter.name) + 1
+        spent = self._in_words(self._chapters[chapter.name])
+        line = " · ".join([f"Chapter {number} of {len(self._chapters)}", *spent])
+        text = CHAPTER.sub(f"*{line}*", text)
+        if not self._has_tracks:
+            text = SECTION.sub(r"*\2 minutes*", text)
+        return self.fill(text, chapter.path.name)
+
+    def fill(self, text: str, file: str) -> str:
+        """Return a text with its placeholders replaced.
+
+        Raises:
+            CourseError: A placeholder is unknown.
+        """
+        text = TIMETABLE.sub(lambda block: "\n".join(self._timetable(block[1])), text)
+        values = {
+            "chapters": str(len(self._chapters)),
+            "exercises": str(len(self._exercises)),
+            "points": f"{self._day.points:g}",
+            "workload": self._workload(),
+        }
+        for name in PLACEHOLDER.findall(text):
+            if name not in values:
+                known = ", ".join(sorted([*values, "timetable"]))
+                raise CourseError(
+                    f"{self._day.name}, {file}: unknown placeholder {{{{ {name} }}}}; known: {known}"
+                )
+        return PLACEHOLDER.sub(lambda found: values[found[1]], text)
+
+    # ---- exercises
+
+    def _track(self, name: str) -> str:
+        exercise = self._exercises[name]
+        if exercise.optional:
+            return "optional"
+        return "core" if exercise.core or not self._has_tracks else "further"
+
+    def _with_facts(self, text: str, name: str) -> str:
+        """Write the difficulty, the track, the minutes and the points of an exercise below its heading."""
+        stars = STARS.search(text)
+        facts = [GIVEN]
+        if name in self._exercises:
+            exercise, minutes = self._exercises[name], self._minutes[name]
+            shown = self._has_tracks or exercise.optional
+            facts = [
+                stars["stars"] if stars else "",
+                self._track(name) if shown else "",
+                _count(minutes, "minute") if minutes else "",
+                "" if exercise.optional else _count(exercise.points, "point"),
+            ]
+        line = " · ".join(filter(None, facts))
+        if stars:
+            return text[: stars.start()] + line + text[stars.end() :]
+        return HEADING.sub(lambda heading: f"{heading[1]}\n{line}\n\n", text).rstrip()
+
+    # ---- times
+
+    def _chapter_times(self, chapter: Chapter) -> Times:
+        times = _times()
+        for cell in chapter.cells:
+            if cell.role == "exercise":
+                times += _times(**{self._track(cell.name): self._minutes[cell.name]})
+            elif cell.role == "text":
+                for word, minutes in SECTION.findall(cell.source):
+                    track = "further" if word == "Further" and self._has_tracks else "core"
+                    times += _times(**{track: int(minutes)})
+        return times
+
+    def _in_words(self, times: Times) -> list[str]:
+        """Return a chapter's times, such as ["core: 20 minutes", "further: 35 minutes"]."""
+        words = []
+        for track, minutes in times.minutes.items():
+            shown = f"{track}: " if self._has_tracks or track == "optional" else ""
+            words += [shown + _count(minutes, "minute")] if minutes else []
+        return words
+
+    def _timetable(self, block: str) -> Iterator[str]:
+        """Yield the lines of a table with a row per chapter, the rows of the block and the total, and what the columns mean."""
+        tracks = [track for track in TRACKS if track == "core" or self._total.minutes[track]]
+        heads = [t if self._has_tracks or t == "optional" else "time" for t in tracks]
+        yield f"| chapter | {' | '.join(heads)} |"
+        yield "|---" * (1 + len(heads)) + "|"
+        for name, minutes in _rows(block):
+            if name != "chapters":
+                yield _row(name, _times(core=minutes), tracks)
+                continue
+            for number, chapter in enumerate(self._day.chapters, 1):
+                yield _row(f"{number} {title(chapter)}", self._chapters[chapter.name], tracks)
+        yield _row("Total", self._total, tracks, "**")
+        if self._has_tracks:
+            yield "\nFurther exercises go into more depth. Their points count like those of the core."
+        if "optional" in tracks:
+            yield "\nOptional exercises are checked and graded, but their points do not count."
+
+    def _workload(self) -> str:
+        """Return a sentence about how long the day takes."""
+        core, further, optional = (self._total.minutes[track] for track in TRACKS)
+        if further:
+            text = f"The core takes about {_hours(core)}, the further exercises about {_hours(further)} more"
+        else:
+            text = f"The day takes about {_hours(core)}"
+        return text + (
+            f", and the optional exercises about {_hours(optional)}." if optional else "."
+        )
+
+
+def title(chapter: Chapter) -> str:
+    """Return a chapter's heading, or its name if it has none."""
+    texts = (cell.source for cell in chapter.cells if cell.role == "text")
+    heading = re.search(r"^# +(.+)", "\n".join(texts), re.MULTILINE)
+    return heading[1] if heading else chapter.name
+
+
+def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
+    """Return the exercise that a text cell introduces: the next one, if the cell has a heading or stars, and no later one has."""
+    found = ""
+    after = chapter.cells[chapter.cells.index(cell) :]
+    for number, other in enumerate(after):
+        if other.role == "text" and (HEADING.match(other.source) or STARS.search(other.source)):
+            if number:
+                return ""
+            found = other.source
+        if other.role in ("exercise", "given") and other.name:
+            return other.name if found else ""
+    return ""
+
+
+def _times(core: int = 0, further: int = 0, optional: int = 0) -> Times:
+    return Times({"core": core, "further": further, "optional": optional})
+
+
+def _rows(block: str) -> Iterator[tuple[str, int]]:
+    """Yield the rows of a timetable: a name and minutes. The row "chapters" stands for all chapters."""
+    for line in filter(None, map(str.strip, block.split("\n"))):
+        name, _, minutes = line.rpartition(":")
+        yield (name, int(minutes)) if minutes.strip().isdecimal() else (line, 0)
+
+
+def _row(name: str, times: Times, tracks: Sequence[str], bold: str = "") -> str:
+    cells = [f" {bold}{times.minutes[t]} min{bold} " if times.minutes[t] else " " for t in tracks]
+    return "|".join(["", f" {bold}{name}{bold} ", *cells, ""])
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+
+
+def _hours(minutes: int) -> str:
+    """Return a time rounded to half an hour, such as "1½ hours", or the minutes if it is less than an hour."""
+    halves = round(minutes / 30)
+    if halves < 2:
+        return _count(minutes, "minute")
+    number = f"{halves // 2}{'½' if halves % 2 else ''}"
+    return f"{number} hour{'' if halves == 2 else 's'}"
