@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from autograder.console import load_course, load_day
+from autograder.course.config import Include
 from autograder.options import DayArgument
 
 
@@ -19,17 +21,25 @@ def build(
     solutions: Annotated[
         bool, typer.Option("--solutions", help="also build the notebook with the solutions")
     ] = False,
+    include: Annotated[
+        Include | None,
+        typer.Option(help="the exercises that students fill in; written to grading.toml"),
+    ] = None,
 ) -> None:
     """Build the release in assignments/ from the chapters, and check it."""
     from autograder.course.consistency import check_day
+    from autograder.course.editing import including
     from autograder.release import build as builder
 
     course = load_course()
-    for name in days or list(course.days):
-        day = course.day(name)
-        check_day(day)
-        for file in builder.build(day, solutions):
-            print(file)
+    chosen = days or list(course.days)
+    edited = including(course.root, chosen, include) if include else nullcontext(course)
+    with edited as course:
+        for name in chosen:
+            day = course.day(name)
+            check_day(day)
+            for file in builder.build(day, solutions):
+                print(file)
 
 
 def demo(
