@@ -52,8 +52,6 @@ def _with_include(text: str, day: str, include: str) -> str:
     end = re.search(r"^[ \t]*\[", rest, re.MULTILINE)
     table = rest[: end.start()] if end else rest
     key = re.compile(r'^([ \t]*)include[ \t]*=[ \t]*("[^"\n]*"|\'[^\'\n]*\')', re.MULTILINE)
-    if key.search(table):
-        changed = key.sub(rf"\g<1>{line}", table, count=1)
-    else:
-        changed = f"\n{line}{table}"
+    changed, count = key.subn(rf"\g<1>{line}", table, count=1)
+    changed = changed if count else f"\n{line}{table}"
     return text[: header.end()] + changed + rest[len(table) :]

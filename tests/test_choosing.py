@@ -1,0 +1,170 @@
+"""Test courses that choose exercises in `grading.toml`: built once, filled in, graded to their total and exported."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import nbformat
+import pytest
+
+from autograder.export import Format
+from tests import chosen_course
+from tests.small_course import command
+
+pytestmark = pytest.mark.slow
+
+FILLED_IN = {
+    "day1": {"spread": 11.11, "halve": 88.89},
+    "day2": {"spread": 2.66, "count": 5.31, "flip": 10.62, "halve": 21.24, "mirror": 42.48},
+    "day3": {"mirror": 100.0},
+}
+TOTALS = {"day1": 100, "day2": 77, "day3": 100}
+DAYS = list(FILLED_IN)
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build all days with one command, and grade the reference answers to each."""
+    root = chosen_course.make(tmp_path_factory.mktemp("chosen"))
+    built = command(root, "build")
+    assert built.returncode == 0, built.stderr
+    for day in DAYS:
+        (root / "in" / day).mkdir(parents=True)
+        nbformat.write(_filled_in(root, day), root / "in" / day / "ada.ipynb")
+        graded = command(root, "grade", day, f"in/{day}", "--json", f"{day}.json")
+        assert graded.returncode == 0, graded.stderr
+    return root
+
+
+def _released(root: Path, day: str) -> Any:
+    return nbformat.read(root / "assignments" / day / f"{day}.ipynb", as_version=4)
+
+
+def _filled_in(root: Path, day: str) -> Any:
+    """Return the released notebook with the reference in each stub."""
+    notebook = _released(root, day)
+    for cell in notebook.cells:
+        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if name in chosen_course.SOLUTIONS:
+            stub = f'raise NotImplementedError("{name}")'
+            assert stub in cell.source
+            cell.source = cell.source.replace(stub, f"return {chosen_course.SOLUTIONS[name]}")
+    return notebook
+
+
+def _marks(root: Path, day: str) -> Any:
+    (submission,) = json.loads((root / f"{day}.json").read_bytes())["submissions"]
+    return submission
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_reference_answers_earn_the_total(day: str, course: Path) -> None:
+    marks = _marks(course, day)
+    assert (marks["points"], marks["max_points"]) == (TOTALS[day], TOTALS[day])
+    assert {e["name"]: e["points"] for e in marks["exercises"]} == FILLED_IN[day]
+    optional = [e["name"] for e in marks["exercises"] if e.get("optional")]
+    assert optional == (["count"] if day == "day2" else [])
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_the_notebook_agrees_with_the_configuration(day: str, course: Path) -> None:
+    notebook = _released(course, day)
+    ids = [
+        cell.metadata["nbgrader"]["grade_id"]
+        for cell in notebook.cells
+        if "nbgrader" in cell.metadata
+    ]
+    assert [id_ for id_ in ids if not id_.startswith("check_")] == list(FILLED_IN[day])
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for name, (_, _, is_core) in chosen_course.EXERCISES.items():
+        line = re.search(rf"^## `{name}`\n(.*)$", text, re.MULTILINE)
+        assert (f"hint about {name}" in text) == (name in FILLED_IN[day])
+        if name not in FILLED_IN[day]:
+            assert line is None or line[1] == "given · nothing to fill in"
+        elif name == "count":
+            assert line
+            assert line[1] == "★★☆☆☆ · optional · 10 minutes"
+        else:
+            track = "" if day != "day2" else " · core" if is_core else " · further"
+            points = f"{FILLED_IN[day][name]:g} points"
+            assert line
+            assert line[1] == f"★★☆☆☆{track} · 10 minutes · {points}"
+    count = len(FILLED_IN[day])
+    assert f"{count} exercises in {text.count('*Chapter ')} chapters, {TOTALS[day]} points." in text
+    assert (course / "assignments" / day / "README.md").read_text(encoding="utf-8") == (
+        f"{count} exercises, {TOTALS[day]} points\n"
+    )
+
+
+def test_minutes_are_added_up_by_track(course: Path) -> None:
+    texts = {d: "\n".join(c.source for c in _released(course, d).cells) for d in DAYS}
+    assert (
+        "| chapter | time |\n|---|---|\n| Introduction | 5 min |\n| 1 Numbers | 10 min |"
+        in texts["day1"]
+    )
+    assert "*Chapter 2 of 2 · 10 minutes*" in texts["day1"]
+    assert "mirror" not in texts["day1"]
+    assert "| chapter | core | further | optional |" in texts["day2"]
+    assert "| **Total** | **25 min** | **20 min** | **10 min** |" in texts["day2"]
+    assert "*Chapter 1 of 3 · core: 10 minutes · optional: 10 minutes*" in texts["day2"]
+
+
+@pytest.mark.parametrize("to", get_args(Format))
+@pytest.mark.parametrize("day", DAYS)
+def test_every_export_contains_the_total(day: str, to: str, course: Path) -> None:
+    out = course / f"{day}-{to}"
+    done = command(course, "export", day, "--to", to, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    if to == "gradescope":
+        (file,) = out.rglob("*.json")
+        results = json.loads(file.read_bytes())
+        assert results["score"] == TOTALS[day]
+        assert sum(test.get("max_score", 0) for test in results["tests"]) == pytest.approx(
+            TOTALS[day]
+        )
+        return
+    rows = list(csv.reader(out.read_text(encoding="utf-8-sig").splitlines()))
+    assert float(TOTALS[day]) in [float(cell) for cell in rows[-1] if re.fullmatch(r"[\d.]+", cell)]
+
+
+def test_an_optional_exercise_is_marked_everywhere_and_costs_nothing(course: Path) -> None:
+    notebook = _filled_in(course, "day2")
+    for cell in notebook.cells:
+        if "return x.cumsum(-1)" in cell.source:
+            cell.source = cell.source.replace("x.cumsum(-1)", "x")
+    folder = course / "wrong"
+    folder.mkdir()
+    nbformat.write(notebook, folder / "bob.ipynb")
+    graded = command(course, "grade", "day2", "wrong", "--feedback", "pages")
+    assert "77 / 77" in graded.stdout, graded.stderr
+    assert "✓✓✓✓ + ✗" in graded.stdout
+    page = (course / "pages" / "bob.html").read_text(encoding="utf-8")
+    assert "77 of 77 points" in page
+    assert "0 of 5.31 (optional)" in page
+    assert "The values of count are right." in page
+    explained = command(course, "explain", "day2", "bob").stdout
+    assert "0 of 5.31 (optional)" in explained
+    assert "77 of 77 points" in explained
+    given = command(course, "override", "day2", "bob", "count", "--points", "5")
+    assert given.returncode == 0, given.stderr
+    assert "77 of 77 points in all" in given.stdout
+    report = command(course, "report", "day2")
+    assert report.returncode == 0, report.stderr
+    (html,) = course.rglob("report.html")
+    assert "<code>count</code> (optional)" in html.read_text(encoding="utf-8")
+
+
+def test_a_given_exercise_always_comes_from_the_course(course: Path) -> None:
+    notebook = _filled_in(course, "day2")
+    broken = nbformat.v4.new_code_cell("def shift(x):\n    return x")
+    notebook.cells.append(broken)
+    folder = course / "edited"
+    folder.mkdir()
+    nbformat.write(notebook, folder / "cyd.ipynb")
+    done = command(course, "grade", "day2", "edited", "--no-store")
+    assert "77 / 77" in done.stdout, done.stderr
+    assert "`shift` is provided by the course" in done.stdout
