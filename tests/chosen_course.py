@@ -35,6 +35,8 @@ EXERCISE = """
 # ★★☆☆☆ · 10 minutes
 #
 # A text about {name}.
+#
+# Not allowed: a loop in {name}.
 
 # %%
 def {name}(x):

@@ -83,6 +83,7 @@ def test_the_notebook_agrees_with_the_configuration(day: str, course: Path) -> N
     for name, (_, _, is_core) in chosen_course.EXERCISES.items():
         line = re.search(rf"^## `{name}`\n(.*)$", text, re.MULTILINE)
         assert (f"hint about {name}" in text) == (name in FILLED_IN[day])
+        assert (f"a loop in {name}" in text) == (name in FILLED_IN[day])
         if name not in FILLED_IN[day]:
             assert line is None or line[1] == "given · nothing to fill in"
         elif name == "count":

@@ -20,6 +20,8 @@ CHAPTER = re.compile(r"^\*Chapter \d+ of \d+.*\*$", re.MULTILINE)
 SECTION = re.compile(r"^\*(?:(Core|Further) · )?(\d+) minutes\*$", re.MULTILINE)
 TIMETABLE = re.compile(r"^\{\{ timetable\n(.*?)\}\}", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
+# A rule for students' code, which a given exercise does not need.
+RULE = re.compile(r"^Not allowed: .*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 GIVEN = "given · nothing to fill in"
 TRACKS = ("core", "further", "optional")
 
@@ -107,6 +109,8 @@ class Texts:
 
     def _with_facts(self, text: str, name: str) -> str:
         """Write the difficulty, the track, the minutes and the points of an exercise below its heading."""
+        if name not in self._exercises:
+            text = RULE.sub("", text).rstrip()
         stars = STARS.search(text)
         facts = [GIVEN]
         if name in self._exercises:
