@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graders.day2 import test_music as graders
-from solutions.day2 import music
+from solutions.day2 import music, results
 
 pytestmark = pytest.mark.slow
 
@@ -121,3 +122,30 @@ def test_sound_has_the_written_pitch() -> None:
     # For one second of sound, the FFT has one bin per hertz.
     spectrum = torch.fft.rfft(sound[:16_000]).abs()
     assert int(spectrum.argmax()) == 440
+
+
+def test_the_performances_are_those_that_the_script_saved() -> None:
+    saved = json.loads((results.FOLDER / "chorales.json").read_text(encoding="utf-8"))
+    assert {title: saved[title] for title in music.PERFORMANCES} == music.PERFORMANCES
+    assert all(len(text) % 128 == 0 for text in music.PERFORMANCES.values())
+
+
+@pytest.mark.parametrize("kind", ["relative", "absolute"])
+def test_a_lengthened_model_is_the_same_up_to_the_old_length(kind: str) -> None:
+    torch.manual_seed(0)
+    model = music.ChoraleModel(kind)
+    tokens = torch.randint(music.N_TOKENS, (1, music.CHORALE_LENGTH + 4))
+    with torch.no_grad():
+        expected = model(tokens[:, : music.CHORALE_LENGTH])
+        seen = music.lengthened(model, music.CHORALE_LENGTH + 4)(tokens)
+    torch.testing.assert_close(seen[:, : music.CHORALE_LENGTH], expected)
+
+
+def test_skew_needs_less_memory_than_a_vector_for_each_pair() -> None:
+    query, relative = torch.randn(64, 32), torch.randn(64, 32)
+    with music.LargestTensor() as direct:
+        music.direct_logits(query, relative)
+    with music.LargestTensor() as skewed:
+        music.skewed_logits(query, relative)
+    assert direct.bytes == 64 * 64 * 32 * 4
+    assert skewed.bytes == 64 * 65 * 4

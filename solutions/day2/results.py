@@ -1,0 +1,88 @@
+"""Make the two results that the opening of Day 2 shows: digits being drawn, and chorales.
+
+`python -m solutions.day2.results` trains the chapters' models with seed 0, which takes about five minutes, and writes
+`digits.gif`, `chorales.json` and `chorale.wav` to the folder `figures`.
+"""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from solutions.day2 import diffusion, music
+
+FOLDER = Path(__file__).parent / "figures"
+SEED, TEMPERATURE, SCALE = 0, 0.8, 2.0
+
+
+def save_digits(model: nn.Module, file: Path) -> None:
+    """Save an animation of twenty digits, two of each kind, from noise to the picture."""
+    labels = torch.arange(10).repeat(2)
+    path = diffusion.draw_digits(model, labels, SCALE)
+    frames = [_sheet(pictures) for pictures in path]
+    times = [90] * (len(frames) - 1) + [3000]
+    frames[0].save(file, save_all=True, append_images=frames[1:], duration=times, loop=0)
+
+
+def _sheet(pictures: Tensor) -> Image.Image:
+    """Return pictures, ten to a row, with each pixel enlarged to 5 × 5."""
+    grey = ((pictures.clamp(-1, 1) + 1) * 7.5).round() * 17  # 16 shades
+    padded = nn.functional.pad(grey, (1, 1, 1, 1)).squeeze(1)
+    rows = [torch.cat(list(row), dim=1) for row in padded.split(10)]
+    sheet = Image.fromarray(torch.cat(rows).byte().numpy())
+    return sheet.resize((5 * sheet.width, 5 * sheet.height), Image.Resampling.NEAREST)
+
+
+def save_chorales(models: dict[str, nn.Module], file: Path) -> dict[str, Tensor]:
+    """Save the first held-out chorale and what the models make of its first chord, and return the tokens."""
+    _, windows = music.split_chorales(music.read_chorales())
+    chord = windows[:1, :4]
+    pieces = {"Bach": windows[0]}
+    for kind, model in models.items():
+        pieces[kind] = music.compose(model, chord, TEMPERATURE, SEED)[0]
+    long = 2 * music.CHORALE_LENGTH
+    longer = music.lengthened(models["relative"], long)
+    pieces["relative, sixteen bars"] = music.compose(longer, chord, TEMPERATURE, SEED, long)[0]
+    written = {title: as_text(tokens) for title, tokens in pieces.items()}
+    about = {"seed": SEED, "temperature": TEMPERATURE}
+    file.write_text(json.dumps(about | written, indent=1) + "\n", encoding="utf-8")
+    return pieces
+
+
+def as_text(tokens: Tensor) -> str:
+    """Return tokens as text, with a character for each token, as in `music.PERFORMANCES`."""
+    return "".join(music.ALPHABET[token] for token in tokens.tolist())
+
+
+def save_sound(tokens: Tensor, file: Path, rate: int = 8000) -> None:
+    """Save the first four bars of a chorale as a WAV file with 8 bits per sample."""
+    sound = music.chorale_sound(tokens[:128], rate=rate)
+    with wave.open(str(file), "wb") as audio:
+        audio.setnchannels(1)
+        audio.setsampwidth(1)
+        audio.setframerate(rate)
+        audio.writeframes((128 + 127 * sound).astype(np.uint8).tobytes())
+
+
+def main() -> None:
+    """Train the models and save all results."""
+    torch.set_num_threads(1)
+    digit_dit, _ = diffusion.trained_digit_dit()
+    save_digits(digit_dit, FOLDER / "digits.gif")
+    training, windows = music.split_chorales(music.read_chorales())
+    models = {
+        kind: music.run_chorales(kind, SEED, training, windows).model
+        for kind in ("relative", "absolute")
+    }
+    pieces = save_chorales(models, FOLDER / "chorales.json")
+    save_sound(pieces["relative"], FOLDER / "chorale.wav")
+
+
+if __name__ == "__main__":
+    main()
