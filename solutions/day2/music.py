@@ -3,15 +3,15 @@
 #
 # *Chapter 2 of 7 · core: 55 minutes · optional: 30 minutes*
 #
-# Four chorales begin with the same chord. Bach wrote one; models that you will train in this chapter
-# wrote the others. Run the cells down to the players and listen first.
+# Four chorales begin with the same chord. Bach wrote one; models that you will train in this
+# chapter wrote the others. Run the cells down to the players and listen first.
 #
-# Much of music is *distance*: a suspended note resolves one beat later. A model that adds a vector for
-# each position has to learn "one beat ago" for every position separately. Attention that knows the
-# **distance** between query and key learns it once. [Shaw et al.
+# Much of music is *distance*: a suspended note resolves one beat later. A model that adds a vector
+# for each position has to learn "one beat ago" for every position separately. Attention that knows
+# the **distance** between query and key learns it once. [Shaw et al.
 # (2018)](https://arxiv.org/abs/1803.02155) introduced it, and the [Music
-# Transformer](https://arxiv.org/abs/1809.04281) (Huang et al. 2018) made it fit into memory with a trick
-# of three lines. You write this trick.
+# Transformer](https://arxiv.org/abs/1809.04281) (Huang et al. 2018) made it fit into memory with a
+# trick of three lines. You write this trick.
 
 # %%
 import itertools
@@ -114,12 +114,13 @@ def draw_chorale(axis: plt.Axes, tokens: Int[Tensor, "n"], title: str) -> None:
 def perform(pieces: dict[str, Int[Tensor, "n"]]) -> None:
     """Draw pieces side by side, and in a notebook show a player for each."""
     rows = -(-len(pieces) // 2)
-    _, axes = plt.subplots(
+    figure, axes = plt.subplots(
         rows, 2, figsize=(12, 3.2 * rows), sharey=True, squeeze=False, layout="constrained"
     )
     for axis, (title, tokens) in zip(axes.flat, pieces.items(), strict=False):
         draw_chorale(axis, tokens, title)
-    axes[0, 0].legend(loc="upper left", ncols=4, fontsize=8)
+    voices = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*voices, loc="outside lower center", ncols=4)
     plt.show()
     if get_ipython() is not None:
         for title, tokens in pieces.items():
@@ -131,8 +132,8 @@ def perform(pieces: dict[str, Int[Tensor, "n"]]) -> None:
 # ### Listen first
 #
 # All pieces begin with the first chord of Bach's chorale BWV 10.7, which no model was trained on.
-# *Relative* knows distances, *absolute* knows positions (seed 0). The last piece is twice as long as
-# anything that its model saw in training.
+# *Relative* knows distances, *absolute* knows positions (seed 0). The last piece is twice as long
+# as anything that its model saw in training.
 
 # %%
 ALPHABET = string.digits + string.ascii_letters  # a character for each token
@@ -180,14 +181,16 @@ if __name__ == "__main__":
 # ## `transpose`
 # ★☆☆☆☆ · optional · 5 minutes · 2 points
 #
-# A chorale that is sung a tone higher is still the same. Training moves each piece by a few semitones, so
-# the model has to learn intervals instead of pitches. Pitches are consecutive numbers, one semitone apart:
+# A chorale that is sung a tone higher is still the same. Training moves each piece by a few
+# semitones, so the model has to learn intervals instead of pitches. Pitches are consecutive
+# numbers, one semitone apart:
 #
 # $$\mathrm{transpose}(t, s) = \begin{cases} t & t \in \{0, 1\} \quad\text{(rest, hold)} \\
 # t + s & t \ge 2 \end{cases}$$
 #
-# **The traps.** A rest stays a rest. A pitch that moves too far down would become a hold or a rest without
-# any error: token 3 moved by −2 is 1. So a pitch that leaves the range, at either end, is an error.
+# **The traps.** A rest stays a rest. A pitch that moves too far down would become a hold or a rest
+# without any error: token 3 moved by −2 is 1. So a pitch that leaves the range, at either end, is
+# an error.
 
 
 # %%
@@ -281,16 +284,16 @@ if __name__ == "__main__":
 # ## `skew`
 # ★★★★☆ · core · 25 minutes · 4 points
 #
-# Relative attention adds to each score a logit for query i and the distance i − j. Each distance has a
-# learned vector, a row of the matrix R. One product gives all logits:
+# Relative attention adds to each score a logit for query i and the distance i − j. Each distance
+# has a learned vector, a row of the matrix R. One product gives all logits:
 #
 # $$\underbrace{x}_{n \times n} = \underbrace{Q}_{n \times d_\text{head}}\;
 # \underbrace{R^\top}_{d_\text{head} \times n}
 # \qquad\text{row } i \text{ holds the logits of query } i
 # \text{ for the distances } n{-}1, \dots, 1, 0 \text{ back}$$
 #
-# The columns of x are distances, but attention needs a column for each key. So each row has to slide to
-# the left by a different number of steps:
+# The columns of x are distances, but attention needs a column for each key. So each row has to
+# slide to the left by a different number of steps:
 #
 # ![Left: x has a column for each distance 3, 2, 1, 0; query a has only a0 in the last column, query
 # d has d3, d2, d1, d0. Right: skew(x) has a column for each key 0 to 3; row a is a0 and three
@@ -299,14 +302,14 @@ if __name__ == "__main__":
 # $$\mathrm{skew}(x)_{i,j} = x_{i,\; n - 1 - (i - j)} \quad\text{for } j \le i,
 # \qquad \mathrm{skew}: *\text{batch} \times n \times n \;\to\; *\text{batch} \times n \times n$$
 #
-# Question marks are keys in the future. They can be any finite number, because the causal mask will hide
-# them.
+# Question marks are keys in the future. They can be any finite number, because the causal mask will
+# hide them.
 #
-# A loop over the rows is too slow. A table of indices works. The Music Transformer reads *the same memory
-# in rows of a different length*: find out how.
+# A loop over the rows is too slow. A table of indices works. The Music Transformer reads *the same
+# memory in rows of a different length*: find out how.
 #
-# **The traps.** Off by one, the result still looks like a staircase and the model still trains. Try n = 1
-# by hand. Leading axes (batch, heads), of any number, must not mix.
+# **The traps.** Off by one, the result still looks like a staircase and the model still trains. Try
+# n = 1 by hand. Leading axes (batch, heads), of any number, must not mix.
 
 
 # %%
@@ -388,8 +391,8 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# How much memory does this save? The direct way looks up a vector for every pair of positions. The cell
-# records the largest tensor that either way creates.
+# How much memory does this save? The direct way looks up a vector for every pair of positions. The
+# cell records the largest tensor that either way creates.
 
 
 # %%
@@ -449,8 +452,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** For 1,024 tokens, the largest tensor has 268 MB per head without the trick and 4.2 MB
-# with it: d_head = 64 times less. Both grow with n², as any attention does.
+# **What to notice.** For 1,024 tokens, the largest tensor has 268 MB per head without the trick and
+# 4.2 MB with it: d_head = 64 times less.
 
 # %% [markdown]
 # ## `RelativeSelfAttention`
@@ -463,8 +466,8 @@ if __name__ == "__main__":
 # \qquad Q, K, V: b \times h \times n \times d_\text{head}
 # \qquad \text{scores}: b \times h \times n \times n$$
 #
-# ![The parameter relative has a row for each distance, the largest distance first. For n tokens,
-# R is its last n rows, for the distances n − 1 to 0.](figures/relative-table.svg)
+# ![The parameter relative has a row for each distance, the largest distance first. For n tokens, R
+# is its last n rows, for the distances n − 1 to 0.](figures/relative-table.svg)
 #
 # Work in three steps:
 #
@@ -472,9 +475,9 @@ if __name__ == "__main__":
 # 2. Take the last n rows of `relative` as R and add skew(Q Rᵀ) to Q Kᵀ.
 # 3. Divide the sum by √d_head, hide the future, and apply softmax.
 #
-# **The traps.** Which end of `relative` does a short piece not use? The root divides the whole sum. And
-# `skew` hides nothing: above the diagonal it leaves zeros and logits of other queries, but a score of 0
-# still gets weight. Only −∞ gets none.
+# **The traps.** Which end of `relative` does a short piece not use? The root divides the whole sum.
+# And `skew` hides nothing: above the diagonal it leaves zeros and logits of other queries, but a
+# score of 0 still gets weight. Only −∞ gets none.
 #
 # Not allowed: `MultiheadAttention` and `multi_head_attention_forward`.
 
@@ -609,21 +612,22 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** R adds a *logit*, so it multiplies the weight that the content alone would give. A
-# head can look for "a held note, one bar ago", wherever it comes in the piece.
+# **What to notice.** R adds a *logit*, so it multiplies the weight that the content alone would
+# give. A head can look for "a held note, one bar ago".
 
 # %% [markdown]
 # ## Distances against positions
 #
-# Train two small Transformers. The *relative* one learns R. The *absolute* one adds a learned vector for
-# each position to the tokens, as GPT does, and its R is 0. All else is equal, including the effort to tune
-# the initial scales.
+# Train two small Transformers. The *relative* one learns R. The *absolute* one adds a learned
+# vector for each position to the tokens, as GPT does, and its R is 0. All else is equal, including
+# the effort to tune the initial scales.
 #
-# A training example is eight bars from one of `music21`'s chorales, in one of seven keys. Every eighth
-# chorale is held out, and near-duplicates of held-out ones are not used.
+# A training example is eight bars from one of `music21`'s chorales, in one of seven keys. Every
+# eighth chorale is held out, and near-duplicates of held-out ones are not used.
 #
-# **Predict first.** Guessing one of 54 tokens costs log 54 = 4.0 nats. Which model does better on held-out
-# chorales? And how do both do in bars 9 to 16, if they were trained on eight bars? Write it down, then run.
+# **Predict first.** Guessing one of 54 tokens costs log 54 = 4.0 nats. Which model does better on
+# held-out chorales? And how do both do in bars 9 to 16, if they were trained on eight bars? Write
+# it down, then run.
 
 # %%
 CHORALES = Path(getCorpusFilePath()) / "bach"
@@ -894,15 +898,17 @@ if __name__ == "__main__":
 # | relative | 1.140 | 1.130 | 1.133 |
 # | absolute | 1.466 | 1.474 | 1.491 |
 #
-# Seeds differ by at most 0.03, the kinds by 0.34. On (geometric) average, the relative model gives the
-# right token 1.4 times the probability. The curves separate within 50 steps: the absolute model has to
-# learn for each position what comes one beat before it. A run takes about two minutes on one core.
+# Seeds differ by at most 0.03, the kinds by 0.34. On (geometric) average, the relative model gives
+# the right token 1.4 times the probability. The curves separate within 50 steps: the absolute model
+# has to learn for each position what comes one beat before it. A run takes about two minutes on one
+# core.
 
 # %% [markdown]
 # ### Longer than in training
 # *Optional · 5 minutes*
 #
-# Both models read sixteen bars. Vectors of distances and positions that never occurred in training are 0.
+# Both models read sixteen bars. Vectors of distances and positions that never occurred in training
+# are 0.
 
 
 # %%
@@ -968,16 +974,16 @@ if __name__ == "__main__":
 # | absolute, after bars 1 to 8 | 2.25 | 2.27 |
 # | absolute, these bars alone | 1.54 | 1.57 |
 #
-# The relative model stays as good as in training: it has learned to look at near tokens. The longer past
-# does not help it, either. The absolute model meets positions that it has never seen.
+# The relative model stays as good as in training: it has learned to look at near tokens. The longer
+# past does not help it, either. The absolute model meets positions that it has never seen.
 
 # %% [markdown]
 # ### What a head learned about distances
 # *Optional · 10 minutes*
 #
-# How far back does a head look, whatever the content? The mean of $QR^\top / \sqrt{d_\text{head}}$ over
-# all queries tells. At token t the model predicts token t + 1. If that is the soprano's, the soprano's
-# last token is 3 back.
+# How far back does a head look, whatever the content? The mean of $QR^\top / \sqrt{d_\text{head}}$
+# over all queries tells. At token t the model predicts token t + 1. If that is the soprano's, the
+# soprano's last token is 3 back.
 
 
 # %%
@@ -1021,16 +1027,16 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15: what the voice that sings next did
-# an eighth, a beat and two beats ago. Nobody told the model that there are four voices. Two heads of the
-# first layer look 1 and 2 back, at the voices that sing at the same time.
+# **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15: what the voice that sings
+# next did an eighth, a beat and two beats ago. Nobody told the model that there are four voices.
+# Two heads of the first layer look 1 and 2 back, at the voices that sing at the same time.
 
 # %% [markdown]
 # ## Compose
 # *Optional · 10 minutes*
 #
-# Each model gets the first chord of a held-out chorale and samples eight bars with temperature 0.8. It
-# knows no rules of harmony. You see the first of eight pieces, not the best. Any player opens
+# Each model gets the first chord of a held-out chorale and samples eight bars with temperature 0.8.
+# It knows no rules of harmony. You see the first of eight pieces, not the best. Any player opens
 # `chorale.mid`, the piece of the relative model.
 
 
@@ -1079,8 +1085,9 @@ if __name__ == "__main__":
         print(f"{midi_file}: {[len(part.flatten().notes) for part in read_back]} notes per voice")
 
 # %% [markdown]
-# A *leap* is more than a fifth. A *clash* is an eighth in which two voices are a semitone apart, whatever
-# the octave. A *crossing* is an eighth in which a voice is above one that should be higher.
+# A *leap* is more than a fifth. A *clash* is an eighth in which two voices are a semitone apart,
+# whatever the octave. A *crossing* is an eighth in which a voice is above one that should be
+# higher.
 
 
 # %%
@@ -1132,11 +1139,11 @@ if __name__ == "__main__":
             print(f"{what:<24} {'  '.join(f'{word:<27}' for word in words)}")
 
 # %% [markdown]
-# **What to notice.** With seed 0, the relative model writes about as many notes as Bach (3.8 and 3.9 per
-# bar and voice) and begins as many of them on a beat (85 % and 82 %). But it has half as many clashes
-# again, and twice as many leaps. In one piece, the soprano sings the bass: a relative model knows only
-# from earlier tokens whose turn it is. The absolute model cannot make this mistake, because every fourth
-# position belongs to the soprano.
+# **What to notice.** With seed 0, the relative model writes about as many notes as Bach (3.8 and
+# 3.9 per bar and voice) and begins as many of them on a beat (85 % and 82 %). But it has half as
+# many clashes again, and twice as many leaps. In one piece, the soprano sings the bass: a relative
+# model knows only from earlier tokens whose turn it is. The absolute model cannot make this
+# mistake, because every fourth position belongs to the soprano.
 
 # %% [markdown]
 # **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), section 3.4: the trick and its
@@ -1149,8 +1156,8 @@ if __name__ == "__main__":
 #
 # 1. A relative model knows distances but not where the piece began. How could it know whose turn it
 #    is, and how would you tell it?
-# 2. Music sounds the same in every key, and `transpose` teaches this by examples. Which change of the
-#    model would make it true by design?
+# 2. Music sounds the same in every key, and `transpose` teaches this by examples. Which change of
+#    the model would make it true by design?
 #
 # <details><summary>Answers</summary>
 #
