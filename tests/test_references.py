@@ -20,6 +20,7 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.process import Process
 from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
+from solutions.day1.layers import EncoderLayer
 
 pytestmark = pytest.mark.slow
 
@@ -227,6 +228,21 @@ def test_reference_modules_support_what_ordinary_modules_do(modules: Student) ->
     assert is_layer is False, (
         "submodules of a reference should not be instances of classes that student code can name"
     )
+
+
+def test_a_reference_draws_the_random_numbers_that_local_code_would_draw(load: Load) -> None:
+    code = """
+def drawn(x):
+    torch.manual_seed(7)
+    layer = EncoderLayer(8, 2, 16, dropout=0.5)
+    return layer(x), torch.rand(3)
+"""
+    x = torch.randn(2, 3, 8)
+    names: dict[str, Any] = {"torch": torch, "EncoderLayer": EncoderLayer}
+    exec(code, names)
+    seen, local = load("day1", "drawn", code, ["EncoderLayer"]).drawn(x), names["drawn"](x)
+    assert torch.allclose(seen[0], local[0], atol=1e-6)
+    assert torch.equal(seen[1], local[1])
 
 
 def test_an_error_in_a_reference_is_raised_in_the_calling_code(modules: Student) -> None:

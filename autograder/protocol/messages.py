@@ -143,14 +143,20 @@ class Call(Tagged, frozen=True):
 
 
 class Make(Tagged, frozen=True):
-    """Create an instance of a class in the loaded module. The answer contains the instance's id and the data for its proxy."""
+    """Create an instance of a class in the loaded module.
+
+    The arguments are `[args, kwargs, random state]`, and the answer `[data for the instance's proxy, new random state]`.
+    """
 
     target: str
     arguments: Data
 
 
 class Apply(Tagged, frozen=True):
-    """Call a method of an object that `Make` created, using the parameters, buffers and training modes in this message."""
+    """Call a method of an object that `Make` created, using the parameters, buffers and training modes in this message.
+
+    The arguments are `[args, kwargs, tensors by name, modes by name, random state]`, and the answer `[result, new random state]`.
+    """
 
     target: int
     method: str
@@ -255,7 +261,7 @@ class Ask(Tagged, frozen=True):
 class Refer(Tagged, frozen=True):
     """A call from the student's code to a reference: a function or class given by name, or a method of an object given by id.
 
-    The arguments are `[args, kwargs]`, or `[args, kwargs, tensors by name, modes by name]` for a method.
+    The arguments are those of the `Call`, `Make` or `Apply` to which the grader translates it.
     """
 
     target: str | int

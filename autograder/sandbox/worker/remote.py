@@ -104,14 +104,15 @@ class StandIns:
     def _init(self, name: str) -> Callable[..., None]:
         def __init__(handle: nn.Module, *args: Any, **kwargs: Any) -> None:
             nn.Module.__init__(handle)
-            _build(handle, self._refer(name, "", [list(args), kwargs]))
+            _build(handle, self._refer_randomly(name, "", [list(args), kwargs]))
 
         return __init__
 
     def _method(self, method: str) -> Callable[..., Any]:
         def call(handle: nn.Module, *args: Any, **kwargs: Any) -> Any:
             made: dict[str, Any] = handle._reference  # type: ignore[assignment]
-            return self._refer(made["id"], method, [list(args), kwargs, *_state(handle, made)])
+            arguments = [list(args), kwargs, *_state(handle, made)]
+            return self._refer_randomly(made["id"], method, arguments)
 
         call.__name__ = method
         return call
@@ -123,6 +124,12 @@ class StandIns:
             return m.Refer(target, method, data, grad, keep)
 
         result = self._answer(arguments, question)
+        return tuple(result) if isinstance(result, list) else result
+
+    def _refer_randomly(self, target: str | int, method: str, arguments: list[Any]) -> Any:
+        """Call a reference with this process's random state, and continue from the state that the reference leaves."""
+        result, random = self._refer(target, method, [*arguments, torch.get_rng_state()])
+        torch.set_rng_state(random)
         return tuple(result) if isinstance(result, list) else result
 
     # ---- requests to the grader

@@ -164,11 +164,12 @@ class Worker:
             raise NotFound(f"`{name}` is {m.Opaque(kind_of(target))}, not a function")
         return target  # type: ignore[no-any-return]
 
-    def _make(self, request: m.Make, payload: bytearray) -> dict[str, Any]:
-        args, kwargs = self._decode(request.arguments, payload)
+    def _make(self, request: m.Make, payload: bytearray) -> tuple[dict[str, Any], Tensor]:
+        args, kwargs, random = self._decode(request.arguments, payload)
+        torch.set_rng_state(random)
         made = getattr(self._module, request.target)(*args, **kwargs)
         self._objects[id(made)] = made
-        return describe_module(made)
+        return describe_module(made), torch.get_rng_state()
 
     def _apply(
         self, number: int, request: m.Apply, payload: bytearray, out: Outgoing
@@ -176,11 +177,12 @@ class Worker:
         tensors = decode_tensors(request.arguments, payload)
         for tensor, meta in zip(tensors, request.arguments.tensors, strict=True):
             tensor.requires_grad_(meta.requires_grad)
-        arguments = decode_value(request.arguments.value, tensors, self._from_wire)
+        *arguments, random = decode_value(request.arguments.value, tensors, self._from_wire)
+        torch.set_rng_state(random)
         with torch.set_grad_enabled(request.grad):
             result = call_method(self._objects[request.target], request.method, *arguments)
         outputs: list[Tensor] = []
-        data = out.encode(result, self._to_wire, outputs)
+        data = out.encode((result, torch.get_rng_state()), self._to_wire, outputs)
         if request.keep:
             self._kept[number] = KeptGraph(tensors, outputs)
         return m.Answer(data)
