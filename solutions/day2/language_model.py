@@ -741,7 +741,7 @@ if __name__ == "__main__":
 #
 # To generate, the model draws the next token from its prediction. Unlikely tokens come up now and
 # then, and each of them makes the next prediction worse. So the prediction is sharpened and its tail
-# cut off. Write the validation first and then one step at a time; each has its own check.
+# cut off. Write one step at a time, and the validation at the end; the checks report each step.
 #
 # 1. **Temperature** T: softmax(logits / T). Below 1, likely tokens become more likely. T = 0 needs its
 #    own case: the largest logit gets probability 1.
@@ -1202,8 +1202,8 @@ if __name__ == "__main__":
             continue_with_gpt2(transformers, "Attention is")
 
 # %% [markdown]
-# **What to notice.** The logits agree up to rounding (reference: within 4·10⁻⁷), so every detail is right,
-# down to the tanh in GELU. Everything else that makes GPT-2 is in its 124 million weights.
+# **What to notice.** The logits agree up to rounding (reference: within 4·10⁻⁷), so every detail is
+# right, down to the tanh in GELU. The real GPT-2 is larger, and its 124 million weights are trained.
 # %% [markdown]
 # ## Your GPT at work: Python's manual
 #
@@ -1444,8 +1444,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The best n-gram model, of order 5, needs 1.905 bits per character. GPT needs 1.98
 # after 2,000 steps and 1.75 after 4,800, which takes 209 s on two CPU cores (reference solution, seed 0,
-# texts of Python 3.11). Counting takes less than a second, but it cannot improve further. GPT can: with
-# more parameters and more text, its loss falls along a power law ([Kaplan et al.
+# texts of Python 3.11). Counting takes less than a second, and more time would not help it. GPT
+# improves with more steps, parameters and text: its loss falls along power laws ([Kaplan et al.
 # 2020](https://arxiv.org/abs/2001.08361), section 3).
 #
 # <details><summary>Why does held-out text cost less than training text?</summary>
@@ -1539,8 +1539,9 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** This head of the first block looks mostly at the character just before. The model
-# learned this from the loss alone, because two characters predict better than one. In the reference's run, another
-# head of this block looks two characters back. With other seeds, other heads take these roles.
+# learned this from the loss alone, because two characters predict better than one. In the reference's
+# run, another head of this block looks two characters back. With other seeds, other heads take these
+# roles.
 
 # %% [markdown]
 # ### What the cache saves
