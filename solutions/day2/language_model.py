@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Language models
 #
-# *Chapter 1 of 7 · core: 75 minutes · optional: 75 minutes*
+# *Chapter 1 of 7*
 #
 # A **language model** reads text and predicts, at each position, the next token. Take the
 # Transformer of Day 1, remove the encoder and the cross-attention, and a language model remains.
@@ -85,7 +85,7 @@ class KeyValueCache:
 
 # %% [markdown]
 # ## `CausalSelfAttention`
-# ★★★★☆ · core · 35 minutes · 6 points
+# ★★★★☆ · 35 minutes
 #
 # In this multi-head self-attention, no position sees its future. Write it in two steps; the checks
 # report when the first one works.
@@ -281,7 +281,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `GPTBlock`
-# ★★☆☆☆ · optional · 15 minutes · 4 points
+# ★★☆☆☆ · 15 minutes
 #
 # A block has two branches, attention and a small network at each position. Each reads x and adds its
 # result to x:
@@ -459,7 +459,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `GPT`
-# ★★★☆☆ · core · 30 minutes · 6 points
+# ★★★☆☆ · 30 minutes
 #
 # The model looks up tokens and positions in two tables and adds them, runs the blocks and a last
 # norm, and computes logits:
@@ -648,7 +648,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `next_token_loss`
-# ★★☆☆☆ · core · 10 minutes · 3 points
+# ★★☆☆☆ · 10 minutes
 #
 # The logits at position t predict token t + 1, so the answers are the text itself, shifted by one:
 #
@@ -737,7 +737,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `next_token_probabilities`
-# ★★★★☆ · optional · 30 minutes · 5 points
+# ★★★★☆ · 30 minutes
 #
 # To generate, the model draws the next token from its prediction. Unlikely tokens come up now and
 # then, and each of them makes the next prediction worse. So the prediction is sharpened and its tail
@@ -917,7 +917,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `generate`
-# ★★★★☆ · optional · 30 minutes · 6 points
+# ★★★★☆ · 30 minutes
 #
 # Now the model writes. Run it, draw a token from the probabilities at the last position, append it,
 # repeat. With caches, each run after the first reads only the newest token:
@@ -1114,7 +1114,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### Demonstration: your model is GPT-2
 #
-# *Further · 5 minutes*
+# *Optional*
 #
 # If the package `transformers` is installed, the next cell makes a small GPT-2 with random weights,
 # copies them into your `GPT` and compares the logits. With a network connection, it then downloads the
@@ -1474,19 +1474,20 @@ if __name__ == "__main__":
 
     with demonstration():
         gpt, _ = trained_gpt()
-        for temperature, n_pieces in ((0.8, 7), (0.3, 3), (1.5, 3)):
+        for temperature, n_pieces in ((0.6, 7), (0.3, 3), (1.5, 3)):
             text = write(gpt, "The statement ", n_pieces, temperature)
             print(f"temperature {temperature}\n{text}\n")
 
 # %% [markdown]
-# **What to notice.** At 0.8 most words exist, and some sentences almost make sense. At 0.3 the model
-# repeats what is most common. At 1.5 it draws unlikely characters, and soon the text is unlike any
-# that it has read. For more sense, 360,000 parameters and half a million characters are too few.
+# **What to notice.** At 0.6 most words exist, and some phrases almost make sense. At 0.3 the model
+# repeats itself and gets stuck; in the reference's run it writes spaces. At 1.5 it draws unlikely
+# characters, and soon the text is unlike any that it has read. For more sense, 360,000 parameters and
+# half a million characters are too few.
 
 # %% [markdown]
 # ### Where it looks
 #
-# *Further · 5 minutes*
+# *Optional*
 #
 # `qkv` contains everything that attention compares. The next cell records its output in the first
 # block and computes the attention weights of each head.
@@ -1538,15 +1539,15 @@ if __name__ == "__main__":
         draw_head(heads[head], shown, f"block 0, head {head}")
 
 # %% [markdown]
-# **What to notice.** This head of the first block looks mostly at the character just before. The model
-# learned this from the loss alone, because two characters predict better than one. In the reference's
-# run, another head of this block looks two characters back. With other seeds, other heads take these
-# roles.
+# **What to notice.** This head of the first block looks at the character just before, with a weight of
+# 1.00 in the reference's run (seed 0). The model learned this from the loss alone, because two
+# characters predict better than one. Another head looks two characters back (0.77). With other seeds,
+# other heads take these roles.
 
 # %% [markdown]
 # ### What the cache saves
 #
-# *Further · 5 minutes*
+# *Optional*
 #
 # Generating takes equally long with any weights, so the next cell uses an untrained model, on one
 # thread, with the cache and without.
