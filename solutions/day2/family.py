@@ -7,8 +7,8 @@
 # put the **distance** between query and key into the score: `rotary_embedding` and `alibi_bias`.
 # Three reduce **cost**, because attention compares n² pairs of positions, and a model that generates
 # keeps all keys and values: `sliding_window_mask`, `linear_attention` and
-# `grouped_query_attention`. [Mistral 7B](https://arxiv.org/abs/2310.06825) has the first, third and
-# fifth at once; [BLOOM](https://arxiv.org/abs/2211.05100) uses ALiBi.
+# `grouped_query_attention`. [Mistral 7B](https://arxiv.org/abs/2310.06825) combines rotary
+# embeddings, a window and grouped queries; [BLOOM](https://arxiv.org/abs/2211.05100) uses ALiBi.
 #
 # In this chapter, $d$ is the width of a query or key in one head, and $d_v$ that of a value.
 
@@ -356,7 +356,8 @@ if __name__ == "__main__":
 # ## `sliding_window_mask`
 # ★☆☆☆☆ · core · 5 minutes · 2 points
 #
-# Much of what a token needs is close by. With a window w, each position sees itself and the w − 1
+# Much of what a token needs is close by. With a window w ([Child et al.
+# 2019](https://arxiv.org/abs/1904.10509), section 4), each position sees itself and the w − 1
 # positions before it: at most n·w pairs instead of n². Information from further back arrives
 # through the layers.
 #
@@ -624,8 +625,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** All rows sum to 1, but linear attention is blurred: without the exponential,
-# no key stands out. In float32, elu(−20) + 1 is exactly 0; hence the limit of −10 and the ε.
+# **What to notice.** Linear attention is blurred: without the exponential, no key stands out. In
+# float32, elu(−20) + 1 is exactly 0; hence the limit of −10 and the ε.
 
 # %% [markdown]
 # ## `grouped_query_attention`
@@ -907,9 +908,9 @@ if __name__ == "__main__":
 # the bidirectional form, and more than the window.
 
 # %% [markdown]
-# Now the quality, on one task. Small causal models learn the manual that comes with Python, 64
-# characters at a time, and then read 256. Only positions (sinusoidal, ALiBi, RoPE) or, with RoPE,
-# the attention differ: a window of 16, one key head for four query heads, or linear.
+# Now the quality, on one task. Small causal models learn Python's manual, 64 characters at a time,
+# and then read 256. Only positions (sinusoidal, ALiBi, RoPE) or, with RoPE, the attention differ: a
+# window of 16, one key head for four query heads, or linear.
 
 
 # %%
@@ -1071,8 +1072,8 @@ if __name__ == "__main__":
 # * One key head saves three quarters of the cache for 0.05 bits. Linear attention keeps a state of
 #   fixed size and costs 0.50 bits.
 #
-# Large models with RoPE divide positions by a factor and train a little longer ([Chen et al.
-# 2023](https://arxiv.org/abs/2306.15595)).
+# To read longer texts, large RoPE models divide positions by a factor and train a little longer
+# ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
 
 # %% [markdown]
 # ## The whole family
