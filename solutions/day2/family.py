@@ -3,12 +3,12 @@
 #
 # *Chapter 5 of 7 · core: 25 minutes · optional: 70 minutes*
 #
-# Most descendants of the Transformer change it in one place. Two of the five changes in this chapter
-# put the **distance** between query and key into the score: `rotary_embedding` and `alibi_bias`.
-# Three reduce **cost**, because attention compares n² pairs of positions, and a model that generates
-# keeps all keys and values: `sliding_window_mask`, `linear_attention` and
-# `grouped_query_attention`. [Mistral 7B](https://arxiv.org/abs/2310.06825) combines rotary
-# embeddings, a window and grouped queries; [BLOOM](https://arxiv.org/abs/2211.05100) uses ALiBi.
+# Most descendants of the Transformer change it in one place. This chapter builds five such changes.
+# `rotary_embedding` and `alibi_bias` put the **distance** between query and key into the score. The
+# others reduce **cost**, as attention compares n² pairs of positions and generation caches all keys
+# and values: `sliding_window_mask`, `linear_attention` and `grouped_query_attention`. [Mistral
+# 7B](https://arxiv.org/abs/2310.06825) combines rotary embeddings, a window and grouped queries;
+# [BLOOM](https://arxiv.org/abs/2211.05100) uses ALiBi.
 #
 # In this chapter, $d$ is the width of a query or key in one head, and $d_v$ that of a value.
 
@@ -65,7 +65,7 @@ from solutions.opening import (
 # **The traps.**
 #
 # * *Adjacent* columns are a pair, as in the paper and in Meta's Llama code. GPT-NeoX and Hugging
-#   Face's Llama pair column i with i + d/2. Both work, but weights have to be permuted between them.
+#   Face's Llama pair column i with i + d/2. Both work, but switching means permuting the weights.
 # * Row r need not be at position r: with a cache, a model rotates one row at a time.
 # * Float16 rounds 9,999 to 10,000, so angles need more precision than `x`.
 
@@ -218,7 +218,7 @@ if __name__ == "__main__":
 # ★★☆☆☆ · optional · 15 minutes · 3 points
 #
 # ALiBi ([Press et al. 2022](https://arxiv.org/abs/2108.12409), section 3) lowers each score by the
-# distance times a slope, which differs between heads:
+# distance times a slope, which differs from head to head:
 #
 # ![What ALiBi adds to the scores of two heads with four positions. A head with slope 1/4 subtracts
 # 1/4 per step, a head with slope 1/64 subtracts 1/64 per step. Entries above the diagonal are minus
@@ -359,7 +359,7 @@ if __name__ == "__main__":
 # Much of what a token needs is close by. With a window w ([Child et al.
 # 2019](https://arxiv.org/abs/1904.10509), section 4), each position sees itself and the w − 1
 # positions before it: at most n·w pairs instead of n². Information from further back arrives
-# through the layers.
+# through several layers.
 #
 # ![Masks of six positions for windows of 1, 3 and at least 6, and for window 3 after two layers,
 # where a position also receives what is up to four positions back.](figures/window.svg)
@@ -789,9 +789,9 @@ if __name__ == "__main__":
 # ## What the variants cost, and what they keep
 # *Optional*
 #
-# First the cost, causal against causal and bidirectional against bidirectional: wall seconds on one
-# thread (best of five) and the largest tensor that any operation makes. A cost that grows like $n^a$
-# is a line of slope a.
+# First the cost. The next cell compares causal with causal and bidirectional with bidirectional
+# attention: wall seconds on one thread (best of five), and the largest tensor that any operation
+# makes. A cost that grows like $n^a$ is a line of slope a.
 
 
 # %%
@@ -908,7 +908,7 @@ if __name__ == "__main__":
 # the bidirectional form, and more than the window.
 
 # %% [markdown]
-# Now the quality, on one task. Small causal models learn Python's manual, 64 characters at a time,
+# Now the quality, on the same task for all. Small causal models learn Python's manual, 64 characters at a time,
 # and then read 256. Only positions (sinusoidal, ALiBi, RoPE) or, with RoPE, the attention differ: a
 # window of 16, one key head for four query heads, or linear.
 
