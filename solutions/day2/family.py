@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The family
 #
-# *Chapter 5 of 7 · core: 25 minutes · optional: 70 minutes*
+# *Chapter 5 of 7*
 #
 # Most descendants of the Transformer change it in one place. This chapter builds five such changes.
 # `rotary_embedding` and `alibi_bias` put the **distance** between query and key into the score. The
@@ -38,7 +38,7 @@ from solutions.opening import (
 
 # %% [markdown]
 # ## `rotary_embedding`
-# ★★★☆☆ · core · 20 minutes · 4 points
+# ★★★☆☆ · 20 minutes
 #
 # What matters in a text is mostly how far apart two tokens are. The rotary embedding (RoPE, [Su et
 # al. 2021](https://arxiv.org/abs/2104.09864), section 3.2) rotates each query and key by an angle
@@ -215,7 +215,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `alibi_bias`
-# ★★☆☆☆ · optional · 15 minutes · 3 points
+# ★★☆☆☆ · 15 minutes
 #
 # ALiBi ([Press et al. 2022](https://arxiv.org/abs/2108.12409), section 3) lowers each score by the
 # distance times a slope, which differs from head to head:
@@ -354,7 +354,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `sliding_window_mask`
-# ★☆☆☆☆ · core · 5 minutes · 2 points
+# ★☆☆☆☆ · 5 minutes
 #
 # Much of what a token needs is close by. With a window w ([Child et al.
 # 2019](https://arxiv.org/abs/1904.10509), section 4), each position sees itself and the w − 1
@@ -462,7 +462,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `linear_attention`
-# ★★★★☆ · optional · 25 minutes · 5 points
+# ★★★★☆ · 25 minutes
 #
 # Softmax needs $\exp(q \cdot k)$ for each pair, so the n × m scores come first. With a product
 # $\varphi(q) \cdot \varphi(k)$ instead, the brackets can move ([Katharopoulos et al.
@@ -630,7 +630,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `grouped_query_attention`
-# ★★☆☆☆ · optional · 30 minutes · 3 points
+# ★★☆☆☆ · 30 minutes
 #
 # With 64 heads of 128 numbers in 80 layers, in half precision, cached keys and values take 2.6 MB per
 # token, and each new token reads all of them. If several query heads share one key head and one value
@@ -787,7 +787,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## What the variants cost, and what they keep
-# *Optional*
+# *Further · 15 minutes*
 #
 # First the cost. The next cell compares causal with causal and bidirectional with bidirectional
 # attention: wall seconds on one thread (best of five), and the largest tensor that any operation
@@ -1058,8 +1058,8 @@ if __name__ == "__main__":
 #
 # ||32–63|192–255|cache|
 # |---|---|---|---|
-# |sinusoidal|2.39|5.11|32,768|
-# |ALiBi|2.41|2.29|32,768|
+# |sinusoidal|2.41 (2.39–2.43)|4.94 (4.76–5.11)|32,768|
+# |ALiBi|2.41 (2.41–2.41)|2.29 (2.29–2.30)|32,768|
 # |RoPE|2.20|4.32|32,768|
 # |RoPE, window of 16|2.17|2.04|2,048|
 # |RoPE, one key head|2.25|4.64|8,192|
