@@ -236,8 +236,14 @@ app.command()(delivery_commands.export)
 app.command()(delivery_commands.feedback)
 
 
-for command in (course_commands.build, course_commands.demo, course_commands.doctor):
+for command in (
+    course_commands.new,
+    course_commands.build,
+    course_commands.demo,
+    course_commands.doctor,
+):
     app.command()(command)
+app.command("try")(course_commands.try_)
 app.command("list")(store_commands.list_students)
 app.command()(store_commands.forget)
 

@@ -1,4 +1,4 @@
-"""Commands for the course and this machine: build, demo and doctor. `cli.py` adds them to the command line."""
+"""Commands for the course and this machine: new, build, demo and doctor. `cli.py` adds them to the command line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from autograder.console import load_course, load_day
+from autograder.console import load_course, load_day, print_error
 from autograder.course.config import Include
 from autograder.options import DayArgument
+
+
+def new(
+    folder: Annotated[
+        Path, typer.Argument(metavar="NAME", help="the folder of the new course, such as mycourse")
+    ],
+) -> None:
+    """Create a small course to start from: one day, two exercises, their hidden tests and known mistakes."""
+    from autograder.course import new_course
+
+    for file in new_course.create(folder):
+        print(file)
+    print(f"\nNow change to the folder and run `autograder build`:\n\n    cd {folder}")
 
 
 def build(
@@ -40,6 +53,28 @@ def build(
             check_day(day)
             for file in builder.build(day, solutions):
                 print(file)
+
+
+def try_(
+    day: DayArgument,
+    exercises: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[EXERCISE]...", help="exercises to try (default: all)"),
+    ] = None,
+) -> None:
+    """Run the checks and tests of an exercise on its solution, on other styles and on its known mistakes."""
+    from autograder.release.trial import try_exercises
+    from autograder.release.trial_text import lines
+
+    faulty = 0
+    for trial in try_exercises(load_day(day), exercises or []):
+        print("\n".join(lines(trial)), end="\n\n", flush=True)
+        faulty += trial.has_faults
+    if faulty:
+        print_error(
+            f"{faulty} of the exercises {'has' if faulty == 1 else 'have'} faults, marked ✗"
+        )
+        raise typer.Exit(1)
 
 
 def demo(

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMAND = str(Path(sys.executable).parent / "autograder")
+SCRIPTS = Path(sys.executable).parent
+COMMAND = str(SCRIPTS / "autograder")
 TOML = """
 [day1]
 title = "A small day"
@@ -100,10 +101,12 @@ def hand_in(folder: Path, count: int) -> None:
         (folder / f"student{number:02}.py").write_text(f"{text}\n# {number}\n")
 
 
-def command(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `autograder` in the course folder."""
+def command(
+    root: Path, *arguments: str, program: str = "autograder", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `autograder`, or another program of its environment, in the course folder."""
     return subprocess.run(
-        [COMMAND, *arguments],
+        [SCRIPTS / program, *arguments],
         cwd=root,
         env={**os.environ, "AUTOGRADER_SECRET": "tests", **variables},
         capture_output=True,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from autograder.course.config import Exercise
 from autograder.course.state_folder import read_cache, write_cache
 from autograder.execution.source import join_units
 from autograder.grading.runner import Runner
@@ -65,13 +66,19 @@ def passed_tests(runner: Runner) -> frozenset[tuple[str, str]]:
 
 
 def _run(runner: Runner) -> set[tuple[str, str]]:
-    key = runner.key
-    found: set[tuple[str, str]] = set()
-    for exercise in key.day.exercises:
-        code = key.slice_for(exercise.name, key.solutions)
-        for answer in ANSWERS:
-            call = f"{exercise.name} = _trivial({answer!r}, {exercise.name})"
-            wrapped, _ = parse_units([Cell(0, "code", f"{TEMPLATE}{call}")], given=True)
-            passed = runner.passed_tests(exercise, join_units([*code.units, *wrapped]))
-            found |= {(exercise.name, test) for test in passed}
+    return {
+        (exercise.name, test)
+        for exercise in runner.key.day.exercises
+        for test in passed_by_exercise(runner, exercise)
+    }
+
+
+def passed_by_exercise(runner: Runner, exercise: Exercise) -> set[str]:
+    """Return the names of an exercise's tests that a trivial answer passes."""
+    code = runner.key.slice_for(exercise.name, runner.key.solutions)
+    found: set[str] = set()
+    for answer in ANSWERS:
+        call = f"{exercise.name} = _trivial({answer!r}, {exercise.name})"
+        wrapped, _ = parse_units([Cell(0, "code", f"{TEMPLATE}{call}")], given=True)
+        found |= runner.passed_tests(exercise, join_units([*code.units, *wrapped]))
     return found

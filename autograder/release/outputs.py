@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +67,16 @@ def record(day: Day) -> dict[str, Any]:
 
 
 class Notebook:
-    """The main module of this process, with a day's given code, solutions and visible checks."""
+    """The main module of this process, with a day's given code, solutions and visible checks, or only some of them."""
 
-    def __init__(self, day: Day) -> None:
+    def __init__(self, day: Day, roles: Sequence[str] = ("given", "exercise", "checks")) -> None:
         self.module = types.ModuleType("__main__")
         sys.modules["__main__"] = self.module
         for number, source in enumerate(material.helpers()):
             self.run(source, f"helper {number}")
         for chapter in day.chapters:
             for cell in chapter.cells:
-                if cell.role in ("given", "exercise", "checks"):
+                if cell.role in roles:
                     self.run(notebook_source(cell), f"{chapter.name}, cell {cell.number}")
 
     def run(self, source: str, name: str) -> None:
@@ -102,7 +102,7 @@ def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> d
     correct = notebook.observe(exercise, methods)
     seen: list[tuple[str, list[Any]]] = []
     for mistake in mistakes:
-        with _time_limit(), contextlib.suppress(TooSlow):
+        with time_limit(), contextlib.suppress(TooSlow):
             notebook.run(mistake.source, f"{exercise}, {mistake.name}")
             seen.append((mistake.sentence, notebook.observe(exercise, methods)))
         vars(notebook.module)[exercise] = own
@@ -142,7 +142,9 @@ def _methods(stub: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _time_limit() -> Iterator[None]:
+def time_limit() -> Iterator[None]:
+    """Raise TooSlow after `SECONDS`."""
+
     def stop(*_: object) -> None:
         raise TooSlow
 

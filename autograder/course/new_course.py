@@ -1,0 +1,54 @@
+"""Write a small course to start from. Entry point: `create`.
+
+The course is a copy of `template/`. Names that begin with `dot-` there begin with a dot in the copy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from autograder.course.tables import CourseError
+
+TEMPLATE = Path(__file__).parent / "template"
+NAME = re.compile(r"[^\W_][\w.-]{0,63}")
+PLACEHOLDER = "NAME_OF_THE_COURSE"
+COMPILED = "__pycache__"  # pip compiles the template, like all other code
+
+
+def create(folder: Path) -> list[Path]:
+    """Write a new course to a folder that does not exist or is empty, and return the paths of its files.
+
+    Raises:
+        CourseError: The folder's name is not usable, the folder is not empty, or it cannot be written.
+    """
+    folder = Path(os.path.abspath(folder))
+    if not NAME.fullmatch(folder.name):
+        raise CourseError(
+            f"{folder.name!r} cannot be the name of a course. Use up to 64 letters, digits, hyphens, underscores and "
+            "dots, beginning with a letter or a digit."
+        )
+    if not folder.parent.is_dir():
+        raise CourseError(f"there is no folder {folder.parent} in which to create {folder.name}")
+    try:
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise CourseError(f"{folder} exists and is not a folder. Choose another name.")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise CourseError(f"the folder {folder} is not empty. Choose another name.")
+        return sorted(_copy(folder))
+    except OSError as error:
+        raise CourseError(f"{folder} cannot be written: {error.strerror}") from None
+
+
+def _copy(folder: Path) -> Iterator[Path]:
+    for file in TEMPLATE.rglob("*"):
+        if file.is_dir() or file.parent.name == COMPILED:
+            continue
+        parts = file.relative_to(TEMPLATE).parts
+        target = folder.joinpath(*(re.sub("^dot-", ".", part) for part in parts))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = file.read_text(encoding="utf-8")
+        target.write_text(text.replace(PLACEHOLDER, folder.name), encoding="utf-8")
+        yield target

@@ -1,0 +1,49 @@
+"""Hidden tests. A student whose code fails a test reads the test's docstring."""
+
+from autograder.execution.checks import Draw, close, equal, unchanged, weight
+
+
+class TestStandardize:
+    exercise = "standardize"
+
+    def test_one_row(self, student, seed):
+        """A row is shifted by its mean and divided by its standard deviation."""
+        x = Draw(seed).normal(1, 7)
+        close(student.standardize(x), (x - x.mean()) / x.std(correction=0))
+
+    @weight(2)
+    def test_each_row(self, student, seed):
+        """Each row is standardized with its own mean and standard deviation."""
+        x = Draw(seed).normal(3, 7) * 5 + 2
+        rows = [(row - row.mean()) / row.std(correction=0) for row in x]
+        for number, row in enumerate(student.standardize(x)):
+            close(row, rows[number], f"row {number}")
+
+    def test_argument(self, student, seed):
+        """The argument stays unchanged."""
+        student.standardize(Draw(seed).normal(3, 7))
+        unchanged(student)
+
+
+class TestFindOutliers:
+    exercise = "find_outliers"
+
+    def test_above(self, student, seed):
+        """A value far above the mean is an outlier."""
+        x = Draw(seed).normal(2, 9)
+        x[0, 3] += 50
+        z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
+        equal(student.find_outliers(x), z.abs() > 2)
+
+    def test_below(self, student, seed):
+        """A value far below the mean is an outlier."""
+        x = Draw(seed).normal(2, 9)
+        x[1, 5] -= 50
+        z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
+        equal(student.find_outliers(x), z.abs() > 2)
+
+    def test_limit(self, student, seed):
+        """The limit is the argument `limit`."""
+        x = Draw(seed).normal(4, 9)
+        z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
+        equal(student.find_outliers(x, 0.9), z.abs() > 0.9)

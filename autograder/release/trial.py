@@ -1,0 +1,181 @@
+"""Try an exercise as its author: run its checks and tests on the solution, other correct answers and its known mistakes.
+
+Entry point: `try_exercises`. Other correct answers are in `tests/styles/DAY/*.py`, if the course has any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from autograder.course.config import CourseError, Day, Exercise
+from autograder.course.consistency import check_day
+from autograder.execution.answer_key import AnswerKey
+from autograder.execution.attempt import Outcome
+from autograder.execution.source import join_units
+from autograder.grading import trivial_answers
+from autograder.grading.fork_server import start_server
+from autograder.grading.runner import Job, Runner
+from autograder.recognition.catalogue import Mistake
+from autograder.recognition.recognizer import Recognizer
+from autograder.release import visible_checks
+from autograder.sandbox.client import Server
+from autograder.slicing import client as slicing
+from autograder.slicing.client import Slice, Slicer
+from autograder.submissions.cells import Cell, read_cells
+
+SEEDS = ("1", "2", "3")  # correct answers are tested with each of them, mistakes with the first
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to an exercise: a name for it, its cells, and the known mistake that it makes, if it makes one."""
+
+    name: str
+    cells: Sequence[Cell]
+    mistake: Mistake | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What happens to an answer. `failed` maps tests to messages. `faults` are what the author should correct."""
+
+    answer: Answer
+    check: str = ""  # what the visible check prints, or "" if it passes
+    failed: dict[str, str] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The results of one exercise, and the sentences that students read when its tests fail."""
+
+    exercise: Exercise
+    sentences: dict[str, str]
+    results: tuple[Result, ...]
+    faults: tuple[str, ...]  # those of the exercise as a whole
+
+    @property
+    def has_faults(self) -> bool:
+        """Return whether the author should correct anything."""
+        return bool(self.faults) or any(result.faults for result in self.results)
+
+
+def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
+    """Try each of the named exercises, or all exercises of the day if none is named.
+
+    Raises:
+        CourseError: The day is inconsistent, its code does not run, or it has no exercise with a name.
+    """
+    for name in names:
+        if name not in day.names:
+            raise CourseError(f"{day.name} has no exercise {name!r}; it has {', '.join(day.names)}")
+    check_day(day)
+    exercises = [exercise for exercise in day.exercises if exercise.name in (names or day.names)]
+    with start_server() as server:
+        attempts = _Attempts(day, server)
+        answers = {exercise.name: attempts.answers(exercise) for exercise in exercises}
+        slices = {name: [attempts.slice(name, a) for a in found] for name, found in answers.items()}
+        codes = {name: [_own_code(code) for code in found] for name, found in slices.items()}
+        checks = visible_checks.messages(day, codes)
+        for exercise in exercises:
+            name = exercise.name
+            tried = zip(answers[name], slices[name], checks[name], strict=True)
+            results = tuple(attempts.result(exercise, *each) for each in tried)
+            sentences = {test.name: test.sentence for test in attempts.key.tests[name]}
+            yield Trial(exercise, sentences, results, tuple(attempts.trivial_faults(exercise)))
+
+
+class _Attempts:
+    """Runs the tests of a day on answers to its exercises."""
+
+    def __init__(self, day: Day, server: Server) -> None:
+        self.key = AnswerKey.read(day)
+        self._server = server
+        self._runner = Runner(self.key, server)
+        self._recognizer = Recognizer(self.key, server)
+        self._course = slicing.prepare(server, day)
+        cells = [cell for chapter in day.chapters for cell in chapter.cells]
+        self._solutions = {
+            cell.name: Cell(number, "code", cell.source)
+            for number, cell in enumerate(cells)
+            if cell.role == "exercise"
+        }
+        self._styles = [
+            Answer(
+                f"tests/styles/{day.name}/{file.name}", read_cells(file.read_bytes(), file.name)[0]
+            )
+            for file in sorted((day.root / "tests" / "styles" / day.name).glob("*.py"))
+        ]
+
+    def answers(self, exercise: Exercise) -> list[Answer]:
+        """Return the solution of an exercise, its other correct answers and its known mistakes."""
+        name = exercise.name
+        styles = [a for a in self._styles if self.slice(name, a).state == "written"]
+        wrong = [
+            Answer(one.name, self._replaced(name, one.source), one)
+            for one in self._recognizer.mistakes[name]
+        ]
+        return [Answer("the solution", list(self._solutions.values())), *styles, *wrong]
+
+    def _replaced(self, name: str, source: str) -> list[Cell]:
+        own = self._solutions[name]
+        return [*self._solutions.values(), Cell(own.number, "code", source)]
+
+    def slice(self, name: str, answer: Answer) -> Slice:
+        """Return the part of an answer's code that an exercise needs."""
+        with Slicer(self._server, self._course, answer.cells) as slicer:
+            return slicer.slice_all().slices[name]
+
+    def result(self, exercise: Exercise, answer: Answer, code: Slice, check: str) -> Result:
+        """Run the hidden tests of an exercise on an answer."""
+        if code.state != "written":
+            return Result(answer, check, faults=("it counts as not filled in",))
+        if code.used:
+            return Result(
+                answer, check, faults=(f"it uses {', '.join(code.used)}, which is not allowed",)
+            )
+        source = join_units(code.pieces)
+        failed: dict[str, str] = {}
+        for seed in SEEDS[:1] if answer.mistake else SEEDS:
+            outcomes = self._runner.outcomes(exercise, source, Job(seed))
+            failed = {**self._messages(exercise, outcomes), **failed}
+        if answer.mistake is None:
+            return Result(answer, check, failed, tuple(_faults_of_correct(check, failed)))
+        named = self._recognizer.recognize(exercise, source, list(failed)) if failed else None
+        return Result(
+            answer, check, failed, tuple(_faults_of_mistake(answer.mistake, failed, named))
+        )
+
+    def _messages(self, exercise: Exercise, outcomes: Sequence[Outcome]) -> dict[str, str]:
+        tests = self.key.tests[exercise.name]
+        pairs = zip(tests, outcomes, strict=True)
+        return {test.name: outcome.message for test, outcome in pairs if not outcome.passed}
+
+    def trivial_faults(self, exercise: Exercise) -> Iterator[str]:
+        """Yield a fault if a trivial answer passes every test of an exercise."""
+        passed = trivial_answers.passed_by_exercise(self._runner, exercise)
+        if passed.issuperset(test.name for test in self.key.tests[exercise.name]):
+            yield "a trivial answer, such as None or zeros, passes every hidden test"
+
+
+def _own_code(code: Slice) -> str:
+    return "\n\n".join(piece.source for piece in code.pieces if not piece.given)
+
+
+def _faults_of_correct(check: str, failed: dict[str, str]) -> Iterator[str]:
+    if check:
+        yield f"it fails the visible check: {check}"
+    for test, message in failed.items():
+        yield f"it fails {test}: {message}"
+
+
+def _faults_of_mistake(
+    mistake: Mistake, failed: dict[str, str], named: str | None
+) -> Iterator[str]:
+    if not failed:
+        yield "no hidden test fails. Add an input on which it differs from the solution."
+    elif named is None:
+        yield "it is not recognised: its results match no known mistake, or more than one"
+    elif named != mistake.name:
+        yield f"it is recognised as {named!r}"

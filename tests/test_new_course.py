@@ -1,0 +1,137 @@
+"""Test `autograder new` and `autograder try`, in a course that has nothing of this repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autograder.course import config as courses
+from autograder.course import new_course
+from autograder.course.tables import CourseError
+from autograder.release.trial import Trial, try_exercises
+from autograder.release.trial_text import lines
+from tests.small_course import command
+
+UNNOTICED = """
+## multiplied by the reciprocal
+Multiply by the reciprocal.
+
+```diff
+-return (x - mean) / x.var(1, keepdim=True, correction=0).sqrt()
++return (x - mean) * x.var(1, keepdim=True, correction=0).rsqrt()
+```
+"""
+TWICE = """
+## the mean of all values
+One mean for everything, computed in another way.
+
+```diff
+-mean = x.mean(1, keepdim=True)
++mean = x.sum() / x.numel()
+```
+"""
+STYLE = """
+def standardize(x):
+    return (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
+"""
+
+
+def make(folder: Path) -> Path:
+    new_course.create(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("full", "not empty"),
+        ("file", "exists and is not a folder"),
+        ("no/where", "there is no folder"),
+        ("-x", "cannot be the name of a course"),
+        ("a b", "cannot be the name of a course"),
+        ("n" * 65, "cannot be the name of a course"),
+    ],
+)
+def test_a_course_is_not_created_at_an_unusable_place(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CourseError, match=reason):
+        new_course.create(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_empty_folder_becomes_a_course(tmp_path: Path) -> None:
+    root = make(tmp_path)
+    assert (root / ".gitignore").is_file()
+    assert (root / "README.md").read_text().startswith(f"# {tmp_path.name}\n")
+    assert courses.load(root).day("day1").names == ("standardize", "find_outliers")
+
+
+@pytest.mark.slow
+def test_a_new_course_builds_grades_and_tests(tmp_path: Path) -> None:
+    (done,) = [command(tmp_path, "new", "mycourse")]
+    assert done.returncode == 0, done.stderr
+    again = command(tmp_path, "new", "mycourse")
+    assert (again.returncode, "not empty" in again.stderr) == (2, True)
+    root = tmp_path / "mycourse"
+    built = command(root, "build")
+    assert built.returncode == 0, built.stderr
+    (root / "in").mkdir()
+    wrong = (root / "solutions/day1/cleaning.py").read_text().replace(".mean(1, ", ".mean((0, 1), ")
+    (root / "in" / "ada.py").write_text(wrong)
+    graded = command(root, "grade", "day1", "in", "--json", "marks.json")
+    assert graded.returncode == 0, graded.stderr
+    assert "one mean for the whole tensor" in (root / "marks.json").read_text()
+
+
+@pytest.mark.slow
+def test_pytest_finds_the_fixtures_of_the_graders(tmp_path: Path) -> None:
+    root = make(tmp_path / "course")
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("def find_outliers(x, limit=2.0):\n    return x > limit\n")
+    options = ("-q", "-k", "FindOutliers", "--submission", str(wrong))
+    done = command(root, *options, program="pytest")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "3 failed" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
+    """Try both exercises. `standardize` has two faulty mistakes and a faulty style."""
+    root = make(tmp_path_factory.mktemp("course"))
+    with (root / "mistakes/day1/standardize.md").open("a") as file:
+        file.write(UNNOTICED + TWICE)
+    styles = root / "tests/styles/day1"
+    styles.mkdir(parents=True)
+    (styles / "unbiased.py").write_text(STYLE)
+    return {t.exercise.name: t for t in try_exercises(courses.load(root).day("day1"), [])}
+
+
+@pytest.mark.slow
+def test_a_sound_exercise_has_no_faults(trials: dict[str, Trial]) -> None:
+    trial = trials["find_outliers"]
+    assert not trial.has_faults, list(lines(trial))
+    text = "\n".join(lines(trial))
+    assert "test_below" in text
+    assert "feedback: Your code finds values above" in text
+
+
+@pytest.mark.slow
+def test_a_trial_shows_each_fault_of_an_exercise(trials: dict[str, Trial]) -> None:
+    faults = {result.answer.name: result.faults for result in trials["standardize"].results}
+    assert faults["the solution"] == ()
+    assert any("test_one_row" in fault for fault in faults["tests/styles/day1/unbiased.py"])
+    assert "no hidden test fails" in faults["multiplied by the reciprocal"][0]
+    assert "not recognised" in faults["the mean of all values"][0]
+    assert "not recognised" in faults["one mean for the whole tensor"][0]
+
+
+def test_trying_an_unknown_exercise_is_an_error(tmp_path: Path) -> None:
+    day = courses.load(make(tmp_path)).day("day1")
+    with pytest.raises(CourseError, match="has no exercise 'nothing'; it has standardize"):
+        next(try_exercises(day, ["nothing"]))
