@@ -87,6 +87,11 @@ INVALID = {
         '["sofmax"]',
         "line 12: day1.exercises.g.not_allowed",
     ),
+    "an entry of not_allowed with an unknown key": (
+        "[defaults]",
+        '[not_allowed.sorted]\nname = ["sorted"]\n[defaults]',
+        "line 2: not_allowed.sorted.name: unknown key",
+    ),
     "a missing chapter": ('chapter = "first"\npoints = 60', "points = 60", "chapter is missing"),
     "no seconds": ("cpu_seconds = 2", "cpu_seconds = 0", "line 2: defaults.cpu_seconds"),
     "a renamed key": (

@@ -11,6 +11,9 @@ from autograder.course import new_course
 from autograder.course.tables import CourseError
 from autograder.release.trial import Trial, try_exercises
 from autograder.release.trial_text import lines
+from autograder.slicing.client import Slicer, prepare
+from autograder.submissions.cells import Cell
+from tests.conftest import reader
 from tests.small_course import command
 
 UNNOTICED = """
@@ -93,7 +96,7 @@ def test_a_new_course_builds_grades_and_tests(tmp_path: Path) -> None:
 def test_pytest_finds_the_fixtures_of_the_graders(tmp_path: Path) -> None:
     root = make(tmp_path / "course")
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("def find_outliers(x, limit=2.0):\n    return x > limit\n")
+    wrong.write_text("def find_outliers(x, limit=2.0):\n    return x\n")
     options = ("-q", "-k", "FindOutliers", "--submission", str(wrong))
     done = command(root, *options, program="pytest")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -129,6 +132,41 @@ def test_a_trial_shows_each_fault_of_an_exercise(trials: dict[str, Trial]) -> No
     assert "no hidden test fails" in faults["multiplied by the reciprocal"][0]
     assert "not recognised" in faults["the mean of all values"][0]
     assert "not recognised" in faults["one mean for the whole tensor"][0]
+
+
+ENTRIES = """
+[not_allowed.sorted]
+[not_allowed.median]
+names = ["median", "quantile"]
+attributes = ["numpy.median"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "used"),
+    [
+        ("def standardize(x):\n    return sorted(x)", ("sorted",)),
+        ("import numpy\ndef standardize(x):\n    return numpy.median(x)", ("numpy.median",)),
+        ("def standardize(x):\n    return torch.quantile(x, 0.5)", ("torch.quantile",)),
+        ("def sorted(x):\n    return x\ndef standardize(x):\n    return sorted(x)", ()),
+        ("def standardize(sorted):\n    return sorted", ()),
+        ("import numpy\ndef standardize(x):\n    return numpy.mean(x)", ()),
+    ],
+)
+def test_a_course_forbids_functions_of_its_own(
+    tmp_path: Path, code: str, used: tuple[str, ...]
+) -> None:
+    root = make(tmp_path)
+    before = courses.fingerprint(courses.load(root).day("day1"))
+    text = (root / "grading.toml").read_text()
+    listed = 'chapter = "cleaning"\nnot_allowed = ["sorted", "median"]'
+    (root / "grading.toml").write_text(text.replace('chapter = "cleaning"', listed, 1) + ENTRIES)
+    day = courses.load(root).day("day1")
+    assert courses.fingerprint(day) != before
+    assert day.exercises[0].forbidden.attributes == ("numpy.median",)
+    server = reader().server
+    with Slicer(server, prepare(server, day), [Cell(1, "code", code)]) as slicer:
+        assert slicer.slice_all().slices["standardize"].used == used
 
 
 def test_trying_an_unknown_exercise_is_an_error(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from autograder.course import chapters, late_policy, points, selection
+from autograder.course import chapters, forbidden, late_policy, points, selection
 from autograder.course.chapters import Chapter
-from autograder.course.forbidden import MEANING
+from autograder.course.forbidden import Meaning
 from autograder.course.late_policy import NO_POLICY, Policy
 from autograder.course.tables import FILE, CourseError, Tables
 from autograder.protocol.limits import Allowance, Limits
@@ -61,6 +61,13 @@ class Exercise:
     core: bool = field(default=False, repr=False)
     given: bool = field(default=False, repr=False)
     renamed_from: tuple[str, ...] = field(default=(), repr=False)
+    # What the course's own entries of `not_allowed` forbid.
+    own_entries: Mapping[str, Meaning] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def forbidden(self) -> Meaning:
+        """Return everything that the exercise does not allow."""
+        return forbidden.union(self.not_allowed, self.own_entries)
 
     @property
     def credit(self) -> float:
@@ -185,6 +192,8 @@ def fingerprint(day: Day) -> str:
     digest = hashlib.sha256(repr((day.exercises, day.budget)).encode())
     for exercise in day.unassigned:
         digest.update(f"{exercise.name} {exercise.given}".encode())
+    if own := [(e.name, e.forbidden) for e in day.exercises if e.own_entries]:
+        digest.update(repr(own).encode())
     try:
         for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -204,6 +213,7 @@ class _Reader(Tables):
         budget = Allowance(*(self.seconds("defaults", defaults, key) for key in SUBMISSION_KEYS))
         late = tables.pop("late", {})
         late_policy.read(self, "late", late)
+        self._own_entries = forbidden.read_entries(self, tables.pop("not_allowed", {}))
         days = {
             name: replace(self._day(root, name, table, defaults, late), budget=budget)
             for name, table in tables.items()
@@ -271,14 +281,14 @@ class _Reader(Tables):
             problem = f"{weight:g} is not greater than 0 and at most {MAX_POINTS:,}"
             raise self.error(where, "points", problem)
         names = self.names(where, table, "not_allowed")
-        for unknown in set(names) - set(MEANING):
-            known = ", ".join(sorted(MEANING))
-            raise self.error(where, "not_allowed", f"unknown name {unknown!r}; known: {known}")
+        own = forbidden.select(self, where, names, self._own_entries)
         chapter = self.value(where, table, "chapter", str, "the name of a chapter, in quotes")
         limits = self._limits(where, {**defaults, **table})
         flags = {key: self.flag(where, table, key) for key in FLAGS}
         older = self.names(where, table, "renamed_from")
-        return Exercise(name, chapter, weight, names, limits, renamed_from=older, **flags)
+        return Exercise(
+            name, chapter, weight, names, limits, renamed_from=older, own_entries=own, **flags
+        )
 
     def _check_names(self, day: str, exercises: Sequence[Exercise]) -> None:
         """Check that no name is both an exercise and an older name, and that no two exercises have the same older name."""

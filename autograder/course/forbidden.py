@@ -1,21 +1,39 @@
-"""Define what each entry of `not_allowed` forbids. Entry points: `MEANING`, `operators` and `attributes`."""
+"""Define what each entry of `not_allowed` forbids. A course adds entries with `[not_allowed.NAME]` in `grading.toml`.
+
+Entry points: `MEANING`, `read_entries`, `select` and `union`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from autograder.course.tables import Tables
 
 
 @dataclass(frozen=True)
 class Meaning:
     """An entry of `not_allowed`: the names, the torch operators and the functions (by dotted path) that code may not use.
 
-    Operators without a namespace are in `aten`.
+    Operators without a namespace are in `aten`. A name counts if it belongs to one of `LIBRARIES`, to a library with one of the
+    `attributes`, or to Python's builtins.
     """
 
     names: tuple[str, ...]
     operators: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+
+    @property
+    def libraries(self) -> frozenset[str]:
+        """Return the libraries whose functions code may not use by these names."""
+        return LIBRARIES | {path.partition(".")[0] for path in self.attributes}
+
+
+# Libraries that provide the functions in `MEANING` under the same names.
+LIBRARIES = frozenset(
+    {"torch", "scipy", "sklearn", "jax", "flax", "tensorflow", "keras", "transformers"}
+)
 
 
 _NN, _F = "torch.nn", "torch.nn.functional"
@@ -157,11 +175,44 @@ MEANING = {
 }
 
 
-def operators(not_allowed: Iterable[str]) -> list[str]:
-    """Return the sorted names of the operators that must raise an exception when they are called."""
-    return sorted({name for key in not_allowed for name in MEANING[key].operators})
+def union(not_allowed: Iterable[str], own_entries: Mapping[str, Meaning]) -> Meaning:
+    """Return everything that a list of entries forbids, sorted. An entry may be in `MEANING`, in the course's own, or in both."""
+    tables = (MEANING, own_entries)
+    found = [table[name] for name in not_allowed for table in tables if name in table]
+    return Meaning(
+        tuple(sorted({name for meaning in found for name in meaning.names})),
+        tuple(sorted({name for meaning in found for name in meaning.operators})),
+        tuple(sorted({name for meaning in found for name in meaning.attributes})),
+    )
 
 
-def attributes(not_allowed: Iterable[str]) -> list[str]:
-    """Return the sorted dotted paths of the functions and methods that must raise an exception when they are called."""
-    return sorted({name for key in not_allowed for name in MEANING[key].attributes})
+def read_entries(tables: Tables, table: Any) -> dict[str, Meaning]:
+    """Read `[not_allowed]`: the course's own entries. Without `names`, an entry forbids its own name.
+
+    Raises:
+        CourseError: A table is invalid.
+    """
+    tables.check_keys("not_allowed", table, set(table))
+    entries = {}
+    for entry, own in table.items():
+        where = f"not_allowed.{entry}"
+        tables.check_keys(where, own, {field.name for field in fields(Meaning)})
+        given = {key: tables.names(where, own, key) for key in own}
+        entries[entry] = Meaning(**{"names": (entry,), **given})
+    return entries
+
+
+def select(
+    tables: Tables, where: str, names: Iterable[str], own_entries: Mapping[str, Meaning]
+) -> dict[str, Meaning]:
+    """Return the course's own entries among the names in an exercise's `not_allowed`.
+
+    Raises:
+        CourseError: A name is neither in `MEANING` nor one of the course's own entries.
+    """
+    for name in names:
+        if name not in MEANING and name not in own_entries:
+            known = ", ".join(sorted(MEANING))
+            problem = f"unknown name {name!r}; add [not_allowed.{name}]. Known: {known}"
+            raise tables.error(where, "not_allowed", problem)
+    return {name: own_entries[name] for name in names if name in own_entries}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from autograder.course import forbidden
 from autograder.course.config import Exercise
 from autograder.execution.references import ReferenceSet
 from autograder.protocol import messages as m
@@ -88,7 +87,7 @@ def load_request(exercise: Exercise, source: Source, seed: int) -> m.Load:
         wanted=exercise.name,
         seed=seed,
         flags=source.flags,
-        operators=forbidden.operators(exercise.not_allowed),
-        attributes=forbidden.attributes(exercise.not_allowed),
+        operators=list(exercise.forbidden.operators),
+        attributes=list(exercise.forbidden.attributes),
         references=list(source.references.functions) if source.references else [],
     )

@@ -76,7 +76,10 @@ def encode_course(day: Day) -> bytes:
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
-    exercises = [Exercise(e.name, stubs[e.name], list(e.not_allowed)) for e in day.exercises]
+    exercises = [
+        Exercise(e.name, stubs[e.name], e.forbidden.names, e.forbidden.libraries)
+        for e in day.exercises
+    ]
     return msgspec.msgpack.encode(Course(exercises, given, _release(day)))
 
 

@@ -1,36 +1,45 @@
 """Find uses of forbidden functions in the code of one exercise, without running it.
 
 Uses that this module misses are caught in the worker, where forbidden functions and operators raise an exception. Only functions
-from torch, or from a library with the same functions, count: a student's own function may have any name, and comments and
-strings are ignored. Entry point: `find_forbidden`.
+of certain libraries count: a student's own function may have any name, and comments and strings are ignored.
+Entry points: `Vocabulary` and `find_forbidden`.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from autograder.course.forbidden import MEANING
 from autograder.slicing.ipython import gc_paused
 from autograder.slicing.names import walk
 
-# Libraries that provide the forbidden functions under the same names.
-LIBRARIES = frozenset(
-    {"torch", "scipy", "sklearn", "jax", "flax", "tensorflow", "keras", "transformers"}
-)
 MAX_SHOWN = 20  # number of functions listed per exercise
 MAX_PARTS = 200  # number of components in a dotted path
 MAX_ROOT = 10_000  # number of characters in the path of an alias
 
 
-def find_forbidden(sources: Sequence[str], not_allowed: Sequence[str]) -> list[str]:
+@dataclass(frozen=True)
+class Vocabulary:
+    """The names that a course forbids in any exercise, and the libraries in which it does."""
+
+    names: frozenset[str]
+    libraries: frozenset[str]
+
+    def is_library(self, path: str) -> bool:
+        """Return whether a dotted path begins with one of the libraries."""
+        return path.partition(".")[0] in self.libraries
+
+
+def find_forbidden(
+    sources: Sequence[str], not_allowed: Collection[str], vocabulary: Vocabulary
+) -> list[str]:
     """Return the dotted paths of forbidden functions that the code mentions, with imports and aliases resolved."""
-    names = {name for key in not_allowed for name in MEANING[key].names}
+    names = set(not_allowed)
     if not names:
         return []
-    facts = [_facts(source) for source in sources]
+    facts = [_facts(source, vocabulary) for source in sources]
     found = dict.fromkeys(path for path in _mentions(facts, _paths(facts)) if _parts(path) & names)
     return list(found)[:MAX_SHOWN]
 
@@ -55,31 +64,31 @@ class _Facts:
 
 
 NOTHING = _Facts()
-ALL_NAMES = frozenset(name for meaning in MEANING.values() for name in meaning.names)
 
 
 @lru_cache(maxsize=20_000)  # a cache, because exercises in one notebook share most of their code
-def _facts(source: str) -> _Facts:
+def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
     imports: list[tuple[str, str]] = []
     aliases: list[tuple[str, Chain]] = []
     mentions: list[str | Chain] = []
+    is_library = vocabulary.is_library
     inside: set[int] = set()  # ids of nodes that belong to a chain already found
     with gc_paused():
         for node in walk(ast.parse(source).body):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                found = [(b, path) for b, path in _imported(node) if _library(path)]
+                found = [(b, path) for b, path in _imported(node) if is_library(path)]
                 imports += found
-                mentions += [path for _, path in _imported(node, whole=True) if _library(path)]
+                mentions += [path for _, path in _imported(node, whole=True) if is_library(path)]
             elif isinstance(node, ast.Assign) and len(node.targets) == 1:
-                target, chain = node.targets[0], _chain(node.value, set())
+                target, chain = node.targets[0], _chain(node.value, set(), is_library)
                 if isinstance(target, ast.Name) and chain:
                     aliases.append((target.id, chain))
             elif isinstance(node, ast.keyword) and node.arg == "enable_gqa":
                 if not (isinstance(node.value, ast.Constant) and not node.value.value):
                     mentions.append(node.arg)
             elif isinstance(node, ast.Attribute | ast.Call) and id(node) not in inside:
-                chain = _chain(node, inside)
-                if chain and (chain.is_module or not ALL_NAMES.isdisjoint(chain.names)):
+                chain = _chain(node, inside, is_library)
+                if chain and (chain.is_module or not vocabulary.names.isdisjoint(chain.names)):
                     mentions.append(chain)
     if not (imports or aliases or mentions):
         return NOTHING
@@ -96,10 +105,6 @@ def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterato
         else:
             first = alias.name.partition(".")[0]
             yield first, first
-
-
-def _library(path: str) -> bool:
-    return path.partition(".")[0] in LIBRARIES
 
 
 def _parts(path: str) -> set[str]:
@@ -130,7 +135,7 @@ def _path(chain: Chain, paths: Mapping[str, str]) -> str:
     return ".".join([root, *chain.names][:MAX_PARTS]) if root and len(root) < MAX_ROOT else ""
 
 
-def _chain(node: ast.AST, inside: set[int]) -> Chain | None:
+def _chain(node: ast.AST, inside: set[int], is_library: Callable[[str], bool]) -> Chain | None:
     """Convert an expression to a chain, and add the ids of the chain's nodes to `inside`. Return None for other expressions."""
     names: list[str] = []
     while True:
@@ -151,7 +156,7 @@ def _chain(node: ast.AST, inside: set[int]) -> Chain | None:
         if function == "getattr" and len(node.args) >= 2 and texts:
             names.append(texts[0])
             node = node.args[0]
-        elif function in ("import_module", "__import__") and texts and _library(texts[0]):
+        elif function in ("import_module", "__import__") and texts and is_library(texts[0]):
             return Chain(texts[0], True, tuple(reversed(names)))
         else:
             return None

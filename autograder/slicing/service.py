@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import builtins
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -15,7 +16,7 @@ from msgspec import Meta
 from autograder.course.chapters import is_unfilled
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing.dependencies import Code, parse_units, slice_for
-from autograder.slicing.mentions import find_forbidden
+from autograder.slicing.mentions import Vocabulary, find_forbidden
 from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
 from autograder.submissions.messages import Sentence, Sentences
@@ -29,11 +30,12 @@ Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
 class Exercise(msgspec.Struct, frozen=True):
-    """An exercise as students receive it."""
+    """An exercise as students receive it, and the names that its code may not use from some libraries."""
 
     name: str
     stub: str
-    not_allowed: list[str]
+    not_allowed: tuple[str, ...]
+    libraries: frozenset[str]
 
 
 class Course(msgspec.Struct, frozen=True):
@@ -91,6 +93,7 @@ class PreparedCourse:
 
     exercises: dict[str, Exercise]
     given: list[Unit]
+    vocabulary: Vocabulary
 
 
 COURSES: dict[str, PreparedCourse] = {}
@@ -114,7 +117,12 @@ def prepare(data: bytes) -> None:
 
 def _prepared(course: Course) -> PreparedCourse:
     given = given_units(course.given, [exercise.stub for exercise in course.exercises])
-    return PreparedCourse({exercise.name: exercise for exercise in course.exercises}, given)
+    vocabulary = Vocabulary(
+        frozenset(name for exercise in course.exercises for name in exercise.not_allowed),
+        frozenset(name for exercise in course.exercises for name in exercise.libraries),
+    )
+    exercises = {exercise.name: exercise for exercise in course.exercises}
+    return PreparedCourse(exercises, given, vocabulary)
 
 
 def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
@@ -176,7 +184,7 @@ class NotebookSlicer:
             [pieces.number(unit) for unit in code.units],
             reached,
             tuple(bounded(map(printable, code.problems))),
-            () if is_stub else _forbidden_uses(code, exercise.not_allowed),
+            () if is_stub else _forbidden_uses(code, exercise.not_allowed, self._course.vocabulary),
         )
 
     def _homes(self, names: Iterable[str]) -> dict[str, int]:
@@ -219,11 +227,22 @@ def _is_stub(exercise: Exercise, units: Sequence[Unit]) -> bool:
     return not (extended and any(unit.is_class for unit in own))
 
 
-def _forbidden_uses(code: Code, not_allowed: Sequence[str]) -> tuple[str, ...]:
+def _forbidden_uses(
+    code: Code, not_allowed: Collection[str], vocabulary: Vocabulary
+) -> tuple[str, ...]:
     """Return the forbidden functions that the student's code for an exercise mentions, with the course's imports resolved."""
     own = [unit.source for unit in code.units if not unit.given]
     imports = [unit.source for unit in code.units if unit.given and unit.imports]
-    return tuple(bounded(map(printable, find_forbidden([*imports, *own], not_allowed))))
+    found = find_forbidden([*imports, *own], not_allowed, vocabulary)
+    found += _builtin_uses(code, not_allowed)
+    return tuple(bounded(map(printable, found)))
+
+
+def _builtin_uses(code: Code, not_allowed: Collection[str]) -> list[str]:
+    """Return the forbidden functions of Python that the student's code reads and that the notebook does not define."""
+    reads = {name for unit in code.units if not unit.given for name in unit.reads}
+    binds = {name for unit in code.units for name in unit.binds}
+    return sorted(name for name in reads & set(not_allowed) - binds if hasattr(builtins, name))
 
 
 def _reference(name: str) -> Unit:
