@@ -209,7 +209,7 @@ class _Reader(Tables):
         defaults = tables.pop("defaults", {})
         self.check_keys("defaults", defaults, set(DEFAULTS))
         defaults = {**DEFAULTS, **defaults}
-        self._limits("defaults", defaults)
+        self.limits("defaults", defaults)
         budget = Allowance(*(self.seconds("defaults", defaults, key) for key in SUBMISSION_KEYS))
         late = tables.pop("late", {})
         late_policy.read(self, "late", late)
@@ -280,10 +280,9 @@ class _Reader(Tables):
         if not 0 < weight <= MAX_POINTS:
             problem = f"{weight:g} is not greater than 0 and at most {MAX_POINTS:,}"
             raise self.error(where, "points", problem)
-        names = self.names(where, table, "not_allowed")
-        own = forbidden.select(self, where, names, self._own_entries)
+        names, own = forbidden.select(self, where, table, self._own_entries)
         chapter = self.value(where, table, "chapter", str, "the name of a chapter, in quotes")
-        limits = self._limits(where, {**defaults, **table})
+        limits = self.limits(where, {**defaults, **table})
         flags = {key: self.flag(where, table, key) for key in FLAGS}
         older = self.names(where, table, "renamed_from")
         return Exercise(
@@ -299,8 +298,3 @@ class _Reader(Tables):
                     problem = f"{name!r} already belongs to {taken[name]}"
                     raise self.error(f"{day}.exercises.{exercise.name}", "renamed_from", problem)
                 taken[name] = exercise.name
-
-    def _limits(self, where: str, table: dict[str, Any]) -> Limits:
-        seconds = self.seconds(where, table, "cpu_seconds")
-        total = self.seconds(where, table, "total_cpu_seconds")
-        return Limits(seconds, total, self.size(where, table, "memory"))

@@ -203,16 +203,17 @@ def read_entries(tables: Tables, table: Any) -> dict[str, Meaning]:
 
 
 def select(
-    tables: Tables, where: str, names: Iterable[str], own_entries: Mapping[str, Meaning]
-) -> dict[str, Meaning]:
-    """Return the course's own entries among the names in an exercise's `not_allowed`.
+    tables: Tables, where: str, table: dict[str, Any], own_entries: Mapping[str, Meaning]
+) -> tuple[tuple[str, ...], dict[str, Meaning]]:
+    """Read `not_allowed` of an exercise. Return its entries, and the meanings of those that are the course's own.
 
     Raises:
-        CourseError: A name is neither in `MEANING` nor one of the course's own entries.
+        CourseError: An entry is neither in `MEANING` nor one of the course's own.
     """
-    for name in names:
+    entries = tables.names(where, table, "not_allowed")
+    for name in entries:
         if name not in MEANING and name not in own_entries:
             known = ", ".join(sorted(MEANING))
             problem = f"unknown name {name!r}; add [not_allowed.{name}]. Known: {known}"
             raise tables.error(where, "not_allowed", problem)
-    return {name: own_entries[name] for name in names if name in own_entries}
+    return entries, {name: own_entries[name] for name in entries if name in own_entries}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
+from autograder.protocol.limits import Limits
+
 FILE = "grading.toml"
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 # Earlier versions used these keys to limit wall-clock time.
@@ -34,6 +36,11 @@ class Tables:
         if not match:
             raise self.error(where, key, f'{text!r} should be a size such as "2 GB" or "64 kB"')
         return int(float(match[1]) * UNITS[match[2]])
+
+    def limits(self, where: str, table: dict[str, Any]) -> Limits:
+        seconds = self.seconds(where, table, "cpu_seconds")
+        total = self.seconds(where, table, "total_cpu_seconds")
+        return Limits(seconds, total, self.size(where, table, "memory"))
 
     def value(self, where: str, table: dict[str, Any], key: str, kind: Any, expected: str) -> Any:
         if key not in table:
