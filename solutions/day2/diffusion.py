@@ -834,7 +834,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ### Paths without a network
-# *Optional · 5 minutes*
+# *Further · 5 minutes*
 #
 # If the data were only the numbers −1 and 1, the mean of $x_0$ given $x$ would be
 # $\tanh(\sqrt{\bar\alpha}\, x / (1 - \bar\alpha))$, and ε would follow from it. Your `ddim_step`
@@ -1101,7 +1101,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ### What guidance costs
-# *Optional · 10 minutes*
+# *Further · 10 minutes*
 #
 # **Predict first.** The scale grows from 0 to 8. What happens to the share of digits drawn as
 # asked, and to their diversity? What will scale 0 draw? Write it down, then run.
@@ -1139,7 +1139,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ### Did it memorise the training digits?
-# *Optional · 5 minutes*
+# *Further · 5 minutes*
 #
 # Then drawings would be closer to their nearest training digit than held-out real digits are.
 

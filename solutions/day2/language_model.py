@@ -1114,7 +1114,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### Demonstration: your model is GPT-2
 #
-# *Optional*
+# *Further · 5 minutes*
 #
 # If the package `transformers` is installed, the next cell makes a small GPT-2 with random weights,
 # copies them into your `GPT` and compares the logits. With a network connection, it then downloads the
@@ -1487,7 +1487,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### Where it looks
 #
-# *Optional*
+# *Further · 5 minutes*
 #
 # `qkv` contains everything that attention compares. The next cell records its output in the first
 # block and computes the attention weights of each head.
@@ -1547,7 +1547,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### What the cache saves
 #
-# *Optional*
+# *Further · 5 minutes*
 #
 # Generating takes equally long with any weights, so the next cell uses an untrained model, on one
 # thread, with the cache and without.

@@ -905,7 +905,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ### Longer than in training
-# *Optional · 5 minutes*
+# *Further · 5 minutes*
 #
 # Both models read sixteen bars. Vectors of distances and positions that never occurred in training
 # are 0.
@@ -979,7 +979,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ### What a head learned about distances
-# *Optional · 10 minutes*
+# *Further · 10 minutes*
 #
 # How far back does a head look, whatever the content? The mean of $QR^\top / \sqrt{d_\text{head}}$
 # over all queries tells. At token t the model predicts token t + 1. If that is the soprano's, the
@@ -1033,7 +1033,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## Compose
-# *Optional · 10 minutes*
+# *Further · 10 minutes*
 #
 # Each model gets the first chord of a held-out chorale and samples eight bars with temperature 0.8.
 # It knows no rules of harmony. You see the first of eight pieces, not the best. Any player opens

@@ -6,7 +6,7 @@
 # (reference solution, seed 0).
 #
 # **It writes.** After four minutes with Python's manual, a GPT with 360,000 parameters continues *The
-# statement*. It knows the words and the layout, but not yet what it is talking about:
+# statement*. Words and layout are mostly right, the sense is not:
 #
 # ```text
 # The statement the numeric of the string the formatic
@@ -27,7 +27,7 @@
 
 # %% [markdown]
 # **It draws.** A diffusion model starts with noise and removes it step by step. Each column shows the
-# digit that it was asked for.
+# digit that was asked for, drawn twice.
 #
 # ![Two rows of ten squares of noise turn into the digits 0 to 9 within 30
 # steps](figures/digits.gif)
@@ -82,5 +82,5 @@
 # |---|---|---|
 # | 1 Language models | a GPT | 209 s on two cores |
 # | 2 Music | two models, to compare | 2 × 2 minutes on one core |
-# | 3 Vision | a ViT | 37 s on one core |
+# | 3 Vision | a ViT | 37 s on two cores |
 # | 4 Diffusion | a diffusion transformer | 2 minutes on one core |
