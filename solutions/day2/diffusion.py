@@ -544,6 +544,9 @@ if __name__ == "__main__":
             "At the start, the block should return x unchanged. Are the weight and the bias of "
             "`modulation` zero, and does each gate multiply its branch before the sum?"
         )
+        assert not block.modulation.weight.any(), (
+            "All weights of `modulation` should start at zero."
+        )
         parts = {name.split(".")[0] for name, _ in block.named_parameters()}
         assert parts == {"attention", "linear1", "linear2", "modulation"}, (
             f"Only attention, linear1, linear2 and modulation should have parameters; yours has them "
@@ -560,10 +563,22 @@ if __name__ == "__main__":
             f"should be (3, 1) + (1, −1) = [4, 0]; yours is {result[0, 0].tolist()}. "
             "Do you multiply by 1 + scale? Is the order shift, scale, gate?"
         )
-        # (1, −1)·2 + 3 = (5, 1), twice that added to x is (13, 3), whose LN is (1, −1) again;
-        # (1, −1)·5 + 10 = (15, 5), and (13, 3) − (15, 5) = (−2, −2).
-        block = hand_over(DiTBlock(2, 1, 2), [3.0, 1.0, 2.0, 10.0, 4.0, -1.0])
-        expected = torch.tensor([[[-2.0, -2.0]]])
+        tiny = block(torch.tensor([[[1e-3, -1e-3]]]), torch.zeros(1, 2))[0, 0, 0].item()
+        assert abs(tiny - 0.7081) < 1e-2, (
+            "LN should divide by √(variance + 10⁻⁶): (0.001, −0.001) becomes (0.7071, −0.7071), and "
+            f"the first entry of the result 0.7081; yours is {tiny:.4f}. Which `eps` do you use?"
+        )
+        # The network gets (1, −1), and GELU in its tanh form makes (0.84119, −0.15881) of it.
+        block = hand_over(DiTBlock(2, 1, 2), [0.0, 0.0, 0.0, 0.0, 0.0, 1000.0])
+        result = block(x, torch.zeros(1, 2))
+        assert torch.allclose(result, torch.tensor([[[844.19, -157.81]]]), atol=0.1), (
+            "With gate₂ = 1000 and the other five 0, the result should be (3, 1) + 1000 · GELU(1, −1) "
+            f"= [844.19, −157.81]; yours is {result[0, 0].tolist()}. Is it GELU, in its tanh form?"
+        )
+        # (1, −1)·2 + 3 = (5, 1), and (3, 1) − 2·(5, 1) = (−7, −1), whose LN is (−1, 1);
+        # (−1, 1)·5 + 10 = (5, 15), and (−7, −1) − (5, 15) = (−12, −16).
+        block = hand_over(DiTBlock(2, 1, 2), [3.0, 1.0, -2.0, 10.0, 4.0, -1.0])
+        expected = torch.tensor([[[-12.0, -16.0]]])
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, expected, atol=1e-3), (
             f"{x.tolist()} should become {expected.tolist()}, as computed by hand in the comment of "
@@ -581,10 +596,11 @@ if __name__ == "__main__":
 
         # As many pictures as patches: each picture has to use its own condition.
         x, condition = torch.randn(2, 2, 2), torch.randn(2, 2)
-        both, first = block(x, condition), block(x[:1], condition[:1])
-        assert torch.allclose(both[:1], first, atol=1e-4), (
-            "In a batch of 2 pictures with 2 patches each, picture 0 should get the same result as "
-            "alone; yours differs. Insert the axis for the patches: (b, 1, d)."
+        both = block(x, condition)
+        alone = torch.cat([block(x[i : i + 1], condition[i : i + 1]) for i in (0, 1)])
+        assert torch.allclose(both, alone, atol=1e-4), (
+            "In a batch of 2 pictures with 2 patches each, every picture should get the same result "
+            "as alone; yours differ. Insert the axis for the patches: (b, 1, d)."
         )
         print("DiTBlock: all visible checks pass.")
 
@@ -660,22 +676,22 @@ def guided_noise(
 # %%
 if __name__ == "__main__":
 
-    class SaysItsLabel(nn.Module):
-        """A model that predicts the number of the label everywhere."""
+    class LabelPlusStep(nn.Module):
+        """A model that predicts the sum of label and step everywhere."""
 
         def forward(self, x, t, labels):
             assert len(x) == len(t) == len(labels), (
                 f"x, t and labels should have the same length; yours are {len(x)}, {len(t)} and "
                 f"{len(labels)}."
             )
-            return labels.to(x.dtype).reshape(-1, 1, 1).expand_as(x)
+            return (labels + t).to(x.dtype).reshape(-1, 1, 1).expand_as(x)
 
     @visible_check
     def check_guided_noise():
-        model, x, t = SaysItsLabel(), torch.zeros(2, 5, 4), torch.tensor([5, 7])
+        model, x, t = LabelPlusStep(), torch.zeros(2, 5, 4), torch.tensor([5, 7])
         labels = torch.tensor([3, 5])
-        # The null label predicts 10: 10 + s·(3 − 10) and 10 + s·(5 − 10).
-        for scale, rows in ((0.0, (10, 10)), (1.0, (3, 5)), (2.0, (-4, 0)), (-1.0, (17, 15))):
+        # With label the model predicts 3 + 5 and 5 + 7, without label 10 + 5 and 10 + 7.
+        for scale, rows in ((0.0, (15, 17)), (1.0, (8, 12)), (2.0, (1, 7)), (-1.0, (22, 22))):
             with expecting("x (2, 5, 4) with 2 steps and 2 labels should work"):
                 result = guided_noise(model, x, t, labels, scale, null_label=10)
             assert result is not None, "guided_noise returns None. Does it end with `return`?"
@@ -684,7 +700,8 @@ if __name__ == "__main__":
             )
             expected = torch.tensor(rows).float().reshape(2, 1, 1).expand(2, 5, 4)
             assert torch.allclose(result, expected), (
-                f"With labels 3 and 5, null label 10 and scale {scale:g}, the rows should be {rows} "
+                f"For a model that adds label and step, with labels 3 and 5, steps 5 and 7, null label "
+                f"10 and scale {scale:g}, the rows should be {rows} "
                 f"everywhere; yours begin with {result[:, 0, 0].tolist()}. Scale 0 is without label, "
                 "scale 1 with label."
             )

@@ -246,6 +246,8 @@ if __name__ == "__main__":
             f"Pitches can become 2 and {N_TOKENS - 1}, the lowest and the highest; yours become "
             f"{low.item()} and {high.item()}."
         )
+        lowest = transpose(torch.tensor([2]), 4).item()
+        assert lowest == 6, f"The lowest pitch, 2, should become 6 four semitones up, not {lowest}."
         for pitches, semitones in (
             ([20, 4], -3),
             ([20, N_TOKENS - 2], 2),
@@ -530,7 +532,7 @@ class RelativeSelfAttention(nn.Module):
 if __name__ == "__main__":
 
     def count_distances_only(layer, relative):
-        """Set queries to 1, keys to 0, and values and output to the input: only distances count."""
+        """Set queries to 1 and keys to 0, and let `out` add 1: only distances count."""
         with torch.no_grad():
             for linear in (layer.query, layer.key, layer.value, layer.out):
                 linear.weight.zero_()
@@ -538,6 +540,7 @@ if __name__ == "__main__":
             layer.query.bias.fill_(1)
             layer.value.weight.copy_(torch.eye(len(layer.value.weight)))
             layer.out.weight.copy_(torch.eye(len(layer.out.weight)))
+            layer.out.bias.fill_(1)
             layer.relative.copy_(relative)
         return layer
 
@@ -567,31 +570,38 @@ if __name__ == "__main__":
             f"{moved[:3].tolist()}. Set scores of the future to −inf before softmax."
         )
 
-        # With weights of 4, 2, 1 for the distances 0, 1, 2, three notes 7, 14, 21 become
-        # 7, (4·14 + 2·7) / 6 and (4·21 + 2·14 + 7) / 7.
-        logits = torch.tensor([1.0, 2, 4]).log().reshape(1, 3, 1)
+        # With weights of 4, 1, 2 for the distances 0, 1, 2, three notes 7, 14, 21 become
+        # 7, (4·14 + 1·7) / 5 and (4·21 + 1·14 + 2·7) / 7. `out` adds 1.
+        logits = torch.tensor([2.0, 1, 4]).log().reshape(1, 3, 1)
         notes = torch.tensor([7.0, 14, 21]).reshape(1, 3, 1)
-        expected = torch.tensor([7.0, 70 / 6, 17])
+        expected = torch.tensor([8.0, 13.6, 17])
         result = count_distances_only(filled(RelativeSelfAttention(1, 1, 3)), logits)(notes)[
             0, :, 0
         ]
         assert torch.allclose(result, expected, atol=1e-3), (
-            f"With weights of 4, 2, 1 for the distances 0, 1, 2, the notes 7, 14, 21 should become "
-            f"{expected.tolist()}; yours is {result.tolist()}. "
+            f"With weights of 4, 1, 2 for the distances 0, 1, 2, the notes 7, 14, 21 should become "
+            f"7, 12.6, 16, to which `out` adds 1; yours is {result.tolist()}. "
             "The last row of `relative` belongs to distance 0."
         )
-        # In four features half of it gives 4 · 1/2 / √4 = 1 times the logit, in a longer table too.
+        # Head 0 has the same weights: with 4 features, half of it gives 4 · 1/2 / √4 = 1 times the
+        # logit. Head 1 treats all distances alike, so it returns the mean of the notes so far.
         unused = torch.full((1, 2, 1), 9.0)
-        longer = torch.cat([unused, logits], dim=1).expand(1, 5, 4) / 2
-        layer = count_distances_only(filled(RelativeSelfAttention(4, 1, 5)), longer)
-        result = layer(notes.expand(1, 3, 4))[0, :, 2]
-        assert torch.allclose(result, expected, atol=1e-3), (
-            "The same with 4 features and room for 5 positions should "
-            f"give {expected.tolist()}; yours gives {result.tolist()}. "
+        relative = torch.zeros(2, 5, 4)
+        relative[:1] = torch.cat([unused, logits], dim=1) / 2
+        layer = count_distances_only(filled(RelativeSelfAttention(8, 2, 5)), relative)
+        first, second = layer(notes.expand(1, 3, 8))[0].split(4, dim=-1)
+        assert torch.allclose(first, expected.unsqueeze(1).expand(3, 4), atol=1e-3), (
+            "The same in head 0 of 2, with 4 features per head and room for 5 positions, should give "
+            f"{expected.tolist()}; yours gives {first[:, 0].tolist()}. "
             "Do you use the last n rows, and divide the whole sum by √d_head?"
         )
+        mean = torch.tensor([8.0, 11.5, 15])
+        assert torch.allclose(second, mean.unsqueeze(1).expand(3, 4), atol=1e-3), (
+            "Head 1, whose vectors in `relative` are 0, should give the mean of the notes so far, plus "
+            f"1: {mean.tolist()}; yours gives {second[:, 0].tolist()}. Each head has its own vectors."
+        )
         with expecting_value_error("6 positions with max_length 5", "max_length", "n"):
-            layer(torch.zeros(1, 6, 4))
+            layer(torch.zeros(1, 6, 8))
         print("RelativeSelfAttention: all visible checks pass.")
 
     check_RelativeSelfAttention()
