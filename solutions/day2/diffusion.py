@@ -51,7 +51,7 @@ from solutions.opening import demonstration, expecting, fixed_numbers, record, v
 #
 # How fast should $\bar\alpha_t$ fall? Step t keeps the share $1 - \beta_t$ of the previous step:
 #
-# $$\bar\alpha_t = \prod_{s=1}^{t} (1 - \beta_s), \qquad \bar\alpha_0 = 1
+# $$\bar\alpha_t = \prod_{k=1}^{t} (1 - \beta_k), \qquad \bar\alpha_0 = 1
 # \qquad \bar\alpha: n_\text{steps} + 1$$
 #
 # Ho et al. let β grow linearly. [Nichol and Dhariwal (2021)](https://arxiv.org/abs/2102.09672)
@@ -70,7 +70,7 @@ from solutions.opening import demonstration, expecting, fixed_numbers, record, v
 def cosine_schedule(n_steps: int) -> Float[Tensor, "n_steps+1"]:
     """Return ᾱ(0), ᾱ(1), …, ᾱ(n_steps): the share of the variance that is still picture.
 
-    ᾱ(0) = 1 and ᾱ(t) is the product of 1 − β_s for s = 1, …, t, with β_t = min(1 − f(t)/f(t−1), 0.999)
+    ᾱ(0) = 1 and ᾱ(t) is the product of 1 − β_k for k = 1, …, t, with β_t = min(1 − f(t)/f(t−1), 0.999)
     and f(t) = cos²((t/n_steps + 0.008)/1.008 · π/2).
 
     Args:
@@ -320,11 +320,11 @@ if __name__ == "__main__":
 # The network has to know t. Like a position on Day 1, t becomes the hands of clocks with different
 # speeds, but all cosines come first:
 #
-# $$\mathrm{TE}(t) = \bigl(\cos t\omega_0, \dots, \cos t\omega_{h-1},\ \sin t\omega_0, \dots,
-# \sin t\omega_{h-1}\bigr) \qquad h = \lfloor d/2 \rfloor, \quad \omega_i = 10000^{-i/h}$$
+# $$\mathrm{TE}(t) = \bigl(\cos t\omega_0, \dots, \cos t\omega_{\text{half}-1},\ \sin t\omega_0, \dots,
+# \sin t\omega_{\text{half}-1}\bigr) \qquad \text{half} = \lfloor d/2 \rfloor, \quad \omega_i = 10000^{-i/\text{half}}$$
 #
-# **The traps.** The exponent divides by h, not by h − 1 or d. An odd d leaves a last column of
-# zeros. And t can be a fraction.
+# **The traps.** The exponent divides by half, not by half − 1 or d. An odd d leaves a last column
+# of zeros. And t can be a fraction.
 
 
 # %%
@@ -368,7 +368,7 @@ if __name__ == "__main__":
         assert result.dtype == torch.float32, (
             f"The result should be float32; yours is {result.dtype}."
         )
-        # With d_model 4, h is 2: the angles are t and t/100.
+        # With d_model 4, half is 2: the angles are t and t/100.
         expected = torch.tensor(
             [
                 [1.0, 1.0, 0.0, 0.0],
@@ -396,7 +396,7 @@ if __name__ == "__main__":
         slow = timestep_embedding(torch.tensor([1000]), 8)[0, [3, 7]]
         assert torch.allclose(slow, torch.tensor([0.5403, 0.8415]), atol=2e-3), (
             "With d_model 8, t = 1000 turns the slowest pair by an angle of 1: columns 3 and 7 should "
-            f"be cos 1 and sin 1; yours are {slow.tolist()}. The exponent is −i/h."
+            f"be cos 1 and sin 1; yours are {slow.tolist()}. The exponent is −i/half."
         )
         print("timestep_embedding: all visible checks pass.")
 
@@ -434,9 +434,9 @@ if __name__ == "__main__":
 # ★★★★☆ · core · 35 minutes · 6 points
 #
 # DiT's block has a second input, the **condition**: one vector per picture, for the step and for
-# what to draw. Of four ways to use it that Peebles and Xie compared, one was best: it controls the
-# *norms*. LayerNorm usually learns a scale and a shift. Here the condition gives both, and a gate
-# before each residual sum.
+# what to draw. Peebles and Xie compared four ways to use it. The best one lets it control the
+# *norms*. LayerNorm usually learns a scale and a shift. Here both are computed from the condition,
+# and so is a gate before each residual sum.
 #
 # ![The stream x passes two branches. In each, a LayerNorm is multiplied by 1 + scale and shifted,
 # then comes attention or the network, then a gate, then the residual sum. The condition passes silu
@@ -1113,8 +1113,8 @@ if __name__ == "__main__":
         show_animation(sheets, [f"step t = {t}" for t in times.tolist()])
 
 # %% [markdown]
-# **What to notice.** The first guesses are grey means of many digits. You can tell most digits in
-# the lower row long before you can tell them in x. Then the steps only work on the strokes.
+# **What to notice.** In the lower row, you can tell most digits within the first three steps, when
+# x still looks like noise. All other steps only work on the strokes.
 
 # %% [markdown]
 # ### What guidance costs
@@ -1158,7 +1158,7 @@ if __name__ == "__main__":
 # ### Did it memorise the training digits?
 # *Further · 5 minutes*
 #
-# Then drawings would be closer to their nearest training digit than held-out real digits are.
+# If it did, drawings would be closer to their nearest training digit than held-out real digits are.
 
 # %%
 if __name__ == "__main__":

@@ -294,8 +294,8 @@ if __name__ == "__main__":
 # \qquad\text{row } i \text{ holds the logits of query } i
 # \text{ for the distances } n{-}1, \dots, 1, 0 \text{ back}$$
 #
-# The columns of x are distances, but attention needs a column for each key. So each row has to
-# slide to the left by a different number of steps:
+# The columns of x are distances, but attention needs a column for each key. So each row slides to
+# the left by a different number of steps:
 #
 # ![Left: x has a column for each distance 3, 2, 1, 0; query a has only a0 in the last column, query
 # d has d3, d2, d1, d0. Right: skew(x) has a column for each key 0 to 3; row a is a0 and three
@@ -477,9 +477,9 @@ if __name__ == "__main__":
 # 2. Take the last n rows of `relative` as R and add skew(Q Rᵀ) to Q Kᵀ.
 # 3. Divide the sum by √d_head, hide the future, and apply softmax.
 #
-# **The traps.** Which end of `relative` does a short piece not use? The root divides the whole sum.
-# And `skew` hides nothing: above the diagonal it leaves zeros and logits of other queries, but a
-# score of 0 still gets weight. Only −∞ gets none.
+# **The traps.** Which end of `relative` is not used by a short piece? The root divides the whole
+# sum. And `skew` hides nothing: above the diagonal it leaves zeros and logits of other queries, but
+# a score of 0 still gets weight. Only −∞ gets none.
 #
 # Not allowed: `MultiheadAttention` and `multi_head_attention_forward`.
 
@@ -493,7 +493,7 @@ class RelativeSelfAttention(nn.Module):
     each distance in each head: the last row belongs to distance 0, the one before it to distance 1,
     and so on. d_head is `d_model` / `n_heads`; head k has the features k·d_head … (k+1)·d_head − 1.
 
-    Source: Huang et al. (2018), section 3.4.1.
+    Source: Huang et al. (2018), arXiv 1809.04281.
     """
 
     def __init__(self, d_model: int, n_heads: int, max_length: int):
@@ -630,7 +630,7 @@ if __name__ == "__main__":
 #
 # Train two small Transformers. The *relative* one learns R. The *absolute* one adds a learned
 # vector for each position to the tokens, as GPT does, and its R is 0. All else is equal, including
-# the effort to tune the initial scales.
+# the tuning.
 #
 # A training example is eight bars from one of `music21`'s chorales, in one of seven keys. Every
 # eighth chorale is held out, and near-duplicates of held-out ones are not used.
@@ -908,10 +908,9 @@ if __name__ == "__main__":
 # | relative | 1.140 | 1.130 | 1.133 |
 # | absolute | 1.466 | 1.474 | 1.491 |
 #
-# Seeds differ by at most 0.03, the kinds by 0.34. On (geometric) average, the relative model gives
-# the right token 1.4 times the probability. The curves separate within 50 steps: the absolute model
-# has to learn for each position what comes one beat before it. A run takes about two minutes on one
-# core.
+# Seeds differ by at most 0.03, the kinds by 0.34. The curves separate within 50 steps: the absolute
+# model has to learn for each position what comes one beat before it. A run takes about two minutes
+# on one core.
 
 # %% [markdown]
 # ### Longer than in training
@@ -1156,9 +1155,9 @@ if __name__ == "__main__":
 # mistake, because every fourth position belongs to the soprano.
 
 # %% [markdown]
-# **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), section 3.4: the trick and its
-# memory. [Shaw et al. 2018](https://arxiv.org/abs/1803.02155), section 3.1: vectors for distances.
-# [Weng, The Transformer Family
+# **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), figure 1 and table 1: the trick
+# and its memory. [Shaw et al. 2018](https://arxiv.org/abs/1803.02155), section 3.1: vectors for
+# distances. [Weng, The Transformer Family
 # v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Relative Position
 # Encoding".
 #
