@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion
 #
-# *Chapter 4 of 7 · core: 45 minutes · optional: 85 minutes*
+# *Chapter 4 of 7*
 #
 # The models so far wrote one token after the other. A diffusion model makes all pixels of a picture
 # at once, out of noise. Training adds noise to pictures and teaches a network to predict it.
@@ -47,7 +47,7 @@ from solutions.opening import demonstration, expecting, fixed_numbers, record, v
 
 # %% [markdown]
 # ## `cosine_schedule`
-# ★★☆☆☆ · optional · 15 minutes · 3 points
+# ★★☆☆☆ · 15 minutes
 #
 # How fast should $\bar\alpha_t$ fall? Step t keeps the share $1 - \beta_t$ of the previous step:
 #
@@ -159,7 +159,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `add_noise`
-# ★☆☆☆☆ · core · 10 minutes · 2 points
+# ★☆☆☆☆ · 10 minutes
 #
 # A sum of independent normal variables is normal, so the noise of t steps can be added at once:
 #
@@ -315,7 +315,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `timestep_embedding`
-# ★★☆☆☆ · optional · 15 minutes · 3 points
+# ★★☆☆☆ · 15 minutes
 #
 # The network has to know t. Like a position on Day 1, t becomes the hands of clocks with different
 # speeds, but all cosines come first:
@@ -431,7 +431,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `DiTBlock`
-# ★★★★☆ · core · 35 minutes · 6 points
+# ★★★★☆ · 35 minutes
 #
 # DiT's block has a second input, the **condition**: one vector per picture, for the step and for
 # what to draw. Peebles and Xie compared four ways to use it. The best one lets it control the
@@ -627,7 +627,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `guided_noise`
-# ★★☆☆☆ · optional · 15 minutes · 3 points
+# ★★☆☆☆ · 15 minutes
 #
 # A network may follow a label only weakly. **Guidance** predicts the noise with and without the
 # label, and follows the difference further:
@@ -731,7 +731,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `ddim_step`
-# ★★★☆☆ · optional · 20 minutes · 3 points
+# ★★★☆☆ · 20 minutes
 #
 # One step back, after [Song et al. (2021)](https://arxiv.org/abs/2010.02502). Knowing the noise,
 # solve `add_noise` for the picture. Far from the end, this guess is blurred. So add back as much of

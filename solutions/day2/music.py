@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Music
 #
-# *Chapter 2 of 7 · core: 55 minutes · optional: 30 minutes*
+# *Chapter 2 of 7*
 #
 # Four chorales begin with the same chord. Bach wrote one; models that you will train in this
 # chapter wrote the others. Run the cells down to the players and listen first.
@@ -179,7 +179,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `transpose`
-# ★☆☆☆☆ · optional · 5 minutes · 2 points
+# ★☆☆☆☆ · 5 minutes
 #
 # A chorale that is sung a tone higher is still the same. Training moves each piece by a few
 # semitones, so the model has to learn intervals instead of pitches. Pitches are consecutive
@@ -284,7 +284,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `skew`
-# ★★★★☆ · core · 25 minutes · 4 points
+# ★★★★☆ · 25 minutes
 #
 # Relative attention adds to each score a logit for query i and the distance i − j. Each distance
 # has a learned vector, a row of the matrix R. One product gives all logits:
@@ -459,7 +459,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # ## `RelativeSelfAttention`
-# ★★★★☆ · core · 30 minutes · 6 points
+# ★★★★☆ · 30 minutes
 #
 # Now use `skew` in causal self-attention. Each head has its own R, so R is `h × n × d_head`.
 #
