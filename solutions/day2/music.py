@@ -408,7 +408,7 @@ class LargestTensor(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            self.bytes = max(self.bytes, result.untyped_storage().nbytes())
+            self.bytes = max(self.bytes, result.numel() * result.element_size())
         return result
 
 
