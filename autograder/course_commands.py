@@ -42,9 +42,12 @@ def build(
     """Build the release in assignments/ from the chapters, and check it."""
     from autograder.course.consistency import check_day
     from autograder.course.editing import including
+    from autograder.course.new_course import add_nbgrader_config
     from autograder.release import build as builder
 
     course = load_course()
+    for file in add_nbgrader_config(course.root):
+        print(file)
     chosen = days or list(course.days)
     edited = including(course.root, chosen, include) if include else nullcontext(course)
     with edited as course:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
+from nbgrader.apps import NbGrader
 
 from autograder.course import config as courses
 from autograder.course import new_course
@@ -75,6 +77,18 @@ def test_an_empty_folder_becomes_a_course(tmp_path: Path) -> None:
     assert courses.load(root).day("day1").names == ("standardize", "find_outliers")
 
 
+def test_a_course_gets_a_configuration_of_nbgrader_if_it_has_none(tmp_path: Path) -> None:
+    root = tmp_path / 'a "course"'
+    root.mkdir()
+    (file,) = new_course.add_nbgrader_config(root)
+    app = NbGrader(log_level=logging.CRITICAL)
+    app.initialize([], root=str(root))
+    assert app.coursedir.release_directory == "assignments"
+    file.write_text("own")
+    assert not list(new_course.add_nbgrader_config(root))
+    assert file.read_text() == "own"
+
+
 @pytest.mark.slow
 def test_a_new_course_builds_grades_and_tests(tmp_path: Path) -> None:
     (done,) = [command(tmp_path, "new", "mycourse")]
@@ -82,6 +96,7 @@ def test_a_new_course_builds_grades_and_tests(tmp_path: Path) -> None:
     again = command(tmp_path, "new", "mycourse")
     assert (again.returncode, "not empty" in again.stderr) == (2, True)
     root = tmp_path / "mycourse"
+    (root / "nbgrader_config.py").unlink()  # the build writes it again
     built = command(root, "build")
     assert built.returncode == 0, built.stderr
     (root / "in").mkdir()

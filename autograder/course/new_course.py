@@ -1,4 +1,4 @@
-"""Write a small course to start from. Entry point: `create`.
+"""Write a small course to start from. Entry points: `create` and `add_nbgrader_config`.
 
 The course is a copy of `template/`. Names that begin with `dot-` there begin with a dot in the copy.
 """
@@ -14,6 +14,7 @@ from autograder.course.tables import CourseError
 
 TEMPLATE = Path(__file__).parent / "template"
 NAME = re.compile(r"[^\W_][\w.-]{0,63}")
+NBGRADER_CONFIG = "nbgrader_config.py"
 PLACEHOLDER = "NAME_OF_THE_COURSE"
 COMPILED = "__pycache__"  # pip compiles the template, like all other code
 
@@ -42,13 +43,32 @@ def create(folder: Path) -> list[Path]:
         raise CourseError(f"{folder} cannot be written: {error.strerror}") from None
 
 
+def add_nbgrader_config(root: Path) -> Iterator[Path]:
+    """Write the default `nbgrader_config.py` to a course that has none, and yield its path.
+
+    Raises:
+        CourseError: The file cannot be written.
+    """
+    if not (root / NBGRADER_CONFIG).exists():
+        try:
+            yield _copy_file(TEMPLATE / NBGRADER_CONFIG, root)
+        except OSError as error:
+            raise CourseError(
+                f"{root / NBGRADER_CONFIG} cannot be written: {error.strerror}"
+            ) from None
+
+
 def _copy(folder: Path) -> Iterator[Path]:
     for file in TEMPLATE.rglob("*"):
-        if file.is_dir() or file.parent.name == COMPILED:
-            continue
-        parts = file.relative_to(TEMPLATE).parts
-        target = folder.joinpath(*(re.sub("^dot-", ".", part) for part in parts))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        text = file.read_text(encoding="utf-8")
-        target.write_text(text.replace(PLACEHOLDER, folder.name), encoding="utf-8")
-        yield target
+        if file.is_file() and file.parent.name != COMPILED:
+            yield _copy_file(file, folder)
+
+
+def _copy_file(file: Path, folder: Path) -> Path:
+    parts = file.relative_to(TEMPLATE).parts
+    target = folder.joinpath(*(re.sub("^dot-", ".", part) for part in parts))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w .-]", "_", folder.name)  # the name is in Python's quotes in one file
+    text = file.read_text(encoding="utf-8")
+    target.write_text(text.replace(PLACEHOLDER, name), encoding="utf-8")
+    return target
