@@ -87,8 +87,8 @@ class KeyValueCache:
 # ## `CausalSelfAttention`
 # ★★★★☆ · 35 minutes
 #
-# In this multi-head self-attention, no position sees its future. Write it in two steps; the checks
-# report when the first one works.
+# This is multi-head self-attention in which no position sees its future. Write it in two steps; the
+# checks report when the first one works.
 #
 # **Step 1: without a cache.** GPT-2 computes queries, keys and values with one linear layer, `qkv`.
 #
@@ -276,8 +276,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The cache costs memory: 2·m·d numbers per layer and sequence. In large models,
 # reading it limits the speed ([Shazeer 2019](https://arxiv.org/abs/1911.02150), section 2.4), and
-# storing it limits how many texts are served at once ([Kwon et al.
-# 2023](https://arxiv.org/abs/2309.06180), section 1).
+# storing it limits the batch size ([Kwon et al. 2023](https://arxiv.org/abs/2309.06180), section 1).
 
 # %% [markdown]
 # ## `GPTBlock`
@@ -304,7 +303,7 @@ if __name__ == "__main__":
 # (z + 0.044715\, z^3)\right)\right)$$
 #
 # **The traps.** The sum adds to x itself, not to norm(x). And the default of `F.gelu` is the exact
-# form, which differs from the fourth digit on: training works, but copied weights do not fit.
+# form, which differs in the fourth digit: training works, but copied weights give other logits.
 #
 # Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` with all its
 # parts.
@@ -644,7 +643,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768, 12 heads and
 # 12 layers. Initial values matter. Embeddings with torch's standard deviation of 1 give logits of
-# size √d, so an untrained model is sure of nonsense. GPT-2 starts at 0.02.
+# size √d, so an untrained model is confidently wrong. GPT-2 starts at 0.02.
 
 # %% [markdown]
 # ## `next_token_loss`
@@ -746,7 +745,7 @@ if __name__ == "__main__":
 # 1. **Temperature** T: softmax(logits / T). Below 1, likely tokens become more likely. T = 0 needs its
 #    own case: the largest logit gets probability 1.
 # 2. **Top-k** keeps the k most likely tokens and renormalises ([Fan et al.
-#    2018](https://arxiv.org/abs/1805.04833), where stories are generated).
+#    2018](https://arxiv.org/abs/1805.04833), "Generation").
 # 3. **Top-p**, or nucleus sampling, then keeps the smallest set of most likely tokens whose
 #    probability is at least p ([Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), section 3.1).
 #
@@ -912,8 +911,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The temperature moves probability between likely and unlikely tokens, and every
-# token stays possible. Top-k and top-p remove the tail and scale up the rest. Here both keep 4 and 3
-# tokens. If the model were nearly certain, top-p would keep one, and top-k still four.
+# token stays possible. Top-k and top-p remove the tail and scale up the rest. Here top-k
+# keeps four tokens and top-p three. If the model were nearly certain, top-p would keep one.
 
 # %% [markdown]
 # ## `generate`
@@ -1108,7 +1107,7 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The cache changes no prediction, only the work. It needs causal attention: in a
+# **What to notice.** The cache changes the work, not the predictions. It needs causal attention: in a
 # model that looks in both directions, each new token would change the keys and values of all earlier
 # positions in the layers above.
 # %% [markdown]
@@ -1481,8 +1480,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** At 0.6 most words exist, and some phrases almost make sense. At 0.3 the model
 # repeats itself and gets stuck; in the reference's run it writes spaces. At 1.5 it draws unlikely
-# characters, and soon the text is unlike any that it has read. For more sense, 360,000 parameters and
-# half a million characters are too few.
+# characters, and soon the text is unlike any that it has read. To make sense, a model needs far more
+# than 360,000 parameters and half a million characters.
 
 # %% [markdown]
 # ### Where it looks

@@ -20,7 +20,7 @@
 
 # %% [markdown]
 # **It composes.** Trained on Bach's chorales, a model with relative attention continues a first chord.
-# If nothing plays here, the last cells of chapter 2 have a player.
+# If nothing plays here, run the code cells of chapter 2, which have players.
 #
 # ![A chorale for four voices, 12 seconds long, composed by the trained
 # model](figures/chorale.wav)
