@@ -143,9 +143,9 @@ def test_a_lengthened_model_is_the_same_up_to_the_old_length(kind: str) -> None:
 
 def test_skew_needs_less_memory_than_a_vector_for_each_pair() -> None:
     query, relative = torch.randn(64, 32), torch.randn(64, 32)
-    with music.LargestTensor() as direct:
+    with music.LargestAllocation() as direct:
         music.direct_logits(query, relative)
-    with music.LargestTensor() as skewed:
+    with music.LargestAllocation() as skewed:
         music.skewed_logits(query, relative)
     assert direct.bytes == 64 * 64 * 32 * 4
     assert skewed.bytes == 64 * 65 * 4

@@ -398,7 +398,7 @@ if __name__ == "__main__":
 
 
 # %%
-class LargestTensor(TorchDispatchMode):
+class LargestAllocation(TorchDispatchMode):
     """Record the size in bytes of the largest tensor that torch creates."""
 
     def __init__(self):
@@ -438,7 +438,7 @@ if __name__ == "__main__":
         for n in lengths:
             query, relative = torch.randn(2, n, 64)
             for name, logits in ways.items():
-                with LargestTensor() as largest:
+                with LargestAllocation() as largest:
                     logits(query, relative)
                 megabytes[name].append(largest.bytes / 1e6)
             direct, skewed = (logits(query, relative).tril() for logits in ways.values())
