@@ -14,12 +14,14 @@
 # trick of three lines. You write this trick.
 
 # %%
+import io
 import itertools
 import random
 import re
 import string
 import sys
 import time
+import wave
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -99,6 +101,17 @@ def chorale_sound(tokens: Int[Tensor, "n"], rate: int = 8_000) -> np.ndarray:
     return sound / np.abs(sound).max()
 
 
+def chorale_wav(tokens: Int[Tensor, "n"], rate: int = 8_000) -> bytes:
+    """Return the sound as a small WAV file: one channel, 8 bits per sample."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as audio:
+        audio.setnchannels(1)
+        audio.setsampwidth(1)
+        audio.setframerate(rate)
+        audio.writeframes((128 + 127 * chorale_sound(tokens, rate)).astype(np.uint8).tobytes())
+    return file.getvalue()
+
+
 def draw_chorale(axis: plt.Axes, tokens: Int[Tensor, "n"], title: str) -> None:
     """Draw a piano roll: a rectangle for each note, in the colour of its voice."""
     for name, notes in zip(VOICES, chorale_notes(tokens), strict=True):
@@ -125,7 +138,7 @@ def perform(pieces: dict[str, Int[Tensor, "n"]]) -> None:
     if get_ipython() is not None:
         for title, tokens in pieces.items():
             print(title)
-            display(Audio(chorale_sound(tokens), rate=8_000))
+            display(Audio(chorale_wav(tokens)))
 
 
 # %% [markdown]

@@ -7,10 +7,8 @@
 from __future__ import annotations
 
 import json
-import wave
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -60,16 +58,6 @@ def as_text(tokens: Tensor) -> str:
     return "".join(music.ALPHABET[token] for token in tokens.tolist())
 
 
-def save_sound(tokens: Tensor, file: Path, rate: int = 8000) -> None:
-    """Save the first four bars of a chorale as a WAV file with 8 bits per sample."""
-    sound = music.chorale_sound(tokens[:128], rate=rate)
-    with wave.open(str(file), "wb") as audio:
-        audio.setnchannels(1)
-        audio.setsampwidth(1)
-        audio.setframerate(rate)
-        audio.writeframes((128 + 127 * sound).astype(np.uint8).tobytes())
-
-
 def main() -> None:
     """Train the models and save all results."""
     torch.set_num_threads(1)
@@ -81,7 +69,8 @@ def main() -> None:
         for kind in ("relative", "absolute")
     }
     pieces = save_chorales(models, FOLDER / "chorales.json")
-    save_sound(pieces["relative"], FOLDER / "chorale.wav")
+    four_bars = pieces["relative"][: music.CHORALE_LENGTH // 2]
+    (FOLDER / "chorale.wav").write_bytes(music.chorale_wav(four_bars))
 
 
 if __name__ == "__main__":
