@@ -934,17 +934,18 @@ if __name__ == "__main__":
 
 
 # %%
+@torch.no_grad()
 def lengthened(model: nn.Module, length: int) -> nn.Module:
     """Return a copy with room for `length` tokens. New distances and positions have the vector 0."""
     longer = ChoraleModel(model.kind, max_length=length)
-    state = model.state_dict()
-    for name, table in state.items():
+    copies = dict(longer.named_parameters())
+    for name, table in model.named_parameters():
         # `relative` begins with the largest distance; `positions` ends with the last position.
         if name.endswith("relative"):
-            state[name] = F.pad(table, (0, 0, length - table.shape[1], 0))
+            table = F.pad(table, (0, 0, length - table.shape[1], 0))
         elif name == "positions":
-            state[name] = F.pad(table, (0, 0, 0, length - len(table)))
-    longer.load_state_dict(state)
+            table = F.pad(table, (0, 0, 0, length - len(table)))
+        copies[name].copy_(table)
     return longer
 
 
