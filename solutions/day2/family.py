@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
-from solutions.day2.music import LargestTensor
 from solutions.opening import (
     demonstration,
     expecting,
@@ -819,6 +819,20 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
     allowed[0, :, :window] = False  # there is nothing before the first block
     weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)  # blocks × w × 2w
     return (weights @ with_block_before(value)).view(n, -1)
+
+
+class LargestTensor(TorchDispatchMode):
+    """A context that records the size in bytes of the largest tensor that torch makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.bytes = max(self.bytes, result.numel() * result.element_size())
+        return result
 
 
 def attention_cost(attend: Callable[..., Tensor], n: int) -> tuple[float, int]:
