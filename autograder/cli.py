@@ -220,7 +220,7 @@ def report(
     folder = out or Path(f"report-{day}")
     check_folder(folder)
     marks = (
-        read_marks(file, day)
+        read_marks(file, chosen)
         if file
         else model.Marks(model.FORMAT, day, ta_commands.stored_class(chosen))
     )

@@ -166,21 +166,26 @@ def _points(marks: SubmissionMarks) -> str:
     return "none" if marks.points is None else f"{marks.points:g}"
 
 
-def read_marks(file: Path, day: str) -> Marks:
-    """Read marks that `grade --json` wrote.
+def read_marks(file: Path, day: Day) -> Marks:
+    """Read marks that `grade --json` wrote, with the present names of the exercises.
 
     Raises:
         CourseError: The file cannot be read, or does not contain marks for this day.
     """
     from autograder.course.config import CourseError
+    from autograder.course.renames import older_names
     from autograder.marks import model
+    from autograder.marks.renaming import rename_exercises
 
     try:
-        return model.decode(file.read_bytes(), day)
+        marks = model.decode(file.read_bytes(), day.name)
     except OSError as error:
         raise CourseError(f"{file} cannot be read: {error.strerror}") from None
     except model.InvalidMarks as error:
         raise CourseError(f"{file} {error}") from None
+    current = older_names(day)
+    renamed = [rename_exercises(one, current) for one in marks.submissions]
+    return model.Marks(marks.format, marks.day, renamed)
 
 
 def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) -> None:

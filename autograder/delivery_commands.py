@@ -50,7 +50,7 @@ def export(
     check_folder(out) if to == "gradescope" else check_file(out)
     if into and to == "moodle":
         remember_times(chosen, into)
-    class_ = read_marks(marks, day).submissions if marks else stored_class(chosen)
+    class_ = read_marks(marks, chosen).submissions if marks else stored_class(chosen)
     points = 0.0 if unreadable == "zero" else None
     for note in write.export(chosen, to, class_, out, roster, into, column, points, group):
         print_error(note)

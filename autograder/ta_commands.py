@@ -27,7 +27,7 @@ def adjustments(day: Day) -> Adjustments:
     """
     from autograder.marks.overrides import Adjustments, read_stored
 
-    stored = read_stored(day.root, day.name)
+    stored = read_stored(day)
     if not any((day.root / "submitted").glob(f"*/{day.name}")):
         return stored
     from autograder.nbgrader_plugin import manual_grades
@@ -63,7 +63,7 @@ def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
     except StoreError as error:
         if not quiet:
             print_error(error)
-        return read_stored(day.root, day.name)
+        return read_stored(day)
 
 
 def stored_class(day: Day) -> list[SubmissionMarks]:
@@ -74,10 +74,11 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
         CourseError: The store has no marks for the day.
     """
     from autograder.course.config import CourseError
+    from autograder.course.renames import older_names
     from autograder.marks.history import History
 
     with History(day.root) as history:
-        class_ = history.current(day.name)
+        class_ = history.current(day.name, older_names(day))
     if not class_:
         raise CourseError(
             f"there are no marks for {day.name}. Run `autograder grade {day.name} PATH` first."
@@ -184,6 +185,7 @@ def _add(day: Day, requests: list[Request], by: str) -> None:
 
 def _remove(day: Day, student: str, exercise: str) -> None:
     from autograder.course.config import CourseError
+    from autograder.course.renames import older_names
     from autograder.marks import overrides
     from autograder.marks.history import History
     from autograder.marks.override_requests import find_marks
@@ -196,7 +198,9 @@ def _remove(day: Day, student: str, exercise: str) -> None:
                 class_ = history.current(day.name)
             marks = find_marks(student, class_, day, roster.for_course(day.root))
             keys = set(overrides.keys(marks))
-        if not store.remove(day.name, keys, exercise):
+        present = older_names(day).get(exercise, exercise)
+        names = [present, *(older for older, name in older_names(day).items() if name == present)]
+        if not sum(store.remove(day.name, keys, name) for name in names):
             raise CourseError(f"{student} has no override for {exercise}")
     print(f"{student}, {exercise}: the override was removed")
 

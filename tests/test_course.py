@@ -129,6 +129,11 @@ INVALID = {
         'title = "One"\nfeedback = "numbers"',
         """line 5: day1.feedback: 'numbers' should be "values" or "words\"""",
     ),
+    "an unknown language": (
+        "[defaults]",
+        '[course]\nlanguage = "German"\n[defaults]',
+        """line 2: course.language: 'German' should be a language tag such as "de\"""",
+    ),
     "invalid TOML": ("[day1]", "[day1", "not valid TOML"),
     "an unknown key of the late policy": (
         "[day1.exercises.f]",
@@ -282,6 +287,19 @@ def test_an_invalid_file_is_refused(old: str, new: str, message: str, tmp_path: 
     with pytest.raises(CourseError) as error:
         load(tmp_path, VALID.replace(old, new, 1))
     assert message in str(error.value)
+
+
+def test_the_course_has_a_language(tmp_path: Path) -> None:
+    assert load(tmp_path, VALID).day("day1").language == "en"
+    text = f'[course]\nlanguage = "zh-Hans"\n{VALID}'
+    assert load(tmp_path, text).day("day1").language == "zh-Hans"
+
+
+def test_names_of_exercises_become_ids_of_cells(tmp_path: Path) -> None:
+    toml = VALID.replace("[day1.exercises.g]", '[day1.exercises."größe"]')
+    write_files(tmp_path)
+    with pytest.raises(CourseError, match="größe: the name becomes the ID of a cell"):
+        check_day(load(tmp_path, toml).day("day1"))
 
 
 @pytest.mark.parametrize("missing", ["reference", "checks", "grader", "exercise"])

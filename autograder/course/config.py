@@ -57,7 +57,7 @@ class Exercise:
     not_allowed: tuple[str, ...]
     limits: Limits
     optional: bool = False
-    # These do not affect marks, so they are not part of the fingerprint.
+    # These flags do not affect marks, so they are not part of the fingerprint. It contains older names if there are any.
     core: bool = field(default=False, repr=False)
     given: bool = field(default=False, repr=False)
     renamed_from: tuple[str, ...] = field(default=(), repr=False)
@@ -95,6 +95,7 @@ class Day:
     feedback: Feedback = "values"
     late: Policy = NO_POLICY
     budget: Allowance = SUBMISSION  # limits on all code that is run to grade one submission
+    language: str = "en"  # of the chapters, as in HTML's `lang`
     unassigned: tuple[Exercise, ...] = ()
     chapter_order: tuple[str, ...] = ()
 
@@ -179,9 +180,8 @@ def load(root: Path) -> Course:
 
 
 def fingerprint(day: Day) -> str:
-    """Return a hash of everything in the course that affects the marks of a day.
+    """Return a hash of everything that affects the marks of a day: exercises, budget, chapters, graders and known mistakes.
 
-    The hash covers the day's exercises and budget in `grading.toml`, its chapters, its graders and its known mistakes.
     Raises CourseError if the day has no grader or a file cannot be read.
     """
     graders = sorted(day.graders.glob("*.py"))
@@ -194,6 +194,7 @@ def fingerprint(day: Day) -> str:
         digest.update(f"{exercise.name} {exercise.given}".encode())
     if own := [(e.name, e.forbidden) for e in day.exercises if e.own_entries]:
         digest.update(repr(own).encode())
+    digest.update("".join(f"{name}\0" for e in day.exercises for name in e.renamed_from).encode())
     try:
         for file in (*(chapter.path for chapter in day.chapters), *graders, *mistakes):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -211,16 +212,14 @@ class _Reader(Tables):
         defaults = {**DEFAULTS, **defaults}
         self.limits("defaults", defaults)
         budget = Allowance(*(self.seconds("defaults", defaults, key) for key in SUBMISSION_KEYS))
-        late = tables.pop("late", {})
+        late, language = tables.pop("late", {}), self.language(tables)
         late_policy.read(self, "late", late)
         self._own_entries = forbidden.read_entries(self, tables.pop("not_allowed", {}))
-        days = {
-            name: replace(self._day(root, name, table, defaults, late), budget=budget)
-            for name, table in tables.items()
-        }
+        days = {name: self._day(root, name, t, defaults, late) for name, t in tables.items()}
         if not days:
             raise CourseError(f"{FILE} defines no days. Add one, such as [day1].")
-        return Course(root, days)
+        course: dict[str, Any] = {"budget": budget, "language": language}
+        return Course(root, {name: replace(day, **course) for name, day in days.items()})
 
     def _day(
         self, root: Path, name: str, table: Any, defaults: dict[str, Any], late: dict[str, Any]

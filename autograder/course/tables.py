@@ -8,6 +8,7 @@ from typing import Any, get_args
 from autograder.protocol.limits import Limits
 
 FILE = "grading.toml"
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # the usual tags of BCP 47
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 # Earlier versions used these keys to limit wall-clock time.
 RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
@@ -61,6 +62,16 @@ class Tables:
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
             raise self.error(where, key, "should be a list of names in quotes")
         return tuple(value)
+
+    def language(self, tables: dict[str, Any]) -> str:
+        """Remove the table `course`, and return the language that it names."""
+        table = tables.pop("course", {})
+        self.check_keys("course", table, {"language"})
+        language = self.value("course", {"language": "en", **table}, "language", str, "a string")
+        if not LANGUAGE.fullmatch(language):
+            problem = f'{language!r} should be a language tag such as "de" or "zh-Hans"'
+            raise self.error("course", "language", problem)
+        return str(language)
 
     def choice(self, where: str, table: dict[str, Any], key: str, kind: Any, default: str) -> Any:
         """Return one of the strings of a Literal."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autograder.course.config import Exercise
+from autograder.course.renames import first_name
 from autograder.execution.collect import Test
 from autograder.execution.differences import Mismatch
 from autograder.execution.references import ReferenceProcess
@@ -52,6 +53,7 @@ class Attempt:
     ) -> None:
         self._server = server
         self._exercise = exercise
+        self._name = first_name(exercise)
         self._source = source
         self._seed = seed
         self._budget = Budget(exercise.limits.allowance, "exercise", budget)
@@ -92,7 +94,7 @@ class Attempt:
             self._source, self._server, limits, self._budget, self._process
         )
         self.student = Student(self._process, self._references)
-        seed = derive_seed(self._seed, self._exercise.name, "student", size=4)
+        seed = derive_seed(self._seed, self._name, "student", size=4)
         try:
             errors = self.student.load(load_request(self._exercise, self._source, seed))
         except StudentError as error:
@@ -137,7 +139,7 @@ class Attempt:
     def _run_in_worker(self, test: Test) -> Outcome:
         assert self.student is not None
         assert self._process is not None
-        seed = derive_seed(self._seed, self._exercise.name, test.name)
+        seed = derive_seed(self._seed, self._name, test.name)
         process = self._process
         try:
             outcome = self._judge(test, self.student, seed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autograder.course import state_folder
+from autograder.course import renames, state_folder
 from autograder.course.config import CourseError, Day
 from autograder.execution.collect import Test
 from autograder.execution.student import Student
@@ -68,7 +68,7 @@ def explain(
         )
     class_roster = roster.for_course(day.root)
     with History(day.root) as history:
-        stored = history.current_with_paths(day.name)
+        stored = history.current_with_paths(day.name, renames.older_names(day))
     class_ = [current.marks for current in stored]
     found = [] if student else lookup.find(who, class_, class_roster)
     if found:

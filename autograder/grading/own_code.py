@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
+from autograder.course.config import Day
+from autograder.course.renames import older_names
 from autograder.marks.model import Statement, sanitize
 from autograder.slicing.client import Slice
 
@@ -12,16 +13,18 @@ MAX_CHARACTERS = 12_000  # for one exercise
 DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 
 
-def own_statements(code: Slice, exercises: Collection[str]) -> list[Statement]:
+def own_statements(code: Slice, day: Day) -> list[Statement]:
     """Return the student's statements in a slice, without the definitions of other exercises and the course's own code.
 
     If they are too long to read, only the first ones are returned.
     """
     shown: list[Statement] = []
+    older = older_names(day)
     left = MAX_CHARACTERS
     for piece in code.pieces:
         name = DEFINITION.search(piece.source[:MAX_CHARACTERS])
-        is_other = name is not None and name[1] in exercises and name[1] != code.exercise
+        defined = older.get(name[1], name[1]) if name else ""
+        is_other = defined in day.names and defined != code.exercise
         if piece.given or is_other:
             continue
         left -= len(piece.source)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autograder.course import state_folder
+from autograder.course import renames, state_folder
 from autograder.course.config import CourseError, Day
 from autograder.course.late_policy import Lateness
 from autograder.course.state_folder import StoreError
@@ -145,7 +145,7 @@ class Session:
         """
         assert self.history is not None
         day = self.day.name
-        stored = self.history.current_with_paths(day)
+        stored = self.history.current_with_paths(day, renames.older_names(self.day))
         if not stored:
             raise CourseError(
                 f"the store has no marks for {day}. Run `autograder grade {day}` first."

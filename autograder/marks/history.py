@@ -13,8 +13,8 @@ import getpass
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -26,11 +26,13 @@ from autograder.marks import current_marks, schema
 from autograder.marks.current_marks import Current, Replacement, decode
 from autograder.marks.engine_version import engine_version
 from autograder.marks.model import SubmissionMarks, one_line
+from autograder.marks.renaming import rename_exercises
 from autograder.submissions.submission import Submission
 
 FILE = "marks.db"
 WAIT = 30.0  # seconds to wait while another process writes
 ADVICE = "Move the file elsewhere and run `autograder grade` again to grade the class from scratch."
+NO_NAMES: Mapping[str, str] = {}
 SAME_BASIS = "day = ? AND code = ? AND course = ? AND autograder = ? AND seed = ? AND isolation = ?"
 
 
@@ -93,22 +95,27 @@ class History:
 
     # ---- reading
 
-    def current(self, day: str) -> list[SubmissionMarks]:
+    def current(self, day: str, older_names: Mapping[str, str] = NO_NAMES) -> list[SubmissionMarks]:
         """Return the current marks of each student, sorted by path. A group's marks are returned once.
+
+        `older_names` maps names of exercises that may be in the store to their present names.
 
         Raises:
             StoreError: The store cannot be read.
         """
-        return [entry.marks for entry in self.current_with_paths(day)]
+        return [entry.marks for entry in self.current_with_paths(day, older_names)]
 
-    def current_with_paths(self, day: str) -> list[Current]:
+    def current_with_paths(
+        self, day: str, older_names: Mapping[str, str] = NO_NAMES
+    ) -> list[Current]:
         """Return the same marks as `current`, together with the location of each submission.
 
         Raises:
             StoreError: The store cannot be read.
         """
         with self._errors("read"):
-            return current_marks.select(self._database, day)
+            found = current_marks.select(self._database, day)
+        return [replace(one, marks=rename_exercises(one.marks, older_names)) for one in found]
 
     def codes(self, day: str) -> list[tuple[str, str]]:
         """Return each submission's students and the hash of its code, or "" if nothing was attempted.

@@ -6,6 +6,7 @@ Entry points: `OverrideStore`, and `Adjustments.apply`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from typing import Self
 
 from msgspec.structs import replace
 
+from autograder.course.config import Day
+from autograder.course.renames import older_names
 from autograder.course.state_folder import StoreError, course_folder, write_error
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
 
@@ -238,13 +241,16 @@ class Adjustments:
         ]
 
 
-def read_stored(root: Path, day: str) -> Adjustments:
-    """Return the overrides in the course's store.
+def read_stored(day: Day) -> Adjustments:
+    """Return the overrides in the course's store, with the present names of their exercises.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    if not (root / ".autograder" / FILE).exists():
+    if not (day.root / ".autograder" / FILE).exists():
         return Adjustments()
-    with OverrideStore(root) as store:
-        return Adjustments(store.read(day), times=store.times(day))
+    with OverrideStore(day.root) as store:
+        stored, times = store.read(day.name), store.times(day.name)
+    current = older_names(day)
+    stored = [dataclasses.replace(o, exercise=current.get(o.exercise, o.exercise)) for o in stored]
+    return Adjustments(stored, times=times)

@@ -20,6 +20,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DatabaseError
 
 from autograder.course.config import Day
+from autograder.course.renames import older_names
 from autograder.course.state_folder import StoreError
 from autograder.marks.model import Override, one_line
 from autograder.marks.overrides import FORMGRADER, Overrides
@@ -38,11 +39,13 @@ def read(day: Day) -> dict[Path, Overrides]:
     if database.drivername == "sqlite" and not Path(str(database.database)).exists():
         return {}
     found: dict[str, dict[str, Override]] = defaultdict(dict)
+    current = older_names(day)
     try:
         with Gradebook(app.coursedir.db_url, app.coursedir.course_id) as gradebook:
             comments = _comments(gradebook, day)
             for student, cell, points, auto, extra in _grades(gradebook, day):
                 name = cell.removeprefix(CHECK)
+                name = current.get(name, name)
                 comment = comments.pop((student, name), "")
                 given = (auto if points is None else points) + (extra or 0.0)
                 found[student][name] = Override(given, comment, FORMGRADER, "")
@@ -90,4 +93,9 @@ def _comments(gradebook: Gradebook, day: Day) -> dict[tuple[str, str], str]:
         .join(BaseCell, BaseCell.id == Comment.cell_id)
         .filter(Assignment.name == day.name)
     )
-    return {(student, name): text for student, name, text in rows if text and name in day.names}
+    current = older_names(day)
+    return {
+        (student, current.get(name, name)): text
+        for student, name, text in rows
+        if text and current.get(name, name) in day.names
+    }

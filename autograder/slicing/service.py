@@ -17,6 +17,11 @@ from autograder.course.chapters import is_unfilled
 from autograder.protocol.plain_text import bounded, printable
 from autograder.slicing.dependencies import Code, parse_units, slice_for
 from autograder.slicing.mentions import Vocabulary, find_forbidden
+from autograder.slicing.older_names import (
+    define_older_names,
+    define_present_names,
+    rename_stub,
+)
 from autograder.slicing.unit import Unit
 from autograder.submissions.cell import Cell
 from autograder.submissions.messages import Sentence, Sentences
@@ -36,6 +41,7 @@ class Exercise(msgspec.Struct, frozen=True):
     stub: str
     not_allowed: tuple[str, ...]
     libraries: frozenset[str]
+    renamed_from: tuple[str, ...] = ()
 
 
 class Course(msgspec.Struct, frozen=True):
@@ -94,6 +100,7 @@ class PreparedCourse:
     exercises: dict[str, Exercise]
     given: list[Unit]
     vocabulary: Vocabulary
+    current: dict[str, str]  # older names of exercises, with the present ones
 
 
 COURSES: dict[str, PreparedCourse] = {}
@@ -122,7 +129,8 @@ def _prepared(course: Course) -> PreparedCourse:
         frozenset(name for exercise in course.exercises for name in exercise.libraries),
     )
     exercises = {exercise.name: exercise for exercise in course.exercises}
-    return PreparedCourse(exercises, given, vocabulary)
+    current = {older: e.name for e in course.exercises for older in e.renamed_from}
+    return PreparedCourse(exercises, given, vocabulary, current)
 
 
 def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
@@ -152,6 +160,7 @@ class NotebookSlicer:
     def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course
         self._units, self._problems = parse_units(cells)
+        self._units += [*define_present_names(self._units, course.current)]
 
     def slice_all(self) -> Answer:
         """Return the slices of all exercises."""
@@ -163,7 +172,9 @@ class NotebookSlicer:
 
     def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Answer:
         """Return the slice of one exercise, using the references for the `replaced` exercises."""
-        given = [*self._course.given, *map(_reference, replaced)]
+        given = [*self._course.given]
+        for name in replaced:
+            given += [_reference(name), *define_older_names(name, self._course.current)]
         names = [name for name in self._course.exercises if name not in replaced]
         pieces = _Pieces()
         return Answer(pieces.found, [self._slice(exercise, given, names, pieces)])
@@ -172,12 +183,14 @@ class NotebookSlicer:
         self, name: str, given: Sequence[Unit], names: Sequence[str], pieces: _Pieces
     ) -> ExerciseSlice:
         exercise = self._course.exercises[name]
-        code = slice_for(name, self._units, given, names)
+        current = {o: n for o, n in self._course.current.items() if n in names}
+        code = slice_for(name, self._units, given, [*names, *current])
         if code is None:
             return ExerciseSlice(name, "absent", [], [], (), ())
         is_stub = _is_stub(exercise, [unit for unit in code.units if not unit.given])
-        reads = {n for unit in code.units for n in unit.reads}
-        reached = [n for n in names if (n in code.reached or n in reads) and n != name]
+        reads = code.reached.union(*(unit.reads for unit in code.units))
+        found = {self._course.current.get(n, n) for n in reads}
+        reached = [n for n in self._course.exercises if n in found and n != name]
         return ExerciseSlice(
             name,
             "stub" if is_stub else "written",
@@ -216,12 +229,14 @@ class _Pieces:
 
 def _is_stub(exercise: Exercise, units: Sequence[Unit]) -> bool:
     """Return whether an exercise is still a stub. A class to which other statements add methods is not a stub."""
-    name = exercise.name
-    own = [unit for unit in units if name in unit.binds]
-    if not any(is_unfilled(unit.source, exercise.stub) for unit in own):
+    names = {exercise.name, *exercise.renamed_from}
+    own = [unit for unit in units if not names.isdisjoint(unit.binds)]
+    stubs = [rename_stub(exercise.stub, exercise.name, name) for name in names]
+    if not any(is_unfilled(unit.source, stub) for unit in own for stub in stubs):
         return False
     extended = any(
-        name in unit.changes or any(extension.target == name for extension in unit.extends)
+        not names.isdisjoint(unit.changes)
+        or any(extension.target in names for extension in unit.extends)
         for unit in units
     )
     return not (extended and any(unit.is_class for unit in own))

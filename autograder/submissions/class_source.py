@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autograder.course import config as courses
 from autograder.course.config import Day
+from autograder.course.renames import known_names
 from autograder.submissions.choice import choose, find_day
 from autograder.submissions.client import Reader
 from autograder.submissions.people import HandedIn, Person
@@ -31,12 +32,12 @@ def find_submissions(
 
     A notebook of another day becomes an unreadable submission.
     """
-    exercises = {other.name: other.names for other in courses.load(day.root).days.values()}
-    exercises[day.name] = day.names
+    exercises = {other.name: known_names(other) for other in courses.load(day.root).days.values()}
+    exercises[day.name] = known_names(day)
     for path in paths:
         files = read_submissions([path], day.name, reader)
         for _, of_student in groupby(files, key=lambda submission: submission.labels):
-            chosen = choose(list(of_student), day.names)
+            chosen = choose(list(of_student), exercises[day.name])
             found = find_day(chosen, day.name, exercises) if chosen.readable else day.name
             if found != day.name:
                 problem = f"this is the notebook for {found}, not for {day.name}"

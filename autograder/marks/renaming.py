@@ -1,0 +1,24 @@
+"""Show marks that were stored before an exercise was renamed under the present name. Entry point: `rename_exercises`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from autograder.marks.model import SubmissionMarks
+
+
+def rename_exercises(marks: SubmissionMarks, current: Mapping[str, str]) -> SubmissionMarks:
+    """Return marks with the present names of their exercises. `current` maps each older name to the present one."""
+    if not any(exercise.name in current for exercise in marks.exercises):
+        return marks
+    exercises = [
+        replace(
+            exercise,
+            name=current.get(exercise.name, exercise.name),
+            reference_for=[current.get(name, name) for name in exercise.reference_for],
+        )
+        for exercise in marks.exercises
+    ]
+    return replace(marks, exercises=exercises)

@@ -1,0 +1,51 @@
+"""Let a notebook define and call an exercise under a name that it had in an earlier release.
+
+A student's `old` becomes the exercise `new` through the statement `new = old`, which is added to the notebook. If the reference
+for `new` is used instead, `old = new` makes the student's calls of `old` use it, too. Entry points: `define_present_names`,
+`define_older_names` and `rename_stub`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from autograder.slicing.statements import parse_units
+from autograder.slicing.unit import Unit
+from autograder.submissions.cell import Cell
+
+
+def define_present_names(units: Sequence[Unit], current: Mapping[str, str]) -> Iterator[Unit]:
+    """Yield a statement for each exercise that the notebook defines only under an older name.
+
+    `current` maps each older name to the present one. A definition of a function or class has precedence over another binding,
+    such as `double = partial(mul, 2)`, because that may be a variable with the same name.
+    """
+    bound: dict[str, tuple[bool, int]] = {}
+    for unit in units:
+        for name in () if unit.main_only else unit.binds:
+            is_definition = name in unit.defines - unit.imports
+            bound[name] = max(bound.get(name, (False, 0)), (is_definition, unit.cell))
+    for older, name in current.items():
+        if older in bound and (name not in bound or bound[older][0] > bound[name][0]):
+            bound[name] = bound[older]
+            yield _alias(name, older, bound[older][1])
+
+
+def define_older_names(name: str, current: Mapping[str, str]) -> Iterator[Unit]:
+    """Yield a statement for each older name of an exercise that is given."""
+    for older, present in current.items():
+        if present == name:
+            yield _alias(older, name, 0)
+
+
+def rename_stub(stub: str, name: str, older: str) -> str:
+    """Return the stub of an exercise as it was under an older name."""
+    return re.sub(rf"\b{name}\b", older, stub)
+
+
+def _alias(name: str, other: str, cell: int) -> Unit:
+    """Return the unit `name = other`. It counts as a definition, and as code that the course provides."""
+    (unit,), _ = parse_units([Cell(cell, "code", f"{name} = {other}")], given=True)
+    return replace(unit, defines=frozenset({name}))
