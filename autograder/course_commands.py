@@ -38,8 +38,14 @@ def build(
         Include | None,
         typer.Option(help="the exercises that students fill in; written to grading.toml"),
     ] = None,
+    new_version: Annotated[
+        bool,
+        typer.Option(
+            "--new-version", help="add and remove exercises although submissions have been graded"
+        ),
+    ] = False,
 ) -> None:
-    """Build the release in assignments/ from the chapters, and check it."""
+    """Build the release in assignments/ from the chapters, and check it. A failed build changes nothing."""
     from autograder.course.consistency import check_day
     from autograder.course.editing import including
     from autograder.course.new_course import add_nbgrader_config
@@ -54,8 +60,8 @@ def build(
         for name in chosen:
             day = course.day(name)
             check_day(day)
-            for file in builder.build(day, solutions):
-                print(file)
+            for made in builder.build(day, solutions, new_version):
+                print(made) if isinstance(made, Path) else print_error(made)
 
 
 def try_(

@@ -29,6 +29,7 @@ CHECKS = """
 # %%
 if __name__ == "__main__":
 
+    @visible_check
     def check_{name}():
         assert {name}
 
@@ -44,8 +45,8 @@ def nbgrader(root: Path) -> NbGrader:
     return app
 
 
-def release(root: Path) -> Path:
-    """Write the small course and release it with `nbgrader generate_assignment`."""
+def make(root: Path) -> Path:
+    """Write the small course with everything that `autograder build` needs."""
     small_course.make(root)
     for chapter, exercise in (("masking", "padding_mask"), ("heads", "split_heads")):
         with (root / f"solutions/day1/{chapter}.py").open("a") as opened:
@@ -53,6 +54,12 @@ def release(root: Path) -> Path:
     for file in (*(ROOT / "solutions").glob("*.py"), ROOT / "nbgrader_config.py"):
         shutil.copy(file, root / "solutions" if file.parent.name == "solutions" else root)
     (root / "solutions/day1/requirements.txt").write_text("torch\n")
+    return root
+
+
+def release(root: Path) -> Path:
+    """Write the small course and release it with `nbgrader generate_assignment`."""
+    make(root)
     (root / "source/day1").mkdir(parents=True)
     generate(root)
     return root

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from autograder.course.config import FILE, CourseError, Day
 
+CELL_ID = re.compile(
+    r"[A-Za-z0-9_]{1,58}"
+)  # nbformat allows 64 characters, and a check cell's ID is check_NAME
+
 
 def check_day(day: Day) -> None:
     """Check that every exercise has a stub, a reference, visible checks and a grader, and that every grader has an exercise.
@@ -14,6 +18,12 @@ def check_day(day: Day) -> None:
     Raises:
         CourseError: The message names the first exercise or grader that fails the check.
     """
+    for name in day.names:
+        if not CELL_ID.fullmatch(name):
+            raise CourseError(
+                f"{FILE}: {day.name}.exercises.{name}: the name becomes the ID of a cell. Use at most 58 letters from A to Z, "
+                "digits and underscores."
+            )
     for chapter in day.chapters:
         chapter.check([e.name for e in day.exercises if e.chapter == chapter.name])
     graded = graded_exercises(day)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,7 +52,14 @@ class _Collector:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self.errors.append(str(report.longrepr))
+            self.errors.append(_describe(str(report.longrepr)))
+
+
+def _describe(traceback: str) -> str:
+    """Return the last location and the error in pytest's traceback, as one line."""
+    places = re.findall(r"^(\S+):(\d+): ", traceback, re.MULTILINE)
+    errors = re.findall(r"^E +(.+)", traceback, re.MULTILINE) or [" ".join(traceback.split())]
+    return f"{places[-1][0]}, line {places[-1][1]}: {errors[-1]}" if places else errors[-1]
 
 
 @contextlib.contextmanager
@@ -95,7 +103,7 @@ def collect(day: Day) -> dict[str, list[Test]]:
     with _importable(day.root), _without_installed_plugins():
         pytest.main(arguments, plugins=[collector])
     if collector.errors:
-        raise CourseError(f"{day.graders}: {collector.errors[0]}")
+        raise CourseError(f"{day.graders} cannot be imported: {collector.errors[0]}")
     tests: dict[str, list[Test]] = {name: [] for name in day.names}
     unused = {exercise.name for exercise in day.unassigned}
     for item in collector.items:

@@ -23,11 +23,11 @@ from nbformat import NotebookNode
 
 from autograder.course import state_folder
 from autograder.course.chapters import BEGIN, END
-from autograder.course.config import CourseError, Day
+from autograder.course.config import FILE, CourseError, Day
 from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import material, outputs
+from autograder.release import gradebook, material, outputs, publication, student_files
 from autograder.release.demonstrations import with_short_training
 from autograder.release.notebook import day_texts, solution_notebook
 from autograder.submissions.cells import read_cells
@@ -41,53 +41,76 @@ EXECUTION_SECONDS = 300  # per cell
 STEPS = 20  # steps of each training loop when the notebook is run as a check
 
 
-def build(day: Day, solutions: bool = False) -> Iterator[Path]:
-    """Build the release for a day and, if `solutions` is true, the notebook with solutions; yield the path of each.
+def build(day: Day, solutions: bool = False, new_version: bool = False) -> Iterator[Path | str]:
+    """Build the release for a day and, if `solutions` is true, the notebook with solutions.
+
+    Yields the path of each, and notes for the instructor. `new_version` allows the build to add and remove exercises although
+    nbgrader's gradebook contains submissions.
 
     Raises:
-        CourseError: A check failed. The message names the cell.
+        CourseError: A check failed. The message names the cell, and the current release is unchanged.
     """
+    yield from vanished_names(day)
     notebook = solution_notebook(day, outputs.packed(day))
     _check_given_names(notebook, day)
-    source = day.root / "source" / day.name
-    source.mkdir(parents=True, exist_ok=True)
     nbformat.validate(notebook)
-    nbformat.write(notebook, source / f"{day.name}.ipynb")
-    filled = day_texts(day)
-    for name in ("README.md", "requirements.txt"):
-        file = day.root / "solutions" / day.name / name
-        if not file.is_file():
-            raise CourseError(f"{file} is missing: the release must contain it")
-        text = filled.fill(file.read_text(encoding="utf-8"), name)
-        (source / name).write_text(text, encoding="utf-8")
     _check_full_marks(notebook, day)
     _check_execution(notebook, day)
-    release = _generate_assignment(day)
-    _check_release(nbformat.read(release, as_version=4), notebook, day)
-    yield release
+    with publication.staging(day) as staged:
+        _write_source(notebook, day, staged / "source" / day.name)
+        _generate_assignment(day, staged)
+        release = Path("assignments") / day.name / f"{day.name}.ipynb"
+        _check_release(nbformat.read(staged / release, as_version=4), notebook, day)
+        yield from publication.publish(day, staged, new_version)
+    yield day.root / release
     if solutions:
         yield _write_solutions(notebook, day)
 
 
-def _generate_assignment(day: Day) -> Path:
-    """Run `nbgrader generate_assignment` and return the path of the released notebook."""
-    command = [
-        sys.executable,
-        "-m",
-        "nbgrader",
-        "generate_assignment",
-        day.name,
-        "--force",
-        "--create",
-    ]
+def vanished_names(day: Day) -> Iterator[str]:
+    """Yield a note about each exercise of the current release that no longer exists under its name or a newer one."""
+    file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
+    released = nbformat.read(file, as_version=4).cells if file.is_file() else []
+    exercises = (*day.exercises, *day.unassigned)
+    known = {name for one in exercises for name in (one.name, *one.renamed_from)}
+    for cell in released:
+        metadata = cell.metadata.get("nbgrader", {})
+        name = metadata.get("grade_id")
+        if metadata.get("solution") and name not in known:
+            yield (
+                f"{day.name}: the release has an exercise {name}, and {FILE} does not. If you renamed it, add "
+                f'renamed_from = ["{name}"] to the exercise with the new name.'
+            )
+
+
+def _write_source(notebook: NotebookNode, day: Day, folder: Path) -> None:
+    """Write everything from which nbgrader generates the release."""
+    folder.mkdir(parents=True)
+    nbformat.write(notebook, folder / f"{day.name}.ipynb")
+    readme = day_texts(day).fill(student_files.readme(day), "README.md")
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    (folder / "requirements.txt").write_text(student_files.requirements(day), encoding="utf-8")
+
+
+def _generate_assignment(day: Day, staged: Path) -> None:
+    """Run `nbgrader generate_assignment` in a staging folder, with a gradebook of its own."""
+    settings = {
+        "root": staged,
+        "source_directory": "source",
+        "release_directory": "assignments",
+        "db_url": f"sqlite:///{staged / gradebook.FILE}",
+    }
+    command = [sys.executable, "-m", "nbgrader", "generate_assignment", day.name, "--create"]
+    command += [f"--CourseDirectory.{name}={value}" for name, value in settings.items()]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     done = subprocess.run(
         command, cwd=day.root, env={**os.environ, "PATH": path}, capture_output=True, text=True
     )
-    release = day.root / "assignments" / day.name / f"{day.name}.ipynb"
+    release = staged / "assignments" / day.name / f"{day.name}.ipynb"
     if done.returncode or not release.is_file():
-        raise CourseError(f"nbgrader generate_assignment {day.name} failed:\n{done.stderr[-2000:]}")
-    return release
+        raise CourseError(
+            f"{day.name}: nbgrader generate_assignment failed, and the release is unchanged:\n{done.stderr[-2000:]}"
+        )
 
 
 def _write_solutions(notebook: NotebookNode, day: Day) -> Path:
@@ -212,7 +235,7 @@ def _check_full_marks(notebook: NotebookNode, day: Day) -> None:
     lost = [f"{e.name} ({e.status}: {e.message})" for e in marks.exercises if e.status != "passed"]
     if lost or marks.problems:
         raise CourseError(
-            f"{day.name}: the solutions do not get full marks: {'; '.join([*lost, *marks.problems])}"
+            f"{day.name}: the solutions do not get full marks: {'; '.join(lost or marks.problems)}"
         )
 
 
@@ -223,8 +246,8 @@ def _check_execution(notebook: NotebookNode, day: Day) -> None:
         CourseError: A cell raised an exception.
     """
     digest = hashlib.sha256(nbformat.writes(notebook).encode()).hexdigest()
-    ran = state_folder.course_folder(day.root) / f"ran-{day.name}"
-    if ran.is_file() and ran.read_text(encoding="utf-8") == digest:
+    ran = f"ran-{day.name}"
+    if state_folder.read_cache(day.root, ran) == digest.encode():
         return
     copy = nbformat.from_dict(notebook)
     for cell in copy.cells:
@@ -244,7 +267,7 @@ def _check_execution(notebook: NotebookNode, day: Day) -> None:
             raise CourseError(
                 f"{day.name}: cell {where} raised {error.ename}: {error.evalue}"
             ) from None
-    ran.write_text(digest, encoding="utf-8")
+    state_folder.write_cache(day.root, ran, digest.encode())
 
 
 def _failed_cell(notebook: NotebookNode) -> str:

@@ -1,0 +1,176 @@
+"""Update nbgrader's gradebook after a build, in one transaction. Entry point: `update`.
+
+nbgrader saves a release's cells while it generates the release, one transaction each, and refuses to add or remove cells once
+there are submissions. So a build lets nbgrader write into an empty gradebook, whose cells are then copied.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nbgrader.api import (
+    Assignment,
+    Comment,
+    Grade,
+    Gradebook,
+    GradeCell,
+    InvalidEntry,
+    Notebook,
+    SolutionCell,
+    SourceCell,
+)
+from nbgrader.apps import NbGrader
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from autograder.course.config import CourseError, Day
+from autograder.course.renames import older_names
+
+FILE = "gradebook.db"
+CHECK = "check_"  # the names of check cells: `check_EXERCISE`
+# What nbgrader records about each kind of cell.
+FIELDS: Mapping[Any, tuple[str, ...]] = {
+    GradeCell: ("max_score", "cell_type"),
+    SolutionCell: (),
+    SourceCell: ("cell_type", "locked", "source", "checksum"),
+}
+# What a submission has for each kind of cell.
+MARKS: Mapping[Any, Any] = {GradeCell: Grade, SolutionCell: Comment}
+
+
+def update(day: Day, staged: Path, new_version: bool) -> list[str]:
+    """Copy the cells of a day from the staged gradebook to the course's gradebook. Return notes for the instructor.
+
+    If the gradebook has submissions, cells are added and removed only if `new_version` is true. Their points and comments for
+    all other cells stay, and a copy of the gradebook is kept.
+
+    Raises:
+        CourseError: The gradebook cannot be written, or cells would be added or removed. The gradebook is unchanged.
+    """
+    # nbgrader also logs the errors that it raises, with tracebacks.
+    logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
+    app = NbGrader(log_level=logging.CRITICAL)
+    app.initialize([], root=str(day.root))
+    url, course = app.coursedir.db_url, app.coursedir.course_id
+    file = _sqlite_file(url)
+    if file is not None and not file.exists():
+        os.replace(staged, file)
+        return []
+    try:
+        with Gradebook(f"sqlite:///{staged}", course) as new, Gradebook(url, course) as book:
+            source = new.find_notebook(day.name, day.name)
+            target = _find_notebook(book, day.name, course)
+            _rename_cells(target, day)
+            notes = _check_submissions(day, source, target, new_version, file)
+            target.kernelspec = source.kernelspec
+            for kind in FIELDS:
+                _copy_cells(book.db, kind, source, target)
+            book.db.commit()
+    except (SQLAlchemyError, InvalidEntry) as error:
+        reason = str(getattr(error, "orig", error))
+        raise CourseError(
+            f"{day.name}: nbgrader's gradebook cannot be written: {reason}. The release and the gradebook are unchanged. "
+            "If formgrader is running, wait a moment and build again."
+        ) from None
+    return notes
+
+
+def _sqlite_file(url: str) -> Path | None:
+    """Return the file of a SQLite gradebook, or None for another database."""
+    parsed = make_url(url)
+    return Path(str(parsed.database)) if parsed.drivername == "sqlite" else None
+
+
+def _find_notebook(book: Gradebook, name: str, course: str) -> Notebook:
+    """Return the day's notebook in the gradebook, and add it if there is none."""
+    assignment = book.db.query(Assignment).filter_by(name=name).one_or_none()
+    if assignment is None:
+        assignment = Assignment(name=name, course_id=course)
+        book.db.add(assignment)
+    notebook = next((one for one in assignment.notebooks if one.name == name), None)
+    if notebook is None:
+        notebook = Notebook(name=name, assignment=assignment)
+        book.db.add(notebook)
+    return notebook
+
+
+def _rename_cells(notebook: Notebook, day: Day) -> None:
+    """Give the cells of renamed exercises their present names, so that submissions keep their points and comments."""
+    for older, name in older_names(day).items():
+        for kind in FIELDS:
+            cells = _cells(notebook, kind)
+            for prefix in ("", CHECK):
+                if prefix + older in cells and prefix + name not in cells:
+                    cells[prefix + older].name = prefix + name
+
+
+def _check_submissions(
+    day: Day, source: Notebook, target: Notebook, new_version: bool, file: Path | None
+) -> list[str]:
+    """Check that cells may be added and removed, and keep a copy of a gradebook whose submissions this affects."""
+    if not target.submissions:
+        return []
+    new, old = _cells(source, SolutionCell), _cells(target, SolutionCell)
+    added, removed = sorted(new.keys() - old.keys()), sorted(old.keys() - new.keys())
+    if not added and not removed:
+        return []
+    changes = " and ".join(
+        f"{verb} {', '.join(names)}"
+        for verb, names in (("adds", added), ("removes", removed))
+        if names
+    )
+    if not new_version:
+        raise CourseError(
+            f"{day.name}: nbgrader's gradebook contains {len(target.submissions)} graded submissions, and this build {changes}. "
+            "The release and the gradebook are unchanged. "
+            f"To publish a new version and keep the submissions, run autograder build {day.name} --new-version"
+        )
+    kept = f"; the gradebook before is in {_copy_file(file, day.name)}" if file else ""
+    return [
+        f"{day.name}: the new version {changes}{kept}. "
+        f"Run autograder grade {day.name} to grade the submissions again."
+    ]
+
+
+def _copy_file(file: Path, day: str) -> Path:
+    """Copy a gradebook, and return the path of the copy."""
+    number = 1
+    while (copy := file.with_name(f"{file.name}.before-{day}-{number}")).exists():
+        number += 1
+    original, target = sqlite3.connect(file), sqlite3.connect(copy)
+    try:
+        original.backup(target)
+    finally:
+        original.close()
+        target.close()
+    return copy
+
+
+def _cells(notebook: Notebook, kind: Any) -> dict[str, Any]:
+    """Return the cells of one kind, by name."""
+    cells = notebook.source_cells if kind is SourceCell else notebook._base_cells
+    return {cell.name: cell for cell in cells if isinstance(cell, kind)}
+
+
+def _copy_cells(database: Any, kind: Any, source: Notebook, target: Notebook) -> None:
+    """Make the cells of one kind in `target` equal to those in `source`, and give each submission a mark for a new cell."""
+    new, old = _cells(source, kind), _cells(target, kind)
+    for name in old.keys() - new.keys():
+        for mark in () if kind is SourceCell else (*old[name].grades, *old[name].comments):
+            database.delete(mark)
+        database.delete(old[name])
+    for name, cell in new.items():
+        values = {field: getattr(cell, field) for field in FIELDS[kind]}
+        if name in old:
+            for field, value in values.items():
+                setattr(old[name], field, value)
+            continue
+        added = kind(name=name, notebook=target, **values)
+        database.add(added)
+        for submission in target.submissions if kind in MARKS else ():
+            database.add(MARKS[kind](cell=added, notebook=submission))

@@ -1,0 +1,113 @@
+"""Build a day's folders beside the current ones, and put them in place at once. Entry points: `staging` and `publish`.
+
+The staging folder is in `.autograder/builds/DAY/`. A build that fails or is killed leaves the release, nbgrader's source and the
+gradebook unchanged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from autograder.course.config import CourseError, Day
+from autograder.course.state_folder import course_folder
+from autograder.release import gradebook
+
+# The folders of a day that are replaced, in this order.
+FOLDERS = ("source", "assignments")
+REPLACED = (
+    "replaced"  # in the staging folder: what a file system without exchange has to move away first
+)
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # from <fcntl.h> and <linux/fs.h>
+
+
+@contextlib.contextmanager
+def staging(day: Day) -> Iterator[Path]:
+    """Create an empty folder for a build, and delete it afterwards. Clean up after builds that were killed.
+
+    Raises:
+        CourseError: Another process is building this day, or a file in the folder cannot be written.
+        StoreError: `.autograder/` cannot be created.
+    """
+    builds = course_folder(day.root) / "builds" / day.name
+    try:
+        builds.mkdir(parents=True, exist_ok=True)
+        with (builds / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for folder in filter(Path.is_dir, builds.iterdir()):
+                _delete(folder, day)
+            folder = Path(tempfile.mkdtemp(dir=builds))
+            try:
+                yield folder
+            finally:
+                _delete(folder, day)
+    except BlockingIOError:
+        raise CourseError(f"{day.name} is already being built by another process") from None
+    except OSError as error:
+        where = error.filename or builds
+        raise CourseError(
+            f"{day.name} was not built, and the release is unchanged: {where}: {error.strerror}"
+        ) from None
+
+
+def publish(day: Day, staged: Path, new_version: bool = False) -> list[str]:
+    """Update the gradebook from a finished build, then replace the day's folders. Return notes for the instructor.
+
+    Raises:
+        CourseError: The gradebook or a folder cannot be replaced. The message says what is unchanged.
+    """
+    notes = gradebook.update(day, staged / gradebook.FILE, new_version)
+    for name in FOLDERS:
+        target = day.root / name / day.name
+        target.parent.mkdir(exist_ok=True)
+        try:
+            _replace(target, staged / name / day.name, staged / REPLACED / name)
+        except OSError as error:
+            raise CourseError(
+                f"{target} is unchanged, because it could not be replaced: {error.strerror}. "
+                "It must be on the same file system as .autograder/."
+            ) from None
+    return notes
+
+
+def _replace(target: Path, new: Path, kept: Path) -> None:
+    """Put the folder `new` in the place of `target`, so that every process sees one or the other.
+
+    Some file systems, such as NFS, cannot exchange two folders. There, `target` is missing for a moment, and `_delete` brings
+    it back if the process is killed in this moment.
+    """
+    if not target.exists():
+        new.rename(target)
+        return
+    try:
+        _exchange(new, target)
+    except OSError:
+        kept.parent.mkdir(exist_ok=True)
+        target.rename(kept)
+        new.rename(target)
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Exchange two folders atomically. Raises OSError, also if the system or the file system cannot do that."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        raise OSError("renameat2 is not available")
+    paths = os.fsencode(first), os.fsencode(second)
+    if libc.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _delete(folder: Path, day: Day) -> None:
+    """Delete a staging folder, after moving back any folder that was moved away but not replaced."""
+    for name in FOLDERS:
+        kept, target = folder / REPLACED / name, day.root / name / day.name
+        if kept.exists() and not target.exists():
+            kept.rename(target)
+    shutil.rmtree(folder, ignore_errors=True)

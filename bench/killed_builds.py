@@ -1,0 +1,94 @@
+"""Kill `autograder build` at many moments, and check that the release is always whole: `python -m bench.killed_builds`.
+
+A small course is changed and built again. Half of the builds are killed at moments that are spread over the whole build, the
+others while they publish. Each folder must be the old or the new one, and the next build must be complete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from autograder.course import config as courses
+from autograder.release import build, gradebook, notebook, outputs, publication
+from tests import released_course
+from tests.killed import count_lines, kill_at
+
+PUBLISHING = {str(module.__file__) for module in (publication, gradebook)}
+# The build waits in `subprocess` while nbgrader runs.
+BUILDING = PUBLISHING | {str(m.__file__) for m in (build, notebook, outputs, subprocess)}
+FOLDERS = [Path(name) / "day1" for name in publication.FOLDERS]
+Release = dict[Path, bytes]
+
+
+def read_release(root: Path) -> list[Release]:
+    """Return the content of every file in each folder of a release."""
+    return [
+        {file.relative_to(root): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (root / name for name in FOLDERS)
+    ]
+
+
+def build_day(root: Path) -> None:
+    """Build the course's day in this process."""
+    os.chdir(root)
+    list(build.build(courses.load(root).day("day1")))
+
+
+def moments(count: int, root: Path, changed: Path) -> Iterator[tuple[set[str], int]]:
+    """Yield the moments at which to kill a build: the files whose lines are counted, and the number of the line."""
+    for files, share in ((BUILDING, (count + 1) // 2), (PUBLISHING, count // 2)):
+        reset(root, changed)
+        lines = count_lines(lambda: build_day(root), files)
+        yield from ((files, 1 + number * lines // share) for number in range(share))
+
+
+def reset(root: Path, copy: Path) -> None:
+    """Replace a course by a copy."""
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(copy, root)
+
+
+def main(count: int, folder: Path) -> None:
+    """Build, change the course, and kill `count` builds. Print the state after each."""
+    root, before, changed = (folder / name for name in ("course", "before", "changed"))
+    released_course.make(root)
+    count_lines(lambda: build_day(root), ())
+    shutil.copytree(root, before)
+    chapter = root / "solutions/day1/masking.py"
+    chapter.write_text(chapter.read_text() + "\n# %%\nADDED = 1\n")
+    count_lines(lambda: build_day(root), ())
+    old, new = read_release(before), read_release(root)
+    assert old != new
+    # The changed course has the old release, and what the build has cached about the new one.
+    for name in (*FOLDERS, Path(gradebook.FILE)):
+        target = root / name
+        (shutil.rmtree if target.is_dir() else Path.unlink)(target)
+        (shutil.copytree if (before / name).is_dir() else shutil.copy)(before / name, target)
+    shutil.copytree(root, changed)
+    for number, (files, line) in enumerate(list(moments(count, root, changed)), 1):
+        reset(root, changed)
+        kill_at(line, lambda: build_day(root), files)
+        states = []
+        for folder_now, folder_old, folder_new in zip(read_release(root), old, new, strict=True):
+            assert folder_now in (folder_old, folder_new), f"line {line}: a folder is not whole"
+            states.append("new" if folder_now == folder_new else "old")
+        count_lines(lambda: build_day(root), ())
+        assert read_release(root) == new, f"line {line}: the next build is not complete"
+        print(
+            f"{number:2}: killed at line {line}; {dict(zip(publication.FOLDERS, states, strict=True))}"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--moments", type=int, default=20)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory() as temporary:
+        main(parser.parse_args().moments, Path(temporary))
