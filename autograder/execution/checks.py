@@ -6,19 +6,15 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from autograder.execution.differences import Mismatch, crop
-from autograder.execution.student import (
-    Opaque,
-    RemoteModule,
-    RemoteObject,
-    Student,
-    StudentError,
-)
+from autograder.execution.plain_values import compare, describe
+from autograder.execution.student import Student, StudentError
 
 Test = TypeVar("Test", bound=Callable[..., None])
 T = TypeVar("T")
@@ -81,7 +77,7 @@ def shaped(
     seen: Any, shape: Sequence[int], dtype: torch.dtype | None = None, what: str = "the result"
 ) -> Tensor:
     """Check that `seen` is a tensor with the given shape (and dtype, if given), and return the tensor."""
-    assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {_describe(seen)}"
+    assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {describe(seen)}"
     expected, found = tuple(shape), tuple(seen.shape)
     assert found == expected, f"{what} should have shape {expected}; yours has shape {found}"
     if dtype is not None:
@@ -92,20 +88,25 @@ def shaped(
 
 def close(
     seen: Any,
-    expected: Tensor,
+    expected: Any,
     what: str = "the result",
     atol: float | None = None,
     rtol: float | None = None,
     dtype: torch.dtype | None = None,
-) -> Tensor:
-    """Check the shape, dtype and values of a tensor, and return the tensor.
+) -> Any:
+    """Check the shape, dtype and values of a tensor, or a number, string, list or dict. Return it.
 
-    The tensor must have the given `dtype` (default: the dtype of `expected`) and equal `expected` within the dtype's tolerance.
+    A tensor must have the given `dtype` (default: the dtype of `expected`) and equal `expected` within the dtype's tolerance.
+    Numbers have the tolerance of float32, because code may compute them from such tensors. Ints and strings are exact.
     """
+    if not isinstance(expected, Tensor):
+        limits = [TOLERANCE[torch.float32] if one is None else one for one in (atol, rtol)]
+        compare(seen, expected, what, _within(*limits), partial(close, atol=atol, rtol=rtol))
+        return seen
     dtype = dtype or expected.dtype
     found = shaped(seen, expected.shape, dtype, what)
-    atol = TOLERANCE[dtype] if atol is None else atol
-    rtol = TOLERANCE[dtype] if rtol is None else rtol
+    atol = TOLERANCE.get(dtype, 0.0) if atol is None else atol
+    rtol = TOLERANCE.get(dtype, 0.0) if rtol is None else rtol
     have, want = found.detach().double(), expected.detach().double()
     difference = (have - want).abs()
     # Subtracting an infinity from itself gives NaN.
@@ -117,8 +118,23 @@ def close(
     return found
 
 
-def equal(seen: Any, expected: Tensor, what: str = "the result") -> Tensor:
-    """Check that a tensor has the shape, dtype and values of `expected`, and return the tensor."""
+def _within(atol: float, rtol: float) -> Callable[[float, float], bool]:
+    """Return a function that compares two numbers. Ints must be equal."""
+
+    def within(seen: float, expected: float) -> bool:
+        if seen == expected or (seen != seen and expected != expected):
+            return True
+        exact = isinstance(seen, int) and isinstance(expected, int)
+        return not exact and abs(seen - expected) <= atol + rtol * abs(expected) < math.inf
+
+    return within
+
+
+def equal(seen: Any, expected: Any, what: str = "the result") -> Any:
+    """Check that a tensor has the shape, dtype and values of `expected`, or a number, string, list or dict. Return it."""
+    if not isinstance(expected, Tensor):
+        compare(seen, expected, what, _within(0, 0), equal)
+        return seen
     found = shaped(seen, expected.shape, expected.dtype, what)
     wrong = found != expected
     if bool(wrong.any()):
@@ -129,7 +145,7 @@ def equal(seen: Any, expected: Tensor, what: str = "the result") -> Tensor:
 
 def finite(seen: Any, what: str = "the result") -> Tensor:
     """Check that a tensor contains neither NaN nor infinity, and return the tensor."""
-    assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {_describe(seen)}"
+    assert isinstance(seen, Tensor), f"{what} should be a tensor, but it is {describe(seen)}"
     bad = ~seen.isfinite()
     if bool(bad.any()):
         where = int(bad.reshape(-1).to(torch.uint8).argmax())
@@ -166,7 +182,7 @@ def pair(seen: Any, *names: str) -> list[Any]:
     """Check that the result is a list or tuple with one part per name. Return the parts."""
     parts = " and ".join(names)
     assert isinstance(seen, list), (
-        f"the result should be a pair of {parts}, but it is {_describe(seen)}"
+        f"the result should be a pair of {parts}, but it is {describe(seen)}"
     )
     assert len(seen) == len(names), (
         f"the result should consist of {parts}, but it has {len(seen)} parts"
@@ -213,21 +229,6 @@ def value_error(*names: str, when: str) -> Iterator[None]:
     named = any(re.search(rf"(?<!\w){re.escape(n)}(?!\w)", error.text) for n in names)
     wanted = " or ".join(f"`{name}`" for name in names)
     assert named, f"the ValueError raised when {when} should mention {wanted}; got: {shown}"
-
-
-def _describe(seen: Any) -> str:
-    """Return a noun phrase that describes a value of the wrong type."""
-    if isinstance(seen, Opaque):
-        return seen.type
-    if isinstance(seen, RemoteModule):
-        return "an nn.Module"
-    if isinstance(seen, RemoteObject):
-        return f"a {seen.type}"
-    if seen is None:
-        return "None (is a `return` missing?)"
-    if isinstance(seen, list):
-        return f"a list or tuple of length {len(seen)}"
-    return f"a {type(seen).__name__}"
 
 
 def _format_value(tensor: Tensor, where: int) -> str:

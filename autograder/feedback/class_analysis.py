@@ -82,6 +82,7 @@ class Analysis:
 
     day: str
     title: str
+    language: str
     anonymous: bool
     rows: Sequence[Row]
     unread: int
@@ -127,6 +128,7 @@ def analyse(
     return Analysis(
         day=marks.day,
         title=texts.day.title,
+        language=texts.day.language,
         anonymous=anonymous,
         rows=order,
         unread=len(rows) - len(read),

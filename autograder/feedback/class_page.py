@@ -53,6 +53,7 @@ def html(analysis: Analysis) -> str:
     hardest = sorted(attempted, key=lambda e: e.attempted_share)[:3]
     return render(
         "class.html",
+        language=analysis.language,
         it=analysis,
         hardest=[e for e in hardest if e.attempted_share < 1],
         width=100 // BINS,

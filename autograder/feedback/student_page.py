@@ -41,6 +41,7 @@ def page(recipient: Recipient, texts: Texts) -> str:
     exercises = [to_feedback(exercise, texts) for exercise in marks.exercises]
     return render(
         "feedback.html",
+        language=texts.day.language,
         title=texts.day.title,
         name=recipient.name,
         marks=marks,

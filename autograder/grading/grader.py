@@ -51,7 +51,8 @@ class Grader:
             if all((name, test.name) in self.trivial_passes for test in tests):
                 raise CourseError(
                     f"{day.name}: no submission can earn points for {name}, because a trivial answer passes all "
-                    "of that exercise's tests. Add a test that rejects None, zeros and the first argument."
+                    "of that exercise's tests. Add a test that fails for None, 0, 1, an empty value and the first argument: "
+                    "it can call the function twice and expect different results."
                 )
 
     def grade(
@@ -159,7 +160,7 @@ class Grader:
                 result[exercise.name] = msgspec.structs.replace(
                     best.marks,
                     mistake=mistake,
-                    statements=own_statements(best.code, self.day.names),
+                    statements=own_statements(best.code, self.day),
                 )
         return list(result.values())
 

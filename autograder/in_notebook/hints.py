@@ -101,4 +101,8 @@ def _summary(value: Any) -> Any:
         return [*shapes, *kept, f"{value.training} {getattr(value, 'calls', None)}"]
     if isinstance(value, torch.Generator):
         return "generator"  # its text contains an address
+    if isinstance(value, float):
+        return ["float", float(f"{value:.4g}")]
+    if isinstance(value, bool | int | str):
+        return [type(value).__name__, str(value)]
     return list(map(_summary, value)) if isinstance(value, list | tuple) else str(value)

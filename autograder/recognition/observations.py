@@ -20,7 +20,10 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 2e-2, torc
 
 # Suffixes of the keys that identify observations.
 TYPE = " type"  # the dtype, shape and device of a tensor
+ATTRIBUTE = " attribute"  # a plain attribute, which correct solutions may choose
+STRING = " string"  # a string that the code returned
 PARAMETER = " parameter"  # the initial value of a parameter, which correct solutions may choose
+FURTHER = "further"  # whether there are parameters that the reference lacks
 MODEL_MODES = "model modes"  # the modes in which the code called the grader's models
 MODEL_INPUTS = "model inputs"  # the input shapes in calls to the grader's models
 FAILURE = "failure"
@@ -70,6 +73,9 @@ def normalize(seen: Observations, reference: Observations, request: m.Request) -
     match request:
         case m.Read(what="parameters" | "state"):
             return _normalize_parameters(seen, reference)
+        case m.Read():
+            plain = {key for key, value in seen.items() if _is_plain_result(key, value)}
+            return {f"{k}{ATTRIBUTE}" if k in plain else k: v for k, v in seen.items()}
         case m.Backward():
             # A gradient of zeros is equivalent to no gradient.
             zeros = {
@@ -85,15 +91,19 @@ def normalize(seen: Observations, reference: Observations, request: m.Request) -
     return seen
 
 
+def _is_plain_result(key: str, value: Observation) -> bool:
+    return key.startswith("result") and not key.endswith(TYPE) and not isinstance(value, Tensor)
+
+
 def _normalize_parameters(seen: Observations, reference: Observations) -> Observations:
     """Keep the parameters and buffers that the reference has. Record only whether there are others, as their names may vary."""
     renamed = {f"{k}{PARAMETER}" if isinstance(v, Tensor) else k: v for k, v in seen.items()}
     if not reference:
-        return renamed | {"further": False}
+        return renamed | {FURTHER: False}
     known = {key: value for key, value in renamed.items() if key in reference}
     others = [value for key, value in renamed.items() if key not in reference]
     further = any(not _is_alias(value, list(known.values())) for value in others)
-    return known | {"further": further}
+    return known | {FURTHER: further}
 
 
 def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
@@ -121,7 +131,9 @@ def _flatten(
             yield f"{path}{TYPE}", f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
         case m.Handle():
             yield path, "an object"
-        case None | bool() | int() | float() | str():
+        case str():
+            yield f"{path}{STRING}", value
+        case None | bool() | int() | float():
             yield path, value
         case _:
             yield path, str(value)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from autograder.recognition.observations import (
+    ATTRIBUTE,
     EXCEPTIONS,
     FAILURE,
+    FURTHER,
     MODEL_INPUTS,
     MODEL_MODES,
     PARAMETER,
+    STRING,
     TOLERANCE,
     TYPE,
     Observation,
@@ -171,12 +175,14 @@ def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bo
 
 
 def _is_conclusive(key: str, value: Observation, reference: Observations) -> bool:
-    """Return whether a distinctive value shows a wrong finite number, a wrong shape or dtype, or a missing name."""
+    """Return whether a distinctive value shows a wrong finite number, string, shape or dtype, or a missing name."""
     if key.endswith(f" {FAILURE}"):
         return value not in EXCEPTIONS  # a missing name
     other = reference.get(key)
+    if isinstance(value, int | float) and isinstance(other, int | float):
+        return math.isfinite(value) and not key.endswith((ATTRIBUTE, FURTHER))
     if not isinstance(value, Tensor) or not isinstance(other, Tensor):
-        return key.endswith(TYPE) and key in reference
+        return key.endswith((TYPE, STRING)) and key in reference
     if value.shape != other.shape or value.is_meta or other.is_meta:
         return True
     finite = value.isfinite() & other.isfinite()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import re
 import tokenize
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from autograder import in_notebook
 from autograder.course import chapters, release_stamp
 from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import Day
-from autograder.release import figures, material, texts
+from autograder.release import figures, material, student_files, texts
 
 HIDDEN = """
 ### BEGIN HIDDEN TESTS
@@ -62,7 +64,8 @@ def solution_notebook(day: Day, outputs: str = "") -> NotebookNode:
     """
     cells = list(_cells(day, outputs))
     notebook: NotebookNode = v4.new_notebook(
-        cells=cells, metadata={**METADATA, release_stamp.KEY: release_stamp.stamp(day)}
+        cells=cells,
+        metadata={**METADATA, "lang": day.language, release_stamp.KEY: release_stamp.stamp(day)},
     )
     notebook.nbformat_minor = 5
     return notebook
@@ -147,24 +150,38 @@ def _helper_cell(source: str, id_: str) -> NotebookNode:
 
 
 def _requirements(day: Day) -> list[str]:
-    text = (day.root / "solutions" / day.name / "requirements.txt").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+    lines = student_files.requirements(day).splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 class _Ids:
-    """A generator of cell IDs made of a section's name and a count. Changing a section does not affect other sections' IDs."""
+    """A generator of cell IDs made of a section's name and a count. Changing a section does not affect other sections' IDs.
+
+    nbformat allows only ASCII in IDs. A name in another script is replaced by its hash.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
     def new(self, section: str) -> str:
+        section = _ascii(section)[:50]
         count = self._counts[section] = self._counts.get(section, 0) + 1
-        return f"{section[:50]}-{count}"
+        return f"{section}-{count}"
 
 
 def _slug(markdown: str) -> str:
     heading = re.match(r"#{1,3} +(.+)", markdown)
     return re.sub(r"\W+", "-", heading[1]).strip("-").lower() if heading else ""
+
+
+def _ascii(text: str) -> str:
+    """Replace letters with accents by plain ones. Add a hash if the text has letters that cannot be replaced."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    if plain.isascii():
+        return plain
+    kept = re.sub(r"[^a-zA-Z0-9]+", "-", plain)[:40].strip("-")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{kept}-{digest}" if kept else f"section-{digest}"
 
 
 def _cell(

@@ -30,6 +30,7 @@ from autograder.release import material
 from autograder.release.notebook import notebook_source
 
 SECONDS = 20  # for one known mistake
+PLAIN = [["bool"], ["int"], ["str"]]  # how the summaries of these values begin
 
 
 class TooSlow(BaseException):
@@ -111,15 +112,15 @@ def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> d
     for sentence, results in seen:
         others = [correct, *(other for name, other in seen if name != sentence)]
         # Many mistakes raise errors everywhere, so errors alone identify none.
-        if _has_number(results) and not any(_alike(results, other) for other in others):
+        if _has_value(results) and not any(_alike(results, other) for other in others):
             listed.append([sentence, [_number(call, calls) for call in results]])
     return {"methods": methods, "calls": calls, "mistakes": listed}
 
 
-def _has_number(results: Any) -> bool:
-    """Return whether the code of an exercise returned any number."""
+def _has_value(results: Any) -> bool:
+    """Return whether the code of an exercise returned any number or string."""
     if isinstance(results, list):
-        return any(map(_has_number, results))
+        return results[:1] in PLAIN or any(map(_has_value, results))
     return isinstance(results, float) or results == "random"
 
 

@@ -13,7 +13,7 @@ from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import CourseError, Day
 
 STARS = re.compile(r"^(?P<stars>★+☆*)(?P<rest>(?: ·.*)?)$", re.MULTILINE)
-MINUTES = re.compile(r"(\d+) minutes?\b")
+MINUTES = re.compile(r"(\d+)")  # the first number after the stars, in any language: " · 10 分钟"
 HEADING = re.compile(r"\A(#{1,6} .*)\n*")
 CHAPTER = re.compile(r"^\*Chapter \d+ of \d+.*\*$", re.MULTILINE)
 # The minutes of a section that is not an exercise, such as *Core · 10 minutes*.

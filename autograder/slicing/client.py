@@ -77,9 +77,7 @@ def encode_course(day: Day) -> bytes:
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
     exercises = [
-        Exercise(
-            e.name, stubs[e.name], e.forbidden.names, e.forbidden.libraries, e.renamed_from
-        )
+        Exercise(e.name, stubs[e.name], e.forbidden.names, e.forbidden.libraries, e.renamed_from)
         for e in day.exercises
     ]
     return msgspec.msgpack.encode(Course(exercises, given, _release(day)))

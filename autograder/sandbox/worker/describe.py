@@ -7,6 +7,7 @@ import os
 import traceback
 from typing import Any
 
+import numpy as np
 import torch
 
 from autograder.protocol import messages as m
@@ -53,10 +54,13 @@ def kind_of(item: Any) -> str:
 
 
 def opaque(item: Any) -> m.Value:
-    """Convert an instance of a subclass of a plain type to that plain type, and any other object to a description."""
+    """Convert an instance of a subclass of a plain type, or a number from numpy, to the plain type. Describe any other object."""
     if isinstance(item, bool | int | float | str):
         plain = next(kind for kind in (bool, int, float, str) if isinstance(item, kind))
         return plain(item)
+    for numpy_kind, kind in ((np.bool_, bool), (np.integer, int), (np.floating, float)):
+        if isinstance(item, numpy_kind):
+            return kind(item)
     return m.Opaque(kind_of(item))
 
 
