@@ -1162,11 +1162,11 @@ if __name__ == "__main__":
             print(f"{what:<24} {'  '.join(f'{word:<27}' for word in words)}")
 
 # %% [markdown]
-# **What to notice.** With seed 0, the relative model writes about as many notes as Bach (3.8 and
-# 3.9 per bar and voice) and begins as many of them on a beat (85 % and 82 %). But it has half as
-# many clashes again, and twice as many leaps. In one piece, the soprano sings the bass: a relative
-# model knows only from earlier tokens whose turn it is. The absolute model cannot make this
-# mistake, because every fourth position belongs to the soprano.
+# **What to notice.** With seed 0, all write about 3.8 notes per bar and voice, and most begin on a
+# beat (Bach 82 %, relative 85 %, absolute 88 %). Harmony differs: clashes are in 7 %, 11 % and 24 %
+# of the eighths, and leaps are 2 %, 4 % and 7 % of the steps. In one relative piece, the soprano
+# sings the bass: the model knows only from earlier tokens whose turn it is. The absolute model
+# cannot make this mistake, because every fourth position belongs to the soprano.
 
 # %% [markdown]
 # **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), figure 1 and table 1: the trick
