@@ -167,7 +167,7 @@ if __name__ == "__main__":
 # + \sqrt{1 - \bar\alpha_t}\; \underbrace{\varepsilon}_{b \times \cdots},
 # \qquad \varepsilon \sim \mathcal N(0, 1)$$
 #
-# Training draws a different t for each picture.
+# The squares of the two factors add up to 1. Training draws a different t for each picture.
 #
 # **The traps.** There is one $\bar\alpha_t$ per picture, `(b,)`, and pictures are `(b, c, H, W)`.
 # Multiplied directly, it broadcasts along W: an error, or silently wrong if W equals b. And
@@ -262,8 +262,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### Given: the digits
 #
-# scikit-learn has 1,797 handwritten digits of 8 × 8 pixels. A quarter of them is held out. Grey
-# values are between −1 and 1.
+# scikit-learn has 1,797 handwritten digits of 8 × 8 pixels. A quarter is held out. Grey values are
+# between −1 and 1.
 
 
 # %%
@@ -895,7 +895,7 @@ if __name__ == "__main__":
 #
 # The original DiT uses the linear schedule and fixed positions, also predicts the variance of each
 # step, and ends with one more adaptive norm and a linear layer that starts at zero. It draws
-# photographs, compressed by an autoencoder.
+# photographs in a form that an autoencoder has compressed.
 
 
 # %%

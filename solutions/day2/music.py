@@ -323,8 +323,9 @@ if __name__ == "__main__":
 # A loop over the rows is too slow. A table of indices works. The Music Transformer reads *the same
 # memory in rows of a different length*: find out how.
 #
-# **The traps.** Off by one, the result still looks like a staircase and the model still trains. Try
-# n = 1 by hand. Leading axes (batch, heads), of any number, must not mix.
+# **The traps.** If you are off by one, the result still looks like a staircase and the model still
+# trains. Try n = 1 by hand. There can be any number of leading axes (batch, heads), which must not
+# mix.
 
 
 # %%
@@ -649,8 +650,8 @@ if __name__ == "__main__":
 # eighth chorale is held out, and near-duplicates of held-out ones are not used.
 #
 # **Predict first.** Guessing one of 54 tokens costs log 54 = 4.0 nats. Which model does better on
-# held-out chorales? And how do both do in bars 9 to 16, if they were trained on eight bars? Write
-# it down, then run.
+# held-out chorales? And how will each do in bars 9 to 16, after training on eight bars? Write it
+# down, then run.
 
 # %%
 CHORALES = Path(getCorpusFilePath()) / "bach"
@@ -1005,8 +1006,8 @@ if __name__ == "__main__":
 # *Further · 10 minutes*
 #
 # How far back does a head look, whatever the content? The mean of $QR^\top / \sqrt{d_\text{head}}$
-# over all queries tells. At token t the model predicts token t + 1. If that is the soprano's, the
-# soprano's last token is 3 back.
+# over all queries gives a curve for each head. At token t the model predicts token t + 1. If that
+# is the soprano's, the soprano's last token is 3 back.
 
 
 # %%
