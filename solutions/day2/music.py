@@ -922,9 +922,9 @@ if __name__ == "__main__":
 # | relative | 1.140 | 1.130 | 1.133 |
 # | absolute | 1.466 | 1.474 | 1.491 |
 #
-# Seeds differ by at most 0.03, the kinds by 0.34. The curves separate within 50 steps: the absolute
-# model has to learn for each position what comes one beat before it. A run takes about two minutes
-# on one core.
+# Seeds differ by at most 0.03, the kinds by 0.34. The curves separate after about 50 steps: the
+# absolute model has to learn for each position what comes one beat before it. A run takes about two
+# minutes on one core.
 
 # %% [markdown]
 # ### Longer than in training
@@ -998,8 +998,8 @@ if __name__ == "__main__":
 # | absolute, after bars 1 to 8 | 2.25 | 2.27 |
 # | absolute, these bars alone | 1.54 | 1.57 |
 #
-# The relative model stays as good as in training: it has learned to look at near tokens. The longer
-# past does not help it, either. The absolute model meets positions that it has never seen.
+# The relative model loses nothing. It has learned to look at near tokens, so the longer past hardly
+# helps it, either. The absolute model meets positions that it has never seen.
 
 # %% [markdown]
 # ### What a head learned about distances
