@@ -55,6 +55,18 @@ def test_each_folder_is_a_student_for_any_file_name(course: Class) -> None:
     assert "the folder contains no notebook, script or archive" in text
 
 
+def test_an_optional_exercise_does_not_count_in_the_gradebook(course: Class) -> None:
+    toml = course.root / "grading.toml"
+    toml.write_text(f"{toml.read_text()}optional = true\n")
+    generate(course.root)
+    course.hand_in("ada", RIGHT)
+    assert course.copy() == CopyResult(1, 0, [])
+    assert course.scores("ada") == {"padding_mask": 100.0, "split_heads": 0.0}
+    with course.gradebook() as book:
+        submission = book.find_submission("day1", "ada")
+        assert (submission.score, submission.max_score) == (100.0, 100.0)
+
+
 def test_unchanged_marks_are_not_copied_again(course: Class) -> None:
     course.hand_in("ada", RIGHT)
     course.hand_in("bob", WRONG)

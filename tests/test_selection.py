@@ -9,6 +9,7 @@ import pytest
 from autograder.course import config as courses
 from autograder.course.chapters import ChapterError
 from autograder.course.config import Day
+from autograder.course.editing import including
 
 TOML = """\
 [day1]
@@ -137,3 +138,37 @@ def test_a_given_exercise_needs_a_reference(tmp_path: Path) -> None:
     )
     with pytest.raises(ChapterError, match="no chapter contains the exercise typo"):
         _ = load(tmp_path, toml).chapters
+
+
+COMMENTED = TOML.replace('title = "One"', 'title = "One"  # [day1] has a title')
+
+
+@pytest.mark.parametrize(
+    "before",
+    [COMMENTED, COMMENTED.replace("[day1.ex", "include = 'all'  # everything\n[day1.ex", 1)],
+    ids=["without the key", "with the key"],
+)
+def test_include_is_written_to_the_days_table(before: str, tmp_path: Path) -> None:
+    load(tmp_path, before)
+    with including(tmp_path, ["day1"], "core") as course:
+        assert course.day("day1").names == ("scores",)
+    text = (tmp_path / courses.FILE).read_text(encoding="utf-8")
+    lines = [line for line in text.split("\n") if not line.startswith("include")]
+    assert lines == [line for line in before.split("\n") if not line.startswith("include")]
+    assert courses.load(tmp_path).day("day1").names == ("scores",)
+    assert ("# everything" in text) == ("# everything" in before)
+
+
+def test_include_is_restored_if_the_build_fails(tmp_path: Path) -> None:
+    load(tmp_path, TOML)
+    with pytest.raises(KeyboardInterrupt), including(tmp_path, ["day1"], "core"):
+        raise KeyboardInterrupt
+    assert (tmp_path / courses.FILE).read_text(encoding="utf-8") == TOML
+
+
+def test_a_day_without_a_core_cannot_be_reduced_to_it(tmp_path: Path) -> None:
+    toml = TOML.replace("core = true\n", "")
+    load(tmp_path, toml)
+    with pytest.raises(courses.CourseError, match=r"line 2: day1\.include: no exercise counts"):
+        including(tmp_path, ["day1"], "core").__enter__()
+    assert (tmp_path / courses.FILE).read_text(encoding="utf-8") == toml

@@ -13,7 +13,7 @@ from autograder.course.chapters import Chapter, ChapterCell
 from autograder.course.config import CourseError, Day
 
 STARS = re.compile(r"^(?P<stars>★+☆*)(?P<rest>(?: ·.*)?)$", re.MULTILINE)
-MINUTES = re.compile(r"(\d+)")  # the first number after the stars, in any language: " · 10 分钟"
+POINTS = re.compile(r"[\d.]+ points?")
 HEADING = re.compile(r"\A(#{1,6} .*)\n*")
 CHAPTER = re.compile(r"^\*Chapter \d+ of \d+.*\*$", re.MULTILINE)
 # The minutes of a section that is not an exercise, such as *Core · 10 minutes*.
@@ -41,8 +41,8 @@ def exercise_minutes(day: Day) -> dict[str, int]:
     minutes, stated = {}, 0
     for cell in (cell for chapter in day.chapters for cell in chapter.cells):
         if cell.role == "text" and (found := STARS.search(cell.source)):
-            number = MINUTES.search(found["rest"])
-            stated = int(number[1]) if number else 0
+            number = re.search(r"\d+", _time_part(found))
+            stated = int(number[0]) if number else 0
         if cell.role in ("exercise", "given") and cell.name:
             minutes[cell.name], stated = stated, 0
     return minutes
@@ -114,12 +114,12 @@ class Texts:
         stars = STARS.search(text)
         facts = [GIVEN]
         if name in self._exercises:
-            exercise, minutes = self._exercises[name], self._minutes[name]
+            exercise = self._exercises[name]
             shown = self._has_tracks or exercise.optional
             facts = [
                 stars["stars"] if stars else "",
                 self._track(name) if shown else "",
-                _count(minutes, "minute") if minutes else "",
+                _time_part(stars) if stars else "",
                 "" if exercise.optional else _count(exercise.points, "point"),
             ]
         line = " · ".join(filter(None, facts))
@@ -197,6 +197,12 @@ def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
         if other.role in ("exercise", "given") and other.name:
             return other.name if found else ""
     return ""
+
+
+def _time_part(stars: re.Match[str]) -> str:
+    """Return the part of a line that states the time, in any language, such as "10 minutes"; or ""."""
+    parts = stars["rest"].split(" · ")
+    return next((p for p in parts if re.search(r"\d", p) and not POINTS.fullmatch(p)), "")
 
 
 def _times(core: int = 0, further: int = 0, optional: int = 0) -> Times:
