@@ -17,7 +17,7 @@ POINTS = re.compile(r"[\d.]+ points?")
 HEADING = re.compile(r"\A(#{1,6} .*)\n*")
 CHAPTER = re.compile(r"^\*Chapter \d+ of \d+.*\*$", re.MULTILINE)
 # The minutes of a section that is not an exercise, such as *Core · 10 minutes*.
-SECTION = re.compile(r"^\*(?:(Core|Further) · )?(\d+) minutes\*$", re.MULTILINE)
+SECTION = re.compile(r"^\*(?:(Core|Further|Optional) · )?(\d+) minutes\*$", re.MULTILINE)
 TIMETABLE = re.compile(r"^\{\{ timetable\n(.*?)\}\}", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
 # A rule for students' code, which a given exercise does not need.
@@ -56,8 +56,12 @@ class Texts:
         self._minutes = exercise_minutes(day)
         self._exercises = {exercise.name: exercise for exercise in day.exercises}
         required = [exercise for exercise in day.exercises if not exercise.optional]
-        # Without two tracks, the words "core" and "further" would say nothing.
-        self._has_tracks = len({exercise.core for exercise in required}) == 2
+        self._has_further = not all(exercise.core for exercise in required)
+        sections = [word for chapter in day.chapters for word, _ in _section_times(chapter)]
+        # In a day without two tracks, the word "core" would say nothing.
+        self._has_tracks = any(exercise.core for exercise in required) and (
+            self._has_further or "Further" in sections
+        )
         self._chapters = {chapter.name: self._chapter_times(chapter) for chapter in day.chapters}
         sources = (cell.source for part in opening for cell in part.cells)
         blocks = [block[1] for source in sources for block in TIMETABLE.finditer(source)]
@@ -74,8 +78,7 @@ class Texts:
         spent = self._in_words(self._chapters[chapter.name])
         line = " · ".join([f"Chapter {number} of {len(self._chapters)}", *spent])
         text = CHAPTER.sub(f"*{line}*", text)
-        if not self._has_tracks:
-            text = SECTION.sub(r"*\2 minutes*", text)
+        text = SECTION.sub(self._section, text)
         return self.fill(text, chapter.path.name)
 
     def fill(self, text: str, file: str) -> str:
@@ -134,24 +137,28 @@ class Texts:
         for cell in chapter.cells:
             if cell.role == "exercise":
                 times += _times(**{self._track(cell.name): self._minutes[cell.name]})
-            elif cell.role == "text":
-                for word, minutes in SECTION.findall(cell.source):
-                    track = "further" if word == "Further" and self._has_tracks else "core"
-                    times += _times(**{track: int(minutes)})
+        for word, minutes in _section_times(chapter):
+            times += _times(**{word.lower(): minutes})
         return times
+
+    def _section(self, found: re.Match[str]) -> str:
+        """Return the line that states a section's time."""
+        ((word, minutes),) = _stated(found[0])
+        shown = f"{word} · " if self._has_tracks or word == "Further" else ""
+        return f"*{shown}{_count(minutes, 'minute')}*"
 
     def _in_words(self, times: Times) -> list[str]:
         """Return a chapter's times, such as ["core: 20 minutes", "further: 35 minutes"]."""
         words = []
         for track, minutes in times.minutes.items():
-            shown = f"{track}: " if self._has_tracks or track == "optional" else ""
+            shown = f"{track}: " if self._has_tracks or track != "core" else ""
             words += [shown + _count(minutes, "minute")] if minutes else []
         return words
 
     def _timetable(self, block: str) -> Iterator[str]:
         """Yield the lines of a table with a row per chapter, the rows of the block and the total, and what the columns mean."""
         tracks = [track for track in TRACKS if track == "core" or self._total.minutes[track]]
-        heads = [t if self._has_tracks or t == "optional" else "time" for t in tracks]
+        heads = [t if self._has_tracks or t != "core" else "time" for t in tracks]
         yield f"| chapter | {' | '.join(heads)} |"
         yield "|---" * (1 + len(heads)) + "|"
         for name, minutes in _rows(block):
@@ -161,18 +168,17 @@ class Texts:
             for number, chapter in enumerate(self._day.chapters, 1):
                 yield _row(f"{number} {title(chapter)}", self._chapters[chapter.name], tracks)
         yield _row("Total", self._total, tracks, "**")
-        if self._has_tracks:
-            yield "\nFurther exercises go into more depth. Their points count like those of the core."
+        if "further" in tracks:
+            count = " Its points count like those of the core." if self._has_further else ""
+            yield f"\nWhat is marked as further goes into more depth.{count}"
         if "optional" in tracks:
             yield "\nOptional exercises are checked and graded, but their points do not count."
 
     def _workload(self) -> str:
         """Return a sentence about how long the day takes."""
         core, further, optional = (self._total.minutes[track] for track in TRACKS)
-        if further:
-            text = f"The core takes about {_hours(core)}, the further exercises about {_hours(further)} more"
-        else:
-            text = f"The day takes about {_hours(core)}"
+        text = f"The {'core' if further else 'day'} takes about {_hours(core)}"
+        text += f", the further parts about {_hours(further)} more" if further else ""
         return text + (
             f", and the optional exercises about {_hours(optional)}." if optional else "."
         )
@@ -197,6 +203,19 @@ def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
         if other.role in ("exercise", "given") and other.name:
             return other.name if found else ""
     return ""
+
+
+def _section_times(chapter: Chapter) -> Iterator[tuple[str, int]]:
+    """Yield the track and the minutes of each section of a chapter that states its time."""
+    for cell in chapter.cells:
+        if cell.role == "text":
+            yield from _stated(cell.source)
+
+
+def _stated(text: str) -> Iterator[tuple[str, int]]:
+    for word, minutes in SECTION.findall(text):
+        # A section earns no points, so an optional one is a further one.
+        yield "Further" if word in ("Further", "Optional") else "Core", int(minutes)
 
 
 def _time_part(stars: re.Match[str]) -> str:
