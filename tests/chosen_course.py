@@ -34,7 +34,8 @@ EXERCISE = """
 # ## `{name}`
 # ★★☆☆☆ · 10 minutes
 #
-# A text about {name}.
+# A text about {name}. It uses your
+# `shift`.
 #
 # Not allowed: a loop in {name}.
 

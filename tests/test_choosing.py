@@ -94,6 +94,7 @@ def test_the_notebook_agrees_with_the_configuration(day: str, course: Path) -> N
             points = f"{FILLED_IN[day][name]:g} points"
             assert line
             assert line[1] == f"★★☆☆☆{track} · 10 minutes · {points}"
+    assert "uses the given\n`shift`" in text
     count = len(FILLED_IN[day])
     assert f"{count} exercises in {text.count('*Chapter ')} chapters, {TOTALS[day]} points." in text
     assert (course / "assignments" / day / "README.md").read_text(encoding="utf-8") == (

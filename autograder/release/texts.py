@@ -22,6 +22,7 @@ TIMETABLE = re.compile(r"^\{\{ timetable\n(.*?)\}\}", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
 # A rule for students' code, which a given exercise does not need.
 RULE = re.compile(r"^Not allowed: .*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
+YOURS = re.compile(r"\b([Yy])our(\s+)`(\w+)`")
 GIVEN = "given · nothing to fill in"
 TRACKS = ("core", "further", "optional")
 
@@ -54,6 +55,7 @@ class Texts:
     def __init__(self, day: Day, opening: Sequence[Chapter] = ()) -> None:
         self._day = day
         self._minutes = exercise_minutes(day)
+        self._given = {exercise.name for exercise in day.unassigned}
         self._exercises = {exercise.name: exercise for exercise in day.exercises}
         required = [exercise for exercise in day.exercises if not exercise.optional]
         self._has_further = not all(exercise.core for exercise in required)
@@ -82,7 +84,7 @@ class Texts:
         return self.fill(text, chapter.path.name)
 
     def fill(self, text: str, file: str) -> str:
-        """Return a text with its placeholders replaced.
+        """Return a text with its placeholders replaced, and without claims that students write a given exercise.
 
         Raises:
             CourseError: A placeholder is unknown.
@@ -100,7 +102,14 @@ class Texts:
                 raise CourseError(
                     f"{self._day.name}, {file}: unknown placeholder {{{{ {name} }}}}; known: {known}"
                 )
-        return PLACEHOLDER.sub(lambda found: values[found[1]], text)
+        text = PLACEHOLDER.sub(lambda found: values[found[1]], text)
+        return YOURS.sub(self._owned, text)
+
+    def _owned(self, found: re.Match[str]) -> str:
+        """Return "the given `f`" instead of "your `f`" if students do not write `f`."""
+        letter, space, name = found.groups()
+        the = "The" if letter == "Y" else "the"
+        return f"{the} given{space}`{name}`" if name in self._given else found[0]
 
     # ---- exercises
 

@@ -403,7 +403,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# You have written both parts of A. Rows of the scores belong to queries, columns to keys. Along
+# Both parts of A are ready. Rows of the scores belong to queries, columns to keys. Along
 # which axis, counted from the end, does one query distribute its weight?
 # </details>
 #
