@@ -82,5 +82,6 @@
 # |---|---|---|
 # | 1 Language models | a GPT | 209 s on two cores |
 # | 2 Music | two models, to compare | 2 × 2 minutes on one core |
-# | 3 Vision | a ViT | 37 s on two cores |
+# | 3 Vision | a ViT, and three models to compare | 37 s on two cores, then about 2 minutes of CPU time |
 # | 4 Diffusion | a diffusion transformer | 2 minutes on one core |
+# | 5 The family | six variants | 2 + 3 minutes on one core |
