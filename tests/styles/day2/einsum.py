@@ -558,3 +558,105 @@ def grouped_query_attention(query, key, value, mask=None):
     weights = scores.masked_fill(some & ~allowed, -torch.inf).softmax(-1)
     mixed = einsum("bgrnm,bgmv->bgrnv", weights, value)
     return torch.where(some, mixed, 0.0).flatten(1, 2)
+
+
+# %% [markdown]
+# ## Memory
+
+
+# %%
+class RecurrentAttention(nn.Module):
+    """The memory is projected as it comes; only its path backwards is cut."""
+
+    def __init__(self, d_model, n_heads, max_length):
+        super().__init__()
+        d_head, rest = divmod(d_model, n_heads)
+        if rest:
+            raise ValueError(f"n_heads = {n_heads} does not divide the features")
+        self.heads = n_heads
+        layers = {name: nn.Linear(d_model, d_model) for name in ("out", "value", "key", "query")}
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_head) / max_length)
+
+    def forward(self, x, memory=None):
+        before = x.new_empty(len(x), 0, x.shape[-1]) if memory is None else memory.data
+        m, n, limit = before.shape[1], x.shape[1], self.relative.shape[1]
+        if m + n > limit:
+            raise ValueError(f"{m} + {n} positions, but max_length = {limit}")
+        both = torch.hstack([before, x])
+        k, v = (layer(both).unflatten(-1, (self.heads, -1)) for layer in (self.key, self.value))
+        q = self.query(x).unflatten(-1, (self.heads, -1)) * k.shape[-1] ** -0.5
+        back = torch.arange(m, m + n, device=x.device)[:, None] - torch.arange(
+            m + n, device=x.device
+        )
+        vectors = self.relative.flip(1)[:, back.clamp(min=0)]
+        scores = einsum("bnhe,bmhe->bhnm", q, k) + einsum("bnhe,hnme->bhnm", q, vectors)
+        weights = scores.masked_fill(back < 0, -torch.inf).softmax(-1)
+        return self.out(einsum("bhnm,bmhe->bnhe", weights, v).flatten(2))
+
+
+# %%
+def knn_probabilities(probabilities, queries, keys, tokens, k, temperature=1.0, mix=0.25):
+    for name, fine in (("k", k >= 1), ("mix", 0 <= mix <= 1), ("temperature", temperature > 0)):
+        if not fine:
+            raise ValueError(f"{name} is out of range")
+    dtype, v = probabilities.dtype, probabilities.shape[-1]
+    q, x = queries.double(), keys.double()
+    squares = einsum("nd,nd->n", q, q)[:, None] + einsum("md,md->m", x, x)
+    squares = squares - 2 * einsum("nd,md->nm", q, x)
+    # All that tie with the k-th stay.
+    worst = squares.detach().kthvalue(min(k, len(x)), dim=-1, keepdim=True).values
+    weights = (-squares / temperature).masked_fill(squares > worst, -torch.inf).softmax(-1)
+    member = (tokens[:, None] == torch.arange(v, device=tokens.device)).double()
+    return torch.lerp(probabilities.double(), weights @ member, float(mix)).to(dtype)
+
+
+# %%
+def performer_features(x, projection):
+    r, d = projection.shape
+    exact = wide(x) * d**-0.25
+    logits = einsum("...nd,rd->...nr", exact, wide(projection))
+    half_norm = einsum("...nd,...nd->...n", exact, exact) / 2
+    return (logits - half_norm.unsqueeze(-1) - math.log(r) / 2).exp().to(x.dtype)
+
+
+# %% [markdown]
+# ## Decisions
+
+
+# %%
+def returns_to_go(rewards):
+    later = torch.ones(2 * rewards.shape[-1:], device=rewards.device, dtype=rewards.dtype).tril()
+    return einsum("...s,st->...t", rewards, later)
+
+
+# %%
+def interleave(returns, states, actions):
+    both = torch.cat([returns, states, actions], dim=-1)
+    return both.unflatten(-1, (3, -1)).flatten(1, 2)
+
+
+# %%
+class DecisionTransformer(nn.Module):
+    """The three kinds of tokens are written into an empty tensor, every third row."""
+
+    def __init__(self, n_states, n_actions, max_steps, d_model, n_heads, n_layers):
+        super().__init__()
+        self.max_steps = max_steps
+        self.head, self.norm = nn.Linear(d_model, n_actions), nn.LayerNorm(d_model)
+        self.blocks = nn.Sequential(*(CausalBlock(d_model, n_heads) for _ in range(n_layers)))
+        sizes = {"state": n_states, "action": n_actions, "step": max_steps}
+        for name, size in sizes.items():
+            self.add_module(f"{name}_embedding", nn.Embedding(size, d_model))
+        self.return_embedding = nn.Linear(1, d_model)
+
+    def forward(self, returns, states, actions):
+        b, t = states.shape
+        if t > self.max_steps:
+            raise ValueError(f"t = {t} steps are more than max_steps = {self.max_steps}")
+        x = self.step_embedding.weight[:t].repeat_interleave(3, 0).repeat(b, 1, 1)
+        x[:, 0::3] += self.return_embedding(returns.unsqueeze(-1))
+        x[:, 1::3] += self.state_embedding(states)
+        x[:, 2::3] += self.action_embedding(actions)
+        return self.head(self.blocks(self.norm(x)).unflatten(1, (t, 3))[:, :, 1])

@@ -742,3 +742,141 @@ def grouped_query_attention(query, key, value, mask=None):
         weights = plain_softmax(scores + bias) * anything
         heads.append(weights @ value[:, shared])
     return torch.stack(heads, dim=1)
+
+
+# %% [markdown]
+# ## Memory
+
+
+# %%
+class RecurrentAttention(nn.Module):
+    """One list of positions, memory first; every query adds up its keys one after the other."""
+
+    def __init__(self, d_model, n_heads, max_length):
+        super().__init__()
+        if d_model % n_heads != 0:
+            raise ValueError("d_model is " + str(d_model) + ", and that makes no whole heads")
+        self.n_heads = n_heads
+        self.max_length = max_length
+        self.query = PlainLinear(d_model, d_model)
+        self.key = PlainLinear(d_model, d_model)
+        self.value = PlainLinear(d_model, d_model)
+        self.out = PlainLinear(d_model, d_model)
+        self.relative = nn.Parameter(torch.zeros(n_heads, max_length, d_model // n_heads))
+
+    def forward(self, x, memory=None):
+        m = 0
+        seen = x
+        if memory is not None:
+            m = memory.shape[1]
+            seen = torch.cat([memory.detach(), x], dim=1)
+        n = x.shape[1]
+        if m + n > self.max_length:
+            raise ValueError("memory and x are longer than max_length together")
+        queries = heads_of(self.query(x), self.n_heads)
+        keys = heads_of(self.key(seen), self.n_heads)
+        values = heads_of(self.value(seen), self.n_heads)
+        heads = []
+        for q, k, v, relative in zip(queries, keys, values, self.relative, strict=True):
+            rows = []
+            for i in range(n):
+                own = m + i
+                logits = []
+                for j in range(own + 1):
+                    vector = relative[self.max_length - 1 - (own - j)]
+                    logits.append((q[:, i] * (k[:, j] + vector)).sum(-1) / math.sqrt(q.shape[-1]))
+                weights = plain_softmax(torch.stack(logits, dim=-1))
+                row = 0
+                for j in range(own + 1):
+                    row = row + weights[:, j : j + 1] * v[:, j]
+                rows.append(row)
+            heads.append(torch.stack(rows, dim=1))
+        return self.out(torch.cat(heads, dim=-1))
+
+
+# %%
+def knn_probabilities(probabilities, queries, keys, tokens, k, temperature=1.0, mix=0.25):
+    if k < 1:
+        raise ValueError("k must be 1 or more")
+    if mix < 0 or mix > 1:
+        raise ValueError("mix is a share")
+    if temperature <= 0:
+        raise ValueError("temperature must be above 0")
+    result = []
+    for row, query in zip(probabilities, queries, strict=True):
+        squares = ((keys - query) ** 2).sum(dim=1)
+        nearest = torch.argsort(squares)[:k]
+        weights = plain_softmax(-squares[nearest] / temperature)
+        found = torch.zeros_like(row)
+        for weight, token in zip(weights, tokens[nearest], strict=True):
+            found = found.index_add(0, token.reshape(1), weight.reshape(1))
+        result.append(mix * found + (1 - mix) * row)
+    return torch.stack(result)
+
+
+# %%
+def performer_features(x, projection):
+    root = math.sqrt(x.shape[-1])
+    columns = []
+    for omega in projection:
+        exponent = (x * omega).sum(-1) / math.sqrt(root) - (x * x).sum(-1) / (2 * root)
+        columns.append(torch.exp(exponent) / math.sqrt(len(projection)))
+    return torch.stack(columns, dim=-1)
+
+
+# %% [markdown]
+# ## Decisions
+
+
+# %%
+def returns_to_go(rewards):
+    total = torch.zeros_like(rewards[..., 0])
+    backwards = []
+    for step in range(rewards.shape[-1] - 1, -1, -1):
+        total = total + rewards[..., step]
+        backwards.append(total)
+    backwards.reverse()
+    return torch.stack(backwards, dim=-1)
+
+
+# %%
+def interleave(returns, states, actions):
+    tokens = []
+    for step in range(returns.shape[1]):
+        for part in (returns, states, actions):
+            tokens.append(part[:, step : step + 1])
+    return torch.cat(tokens, dim=1)
+
+
+# %%
+class DecisionTransformer(nn.Module):
+    """The last action is left out, because nothing reads it."""
+
+    def __init__(self, n_states, n_actions, max_steps, d_model, n_heads, n_layers):
+        super().__init__()
+        self.max_steps = max_steps
+        self.return_embedding = PlainLinear(1, d_model)
+        self.state_embedding = PlainEmbedding(n_states, d_model)
+        self.action_embedding = PlainEmbedding(n_actions, d_model)
+        self.step_embedding = PlainEmbedding(max_steps, d_model)
+        self.norm = PlainNorm(d_model)
+        self.blocks = nn.ModuleList()
+        for _ in range(n_layers):
+            self.blocks.append(CausalBlock(d_model, n_heads))
+        self.head = PlainLinear(d_model, n_actions)
+
+    def forward(self, returns, states, actions):
+        t = states.shape[1]
+        if t > self.max_steps:
+            raise ValueError("max_steps is only " + str(self.max_steps))
+        tokens = []
+        for s in range(t):
+            step = self.step_embedding.weight[s]
+            tokens.append(self.return_embedding(returns[:, s : s + 1]) + step)
+            tokens.append(self.state_embedding(states[:, s]) + step)
+            if s < t - 1:
+                tokens.append(self.action_embedding(actions[:, s]) + step)
+        x = torch.stack([self.norm(token) for token in tokens], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return torch.stack([self.head(x[:, 3 * s + 1]) for s in range(t)], dim=1)
