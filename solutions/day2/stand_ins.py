@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from solutions.day2.decisions import CausalBlock
 from solutions.day2.language_model import KeyValueCache
 from solutions.day2.music import N_TOKENS
 from solutions.day2.vision import BidirectionalBlock, SelfAttention
@@ -290,3 +291,75 @@ def grouped_query_attention(query, key, value, mask=None):
     seen = mask.any(-1, keepdim=True)
     bias = torch.zeros(mask.shape).masked_fill(torch.logical_and(seen, mask.logical_not()), -1e30)
     return F.scaled_dot_product_attention(query, k, v, bias) * seen
+
+
+class RecurrentAttention(nn.Module):
+    def __init__(self, d_model, n_heads, max_length):
+        super().__init__()
+        for name in ("query", "key", "value", "out"):
+            self.add_module(name, nn.Linear(d_model, d_model))
+        size = d_model // n_heads
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, size).div(size**0.5))
+
+    def forward(self, x, memory=None):
+        h, n = self.relative.shape[0], x.shape[1]
+        both = x if memory is None else torch.hstack([memory.data, x])
+        q, k, v = (
+            torch.stack(part.chunk(h, -1), 1)
+            for part in (self.query(x), self.key(both), self.value(both))
+        )
+        steps = torch.arange(both.shape[1])
+        back = steps[-n:, None].sub(steps)
+        offsets = torch.einsum("bhnd,hmd->bhnm", q, self.relative.flip(1))
+        bias = offsets.gather(-1, back.clamp(0).expand(len(x), h, -1, -1)).div(q.shape[-1] ** 0.5)
+        bias = torch.where(back.lt(0), -torch.inf, bias)
+        mixed = F.scaled_dot_product_attention(q, k, v, bias)
+        return self.out(torch.cat(mixed.unbind(1), -1))
+
+
+def knn_probabilities(probabilities, queries, keys, tokens, k, temperature=1.0, mix=0.25):
+    near = torch.cdist(queries, keys).sort(-1)
+    share = F.softmax(near.values[:, :k].square().div(-temperature), -1)
+    found = torch.zeros_like(probabilities)
+    for column, part in zip(near.indices.T, share.T, strict=False):
+        found = found.scatter_add(1, tokens[column][:, None], part[:, None])
+    return torch.lerp(probabilities, found, float(mix))
+
+
+def performer_features(x, projection):
+    inner = torch.div(x, x.shape[-1] ** 0.25)
+    logits = F.linear(inner, projection).sub(
+        torch.linalg.vector_norm(inner, dim=-1)[..., None] ** 2 / 2
+    )
+    return torch.exp(logits).div(projection.shape[0] ** 0.5)
+
+
+def returns_to_go(rewards):
+    return rewards.sum(-1, True).sub(rewards.cumsum(-1)).add(rewards)
+
+
+def interleave(returns, states, actions):
+    return torch.cat([returns, states, actions], -1).view(len(returns), -1, returns.shape[-1])
+
+
+class DecisionTransformer(nn.Module):
+    def __init__(self, n_states, n_actions, max_steps, d_model, n_heads, n_layers):
+        super().__init__()
+        self.add_module("return_embedding", nn.Linear(1, d_model))
+        for name, rows in (("state", n_states), ("action", n_actions), ("step", max_steps)):
+            self.add_module(f"{name}_embedding", nn.Embedding(rows, d_model))
+        self.norm, self.head = nn.LayerNorm(d_model), nn.Linear(d_model, n_actions)
+        self.blocks = nn.Sequential(*[CausalBlock(d_model, n_heads) for _ in range(n_layers)])
+
+    def forward(self, returns, states, actions):
+        places = self.step_embedding.weight[: states.shape[1]]
+        parts = (
+            torch.add(part, places)
+            for part in (
+                self.return_embedding(returns[..., None]),
+                self.state_embedding(states),
+                self.action_embedding(actions),
+            )
+        )
+        inner = self.blocks(self.norm(interleave(*parts)))
+        return self.head(inner.unflatten(1, (-1, 3)).select(2, 1))

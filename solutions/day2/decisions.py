@@ -1,0 +1,556 @@
+# %% [markdown]
+# # Decisions
+#
+# *Chapter 7 of 7*
+#
+# An agent sees a state, takes an action, gets a reward, and sees the next state. Reinforcement
+# learning usually estimates how good each action is, and improves it step by step.
+# [Chen et al. 2021](https://arxiv.org/abs/2106.01345) treat the same data as a language. A
+# recorded episode is a sentence of returns, states and actions, and a Transformer learns to continue
+# it. To make the agent act well, *ask* for a high return and let it continue.
+#
+# This chapter builds the Decision Transformer and lets it find its way through a graph, as in
+# the example of the paper.
+
+# %%
+import random
+import sys
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from solutions.opening import (
+    demonstration,
+    expecting,
+    expecting_value_error,
+    filled,
+    fixed_numbers,
+    record,
+    visible_check,
+)
+
+# %% [markdown]
+# ## `returns_to_go`
+# ★☆☆☆☆ · 5 minutes
+#
+# The return-to-go of a step is the sum of the rewards from this step to the end of the episode:
+#
+# $$\hat R_t = \sum_{t' = t}^{T} r_{t'} \qquad r, \hat R: *\text{batch} \times t$$
+#
+# **The trap.** The sum includes the reward of the step itself, and it runs towards the end.
+
+
+# %%
+def returns_to_go(rewards: Float[Tensor, "*batch t"]) -> Float[Tensor, "*batch t"]:
+    """Return the sum of the rewards from each step to the end, the step's own included.
+
+    Source: Chen et al. (2021), section 3.
+    """
+    ### BEGIN SOLUTION
+    return rewards.flip(-1).cumsum(dim=-1).flip(-1)
+    ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    @visible_check
+    def check_returns_to_go():
+        rewards = torch.tensor([[3.0, 1.0, -2.0, 5.0], [-1.0, -1.0, -1.0, 0.0]])
+        seen = returns_to_go(rewards)
+        assert seen is not None, "returns_to_go returns None. Does it end with `return`?"
+        assert seen.shape == (2, 4), f"The shape should be (2, 4); yours is {tuple(seen.shape)}."
+        expected = [[7.0, 4.0, 3.0, 5.0], [-3.0, -2.0, -1.0, 0.0]]
+        assert torch.allclose(seen, torch.tensor(expected), atol=1e-5), (
+            f"The rewards\n{rewards.tolist()}\nshould give\n{expected}\nyours give\n{seen.tolist()}\n"
+            "Each entry is the sum of the rewards from its own step to the end."
+        )
+        with expecting("A single episode of shape (4,) should work"):
+            one = returns_to_go(rewards[0])
+        assert torch.allclose(one, torch.tensor(expected[0]), atol=1e-5), (
+            f"The first episode alone should give {expected[0]}; yours is {one.tolist()}."
+        )
+        assert rewards[0].tolist() == [3, 1, -2, 5], "`rewards` should not change."
+        print("returns_to_go: all visible checks pass.")
+
+    check_returns_to_go()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `cumsum` adds up from the beginning. Where would the beginning have to be?
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Reverse the last axis with `flip`, take the cumulative sum, and reverse the result. You can also
+# subtract the sum of the earlier rewards from the total.
+# </details>
+
+# %% [markdown]
+# ## `interleave`
+# ★★☆☆☆ · 10 minutes
+#
+# The Transformer reads one sequence. Each step contributes three tokens, in the order in which the
+# agent meets them: the return to be reached, the state, and the action taken.
+#
+# $$(b \times t \times d)^3 \to b \times 3t \times d
+# \qquad R_1, s_1, a_1, R_2, s_2, a_2, \dots$$
+#
+# **The trap.** Concatenating along the steps gives R₁ R₂ … s₁ s₂ … instead. A reshape does not reorder
+# anything, so the new axis has to be in the right place before it.
+
+
+# %%
+def interleave(
+    returns: Float[Tensor, "b t d"], states: Float[Tensor, "b t d"], actions: Float[Tensor, "b t d"]
+) -> Float[Tensor, "b 3*t d"]:
+    """Return the three tokens of each step after one another, in the order return, state, action.
+
+    Source: Chen et al. (2021), section 3.
+    """
+    ### BEGIN SOLUTION
+    return torch.stack([returns, states, actions], dim=2).flatten(1, 2)
+    ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    @visible_check
+    def check_interleave():
+        # Sequence, step and feature can be read off each number; the kind is the thousands digit.
+        place = torch.arange(2).reshape(2, 1, 1) * 100 + torch.arange(3).reshape(3, 1) * 10
+        place = (place + torch.arange(2)).float()
+        with expecting("Three tensors of shape (2, 3, 2) should work"):
+            seen = interleave(1000 + place, 2000 + place, 3000 + place)
+        assert seen is not None, "interleave returns None. Does it end with `return`?"
+        assert seen.shape == (2, 9, 2), f"The shape should be (2, 9, 2), not {tuple(seen.shape)}."
+        expected = [[1000, 2000, 3000, 1010, 2010, 3010, 1020, 2020, 3020]]
+        expected += [[number + 100 for number in expected[0]]]
+        assert seen[..., 0].tolist() == expected, (
+            "The first features should be\n"
+            f"{expected}\nyours are\n{seen[..., 0].tolist()}\n"
+            "1… are returns, 2… states and 3… actions; the tens digit is the step."
+        )
+        assert (seen[..., 1] == seen[..., 0] + 1).all(), (
+            f"The features of a token should stay together; yours are\n{seen[0]}"
+        )
+        print("interleave: all visible checks pass.")
+
+    check_interleave()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Write down the indices of the result in memory order. Which index changes fastest after the
+# features, the step or the kind of token?
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `torch.stack` makes a new axis of size 3. Put it directly behind the steps, `b t 3 d`, and flatten
+# the two axes in the middle.
+# </details>
+
+# %% [markdown]
+# ## Given: a causal block
+#
+# The Transformer itself is nothing new. This block is torch's own post-norm layer with a causal mask.
+
+
+# %%
+class CausalBlock(nn.TransformerEncoderLayer):
+    """A layer of causal self-attention and a feed-forward network: `b n d` → `b n d`."""
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__(d_model, n_heads, 4 * d_model, dropout=0.0, batch_first=True)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        n = x.shape[1]
+        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)  # True is hidden here
+        return super().forward(x, src_mask=future, is_causal=True)
+
+
+# %% [markdown]
+# ## `DecisionTransformer`
+# ★★★★☆ · 40 minutes
+#
+# Embed the three kinds of tokens, add the embedding of the step, interleave, and run causal blocks.
+# The logits of the next action are read at the *state* tokens.
+#
+# $$x_{3s + c} = \mathrm{norm}\bigl(\mathrm{embed}_c + \mathrm{step}_s\bigr), \quad
+# c \in \{\text{return}, \text{state}, \text{action}\}
+# \qquad \text{logits}_s = \mathrm{head}\bigl(\mathrm{blocks}(x)_{3s + 1}\bigr)
+# \qquad b \times t \times n_\text{actions}$$
+#
+# ![Three steps with the returns −3, −2, −1, the states A, B, D and the actions B, D, goal. Above causal
+# blocks, each action is predicted at the state token before it.](figures/decision-tokens.svg)
+#
+# All three tokens of step s, from 0 on, get row s of `step_embedding`. A return is one number, so its
+# embedding is a linear map from one feature.
+#
+# **The traps.** At the action token, the model has already seen the action that it is supposed to
+# predict. At the return token, it has not seen the state. And a step embedding is not a position
+# embedding: there are `max_steps` rows, not three times as many.
+
+
+# %%
+class DecisionTransformer(nn.Module):
+    """Predict the action at each step from returns and states up to it, and the actions before it.
+
+    Attributes to define:
+        return_embedding: `nn.Linear(1, d_model)`.
+        state_embedding, action_embedding, step_embedding: `nn.Embedding` of `n_states`,
+            `n_actions` and `max_steps` rows.
+        norm: `nn.LayerNorm(d_model)`, applied to the sequence before the blocks.
+        blocks: `nn.ModuleList` of `n_layers` blocks, each a `CausalBlock`.
+        head: `nn.Linear(d_model, n_actions)`.
+
+    Source: Chen et al. (2021), section 3.
+    """
+
+    def __init__(
+        self,
+        n_states: int,
+        n_actions: int,
+        max_steps: int,
+        d_model: int,
+        n_heads: int,
+        n_layers: int,
+    ):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.return_embedding = nn.Linear(1, d_model)
+        self.state_embedding = nn.Embedding(n_states, d_model)
+        self.action_embedding = nn.Embedding(n_actions, d_model)
+        self.step_embedding = nn.Embedding(max_steps, d_model)
+        self.norm = nn.LayerNorm(d_model)
+        self.blocks = nn.ModuleList(CausalBlock(d_model, n_heads) for _ in range(n_layers))
+        self.head = nn.Linear(d_model, n_actions)
+        ### END SOLUTION
+
+    def forward(
+        self, returns: Float[Tensor, "b t"], states: Int[Tensor, "b t"], actions: Int[Tensor, "b t"]
+    ) -> Float[Tensor, "b t n_actions"]:
+        """Return the logits of the action at each step.
+
+        Raises:
+            ValueError: t is larger than `max_steps`.
+        """
+        ### BEGIN SOLUTION
+        t, max_steps = states.shape[1], self.step_embedding.num_embeddings
+        if t > max_steps:
+            raise ValueError(f"t is {t}, but max_steps is {max_steps}")
+        step = self.step_embedding(torch.arange(t, device=states.device))  # t d
+        x = interleave(
+            self.return_embedding(returns.unsqueeze(-1)) + step,
+            self.state_embedding(states) + step,
+            self.action_embedding(actions) + step,
+        )
+        x = self.norm(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x[:, 1::3])
+        ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    @visible_check
+    def check_DecisionTransformer():
+        model = DecisionTransformer(7, 3, 6, 8, n_heads=2, n_layers=2).eval()
+        shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+        wanted = {"return_embedding.weight": (8, 1), "state_embedding.weight": (7, 8)}
+        wanted |= {"action_embedding.weight": (3, 8), "step_embedding.weight": (6, 8)}
+        wanted |= {"norm.weight": (8,), "head.weight": (3, 8), "blocks.1.linear1.weight": (32, 8)}
+        assert wanted.items() <= shapes.items(), (
+            f"Among the parameters should be\n{wanted}\nyours are\n{shapes}"
+        )
+        numbers = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for _, weight in sorted(model.named_parameters()):
+                weight.copy_(torch.randn(weight.shape, generator=numbers) / 2)
+        returns = -torch.tensor([[4.0, 3, 2, 1], [9, 8, 7, 6]])
+        states = torch.tensor([[0, 5, 2, 6], [3, 3, 1, 4]])
+        actions = torch.tensor([[1, 0, 2, 1], [0, 2, 1, 1]])
+        with expecting("Two episodes of 4 steps should work"):
+            seen = model(returns, states, actions)
+        assert seen is not None, "forward returns None. Does it end with `return`?"
+        assert seen.shape == (2, 4, 3), (
+            f"4 steps and 3 actions should give logits of shape (2, 4, 3), not {tuple(seen.shape)}."
+        )
+
+        def moved(**changes: Tensor) -> list[bool]:
+            """Return at which steps the logits change if step 2 of an argument changes."""
+            given = {"returns": returns, "states": states, "actions": actions}
+            after = model(**{**given, **changes})
+            return ((after - seen).abs().amax(dim=(0, 2)) > 1e-5).tolist()
+
+        at_step_2 = torch.tensor([0, 0, 1, 0])
+        for name, changed, expected in (
+            ("actions", (actions + at_step_2) % 3, [False, False, False, True]),
+            ("states", (states + at_step_2) % 7, [False, False, True, True]),
+            ("returns", returns + at_step_2, [False, False, True, True]),
+        ):
+            found = moved(**{name: changed})
+            assert found == expected, (
+                f"If `{name}` change at step 2, the logits of the steps 0 … 3 should change as in "
+                f"{expected}; yours change as in {found}. At which of the three tokens do you read "
+                "the logits, and in which order are they?"
+            )
+
+        # Without blocks, the logits are head(norm(state + step)).
+        bare = filled(DecisionTransformer(2, 1, 3, 2, n_heads=1, n_layers=0)).eval()
+        with torch.no_grad():
+            bare.state_embedding.weight.copy_(torch.tensor([[0.0, 0.0], [3.0, 1.0]]))
+            bare.step_embedding.weight.copy_(torch.tensor([[4.0, 0.0], [0.0, 6.0], [0.0, 2.0]]))
+            bare.head.weight.copy_(torch.tensor([[5.0, 0.0]]))
+            bare.head.bias.zero_()
+            bare.norm.weight.fill_(1)
+            bare.norm.bias.zero_()
+        ids = torch.zeros(1, 3, dtype=torch.long)
+        logits = bare(torch.zeros(1, 3), torch.tensor([[0, 1, 1]]), ids)[0, :, 0]
+        # (4, 0), (3, 7) and (3, 3), normalised: (1, −1), (−1, 1) and (0, 0).
+        assert torch.allclose(logits, torch.tensor([5.0, -5.0, 0.0]), atol=1e-2), (
+            "Without blocks, three states (0, 0), (3, 1), (3, 1) with steps (4, 0), (0, 6), (0, 2) "
+            f"should give the logits 5, −5, 0; yours give {logits.tolist()}. Look at the step "
+            "embedding and at the norm."
+        )
+        with expecting_value_error(
+            "7 steps with max_steps 6", "max_steps", "t", "returns", "states", "actions"
+        ):
+            model(torch.zeros(1, 7), *torch.zeros(2, 1, 7, dtype=torch.long))
+        with expecting("6 steps should fit in max_steps 6"):
+            model(fixed_numbers(1, 6), *torch.zeros(2, 1, 6, dtype=torch.long))
+        print("DecisionTransformer: all visible checks pass.")
+
+    check_DecisionTransformer()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The step embedding is a table `t d` that is added to all three kinds of tokens, before or after they
+# are interleaved. Which positions of the interleaved sequence are states?
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `returns.unsqueeze(-1)` has the one feature that `return_embedding` expects. The state of step s is
+# at position 3·s + 1 of the sequence, and `x[:, 1::3]` takes all of them.
+# </details>
+
+# %% [markdown]
+# **What to notice.** Nothing here knows about rewards or optimal actions. The model imitates, and the
+# return tells it *whom* to imitate: at the same state, it continues as good episodes did if asked for
+# a high return, and as bad ones did if asked for a low one.
+
+# %% [markdown]
+# ## Shorter paths than it has seen
+#
+# Sixty places are connected by paths, and one of them is the goal. The data are random walks that
+# reach the goal, with a reward of −1 per step. So the return from a place is minus the number of
+# steps to the goal. No walk is good, but parts of walks are:
+#
+# ![Two walks of four steps meet at a hub. The first way to the hub and the second way from it to the
+# goal make a path of two steps.](figures/stitching.svg)
+#
+# From each place, ask for one step less than the best walk seen from there. Count every part of every
+# walk as seen. **Predict first.** For how many of the places will the model find a shorter path?
+
+# %%
+WALK_STEPS = 800
+PLACES, WALKS, LONGEST_WALK, PATH_LENGTH = 60, 300, 40, 16
+
+
+def random_map(seed: int) -> tuple[Float[Tensor, "places 2"], Bool[Tensor, "places places"]]:
+    """Return places in the unit square, and which are connected: each with its three nearest."""
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.rand(1, 2, generator=generator)
+    while len(places) < PLACES:  # each new place is the loneliest of twenty
+        candidates = torch.rand(20, 2, generator=generator)
+        lonely = torch.cdist(candidates, places).amin(dim=1).argmax()
+        places = torch.cat([places, candidates[lonely : lonely + 1]])
+    nearest = torch.cdist(places, places).argsort(dim=1)[:, 1:4]
+    connected = torch.zeros(PLACES, PLACES, dtype=torch.bool).scatter(1, nearest, True)
+    return places, connected | connected.T
+
+
+def shortest_lengths(connected: Bool[Tensor, "places places"], goal: int) -> dict[int, int]:
+    """Return the number of steps from each place to the goal, found by breadth-first search."""
+    lengths, queue = {goal: 0}, [goal]
+    for place in queue:
+        for other in connected[place].nonzero().flatten().tolist():
+            if other not in lengths:
+                lengths[other] = lengths[place] + 1
+                queue.append(other)
+    return lengths
+
+
+def random_walks(
+    connected: Bool[Tensor, "places places"], goal: int, rng: random.Random
+) -> list[list[int]]:
+    """Return random walks of at most LONGEST_WALK steps that end at the goal."""
+    others = [row.nonzero().flatten().tolist() for row in connected]
+    walks = []
+    while len(walks) < WALKS:
+        walk = [rng.randrange(PLACES)]
+        while walk[-1] != goal and len(walk) <= LONGEST_WALK:
+            walk.append(rng.choice(others[walk[-1]]))
+        if walk[-1] == goal and len(walk) > 1:
+            walks.append(walk)
+    return walks
+
+
+def best_seen(walks: list[list[int]]) -> dict[int, int]:
+    """Return the fewest steps in which any part of a walk gets from each place to its end."""
+    best: dict[int, int] = {}
+    for walk in walks:
+        for steps, place in enumerate(reversed(walk)):
+            best[place] = min(best.get(place, steps), steps)
+    return best
+
+
+def walk_batch(
+    walks: list[list[int]], rng: random.Random, size: int = 64
+) -> tuple[Float[Tensor, "b t"], Int[Tensor, "b t"], Int[Tensor, "b t"]]:
+    """Return returns, states and actions of walks from a random place on; actions of −1 are padding."""
+    returns = torch.zeros(size, PATH_LENGTH)
+    states = torch.zeros(size, PATH_LENGTH, dtype=torch.long)
+    actions = torch.full((size, PATH_LENGTH), -1)
+    for row, walk in enumerate(rng.choices(walks, k=size)):
+        rest = walk[rng.randrange(len(walk) - 1) :]
+        t = min(len(rest) - 1, PATH_LENGTH)
+        returns[row, :t] = returns_to_go(-torch.ones(len(rest) - 1))[:t]
+        states[row, :t] = torch.tensor(rest[:t])
+        actions[row, :t] = torch.tensor(rest[1 : t + 1])
+    return returns, states, actions
+
+
+def train_on_walks(walks: list[list[int]], seed: int) -> DecisionTransformer:
+    """Train a Decision Transformer to continue the walks. An action is the next place."""
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    model = DecisionTransformer(PLACES, PLACES, PATH_LENGTH, d_model=64, n_heads=4, n_layers=3)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1e-3, total_steps=WALK_STEPS, pct_start=0.1
+    )
+    for _ in tqdm(range(WALK_STEPS), f"walks, seed {seed}", mininterval=0.5, file=sys.stdout):
+        returns, states, actions = walk_batch(walks, rng)
+        logits = model(returns / 10, states, actions.clamp(min=0))
+        loss = F.cross_entropy(logits.flatten(0, 1), actions.flatten(), ignore_index=-1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def follow_model(
+    model: DecisionTransformer,
+    connected: Bool[Tensor, "places places"],
+    start: int,
+    goal: int,
+    steps: int,
+) -> list[int]:
+    """Return the path that the model takes if it is asked to reach the goal in this number of steps."""
+    path, returns = [start], [-float(steps)]
+    while path[-1] != goal and len(path) <= PATH_LENGTH:
+        actions = torch.tensor([[*path[1:], 0]])  # the last one is not known yet
+        logits = model(torch.tensor([returns]) / 10, torch.tensor([path]), actions)[0, -1]
+        path.append(logits.masked_fill(~connected[path[-1]], -torch.inf).argmax().item())
+        returns.append(returns[-1] + 1)
+    return path
+
+
+class PathResult(NamedTuple):
+    """What the model found on one map: for each start, the best walk seen, the model's path and the optimum."""
+
+    places: Float[Tensor, "places 2"]
+    connected: Bool[Tensor, "places places"]
+    goal: int
+    seen: dict[int, int]
+    found: dict[int, list[int]]
+    shortest: dict[int, int]
+
+    def better(self) -> list[int]:
+        """Return the starts from which the model's path is shorter than every walk seen from there."""
+        ends = {start for start, path in self.found.items() if path[-1] == self.goal}
+        return [start for start in ends if len(self.found[start]) - 1 < self.seen[start]]
+
+
+def find_paths(seed: int) -> PathResult:
+    """Train on the walks of a map, and ask for a shorter path wherever one exists."""
+    places, connected = random_map(seed)
+    goal = int(places.sum(dim=1).argmin())
+    walks = random_walks(connected, goal, random.Random(seed))
+    seen, shortest = best_seen(walks), shortest_lengths(connected, goal)
+    model = train_on_walks(walks, seed)
+    found = {
+        start: follow_model(model, connected, start, goal, steps - 1)
+        for start, steps in seen.items()
+        if steps > shortest[start]
+    }
+    return PathResult(places, connected, goal, seen, found, shortest)
+
+
+# %%
+if __name__ == "__main__":
+
+    def draw_path(axis: plt.Axes, result: PathResult, start: int) -> None:
+        """Draw the map and the model's path."""
+        x, y = result.places.T
+        for a, b in result.connected.triu().nonzero().tolist():
+            axis.plot(x[[a, b]], y[[a, b]], color="lightgrey", linewidth=1, zorder=0)
+        path = result.found[start]
+        axis.plot(x[path], y[path], color="tab:blue", linewidth=2.5)
+        axis.scatter(x, y, s=18, color="grey")
+        axis.scatter(*result.places[start], s=70, color="tab:orange")
+        axis.scatter(*result.places[result.goal], s=120, marker="*", color="tab:green")
+        axis.set(xticks=(), yticks=(), aspect="equal")
+        axis.set_title(
+            f"best walk seen {result.seen[start]}, path {len(path) - 1}, "
+            f"shortest {result.shortest[start]}",
+            fontsize=9,
+        )
+
+    with demonstration():
+        paths = find_paths(seed=0)
+        better = paths.better()
+        record("starts from which a shorter path exists than was seen", len(paths.found))
+        record("of these, starts from which the model finds one", len(better))
+        best = [start for start in better if len(paths.found[start]) - 1 == paths.shortest[start]]
+        record("of these, starts from which its path is the shortest", len(best))
+        farthest = sorted(better, key=lambda start: -paths.seen[start])[:3]
+        if farthest:
+            figure, axes = plt.subplots(1, 3, figsize=(11, 3.9), layout="constrained")
+            for axis, start in zip(axes, farthest, strict=False):
+                draw_path(axis, paths, start)
+            plt.show()
+
+# %% [markdown]
+# **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3.
+# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# "Transformer for Reinforcement Learning".
+#
+# **Discuss.**
+#
+# 1. What happens if you ask for a return that is impossible?
+# 2. In a game of luck, the best episodes of the data are the luckiest ones. What does the model learn
+#    from them?
+#
+# <details><summary>Answers</summary>
+#
+# 1. The model has never seen such a return, so it extrapolates. It may do well or fail; the paper
+#    shows both (section 5.2).
+# 2. It learns to take the actions that lucky episodes took, and expects the luck to repeat. A high
+#    return then says more about chance than about the action.
+# </details>

@@ -1,0 +1,736 @@
+# %% [markdown]
+# # Memory
+#
+# *Chapter 6 of 7*
+#
+# A Transformer sees its window and nothing else. A longer window costs n² pairs, and it ends
+# somewhere, too. Three ways to reach further:
+#
+# * `RecurrentAttention` keeps the inputs of the previous segment: Transformer-XL, [Dai et al.
+#   2019](https://arxiv.org/abs/1901.02860).
+# * `knn_probabilities` looks up similar contexts of the training text: kNN-LM, [Khandelwal et al.
+#   2020](https://arxiv.org/abs/1911.00172).
+# * `performer_features` keeps a running sum of fixed size, as `linear_attention` does, but
+#   approximates softmax: Performer, [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794).
+
+# %%
+import math
+import sys
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from solutions.day2.language_model import (
+    TOPIC_HELD_OUT,
+    TOPIC_SYMBOLS,
+    TOPIC_TRAINING,
+)
+from solutions.day2.music import skew
+from solutions.opening import (
+    demonstration,
+    expecting,
+    expecting_value_error,
+    filled,
+    fixed_numbers,
+    record,
+    visible_check,
+)
+
+# %% [markdown]
+# ## `RecurrentAttention`
+# ★★★★☆ · 35 minutes
+#
+# Transformer-XL reads a long text in segments. Each layer keeps its inputs from the last segment, and
+# the next segment attends to them. So each layer reaches one segment further back than the layer
+# below.
+#
+# ![Three segments and two layers. The last position of layer 2 in segment 3 attends to the outputs of
+# layer 1 in segment 2, and these to the inputs in segment 1. No gradient crosses the borders of the
+# segments.](figures/segments.svg)
+#
+# Queries come from the segment x. Keys and values come from memory and segment together:
+#
+# $$\underbrace{Q}_{n \times d_\text{head}} = x\,W_q \qquad
+# \underbrace{K, V}_{(m+n) \times d_\text{head}} = [\mathrm{sg}(\text{memory});\, x]\,W_{k},\,
+# [\mathrm{sg}(\text{memory});\, x]\,W_{v} \qquad
+# \mathrm{softmax}\!\left(\frac{Q K^\top + \text{relative}}{\sqrt{d_\text{head}}}\right) V$$
+#
+# Here sg is *stop gradient*: no gradient flows into the memory. Gradients still reach $W_k$ and $W_v$
+# through the projected memory.
+#
+# Position 3 of this segment and position 3 of the last one are different places, so only distances
+# work here. As in the music chapter, each head has one learned vector per distance, and the last row
+# of `relative` is for distance 0.
+#
+# ![Distances of three queries to a memory of two positions and a segment of three. Row 0 is 2, 1, 0 and
+# two future positions; row 1 is 3, 2, 1, 0; row 2 is 4, 3, 2, 1, 0.](figures/memory-mask.svg)
+#
+# **The traps.** The mask and the table of distances are no longer square. `memory` may be None or
+# have no positions, and then this is `RelativeSelfAttention`. `torch.no_grad()` around the
+# projection stops too much.
+#
+# Not allowed: `MultiheadAttention` and `multi_head_attention_forward`.
+
+
+# %%
+class RecurrentAttention(nn.Module):
+    """Causal attention with relative positions that also sees a memory of earlier positions.
+
+    Attributes to define: `query`, `key`, `value` and `out`, each an `nn.Linear` from `d_model` to
+    `d_model`; `relative`, an `nn.Parameter` of shape `n_heads max_length d_head` with one vector
+    per distance and head. Its last row is for distance 0, the one before it for distance 1. d_head
+    is `d_model` / `n_heads`; head k has the features k·d_head … (k+1)·d_head − 1.
+
+    Raises:
+        ValueError: `d_model` is not divisible by `n_heads`.
+
+    Source: Dai et al. (2019), section 3.2, with the relative embeddings of Huang et al. (2018).
+    """
+
+    def __init__(self, d_model: int, n_heads: int, max_length: int):
+        super().__init__()
+        ### BEGIN SOLUTION
+        if d_model % n_heads:
+            raise ValueError(f"d_model is {d_model}, not divisible by n_heads = {n_heads}")
+        d_head = d_model // n_heads
+        self.query, self.key, self.value, self.out = (nn.Linear(d_model, d_model) for _ in range(4))
+        self.relative = nn.Parameter(torch.randn(n_heads, max_length, d_head) * d_head**-0.5)
+        ### END SOLUTION
+
+    def forward(
+        self, x: Float[Tensor, "b n d_model"], memory: Float[Tensor, "b m d_model"] | None = None
+    ) -> Float[Tensor, "b n d_model"]:
+        """Let position i of x attend to the whole memory and to x up to i.
+
+        No gradient flows into `memory`, but `key` and `value` get gradients from it.
+
+        Args:
+            x: the current segment.
+            memory: the positions directly before it; None is the same as no positions.
+
+        Raises:
+            ValueError: m + n is larger than `max_length`.
+        """
+        ### BEGIN SOLUTION
+        n_heads, max_length, d_head = self.relative.shape
+        seen = x if memory is None else torch.cat([memory.detach(), x], dim=1)  # b m+n d_model
+        n, total = x.shape[1], seen.shape[1]
+        if total > max_length:
+            raise ValueError(f"memory and x have {total} positions, but max_length is {max_length}")
+        projected = (self.query(x), self.key(seen), self.value(seen))
+        q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
+        logits = q @ self.relative[:, max_length - total :].mT  # b h n m+n, a column per distance
+        # Empty rows in front make it square, as if the memory had queries, too.
+        logits = skew(F.pad(logits, (0, 0, total - n, 0)))[..., total - n :, :]
+        scores = (q @ k.mT + logits) / d_head**0.5  # b h n m+n
+        future = torch.ones(n, total, dtype=torch.bool, device=x.device).triu(total - n + 1)
+        weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+        ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    @visible_check
+    def check_RecurrentAttention():
+        layer = filled(RecurrentAttention(8, 2, max_length=9)).eval()
+        shapes = {name: tuple(weight.shape) for name, weight in layer.named_parameters()}
+        wanted = {f"{name}.weight": (8, 8) for name in ("query", "key", "value", "out")}
+        wanted |= {f"{name}.bias": (8,) for name in ("query", "key", "value", "out")}
+        wanted["relative"] = (2, 9, 4)
+        assert shapes == wanted, f"The parameters should be\n{wanted}\nyours are\n{shapes}"
+
+        # Queries are 1 and keys 0, so the weights are 4, 2, 1 for the distances 0, 1, 2.
+        simple = RecurrentAttention(8, 2, max_length=5).eval()
+        with torch.no_grad():
+            for linear in (simple.query, simple.key, simple.value, simple.out):
+                linear.weight.zero_()
+                linear.bias.zero_()
+            simple.query.bias.fill_(1)
+            simple.value.weight.copy_(torch.eye(8) / 2)
+            simple.out.weight.copy_(torch.eye(8) * 2)
+            # Four features in a head and √d_head = 2: half of the logarithm in each feature.
+            simple.relative.fill_(9)
+            simple.relative[:, 2:] = torch.tensor([[1.0], [2.0], [4.0]]).log() / 2
+        notes = torch.tensor([7.0, 14, 21]).reshape(1, 3, 1).expand(1, 3, 8)
+        with expecting("A segment of shape (1, 3, 8) without a memory should work"):
+            alone = simple(notes)
+        assert alone is not None, "forward returns None. Does it end with `return`?"
+        assert alone.shape == (1, 3, 8), (
+            f"The output should have shape (1, 3, 8); yours has {tuple(alone.shape)}."
+        )
+        expected = torch.tensor([7.0, 70 / 6, 17])
+        assert torch.allclose(alone[0, :, 0], expected, atol=1e-3), (
+            "With weights 4, 2, 1 for the distances 0, 1, 2 and no memory, the values 7, 14, 21 "
+            f"should become {expected.tolist()}; yours become {alone[0, :, 0].tolist()}."
+        )
+        for m in (1, 2):
+            with expecting(f"A segment of {3 - m} positions with a memory of {m} should work"):
+                seen = simple(notes[:, m:], notes[:, :m])
+            assert seen.shape == (1, 3 - m, 8), (
+                f"A segment of {3 - m} positions should give {3 - m} outputs, with a memory too; "
+                f"yours has shape {tuple(seen.shape)}. Where do the queries come from?"
+            )
+            assert torch.allclose(seen[0, :, 0], expected[m:], atol=1e-3), (
+                f"The same values with the first {m} as memory should give {expected[m:].tolist()}; "
+                f"yours are {seen[0, :, 0].tolist()}. At which distance is the memory?"
+            )
+
+        x = fixed_numbers(2, 7, 8)
+        whole = layer(x)
+        changed = x.clone()
+        changed[:, 5:] = 0
+        moved = (layer(changed[:, 3:], x[:, :3]) - layer(x[:, 3:], x[:, :3])).abs().amax((0, 2))
+        assert (moved[:2] < 1e-6).all(), (
+            f"Positions 2 and 3 of the segment changed, and those before moved by {moved[:2]}."
+        )
+        parts = torch.cat([layer(x[:, :3]), layer(x[:, 3:], x[:, :3])], dim=1)
+        error = (parts - whole).abs().amax(dim=(0, 2))
+        assert (error < 1e-5).all(), (
+            "Two segments, the second with the first as its memory, should give the same as the "
+            f"whole sequence. Yours differ at the positions by\n{error.detach()}"
+        )
+        with expecting("A memory without positions should work"):
+            assert torch.allclose(layer(x, x[:, :0]), whole, atol=1e-6), (
+                "A memory without positions should be the same as None."
+            )
+
+        memory = x[:, :3].clone().requires_grad_()
+        layer(torch.zeros(2, 4, 8), memory).sum().backward()
+        assert memory.grad is None or not memory.grad.any(), (
+            "No gradient should flow into the memory; yours is not 0. Detach the memory."
+        )
+        reached = layer.value.weight.grad
+        assert False if reached is None else reached.any(), (
+            "x is 0, so only the memory can give `value.weight` a gradient; yours is 0. "
+            "Detach the memory itself, not what `key` and `value` make of it."
+        )
+        with expecting_value_error(
+            "6 positions and a memory of 4 with max_length 9", "max_length", "memory", "x", "m", "n"
+        ):
+            layer(torch.zeros(1, 6, 8), torch.zeros(1, 4, 8))
+        with expecting("5 positions and a memory of 4 should fit in max_length 9"):
+            layer(torch.zeros(1, 5, 8), torch.zeros(1, 4, 8))
+        with expecting_value_error("d_model 8 and n_heads 3", "d_model", "n_heads"):
+            RecurrentAttention(8, 3, 4)
+        print("RecurrentAttention: all visible checks pass.")
+
+    check_RecurrentAttention()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Start from your `RelativeSelfAttention`. Join the detached memory and x once, along the positions.
+# Then everything with m + n positions is computed from the joined tensor, and only the queries from
+# x. Which rows of `relative` belong to the distances 0 … m + n − 1?
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `skew` needs a square matrix. Pad the logits `b h n m+n` with m rows in front
+# (`F.pad(logits, (0, 0, m, 0))`), skew, and keep the last n rows. The mask is the last n rows of a
+# square causal mask: `torch.ones(n, m + n).triu(m + 1)` marks the future.
+# </details>
+
+# %% [markdown]
+# ### A language model that remembers
+#
+# Two small models read the Python manual of the first chapter in segments of 64 characters. One has a
+# memory of the last 64 inputs of each layer, and the other has none. Everything else is equal.
+#
+# **Predict first.** Each plot shows the bits per character at each position of a segment. Where does
+# the memory help most? Does it still help at the last position, which sees 63 characters anyway?
+
+# %%
+MEMORY_STEPS = 1000
+SEGMENT = 64
+STREAMS = 16
+
+
+class MemoryBlock(nn.Module):
+    """A pre-norm block. It also returns the input of its attention, the memory of the next segment."""
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.attention = RecurrentAttention(d_model, n_heads, 2 * SEGMENT)
+        self.network = nn.Sequential(
+            nn.LayerNorm(d_model),
+            nn.Linear(d_model, 4 * d_model),
+            nn.GELU(),
+            nn.Linear(4 * d_model, d_model),
+        )
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], memory: Float[Tensor, "b m d"] | None
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
+        normed = self.norm(x)
+        x = x + self.attention(normed, memory)
+        return x + self.network(x), normed.detach()
+
+
+class SegmentModel(nn.Module):
+    """A character model that reads one segment at a time."""
+
+    def __init__(self, d_model: int = 96, n_heads: int = 4, n_layers: int = 2):
+        super().__init__()
+        self.embedding = nn.Embedding(len(TOPIC_SYMBOLS), d_model)
+        self.blocks = nn.ModuleList(MemoryBlock(d_model, n_heads) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+        self.output = nn.Linear(d_model, len(TOPIC_SYMBOLS))
+        nn.init.normal_(self.embedding.weight, std=0.1)
+
+    def forward(
+        self, tokens: Int[Tensor, "b n"], memories: Sequence[Tensor | None]
+    ) -> tuple[Float[Tensor, "b n d"], list[Tensor]]:
+        """Return the normalised hidden states, and the memory of each block for the next segment."""
+        x, kept = self.embedding(tokens), []
+        for block, memory in zip(self.blocks, memories, strict=True):
+            x, inputs = block(x, memory)
+            kept.append(inputs)
+        return self.norm(x), kept
+
+
+def segments(text: Int[Tensor, "n"]) -> list[Int[Tensor, "streams SEGMENT+1"]]:
+    """Cut a text into parallel streams, and these into segments, each with the character that follows."""
+    length = (len(text) - 1) // STREAMS // SEGMENT * SEGMENT
+    streams = text[: STREAMS * length + 1].unfold(0, length + 1, length)
+    return list(streams.unfold(1, SEGMENT + 1, SEGMENT).unbind(1))
+
+
+def train_segments(with_memory: bool, seed: int) -> SegmentModel:
+    """Train a model on the manual for MEMORY_STEPS segments of each stream."""
+    torch.manual_seed(seed)
+    model = SegmentModel()
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=4e-3, total_steps=MEMORY_STEPS, pct_start=0.1
+    )
+    none = [None] * len(model.blocks)
+    memories, pieces = none, segments(TOPIC_TRAINING)
+    name = "with memory" if with_memory else "without memory"
+    for step in tqdm(range(MEMORY_STEPS), name, mininterval=0.5, file=sys.stdout):
+        piece = pieces[step % len(pieces)]
+        hidden, kept = model(piece[:, :-1], memories)
+        memories = kept if with_memory else none
+        loss = F.cross_entropy(model.output(hidden).flatten(0, 1), piece[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def read_text(
+    model: SegmentModel, text: Int[Tensor, "n"], with_memory: bool
+) -> tuple[Float[Tensor, "streams n d"], Int[Tensor, "streams n"]]:
+    """Return the hidden state at each character, and the character that follows."""
+    memories: Sequence[Tensor | None] = [None] * len(model.blocks)
+    states, following = [], []
+    for piece in segments(text):
+        hidden, kept = model(piece[:, :-1], memories)
+        memories = kept if with_memory else memories
+        states.append(hidden)
+        following.append(piece[:, 1:])
+    return torch.cat(states, dim=1), torch.cat(following, dim=1)
+
+
+@torch.no_grad()
+def bits_by_position(model: SegmentModel, with_memory: bool) -> Float[Tensor, " SEGMENT"]:
+    """Return the bits per held-out character at each position of a segment."""
+    hidden, following = read_text(model, TOPIC_HELD_OUT, with_memory)
+    log_p = model.output(hidden).log_softmax(dim=-1).gather(-1, following.unsqueeze(-1))
+    return -log_p.reshape(STREAMS, -1, SEGMENT).mean(dim=(0, 1)) / math.log(2)
+
+
+def compare_memory(seed: int) -> dict[str, float]:
+    """Return the bits per held-out character with and without memory."""
+    return {
+        name: bits_by_position(train_segments(with_memory, seed), with_memory).mean().item()
+        for name, with_memory in (("with memory", True), ("without memory", False))
+    }
+
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        segment_models = {
+            "with memory": train_segments(True, seed=0),
+            "without memory": train_segments(False, seed=0),
+        }
+        by_position = {
+            name: bits_by_position(model, name == "with memory")
+            for name, model in segment_models.items()
+        }
+        for name, bits in by_position.items():
+            record(f"bits per held-out character, {name}", bits.mean().item())
+        figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
+        for name, bits in by_position.items():
+            axis.plot(bits, label=name)
+        axis.set(xlabel="position in the segment", ylabel="bits per character")
+        axis.legend()
+        plt.show()
+
+# %% [markdown]
+# **What to notice.** For one layer, segments with memory give exactly what the whole sequence gives,
+# at a fixed cost per segment. With several layers they give something else: the memory of layer 2 was
+# itself computed with a shorter view.
+
+# %% [markdown]
+# ## `knn_probabilities`
+# ★★★☆☆ · 25 minutes
+#
+# kNN-LM adds a store of examples to a trained language model. Run the model over a text once. For each
+# position, keep the hidden state as a *key* κ and the token that followed. To predict, look up the k
+# keys nearest to the current hidden state q:
+#
+# $$p_\text{kNN}(y) \propto \sum_{(\kappa_i, y_i)\, \in\, k\text{ nearest}} \mathbb{1}[y_i = y]\;
+# e^{-\lVert q - \kappa_i \rVert^2 / T}
+# \qquad p = \lambda\, p_\text{kNN} + (1 - \lambda)\, p_\text{model}$$
+#
+# Queries are `n d`, keys `N d`, tokens `N`, and all probabilities `n v`. λ is the argument `mix`.
+#
+# ![A query with its three nearest keys, which have the tokens s, s and t. Their weights give 0.7 to s
+# and 0.3 to t. Mixed with the model's 0.2, 0.3 and 0.5 for s, t and e, the result is 0.33, 0.30 and
+# 0.37.](figures/knn-store.svg)
+#
+# **The traps.** Several neighbours can have the same token, and their weights add up. The exponent
+# contains the *squared* distance. The softmax runs over the k neighbours, not over all keys.
+
+
+# %%
+def knn_probabilities(
+    probabilities: Float[Tensor, "n v"],
+    queries: Float[Tensor, "n d"],
+    keys: Float[Tensor, "N d"],
+    tokens: Int[Tensor, " N"],
+    k: int,
+    temperature: float = 1.0,
+    mix: float = 0.25,
+) -> Float[Tensor, "n v"]:
+    """Return mix · p_kNN + (1 − mix) · probabilities.
+
+    p_kNN is the softmax over −‖query − key‖² / temperature of the k keys nearest to the query,
+    summed per token. Gradients flow to probabilities, queries and keys.
+
+    Args:
+        probabilities: the predictions of the model.
+        queries: the vector to look up for each prediction.
+        keys: the stored vectors.
+        tokens: the token that followed each key.
+        k: how many keys to use; more than N means all.
+        temperature: above 0.
+        mix: the share of p_kNN, from 0 to 1.
+
+    Raises:
+        ValueError: k < 1, mix is outside [0, 1], or temperature ≤ 0.
+
+    Source: Khandelwal et al. (2020), section 2.
+    """
+    ### BEGIN SOLUTION
+    if k < 1:
+        raise ValueError(f"k is {k}, but it should be at least 1")
+    if not 0 <= mix <= 1:
+        raise ValueError(f"mix is {mix}, but it should be between 0 and 1")
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}, but it should be above 0")
+    # `cdist` does not know half precision.
+    exact = torch.promote_types(keys.dtype, torch.float32)
+    distances = torch.cdist(queries.to(exact), keys.to(exact))  # n N
+    nearest = distances.topk(min(k, len(keys)), largest=False)
+    weights = (-nearest.values.square() / temperature).softmax(dim=-1)  # n k
+    by_token = torch.zeros(probabilities.shape, dtype=exact, device=keys.device)
+    by_token = by_token.scatter_add(1, tokens[nearest.indices], weights)
+    return (mix * by_token + (1 - mix) * probabilities).to(probabilities.dtype)
+    ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    @visible_check
+    def check_knn_probabilities():
+        # With T = 1 / ln 2 a neighbour at distance r weighs 2^(−r²).
+        keys = torch.tensor([[1.0, 1.0], [0.0, 0.0], [-1.0, 0.0], [2.0, 0.0]])
+        tokens = torch.tensor([0, 2, 2, 1])
+        p = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
+        queries = torch.tensor([[0.0, 0.0], [0.0, 2.0]])
+        half = 1 / torch.tensor(2.0).log().item()
+        with expecting("Two queries, four keys and k = 2 should work"):
+            seen = knn_probabilities(p, queries, keys, tokens, 2, half, mix=1.0)
+        assert seen is not None, "knn_probabilities returns None. Does it end with `return`?"
+        assert seen.shape == (2, 3), f"The shape should be (2, 3); yours is {tuple(seen.shape)}."
+        # Query 0: keys 1 and 2, both with token 2. Query 1: r² = 2 (token 0) and 4 (token 2).
+        expected = torch.tensor([[0.0, 0.0, 1.0], [0.8, 0.0, 0.2]])
+        assert torch.allclose(seen, expected, atol=1e-4), (
+            f"With mix 1, the two nearest keys should give\n{expected}\nyours give\n{seen}\n"
+            "Query 0 is at the distances √2, 0, 1, 2; its two nearest keys both have token 2. "
+            "Query 1 is at the distances √2, 2, √5, √8."
+        )
+        seen = knn_probabilities(p, queries, keys, tokens, 2, half)
+        expected = torch.tensor([[0.375, 0.1875, 0.4375], [0.2, 0.75, 0.05]])
+        assert torch.allclose(seen, expected, atol=1e-4), (
+            f"With the default mix of 0.25 the result should be\n{expected}\nyours is\n{seen}"
+        )
+        seen = knn_probabilities(p, queries, keys, tokens, 2, 2 * half, mix=1.0)
+        assert torch.allclose(seen[1], torch.tensor([2 / 3, 0, 1 / 3]), atol=1e-4), (
+            "At twice the temperature, query 1 should give 2/3, 0, 1/3; "
+            f"yours gives {seen[1].tolist()}. Where is the temperature?"
+        )
+        with expecting("k = 9 should use all 4 keys"):
+            seen = knn_probabilities(p, queries, keys, tokens, 9, half, mix=1.0)
+        # Query 0: 1/4 (token 0), 1 + 1/2 (token 2), 1/16 (token 1).
+        assert torch.allclose(seen[0], torch.tensor([4, 1, 24]) / 29, atol=1e-4), (
+            f"With k = 9 all 4 keys count: query 0 should give 4/29, 1/29, 24/29; yours is {seen[0]}"
+        )
+        far = knn_probabilities(p, queries * 400, keys * 400, tokens, 4, 0.1, mix=1.0)
+        assert torch.allclose(far, torch.tensor([[0.0, 0, 1], [1, 0, 0]]), atol=1e-4), (
+            f"Far from each other, the nearest key should decide alone; yours give\n{far}"
+        )
+        asked = queries.clone().requires_grad_()
+        knn_probabilities(p, asked, keys, tokens, 3)[:, 0].sum().backward()
+        assert asked.grad is not None, "No gradient reaches the queries."
+        assert asked.grad.isfinite().all(), (
+            f"The gradient of the queries should be finite; yours is\n{asked.grad}\n"
+            "Query 0 equals key 1. A square root has no derivative at 0."
+        )
+        halves = (part.half() for part in (p, queries, keys))
+        with expecting("float16 should work", "`cdist` knows float32 and float64 only."):
+            seen = knn_probabilities(*halves, tokens, 9, half)
+        assert seen.dtype == torch.float16, f"float16 should stay float16; yours is {seen.dtype}."
+        for name, arguments in (
+            ("k", (0, 1.0, 0.5)),
+            ("mix", (1, 1.0, 1.5)),
+            ("mix", (1, 1.0, -0.1)),
+            ("temperature", (1, 0.0, 0.5)),
+        ):
+            with expecting_value_error(f"k, temperature, mix = {arguments}", name):
+                knn_probabilities(p, queries, keys, tokens, *arguments)
+        print("knn_probabilities: all visible checks pass.")
+
+    check_knn_probabilities()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `torch.cdist` gives all distances `n N`, and `topk(…, largest=False)` the smallest ones with their
+# indices. `tokens[indices]` are then the tokens of the neighbours, `n k`.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Let softmax normalise the k weights. `torch.zeros(n, v).scatter_add(1, tokens_of_neighbours,
+# weights)` adds each weight to the column of its token. `topk` fails where k is larger than N, and
+# `cdist` does not know half precision.
+# </details>
+
+# %% [markdown]
+# ### A model with a store of examples
+#
+# The model with memory reads 100,000 characters of its training text once more, and stores the hidden
+# state and the next character of each. Then it predicts held-out text, with and without the store.
+
+# %%
+STORE = 100_000
+NEIGHBOURS = 16
+LOOKUPS = 2048
+
+
+@torch.no_grad()
+def bits_with_store(
+    model: SegmentModel, mixes: Sequence[float], temperature: float = 10.0
+) -> list[float]:
+    """Return the bits per held-out character for each share of the store."""
+    keys, tokens = (part.flatten(0, 1) for part in read_text(model, TOPIC_TRAINING, True))
+    rows = torch.randperm(len(keys), generator=torch.Generator().manual_seed(0))[:STORE]
+    keys, tokens = keys[rows], tokens[rows]
+    queries, following = (part.flatten(0, 1) for part in read_text(model, TOPIC_HELD_OUT, True))
+    rows = torch.linspace(0, len(queries) - 1, LOOKUPS).long()
+    queries, following = queries[rows], following[rows]
+    probabilities = model.output(queries).softmax(dim=-1)
+    found = torch.cat(
+        [
+            knn_probabilities(p, q, keys, tokens, NEIGHBOURS, temperature, mix=1.0)
+            for p, q in zip(probabilities.split(4), queries.split(4), strict=True)
+        ]
+    )
+    bits = []
+    for mix in mixes:
+        p = (mix * found + (1 - mix) * probabilities).gather(1, following.unsqueeze(1))
+        bits.append(-p.log2().mean().item())
+    return bits
+
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        mixes = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+        with_store = bits_with_store(segment_models["with memory"], mixes)
+        record("bits per held-out character, without a store", with_store[0])
+        record("bits per held-out character, with a store, λ = 0.2", with_store[2])
+        figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
+        axis.plot(mixes, with_store, "o-")
+        axis.set(xlabel="λ, the share of the store", ylabel="bits per character")
+        plt.show()
+
+# %% [markdown]
+# **What to notice.** The store can be replaced at any time: other documents, another domain, with the
+# same model. Retrieval-augmented generation has the same idea, with documents in place of hidden
+# states.
+
+# %% [markdown]
+# ## `performer_features`
+# ★★★☆☆ · 20 minutes
+#
+# The Performer is linear attention with a random φ: φ(q) · φ(k) *estimates* the exponential that
+# softmax would use. For standard-normal ω
+#
+# $$e^{q \cdot k / \sqrt d} = \mathbb{E}_\omega\bigl[f_\omega(q)\, f_\omega(k)\bigr] \qquad
+# f_\omega(x) = \exp\!\left(\frac{\omega \cdot x}{d^{1/4}} - \frac{\lVert x \rVert^2}{2 \sqrt d}\right)$$
+#
+# With r rows ω₁ … ω_r (`projection`, `r d`), the mean over them is the estimate:
+#
+# $$\phi(x) = \tfrac{1}{\sqrt r}\bigl(f_{\omega_1}(x), \dots, f_{\omega_r}(x)\bigr)
+# \qquad x: *\text{batch} \times n \times d, \quad \phi(x): *\text{batch} \times n \times r$$
+#
+# **The traps.** Query and key each bring d^¼ and √r, which together make √d and r. The norm is that of
+# x, not of ω. Implementations often subtract the largest exponent for stability; do not do that here.
+
+
+# %%
+def performer_features(
+    x: Float[Tensor, "*batch n d"], projection: Float[Tensor, "r d"]
+) -> Float[Tensor, "*batch n r"]:
+    """Return the positive random features exp(ω · x / d^¼ − ‖x‖² / (2√d)) / √r of the Performer.
+
+    For standard-normal rows ω, features(q) · features(k) estimates exp(q · k / √d) without bias.
+
+    Args:
+        x: queries or keys.
+        projection: the rows ω.
+
+    Source: Choromanski et al. (2021), section 2.3.
+    """
+    ### BEGIN SOLUTION
+    scaled = x * x.shape[-1] ** -0.25
+    half_norm = scaled.square().sum(dim=-1, keepdim=True) / 2
+    return (scaled @ projection.mT - half_norm).exp() * len(projection) ** -0.5
+    ### END SOLUTION
+
+
+# %%
+if __name__ == "__main__":
+
+    @visible_check
+    def check_performer_features():
+        # d = 16, so d^¼ = 2 and √d = 4. Row 0: ω · x / 2 = 1, ‖x‖² / 8 = 0.5.
+        x = torch.zeros(1, 16)
+        x[0, :4] = 1.0
+        projection = torch.zeros(4, 16)
+        projection[0, 0] = 2.0
+        projection[1, 1] = -2.0
+        projection[2, 2] = projection[2, 3] = 2.0
+        with expecting("x of shape (1, 16) and a projection of shape (4, 16) should work"):
+            seen = performer_features(x, projection)
+        assert seen is not None, "performer_features returns None. Does it end with `return`?"
+        assert seen.shape == (1, 4), f"The shape should be (1, 4); yours is {tuple(seen.shape)}."
+        expected = torch.tensor([[0.5, -1.5, 1.5, -0.5]]).exp() / 2
+        assert torch.allclose(seen, expected, atol=1e-4), (
+            f"With d = 16 and r = 4, the features should be\n{expected}\nyours are\n{seen}\n"
+            "The exponents are 1 − 0.5, −1 − 0.5, 2 − 0.5 and 0 − 0.5."
+        )
+        with expecting("Leading axes (2, 3) should work"):
+            many = performer_features(fixed_numbers(2, 3, 5, 6), fixed_numbers(7, 6))
+        assert many.shape == (2, 3, 5, 7), f"The shape should be (2, 3, 5, 7), not {many.shape}."
+        one = performer_features(fixed_numbers(2, 3, 5, 6)[1, 2], fixed_numbers(7, 6))
+        assert torch.allclose(many[1, 2], one, atol=1e-5), (
+            "Each row should get the same features alone and in a batch."
+        )
+        torch.manual_seed(0)
+        query, key, rows = torch.randn(3, 4) / 2, torch.randn(5, 4) / 2, torch.randn(50_000, 4)
+        estimate = performer_features(query, rows) @ performer_features(key, rows).T
+        exact = (query @ key.T / 2).exp()
+        assert torch.allclose(estimate, exact, rtol=0.05), (
+            f"50,000 features should estimate exp(q · k / √d) within 5 %:\n{exact}\n"
+            f"yours give\n{estimate}"
+        )
+        print("performer_features: all visible checks pass.")
+
+    check_performer_features()
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Divide x by d^¼ once. In terms of the divided vector, the exponent is ω · x − ‖x‖² / 2.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `x @ projection.mT` gives all ω · x at once, `*batch n r`. The norm is a sum over the last axis with
+# `keepdim=True`. The number of features r is `len(projection)`.
+# </details>
+
+# %%
+FEATURES = (8, 32, 128, 512, 2048)
+
+
+def performer_errors(r: int, repetitions: int = 20) -> Float[Tensor, " repetitions"]:
+    """Return the relative error of attention with r features, for several draws of ω."""
+    generator = torch.Generator().manual_seed(r)
+    query, key, value = torch.randn(3, 64, 16, generator=generator)
+    exact = (query @ key.T / 4).softmax(dim=-1) @ value
+    errors = []
+    for _ in range(repetitions):
+        rows = torch.randn(r, 16, generator=generator)
+        weights = performer_features(query, rows) @ performer_features(key, rows).T
+        estimate = weights / weights.sum(dim=-1, keepdim=True) @ value
+        errors.append((estimate - exact).norm() / exact.norm())
+    return torch.stack(errors)
+
+
+# %%
+if __name__ == "__main__":
+    with demonstration():
+        errors = {r: performer_errors(r) for r in FEATURES}
+        for r in (32, 128, 2048):
+            record(f"relative error of attention with {r} features", errors[r].mean().item())
+        figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
+        means = [e.mean().item() for e in errors.values()]
+        spread = [e.std().item() for e in errors.values()]
+        axis.errorbar(FEATURES, means, spread, fmt="o-", capsize=3)
+        axis.set(xscale="log", yscale="log", xlabel="features r", ylabel="relative error")
+        plt.show()
+
+# %% [markdown]
+# **What to notice.** All features are positive, so no weight is negative and no denominator is near
+# 0. With sine and cosine as features the estimate is unbiased too, but its error is largest where
+# weights are small, and most of them are.
+
+# %% [markdown]
+# **Read.** [Dai et al. 2019](https://arxiv.org/abs/1901.02860), section 3.
+# [Khandelwal et al. 2020](https://arxiv.org/abs/1911.00172), section 2.
+# [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794), section 2.
+# [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
+# "Longer Context".
+#
+# **Discuss.**
+#
+# 1. A model of L layers reads segments of n positions, each layer with a memory of one segment. How
+#    far back can information reach the last position of a segment?
+# 2. Why is kNN-LM no help for a sentence like nothing in its store?
+#
+# <details><summary>Answers</summary>
+#
+# 1. About L · n positions before the segment: each layer reaches one segment further than the layer
+#    below. No gradient flows along this way, so nothing teaches the model what to keep for later.
+# 2. All neighbours are then far away, and which ones are nearest says little. A constant `mix` gives
+#    them their share nevertheless. Later work makes it depend on the distances.
+# </details>
