@@ -682,10 +682,14 @@ if __name__ == "__main__":
 FEATURES = (8, 32, 128, 512, 2048)
 
 
-def performer_errors(r: int, repetitions: int = 20) -> Float[Tensor, " repetitions"]:
-    """Return the relative error of attention with r features, for several draws of ω."""
+def performer_errors(r: int, scale: float, repetitions: int = 20) -> Float[Tensor, " repetitions"]:
+    """Return the relative error of attention with r features, for several draws of ω.
+
+    `scale` is the standard deviation of queries and keys.
+    """
     generator = torch.Generator().manual_seed(r)
     query, key, value = torch.randn(3, 64, 16, generator=generator)
+    query, key = scale * query, scale * key
     exact = (query @ key.T / 4).softmax(dim=-1) @ value
     errors = []
     for _ in range(repetitions):
@@ -699,14 +703,25 @@ def performer_errors(r: int, repetitions: int = 20) -> Float[Tensor, " repetitio
 # %%
 if __name__ == "__main__":
     with demonstration():
-        errors = {r: performer_errors(r) for r in FEATURES}
-        for r in (32, 128, 2048):
-            record(f"relative error of attention with {r} features", errors[r].mean().item())
+        errors = {
+            scale: torch.stack([performer_errors(r, scale) for r in FEATURES])
+            for scale in (0.5, 1.0)
+        }
         figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
-        means = [e.mean().item() for e in errors.values()]
-        spread = [e.std().item() for e in errors.values()]
-        axis.errorbar(FEATURES, means, spread, fmt="o-", capsize=3)
+        for scale, error in errors.items():
+            for r in (32, 2048):
+                name = f"relative error, {r} features, queries and keys of size {scale:g}"
+                record(name, error[FEATURES.index(r)].mean().item())
+            axis.errorbar(
+                FEATURES,
+                error.mean(dim=1),
+                error.std(dim=1),
+                fmt="o-",
+                capsize=3,
+                label=f"standard deviation {scale:g}",
+            )
         axis.set(xscale="log", yscale="log", xlabel="features r", ylabel="relative error")
+        axis.legend(title="queries and keys")
         plt.show()
 
 # %% [markdown]
