@@ -931,7 +931,7 @@ class DigitDiT(nn.Module):
 
 # %% [markdown]
 # **Training** uses `add_noise` with random digits and steps. Every tenth label becomes `NO_DIGIT`.
-# Drawing uses a running mean of the weights.
+# Drawing uses a running mean of weights.
 #
 # **Drawing** takes 30 steps. Each predicts the noise with and without the label (`guided_noise`)
 # and removes a part of it (`ddim_step`). A *guidance scale* above 1 amplifies the label.
@@ -1052,7 +1052,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** With seeds 0, 1 and 2, the reference solution draws 91.4, 91.2 and 89.0 % of
 # 500 digits as asked at scale 1, and 99.6, 99.6 and 99.4 % at scale 2. The judge reads 99.3 % of
-# held-out real digits correctly. Training and drawing take about two minutes on one core.
+# held-out digits correctly. Training and drawing take about two minutes on one core.
 
 # %% [markdown]
 # ### Watch it draw
@@ -1149,10 +1149,10 @@ if __name__ == "__main__":
             print(f"scale {scale:<4g} {percent:5.1f} % as asked, diversity {width:.2f}")
 
 # %% [markdown]
-# **What to notice.** Of 200 digits, 10.0 % came out as asked at scale 0 (chance), 94.5 % at scale
-# 1, 99.5 % at scale 2, and all from scale 3 on. Diversity falls from 0.98 of that of real digits at
-# scale 1 to 0.81 at scale 2 (0.80 with seeds 1 and 2) and 0.69 at scale 5. The scale chooses
-# between faithful and varied pictures.
+# **What to notice.** Of 200 digits (seed 0), 10.0 % came out as asked at scale 0 (chance), 94.5 %
+# at scale 1, 99.5 % at scale 2, and all from scale 3 on. Diversity falls from 0.98 of that of real
+# digits at scale 1 to 0.81 at scale 2 (0.80 with seeds 1 and 2) and 0.69 at scale 5. The scale
+# chooses between faithful and varied pictures.
 
 # %% [markdown]
 # ### Did it memorise the training digits?
