@@ -44,6 +44,13 @@ def build(
             "--new-version", help="add and remove exercises although submissions have been graded"
         ),
     ] = False,
+    public_url: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="folder on GitHub in which you publish assignments/; adds a badge that opens the notebook in Colab",
+        ),
+    ] = "",
 ) -> None:
     """Build the release in assignments/ from the chapters, and check it. A failed build changes nothing."""
     from autograder.course.consistency import check_day
@@ -60,7 +67,7 @@ def build(
         for name in chosen:
             day = course.day(name)
             check_day(day)
-            for made in builder.build(day, solutions, new_version):
+            for made in builder.build(day, solutions, new_version, public_url):
                 print(made) if isinstance(made, Path) else print_error(made)
 
 

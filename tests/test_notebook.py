@@ -19,7 +19,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import build, figures, material
+from autograder.release import build, colab, figures, material
 from autograder.release.notebook import solution_notebook, without_chapter_imports, without_guard
 from tests.conftest import ROOT, with_cells
 
@@ -232,6 +232,23 @@ def test_an_invalid_figure_is_refused(
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(CourseError, match=re.escape(problem)):
         figures.embed(link, tmp_path / "x.py")
+
+
+@pytest.mark.parametrize("kind", ["tree", "blob"])
+def test_a_badge_opens_the_notebook_in_colab(kind: str, tmp_path: Path) -> None:
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# Day 1")])
+    url = f"https://github.com/uni/course/{kind}/main/2026/assignments/"
+    colab.add_badge(notebook, day_of(tmp_path, CHAPTER), url)
+    page = "github/uni/course/blob/main/2026/assignments/day1/day1.ipynb"
+    assert notebook.cells[0].source.startswith("# Day 1\n\n[![Open in Colab](")
+    assert f"](https://colab.research.google.com/{page})" in notebook.cells[0].source
+
+
+@pytest.mark.parametrize("url", ["https://example.org/a", "https://github.com/uni/course", "main"])
+def test_colab_opens_only_folders_on_github(url: str, tmp_path: Path) -> None:
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# Day 1")])
+    with pytest.raises(CourseError, match="not the address of a folder on GitHub"):
+        colab.add_badge(notebook, day_of(tmp_path, CHAPTER), url)
 
 
 @pytest.mark.parametrize("day", ["day1", "day2"])

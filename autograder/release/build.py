@@ -28,6 +28,7 @@ from autograder.grading.fork_server import start_server
 from autograder.grading.grader import Grader
 from autograder.recognition.catalogue import known_mistakes
 from autograder.release import gradebook, material, outputs, publication, student_files
+from autograder.release.colab import add_badge
 from autograder.release.demonstrations import with_short_training
 from autograder.release.notebook import day_texts, solution_notebook
 from autograder.submissions.cells import read_cells
@@ -41,17 +42,21 @@ EXECUTION_SECONDS = 300  # per cell
 STEPS = 20  # steps of each training loop when the notebook is run as a check
 
 
-def build(day: Day, solutions: bool = False, new_version: bool = False) -> Iterator[Path | str]:
+def build(
+    day: Day, solutions: bool = False, new_version: bool = False, public_url: str = ""
+) -> Iterator[Path | str]:
     """Build the release for a day and, if `solutions` is true, the notebook with solutions.
 
     Yields the path of each, and notes for the instructor. `new_version` allows the build to add and remove exercises although
-    nbgrader's gradebook contains submissions.
+    nbgrader's gradebook contains submissions. `public_url` is where the release will be published, for the Colab badge.
 
     Raises:
         CourseError: A check failed. The message names the cell, and the current release is unchanged.
     """
     yield from vanished_names(day)
     notebook = solution_notebook(day, outputs.packed(day))
+    if public_url:
+        add_badge(notebook, day, public_url)
     _check_given_names(notebook, day)
     nbformat.validate(notebook)
     _check_full_marks(notebook, day)
@@ -240,12 +245,13 @@ def _check_full_marks(notebook: NotebookNode, day: Day) -> None:
 
 
 def _check_execution(notebook: NotebookNode, day: Day) -> None:
-    """Run the solution notebook with short training loops, unless it is unchanged since it last ran successfully.
+    """Run the solution notebook with short training loops, unless its code is unchanged since it last ran successfully.
 
     Raises:
         CourseError: A cell raised an exception.
     """
-    digest = hashlib.sha256(nbformat.writes(notebook).encode()).hexdigest()
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    digest = hashlib.sha256("\0".join(code).encode()).hexdigest()
     ran = f"ran-{day.name}"
     if state_folder.read_cache(day.root, ran) == digest.encode():
         return
