@@ -633,9 +633,9 @@ if __name__ == "__main__":
 # ★★☆☆☆ · 30 minutes
 #
 # With 64 heads of 128 numbers in 80 layers, in half precision, cached keys and values take 2.6 MB per
-# token, and each new token reads all of them. If several query heads share one key head and one value
-# head, the cache is h/g times smaller ([Ainslie et al. 2023](https://arxiv.org/abs/2305.13245),
-# section 2.2):
+# token, and each new token reads all of them. If h query heads share g key heads and g value heads,
+# the cache is h/g times smaller ([Ainslie et al. 2023](https://arxiv.org/abs/2305.13245), section
+# 2.2):
 #
 # ![Six query heads and their key heads. With g = 6, each has its own. With g = 2, heads 0, 1 and 2
 # share key head 0, and heads 3, 4 and 5 share key head 1. With g = 1, all share one.](figures/shared-heads.svg)
