@@ -161,7 +161,7 @@ def test_graded_cells_change_only_in_a_new_version(day: Day, releases: Path) -> 
     with pytest.raises(CourseError) as error:
         build(day, releases)
     assert str(error.value) == (
-        "day1: nbgrader's gradebook contains 1 graded submissions, and this build adds h and removes g. "
+        "day1: nbgrader's gradebook contains 1 submission, and this build adds h and removes g. "
         "The release and the gradebook are unchanged. "
         "To publish a new version and keep the submissions, run autograder build day1 --new-version"
     )

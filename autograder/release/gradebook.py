@@ -124,9 +124,10 @@ def _check_submissions(
         for verb, names in (("adds", added), ("removes", removed))
         if names
     )
+    count = len(target.submissions)
     if not new_version:
         raise CourseError(
-            f"{day.name}: nbgrader's gradebook contains {len(target.submissions)} graded submissions, and this build {changes}. "
+            f"{day.name}: nbgrader's gradebook contains {count} submission{'s' * (count > 1)}, and this build {changes}. "
             "The release and the gradebook are unchanged. "
             f"To publish a new version and keep the submissions, run autograder build {day.name} --new-version"
         )
