@@ -210,3 +210,5 @@ def test_the_build_names_exercises_that_vanished(day: Day) -> None:
     toml = day.root / courses.FILE
     toml.write_text(toml.read_text() + 'renamed_from = ["g"]\n')
     assert [*vanished_names(courses.load(day.root).day("day1"))] == []
+    file.write_text("<<<<<<< HEAD\n" + file.read_text())
+    assert [*vanished_names(day)] == []

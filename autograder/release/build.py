@@ -74,11 +74,9 @@ def build(
 
 def vanished_names(day: Day) -> Iterator[str]:
     """Yield a note about each exercise of the current release that no longer exists under its name or a newer one."""
-    file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
-    released = nbformat.read(file, as_version=4).cells if file.is_file() else []
     exercises = (*day.exercises, *day.unassigned)
     known = {name for one in exercises for name in (one.name, *one.renamed_from)}
-    for cell in released:
+    for cell in outputs.released_cells(day):
         metadata = cell.metadata.get("nbgrader", {})
         name = metadata.get("grade_id")
         if metadata.get("solution") and name not in known:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 
 from autograder.course import config as courses
 from autograder.course.config import CourseError, Day
@@ -37,15 +38,23 @@ class TooSlow(BaseException):
     """Raised when a known mistake runs for too long."""
 
 
+def released_cells(day: Day) -> list[NotebookNode]:
+    """Return the cells of the current release, or [] if there is none or it is damaged, for example by a merge conflict."""
+    file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
+    try:
+        cells: list[NotebookNode] = nbformat.read(file, as_version=4).cells
+    except (OSError, ValueError, nbformat.ValidationError):
+        return []
+    return cells
+
+
 def packed(day: Day) -> str:
     """Return the packed results of a day's known mistakes: those in the current release, if they are up to date.
 
     Raises:
         CourseError: The day's solutions do not run.
     """
-    file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
-    cells = nbformat.read(file, as_version=4).cells if file.is_file() else []
-    for cell in cells:
+    for cell in released_cells(day):
         known = material.packed_outputs(cell.source, day)
         if known:
             return known
