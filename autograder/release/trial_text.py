@@ -10,7 +10,9 @@ from autograder.release.trial import Result, Trial
 def lines(trial: Trial) -> Iterator[str]:
     """Yield the lines that `autograder try` prints about an exercise."""
     exercise = trial.exercise
-    yield f"{exercise.name}: {exercise.points:g} points, {len(trial.sentences)} hidden tests"
+    count = len(trial.sentences)
+    tests = "1 hidden test" if count == 1 else f"{count} hidden tests"
+    yield f"{exercise.name}: {exercise.points:g} points, {tests}"
     yield from (f"✗ {fault}" for fault in trial.faults)
     for result in trial.results:
         yield f"{'✗' if result.faults else '✓'} {_title(result)}"
