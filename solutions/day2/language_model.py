@@ -293,11 +293,10 @@ if __name__ == "__main__":
 # layer, each norm is the first step of a branch, and only sums are on this
 # line.](figures/pre-norm.svg)
 #
-# Two things differ from Day 1. First, the norms move into the branches. In this **pre-norm** form no
-# norm is on the way from a block's output back to its input. Gradients at the start of training are
-# well behaved, and a warm-up is no longer essential ([Xiong et al.
-# 2020](https://arxiv.org/abs/2002.04745), section 3). Second, GELU replaces ReLU. GPT-2 uses its
-# tanh form ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415), section 2):
+# Two things differ from Day 1. The norms are in the branches, which is called **pre-norm**. Gradients
+# are then well behaved at initialisation, and training needs no warm-up ([Xiong et al.
+# 2020](https://arxiv.org/abs/2002.04745), section 3). And GELU replaces ReLU, in its tanh form
+# ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415), section 2):
 #
 # $$\operatorname{gelu}(z) = \tfrac12 z \left(1 + \tanh\!\left(\sqrt{2/\pi}\,
 # (z + 0.044715\, z^3)\right)\right)$$
@@ -452,9 +451,8 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** Follow x from the first block to the last: there are only additions. Each block
-# reads from this *residual stream* and writes into it. The stream grows from block to block, so the
-# model needs one more norm at its end.
+# **What to notice.** From the first block to the last, there are only additions to x, the *residual
+# stream*. It grows from block to block, so the model needs one more norm at its end.
 
 # %% [markdown]
 # ## `GPT`
@@ -912,7 +910,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The temperature moves probability between likely and unlikely tokens, and every
 # token stays possible. Top-k and top-p remove the tail and scale up the rest. Here top-k
-# keeps four tokens and top-p three. If the model were nearly certain, top-p would keep one.
+# keeps four tokens and top-p three.
 
 # %% [markdown]
 # ## `generate`
@@ -1202,7 +1200,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** The logits agree up to rounding (reference: within 4·10⁻⁷), so every detail is
-# right, down to the tanh in GELU. The real GPT-2 is larger, and its 124 million weights are trained.
+# right, down to the tanh in GELU.
 # %% [markdown]
 # ## Your GPT at work: Python's manual
 #
@@ -1480,8 +1478,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** At 0.6 most words exist, and some phrases almost make sense. At 0.3 the model
 # repeats itself and gets stuck; in the reference's run it writes spaces. At 1.5 it draws unlikely
-# characters, and soon the text is unlike any that it has read. To make sense, a model needs far more
-# than 360,000 parameters and half a million characters.
+# characters, and soon the text is unlike any that it has read.
 
 # %% [markdown]
 # ### Where it looks
@@ -1548,8 +1545,8 @@ if __name__ == "__main__":
 #
 # *Further · 5 minutes*
 #
-# Generating takes equally long with any weights, so the next cell uses an untrained model, on one
-# thread, with the cache and without.
+# The next cell generates with and without the cache, on one thread. The weights do not matter, so the
+# model is untrained.
 
 # %%
 if __name__ == "__main__":
@@ -1586,8 +1583,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** With the cache, twice as many tokens take about twice as long. Without it, the
 # time grows much faster: 512 tokens take 4.3 s of CPU time, against 0.60 s with the cache (reference
-# solution). For short texts the difference is small, because a run over a few positions costs little
-# more than a run over one.
+# solution).
 
 # %% [markdown]
 # **Read.** [Radford et al.

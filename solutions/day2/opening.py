@@ -2,8 +2,7 @@
 # ## What you will build
 #
 # On Day 1, a Transformer learned to read dates. Today the same parts write texts, compose, recognise
-# digits and draw them. You train all models yourself, on two CPU cores. These are their results
-# (reference solution, seed 0).
+# digits and draw them. You train all models yourself (results: reference solution, seed 0).
 #
 # **It writes.** After four minutes with Python's manual, a GPT with 360,000 parameters continues *The
 # statement*. Words and layout are mostly right, the sense is not:
@@ -42,9 +41,8 @@
 # segments; text. Decisions: returns, states, actions; three tokens per step;
 # actions.](figures/day.svg)
 #
-# All models are stacks of attention and a network at each position, as on Day 1. Each chapter changes
-# one thing. You can do the chapters in any order. Diffusion uses `SelfAttention`, `patchify` and
-# `unpatchify` from Vision, and Memory uses `skew` from Music: run those cells first.
+# Each chapter changes one thing. You can do them in any order. Diffusion uses `SelfAttention`,
+# `patchify` and `unpatchify` from Vision, and Memory uses `skew` from Music: run those cells first.
 
 # %% [markdown]
 # ### Notation
@@ -55,7 +53,6 @@
 # | $n$, $m$ | queries; keys and values |
 # | $d$, $h$, $d_\text{head}$ | features per token (`d_model`), heads, features per head: $d / h$ |
 # | $v$ | tokens in the vocabulary |
-# | $Q, K, V$ | queries, keys and values, one per row |
 # | $c$, $H$, $W$ | channels, height and width of an image |
 # | $p$, $N$ | side of a patch in pixels, patches in an image |
 # | $x_0$, $x_t$, $\varepsilon$ | an image, the same after $t$ steps of noise, the noise |
@@ -63,11 +60,11 @@
 #
 # ### After today you can
 #
-# * build GPT-2 with its cache, and measure a language model in bits per character;
-# * give attention a sense of distance, and test which positions a model has learned;
+# * build GPT-2, and measure a language model in bits per character;
+# * give attention a sense of distance;
 # * turn images into tokens, and look inside a vision transformer;
-# * condition a diffusion model on a class, and draw with it;
-# * choose between variants of attention, because you have measured what they cost.
+# * draw with a diffusion model that is conditioned on a class;
+# * choose between variants of attention by their measured cost.
 #
 # ### Timetable
 #
@@ -75,13 +72,12 @@
 #   chapters
 # }}
 #
-# All times are estimates and include reading. Training comes on top, and you can read on while it runs
-# (reference solution, seed 0):
+# All times are estimates and include reading. Training comes on top; read on while it runs:
 #
 # | chapter | training | time |
 # |---|---|---|
 # | 1 Language models | a GPT | 209 s on two cores |
 # | 2 Music | two models, to compare | 2 × 2 minutes on one core |
-# | 3 Vision | a ViT, and three models to compare | 37 s on two cores, then about 2 minutes of CPU time |
+# | 3 Vision | a ViT; three models to compare | 37 s on two cores; about 2 minutes on one |
 # | 4 Diffusion | a diffusion transformer | 2 minutes on one core |
 # | 5 The family | six variants | 2 + 3 minutes on one core |
