@@ -78,6 +78,6 @@
 # |---|---|---|
 # | 1 Language models | a GPT | 209 s on two cores |
 # | 2 Music | two models, to compare | 2 × 2 minutes on one core |
-# | 3 Vision | a ViT; three models to compare | 37 s on two cores; about 2 minutes on one |
+# | 3 Vision | a ViT; a ViT and a CNN to compare | 37 s on two cores; about 1 minute on one |
 # | 4 Diffusion | a diffusion transformer | 2 minutes on one core |
 # | 5 The family | six variants | 2 + 3 minutes on one core |
