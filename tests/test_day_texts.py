@@ -1,0 +1,144 @@
+"""Test what the text of each day promises: its length, its timetable, its figures and how each chapter ends."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from autograder.course import config as courses
+from autograder.release.notebook import solution_notebook
+from tests.conftest import ROOT
+
+COURSE = courses.load(ROOT)
+NOT_READ = re.compile(
+    r"<details>.*?</details>|```.*?```|\$\$.*?\$\$|<(?:img|audio)[^>]*>|\]\([^)]*\)", re.DOTALL
+)
+FACTS = re.compile(
+    r"★+☆* · (core|further|optional) · (\d+) minutes(?: · ([\d.]+) points?)?$", re.MULTILINE
+)
+# A section that is not an exercise but takes time.
+SECTION = re.compile(r"^\*(Core|Further) · (\d+) minutes\*$", re.MULTILINE)
+CHAPTER = re.compile(r"^\*Chapter (\d+) of (\d+)((?: · \w+: \d+ minutes?)*)\*$", re.MULTILINE)
+ROW = re.compile(r"^\| ([^|]+) ((?:\| (?:\d+ min )?)+)\|$", re.MULTILINE)  # of the timetable
+MAX_BYTES = 2_000_000  # of a released notebook
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the text of a day promises. `words` and `core_words` are the most that a student has to read."""
+
+    words: int
+    core_words: int
+    reading: tuple[str, ...]
+    predicts: bool  # each chapter asks the student to predict something
+
+
+PROMISES = {
+    "day1": Promise(
+        7000, 5000, ("https://arxiv.org/abs/1706.03762", "https://lilianweng.github.io/"), False
+    ),
+    "day2": Promise(10_000, 6_000, ("https://arxiv.org/abs/",), True),
+}
+
+
+@pytest.fixture(scope="module", params=COURSE.days)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def cells(name: str) -> list[str]:
+    """Return the texts of a day's markdown cells."""
+    notebook = solution_notebook(COURSE.day(name))
+    return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def sections(cells: list[str]) -> list[tuple[str, str]]:
+    """Return each cell's text with its part of the timetable. A chapter without core exercises is not core."""
+    chapter = part = "core"
+    parts = []
+    for text in cells:
+        if found := CHAPTER.search(text):
+            chapter = "core" if "core:" in found[3] else "further"
+        if text.startswith(("# ", "## ", "### ", "**Read.**")):
+            marked = FACTS.search(text) or SECTION.search(text)
+            part = marked[1].lower() if marked else chapter
+        parts.append((part, text))
+    return parts
+
+
+def times(tracks: list[str], row: str) -> dict[str, int]:
+    """Return the minutes in the cells of a row of the timetable, by track."""
+    minutes = [int("0" + re.sub(r"\D", "", entry)) for entry in row.split("|")[1:]]
+    return dict(zip(tracks, minutes, strict=True))
+
+
+def test_the_text_is_short_enough(name: str, cells: list[str]) -> None:
+    words = [(part, len(NOT_READ.sub(" ", text).split())) for part, text in sections(cells)]
+    assert sum(n for _, n in words) <= PROMISES[name].words
+    assert sum(n for part, n in words if part == "core") <= PROMISES[name].core_words
+
+
+def test_the_timetable_adds_up(cells: list[str]) -> None:
+    (table,) = (text for text in cells if "### Timetable" in text)
+    header = re.search(r"^\| chapter \| (core.*) \|$", table, re.MULTILINE)
+    assert header
+    tracks = header[1].split(" | ")
+    rows = {row[1]: times(tracks, row[2]) for row in ROW.finditer(table)}
+    shown = {int(name.split()[0]): row for name, row in rows.items() if name[0].isdecimal()}
+    stated: dict[int, dict[str, int]] = {}
+    for text in cells:
+        if found := CHAPTER.search(text):
+            stated[int(found[1])] = dict.fromkeys(tracks, 0)
+        elif (found := FACTS.search(text) or SECTION.search(text)) and found[2]:
+            stated[len(stated)][found[1].lower()] += int(found[2])
+    assert shown == stated
+    (total,) = re.findall(r"^\| \*\*Total\*\* (.*)\|$", table, re.MULTILINE)
+    for track, minutes in times(tracks, total).items():
+        assert minutes == sum(row[track] for row in rows.values())
+    assert times(tracks, total)["core"] <= 240
+
+
+def test_headings_state_what_the_configuration_says(name: str, cells: list[str]) -> None:
+    headings = [text for text in cells if text.startswith("## `")]
+    found = [FACTS.search(text) for text in headings]
+    stated = [(match[1], float(match[3] or 0)) for match in found if match]
+    assert stated == [
+        ("optional", 0) if e.optional else ("core" if e.core else "further", e.points)
+        for e in COURSE.day(name).exercises
+    ]
+
+
+def test_each_chapter_states_its_minutes(name: str, cells: list[str]) -> None:
+    chapters = list(CHAPTER.finditer("\n".join(cells)))
+    numbers = range(1, len(COURSE.day(name).chapters) + 1)
+    assert [(int(c[1]), int(c[2])) for c in chapters] == [(i, len(numbers)) for i in numbers]
+    if name == "day1":
+        assert chapters[0][0] == "*Chapter 1 of 6 · core: 30 minutes*"
+        assert chapters[5][0] == "*Chapter 6 of 6 · core: 45 minutes · further: 50 minutes*"
+
+
+def test_every_chapter_ends_with_reading_and_questions(name: str, cells: list[str]) -> None:
+    ends = [text for text in cells if text.startswith("**Read.**")]
+    assert len(ends) == len(COURSE.day(name).chapters)
+    for text in ends:
+        assert all(link in text for link in PROMISES[name].reading)
+        assert re.search(r"\*\*Discuss\.\*\*\n\n1\. .*\n2\. .*<details>", text, re.DOTALL)
+
+
+def test_each_chapter_of_day2_asks_for_a_prediction(name: str, cells: list[str]) -> None:
+    asked = sum("**Predict first.**" in text for text in cells)
+    assert asked >= len(COURSE.day(name).chapters) * PROMISES[name].predicts
+
+
+def test_there_are_at_least_twelve_figures(cells: list[str]) -> None:
+    images = re.findall(
+        r'<img src="data:image/svg\+xml;base64,[^"]+" alt="([^"]+)">', "".join(cells)
+    )
+    assert len(images) >= 12
+
+
+def test_the_release_is_small(name: str) -> None:
+    assert (ROOT / "assignments" / name / f"{name}.ipynb").stat().st_size < MAX_BYTES
