@@ -365,7 +365,7 @@ if __name__ == "__main__":
 # walk as seen. **Predict first.** For how many of the places will the model find a shorter path?
 
 # %%
-WALK_STEPS = 800
+WALK_STEPS = 500
 PLACES, WALKS, LONGEST_WALK, PATH_LENGTH = 60, 300, 40, 16
 
 
@@ -535,6 +535,14 @@ if __name__ == "__main__":
             for axis, start in zip(axes, farthest, strict=False):
                 draw_path(axis, paths, start)
             plt.show()
+
+# %% [markdown]
+# **What to notice.** With seed 0 there is a shorter path than every walk seen from 36 of the 59 places.
+# From 25 of them the model finds one, and 11 of these are as short as breadth-first search allows. With
+# seed 1 it is 22 of 29, of which 6 are the shortest. Training takes about a minute of CPU time.
+#
+# The model almost always takes exactly as many steps as it is asked for. A path of more than 16 steps
+# is longer than anything it was trained on, and 10 of its 11 failures with seed 0 ask for 16 or more.
 
 # %% [markdown]
 # **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3.

@@ -248,7 +248,7 @@ if __name__ == "__main__":
 # the memory help most? Does it still help at the last position, which sees 63 characters anyway?
 
 # %%
-MEMORY_STEPS = 1000
+MEMORY_STEPS = 600
 SEGMENT = 64
 STREAMS = 16
 
@@ -725,9 +725,10 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** All features are positive, so no weight is negative and no denominator is near
-# 0. With sine and cosine as features the estimate is unbiased too, but its error is largest where
-# weights are small, and most of them are.
+# **What to notice.** With queries and keys of standard deviation ½, the relative error of attention falls
+# from 0.44 with 32 features to 0.06 with 2,048 (mean of 20 draws of ω), about as 1/√r. With standard
+# deviation 1 it is still 0.76, because the variance grows exponentially with the norms. All features
+# are positive, so no denominator is near 0, as it can be with sine and cosine features.
 
 # %% [markdown]
 # **Read.** [Dai et al. 2019](https://arxiv.org/abs/1901.02860), section 3.
