@@ -244,8 +244,8 @@ if __name__ == "__main__":
 # Two small models read the Python manual of the first chapter in segments of 64 characters. One has a
 # memory of the last 64 inputs of each layer, and the other has none. Everything else is equal.
 #
-# **Predict first.** Each plot shows the bits per character at each position of a segment. Where does
-# the memory help most? Does it still help at the last position, which sees 63 characters anyway?
+# **Predict first.** At which positions of a segment does the memory help most? Does it still help at
+# the last one, which sees 63 characters anyway?
 
 # %%
 MEMORY_STEPS = 600
