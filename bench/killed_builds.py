@@ -43,7 +43,7 @@ def build_day(root: Path) -> None:
 
 def moments(count: int, root: Path, changed: Path) -> Iterator[tuple[set[str], int]]:
     """Yield the moments at which to kill a build: the files whose lines are counted, and the number of the line."""
-    for files, share in ((BUILDING, (count + 1) // 2), (PUBLISHING, count // 2)):
+    for files, share in ((PUBLISHING, count // 2), (BUILDING, (count + 1) // 2)):
         reset(root, changed)
         lines = count_lines(lambda: build_day(root), files)
         yield from ((files, 1 + number * lines // share) for number in range(share))
@@ -72,7 +72,7 @@ def main(count: int, folder: Path) -> None:
         (shutil.rmtree if target.is_dir() else Path.unlink)(target)
         (shutil.copytree if (before / name).is_dir() else shutil.copy)(before / name, target)
     shutil.copytree(root, changed)
-    for number, (files, line) in enumerate(list(moments(count, root, changed)), 1):
+    for number, (files, line) in enumerate(moments(count, root, changed), 1):
         reset(root, changed)
         kill_at(line, lambda: build_day(root), files)
         states = []
@@ -81,9 +81,8 @@ def main(count: int, folder: Path) -> None:
             states.append("new" if folder_now == folder_new else "old")
         count_lines(lambda: build_day(root), ())
         assert read_release(root) == new, f"line {line}: the next build is not complete"
-        print(
-            f"{number:2}: killed at line {line}; {dict(zip(publication.FOLDERS, states, strict=True))}"
-        )
+        state = dict(zip(publication.FOLDERS, states, strict=True))
+        print(f"{number:2}: killed at line {line}; {state}", flush=True)
 
 
 if __name__ == "__main__":
