@@ -21,9 +21,7 @@ from autograder.release import gradebook
 
 # The folders of a day that are replaced, in this order.
 FOLDERS = ("source", "assignments")
-REPLACED = (
-    "replaced"  # in the staging folder: what a file system without exchange has to move away first
-)
+REPLACED = "replaced"  # in the staging folder: folders that had to be moved away first
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # from <fcntl.h> and <linux/fs.h>
 
 
