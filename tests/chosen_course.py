@@ -1,4 +1,4 @@
-"""A course of three days that differ only in what `grading.toml` chooses of the same chapters. Entry point: `make`."""
+"""A course of two days that differ only in what `grading.toml` chooses of the same chapters. Entry point: `make`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-# Day 1 is the short form of a day, day 2 has weights that sum to 77, a given and an optional exercise, and day 3 gives five.
+# Day 1 is the short form of a day. Day 2 is worth 77 points and has a given and an optional exercise.
 DAYS = {
     "day1": ('include = "core"', {}),
     "day2": ("total_points = 77", {"shift": "given = true", "count": "optional = true"}),
-    "day3": ("", dict.fromkeys(("shift", "spread", "count", "flip", "halve"), "given = true")),
 }
 EXERCISES = {
     "shift": ("numbers", 1, False),

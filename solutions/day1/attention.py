@@ -55,7 +55,7 @@ from solutions.opening import demonstration, expecting, visible_check
 # and `dim=0` each column.
 #
 # **The trap.** $e^{89}$ overflows in float32, and $e^{12}$ in float16. The result is ∞/∞ = NaN. Far
-# below zero every exponential becomes 0, and 0/0 is NaN as well. Your function has to work for
+# below zero every exponential becomes 0, and 0/0 is NaN as well. The function has to work for
 # entries of ±10⁴. An entry of −∞ gets a weight of exactly 0, which the next chapter uses to hide
 # keys.
 #
