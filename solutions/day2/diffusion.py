@@ -1142,7 +1142,7 @@ if __name__ == "__main__":
         grid.set(xlabel="digit asked for", ylabel="guidance scale")
         right.plot(scales, recognised, "o-", label="drawn as asked (%)")
         right.plot(scales, [100 * s for s in spread], "s--", label="diversity (real digits = 100)")
-        right.set(xlabel="guidance scale", ylim=(0, 115))
+        right.set(xlabel="guidance scale", ylim=(0, 140))
         right.legend()
         plt.show()
         for scale, percent, width in zip(scales, recognised, spread, strict=True):
