@@ -242,7 +242,7 @@ if __name__ == "__main__":
 # ### A language model that remembers
 #
 # Two small models read the Python manual of the first chapter in segments of 64 characters. One has a
-# memory of the last 64 inputs of each layer, and the other has none. Everything else is equal.
+# memory of 64 positions, and the other has none.
 #
 # **Predict first.** At which positions of a segment does the memory help most? Does it still help at
 # the last one, which sees 63 characters anyway?
