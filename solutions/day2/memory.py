@@ -380,10 +380,10 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With memory, a held-out character costs 2.15 bits on average, and the first one of a
-# segment 2.40 (seed 0). Without memory, the first position sees one character only, and each later
-# position one more. For one layer, segments with memory give exactly what the whole sequence gives.
-# With several layers they do not: the memory of layer 2 was computed with a shorter view.
+# **What to notice.** With seed 0, the first character of a segment costs 2.40 bits with memory and 3.64
+# without. After 600 steps, however, the last eight cost 2.16 with memory and 2.03 without, and the
+# averages are 2.15 and 2.08: attention to twice as many positions takes longer to learn. For one layer,
+# segments with memory give what the whole sequence gives. For several they do not.
 
 # %% [markdown]
 # ## `knn_probabilities`
