@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
 from autograder.course import state_folder
@@ -266,6 +266,12 @@ def _check_execution(notebook: NotebookNode, day: Day) -> None:
         )
         try:
             client.execute(stderr=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        except (DeadKernelError, CellTimeoutError) as error:
+            problem = " ".join(str(error).split())[:200]
+            raise CourseError(
+                f"{day.name}: the notebook with solutions did not run to its end: {problem}. "
+                "The machine may lack memory or be too busy."
+            ) from None
         except CellExecutionError as error:
             where = _failed_cell(copy)
             raise CourseError(
