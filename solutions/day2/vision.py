@@ -152,7 +152,7 @@ if __name__ == "__main__":
 # ## `unpatchify`
 # ★★☆☆☆ · 10 minutes
 #
-# A model that draws images, like the one in the next chapter, produces patches and needs an image.
+# A model that draws images (next chapter) produces patches and needs an image.
 #
 # $$\underbrace{y}_{b \times N \times c p^2} \;\longrightarrow\;
 # \underbrace{x}_{b \times c \times H \times W}
@@ -1132,7 +1132,7 @@ if __name__ == "__main__":
 # **What to notice.** Before training, every block averages about 8.03 pixels, as if all patches were
 # alike. After training (reference solution, seeds 0 to 2), block 1 has 7.89 to 7.92 and block 5 8.09 to
 # 8.19. This is the direction that Raghu et al. report (figure 3), but the effect is tiny: the nearest
-# head of all has 7.4, so no head is local. In the paper, large ViTs trained on ImageNet alone lack
+# head has 7.4, so no head is local. In the paper, large ViTs trained on ImageNet alone lack
 # local heads as well (figure 4). This ViT answers 83 to 87 % of the sheets without them.
 
 # %% [markdown]
