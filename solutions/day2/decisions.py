@@ -4,13 +4,13 @@
 # *Chapter 7 of 7*
 #
 # An agent sees a state, takes an action, gets a reward, and sees the next state. Reinforcement
-# learning usually estimates how good each action is, and improves it step by step.
-# [Chen et al. 2021](https://arxiv.org/abs/2106.01345) treat the same data as a language. A
-# recorded episode is a sentence of returns, states and actions, and a Transformer learns to continue
-# it. To make the agent act well, *ask* for a high return and let it continue.
+# learning usually estimates how good each action is.
+# [Chen et al. 2021](https://arxiv.org/abs/2106.01345) treat a recorded episode as text instead: a
+# sequence of returns, states and actions, which a Transformer learns to continue. To make the agent
+# act well, *ask* for a high return.
 #
-# This chapter builds the Decision Transformer and lets it find its way through a graph, as in
-# the example of the paper.
+# This chapter builds the Decision Transformer and lets it find its way through a graph, as in the
+# paper's example.
 
 # %%
 import random
@@ -40,9 +40,9 @@ from solutions.opening import (
 #
 # The return-to-go of a step is the sum of the rewards from this step to the end of the episode:
 #
-# $$\hat R_t = \sum_{t' = t}^{T} r_{t'} \qquad r, \hat R: *\text{batch} \times t$$
+# $$\hat R_i = \sum_{j = i}^{t} r_j \qquad r, \hat R: *\text{batch} \times t$$
 #
-# **The trap.** The sum includes the reward of the step itself, and it runs towards the end.
+# **The trap.** The sum includes the reward of the step itself, but not earlier rewards.
 
 
 # %%
@@ -83,7 +83,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `cumsum` adds up from the beginning. Where would the beginning have to be?
+# `cumsum` sums from the beginning. At which end of the episode do you need it to start?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -96,14 +96,14 @@ if __name__ == "__main__":
 # ## `interleave`
 # ★★☆☆☆ · 10 minutes
 #
-# The Transformer reads one sequence. Each step contributes three tokens, in the order in which the
-# agent meets them: the return to be reached, the state, and the action taken.
+# The Transformer reads one sequence. Each step contributes three tokens, in the order in which they
+# occur: the target return, the state and the action.
 #
 # $$(b \times t \times d)^3 \to b \times 3t \times d
 # \qquad R_1, s_1, a_1, R_2, s_2, a_2, \dots$$
 #
 # **The trap.** Concatenating along the steps gives R₁ R₂ … s₁ s₂ … instead. A reshape does not reorder
-# anything, so the new axis has to be in the right place before it.
+# anything, so put the new axis in the right place first.
 
 
 # %%
@@ -154,14 +154,14 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `torch.stack` makes a new axis of size 3. Put it directly behind the steps, `b t 3 d`, and flatten
-# the two axes in the middle.
+# `torch.stack` makes a new axis of size 3. Put it directly after the step axis, `b t 3 d`, and flatten
+# the two middle axes.
 # </details>
 
 # %% [markdown]
 # ## Given: a causal block
 #
-# The Transformer itself is nothing new. This block is torch's own post-norm layer with a causal mask.
+# This block is torch's own post-norm layer with a causal mask.
 
 
 # %%
@@ -181,28 +181,29 @@ class CausalBlock(nn.TransformerEncoderLayer):
 # ## `DecisionTransformer`
 # ★★★★☆ · 40 minutes
 #
-# Embed the three kinds of tokens, add the embedding of the step, interleave, and run causal blocks.
-# The logits of the next action are read at the *state* tokens.
+# Embed the three kinds of tokens, add the step embedding, interleave, and apply causal blocks. Read the
+# logits of the next action at the *state* tokens.
 #
-# $$x_{3s + c} = \mathrm{norm}\bigl(\mathrm{embed}_c + \mathrm{step}_s\bigr), \quad
+# $$x_{3i + c} = \mathrm{norm}\bigl(\mathrm{embed}_c + \mathrm{step}_i\bigr), \quad
 # c \in \{\text{return}, \text{state}, \text{action}\}
-# \qquad \text{logits}_s = \mathrm{head}\bigl(\mathrm{blocks}(x)_{3s + 1}\bigr)
+# \qquad \text{logits}_i = \mathrm{head}\bigl(\mathrm{blocks}(x)_{3i + 1}\bigr)
 # \qquad b \times t \times n_\text{actions}$$
 #
-# ![Three steps with the returns −3, −2, −1, the states A, B, D and the actions B, D, goal. Above causal
-# blocks, each action is predicted at the state token before it.](figures/decision-tokens.svg)
+# ![Three steps with the returns −3, −2, −1, the states A, B, D and the actions B, D, goal. The
+# tokens pass through causal blocks, and each action is predicted at the state token before
+# it.](figures/decision-tokens.svg)
 #
-# All three tokens of step s, from 0 on, get row s of `step_embedding`. A return is one number, so its
-# embedding is a linear map from one feature.
+# All three tokens of step i (counting from 0) get row i of `step_embedding`. A linear layer embeds the
+# return, a single number.
 #
-# **The traps.** At the action token, the model has already seen the action that it is supposed to
-# predict. At the return token, it has not seen the state. And a step embedding is not a position
-# embedding: there are `max_steps` rows, not three times as many.
+# **The traps.** At the action token, the model has already seen the action that it should predict. At
+# the return token, it has not seen the state. The step embedding has `max_steps` rows, not three times
+# as many.
 
 
 # %%
 class DecisionTransformer(nn.Module):
-    """Predict the action at each step from returns and states up to it, and the actions before it.
+    """Predict each step's action from the returns and states up to this step and from earlier actions.
 
     Attributes to define:
         return_embedding: `nn.Linear(1, d_model)`.
@@ -336,33 +337,33 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The step embedding is a table `t d` that is added to all three kinds of tokens, before or after they
-# are interleaved. Which positions of the interleaved sequence are states?
+# Add the step embeddings, a tensor `t d`, to all three kinds of tokens, before or after you interleave
+# them. Which positions of the interleaved sequence are states?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `returns.unsqueeze(-1)` has the one feature that `return_embedding` expects. The state of step s is
-# at position 3·s + 1 of the sequence, and `x[:, 1::3]` takes all of them.
+# `returns.unsqueeze(-1)` has the one feature that `return_embedding` expects. The state of step i is
+# at position 3·i + 1 of the sequence, and `x[:, 1::3]` selects all states.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Nothing here knows about rewards or optimal actions. The model imitates, and the
-# return tells it *whom* to imitate: at the same state, it continues as good episodes did if asked for
-# a high return, and as bad ones did if asked for a low one.
+# **What to notice.** The model does not look for optimal actions. It imitates, and the return tells it
+# *which* episodes to imitate: good ones if you ask for a high return, bad ones if you ask for a low
+# one.
 
 # %% [markdown]
 # ## Shorter paths than it has seen
 #
 # Sixty places are connected by paths, and one of them is the goal. The data are random walks that
-# reach the goal, with a reward of −1 per step. So the return from a place is minus the number of
-# steps to the goal. No walk is good, but parts of walks are:
+# reach the goal, with a reward of −1 per step. So the negative return is the number of steps to the
+# goal. Most walks are long, but combined parts of them make short paths:
 #
-# ![Two walks of four steps meet at a hub. The first way to the hub and the second way from it to the
-# goal make a path of two steps.](figures/stitching.svg)
+# ![Two walks of four steps meet at a hub. The first walk's route to the hub and the second walk's route
+# from there to the goal make a path of two steps.](figures/stitching.svg)
 #
-# From each place, ask for one step less than the best walk seen from there. Count every part of every
-# walk as seen. **Predict first.** For how many of the places will the model find a shorter path?
+# From each place, ask for one step fewer than the shortest walk, or part of a walk, seen from there.
+# **Predict first.** For how many of the places will the model find a shorter path?
 
 # %%
 WALK_STEPS = 500
@@ -420,7 +421,7 @@ def best_seen(walks: list[list[int]]) -> dict[int, int]:
 def walk_batch(
     walks: list[list[int]], rng: random.Random, size: int = 64
 ) -> tuple[Float[Tensor, "b t"], Int[Tensor, "b t"], Int[Tensor, "b t"]]:
-    """Return returns, states and actions of walks from a random place on; actions of −1 are padding."""
+    """Return returns, states and actions of walks that start at a random place; actions of −1 are padding."""
     returns = torch.zeros(size, PATH_LENGTH)
     states = torch.zeros(size, PATH_LENGTH, dtype=torch.long)
     actions = torch.full((size, PATH_LENGTH), -1)
@@ -537,12 +538,12 @@ if __name__ == "__main__":
             plt.show()
 
 # %% [markdown]
-# **What to notice.** With seed 0 there is a shorter path than every walk seen from 36 of the 59 places.
-# From 25 of them the model finds one, and 11 of these are as short as breadth-first search allows. With
-# seed 1 it is 22 of 29, of which 6 are the shortest. Training takes about a minute of CPU time.
+# **What to notice.** With seed 0, 36 of the 59 places have a shorter path than any walk seen from there.
+# The model finds such a path from 25 of them, and 11 of these paths are as short as possible. With seed
+# 1 it finds 22 of 29, and 6 are as short as possible. Training takes about a minute of CPU time.
 #
-# The model almost always takes exactly as many steps as it is asked for. A path of more than 16 steps
-# is longer than anything it was trained on, and 10 of its 11 failures with seed 0 ask for 16 or more.
+# The model almost always takes exactly as many steps as you ask for. It was trained on paths of at most
+# 16 steps. In 10 of its 11 failures with seed 0, it was asked for 16 or more.
 
 # %% [markdown]
 # **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3.
@@ -551,14 +552,14 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. What happens if you ask for a return that is impossible?
-# 2. In a game of luck, the best episodes of the data are the luckiest ones. What does the model learn
+# 1. What happens if you ask for an impossible return?
+# 2. In a game of chance, the best episodes in the data are the luckiest ones. What does the model learn
 #    from them?
 #
 # <details><summary>Answers</summary>
 #
 # 1. The model has never seen such a return, so it extrapolates. It may do well or fail; the paper
 #    shows both (section 5.2).
-# 2. It learns to take the actions that lucky episodes took, and expects the luck to repeat. A high
-#    return then says more about chance than about the action.
+# 2. It learns the actions taken in lucky episodes, as if they had caused the high return. But that
+#    return depends more on chance than on the action.
 # </details>

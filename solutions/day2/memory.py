@@ -3,15 +3,15 @@
 #
 # *Chapter 6 of 7*
 #
-# A Transformer sees its window and nothing else. A longer window costs n² pairs, and it ends
-# somewhere, too. Three ways to reach further:
+# A Transformer sees only its window. A longer window is still finite, and its cost grows as n². This
+# chapter builds three ways to reach further back:
 #
 # * `RecurrentAttention` keeps the inputs of the previous segment: Transformer-XL, [Dai et al.
 #   2019](https://arxiv.org/abs/1901.02860).
-# * `knn_probabilities` looks up similar contexts of the training text: kNN-LM, [Khandelwal et al.
+# * `knn_probabilities` looks up similar contexts in the training text: kNN-LM, [Khandelwal et al.
 #   2020](https://arxiv.org/abs/1911.00172).
-# * `performer_features` keeps a running sum of fixed size, as `linear_attention` does, but
-#   approximates softmax: Performer, [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794).
+# * `performer_features` lets `linear_attention`, with its running sum of fixed size, approximate
+#   softmax attention: Performer, [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794).
 
 # %%
 import math
@@ -45,34 +45,32 @@ from solutions.opening import (
 # ## `RecurrentAttention`
 # ★★★★☆ · 35 minutes
 #
-# Transformer-XL reads a long text in segments. Each layer keeps its inputs from the last segment, and
-# the next segment attends to them. So each layer reaches one segment further back than the layer
-# below.
+# Transformer-XL reads a long text in segments. Each layer keeps its inputs for the next segment, which
+# attends to them. So each layer reaches one segment further back than the layer below.
 #
 # ![Three segments and two layers. The last position of layer 2 in segment 3 attends to the outputs of
-# layer 1 in segment 2, and these to the inputs in segment 1. No gradient crosses the borders of the
-# segments.](figures/segments.svg)
+# layer 1 in segment 2. Those attend to the inputs in segment 1. No gradient crosses a segment
+# boundary.](figures/segments.svg)
 #
-# Queries come from the segment x. Keys and values come from memory and segment together:
+# Queries come from the segment x. Keys and values come from the concatenation of the memory and x:
 #
 # $$\underbrace{Q}_{n \times d_\text{head}} = x\,W_q \qquad
 # \underbrace{K, V}_{(m+n) \times d_\text{head}} = [\mathrm{sg}(\text{memory});\, x]\,W_{k},\,
 # [\mathrm{sg}(\text{memory});\, x]\,W_{v} \qquad
 # \mathrm{softmax}\!\left(\frac{Q K^\top + \text{relative}}{\sqrt{d_\text{head}}}\right) V$$
 #
-# Here sg is *stop gradient*: no gradient flows into the memory. Gradients still reach $W_k$ and $W_v$
-# through the projected memory.
+# Here m counts the positions of the memory, and sg is *stop gradient*: no gradient flows into the
+# memory. Gradients still reach $W_k$ and $W_v$ through the projected memory.
 #
-# Position 3 of this segment and position 3 of the last one are different places, so only distances
-# work here. As in the music chapter, each head has one learned vector per distance, and the last row
-# of `relative` is for distance 0.
+# Position numbers restart in each segment, so only relative positions work here. As in the music
+# chapter, each head has one learned vector per distance. The last row of `relative` is for distance 0.
 #
 # ![Distances of three queries to a memory of two positions and a segment of three. Row 0 is 2, 1, 0 and
 # two future positions; row 1 is 3, 2, 1, 0; row 2 is 4, 3, 2, 1, 0.](figures/memory-mask.svg)
 #
-# **The traps.** The mask and the table of distances are no longer square. `memory` may be None or
-# have no positions, and then this is `RelativeSelfAttention`. `torch.no_grad()` around the
-# projection stops too much.
+# **The traps.** The mask and the table of distances are no longer square. If `memory` is None or has
+# no positions, this is `RelativeSelfAttention`. `torch.no_grad()` around the projection also blocks
+# the gradients of $W_k$ and $W_v$.
 #
 # Not allowed: `MultiheadAttention` and `multi_head_attention_forward`.
 
@@ -105,7 +103,7 @@ class RecurrentAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d_model"], memory: Float[Tensor, "b m d_model"] | None = None
     ) -> Float[Tensor, "b n d_model"]:
-        """Let position i of x attend to the whole memory and to x up to i.
+        """Let position i of x attend to the whole memory and to positions 0 to i of x.
 
         No gradient flows into `memory`, but `key` and `value` get gradients from it.
 
@@ -174,7 +172,7 @@ if __name__ == "__main__":
             with expecting(f"A segment of {3 - m} positions with a memory of {m} should work"):
                 seen = simple(notes[:, m:], notes[:, :m])
             assert seen.shape == (1, 3 - m, 8), (
-                f"A segment of {3 - m} positions should give {3 - m} outputs, with a memory too; "
+                f"A segment of {3 - m} positions with a memory should also give {3 - m} outputs; "
                 f"yours has shape {tuple(seen.shape)}. Where do the queries come from?"
             )
             assert torch.allclose(seen[0, :, 0], expected[m:], atol=1e-3), (
@@ -188,13 +186,14 @@ if __name__ == "__main__":
         changed[:, 5:] = 0
         moved = (layer(changed[:, 3:], x[:, :3]) - layer(x[:, 3:], x[:, :3])).abs().amax((0, 2))
         assert (moved[:2] < 1e-6).all(), (
-            f"Positions 2 and 3 of the segment changed, and those before moved by {moved[:2]}."
+            "A change of positions 2 and 3 of the segment should not change earlier outputs; yours "
+            f"change by {moved[:2]}."
         )
         parts = torch.cat([layer(x[:, :3]), layer(x[:, 3:], x[:, :3])], dim=1)
         error = (parts - whole).abs().amax(dim=(0, 2))
         assert (error < 1e-5).all(), (
-            "Two segments, the second with the first as its memory, should give the same as the "
-            f"whole sequence. Yours differ at the positions by\n{error.detach()}"
+            "Two segments, the second with the first as its memory, should give the same output as "
+            f"the whole sequence. Yours differs at each position by\n{error.detach()}"
         )
         with expecting("A memory without positions should work"):
             assert torch.allclose(layer(x, x[:, :0]), whole, atol=1e-6), (
@@ -209,7 +208,7 @@ if __name__ == "__main__":
         reached = layer.value.weight.grad
         assert False if reached is None else reached.any(), (
             "x is 0, so only the memory can give `value.weight` a gradient; yours is 0. "
-            "Detach the memory itself, not what `key` and `value` make of it."
+            "Detach the memory itself, not its projections."
         )
         with expecting_value_error(
             "6 positions and a memory of 4 with max_length 9", "max_length", "memory", "x", "m", "n"
@@ -226,9 +225,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Start from your `RelativeSelfAttention`. Join the detached memory and x once, along the positions.
-# Then everything with m + n positions is computed from the joined tensor, and only the queries from
-# x. Which rows of `relative` belong to the distances 0 … m + n − 1?
+# Start from your `RelativeSelfAttention`. Concatenate the detached memory and x once, along the
+# position axis. Compute the keys and values from the result, and only the queries from x. Which rows
+# of `relative` belong to the distances 0 … m + n − 1?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -241,11 +240,11 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### A language model that remembers
 #
-# Two small models read the Python manual of the first chapter in segments of 64 characters. One has a
-# memory of 64 positions, and the other has none.
+# Two small models read the Python manual from the first chapter in segments of 64 characters. One has
+# a memory of 64 positions; the other has none.
 #
 # **Predict first.** At which positions of a segment does the memory help most? Does it still help at
-# the last one, which sees 63 characters anyway?
+# the last position, which sees 63 earlier characters without it?
 
 # %%
 MEMORY_STEPS = 600
@@ -298,7 +297,7 @@ class SegmentModel(nn.Module):
 
 
 def segments(text: Int[Tensor, "n"]) -> list[Int[Tensor, "streams SEGMENT+1"]]:
-    """Cut a text into parallel streams, and these into segments, each with the character that follows."""
+    """Cut a text into parallel streams and each stream into segments, which include the next character."""
     length = (len(text) - 1) // STREAMS // SEGMENT * SEGMENT
     streams = text[: STREAMS * length + 1].unfold(0, length + 1, length)
     return list(streams.unfold(1, SEGMENT + 1, SEGMENT).unbind(1))
@@ -382,22 +381,22 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** With seed 0, the first character of a segment costs 2.40 bits with memory and 3.64
 # without. After 600 steps, however, the last eight cost 2.16 with memory and 2.03 without, and the
-# averages are 2.15 and 2.08: attention to twice as many positions takes longer to learn. For one layer,
-# segments with memory give what the whole sequence gives. For several they do not.
+# averages are 2.15 and 2.08. A memory of all earlier segments would give the same outputs as reading the
+# whole sequence at once.
 
 # %% [markdown]
 # ## `knn_probabilities`
 # ★★★☆☆ · 25 minutes
 #
-# kNN-LM adds a store of examples to a trained language model. Run the model over a text once. For each
-# position, keep the hidden state as a *key* κ and the token that followed. To predict, look up the k
-# keys nearest to the current hidden state q:
+# kNN-LM adds a store of examples to a trained language model. Run the model over some text once. For
+# each position, store the hidden state as a *key* κ and the token that followed. To predict, look up
+# the k keys nearest to the current hidden state q:
 #
 # $$p_\text{kNN}(y) \propto \sum_{(\kappa_i, y_i)\, \in\, k\text{ nearest}} \mathbb{1}[y_i = y]\;
 # e^{-\lVert q - \kappa_i \rVert^2 / T}
 # \qquad p = \lambda\, p_\text{kNN} + (1 - \lambda)\, p_\text{model}$$
 #
-# Queries are `n d`, keys `N d`, tokens `N`, and all probabilities `n v`. λ is the argument `mix`.
+# T and λ are the arguments `temperature` and `mix`.
 #
 # ![A query with its three nearest keys, which have the tokens s, s and t. Their weights give 0.7 to s
 # and 0.3 to t. Mixed with the model's 0.2, 0.3 and 0.5 for s, t and e, the result is 0.33, 0.30 and
@@ -429,7 +428,7 @@ def knn_probabilities(
         tokens: the token that followed each key.
         k: how many keys to use; more than N means all.
         temperature: above 0.
-        mix: the share of p_kNN, from 0 to 1.
+        mix: the weight of p_kNN, from 0 to 1.
 
     Raises:
         ValueError: k < 1, mix is outside [0, 1], or temperature ≤ 0.
@@ -443,7 +442,7 @@ def knn_probabilities(
         raise ValueError(f"mix is {mix}, but it should be between 0 and 1")
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}, but it should be above 0")
-    # `cdist` does not know half precision.
+    # `cdist` does not support half precision.
     exact = torch.promote_types(keys.dtype, torch.float32)
     distances = torch.cdist(queries.to(exact), keys.to(exact))  # n N
     nearest = distances.topk(min(k, len(keys)), largest=False)
@@ -494,7 +493,7 @@ if __name__ == "__main__":
         )
         far = knn_probabilities(p, queries * 400, keys * 400, tokens, 4, 0.1, mix=1.0)
         assert torch.allclose(far, torch.tensor([[0.0, 0, 1], [1, 0, 0]]), atol=1e-4), (
-            f"Far from each other, the nearest key should decide alone; yours give\n{far}"
+            f"If keys are far apart, the nearest one should get all the weight; yours give\n{far}"
         )
         asked = queries.clone().requires_grad_()
         knn_probabilities(p, asked, keys, tokens, 3)[:, 0].sum().backward()
@@ -504,7 +503,7 @@ if __name__ == "__main__":
             "Query 0 equals key 1. A square root has no derivative at 0."
         )
         halves = (part.half() for part in (p, queries, keys))
-        with expecting("float16 should work", "`cdist` knows float32 and float64 only."):
+        with expecting("float16 should work", "`cdist` supports only float32 and float64."):
             seen = knn_probabilities(*halves, tokens, 9, half)
         assert seen.dtype == torch.float16, f"float16 should stay float16; yours is {seen.dtype}."
         for name, arguments in (
@@ -529,15 +528,15 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # Let softmax normalise the k weights. `torch.zeros(n, v).scatter_add(1, tokens_of_neighbours,
-# weights)` adds each weight to the column of its token. `topk` fails where k is larger than N, and
-# `cdist` does not know half precision.
+# weights)` adds each weight to the column of its token. `topk` fails if k is larger than N, and
+# `cdist` does not support half precision.
 # </details>
 
 # %% [markdown]
 # ### A model with a store of examples
 #
-# The model with memory reads 100,000 characters of its training text once more, and stores the hidden
-# state and the next character of each. Then it predicts held-out text, with and without the store.
+# The model with memory rereads its training text. For 100,000 positions, it stores the hidden state and
+# the next character. Then it predicts held-out text, with and without the store.
 
 # %%
 STORE = 100_000
@@ -549,7 +548,7 @@ LOOKUPS = 2048
 def bits_with_store(
     model: SegmentModel, mixes: Sequence[float], temperature: float = 3.0
 ) -> list[float]:
-    """Return the bits per held-out character for each share of the store."""
+    """Return the bits per held-out character for each weight of the store."""
     keys, tokens = (part.flatten(0, 1) for part in read_text(model, TOPIC_TRAINING, True))
     rows = torch.randperm(len(keys), generator=torch.Generator().manual_seed(0))[:STORE]
     keys, tokens = keys[rows], tokens[rows]
@@ -579,13 +578,13 @@ if __name__ == "__main__":
         record("bits per held-out character, with a store, λ = 0.2", with_store[2])
         figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
         axis.plot(mixes, with_store, "o-")
-        axis.set(xlabel="λ, the share of the store", ylabel="bits per character")
+        axis.set(xlabel="λ, the weight of the store", ylabel="bits per character")
         plt.show()
 
 # %% [markdown]
-# **What to notice.** On 2,048 held-out characters the model alone needs 2.21 bits. With a share of 0.2 for
-# the store it needs 2.05, and with 0.4 it needs 2.00 (seed 0, T = 3, k = 16), without further
-# training. The store can be replaced at any time, by other documents or another domain.
+# **What to notice.** On 2,048 held-out characters, the model alone needs 2.21 bits per character. With
+# λ = 0.2 it needs 2.05, and with λ = 0.4 it needs 2.00, without further training (seed 0, T = 3,
+# k = 16). You can swap the store at any time for one built from a different domain.
 
 # %% [markdown]
 # ## `performer_features`
@@ -597,13 +596,14 @@ if __name__ == "__main__":
 # $$e^{q \cdot k / \sqrt d} = \mathbb{E}_\omega\bigl[f_\omega(q)\, f_\omega(k)\bigr] \qquad
 # f_\omega(x) = \exp\!\left(\frac{\omega \cdot x}{d^{1/4}} - \frac{\lVert x \rVert^2}{2 \sqrt d}\right)$$
 #
-# With r rows ω₁ … ω_r (`projection`, `r d`), the mean over them is the estimate:
+# The estimate is the mean over r rows ω₁ … ω_r (`projection`, `r d`):
 #
 # $$\phi(x) = \tfrac{1}{\sqrt r}\bigl(f_{\omega_1}(x), \dots, f_{\omega_r}(x)\bigr)
 # \qquad x: *\text{batch} \times n \times d, \quad \phi(x): *\text{batch} \times n \times r$$
 #
-# **The traps.** Query and key each bring d^¼ and √r, which together make √d and r. The norm is that of
-# x, not of ω. Implementations often subtract the largest exponent for stability; do not do that here.
+# **The traps.** φ is applied to both query and key, so it contains d^¼ and √r, not √d and r. The norm
+# is that of x, not of ω. Do not subtract the largest exponent, as many implementations do for
+# stability.
 
 
 # %%
@@ -727,9 +727,9 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With queries and keys of standard deviation ½, the relative error of attention falls
-# from 0.44 with 32 features to 0.06 with 2,048 (mean of 20 draws of ω), about as 1/√r. With standard
-# deviation 1 it is still 0.76, because the variance grows exponentially with the norms. All features
-# are positive, so no denominator is near 0, as it can be with sine and cosine features.
+# roughly as 1/√r. It is 0.44 with 32 features and 0.06 with 2,048 (mean over 20 draws of ω). With
+# standard deviation 1 and 2,048 features it is still 0.76, because the variance grows exponentially
+# with the norms.
 
 # %% [markdown]
 # **Read.** [Dai et al. 2019](https://arxiv.org/abs/1901.02860), section 3.
@@ -740,14 +740,14 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. A model of L layers reads segments of n positions, each layer with a memory of one segment. How
+# 1. A model of L layers reads segments of n positions, with a memory of one segment per layer. From how
 #    far back can information reach the last position of a segment?
-# 2. Why is kNN-LM no help for a sentence like nothing in its store?
+# 2. Why does kNN-LM not help with a sentence that resembles nothing in its store?
 #
 # <details><summary>Answers</summary>
 #
 # 1. About L · n positions before the segment: each layer reaches one segment further than the layer
-#    below. No gradient flows along this way, so nothing teaches the model what to keep for later.
-# 2. All neighbours are then far away, and which ones are nearest says little. A constant `mix` gives
-#    them their share nevertheless. Later work makes it depend on the distances.
+#    below. No gradient flows along this path, so nothing teaches the model what to keep for later.
+# 2. All neighbours are then far away, and even the nearest ones are not similar. A constant `mix` still
+#    gives them the same weight. Later work makes `mix` depend on the distances.
 # </details>
