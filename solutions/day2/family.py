@@ -4,9 +4,9 @@
 # *Chapter 5 of 7*
 #
 # Most descendants of the Transformer change it in one place. This chapter builds five such changes.
-# `rotary_embedding` and `alibi_bias` put the **distance** between query and key into the score. The
-# others reduce **cost**, as attention compares n² pairs of positions and generation caches all keys
-# and values: `sliding_window_mask`, `linear_attention` and `grouped_query_attention`. [Mistral
+# `rotary_embedding` and `alibi_bias` put the **distance** between query and key into the score.
+# `sliding_window_mask`, `linear_attention` and `grouped_query_attention` reduce **cost**: attention
+# compares n² pairs of positions, and generation caches all keys and values. [Mistral
 # 7B](https://arxiv.org/abs/2310.06825) combines rotary embeddings, a window and grouped queries;
 # [BLOOM](https://arxiv.org/abs/2211.05100) uses ALiBi.
 #
@@ -40,15 +40,16 @@ from solutions.opening import (
 # ## `rotary_embedding`
 # ★★★☆☆ · 20 minutes
 #
-# What matters in a text is mostly how far apart two tokens are. The rotary embedding (RoPE, [Su et
-# al. 2021](https://arxiv.org/abs/2104.09864), section 3.2) rotates each query and key by an angle
-# that grows with its position. Rotating both by the same angle does not change their dot product.
-# So only the difference of the angles counts, which is the distance.
+# In text, what usually matters is how far apart two tokens are. The rotary embedding (RoPE, [Su et
+# al. 2021](https://arxiv.org/abs/2104.09864), section 3.2) rotates each query and key, in every
+# layer, by an angle that grows with its position. Rotating both by the same angle does not change
+# their dot product. Only the difference between the angles matters, and it depends only on the
+# distance.
 #
-# ![On the left, six columns: columns 0 and 1, 2 and 3, 4 and 5 are the pairs in this exercise, in
-# the paper and in Meta's Llama; GPT-NeoX and Hugging Face's Llama pair columns 0 and 3, 1 and 4, 2
-# and 5 instead. On the right, a query at position 1 and a key at position 3 enclose the same angle
-# as a query at position 4 and a key at position 6.](figures/rope.svg)
+# ![On the left, there are six columns. This exercise, the paper and Meta's Llama pair columns 0 and
+# 1, 2 and 3, 4 and 5. GPT-NeoX and Hugging Face's Llama pair columns 0 and 3, 1 and 4, 2 and 5. On
+# the right, the angle between a query at position 1 and a key at position 3 is the same as for
+# positions 4 and 6.](figures/rope.svg)
 #
 # A rotation needs a plane, so the d columns form d/2 pairs. At position $p$, pair $i = 0, 1, \dots$
 # becomes
@@ -67,7 +68,7 @@ from solutions.opening import (
 # * *Adjacent* columns are a pair, as in the paper and in Meta's Llama code. GPT-NeoX and Hugging
 #   Face's Llama pair column i with i + d/2. Both work, but switching means permuting the weights.
 # * Row r need not be at position r: with a cache, a model rotates one row at a time.
-# * Float16 rounds 9,999 to 10,000, so angles need more precision than `x`.
+# * Float16 rounds 9,999 to 10,000, so compute the angles in float32 or better.
 
 
 # %%
@@ -163,9 +164,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# First compute a table of angles with a row per position and a column per *pair*; it is an outer
-# product. Slices with a step, `x[..., 0::2]` and `x[..., 1::2]`, give the first and the second
-# member of every pair.
+# First compute a table of angles with one row per position and one column per *pair*; it is an
+# outer product. Slices with a step, `x[..., 0::2]` and `x[..., 1::2]`, give the first and the
+# second member of every pair.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -206,12 +207,11 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** In 20 steps, pair 0 turns three times and pair 2 hardly moves. Fast pairs tell
-# neighbours apart, slow ones near from far. On the right, each diagonal has one colour: the score
-# depends on i − j alone. RoPE acts in every layer, on queries and keys, never on values.
+# **What to notice.** Over 20 positions, pair 0 makes three full turns and pair 2 hardly moves. Fast
+# pairs distinguish neighbours; slow pairs distinguish near from far. On the right, each diagonal
+# has one colour: the score depends on i − j alone.
 #
-# RoPE alone does not make longer texts work: greater distances than in training are new to the model,
-# as the end of this chapter shows.
+# RoPE alone does not generalise to longer texts, as the end of this chapter shows.
 
 # %% [markdown]
 # ## `alibi_bias`
@@ -220,9 +220,9 @@ if __name__ == "__main__":
 # ALiBi ([Press et al. 2022](https://arxiv.org/abs/2108.12409), section 3) lowers each score by the
 # distance times a slope, which differs from head to head:
 #
-# ![What ALiBi adds to the scores of two heads with four positions. A head with slope 1/4 subtracts
-# 1/4 per step, a head with slope 1/64 subtracts 1/64 per step. Entries above the diagonal are minus
-# infinity.](figures/alibi.svg)
+# ![The bias that ALiBi adds to the scores of two heads with four positions. A head with slope 1/4
+# subtracts 1/4 per step, a head with slope 1/64 subtracts 1/64 per step. Entries above the diagonal
+# are minus infinity.](figures/alibi.svg)
 #
 # $$\mathrm{softmax}\big(Q_k K_k^\top / \sqrt{d} + B_k\big) V_k \qquad
 # B_{k,i,j} = \begin{cases} -\,s_k\,(i - j) & j \le i \\ -\infty & j > i \end{cases}
@@ -235,8 +235,8 @@ if __name__ == "__main__":
 # Otherwise, start with the slopes for the largest power of two below h. Append the 1st, 3rd, 5th, …
 # slope for the *next* power of two until there are h.
 #
-# **The traps.** The formula gives plausible numbers for every h. The list is not sorted. And 0 · ∞
-# is NaN, so do not multiply a mask by −∞.
+# **The traps.** The formula gives plausible slopes for every h, but is correct only for powers of
+# two. The list is not sorted. 0 · ∞ is NaN, so do not multiply a mask by −∞.
 
 
 # %%
@@ -325,7 +325,7 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # Write one line that lists the slopes for a power of two. Let `power` be the largest power of two
-# that is at most h. Use the line for `power` and again for `2 * power`, and take every other entry
+# that is at most h. Evaluate that line for `power` and for `2 * power`, and take every other entry
 # of the second list. Concatenate the lists and keep the first h. `masked_fill` sets −inf where the
 # distance is negative.
 # </details>
@@ -337,7 +337,7 @@ if __name__ == "__main__":
         slopes = {heads: -alibi_bias(heads, 2)[:, 1, 0] for heads in (8, 12)}
         figure, axes = plt.subplots(1, 4, figsize=(13, 3.2), layout="constrained")
         for head, axis in zip((0, 2, 4), axes[:3], strict=True):
-            # The weights if all keys fit equally well.
+            # The weights if all keys match equally well.
             image = axis.imshow(bias[head].softmax(dim=-1), cmap="viridis", vmin=0, vmax=0.5)
             axis.set(title=f"slope 1/{2 ** (head + 1)}", xlabel="key", ylabel="query")
         figure.colorbar(image, ax=axes[2], label="weight")
@@ -349,25 +349,26 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** If all keys fit equally well, a head with slope s looks back about 1/s
-# positions: 2, 8 and 32 here. With 12 heads, the last four slopes fill gaps at the steep end.
+# **What to notice.** If all keys match equally well, a head with slope s looks back about 1/s
+# positions: 2, 8 and 32 here. With 12 heads, the last four slopes lie above and between the four
+# largest of the first eight.
 
 # %% [markdown]
 # ## `sliding_window_mask`
 # ★☆☆☆☆ · 5 minutes
 #
-# Much of what a token needs is close by. With a window w ([Child et al.
+# Much of what a token needs is close by. With a window of size w ([Child et al.
 # 2019](https://arxiv.org/abs/1904.10509), section 4), each position sees itself and the w − 1
-# positions before it: at most n·w pairs instead of n². Information from further back arrives
-# through several layers.
+# before it. That is at most n·w pairs instead of n². Information from further back arrives through
+# several layers.
 #
-# ![Masks of six positions for windows of 1, 3 and at least 6, and for window 3 after two layers,
-# where a position also receives what is up to four positions back.](figures/window.svg)
+# ![Masks for six positions, with windows of 1, 3 and at least 6. The last mask shows a window of 3
+# after two layers, which reaches up to four positions back.](figures/window.svg)
 #
 # $$\mathrm{mask}_{i,j} = (i - w < j \le i) \qquad \mathrm{mask}: n \times n$$
 #
-# **The trap.** Does a window of w count the position itself? Here it does, so window 1 is the
-# diagonal. Libraries differ by one in either direction.
+# **The trap.** Does a window of w include the position itself? Here it does, so window 1 is the
+# diagonal. Some libraries include one more or one less.
 
 
 # %%
@@ -430,7 +431,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Compare the positions as a column (i) with the positions as a row (j). Broadcasting makes the
+# Compare the positions as a column (i) with the positions as a row (j). Broadcasting gives the
 # matrix.
 # </details>
 #
@@ -456,21 +457,20 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With window 4, one layer reaches 4 positions, and each further layer 3 more.
-# The mask alone saves nothing, because the n × n scores are still computed. The saving comes from
-# never computing them.
+# **What to notice.** With window 4, one layer reaches 4 positions, and each further layer adds 3.
+# The mask alone saves nothing: the n × n scores are still computed.
 
 # %% [markdown]
 # ## `linear_attention`
 # ★★★★☆ · 25 minutes
 #
-# Softmax needs $\exp(q \cdot k)$ for each pair, so the n × m scores come first. With a product
-# $\varphi(q) \cdot \varphi(k)$ instead, the brackets can move ([Katharopoulos et al.
-# 2020](https://arxiv.org/abs/2006.16236), sections 3.2 and 3.3):
+# Softmax needs $\exp(q \cdot k)$ for each pair, so the n × m scores are computed first. With a
+# product $\varphi(q) \cdot \varphi(k)$ instead, associativity lets us multiply in a different order
+# ([Katharopoulos et al. 2020](https://arxiv.org/abs/2006.16236), sections 3.2 and 3.3):
 #
-# ![The same product of φ(Q), φ(K) transposed and V in two orders. Queries with keys first gives an
-# n × m matrix. Keys with values first gives a d × d_v matrix, which does not grow with
-# n.](figures/brackets.svg)
+# ![The same product of φ(Q), φ(K) transposed and V in two orders. Multiplying queries by keys first
+# gives an n × m matrix. Multiplying keys by values first gives a d × d_v matrix, which does not
+# grow with n.](figures/brackets.svg)
 #
 # $$O_i = \frac{\sum_j \big(\varphi(q_i) \cdot \varphi(k_j)\big)\, v_j}
 # {\sum_j \varphi(q_i) \cdot \varphi(k_j)}
@@ -478,14 +478,14 @@ if __name__ == "__main__":
 # {\varphi(q_i) \cdot \underbrace{\sum_j \varphi(k_j)}_{z:\ d}}
 # \qquad \varphi(x) = \mathrm{elu}(x) + 1$$
 #
-# (elu(x) is x for x > 0, otherwise $e^x - 1$.) S and z do not depend on i: compute them once, and
-# every query reads them. With `causal=True` they become running sums, a **state** that each position
-# adds to and then reads:
+# (elu(x) is x for x > 0, otherwise $e^x - 1$.) S and z do not depend on i: compute them once for
+# all queries. With `causal=True` they become running sums, a **state** that each position adds to
+# and then reads:
 #
-# ![Four positions. Each adds φ(k) vᵀ to the state S and φ(k) to the state z, passes both on to the
-# next position, and reads its output from them with φ(q).](figures/running-state.svg)
+# ![Four positions. Each adds φ(k) vᵀ to the state S and φ(k) to the state z, and passes both on to
+# the next position. It computes its output from them with φ(q).](figures/running-state.svg)
 #
-# Such a layer generates like a recurrent network, with a memory of fixed size.
+# At generation time, such a layer works like a recurrent network with a fixed-size state.
 #
 # **The traps.** Without the denominator, outputs grow with m. A mask would need the n × m matrix,
 # and an `einsum` of three factors may build it internally. φ acts on queries *and* keys, never on
@@ -499,10 +499,11 @@ def linear_attention(
     value: Float[Tensor, "*batch m d_v"],
     causal: bool = False,
 ) -> Float[Tensor, "*batch n d_v"]:
-    """Return attention with weights φ(q)·φ(k), φ(x) = elu(x) + 1, normalised to sum 1 over the keys.
+    """Return attention with weights φ(q)·φ(k), φ(x) = elu(x) + 1, normalised to sum to 1 over keys.
 
     Never forms an n × m tensor: memory grows linearly in n. With `causal`, n·d·d_v numbers are
-    allowed. Correct for entries above −10. An ε below 10⁻⁴ may be added to the denominator.
+    allowed. Correct for entries above −10, because elu(−20) + 1 is exactly 0 in float32. For the
+    same reason, an ε below 10⁻⁴ may be added to the denominator.
 
     Args:
         query, key, value: with the same leading axes.
@@ -546,13 +547,13 @@ if __name__ == "__main__":
         )
         # Query 0 weighs the keys 2 : 2.5, query 1 weighs them 5 : 7.
         assert torch.allclose(output[:, 0], torch.tensor([14.0, 14.25]), atol=1e-2), (
-            "The weights of query 0 are as 2 to 2.5 and those of query 1 as 5 to 7, so the first "
-            f"column should be 14 and 14.25; yours is {output[:, 0].tolist()}. Check φ."
+            "The weights of query 0 are in the ratio 2 : 2.5, those of query 1 in the ratio 5 : 7, so the "
+            f"first column should be 14 and 14.25; yours is {output[:, 0].tolist()}. Check φ."
         )
         with expecting("causal=True should work for 2 queries and 2 keys"):
             causal = linear_attention(query, key, value, causal=True)
         assert causal.shape == (2, 3), (
-            f"With causal=True, the shape should be (2, 3) too; yours is {tuple(causal.shape)}."
+            f"With causal=True, the shape should also be (2, 3); yours is {tuple(causal.shape)}."
         )
         assert torch.allclose(causal[:, 0], torch.tensor([9.0, 14.25]), atol=1e-2), (
             "With causal=True, query 0 sees only key 0, so the first column should be 9 and 14.25; "
@@ -564,11 +565,11 @@ if __name__ == "__main__":
                 query.expand(4, 2, 2, 2), key.expand(4, 2, 2, 2), value.expand(4, 2, 2, 3)
             )
         assert batch.shape == (4, 2, 2, 3), (
-            f"Leading axes (4, 2) should stay; yours has the shape {tuple(batch.shape)}."
+            f"Leading axes (4, 2) should be kept; yours has the shape {tuple(batch.shape)}."
         )
         assert torch.allclose(batch[3, 1], output, atol=1e-3), (
-            "With leading axes, each entry should be what it is alone; yours differs. Count axes "
-            "from the end."
+            "With leading axes, each entry of the batch should give the same result as it does without "
+            "them; yours differs. Count axes from the end."
         )
         x = fixed_numbers(1, 2, 3, 2).double().requires_grad_()
         with expecting("float64, leading axes (1, 2) and causal=True should work"):
@@ -595,15 +596,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Without `causal`, write down the shapes of the three factors and put the brackets so that n and m
-# never meet in one tensor. `.mT` swaps the last two axes. The denominator is one number per query.
+# Without `causal`, write down the shapes of the three factors and place the brackets so that no
+# tensor has both n and m. `.mT` swaps the last two axes. The denominator is one number per query.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # With `causal`, each sum over keys becomes a `cumsum` over positions. The products φ(k)vᵀ then need
-# an axis for the position: multiply shapes (…, n, d, 1) and (…, n, 1, d_v), and sum along the axis
-# of n, which is −3. For φ(k) alone it is −2. A loop over positions that carries S and z works too.
+# a position axis: multiply tensors of shapes (…, n, d, 1) and (…, n, 1, d_v). Take the cumulative
+# sum along the position axis, −3. For φ(k) alone, this axis is −2. A loop over positions that
+# carries S and z also works.
 # </details>
 
 # %%
@@ -625,17 +627,16 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Linear attention is blurred: without the exponential, no key stands out. In
-# float32, elu(−20) + 1 is exactly 0; hence the limit of −10 and the ε.
+# **What to notice.** Linear attention is less sharp: without the exponential, no key stands out.
 
 # %% [markdown]
 # ## `grouped_query_attention`
 # ★★☆☆☆ · 30 minutes
 #
-# With 64 heads of 128 numbers in 80 layers, in half precision, cached keys and values take 2.6 MB per
-# token, and each new token reads all of them. If h query heads share g key heads and g value heads,
-# the cache is h/g times smaller ([Ainslie et al. 2023](https://arxiv.org/abs/2305.13245), section
-# 2.2):
+# With 80 layers of 64 heads with 128 features, cached keys and values take 2.6 MB per token in half
+# precision. Generating each new token reads the whole cache. If h query heads share g key heads and
+# g value heads, the cache is h/g times smaller ([Ainslie et al.
+# 2023](https://arxiv.org/abs/2305.13245), section 2.2):
 #
 # ![Six query heads and their key heads. With g = 6, each has its own. With g = 2, heads 0, 1 and 2
 # share key head 0, and heads 3, 4 and 5 share key head 1. With g = 1, all share one.](figures/shared-heads.svg)
@@ -647,9 +648,9 @@ if __name__ == "__main__":
 # g = 1 is [multi-query attention](https://arxiv.org/abs/1911.02150). [Llama 2
 # 70B](https://arxiv.org/abs/2307.09288) has h = 64 and g = 8.
 #
-# **The traps.** *Adjacent* query heads form a group; the order 0 1 0 1 gives the same shape. The
-# mask belongs to the h query heads. A query that may attend to nothing gets output 0 and finite
-# gradients.
+# **The traps.** *Adjacent* query heads form a group; the order 0 1 0 1 gives the same shape but the
+# wrong result. The mask belongs to the h query heads. A fully masked query must get output 0 and
+# finite gradients.
 #
 # Not allowed: `MultiheadAttention`, `multi_head_attention_forward` and the option `enable_gqa`.
 
@@ -667,8 +668,8 @@ def grouped_query_attention(
 
     Args:
         mask: True where attention is allowed, broadcastable to "b h n m", such as "n m",
-            "b 1 1 m", "b 1 n m" or "b h n m" itself; None allows everything. A query that may
-            attend to nothing gets output 0 and finite gradients.
+            "b 1 1 m", "b 1 n m" or "b h n m" itself; None allows everything. A fully
+            masked query gets output 0 and finite gradients.
 
     Raises:
         ValueError: h is not a multiple of g.
@@ -728,7 +729,7 @@ if __name__ == "__main__":
             "With only the first key allowed, the output should be its value, 8; yours is "
             f"{output.flatten().tolist()}. True allows attention, and the mask acts before softmax."
         )
-        # Head 0 may see nothing, head 1 everything.
+        # Head 0 is fully masked, head 1 not at all.
         query.requires_grad_()
         by_head = torch.tensor([False, True]).view(1, 2, 1, 1).expand(1, 2, 1, 2)
         with expecting(
@@ -736,7 +737,7 @@ if __name__ == "__main__":
         ):
             output = grouped_query_attention(query, key, value, by_head)
         assert torch.allclose(output.flatten(), torch.tensor([0.0, 6.0]), atol=1e-4), (
-            "If head 0 may see nothing and head 1 everything, the outputs should be 0 and 6; yours "
+            "If head 0 is fully masked and head 1 is not masked, the outputs should be 0 and 6; yours "
             f"are {output.flatten().tolist()}. What is the softmax of a row of −inf?"
         )
         output.sum().backward()
@@ -754,7 +755,7 @@ if __name__ == "__main__":
             together = grouped_query_attention(query, key, value, mask)[:, 2:]
         alone = grouped_query_attention(query[:, 2:], key[:, 1:], value[:, 1:], mask)
         assert torch.allclose(together, alone, atol=1e-5), (
-            "Query heads 2 and 3 read only key head 1, so they should give the same without the "
+            "Query heads 2 and 3 read only key head 1, so they should give the same result without the "
             f"other heads; yours differ by {(together - alone).abs().max():.2g}."
         )
         with expecting_value_error("3 query heads and 2 key heads", "h", "g", "query", "key"):
@@ -769,15 +770,15 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # There are two ways. Repeat every key head and value head h/g times. Or split the axis h of the
-# queries into (g, h/g), give keys and values an axis of size 1 there, and let broadcasting do the
-# rest; then the mask needs the same two axes.
+# queries into (g, h/g), give keys and values an axis of size 1 there, and let them broadcast. The
+# mask then needs the same two axes.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # torch has two functions that repeat: one gives 0 1 0 1, the other 0 0 1 1. Try both on a small
-# tensor. For queries that may attend to nothing, allow everything first and set their output to 0
-# afterwards. `mask.any(dim=-1, keepdim=True)` finds them for a mask of any shape.
+# tensor. For fully masked queries, allow everything first and set their output to 0 afterwards.
+# `mask.any(dim=-1, keepdim=True)` finds them for a mask of any shape.
 # </details>
 
 # %% [markdown]
@@ -789,9 +790,8 @@ if __name__ == "__main__":
 # ## What the variants cost, and what they keep
 # *Further · 15 minutes*
 #
-# First the cost. The next cell compares causal with causal and bidirectional with bidirectional
-# attention: wall seconds on one thread, and the largest tensor that any operation makes. A cost that
-# grows like $n^a$ is a line of slope a.
+# The next cell measures wall-clock time on one thread and the largest tensor that any operation
+# creates. On a log-log plot, a cost that grows like $n^a$ is a straight line of slope a.
 
 
 # %%
@@ -822,7 +822,7 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
 
 
 class LargestTensor(TorchDispatchMode):
-    """A context that records the size in bytes of the largest tensor that torch makes."""
+    """A context that records the size in bytes of the largest tensor that torch creates."""
 
     def __init__(self):
         super().__init__()
@@ -836,7 +836,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def attention_cost(attend: Callable[..., Tensor], n: int) -> tuple[float, int]:
-    """Return the wall seconds (best of five) and the bytes of the largest tensor."""
+    """Return the wall-clock seconds (best of five) and the bytes of the largest tensor."""
     inputs = torch.randn(3, n, 32, generator=torch.Generator().manual_seed(n))
     with LargestTensor() as largest:
         attend(*inputs)
@@ -896,7 +896,7 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** For n = 8,192 and 32 features, with processor time on one core:
+# **What to notice.** For n = 8,192 and 32 features, with CPU time on one core:
 #
 # ||causal|bidirectional|
 # |---|---|---|
@@ -904,13 +904,14 @@ if __name__ == "__main__":
 # |window of 128|8.4 MB, 0.03 s||
 # |linear|33.6 MB, 0.2 s|1.0 MB, 0.002 s|
 #
-# With `cumsum`, *causal* linear attention keeps one d × d_v state per position: 32 times as much as
-# the bidirectional form, and more than the window.
+# With `cumsum`, *causal* linear attention stores one d × d_v state per position. This takes 32
+# times as much memory as the bidirectional form, and more than the window.
 
 # %% [markdown]
-# Now the quality, on the same task for all. Small causal models learn Python's manual, 64 characters at a time,
-# and then read 256. Only positions (sinusoidal, ALiBi, RoPE) or, with RoPE, the attention differ: a
-# window of 16, one key head for four query heads, or linear.
+# Now compare the variants' quality. Small causal models are trained on 64-character pieces of
+# Python's manual and tested on 256-character pieces. They differ only in the positional encoding
+# (sinusoidal, ALiBi, RoPE) or, with RoPE, in the attention: a window of 16, one key head for four
+# query heads, or linear.
 
 
 # %%
@@ -1053,9 +1054,10 @@ if __name__ == "__main__":
         )
 
 # %% [markdown]
-# **What to notice.** Bits per character on held-out text at positions 32–63, all seen in training,
-# and 192–255, all new. Means of three seeds, with the range. Training takes two and three minutes
-# on one core. The cache counts numbers per layer at position 256.
+# **What to notice.** The table shows bits per character on held-out text at positions 32–63, all
+# seen in training, and 192–255, all new. Values are means over three seeds, with ranges in
+# parentheses. The two training cells take two and three minutes on one core. The cache column
+# counts numbers per layer at position 256.
 #
 # ||32–63|192–255|cache|
 # |---|---|---|---|
@@ -1066,15 +1068,15 @@ if __name__ == "__main__":
 # |RoPE, one key head|2.23 (2.21–2.25)|4.90 (4.64–5.11)|8,192|
 # |RoPE, linear|2.71 (2.70–2.74)|3.92 (3.87–3.96)|1,088|
 #
-# * Beyond the training length, sinusoidal encodings fail at once and RoPE 30 to 50 positions later,
-#   because distances are new to it too. ALiBi stays flat.
-# * A window of 16 repairs RoPE: no distance exceeds 15, so none is new. This text needs little from
-#   further back.
+# * Beyond the training length, sinusoidal encodings fail at once. RoPE fails 30 to 50 positions
+#   later, because it meets distances it has never seen. ALiBi stays flat.
+# * A window of 16 fixes RoPE: no distance exceeds 15, so the model has seen all of them in
+#   training. Predicting this text needs little context from further back.
 # * One key head saves three quarters of the cache for 0.01 to 0.05 bits. Linear attention keeps a
-#   state of fixed size and costs about 0.5 bits.
+#   fixed-size state and costs about 0.5 bits.
 #
-# To read longer texts, large RoPE models divide positions by a factor and train a little longer
-# ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
+# To extend a large RoPE model to longer texts, divide the positions by a constant and fine-tune
+# briefly ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
 
 # %% [markdown]
 # ## The whole family
@@ -1089,7 +1091,7 @@ if __name__ == "__main__":
 # Bird, ETC, Reformer, Routing Transformer, Linformer, linear_attention, performer_features,
 # grouped_query_attention. Decisions: DecisionTransformer, GTrXL.](figures/family-map.svg)
 #
-# <details><summary>Links to all papers of the map</summary>
+# <details><summary>Links to all papers on the map</summary>
 #
 # * **Relative positions:** `skew`, `rotary_embedding`; [Shaw](https://arxiv.org/abs/1803.02155),
 #   [Music Transformer](https://arxiv.org/abs/1809.04281),
@@ -1126,16 +1128,16 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. What would change if RoPE rotated the values too?
-# 2. You want a model that reads whole books. Which boxes of the map would you combine, and what
+# 1. What would change if RoPE also rotated the values?
+# 2. You want a model that reads whole books. Which boxes on the map would you combine, and what
 #    would each lose?
 #
 # <details><summary>Answers</summary>
 #
 # 1. The output would be a sum of rotated values, so it would depend on absolute positions: the same
-#    text further back would give another output. In scores, rotations cancel except for the
-#    difference; in the output there is nothing to cancel them.
-# 2. There is no single answer. A window and a state of fixed size (linear attention) are cheap, but
+#    text at another position would give a different output. In scores, rotations cancel except for
+#    the difference; in the output there is nothing to cancel them.
+# 2. There is no single answer. A window and a fixed-size state (linear attention) are cheap. But
 #    the window forgets everything beyond its reach, and the state mixes everything it has read. A
 #    memory of older segments or an external memory finds exact passages, but has to be searched.
 #    Full attention loses nothing. [FlashAttention](https://arxiv.org/abs/2205.14135) computes it

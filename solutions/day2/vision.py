@@ -3,21 +3,21 @@
 #
 # *Chapter 3 of 7*
 #
-# A Transformer reads a sequence of vectors. An image can be turned into one: the **Vision
-# Transformer** (ViT) cuts it into square patches and reads them like the words of a sentence.
+# A Transformer reads a sequence of vectors. To turn an image into a sequence, the **Vision
+# Transformer** (ViT) cuts it into square patches and reads them like words.
 #
 # ![An image of 8 by 8 pixels is cut into 16 patches, and a linear map turns each patch into a token. A
 # class token comes first, and each token gets a position. Blocks follow. Norm and head read only the
 # class token and give the logits.](figures/vit.svg)
 #
 # A convolution assumes that neighbouring pixels belong together and that a shape means the same
-# wherever it is. A ViT has to learn both. Trained on the 1.3 million images of ImageNet, large ViTs
-# stayed behind convolutional networks; trained on 300 million images, they overtook them
-# ([Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), section 4.3).
+# wherever it is. A ViT has to learn both. Trained on ImageNet's 1.3 million images, large ViTs were
+# worse than convolutional networks. Trained on 300 million images, they were better ([Dosovitskiy
+# et al. 2021](https://arxiv.org/abs/2010.11929), section 4.3).
 #
-# So what do they learn? [Raghu et al. 2021](https://arxiv.org/abs/2108.08810) looked inside with two
-# instruments, which you will use at the end: **attention distance** measures how far a head looks,
-# **CKA** how similar two layers are.
+# So what do they learn? [Raghu et al. 2021](https://arxiv.org/abs/2108.08810) looked inside with
+# two tools that you will build. **Attention distance** measures how far a head looks; **CKA**
+# measures how similar two layers are.
 
 # %%
 import copy
@@ -50,20 +50,20 @@ from solutions.opening import (
 # A patch is a square of p × p pixels in all c channels, flattened into one row. The patches are ordered
 # like words on a page.
 #
-# ![An image of 4 by 6 pixels, numbered row by row, is cut into six patches of 2 by 2 pixels. Patch 0
-# holds the pixels 0, 1, 6 and 7, patch 1 holds 2, 3, 8 and 9, and patch 3 holds 12, 13, 18 and 19.
-# A plain reshape would take 0, 1, 2 and 3.](figures/patches.svg)
+# ![An image of 4 by 6 pixels, numbered row by row, is cut into six patches of 2 by 2 pixels. Patch
+# 0 contains pixels 0, 1, 6 and 7. Patch 1 contains 2, 3, 8 and 9, and patch 3 contains 12, 13, 18
+# and 19. A plain reshape would take 0, 1, 2 and 3.](figures/patches.svg)
 #
 # $$\underbrace{x}_{b \times c \times H \times W} \;\longrightarrow\;
 # \underbrace{y}_{b \times N \times c p^2} \qquad N = \frac{H}{p} \cdot \frac{W}{p}$$
 #
 # $$y\big[\,i,\; r \tfrac{W}{p} + s,\; (k p + u) p + v\,\big] = x[\,i,\; k,\; r p + u,\; s p + v\,]$$
 #
-# Here (r, s) is the place of the patch, (u, v) the place of the pixel inside it, and k the channel. A
-# patch lists all pixels of channel 0, then those of channel 1, and so on.
+# Here (r, s) is the position of the patch, (u, v) the position of the pixel within it, and k the
+# channel.
 #
 # **The traps.** A single `reshape` to the final shape takes strips of pixels instead of squares. It
-# raises no error, and a model trains on strips as well. And `patch_size` is the side of a patch in
+# raises no error, and a model still trains on strips. And `patch_size` is the side of a patch in
 # pixels, not the number of patches.
 
 
@@ -132,8 +132,8 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # Three steps. First only split axes: H becomes two axes, the row of patches and the row within a
-# patch; W likewise. Then bring the six axes into the order of the formula. Finally merge the axes
-# that belong together. Write down the shape after each step.
+# patch; W likewise. Then permute the six axes to match the formula. Finally merge the axes that
+# belong together. Write down the shape after each step.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -145,14 +145,14 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The patch size sets the cost of attention: half the size makes four times as many
-# patches and sixteen times as many pairs.
+# **What to notice.** The patch size determines the cost of attention: halving it gives four times
+# as many patches and sixteen times as many pairs.
 
 # %% [markdown]
 # ## `unpatchify`
 # ★★☆☆☆ · 10 minutes
 #
-# A model that draws images (next chapter) produces patches and needs an image.
+# The model of the next chapter outputs patches, which have to be reassembled into an image.
 #
 # $$\underbrace{y}_{b \times N \times c p^2} \;\longrightarrow\;
 # \underbrace{x}_{b \times c \times H \times W}
@@ -231,8 +231,8 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# Split into b, r, s, channel, u, v. Then order the axes so that (r, u) together count rows of
-# pixels and (s, v) columns. One size in a `reshape` may be −1: torch computes it.
+# Split into b, r, s, channel, u, v. Then order the axes so that (r, u) together index pixel rows
+# and (s, v) index pixel columns. One size in a `reshape` may be −1: torch computes it.
 # </details>
 
 # %%
@@ -264,14 +264,14 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** You see a 7; the model gets the row below. Without positions, both images would
-# get the same answer.
+# **What to notice.** You see a 7; the model gets the row of patches. Without positions, it would
+# give the same answer for both images.
 
 # %% [markdown]
 # ## `PatchEmbedding`
 # ★★☆☆☆ · 20 minutes
 #
-# A linear map turns each patch into a token. Two more parts are learned:
+# A linear map turns each patch into a token. There are two more learned parts:
 #
 # * A **class token** comes first: one vector, the same for all images. Block by block, it collects
 #   what the classifier needs.
@@ -281,11 +281,11 @@ if __name__ == "__main__":
 # + \underbrace{E_\text{pos}}_{1 \times (N+1) \times d}
 # \qquad \underbrace{z}_{b \times (N+1) \times d} \qquad \underbrace{y_i}_{c p^2}$$
 #
-# The positions are rows of a learned table: the model learns from images which patches are neighbours.
-# Tables that know rows and columns brought no gain in the paper (appendix D.4).
+# The positions are rows of a learned table: the model learns from images which patches are
+# neighbours. In the paper, 2D position embeddings gave no improvement (appendix D.4).
 #
-# **The traps.** One class token serves a batch of any size: store it once, as a parameter, and expand
-# it. There are N + 1 positions, not N. The class token comes first.
+# **The traps.** A single class token is shared by the whole batch: store it once, as a parameter,
+# and expand it. There are N + 1 positions, not N.
 
 
 # %%
@@ -398,8 +398,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Given: attention in all directions
 #
-# The blocks of a ViT are **pre-norm** like GPT's, but without a mask. They are given, for this chapter
-# and the next. `SelfAttention` keeps its last weights.
+# The blocks of a ViT are **pre-norm** like GPT's, but without a mask. They are provided for this
+# chapter and the next. `SelfAttention` stores the attention weights of its last call.
 
 
 # %%
@@ -459,8 +459,9 @@ class BidirectionalBlock(nn.Module):
 # \underbrace{\text{logits}}_{b \times n_\text{classes}}
 # = \mathrm{head}\big(\underbrace{\mathrm{norm}(z_L)[0]}_{b \times d}\big)$$
 #
-# **The traps.** A pre-norm block does not normalise its output, so the last `norm` is needed. The
-# blocks share no parameters. `forward` returns logits, because softmax is part of the loss.
+# **The traps.** A pre-norm block does not normalise its output, so the model needs the final
+# `norm`. The blocks share no parameters. `forward` returns logits, because softmax is part of the
+# loss.
 
 
 # %%
@@ -557,8 +558,8 @@ if __name__ == "__main__":
         filled(model.head)
         logits = model(images)
         assert torch.allclose(logits[0], logits[1], atol=1e-6), (
-            "If the blocks add nothing, the class token is the same for all images, and so should the "
-            "logits be. Do you read them from a different token?"
+            "If the blocks add nothing, all images have the same class token, so their logits should be "
+            "equal. Do you read them from a different token?"
         )
         print("ViT: all visible checks pass.")
 
@@ -574,23 +575,25 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # `nn.ModuleList` takes a generator. In `forward`, the class token has index 0 on the second axis.
-# LayerNorm treats each token separately, so you can take the class token before or after it.
+# LayerNorm treats each token separately, so you can select the class token before or after the
+# norm.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Everything the head knows about the image came through attention into the class
-# token. The mean of the patch tokens works as well, with its own learning rate (appendix D.3).
+# **What to notice.** Averaging the patch tokens instead of reading the class token works equally
+# well, but needs a different learning rate (appendix D.3).
 
 # %% [markdown]
 # ## `attention_distance`
 # ★★★☆☆ · 15 minutes
 #
-# A convolution of 3 × 3 pixels sees only its neighbours. How far a head looks is up to the head.
-# Average the distance from the query's patch to each key's patch, weighted by attention:
+# At each pixel, a 3 × 3 convolution sees only neighbouring pixels. An attention head can look at
+# any distance. Average the distance from the query's patch to each key's patch, weighted by
+# attention:
 #
 # ![A grid of 3 by 3 patches with the query in the middle of the left column. Each patch shows its
-# distance from the query in patches: 0 for itself, 1 above, below and to the right, up to the root of
-# 5 in the right corners. A local head and a global head weight these distances
+# distance from the query, in patches. It is 0 for the query itself, 1 above, below and to the
+# right, and √5 in the right corners. A local head and a global head weight these distances
 # differently.](figures/attention-distance.svg)
 #
 # $$\underbrace{D_k}_{k = 1 \dots h} = \frac1{b N} \sum_{\text{images}} \sum_{i=1}^{N} \sum_{j=1}^{N}
@@ -654,8 +657,8 @@ if __name__ == "__main__":
         both = torch.stack([corner, (own + below) / 2]).unsqueeze(1)
         distance = attention_distance(both, grid=2, patch_size=3)
         assert torch.allclose(distance, torch.tensor([2.8713]), atol=1e-3), (
-            "One head has 4.2426 in one image and 1.5 in the other, so its mean is 2.8713; yours is "
-            f"{distance.tolist()}."
+            "The head averages 4.2426 in one image and 1.5 in the other, so the result should be 2.8713; "
+            f"yours is {distance.tolist()}."
         )
         # In a grid of 3 × 3, patches 2 and 3 are at opposite ends of two rows.
         ends = torch.zeros(1, 1, 9, 9)
@@ -679,13 +682,14 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# With the places as a tensor `N 2`, `places.unsqueeze(1) - places` is `N N 2`. Multiply weights and
-# distances elementwise, sum over the keys, and average over queries and batch, but not over heads.
+# If `coordinates` has the shape `N 2`, then `coordinates.unsqueeze(1) - coordinates` has the shape
+# `N N 2`. Multiply weights and distances elementwise, sum over the keys, and average over queries
+# and batch, but not over heads.
 # </details>
 
 # %% [markdown]
-# **What to notice.** A head that looks half near and half far can get the same number as one that looks
-# evenly everywhere.
+# **What to notice.** A head that splits its attention between near and far patches can have the
+# same mean distance as one that attends uniformly.
 
 # %% [markdown]
 # ## `linear_cka`
@@ -693,29 +697,30 @@ if __name__ == "__main__":
 #
 # Show the same n images to two layers and write their outputs as X and Y, one row per image. Their
 # features cannot be compared one by one: they have no common order, and the widths may differ. But
-# each layer treats some images as similar. Linear **centred kernel alignment** (CKA) measures how far
-# the two agree about that.
+# each layer treats some images as similar. Linear **centred kernel alignment** (CKA) measures how
+# well the layers agree on which ones.
 #
-# ![Two layers see the same four images. For each layer, a 4 by 4 matrix holds the dot products of
-# its rows, image by image. CKA compares these two matrices, which have the same size although the
-# layers have different widths.](figures/cka.svg)
+# ![Two layers see the same four images. For each layer, a 4 by 4 matrix contains the dot products
+# between all pairs of images. CKA compares these two matrices, which have the same size although
+# the layers have different widths.](figures/cka.svg)
 #
 # $$\mathrm{CKA}(X, Y) = \frac{\lVert X^\top Y \rVert_F^2}
 # {\lVert X^\top X \rVert_F \, \lVert Y^\top Y \rVert_F}
 # \qquad \underbrace{X}_{n \times d_1}, \; \underbrace{Y}_{n \times d_2}
 # \text{ with the mean of each column subtracted}$$
 #
-# $\lVert M \rVert_F$ is the root of the sum of all squared entries. The numerator is the dot product
-# of the two n × n matrices in the figure. CKA is 1 if Y is X, rotated and scaled, and 0 if their
-# features are uncorrelated.
+# $\lVert M \rVert_F$ is the square root of the sum of the squared entries. The numerator is the dot
+# product of the two n × n matrices in the figure. CKA is 1 if Y is a rotated and scaled copy of X,
+# and 0 if their features are uncorrelated.
 #
-# Work in four steps: centre both matrices; set what is only rounding error to 0; compute the three
-# norms; return 0 if the denominator is 0.
+# Work in four steps: centre both matrices, set rounding errors to 0, compute the three norms, and
+# return 0 if the denominator is 0.
 #
 # **The traps.** The mean is taken over the images. Only the numerator is squared. A layer with the
-# same output for every image should give 0, but the formula gives 0/0, and rounding hides this case.
-# The float32 mean of seven times 0.3 is not 0.3: centring leaves 3·10⁻⁸, and the formula divides
-# rounding errors. Compare each deviation with its entry: a fixed bound fails for small inputs.
+# same output for every image should give 0, but the formula gives 0/0. Rounding hides this: the
+# float32 mean of seven copies of 0.3 is not 0.3. Centring leaves 3·10⁻⁸, and the formula then
+# divides one rounding error by another. Use a threshold relative to the original entry; a fixed one
+# fails for small inputs.
 
 
 # %%
@@ -787,7 +792,7 @@ if __name__ == "__main__":
         assert abs(similarity - 0.24254) < 1e-4, (
             f"Adding (5, −3) to x should not change the result, 0.2425; yours is {similarity:.4f}."
         )
-        # Seven inputs: in float32, the mean of seven times 0.3 is not exactly 0.3.
+        # Seven inputs: in float32, the mean of seven copies of 0.3 is not exactly 0.3.
         varied = fixed_numbers(7, 2)
         for value in (0.3, 0.7):
             for pair in (
@@ -806,15 +811,15 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The inputs are on axis 0, so the mean runs along axis 0. `norm()` of a matrix is the root of the
-# sum of its squared entries. Which of the three norms is squared?
+# The images are on axis 0, so take the mean over axis 0. `norm()` of a matrix is the square root of
+# the sum of its squared entries. Which of the three norms is squared?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Compute in float64. After centring, set each deviation to 0 that is smaller than, say, 10⁻¹² times
-# the entry that it came from. If the denominator is 0, the numerator is 0 as well: return 0, or
-# divide by a number just above 0.
+# Compute in float64. After centring, set to 0 each deviation whose magnitude is less than, say,
+# 10⁻¹² times that of the original entry. If the denominator is 0, so is the numerator: return 0, or
+# divide by a tiny positive number.
 # </details>
 
 # %% [markdown]
@@ -823,9 +828,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Your ViT at work: reading digits
 #
-# scikit-learn ships 1,797 handwritten digits of 8 × 8 pixels; 450 are held out. This is little, so
-# each training image is turned, scaled and shifted a little whenever it is shown. Logistic regression
-# is the baseline.
+# scikit-learn ships 1,797 handwritten digits of 8 × 8 pixels; 450 are held out. This is a small
+# data set, so each training image is slightly rotated, scaled and shifted every time it is used.
+# Logistic regression is the baseline.
 
 # %%
 VIT_STEPS, DIGIT_BATCH = 1600, 64
@@ -841,7 +846,7 @@ DIGIT_VIT = {
 
 
 def jittered(images: Float[Tensor, "b 1 H W"]) -> Float[Tensor, "b 1 H W"]:
-    """Turn each image by up to 0.2 radians, scale it by up to 10 % and shift it by up to 0.4 pixels."""
+    """Rotate each image by up to 0.2 radians, scale it by up to 10 % and shift it by up to 0.4 pixels."""
     angle, zoom, right, down = torch.rand(4, len(images)) * 2 - 1
     cos = (1 + 0.1 * zoom) * (0.2 * angle).cos()
     sin = (1 + 0.1 * zoom) * (0.2 * angle).sin()
@@ -854,7 +859,7 @@ def jittered(images: Float[Tensor, "b 1 H W"]) -> Float[Tensor, "b 1 H W"]:
 def share_right(
     model: nn.Module, images: Float[Tensor, "b 1 H W"], labels: Int[Tensor, "b"]
 ) -> float:
-    """Return the share of images that `model` classifies correctly."""
+    """Return the fraction of images that `model` classifies correctly."""
     model.eval()
     right = model(images).argmax(dim=-1) == labels
     model.train()
@@ -939,10 +944,10 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With the reference solution and seed 0, the ViT reads 98.0 % of the held-out digits,
-# and logistic regression 96.9 %. On small images, try the simple method first.
+# **What to notice.** With the reference solution and seed 0, the ViT classifies 98.0 % of the
+# held-out digits correctly; logistic regression gets 96.9 %.
 #
-# Where does the class token look? Bright patches get more of its attention, in the mean over the heads
+# Where does the class token look? Bright patches get more of its attention, averaged over the heads
 # of a block.
 
 
@@ -983,17 +988,19 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Before training, every patch gets about 1/17. After training, many of the bright
-# patches lie on a stroke, but not all: empty paper is information as well.
+# **What to notice.** Before training, every patch gets about 1/17. After training, many but not all
+# of the bright patches lie on a stroke: empty space is also informative.
 
 # %% [markdown]
 # ## Two findings of Raghu et al., in small
 #
-# A single small digit leaves little room between near and far. So each picture now shows four digits,
-# and one of them occurs twice, in different handwriting. Which? A model has to read each digit from
-# neighbouring patches and to compare digits that are far apart. Test sheets use held-out digits.
+# A single small digit leaves little room between near and far. So each image now shows four digits.
+# One digit occurs twice, in different handwriting; the task is to say which. A model has to read
+# each digit from neighbouring patches and compare digits that are far apart. Test images use
+# held-out digits.
 #
-# Raghu et al. compared ViTs with ResNets, so a small residual network (CNN) learns the same task.
+# Raghu et al. compared ViTs with ResNets, so a small residual network (CNN) is trained on the same
+# task.
 
 # %%
 SHEET_SEED = 0
@@ -1056,8 +1063,8 @@ def small_resnet() -> nn.Sequential:
 
 
 # %% [markdown]
-# **Predict first.** In which blocks do heads look at near patches? In which model is the last layer
-# more similar to the first?
+# **Predict first.** In which blocks do heads attend to nearby patches? Which model's last layer is
+# more similar to its first?
 
 # %%
 if __name__ == "__main__":
@@ -1086,8 +1093,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### Attention distance
 #
-# Without the class token, each row of weights is rescaled to sum to 1. The control is the same ViT
-# before training. Mind the scale of the plot.
+# The class token is left out, and each row of weights is rescaled to sum to 1. The control is the
+# same ViT before training. Note the scale of the y-axis.
 
 
 # %%
@@ -1129,25 +1136,27 @@ if __name__ == "__main__":
                 record(f"pixels, mean of block {block}, {when}", mean)
 
 # %% [markdown]
-# **What to notice.** Before training, every block averages about 8.03 pixels, as if all patches were
-# alike. After training (reference solution, seeds 0 to 2), block 1 has 7.89 to 7.92 and block 5 8.09 to
-# 8.19. This is the direction that Raghu et al. report (figure 3), but the effect is tiny: the nearest
-# head has 7.4, so no head is local. In the paper, large ViTs trained on ImageNet alone lack
-# local heads as well (figure 4). This ViT answers 83 to 87 % of the sheets without them.
+# **What to notice.** Before training, every block averages about 8.03 pixels, as with uniform
+# attention (dotted line). After training (reference solution, seeds 0 to 2), block 1 averages 7.89
+# to 7.92 pixels and block 5 averages 8.09 to 8.19. Raghu et al. report the same trend (figure 3),
+# but the effect here is tiny. Even the most local head averages 7.4 pixels, so no head is local. In
+# the paper, large ViTs trained on ImageNet alone also lack local heads (figure 4). Even without
+# them, this ViT gets 83 to 87 % of the test images right.
 
 # %% [markdown]
 # ### CKA, layer by layer
 # *Further · 5 minutes*
 #
-# A layer gives one row per picture, with the features of all tokens or pixels side by side. Each
-# matrix is rotated onto as many columns as rows, which makes CKA faster and does not change it.
+# Each layer gives one row per image: the concatenated features of all tokens or pixels. Each matrix
+# is rotated so that it needs only as many columns as rows. This makes CKA faster without changing
+# its value.
 
 
 # %%
 def layer_outputs(
     model: nn.Module, layers: list[nn.Module], images: Float[Tensor, "n c H W"]
 ) -> list[Float[Tensor, "n n"]]:
-    """Return the output of each layer for the images, centred and rotated onto n columns."""
+    """Return the output of each layer for the images, centred and rotated so that n columns suffice."""
     outputs = []
     hooks = [
         layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output.flatten(1)))
@@ -1203,11 +1212,11 @@ if __name__ == "__main__":
             record(f"CKA, mean over pairs of layers, {name}", off_diagonal.mean().item())
 
 # %% [markdown]
-# **What to notice.** With seeds 0 to 2, the first and the last layer have 0.42 to 0.51 in the ViT and
-# 0.36 to 0.38 in the CNN. The means over all pairs are 0.78 to 0.81 and 0.71 to 0.74. Raghu et al.
-# found the same difference, larger (figure 1). But the control shows it before training as well, so
-# much of it comes from the architecture: a block adds to its input, while a stage of the CNN halves the
-# resolution.
+# **What to notice.** The ViT's layers are more alike (seeds 0 to 2). The CKA of its first and last
+# layer is 0.42 to 0.51; the CNN's is 0.36 to 0.38. The means over all pairs are 0.78 to 0.81 and
+# 0.71 to 0.74. Raghu et al. found the same difference, but larger (figure 1). However, untrained
+# models already show it. Much of it therefore comes from the architecture: a block adds to its
+# input, while a CNN stage halves the resolution.
 
 # %% [markdown]
 # **Read.** [Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), sections 3.1 and 4.5. [Raghu
@@ -1224,10 +1233,10 @@ if __name__ == "__main__":
 #
 # <details><summary>Answers</summary>
 #
-# 1. Only the table of positions: with patches of 16 × 16 pixels, there are 785 tokens instead of 197,
-#    so the table is interpolated (Dosovitskiy et al., section 3.2). There are four times as many
-#    patches, so attention costs sixteen times as much.
-# 2. Not necessarily. CKA is dominated by the directions in which the images differ most. A change in
-#    other directions, or in the class token alone, hardly moves it but can decide the class. Remove a
-#    layer and measure the accuracy.
+# 1. Only the position table. With 16 × 16 patches, there are 785 tokens instead of 197, so the
+#    table is interpolated (Dosovitskiy et al., section 3.2). There are four times as many patches,
+#    so attention costs sixteen times as much.
+# 2. Not necessarily. CKA is dominated by the directions in which the images differ most. A change
+#    in other directions, or in the class token alone, hardly affects it but can decide the class.
+#    Remove a layer and measure the accuracy.
 # </details>
