@@ -4,19 +4,20 @@
 # *Chapter 1 of 7*
 #
 # A **language model** reads text and predicts, at each position, the next token. Take the
-# Transformer of Day 1, remove the encoder and the cross-attention, and a language model remains.
+# Transformer from Day 1, remove the encoder and the cross-attention, and you have a language model.
 #
 # [Shannon (1951)](https://doi.org/10.1002/j.1538-7305.1951.tb01366.x) had people guess English text
-# letter by letter. The better the guesses, the fewer bits it takes to encode the text. So one
-# number, **bits per character**, compares any two models. To predict well, a model has to learn
-# spelling, grammar and facts. GPT-2, trained on this task alone, could answer some questions
+# letter by letter. The better the guesses, the fewer bits it takes to encode the text. So you can
+# compare any two models by one number, **bits per character**. To predict well, a model has to
+# learn spelling, grammar and facts. GPT-2, trained on this task alone, could answer some questions
 # and summarise texts ([Radford et al.
 # 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
 # section 3). In this chapter you build it.
 #
 # ![Tokens are embedded, pass through n_layers blocks and a norm, and are multiplied by the
-# transposed token embedding, which gives logits. Three uses: training, where all positions predict
-# at once; measuring the probability of a text; generating token by token.](figures/language-model.svg)
+# transposed token embedding, which gives logits. The model has three uses: training, where all
+# positions predict at once; measuring the probability of a text; and generating text token by
+# token.](figures/language-model.svg)
 
 # %%
 import functools
@@ -48,14 +49,14 @@ from solutions.opening import (
 # %% [markdown]
 # ## Given: the cache
 #
-# To generate a text, the model runs once per token. Earlier keys and values never change, because
-# no position sees its future. So each attention layer keeps them in a `KeyValueCache`, and each run
-# computes only the new position.
+# To generate text, you run the model once per token. Earlier keys and values never change, because
+# no position attends to later ones. So each attention layer keeps them in a `KeyValueCache`, and
+# each forward pass computes only the new position.
 #
-# ![Left: call 1 computes queries, keys and values of positions 0 to 2; calls 2 and 3 compute one
-# position each and read the others from the cache. Right: with 3 cached positions and 2 new ones the
-# mask has 2 rows and 5 columns, the last rows of a triangle. A triangle that starts in the corner
-# would hide the past.](figures/kv-cache.svg)
+# ![Left: call 1 computes the queries, keys and values of positions 0 to 2. Calls 2 and 3 compute
+# one position each and read the others from the cache. Right: with 3 cached positions and 2 new
+# ones, the mask has 2 rows and 5 columns, which are the last rows of a triangle. A triangle aligned
+# to the upper-left corner would hide the past.](figures/kv-cache.svg)
 
 
 # %%
@@ -87,8 +88,8 @@ class KeyValueCache:
 # ## `CausalSelfAttention`
 # ★★★★☆ · 35 minutes
 #
-# This is multi-head self-attention in which no position sees its future. Write it in two steps; the
-# checks report when the first one works.
+# This is causal multi-head self-attention. Write it in two steps; the checks report when the first
+# one works.
 #
 # **Step 1: without a cache.** GPT-2 computes queries, keys and values with one linear layer, `qkv`.
 #
@@ -99,19 +100,20 @@ class KeyValueCache:
 # O_i = \mathrm{softmax}\!\left(\frac{Q_i K_i^\top}{\sqrt{d_\text{head}}}\right) V_i
 # \qquad O_i: b \times n \times d_\text{head}$$
 #
-# ![The 3d features of a position are first divided into queries, keys and values, and then each of
-# these into heads. Dividing into heads first gives the right shapes and wrong
-# numbers.](figures/qkv.svg)
+# ![The 3d features of a position are first divided into queries, keys and values, and each of these
+# is then divided into heads. Dividing into heads first gives the right shapes but the wrong
+# values.](figures/qkv.svg)
 #
-# Bring Q, K and V into the shape `b h n d_head`, attend with a causal mask, put the heads side by
-# side again, and apply `out`.
+# Rearrange Q, K and V to `b h n d_head` and apply attention with a causal mask. Then concatenate
+# the heads and apply `out`.
 #
 # **Step 2: with a cache.** Now the n positions of x follow those in the cache. Queries come from x
-# alone, keys and values from all m positions. So the mask is n × m: position i of x sees everything
-# in the cache, and x up to i.
+# alone, keys and values from all m positions. So the mask is n × m: position i of x sees the whole
+# cache and positions 0 to i of x.
 #
-# **The trap.** For n ≠ m, the triangle has to end in the lower right corner. `torch.tril(mask)` and
-# `is_causal=True` of `scaled_dot_product_attention` start in the upper left one.
+# **The trap.** When n ≠ m, the triangle must be aligned to the lower-right corner.
+# `torch.tril(mask)` and `scaled_dot_product_attention(..., is_causal=True)` align it to the
+# upper-left corner.
 #
 # Not allowed: `MultiheadAttention`, `multi_head_attention_forward`. Allowed:
 # `scaled_dot_product_attention`.
@@ -119,10 +121,10 @@ class KeyValueCache:
 
 # %%
 class CausalSelfAttention(nn.Module):
-    """Multi-head self-attention in which each position sees itself and all earlier positions.
+    """Causal multi-head self-attention: each position attends to itself and all earlier positions.
 
     Attributes to define: `qkv` (`nn.Linear(d_model, 3 * d_model)`: queries, keys, values, in this
-    order, each with its heads side by side) and `out` (`nn.Linear(d_model, d_model)`). Dropout acts
+    order, each with its heads concatenated) and `out` (`nn.Linear(d_model, d_model)`). Dropout acts
     in training mode, on the weights or on the output.
 
     Raises:
@@ -145,9 +147,9 @@ class CausalSelfAttention(nn.Module):
     ) -> Float[Tensor, "b n d_model"]:
         """Attend from each position of x to itself and to all positions before it.
 
-        With a cache, x continues the positions in it: the keys and values of x are appended to the
-        cache, and position i of x sees everything that was in it, and x up to i. A sequence that is
-        fed in pieces through one cache gives the same result as the whole sequence.
+        With a cache, x continues the positions in it. The keys and values of x are appended to the
+        cache, and position i of x sees all cached positions and positions 0 to i of x. A sequence that
+        is fed in pieces through one cache gives the same result as the whole sequence.
         """
         ### BEGIN SOLUTION
         apart = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))  # b n 3 h d_head
@@ -222,13 +224,14 @@ if __name__ == "__main__":
         whole = attention(x)
         error = (whole - theirs(x, x, x, attn_mask=future)[0]).abs().max().item()
         assert error < 1e-4, (
-            "Step 1: with the same weights, the result should be that of nn.MultiheadAttention; "
-            f"yours differs by up to {error:.2g}. Are queries, keys and values in this order, is d_head "
-            "the size under the root, and does the result pass through `out`?"
+            "Step 1: with the same weights, the result should equal that of nn.MultiheadAttention; "
+            f"yours differs by up to {error:.2g}. Are queries, keys and values in this order, do you "
+            "divide by √d_head, and does the result pass through `out`?"
         )
         noisy = filled(CausalSelfAttention(6, 3, dropout=0.5)).eval()
         assert torch.equal(noisy(x), noisy(x)), (
-            "Step 1: in eval(), two results should be equal; yours differ. Does dropout know the mode?"
+            "Step 1: in eval(), two results should be equal; yours differ. Does dropout depend on "
+            "the mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(x), noisy(x)), (
@@ -250,7 +253,7 @@ if __name__ == "__main__":
         for position, error in enumerate((pieces - whole).abs().amax(dim=(0, 2)).tolist()):
             assert error < 1e-5, (
                 f"Step 2: in pieces of 3 and 2 positions, the result at position {position} differs by "
-                f"{error:.2g} from that for all 5 at once. The figure above shows the mask of the "
+                f"{error:.2g} from the result for all 5 at once. The figure above shows the mask of the "
                 "second piece. Are its keys and values those that `append` returns?"
             )
         print("CausalSelfAttention, step 2 (with a cache): all visible checks pass.")
@@ -260,17 +263,17 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Step 1: `unflatten` splits an axis. Split the last one into `(3, n_heads, d_head)`, and move the
-# axis of size 3 to the front: then one line unpacks queries, keys and values. Step 2: append to the
-# cache first, and continue with what it returns. The number of keys is then a shape that you can
-# read.
+# Step 1: `unflatten` splits an axis. Split the last one into `(3, n_heads, d_head)` and move the
+# axis of size 3 to the front. You can then unpack queries, keys and values in one line. Step 2:
+# append to the cache first, and continue with what it returns. You can then read the number of keys
+# from its shape.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # The queries are the last n of m positions, so the mask is the last n rows of the m × m triangle.
-# `torch.tril` has a second argument that moves the diagonal to the right. For n = m it has to be 0,
-# and for 2 queries and 5 keys, 3.
+# `torch.tril` has a second argument that moves the diagonal to the right. It must be 0 for n = m,
+# and 3 for 2 queries and 5 keys.
 # </details>
 
 # %% [markdown]
@@ -282,27 +285,28 @@ if __name__ == "__main__":
 # ## `GPTBlock`
 # ★★☆☆☆ · 15 minutes
 #
-# A block has two branches, attention and a small network at each position. Each reads x and adds its
-# result to x:
+# A block has two branches: attention and a feed-forward network. Each reads x and adds its result
+# to x:
 #
 # $$x \leftarrow x + \operatorname{attention}(\operatorname{norm}_1(x)) \qquad
 # x \leftarrow x + W_2 \operatorname{gelu}\bigl(W_1 \operatorname{norm}_2(x) + b_1\bigr) + b_2
 # \qquad x: b \times n \times d$$
 #
-# ![In a post-norm layer, each norm comes after a sum, on the line from input to output. In a pre-norm
-# layer, each norm is the first step of a branch, and only sums are on this
-# line.](figures/pre-norm.svg)
+# ![In a post-norm layer, each norm comes after a sum, on the line from input to output. In a
+# pre-norm layer, each norm is the first step of a branch, and the line itself contains only
+# sums.](figures/pre-norm.svg)
 #
-# Two things differ from Day 1. The norms are in the branches, which is called **pre-norm**. Gradients
-# are then well behaved at initialisation, and training needs no warm-up ([Xiong et al.
-# 2020](https://arxiv.org/abs/2002.04745), section 3). And GELU replaces ReLU, in its tanh form
-# ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415), section 2):
+# Two things differ from Day 1. The norms are in the branches, which is called **pre-norm**.
+# Gradients are then well behaved at initialisation, and training needs no warm-up ([Xiong et al.
+# 2020](https://arxiv.org/abs/2002.04745), section 3). And ReLU is replaced by GELU, in its tanh
+# approximation ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415), section 2):
 #
 # $$\operatorname{gelu}(z) = \tfrac12 z \left(1 + \tanh\!\left(\sqrt{2/\pi}\,
 # (z + 0.044715\, z^3)\right)\right)$$
 #
-# **The traps.** The sum adds to x itself, not to norm(x). And the default of `F.gelu` is the exact
-# form, which differs in the fourth digit: training works, but copied weights give other logits.
+# **The traps.** Add the result of each branch to x itself, not to norm(x). And `F.gelu` defaults to
+# the exact form, which differs in the fourth digit. Training works, but copied weights give
+# different logits.
 #
 # Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` with all its
 # parts.
@@ -310,7 +314,7 @@ if __name__ == "__main__":
 
 # %%
 class GPTBlock(nn.Module):
-    """A pre-norm layer of causal self-attention and a feed-forward network with GELU (tanh form).
+    """A pre-norm layer of causal self-attention and a feed-forward network with GELU (tanh).
 
     Attributes to define: `norm1`, `norm2` (weight and bias of size `d_model`, eps 1e-5), `attention`
     (with `qkv` and `out`), `linear1` (`nn.Linear(d_model, d_ff)`), `linear2`
@@ -389,9 +393,9 @@ if __name__ == "__main__":
         error = (added - added_to_more).abs().max()
         assert error < 1e-2, (
             "If attention gives 0, the network should add the same to 100·x as to x, because it reads "
-            f"norm2(x); yours differs by {error:.2g}. Where are the norms, and what is added to?"
+            f"norm2(x); yours differs by {error:.2g}. Where are the norms, and what do you add to?"
         )
-        # A network that gives gelu(1) everywhere: 0.841192 in the tanh form, 0.841345 in the exact one.
+        # A network that gives gelu(1) everywhere: 0.841192 with tanh, 0.841345 in the exact form.
         flat = filled(GPTBlock(4, 2, 6)).eval()
         with torch.no_grad():
             for linear in (flat.attention.out, flat.linear1, flat.linear2):
@@ -401,7 +405,7 @@ if __name__ == "__main__":
             flat.linear2.weight.fill_(1 / 6)
         seen = (flat(x) - x).mean().item()
         assert abs(seen - 0.841192) < 5e-5, (
-            f"The tanh form of gelu(1) should add 0.841192 to x; yours adds {seen:.6f}. "
+            f"The tanh approximation of gelu(1) should add 0.841192 to x; yours adds {seen:.6f}. "
             "Check the activation."
         )
         for scale, what in ((1.0, "x"), (0.01, "0.01·x, which shows the eps of the norms")):
@@ -413,21 +417,21 @@ if __name__ == "__main__":
                 other.load_state_dict(linear.state_dict(), strict=False)
             error = (block(scale * x) - theirs(scale * x, src_mask=future)).abs().max().item()
             assert error < 1e-4, (
-                f"For {what}, the result should be that of torch's pre-norm layer with the same "
+                f"For {what}, the result should equal that of torch's pre-norm layer with the same "
                 f"weights; yours differs by up to {error:.2g}. What does each branch read, and what "
-                "does it add to?"
+                "is its result added to?"
             )
         cache = KeyValueCache()
         with expecting("Positions should go one by one through a cache"):
             one_by_one = torch.cat([block(x[:, i : i + 1], cache) for i in range(3)], dim=1)
         error = (one_by_one - block(x)).abs().max()
         assert error < 1e-5, (
-            f"One by one through a cache, the output differs by {error:.2g} from that for all 3 at "
-            "once. Is the cache passed to the attention?"
+            f"One by one through a cache, the output differs by {error:.2g} from the output for all 3 "
+            "at once. Is the cache passed to the attention?"
         )
         noisy = filled(GPTBlock(4, 2, 6, dropout=0.5)).eval()
         assert torch.equal(noisy(x), noisy(x)), (
-            "In eval(), two results should be equal; yours differ. Does dropout know the mode?"
+            "In eval(), two results should be equal; yours differ. Does dropout depend on the mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(x), noisy(x)), (
@@ -440,43 +444,43 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The formula has two lines, and so can `forward`. The cache is passed to the attention and used
-# nowhere else.
+# The formula has two lines, and two lines are enough for `forward` as well. Pass the cache to the
+# attention; you need it nowhere else.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `F.gelu` has an argument `approximate`. In each line: norm, branch, dropout, and then the sum with
-# the x from before the norm.
+# `F.gelu` has an argument `approximate`. In each line, apply norm, branch and dropout, and then add
+# the original x (before the norm).
 # </details>
 
 # %% [markdown]
-# **What to notice.** From the first block to the last, there are only additions to x, the *residual
-# stream*. It grows from block to block, so the model needs one more norm at its end.
+# **What to notice.** Every block only adds to x, which is called the *residual stream*. It grows
+# from block to block, so the model needs one more norm at the end.
 
 # %% [markdown]
 # ## `GPT`
 # ★★★☆☆ · 30 minutes
 #
-# The model looks up tokens and positions in two tables and adds them, runs the blocks and a last
-# norm, and computes logits:
+# The model looks up token and position embeddings, adds them, applies the blocks and a final norm,
+# and computes the logits:
 #
 # $$x = \underbrace{E[\text{tokens}]}_{b \times n \times d} + \underbrace{P[\text{positions}]}_{n
 # \times d} \qquad
 # \text{logits} = \underbrace{\operatorname{norm}(\text{blocks}(x))}_{b \times n \times d}\
 # \underbrace{E^\top}_{d \times v}$$
 #
-# The positional embeddings P are learned. The table E appears twice: it reads tokens and scores
+# The positional embeddings P are learned. The table E is used twice: to embed tokens and to score
 # them. Such **tied** weights save v·d parameters and improve language models ([Press and Wolf
 # 2017](https://arxiv.org/abs/1608.05859)).
 #
 # **The traps.**
 #
 # * *Positions continue.* With caches of length 3, the next tokens are at positions 3, 4, …. A model
-#   that starts at 0 again raises no error and writes worse text. Read the length before the blocks
+#   that starts at 0 again raises no error but writes worse text. Read the length before the blocks
 #   run, because they append to the caches.
-# * *Too long.* Cached positions count. A call that raises the ValueError should leave the caches
-#   unchanged.
+# * *Too long.* Cached positions count towards `max_length`. A call that raises the ValueError
+#   should leave the caches unchanged.
 #
 # Not allowed: the same as for `GPTBlock`.
 
@@ -556,23 +560,23 @@ if __name__ == "__main__":
             "`blocks` should have 2 entries, `n_layers` should be 2 and `max_length` 5; yours are "
             f"{n_blocks}, {n_layers} and {max_length}."
         )
-        # Two tables of 7 and 5 rows, the last norm, and per block attention, network and norms.
+        # Two tables of 7 and 5 rows, the final norm, and per block attention, network and norms.
         wanted = (7 + 5) * 6 + 2 * 6 + 2 * ((18 + 6) * 6 + 24 + 2 * 6 * 24 + 24 + 6 + 4 * 6)
         seen = sum(parameter.numel() for parameter in model.parameters())
         assert seen == wanted, (
-            f"There should be {wanted} parameters; yours has {seen}. Is the table of tokens used twice, "
-            "are there two tables, `n_layers` blocks and a last norm?"
+            f"There should be {wanted} parameters; yours has {seen}. Is the token embedding used "
+            "twice, and are there two embeddings, `n_layers` blocks and a final norm?"
         )
 
         changed = tokens.clone()
         changed[:, 3] = 2
         moved = (model(changed) - logits)[:, :3].abs().max()
         assert moved < 1e-5, (
-            f"Token 3 is in the future of positions 0 to 2, but it moves their logits by {moved:.2g}."
+            f"Token 3 comes after positions 0 to 2, but it changes their logits by {moved:.2g}."
         )
 
         # Silent blocks leave E[token] + P[position], here (2, 0, 0, −2) and (0, 2, −2, 0), and after
-        # the norm ±√2 in the place of ±2.
+        # the norm ±√2 instead of ±2.
         silent = GPT(vocab_size=2, max_length=2, d_model=4, n_heads=1, n_layers=1).eval()
         with torch.no_grad():
             for name, parameter in silent.blocks.named_parameters():
@@ -593,8 +597,8 @@ if __name__ == "__main__":
                 [model(piece, caches) for piece in tokens.split([2, 1, 2], 1)], dim=1
             )
         assert pieces.shape == logits.shape, (
-            f"In pieces of 2, 1 and 2 tokens, there should be logits for 5 positions; yours have the "
-            f"shapes that add up to {tuple(pieces.shape)}."
+            f"In pieces of 2, 1 and 2 tokens, there should be logits for 5 positions; yours add "
+            f"up to the shape {tuple(pieces.shape)}."
         )
         for position, error in enumerate((pieces - logits).abs().amax(dim=(0, 2)).tolist()):
             assert error < 1e-5, (
@@ -609,12 +613,12 @@ if __name__ == "__main__":
         ):
             model(tokens[:, :1], caches)
         assert [len(cache) for cache in caches] == [5, 5], (
-            f"A refused call should leave the caches at length 5; yours have "
+            f"A call that raises ValueError should leave the caches at length 5; yours have "
             f"{[len(cache) for cache in caches]}. Check the length before the blocks run."
         )
         noisy = filled(GPT(7, 5, 6, 2, 2, dropout=0.5)).eval()
         assert torch.equal(noisy(tokens), noisy(tokens)), (
-            "In eval(), two results should be equal; yours differ. Does dropout know the mode?"
+            "In eval(), two results should be equal; yours differ. Does dropout depend on the mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(tokens), noisy(tokens)), (
@@ -627,8 +631,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# How long is the text so far? All caches have the same length, so ask the first one, before any block
-# runs. Positions are a range of numbers, and you look them up like tokens.
+# How long is the text so far? All caches have the same length, so read it from the first one,
+# before any block runs. Positions are a range of numbers, and you look them up like tokens.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -639,15 +643,15 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768, 12 heads and
-# 12 layers. Initial values matter. Embeddings with torch's standard deviation of 1 give logits of
-# size √d, so an untrained model is confidently wrong. GPT-2 starts at 0.02.
+# **What to notice.** GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768, 12 heads
+# and 12 layers. Embeddings with torch's standard deviation of 1 give logits of size √d, so an
+# untrained model is confidently wrong. GPT-2 uses a standard deviation of 0.02.
 
 # %% [markdown]
 # ## `next_token_loss`
 # ★★☆☆☆ · 10 minutes
 #
-# The logits at position t predict token t + 1, so the answers are the text itself, shifted by one:
+# The logits at position t predict token t + 1, so the targets are the text itself, shifted by one:
 #
 # $$\text{loss} = -\frac{1}{b\,(n - 1)} \sum_{r=1}^{b} \sum_{t=0}^{n-2}
 # \log\, \operatorname{softmax}(\text{logits}_{r,t})\,[\text{tokens}_{r,t+1}]$$
@@ -658,7 +662,7 @@ if __name__ == "__main__":
 #   predicted at      ·   0   1   2   3   4   5
 # ```
 #
-# The logarithm is natural, so the loss is in nats. Divided by log 2, it is in bits.
+# The logarithm is natural, so the loss is in nats. Divide it by log 2 to get bits.
 #
 # **The trap.** Without the shift, the model only has to repeat the token that it has just read. The
 # loss drops quickly, and the model writes the same letter forever.
@@ -670,7 +674,8 @@ def next_token_loss(
 ) -> Float[Tensor, ""]:
     """Return the mean of −log p(tokens[t + 1]) under logits[t], over all t < n − 1, in nats.
 
-    n is at least 2, and each row of the batch counts the same. Correct for logits of ±10⁴ in float32.
+    n is at least 2, and all rows of the batch have the same weight. The result is correct for logits
+    of ±10⁴ in float32.
 
     Source: Radford et al. 2018, section 3.1.
     """
@@ -695,7 +700,7 @@ if __name__ == "__main__":
             f"The loss should be a single number; yours has the shape {tuple(seen.shape)}."
         )
         assert abs(seen - 2.25 * math.log(2)) < 1e-5, (
-            "The answers are the tokens 0, 2 and 1, 3. They cost 1, 3, 2 and 3 bits, which is 2.25 bits "
+            "The targets are the tokens 0, 2 and 1, 3. They cost 1, 3, 2 and 3 bits, which is 2.25 bits "
             f"or 1.560 nats on average; yours is {seen:.3f}. Which tokens do you compare with which "
             "logits, and what do you divide by?"
         )
@@ -718,8 +723,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write the tokens in a row, and below each the position that predicts it. Which prediction is left
-# over, and which token?
+# Write the tokens in a row, and below each the position that predicts it. Which prediction has no
+# target, and which token is never predicted?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -729,16 +734,16 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** A text of n tokens gives n − 1 examples in one run, with contexts of 1 to n − 1
-# tokens. They can all be predicted at once only because no position sees the next token.
+# **What to notice.** A text of n tokens gives n − 1 training examples in one forward pass, with
+# contexts of 1 to n − 1 tokens. This works only because no position sees the next token.
 
 # %% [markdown]
 # ## `next_token_probabilities`
 # ★★★★☆ · 30 minutes
 #
-# To generate, the model draws the next token from its prediction. Unlikely tokens come up now and
-# then, and each of them makes the next prediction worse. So the prediction is sharpened and its tail
-# cut off. Write one step at a time, and the validation at the end; the checks report each step.
+# To generate text, you draw each token from the predicted distribution. Unlikely tokens come up now
+# and then, and each makes the next prediction worse. So we sharpen the distribution and cut off its
+# tail. Write one step at a time and add the validation last; the checks report on each step.
 #
 # 1. **Temperature** T: softmax(logits / T). Below 1, likely tokens become more likely. T = 0 needs its
 #    own case: the largest logit gets probability 1.
@@ -748,11 +753,13 @@ if __name__ == "__main__":
 #    probability is at least p ([Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), section 3.1).
 #
 # ![Left: of the probabilities 0.5, 0.25, 0.15 and 0.1, top_p = 0.6 keeps the first two, because the
-# sum before each is below 0.6; they become 2/3 and 1/3. Right: top_k = 2 keeps two tokens of a sure
-# and of an unsure prediction; top_p = 0.8 keeps one and four.](figures/nucleus.svg)
+# sum before each is below 0.6. After renormalising, they are 2/3 and 1/3. Right: for a confident
+# and an uncertain prediction, top_k = 2 keeps two tokens each; top_p = 0.8 keeps one and four,
+# respectively.](figures/nucleus.svg)
 #
-# **The traps.** The token that crosses the threshold stays; otherwise a token with probability 0.9
-# would be lost at p = 0.8, and nothing would be left. And each row of a batch has its own threshold.
+# **The traps.** Keep the token that crosses the threshold. Otherwise, at p = 0.8, a token with
+# probability 0.9 would be dropped and nothing would be left. And each row of a batch has its own
+# threshold.
 
 
 # %%
@@ -766,7 +773,7 @@ def next_token_probabilities(
 
     Args:
         logits: finite numbers.
-        temperature: divides the logits. 0 gives the largest logit probability 1.
+        temperature: divides the logits. At 0, the largest logit gets probability 1.
         top_k: the number of largest logits to keep. None, or more than v, keeps all.
         top_p: of the tokens that `top_k` keeps, renormalised, keep the smallest set of the most likely
             ones whose probability is at least `top_p`, and at least one. None keeps all.
@@ -868,15 +875,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Sort the probabilities, most likely first: then both filters keep a beginning. At the end, bring the
-# result back into the old order. `sort` also returns the place from which each value came.
+# Sort the probabilities in descending order; each filter then keeps a prefix. At the end, restore
+# the original order. `sort` also returns the original index of each value.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# For top-p, ask for each token whether the tokens *before* it already reach p. Their sum is `cumsum`
-# minus the token's own probability, which is 0 for the first one. Set the others to 0 with
-# `masked_fill`, renormalise, and write them back with `scatter(-1, order, p)`.
+# For top-p, ask for each token whether the tokens *before* it already reach p. Their probability is
+# `cumsum` minus the token's own probability, so it is 0 for the first token. If they do, set the
+# token's own probability to 0 with `masked_fill`. Then renormalise, and restore the original order
+# with `scatter(-1, order, p)`.
 # </details>
 
 # %%
@@ -908,16 +916,16 @@ if __name__ == "__main__":
         )
 
 # %% [markdown]
-# **What to notice.** The temperature moves probability between likely and unlikely tokens, and every
-# token stays possible. Top-k and top-p remove the tail and scale up the rest. Here top-k
+# **What to notice.** The temperature moves probability between likely and unlikely tokens, but
+# every token stays possible. Top-k and top-p remove the tail and scale up the rest. Here top-k
 # keeps four tokens and top-p three.
 
 # %% [markdown]
 # ## `generate`
 # ★★★★☆ · 30 minutes
 #
-# Now the model writes. Run it, draw a token from the probabilities at the last position, append it,
-# repeat. With caches, each run after the first reads only the newest token:
+# Now the model writes. Run it, draw a token from the probabilities at the last position, append it
+# and repeat. With caches, each forward pass after the first reads only the newest token:
 #
 # ```text
 #   the model reads    without cache      with cache
@@ -928,9 +936,9 @@ if __name__ == "__main__":
 #
 # **The traps.**
 #
-# * *The same tokens.* The same generator has to give the same tokens with and without the cache. So in
-#   each step, call `torch.multinomial` exactly once for all rows, at temperature 0 too.
-# * *The state afterwards.* Put the model back into the mode that it was in, and record no gradients.
+# * *The same tokens.* The same generator has to give the same tokens with and without the cache. So
+#   call `torch.multinomial` exactly once per step for all rows, even at temperature 0.
+# * *The state afterwards.* Restore the model's original mode, and do not track gradients.
 
 
 # %%
@@ -947,15 +955,15 @@ def generate(
     """Return the prompt, followed in each row by `n_tokens` tokens drawn from the model.
 
     Each step calls `torch.multinomial(probabilities, 1, generator=generator)` once, with probabilities
-    `b v`, at temperature 0 too, so the same generator gives the same tokens with and without the
+    `b v`, even at temperature 0, so the same generator gives the same tokens with and without the
     cache. `temperature`, `top_k` and `top_p` are those of `next_token_probabilities`.
 
     With the cache (one `KeyValueCache` per block), the first call of the model gets the whole prompt
     and each later one a single position. Without it, the model is called without caches on all tokens
     so far.
 
-    The model runs without gradients and in evaluation mode, and is afterwards in the mode in which it
-    was before. It has `max_length`, `n_layers`, `blocks` and `forward(tokens, caches=None)`.
+    The model runs without gradients and in evaluation mode, and its original mode is then restored.
+    It has `max_length`, `n_layers`, `blocks` and `forward(tokens, caches=None)`.
 
     Raises:
         ValueError: the result would be longer than `model.max_length`.
@@ -1021,7 +1029,7 @@ if __name__ == "__main__":
             )
             assert model.n_read[:4] == enough, (
                 f"With use_cache={use_cache}, the model should read {enough} positions in the 4 steps; "
-                f"in yours it reads {model.n_read}. What has it not read yet?"
+                f"in yours it reads {model.n_read}. Which tokens has it not read yet?"
             )
             assert model.modes == {False}, (
                 "The model should be in evaluation mode while it generates; in yours it is not."
@@ -1093,28 +1101,28 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Keep two tensors: all tokens so far, and those that the model has not read yet. Without a cache they
-# are the same. `[KeyValueCache()] * n` is n times the *same* cache.
+# Keep two tensors: all tokens so far, and those that the model has not read yet. Without a cache
+# they are the same. `[KeyValueCache()] * n` contains the *same* cache n times.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Check the length, remember `model.training`, then use `model.eval()` and `torch.no_grad()`. In each
-# step: the logits of the last position, `b v`, your `next_token_probabilities`, one `multinomial`
-# (which returns `b 1`), and `torch.cat` along the positions.
+# Check the length, remember `model.training`, then use `model.eval()` and `torch.no_grad()`. In
+# each step, pass the logits of the last position, `b v`, to your `next_token_probabilities`, call
+# `multinomial` once (it returns `b 1`), and append the result with `torch.cat` along the positions.
 # </details>
 
 # %% [markdown]
-# **What to notice.** The cache changes the work, not the predictions. It needs causal attention: in a
-# model that looks in both directions, each new token would change the keys and values of all earlier
-# positions in the layers above.
+# **What to notice.** The cache changes the work, not the predictions. But it needs causal
+# attention. In a bidirectional model, each new token would change the keys and values of all
+# earlier positions in the layers above.
 # %% [markdown]
 # ### Demonstration: your model is GPT-2
 #
 # *Further · 5 minutes*
 #
-# If the package `transformers` is installed, the next cell makes a small GPT-2 with random weights,
-# copies them into your `GPT` and compares the logits. With a network connection, it then downloads the
+# If `transformers` is installed, the next cell creates a small GPT-2 with random weights. It copies
+# them into your `GPT` and compares the logits. With a network connection, it then downloads the
 # real GPT-2 (550 MB, once) and continues a sentence with your code.
 
 # %%
@@ -1199,13 +1207,14 @@ if __name__ == "__main__":
             continue_with_gpt2(transformers, "Attention is")
 
 # %% [markdown]
-# **What to notice.** The logits agree up to rounding (reference: within 4·10⁻⁷), so every detail is
-# right, down to the tanh in GELU.
+# **What to notice.** The logits agree up to rounding (within 4·10⁻⁷ in the reference run), so every
+# detail is right, down to the tanh in GELU.
 # %% [markdown]
 # ## Your GPT at work: Python's manual
 #
-# Python contains its own language reference, half a million characters long: `help("with")` prints a
-# part of it. The first 90 % are for training, the rest is held out. A token is a character.
+# Python ships with its own language reference, half a million characters long; `help("with")`
+# prints part of it. The first 90 % is used for training; the rest is held out. Each character is a
+# token.
 
 # %%
 TOPIC_TEXT = "\n".join(topics.values())
@@ -1239,20 +1248,21 @@ if __name__ == "__main__":
 # An **n-gram** model predicts a character from the n − 1 characters before it, by counting what
 # followed them in the training text.
 #
-# **Predict first.** If all 103 characters were equally likely, each would cost 6.7 bits. Write down two
-# numbers: how many bits per held-out character does the best n-gram model need, and how many does
-# your GPT, after four minutes of training?
+# **Predict first.** If all 103 characters were equally likely, each would cost 6.7 bits. Write down
+# two numbers. How many bits per held-out character does the best n-gram model need? How many does
+# your GPT need after four minutes of training?
 #
-# <details><summary>What if a character never followed?</summary>
+# <details><summary>What if a character never followed a context?</summary>
 #
-# It still gets a probability, from the model with one character less of context ([Witten and Bell
-# 1991](https://doi.org/10.1109/18.87000), method C). If c characters have
-# followed a context, and t of them were different, then something new came up t times, so
+# It still gets a probability, from the model with a context one character shorter ([Witten and Bell
+# 1991](https://doi.org/10.1109/18.87000), method C). If a context was followed by c characters, t
+# of them distinct, then a new character came up t times, so
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + t\;
 # P_{n-1}(x \mid \text{context without its first character})}{c + t}$$
 #
-# and $P_0$ is the same for every character. This sums to 1 over x, and no x gets 0.
+# and $P_0$ is the same for every character. This sums to 1 over x, and every x has a nonzero
+# probability.
 # </details>
 
 
@@ -1311,18 +1321,19 @@ if __name__ == "__main__":
     print(f"counting took {elapsed:.1f} s")
 
 # %% [markdown]
-# A longer context helps up to order 5. Many longer strings never occurred in training, so there is
-# nothing to count. A GPT compares contexts instead, so similar ones help.
+# Longer contexts help up to order 5. Many longer strings never occurred in training, so there is
+# nothing to count. A GPT compares contexts instead of counting them, so it can learn from similar
+# contexts.
 #
 # ### Training
 #
-# Each step reads 8 windows of 128 characters from random places. The learning rate rises for 200
-# steps and falls to 0 along a cosine. The tables start with a standard deviation of 0.1, and each
-# block starts by adding nothing.
+# Each step reads 8 windows of 128 characters at random positions. The learning rate warms up for
+# 200 steps, then follows a cosine decay to 0. The embeddings are initialised with a standard
+# deviation of 0.1, and at first each block adds nothing to its input.
 #
-# To compare fairly, each held-out character is predicted once, from earlier ones only. GPT reads
-# windows that overlap by half. Only predictions in the second half count, each with a context of 64 to
-# 127 characters.
+# For a fair comparison, each held-out character is predicted once, only from earlier ones. GPT
+# reads windows that overlap by half. Only predictions in the second half count, each with a context
+# of 64 to 127 characters.
 
 # %%
 GPT_STEPS = 2000  # the checkpoint
@@ -1439,13 +1450,13 @@ if __name__ == "__main__":
         draw_bits(rows, ngram_bits)
 
 # %% [markdown]
-# **What to notice.** The best n-gram model, of order 5, needs 1.905 bits per character. GPT needs 1.98
-# after 2,000 steps and 1.75 after 4,800, which takes 209 s on two CPU cores (reference solution, seed 0,
-# texts of Python 3.11). Counting takes less than a second, and more time would not help it. GPT
-# improves with more steps, parameters and text: its loss falls along power laws ([Kaplan et al.
-# 2020](https://arxiv.org/abs/2001.08361), section 3).
+# **What to notice.** The best n-gram model, of order 5, needs 1.905 bits per character. GPT needs
+# 1.98 after 2,000 steps and 1.75 after 4,800, which take 209 s on two CPU cores. (Reference
+# solution, seed 0, Python 3.11 manual.) Counting takes less than a second and would not benefit
+# from more time. GPT improves with more steps, parameters and text; its loss follows power laws
+# ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), section 3).
 #
-# <details><summary>Why does held-out text cost less than training text?</summary>
+# <details><summary>Why is the loss on held-out text lower than on training text?</summary>
 #
 # Dropout is on during training, and the first characters of a training window have hardly any
 # context.
@@ -1453,14 +1464,14 @@ if __name__ == "__main__":
 #
 # ### What it writes
 #
-# The table of positions ends at 128, so the next cell writes in pieces: the last 64 characters are the
-# prompt for the next 64.
+# The position embeddings end at 128, so the next cell generates in chunks: the last 64 characters
+# are the prompt for the next 64.
 
 # %%
 if __name__ == "__main__":
 
     def write(model, beginning, n_pieces, temperature):
-        """Continue a text by pieces of 64 characters."""
+        """Continue a text in chunks of 64 characters."""
         generator = torch.Generator().manual_seed(0)
         tokens = topic_tokens(beginning).unsqueeze(0)
         for _ in range(n_pieces):
@@ -1476,24 +1487,24 @@ if __name__ == "__main__":
             print(f"temperature {temperature}\n{text}\n")
 
 # %% [markdown]
-# **What to notice.** At 0.6 most words exist, and some phrases almost make sense. At 0.3 the model
-# repeats itself and gets stuck; in the reference's run it writes spaces. At 1.5 it draws unlikely
-# characters, and soon the text is unlike any that it has read.
+# **What to notice.** At temperature 0.6, most words are real, and some phrases almost make sense.
+# At 0.3 the model repeats itself and gets stuck; in the reference run, it writes spaces. At 1.5 it
+# draws unlikely characters, and soon the text is unlike anything in the training data.
 
 # %% [markdown]
 # ### Where it looks
 #
 # *Further · 5 minutes*
 #
-# `qkv` contains everything that attention compares. The next cell records its output in the first
-# block and computes the attention weights of each head.
+# The output of `qkv` contains all queries and keys. The next cell records it in the first block and
+# computes the attention weights of each head.
 
 
 # %%
 def head_weights(
     model: nn.Module, tokens: Int[Tensor, "n"], block: int, head: int, n_heads: int
 ) -> Float[Tensor, "n n"] | None:
-    """Return how much each position looks at each, or None if `qkv` is not called as a module."""
+    """Return the attention weights of one head, or None if `qkv` is not called as a module."""
     heard = []
     hook = model.blocks[block].attention.qkv.register_forward_hook(
         lambda module, inputs, output: heard.append(output)
@@ -1535,24 +1546,24 @@ if __name__ == "__main__":
         draw_head(heads[head], shown, f"block 0, head {head}")
 
 # %% [markdown]
-# **What to notice.** This head of the first block looks at the character just before, with a weight of
-# 1.00 in the reference's run (seed 0). The model learned this from the loss alone, because two
-# characters predict better than one. Another head looks two characters back (0.77). With other seeds,
-# other heads take these roles.
+# **What to notice.** This head of the first block looks at the previous character, with a weight of
+# 1.00 in the reference run (seed 0). The model learned this from the loss alone, because the next
+# character is easier to predict from two characters than from one. Another head looks two
+# characters back (0.77). With other seeds, different heads take these roles.
 
 # %% [markdown]
 # ### What the cache saves
 #
 # *Further · 5 minutes*
 #
-# The next cell generates with and without the cache, on one thread. The weights do not matter, so the
-# model is untrained.
+# The next cell generates text with and without the cache, on one thread. The weights do not matter,
+# so the model is untrained.
 
 # %%
 if __name__ == "__main__":
 
     def seconds_to_write(model: nn.Module, n_tokens: int, use_cache: bool) -> float:
-        """Return the CPU time of one thread for `n_tokens` tokens after a prompt of one."""
+        """Return the CPU time of one thread for `n_tokens` tokens after a prompt of one token."""
         before = time.process_time()
         generate(model, torch.zeros(1, 1, dtype=torch.long), n_tokens, use_cache=use_cache)
         return time.process_time() - before
@@ -1582,8 +1593,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With the cache, twice as many tokens take about twice as long. Without it, the
-# time grows much faster: 512 tokens take 4.3 s of CPU time, against 0.60 s with the cache (reference
-# solution).
+# time grows much faster: 512 tokens take 4.3 s of CPU time instead of 0.60 s (reference solution).
 
 # %% [markdown]
 # **Read.** [Radford et al.
@@ -1591,20 +1601,22 @@ if __name__ == "__main__":
 # sections 2 and 3. [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2. [Weng, The
 # Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
 # "Transformer Basics". [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), sections 1 and 3:
-# why the most likely text is a bad text.
+# why the most likely text is bad text.
 #
 # **Discuss.**
 #
-# 1. A model of words and a model of characters both report their loss per token. Why can you not
-#    compare these numbers, and what could you compare?
-# 2. GPT predicts held-out text better than counts, yet what it writes makes no sense. What does a loss
-#    of 1.75 bits per character measure, and what not?
+# 1. A word-level model and a character-level model both report their loss per token. Why can't you
+#    compare these numbers, and what could you compare instead?
+# 2. GPT predicts held-out text better than n-gram models do, yet what it writes makes no sense.
+#    What does a loss of 1.75 bits per character measure, and what does it not measure?
 #
 # <details><summary>Answers</summary>
 #
-# 1. A word is harder to predict than a character, and there are fewer of them. Compare bits per
-#    character of the same text: the sum of the losses, divided by the number of characters.
-# 2. It measures how well each next character is predicted after real text. Spelling and common phrases
-#    decide most of it. While generating, the model continues its own text, in which errors add up, and
-#    sense depends on a few characters far apart, which hardly affect the mean.
+# 1. A word is harder to predict than a character, but a text has fewer words than characters.
+#    Compare bits per character of the same text: the sum of the losses, divided by the number of
+#    characters.
+# 2. It measures how well each next character is predicted after real text. Spelling and common
+#    phrases account for most of it. During generation, the model continues its own text, and errors
+#    accumulate. Meaning depends on a few characters that are far apart and hardly affect the mean
+#    loss.
 # </details>

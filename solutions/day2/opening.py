@@ -1,11 +1,12 @@
 # %% [markdown]
 # ## What you will build
 #
-# On Day 1, a Transformer learned to read dates. Today the same parts write texts, compose, recognise
-# digits and draw them. You train all models yourself (results: reference solution, seed 0).
+# On Day 1, a Transformer learned to read dates. Today the same parts write text, compose music, and
+# recognise and draw digits. You train every model yourself. The results here come from the
+# reference solution with seed 0.
 #
-# **It writes.** After four minutes with Python's manual, a GPT with 360,000 parameters continues *The
-# statement*. Words and layout are mostly right, the sense is not:
+# **It writes.** After four minutes of training on Python's manual, a GPT with 360,000 parameters
+# continues *The statement*. The words and the layout are mostly right, but the text makes no sense:
 #
 # ```text
 # The statement the numeric of the string the formatic
@@ -18,15 +19,14 @@
 # ```
 
 # %% [markdown]
-# **It composes.** Trained on Bach's chorales, a model with relative attention continues a first chord.
-# If nothing plays here, run the code cells of chapter 2, which have players.
+# **It composes.** Trained on Bach's chorales, a model with relative attention continues a first
+# chord. If you see no audio player, run the code cells of chapter 2 to create one.
 #
-# ![A chorale for four voices, 12 seconds long, composed by the trained
-# model](figures/chorale.wav)
+# ![A 12-second chorale for four voices, composed by the model](figures/chorale.wav)
 
 # %% [markdown]
-# **It draws.** A diffusion model starts with noise and removes it step by step. Each column shows the
-# digit that was asked for, drawn twice.
+# **It draws.** A diffusion model starts with noise and removes it step by step. Each column shows
+# two samples of the requested digit.
 #
 # ![Two rows of ten squares of noise turn into the digits 0 to 9 within 30
 # steps](figures/digits.gif)
@@ -34,12 +34,13 @@
 # %% [markdown]
 # ### Map of the day
 #
-# ![Seven rows. Language models read characters and give text; new: only a decoder, with a cache. Music:
-# notes of four voices; distances between positions; chorales. Vision: patches; a class token; which
-# digit it is. Diffusion: patches of noise, a step and a label; the step modulates each norm; digits.
-# The family: any sequence; cheaper and longer attention. Memory: segments; states kept from earlier
-# segments; text. Decisions: returns, states, actions; three tokens per step;
-# actions.](figures/day.svg)
+# ![The seven chapters, each with its input, what is new and its output. Language models: characters
+# in, text out; new: a decoder-only model with a cache. Music: notes of four voices in, chorales
+# out; new: distances between positions. Vision: patches in, a digit's class out; new: a class
+# token. Diffusion: patches of noise, a step and a label in, digits out; new: the step modulates
+# each norm. The family: any sequence in and out; new: cheaper and longer attention. Memory:
+# segments in, text out; new: states kept from earlier segments. Decisions: returns, states and
+# actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
 # Each chapter changes one thing. You can do them in any order. Diffusion uses `SelfAttention`,
 # `patchify` and `unpatchify` from Vision, and Memory uses `skew` from Music: run those cells first.
@@ -49,22 +50,21 @@
 #
 # | symbol | meaning |
 # |---|---|
-# | $b$ | sequences or images in a batch |
+# | $b$, $v$ | batch size, vocabulary size |
 # | $n$, $m$ | queries; keys and values |
-# | $d$, $h$, $d_\text{head}$ | features per token (`d_model`), heads, features per head: $d / h$ |
-# | $v$ | tokens in the vocabulary |
-# | $c$, $H$, $W$ | channels, height and width of an image |
-# | $p$, $N$ | side of a patch in pixels, patches in an image |
-# | $x_0$, $x_t$, $\varepsilon$ | an image, the same after $t$ steps of noise, the noise |
-# | $\bar\alpha_t$ | the share of the image's variance that is left after $t$ steps |
+# | $d$, $h$, $d_\text{head}$ | features per token (`d_model`), heads, features per head ($d/h$) |
+# | $c$, $H$, $W$ | image channels, height and width |
+# | $p$, $N$ | patch side in pixels, patches per image |
+# | $x_0$, $x_t$, $\varepsilon$ | a clean image, that image after $t$ noise steps, the noise |
+# | $\bar\alpha_t$ | fraction of the image's variance that remains after $t$ steps |
 #
 # ### After today you can
 #
-# * build GPT-2, and measure a language model in bits per character;
-# * give attention a sense of distance;
-# * turn images into tokens, and look inside a vision transformer;
-# * draw with a diffusion model that is conditioned on a class;
-# * choose between variants of attention by their measured cost.
+# * build GPT-2 and measure language models in bits per character;
+# * use relative positions in attention;
+# * turn images into tokens and look inside a vision transformer;
+# * generate images with a class-conditional diffusion model;
+# * choose between attention variants by measured cost.
 #
 # ### Timetable
 #
@@ -72,12 +72,11 @@
 #   chapters
 # }}
 #
-# All times are estimates and include reading. Training comes on top; read on while it runs:
+# Times are estimates and include reading. Training time is extra; keep reading while it runs. In
+# chapters 1 to 5, you train (on one core unless stated):
 #
-# | chapter | training | time |
-# |---|---|---|
-# | 1 Language models | a GPT | 209 s on two cores |
-# | 2 Music | two models, to compare | 2 × 2 minutes on one core |
-# | 3 Vision | a ViT; a ViT and a CNN to compare | 37 s on two cores; about 1 minute on one |
-# | 4 Diffusion | a diffusion transformer | 2 minutes on one core |
-# | 5 The family | six variants | 2 + 3 minutes on one core |
+# 1. a GPT: 209 s on two cores;
+# 2. two models: 2 × 2 minutes;
+# 3. a ViT: 37 s on two cores; a ViT and a CNN: about 1 minute;
+# 4. a diffusion transformer: 2 minutes;
+# 5. six variants: 2 + 3 minutes.
