@@ -3,22 +3,22 @@
 #
 # *Chapter 4 of 7*
 #
-# The models so far wrote one token after the other. A diffusion model makes all pixels of a picture
-# at once, out of noise. Training adds noise to pictures and teaches a network to predict it.
-# Drawing starts with noise and removes what the network predicts, step by step.
+# The models so far generate one token at a time. A diffusion model generates all pixels of an image
+# at once. Training adds noise to images and teaches a network to predict it. Sampling starts from
+# pure noise and removes the predicted noise step by step.
 #
-# ![A digit at the steps 0, 250, 500, 750 and 1000: first clear, then noisier, at the end pure
-# noise. add_noise leads to the right and has nothing to learn. ddim_step leads to the left and
+# ![A digit at steps 0, 250, 500, 750 and 1000: clear at first, then noisier, and finally pure
+# noise. add_noise moves to the right and has no learned parameters. ddim_step moves to the left and
 # removes the noise that the network predicts.](figures/chain.svg)
 #
 # The idea is from [Sohl-Dickstein et al. (2015)](https://arxiv.org/abs/1503.03585). [Ho et al.
-# (2020)](https://arxiv.org/abs/2006.11239) predicted the noise and got pictures of high quality,
-# with a convolutional network. [Peebles and Xie (2022)](https://arxiv.org/abs/2212.09748) replaced
-# it by a Transformer, the *diffusion transformer* (DiT). You write its block, and your model draws
-# digits on demand.
+# (2020)](https://arxiv.org/abs/2006.11239) predicted the noise with a convolutional network and got
+# high-quality images. [Peebles and Xie (2022)](https://arxiv.org/abs/2212.09748) replaced the
+# network with a Transformer, the *diffusion transformer* (DiT). You will write its block, and your
+# model will draw digits on demand.
 #
-# Step t goes from 0 (the picture) to $n_\text{steps}$ (noise). $\bar\alpha_t$ is the share of the
-# variance that is still picture, from 1 to almost 0.
+# Step t goes from 0 (the image) to $n_\text{steps}$ (noise). $\bar\alpha_t$ is the fraction of the
+# variance that still comes from the image; it falls from 1 to almost 0.
 
 # %%
 import functools
@@ -49,26 +49,26 @@ from solutions.opening import demonstration, expecting, fixed_numbers, record, v
 # ## `cosine_schedule`
 # ★★☆☆☆ · 15 minutes
 #
-# How fast should $\bar\alpha_t$ fall? Step t keeps the share $1 - \beta_t$ of the previous step:
+# How fast should $\bar\alpha_t$ fall? Step t multiplies it by $1 - \beta_t$:
 #
 # $$\bar\alpha_t = \prod_{k=1}^{t} (1 - \beta_k), \qquad \bar\alpha_0 = 1
 # \qquad \bar\alpha: n_\text{steps} + 1$$
 #
 # Ho et al. let β grow linearly. [Nichol and Dhariwal (2021)](https://arxiv.org/abs/2102.09672)
-# choose how $\bar\alpha$ falls and derive β from it:
+# choose $\bar\alpha$ and derive β from it:
 #
 # $$f(t) = \cos^2\!\left(\frac{t/n_\text{steps} + 0.008}{1.008} \cdot \frac{\pi}{2}\right), \qquad
 # \beta_t = \min\!\left(1 - \frac{f(t)}{f(t-1)},\ 0.999\right)$$
 #
 # The 0.008 keeps the first β from being too small.
 #
-# **The traps.** There is one number more than steps, because $\bar\alpha_0$ counts. Near the end, f
-# is almost 0, and float32 loses most digits of it.
+# **The traps.** The result has one more entry than there are steps, because it includes
+# $\bar\alpha_0$. Near the end, f is almost 0, and float32 loses most of its digits.
 
 
 # %%
 def cosine_schedule(n_steps: int) -> Float[Tensor, "n_steps+1"]:
-    """Return ᾱ(0), ᾱ(1), …, ᾱ(n_steps): the share of the variance that is still picture.
+    """Return ᾱ(0), …, ᾱ(n_steps): the fraction of the variance that still comes from the image.
 
     ᾱ(0) = 1 and ᾱ(t) is the product of 1 − β_k for k = 1, …, t, with β_t = min(1 − f(t)/f(t−1), 0.999)
     and f(t) = cos²((t/n_steps + 0.008)/1.008 · π/2).
@@ -77,7 +77,7 @@ def cosine_schedule(n_steps: int) -> Float[Tensor, "n_steps+1"]:
         n_steps: the number of steps, at least 1.
 
     Returns:
-        a float32 vector. Each entry has a relative error below 10⁻³, also the tiny last ones and also
+        a float32 vector. Each entry has a relative error below 10⁻³, including the tiny last ones, even
         for 100,000 steps.
 
     Source: Nichol and Dhariwal (2021), section 3.2.
@@ -100,8 +100,7 @@ if __name__ == "__main__":
             result = cosine_schedule(4)
         assert result is not None, "cosine_schedule returns None. Does it end with `return`?"
         assert result.shape == (5,), (
-            f"4 steps should give 5 values, because ᾱ(0) counts; yours has shape "
-            f"{tuple(result.shape)}."
+            f"4 steps should give 5 values, ᾱ(0) to ᾱ(4); yours has shape {tuple(result.shape)}."
         )
         assert result.dtype == torch.float32, (
             f"The result should be float32; yours is {result.dtype}."
@@ -114,7 +113,7 @@ if __name__ == "__main__":
         )
         one = cosine_schedule(1)
         assert torch.allclose(one, torch.tensor([1.0, 0.001]), rtol=1e-3, atol=0), (
-            f"A single step keeps 1 − 0.999 of the variance: [1, 0.001]; yours is {one}."
+            f"For a single step, ᾱ should be [1, 0.001], because β is at most 0.999; yours is {one}."
         )
         many = cosine_schedule(1000)
         assert (many[1:] < many[:-1]).all(), "ᾱ should fall at each of 1,000 steps."
@@ -126,14 +125,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Compute f for t = 0, …, n_steps at once, in float64. Then f(t)/f(t−1) is a vector without its first
-# entry, divided by the same vector without its last entry.
+# Compute the vector f for t = 0, …, n_steps at once, in float64. Then f(t)/f(t−1) is f without its
+# first entry, divided by f without its last entry.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# β has n_steps entries. `clamp` limits them and `torch.cumprod` multiplies them up. Then put the 1
-# in front, and convert the finished vector to float32.
+# β has n_steps entries. `clamp` caps them, and `torch.cumprod` computes the cumulative product of 1
+# − β. Then put the 1 in front and convert the result to float32.
 # </details>
 
 # %%
@@ -146,16 +145,15 @@ if __name__ == "__main__":
         axis.plot(cosine, label="cosine")
         axis.plot(range(1, 1001), linear, label="linear β")
         axis.set(
-            title="how much of the picture is left",
+            title="how much of the image is left",
             xlabel="step t",
-            ylabel="ᾱ (share of the variance)",
+            ylabel="ᾱ (fraction of the variance)",
         )
         axis.legend()
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With linear β, ᾱ is 0.08 in the middle, and the last 400 steps show almost no
-# picture.
+# **What to notice.** With linear β, ᾱ is only 0.08 at the halfway point.
 
 # %% [markdown]
 # ## `add_noise`
@@ -167,11 +165,11 @@ if __name__ == "__main__":
 # + \sqrt{1 - \bar\alpha_t}\; \underbrace{\varepsilon}_{b \times \cdots},
 # \qquad \varepsilon \sim \mathcal N(0, 1)$$
 #
-# The squares of the two factors add up to 1. Training draws a different t for each picture.
+# Training samples a different t for each image.
 #
-# **The traps.** There is one $\bar\alpha_t$ per picture, `(b,)`, and pictures are `(b, c, H, W)`.
-# Multiplied directly, it broadcasts along W: an error, or silently wrong if W equals b. And
-# $\bar\alpha$ is float32, but pictures may have a different dtype.
+# **The traps.** $\bar\alpha_t$ has shape `(b,)`, but images have shape `(b, c, H, W)`. Multiplied
+# directly, it broadcasts along W. This raises an error, or gives wrong values silently if W equals
+# b. $\bar\alpha$ is float32, but images may have a different dtype.
 
 
 # %%
@@ -181,16 +179,16 @@ def add_noise(
     noise: Float[Tensor, "b ..."],
     alpha_bar: Float[Tensor, "n_steps+1"],
 ) -> Float[Tensor, "b ..."]:
-    """Return √ᾱ(t) · x0 + √(1 − ᾱ(t)) · noise, with a different t for each picture.
+    """Return √ᾱ(t) · x0 + √(1 − ᾱ(t)) · noise, with a different t for each image.
 
     Args:
-        x0: pictures, or anything else with any number of axes after the first, including none.
-        t: the step of each picture; an index into `alpha_bar`.
-        noise: standard-normal numbers, like `x0`.
-        alpha_bar: a schedule such as `cosine_schedule` returns.
+        x0: images, or any other data, with any number of axes after the first, including none.
+        t: the step of each image, as an index into `alpha_bar`.
+        noise: standard normal numbers in the shape of `x0`.
+        alpha_bar: a noise schedule, such as the result of `cosine_schedule`.
 
     Returns:
-        the noisy pictures, in the dtype of `x0`, whatever the dtype of `alpha_bar`.
+        the noisy images, in the dtype of `x0`, whatever the dtype of `alpha_bar`.
 
     Source: Ho et al. (2020), equation 4.
     """
@@ -206,7 +204,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_add_noise():
-        # The roots of these are 1, 0.8, 0.6, 0 for the picture and 0, 0.6, 0.8, 1 for the noise.
+        # The roots of these are 1, 0.8, 0.6, 0 for the image and 0, 0.6, 0.8, 1 for the noise.
         alpha_bar = torch.tensor([1.0, 0.64, 0.36, 0.0])
         x0 = torch.tensor([[10.0, 20.0], [10.0, 20.0]])
         noise = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
@@ -219,28 +217,28 @@ if __name__ == "__main__":
         )
         assert torch.allclose(result, expected), (
             f"Row 0 at t = 1 (ᾱ = 0.64) and row 1 at t = 2 (ᾱ = 0.36) should be\n{expected}\n"
-            f"yours are\n{result}\nEach row has its own factor, and the factors are roots."
+            f"yours are\n{result}\nEach row has its own factors, and they are square roots."
         )
         ends = add_noise(x0, torch.tensor([0, 3]), noise, alpha_bar)
         assert torch.allclose(ends, torch.stack([x0[0], noise[1]])), (
-            f"ᾱ = 1 should give the picture and ᾱ = 0 the noise; yours is\n{ends}"
+            f"ᾱ = 1 should give the image and ᾱ = 0 the noise; yours is\n{ends}"
         )
         pictures = torch.ones(3, 1, 4, 3)
         with expecting(
-            "Pictures (3, 1, 4, 3) should work with t of shape (3,)",
-            "Give ᾱ(t) an axis of size 1 for each further axis of x0.",
+            "Images of shape (3, 1, 4, 3) should work with t of shape (3,)",
+            "Append one axis of size 1 to ᾱ(t) for every axis of x0 after the first.",
         ):
             result = add_noise(
                 pictures, torch.tensor([0, 1, 2]), torch.zeros(3, 1, 4, 3), alpha_bar
             )
         for row, factor in enumerate((1.0, 0.8, 0.6)):
             assert torch.allclose(result[row], torch.full((1, 4, 3), factor)), (
-                f"With noise 0, picture {row} of ones should be {factor} everywhere; "
+                f"With noise 0, image {row}, all ones, should become {factor} everywhere; "
                 f"yours is\n{result[row]}\nWhich axis of x0 does ᾱ(t) belong to?"
             )
         half = add_noise(x0.half(), torch.tensor([1, 2]), noise.half(), alpha_bar)
         assert half.dtype == torch.float16, (
-            f"float16 pictures should give float16; yours is {half.dtype}."
+            f"float16 images should give float16; yours is {half.dtype}."
         )
         print("add_noise: all visible checks pass.")
 
@@ -249,8 +247,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `alpha_bar[t]` picks one number per picture. Give it as many axes of size 1 at the end as x0 has
-# axes after the first. Then it broadcasts over each picture.
+# `alpha_bar[t]` picks one number per image. Append one axis of size 1 for every axis of x0 after
+# the first. Then it broadcasts over each image.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -262,15 +260,15 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### Given: the digits
 #
-# scikit-learn has 1,797 handwritten digits of 8 × 8 pixels. A quarter is held out. Grey values are
-# between −1 and 1.
+# scikit-learn has 1,797 handwritten digits of 8 × 8 pixels. A quarter is held out. Grey values
+# range from −1 to 1.
 
 
 # %%
 def diffusion_digits() -> tuple[
     Float[Tensor, "b 1 8 8"], Int[Tensor, "b"], Float[Tensor, "k 1 8 8"], Int[Tensor, "k"]
 ]:
-    """Return pictures and labels for training, then the held-out ones."""
+    """Return images and labels for training, then the held-out ones."""
     digits = load_digits()
     parts = train_test_split(
         digits.images, digits.target, test_size=0.25, random_state=0, stratify=digits.target
@@ -281,7 +279,7 @@ def diffusion_digits() -> tuple[
 
 
 def digit_sheet(rows: list[Float[Tensor, "n 1 8 8"]]) -> Float[Tensor, "height width"]:
-    """Return rows of digits as one picture, with a little space between them."""
+    """Return rows of digits as one image, with a little space between them."""
     padded = [F.pad(row, (1, 1, 1, 1), value=-1.0).squeeze(1) for row in rows]
     return torch.cat([torch.cat(list(row), dim=1) for row in padded])
 
@@ -317,23 +315,23 @@ if __name__ == "__main__":
 # ## `timestep_embedding`
 # ★★☆☆☆ · 15 minutes
 #
-# The network has to know t. Like a position on Day 1, t becomes the hands of clocks with different
-# speeds, but all cosines come first:
+# The network has to know t. As with positions on Day 1, t is encoded by clock hands that turn at
+# different speeds, but here all cosines come first:
 #
 # $$\mathrm{TE}(t) = \bigl(\cos t\omega_0, \dots, \cos t\omega_{\text{half}-1},\ \sin t\omega_0, \dots,
 # \sin t\omega_{\text{half}-1}\bigr) \qquad \text{half} = \lfloor d/2 \rfloor, \quad \omega_i = 10000^{-i/\text{half}}$$
 #
-# **The traps.** The exponent divides by half, not by half − 1 or d. An odd d leaves a last column
-# of zeros. And t can be a fraction.
+# **The traps.** The denominator in the exponent is `half`, not `half − 1` or `d`. If d is odd, the
+# last column is 0. And t can be a fraction.
 
 
 # %%
 def timestep_embedding(
     t: Int[Tensor, "b"] | Float[Tensor, "b"], d_model: int
 ) -> Float[Tensor, "b d_model"]:
-    """Return for each t the cosines and then the sines of t·ω_i, with ω_i = 10000^(−i/half).
+    """Return, for each t, the cosines and then the sines of t·ω_i, with ω_i = 10000^(−i/half).
 
-    Here half = ⌊d_model/2⌋ and i = 0, …, half − 1. An odd `d_model` ends with a column of zeros; for
+    Here half = ⌊d_model/2⌋ and i = 0, …, half − 1. If `d_model` is odd, the last column is 0; for
     `d_model` 1 it is the only one.
 
     Args:
@@ -378,7 +376,7 @@ if __name__ == "__main__":
         )
         assert torch.allclose(result, expected, atol=2e-3), (
             f"For t = 0, 1, 100 and d_model 4, the table should be\n{expected}\nyours is\n{result}\n"
-            "First all cosines, then all sines; the angles are t and t/100."
+            "All cosines come before all sines; the angles are t and t/100."
         )
         between = timestep_embedding(torch.tensor([0.5]), 2)
         assert torch.allclose(between, torch.tensor([[0.877583, 0.479426]]), atol=2e-3), (
@@ -405,14 +403,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The angles are an outer product: steps down, frequencies to the right. The two halves of the result
-# are its cosine and its sine.
+# The angles are an outer product, with one row per step and one column per frequency. The two
+# halves of the result are the cosines and the sines of the angles.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `unsqueeze` gives t a second axis, `torch.cat` joins the halves along the last axis, and
-# `torch.nn.functional.pad` adds a column of zeros or none.
+# `unsqueeze` gives t a second axis, and `torch.cat` joins the halves along the last axis. If d is
+# odd, `torch.nn.functional.pad` adds a column of zeros.
 # </details>
 
 # %%
@@ -427,20 +425,21 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Slow columns tell roughly where t is; fast ones separate neighbouring steps.
+# **What to notice.** Slow columns give the rough value of t; fast ones distinguish neighbouring
+# steps.
 
 # %% [markdown]
 # ## `DiTBlock`
 # ★★★★☆ · 35 minutes
 #
-# DiT's block has a second input, the **condition**: one vector per picture, for the step and for
-# what to draw. Peebles and Xie compared four ways to use it. The best one lets it control the
-# *norms*. LayerNorm usually learns a scale and a shift. Here both are computed from the condition,
-# and so is a gate before each residual sum.
+# A DiT block has a second input, the **condition**: one vector per image that encodes the step and
+# the class to draw. Peebles and Xie compared four ways to use it. The best one lets the condition
+# control the *norms*. LayerNorm usually learns a scale and a shift. Here the condition determines
+# both, plus a gate before each residual sum.
 #
-# ![The stream x passes two branches. In each, a LayerNorm is multiplied by 1 + scale and shifted,
-# then comes attention or the network, then a gate, then the residual sum. The condition passes silu
-# and modulation, whose result is cut into shift, scale and gate for each
+# ![The residual stream x feeds two branches. In each, the result of LayerNorm is multiplied by 1 +
+# scale and shifted. Attention or the network, a gate and the residual sum follow. The condition
+# passes through silu and modulation, and the result is split into shift, scale and gate for each
 # branch.](figures/dit-block.svg)
 #
 # $$(\text{shift}_1, \text{scale}_1, \text{gate}_1, \text{shift}_2, \text{scale}_2, \text{gate}_2)
@@ -455,20 +454,20 @@ if __name__ == "__main__":
 # \operatorname{network}\bigl(\operatorname{LN}(x) \odot (1 + \text{scale}_2) + \text{shift}_2\bigr)$$
 #
 # (The paper writes β, γ and α for shift, scale and gate.) `attention` is the given `SelfAttention`
-# of the vision chapter. LN has no parameters and eps 1e-6. The network is linear1, GELU in its tanh
-# form, linear2. `modulation` starts with zeros, hence the name *adaLN-Zero*: all gates are 0, and
-# the block returns x.
+# from the vision chapter. LN has no parameters and eps 1e-6. The network is linear1, GELU (tanh
+# approximation) and linear2. `modulation` is initialised to zero, hence the name *adaLN-Zero*: all
+# gates start at 0, so the block returns x.
 #
 # Work in three steps:
 #
-# 1. Compute `modulation(silu(condition))`, which is `(b, 6d)`. Insert an axis for the patches, `(b,
-#    1, 6d)`, and cut the last axis into six.
+# 1. Compute `modulation(silu(condition))`, which is `(b, 6d)`. Insert an axis for the patches,
+#    `(b, 1, 6d)`, and split the last axis into six parts.
 # 2. Write the attention branch and its residual sum.
 # 3. Write the network branch in the same way. It reads the *new* x.
 #
-# **The traps.** It is 1 + scale, so that 0 changes nothing. Without the axis for the patches, b
-# meets n: an error, or silently wrong if they are equal. torch's LayerNorm has parameters, and its
-# GELU has a different form, unless you ask otherwise.
+# **The traps.** The factor is 1 + scale, so a scale of 0 changes nothing. Without the axis for the
+# patches, b is matched with n: this raises an error, or is silently wrong if they are equal. By
+# default, torch's LayerNorm has parameters and its GELU is exact.
 
 
 # %%
@@ -476,8 +475,8 @@ class DiTBlock(nn.Module):
     """A block with self-attention and a feed-forward network, whose norms and gates depend on a condition.
 
     Attributes to define: `attention` (a `SelfAttention(d_model, n_heads)`), `linear1` (d_model to
-    d_ff), `linear2` (back again), `modulation` (an `nn.Linear` from d_model to 6·d_model, weight and
-    bias zero at the start). There are no other parameters. At the start the block is the identity.
+    d_ff), `linear2` (d_ff to d_model), `modulation` (an `nn.Linear` from d_model to 6·d_model, weight
+    and bias initialised to zero). There are no other parameters. At first, the block is the identity.
 
     Source: Peebles and Xie (2022), section 3.2 and figure 3 (adaLN-Zero).
     """
@@ -500,9 +499,9 @@ class DiTBlock(nn.Module):
         """Return the new patches.
 
         modulation(silu(condition)) consists of shift, scale and gate for the attention, then for the
-        network. With LN without parameters and eps 1e-6:
+        network. With LN (no parameters, eps 1e-6):
         x ← x + gate · attention(LN(x) · (1 + scale) + shift), then the same with the network, which is
-        linear2(gelu(linear1(·))) with the tanh form of GELU.
+        linear2(gelu(linear1(·))) with the tanh approximation of GELU.
         """
         ### BEGIN SOLUTION
         modulation = self.modulation(F.silu(condition)).unsqueeze(1)  # b 1 6d
@@ -517,7 +516,7 @@ class DiTBlock(nn.Module):
 if __name__ == "__main__":
 
     def hand_over(block, modulation):
-        """Let attention and network return what they get, and set the bias of `modulation`."""
+        """Make attention and network return their inputs, and set the bias of `modulation`."""
         with torch.no_grad():
             for linear in (block.attention.qkv, block.attention.out, block.linear1, block.linear2):
                 linear.weight.zero_()
@@ -553,7 +552,7 @@ if __name__ == "__main__":
             f"in {sorted(parts)}. LayerNorm has none with `elementwise_affine=False`."
         )
 
-        # One patch of two features: LN makes (1, −1) of (3, 1), and attention returns it.
+        # One patch of two features: LN maps (3, 1) to (1, −1), and attention returns it.
         x = torch.tensor([[[3.0, 1.0]]])
         #                                    shift₁ scale₁ gate₁ shift₂ scale₂ gate₂
         block = hand_over(DiTBlock(2, 1, 2), [0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
@@ -568,12 +567,12 @@ if __name__ == "__main__":
             "LN should divide by √(variance + 10⁻⁶): (0.001, −0.001) becomes (0.7071, −0.7071), and "
             f"the first entry of the result 0.7081; yours is {tiny:.4f}. Which `eps` do you use?"
         )
-        # The network gets (1, −1), and GELU in its tanh form makes (0.84119, −0.15881) of it.
+        # The network gets (1, −1), which the tanh form of GELU maps to (0.84119, −0.15881).
         block = hand_over(DiTBlock(2, 1, 2), [0.0, 0.0, 0.0, 0.0, 0.0, 1000.0])
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, torch.tensor([[[844.19, -157.81]]]), atol=0.1), (
             "With gate₂ = 1000 and the other five 0, the result should be (3, 1) + 1000 · GELU(1, −1) "
-            f"= [844.19, −157.81]; yours is {result[0, 0].tolist()}. Is it GELU, in its tanh form?"
+            f"= [844.19, −157.81]; yours is {result[0, 0].tolist()}. Do you use the tanh approximation?"
         )
         # (1, −1)·2 + 3 = (5, 1), and (3, 1) − 2·(5, 1) = (−7, −1), whose LN is (−1, 1);
         # (−1, 1)·5 + 10 = (5, 15), and (−7, −1) − (5, 15) = (−12, −16).
@@ -585,21 +584,21 @@ if __name__ == "__main__":
             f"this check; yours is {result.tolist()}. Does the network read the x after the first sum?"
         )
 
-        # silu(−50) is 0 within rounding, so modulation gets the same as for a condition of 0.
+        # silu(−50) rounds to 0, so modulation gets the same input as for a condition of 0.
         with torch.no_grad():
             block.modulation.weight.fill_(1.0)
         low = block(x, torch.full((1, 2), -50.0))
         assert torch.allclose(low, expected, atol=1e-3), (
-            "A condition of −50 should give the same as a condition of 0, because silu makes 0 of "
-            f"both; yours gives {low.tolist()}. Is silu applied before modulation?"
+            "A condition of −50 should give the same as a condition of 0, because silu maps both "
+            f"to 0; yours gives {low.tolist()}. Is silu applied before modulation?"
         )
 
-        # As many pictures as patches: each picture has to use its own condition.
+        # As many images as patches: each image has to use its own condition.
         x, condition = torch.randn(2, 2, 2), torch.randn(2, 2)
         both = block(x, condition)
         alone = torch.cat([block(x[i : i + 1], condition[i : i + 1]) for i in (0, 1)])
         assert torch.allclose(both, alone, atol=1e-4), (
-            "In a batch of 2 pictures with 2 patches each, every picture should get the same result "
+            "In a batch of 2 images with 2 patches each, every image should get the same result "
             "as alone; yours differ. Insert the axis for the patches: (b, 1, d)."
         )
         print("DiTBlock: all visible checks pass.")
@@ -610,19 +609,19 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # A norm without parameters is `F.layer_norm`, or `nn.LayerNorm` with `elementwise_affine=False`. It
-# learns nothing, so the same one can serve both places. `unsqueeze(1)` turns `(b, 6d)` into
+# has no parameters, so you can use the same one in both places. `unsqueeze(1)` turns `(b, 6d)` into
 # `(b, 1, 6d)`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `chunk(6, dim=-1)` cuts the result of `modulation` into six parts in their order. Then write one
-# line for each formula; the second starts from the result of the first. `nn.init.zeros_` sets weight
-# and bias to zero, and `F.gelu` takes `approximate="tanh"`.
+# `chunk(6, dim=-1)` splits the result of `modulation` into the six parts, in the right order. Then
+# write one line for each formula; the second starts from the result of the first. `nn.init.zeros_`
+# sets weight and bias to zero, and `F.gelu` takes `approximate="tanh"`.
 # </details>
 
 # %% [markdown]
-# **What to notice.** The condition scales all patches of a picture in the same way. For d_ff = 4d,
+# **What to notice.** The condition scales all patches of an image in the same way. For d_ff = 4d,
 # `modulation` has 6d² of the block's 18d² weights.
 
 # %% [markdown]
@@ -630,19 +629,21 @@ if __name__ == "__main__":
 # ★★☆☆☆ · 15 minutes
 #
 # A network may follow a label only weakly. **Guidance** predicts the noise with and without the
-# label, and follows the difference further:
+# label and extrapolates along the difference:
 #
 # $$\tilde\varepsilon = \varepsilon(x, t, \varnothing)
 # + s \cdot \bigl(\varepsilon(x, t, \text{label}) - \varepsilon(x, t, \varnothing)\bigr)$$
 #
-# ![The predictions lie on a line: s = 0 is the noise without label, s = 1 the noise with label 7,
-# and s = 2 and s = 3 lie beyond it.](figures/guidance.svg)
+# ![The predictions lie on a line. The noise without a label is at s = 0, and the noise with label 7
+# at s = 1. The points s = 2 and s = 3 lie beyond it.](figures/guidance.svg)
 #
-# One network predicts both: in training, some labels are replaced by an extra one, the *null label*
-# ∅. This is *classifier-free* guidance ([Ho and Salimans 2022](https://arxiv.org/abs/2207.12598)).
+# One network predicts both, because some labels are replaced during training with an extra label,
+# the *null label* ∅. This is *classifier-free* guidance ([Ho and Salimans
+# 2022](https://arxiv.org/abs/2207.12598)).
 #
-# **The traps.** Ho and Salimans write $(1 + w)\,\varepsilon(\text{label}) -
-# w\,\varepsilon(\varnothing)$, so s = 1 + w. The null label can be any number.
+# **The traps.** Ho and Salimans write
+# $(1 + w)\,\varepsilon(\text{label}) - w\,\varepsilon(\varnothing)$, so s = 1 + w. The null label
+# can be any integer.
 
 
 # %%
@@ -654,13 +655,13 @@ def guided_noise(
     scale: float,
     null_label: int,
 ) -> Float[Tensor, "b ..."]:
-    """Return ε(null) + scale · (ε(labels) − ε(null)), where ε is what `model` predicts.
+    """Return ε(null) + scale · (ε(labels) − ε(null)), where ε is the prediction of `model`.
 
     `model(x, t, labels)` predicts the noise in `x` (`b ...`) at the steps `t` (`b`) for the labels
-    (`b`); rows do not influence each other. Call it on one batch of 2b or twice on b.
+    (`b`); rows do not influence each other. Call it once on 2b rows or twice on b.
 
     Args:
-        scale: 0 gives the prediction without labels, 1 the one with labels, more exaggerates.
+        scale: 0 gives the prediction without labels, 1 with labels; larger values extrapolate.
         null_label: the label that means "no label"; any int.
 
     Source: Ho and Salimans (2022), equation 6, with scale = 1 + w; Peebles and Xie (2022), section 3.1.
@@ -702,8 +703,8 @@ if __name__ == "__main__":
             assert torch.allclose(result, expected), (
                 f"For a model that adds label and step, with labels 3 and 5, steps 5 and 7, null label "
                 f"10 and scale {scale:g}, the rows should be {rows} "
-                f"everywhere; yours begin with {result[:, 0, 0].tolist()}. Scale 0 is without label, "
-                "scale 1 with label."
+                f"everywhere; yours begin with {result[:, 0, 0].tolist()}. Scale 0 ignores the label, "
+                "and scale 1 uses it."
             )
         assert labels.tolist() == [3, 5], (
             f"Do not change the argument `labels`; it is now {labels}."
@@ -715,39 +716,39 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `torch.full_like` makes labels that are all equal. You can call the model twice, or once on a batch
-# that contains each row twice, as the authors of DiT do.
+# `torch.full_like` creates a tensor of null labels. You can call the model twice, or once on a
+# batch that contains each row twice, as the DiT authors do.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# For one call, `torch.cat` x with x, t with t, and the labels with the null labels. `chunk(2)` cuts
-# the prediction in two. Then write down the formula, beginning with ε without label.
+# For one call, `torch.cat` x with x, t with t, and the labels with the null labels. `chunk(2)`
+# splits the prediction in two. Then implement the formula, starting from the unconditional ε.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Guidance costs a second prediction per step. Beyond scale 1 it exaggerates
-# what makes a 7 a 7.
+# **What to notice.** Guidance costs a second prediction per step.
 
 # %% [markdown]
 # ## `ddim_step`
 # ★★★☆☆ · 20 minutes
 #
-# One step back, after [Song et al. (2021)](https://arxiv.org/abs/2010.02502). Knowing the noise,
-# solve `add_noise` for the picture. Far from the end, this guess is blurred. So add back as much of
-# the same noise as the next step has:
+# Take one denoising step, following [Song et al. (2021)](https://arxiv.org/abs/2010.02502). Given
+# the predicted noise, solve `add_noise` for the image. Early on, this estimate is blurry. So add
+# the same noise back, at the level of the next step:
 #
 # $$\hat x_0 = \frac{x - \sqrt{1 - \bar\alpha}\;\varepsilon}{\sqrt{\bar\alpha}}
 # \qquad\qquad
 # x' = \sqrt{\bar\alpha'}\;\hat x_0 + \sqrt{1 - \bar\alpha'}\;\varepsilon$$
 #
-# ![From x with much noise, remove all noise to get the guess of the picture, then add back a part
-# of the noise to get x′ with less noise.](figures/ddim.svg)
+# ![Remove all noise from the very noisy x to get an estimate of the image. Then add part of the
+# noise back to get the less noisy x′.](figures/ddim.svg)
 #
-# Nothing is random (the paper's η is 0), and steps can be long: drawing takes 30, training 1,000.
+# The step is deterministic (the paper's η is 0) and can be long: sampling uses 30 steps, training
+# 1,000.
 #
-# **The traps.** The last step goes to $\bar\alpha' = 1$, the picture itself. $\bar\alpha$ may be
-# one number, or one per row, which broadcasts as in `add_noise`.
+# **The traps.** The last step goes to $\bar\alpha' = 1$, the image itself. $\bar\alpha$ may be a
+# single number or, as in `add_noise`, one number per row.
 
 
 # %%
@@ -757,14 +758,14 @@ def ddim_step(
     alpha_bar: float | Float[Tensor, ""] | Float[Tensor, "b"],
     alpha_bar_next: float | Float[Tensor, ""] | Float[Tensor, "b"],
 ) -> Float[Tensor, "b ..."]:
-    """Take the deterministic step from ᾱ to ᾱ′: guess the picture, and put less noise on it.
+    """Take the deterministic step from ᾱ to ᾱ′: estimate the image, and add less noise back.
 
     With x̂₀ = (x − √(1 − ᾱ) · ε) / √ᾱ, return √ᾱ′ · x̂₀ + √(1 − ᾱ′) · ε.
 
     Args:
         x: noisy rows, with any number of axes after the first.
         predicted_noise: ε, like `x`.
-        alpha_bar: ᾱ in (0, 1] of `x`: a number, a tensor without axes, or one per row.
+        alpha_bar: ᾱ in (0, 1] of `x`: a number, a scalar tensor, or one value per row.
         alpha_bar_next: ᾱ′ in (0, 1], in the same form; 1 gives x̂₀.
 
     Returns:
@@ -788,7 +789,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_ddim_step():
-        # The picture (4, −2) and the noise (1, 2), with the roots 0.8 and 0.6: 3.2 + 0.6, −1.6 + 1.2.
+        # The image (4, −2) and the noise (1, 2), with the roots 0.8 and 0.6: 3.2 + 0.6, −1.6 + 1.2.
         x, noise = torch.tensor([[3.8, -0.4]]), torch.tensor([[1.0, 2.0]])
         with expecting("ddim_step should accept numbers for ᾱ and ᾱ′"):
             result = ddim_step(x, noise, 0.64, 0.36)
@@ -796,18 +797,18 @@ if __name__ == "__main__":
         # With the roots 0.6 and 0.8: 2.4 + 0.8, −1.2 + 1.6.
         assert torch.allclose(result, torch.tensor([[3.2, 0.4]]), atol=1e-5), (
             f"From ᾱ 0.64 to 0.36, {x} with the noise {noise} should become [[3.2, 0.4]]; yours is "
-            f"{result}. The guess of the picture is [[4, −2]]."
+            f"{result}. The estimate of the image is [[4, −2]]."
         )
         last = ddim_step(x, noise, 0.64, 1.0)
         assert torch.allclose(last, torch.tensor([[4.0, -2.0]]), atol=1e-5), (
-            f"ᾱ′ = 1 should give the picture [[4, −2]]; yours is {last}."
+            f"ᾱ′ = 1 should give the image [[4, −2]]; yours is {last}."
         )
-        with expecting("ddim_step should accept tensors without axes for ᾱ and ᾱ′"):
+        with expecting("ddim_step should accept scalar tensors for ᾱ and ᾱ′"):
             stay = ddim_step(x, noise, torch.tensor(0.64), torch.tensor(0.64))
         assert torch.allclose(stay, x, atol=1e-5), (
             f"From ᾱ to the same ᾱ, x should stay the same; yours is {stay}."
         )
-        # Two rows: the first as above, the second from the roots 0.6 and 0.8 to the picture.
+        # Two rows: the first as above, the second from the roots 0.6 and 0.8 to the image.
         rows = torch.tensor([[3.8, -0.4], [3.2, 0.4]])
         alphas, nexts = torch.tensor([0.64, 0.36]), torch.tensor([0.36, 1.0])
         with expecting("ddim_step should accept one ᾱ and ᾱ′ per row"):
@@ -838,24 +839,24 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write one line for each formula. Before that, bring ᾱ and ᾱ′, in whichever of the three forms, into
-# one form that broadcasts over rows.
+# Write one line for each formula. Before that, convert ᾱ and ᾱ′ (a Python number, a scalar tensor
+# or one value per row) to a shape that broadcasts over rows.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `torch.as_tensor` takes numbers and tensors. Reshaped to `(-1, 1, …, 1)` with as many axes as x, a
-# single number gets the shape `(1, 1, …, 1)` and one per row gets `(b, 1, …, 1)`. Convert the result
-# to the dtype of x.
+# `torch.as_tensor` takes numbers and tensors. Reshape to `(-1, 1, …, 1)`, with as many axes as x. A
+# single number becomes `(1, 1, …, 1)`, and one number per row becomes `(b, 1, …, 1)`. Convert the
+# result to the dtype of x.
 # </details>
 
 # %% [markdown]
 # ### Paths without a network
 # *Further · 5 minutes*
 #
-# If the data were only the numbers −1 and 1, the mean of $x_0$ given $x$ would be
+# Suppose the data were just the numbers −1 and 1. Then the mean of $x_0$ given $x$ would be
 # $\tanh(\sqrt{\bar\alpha}\, x / (1 - \bar\alpha))$, and ε would follow from it. Your `ddim_step`
-# moves 40 random numbers in 40 steps and in 4.
+# moves 40 random numbers, first in 40 steps and then in 4.
 
 # %%
 if __name__ == "__main__":
@@ -883,19 +884,18 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With 40 steps, paths never cross, and numbers near 0 turn last. With 4 steps,
-# these do not arrive: the step that should have turned them was too long.
+# **What to notice.** With 40 steps, paths never cross, and numbers near 0 are the last to move
+# towards −1 or 1. With 4 steps, these numbers do not reach −1 or 1, because the steps are too long.
 
 # %% [markdown]
 # ## Your diffusion transformer draws digits
 #
-# `DigitDiT` cuts a noisy picture into patches with `patchify` from the vision chapter, applies
-# three blocks, and predicts the noise in each patch. The condition is the sum of a vector for the
-# step and one for the digit. Label 10 means "any digit".
+# `DigitDiT` cuts a noisy image into patches with `patchify` from the vision chapter, applies three
+# blocks, and predicts the noise in each patch. The condition is the sum of a vector for the step
+# and one for the digit. Label 10 means "any digit".
 #
-# The original DiT uses the linear schedule and fixed positions, also predicts the variance of each
-# step, and ends with one more adaptive norm and a linear layer that starts at zero. It draws
-# photographs in a form that an autoencoder has compressed.
+# The original DiT uses the linear schedule and fixed positional encodings, and also predicts the
+# variance of each step. It generates photographs in the latent space of an autoencoder.
 
 
 # %%
@@ -903,7 +903,7 @@ NO_DIGIT = 10
 
 
 class DigitDiT(nn.Module):
-    """A network that predicts the noise in 8 × 8 pictures, given the step and the digit."""
+    """A network that predicts the noise in 8 × 8 images, given the step and the digit."""
 
     def __init__(self, d_model: int = 64, n_heads: int = 4, n_layers: int = 3):
         super().__init__()
@@ -930,11 +930,12 @@ class DigitDiT(nn.Module):
 
 
 # %% [markdown]
-# **Training** uses `add_noise` with random digits and steps. Every tenth label becomes `NO_DIGIT`.
-# Drawing uses a running mean of weights.
+# **Training** uses `add_noise` with random digits and steps. One label in ten, chosen at random, is
+# replaced with `NO_DIGIT`.
 #
-# **Drawing** takes 30 steps. Each predicts the noise with and without the label (`guided_noise`)
-# and removes a part of it (`ddim_step`). A *guidance scale* above 1 amplifies the label.
+# **Sampling** uses a moving average of the weights. Each step predicts the noise with and without
+# the label (`guided_noise`) and removes part of it (`ddim_step`). A *guidance scale* above 1
+# amplifies the label.
 
 # %%
 DENOISER_STEPS = 3000
@@ -974,9 +975,9 @@ def train_denoiser(
 def draw_digits(
     model: nn.Module, labels: Int[Tensor, "b"], scale: float, seed: int = 1
 ) -> list[Float[Tensor, "b 1 8 8"]]:
-    """Return all pictures from noise to digits, in DRAWING_STEPS deterministic steps."""
+    """Return all images from noise to digits, in DRAWING_STEPS deterministic steps."""
     alpha_bar = cosine_schedule(NOISE_LEVELS)
-    # At the end of the schedule x is only noise, and the guess of the picture divides by almost 0.
+    # At the end of the schedule, x is only noise, and the estimate of the image divides by almost 0.
     times = torch.linspace(0.98 * NOISE_LEVELS, 0, DRAWING_STEPS + 1).round().long()
     generator = torch.Generator().manual_seed(seed)
     path = [torch.randn(len(labels), 1, 8, 8, generator=generator)]
@@ -985,7 +986,7 @@ def draw_digits(
             x, t = path[-1], now.expand(len(labels))
             noise = guided_noise(model, x, t, labels, scale, NO_DIGIT)
             path.append(ddim_step(x, noise, alpha_bar[now], alpha_bar[following]))
-    # Grey values end at black and white.
+    # Clip grey values to the range from black to white.
     return [*path[:-1], path[-1].clamp(-1, 1)]
 
 
@@ -998,8 +999,8 @@ def trained_digit_dit(seed: int = 0) -> tuple[nn.Module, list[float]]:
 
 
 # %% [markdown]
-# A *judge*, trained only on real digits, decides whether a drawing shows what was asked.
-# *Diversity* is the mean distance between two drawings of the same digit.
+# A classifier trained only on real digits, the *judge*, decides whether a drawing shows the
+# requested digit. *Diversity* is the mean distance between two drawings of the same digit.
 
 
 # %%
@@ -1011,12 +1012,12 @@ def digit_judge() -> SVC:
 
 
 def share_recognised(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
-    """Return the share of the pictures for which the judge gives the label."""
+    """Return the fraction of images in which the judge recognises the label."""
     return digit_judge().score(pictures.flatten(1).numpy(), labels.numpy())
 
 
 def diversity(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
-    """Return the mean distance between two pictures of the same digit, over pairs and digits."""
+    """Return the mean distance between two images of the same digit, over pairs and digits."""
     distances = [torch.pdist(pictures[labels == digit].flatten(1)).mean() for digit in range(10)]
     return torch.stack(distances).mean().item()
 
@@ -1026,7 +1027,7 @@ if __name__ == "__main__":
     with demonstration():
         trained_digit_dit.cache_clear()
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # matrices as small as these are no faster on more
+        torch.set_num_threads(1)  # more threads do not speed up matrices this small
         start = time.perf_counter()
         digit_dit, losses = trained_digit_dit()
         asked = torch.arange(10).repeat(50)
@@ -1035,9 +1036,12 @@ if __name__ == "__main__":
         torch.set_num_threads(threads)
 
         _, _, held_out, held_out_labels = diffusion_digits()
-        record("real held-out digits read correctly", share_recognised(held_out, held_out_labels))
+        record("real held-out digits recognised", share_recognised(held_out, held_out_labels))
         for scale, sheet in drawn.items():
-            record(f"drawn as asked, guidance scale {scale:g}", share_recognised(sheet, asked))
+            record(
+                f"requested digits recognised, guidance scale {scale:g}",
+                share_recognised(sheet, asked),
+            )
         record("seconds to train and draw 1,000 digits, on one core", seconds)
 
         width = min(50, len(losses))
@@ -1050,14 +1054,14 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With seeds 0, 1 and 2, the reference solution draws 91.4, 91.2 and 89.0 % of
-# 500 digits as asked at scale 1, and 99.6, 99.6 and 99.4 % at scale 2. The judge reads 99.3 % of
-# held-out digits correctly. Training and drawing take about two minutes on one core.
+# **What to notice.** The judge recognises the requested digit in 91.4, 91.2 and 89.0 % of 500
+# drawings at scale 1 (seeds 0, 1 and 2). At scale 2 it is 99.6, 99.6 and 99.4 %, and for held-out
+# digits 99.3 %. Training and sampling take about two minutes on one core.
 
 # %% [markdown]
 # ### Watch it draw
 #
-# Move the slider: above is x, below the picture that the model expects at the end.
+# Move the slider. The upper row shows x; the lower row, the model's estimate of the final image.
 
 
 # %%
@@ -1076,10 +1080,10 @@ BUTTONS = {
 
 
 def show_animation(sheets: list[Float[Tensor, "height width"]], titles: list[str]) -> None:
-    """Show pictures as an animation with a slider in a notebook, and the last of them elsewhere."""
+    """Show images as an animation with a slider in a notebook, and the last of them elsewhere."""
     figure, axis = plt.subplots(figsize=(8, 2.2), dpi=80, layout="constrained")
     image = axis.imshow(sheets[0], cmap="gray", vmin=-1, vmax=1)
-    axis.set(xticks=[], yticks=[4.5, 14.5], yticklabels=["x", "expected"])
+    axis.set(xticks=[], yticks=[4.5, 14.5], yticklabels=["x", "estimate"])
 
     def show(frame: int) -> None:
         image.set_data(sheets[frame])
@@ -1113,15 +1117,16 @@ if __name__ == "__main__":
         show_animation(sheets, [f"step t = {t}" for t in times.tolist()])
 
 # %% [markdown]
-# **What to notice.** In the lower row, you can tell most digits within the first three steps, when
-# x still looks like noise. All other steps only work on the strokes.
+# **What to notice.** In the lower row, you can recognise most digits within the first three steps,
+# while x still looks like noise. The remaining steps only refine the strokes.
 
 # %% [markdown]
 # ### What guidance costs
 # *Further · 10 minutes*
 #
-# **Predict first.** The scale grows from 0 to 8. What happens to the share of digits drawn as
-# asked, and to their diversity? What will scale 0 draw? Write it down, then run.
+# **Predict first.** Suppose the guidance scale increases from 0 to 8. What happens to the fraction
+# of correct digits, and to their diversity? What will the model draw at scale 0? Write it down,
+# then run.
 
 # %%
 if __name__ == "__main__":
@@ -1139,26 +1144,27 @@ if __name__ == "__main__":
         show_digits(grid, [sheet[:10] for sheet in drawn], "each column starts with the same noise")
         grid.set_xticks([10 * i + 4.5 for i in range(10)], range(10))
         grid.set_yticks([10 * i + 4.5 for i in range(len(scales))], [f"{s:g}" for s in scales])
-        grid.set(xlabel="digit asked for", ylabel="guidance scale")
-        right.plot(scales, recognised, "o-", label="drawn as asked (%)")
+        grid.set(xlabel="requested digit", ylabel="guidance scale")
+        right.plot(scales, recognised, "o-", label="correct (%)")
         right.plot(scales, [100 * s for s in spread], "s--", label="diversity (real digits = 100)")
         right.set(xlabel="guidance scale", ylim=(0, 140))
         right.legend()
         plt.show()
         for scale, percent, width in zip(scales, recognised, spread, strict=True):
-            print(f"scale {scale:<4g} {percent:5.1f} % as asked, diversity {width:.2f}")
+            print(f"scale {scale:<4g} {percent:5.1f} % correct, diversity {width:.2f}")
 
 # %% [markdown]
-# **What to notice.** Of 200 digits (seed 0), 10.0 % came out as asked at scale 0 (chance), 94.5 %
-# at scale 1, 99.5 % at scale 2, and all from scale 3 on. Diversity falls from 0.98 of that of real
-# digits at scale 1 to 0.81 at scale 2 (0.80 with seeds 1 and 2) and 0.69 at scale 5. The scale
-# chooses between faithful and varied pictures.
+# **What to notice.** Of 200 digits (seed 0), 10.0 % were correct at scale 0, which is chance. At
+# scale 1 it was 94.5 %, at scale 2 99.5 %, and from scale 3 up 100 %. Relative to real digits,
+# diversity falls from 0.98 at scale 1 to 0.81 at scale 2 and 0.69 at scale 5. (Seeds 1 and 2 give
+# 0.80 at scale 2.) The guidance scale trades diversity for fidelity to the label.
 
 # %% [markdown]
 # ### Did it memorise the training digits?
 # *Further · 5 minutes*
 #
-# If it did, drawings would be closer to their nearest training digit than held-out real digits are.
+# If it did, its drawings would be closer to their nearest training digit than real held-out digits
+# are to theirs.
 
 # %%
 if __name__ == "__main__":
@@ -1166,7 +1172,7 @@ if __name__ == "__main__":
         digit_dit, _ = trained_digit_dit()
         pictures, _, held_out, _ = diffusion_digits()
         asked = torch.arange(10).repeat(20)
-        compared = {"real, not trained with": held_out} | {
+        compared = {"real, held out": held_out} | {
             f"drawn, scale {scale:g}": draw_digits(digit_dit, asked, scale)[-1]
             for scale in (1.0, 2.0)
         }
@@ -1177,7 +1183,7 @@ if __name__ == "__main__":
             axis.hist(shown, bins=20, range=(0, 5), density=True, histtype="step", label=kind)
             print(f"{kind:<24} median distance {nearest.median():.2f}")
         axis.set(
-            title="how near the nearest training digit is", xlabel="distance", ylabel="density"
+            title="distance to the nearest training digit", xlabel="distance", ylabel="density"
         )
         axis.legend()
         plt.show()
@@ -1189,20 +1195,20 @@ if __name__ == "__main__":
 # %% [markdown]
 # **Read.** [Peebles and Xie 2022](https://arxiv.org/abs/2212.09748), section 3.2 and figure 3. [Ho
 # et al. 2020](https://arxiv.org/abs/2006.11239), sections 2 and 3. [Weng, What are Diffusion
-# Models?](https://lilianweng.github.io/posts/2021-07-11-diffusion-models/), with the derivations
-# that this chapter leaves out.
+# Models?](https://lilianweng.github.io/posts/2021-07-11-diffusion-models/), for the derivations.
 #
 # **Discuss.**
 #
 # 1. The loss falls quickly at first, then slowly, and cannot reach 0. Why not?
-# 2. A chorale model samples one token at a time; this model draws all pixels in 30 steps. What
-#    would you have to change to draw music with diffusion, or digits token by token?
+# 2. A chorale model samples one token at a time; this model generates all pixels in 30 steps. What
+#    would you have to change to generate music with diffusion, or digits token by token?
 #
 # <details><summary>Answers</summary>
 #
-# 1. At small t, the noise in a pixel cannot be told from the handwriting. At large t, the picture
-#    cannot be told from x. The best possible prediction is a mean over all noise that fits.
-# 2. Noise needs numbers, so tokens would become vectors, for example a piano roll or embeddings. For
-#    digits token by token, choose an order of the pixels and grey values as tokens, and train a GPT.
-#    Each pixel then costs one pass of the model.
+# 1. At small t, the network cannot distinguish the noise in a pixel from the handwriting. At large
+#    t, x carries too little information to recover the image. The best possible prediction is the
+#    mean of all noise that is consistent with x.
+# 2. Noise can only be added to continuous values, so tokens would have to become vectors, such as a
+#    piano roll or embeddings. To generate digits token by token, fix an order of the pixels, use
+#    their grey values as tokens, and train a GPT. Each pixel then takes one forward pass.
 # </details>

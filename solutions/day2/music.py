@@ -3,15 +3,15 @@
 #
 # *Chapter 2 of 7*
 #
-# Four chorales begin with the same chord. Bach wrote one; models that you will train in this
-# chapter wrote the others. Run the cells down to the players and listen first.
+# Below are four chorales that begin with the same chord. Bach wrote one; models that you will train
+# wrote the others. Run the cells down to the players and listen first.
 #
-# Much of music is *distance*: a suspended note resolves one beat later. A model that adds a vector
+# In music, *distances* matter: a suspended note resolves one beat later. A model that adds a vector
 # for each position has to learn "one beat ago" for every position separately. Attention that knows
 # the **distance** between query and key learns it once. [Shaw et al.
 # (2018)](https://arxiv.org/abs/1803.02155) introduced it, and the [Music
 # Transformer](https://arxiv.org/abs/1809.04281) (Huang et al. 2018) made it fit into memory with a
-# trick of three lines. You write this trick.
+# three-line trick. You will implement this trick.
 
 # %%
 import io
@@ -56,11 +56,11 @@ from solutions.opening import (
 # %% [markdown]
 # ## Given: tokens and sound
 #
-# A chorale becomes one sequence, with a token for each voice at each eighth note:
+# A chorale becomes one sequence, with one token per voice and eighth note:
 #
-# ![Three eighths of four voices. Eighth 0 has the tokens 36, 31, 28 and 24. In eighth 1 all voices
-# hold, which is 1, 1, 1, 1. In eighth 2 soprano and tenor move to 38 and 29, the alto holds and the
-# bass rests, which is 0.](figures/chorale-tokens.svg)
+# ![Three eighths of four voices. Eighth 0 has the tokens 36, 31, 28 and 24. In eighth 1, all voices
+# hold, encoded as 1, 1, 1, 1. In eighth 2, soprano and tenor move to 38 and 29, the alto holds (1)
+# and the bass rests (0).](figures/chorale-tokens.svg)
 
 # %%
 REST, HOLD, FIRST_PITCH = 0, 1, 2
@@ -80,7 +80,7 @@ def chorale_notes(tokens: Int[Tensor, "n"]) -> list[list[tuple[int, int, int]]]:
             if token >= FIRST_PITCH:
                 notes.append((token + LOWEST_NOTE - FIRST_PITCH, eighth, 1))
             elif token == HOLD and notes and sum(notes[-1][1:]) == eighth:
-                # A hold continues a note that sounds. After a rest there is none.
+                # A hold continues a sounding note. After a rest, there is none to continue.
                 pitch, start, length = notes[-1]
                 notes[-1] = (pitch, start, length + 1)
     return voices
@@ -144,9 +144,9 @@ def perform(pieces: dict[str, Int[Tensor, "n"]]) -> None:
 # %% [markdown]
 # ### Listen first
 #
-# All pieces begin with the first chord of Bach's chorale BWV 10.7, which no model was trained on.
-# *Relative* knows distances, *absolute* knows positions (seed 0). The last piece is twice as long
-# as anything that its model saw in training.
+# All pieces begin with the first chord of Bach's BWV 10.7, which neither model was trained on. The
+# *relative* model knows distances; the *absolute* model knows positions (seed 0). The last piece is
+# twice as long as any training example.
 
 # %%
 ALPHABET = string.digits + string.ascii_letters  # a character for each token
@@ -194,16 +194,15 @@ if __name__ == "__main__":
 # ## `transpose`
 # ★☆☆☆☆ · 5 minutes
 #
-# A chorale that is sung a tone higher is still the same. Training moves each piece by a few
-# semitones, so the model has to learn intervals instead of pitches. Pitches are consecutive
-# numbers, one semitone apart:
+# A chorale sung a whole tone higher is still the same piece. During training, we transpose each
+# piece by a few semitones, so the model has to learn intervals instead of pitches. Pitches are
+# consecutive numbers, one semitone apart:
 #
 # $$\mathrm{transpose}(t, s) = \begin{cases} t & t \in \{0, 1\} \quad\text{(rest, hold)} \\
 # t + s & t \ge 2 \end{cases}$$
 #
-# **The traps.** A rest stays a rest. A pitch that moves too far down would become a hold or a rest
-# without any error: token 3 moved by −2 is 1. So a pitch that leaves the range, at either end, is
-# an error.
+# **The traps.** A pitch that moves too far down would silently become a hold or a rest: token 3
+# moved by −2 is 1. Raise an error if a pitch leaves the range at either end.
 
 
 # %%
@@ -282,14 +281,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Make a boolean tensor that is True at pitches. It tells you what moves, what stays, and what must
-# not leave the range.
+# Make a boolean tensor that is True at pitches. It marks the tokens that move and must not leave
+# the range.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `torch.where(condition, a, b)` takes each entry from a or from b and changes neither. Test only
-# the moved *pitches* for being too low or too high.
+# `torch.where(condition, a, b)` takes each entry from a or b and modifies neither in place. Check
+# only the moved *pitches* against the range.
 # </details>
 
 # %% [markdown]
@@ -299,29 +298,28 @@ if __name__ == "__main__":
 # ## `skew`
 # ★★★★☆ · 25 minutes
 #
-# Relative attention adds to each score a logit for query i and the distance i − j. Each distance
-# has a learned vector, a row of the matrix R. One product gives all logits:
+# Relative attention adds a logit for query i and distance i − j to each score. Each distance has a
+# learned vector, a row of the matrix R. A single matrix product computes all of these logits:
 #
 # $$\underbrace{x}_{n \times n} = \underbrace{Q}_{n \times d_\text{head}}\;
 # \underbrace{R^\top}_{d_\text{head} \times n}
 # \qquad\text{row } i \text{ holds the logits of query } i
 # \text{ for the distances } n{-}1, \dots, 1, 0 \text{ back}$$
 #
-# The columns of x are distances, but attention needs a column for each key. So each row slides to
-# the left by a different number of steps:
+# The columns of x are distances, but attention needs a column for each key. So each row has to
+# shift left by a different number of columns:
 #
-# ![Left: x has a column for each distance 3, 2, 1, 0; query a has only a0 in the last column, query
-# d has d3, d2, d1, d0. Right: skew(x) has a column for each key 0 to 3; row a is a0 and three
-# question marks, row b is b1, b0, row d is d3, d2, d1, d0.](figures/skewing.svg)
+# ![Left: x has one column for each distance 3, 2, 1, 0. Query a has only a0, in the last column;
+# query d has d3, d2, d1, d0. Right: skew(x) has one column for each key, 0 to 3. Row a is a0 and
+# three question marks, row b starts with b1, b0, and row d is d3, d2, d1, d0.](figures/skewing.svg)
 #
 # $$\mathrm{skew}(x)_{i,j} = x_{i,\; n - 1 - (i - j)} \quad\text{for } j \le i,
 # \qquad \mathrm{skew}: *\text{batch} \times n \times n \;\to\; *\text{batch} \times n \times n$$
 #
-# Question marks are keys in the future. They can be any finite number, because the causal mask will
-# hide them.
+# Question marks belong to future keys. The causal mask will hide them, so any finite number works.
 #
-# A loop over the rows is too slow. A table of indices works. The Music Transformer reads *the same
-# memory in rows of a different length*: find out how.
+# A loop over the rows is too slow. Indexing with a precomputed table works. The Music Transformer
+# reads *the same memory in rows of a different length*: find out how.
 #
 # **The traps.** If you are off by one, the result still looks like a staircase and the model still
 # trains. Try n = 1 by hand. There can be any number of leading axes (batch, heads), which must not
@@ -333,15 +331,15 @@ def skew(x: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
     """Move the logits of each query from the column of their distance to the column of their key.
 
     Row i of `x` holds the logits of query i for the distances n − 1, …, 1, 0 back. The result is
-    x(i, n − 1 − (i − j)) at (i, j) for j ≤ i, and anything finite above the diagonal. There is no
-    loop over positions: the number of torch calls does not grow with n. The result may be a view.
+    x(i, n − 1 − (i − j)) at (i, j) for j ≤ i, and anything finite above the diagonal. Do not
+    loop over positions: the number of torch calls must not grow with n. The result may be a view.
 
     Source: Huang et al. (2018), figure 1.
     """
     ### BEGIN SOLUTION
     n = x.shape[-1]
     padded = F.pad(x, (1, 0))  # *batch n n+1, a column of zeros in front
-    # Read in memory order, n numbers to a row, and without the first row.
+    # Read in memory order, n numbers per row, and drop the first row.
     return padded.flatten(-2)[..., n:].unflatten(-1, (n, n))
     ### END SOLUTION
 
@@ -392,23 +390,23 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write down the numbers of the left matrix as they are in memory, row after row. In the right
-# matrix, b1 is directly below a0, so it comes four numbers later, and c2 comes four after that. How
-# many numbers later are they in the left matrix? What could you insert so that the counts agree?
+# Write down the numbers of the left matrix as they are in memory, row by row. In the right matrix,
+# b1 is directly below a0, so it comes four numbers later, and c2 comes four after that. How far
+# apart are they in the left matrix? What could you insert to make these distances equal?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# ![A column of zeros is put in front of x. The same 20 numbers, read four to a row, form five rows:
-# the first is dropped, and the others are the rows of skew(x).](figures/skewing-trick.svg)
+# ![A column of zeros is put in front of x. The same 20 numbers, read in rows of four, form five
+# rows. The first is dropped, and the others are the rows of skew(x).](figures/skewing-trick.svg)
 #
-# `F.pad(x, (1, 0))` puts the column in front of the last axis. Then `reshape`, or `flatten` and
+# `F.pad(x, (1, 0))` adds a column of zeros on the left. Then `reshape`, or `flatten` and
 # `unflatten`, only the last two axes.
 # </details>
 
 # %% [markdown]
-# How much memory does this save? The direct way looks up a vector for every pair of positions. The
-# cell records the largest tensor that either way creates.
+# The naive approach looks up a vector for every pair of positions. The next cell records the
+# largest tensor that each approach creates.
 
 
 # %%
@@ -468,14 +466,14 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** For 1,024 tokens, the largest tensor has 268 MB per head without the trick and
-# 4.2 MB with it: d_head = 64 times less.
+# **What to notice.** For 1,024 tokens, the largest tensor takes 268 MB per head without the trick
+# and 4.2 MB with it, a factor of d_head = 64.
 
 # %% [markdown]
 # ## `RelativeSelfAttention`
 # ★★★★☆ · 30 minutes
 #
-# Now use `skew` in causal self-attention. Each head has its own R, so R is `h × n × d_head`.
+# Use `skew` in causal self-attention. Each head has its own R, so R is `h × n × d_head`.
 #
 # $$\mathrm{softmax}\!\left(\frac{\overbrace{Q K^\top}^{\text{what}}
 # + \overbrace{\mathrm{skew}(Q R^\top)}^{\text{how far back}}}{\sqrt{d_\text{head}}}\right) V
@@ -487,20 +485,20 @@ if __name__ == "__main__":
 #
 # Work in three steps:
 #
-# 1. Write causal attention with several heads, without R.
+# 1. Write causal multi-head attention, without R.
 # 2. Take the last n rows of `relative` as R and add skew(Q Rᵀ) to Q Kᵀ.
-# 3. Divide the sum by √d_head, hide the future, and apply softmax.
+# 3. Divide the whole sum by √d_head, mask the future, and apply softmax.
 #
-# **The traps.** Which end of `relative` is not used by a short piece? The root divides the whole
-# sum. And `skew` hides nothing: above the diagonal it leaves zeros and logits of other queries, but
-# a score of 0 still gets weight. Only −∞ gets none.
+# **The traps.** A short sequence uses only one end of `relative`: check which. `skew` masks
+# nothing: above the diagonal it leaves zeros and logits of other queries, and even a score of 0
+# gives a positive weight. Only −∞ gives a weight of 0.
 #
 # Not allowed: `MultiheadAttention` and `multi_head_attention_forward`.
 
 
 # %%
 class RelativeSelfAttention(nn.Module):
-    """Causal self-attention with several heads that knows how far back each key is.
+    """Causal multi-head self-attention with a learned logit for how far back each key is.
 
     Attributes to define: `query`, `key`, `value` and `out`, each an `nn.Linear` from `d_model` to
     `d_model`; `relative`, an `nn.Parameter` of shape `n_heads max_length d_head` with a vector for
@@ -569,7 +567,7 @@ if __name__ == "__main__":
         x = fixed_numbers(2, 5, 8)
         with expecting(
             "x of shape (2, 5, 8) should work with max_length 6",
-            "R has n rows per head: cut `relative` to the last n.",
+            "R has n rows per head: take the last n rows of `relative`.",
         ):
             result = layer(x)
         assert result is not None, "forward returns None. Does it end with `return`?"
@@ -580,7 +578,7 @@ if __name__ == "__main__":
         changed[:, 3:] = 0
         moved = (layer(changed) - result).abs().amax(dim=(0, 2))
         assert (moved[:3] < 1e-6).all(), (
-            "Positions 0 to 2 should not see positions 3 and 4, but they change with them, by "
+            "Positions 0 to 2 should not see positions 3 and 4, but their outputs change with them, by "
             f"{moved[:3].tolist()}. Set scores of the future to −inf before softmax."
         )
 
@@ -594,7 +592,7 @@ if __name__ == "__main__":
         ]
         assert torch.allclose(result, expected, atol=1e-3), (
             f"With weights of 4, 1, 2 for the distances 0, 1, 2, the notes 7, 14, 21 should become "
-            f"7, 12.6, 16, to which `out` adds 1; yours is {result.tolist()}. "
+            f"7, 12.6, 16, plus 1 from `out`: [8, 13.6, 17]; yours is {result.tolist()}. "
             "The last row of `relative` belongs to distance 0."
         )
         # Head 0 has the same weights: with 4 features, half of it gives 4 · 1/2 / √4 = 1 times the
@@ -624,8 +622,8 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # For the second term, multiply the queries `b h n d_head` by something that gives `b h n n` with a
-# column for each distance. R is `h n d_head`, so transpose its last two axes. It needs no axis for
-# the batch, because it broadcasts.
+# column for each distance. R is `h n d_head`, so transpose its last two axes. It needs no batch
+# axis, because it broadcasts.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -636,21 +634,21 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** R adds a *logit*, so it multiplies the weight that the content alone would
-# give. A head can look for "a held note, one bar ago".
+# **What to notice.** R adds a *logit*, which multiplies the weight that the content alone would
+# give. So a head can look for a held note exactly one bar back.
 
 # %% [markdown]
 # ## Distances against positions
 #
 # Train two small Transformers. The *relative* one learns R. The *absolute* one adds a learned
-# vector for each position to the tokens, as GPT does, and its R is 0. All else is equal, including
-# the tuning.
+# vector for each position to the tokens, as GPT does, and its R is 0. Everything else is the same,
+# including the hyperparameters.
 #
 # A training example is eight bars from one of `music21`'s chorales, in one of seven keys. Every
-# eighth chorale is held out, and near-duplicates of held-out ones are not used.
+# eighth chorale is held out, and near-duplicates of held-out ones are excluded.
 #
-# **Predict first.** Guessing one of 54 tokens costs log 54 = 4.0 nats. Which model does better on
-# held-out chorales? And how will each do in bars 9 to 16, after training on eight bars? Write it
+# **Predict first.** Guessing one of 54 tokens costs log 54 = 4.0 nats. Which model will do better
+# on held-out chorales? How will each do in bars 9 to 16, after training on eight bars? Write it
 # down, then run.
 
 # %%
@@ -675,7 +673,7 @@ def read_voice(part: Element) -> list[int]:
             ticks_a_quarter = int(element.text)
         if element.tag == "note":
             token = pitch_token(element.find("pitch"))
-            # A note that is tied to the one before is not struck again.
+            # A tied note continues the previous note.
             tied = any(tie.get("type") == "stop" for tie in element.iter("tie"))
             if tied and token == sounding:
                 token = HOLD
@@ -688,7 +686,7 @@ def read_voice(part: Element) -> list[int]:
 
 
 def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
-    """Return S A T B at each eighth in turn; None where it is not four single voices in 4/4."""
+    """Return S A T B at each eighth in turn, or None unless there are four single voices in 4/4."""
     with ZipFile(file) as archive:
         name = next(
             name for name in archive.namelist() if re.fullmatch(r"[^/]+\.(music)?xml", name)
@@ -698,7 +696,7 @@ def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
     metres = {
         metre.findtext("beats") + "/" + metre.findtext("beat-type") for metre in score.iter("time")
     }
-    # What goes back or forward in time, or takes none, is no single voice.
+    # A part with one of these elements is not a single voice.
     single = all(score.find(f".//{tag}") is None for tag in ("backup", "forward", "chord", "grace"))
     if len(parts) != 4 or metres != {"4/4"} or not single:
         return None
@@ -707,7 +705,7 @@ def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
 
 def read_chorales() -> dict[str, Int[Tensor, "n"]]:
     """Return the tokens of each chorale of at least eight bars, by its number in Bach's works."""
-    # Of several versions of one number the first stays.
+    # Keep the first of several versions of one number.
     files = {
         file.stem.split("-")[0]: file for file in sorted(CHORALES.glob("bwv*.mxl"), reverse=True)
     }
@@ -910,7 +908,7 @@ if __name__ == "__main__":
                 linestyle="--",
                 label=f"{kind}: held out, at the end",
             )
-        axis.set(title="distances against positions", xlabel="step", ylabel="nats per token")
+        axis.set(title="relative versus absolute positions", xlabel="step", ylabel="nats per token")
         axis.legend()
         plt.show()
 
@@ -922,22 +920,22 @@ if __name__ == "__main__":
 # | relative | 1.140 | 1.130 | 1.133 |
 # | absolute | 1.466 | 1.474 | 1.491 |
 #
-# Seeds differ by at most 0.03, the kinds by 0.34. The curves separate after about 50 steps: the
-# absolute model has to learn for each position what comes one beat before it. A run takes about two
-# minutes on one core.
+# Seeds differ by at most 0.03, the two models by about 0.34. The curves separate after about 50
+# steps: the absolute model has to learn for each position what came one beat earlier. Each model
+# takes about two minutes on one core.
 
 # %% [markdown]
 # ### Longer than in training
 # *Further · 5 minutes*
 #
-# Both models read sixteen bars. Vectors of distances and positions that never occurred in training
-# are 0.
+# Both models read sixteen bars. The vectors for distances and positions that never occurred in
+# training are set to 0.
 
 
 # %%
 @torch.no_grad()
 def lengthened(model: nn.Module, length: int) -> nn.Module:
-    """Return a copy with room for `length` tokens. New distances and positions have the vector 0."""
+    """Return a copy with room for `length` tokens. New distances and positions have zero vectors."""
     longer = ChoraleModel(model.kind, max_length=length)
     copies = dict(longer.named_parameters())
     for name, table in model.named_parameters():
@@ -989,7 +987,7 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** The mean of bars 9 to 16 (11 windows; few held-out chorales are this long):
+# **What to notice.** Mean loss over bars 9 to 16 (11 windows; few held-out chorales are this long):
 #
 # | | seed 0 | seed 1 | seed 2 |
 # |---|---|---|---|
@@ -998,16 +996,16 @@ if __name__ == "__main__":
 # | absolute, after bars 1 to 8 | 2.250 | 2.265 | 2.287 |
 # | absolute, these bars alone | 1.543 | 1.565 | 1.580 |
 #
-# The relative model loses nothing. It has learned to look at near tokens, so the longer past hardly
-# helps it, either. The absolute model meets positions that it has never seen.
+# The relative model gets no worse. It has learned to look at nearby tokens, so a longer context
+# hardly helps it. The absolute model fails at positions that it has never seen.
 
 # %% [markdown]
 # ### What a head learned about distances
 # *Further · 10 minutes*
 #
 # How far back does a head look, whatever the content? The mean of $QR^\top / \sqrt{d_\text{head}}$
-# over all queries gives a curve for each head. At token t the model predicts token t + 1. If that
-# is the soprano's, the soprano's last token is 3 back.
+# over all queries gives a curve for each head. At token t the model predicts token t + 1. If token
+# t + 1 belongs to the soprano, the soprano's previous token is 3 positions back.
 
 
 # %%
@@ -1045,23 +1043,23 @@ if __name__ == "__main__":
             axis.set(title=f"layer {layer}", ylabel="mean relative logit")
         axes[0].legend(loc="upper right", ncols=4)
         axes[-1].set(
-            xlabel="distance back (tokens); at the grey lines: the voice that sings next",
+            xlabel="distance back (tokens); grey lines: the voice that sings next",
             xticks=(0, 3, 7, 15, 31, 47, 63),
         )
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15: what the voice that sings
-# next did an eighth, a beat and two beats ago. Nobody told the model that there are four voices.
-# Two heads of the first layer look 1 and 2 back, at the voices that sing at the same time.
+# **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15. There, a head finds what
+# the next voice sang an eighth, a beat and two beats ago. Two heads in the first layer look 1 and 2
+# tokens back, at the voices singing at the same time.
 
 # %% [markdown]
 # ## Compose
 # *Further · 10 minutes*
 #
-# Each model gets the first chord of a held-out chorale and samples eight bars with temperature 0.8.
-# It knows no rules of harmony. You see the first of eight pieces, not the best. Any player opens
-# `chorale.mid`, the piece of the relative model.
+# Each model gets the first chord of a held-out chorale and samples eight bars at temperature 0.8.
+# You see the first of eight pieces, not the best. You can open `chorale.mid`, the relative model's
+# piece, in any MIDI player.
 
 
 # %%
@@ -1109,8 +1107,8 @@ if __name__ == "__main__":
         print(f"{midi_file}: {[len(part.flatten().notes) for part in read_back]} notes per voice")
 
 # %% [markdown]
-# A *leap* is more than a fifth. A *clash* is an eighth in which two voices are a semitone apart,
-# whatever the octave. A *crossing* is an eighth in which a voice is above one that should be
+# A *leap* is larger than a fifth. A *clash* is an eighth in which two voices are a semitone apart,
+# whatever the octave. A *crossing* is an eighth in which a voice is above a voice that should be
 # higher.
 
 
@@ -1125,7 +1123,7 @@ def sounding_pitches(tokens: Int[Tensor, "n"]) -> Int[Tensor, "time 4"]:
 
 
 def describe_chorales(pieces: Int[Tensor, "b n"]) -> dict[str, float | str]:
-    """Return what can be counted about some chorales."""
+    """Return counts that describe some chorales, such as leaps and clashes."""
     pitches = torch.stack([sounding_pitches(piece) for piece in pieces])  # b time 4
     voices = [[notes[v] for notes in map(chorale_notes, pieces)] for v in range(4)]
     steps = [
@@ -1141,13 +1139,13 @@ def describe_chorales(pieces: Int[Tensor, "b n"]) -> dict[str, float | str]:
     sung = [pitches[..., v][pitches[..., v] > 0] for v in range(4)]
     return {
         "ranges": ", ".join(f"{v.min()}–{v.max()}" for v in sung),
-        "notes a bar and voice": len(lengths) / (len(pieces) * 8 * 4),
+        "notes per bar and voice": len(lengths) / (len(pieces) * 8 * 4),
         "longest note (eighths)": max(lengths),
-        "begin on a beat (share)": sum(start % 2 == 0 for start in starts) / len(starts),
-        "same note again (share)": sum(step == 0 for step in steps) / len(steps),
-        "leaps (share)": sum(step > 7 for step in steps) / len(steps),
-        "clashes (share)": clash,
-        "crossings (share)": crossing.float().mean().item(),
+        "on a beat (fraction)": sum(start % 2 == 0 for start in starts) / len(starts),
+        "repeated note (fraction)": sum(step == 0 for step in steps) / len(steps),
+        "leaps (fraction)": sum(step > 7 for step in steps) / len(steps),
+        "clashes (fraction)": clash,
+        "crossings (fraction)": crossing.float().mean().item(),
     }
 
 
@@ -1163,31 +1161,33 @@ if __name__ == "__main__":
             print(f"{what:<24} {'  '.join(f'{word:<27}' for word in words)}")
 
 # %% [markdown]
-# **What to notice.** With seed 0, all write about 3.8 notes per bar and voice, and most begin on a
-# beat (Bach 82 %, relative 85 %, absolute 88 %). Harmony differs: clashes are in 7 %, 11 % and 24 %
-# of the eighths, and leaps are 2 %, 4 % and 7 % of the steps. In one relative piece, the soprano
-# sings the bass: the model knows only from earlier tokens whose turn it is. The absolute model
-# cannot make this mistake, because every fourth position belongs to the soprano.
+# **What to notice.** With seed 0, all three write about 3.8 notes per bar and voice. Most notes
+# begin on a beat (Bach 82 %, relative 85 %, absolute 88 %). The harmony differs. Clashes occur in 7
+# %, 11 % and 24 % of the eighths; 2 %, 4 % and 7 % of the steps are leaps. In one of the relative
+# model's pieces, the soprano sings the bass line: the model can tell whose turn it is only from
+# earlier tokens. The absolute model cannot make this mistake, because every fourth position belongs
+# to the soprano.
 
 # %% [markdown]
 # **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), figure 1 and table 1: the trick
-# and its memory. [Shaw et al. 2018](https://arxiv.org/abs/1803.02155), section 3.1: vectors for
+# and its memory use. [Shaw et al. 2018](https://arxiv.org/abs/1803.02155), section 3.1: vectors for
 # distances. [Weng, The Transformer Family
 # v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/), "Relative Position
 # Encoding".
 #
 # **Discuss.**
 #
-# 1. A relative model knows distances but not where the piece began. How could it know whose turn it
-#    is, and how would you tell it?
-# 2. Music sounds the same in every key, and `transpose` teaches this by examples. Which change of
-#    the model would make it true by design?
+# 1. A relative model knows distances but not where the piece began. How could it work out whose
+#    turn it is, and how would you give it this information?
+# 2. Music sounds the same in every key, and `transpose` teaches this by example. What change to the
+#    model would make this true by design?
 #
 # <details><summary>Answers</summary>
 #
-# 1. It can count back: the voice whose last token was three back sings next. Once it loses count,
-#    nothing corrects it. You could add a vector for the voice (position modulo 4) to each token.
+# 1. It can count back: the voice whose last token is three positions back sings next. If it loses
+#    count, nothing corrects it. You could add a vector for the voice (position modulo 4) to each
+#    token.
 # 2. Describe each note by its interval to the previous note, or to the first, instead of by its
-#    pitch. Then a transposed chorale gives the same tokens. The price is that one wrong interval
-#    moves everything that follows.
+#    pitch. Then a transposed chorale gives the same tokens. The drawback is that one wrong interval
+#    shifts everything that follows.
 # </details>
