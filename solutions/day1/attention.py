@@ -3,24 +3,25 @@
 #
 # *Chapter 1 of 6*
 #
-# When your model writes the month of a date, it has to find the month in the source. Attention is
-# this search. Each position sends out a **query**, which describes what it looks for. Each position
-# also offers a **key**, by which it can be found, and a **value**, which it hands over. A query
-# receives the mean of all values, weighted by how well it matches each key.
+# When your model writes the month of a date, it has to find the month in the source. Attention
+# performs this search. Each position sends out a **query**, which describes what it looks for. Each
+# position also offers a **key**, which queries are compared with, and a **value**, which it passes
+# on. A query receives the mean of all values, weighted by how well it matches each key.
 #
-# ![On the left, a dictionary: the query red matches one key and returns its value (1, 0). On the
-# right, attention: the query red gives the keys red, blue and purple the weights 0.40, 0.20 and
-# 0.40 and returns the weighted mean of their values, (0.80, 0.60).](figures/lookup.svg)
+# ![The left side shows a dictionary: the query red matches one key and returns its value (1, 0).
+# The right side shows attention: the query red gives the keys red, blue and purple the weights
+# 0.40, 0.20 and 0.40. It returns the weighted mean of their values, (0.80,
+# 0.60).](figures/lookup.svg)
 #
 # A dictionary returns one value or fails. Attention compares the query with every key and returns a
 # mixture, so it is differentiable and can be learned.
 #
 # **Today's example.** Three tokens have d = 2 features: *red* = (1, 0), *blue* = (0, 1) and
-# *purple* = (1, 1). These vectors are the queries, the keys and the values. Take a pencil and
-# follow the query *red*:
+# *purple* = (1, 1). These vectors are the queries, the keys and the values. Follow the query *red*
+# with pencil and paper:
 #
-# 1. Dot products with the three keys: 1, 0, 1.
-# 2. Divided by √2, these are the scores: 0.71, 0, 0.71.
+# 1. The dot products with the three keys are 1, 0 and 1.
+# 2. Divided by √2, they become the scores 0.71, 0 and 0.71.
 # 3. The exponentials are 2.03, 1 and 2.03. Divided by their sum, 5.06, they become the weights
 #    0.40, 0.20 and 0.40.
 # 4. The output is 0.40·(1, 0) + 0.20·(0, 1) + 0.40·(1, 1) = (0.80, 0.60).
@@ -46,18 +47,18 @@ from solutions.opening import demonstration, expecting, visible_check
 # ## `softmax`
 # ★★☆☆☆ · 10 minutes
 #
-# A score can be any number. A weighted mean needs weights that are not negative and sum to 1.
-# Softmax turns scores into such weights:
+# A score can be any number. A weighted mean needs non-negative weights that sum to 1. Softmax turns
+# scores into such weights:
 #
 # $$\mathrm{softmax}(x)_i = \frac{e^{x_i}}{\sum_j e^{x_j}}$$
 #
 # The sum runs along one axis, `dim`. With `x` of shape `(2, 3)`, `dim=1` makes each row sum to 1
 # and `dim=0` each column.
 #
-# **The trap.** $e^{89}$ overflows in float32, and $e^{12}$ in float16. The result is ∞/∞ = NaN. Far
-# below zero every exponential becomes 0, and 0/0 is NaN as well. The function has to work for
-# entries of ±10⁴. An entry of −∞ gets a weight of exactly 0, which the next chapter uses to hide
-# keys.
+# **The trap.** $e^{89}$ overflows in float32, and $e^{12}$ in float16. The result is ∞/∞ = NaN. If
+# all entries are very negative, every exponential underflows to 0, and 0/0 is NaN as well. The
+# function has to work for entries of ±10⁴. An entry of −∞ gets a weight of exactly 0, which the
+# next chapter uses to hide keys.
 #
 # Not allowed: torch's `softmax`, `log_softmax` and `softmin`, and `torch.distributions`.
 
@@ -146,9 +147,9 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# Each slice needs its own constant, because slices can be far apart. Reductions such as `amax` take
-# `dim` and `keepdim`. With `keepdim=True` the reduced axis stays with size 1, so the result
-# broadcasts against `x` for every `dim`.
+# Each slice needs its own constant, because different slices can have very different values.
+# Reductions such as `amax` take `dim` and `keepdim`. With `keepdim=True` the reduced axis stays
+# with size 1, so the result broadcasts against `x` for every `dim`.
 # </details>
 
 # %%
@@ -166,10 +167,9 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** The same four scores give three different sets of weights. Softmax depends
-# only on differences: (0, 1) and (1000, 1001) get the same weights. The size of the differences
-# decides how sharp it is. Small ones give nearly equal weights; large ones approach the argmax, of
-# which softmax is the soft version.
+# **What to notice.** Softmax depends only on differences: (0, 1) and (1000, 1001) get the same
+# weights. The size of the differences decides how sharp it is. Small ones give nearly equal
+# weights; with large ones, softmax approaches the argmax, hence its name.
 
 # %% [markdown]
 # ## `attention_scores`
@@ -186,9 +186,10 @@ if __name__ == "__main__":
 # Then their dot product, a sum of d terms, has variance d. Dividing by √d keeps the variance at 1,
 # so softmax is equally sharp for every d.
 #
-# **The traps.** Several sizes are in scope here, and only one of them belongs under the root.
-# Leading axes broadcast: queries `(4, 1, n, d)` and keys `(2, m, d)` give scores `(4, 2, n, m)`. In
-# float16 the sum q·k can exceed the largest number (65,504) although the score itself fits.
+# **The traps.** Several sizes are in scope here, and only one of them belongs under the square
+# root. Leading axes broadcast: queries `(4, 1, n, d)` and keys `(2, m, d)` give scores
+# `(4, 2, n, m)`. In float16, the sum q·k can overflow (the maximum is 65,504) even though the score
+# itself fits.
 
 
 # %%
@@ -248,7 +249,7 @@ if __name__ == "__main__":
             score = attention_scores(wide, wide).item()
         assert abs(score - 16384) < 200, (
             f"In float16, this score should be 16384; yours is {score}. The sum before the "
-            "division is 262,144, but float16 ends at 65,504."
+            "division is 262,144, but the float16 maximum is 65,504."
         )
         print("attention_scores: all visible checks pass.")
 
@@ -264,7 +265,7 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # You can divide the product by √d, or divide one factor before you multiply. Both are the same on
-# paper. Only one of them stays small all the way.
+# paper, but only one keeps every intermediate result small.
 # </details>
 
 # %%
@@ -295,11 +296,12 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With the division (blue), almost nothing depends on d. Without it (orange,
+# **What to notice.** With the division (blue), the weights hardly depend on d. Without it (orange,
 # dashed), the largest weight grows: at d = 64 one key gets 80 % on average. The right plot shows
-# how much the weight of a typical key reacts to its score, which is the gradient that this key
-# receives. At d = 64 it is 5·10⁻⁹ without the division and 9·10⁻³ with it. An untrained query would
-# keep the key that it happens to prefer. This is the paper's reason for dividing by √d.
+# how much the weight of a typical key responds to its score, which is the gradient that this key
+# receives. At d = 64 it is 9·10⁻³ with the division and 5·10⁻⁹ without it. An untrained query would
+# then be stuck with whichever key it happens to prefer. This is the paper's reason for dividing by
+# √d.
 
 # %% [markdown]
 # ## `attention`
@@ -312,8 +314,8 @@ if __name__ == "__main__":
 # V: m \times d_v, \quad A: n \times m, \quad O: n \times d_v$$
 #
 # **The trap.** Softmax can run along either axis of $S$, and both give weights of the right shape
-# without an error. Each *query* distributes a weight of 1 over the keys: which axis has to sum to
-# 1?
+# without an error. Each *query* distributes a total weight of 1 over the keys. Which axis has to
+# sum to 1?
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
@@ -324,7 +326,7 @@ def attention(
     key: Float[Tensor, "*batch m d"],
     value: Float[Tensor, "*batch m d_v"],
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
-    """Return for each query the mean of the values, weighted by how well it matches the keys.
+    """Return the mean of the values for each query, weighted by how well it matches the keys.
 
     `d_v` may differ from `d` and `m` from `n`; leading axes of all three broadcast.
 
@@ -385,7 +387,7 @@ if __name__ == "__main__":
         )
         totals = weights.sum(dim=-1)
         assert torch.allclose(totals, torch.ones(7, 2)), (
-            "With a leading axis too, the weights of each query should sum to 1; yours sum to\n"
+            "With a leading axis, the weights of each query should still sum to 1; yours sum to\n"
             f"{totals}\nCount the axis for softmax from the end."
         )
         # d is 4, the score 2·log 3 / √4 = log 3, so the first key weighs three times the second.
@@ -403,8 +405,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Both parts of A are ready. Rows of the scores belong to queries, columns to keys. Along
-# which axis, counted from the end, does one query distribute its weight?
+# You have already written both parts of A. Rows of the scores belong to queries, columns to keys.
+# Along which axis, counted from the end, does one query distribute its weight?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -414,7 +416,7 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# To see attention at work without training, the next cell describes each word by how often the
+# The next cell shows attention at work without training. It describes each word by how often the
 # letters a to z occur in it.
 
 
@@ -465,8 +467,9 @@ if __name__ == "__main__":
 # * On the left, queries, keys and values differ: misspelt words look up days, and each value is the
 #   number of a day. This is **cross-attention**. `Fryday` finds day 5. `Tusday` is torn between
 #   Tuesday (2) and Saturday (6) and gets a number between the two.
-# * On the right, queries, keys and values come from the same words. This is **self-attention**. The
-#   two `sea` get the same row: attention knows nothing about order. Chapter 3 changes that.
+# * On the right, queries, keys and values come from the same words. This is **self-attention**.
+#   Both occurrences of `sea` get the same row: attention knows nothing about order. Chapter 3
+#   changes that.
 # * Each row sums to 1. Columns need not: no query looks at Monday.
 
 # %% [markdown]
@@ -485,9 +488,9 @@ if __name__ == "__main__":
 # <details><summary>Answers</summary>
 #
 # 1. Both matrix products take n·m·d multiplications, and the weights are n·m numbers. Time and
-#    memory grow a hundredfold. This is the reason for the efficient variants on Day 2.
-# 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1): 1·1
-#    + 0·1 equals 1·1 + 0·0. A model does not use the token vectors directly. It learns three linear
-#    maps that make queries, keys and values from them (chapter 4), so it can make *red* prefer any
-#    token.
+#    memory grow a hundredfold. This motivates the efficient variants on Day 2.
+# 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1).
+#    So *red* has the same dot product, 1, with both keys. A model does not use the token vectors
+#    directly. It learns three linear maps that make queries, keys and values from them (chapter 4),
+#    so it can make *red* prefer any token.
 # </details>

@@ -5,7 +5,7 @@
 #
 # So far every query sees every key. Two kinds of keys have to be hidden:
 #
-# * **Padding.** The sequences of a batch are padded to one length. The padding means nothing.
+# * **Padding.** Sequences in a batch are padded to the same length. Padding has no meaning.
 # * **The future.** During training the decoder gets the whole target at once. Position i has to
 #   predict the next token from the tokens up to i. If it could look ahead, it would copy the
 #   answer.
@@ -17,13 +17,12 @@
 # key pad. The causal mask allows the diagonal and everything below it. The decoder mask allows what
 # both allow.](figures/masks.svg)
 #
-# In today's example, the causal mask leaves *red* nothing but itself. *Blue* has the scores 0 and
-# 0.71, so its weights are 1/(1 + 2.03) = 0.33 and 0.67. *Purple* comes last and sees all three
-# tokens.
+# In today's example, the causal mask lets *red* see only itself. *Blue* has the scores 0 and 0.71,
+# so its weights are 1/(1 + 2.03) = 0.33 and 0.67. *Purple* comes last and sees all three tokens.
 #
-# ![Scores of red, blue and purple; the same scores with the future crossed out; the weights: 1, 0,
-# 0; 0.33, 0.67, 0; 0.25, 0.25, 0.50; and the outputs (1, 0), (0.33, 0.67) and (0.75,
-# 0.75).](figures/mask.svg)
+# ![The scores of red, blue and purple, and the same scores with the future crossed out. The rows of
+# weights are (1, 0, 0), (0.33, 0.67, 0) and (0.25, 0.25, 0.50). The outputs are (1, 0), (0.33,
+# 0.67) and (0.75, 0.75).](figures/mask.svg)
 
 # %%
 import math
@@ -40,7 +39,7 @@ from solutions.opening import demonstration, expecting, fixed_numbers, visible_c
 # ## `padding_mask`
 # ★☆☆☆☆ · 5 minutes
 #
-# A batch of m tokens per sequence is an integer tensor `(b, m)`, and padding has the number
+# A batch with m tokens per sequence is an integer tensor `(b, m)`, and padding tokens have the id
 # `pad_id`:
 #
 # $$
@@ -48,12 +47,12 @@ from solutions.opening import demonstration, expecting, fixed_numbers, visible_c
 # \qquad \mathrm{tokens}: b \times m, \quad \mathrm{mask}: b \times 1 \times m
 # $$
 #
-# The axis of size 1 is where the scores `(b, n, m)` have their queries: the same keys are padding
-# for every query.
+# The axis of size 1 lines up with the query axis of the scores `(b, n, m)`: the same keys are
+# padding for every query.
 #
 # **The trap.** Without this axis, `(b, m)` broadcasts against `(b, n, m)` as if its first axis were
 # the queries. If b equals n, there is no error, and each sequence is masked by the padding of
-# others. Padding need not have the id 0, and it need not be at the end.
+# others. Padding need not have the id 0 or be at the end.
 
 
 # %%
@@ -98,8 +97,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Comparing a tensor with a number compares every entry and returns a boolean tensor of the same
-# shape.
+# Comparing a tensor with a number works elementwise and returns a boolean tensor of the same shape.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -179,14 +177,15 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# You can also write down the formula: compare the positions as a column (i) with the positions as a
-# row (j), and broadcasting makes the matrix. This also works for masks that are not triangles.
+# You can also implement the formula directly. Compare the positions as a column (i) with the
+# positions as a row (j); the comparison broadcasts to an n × n matrix. This also works for masks
+# that are not triangular.
 # </details>
 
 # %% [markdown]
-# **What to notice.** With this mask, one pass over n tokens gives n predictions, each from a past
-# of a different length. This is why Transformers train in parallel, although they generate one
-# token at a time.
+# **What to notice.** With this mask, one forward pass over n tokens gives n predictions, each from
+# a context of a different length. This is why Transformers train in parallel, although they
+# generate one token at a time.
 
 # %% [markdown]
 # ## `decoder_mask`
@@ -199,8 +198,8 @@ if __name__ == "__main__":
 # \qquad \mathrm{mask}: b \times n \times n
 # $$
 #
-# **The trap.** Mask only *keys*. Row i does not become empty because token i is padding. The mask
-# has to be on the device of the tokens.
+# **The trap.** Mask only *keys*. Do not clear row i just because token i is padding. The mask must
+# be on the same device as the tokens.
 #
 # Not allowed: `nn.Transformer.generate_square_subsequent_mask`.
 
@@ -209,7 +208,7 @@ if __name__ == "__main__":
 def decoder_mask(tokens: Int[Tensor, "b n"], pad_id: int) -> Bool[Tensor, "b n n"]:
     """Return a mask that is True at (i, j) where j ≤ i and token j is not padding.
 
-    The mask is on the device of `tokens`.
+    The mask is on the same device as `tokens`.
     """
     ### BEGIN SOLUTION
     return padding_mask(tokens, pad_id) & causal_mask(tokens.shape[1], tokens.device)
@@ -253,8 +252,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# You have both parts. Write their shapes below each other, aligned at the right. What does
-# broadcasting make of them?
+# You have both parts. Write their shapes one below the other, right-aligned. What shape does
+# broadcasting produce?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -288,7 +287,7 @@ if __name__ == "__main__":
 #
 # * Setting weights to 0 *after* softmax leaves rows that no longer sum to 1.
 # * A score of 0 does not hide a key: $e^0 = 1$.
-# * −10⁹ does not fit into float16, which ends at −65,504.
+# * −10⁹ overflows in float16, whose lowest finite value is −65,504.
 # * In a row without allowed keys the formula is 0/0 = NaN. If you replace the NaN only in the
 #   result, it can come back in the gradient and reach every parameter.
 #
@@ -354,14 +353,14 @@ if __name__ == "__main__":
         )
         seen = f"with the mask\n{mask}\nyours are\n{weights.detach()}"
         assert not weights.isnan().any(), (
-            f"The weights should contain no NaN; {seen}\nThe mask allows the last query nothing."
+            f"The weights should contain no NaN; {seen}\nThe mask hides every key from the last query."
         )
         assert (weights[:2][~mask[:2]] == 0).all(), (
             f"Forbidden keys should get weights of exactly 0; {seen}\n"
             "Does softmax see the masked scores, and what does True mean?"
         )
         assert (weights[2] == 0).all(), (
-            f"A query that may attend to nothing should get weights of 0; {seen}"
+            f"A query without allowed keys should get weights of 0; {seen}"
         )
         expected = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0] * 4])
         assert torch.allclose(weights, expected, atol=1e-5), (
@@ -370,7 +369,7 @@ if __name__ == "__main__":
         )
         assert torch.allclose(output[:, 0], torch.tensor([5.0, -7.0, 0.0]), atol=1e-4), (
             f"The output should be 5, −7 and 0; yours is {output[:, 0].tolist()}. "
-            "Is it made of the weights that you return?"
+            "Did you compute it from the weights that you return?"
         )
         output.sum().backward()
         assert query.grad.isfinite().all(), (
@@ -417,24 +416,24 @@ if __name__ == "__main__":
                 f"yours are {low.tolist()}. How low is the score of a forbidden key?"
             )
             with expecting(
-                "A mask of shape (2, 1, 4) should serve all 3 queries of each sentence",
+                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence",
                 "The mask broadcasts to the scores.",
             ):
                 batch = masked_attention(query.expand(2, 3, 2), key, value, mask[:2, None])
             assert (batch[1][~mask[:2, None].expand(2, 3, 4)] == 0).all(), (
-                "A mask of shape (2, 1, 4) should serve all 3 queries of its sentence; yours gives "
+                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence; yours gives "
                 f"forbidden keys a weight:\n{batch[1]}"
             )
             with expecting(
                 "masked_attention should accept float16",
-                "float16 ends at −65,504. `torch.finfo(dtype).min` and −∞ exist in every dtype.",
+                "The lowest float16 is −65,504. `torch.finfo(dtype).min` and −∞ exist in every dtype.",
             ):
                 half = masked_attention(query.half(), key.half() / 100, value.half(), mask)[1]
             assert half.isfinite().all(), (
-                f"In float16 too, the weights should be finite; yours are\n{half}"
+                f"In float16, the weights should also be finite; yours are\n{half}"
             )
             assert (half[~mask] == 0).all(), (
-                f"In float16 too, forbidden keys should get weights of 0; yours are\n{half}"
+                f"In float16, forbidden keys should also get weights of 0; yours are\n{half}"
             )
         print("masked_attention: all visible checks pass.")
 
@@ -458,15 +457,15 @@ if __name__ == "__main__":
 #
 # Such a row consists of −∞ only, and softmax computes −∞ − (−∞) = NaN. Replacing it afterwards with
 # `nan_to_num` repairs the output. In the backward pass, the derivative of softmax is still NaN, and
-# NaN times 0 is NaN. So keep NaN from arising: leave the scores of these rows as they are, and set
-# their weights to 0 at the end. Write `rows = mask.any(dim=-1, keepdim=True)` and print its shape
-# to see which rows have an allowed key.
+# NaN times 0 is NaN. So avoid NaN in the first place: leave the scores of these rows unmasked, and
+# set their weights to 0 at the end. Write `rows = mask.any(dim=-1, keepdim=True)` and print its
+# shape to see which rows have an allowed key.
 # </details>
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Two sentences, the shorter one filled up; features are the letters of the words.
+        # Two sentences, the shorter one padded; features are the letters of the words.
         texts = [
             ["she", "sells", "sea", "shells"],
             ["sea", "shells", "<pad>", "<pad>"],
@@ -503,7 +502,7 @@ if __name__ == "__main__":
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Change the last word only. Which outputs notice?
+        # Change the last word only. Which outputs change?
         before = letter_features(["she", "sells", "sea", "shells"])
         after = letter_features(["she", "sells", "sea", "urchins"])
         masks = {"no mask": None, "causal_mask": causal_mask(4)}
@@ -525,13 +524,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.3. [Weng, The
 # Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Sparse Attention Patterns": masks that allow less, to save time.
+# "Sparse Attention Patterns": sparser masks that save time.
 #
 # **Discuss.**
 #
 # 1. A translation model is trained without a causal mask by mistake. What will its training loss
 #    look like, and what happens when it translates?
-# 2. The encoder of a Transformer has no causal mask. Why is that no problem for the encoder, and
+# 2. The encoder of a Transformer has no causal mask. Why is that not a problem for the encoder, and
 #    what can it do that a decoder cannot?
 #
 # <details><summary>Answers</summary>

@@ -1,52 +1,55 @@
 # %% [markdown]
 # ## What you will build
 #
-# The same day can be written as `March 4, 1987`, `04.03.1987` or `3/4/1987`. A database needs
+# The same date can be written as `March 4, 1987`, `04.03.1987` or `3/4/1987`. A database needs
 # `1987-03-04`. Today you build a model that learns this translation from examples alone. It gets no
 # rules: it has to find out that `Mar` is a month and that the year comes first.
 #
-# ![Attention weights of the trained model while it writes 1987-03-04 from Wednesday, 4 Mar 1987.
-# The digits of the year look at 987, both digits of the month at Mar, and both digits of the day at
-# 4. The weekday gets little weight.](figures/result.svg)
+# ![Attention weights of the trained model while it translates Wednesday, 4 Mar 1987 into 1987-03-04.
+# It looks at 987 when it writes the year, at Mar when it writes the month, and at 4 when it writes
+# the day. The weekday gets little weight.](figures/result.svg)
 #
-# Each row is a symbol that the trained model writes, each column a symbol that it reads. Dark cells
-# show what it looks at: for `03` at `Mar`, for `04` at `4`. After 30 seconds of training, it
-# correctly reads 2,000 of 2,000 dates that it has never seen (reference solution, seed 0).
+# The rows are the symbols that the trained model writes; the columns are those that it reads. Dark
+# cells show where it looks: at `Mar` when it writes `03`, and at `4` when it writes `04`. After 30
+# seconds of training, the reference solution (seed 0) correctly translates 2,000 of 2,000 unseen
+# dates.
 
 # %% [markdown]
 # ### Why attention
 #
 # Translation maps one sequence to another, with a different length and order. Until 2017 the usual
 # tool was a pair of recurrent networks ([Sutskever et al. 2014](https://arxiv.org/abs/1409.3215)).
-# The first reads the source, one token after the other, into one vector. The second writes the
-# target from this vector.
+# The first reads the source one token at a time and compresses it into one vector. The second
+# writes the target from this vector.
 #
 # ![A recurrent network passes everything about the source through one vector, step by step. With
 # attention, each target position reads all source positions directly.](figures/recurrent.svg)
 #
-# This hurts in two places. A long source has to fit into one vector of fixed size. And no step can
-# start before the previous one has finished, so parallel hardware is idle.
+# This causes two problems. A long source has to fit into one vector of fixed size. No step can
+# start before the previous one has finished, so parallel hardware sits idle.
 #
 # [Bahdanau et al. (2015)](https://arxiv.org/abs/1409.0473) solved the first problem: at each step,
-# the decoder weighs all source positions. [Vaswani et al. (2017)](https://arxiv.org/abs/1706.03762)
-# solved the second: they kept only the attention. Their model is the **Transformer**.
+# the decoder attends to all source positions. [Vaswani et al.
+# (2017)](https://arxiv.org/abs/1706.03762) solved the second by keeping only attention. Their model
+# is the **Transformer**.
 
 # %% [markdown]
 # ### The whole model
 #
-# ![The encoder embeds the source tokens, adds positional encodings and applies two encoder layers,
-# which gives the memory. The decoder embeds the target tokens so far, adds positional encodings,
-# applies two decoder layers that also read the memory, and a linear layer gives logits. Numbers
-# show the chapter that builds each part.](figures/architecture.svg)
+# ![The encoder embeds the source tokens, adds positional encodings and applies two encoder layers.
+# The result is the memory. The decoder embeds the target tokens so far, adds positional encodings,
+# and applies two decoder layers that also read the memory. A linear layer then computes the logits.
+# Numbers show the chapter that builds each part.](figures/architecture.svg)
 #
 # The **encoder** (left) turns the source into one vector per token, the *memory*. The **decoder**
 # (right) reads the target written so far and the memory, and scores every token that could come
 # next. The black numbers are the chapters of this notebook.
 #
-# One date on its way through the model that you will train:
+# Follow one date through the model that you will train:
 #
 # ![The text 3/4/1987 becomes 10 tokens, then 10 embeddings of 64 numbers, then a memory of the same
-# shape, then 11 rows of 70 logits, and finally the text 1987-03-04.](figures/numbers.svg)
+# shape. The decoder turns the memory into 11 rows of 70 logits, which give the text
+# 1987-03-04.](figures/numbers.svg)
 
 # %% [markdown]
 # ### Notation
@@ -61,14 +64,14 @@
 # | $v$ | tokens in the vocabulary | 70 |
 # | $Q, K, V$ | queries $n \times d$, keys $m \times d$, values $m \times d_v$, one per row | |
 # | $S, A, O$ | scores and attention weights $n \times m$, output $n \times d_v$ | |
-# | $W$ with an index | a learned linear map | |
+# | $W$ with a subscript | a learned linear map | |
 #
 # ### After today you can
 #
 # * compute attention by hand and in code, with masks, without NaN, and in half precision;
-# * explain what each part of the Transformer is for, and show it with an experiment;
-# * build an encoder and a decoder whose outputs agree with torch's own layers;
-# * train the model with teacher forcing, generate with it, and read its attention weights
+# * explain what each part of the Transformer is for, and demonstrate it with an experiment;
+# * build an encoder and a decoder whose outputs match torch's own layers;
+# * train the model with teacher forcing, generate with it, and interpret its attention weights
 #   critically.
 #
 # ### Timetable

@@ -4,8 +4,8 @@
 # *Chapter 3 of 6*
 #
 # Attention ignores order. It compares each query with each key, wherever they are, so it sees a
-# sentence as a bag of words. The next cell shows it. A Transformer therefore adds to each token
-# vector a second vector that depends only on the position.
+# sentence as a bag of words. The next cell demonstrates this. A Transformer therefore adds to each
+# token vector a second vector that depends only on the position.
 
 # %%
 import matplotlib.pyplot as plt
@@ -34,14 +34,14 @@ if __name__ == "__main__":
 # ★★★☆☆ · 20 minutes
 #
 # Why not append the position p as a number? It has no upper limit, and a model trained on positions
-# up to 50 would meet a number ten times larger at position 500. The sinusoidal encoding writes p as
-# a clock does. It has several hands, each turning at a constant speed that is lower than that of
-# the hand before.
+# up to 50 would meet a number ten times larger at position 500. The sinusoidal encoding represents
+# p the way a clock represents time. It has several hands that turn at constant speeds, each more
+# slowly than the one before.
 #
 # ![Clock hands of pairs 0, 1 and 2 at positions 0, 1, 2, 3, 4, 10, 20 and 30. Pair 0 turns by one
 # radian per position, pair 1 by a tenth of that and pair 2 by a hundredth.](figures/clocks.svg)
 #
-# The hands together identify the position, and all numbers stay between −1 and 1. For position $p$
+# Together, the hands identify the position, and all numbers stay between −1 and 1. For position $p$
 # and pair $i = 0, 1, 2, \dots$
 #
 # $$\mathrm{PE}(p, 2i) = \sin\!\left(\frac{p}{10000^{2i/d}}\right) \qquad
@@ -116,7 +116,7 @@ if __name__ == "__main__":
             )
         with expecting(
             "An odd d_model of 5 should give a table with 5 columns",
-            "There is one sine more than there are cosines.",
+            "There is one more sine than there are cosines.",
         ):
             odd = sinusoidal_encoding(4, 5)
         assert odd.shape == (4, 5), f"d_model 5 should give 5 columns; yours has {odd.shape[1]}."
@@ -134,7 +134,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# There are two axes, positions and pairs. Make a vector for each, and give one of them a second
+# There are two axes, positions and pairs. Create a vector for each, and give one of them a second
 # axis of size 1. Broadcasting then fills the table of angles. Sine and cosine both come from this
 # table.
 # </details>
@@ -142,8 +142,8 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # The numbers 2i are `0, 2, 4, …`, a range with a step. To alternate two tables as columns, assign
-# to every second column, or stack them along a new last axis and flatten it. If the width is odd,
-# there is one sine more than there are cosines. A Python loop over pairs is fine.
+# to every second column, or stack them along a new last axis and flatten it. If d is odd, there is
+# one more sine than there are cosines. A Python loop over pairs is fine.
 # </details>
 
 # %%
@@ -187,8 +187,8 @@ if __name__ == "__main__":
 # ★★★☆☆ · 20 minutes
 #
 # The authors expected that sines and cosines would let a model learn to attend by relative position
-# (section 3.5). The reason: a step of k positions is a fixed matrix, the same for every p. A linear
-# layer can learn such a matrix, and with it a head that looks "two tokens back".
+# (section 3.5). The reason is that moving k positions multiplies PE(p) by the same matrix for every
+# p. A linear layer can learn such a matrix, so a head can learn to look "two tokens back".
 #
 # $$\underbrace{M_k}_{d \times d}\;\underbrace{\mathrm{PE}(p)}_{d}
 # = \underbrace{\mathrm{PE}(p + k)}_{d}
@@ -200,8 +200,8 @@ if __name__ == "__main__":
 # ![The matrix M of six rows: three 2×2 blocks on the diagonal that turn pairs 0, 1 and 2, and zeros
 # elsewhere. It maps PE(p) to PE(p + k).](figures/shift.svg)
 #
-# **The trap.** The rotation matrix of textbooks turns a vector (width, height). Here the height,
-# the sine, comes first.
+# **The trap.** The textbook rotation matrix acts on vectors (x, y) = (cosine, sine). Here the sine
+# comes first.
 
 
 # %%
@@ -280,15 +280,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write the rules for sin(a + b) and cos(a + b) on paper, where a belongs to the position and b to
-# the offset. The factors of sin a and cos a are the four numbers of a block.
+# Write down the angle-addition formulas for sin(a + b) and cos(a + b), where a belongs to the
+# position and b to the offset. The coefficients of sin a and cos a are the four entries of a block.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The first row of a block computes the new *sine*. Its first number is the factor of sin a in the
-# rule for sin(a + b), its second the factor of cos a. The second row computes the new cosine. To
-# place the blocks, start from zeros and loop over the pairs, or use `torch.block_diag`.
+# The first row of a block computes the new *sine*. Its first entry is the coefficient of sin a in
+# the formula for sin(a + b); its second entry is the coefficient of cos a. The second row computes
+# the new cosine. To place the blocks, start from zeros and loop over the pairs, or use
+# `torch.block_diag`.
 # </details>
 #
 # <details><summary>Help, my matrix shifts in the wrong direction</summary>
@@ -326,15 +327,15 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** One matrix moves every position, and each hand arrives at the cross. M is
-# orthogonal: its transpose is the matrix for −k. In attention, positions p and q meet in $x_p^\top
-# W_q^\top W_k\, x_q$. If this product of weights contains such a rotation, the score is largest at
-# a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
+# orthogonal: its transpose is the matrix for −k. In attention, positions p and q interact through
+# $x_p^\top W_q^\top W_k\, x_q$. If this product of weights contains such a rotation, the score is
+# largest at a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
 
 # %% [markdown]
 # ## `PositionalEncoding`
 # ★★☆☆☆ · 15 minutes
 #
-# This module adds to every vector the encoding of its position:
+# This module adds the encoding of its position to every vector:
 #
 # $$y = \mathrm{dropout}\big(\underbrace{x}_{b \times n \times d}
 # + \underbrace{\mathrm{PE}_{0 \dots n-1}}_{n \times d}\big)$$
@@ -432,7 +433,7 @@ if __name__ == "__main__":
             "In training mode, dropout should make two results differ; yours are equal."
         )
         assert torch.equal(noisy.eval()(x), noisy(x)), (
-            "In evaluation mode, two results should be equal; yours differ. Does dropout know the mode?"
+            "In evaluation mode, two results should be equal; yours differ. Does dropout depend on the mode?"
         )
         silent = PositionalEncoding(4, dropout=0.9999999).train()(torch.ones(5, 6, 4))
         assert not silent.any(), (
@@ -501,7 +502,7 @@ if __name__ == "__main__":
 #
 # <details><summary>Answers</summary>
 #
-# 1. It has a vector for every position, also beyond the longest training sequence. That is no
+# 1. It has a vector for every position, even beyond the longest training sequence. That is not a
 #    guarantee: the model has never been trained on these vectors, and quality often drops there.
 # 2. The causal mask breaks the symmetry. The first position attends to one token, the second to two
 #    and so on, so what a position receives depends on where it is. [Kazemnejad et al.
