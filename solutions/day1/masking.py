@@ -353,7 +353,8 @@ if __name__ == "__main__":
         )
         seen = f"with the mask\n{mask}\nyours are\n{weights.detach()}"
         assert not weights.isnan().any(), (
-            f"The weights should contain no NaN; {seen}\nThe mask hides every key from the last query."
+            f"The weights should contain no NaN; {seen}\n"
+            "The mask hides every key from the last query."
         )
         assert (weights[:2][~mask[:2]] == 0).all(), (
             f"Forbidden keys should get weights of exactly 0; {seen}\n"
@@ -421,12 +422,12 @@ if __name__ == "__main__":
             ):
                 batch = masked_attention(query.expand(2, 3, 2), key, value, mask[:2, None])
             assert (batch[1][~mask[:2, None].expand(2, 3, 4)] == 0).all(), (
-                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence; yours gives "
-                f"forbidden keys a weight:\n{batch[1]}"
+                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence; yours "
+                f"gives forbidden keys a weight:\n{batch[1]}"
             )
             with expecting(
                 "masked_attention should accept float16",
-                "The lowest float16 is −65,504. `torch.finfo(dtype).min` and −∞ exist in every dtype.",
+                "float16 overflows below −65,504. `torch.finfo(dtype).min` and −∞ exist in every dtype.",
             ):
                 half = masked_attention(query.half(), key.half() / 100, value.half(), mask)[1]
             assert half.isfinite().all(), (

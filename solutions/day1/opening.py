@@ -5,9 +5,9 @@
 # `1987-03-04`. Today you build a model that learns this translation from examples alone. It gets no
 # rules: it has to find out that `Mar` is a month and that the year comes first.
 #
-# ![Attention weights of the trained model while it translates Wednesday, 4 Mar 1987 into 1987-03-04.
-# It looks at 987 when it writes the year, at Mar when it writes the month, and at 4 when it writes
-# the day. The weekday gets little weight.](figures/result.svg)
+# ![Attention weights of the trained model while it translates Wednesday, 4 Mar 1987 into
+# 1987-03-04. It looks at 987 when it writes the year, at Mar when it writes the month, and at 4
+# when it writes the day. The weekday gets little weight.](figures/result.svg)
 #
 # The rows are the symbols that the trained model writes; the columns are those that it reads. Dark
 # cells show where it looks: at `Mar` when it writes `03`, and at `4` when it writes `04`. After 30

@@ -433,7 +433,8 @@ if __name__ == "__main__":
             "In training mode, dropout should make two results differ; yours are equal."
         )
         assert torch.equal(noisy.eval()(x), noisy(x)), (
-            "In evaluation mode, two results should be equal; yours differ. Does dropout depend on the mode?"
+            "In evaluation mode, two results should be equal; yours differ. "
+            "Does dropout depend on the mode?"
         )
         silent = PositionalEncoding(4, dropout=0.9999999).train()(torch.ones(5, 6, 4))
         assert not silent.any(), (
