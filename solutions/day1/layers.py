@@ -3,13 +3,13 @@
 #
 # *Chapter 5 of 6*
 #
-# Attention moves information between positions. To stack it into a deep model, three more pieces
-# are needed: a network that works on each position, sums that preserve the input, and a norm that
-# keeps the numbers in range. This chapter builds the two layers of the Transformer from them.
+# Attention moves information between positions. A deep model also needs a network applied to each
+# position, sums that preserve the input, and a norm that keeps the numbers in range. This chapter
+# builds the two layers of the Transformer from these parts.
 #
-# ![The encoder layer: self-attention with a mask, dropout, sum with the input, norm1; then
-# feed-forward, dropout, sum, norm2. The decoder layer has cross-attention to the memory, with its
-# own mask, sum and norm, between the two.](figures/layers.svg)
+# ![The encoder layer: self-attention with a mask, dropout, addition of the input, norm1; then
+# feed-forward, dropout, addition, norm2. The decoder layer has cross-attention to the memory, with
+# its own mask, addition and norm, between the two.](figures/layers.svg)
 
 # %%
 import matplotlib.pyplot as plt
@@ -24,9 +24,9 @@ from solutions.opening import demonstration, expecting, filled, fixed_numbers, v
 # ## `LayerNorm`
 # ★★☆☆☆ · 15 minutes
 #
-# Each layer adds something to its input, so numbers would grow from layer to layer. Layer
+# Each layer adds something to its input, so the numbers would grow from layer to layer. Layer
 # normalisation rescales each position to mean 0 and variance 1. It uses no other position and no
-# other sequence, so it does the same in training and in use.
+# other sequence, so it behaves the same in training and at inference.
 #
 # ![Layer normalisation computes mean and variance over the features of one position. Batch
 # normalisation computes them over all positions for one feature.](figures/norms.svg)
@@ -37,12 +37,13 @@ from solutions.opening import demonstration, expecting, filled, fixed_numbers, v
 # \sigma^2 = \frac{1}{d}\sum_{i=1}^{d} (x_i - \mu)^2 \qquad
 # y = \underbrace{g}_{d} \odot \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \underbrace{b}_{d}$$
 #
-# The learned $g$ (`weight`, initially ones) and $b$ (`bias`, initially zeros) set scale and offset
-# of each feature. They cannot undo the normalisation, because they are the same for all positions.
+# The learned $g$ (`weight`, initially ones) and $b$ (`bias`, initially zeros) set the scale and
+# offset of each feature. They cannot undo the normalisation, because they are the same for all
+# positions.
 #
-# **The trap.** torch's functions have defaults: by what do they divide, and where does
+# **The trap.** torch's functions have defaults: what do they divide by, and where does
 # $\varepsilon$ go? A network with either mistake still trains, but weights copied from another
-# implementation do not fit.
+# implementation give different results.
 #
 # Not allowed: `layer_norm`, `rms_norm`, `group_norm`, `batch_norm`, `instance_norm` and their
 # modules.
@@ -99,15 +100,15 @@ if __name__ == "__main__":
             f"The mean of the result should be 0; yours is {seen.mean():.3f}."
         )
         assert abs(seen[0, 0] - 3**0.5) < 1e-3, (
-            f"(1, 0, 0, 0) should become (1.732, …); yours begins with {seen[0, 0]:.3f}. By how many "
-            "features is the sum of squares divided? Is there a root?"
+            f"(1, 0, 0, 0) should become (1.732, …); yours begins with {seen[0, 0]:.3f}. What "
+            "do you divide the sum of squares by? Do you take the square root?"
         )
 
         # (3, −3): variance 9; with ε = 16 the root is 5.
         seen = LayerNorm(2, eps=16.0)(torch.tensor([[3.0, -3.0]]))
         assert torch.allclose(seen, torch.tensor([[0.6, -0.6]])), (
             f"With eps=16, (3, −3) should become (0.6, −0.6); yours is {seen.tolist()}. "
-            "Is the argument used, and is ε inside the root?"
+            "Do you use the argument, and is ε inside the square root?"
         )
         equal = norm(torch.full((1, 4), 5.0))
         assert torch.allclose(equal, torch.zeros(1, 4), atol=1e-3), (
@@ -122,8 +123,8 @@ if __name__ == "__main__":
             "forward should leave its argument unchanged; yours changes x."
         )
         assert torch.allclose(together, alone, atol=1e-4), (
-            f"A position should become the same with others, {together.tolist()}, as alone, "
-            f"{alone.tolist()}. Which axis do the mean and the variance run along?"
+            f"A position should give the same result with others, {together.tolist()}, as alone, "
+            f"{alone.tolist()}. Along which axis do you compute the mean and the variance?"
         )
         assert torch.allclose(together, vector, atol=1e-4), (
             f"A single vector should become {together.tolist()}; yours is {vector.tolist()}."
@@ -131,7 +132,7 @@ if __name__ == "__main__":
         scaled = filled(LayerNorm(4))
         seen, expected = scaled(x), scaled.weight * norm(x) + scaled.bias
         assert torch.allclose(seen, expected, atol=1e-4), (
-            "The normalised vector should be multiplied by `weight`, then `bias` added: "
+            "The result should be the normalised vector times `weight`, plus `bias`: "
             f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}."
         )
         # The features of the result have a fixed sum, so its gradient with respect to x is 0.
@@ -139,7 +140,7 @@ if __name__ == "__main__":
         norm(x).sum().backward()
         assert x.grad.abs().max() < 1e-3, (
             "The sum of the result does not depend on x, so its gradient should be 0; yours is "
-            f"{x.grad[0].tolist()}. Gradients flow through the mean and the variance too."
+            f"{x.grad[0].tolist()}. Gradients also flow through the mean and the variance."
         )
         print("LayerNorm: all visible checks pass.")
 
@@ -154,15 +155,15 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `x.var(...)` and `x.std(...)` divide by d − 1 unless you pass `correction=0`. You avoid the
-# question if you compute the variance as the mean of a square.
+# `x.var(...)` and `x.std(...)` divide by d − 1 unless you pass `correction=0`. You can sidestep
+# this by computing the variance as the mean of the squared deviations.
 # </details>
 
 # %% [markdown]
-# **What to notice.** If you multiply `x` by 10, or add 5 to all features, the result does not
-# change (as long as $\varepsilon$ is small compared with the variance). Only the pattern is passed
-# on. In today's example little is left: *red* (1, 0) becomes (1, −1), and *purple* (1, 1) has
-# variance 0 and becomes (0, 0). In 64 features a pattern says more.
+# **What to notice.** Multiplying `x` by 10, or adding 5 to all features, does not change the result
+# (if $\varepsilon$ is small compared with the variance). Only the pattern is passed on. In today's
+# example, little is left: *red* (1, 0) becomes (1, −1), and *purple* (1, 1) has variance 0 and
+# becomes (0, 0). With 64 features, a pattern carries more information.
 
 # %% [markdown]
 # ## `FeedForward`
@@ -175,8 +176,8 @@ if __name__ == "__main__":
 # $$\operatorname{FFN}(x) = \underbrace{W_2}_{d \times d_{ff}}\,
 # \operatorname{dropout}\bigl(\max(0,\; \underbrace{W_1}_{d_{ff} \times d}\, x + b_1)\bigr) + b_2$$
 #
-# The hidden layer usually has $d_{ff} = 4d$ features. Section 3.3 of the paper has no dropout
-# inside; we follow torch's `nn.TransformerEncoderLayer`, which does.
+# The hidden layer usually has $d_{ff} = 4d$ features. The paper (section 3.3) does not use dropout
+# inside the network; we follow torch's `nn.TransformerEncoderLayer`, which does.
 #
 # **The trap.** Dropout has to be off in evaluation mode. Use a module that follows `train()` and
 # `eval()`.
@@ -244,16 +245,16 @@ if __name__ == "__main__":
         with expecting("Inputs of shape (2, 3, 6) should work"):
             together, alone = network(x)[1, 2], network(x[1, 2])
         assert torch.allclose(together, alone, atol=1e-4), (
-            f"A position should give the same with others, {together.tolist()}, as alone, "
+            f"A position should give the same result with others, {together.tolist()}, as alone, "
             f"{alone.tolist()}."
         )
-        with expecting("A non-contiguous input should work", "Nothing has to be reshaped here."):
+        with expecting("A non-contiguous input should work", "You need no reshape here."):
             network(x.transpose(0, 1))
 
         network = filled(FeedForward(6, 50, dropout=0.5))
         network.eval()
         assert torch.equal(network(x), network(x)), (
-            "In eval(), two results should be equal; yours differ. Does dropout know the mode?"
+            "In eval(), two results should be equal; yours differ. Does dropout follow the mode?"
         )
         network.train()
         assert not torch.equal(network(x), network(x)), (
@@ -266,7 +267,7 @@ if __name__ == "__main__":
             f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. What does dropout act on?"
         )
         assert torch.allclose(dropped.eval()(x), kept.eval()(x), atol=1e-4), (
-            "In eval(), `dropout` should not change the result; yours differs from that without dropout."
+            "In eval(), `dropout` should not change the result; yours differs from the one without."
         )
         print("FeedForward: all visible checks pass.")
 
@@ -275,7 +276,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `nn.Linear` works on the last axis and leaves all others alone, so no reshape is needed.
+# `nn.Linear` works on the last axis and leaves all others unchanged, so you need no reshape.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -285,8 +286,8 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** With $d_{ff} = 4d$ this network has $8d^2$ weights and the attention beside it
-# $4d^2$. Two thirds of an encoder layer's parameters are here.
+# **What to notice.** With $d_{ff} = 4d$ this network has $8d^2$ weights; the attention layer beside
+# it has $4d^2$. Two thirds of an encoder layer's parameters are here.
 
 # %% [markdown]
 # ## `EncoderLayer`
@@ -309,8 +310,8 @@ if __name__ == "__main__":
 # Every tensor here has the shape `b n d_model`. If you skipped `LayerNorm`, use
 # `nn.LayerNorm(d_model)`: it rescales each position to mean 0 and variance 1.
 #
-# **The trap.** Several orders of norm, sum and dropout run and train. For each of the two sums,
-# check which tensor is added back, and that dropout acts only on the branch.
+# **The trap.** A layer with norm, sum and dropout in a wrong order often still trains. For each of
+# the two sums, check that you add back the right tensor and that dropout acts only on the branch.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
 # `multi_head_attention_forward` and `nn.Transformer` with all its parts.
@@ -366,7 +367,7 @@ if __name__ == "__main__":
             "Check the attribute names in the docstring."
         )
         assert layer.norm1 is not layer.norm2, (
-            "norm1 and norm2 should be two modules; yours are one."
+            "norm1 and norm2 should be different modules; yours are the same object."
         )
         with expecting("x of shape (2, 3, 4) should keep its shape"):
             seen = layer(x)
@@ -391,7 +392,7 @@ if __name__ == "__main__":
         moved = (layer(x, last_hidden) - layer(changed, last_hidden))[:, :2].abs().max()
         assert moved < 1e-5, (
             "Position 2 is masked, so it should not affect the other positions; in yours it moves "
-            f"them by {moved:.2g}. Is the mask passed on, unchanged?"
+            f"them by {moved:.2g}. Do you pass on the mask unchanged?"
         )
         moved = (layer(x) - layer(changed))[:, :2].abs().max()
         assert moved > 1e-5, (
@@ -442,7 +443,7 @@ if __name__ == "__main__":
         noisy = filled(EncoderLayer(4, 2, 8, dropout=0.5))
         noisy.eval()
         assert torch.equal(noisy(x), noisy(x)), (
-            "In eval(), two results should be equal; yours differ. Does dropout know the mode?"
+            "In eval(), two results should be equal; yours differ. Does dropout follow the mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(x), noisy(x)), (
@@ -481,14 +482,14 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# Each step is one line of the form "norm of (input + dropout of what was computed from it)". The
-# input of the second step is the output of the first.
+# Each step is one line of the form "norm of (input + dropout of the branch)". The input of the
+# second step is the output of the first.
 # </details>
 
 # %% [markdown]
 # **What to notice.** Input and output have the same shape, so layers can be stacked. Most later
-# models use pre-norm, because deep stacks then train without a warm-up of the learning rate ([Xiong
-# et al. 2020](https://arxiv.org/abs/2002.04745)). You will build that form on Day 2.
+# models use pre-norm, because deep stacks then train without learning-rate warm-up ([Xiong et al.
+# 2020](https://arxiv.org/abs/2002.04745)). You will build pre-norm layers on Day 2.
 
 # %% [markdown]
 # ### Demonstration: what residual connections preserve
@@ -546,19 +547,19 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Without the sums, all positions of a sequence have the same vector after two
-# layers: their cosine similarity is 1.00 (left). Each attention averages over positions, and
-# nothing carries their differences past it. With the sums it is 0.44 after twelve layers. The
-# gradient (right) suffers less than you might expect. With the sums, 89 % of it reaches the input.
-# Without them, 11 % to 40 % still reach each of the first seven layers, because the norms rescale
-# it. (All numbers with seed 0.)
+# layers: their cosine similarity is 1.00 (left). Each attention layer averages over positions, and
+# nothing preserves their differences. With the sums, the similarity is 0.44 after twelve layers.
+# The gradient (right) suffers less than you might expect. With the sums, 89 % of it reaches the
+# input. Without them, 11 % to 40 % still reach each of the first seven layers, because the norms
+# rescale it. (All numbers with seed 0.)
 
 # %% [markdown]
 # ## `DecoderLayer`
 # ★★★☆☆ · 15 minutes
 #
-# The decoder layer has three steps. Self-attention reads the target written so far.
-# **Cross-attention** reads the source: queries come from the target, keys and values from `memory`,
-# the encoder's output. Then the network processes the result.
+# The decoder layer has three steps. Self-attention reads the target so far. **Cross-attention**
+# reads the source: queries come from the target, keys and values from `memory`, the encoder's
+# output. Then the network processes the result.
 #
 # $$x \leftarrow \operatorname{norm}_1
 # \bigl(x + \operatorname{dropout}(\operatorname{attention}(x, x, x))\bigr)$$
@@ -572,9 +573,9 @@ if __name__ == "__main__":
 # Here $x$ has the shape `b n d_model` and the memory `b m d_model`. The weights are `b h n n` in
 # self-attention and `b h n m` in cross-attention:
 #
-# ![Self-attention: queries and keys are the target, and the mask hides the future. Cross-attention:
-# queries are the target, keys the memory, and the memory mask hides the padding of the
-# source.](figures/cross-attention.svg)
+# ![Self-attention: queries and keys come from the target, and the mask hides the future.
+# Cross-attention: queries come from the target, keys from the memory, and the memory mask hides the
+# padding of the source.](figures/cross-attention.svg)
 #
 # **The trap.** The two masks hide different things. For each, ask which sequence its last axis
 # belongs to.
@@ -648,7 +649,8 @@ if __name__ == "__main__":
             layer.cross_attention,
         }
         assert len(modules) == 5, (
-            "The three norms and the two attentions should be five modules; in yours, two are the same."
+            "The three norms and the two attention layers should be five different modules; in yours, "
+            "two are the same object."
         )
         layer = filled(layer)
         with expecting(
@@ -703,7 +705,7 @@ if __name__ == "__main__":
         moved = (layer(x, short, causal) - layer(x, changed, causal))[:, 0].abs().max()
         assert moved > 1e-5, (
             "Position 0 should see the whole memory, even if the memory is as long as x; in yours "
-            "position 2 of the memory does not affect it. Which attention gets `mask`?"
+            "position 2 of the memory does not affect it. Which attention layer gets `mask`?"
         )
 
         # norm1 now forgets x, so only the memory distinguishes two inputs.
@@ -711,7 +713,7 @@ if __name__ == "__main__":
         with torch.no_grad():
             forgetful.norm1.weight.zero_()
         assert torch.allclose(forgetful(x, memory), forgetful(-x, memory), atol=1e-5), (
-            "norm1 now gives the same whatever x is, so x and −x should give the same result; yours "
+            "norm1 now gives the same vector for every x, so x and −x should give the same result; yours "
             "differ. Which x does the second step use?"
         )
 
@@ -734,13 +736,13 @@ if __name__ == "__main__":
         error = (layer(x, memory) - theirs(x, memory)).abs().max().item()
         assert error < 1e-3, (
             "The result should be that of nn.TransformerDecoderLayer with the same weights; yours "
-            f"differs by up to {error:.2g}. Check the order of the steps, and what each one adds to."
+            f"differs by up to {error:.2g}. Check the order of the steps, and which tensor each one adds to."
         )
 
         noisy = filled(DecoderLayer(4, 2, 8, dropout=0.5))
         noisy.eval()
         assert torch.equal(noisy(x, memory), noisy(x, memory)), (
-            "In eval(), two results should be equal; yours differ. Does dropout know the mode?"
+            "In eval(), two results should be equal; yours differ. Does dropout follow the mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(x, memory), noisy(x, memory)), (
@@ -762,19 +764,19 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The first and the last step are those of `EncoderLayer`. In the middle one, keys and values have
-# the length of the source.
+# The first and last steps are the same as in `EncoderLayer`. In the middle one, keys and values
+# have the length of the source.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Use the memory as it is: no norm, no residual connection and no dropout of this layer acts on it.
+# Use the memory as it is: this layer applies no norm, residual connection or dropout to it.
 # </details>
 
 # %% [markdown]
 # **What to notice.** The source enters only as keys and values. So it can have any length, and it
-# has to be encoded only once, however many tokens are generated. Its attention weights are the
-# picture at the start of this notebook.
+# has to be encoded only once, however many tokens you generate. The figure at the start of this
+# notebook shows the cross-attention weights.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1, 3.3 and 5.4.
@@ -785,19 +787,19 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. Which parts of an encoder layer let one position influence another? What would a model without
-#    them be?
+# 1. Which parts of an encoder layer let one position influence another? What would a model be
+#    without them?
 # 2. Post-norm puts a norm on the path from input to output, twice per layer. Why might that make
 #    deep stacks harder to train, and what does pre-norm give up in return?
 #
 # <details><summary>Answers</summary>
 #
 # 1. Only self-attention. Norm, sum, dropout and the network treat each position separately. Without
-#    attention, the encoder would be one small network applied to each token alone, a better
+#    attention, the encoder would be a small network applied to each token separately: a glorified
 #    embedding table.
-# 2. In pre-norm the sum alone connects input and output, so the gradient reaches every layer
-#    unchanged. In post-norm it passes through every norm, and near the output it is large at the
-#    start. So training needs a warm-up (Xiong et al. 2020). In return, nothing limits the size of
-#    the stream in pre-norm, and late layers change it relatively little. A last norm before the
-#    output is needed.
+# 2. In pre-norm, only sums lie on the path from input to output, so the gradient reaches every
+#    layer unchanged. In post-norm it passes through every norm, and early in training it is large
+#    near the output. So training needs a warm-up (Xiong et al. 2020). The price of pre-norm is that
+#    nothing limits the size of the stream, so late layers change it relatively little. Pre-norm
+#    also needs a final norm before the output.
 # </details>

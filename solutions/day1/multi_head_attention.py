@@ -3,18 +3,19 @@
 #
 # *Chapter 4 of 6*
 #
-# One attention gives each token one weighted mean. But a token may need several things at once: a
-# verb its subject, a pronoun the noun that it refers to, and both the word before. **Heads** are
-# several attentions side by side. Each has its own queries, keys and values, and works on its own
-# slice of the features.
+# A single attention head gives each token one weighted mean. But a token may need several things at
+# once. A verb needs its subject, a pronoun needs its noun, and both need the previous word.
+# **Multi-head attention** runs several heads in parallel. Each has its own queries, keys and
+# values, and works on its own slice of the features.
 #
 # ![Linear maps turn query, key and value into new vectors, which are split into heads. Each head
-# computes attention separately. The results are merged, and a last linear map mixes
+# computes attention separately. The results are merged, and a final linear map mixes
 # them.](figures/multi-head.svg)
 #
-# The linear maps W_q, W_k and W_v are learned: here the model decides what to look for, what to be
-# found by, and what to hand over. With h heads, each head gets d_head = d / h features. In today's
-# example, without linear maps, head 0 would compare only redness and head 1 only blueness.
+# The linear maps W_q, W_k and W_v are learned. They determine what each token looks for, which
+# queries it matches, and what it passes on. With h heads, each head gets d_head = d / h features.
+# In today's example, without linear maps, head 0 would compare only redness and head 1 only
+# blueness.
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,8 +38,9 @@ from solutions.opening import (
 # ## `split_heads`
 # ★★☆☆☆ · 10 minutes
 #
-# Your attention takes any number of leading axes. If the heads are one of them, it treats each head
-# separately, without a loop. So cut the feature axis into heads, and move the heads to the front:
+# Your attention function takes any number of leading axes. If the heads are one of them, it treats
+# each head separately, without a loop. So split the feature axis into heads, and move the heads to
+# the front:
 #
 # ![A 2 × 6 matrix with the letters a to l. Head 0 gets the first three columns of both rows, head 1
 # the last three. Merging puts them side by side again.](figures/heads.svg)
@@ -48,9 +50,9 @@ from solutions.opening import (
 # \qquad y[b, k, p, j] = x[b, p, k \cdot d_\text{head} + j]$$
 #
 # **The trap.** Any tensor of b·n·d numbers can be *viewed* as `b h n d_head`. There is no error,
-# and the shape is right. Follow the letter d in the figure: in memory the letters are in the order
-# a, b, c, d, e, …, so where would a plain view put it? A model with this mistake still trains, but
-# its heads mix positions, including future ones.
+# and the shape is right. Follow the letter d in the figure. In memory, the letters are in the order
+# a, b, c, d, e, …: where would a plain view put d? A model with this mistake still trains, but its
+# heads mix positions, including future ones.
 
 
 # %%
@@ -78,7 +80,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_split_heads():
-        # The twelve letters of the picture, as numbers: one sentence, 2 positions, 6 features.
+        # The twelve letters of the figure, as numbers: one sentence, 2 positions, 6 features.
         x = torch.arange(12.0).reshape(1, 2, 6)
         expected = torch.tensor([[[[0.0, 1, 2], [6, 7, 8]], [[3, 4, 5], [9, 10, 11]]]])
         with expecting("x of shape (1, 2, 6) in 2 heads should give shape (1, 2, 2, 3)"):
@@ -111,7 +113,7 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # Take two steps, and write the shape after each in a comment. The first step splits the last axis
-# in two. The second changes no size.
+# in two. The second only reorders axes.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -144,26 +146,26 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Each head is one colour and contains every position once. If the last line
-# says `True`, your split copied nothing: only the strides, the distances in memory between
-# neighbours along an axis, have changed. A split that copies is just as correct.
+# shows `True`, your split copied nothing. It changed only the strides, the distances in memory
+# between neighbours along an axis. A split that copies is just as correct.
 
 # %% [markdown]
 # ## `merge_heads`
 # ★★☆☆☆ · 5 minutes
 #
-# After attention, every position has h results of d_head features. Put them side by side again:
+# After attention, every position has h results of d_head features. Concatenate them again:
 #
 # $$\underbrace{y}_{b \times h \times n \times d_\text{head}} \;\longrightarrow\;
 # \underbrace{x}_{b \times n \times d}
 # \qquad x[b, p, k \cdot d_\text{head} + j] = y[b, k, p, j]$$
 #
-# **The trap.** Again, a reshape alone gives the right shape and the wrong numbers. And `view`
-# refuses a tensor whose axes have been swapped: read what its error message suggests.
+# **The trap.** Again, a reshape alone gives the right shape but the wrong values. And `view` raises
+# an error if axes have been swapped: read what its message suggests.
 
 
 # %%
 def merge_heads(x: Float[Tensor, "b h n d_head"]) -> Float[Tensor, "b n h*d_head"]:
-    """Put the features of all heads side by side, head 0 first. This inverts `split_heads`.
+    """Concatenate the features of all heads, head 0 first. This inverts `split_heads`.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """
@@ -186,7 +188,7 @@ if __name__ == "__main__":
         )
         assert merged.flatten().tolist() == list(range(12)), (
             f"The rows should be 0 … 5 and 6 … 11; yours are\n{merged[0]}\n"
-            "Which axis has to be next to d_head before you join them?"
+            "Which axis has to be next to d_head before you merge them?"
         )
         # Three heads, one of which is marked: its features must end up together.
         marked = torch.zeros(2, 3, 5, 4)
@@ -206,13 +208,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Undo the two steps of `split_heads` in the opposite order.
+# Undo the two steps of `split_heads` in reverse order.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# First bring the axes into the order `b n h d_head`, then join the last two. `view` can only join
-# axes that are adjacent in memory; `reshape` and `flatten` copy if they have to.
+# First permute the axes to `b n h d_head`, then merge the last two. `view` can only merge axes that
+# are adjacent in memory; `reshape` and `flatten` copy if they have to.
 # </details>
 
 # %% [markdown]
@@ -223,8 +225,8 @@ if __name__ == "__main__":
 # ## `MultiHeadAttention`
 # ★★★★☆ · 25 minutes
 #
-# Three linear maps make queries, keys and values from the inputs, the heads attend, and a fourth
-# linear map mixes their results:
+# Three linear maps compute queries, keys and values from the inputs. Each head applies attention,
+# and a fourth linear map mixes the results:
 #
 # $$Q = \mathrm{split}(x_q W_q^\top + b_q) \qquad K = \mathrm{split}(x_k W_k^\top + b_k) \qquad
 # V = \mathrm{split}(x_v W_v^\top + b_v)$$
@@ -238,9 +240,10 @@ if __name__ == "__main__":
 #
 # **The traps.**
 #
-# * Which d is under the root? `masked_attention` gets it right if you pass it the right tensors.
+# * Which d belongs under the square root? `masked_attention` gets it right if you pass it the right
+#   tensors.
 # * A mask has the shape `n m`, `b 1 m` or `b n m` and applies to all heads. The scores have one
-#   axis more, and broadcasting counts from the end. If b = h, a wrong axis raises no error.
+#   more axis, and broadcasting aligns axes from the end. If b = h, a wrong axis raises no error.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention` and
 # `multi_head_attention_forward`.
@@ -283,8 +286,8 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             query, key, value: the inputs of the linear maps.
-            mask: True where attention is allowed, for all heads alike. It has two or three axes and
-                broadcasts to `b n m`. None allows everything.
+            mask: True where attention is allowed, the same for all heads. It has two or three axes
+                and broadcasts to `b n m`. None allows everything.
 
         Returns:
             the pair (output, weights), with the weights of every head. For a query without allowed
@@ -349,7 +352,7 @@ if __name__ == "__main__":
         error = (weights - their_weights).abs().max().item()
         assert error < 1e-3, (
             "Your weights should be those of nn.MultiheadAttention; they differ by up to "
-            f"{error:.2g}. Look at the split, and at the d under the root: it is that of one head."
+            f"{error:.2g}. Look at the split, and at the d under the square root: it is d_head."
         )
         error = (output - their_output).abs().max().item()
         assert error < 1e-3, (
@@ -404,7 +407,7 @@ if __name__ == "__main__":
         nothing = torch.zeros(4, 5, dtype=torch.bool)
         output, weights = layer(query, key, value, nothing)
         assert torch.allclose(output, layer.out.bias.expand(3, 4, 8)), (
-            "Where nothing may be attended to, the output should be `out` of 0, which is its bias "
+            "If every key is masked, the output should be `out` applied to 0, which is its bias "
             f"{layer.out.bias.tolist()}; yours is {output[0, 0].tolist()}."
         )
         with_bias = [
@@ -421,20 +424,20 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # Follow the figure at the top of this chapter from left to right; you have all the pieces. Split
-# queries, keys *and* values before you call `masked_attention`. It divides by the root of the
-# number of features that it sees: print that number.
+# queries, keys *and* values before you call `masked_attention`. It divides by the square root of
+# the number of features it receives: print that number.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # The scores are `b h n m`. A mask `b n m` needs an axis of size 1 for the heads. It is the third
-# axis from the end, whether the mask has two axes or three, and `unsqueeze` takes negative numbers.
-# A mask of None stays None.
+# axis from the end, whether the mask has two axes or three, and `unsqueeze` accepts negative
+# indices. If the mask is None, leave it as None.
 # </details>
 #
-# <details><summary>Help, I get an error about the mask, or a masked key has a weight</summary>
+# <details><summary>Help, the mask raises an error, or a masked key has a nonzero weight</summary>
 #
-# Write the shapes below each other, aligned at the right:
+# Write the shapes one below the other, right-aligned:
 #
 # ```
 # scores    b h n m        scores    b h n m        scores    b h n m
@@ -485,11 +488,11 @@ if __name__ == "__main__":
             )
 
 # %% [markdown]
-# **What to notice.** One layer looks at four places at once. These linear maps were set by hand,
-# from shift matrices; chapter 6 shows what training finds. Where the wanted position does not
-# exist, as before the first word, softmax still distributes a weight of 1 over the others. More
-# heads need no more parameters, as the printed numbers show. They do need more memory, because
-# every head has n × m weights, and each head gets narrower.
+# **What to notice.** One layer attends to four positions at once. These linear maps were set by
+# hand, from shift matrices; chapter 6 shows what training finds. Where an offset points outside the
+# sentence, softmax still distributes a weight of 1 over the existing positions. Adding heads does
+# not add parameters, as the printed numbers show. It does take more memory, because every head has
+# n × m weights, and it makes each head narrower.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and rows A of
@@ -500,15 +503,15 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. With d = 512, the paper uses 8 heads of 64 features. What is lost with 512 heads of one
-#    feature, and what with a single head?
-# 2. Swap the order of the heads. What has to change in W_o so that the layer computes the same?
+# 1. With d = 512, the paper uses 8 heads of 64 features. What would you lose with 512 heads of one
+#    feature each? And with a single head?
+# 2. Reorder the heads. How does W_o have to change so that the layer computes the same output?
 #
 # <details><summary>Answers</summary>
 #
 # 1. A head of one feature compares queries and keys by a single product, so it can hardly tell many
 #    keys apart. A single head gives each token only one set of weights: it has to average over
 #    everything that the token needs. In table 3, both 1 and 32 heads are worse than 8.
-# 2. The columns of W_o, in blocks of d_head, in the same order. Heads have no order of their own.
+# 2. Reorder its columns in the same way, in blocks of d_head. The order of the heads is arbitrary.
 #    This is why "head 3" means nothing when you compare two training runs.
 # </details>
