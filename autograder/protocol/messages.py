@@ -143,10 +143,7 @@ class Call(Tagged, frozen=True):
 
 
 class Make(Tagged, frozen=True):
-    """Create an instance of a class in the loaded module.
-
-    The arguments are `[args, kwargs, random state]`, and the answer `[data for the instance's proxy, new random state]`.
-    """
+    """Make an instance from `[args, kwargs, random state]`. The answer is `[data for its proxy, new random state]`."""
 
     target: str
     arguments: Data

@@ -548,7 +548,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3.
 # [Weng, The Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
-# "Transformer for Reinforcement Learning".
+# "Transformers for Reinforcement Learning".
 #
 # **Discuss.**
 #

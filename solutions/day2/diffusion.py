@@ -308,8 +308,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With the cosine schedule (above), a trace of the digit is left at step 500.
-# With linear β it is gone at 400.
+# **What to notice.** With the cosine schedule (above), you can still recognise the digit at step
+# 500. With linear β, hardly anything of it is left at 400.
 
 # %% [markdown]
 # ## `timestep_embedding`
@@ -444,7 +444,7 @@ if __name__ == "__main__":
 #
 # $$(\text{shift}_1, \text{scale}_1, \text{gate}_1, \text{shift}_2, \text{scale}_2, \text{gate}_2)
 # = \underbrace{\operatorname{modulation}}_{d \,\to\, 6d}
-# \bigl(\operatorname{silu}(\underbrace{c}_{b \times d})\bigr)
+# \bigl(\operatorname{silu}(\underbrace{\text{condition}}_{b \times d})\bigr)
 # \qquad \text{each } b \times d$$
 #
 # $$x \leftarrow \underbrace{x}_{b \times n \times d} + \text{gate}_1 \odot

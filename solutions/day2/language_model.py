@@ -7,8 +7,8 @@
 # Transformer from Day 1, remove the encoder and the cross-attention, and you have a language model.
 #
 # [Shannon (1951)](https://doi.org/10.1002/j.1538-7305.1951.tb01366.x) had people guess English text
-# letter by letter. The better the guesses, the fewer bits it takes to encode the text. So you can
-# compare any two models by one number, **bits per character**. To predict well, a model has to
+# letter by letter. The better the guesses, the fewer bits it takes to encode the text. So one
+# number, **bits per character**, compares models on the same text. To predict well, a model has to
 # learn spelling, grammar and facts. GPT-2, trained on this task alone, could answer some questions
 # and summarise texts ([Radford et al.
 # 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
@@ -305,7 +305,7 @@ if __name__ == "__main__":
 # (z + 0.044715\, z^3)\right)\right)$$
 #
 # **The traps.** Add the result of each branch to x itself, not to norm(x). And `F.gelu` defaults to
-# the exact form, which differs in the fourth digit. Training works, but copied weights give
+# the exact form, which differs in the fourth decimal. Training works, but copied weights give
 # different logits.
 #
 # Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` with all its

@@ -396,7 +396,7 @@ if __name__ == "__main__":
 # stride p. Many implementations use `nn.Conv2d` here.
 
 # %% [markdown]
-# ## Given: attention in all directions
+# ## Given: bidirectional attention
 #
 # The blocks of a ViT are **pre-norm** like GPT's, but without a mask. They are provided for this
 # chapter and the next. `SelfAttention` stores the attention weights of its last call.
@@ -992,7 +992,7 @@ if __name__ == "__main__":
 # of the bright patches lie on a stroke: empty space is also informative.
 
 # %% [markdown]
-# ## Two findings of Raghu et al., in small
+# ## Two findings of Raghu et al. at small scale
 #
 # A single small digit leaves little room between near and far. So each image now shows four digits.
 # One digit occurs twice, in different handwriting; the task is to say which. A model has to read

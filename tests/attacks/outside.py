@@ -150,7 +150,7 @@ class Outside:
         )
         return any(word in text for word in hidden)
 
-    def _state(self) -> dict[str, tuple[int, int, str]]:
+    def _state(self) -> dict[str, tuple[int, int, bytes]]:
         state = {}
         for path in sorted(self.root.rglob("*")):
             if path.is_socket() or "__pycache__" in path.parts or path.name.startswith("trivial-"):
@@ -158,19 +158,19 @@ class Outside:
             if path.name in run_lock.FILES:
                 continue
             found = path.lstat()
-            text = path.read_text(encoding="utf-8") if path.is_file() else ""
-            state[str(path)] = (found.st_mode, found.st_mtime_ns if text else 0, text)
+            data = path.read_bytes() if path.is_file() else b""
+            state[str(path)] = (found.st_mode, found.st_mtime_ns if data else 0, data)
         return state
 
     def _has_changes(self) -> bool:
         state = self._state()
         if state == self._files:
             return False
-        for path, (mode, _, text) in self._files.items():
+        for path, (mode, _, data) in self._files.items():
             if os.path.isdir(path):
                 continue
             Path(path).unlink(missing_ok=True)
-            Path(path).write_text(text, encoding="utf-8")
+            Path(path).write_bytes(data)
             os.chmod(path, mode)
         for path in sorted(set(state) - set(self._files), reverse=True):
             os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
