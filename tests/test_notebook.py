@@ -19,8 +19,13 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError, Day, Exercise
 from autograder.protocol.limits import Limits
 from autograder.recognition.catalogue import known_mistakes
-from autograder.release import build, colab, figures, material
-from autograder.release.notebook import solution_notebook, without_chapter_imports, without_guard
+from autograder.release import build, colab, figures, material, student_files
+from autograder.release.notebook import (
+    day_texts,
+    solution_notebook,
+    without_chapter_imports,
+    without_guard,
+)
 from tests.conftest import ROOT, with_cells
 
 COURSE = courses.load(ROOT)
@@ -292,9 +297,10 @@ def test_the_release_is_up_to_date(name: str) -> None:
     changed = [id_ for id_ in expected | seen if expected.get(id_) != seen.get(id_)]
     assert not changed, f"these cells changed since the last `autograder build {name}`: {changed}"
     assert list(seen) == list(expected)
-    for file in ("README.md", "requirements.txt"):
-        written = ROOT / "solutions" / name / file
-        assert (ROOT / "assignments" / name / file).read_bytes() == written.read_bytes()
+    readme = day_texts(day).fill(student_files.readme(day), "README.md")
+    files = {"README.md": readme, "requirements.txt": student_files.requirements(day)}
+    for file, text in files.items():
+        assert (ROOT / "assignments" / name / file).read_text("utf-8") == text
 
 
 def test_the_release_has_no_outputs_and_leaks_nothing(
