@@ -25,7 +25,8 @@ demo: setup
 # The slowest files come first. The attacks mostly sleep, so there is one process more than a small machine has cores.
 test: lint
 	$(BIN)/python -m pytest -q --numprocesses 3 --dist loadfile --no-loadscope-reorder \
-		tests/attacks/test_attacks.py tests/test_thousand.py tests/test_demo.py tests/attacks tests/test_*.py tests/fuzz
+		tests/attacks/test_attacks.py tests/test_thousand.py tests/test_recognition.py tests/test_demo.py \
+		tests/test_substitution.py tests/test_new_course.py tests/test_choosing.py tests/attacks tests/test_*.py tests/fuzz
 
 # What to run before each commit. Types and tests are checked at the same time.
 check: setup
