@@ -75,7 +75,7 @@ def publish(day: Day, staged: Path, new_version: bool = False) -> list[str]:
 
 
 def _replace(target: Path, new: Path, kept: Path) -> None:
-    """Put the folder `new` in the place of `target`, so that every process sees one or the other.
+    """Replace the folder `target` with `new`, so that every process sees one or the other.
 
     Some file systems, such as NFS, cannot exchange two folders. There, `target` is missing for a moment, and `_delete` brings
     it back if the process is killed in this moment.

@@ -238,7 +238,7 @@ def _times(core: int = 0, further: int = 0, optional: int = 0) -> Times:
 
 
 def _rows(block: str) -> Iterator[tuple[str, int]]:
-    """Yield the rows of a timetable: a name and minutes. The row "chapters" stands for all chapters."""
+    """Yield the rows of a timetable: a name and minutes. The row "chapters" means one row for each chapter."""
     for line in filter(None, map(str.strip, block.split("\n"))):
         name, _, minutes = line.rpartition(":")
         yield (name, int(minutes)) if minutes.strip().isdecimal() else (line, 0)

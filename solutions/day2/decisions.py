@@ -517,9 +517,9 @@ if __name__ == "__main__":
         axis.scatter(*result.places[start], s=70, color="tab:orange")
         axis.scatter(*result.places[result.goal], s=120, marker="*", color="tab:green")
         axis.set(xticks=(), yticks=(), aspect="equal")
+        length = len(path) - 1 if path[-1] == result.goal else "fails"
         axis.set_title(
-            f"best walk seen {result.seen[start]}, path {len(path) - 1}, "
-            f"shortest {result.shortest[start]}",
+            f"best walk seen {result.seen[start]}, path {length}, shortest {result.shortest[start]}",
             fontsize=9,
         )
 
@@ -530,12 +530,12 @@ if __name__ == "__main__":
         record("of these, starts from which the model finds one", len(better))
         best = [start for start in better if len(paths.found[start]) - 1 == paths.shortest[start]]
         record("of these, starts from which its path is the shortest", len(best))
-        farthest = sorted(better, key=lambda start: -paths.seen[start])[:3]
-        if farthest:
-            figure, axes = plt.subplots(1, 3, figsize=(11, 3.9), layout="constrained")
-            for axis, start in zip(axes, farthest, strict=False):
-                draw_path(axis, paths, start)
-            plt.show()
+        # Before training has succeeded, the pictures show where the model fails.
+        farthest = sorted(better or paths.found, key=lambda start: -paths.seen[start])[:3]
+        figure, axes = plt.subplots(1, 3, figsize=(11, 3.9), layout="constrained")
+        for axis, start in zip(axes, farthest, strict=False):
+            draw_path(axis, paths, start)
+        plt.show()
 
 # %% [markdown]
 # **What to notice.** With seed 0, 36 of the 59 places have a shorter path than any walk seen from there.

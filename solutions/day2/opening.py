@@ -43,7 +43,8 @@
 # actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
 # Each chapter changes one thing. You can do them in any order. Diffusion uses `SelfAttention`,
-# `patchify` and `unpatchify` from Vision, and Memory uses `skew` from Music: run those cells first.
+# `patchify` and `unpatchify` from Vision. Memory uses `skew` from Music and the texts of Language
+# models. Run those cells first.
 
 # %% [markdown]
 # ### Notation
