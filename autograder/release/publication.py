@@ -1,7 +1,7 @@
 """Build a day's folders beside the current ones, and put them in place at once. Entry points: `staging` and `publish`.
 
-The staging folder is in `.autograder/builds/DAY/`. A build that fails or is killed leaves the release, nbgrader's source and the
-gradebook unchanged.
+The staging folder is in `.autograder/builds/DAY/`. Until a build publishes, the release, nbgrader's source and the gradebook are
+unchanged. If it is killed while it publishes, each of them is either old or new. The next build replaces them all.
 """
 
 from __future__ import annotations
