@@ -1,4 +1,4 @@
-"""Hidden graders for the attention chapter. The oracles compute the expected results in float64."""
+"""Hidden tests for the attention chapter. The oracles compute the expected results in float64."""
 
 import math
 
@@ -68,14 +68,14 @@ class TestSoftmax:
 
     @weight(2)
     def test_any_axis(self, student, seed):
-        """`dim` can be any axis, counted from the start or (if negative) from the end; the result has the shape of `x`."""
+        """`dim` can be any axis, including a negative index; the result has the same shape as `x`."""
         x = Draw(seed).normal(3, 5, 4)
         for dim in (0, 1, 2, -1, -2, -3):
             expected = softmax_oracle(x, dim)
             close(student.softmax(x, dim=dim), expected, f"softmax along dim={dim}", dtype=x.dtype)
 
     def test_one_axis(self, student, seed):
-        """`softmax` works for tensors with one axis and with four axes."""
+        """`softmax` works for 1-D and 4-D tensors."""
         draw = Draw(seed)
         x, y = draw.normal(7), draw.normal(1, 3, 1, 4)
         close(
@@ -123,18 +123,18 @@ class TestSoftmax:
 
     @weight(0.5)
     def test_one_finite_entry(self, student, seed):
-        """If only one entry of a slice is finite and the rest are −∞, the finite entry gets weight 1, however low it is."""
+        """If all entries of a slice except one are −∞, the finite entry gets weight 1, however negative it is."""
         x = torch.full((3, 4), -math.inf)
         x[torch.arange(3), Draw(seed).integers(0, 4, 3)] = torch.tensor([-1e4, 5.0, 1e4])
         self.check_infinity(student, x, "slices with a single finite entry")
 
     def check_infinity(self, student, x, what):
-        """Check softmax along the last axis: exact zeros at −∞ and correct values elsewhere."""
+        """Check that softmax along the last axis is exactly 0 at entries of −∞ and correct elsewhere."""
         result = shaped(student.softmax(x), x.shape, x.dtype, f"softmax of {what}")
         hidden = result[x == -math.inf]
         worst = hidden[hidden != 0].tolist()[:1]
         assert not worst, (
-            f"softmax of {what}: an entry of −∞ should get a weight of exactly 0; yours is {worst[0]:.3g}"
+            f"softmax of {what}: an entry of −∞ should get a weight of exactly 0; your weight is {worst[0]:.3g}"
         )
         close(result, softmax_oracle(x, -1), f"softmax of {what}", 1e-5, 1e-3, dtype=x.dtype)
 
@@ -200,7 +200,7 @@ class TestSoftmax:
         close(found, expected, f"the gradient of softmax{where}", atol, atol, dtype=torch.float32)
 
     def test_argument(self, student, seed):
-        """`x` may be non-contiguous and is not changed in place."""
+        """`x` may be non-contiguous and is not modified in place."""
         draw = Draw(seed)
         x = draw.strided(draw.normal(3, 4, 5))
         for y in (x, draw.normal(3, 1, 5).expand(3, 4, 5)):
@@ -221,13 +221,15 @@ class TestAttentionScores:
 
     @weight(2)
     def test_products(self, student, seed):
-        """The score in row i and column j is the dot product of query i and key j, up to a factor common to all scores."""
+        """The score in row i and column j is the dot product of query i and key j, up to a constant factor."""
         draw = Draw(seed)
         query, key = draw.normal(3, 7), draw.normal(5, 7)
         expected = scores_oracle(query, key)
         actual = finite(shaped(student.attention_scores(query, key), (3, 5), what="the scores"))
         factor = (actual.double() * expected).sum() / expected.square().sum()
-        assert factor > 0, "the scores should increase with the dot products; yours do not"
+        assert factor > 0, (
+            "the scores should increase with the dot products, but your scores do not"
+        )
         close(
             actual.double() / factor, expected, "the scores, divided by a common factor", 1e-4, 1e-4
         )
@@ -263,7 +265,7 @@ class TestAttentionScores:
 
     @weight(0.5)
     def test_single(self, student, seed):
-        """`attention_scores` works for one query and one key with one feature each."""
+        """`attention_scores` works for a single query and a single key with one feature each."""
         draw = Draw(seed)
         query, key = draw.normal(1, 1), draw.normal(1, 1)
         what = "the score of one query and one key with one feature"
@@ -315,7 +317,7 @@ class TestAttentionScores:
 
     @weight(0.5)
     def test_arguments(self, student, seed):
-        """The inputs may be non-contiguous and are not changed in place."""
+        """The inputs may be non-contiguous and are not modified in place."""
         draw = Draw(seed)
         query, key = draw.strided(draw.normal(2, 3, 5)), draw.strided(draw.normal(2, 4, 5))
         for k in (key, draw.normal(4, 5).expand(2, 4, 5)):
@@ -342,7 +344,7 @@ class TestAttention:
         _, weights = pair(student.attention(query, key, value), "output", "weights")
         finite(shaped(weights, (2, 3, 5), torch.float32, "the weights"), "the weights")
         assert bool((weights >= 0).all()), (
-            f"the weights should not be negative; your smallest is {weights.min().item():.3g}"
+            f"the weights should not be negative; your smallest weight is {weights.min().item():.3g}"
         )
         close(weights.sum(dim=-1), torch.ones(2, 3), "the sum of each query's weights", **LOOSE)
 
@@ -389,7 +391,7 @@ class TestAttention:
             output, weights = pair(student.attention(query, key, value), "output", "weights")
             expected, expected_weights = attention_oracle(query, key, value)
             close(output, expected, f"the output for {what}", **LOOSE, dtype=torch.float32)
-            # Leading axes that only the values have are optional in the weights.
+            # The weights may omit leading axes that only the values have.
             if isinstance(weights, Tensor) and weights.dim() > expected_weights.dim():
                 expected_weights = expected_weights.expand(*expected.shape[:-2], 5, 7)
             close(
@@ -455,7 +457,7 @@ class TestAttention:
 
     @weight(0.5)
     def test_arguments(self, student, seed):
-        """The inputs may be non-contiguous and are not changed in place."""
+        """The inputs may be non-contiguous and are not modified in place."""
         draw = Draw(seed)
         query, key, value = (
             draw.strided(draw.normal(2, *shape)) for shape in ((3, 4), (5, 4), (5, 6))

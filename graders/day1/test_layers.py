@@ -1,4 +1,4 @@
-"""Hidden graders for the layers chapter. The oracles use torch's own layers and float64 formulas."""
+"""Hidden tests for the layers chapter. The oracles use torch's own layers, or compute the formulas in float64."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.func import functional_call
 from autograder.execution.checks import Draw, close, finite, on_meta, shaped, unchanged, weight
 from autograder.execution.student import RemoteModule, Student
 
-# No two sizes are equal; the number of heads also differs from the head size.
+# All sizes differ, including the number of heads and the head size.
 D, HEADS, D_FF, B, N, M = 6, 3, 10, 2, 5, 7
 Oracle = Callable[..., Tensor]
 DTYPE_TOLERANCES = ((torch.float64, 1e-5), (torch.bfloat16, 1e-1), (torch.float16, 2e-2))
 
 
 def attention_weights(draw: Draw, prefix: str, d: int) -> dict[str, Tensor]:
-    """Return random weights and biases for the four linear maps of an attention module."""
+    """Return random weights and biases for the four linear layers of an attention module."""
     return {
         f"{prefix}.{part}.{kind}": value
         for part in ("query", "key", "value", "out")
@@ -115,7 +115,7 @@ def apply_feed_forward(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
 
 
 def zero_outputs(*linears: str) -> dict[str, Tensor]:
-    """Return zero weights for the given linear maps, so that the sublayers that end with these maps output 0."""
+    """Return zero weights for the given linear layers. A sublayer that ends with such a layer outputs 0."""
     silent: dict[str, Tensor] = {}
     for linear in linears:
         width = D_FF if linear == "feed_forward.linear2" else D
@@ -138,7 +138,7 @@ def random_mask(draw: Draw, *shape: int) -> Tensor:
 
 
 def to_torch_mask(mask: Tensor, n: int, m: int, heads: int = HEADS) -> Tensor:
-    """Convert our mask to torch's format: one mask per sentence and head, with True where attention is masked."""
+    """Convert our mask to torch's format: one mask per sentence and head, which is True where attention is not allowed."""
     return ~mask.expand(B, n, m).repeat_interleave(heads, dim=0)
 
 
@@ -161,7 +161,7 @@ def check_gradients_reach(parameters: dict[str, Tensor], names: Iterable[str]) -
             f"there is no parameter `{name}`; your layer has {sorted(parameters)}"
         )
         found = leaf_gradient(parameters[name], f"`{name}`")
-        # The key bias adds the same value to all scores of a query, which cancels in the softmax.
+        # The key bias adds the same value to all scores of a query, which cancels out in the softmax.
         assert found.abs().max() > 0 or name.endswith("key.bias"), (
             f"the gradient of `{name}` is all zeros"
         )
@@ -170,7 +170,7 @@ def check_gradients_reach(parameters: dict[str, Tensor], names: Iterable[str]) -
 def check_dropout(
     student: Student, layer: RemoteModule, inputs: Sequence[Tensor], sublayers: Sequence[str]
 ) -> None:
-    """Check with dropout=0.5 that dropout acts on the output of each sublayer and on nothing else."""
+    """Check, with dropout=0.5, that dropout is applied to the output of each sublayer and to nothing else."""
     layer.load(zero_outputs(*sublayers))
     baseline = shaped(layer.eval()(*inputs), inputs[0].shape)
     changed = student.changed
@@ -183,22 +183,22 @@ def check_dropout(
         baseline = shaped(layer.eval()(*inputs), inputs[0].shape)
         difference = shaped(layer.train()(*inputs), inputs[0].shape) - baseline
         assert difference.abs().max() > 1e-3, (
-            f"in training mode, your layer applies no dropout to the output of `{sublayer}`"
+            f"in training mode, your layer does not apply dropout to the output of `{sublayer}`"
         )
 
 
 def check_dropout_rate(
     layer: RemoteModule, lengths: Sequence[int], sublayers: Sequence[str]
 ) -> None:
-    """With dropout=0.3 and inputs of 0, check the fraction of each sublayer's output that is dropped."""
+    """Check the fraction of each sublayer's output that is dropped, with dropout=0.3 and all inputs 0."""
     zeros = [torch.zeros(8, n, D) for n in lengths]
     kept = 0.7
     expected_share = (kept - kept**D) / (1 - kept**D - (1 - kept) ** D)
     for sublayer in sublayers:
         layer.load(zero_outputs(*sublayers) | {f"{sublayer}.bias": torch.full((D,), 3.0)})
         rows = shaped(layer.train()(*zeros), zeros[0].shape).reshape(-1, D)
-        # After the norms, a row has two values; the lower one marks dropped entries. Rows with a
-        # single value are ignored.
+        # After the norms, each row contains at most two distinct values. If there are two, the
+        # lower one marks the dropped entries. Rows with a single value are ignored.
         mixed = rows[rows.amax(dim=1) - rows.amin(dim=1) > 0.1]
         actual = (mixed > mixed.mean(dim=1, keepdim=True)).double().mean().item()
         assert abs(actual - expected_share) < 0.08, (
@@ -215,9 +215,9 @@ def check_dropout_rate(
 def check_hidden_dropout(
     layer: RemoteModule, inputs: Sequence[Tensor], before: str, after: str
 ) -> None:
-    """Check with dropout=0.5 that hidden values of the feed-forward network are dropped."""
+    """Check, with dropout=0.5, that hidden values of the feed-forward network are dropped."""
     # The network's input is 0, its hidden values are 1, and each row of linear2 sums to 1. Dropout on
-    # the network's output alone would leave at most two distinct values at a position.
+    # the network's output alone would leave at most two distinct values per position.
     second = torch.arange(1.0, 1 + D * D_FF).reshape(D, D_FF).sin() + 2
     layer.load(
         {
@@ -232,12 +232,12 @@ def check_hidden_dropout(
     )
     rows = shaped(layer.train()(*inputs), inputs[0].shape).reshape(-1, D)
     assert max(map(count_distinct, rows)) > 2, (
-        "in training mode, your layer applies no dropout to the hidden values of `feed_forward`"
+        "in training mode, your layer does not apply dropout to the hidden values of `feed_forward`"
     )
 
 
 def count_distinct(row: Tensor) -> int:
-    """Count the values in a row that differ by more than rounding error."""
+    """Count the distinct values in a row, ignoring differences due to rounding."""
     return 1 + int((row.sort().values.diff() > 1e-4).sum())
 
 
@@ -246,7 +246,7 @@ class TestLayerNorm:
 
     @weight(0.5)
     def test_parameters(self, student):
-        """The parameters `weight` and `bias` have shape (d_model,); `weight` starts as ones and `bias` as zeros."""
+        """The parameters `weight` and `bias` have shape (d_model,); `weight` is initialised to ones and `bias` to zeros."""
         weights = student.LayerNorm(7).weights()
         for name, start in (("weight", torch.ones(7)), ("bias", torch.zeros(7))):
             assert name in weights, (
@@ -256,13 +256,13 @@ class TestLayerNorm:
 
     @weight(1.5)
     def test_mean_and_variance(self, student, seed):
-        """Each vector is normalised to mean 0 and biased variance 1."""
+        """Each vector is normalised to mean 0 and variance 1, using the biased variance."""
         x = Draw(seed).normal(2, 5, 7, scale=2.0) + 3
         close(student.LayerNorm(7)(x), F.layer_norm(x, (7,)), atol=1e-3)
 
     @weight(1.5)
     def test_eps_inside_the_root(self, student, seed):
-        """`eps` is added to the variance inside the square root, and the caller can set its value."""
+        """`eps` is added to the variance inside the square root, and the caller can choose its value."""
         x = Draw(seed).normal(4, 5) * torch.tensor([[1.0], [1.0], [0.2], [0.5]])
         close(student.LayerNorm(5, eps=0.3)(x), F.layer_norm(x, (5,), eps=0.3))
 
@@ -294,7 +294,7 @@ class TestLayerNorm:
 
     @weight(1)
     def test_gradients(self, student, seed):
-        """The gradients of x, `weight` and `bias` are correct, including the terms through mean and variance."""
+        """The gradients of x, `weight` and `bias` are correct, including the terms from the mean and variance."""
         draw = Draw(seed)
         x, upstream, scale = draw.normal(3, 7), draw.normal(3, 7), draw.normal(7)
         x.requires_grad_()
@@ -334,7 +334,7 @@ class TestLayerNorm:
     def test_dtypes(self, student, seed):
         """The result has the dtype of the input, including in half and double precision."""
         x = Draw(seed).normal(3, 8, dtype=torch.float64)
-        # Computing mean and variance in float32 for every dtype is also correct.
+        # Computing the mean and variance in float32 for every dtype is also correct.
         for dtype, tolerance in DTYPE_TOLERANCES:
             actual = student.LayerNorm(8).to(dtype)(x.to(dtype))
             expected = F.layer_norm(x.to(dtype).double(), (8,))
@@ -342,7 +342,7 @@ class TestLayerNorm:
 
     @weight(0.5)
     def test_input_unchanged(self, student, seed):
-        """The input is not changed in place, and the result is the same in training and evaluation mode."""
+        """The input is not modified in place, and the result is the same in training and evaluation mode."""
         x = Draw(seed).normal(3, 7)
         layer = student.LayerNorm(7)
         trained = shaped(layer.train()(x), (3, 7))
@@ -357,7 +357,7 @@ class TestLayerNorm:
 
 
 def _dropout_case(dropout: dict[str, float]) -> str:
-    """Describe the dropout argument for a message."""
+    """Describe the `dropout` argument for use in a message."""
     return f"with dropout={dropout['dropout']}" if dropout else "without a dropout argument"
 
 
@@ -476,7 +476,7 @@ class TestEncoderLayer:
     exercise = "EncoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return a `Draw`, random weights (updated with `weights`), a layer with these weights, and a random x."""
+        """Return a `Draw`, random weights (overridden by `weights`), a layer with these weights, and a random x."""
         draw = Draw(seed)
         weights = encoder_weights(draw) | (weights or {})
         layer = student.EncoderLayer(D, HEADS, D_FF, **options).eval()
@@ -541,7 +541,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """Masks from earlier calls have no effect. x may be non-contiguous, in half precision, or of length 1."""
+        """A mask does not affect later calls. x may be non-contiguous, have length 1 or be in half precision."""
         draw, weights, layer, x = self._random_layer(student, seed)
         x, mask, oracle = draw.strided(x), random_mask(draw, N, N), torch_encoder_layer(weights)
         shaped(layer(x, mask), x.shape)
@@ -569,7 +569,7 @@ class TestEncoderLayer:
 
     @weight(0.5)
     def test_nothing_allowed(self, student, seed):
-        """If a position cannot attend to any key, the output of attention there is the bias of `out`, not NaN."""
+        """If a position cannot attend to any key, attention outputs the bias of `out` there, not NaN."""
         _, weights, layer, x = self._random_layer(student, seed)
         bias = weights["self_attention.out.bias"].double()
         first = apply_norm(x.double() + bias, weights, "norm1")
@@ -603,7 +603,7 @@ class TestEncoderLayer:
 
     @weight(1)
     def test_dropout(self, student, seed):
-        """In training mode, dropout acts on the output of each sublayer and never on the residual path."""
+        """In training mode, dropout is applied to the output of each sublayer and never to the residual path."""
         sublayers = ("self_attention.out", "feed_forward.linear2")
         layer = student.EncoderLayer(D, HEADS, D_FF, dropout=0.5)
         check_dropout(student, layer, [Draw(seed).normal(4, N, D)], sublayers)
@@ -627,7 +627,7 @@ class TestDecoderLayer:
     exercise = "DecoderLayer"
 
     def _random_layer(self, student, seed, weights=None, **options):
-        """Return a `Draw`, random weights (updated with `weights`), a layer with these weights, and a random x and memory."""
+        """Return a `Draw`, random weights (overridden by `weights`), a layer with these weights, and a random x and memory."""
         draw = Draw(seed)
         weights = decoder_weights(draw) | (weights or {})
         layer = student.DecoderLayer(D, HEADS, D_FF, **options).eval()
@@ -657,7 +657,7 @@ class TestDecoderLayer:
 
     @weight(1.5)
     def test_memory_step(self, student, seed):
-        """Cross-attention has a residual connection; its queries come from x, its keys and values from the memory."""
+        """Cross-attention has a residual connection; its queries come from x, and its keys and values from the memory."""
         silent = zero_outputs("self_attention.out", "feed_forward.linear2")
         _, weights, layer, x, memory = self._random_layer(student, seed, silent)
         expected = torch_decoder_layer(weights)(x.double(), memory.double())
@@ -733,7 +733,7 @@ class TestDecoderLayer:
 
     @weight(0.5)
     def test_every_call(self, student, seed):
-        """Masks from earlier calls have no effect. Inputs may be non-contiguous, in half precision, or of length 1."""
+        """A mask does not affect later calls. Inputs may be non-contiguous, have length 1 or be in half precision."""
         draw, weights, layer, *inputs = self._random_layer(student, seed)
         inputs = [draw.strided(x) for x in inputs]
         masks, oracle = [random_mask(draw, N, n) for n in (N, M)], torch_decoder_layer(weights)
@@ -781,7 +781,7 @@ class TestDecoderLayer:
 
     @weight(0.5)
     def test_nothing_allowed(self, student, seed):
-        """If `memory_mask` allows no position, the output of cross-attention is the bias of `out`, not NaN."""
+        """If `memory_mask` does not allow any position, cross-attention outputs the bias of `out`, not NaN."""
         silent = zero_outputs("self_attention.out")
         _, weights, layer, x, memory = self._random_layer(student, seed, silent)
         first = apply_norm(x, weights, "norm1")
@@ -819,7 +819,7 @@ class TestDecoderLayer:
 
     @weight(1)
     def test_dropout(self, student, seed):
-        """In training mode, dropout acts on the output of each sublayer and never on the residual path."""
+        """In training mode, dropout is applied to the output of each sublayer and never to the residual path."""
         draw = Draw(seed)
         layer = student.DecoderLayer(D, HEADS, D_FF, dropout=0.5)
         sublayers = ("self_attention.out", "cross_attention.out", "feed_forward.linear2")

@@ -1,4 +1,4 @@
-"""Hidden graders for the masking chapter."""
+"""Hidden tests for the masking chapter."""
 
 from functools import partial
 from typing import Any
@@ -38,7 +38,7 @@ def padding_oracle(tokens: Tensor, pad_id: int) -> Tensor:
 
 
 def decoder_oracle(tokens: Tensor, pad_id: int) -> Tensor:
-    """Return the decoder mask, built row by row: query i sees the real tokens up to position i."""
+    """Return the decoder mask, built row by row: query i may attend to the real tokens up to position i."""
     rows = []
     for i in range(tokens.shape[1]):
         row = tokens != pad_id
@@ -59,7 +59,7 @@ def masked_oracle(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tu
 def check_attention(
     actual: Any, expected: tuple[Tensor, Tensor], what: str, *tolerance: float
 ) -> None:
-    """Compare the weights of attention, and then the output, with the expected values."""
+    """Compare the attention weights, and then the output, with the expected values."""
     output, weights = pair(actual, "output", "weights")
     tolerance = tolerance or (1e-4, 1e-4)
     close(weights, expected[1], f"the weights {what}", *tolerance, dtype=torch.float32)
@@ -189,7 +189,7 @@ class TestPaddingMask:
 
     @weight(0.5)
     def test_tokens(self, student, seed):
-        """`tokens` may be non-contiguous and is not changed in place."""
+        """`tokens` may be non-contiguous and is not modified in place."""
         draw = Draw(seed)
         tokens = draw.strided(draw.integers(0, 3, 4, 5))
         actual = student.padding_mask(tokens, 1)
@@ -253,7 +253,7 @@ class TestCausalMask:
 
     @weight(0.5)
     def test_smallest(self, student):
-        """The mask is also correct for n = 1 and n = 0, and has the same dtype in both cases."""
+        """The mask is also correct for n = 1 and n = 0, with the same dtype for both sizes."""
         one, none = student.causal_mask(1), student.causal_mask(0)
         equal(as_bool(one, (1, 1)), torch.tensor([[True]]), "the mask for n=1")
         shaped(none, (0, 0), one.dtype, "the mask for n=0")
@@ -288,14 +288,14 @@ class TestDecoderMask:
             tokens[row, length:] = 0
         actual = as_bool(student.decoder_mask(tokens, 0), (3, 6, 6))
         assert bool(actual[1].any()), (
-            "sentence 1 has no padding, but your mask allows no attention in this sentence"
+            "sentence 1 has no padding, but your mask does not allow any attention in this sentence"
         )
         for row, length in ((0, 4), (2, 1)):
             assert bool(actual[row, 0, 0]), (
                 f"token 0 of sentence {row} is not padding, so row 0, column 0 of the sentence's mask should be True"
             )
             assert not actual[row, :, length:].any(), (
-                f"in sentence {row}, the tokens from {length} on are padding, "
+                f"in sentence {row}, the tokens from index {length} on are padding, "
                 f"but your mask allows attention to at least one of them"
             )
 
@@ -332,7 +332,7 @@ class TestDecoderMask:
 
     @weight(0.5)
     def test_tokens(self, student, seed):
-        """`tokens` may be non-contiguous and is not changed in place."""
+        """`tokens` may be non-contiguous and is not modified in place."""
         draw = Draw(seed)
         tokens = draw.strided(draw.integers(0, 3, 4, 5))
         actual = student.decoder_mask(tokens, 1)
@@ -410,7 +410,7 @@ class TestMaskedAttention:
         draw = Draw(seed)
         mask = random_mask(draw, 1, 5).expand(3, 5)
         value = draw.normal(5, 6)
-        # Allowed keys have scores of −10,000 + r/2 for integers r, masked keys have scores of 0.
+        # Allowed keys have scores of −10,000 + r/2 for integers r; masked keys have scores of 0.
         # float32 represents all of these scores exactly.
         r = draw.integers(0, 7, 5).float()
         query = torch.tensor([[-100.0, 1.0, 0.0, 0.0]]).repeat(3, 1)
@@ -452,7 +452,7 @@ class TestMaskedAttention:
         check_attention(actual, masked_oracle(query, key, value, mask), "for 4 queries and 4 keys")
 
     def test_leading_axes(self, student, seed):
-        """The inputs may have two leading axes or none, and the mask is broadcast over these axes."""
+        """The inputs may have two leading axes or none, and the mask broadcasts over these axes."""
         draw = Draw(seed)
         cases = (((), (3, 5)), ((2, 4), (4, 3, 5)), ((2, 4), (2, 1, 1, 5)), ((2, 4), (2, 4, 3, 5)))
         for leading, shape in cases:
@@ -571,7 +571,7 @@ class TestMaskedAttention:
 
     @weight(0.5)
     def test_arguments(self, student, seed):
-        """The inputs and the mask may be non-contiguous and are not changed in place."""
+        """The inputs and the mask may be non-contiguous and are not modified in place."""
         draw = Draw(seed)
         inputs = [draw.strided(x) for x in random_qkv(draw, 2)]
         mask = random_mask(draw, 3, 5)

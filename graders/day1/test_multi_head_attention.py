@@ -1,4 +1,4 @@
-"""Hidden graders for the multi-head attention chapter."""
+"""Hidden tests for the multi-head attention chapter."""
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class TestSplitHeads:
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
-        """The result has the same dtype as x; x may be non-contiguous and is not changed in place."""
+        """The result has the same dtype as x; x may be non-contiguous and is not modified in place."""
         x = Draw(seed).normal(3, 5, 8, dtype=torch.float64)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             equal(student.split_heads(x.to(dtype), 2), split_oracle(x.to(dtype), 2))
@@ -98,7 +98,7 @@ class TestSplitHeads:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """The gradient of each entry of the result flows back to the entry of x that it came from."""
+        """Each entry of the result passes its gradient back to the entry of x that it came from."""
         draw = Draw(seed)
         x = draw.normal(2, 5, 6).requires_grad_()
         upstream = draw.normal(2, 3, 5, 2)
@@ -154,7 +154,7 @@ class TestMergeHeads:
 
     @weight(0.5)
     def test_dtype_and_strides(self, student, seed):
-        """The result has the same dtype as x; x may be non-contiguous and is not changed in place."""
+        """The result has the same dtype as x; x may be non-contiguous and is not modified in place."""
         x = Draw(seed).normal(3, 2, 5, 4, dtype=torch.float64)
         for dtype in (torch.float64, torch.float16, torch.bfloat16):
             equal(student.merge_heads(x.to(dtype)), merge_oracle(x.to(dtype)))
@@ -167,7 +167,7 @@ class TestMergeHeads:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """The gradient of each feature of the result flows back to the head that it came from."""
+        """Each feature of the result passes its gradient back to the head that it came from."""
         draw = Draw(seed)
         x = draw.normal(2, 3, 5, 4).requires_grad_()
         upstream = draw.normal(2, 5, 12)
@@ -480,7 +480,7 @@ class TestMultiHeadAttention:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """The inputs and the mask are not changed in place. Neither earlier calls nor train() affect the result."""
+        """The inputs and the mask are not modified in place. Earlier calls and `train()` do not affect the result."""
         draw = Draw(seed)
         layer, parameters = loaded_layer(student, draw, 6, 2)
         query, key, value = (draw.strided(draw.normal(3, n, 6)) for n in (4, 5, 5))

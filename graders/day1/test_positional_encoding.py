@@ -1,4 +1,4 @@
-"""Hidden graders for the positional encoding chapter."""
+"""Hidden tests for the positional encoding chapter."""
 
 import math
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from autograder.execution.checks import Draw, close, on_meta, shaped, unchanged, value_error, weight
 
-# The stub requires this accuracy of a float32 table up to position 10,000.
+# The stub requires a float32 table to be this accurate up to position 10,000.
 ATOL = 2e-3
 
 
@@ -23,7 +23,7 @@ def oracle(positions: Iterable[int], d_model: int) -> Tensor:
 
 
 def compare(actual: Tensor, expected: Tensor, what: str = "the result") -> None:
-    """Compare the shape and the values. A separate test checks the dtype, so a wrong dtype costs points only once."""
+    """Compare the shape and the values. A separate test checks the dtype, so a wrong dtype is penalised only once."""
     close(shaped(actual, expected.shape, what=what).double(), expected, what, atol=ATOL)
 
 
@@ -156,7 +156,7 @@ class TestShiftMatrix:
 
     @weight(1)
     def test_odd_width(self, student):
-        """An odd d_model raises a ValueError that names d_model, even for offset 0."""
+        """An odd d_model raises a ValueError that mentions d_model, even for offset 0."""
         for offset, d_model in ((2, 7), (2, 1), (0, 5)):
             with value_error("d_model", when=f"d_model is {d_model} and offset is {offset}"):
                 student.shift_matrix(offset, d_model)
@@ -314,7 +314,7 @@ class TestPositionalEncoding:
 
     @weight(1)
     def test_training(self, student, seed):
-        """In training mode, dropout acts on x plus the encoding: each value is set to 0 or divided by 1 − dropout."""
+        """In training mode, dropout is applied to x plus the encoding: each value is set to 0 or divided by 1 − dropout."""
         x = Draw(seed).normal(7, 20, 16)
         module = student.PositionalEncoding(16, max_length=30, dropout=0.4)
         module.eval()(x)
@@ -346,7 +346,7 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_keeps_the_input(self, student, seed):
-        """The input is not changed in place, and a call does not affect later calls, even if their input is longer."""
+        """The input is not modified in place, and a call does not affect later calls, not even with longer inputs."""
         draw = Draw(seed)
         x, longer = draw.strided(draw.normal(3, 4, 6)), draw.normal(2, 9, 6)
         module = student.PositionalEncoding(6, max_length=11).eval()

@@ -1,4 +1,4 @@
-"""Hidden graders for the Transformer chapter. The oracles use torch's own layers in float64."""
+"""Hidden tests for the Transformer chapter. The oracles use torch's own layers in float64."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from graders.day1.test_layers import (
     torch_encoder_layer,
 )
 
-# No two sizes are equal; the number of heads also differs from the head size. The padding id is
-# neither the first nor the last id.
+# All sizes differ, including the number of heads and the head size. The padding id is neither the
+# first nor the last id.
 SOURCE_VOCAB, TARGET_VOCAB, D, HEADS, D_FF, PAD = 12, 9, 6, 3, 10, 4
 SIZES = {"d_model": D, "n_heads": HEADS, "d_ff": D_FF, "pad_id": PAD, "max_length": 11}
 
-# The message of a ValueError has to contain one of these names. An error may come from the
+# The message of a ValueError must contain one of these names. The error may come from the
 # positional encoding or from an earlier exercise, where the arguments have other names.
 LENGTH_NAMES = ("source", "target", "max_length", "length", "n", "m", "x", "tokens")
 
@@ -47,7 +47,7 @@ def _draw_ids(draw: Draw, vocab: int, *shape: int) -> Tensor:
 
 
 def _outer_weights(draw: Draw) -> dict[str, Tensor]:
-    """Return random weights for embeddings and output; the embeddings are small, so that the positional encoding matters."""
+    """Return random weights for the embeddings and `output`, with embeddings small enough for positions to matter."""
     return {
         "source_embedding.weight": draw.normal(SOURCE_VOCAB, D, scale=0.5),
         "target_embedding.weight": draw.normal(TARGET_VOCAB, D, scale=0.5),
@@ -66,7 +66,7 @@ def _all_weights(draw: Draw, n_layers: int = 1) -> dict[str, Tensor]:
 
 
 def _with_zero_outputs(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a copy of the weights that makes attention and feed-forward networks output 0."""
+    """Return a copy of the weights with which attention and feed-forward networks output 0."""
     last = (".out.", ".linear2.")
     return {n: w * (not any(part in n for part in last)) for n, w in weights.items()}
 
@@ -159,14 +159,14 @@ class TestTransformer:
         shapes = {"output.weight": (7, 64), "encoder.1.feed_forward.linear1.weight": (128, 64)}
         weights = model.weights()
         for name, shape in shapes.items():
-            assert name in weights, f"there is no parameter `{name}`"
+            assert name in weights, f"your model should have a parameter `{name}`"
             shaped(weights[name], shape, what=f"`{name}`")
         length, pad_id = model.length("decoder"), model.get("pad_id")
         assert length == 2, f"`n_layers` should default to 2; your decoder has {length} layers"
         assert pad_id == 0, f"`pad_id` should default to 0; yours is {pad_id}"
         pad_id = student.Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9).get("pad_id")
         assert pad_id == 4, (
-            f"in `Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9)`, `pad_id` is 4, but your model has `pad_id` {pad_id}"
+            f"for `Transformer(5, 7, 2, 1, 1, 3, 0.0, 4, 9)`, `pad_id` should be 4; yours is {pad_id}"
         )
         model = student.Transformer(5, 7, d_model=2, n_heads=1, n_layers=1, d_ff=3).eval()
         source = torch.ones(1, 513, dtype=torch.long)
@@ -316,7 +316,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_target_padding(self, student, seed):
-        """Padding in the target is never attended to, wherever it is; `pad_id` defaults to 0."""
+        """Padding in the target is never attended to, wherever it occurs; `pad_id` defaults to 0."""
         draw = Draw(seed)
         model = student.Transformer(
             SOURCE_VOCAB, TARGET_VOCAB, d_model=D, n_heads=HEADS, n_layers=1, d_ff=D_FF
@@ -373,7 +373,7 @@ class TestTransformer:
 
     @weight(0.5)
     def test_dropout(self, student, seed):
-        """Dropout is off in evaluation mode; in training mode, it acts on the embedding plus the positional encoding."""
+        """In training mode, dropout is applied to the embedding plus the positional encoding. It is off in evaluation mode."""
         draw = Draw(seed)
         source, target = _draw_ids(draw, SOURCE_VOCAB, 3, 7), _draw_ids(draw, TARGET_VOCAB, 3, 5)
         # All sublayers output 0, so only dropout on the input of the layers has an effect.
@@ -392,13 +392,13 @@ class TestTransformer:
         model.train()
         difference = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
         assert difference.abs().max() > 1e-3, (
-            "in training mode, your model applies no dropout to the embedded source"
+            "in training mode, your model does not apply dropout to the embedded source"
         )
         actual = shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
         unchanged(student, besides=changed)
         difference = actual - baseline
         assert difference.abs().max() > 1e-3, (
-            "in training mode, your model applies no dropout to the embedded target"
+            "in training mode, your model does not apply dropout to the embedded target"
         )
 
     @weight(0.5)
@@ -420,14 +420,14 @@ class TestTransformer:
         model.train()
         difference = shaped(model.encode(source), (3, 7, D), what="the memory") - memory
         assert difference.abs().max() > 1e-3, (
-            "in training mode, your encoder layers apply no dropout"
+            "in training mode, your encoder layers do not apply dropout"
         )
         difference = (
             shaped(model.decode(target, memory, source), baseline.shape, what="the logits")
             - baseline
         )
         assert difference.abs().max() > 1e-3, (
-            "in training mode, your decoder layers apply no dropout"
+            "in training mode, your decoder layers do not apply dropout"
         )
 
     @weight(0.5)
@@ -441,7 +441,7 @@ class TestTransformer:
         logits = shaped(model(source, target), (2, 5, TARGET_VOCAB), what="the logits")
         backward(logits, draw.normal(2, 5, TARGET_VOCAB), "the logits")
         for name in weights:
-            # The key bias adds the same value to all scores of a query, which cancels in the softmax.
+            # The key bias adds the same value to all scores of a query, which cancels out in the softmax.
             if ".key.bias" in name:
                 continue
             found = leaf_gradient(parameters[name], f"`{name}`")
@@ -521,7 +521,7 @@ class TestSequenceLoss:
 
     @weight(1)
     def test_pad_id_is_no_class(self, student, seed):
-        """`pad_id` does not have to be a valid class index: −100 or an id outside the vocabulary also works."""
+        """`pad_id` does not have to be a valid class index: −100 and ids outside the vocabulary also work."""
         draw = Draw(seed)
         logits, targets = draw.normal(2, 5, 7, scale=2.0), draw.integers(0, 7, 2, 5)
         for pad_id in (-100, 50):
@@ -741,7 +741,7 @@ class TestGreedyDecode:
 
     @weight(1.5)
     def test_all_that_is_written(self, student, seed):
-        """Each token is chosen given all tokens before it and the source of its own row."""
+        """Each token is chosen based on all previous tokens and the source of its own row."""
         draw = Draw(seed)
         source = draw.integers(0, 9, 5, 4)
         model = PrefixModel(draw)
@@ -767,7 +767,7 @@ class TestGreedyDecode:
         model = CopyModel(draw)
         actual = student.greedy_decode(model, source, BOS, EOS, 40)
         shaped(actual, (2, 4), what="the tokens")
-        # Three steps are enough. Decoding each row separately and making one extra step are also accepted.
+        # Three steps are enough. Decoding each row separately or taking one extra step is also accepted.
         assert model._decode_calls <= 8, (
             f"both rows are finished after 3 steps, but model.decode was called {model._decode_calls} times"
         )
@@ -832,6 +832,6 @@ class TestGreedyDecode:
     @weight(0.25)
     def test_device(self, student):
         """The tokens are on the same device as the source."""
-        # The result is only `bos_id`: choosing more tokens needs values, which meta tensors do not have.
+        # The result is only `bos_id`: choosing more tokens would require values, which meta tensors do not have.
         model, source = UniformModel(Draw(0)), torch.zeros(2, 5, dtype=torch.long, device="meta")
         on_meta(lambda: student.greedy_decode(model, source, BOS, EOS, 1), (2, 1), "the tokens")

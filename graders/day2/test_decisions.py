@@ -1,4 +1,4 @@
-"""Hidden graders for the decisions chapter. The oracles use loops, and torch's own encoder layer, in float64."""
+"""Hidden tests for the decisions chapter. The oracles use loops and torch's own encoder layer, and compute in float64."""
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class TestReturnsToGo:
 
     @weight(1)
     def test_own_reward(self, student, seed):
-        """The last return-to-go is the last reward, and the first is the sum of all."""
+        """The last return-to-go is the last reward, and the first is the sum of all rewards."""
         draw = Draw(seed)
         rewards = draw.integers(-9, 10, 6).float()
         seen = shaped(student.returns_to_go(rewards), (6,), torch.float32)
@@ -55,14 +55,14 @@ class TestReturnsToGo:
 
     @weight(1)
     def test_leading_axes(self, student, seed):
-        """The steps are the last axis, after any number of leading axes."""
+        """Steps run along the last axis, after any number of leading axes."""
         draw = Draw(seed)
         for shape in ((3, 5), (5, 3), (4, 4), (2, 3, 6), (2, 1, 3, 4)):
             check_returns(student, draw.normal(*shape), f"the result for shape {shape}")
 
     @weight(0.5)
     def test_sizes(self, student, seed):
-        """A single step has its reward as its return; large and small rewards may be mixed."""
+        """With a single step, the return is its reward; large and small rewards may be mixed."""
         draw = Draw(seed)
         for shape in ((1,), (3, 1), (1, 2)):
             check_returns(student, draw.normal(*shape), f"the result for shape {shape}")
@@ -71,7 +71,7 @@ class TestReturnsToGo:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """The gradient of a reward is the sum of the gradients of its own return and all earlier ones."""
+        """The gradient of a reward is the sum of the gradients of all returns up to and including its own step."""
         draw = Draw(seed)
         rewards, upstream = draw.normal(2, 5).requires_grad_(), draw.normal(2, 5)
         seen = gradient(student.returns_to_go(rewards), rewards, upstream, "the rewards")
@@ -114,7 +114,7 @@ class TestInterleave:
 
     @weight(2)
     def test_values(self, student, seed):
-        """Sequences and features stay together: token 3s + c of a sequence is token s of kind c."""
+        """Token 3s + c of each sequence is token s of the return (c = 0), state (c = 1) or action (c = 2) sequence."""
         draw = Draw(seed)
         for shape in ((2, 5, 4), (4, 3, 7), (3, 3, 3), (2, 50, 3)):
             parts = [draw.normal(*shape) for _ in range(3)]
@@ -130,7 +130,7 @@ class TestInterleave:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """The gradient of each token flows back to its own part."""
+        """Each token of the result passes its gradient back to the argument that it came from."""
         draw = Draw(seed)
         parts = [draw.normal(2, 4, 3).requires_grad_() for _ in range(3)]
         upstream = draw.normal(2, 12, 3)
@@ -167,7 +167,7 @@ class Sizes:
         self.all = n_states, n_actions, max_steps, d_model, n_heads, n_layers
 
     def parameters(self, draw: Draw) -> dict[str, Tensor]:
-        """Return random weights with which every token influences the later logits."""
+        """Return random weights for which every token affects the later logits."""
         n_states, n_actions, max_steps, d, _, n_layers = self.all
         shapes = {"return_embedding.weight": (d, 1), "return_embedding.bias": (d,)}
         for name, rows in (("state", n_states), ("action", n_actions), ("step", max_steps)):
@@ -244,7 +244,7 @@ class TestDecisionTransformer:
 
     @weight(1)
     def test_one_step(self, student, seed):
-        """With one step, the logits are read at the state token, which sees the return and the state."""
+        """With one step, the logits are read at the state token, which attends to the return and the state."""
         draw, sizes = Draw(seed), Sizes(n_layers=1)
         model, parameters = sizes.model(student, draw)
         episode = sizes.episode(draw, 5, 1)
@@ -272,7 +272,7 @@ class TestDecisionTransformer:
 
     @weight(1.5)
     def test_actions_do_not_leak(self, student, seed):
-        """The current action and later ones do not change the logits; an action changes those of the next step."""
+        """The logits depend on the actions of earlier steps, but not on the current action or later ones."""
         draw, sizes = Draw(seed), Sizes()
         model, _ = sizes.model(student, draw)
         returns, states, actions = sizes.episode(draw, 4, 6)
@@ -292,7 +292,7 @@ class TestDecisionTransformer:
 
     @weight(1.5)
     def test_states_and_returns(self, student, seed):
-        """Later states and returns do not change the logits; those of the current step do."""
+        """The logits depend on the current state and return, but not on later ones."""
         draw, sizes = Draw(seed), Sizes()
         model, _ = sizes.model(student, draw)
         returns, states, actions = sizes.episode(draw, 4, 6)
@@ -317,7 +317,7 @@ class TestDecisionTransformer:
 
     @weight(2)
     def test_values(self, student, seed):
-        """The logits agree with embedding, interleaving, norm, blocks and head, in this order."""
+        """The model applies embedding, interleaving, norm, blocks and head, in this order."""
         draw = Draw(seed)
         for sizes, b, t in (
             (Sizes(n_layers=1), 2, 3),

@@ -1,4 +1,4 @@
-"""Hidden graders for the diffusion chapter. The oracles compute the formulas in float64, mostly element by element."""
+"""Hidden tests for the diffusion chapter. The oracles compute the formulas in float64, mostly element by element."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ class TestTimestepEmbedding:
         )
 
 
-# The number of heads differs from the head size, and the other sizes differ from each other.
+# The number of heads differs from the head size, and D, HEADS, D_FF, B and N all differ.
 D, HEADS, D_FF, B, N = 6, 3, 10, 2, 5
 PARTS = ("shift 1", "scale 1", "gate 1", "shift 2", "scale 2", "gate 2")
 
@@ -395,7 +395,7 @@ class TestDiTBlock:
 
     @weight(1)
     def test_identity_at_the_start(self, student, seed):
-        """A new block returns x unchanged, because the weight and bias of `modulation` start at 0."""
+        """A new block returns x unchanged, because the weight and bias of `modulation` are initialised to 0."""
         draw = Draw(seed)
         layer = student.DiTBlock(D, HEADS, D_FF)
         x = draw.normal(B, N, D)
@@ -405,7 +405,7 @@ class TestDiTBlock:
             name = f"modulation.{kind}"
             there = ", ".join(f"`{other}`" for other in weights)
             assert name in weights, (
-                f"there is no parameter `{name}`; the block has {there or 'none'}"
+                f"there is no parameter `{name}`; your block has {there or 'none'}"
             )
             close(weights[name].detach(), torch.zeros(shape), f"`{name}` of a new block")
 
@@ -430,7 +430,7 @@ class TestDiTBlock:
             if not any(value.shape == k.shape and bool((value == k).all()) for k in known)
         ]
         assert not extra, (
-            "only attention, linear1, linear2 and modulation should have parameters; yours also has "
+            "only attention, linear1, linear2 and modulation should have parameters; your block also has "
             f"{', '.join(extra[:4])}. Do your norms have parameters?"
         )
 
@@ -450,7 +450,7 @@ class TestDiTBlock:
         layer, weights, x, _ = self._draw(student, seed)
         condition = torch.zeros(B, D)
         for i, part in enumerate(PARTS):
-            # The gates are 1 and the other four parts 0, except that one part is increased.
+            # The gates are 1 and the other four parts are 0, except for one part, which is increased.
             six = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 1.0])
             six[i] += 0.7
             weights["modulation.bias"] = six.repeat_interleave(D)
@@ -479,7 +479,7 @@ class TestDiTBlock:
 
     @weight(1)
     def test_silu(self, student, seed):
-        """The condition goes through silu before `modulation`, and each row has its own condition."""
+        """silu is applied to the condition before `modulation`, and each row has its own condition."""
         layer, weights, x, _ = self._draw(student, seed)
         signs = torch.tensor([[2.0], [-2.0]])
         condition = signs * Draw(seed).uniform(B, D, low=0.5, high=1.5)
@@ -643,7 +643,7 @@ class TestGuidedNoise:
 
     @weight(0.75)
     def test_calls(self, student, seed):
-        """The model predicts the noise for each row twice, with the row's label and with the null label, in one call or two."""
+        """The model predicts each row's noise twice, with the row's label and with the null label, in one call or two calls."""
         x, t, labels = self._draw(seed, 3, 4)
         model = self._check(student, (x, t, labels), 3.0, 9)
         assert model._rows == 6, (
@@ -708,7 +708,7 @@ class TestDDIMStep:
 
     @weight(1)
     def test_last_step(self, student, seed):
-        """For ᾱ′ = 1, the result is x̂₀, not clamped to ±1; with the true noise, x̂₀ is the original image."""
+        """For ᾱ′ = 1, the result is x̂₀ without clamping to ±1. With the true noise, x̂₀ is the original image."""
         draw = Draw(seed)
         picture, noise = draw.normal(2, 7, scale=2.0), draw.normal(2, 7)
         x = math.sqrt(0.4) * picture + math.sqrt(0.6) * noise

@@ -1,4 +1,4 @@
-"""Hidden graders for the family chapter. The oracles compute plain formulas in float64."""
+"""Hidden tests for the family chapter. The oracles compute plain formulas in float64."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def near(seen: Tensor, expected: Tensor, what: str = "the result", atol: float = 2e-4) -> None:
-    """Compare values only. A separate test checks the dtype, so a wrong dtype costs points only once."""
+    """Compare values only. A separate test checks the dtype, so a wrong dtype is penalised only once."""
     close(shaped(seen, expected.shape, what=what).double(), expected.double(), what, atol, atol)
 
 
@@ -211,7 +211,7 @@ def slopes_oracle(n_heads: int) -> list[float]:
 
 
 def student_slopes(student, n_heads: int) -> Tensor:
-    """Return the student's slopes: how much the bias in each head falls per step of distance."""
+    """Return the student's slopes. A slope is how much the bias of a head falls per step of distance."""
     return -shaped(student.alibi_bias(n_heads, 2), (n_heads, 2, 2))[:, 1, 0].double()
 
 
@@ -277,7 +277,7 @@ class TestAlibiBias:
 
     @weight(0.5)
     def test_one(self, student):
-        """A single head has the slope 2^−8 at every distance, and a single position has a bias of 0."""
+        """With a single head, the slope is 2^−8 at every distance. With a single position, the bias is 0."""
         near(student_slopes(student, 1), torch.tensor([2.0**-8]), "the slope for 1 head", 1e-6)
         last = shaped(student.alibi_bias(1, 270), (1, 270, 270))[:, -1]
         expected = -(2.0**-8) * torch.arange(269.0, -1, -1)
@@ -297,9 +297,9 @@ def check_mask(seen: Tensor, n: int, window: int) -> None:
     wrong = ((shaped(seen, (n, n)) != 0) != correct).nonzero().tolist()
     if wrong:
         i, j = wrong[0]
-        see = "see" if correct[i, j] else "not see"
+        verb = "be able to" if correct[i, j] else "not"
         raise AssertionError(
-            f"for n = {n} and window = {window}, position {i} should {see} position {j}"
+            f"for n = {n} and window = {window}, position {i} should {verb} attend to position {j}"
         )
 
 
@@ -313,31 +313,31 @@ class TestSlidingWindowMask:
 
     @weight(1)
     def test_future(self, student):
-        """Every position sees itself and no later position."""
+        """Every position may attend to itself but not to later positions."""
         mask = shaped(student.sliding_window_mask(6, 3), (6, 6)) != 0
         assert not mask.triu(1).any(), (
-            "for n = 6 and window = 3, at least one position sees a later one"
+            "for n = 6 and window = 3, at least one position can attend to a later one"
         )
         assert mask.diagonal().all(), (
-            "for n = 6 and window = 3, at least one position does not see itself"
+            "for n = 6 and window = 3, at least one position cannot attend to itself"
         )
 
     @weight(2)
     def test_reach(self, student, seed):
-        """Each position sees `window` positions: itself and the window − 1 before it."""
+        """Each position may attend to `window` positions: itself and the window − 1 before it."""
         draw = Draw(seed)
         for n, window in ((draw.choice([9, 10, 11]), draw.choice([3, 4, 5])), (270, 20)):
             check_mask(student.sliding_window_mask(n, window), n, window)
 
     @weight(1)
     def test_window_of_one(self, student):
-        """With a window of 1, each position sees only itself."""
+        """With a window of 1, each position may attend only to itself."""
         check_mask(student.sliding_window_mask(5, 1), 5, 1)
         check_mask(student.sliding_window_mask(1, 1), 1, 1)
 
     @weight(1)
     def test_wide_window(self, student):
-        """With a window of n or more, each position sees itself and all earlier positions."""
+        """With a window of n or more, each position may attend to itself and all earlier positions."""
         for window in (6, 7, 5, 100):
             check_mask(student.sliding_window_mask(6, window), 6, window)
         check_mask(student.sliding_window_mask(1, 4), 1, 4)
@@ -467,7 +467,7 @@ class TestLinearAttention:
         assert largest[0] < 1024 * 1024, (
             f"{mode}, your code creates a tensor of {largest[0]:,} elements for n = m = 1024"
         )
-        # Linear growth gives a factor of 2, and growth in proportion to n^1.5 a factor of 2.83.
+        # Linear growth gives a factor of 2; growth proportional to n^1.5 gives a factor of 2.83.
         assert largest[1] < 2.8 * largest[0] or not largest[0], (
             f"{mode}, the largest tensor has {largest[0]:,} elements for n = m = 1024, "
             f"but {largest[1]:,} for n = m = 2048"
@@ -557,8 +557,8 @@ class TestGroupedQueryAttention:
         for head in range(27):
             read, correct = seen[0, head, 0, 0].item(), head // 3
             assert abs(read - correct) < 1e-3, (
-                f"with h = 27 and g = 9, query head {head} should use key head {correct}; when all values "
-                f"of key head k equal k, the output of this query head is {read:.3g}"
+                f"with h = 27 and g = 9, query head {head} should use key head {correct}. "
+                f"When all values of key head k equal k, its output is {read:.3g}"
             )
 
     @weight(2)

@@ -1,4 +1,4 @@
-"""Hidden graders for the language-model chapter. The oracles compute GPT-2's formulas in float64, position by position."""
+"""Hidden tests for the language-model chapter. The oracles compute GPT-2's formulas in float64, position by position."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def block_weights(draw: Draw, prefix: str = "", d_ff: int = D_FF) -> dict[str, T
 
 
 def norm_weights(draw: Draw, name: str) -> dict[str, Tensor]:
-    """Return random weights for a layer norm: scales near 1, biases near 0."""
+    """Return random weights for a layer norm, with scales near 1 and biases near 0."""
     return {
         f"{name}.weight": 1 + draw.uniform(D, low=-0.5, high=0.5),
         f"{name}.bias": draw.normal(D, scale=0.5),
@@ -244,7 +244,7 @@ class TestCausalSelfAttention:
 
     @weight(1.25)
     def test_cache_in_pieces(self, student, seed):
-        """With a cache, each position attends to all cached positions and to positions up to itself in the same chunk."""
+        """With a cache, each position attends to all cached positions and to the positions up to itself in its own chunk."""
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x = draw.normal(2, 7, D)
@@ -256,7 +256,7 @@ class TestCausalSelfAttention:
 
     @weight(0.5)
     def test_lengths(self, student, seed):
-        """Calls may differ in length, and a cache may hold thousands of positions."""
+        """Calls may have different lengths, and a cache may hold thousands of positions."""
         draw = Draw(seed)
         layer, _ = self._layer(student, draw)
         x = draw.normal(2, 9, D)
@@ -501,7 +501,7 @@ class TestGPT:
         model.load(weights)
         seen = model.weights()
         for name in set(seen) - set(weights):
-            # If a parameter has a second name, this name now gives the values loaded under the first name.
+            # If a parameter also has a second name, that name now gives the values loaded under the first.
             assert any(torch.equal(seen[name], weight) for weight in weights.values()), (
                 f"there is an extra parameter `{name}` of shape {tuple(seen[name].shape)}; the output "
                 "layer should have no parameters except the token embedding's weights"
@@ -993,8 +993,8 @@ class Storyteller(nn.Module):
                 known = cache.append(new, new)[0][:, 0, :, 0].long()
             total = sum(self._lengths)
             assert known.shape[1] == total, (
-                f"the model has read {total} positions, but the cache of its last block holds "
-                f"{known.shape[1]}: does each block have its own cache, and is it kept from step to step?"
+                f"the model has read {total} positions, but the cache of its last block holds {known.shape[1]}. "
+                f"Does each block have its own cache, and is it kept between steps?"
             )
         assert known.shape[1] <= self.max_length, (
             f"the model was called with {known.shape[1]} positions (including cached ones), "
@@ -1119,8 +1119,8 @@ class TestGenerate:
         assert all(model._with_caches), "at least one call to the model passed no caches"
         # A further call on the last token is unnecessary but accepted.
         assert model._lengths in ([5, 1, 1, 1], [5, 1, 1, 1, 1]), (
-            "for a prompt of 5 tokens and n_tokens=4, the model should be called with 5, 1, 1 and 1 "
-            f"positions; your code called it with {model._lengths}"
+            "for a prompt of 5 tokens and n_tokens=4, the model should be called "
+            f"with 5, 1, 1 and 1 positions, not {model._lengths}"
         )
 
     @weight(0.75)
@@ -1133,8 +1133,8 @@ class TestGenerate:
             "with use_cache=False, at least one call to the model passed caches"
         )
         assert model._lengths in ([3, 4, 5, 6], [3, 4, 5, 6, 7]), (
-            "for a prompt of 3 tokens and n_tokens=4, the model should be called with 3, 4, 5 and 6 "
-            f"positions; your code called it with {model._lengths}"
+            "for a prompt of 3 tokens and n_tokens=4, the model should be called "
+            f"with 3, 4, 5 and 6 positions, not {model._lengths}"
         )
 
     @weight(0.75)
@@ -1162,8 +1162,8 @@ class TestGenerate:
             with value_error("max_length", "n_tokens", "prompt", "n", when=when):
                 student.generate(model, prompt, 4, use_cache=use_cache)
             assert model.training, (
-                "the call that raised a ValueError left the model in evaluation mode; "
-                "it was in training mode before"
+                "the call that raised a ValueError left the model in evaluation mode "
+                "instead of restoring training mode"
             )
             with value_error(
                 "max_length",

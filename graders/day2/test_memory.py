@@ -1,4 +1,4 @@
-"""Hidden graders for the memory chapter. The oracles look up one pair of vectors at a time, in float64."""
+"""Hidden tests for the memory chapter. The oracles process one pair of vectors at a time, in float64."""
 
 import math
 
@@ -23,7 +23,7 @@ DTYPES = {torch.float64: ATOL, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -> dict[str, Tensor]:
-    """Return random weights that preserve the scale of x and let distances influence the scores as much as content does."""
+    """Return random weights that preserve the scale of x. Distances affect the scores as much as content does."""
     parameters = {}
     for name in ("query", "key", "value", "out"):
         parameters[f"{name}.weight"] = draw.normal(d_model, d_model, scale=d_model**-0.5)
@@ -84,7 +84,7 @@ class TestRecurrentAttention:
 
     @weight(1)
     def test_without_memory(self, student, seed):
-        """Without a memory, the layer is `RelativeSelfAttention`, also for n < max_length."""
+        """Without a memory, the layer behaves like `RelativeSelfAttention`, including for n < max_length."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 2, 8)
         for n in (8, 5, 1):
@@ -92,7 +92,7 @@ class TestRecurrentAttention:
 
     @weight(1)
     def test_empty_memory(self, student, seed):
-        """A memory with no positions is the same as None."""
+        """An empty memory has the same effect as None."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 3, 7)
         x = draw.normal(2, 5, 6)
@@ -102,7 +102,7 @@ class TestRecurrentAttention:
 
     @weight(1.5)
     def test_content_of_the_memory(self, student, seed):
-        """If `relative` is zero, each position attends to the whole memory and to x up to itself, by content alone."""
+        """If `relative` is zero, each position attends to the whole memory and to x up to itself, based on content alone."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 3, 1, 11)
         parameters["relative"].zero_()
@@ -129,7 +129,7 @@ class TestRecurrentAttention:
 
     @weight(1.5)
     def test_causal(self, student, seed):
-        """Changing a position of x does not change the output at earlier positions, with a memory too."""
+        """With a memory, changing a position of x does not change the output at earlier positions."""
         draw = Draw(seed)
         layer, _ = load_layer(student, draw, 8, 2, 12)
         x, memory = draw.normal(2, 6, 8), draw.normal(2, 4, 8)
@@ -147,7 +147,7 @@ class TestRecurrentAttention:
 
     @weight(1.5)
     def test_segments(self, student, seed):
-        """Segments, each with all earlier ones as its memory, give what the whole sequence gives."""
+        """Processing a sequence in segments, with all earlier segments as memory, gives the same output as a single call."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 8, 2, 11)
         x = draw.normal(2, 10, 8)
@@ -170,7 +170,7 @@ class TestRecurrentAttention:
 
     @weight(1)
     def test_no_gradient_into_memory(self, student, seed):
-        """No gradient flows into `memory`: it is None or 0, even if `memory` requires gradients."""
+        """No gradient flows into `memory`: its gradient is None or 0, even if `memory` requires gradients."""
         draw = Draw(seed)
         layer, _ = load_layer(student, draw, 6, 2, 9)
         x, memory = draw.normal(2, 4, 6).requires_grad_(), draw.normal(2, 5, 6).requires_grad_()
@@ -182,7 +182,7 @@ class TestRecurrentAttention:
 
     @weight(1.5)
     def test_gradients(self, student, seed):
-        """The gradients of x and all parameters are correct; `key` and `value` get theirs from the memory too."""
+        """The gradients of x and all parameters are correct; `key` and `value` also receive gradients from the memory."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 2, 10)
         x, memory, upstream = draw.normal(3, 4, 6), draw.normal(3, 5, 6), draw.normal(3, 4, 6)
@@ -289,7 +289,7 @@ def separated_keys(draw: Draw, n: int, d: int, queries: Tensor) -> Tensor:
         distances = (queries.double().unsqueeze(1) - keys.double()).norm(dim=-1).sort(dim=-1).values
         if n == 1 or distances.diff(dim=-1).min() > 0.015:
             return keys
-    raise AssertionError("no such keys were drawn")
+    raise AssertionError("no keys with well-separated distances were drawn")
 
 
 class TestKnnProbabilities:
@@ -343,7 +343,7 @@ class TestKnnProbabilities:
 
     @weight(1)
     def test_mix(self, student, seed):
-        """The result is mix · p_kNN + (1 − mix) · probabilities, with a default mix of 0.25; 0 and 1 are allowed."""
+        """The result is mix · p_kNN + (1 − mix) · probabilities, where `mix` defaults to 0.25 and may be 0 or 1."""
         draw = Draw(seed)
         queries = draw.normal(2, 5)
         keys, tokens = separated_keys(draw, 6, 5, queries), draw.integers(0, 7, 6)
@@ -381,7 +381,7 @@ class TestKnnProbabilities:
 
     @weight(0.75)
     def test_large_vectors(self, student, seed):
-        """For vectors of norm up to 1,000, the result is finite, sums to 1, and follows a clear winner."""
+        """For vectors with norms up to 1,000, the result is finite, and a clearly nearest key gets all the probability."""
         draw = Draw(seed)
         directions = draw.normal(5, 6, dtype=torch.float64)
         keys = (900 * directions / directions.norm(dim=-1, keepdim=True)).float()
@@ -513,7 +513,7 @@ class TestPerformerFeatures:
         draw = Draw(seed)
         d = draw.choice([4, 6])
         query, key = draw.normal(3, d, scale=0.4), draw.normal(4, d, scale=0.4)
-        # With ω and −ω for each row, the estimate has a smaller error.
+        # Pairing each row ω with −ω reduces the error of the estimate.
         half = draw.normal(3000, d)
         projection = torch.cat([half, -half])
         phi_query, phi_key = (
@@ -537,7 +537,7 @@ class TestPerformerFeatures:
 
     @weight(1)
     def test_large_entries(self, student, seed):
-        """No shift is subtracted: rows of different norm keep their own scale, up to ‖x‖² = 20√d."""
+        """No shift is subtracted: rows with different norms keep their own scales, up to ‖x‖² = 20√d."""
         draw = Draw(seed)
         x, projection = draw.normal(5, 9), draw.normal(7, 9)
         target = torch.tensor([0.01, 1.0, 8.0, 20.0, 50.0]).sqrt().unsqueeze(1)  # ‖x‖² ≤ 60

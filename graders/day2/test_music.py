@@ -1,4 +1,4 @@
-"""Hidden graders for the music chapter. The oracles loop over positions or compute explicit indices."""
+"""Hidden tests for the music chapter. The oracles loop over positions or compute explicit indices."""
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ class TestTranspose:
 
     @weight(1)
     def test_silence(self, student):
-        """Tokens that are all rests and holds are never out of range, and semitones = 0 changes nothing."""
+        """A melody of only rests and holds is never out of range, and semitones = 0 does not change any token."""
         for semitones in (7, -3, 100, -100):
             tokens = torch.tensor([0, 1, 1, 0])
             equal(
@@ -200,7 +200,7 @@ class TestSkew:
 
     @weight(1)
     def test_gradient(self, student, seed):
-        """The gradient of each entry of the result flows back to the entry of x that it came from."""
+        """Each entry of the result passes its gradient back to the entry of x that it came from."""
         draw = Draw(seed)
         x = draw.normal(2, 5, 5).requires_grad_()
         upstream = draw.normal(2, 5, 5).tril()
@@ -243,7 +243,7 @@ def skew_by_index(x: Tensor) -> Tensor:
 
 
 def random_parameters(draw: Draw, d_model: int, n_heads: int, max_length: int) -> dict[str, Tensor]:
-    """Return random weights that preserve the scale of x and let distances influence the scores as much as content does."""
+    """Return random weights that preserve the scale of x. Distances affect the scores as much as content does."""
     parameters = {}
     for name in ("query", "key", "value", "out"):
         parameters[f"{name}.weight"] = draw.normal(d_model, d_model, scale=d_model**-0.5)
@@ -431,7 +431,7 @@ class TestRelativeSelfAttention:
 
     @weight(0.5)
     def test_leaves_everything_as_it_was(self, student, seed):
-        """x may be non-contiguous and is not modified. Neither earlier calls nor train()/eval() change the output."""
+        """x may be non-contiguous and is not modified. Earlier calls, `train()` and `eval()` do not change the output."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 6, 3, 8)
         for x in (draw.normal(3, 8, 6), draw.strided(draw.normal(4, 5, 6))):

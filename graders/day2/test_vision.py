@@ -1,4 +1,4 @@
-"""Hidden graders for the vision chapter. The oracles use `F.unfold`, `F.fold`, and formulas and loops in float64."""
+"""Hidden tests for the vision chapter. The oracles use `F.unfold`, `F.fold`, and formulas and loops in float64."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class TestPatchify:
 
     @weight(0.5)
     def test_gradient(self, student, seed):
-        """The gradient of each patch flows back to the pixels of the image that it came from."""
+        """Each patch passes its gradient back to the pixels that it came from."""
         draw = Draw(seed)
         images, upstream = draw.normal(2, 3, 4, 6).requires_grad_(), draw.normal(2, 6, 12)
         seen = gradient(student.patchify(images, 2), images, upstream, "the images")
@@ -234,7 +234,7 @@ class TestPatchEmbedding:
 
     @weight(1)
     def test_class_token_first(self, student, seed):
-        """The first token is the class token, and does not depend on the image."""
+        """The first token is the class token, which does not depend on the image."""
         draw = Draw(seed)
         weights = embedding_weights(draw) | {"position": torch.zeros(1, 10, D)}
         layer = student.PatchEmbedding(IMAGE, PATCH, CHANNELS, D)
@@ -534,8 +534,8 @@ class TestAttentionDistance:
         seen = shaped(seen, (len(targets),), torch.float32)
         for (key, (_, far)), value in zip(targets.items(), seen.tolist(), strict=True):
             assert abs(value - far / 9) < 1e-3, (
-                f"in a 3 × 3 grid with patch_size = {p}, query 1 attends to key {key} and all others "
-                f"to themselves: the mean distance should be {far / 9:.4f}; yours is {value:.4f}"
+                f"in a 3 × 3 grid with patch_size = {p}, query 1 attends to key {key} and all other queries "
+                f"to themselves. The mean distance should be {far / 9:.4f}; yours is {value:.4f}"
             )
 
     @weight(0.5)
@@ -644,7 +644,7 @@ class TestLinearCka:
 
     @weight(1.5)
     def test_values(self, student, seed):
-        """The result is the linear CKA of x and y, both for more and for fewer inputs than features."""
+        """The result is the linear CKA of x and y, whether there are more inputs than features or fewer."""
         draw = Draw(seed)
         for n, d1, d2 in ((13, 3, 5), (6, 9, 4), (5, 2, 11), (8, 1, 1)):
             x, y = related_inputs(draw, n, d1, d2)
@@ -668,7 +668,7 @@ class TestLinearCka:
 
     @weight(1)
     def test_added_constants(self, student, seed):
-        """Adding a constant to a column changes nothing, because columns are centred."""
+        """Adding a constant to a column does not change the result, because columns are centred."""
         draw = Draw(seed)
         x, y = related_inputs(draw, 12, 5, 3)
         expected = cka_oracle(x, y)
@@ -682,7 +682,7 @@ class TestLinearCka:
 
     @weight(0.5)
     def test_rotation(self, student, seed):
-        """Rotating or reflecting the features changes nothing."""
+        """Rotating or reflecting the features does not change the result."""
         draw = Draw(seed)
         x, y = related_inputs(draw, 10, 4, 6)
         rotation, _ = torch.linalg.qr(draw.normal(6, 6, dtype=torch.float64))
@@ -691,7 +691,7 @@ class TestLinearCka:
 
     @weight(0.5)
     def test_scale(self, student, seed):
-        """Scaling x, y or both by factors from 10⁻³ to 10³ changes nothing."""
+        """Scaling x, y or both by factors from 10⁻³ to 10³ does not change the result."""
         draw = Draw(seed)
         x, y = related_inputs(draw, 24, 4, 5)
         expected = cka_oracle(x, y)
