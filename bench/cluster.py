@@ -1,4 +1,4 @@
-"""Grade a class on a Dask cluster: compare marks and CPU time with the pool's, kill processes, and simulate many workers.
+"""Grade a class on a Dask cluster: compare marks and CPU time with those of the pool, kill processes, and simulate many workers.
 
 python -m bench.cluster --count 200 --kills 20
 """
@@ -91,7 +91,7 @@ class Run:
         return self.process.communicate()[1]
 
     def marks(self, day: Day) -> list[SubmissionMarks]:
-        """Return the current marks, without times and the folder's name."""
+        """Return the current marks, without times or the folder's name."""
         with History(self.folder) as history:
             current = history.current(day.name)
         return [_without_times(marks) for marks in current]
@@ -108,7 +108,7 @@ def _without_times(marks: SubmissionMarks) -> SubmissionMarks:
 
 @contextlib.contextmanager
 def _course(day: Day, count: int) -> Iterator[Path]:
-    """Yield a copy of the course with a class, and learn its known mistakes."""
+    """Yield a copy of the course with a class, after recording the known mistakes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         link_course(folder)
@@ -122,7 +122,7 @@ def _course(day: Day, count: int) -> Iterator[Path]:
 
 
 def _measured(folder: Path, count: int, *options: str) -> tuple[Run, float]:
-    """Run to the end. Return the run, and the CPU seconds per submission after the first tenth of the class."""
+    """Grade the whole class. Return the run, and the CPU seconds per submission after the first tenth of the class."""
     with ExitStack() as stack:
         run = Run(folder, *options)
         cpu = counter(run.process.pid, stack)

@@ -1,7 +1,7 @@
-"""Kill `autograder build` at many moments, and check that the release is always whole: `python -m bench.killed_builds`.
+"""Kill `autograder build` at many moments, and check that no release is ever damaged: `python -m bench.killed_builds`.
 
-A small course is changed and built again. Half of the builds are killed at moments that are spread over the whole build, the
-others while they publish. Each folder must be the old or the new one, and the next build must be complete.
+A small course is changed and rebuilt. Half of the builds are killed at moments spread over the whole build, and the others
+while they publish. Each folder must then be the old or the new one, and the next build must be complete.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def build_day(root: Path) -> None:
 
 
 def moments(count: int, root: Path, changed: Path) -> Iterator[tuple[set[str], int]]:
-    """Yield the moments at which to kill a build: the files whose lines are counted, and the number of the line."""
+    """Yield the moments at which to kill a build: the files whose lines are counted, and the line number."""
     for files, share in ((PUBLISHING, count // 2), (BUILDING, (count + 1) // 2)):
         reset(root, changed)
         lines = count_lines(lambda: build_day(root), files)
@@ -50,13 +50,13 @@ def moments(count: int, root: Path, changed: Path) -> Iterator[tuple[set[str], i
 
 
 def reset(root: Path, copy: Path) -> None:
-    """Replace a course by a copy."""
+    """Replace a course with a copy."""
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(copy, root)
 
 
 def main(count: int, folder: Path) -> None:
-    """Build, change the course, and kill `count` builds. Print the state after each."""
+    """Build, change the course, and kill `count` builds. Print the state after each kill."""
     root, before, changed = (folder / name for name in ("course", "before", "changed"))
     released_course.make(root)
     count_lines(lambda: build_day(root), ())
@@ -66,7 +66,7 @@ def main(count: int, folder: Path) -> None:
     count_lines(lambda: build_day(root), ())
     old, new = read_release(before), read_release(root)
     assert old != new
-    # The changed course has the old release, and what the build has cached about the new one.
+    # The changed course contains the old release, together with the build's caches for the new one.
     for name in (*FOLDERS, Path(gradebook.FILE)):
         target = root / name
         (shutil.rmtree if target.is_dir() else Path.unlink)(target)
@@ -77,10 +77,12 @@ def main(count: int, folder: Path) -> None:
         kill_at(line, lambda: build_day(root), files)
         states = []
         for folder_now, folder_old, folder_new in zip(read_release(root), old, new, strict=True):
-            assert folder_now in (folder_old, folder_new), f"line {line}: a folder is not whole"
+            assert folder_now in (folder_old, folder_new), (
+                f"line {line}: a folder is neither old nor new"
+            )
             states.append("new" if folder_now == folder_new else "old")
         count_lines(lambda: build_day(root), ())
-        assert read_release(root) == new, f"line {line}: the next build is not complete"
+        assert read_release(root) == new, f"line {line}: the next build is incomplete"
         state = dict(zip(publication.FOLDERS, states, strict=True))
         print(f"{number:2}: killed at line {line}; {state}", flush=True)
 

@@ -1,4 +1,4 @@
-"""A course of two days that differ only in what `grading.toml` chooses of the same chapters. Entry point: `make`."""
+"""A course whose two days share their chapters, and differ only in what `grading.toml` selects. Entry point: `make`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start a Dask cluster from the command line, as for `--cluster ADDRESS`, on this machine."""
+"""Start a Dask cluster on this machine from the command line, for use with `--cluster ADDRESS`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from autograder.grading.cluster.place import Place
 class DaskCluster:
     """A Dask scheduler that uses TLS, and the workers that are added to it.
 
-    `place` and `tls` say how to connect to the scheduler. `last` is the process that was started last.
+    `place` and `tls` specify how to connect to the scheduler. `last` is the most recently started process.
     """
 
     def __init__(self, folder: Path, stack: ExitStack, **variables: str) -> None:
-        """Start the scheduler. Its certificates are written to `folder`, and `stack` stops all processes."""
+        """Start the scheduler. Its certificates are written to `folder`; closing `stack` stops all processes."""
         security = Security.temporary()
         pem = {
             "--tls-ca-file": security.tls_ca_file,

@@ -1,11 +1,11 @@
-"""Write the downloads of a class as each platform writes them today.
+"""Write downloads of a class in the current format of each platform.
 
 - Canvas: `get_filename`, `add_upload_submission` and `add_text_or_url` in canvas-lms, `lib/content_zipper.rb`. A second upload
   with the same name gets the suffix `-1` (`Attachment.make_unique_filename`), and later uploads have higher numbers.
 - Moodle: `get_student_prefix` and `load_submissionplugin_filelist` in moodle, `mod/assign/classes/downloader.php`; the worksheet:
   `mod/assign/gradingtable.php` and `mod/assign/feedback/offline/importgradeslib.php`.
-- Gradescope publishes no source. The layout is that of its “Export submissions”: `assignment_N_export/submission_M/` and
-  `submission_metadata.yml`, with keys such as `:submitters` and `:created_at`.
+- Gradescope does not publish its source code. The layout is that of its “Export submissions”:
+  `assignment_N_export/submission_M/` and `submission_metadata.yml`, with keys such as `:submitters` and `:created_at`.
 - nbgrader: `submitted/STUDENT/ASSIGNMENT/` with `timestamp.txt`, as `nbgrader collect` writes it
   (`nbgrader/exchange/default/collect.py`).
 """
@@ -31,7 +31,7 @@ HELD_BACK = re.compile(r"[&<>\"`|':\\/\x00-\x1f]")  # characters that Moodle rem
 
 @dataclass(frozen=True)
 class HandIn:
-    """What one student, or one group on Gradescope, submitted, and the points that it should get (None: cannot be graded)."""
+    """A submission by a student, or by a group on Gradescope. `points` is None if it cannot be graded."""
 
     number: int  # identifies the student on every platform
     name: str
@@ -62,7 +62,7 @@ class HandIn:
 
 
 def canvas(class_: Sequence[HandIn], is_anonymous: bool = False) -> bytes:
-    """Return Canvas's “Download Submissions”."""
+    """Return an archive like the one from Canvas's “Download Submissions”."""
     files: dict[str, bytes] = {}
     for one in class_:
         last, _, first = one.name.rpartition(" ")
@@ -85,7 +85,7 @@ def canvas(class_: Sequence[HandIn], is_anonymous: bool = False) -> bytes:
 def moodle(
     class_: Sequence[HandIn], is_blind: bool = False, in_folders: bool = True, end: str = ""
 ) -> bytes:
-    """Return Moodle's “Download all submissions”. Versions before 4.0 added `end="_"` to the folders' names."""
+    """Return an archive like Moodle's “Download all submissions”. Versions before 4.0 added `end="_"` to folder names."""
     files: dict[str, bytes] = {}
     for one in class_:
         name = "Participant" if is_blind else one.name.replace("_", " ")
@@ -102,7 +102,7 @@ def moodle(
 
 
 def worksheet(class_: Sequence[HandIn], is_blind: bool = False) -> str:
-    """Return Moodle's grading worksheet."""
+    """Return a grading worksheet as exported by Moodle."""
     out = io.StringIO(newline="")
     rows = csv.writer(out, lineterminator="\n")
     names = [] if is_blind else ["Full name", "Email address"]
@@ -118,7 +118,7 @@ def worksheet(class_: Sequence[HandIn], is_blind: bool = False) -> str:
 
 
 def gradebook(class_: Sequence[HandIn]) -> str:
-    """Return Canvas's exported gradebook."""
+    """Return a gradebook as exported by Canvas."""
     out = io.StringIO(newline="")
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["Student", "ID", "SIS Login ID", "Section", "day1 (77)", "Current Score"])
@@ -131,7 +131,7 @@ def gradebook(class_: Sequence[HandIn]) -> str:
 
 
 def gradescope(class_: Sequence[HandIn]) -> bytes:
-    """Return Gradescope's “Export submissions”."""
+    """Return an archive like the one from Gradescope's “Export submissions”."""
     files: dict[str, bytes] = {}
     lines = ["---"]
     for one in class_:
@@ -174,7 +174,7 @@ OTHER_DAY = notebook("def patchify(x):\n    return x")
 
 
 def files_of(kind: str, points: float, mark: str) -> tuple[dict[str, bytes], float | None]:
-    """Return what a student submits, and the points that it gets. `mark` makes the code unique."""
+    """Return the files that a student submits, and their expected points. `mark` makes the code unique."""
     done = book(points, mark)
     made: dict[str, tuple[dict[str, bytes], float | None]] = {
         "notebook": ({"day1.ipynb": done}, points),
@@ -212,7 +212,7 @@ def hand_in(
 
 
 def whole_class(count: int = 42) -> list[HandIn]:
-    """Return a class with every kind of submission, names in seven scripts, equal names and late submissions."""
+    """Return a class with every kind of submission, names in seven scripts, duplicate names and late submissions."""
     return [
         hand_in(
             number,

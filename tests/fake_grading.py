@@ -1,7 +1,7 @@
 """Grade classes without running code, so that tests can grade hundreds of submissions in seconds.
 
-Only the pool of graders is replaced: the files are read in the sandbox, and the marks go through the store. The points are a
-number in a comment of the submission: `work(37)` gets 37 points.
+Only the pool of graders is replaced: the files are read in the sandbox, and the marks go through the store. The points come
+from a comment in the submission: `work(37)` gets 37 points.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kill a process with SIGKILL at a chosen moment: before it runs the n-th line of some files."""
+"""Kill a process with SIGKILL at a chosen moment: before it runs the n-th line of the given files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Trace = Callable[[FrameType, str, Any], Any]
 
 
 def count_lines(action: Callable[[], object], files: Collection[str]) -> int:
-    """Run an action in a process of its own. Return how many lines of these files it runs."""
+    """Run an action in a separate process. Return how many lines of these files it runs."""
     lines, _ = _run(action, files, 0)
     return lines
 
 
 def kill_at(line: int, action: Callable[[], object], files: Collection[str]) -> None:
-    """Run an action in a process of its own and kill it before it runs the given line, counting from 1."""
+    """Run an action in a separate process, and kill the process before it runs the given line, counting from 1."""
     _, status = _run(action, files, line)
     assert os.WIFSIGNALED(status), "the process ended before it was killed"
     assert os.WTERMSIG(status) == signal.SIGKILL

@@ -1,7 +1,7 @@
-"""Run a day's notebook with some exercises left empty, and print what fails: `python -m tests.notebook_runs DAY CASE…`.
+"""Run a day's notebook with some exercises left empty, and print the failures: `python -m tests.notebook_runs DAY CASE…`.
 
-A case is a list of exercises separated by commas. Each case runs in its own process, forked where the first of its exercises
-is defined, so that cells before it run only once. `--quick` leaves out demonstrations that train a model.
+A case is a list of exercises separated by commas. Each case runs in its own process, which is forked where the first of its
+exercises is defined, so earlier cells run only once. `--quick` skips demonstrations that train a model.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from autograder.release.demonstrations import with_short_training
 from autograder.release.notebook import solution_notebook
 from tests.conftest import ROOT
 
-STEPS = 2  # of each training loop
+STEPS = 2  # per training loop
 
 
 def run_cell(cell: NotebookNode, source: str) -> str:
-    """Run a cell's code in the main module and return what it prints. Tracebacks and `inspect` find its source."""
+    """Run a cell's code in the main module and return what it prints. Tracebacks and `inspect` can find its source."""
     file = f"<{cell.id}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     printed = io.StringIO()
@@ -40,7 +40,7 @@ def run_cell(cell: NotebookNode, source: str) -> str:
 
 
 def run_rest(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
-    """Run cells, with `stubs` in the place of exercises. Return what fails, other than the checks of the stubs."""
+    """Run cells, replacing exercises with `stubs`. Return all failures except those of checks that report an empty exercise."""
     problems = []
     for cell in cells:
         try:
@@ -56,7 +56,7 @@ def run_rest(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
 
 
 def in_fork(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
-    """Run cells in a forked process and return what fails."""
+    """Run cells in a forked process and return the failures."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -71,7 +71,7 @@ def in_fork(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
 
 
 def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[str, list[str]]:
-    """Return what fails in each case."""
+    """Return the failures in each case."""
     day = courses.load(ROOT).day(name)
     every = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in every if cell.role == "exercise"}
@@ -93,7 +93,7 @@ def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[
 
 
 def _without_training(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
-    """Leave out demonstrations that train a model, and those that use what they would have made."""
+    """Remove demonstrations that train a model, and those that depend on a removed demonstration."""
     kept: list[NotebookNode] = []
     missing: set[str] = set()
     for cell in cells:

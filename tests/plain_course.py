@@ -1,4 +1,4 @@
-"""A course in Chinese whose exercises return numbers, strings, lists and truth values. Written as the docs describe."""
+"""A course in Chinese whose exercises return numbers, strings, lists and booleans. It follows the documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test that a broken member of a class archive affects no other member and leaves no process behind."""
+"""Test that a broken member of a class archive affects no other member and leaves no process running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test what the text of each day promises: its length, its timetable, its figures and how each chapter ends."""
+"""Test the text of each day: its length, its timetable, its figures and the end of each chapter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_READ = re.compile(
 FACTS = re.compile(
     r"★+☆* · (core|further|optional) · (\d+) minutes(?: · ([\d.]+) points?)?$", re.MULTILINE
 )
-# A section that is not an exercise but takes time.
+# A section that is not an exercise but has a time in the timetable.
 SECTION = re.compile(r"^\*(Core|Further) · (\d+) minutes\*$", re.MULTILINE)
 CHAPTER = re.compile(r"^\*Chapter (\d+) of (\d+)((?: · \w+: \d+ minutes?)*)\*$", re.MULTILINE)
 ROW = re.compile(r"^\| ([^|]+) ((?:\| (?:\d+ min )?)+)\|$", re.MULTILINE)  # of the timetable
@@ -27,7 +27,7 @@ MAX_BYTES = 2_000_000  # of a released notebook
 
 @dataclass(frozen=True)
 class Promise:
-    """What the text of a day promises. `words` and `core_words` are the most that a student has to read."""
+    """The required properties of a day's text. `words` and `core_words` limit how much a student has to read."""
 
     words: int
     core_words: int
@@ -50,13 +50,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def cells(name: str) -> list[str]:
-    """Return the texts of a day's markdown cells."""
+    """Return the text of each of a day's markdown cells."""
     notebook = solution_notebook(COURSE.day(name))
     return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
 def sections(cells: list[str]) -> list[tuple[str, str]]:
-    """Return each cell's text with its part of the timetable. A chapter without core exercises is not core."""
+    """Return the part of the timetable and the text of each cell. A chapter without core exercises is not part of the core."""
     chapter = part = "core"
     parts = []
     for text in cells:
@@ -70,7 +70,7 @@ def sections(cells: list[str]) -> list[tuple[str, str]]:
 
 
 def times(tracks: list[str], row: str) -> dict[str, int]:
-    """Return the minutes in the cells of a row of the timetable, by track."""
+    """Return the minutes in a row of the timetable, by track."""
     minutes = [int("0" + re.sub(r"\D", "", entry)) for entry in row.split("|")[1:]]
     return dict(zip(tracks, minutes, strict=True))
 

@@ -23,7 +23,7 @@ from tests.conftest import handed_in, with_cells
 CALLED = (
     "MultiHeadAttention",
     "softmax",
-)  # exercises that others call, each the first mistake of a submission
+)  # exercises that other exercises call; each has the first mistake in some submission
 TEST = re.compile(r"^  (passed|failed)  (\w+) \(([\d.]+) of ([\d.]+) points\)", re.M)
 
 
@@ -62,7 +62,7 @@ def test_explanations_agree_with_the_marks_of_known_mistakes(
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Day:
-    """A course with a graded class of three."""
+    """Return a course with a graded class of three students."""
     root = small_course.make(tmp_path_factory.mktemp("course"))
     small_course.hand_in(root / "class", 3)
     with zipfile.ZipFile(root / "class.zip", "w") as archive:

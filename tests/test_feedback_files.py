@@ -1,4 +1,4 @@
-"""Test that Canvas and Moodle would give each feedback page to its student, with readers written after their source code."""
+"""Test that Canvas and Moodle would give each feedback page to the right student. The readers follow their source code."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_moodle_gives_each_page_to_its_participant(texts: Texts, tmp_path: Path)
 
 
 def test_moodle_finds_the_members_of_a_group_in_the_worksheet(texts: Texts, tmp_path: Path) -> None:
-    group = from_moodle(texts, "Team 3", "7")  # for a group, the number is the group's
+    group = from_moodle(texts, "Team 3", "7")  # for a group, this is the group's number
     people = (Entry("", "ada", "Ada Lovelace", "", "3"), Entry("", "bob", "Bob Byron", "", "3"))
     marks = replace(group, student="ada", handed_in=None)
     _, done = written([marks], texts, "moodle", tmp_path / "f.zip", Roster(people))

@@ -1,4 +1,4 @@
-"""Test that lateness from any source gives the same final points in the table, on pages, in the report and in every export."""
+"""Test that lateness from any source gives the same final points in the table, pages, report and exports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.small_course import RIGHT, command, make
 
 LATE = "\n[late]\nper_cent_a_day = 10\n[day1.late]\ndue = 2026-12-01T23:59:00+01:00\n"
 HEAD = "Identifier,Full name,Email address,Status,Grade,Maximum Grade,Last modified (submission),Last modified (grade)\n"
-# The time as Moodle's English language packs write it, and the points that remain of 100.
+# The submission time, as Moodle's English language packs format it, and the final points.
 TIMES = {
     ("41", "Ada Lovelace"): ("Tuesday, 1 December 2026, 10:03 PM", 100),
     ("42", "Ada Lovelace"): ("Wednesday, 2 December 2026, 12:05 AM", 90),
@@ -27,7 +27,7 @@ TIMES = {
 
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
-    """A course with a late policy, and a Moodle download with its worksheet."""
+    """Return a course with a late policy, a Moodle download and its worksheet."""
     root = make(tmp_path / "course")
     with (root / "grading.toml").open("a") as toml:
         toml.write(LATE)
@@ -44,7 +44,7 @@ def course(tmp_path: Path) -> Path:
 
 
 def final_points(root: Path) -> dict[str, dict[str, float]]:
-    """Return the points of each participant as the CSV, the worksheet, the report and the page show them."""
+    """Return the points of each participant in the CSV file, the worksheet, the report and the page."""
     for to, more in (("csv", ()), ("moodle", ("--into", "sheet.csv"))):
         done = command(root, "export", "day1", "--to", to, *more, "--out", f"{to}.csv")
         assert done.returncode == 0, done.stderr

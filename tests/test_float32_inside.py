@@ -97,7 +97,7 @@ def _whole(function):
 
 
 class _InFloat32(ast.NodeTransformer):
-    """Replaces calls to torch functions with versions that compute in float32."""
+    """An AST transformer that replaces calls to torch functions with versions that compute in float32."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)

@@ -1,6 +1,6 @@
-"""Test that the visible checks name known mistakes, and name nothing wrongly.
+"""Test that the visible checks name known mistakes, and never name the wrong mistake.
 
-`make hints` tests every mistake. The suite tests those of one exercise in each chapter.
+`make hints` tests every mistake. The test suite covers only the mistakes of one exercise per chapter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 COURSE = courses.load(ROOT)
 NOTICED = tomllib.loads((ROOT / "tests" / "noticed_mistakes.toml").read_text(encoding="utf-8"))
-# The number of mistakes that the visible checks noticed when the list was made. It never decreases.
+# How many mistakes the visible checks noticed when the list was made. The number must not decrease.
 LENGTHS = {"day1": 310, "day2": 621}
 ALL = os.environ.get("HINTS") == "all"
 SOME = {
@@ -57,7 +57,7 @@ def packed(day: Day) -> str:
 
 
 def hint(notebook: Notebook, exercise: str, source: str) -> str | None:
-    """Return the hint for a wrong version of an exercise: "" if there is none, None if its checks pass."""
+    """Return the hint for a wrong version of an exercise: "" if there is no hint, or None if its checks pass."""
     names = vars(notebook.module)
     own = names[exercise]
     try:

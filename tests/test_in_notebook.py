@@ -36,7 +36,7 @@ EXERCISES = {"double": ("Numbers", 2.0, 10), "quadruple": ("More <numbers>", 3.0
 
 
 class Notebook:
-    """A notebook in the main module of this process."""
+    """A notebook whose cells run in the main module of this process."""
 
     def __init__(self) -> None:
         self.names = vars(sys.modules["__main__"])
@@ -207,7 +207,7 @@ def test_fixed_numbers_and_filled_modules_do_not_depend_on_the_seed() -> None:
 
 
 def record(notebook: Notebook, **mistakes: str) -> None:
-    """Record wrong versions of `quadruple` under the given sentences."""
+    """Record wrong versions of `quadruple`, each with its explanation."""
     check = notebook.names["check_quadruple"].__wrapped__
     calls: list[Any] = []
     listed = []

@@ -330,7 +330,7 @@ def test_a_hidden_test_runs_again_after_its_server_was_lost(server: Server) -> N
         student.f(0)
         if run < 3:
             kill(server)
-            while True:  # the worker may outlive its server for a moment
+            while True:  # the worker may briefly outlive its server
                 student.f(0)
 
     tests = Scripted(killed, lambda student, run: student.f(0))
@@ -372,7 +372,7 @@ def test_killing_servers_at_random_changes_no_marks(tmp_path: Path) -> None:
         assert grade() == undisturbed
         seconds = time.monotonic() - started
         for _ in range(KILLS):
-            # The second kill may come while a new server is starting, or later.
+            # The second kill may happen while a new server is starting, or later.
             delays = [draw.uniform(0, seconds), draw.uniform(0, seconds + 4)]
             killers = [threading.Timer(delay, kill_any, [server, draw]) for delay in delays]
             for killer in killers:

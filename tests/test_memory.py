@@ -1,4 +1,4 @@
-"""Check the reference solutions in the chapter `memory`: what they promise beside their formulas."""
+"""Check properties of the reference solutions in the chapter `memory` that go beyond their formulas."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_knn_probabilities_are_a_distribution_that_prefers_near_tokens() -> None
 
 @pytest.mark.parametrize("d", [4, 16])
 def test_performer_features_are_unbiased(d: int) -> None:
-    """The mean of 2,000 independent estimates is within three standard errors of the weight of softmax."""
+    """The mean of 2,000 independent estimates is within three standard errors of the softmax weight."""
     query, key, projections = normal(5, d, seed=2) / 2, normal(6, d, seed=3) / 2, normal(2000, 8, d)
     exact = (query @ key.T / d**0.5).exp()
     estimates = torch.stack(

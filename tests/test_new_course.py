@@ -1,4 +1,4 @@
-"""Test `autograder new` and `autograder try`, in a course that has nothing of this repository."""
+"""Test `autograder new` and `autograder try`, in a course that uses nothing from this repository."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_new_course_builds(tmp_path: Path) -> None:
     again = command(tmp_path, "new", "mycourse")
     assert (again.returncode, "not empty" in again.stderr) == (2, True)
     root = tmp_path / "mycourse"
-    (root / "nbgrader_config.py").unlink()  # the build writes it again
+    (root / "nbgrader_config.py").unlink()  # the build recreates this file
     built = command(root, "build")
     assert built.returncode == 0, built.stderr
     assert (root / "nbgrader_config.py").is_file()
@@ -118,7 +118,7 @@ def test_pytest_finds_the_fixtures_of_the_graders(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
-    """Try both exercises. `standardize` has two faulty mistakes and a faulty style."""
+    """Try both exercises. `standardize` has two mistakes and one style with faults."""
     root = make(tmp_path_factory.mktemp("course"))
     with (root / "mistakes/day1/standardize.md").open("a") as file:
         file.write(UNNOTICED + TWICE)

@@ -1,4 +1,4 @@
-"""Test that points and comments given by hand survive regrades and appear everywhere, and agree with nbgrader's gradebook."""
+"""Test that manual points and comments survive regrades, appear everywhere and agree with nbgrader's gradebook."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_students_with_the_same_name_have_separate_overrides(day: Day) -> None:
     assert (first.points, second.points) == (100, 97)
     with pytest.raises(CourseError, match="several students match"):
         resolve([Request("Ada Lovelace", "softmax", "1", "")], class_, day, NO_ROSTER, "kim")
-    renamed = replace(class_[1], student="ada")  # as after a roster was added
+    renamed = replace(class_[1], student="ada")  # as if a roster had been added
     assert Adjustments(new).apply(renamed).points == 97
     assert Adjustments(new).unused([class_[0]]) == [
         "the override of softmax for Ada Lovelace has no effect: there are no marks"

@@ -1,4 +1,4 @@
-"""Test a course in another script whose exercises return numbers, strings, lists and truth values."""
+"""Test a course in Chinese whose exercises return numbers, strings, lists and booleans."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
-    """The day of the course, with its release."""
+    """Return the day of the course, after building its release."""
     root = plain_course.write(tmp_path_factory.mktemp("course"))
     day = courses.load(root).day("day1")
     assert [*build.build(day)] == [root / "assignments/day1/day1.ipynb"]
@@ -161,7 +161,7 @@ def notebook(day: Day, release: NotebookNode, main_module: None) -> Iterator[Not
 
 
 def test_the_notebook_names_known_mistakes(notebook: Notebook) -> None:
-    """The check of `perplexity` cannot notice its mistake, because both give 1 for a loss of 0."""
+    """The check of `perplexity` cannot notice the mistake, because right and wrong code both return 1 for a loss of 0."""
     hints = {
         name: hint(notebook, name, f"def {name}{one['signature']}:\n    {one['wrong']}\n")
         for name, one in EXERCISES.items()

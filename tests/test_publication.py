@@ -1,4 +1,4 @@
-"""Test that a build replaces a day's folders and gradebook as a whole, even if it is killed, and never loses a release."""
+"""Test that a build replaces a day's folders and gradebook completely, even if it is killed, and never loses a release."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_release(folder: Path, exercises: tuple[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the old release, and the new one that a build has staged."""
+    """Return a folder that contains the old release and the new release that a build stages."""
     folder = tmp_path_factory.mktemp("releases")
     with pytest.MonkeyPatch.context() as patch:  # nbgrader looks for alembic on PATH
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -63,7 +63,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def day(releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Day:
-    """A course with the old release."""
+    """Return the day of a course with the old release."""
     root = tmp_path / "course"
     shutil.copytree(releases / "old", root)
     (root / "nbgrader_config.py").write_text('c.CourseDirectory.course_id = "transformers"\n')
@@ -78,7 +78,7 @@ def build(day: Day, releases: Path, new_version: bool = False) -> list[str]:
 
 
 def release_in(root: Path, folder: str) -> tuple[str, ...]:
-    """Return the exercises of the release in a folder, after checking that all its files belong to it."""
+    """Return the exercises of the release in a folder, after checking that all files belong to the same release."""
     files = [file for file in (root / folder / "day1").rglob("*") if file.is_file()]
     (text,) = {file.read_text() for file in files}
     assert len(files) == 3
@@ -100,7 +100,7 @@ def names(exercises: tuple[str, ...]) -> set[str]:
 def test_a_killed_build_leaves_whole_folders(
     exchange: bool, moments: int, day: Day, releases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kill a build at many moments. Each folder is the old or the new one, at the latest when the next build begins."""
+    """Kill a build at many moments. When the next build begins, each folder must be either the old or the new one."""
     if not exchange:
 
         def refuse(*_: Path) -> None:
@@ -146,7 +146,7 @@ def test_only_one_build_of_a_day_runs_at_a_time(day: Day, releases: Path) -> Non
 
 
 def grade(root: Path) -> None:
-    """Grade a submission, with points and a comment that a TA gave by hand."""
+    """Grade a submission, with points and a comment that a TA entered manually."""
     with Gradebook(f"sqlite:///{root / gradebook.FILE}", "transformers") as book:
         book.add_student("ada")
         book.add_submission("day1", "ada")

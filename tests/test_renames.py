@@ -1,4 +1,4 @@
-"""Test that renaming an exercise costs no points: in submissions, in the store, in files of marks and in the gradebook."""
+"""Test that renaming an exercise costs no points in submissions, the store, marks files or the gradebook."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def after(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Grader:
 
 
 def results(marks: SubmissionMarks, names: Mapping[str, str]) -> list[object]:
-    """Return everything that the marks say, except for the old names in messages and the code that is shown."""
+    """Return the contents of the marks, with new names for exercises and without messages."""
     found: list[object] = []
     for one in marks.exercises:
         references = [names.get(name, name) for name in one.reference_for]

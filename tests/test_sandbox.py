@@ -305,7 +305,7 @@ def test_descriptors_sent_by_a_worker_are_not_kept() -> None:
     before = len(os.listdir("/proc/self/fd"))
     process = hostile(behaviour)
     assert ask(process) == NOTHING
-    # The process holds two more descriptors at most: the two ends of the socket pair.
+    # The process holds at most two more descriptors, for the two ends of the socket pair.
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     for descriptor in (read, write):
         os.close(descriptor)
@@ -367,7 +367,7 @@ def loaded(server: Server, source: str) -> Iterator[Student]:
 
 
 def test_a_worker_imports_what_the_server_did_not(server: Server) -> None:
-    """The server does not import TorchDynamo, which optimizers need, to start faster."""
+    """To start faster, the server does not import TorchDynamo, which optimizers need."""
     source = (
         "import sys, torch\n"
         "def started_without():\n"

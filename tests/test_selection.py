@@ -1,4 +1,4 @@
-"""Test what students get of a day whose exercises are partly given, left out or optional."""
+"""Test what students receive if some exercises of a day are given, left out or optional."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def load(root: Path, toml: str, second: str = SECOND) -> Day:
 
 
 def cells(day: Day) -> list[tuple[str, str]]:
-    """Return the role and the name of each cell, without texts and imports."""
+    """Return the role and the name of each cell, leaving out text and imports."""
     all_cells = (cell for chapter in day.chapters for cell in chapter.cells)
     return [(c.role, c.name) for c in all_cells if c.role != "text" and c.name]
 
@@ -111,7 +111,7 @@ def test_a_demonstration_counts_as_use(tmp_path: Path) -> None:
     demonstration = '\n# %%\nif __name__ == "__main__":\n    print(alone(unused(1)), scores(1))\n'
     day = load(tmp_path, SHORT, SECOND + demonstration)
     assert [chapter.name for chapter in day.chapters] == ["first"]
-    toml = SHORT + "core = true\n"  # the table of `alone` is the last one
+    toml = SHORT + "core = true\n"  # the last table is the one for `alone`
     day = load(tmp_path, toml, SECOND + demonstration)
     assert ("given", "unused") in cells(day)
 

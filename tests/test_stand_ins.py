@@ -1,4 +1,4 @@
-"""Test that later checks and demonstrations run when exercises are empty, and that stand-ins cannot be handed in.
+"""Test that later checks and demonstrations run when exercises are empty, and that stand-ins cannot be submitted.
 
 `make stand-ins` tests every exercise, and random sets of five, with all demonstrations.
 """
@@ -33,7 +33,7 @@ def cases(day: Day, fives: int) -> list[list[str]]:
 
 
 def problems(day: Day, sets: list[list[str]], *options: str) -> dict[str, list[str]]:
-    """Return what fails in a day's notebook for each set of empty exercises."""
+    """Return the failures in a day's notebook for each set of empty exercises."""
     command = [sys.executable, "-m", "tests.notebook_runs", day.name, *options]
     done = subprocess.run(
         [*command, *map(",".join, sets)],

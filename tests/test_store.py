@@ -91,7 +91,7 @@ def test_a_newer_submission_that_cannot_be_read_replaces_the_marks(root: Path) -
     grade(root, canvas(root / "a.zip", ("ada", 11, 50001, 10)))
     (root / "b.zip").write_bytes(zipped({"ada_11_60000_report.docx": b"x"}))
     graded = grade(root, root / "b.zip")
-    # Canvas numbers only files, and the entry without a notebook has one, too.
+    # Canvas numbers files, and the submission without a notebook also contains a file.
     assert current(root) == {"ada (11)": None}
     assert [one.before.points for one in graded.replacements] == [10]
 
@@ -202,7 +202,7 @@ def test_a_notebook_of_another_day_cannot_be_graded(root: Path) -> None:
 
 
 def version_1(root: Path) -> Path:
-    """Write a store that version 1 wrote: two downloads from Canvas, a folder, and a file that did not exist."""
+    """Write a store from version 1 with two Canvas downloads, a folder, and a file that did not exist."""
     folder = root / ".autograder"
     folder.mkdir(mode=0o700)
     with sqlite3.connect(folder / "marks.db") as database:
@@ -234,7 +234,8 @@ def test_a_store_of_version_1_is_upgraded(root: Path) -> None:
 
 def test_a_store_of_version_1_can_be_read_without_write_access(root: Path) -> None:
     file = version_1(root)
-    for parent in root.parents[:4]:  # pytest's own folders, one more if tests run in parallel
+    # pytest creates these folders, and one more if tests run in parallel.
+    for parent in root.parents[:4]:
         parent.chmod(parent.stat().st_mode | 0o011)
     for place in (file, file.parent, root):
         place.chmod(0o555)

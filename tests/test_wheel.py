@@ -1,4 +1,4 @@
-"""Test that the wheel holds the engine with its data files, and nothing of this course."""
+"""Test that the wheel contains the engine with its data files, and nothing from this course."""
 
 from __future__ import annotations
 

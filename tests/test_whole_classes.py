@@ -1,4 +1,4 @@
-"""Test from end to end that every student of a class gets their own marks: download, grading, export, and an independent reader.
+"""Test end to end, from a download to the exported files, that all students get their own marks.
 
 The files are read in the sandbox and the marks go through the store, but the points come from `tests/fake_grading.py`.
 """
@@ -67,7 +67,7 @@ def exported(root: Path, to: Format, into: Path | None = None) -> Path:
 
 
 def read_rows(file: Path, key: str, value: str) -> Points:
-    """Return a column of a CSV file by another one. Every key occurs once."""
+    """Return a dict that maps one column of a CSV file to another, after checking that the keys are unique."""
     with file.open(newline="", encoding="utf-8") as opened:
         rows = [row for row in csv.DictReader(opened) if row[key].strip()]
     found: Points = {row[key]: float(row[value]) if row[value] else None for row in rows}
@@ -76,7 +76,7 @@ def read_rows(file: Path, key: str, value: str) -> Points:
 
 
 def read_results(folder: Path) -> dict[str, float]:
-    """Return the score in each of Gradescope's results files, by the name of the file."""
+    """Return the score in each of Gradescope's results files, by file name."""
     return {file.stem: json.loads(file.read_text())["score"] for file in folder.iterdir()}
 
 
@@ -84,7 +84,7 @@ def read_results(folder: Path) -> dict[str, float]:
 
 
 def after_lateness(one: HandIn, extension: float = 0.0) -> float | None:
-    """Return the points that remain after 10% for each day that has begun, but at most 50%. `extension` is in hours."""
+    """Return the points after deducting 10% per started day, but at most 50%. `extension` is in hours."""
     if one.points is None:
         return None
     days = max(0, -int((extension - one.hours) // 24))
@@ -92,7 +92,7 @@ def after_lateness(one: HandIn, extension: float = 0.0) -> float | None:
 
 
 def expect(found: Points, class_: Sequence[tuple[str, float | None]]) -> None:
-    """Check that exactly these students have exactly these points, and that no point is lost or doubled."""
+    """Check that exactly these students have exactly these points, and that no points are lost or counted twice."""
     wanted = dict(class_)
     assert len(wanted) == len(class_)
     assert found.keys() == wanted.keys()
@@ -105,7 +105,7 @@ def expect(found: Points, class_: Sequence[tuple[str, float | None]]) -> None:
     assert not wrong
 
 
-# ---- the four ways
+# ---- the four platforms
 
 
 def test_a_canvas_class(root: Path) -> None:
@@ -185,7 +185,7 @@ def test_an_nbgrader_class(root: Path) -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[HandIn], list[HandIn], int]:
-    """Draw a class, the submissions of a second download, and the number of submissions after which a run is stopped."""
+    """Draw a class, the submissions in a second download, and the number of submissions after which a run stops."""
     count = draw(st.integers(1, 7))
 
     def one(number: int, name: str, attempt: int) -> HandIn:
@@ -205,7 +205,7 @@ def histories(draw: st.DrawFn) -> tuple[list[HandIn], list[HandIn], int]:
 def test_what_goes_in_comes_out(
     history: tuple[list[HandIn], list[HandIn], int], platform: str
 ) -> None:
-    """Stop a run, resume it, grade a second download, then the first one again, and regrade: nothing is lost or doubled."""
+    """Stop a run, resume it, grade a second download, then the first again, and regrade. No marks are lost or duplicated."""
     first, second, stop = history
     with tempfile.TemporaryDirectory() as folder:
         root = make(Path(folder) / "course")
@@ -220,7 +220,8 @@ def test_what_goes_in_comes_out(
         if second:
             grade(root, paths[1])
             check(root, platform, list(latest.values()))
-        # The order is unknown in Moodle's downloads, and for text entries in Canvas's.
+        # Moodle's downloads do not reveal the order of submissions, and neither do text entries in
+        # Canvas's downloads.
         has_order = platform != "moodle" and not (
             platform == "canvas" and any(one.is_text for one in (*first, *second))
         )

@@ -70,7 +70,7 @@ class Seen:
 class Lab:
     """A grader for the course with canaries, and the targets outside the sandbox."""
 
-    # The longest time limit for a call in seconds. Without its defence, an attack might wait forever.
+    # The longest time limit for a call, in seconds. Without its defence, an attack might never end.
     longest = 60.0
     proving = False
 
@@ -110,7 +110,7 @@ class Lab:
         return Submission("submitted.py", "eve", "", cells, (), True)
 
     def _day_for(self, attack: Attack, not_allowed: bool) -> courses.Day:
-        """Return the day with the attack's own time limit, so that endless attacks do not take five seconds each."""
+        """Return the day with the attack's own time limit, so that endless attacks take less than five seconds each."""
         exercises = []
         for one in self._day.exercises:
             if one.name == attack.exercise:
