@@ -1,4 +1,6 @@
-"""Grade a class on a Dask cluster: compare marks and CPU time with those of the pool, kill processes, and simulate many workers.
+"""Grade a class on a Dask cluster, and compare marks and CPU time with those of the pool.
+
+The benchmark also kills processes and simulates many workers.
 
 python -m bench.cluster --count 200 --kills 20
 """
@@ -218,8 +220,10 @@ def simulated(
     """Grade submissions on workers that only sleep.
 
     Returns:
-        The wall time in seconds, the CPU seconds per submission of the scheduler and of the client, and the growth of
-        the client's memory after the first tenth in megabytes.
+        - the wall time in seconds,
+        - the CPU seconds per submission of the scheduler,
+        - the CPU seconds per submission of the client,
+        - the megabytes by which the client grows after the first tenth of the class.
     """
     cells = tuple(Cell(n, "code", "x = 1\n" * 40) for n in range(60))
     submission = Submission("a.ipynb", "a", "", cells, (), True)

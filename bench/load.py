@@ -1,4 +1,4 @@
-"""Grade a class on an idle machine and on a busy one, and check that the marks and messages are the same.
+"""Grade a class on an idle and on a busy machine, and check that marks and messages are the same.
 
 python -m bench.load --count 200
 """

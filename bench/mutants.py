@@ -1,8 +1,8 @@
 """Run `make mutants`: find the mutants of the reference solutions that the hidden graders do not detect.
 
 mutmut and cosmic-ray change whole files and start pytest for each change. Here, each mutant costs one forked process, which
-runs the exercise's tests up to the first failure. tests/survivors.toml lists the mutants that survive, each with the reason
-why no test can detect it.
+runs the exercise's tests up to the first failure. The file tests/survivors.toml lists the mutants that survive, each with
+the reason why no test can detect it.
 """
 
 from __future__ import annotations

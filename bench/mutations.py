@@ -36,8 +36,8 @@ Key = tuple[str, str, int, str, str]
 class Mutant:
     """One change in the solution of an exercise.
 
-    `code` is the changed line and `column` the column of the change; `before` and `after` are the expression or statement
-    before and after the change; `source` is the whole cell after the change.
+    The change is in the line `code`, at `column`: it replaces the expression or statement `before` with `after`. `source` is
+    the whole cell after the change.
     """
 
     exercise: str

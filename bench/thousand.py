@@ -49,8 +49,8 @@ INTERVAL = 0.5  # seconds between two samples
 class Sample:
     """The state of a run at one moment.
 
-    `done` is the number of stored submissions, `cpu` the CPU seconds used so far, `memory` the memory of the trusted
-    processes in bytes, and `yardstick` the CPU seconds that a small fixed computation takes.
+    `done` is the number of stored submissions, `cpu` the CPU seconds used so far, and `memory` the memory of the trusted
+    processes in bytes. `yardstick` is the CPU time of a small fixed computation, in seconds.
     """
 
     done: int

@@ -201,7 +201,7 @@ def test_a_read_only_store_can_be_read(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match="cannot be written: "):
                 history.add(BASIS, some_marks(2.0), Path("in"))
             with pytest.raises(StoreError, match="Permission denied"), history.lock("day1"):
-                pytest.fail("a store that cannot be written was locked")
+                pytest.fail("a store that is not writable was locked")
     finally:
         for place in (tmp_path, history.file.parent, history.file):
             place.chmod(0o755)

@@ -158,7 +158,7 @@ def check_gradients_reach(parameters: dict[str, Tensor], names: Iterable[str]) -
     """Check after a backward pass that these parameters have finite gradients that are not all zeros."""
     for name in names:
         assert name in parameters, (
-            f"there is no parameter `{name}`; your layer has {sorted(parameters)}"
+            f"your layer should have a parameter `{name}`; it has {sorted(parameters)}"
         )
         found = leaf_gradient(parameters[name], f"`{name}`")
         # The key bias adds the same value to all scores of a query, which cancels out in the softmax.
@@ -201,14 +201,12 @@ def check_dropout_rate(
         # lower one marks the dropped entries. Rows with a single value are ignored.
         mixed = rows[rows.amax(dim=1) - rows.amin(dim=1) > 0.1]
         actual = (mixed > mixed.mean(dim=1, keepdim=True)).double().mean().item()
-        assert abs(actual - expected_share) < 0.08, (
-            f"in training mode with dropout=0.3, at positions where part of the output of `{sublayer}` "
-            f"is dropped, {expected_share:.0%} of the output should be kept on average; "
-            + (
-                f"your layer keeps {actual:.0%}"
-                if len(mixed)
-                else "your layer has no such positions"
-            )
+        assert abs(actual - expected_share) < 0.08, "in training mode with dropout=0.3, " + (
+            f"at positions where part of the output of `{sublayer}` is dropped, "
+            f"your layer keeps {actual:.0%} of it on average, not {expected_share:.0%}"
+            if len(mixed)
+            else f"there should be positions where only part of the output of `{sublayer}` is dropped; "
+            "your layer has none"
         )
 
 
@@ -250,7 +248,7 @@ class TestLayerNorm:
         weights = student.LayerNorm(7).weights()
         for name, start in (("weight", torch.ones(7)), ("bias", torch.zeros(7))):
             assert name in weights, (
-                f"there is no parameter `{name}`; your layer has {sorted(weights)}"
+                f"your layer should have a parameter `{name}`; it has {sorted(weights)}"
             )
             close(weights[name], start, f"the initial `{name}`")
 
@@ -453,9 +451,8 @@ class TestFeedForward:
         zero, kept = (actual - 3).abs() < 1e-3, (actual - 3 - hidden / 0.8).abs() < 1e-3
         wrong = ~zero & ~kept
         assert not wrong.any(), (
-            f"in training mode with dropout=0.2, for a hidden value of {hidden[wrong][0]:.4g} and a "
-            f"linear2 bias of 3, the output should be 3 or {3 + hidden[wrong][0] / 0.8:.4g}; "
-            f"yours is {actual[wrong][0]:.4g}"
+            f"in training mode with dropout=0.2, a hidden value of {hidden[wrong][0]:.4g} plus a linear2 bias of 3 "
+            f"should give 3 or {3 + hidden[wrong][0] / 0.8:.4g}; yours gives {actual[wrong][0]:.4g}"
         )
         share = zero.double().mean().item()
         assert 0.1 < share < 0.3, (
@@ -564,7 +561,7 @@ class TestEncoderLayer:
         allowed = mask[:, 0]
         close(after[allowed], before[allowed], "the result at the other positions", atol=1e-4)
         assert (after - before)[~allowed].abs().max() > 1e-3, (
-            "the results at the changed positions should change; yours do not"
+            "your results at the changed positions should change, but they do not"
         )
 
     @weight(0.5)
@@ -759,7 +756,7 @@ class TestDecoderLayer:
         after = shaped(layer(changed, memory, mask=causal), x.shape)
         close(after[:, :3], before[:, :3], "the result at positions 0 to 2", atol=1e-4)
         assert (after - before)[:, 3:].abs().max() > 1e-3, (
-            "the results at the changed positions should change; yours do not"
+            "your results at the changed positions should change, but they do not"
         )
 
     @weight(1)

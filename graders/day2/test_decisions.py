@@ -114,7 +114,7 @@ class TestInterleave:
 
     @weight(2)
     def test_values(self, student, seed):
-        """Token 3s + c of each sequence is token s of the return (c = 0), state (c = 1) or action (c = 2) sequence."""
+        """Token 3s + c of a sequence is its return (c = 0), state (c = 1) or action (c = 2) at step s."""
         draw = Draw(seed)
         for shape in ((2, 5, 4), (4, 3, 7), (3, 3, 3), (2, 50, 3)):
             parts = [draw.normal(*shape) for _ in range(3)]

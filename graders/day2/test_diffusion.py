@@ -55,7 +55,7 @@ class TestCosineSchedule:
 
     @weight(1.5)
     def test_last_step(self, student, seed):
-        """The last β is clamped to 0.999, so the last ᾱ is a thousandth of the one before, not 0."""
+        """The last β is clamped to 0.999, so the last ᾱ is a thousandth of the previous one, not 0."""
         n_steps = Draw(seed).choice([10, 25, 60])
         seen = shaped(student.cosine_schedule(n_steps), (n_steps + 1,)).double()
         kept = seen[-1] / seen[-2]
@@ -405,7 +405,7 @@ class TestDiTBlock:
             name = f"modulation.{kind}"
             there = ", ".join(f"`{other}`" for other in weights)
             assert name in weights, (
-                f"there is no parameter `{name}`; your block has {there or 'none'}"
+                f"your block should have a parameter `{name}`; it has {there or 'none'}"
             )
             close(weights[name].detach(), torch.zeros(shape), f"`{name}` of a new block")
 

@@ -81,8 +81,8 @@ class TestRotaryEmbedding:
         nonzero = seen[0].abs().gt(1e-5).nonzero().flatten().tolist()
         pair = [column // 2 * 2, column // 2 * 2 + 1]
         assert nonzero == pair, (
-            f"a row (d = 8) that is nonzero only in column {column} should be nonzero in columns "
-            f"{pair} after the rotation; yours is nonzero in {nonzero}"
+            f"a row (d = 8) that is nonzero only in column {column} should become nonzero in columns {pair}; "
+            f"yours is nonzero in {nonzero}"
         )
 
     @weight(2)

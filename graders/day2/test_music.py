@@ -347,7 +347,7 @@ class TestRelativeSelfAttention:
                 expected = "move" if other == h else "stay"
                 assert seen.startswith(expected), (
                     f"when relative[{h}] changes, the output of head {other} should "
-                    + ("change, but it does not" if other == h else "stay the same, but it changes")
+                    + ("change, but it does not" if other == h else "not change, but it does")
                 )
 
     @weight(1.5)

@@ -74,8 +74,8 @@ class TestPatchify:
             seen = shaped(seen, (1, rows * columns, p * p))[0].mean(dim=-1).tolist()
             expected = list(range(rows * columns))
             assert seen == expected, (
-                f"the patches of a grid of {rows} × {columns} should be in the order {expected}; "
-                f"yours are in the order {[round(number, 2) for number in seen]}"
+                f"for {rows} × {columns} patches, the order should be {expected}; "
+                f"yours is {[round(number, 2) for number in seen]}"
             )
 
     @weight(2)
@@ -228,7 +228,7 @@ class TestPatchEmbedding:
         for name, expected in embedding_weights(Draw(seed)).items():
             names = ", ".join(f"`{other}`" for other in weights)
             assert name in weights, (
-                f"there is no parameter `{name}`; the layer has {names or 'none'}"
+                f"your layer should have a parameter `{name}`; it has {names or 'none'}"
             )
             shaped(weights[name], expected.shape, what=f"`{name}`")
 
@@ -292,7 +292,7 @@ class TestPatchEmbedding:
         for name, leaf in [(f"`{name}`", leaves.get(name)) for name in copies] + [
             ("images", images)
         ]:
-            assert leaf is not None, f"there is no parameter {name}"
+            assert leaf is not None, f"your layer should have a parameter {name}"
             assert leaf.grad is not None, f"no gradient reaches {name}"
             expected = pixels.grad if name == "images" else copies[name.strip("`")].grad
             close(leaf.grad, expected, f"the gradient of {name}", 1e-4, 1e-4, torch.float32)

@@ -7,9 +7,13 @@ A cell begins with its name. Its `#:` lines state which defences stop the attack
     #: effect leaks
 
 Kernel layers (namespaces, landlock, seccomp, limits) are disabled to show that the attack is real. Defences by design are
-tested differently: `process` by running the same code in the grader's own process, `needs` by running the whole notebook,
-`rule` by dropping `not_allowed`, `escaping` by showing messages without sanitizing them, and `wire`, `deadline` and
-`inputs` by checking the message that the grader `says`.
+tested differently:
+
+- `process`: the same code runs in the grader's own process.
+- `needs`: the whole notebook runs.
+- `rule`: `not_allowed` is ignored.
+- `escaping`: messages are displayed without sanitizing them.
+- `wire`, `deadline` and `inputs`: the grader must report the message given in the `says` line.
 """
 
 from __future__ import annotations
