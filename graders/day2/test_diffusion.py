@@ -60,8 +60,8 @@ class TestCosineSchedule:
         seen = shaped(student.cosine_schedule(n_steps), (n_steps + 1,)).double()
         kept = seen[-1] / seen[-2]
         assert abs(kept - 0.001) < 1e-5, (
-            f"for n_steps = {n_steps}, the last ᾱ should be 0.001 times the one before; "
-            f"yours is {kept:.4g} times the one before"
+            f"for n_steps = {n_steps}, the last ᾱ should be 0.001 times the previous one; "
+            f"yours is {kept:.4g} times the previous one"
         )
 
     @weight(1)
