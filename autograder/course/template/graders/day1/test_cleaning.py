@@ -1,4 +1,4 @@
-"""Hidden tests. A student whose code fails a test reads the test's docstring."""
+"""Hidden tests. If a test fails, the student sees the test's docstring."""
 
 from autograder.execution.checks import Draw, close, equal, unchanged, weight
 
