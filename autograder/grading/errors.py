@@ -1,8 +1,8 @@
-"""Exceptions raised by grading. This module imports nothing, so that the command line starts quickly."""
+"""Define the exceptions raised by grading. This module imports nothing, so that the command line starts quickly."""
 
 
 class WorkerKilled(Exception):
-    """Raised when a worker process is killed. Marks that were already stored remain in the store."""
+    """Raised when a worker process is killed. Marks that are already stored remain in the store."""
 
 
 class ClusterError(Exception):
