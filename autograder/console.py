@@ -48,8 +48,8 @@ def load_day(name: str) -> Day:
     if name not in course.days and (os.sep in name or "." in name or os.path.lexists(name)):
         first = next(iter(course.days))
         raise CourseError(
-            f"the day is missing before {name!r}. The course has {', '.join(course.days)}: "
-            f"for example, autograder {sys.argv[1] if len(sys.argv) > 1 else 'grade'} {first} {name}"
+            f"the day is missing before {name!r}. The course has {', '.join(course.days)}. "
+            f"Example: autograder {sys.argv[1] if len(sys.argv) > 1 else 'grade'} {first} {name}"
         )
     return course.day(name)
 
@@ -90,7 +90,7 @@ def exit_on_interrupt(is_stored: bool) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print_error(
-            "stopped. The marks so far are stored; run the same command again to continue."
+            "stopped. All marks so far are stored; run the same command again to continue."
             if is_stored
             else "stopped. No marks were stored."
         )
@@ -119,7 +119,7 @@ def warn_without_sandbox(sandbox: Sandbox) -> None:
     if sandbox == "none":
         user = "root" if os.geteuid() == 0 else "you"
         print_error(
-            f"WITHOUT ISOLATION: students' code can read and change every file that {user} can, and send data"
+            f"WITHOUT ISOLATION: student code can read and change every file that {user} can, and can send data over the network"
         )
 
 
@@ -150,7 +150,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
             )
     for students in graded.identical:
         same = ", ".join(students)
-        console.print(f"the same code, apart from comments and spaces: {same}", highlight=False)
+        console.print(f"identical code, apart from comments and spaces: {same}", highlight=False)
     for note in graded.notes:
         print_error(note)
     for marks in graded.ungraded:

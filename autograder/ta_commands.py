@@ -96,7 +96,7 @@ def print_overrides(class_: Iterable[SubmissionMarks]) -> None:
     for marks in class_:
         for exercise in marks.exercises:
             if exercise.override:
-                print(f"by hand: {marks.student}: {describe(exercise)}")
+                print(f"set by hand: {marks.student}: {describe(exercise)}")
 
 
 def explain(

@@ -80,7 +80,7 @@ class Chapter:
                 )
             if BEGIN not in cells[0].source or cells[0].stub.count(BEGIN):
                 raise ChapterError(
-                    f"{self.path}, cell {cells[0].number}: mark the solution of {name} with "
+                    f"{self.path}, cell {cells[0].number}: mark the solution to {name} with "
                     f"{BEGIN!r} and {END!r}"
                 )
         for cell in self.cells:

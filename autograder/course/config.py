@@ -1,4 +1,4 @@
-"""Read `grading.toml` into typed values.
+"""Parse `grading.toml`.
 
 Entry points: `find_root`, `load`, `fingerprint`; `Course`, `Day` and `Exercise`.
 """
@@ -266,7 +266,7 @@ class _Reader(Tables):
             scaled = points.scale(exercise.points, weights, total)
             worth = scaled if exercise.optional else next(shares)
             if worth <= 0:
-                problem = f"{exercise.points:g} is too little: it becomes less than 0.01 points"
+                problem = f"{exercise.points:g} is too small: the exercise would be worth less than 0.01 points"
                 raise self.error(f"{day}.exercises.{exercise.name}", "points", problem)
             result.append(replace(exercise, points=worth))
         return tuple(result)
@@ -278,7 +278,7 @@ class _Reader(Tables):
         self.check_keys(where, table, EXERCISE_KEYS)
         weight = float(self.value(where, table, "points", (int, float), "a number"))
         if not 0 < weight <= MAX_POINTS:
-            problem = f"{weight:g} is not greater than 0 and at most {MAX_POINTS:,}"
+            problem = f"{weight:g} should be greater than 0 and at most {MAX_POINTS:,}"
             raise self.error(where, "points", problem)
         names, own = forbidden.select(self, where, table, self._own_entries)
         chapter = self.value(where, table, "chapter", str, "the name of a chapter, in quotes")

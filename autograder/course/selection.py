@@ -49,7 +49,7 @@ def _exercises(chapters: Iterable[Chapter]) -> Iterator[ChapterCell]:
         yield from (cell for cell in chapter.cells if cell.role == "exercise")
 
 
-# ---- what is used
+# ---- used chapters and exercises
 
 
 def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list[Chapter]:
@@ -122,7 +122,7 @@ def _parsed(source: str) -> tuple[ast.AST, ...]:
     return tuple(ast.walk(ast.parse(source)))
 
 
-# ---- the cells that remain
+# ---- remaining cells
 
 
 def _cells(

@@ -156,7 +156,7 @@ def finite(seen: Any, what: str = "the result") -> Tensor:
 
 
 def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") -> Tensor:
-    """Return the gradient of `result` with respect to `x`, after checking that this gradient exists and is finite."""
+    """Return the gradient of `result` with respect to `x`, after checking that it exists and is finite."""
     seen = shaped(result, upstream.shape, upstream.dtype)
     assert seen.requires_grad, "no gradient flows through the result"
     (found,) = torch.autograd.grad(seen, x, upstream, allow_unused=True)

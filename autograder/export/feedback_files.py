@@ -1,7 +1,7 @@
 """Name and pack feedback pages so that Canvas and Moodle match each page to its student. Entry point: `deliver`.
 
 - Canvas, “Upload submissions”: `infer_comment_context_from_filename` in `app/models/abstract_assignment.rb` reads the
-  IDs of the user and the uploaded file. So a page's name begins with the same IDs as that file's name.
+  IDs of the user and the uploaded file. A page's name therefore begins with the same IDs as the uploaded file's name.
 - Moodle, “Upload multiple feedback files in a zip”: `mod/assign/feedback/file/importziplib.php` reads
   `NAME_PARTICIPANT_assignfeedback_file_FILE`.
 """
@@ -89,7 +89,7 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
             shared.setdefault(name, []).append(row)
         else:
             notes.append(
-                f"{row.entry.label}: no page, because Canvas attaches pages only to uploaded files in its own "
+                f"{row.entry.label}: no page, because Canvas attaches pages only to files from its own "
                 f"downloads, and this submission is {row.marks.path}"
             )
     named = {}

@@ -68,7 +68,7 @@ class Row:
     """A row in the table of submissions."""
 
     label: str
-    points: float  # after the late policy
+    points: float  # after late penalties
     max_points: float
     late_days: int
     problems: Sequence[str]
@@ -224,7 +224,7 @@ def _share(marks: ExerciseMarks) -> float:
 
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Return the Pearson correlation of x and y, or None if there are fewer than three values or if either is constant."""
+    """Return the Pearson correlation of x and y, or None if there are fewer than three values or x or y is constant."""
     if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
     return statistics.correlation(x, y)

@@ -127,7 +127,7 @@ class ExerciseFeedback:
 
     @property
     def substitution_note(self) -> str:
-        """Explain that the exercise was graded with references for other exercises, and how that affects the points."""
+        """Explain that references for other exercises were used, and how they affect the points."""
         others = list_names(self.reference_for)
         note = (
             f"Graded with the course's own {others} instead of yours, "

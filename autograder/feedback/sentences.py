@@ -36,7 +36,7 @@ def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
 
 
 def _test_sentences(day: Day) -> Mapping[str, Mapping[str, str]]:
-    """Return what each test checks. The result is cached in the course's folder, because collecting the tests imports torch."""
+    """Return what each test checks. The result is cached, because collecting the tests imports torch."""
     name = f"tests-{day.name}-{courses.fingerprint(day)[:16]}.json"
     cached = read_cache(day.root, name)
     if cached is not None:

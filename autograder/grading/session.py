@@ -111,7 +111,7 @@ class Session:
         light = [class_list.without_tests(marks) for marks in submissions]
         rows, notes = class_list.rows(light, self.day, self.roster, group=group)
         looked_through = [
-            f"{wrapper} was looked through: each file or folder in it belongs to one student"
+            f"{wrapper} was searched: each file or folder in it counts as one student's submission"
             for wrapper in wrappers
         ]
         return GradedClass(

@@ -112,7 +112,7 @@ def stand_ins(before: str = "") -> Iterator[dict[str, str]]:
 
 
 def outcome(exercise: str) -> str:
-    """Return what is wrong with an exercise, or "". Run its visible checks if the code is new."""
+    """Return what is wrong with an exercise, or "" if it passes. Run its checks if the code is new."""
     notebook = vars(sys.modules["__main__"])
     check = notebook.get(f"check_{exercise}")
     if exercise not in notebook:

@@ -15,7 +15,7 @@ OUTPUTS: dict[str, Any] = {}  # exercise → methods to record, summaries of cal
 
 
 def find_mistake(exercise: str, check: Any) -> str:
-    """Return the hint for the only known mistake with the same results in a check, or ""."""
+    """Return the hint for the known mistake with the same results, if exactly one matches, or ""."""
     known, found = OUTPUTS.get(exercise, {}), set()
     with _ignoring_errors():  # hints are optional: the check's message is always shown
         seen = observe(exercise, check, known["methods"])

@@ -1,6 +1,6 @@
 """Record which marks are current: those of each student's newest submission for each day. Used by `History`.
 
-A group submission has one row per student, so that a student who submits again later leaves the others' marks unchanged.
+A group submission has one row per student. If one of them submits again, the others' marks are unchanged.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Replacement:
 
 
 def decode(marks: str) -> SubmissionMarks:
-    """Decode stored marks, including those of earlier versions. Raises msgspec.MsgspecError."""
+    """Decode stored marks, including those from earlier versions. Raises msgspec.MsgspecError."""
     return without_zero(msgspec.json.decode(marks, type=SubmissionMarks))
 
 

@@ -60,7 +60,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class Override(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Manual points from a TA, or None for only a comment. `graded` contains the original points."""
+    """Manual points from a TA, or None if there is only a comment. `graded` contains the original points."""
 
     points: float | None
     comment: str

@@ -22,7 +22,7 @@ from autograder.submissions.roster import NO_ROSTER, Roster
 
 @dataclass(frozen=True)
 class Reason:
-    """The reason why an exercise's points changed: a test, what changed about it, and its message for this submission."""
+    """Why an exercise's points changed: the test, what changed about it, and its message for this submission."""
 
     test: str
     change: str
@@ -48,7 +48,7 @@ class Change:
 
     @property
     def points(self) -> float:
-        """Return how many points the submission gains. The number is negative if it loses points."""
+        """Return how many points the submission gains, or a negative number if it loses points."""
         return round(self.after.earned - self.before.earned, 2)
 
     def exercises(self) -> list[ExerciseChange]:

@@ -106,7 +106,7 @@ class Workers:
         """Retire a worker that cannot grade for this run.
 
         Raises:
-            NoIsolation, CourseError: No worker is left.
+            NoIsolation, CourseError: No workers are left.
         """
         message = f"the worker {reply.worker} on {reply.machine} was refused: {reply.reason}"
         error = NoIsolation(message) if reply.cause == "isolation" else CourseError(message)

@@ -35,7 +35,7 @@ if __name__ == "__main__":
     @visible_check
     def check_standardize() -> None:
         x = torch.tensor([[1.0, 3.0], [10.0, 50.0]])
-        with expecting("standardize(x) should return a tensor of the shape of x, (2, 2)"):
+        with expecting("standardize(x) should return a tensor with the shape of x, (2, 2)"):
             z = standardize(x)
         expected = [[-1.0, 1.0], [-1.0, 1.0]]
         assert z.tolist() == expected, f"Each row should be [-1, 1]; your result is {z.tolist()}."
