@@ -57,8 +57,7 @@ class Exercise:
     not_allowed: tuple[str, ...]
     limits: Limits
     optional: bool = False
-    # These flags do not affect marks, so they are not part of the fingerprint. Older names are included if there are
-    # any.
+    # These flags do not affect marks, so the fingerprint omits them. It includes older names if there are any.
     core: bool = field(default=False, repr=False)
     given: bool = field(default=False, repr=False)
     renamed_from: tuple[str, ...] = field(default=(), repr=False)

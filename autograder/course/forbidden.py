@@ -43,8 +43,7 @@ _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
 )
 
-# Attention must be forbidden along with softmax, because attention returns the softmax if the values are the identity
-# matrix.
+# Forbid attention along with softmax, because attention returns the softmax if the values are the identity matrix.
 _ATTENTION = (
     "scaled_dot_product_attention",
     "_scaled_dot_product_attention_math",

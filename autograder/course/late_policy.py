@@ -1,7 +1,6 @@
 """Compute how late a submission is and how many points to deduct. Entry points: `Policy`, `lateness` and `read`.
 
-The policy comes from the `late` tables in `grading.toml`, and extensions from the roster. Stored marks are never
-changed.
+The policy comes from the `late` tables in `grading.toml`, and extensions from the roster. Stored marks never change.
 """
 
 from __future__ import annotations

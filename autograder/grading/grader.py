@@ -51,8 +51,8 @@ class Grader:
             if all((name, test.name) in self.trivial_passes for test in tests):
                 raise CourseError(
                     f"{day.name}: no submission can earn points for {name}, because a trivial answer passes all "
-                    "of that exercise's tests. Add a test that fails for None, 0, 1, an empty value and the first argument: "
-                    "it can call the function twice and expect different results."
+                    "of that exercise's tests. Add a test that fails for None, 0, 1, an empty value and the first argument. "
+                    "For example, call the function twice and expect different results."
                 )
 
     def grade(

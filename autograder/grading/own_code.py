@@ -9,7 +9,7 @@ from autograder.course.renames import older_names
 from autograder.marks.model import Statement, sanitize
 from autograder.slicing.client import Slice
 
-MAX_CHARACTERS = 12_000  # for one exercise
+MAX_CHARACTERS = 12_000  # per exercise
 DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 
 

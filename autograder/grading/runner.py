@@ -15,8 +15,8 @@ from autograder.execution.student import Student
 from autograder.protocol.limits import Budget
 from autograder.sandbox.client import Server
 
-# Function to call after each test in each run of an exercise. The arguments are the exercises that this run replaces
-# with references, the test, the test's message ("" if it passed), and the student's process (None if it has exited).
+# Function to call after each test in each run of an exercise. Arguments: the exercises that this run replaces with
+# references, the test, its message ("" if it passed), and the student's process (None if it has exited).
 Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
 
 

@@ -73,7 +73,7 @@ def rows(
     if unknown := _without_time(chosen, day):
         shown = ", ".join(unknown[:MAX_NAMES]) + (", …" if len(unknown) > MAX_NAMES else "")
         notes.append(
-            "the late policy was not applied to every submission, because the platform gave no time for these "
+            "the late policy was not applied to submissions whose times are unknown "
             f"({len(unknown)}): {shown}. "
             "Pass Moodle's worksheet with --worksheet, or enter late_hours in roster.csv"
         )

@@ -1,7 +1,6 @@
 """Start a Dask cluster on this machine or on SLURM, or connect to a running one. Entry point: `connect`.
 
-All connections use TLS. The certificates are temporary if this run starts the cluster. Otherwise, the user provides
-them.
+All connections use TLS. Certificates are temporary if this run starts the cluster. Otherwise, the user provides them.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Workers:
 
     def send(self, task: Task, address: str | None = None) -> Any:
         """Send a task to any worker, or to the one with this address. Return Dask's future for the reply."""
-        # Keys with the same first part form a group. Dask queues the tasks in a group instead of assigning them all at
+        # Keys with the same first part form a group. Dask queues tasks in a group instead of assigning all of them at
         # once.
         key = (self._group, next(self._numbers))
         with scheduler_errors():

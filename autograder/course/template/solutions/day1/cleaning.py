@@ -13,8 +13,8 @@ from autograder.in_notebook.opening import demonstration, expecting, visible_che
 # ## `standardize`
 # ★☆☆☆☆ · 10 minutes
 #
-# Subtract the mean of each row and divide by the row's standard deviation: $z = (x - \mu) / \sigma$, where
-# $\sigma^2$ is the mean of $(x - \mu)^2$.
+# Subtract the mean of each row and divide by the row's standard deviation: $z = (x - \mu) / \sigma$. Here, $\sigma^2$
+# is the mean of $(x - \mu)^2$.
 
 
 # %%
