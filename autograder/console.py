@@ -85,7 +85,7 @@ def _is_notebook(path: Path) -> bool:
 
 @contextlib.contextmanager
 def exit_on_interrupt(is_stored: bool) -> Iterator[None]:
-    """Exit with a message on Ctrl-C. `is_stored` says whether marks are stored as they are computed."""
+    """Exit with a message on Ctrl-C. `is_stored` is True if marks are stored as they are computed."""
     try:
         yield
     except KeyboardInterrupt:

@@ -111,7 +111,7 @@ class Day:
 
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
-        """Read the chapters from `solutions/`, in `grading.toml` order, reduced to what students get."""
+        """Read the chapters from `solutions/`, in `grading.toml` order, in the form that students get."""
         order = self.chapter_order or dict.fromkeys(e.chapter for e in self.exercises)
         folder = self.root / "solutions" / self.name
         names = [exercise.name for exercise in (*self.exercises, *self.unassigned)]

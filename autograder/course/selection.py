@@ -22,7 +22,7 @@ HINTS = re.compile(r"\A(<details>.*?</details>\s*)+", re.DOTALL)
 def select(
     chapters: Sequence[Chapter], assigned: Collection[str], others: Mapping[str, bool]
 ) -> tuple[Chapter, ...]:
-    """Return the chapters as students get them.
+    """Return the chapters in the form that students get.
 
     Args:
         chapters: whole chapters.

@@ -60,7 +60,7 @@ class Draw:
         return torch.randint(low, high, shape, generator=self._generator)
 
     def mask(self, *shape: int, p: float = 0.5) -> Tensor:
-        """Draw a boolean mask that is True with probability `p`."""
+        """Draw a boolean mask whose elements are True with probability `p`."""
         return torch.rand(shape, generator=self._generator) < p
 
     def strided(self, tensor: Tensor) -> Tensor:
@@ -97,8 +97,8 @@ def close(
     """Check that a tensor, number, string, list or dict is close to `expected`, and return it.
 
     A tensor must have the given `dtype` (default: the dtype of `expected`) and equal `expected` within the dtype's
-    tolerance. Numbers have the tolerance of float32, because code may compute them from float32 tensors. Ints and
-    strings must match exactly.
+    tolerance. Numbers are compared with the tolerance of float32, because code may compute them from float32 tensors.
+    Ints and strings must match exactly.
     """
     if not isinstance(expected, Tensor):
         limits = [TOLERANCE[torch.float32] if one is None else one for one in (atol, rtol)]

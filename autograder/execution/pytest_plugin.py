@@ -1,7 +1,7 @@
 """Pytest plugin with the hidden graders' fixtures, so that `pytest graders` works without the autograder.
 
 `pytest graders` tests the references, and `pytest graders --submission FILE` tests a notebook or script. Pytest loads
-this module in every run in the environment, so it imports torch only when a grader requests `student`.
+this module for every project in the environment, so it imports torch only when a grader requests `student`.
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ def analyse(
     """Analyse the marks of a class. Unreadable submissions are counted only in `unread`.
 
     `course` is the fingerprint of the current version of the course. If `anonymous` is true, labels are numbers, and
-    names, paths and addresses are removed from messages. `lateness` says how late each submission was. Without it, all
-    count as on time.
+    names, paths and addresses are removed from messages. `lateness` contains the lateness of each submission. Without
+    it, all submissions count as on time.
     """
     late = lateness or [ON_TIME] * len(marks.submissions)
     final = [one.reduce(s.earned) for s, one in zip(marks.submissions, late, strict=True)]

@@ -28,7 +28,7 @@ class Recipient:
 
 
 def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
-    """Yield the students who get a page, which are those with a submission."""
+    """Yield the students who get a page: all those with a submission."""
     for row in rows:
         if row.marks:
             name = row.entry.name or row.entry.student

@@ -6,4 +6,4 @@ class WorkerKilled(Exception):
 
 
 class ClusterError(Exception):
-    """Raised when a cluster cannot be used. The message says what to do."""
+    """Raised when a cluster cannot be used. The message explains what to do."""

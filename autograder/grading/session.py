@@ -37,7 +37,7 @@ Watch = Callable[[Iterator[SubmissionMarks]], Iterator[SubmissionMarks]]
 
 @dataclass(frozen=True)
 class GradedClass:
-    """The marks of a class, and information about them for the TA.
+    """The marks of a class, with information for the TA.
 
     Attributes:
         submissions: The marks of each submission.

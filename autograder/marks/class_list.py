@@ -152,7 +152,7 @@ def _handed_in(marks: SubmissionMarks) -> HandedIn:
 def _students(
     marks: SubmissionMarks, source: HandedIn, roster: Roster
 ) -> list[tuple[Entry, Person]]:
-    """Return the students who made a submission, without the other members of their groups on the roster."""
+    """Return a submission's students, excluding the other members of their groups on the roster."""
     if named := roster.students(marks.student):
         return [(entry, Person(entry.name, entry.id)) for entry in named]
     pairs = zip(source.people, source.labels, strict=True)
