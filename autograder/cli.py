@@ -1,7 +1,11 @@
-"""Command line: parse the arguments, call the packages that do the work, and print the results.
+"""Command-line interface: parse the arguments, call the packages that do the work, and print the results.
 
-Exit codes: 0, every submission was graded; 1, something could not be read or written; 2, a usage error or an error in
-the course; 3, this machine cannot isolate student code. Each command imports its own dependencies to keep `--help` fast.
+Each command imports its own dependencies to keep `--help` fast. Exit codes:
+
+- 0: Every submission was graded.
+- 1: Something could not be read or written.
+- 2: The arguments or the course are invalid.
+- 3: This machine cannot isolate student code.
 """
 
 from __future__ import annotations
@@ -65,7 +69,7 @@ def autograder(
         typer.Option("--version", help="print the version", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Build, release and grade the exercises of the course."""
+    """Build, release and grade the course's exercises."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -79,13 +83,13 @@ def grade(
     ] = None,
     feedback: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="write a feedback page per student to this folder"),
+        typer.Option(metavar="FOLDER", help="write one feedback page per student to this folder"),
     ] = None,
     jobs: JobsOption = CORES,
     sandbox: SandboxOption = "required",
     seed: SeedOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="also grade submissions that have not changed")
+        bool, typer.Option("--force", help="also regrade unchanged submissions")
     ] = False,
     group: GroupOption = "latest",
     worksheet: Annotated[
@@ -101,7 +105,7 @@ def grade(
     tls_cert: CertificateOption = None,
     tls_key: KeyOption = None,
 ) -> None:
-    """Grade a class. Submissions that have not changed keep their stored marks.
+    """Grade a class. Unchanged submissions keep their stored marks.
 
     If no PATH is given, grade submitted/ and copy the marks into nbgrader's gradebook.
     """
@@ -210,7 +214,7 @@ def report(
         bool, typer.Option("--anonymous", help="replace students' names with numbers")
     ] = False,
 ) -> None:
-    """Write a report about the class for the instructor: one page, and its tables as CSV files."""
+    """Write a class report for the instructor: an HTML page, and its tables as CSV files."""
     from autograder.course import config as courses
     from autograder.feedback import class_analysis, class_page, sentences
     from autograder.marks import class_list, model
@@ -249,7 +253,7 @@ app.command()(store_commands.forget)
 
 
 def main() -> None:
-    """Run a command. Print expected errors as one line, without a traceback."""
+    """Run a command. Print expected errors on one line, without a traceback."""
     from autograder.course.config import CourseError
     from autograder.course.state_folder import StoreError
     from autograder.grading.errors import ClusterError, WorkerKilled

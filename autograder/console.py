@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from autograder.marks.model import Marks, SubmissionMarks
 
 
-MAX_WIDTH = 10_000  # characters in a line of a file or pipe
+MAX_WIDTH = 10_000  # maximum line length in a file or pipe
 
 
 def output() -> Console:
-    """Return a console for stdout. Lines in a file or pipe are not wrapped."""
+    """Return a console for stdout. If stdout is a file or pipe, lines are not wrapped."""
     console = Console()
     return console if console.is_terminal else Console(width=MAX_WIDTH)
 
 
 def load_course() -> Course:
-    """Return the course in the working directory. Raises CourseError."""
+    """Return the course in the working directory. Raises CourseError if there is none or it is invalid."""
     from autograder.course import config as courses
 
     return courses.load(courses.find_root(Path.cwd()))
@@ -48,17 +48,17 @@ def load_day(name: str) -> Day:
     if name not in course.days and (os.sep in name or "." in name or os.path.lexists(name)):
         first = next(iter(course.days))
         raise CourseError(
-            f"the day is missing before {name!r}. The course has {', '.join(course.days)}: "
-            f"for example, autograder {sys.argv[1] if len(sys.argv) > 1 else 'grade'} {first} {name}"
+            f"the day is missing before {name!r}. The course has {', '.join(course.days)}. "
+            f"Example: autograder {sys.argv[1] if len(sys.argv) > 1 else 'grade'} {first} {name}"
         )
     return course.day(name)
 
 
 def check_submissions(paths: Sequence[Path]) -> None:
-    """Check that each path may contain submissions, so that a wrong path does not become a student.
+    """Check that each path may contain submissions, so that a mistyped path is not graded as a student.
 
     Raises:
-        typer.BadParameter: A path does not exist, is an empty folder, or is a file of another kind.
+        typer.BadParameter: A path does not exist, is an empty folder, or has an unsupported file type.
     """
     from autograder.submissions.filenames import is_gradable
 
@@ -85,12 +85,12 @@ def _is_notebook(path: Path) -> bool:
 
 @contextlib.contextmanager
 def exit_on_interrupt(is_stored: bool) -> Iterator[None]:
-    """Exit with a message on Ctrl-C. `is_stored` is whether the marks so far are in the store."""
+    """Exit with a message on Ctrl-C. `is_stored` is True if marks are stored as they are computed."""
     try:
         yield
     except KeyboardInterrupt:
         print_error(
-            "stopped. The marks so far are stored; run the same command again to continue."
+            "stopped. All marks so far are stored; run the same command again to continue."
             if is_stored
             else "stopped. No marks were stored."
         )
@@ -119,12 +119,12 @@ def warn_without_sandbox(sandbox: Sandbox) -> None:
     if sandbox == "none":
         user = "root" if os.geteuid() == 0 else "you"
         print_error(
-            f"WITHOUT ISOLATION: students' code can read and change every file that {user} can, and send data"
+            f"WITHOUT ISOLATION: student code can read and change every file that {user} can, and can send data over the network"
         )
 
 
 def print_summary(console: Console, graded: GradedClass, json: Path | None) -> None:
-    """Print how many marks were reused, and any problems that the TA should look at."""
+    """Print how many marks were reused, and any problems that the TA should check."""
     if graded.reused:
         console.print(
             f"{graded.reused} of {len(graded.submissions)} submissions have not changed since they were graded; "
@@ -150,7 +150,7 @@ def print_summary(console: Console, graded: GradedClass, json: Path | None) -> N
             )
     for students in graded.identical:
         same = ", ".join(students)
-        console.print(f"the same code, apart from comments and spaces: {same}", highlight=False)
+        console.print(f"identical code, apart from comments and spaces: {same}", highlight=False)
     for note in graded.notes:
         print_error(note)
     for marks in graded.ungraded:
@@ -167,7 +167,7 @@ def _points(marks: SubmissionMarks) -> str:
 
 
 def read_marks(file: Path, day: Day) -> Marks:
-    """Read marks that `grade --json` wrote, with the present names of the exercises.
+    """Read marks written by `grade --json`, and replace older exercise names with the current ones.
 
     Raises:
         CourseError: The file cannot be read, or does not contain marks for this day.
@@ -205,7 +205,7 @@ def write_marks(file: Path, day: str, submissions: Sequence[SubmissionMarks]) ->
 
 
 def check_file(file: Path | None) -> None:
-    """Check that a file can be written, so that a wrong path is reported before the work begins.
+    """Check that a file can be written, so that a wrong path is reported before any work is done.
 
     Raises:
         typer.BadParameter: The path is a folder, or its parent is not a folder.
@@ -219,7 +219,7 @@ def check_file(file: Path | None) -> None:
 
 
 def check_folder(folder: Path | None) -> None:
-    """Check that a folder exists or can be created, so that a wrong path is reported before the work begins.
+    """Check that a folder exists or can be created, so that a wrong path is reported before any work is done.
 
     Raises:
         typer.BadParameter: The path is a file, or its parent is not a folder.

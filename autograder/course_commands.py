@@ -1,4 +1,4 @@
-"""Commands for the course and this machine: new, build, demo and doctor. `cli.py` adds them to the command line."""
+"""Commands for the course and this machine: new, build, try, demo and doctor. `cli.py` registers them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from autograder.options import DayArgument
 
 def new(
     folder: Annotated[
-        Path, typer.Argument(metavar="NAME", help="the folder of the new course, such as mycourse")
+        Path, typer.Argument(metavar="NAME", help="folder of the new course, such as mycourse")
     ],
 ) -> None:
-    """Create a small course to start from: one day, two exercises, their hidden tests and known mistakes."""
+    """Create a small starter course: one day with two exercises, their hidden tests and known mistakes."""
     from autograder.course import new_course
 
     for file in new_course.create(folder):
@@ -36,23 +36,24 @@ def build(
     ] = False,
     include: Annotated[
         Include | None,
-        typer.Option(help="the exercises that students fill in; written to grading.toml"),
+        typer.Option(help="which exercises students fill in; saved in grading.toml"),
     ] = None,
     new_version: Annotated[
         bool,
         typer.Option(
-            "--new-version", help="add and remove exercises although submissions have been graded"
+            "--new-version",
+            help="add or remove exercises even if submissions have already been graded",
         ),
     ] = False,
     public_url: Annotated[
         str,
         typer.Option(
             metavar="URL",
-            help="folder on GitHub in which you publish assignments/; adds a badge that opens the notebook in Colab",
+            help="GitHub folder where you publish assignments/; adds a badge that opens the notebook in Colab",
         ),
     ] = "",
 ) -> None:
-    """Build the release in assignments/ from the chapters, and check it. A failed build changes nothing."""
+    """Build the release in assignments/ from the chapters, and check it. If the build fails, no files change."""
     from autograder.course.consistency import check_day
     from autograder.course.editing import including
     from autograder.course.new_course import add_nbgrader_config
@@ -78,7 +79,7 @@ def try_(
         typer.Argument(metavar="[EXERCISE]...", help="exercises to try (default: all)"),
     ] = None,
 ) -> None:
-    """Run the checks and tests of an exercise on its solution, on other styles and on its known mistakes."""
+    """Run the checks and tests of each exercise on its solution, on other correct answers and on known mistakes."""
     from autograder.release.trial import try_exercises
     from autograder.release.trial_text import lines
 
@@ -88,7 +89,7 @@ def try_(
         faulty += trial.has_faults
     if faulty:
         print_error(
-            f"{faulty} of the exercises {'has' if faulty == 1 else 'have'} faults, marked ✗"
+            f"{faulty} of the exercises {'has' if faulty == 1 else 'have'} faults, which are marked ✗"
         )
         raise typer.Exit(1)
 
@@ -118,7 +119,7 @@ def doctor() -> None:
     findings = examine()
     for finding in findings:
         print(f"{'✓' if finding.passed else '✗'} {finding.layer}: {finding.tried}: {finding.seen}")
-    # Other layers can make up for a missing one, so only the probes of all layers together decide.
+    # Other layers can make up for a missing one, so the result depends only on probes of all layers together.
     is_isolated = all(finding.passed for finding in findings if finding.layer == "all")
     missing = [finding.layer for finding in findings if not finding.passed]
     without = f", without {', '.join(dict.fromkeys(missing))}" if missing else ""

@@ -1,4 +1,4 @@
-"""Commands that deliver marks and feedback to other systems. `cli.py` registers them."""
+"""Commands that export marks and feedback for other systems. `cli.py` registers them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def export(
     day: DayArgument,
     to: Annotated[Format, typer.Option(help="the system that will import the file")],
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="file to write; for gradescope, a folder")
+        Path, typer.Option(metavar="FILE", help="output file; for gradescope, a folder")
     ],
     marks: Annotated[
         Path | None,
@@ -39,11 +39,11 @@ def export(
     column: Annotated[str, typer.Option(help="the assignment's title in Canvas")] = "",
     unreadable: Annotated[
         Literal["empty", "zero"],
-        typer.Option(help="grade of submissions that could not be read: none, or 0 points"),
+        typer.Option(help="grade for submissions that could not be read: none, or 0 points"),
     ] = "empty",
     group: GroupOption = "latest",
 ) -> None:
-    """Export the marks of a class, after late penalties, to a file that another system can import."""
+    """Export the marks of a class, with late penalties applied, to a file that another system can import."""
     from autograder.export import write
 
     chosen = load_day(day)
@@ -60,7 +60,7 @@ def export(
 def feedback(
     day: DayArgument,
     to: Annotated[
-        Target, typer.Option("--for", help="where the students will find their pages")
+        Target, typer.Option("--for", help="where students will find their pages")
     ] = "folder",
     out: Annotated[
         Path | None,
@@ -71,7 +71,7 @@ def feedback(
     ] = None,
     group: GroupOption = "latest",
 ) -> None:
-    """Write a feedback page per student, from the store: to a folder, or to a zip for Canvas or Moodle."""
+    """Write a feedback page for each student in the store, to a folder or to a zip for Canvas or Moodle."""
     from autograder.export import feedback_files
     from autograder.feedback import sentences
     from autograder.marks import class_list

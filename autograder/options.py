@@ -12,7 +12,7 @@ from autograder.sandbox.client import Sandbox
 
 
 def _day_names(incomplete: str) -> list[str]:
-    """Return the days of the course whose names begin with the text. The shell completes them."""
+    """Return the course's days whose names begin with `incomplete`, for shell completion."""
     from autograder.course import config as courses
 
     try:
@@ -23,7 +23,7 @@ def _day_names(incomplete: str) -> list[str]:
 
 
 def _check_seed(seed: str | None) -> str | None:
-    """Return the seed in lower case. Raises typer.BadParameter unless it is a hexadecimal number, such as `seed` in the marks."""
+    """Return the seed in lower case. Raises typer.BadParameter if the seed is not a hexadecimal number."""
     if seed is not None and not re.fullmatch(r"[0-9a-fA-F]{1,64}", seed):
         raise typer.BadParameter(f"{seed!r} is not a hexadecimal number of at most 64 digits")
     return seed.lower() if seed else None
@@ -43,18 +43,18 @@ PathsArgument = Annotated[
 ]
 JobsOption = Annotated[
     int,
-    typer.Option(min=1, help="number of processes or workers (default: one for each core)"),
+    typer.Option(min=1, help="number of processes or workers (default: one per core)"),
 ]
 ClusterOption = Annotated[
     str,
     typer.Option(
         metavar="local|slurm|ADDRESS",
-        help="grade on a Dask cluster: on this machine, in SLURM jobs, or the one whose scheduler has this address",
+        help="grade on a Dask cluster: on this machine, in SLURM jobs, or with a scheduler at this address",
     ),
 ]
 CaFileOption = Annotated[
     Path | None,
-    typer.Option("--tls-ca-file", metavar="FILE", help="certificate authority of the cluster"),
+    typer.Option("--tls-ca-file", metavar="FILE", help="the cluster's certificate authority"),
 ]
 CertificateOption = Annotated[
     Path | None,
@@ -68,7 +68,7 @@ SeedOption = Annotated[
     str | None,
     typer.Option(
         metavar="HEX",
-        help="the seed of an earlier run, to use the same test inputs again",
+        help="the seed of an earlier run, to reuse its test inputs",
         callback=_check_seed,
     ),
 ]

@@ -1,4 +1,4 @@
-"""Commands that show and change which submissions the store counts. `cli.py` adds them to the command line."""
+"""Commands that show and change which submissions in the store count. `cli.py` registers them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autograder.options import DayArgument
 from autograder.ta_commands import stored_class
 
 StudentArgument = Annotated[
-    str, typer.Argument(metavar="STUDENT", help="a name, id or e-mail address, as in `list`")
+    str, typer.Argument(metavar="STUDENT", help="name, id or email address")
 ]
 
 
@@ -28,7 +28,7 @@ def list_students(day: DayArgument) -> None:
 
 
 def forget(day: DayArgument, student: StudentArgument) -> None:
-    """Delete a student's marks for a day from the store. Other members of a group keep theirs."""
+    """Delete a student's marks for a day from the store. Other members of the group keep theirs."""
     from autograder.course.config import CourseError
     from autograder.marks import lookup
     from autograder.marks.history import History
@@ -42,7 +42,7 @@ def forget(day: DayArgument, student: StudentArgument) -> None:
         if not found:
             near = lookup.closest(student, current, class_roster)
             hint = f"; the closest name is {near}" if near else ""
-            raise CourseError(f"the store has no marks of {student!r} for {day}{hint}")
+            raise CourseError(f"the store has no marks for {student!r} in {day}{hint}")
         for label in lookup.labels_of(student, found[0], class_roster):
             history.forget(day, label)
             print(f"{label}: the marks for {day} were deleted")

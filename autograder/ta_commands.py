@@ -1,4 +1,4 @@
-"""Commands about the marks of single students: explain them, and give points by hand. `cli.py` registers them."""
+"""Commands that explain or override the marks of individual students. `cli.py` registers them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def adjustments(day: Day) -> Adjustments:
-    """Return the points and comments that were given by hand, including those from nbgrader's gradebook.
+    """Return the manual points and comments, including those from nbgrader's gradebook.
 
     Raises:
         StoreError: The overrides or the gradebook cannot be read.
@@ -36,7 +36,7 @@ def adjustments(day: Day) -> Adjustments:
 
 
 def remember_times(day: Day, worksheet: Path) -> None:
-    """Store the submission times from Moodle's worksheet, and print how many there are.
+    """Store the submission times from Moodle's worksheet, and print how many were read.
 
     Raises:
         CourseError: The file is not a worksheet, or it contains no times.
@@ -54,7 +54,7 @@ def remember_times(day: Day, worksheet: Path) -> None:
 
 
 def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
-    """Return the same as `adjustments`, but without nbgrader's gradebook if it cannot be read. Then warn unless `quiet`."""
+    """Return `adjustments(day)`. If nbgrader's gradebook cannot be read, ignore it, and warn unless `quiet`."""
     from autograder.course.state_folder import StoreError
     from autograder.marks.overrides import read_stored
 
@@ -67,7 +67,7 @@ def adjustments_or_warning(day: Day, quiet: bool) -> Adjustments:
 
 
 def stored_class(day: Day) -> list[SubmissionMarks]:
-    """Return the current marks in the store, with the points and comments that were given by hand.
+    """Return the current marks in the store, with manual points and comments applied.
 
     Raises:
         StoreError: The store cannot be read.
@@ -90,13 +90,13 @@ def stored_class(day: Day) -> list[SubmissionMarks]:
 
 
 def print_overrides(class_: Iterable[SubmissionMarks]) -> None:
-    """Print the points and comments in these marks that were given by hand."""
+    """Print the manual points and comments in these marks."""
     from autograder.marks.overrides import describe
 
     for marks in class_:
         for exercise in marks.exercises:
             if exercise.override:
-                print(f"by hand: {marks.student}: {describe(exercise)}")
+                print(f"set by hand: {marks.student}: {describe(exercise)}")
 
 
 def explain(
@@ -108,7 +108,7 @@ def explain(
         str, typer.Argument(metavar="[EXERCISE]", help="default: a summary of all exercises")
     ] = "",
     student: Annotated[
-        str, typer.Option(metavar="NAME", help="the student, if PATH contains several")
+        str, typer.Option(metavar="NAME", help="which student, if PATH contains several")
     ] = "",
     seed: SeedOption = None,
 ) -> None:
@@ -127,18 +127,20 @@ def override(
         str, typer.Argument(metavar="[STUDENT]", help="name, id or email address")
     ] = "",
     exercise: Annotated[str, typer.Argument(metavar="[EXERCISE]")] = "",
-    points: Annotated[str, typer.Option(metavar="POINTS", help="the points to give")] = "",
-    comment: Annotated[str, typer.Option(metavar="TEXT", help="what the student reads")] = "",
+    points: Annotated[str, typer.Option(metavar="POINTS", help="the new points")] = "",
+    comment: Annotated[str, typer.Option(metavar="TEXT", help="a comment for the student")] = "",
     remove: Annotated[bool, typer.Option("--remove", help="remove the override")] = False,
     csv: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="many at once: student,exercise,points,comment"),
+        typer.Option(
+            metavar="FILE", help="many overrides at once: student,exercise,points,comment"
+        ),
     ] = None,
     by: Annotated[
-        str, typer.Option(metavar="NAME", help="who decides (default: your user name)")
+        str, typer.Option(metavar="NAME", help="who made the decision (default: your username)")
     ] = "",
 ) -> None:
-    """Give points or a comment by hand. Regrading keeps them. Without STUDENT, list all overrides."""
+    """Set points or a comment by hand. Regrading keeps them. Without STUDENT, list all overrides."""
     from autograder.marks.override_requests import Request
 
     chosen = load_day(day)
@@ -149,7 +151,7 @@ def override(
     elif not student:
         _list(chosen)
     elif not exercise:
-        raise typer.BadParameter("name the EXERCISE")
+        raise typer.BadParameter("the EXERCISE is missing")
     elif remove:
         _remove(chosen, student, exercise)
     else:
@@ -206,7 +208,7 @@ def _remove(day: Day, student: str, exercise: str) -> None:
 
 
 def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
-    """Print the points and comments that were given by hand, and the student's total."""
+    """Print the manual points and comments, and each student's total."""
     from autograder.marks import overrides
 
     for marks in stored_class(day):
@@ -215,5 +217,5 @@ def _list(day: Day, only: set[tuple[str, str]] | None = None) -> None:
             own = overrides.keys(marks)
             changed = [e for e in changed if any((key, e.name) in only for key in own)]
         for exercise in changed:
-            total = f"{marks.points:g} of {marks.max_points:g} points in all"
+            total = f"{marks.points:g} of {marks.max_points:g} points in total"
             print(f"{marks.student}: {overrides.describe(exercise)}; {total}")

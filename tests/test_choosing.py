@@ -159,7 +159,7 @@ def test_an_optional_exercise_is_marked_everywhere_and_costs_nothing(
     assert "0 of 5.31 (optional)" in explained
     assert "77 of 77 points" in explained
     given = command(course, "override", "day2", "bob", "count", "--points", "5")
-    assert "77 of 77 points in all" in given.stdout, given.stderr
+    assert "77 of 77 points in total" in given.stdout, given.stderr
     report = command(course, "report", "day2")
     assert report.returncode == 0, report.stderr
     (html,) = course.rglob("report.html")

@@ -47,7 +47,7 @@ INVALID = {
     "a weight that is too small for a point": (
         "points = 60",
         "points = 0.001",
-        "line 7: day1.exercises.f.points: 0.001 is too little",
+        "line 7: day1.exercises.f.points: 0.001 is too small",
     ),
     "an unknown selection": (
         'title = "One"',
@@ -79,7 +79,7 @@ INVALID = {
         'points = "60"',
         "line 7: day1.exercises.f.points: '60'",
     ),
-    "zero points": ("points = 60", "points = 0", "0 is not greater than 0"),
+    "zero points": ("points = 60", "points = 0", "0 should be greater than 0"),
     "a size without a unit": ('"1.5 GB"', '"1.5"', "line 8: day1.exercises.f.memory: '1.5'"),
     "names that are not strings": ('["softmax"]', "[1]", "line 12: day1.exercises.g.not_allowed"),
     "an unknown forbidden name": (

@@ -83,7 +83,7 @@ def test_the_notebook_of_a_different_day_is_reported_once(texts: Texts) -> None:
     problem = "this is the notebook for day2, but it was graded as day1"
     text = Page(page_of(submission(texts, *missing, problems=(problem,)), texts)).text
     assert text.count(problem) == 1
-    assert "none of the exercises of this day" in text
+    assert "none of this day's exercises" in text
     assert "softmax" not in text
     assert "of 100 points" not in text
 

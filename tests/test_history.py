@@ -246,7 +246,7 @@ def test_a_second_run_of_a_day_is_refused_and_names_the_first(tmp_path: Path) ->
         with pytest.raises(Busy), history.lock("day1"):
             pytest.fail("the same day was locked twice")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "day1 is already being graded: that run was started by " in done.stderr
+    assert "day1 is already being graded. The other run was started by " in done.stderr
     assert f"(process {os.getpid()})" in done.stderr
     assert done.stderr.count("\n") == 1
     with History(tmp_path) as history, history.lock("day1"):

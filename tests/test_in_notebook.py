@@ -170,7 +170,7 @@ def test_an_error_in_the_students_code_is_described(notebook: Notebook) -> None:
     ("error", "problem"),
     [
         (ValueError("n is 3"), ""),
-        (ValueError("wrong"), "the message of yours is 'wrong'"),
+        (ValueError("wrong"), "your message is 'wrong'"),
         (TypeError("n"), "yours raises TypeError: n"),
         (None, "yours raises nothing"),
     ],

@@ -170,7 +170,7 @@ def test_a_folder_that_was_looked_through_is_noted_once(root: Path) -> None:
     graded = grade(root, root / "in")
     assert by_student(graded) == {"ada": 1, "bob": 2}
     assert graded.notes == [
-        f"{root}/in/x/ was looked through: each file or folder in it belongs to one student"
+        f"{root}/in/x/ was searched: each file or folder in it counts as one student's submission"
     ]
 
 

@@ -1,1 +1,1 @@
-"""Read `grading.toml` and the chapters into typed values."""
+"""Parse `grading.toml` and the chapters."""

@@ -1,4 +1,4 @@
-"""Parse the chapters in `solutions/` into cells with roles. Entry points: `read` and `is_unfilled`.
+"""Parse the chapters in `solutions/` into cells, and classify each cell. Entry points: `read` and `is_unfilled`.
 
 solutions/README.md describes how to write a chapter.
 """
@@ -61,7 +61,7 @@ class Chapter:
         return next(c for c in self.cells if c.role == "exercise" and c.name == name)
 
     def check(self, exercises: Sequence[str]) -> None:
-        """Check that each exercise has one cell with a marked solution, and one later cell of visible checks.
+        """Check that each exercise has one cell with a marked solution, followed later by one cell of visible checks.
 
         Raises:
             ChapterError: The message names the first exercise that fails the check.
@@ -80,7 +80,7 @@ class Chapter:
                 )
             if BEGIN not in cells[0].source or cells[0].stub.count(BEGIN):
                 raise ChapterError(
-                    f"{self.path}, cell {cells[0].number}: mark the solution of {name} with "
+                    f"{self.path}, cell {cells[0].number}: mark the solution to {name} with "
                     f"{BEGIN!r} and {END!r}"
                 )
         for cell in self.cells:

@@ -1,4 +1,4 @@
-"""Read `grading.toml` into typed values.
+"""Parse `grading.toml`.
 
 Entry points: `find_root`, `load`, `fingerprint`; `Course`, `Day` and `Exercise`.
 """
@@ -30,9 +30,9 @@ LIMIT_KEYS = {"cpu_seconds", "total_cpu_seconds", "memory"}
 FLAGS = ("core", "optional", "given")
 EXERCISE_KEYS = {"chapter", "points", "not_allowed", "renamed_from", *FLAGS, *LIMIT_KEYS}
 SUBMISSION_KEYS = ("submission_cpu_seconds", "submission_idle_seconds")
-# For a failed test, students see the test's description and the observed values ("values"), or only the description ("words").
+# When a test fails, students see its description and the observed values ("values"), or only its description ("words").
 Feedback = Literal["values", "words"]
-# The exercises that students fill in: all of the day's, or those that are marked as core.
+# Which exercises students fill in: all of them, or only those marked as core.
 Include = Literal["all", "core"]
 SUBMISSION = Allowance(cpu_seconds=300, idle_seconds=500)
 DEFAULTS = {
@@ -48,7 +48,7 @@ DEFAULTS = {
 class Exercise:
     """An exercise: a function or class in a chapter.
 
-    `points` are its share of the day's total. The points of an optional exercise do not count towards the total.
+    `points` is its share of the day's total. The points for an optional exercise do not count towards the total.
     """
 
     name: str
@@ -57,16 +57,16 @@ class Exercise:
     not_allowed: tuple[str, ...]
     limits: Limits
     optional: bool = False
-    # These flags do not affect marks, so they are not part of the fingerprint. It contains older names if there are any.
+    # These flags do not affect marks, so the fingerprint omits them. It includes older names if there are any.
     core: bool = field(default=False, repr=False)
     given: bool = field(default=False, repr=False)
     renamed_from: tuple[str, ...] = field(default=(), repr=False)
-    # What the course's own entries of `not_allowed` forbid.
+    # What the course's own `not_allowed` entries forbid.
     own_entries: Mapping[str, Meaning] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def forbidden(self) -> Meaning:
-        """Return everything that the exercise does not allow."""
+        """Return everything that the exercise forbids."""
         return forbidden.union(self.not_allowed, self.own_entries)
 
     @property
@@ -76,16 +76,16 @@ class Exercise:
 
     @property
     def label(self) -> str:
-        """Return the name as tables show it."""
+        """Return the name to show in tables."""
         return f"{self.name} (optional)" if self.optional else self.name
 
 
 @dataclass(frozen=True, eq=False)
 class Day:
-    """An assignment: its exercises in order, and the folders that contain its files.
+    """An assignment: its exercises, in order, and the folders that contain its files.
 
-    `exercises` are those that students fill in. `unassigned` are the others: the notebook contains their references, or
-    leaves them out if nothing uses them.
+    `exercises` are those that students fill in. `unassigned` are the others. The notebook contains the reference for an
+    unassigned exercise, or omits the exercise if nothing uses it.
     """
 
     root: Path
@@ -94,14 +94,14 @@ class Day:
     exercises: tuple[Exercise, ...]
     feedback: Feedback = "values"
     late: Policy = NO_POLICY
-    budget: Allowance = SUBMISSION  # limits on all code that is run to grade one submission
-    language: str = "en"  # of the chapters, as in HTML's `lang`
+    budget: Allowance = SUBMISSION  # limits on all the code that runs to grade one submission
+    language: str = "en"  # language of the chapters, as in HTML's `lang`
     unassigned: tuple[Exercise, ...] = ()
     chapter_order: tuple[str, ...] = ()
 
     @property
     def points(self) -> float:
-        """Return the total points of all exercises that are not optional."""
+        """Return the total points for all exercises that are not optional."""
         return float(sum(Fraction(str(e.points)) for e in self.exercises if not e.optional))
 
     @property
@@ -111,7 +111,7 @@ class Day:
 
     @cached_property
     def chapters(self) -> tuple[Chapter, ...]:
-        """Read the chapters from `solutions/`, in the order of `grading.toml`, with what students get of them."""
+        """Read the chapters from `solutions/`, in `grading.toml` order, in the form that students get."""
         order = self.chapter_order or dict.fromkeys(e.chapter for e in self.exercises)
         folder = self.root / "solutions" / self.name
         names = [exercise.name for exercise in (*self.exercises, *self.unassigned)]
@@ -149,7 +149,7 @@ class Course:
 
 
 def find_root(start: Path) -> Path:
-    """Return the folder that contains `grading.toml`: either `start` or its nearest parent folder that has the file.
+    """Return the folder that contains `grading.toml`: `start` itself or its nearest such parent.
 
     Raises:
         CourseError: There is no such folder.
@@ -158,7 +158,7 @@ def find_root(start: Path) -> Path:
         if (folder / FILE).is_file():
             return folder
     raise CourseError(
-        f"{FILE} was not found in {start} or its parents. Run the command in the course's folder."
+        f"{FILE} was not found in {start} or its parents. Run the command in the course folder."
     )
 
 
@@ -248,7 +248,7 @@ class _Reader(Tables):
     def _with_points(
         self, day: str, table: dict[str, Any], assigned: Sequence[Exercise]
     ) -> tuple[Exercise, ...]:
-        """Turn weights into points, so that the required exercises add up to the day's total."""
+        """Convert weights to points, so that the required exercises add up to the day's total."""
         total = self.value(
             day, {"total_points": TOTAL_POINTS, **table}, "total_points", (int, float), "a number"
         )
@@ -265,7 +265,7 @@ class _Reader(Tables):
             scaled = points.scale(exercise.points, weights, total)
             worth = scaled if exercise.optional else next(shares)
             if worth <= 0:
-                problem = f"{exercise.points:g} is too little: it becomes less than 0.01 points"
+                problem = f"{exercise.points:g} is too small: the exercise would be worth less than 0.01 points"
                 raise self.error(f"{day}.exercises.{exercise.name}", "points", problem)
             result.append(replace(exercise, points=worth))
         return tuple(result)
@@ -277,7 +277,7 @@ class _Reader(Tables):
         self.check_keys(where, table, EXERCISE_KEYS)
         weight = float(self.value(where, table, "points", (int, float), "a number"))
         if not 0 < weight <= MAX_POINTS:
-            problem = f"{weight:g} is not greater than 0 and at most {MAX_POINTS:,}"
+            problem = f"{weight:g} should be greater than 0 and at most {MAX_POINTS:,}"
             raise self.error(where, "points", problem)
         names, own = forbidden.select(self, where, table, self._own_entries)
         chapter = self.value(where, table, "chapter", str, "the name of a chapter, in quotes")

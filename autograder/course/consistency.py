@@ -13,7 +13,7 @@ CELL_ID = re.compile(
 
 
 def check_day(day: Day) -> None:
-    """Check that every exercise has a stub, a reference, visible checks and a grader, and that every grader has an exercise.
+    """Check that every exercise has a stub, reference, visible checks and grader, and every grader has an exercise.
 
     Raises:
         CourseError: The message names the first exercise or grader that fails the check.
@@ -38,7 +38,7 @@ def check_day(day: Day) -> None:
         if name not in (*day.names, *(e.name for e in day.unassigned)):
             raise CourseError(
                 f"{file}: {name!r} has a grader here, but is not an exercise in {FILE}. "
-                "To give students its reference, keep it there with given = true."
+                "To give students its reference, list it there with given = true."
             )
 
 

@@ -1,4 +1,4 @@
-"""Change a day's `include` in `grading.toml`, and nothing else in the file. Entry point: `including`."""
+"""Change a day's `include` in `grading.toml`, leaving the rest of the file unchanged. Entry point: `including`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from autograder.course.state_folder import write_atomically
 
 @contextlib.contextmanager
 def including(root: Path, days: Sequence[str], include: Include) -> Iterator[Course]:
-    """Set `include` for some days and yield the course. If the block raises an exception, restore the file.
+    """Set `include` for the given days and yield the course. If the block raises an exception, restore the file.
 
-    Grading reads the same line, so it follows what was released.
+    Grading reads the same line, so it covers the exercises that were released.
 
     Raises:
-        CourseError: A day is unknown or has no table of its own, or none of its exercises is left.
+        CourseError: A day is unknown, has no table of its own, or has no exercises left.
     """
     file = root / FILE
     before = file.read_bytes()
@@ -43,11 +43,11 @@ def _write(file: Path, data: bytes, mode: int) -> None:
 
 
 def _with_include(text: str, day: str, include: str) -> str:
-    """Return the text with the key in the day's table: changed if it is there, or else added below the header."""
+    """Return the text with the key set in the day's table. If the key is missing, add it below the table's header."""
     line = f'include = "{include}"'
     header = re.search(rf"^[ \t]*\[[ \t]*{re.escape(day)}[ \t]*\].*$", text, re.MULTILINE)
     if not header:
-        raise CourseError(f"{FILE} has no line [{day}]. Add {line} to this day yourself.")
+        raise CourseError(f"{FILE} has no line [{day}]. Add {line} to this day manually.")
     rest = text[header.end() :]
     end = re.search(r"^[ \t]*\[", rest, re.MULTILINE)
     table = rest[: end.start()] if end else rest

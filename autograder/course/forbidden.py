@@ -14,10 +14,10 @@ from autograder.course.tables import Tables
 
 @dataclass(frozen=True)
 class Meaning:
-    """An entry of `not_allowed`: the names, the torch operators and the functions (by dotted path) that code may not use.
+    """An entry of `not_allowed`: the names, torch operators and functions (by dotted path) that code may not use.
 
-    Operators without a namespace are in `aten`. A name counts if it belongs to one of `LIBRARIES`, to a library with one of the
-    `attributes`, or to Python's builtins.
+    Operators without a namespace are in `aten`. A name is forbidden if it belongs to one of `LIBRARIES`, to a library
+    with one of the `attributes`, or to Python's builtins.
     """
 
     names: tuple[str, ...]
@@ -26,7 +26,7 @@ class Meaning:
 
     @property
     def libraries(self) -> frozenset[str]:
-        """Return the libraries whose functions code may not use by these names."""
+        """Return the libraries in which these names are forbidden."""
         return LIBRARIES | {path.partition(".")[0] for path in self.attributes}
 
 
@@ -37,13 +37,13 @@ LIBRARIES = frozenset(
 
 
 _NN, _F = "torch.nn", "torch.nn.functional"
-# `torch._refs` contains Python implementations for the compiler, which do not call the operators of the same names.
+# `torch._refs` contains Python implementations for the compiler. They do not call the operators of the same name.
 _REFS = "torch._refs"
 _TRANSFORMER = tuple(
     f"Transformer{part}" for part in ("", "Encoder", "EncoderLayer", "Decoder", "DecoderLayer")
 )
 
-# Attention must be forbidden along with softmax: if the values are the identity matrix, attention returns the softmax.
+# Forbid attention along with softmax, because attention returns the softmax if the values are the identity matrix.
 _ATTENTION = (
     "scaled_dot_product_attention",
     "_scaled_dot_product_attention_math",
@@ -176,7 +176,10 @@ MEANING = {
 
 
 def union(not_allowed: Iterable[str], own_entries: Mapping[str, Meaning]) -> Meaning:
-    """Return everything that a list of entries forbids, sorted. An entry may be in `MEANING`, in the course's own, or in both."""
+    """Return everything that a list of entries forbids, sorted.
+
+    An entry may be in `MEANING`, in the course's own entries, or in both.
+    """
     tables = (MEANING, own_entries)
     found = [table[name] for name in not_allowed for table in tables if name in table]
     return Meaning(
@@ -205,7 +208,7 @@ def read_entries(tables: Tables, table: Any) -> dict[str, Meaning]:
 def select(
     tables: Tables, where: str, table: dict[str, Any], own_entries: Mapping[str, Meaning]
 ) -> tuple[tuple[str, ...], dict[str, Meaning]]:
-    """Read `not_allowed` of an exercise. Return its entries, and the meanings of those that are the course's own.
+    """Read an exercise's `not_allowed`. Return its entries, and the meanings of those that the course defines.
 
     Raises:
         CourseError: An entry is neither in `MEANING` nor one of the course's own.

@@ -1,6 +1,6 @@
-"""Compute how late a submission is and how many points are deducted for that. Entry points: `Policy`, `lateness` and `read`.
+"""Compute how late a submission is and how many points to deduct. Entry points: `Policy`, `lateness` and `read`.
 
-The policy is read from the `late` tables in `grading.toml`, and extensions from the roster. Stored marks are never changed.
+The policy comes from the `late` tables in `grading.toml`, and extensions from the roster. Stored marks never change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Policy:
-    """A late policy: for each day or part of a day after `due`, a percentage of the earned points is deducted.
+    """A late policy, which deducts a percentage of the earned points for each day or part of a day after `due`.
 
     A submission within the grace period is on time. The lateness of any later submission is counted from `due`.
     """
@@ -48,14 +48,14 @@ NO_POLICY = Policy()
 
 @dataclass(frozen=True)
 class Lateness:
-    """The number of days that a submission is late, the percentage that is deducted, and a note for the TA."""
+    """How many days late a submission is, the percentage to deduct, and a note for the TA."""
 
     days: int = 0
     per_cent: float = 0.0
     note: str = ""
 
     def penalty(self, points: float) -> float:
-        """Return the points that are deducted, rounded to 0.01."""
+        """Return the points to deduct, rounded to 0.01."""
         return float(round(Fraction(str(points)) * Fraction(str(self.per_cent)) / 100, 2))
 
     def reduce(self, points: float) -> float:

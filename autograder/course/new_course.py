@@ -1,6 +1,6 @@
-"""Write a small course to start from. Entry points: `create` and `add_nbgrader_config`.
+"""Write a small starter course. Entry points: `create` and `add_nbgrader_config`.
 
-The course is a copy of `template/`. Names that begin with `dot-` there begin with a dot in the copy.
+The course is a copy of `template/`, in which the prefix `dot-` in file names is replaced with a dot.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ TEMPLATE = Path(__file__).parent / "template"
 NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 NBGRADER_CONFIG = "nbgrader_config.py"
 PLACEHOLDER = "NAME_OF_THE_COURSE"
-COMPILED = "__pycache__"  # pip compiles the template, like all other code
+COMPILED = "__pycache__"  # pip compiles the template as well
 
 
 def create(folder: Path) -> list[Path]:
-    """Write a new course to a folder that does not exist or is empty, and return the paths of its files.
+    """Write a new course to an empty or new folder, and return the paths of its files.
 
     Raises:
-        CourseError: The folder's name is not usable, the folder is not empty, or it cannot be written.
+        CourseError: The folder's name is invalid, or the folder is not empty or cannot be written.
     """
     folder = Path(os.path.abspath(folder))
     if not NAME.fullmatch(folder.name):
@@ -32,7 +32,7 @@ def create(folder: Path) -> list[Path]:
             "dots, beginning with a letter or a digit."
         )
     if not folder.parent.is_dir():
-        raise CourseError(f"there is no folder {folder.parent} in which to create {folder.name}")
+        raise CourseError(f"{folder} cannot be created: there is no folder {folder.parent}")
     try:
         if os.path.lexists(folder) and not folder.is_dir():
             raise CourseError(f"{folder} exists and is not a folder. Choose another name.")
@@ -68,7 +68,7 @@ def _copy_file(file: Path, folder: Path) -> Path:
     parts = file.relative_to(TEMPLATE).parts
     target = folder.joinpath(*(re.sub("^dot-", ".", part) for part in parts))
     target.parent.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^\w .-]", "_", folder.name)  # the name is in Python's quotes in one file
+    name = re.sub(r"[^\w .-]", "_", folder.name)  # the name is in Python quotes in one file
     text = file.read_text(encoding="utf-8")
     target.write_text(text.replace(PLACEHOLDER, name), encoding="utf-8")
     return target

@@ -12,7 +12,7 @@ COMMENT = re.compile(r"^# ?", re.MULTILINE)
 
 
 def split_cells(text: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return the text before the first cell marker, and the options and the body of each cell.
+    """Return the text before the first cell marker, and the options and body of each cell.
 
     The options are the rest of the marker's line: `[markdown]`, a title or metadata.
     """

@@ -1,4 +1,4 @@
-"""Turn the weights of exercises into points. Entry points: `scale` and `share`."""
+"""Convert the weights of exercises to points. Entry points: `scale` and `share`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 
 
 def scale(weight: float, weights: Sequence[float], total: float) -> float:
-    """Return the points for a weight, rounded to 0.01, if all `weights` together are worth `total` points."""
+    """Return the points for one weight, rounded to 0.01. All `weights` together are worth `total` points."""
     exact = Fraction(str(total)) * Fraction(str(weight)) / sum(Fraction(str(w)) for w in weights)
     return float(round(exact, 2))
 

@@ -1,4 +1,4 @@
-"""Stamp a release's metadata with the release's day and version, and read the stamp from a submission.
+"""Stamp a release's metadata with its day and version, and read the stamp from a submission.
 
 Marks do not depend on the stamp. Colab and older tools drop unknown metadata, so a notebook without a stamp is graded
 like any other. Entry points: `stamp`, `find_stamp` and `stamp_problems`.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autograder.course.config import Day
 
 KEY = "transformer_exercises"
-# The stamp's key as it appears in the notebook's JSON. A cell's source cannot match, because its quotes are escaped.
+# The stamp's key as it appears in the notebook's JSON. Cell sources cannot match, because their quotes are escaped.
 QUOTED_KEY = b'"' + KEY.encode() + b'":'
 STAMP = re.compile(rb'\s{0,8}"(\w{1,40} [0-9a-f]{12})"')
 
@@ -36,7 +36,7 @@ def stamp(day: Day) -> str:
 def find_stamp(data: bytes | bytearray) -> str:
     """Return the last stamp in a file, or "" if there is none.
 
-    The file is searched, not parsed, because it may contain hundreds of megabytes of output.
+    This searches the file instead of parsing it, because it may contain hundreds of megabytes of output.
     """
     at = len(data)
     while (at := data.rfind(QUOTED_KEY, 0, at)) >= 0:
@@ -47,7 +47,7 @@ def find_stamp(data: bytes | bytearray) -> str:
 
 
 def stamp_problems(found: str, day: Day) -> list[str]:
-    """Return the problems that a submission's stamp reveals: a different day, or a different version of this day."""
+    """Return the problems that a submission's stamp shows: a different day, or a different version of this day."""
     name, _, _ = found.partition(" ")
     if not found or found == stamp(day):
         return []

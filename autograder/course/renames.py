@@ -1,4 +1,4 @@
-"""Find exercises by the names that they had in earlier releases. Entry points: `older_names`, `known_names`, `first_name`."""
+"""Find exercises by their names in earlier releases. Entry points: `older_names`, `known_names`, `first_name`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 def older_names(day: Day) -> dict[str, str]:
-    """Map each older name of an exercise to the present one."""
+    """Map each older name of an exercise to the current one."""
     return {older: e.name for e in day.exercises for older in e.renamed_from}
 
 
 def known_names(day: Day) -> tuple[str, ...]:
-    """Return the present and the older names of a day's exercises."""
+    """Return the current and older names of a day's exercises."""
     return (*day.names, *older_names(day))
 
 
 def first_name(exercise: Exercise) -> str:
-    """Return the name that an exercise had at first. Seeds depend on it, so a renamed exercise keeps its inputs."""
+    """Return an exercise's first name. Seeds are derived from it, so a renamed exercise keeps its inputs."""
     return next(iter(exercise.renamed_from), exercise.name)

@@ -1,7 +1,7 @@
 """Reduce a day's chapters to the exercises that students fill in. Entry point: `select`.
 
-The reference of any other exercise becomes given code if something in the day uses it, and is left out otherwise. A chapter in
-which students fill in nothing is left out if no other chapter uses it.
+The reference for any other exercise becomes given code if something in the day uses it, and is left out otherwise. A
+chapter in which students fill in nothing is left out unless another chapter uses it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from functools import lru_cache
 from autograder.course.chapters import BEGIN, END, Chapter, ChapterCell, ChapterError
 
 HEADING = re.compile(r"#{1,6} ")
-# A cell of hints begins with one. Answers to questions follow their questions, so they are kept.
+# A cell of hints begins with one of these. Answers to questions are kept, because they follow their questions.
 HINTS = re.compile(r"\A(<details>.*?</details>\s*)+", re.DOTALL)
 
 
 def select(
     chapters: Sequence[Chapter], assigned: Collection[str], others: Mapping[str, bool]
 ) -> tuple[Chapter, ...]:
-    """Return the chapters as students get them.
+    """Return the chapters in the form that students get.
 
     Args:
         chapters: whole chapters.
         assigned: the exercises that students fill in.
-        others: the other exercises, and whether each reference is given even if nothing uses it.
+        others: the other exercises, mapped to whether each reference is given even if nothing uses it.
 
     Raises:
         ChapterError: One of the other exercises has no reference.
@@ -49,11 +49,11 @@ def _exercises(chapters: Iterable[Chapter]) -> Iterator[ChapterCell]:
         yield from (cell for cell in chapter.cells if cell.role == "exercise")
 
 
-# ---- what is used
+# ---- used chapters and exercises
 
 
 def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list[Chapter]:
-    """Return the chapters with a wanted exercise, and those whose names another returned chapter reads."""
+    """Return the chapters that contain a wanted exercise, and those whose names another returned chapter uses."""
     kept = [c for c in chapters if any(cell.name in wanted for cell in _exercises([c]))]
     while True:
         read = {name for chapter in kept for name in _names_from_others(chapter)}
@@ -64,7 +64,7 @@ def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list
 
 
 def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> set[str]:
-    """Return the wanted exercises, and those that remaining cells or other returned exercises read."""
+    """Return the wanted exercises, and those that remaining cells or other returned exercises use."""
     needed = set(wanted)
     while True:
         read = {
@@ -82,7 +82,7 @@ def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> s
 
 
 def _names_from_others(chapter: Chapter) -> set[str]:
-    """Return the names that a chapter imports from other chapters, or reads without defining them."""
+    """Return the names that a chapter imports from other chapters, or uses without defining them."""
     imported, read, bound = set(), set(), set()
     for cell in chapter.cells:
         read |= _read(cell)
@@ -122,13 +122,13 @@ def _parsed(source: str) -> tuple[ast.AST, ...]:
     return tuple(ast.walk(ast.parse(source)))
 
 
-# ---- the cells that remain
+# ---- remaining cells
 
 
 def _cells(
     chapter: Chapter, assigned: Collection[str], needed: Collection[str]
 ) -> Iterator[ChapterCell]:
-    """Yield the cells of a chapter, without solutions, checks, hints and text of exercises that students do not fill in."""
+    """Yield a chapter's cells, omitting solutions, checks, hints and text of exercises not given to students."""
     for section in _sections(chapter.cells):
         inside = [cell.name for cell in section if cell.role == "exercise"]
         if inside and not any(name in needed for name in inside):

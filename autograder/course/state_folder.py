@@ -50,7 +50,7 @@ def secret(root: Path) -> bytes:
     file = course_folder(root) / "secret"
     try:
         if not file.exists():
-            with contextlib.suppress(FileExistsError):  # another process created the file first
+            with contextlib.suppress(FileExistsError):  # Another process created the file first.
                 write_atomically(file, secrets.token_hex(32).encode(), os.link)
         return file.read_bytes()
     except OSError as error:
@@ -84,7 +84,8 @@ def write_atomically(
 ) -> None:
     """Write a file (mode 0600) atomically: other processes never see an incomplete file.
 
-    `publish` moves the complete file into place: `os.replace` overwrites an existing file, and `os.link` fails if there is one.
+    `publish` moves the complete file into place: `os.replace` overwrites an existing file, whereas `os.link` fails if
+    one exists.
     """
     descriptor, part = tempfile.mkstemp(dir=file.parent, prefix="part-")
     try:

@@ -1,4 +1,4 @@
-"""Read values from the tables of a TOML file. Errors name the line, the key and the expected value. Entry point: `Tables`."""
+"""Read values from tables in a TOML file. Errors give the line, key and expected value. Entry point: `Tables`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, get_args
 from autograder.protocol.limits import Limits
 
 FILE = "grading.toml"
-LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # the usual tags of BCP 47
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # the most common BCP 47 tags
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 # Earlier versions used these keys to limit wall-clock time.
 RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
@@ -20,7 +20,7 @@ class CourseError(Exception):
 
 
 class Tables:
-    """The tables of `grading.toml`. Keeps the file's text so that error messages can include line numbers."""
+    """The tables of `grading.toml`. The file's text is kept so that error messages can include line numbers."""
 
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines()
@@ -64,7 +64,7 @@ class Tables:
         return tuple(value)
 
     def language(self, tables: dict[str, Any]) -> str:
-        """Remove the table `course`, and return the language that it names."""
+        """Remove the table `course`, and return its language."""
         table = tables.pop("course", {})
         self.check_keys("course", table, {"language"})
         language = self.value("course", {"language": "en", **table}, "language", str, "a string")
@@ -74,7 +74,7 @@ class Tables:
         return str(language)
 
     def choice(self, where: str, table: dict[str, Any], key: str, kind: Any, default: str) -> Any:
-        """Return one of the strings of a Literal."""
+        """Return a value that must be one of the strings in a Literal."""
         value, choices = table.get(key, default), get_args(kind)
         if value not in choices:
             expected = " or ".join(f'"{choice}"' for choice in choices)

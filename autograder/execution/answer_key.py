@@ -49,11 +49,11 @@ class AnswerKey:
         return code
 
     def solution_source(self, name: str) -> Source:
-        """Return the course's own solution to an exercise, together with the code that the solution needs."""
+        """Return the course's own solution to an exercise, plus the code that it needs."""
         return join_units(self.slice_for(name, self.solutions).units)
 
     def replace_solution(self, name: str, source: str) -> Source:
-        """Return an exercise's code with `source` as the solution, plus the course code that `source` needs."""
+        """Return an exercise's code with `source` as the solution, plus the course code that it needs."""
         others = [unit for unit in self.solutions if name not in unit.binds]
         units = [*others, *parse_units([Cell(0, "code", source)])[0]]
         return join_units(self.slice_for(name, units).units)
@@ -75,7 +75,7 @@ class AnswerKey:
 
 
 def given_units(day: Day) -> list[Unit]:
-    """Return the code that a day's chapters provide to students; see `service.given_units`."""
+    """Return the code that a day's chapters provide to students. See `service.given_units`."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
     return service.given_units(given, [cell.stub for cell in cells if cell.role == "exercise"])

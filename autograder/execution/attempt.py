@@ -38,8 +38,8 @@ class Outcome:
 class Attempt:
     """A worker that runs one exercise's code and is restarted up to `MAX_RESTARTS` times after a timeout or a crash.
 
-    Resource usage is charged to `budget`, the submission's budget. A test that must run alone holds the
-    course-wide `lock` exclusively.
+    Resource usage counts against `budget`, the submission's budget. A test that must run alone holds the course-wide
+    `lock` exclusively.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Attempt:
         self.problems: list[str] = []
 
     def run_test(self, test: Test) -> Outcome:
-        """Run one test. If the code hits the idle-time limit, run the test again while no other test is running.
+        """Run one test. If the code hits the idle-time limit, rerun the test while no other tests are running.
 
         Raises:
             ServerLost: Several fork servers died in a row.
@@ -85,7 +85,7 @@ class Attempt:
             self._alone = False
 
     def start(self) -> Outcome | None:
-        """Start a worker and load the code. If the code cannot be loaded, return the outcome that applies to all tests."""
+        """Start a worker and load the code. If loading fails, return the outcome for all tests."""
         if self._budget.excess is not None:
             return Outcome(False, str(self._budget.excess), "timed_out")
         limits = self._exercise.limits
@@ -145,7 +145,7 @@ class Attempt:
             outcome = self._judge(test, self.student, seed)
         except (LimitExceeded, WorkerDied, ServerLost) as error:
             return self._interrupted(process.end or error)
-        # The test may have caught the exception that was raised when the worker ended.
+        # The test may have caught the exception raised when the worker exited.
         return outcome if process.end is None else self._interrupted(process.end)
 
     def _judge(self, test: Test, student: Student, seed: int) -> Outcome:
@@ -173,7 +173,7 @@ class Attempt:
         return Outcome(True, "")
 
     def _load_timed_out(self, error: LimitExceeded) -> Outcome | None:
-        """Load the code again without the statement that timed out, because the exercise may not need it."""
+        """Reload the code without the statement that timed out, because the exercise may not need that statement."""
         location = self._source.location(error.line)
         outcome = self._interrupted(error)
         if not location or self._final is not None:
@@ -186,11 +186,11 @@ class Attempt:
         return self.start()
 
     def _interrupted(self, error: Exception) -> Outcome:
-        """Stop the worker and return the outcome of the test. If no restarts or budget remain, all later tests get this outcome.
+        """Stop the worker and return the test's outcome. If no restarts or budget remain, all later tests get it too.
 
         Raises:
-            LimitExceeded: The test has to run again while no other test is running.
-            ServerLost: The fork server died, so the test has to run again.
+            LimitExceeded: The test must be rerun while no other tests are running.
+            ServerLost: The fork server died, so the test must be rerun.
         """
         if isinstance(error, ServerLost):
             raise error
@@ -217,18 +217,18 @@ def _failure(error: Exception) -> Outcome:
 def reference_process(
     source: Source, server: Server, limits: Limits, budget: Budget | None, student: Process
 ) -> ReferenceProcess | None:
-    """Return a worker that runs the references that the code calls, or None if the code calls no references."""
+    """Return a worker for the references that the code calls, or None if it calls none."""
     if source.references is None:
         return None
     return ReferenceProcess(source.references, lambda: Process(server, limits, budget), student)
 
 
 def not_allowed_message(names: Sequence[str]) -> str:
-    """Return the message for code that uses `names`, which the exercise does not allow."""
+    """Return the message for code that uses `names`, which the exercise forbids."""
     listed = ", ".join(f"`{name}`" for name in names)
     return (
         f"this exercise does not allow {listed}, because that is what you are asked to implement. "
-        "Write it out in simpler steps; then all tests will run"
+        "Use simpler operations, and all tests will run"
     )
 
 

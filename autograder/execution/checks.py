@@ -1,4 +1,4 @@
-"""Draw random inputs and check results in hidden graders. `graders/README.md` documents every function."""
+"""Draw random inputs and check results in hidden graders. `graders/README.md` documents every function here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def weight(share: float) -> Callable[[Test], Test]:
 
 
 class Draw:
-    """A source of random inputs that depend only on the seed."""
+    """A source of random inputs, which depend only on the seed."""
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
@@ -60,11 +60,11 @@ class Draw:
         return torch.randint(low, high, shape, generator=self._generator)
 
     def mask(self, *shape: int, p: float = 0.5) -> Tensor:
-        """Draw a boolean mask that is True with probability `p`."""
+        """Draw a boolean mask whose elements are True with probability `p`."""
         return torch.rand(shape, generator=self._generator) < p
 
     def strided(self, tensor: Tensor) -> Tensor:
-        """Return a non-contiguous copy of a tensor that has the same values, but whose axes are reversed in memory."""
+        """Return a non-contiguous copy of a tensor, with its axes reversed in memory."""
         order = tuple(range(tensor.dim()))[::-1]
         return tensor.permute(order).contiguous().permute(order)
 
@@ -94,10 +94,11 @@ def close(
     rtol: float | None = None,
     dtype: torch.dtype | None = None,
 ) -> Any:
-    """Check the shape, dtype and values of a tensor, or a number, string, list or dict. Return it.
+    """Check that a tensor, number, string, list or dict is close to `expected`, and return it.
 
-    A tensor must have the given `dtype` (default: the dtype of `expected`) and equal `expected` within the dtype's tolerance.
-    Numbers have the tolerance of float32, because code may compute them from such tensors. Ints and strings are exact.
+    A tensor must have the given `dtype` (default: the dtype of `expected`) and equal `expected` within the dtype's
+    tolerance. Numbers are compared with the tolerance of float32, because code may compute them from float32 tensors.
+    Ints and strings must match exactly.
     """
     if not isinstance(expected, Tensor):
         limits = [TOLERANCE[torch.float32] if one is None else one for one in (atol, rtol)]
@@ -119,7 +120,7 @@ def close(
 
 
 def _within(atol: float, rtol: float) -> Callable[[float, float], bool]:
-    """Return a function that compares two numbers. Ints must be equal."""
+    """Return a function that compares two numbers. Ints must match exactly."""
 
     def within(seen: float, expected: float) -> bool:
         if seen == expected or (seen != seen and expected != expected):
@@ -131,7 +132,7 @@ def _within(atol: float, rtol: float) -> Callable[[float, float], bool]:
 
 
 def equal(seen: Any, expected: Any, what: str = "the result") -> Any:
-    """Check that a tensor has the shape, dtype and values of `expected`, or a number, string, list or dict. Return it."""
+    """Check that a tensor, number, string, list or dict equals `expected`, and return it. Shapes and dtypes must match."""
     if not isinstance(expected, Tensor):
         compare(seen, expected, what, _within(0, 0), equal)
         return seen
@@ -155,7 +156,7 @@ def finite(seen: Any, what: str = "the result") -> Tensor:
 
 
 def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") -> Tensor:
-    """Return the gradient of `result` with respect to `x`, after checking that this gradient exists and is finite."""
+    """Return the gradient of `result` with respect to `x`, after checking that it exists and is finite."""
     seen = shaped(result, upstream.shape, upstream.dtype)
     assert seen.requires_grad, "no gradient flows through the result"
     (found,) = torch.autograd.grad(seen, x, upstream, allow_unused=True)
@@ -164,11 +165,11 @@ def gradient(result: Any, x: Tensor, upstream: Tensor, what: str = "the input") 
 
 
 def on_meta(call: Callable[[], Any], shape: Sequence[int], what: str = "the result") -> None:
-    """Check that `call` returns a tensor on the `meta` device, which stands in for a GPU, if its inputs are on that device."""
+    """Check that `call` returns a tensor on `meta`, which stands in for a GPU, if its inputs are on that device."""
     try:
         seen = shaped(call(), shape, what=what)
     except StudentError as error:
-        # Code that reads tensor values cannot run on `meta`, but it may still be correct.
+        # Code that reads tensor values cannot run on `meta`, but may still be correct.
         if error.meta_read:
             return
         raise
@@ -191,7 +192,7 @@ def pair(seen: Any, *names: str) -> list[Any]:
 
 
 def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequence[int]) -> None:
-    """Check that attention returns both its output and its weights on the `meta` device if its inputs are on that device."""
+    """Check that attention returns its output and its weights on the `meta` device if its inputs are on that device."""
     parts: list[Any] = []
 
     def first() -> Any:
@@ -206,7 +207,7 @@ def pair_on_meta(call: Callable[[], Any], output: Sequence[int], weights: Sequen
 def unchanged(student: Student, besides: Sequence[str] | None = None) -> None:
     """Check that the last call changed none of its arguments in place.
 
-    After a call with dropout, use `besides` to exclude arguments that the code changes even without dropout. A different
+    After a call with dropout, use `besides` to exclude arguments that the code changes even without dropout. A separate
     test covers those changes.
     """
     names = " and ".join(f"`{name}`" for name in student.changed if name not in (besides or ()))
@@ -238,7 +239,7 @@ def _format_value(tensor: Tensor, where: int) -> str:
 
 
 def _format_position(where: int, shape: Sequence[int]) -> str:
-    """Convert a flat index to a phrase such as ` at position (0, 2)` for a tensor of this shape."""
+    """Return a phrase such as ` at position (0, 2)` for a flat index into a tensor of this shape."""
     if not shape:
         return ""
     position: list[int] = []

@@ -24,7 +24,7 @@ NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 
 @dataclass(frozen=True)
 class Test:
-    """One hidden test for an exercise. Students read `sentence` if their code fails the test."""
+    """One hidden test for an exercise. Students see `sentence` if their code fails the test."""
 
     exercise: str
     name: str
@@ -64,7 +64,7 @@ def _describe(traceback: str) -> str:
 
 @contextlib.contextmanager
 def _without_installed_plugins() -> Iterator[None]:
-    """Keep pytest from loading installed plugins: loading them takes time, and they might change what is collected."""
+    """Keep pytest from loading installed plugins, which take time to load and might change what is collected."""
     before = os.environ.get(NO_PLUGINS)
     os.environ[NO_PLUGINS] = "1"
     try:
@@ -78,7 +78,7 @@ def _without_installed_plugins() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _importable(root: Path) -> Iterator[None]:
-    """Let a course's graders import each other as `graders.DAY.test_CHAPTER`. Unload graders that were imported earlier."""
+    """Let a course's graders import each other as `graders.DAY.test_CHAPTER`. Unload previously imported graders."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "graders"]:
         del sys.modules[name]
     sys.path.insert(0, str(root))
@@ -96,7 +96,7 @@ def collect(day: Day) -> dict[str, list[Test]]:
     """
     collector = _Collector()
     arguments = ["--collect-only", "--assert=plain", "--override-ini=addopts="]
-    # Two of these plugins collect all garbage at the end, which takes longer than collecting the tests.
+    # Two of these plugins run a full garbage collection at the end, which takes longer than collecting the tests.
     for plugin in ("cacheprovider", "terminal", "unraisableexception", "threadexception"):
         arguments += ["-p", f"no:{plugin}"]
     arguments += [f"--rootdir={day.root}", "--import-mode=importlib", str(day.graders)]

@@ -34,9 +34,9 @@ class Process(Protocol):
 
 
 class StudentError(Exception):
-    """Raised when the student's code raises an exception, or does not define a name that a test requests.
+    """Raised when the student's code raises an exception or does not define a name that a test needs.
 
-    `type` and `text` describe the original exception, and `line` is the line of the joined source that raised it.
+    `type` and `text` describe the original exception, and `line` is the line in the joined source that raised it.
     """
 
     def __init__(self, name: str, failure: m.Failure) -> None:
@@ -50,7 +50,7 @@ class StudentError(Exception):
 
 
 class NotAllowed(Exception):
-    """Raised when the student's code calls operators that the exercise does not allow."""
+    """Raised when the student's code calls operators that the exercise forbids."""
 
     def __init__(self, operators: list[str]) -> None:
         self.operators = [name[:200] for name in operators[:20]]
@@ -66,15 +66,15 @@ class Cost:
 
 
 class Connection:
-    """A connection to one worker: converts values, keeps autograd graphs alive and answers calls from the worker."""
+    """A connection to one worker. It converts values, keeps autograd graphs alive and answers calls from the worker."""
 
     def __init__(self, process: Process, references: ReferenceProcess | None = None) -> None:
         self._process = process
         self._references = references
-        # Keeps the generators alive, because a freed generator's id could be reused.
+        # Keeps generators alive, because the id of a freed generator could be reused.
         self._generators: dict[int, torch.Generator] = {}
-        self._graphs: set[int] = set()  # calls whose autograd graphs the worker keeps
-        self._unreachable: list[int] = []  # calls whose graphs are no longer needed here
+        self._graphs: set[int] = set()  # calls whose autograd graphs are still in the worker
+        self._unreachable: list[int] = []  # calls whose graphs the worker may free
         self.models = GraderModels()
         self.cost: Cost | None = None
         self.changed: list[str] = []
@@ -87,7 +87,7 @@ class Connection:
 
         Raises:
             StudentError: The student's code raised an exception, or does not define the requested name.
-            NotAllowed: The student's code called an operator that the exercise does not allow.
+            NotAllowed: The student's code called an operator that the exercise forbids.
             WireError, LimitExceeded, WorkerDied, ServerLost: See `process.Process.request`.
         """
         _, answer, payload = self._send(request, out, name)
@@ -103,7 +103,7 @@ class Connection:
     ) -> Any:
         """Call a function (by name), an object (by id) or a method of an object, and return the result.
 
-        The result is differentiable with respect to the tensors in the arguments and to `leaves`, the target's parameters.
+        The result is differentiable with respect to the tensors in the arguments and `leaves`, the target's parameters.
         Raises the same exceptions as `request`.
         """
         leaves = leaves or {}
@@ -142,7 +142,7 @@ class Connection:
     def _gradients(
         self, call: int, parameters: list[str], inputs: int, name: str
     ) -> Callable[[list[Tensor | None]], list[Tensor | None]]:
-        """Return a call's backward function. Once that function is garbage-collected, the worker may free the call's graph."""
+        """Return a call's backward function. When it is garbage-collected, the worker may free the call's graph."""
 
         def gradients(upstream: list[Tensor | None]) -> list[Tensor | None]:
             out = Outgoing()
@@ -182,7 +182,7 @@ class Connection:
         return number, response, payload
 
     def reply(self, question: m.Question, payload: bytearray) -> tuple[m.Reply, Outgoing]:
-        """Answer a call that the student's code makes to a reference or to one of the grader's models."""
+        """Answer a call from the student's code to a reference or to one of the grader's models."""
         references = self._references
         if isinstance(question, m.Refer):
             if references is None:
@@ -199,7 +199,7 @@ class Connection:
         return out.encode(value, self._encode_object, sent)
 
     def decode(self, data: m.Data, tensors: list[Tensor], name: str) -> Any:
-        """Decode a value from the worker, given its decoded tensors. Objects that stay in the sandbox become proxies."""
+        """Decode a value from the worker, given its decoded tensors. Objects that remain in the sandbox become proxies."""
 
         def convert(item: m.Value) -> Any:
             if isinstance(item, m.Handle) and item.module:

@@ -13,7 +13,7 @@ LARGEST = 12  # maximum number of rows and of columns in the crop
 
 
 class Mismatch(AssertionError):
-    """Raised when a tensor has wrong values. `values` is the cropped part to show to the student, or None."""
+    """Raised when a tensor has wrong values. `values` is the cropped part to show the student, or None."""
 
     def __init__(self, message: str, values: Values | None) -> None:
         super().__init__(message)
@@ -23,8 +23,8 @@ class Mismatch(AssertionError):
 def crop(what: str, seen: Tensor, expected: Tensor, right: Tensor, where: int) -> Values | None:
     """Crop `seen` and `expected` to a small matrix around an element. Return None for 0-dimensional tensors.
 
-    A one-dimensional tensor becomes a single row. For a tensor with more than two axes, the result shows the matrix that
-    contains the element. The element's flat index is `where`; `right` is True where `seen` is correct.
+    A one-dimensional tensor becomes a single row. For a tensor with more than two axes, the result shows the matrix
+    that contains the element. `where` is the element's flat index, and `right` is True where `seen` is correct.
     """
     if not seen.dim():
         return None

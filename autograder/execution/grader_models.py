@@ -23,7 +23,7 @@ class Codec(Protocol):
 
 
 class GraderModels:
-    """The `nn.Module`s that a test passes to the student's code. They stay in this process and are called from the sandbox."""
+    """The `nn.Module`s that a test passes to the student's code. They run in this process, called from the sandbox."""
 
     def __init__(self) -> None:
         self._graphs: dict[int, KeptGraph] = {}
@@ -45,7 +45,7 @@ class GraderModels:
         return m.Model(id(model), _methods(model), attributes, model.training)
 
     def set_modes(self, modes: list[tuple[int, bool]]) -> None:
-        """Set each model to the training mode in which the student's code left it."""
+        """Put each model in the training or evaluation mode that the student's code last set."""
         for id_, training in modes:
             # Skip unchanged modes, because `train` visits every submodule.
             if id_ in self.by_id and self.by_id[id_].training != training:
@@ -118,7 +118,7 @@ class GraderModels:
 
 
 def _plain(value: Any) -> m.Value:
-    """Encode a plain attribute of a model. Only the length of a list, such as the model's blocks, is sent to the worker."""
+    """Encode a plain attribute of a model. For a list, such as the model's blocks, send only its length."""
     return m.Items([None] * len(value)) if isinstance(value, list | nn.ModuleList) else value
 
 

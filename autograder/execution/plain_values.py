@@ -9,7 +9,7 @@ from torch import Tensor
 
 from autograder.execution.student import Opaque, RemoteModule, RemoteObject
 
-SHOWN = 60  # characters of a value in a message
+SHOWN = 60  # maximum length of a value in a message
 PLAIN = (bool, int, float, str)
 Close = Callable[[float, float], bool]
 
@@ -17,8 +17,8 @@ Close = Callable[[float, float], bool]
 def compare(seen: Any, expected: Any, what: str, close: Close, tensors: Callable[..., Any]) -> None:
     """Check that a value equals the expected one, and raise AssertionError if it does not.
 
-    Ints and floats are numbers, and so is a tensor without axes. A bool is not a number. Tuples count as lists. `close` compares
-    two numbers, and `tensors(seen, expected, what)` checks a tensor in a list or a dict.
+    Ints, floats and 0-dimensional tensors count as numbers, but bools do not. Tuples count as lists. `close` compares
+    two numbers, and `tensors(seen, expected, what)` checks a tensor in a list or dict.
     """
     if isinstance(expected, Tensor):
         tensors(seen, expected, what)
@@ -69,7 +69,7 @@ def describe(seen: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    """Return a noun phrase for the kinds of values that can be compared, and "" for others."""
+    """Return a noun phrase for a kind of value that can be compared, or "" for other kinds."""
     kinds = {
         bool: "True or False",
         int: "a number",
@@ -84,7 +84,7 @@ def _kind(value: Any) -> str:
 
 
 def _show_both(seen: Any, expected: Any) -> tuple[str, str]:
-    """Return two different texts for two different values: numbers with six digits, unless more are needed."""
+    """Return different text for two different values. Numbers have six digits unless more are needed."""
     if isinstance(seen, float) or isinstance(expected, float):
         have, want = f"{seen:.6g}", f"{expected:.6g}"
         return (have, want) if have != want else (repr(seen), repr(expected))
@@ -97,7 +97,7 @@ def _show_both(seen: Any, expected: Any) -> tuple[str, str]:
 
 
 def _show(value: Any, start: int = 0) -> str:
-    """Return the representation of a value, with long strings cut."""
+    """Return the repr of a value, truncating long strings."""
     if not isinstance(value, str):
         return repr(value)
     part = value[start : start + SHOWN]

@@ -1,7 +1,7 @@
-"""Pytest plugin with the fixtures of the hidden graders, so that `pytest graders` runs them outside the autograder.
+"""Pytest plugin with the hidden graders' fixtures, so that `pytest graders` works without the autograder.
 
-`pytest graders` tests the reference, and `pytest graders --submission FILE` a notebook or script. Pytest loads this module
-in every run of every project in the environment, so it imports torch only when a grader asks for `student`.
+`pytest graders` tests the references, and `pytest graders --submission FILE` tests a notebook or script. Pytest loads
+this module for every project in the environment, so it imports torch only when a grader requests `student`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """Return a seed that is different for each test."""
+    """Return a different seed for each test."""
     return zlib.crc32(f"{request.config.getoption('--seed')} {request.node.nodeid}".encode())
 
 
@@ -47,7 +47,7 @@ def student(
     name = request.cls.exercise
     exercise = next((e for e in day.exercises if e.name == name), None)
     if any(other.name == name for other in day.unassigned):
-        pytest.skip(f"students of {day.name} do not fill in {name}, so its grader is not used")
+        pytest.skip(f"students do not fill in {name} in {day.name}, so its grader is not used")
     if exercise is None:
         pytest.fail(f"{name!r} is not an exercise of {day.name} in grading.toml")
     submission = request.config.getoption("--submission")
@@ -107,7 +107,7 @@ def _day(graders: Path) -> Day:
 
 @cache
 def _units(day: Day) -> tuple[list[Unit], list[Unit]]:
-    """Return the solutions of a day and the code that its chapters give to students."""
+    """Return the solutions for a day and the code that its chapters give to students."""
     from autograder.execution.answer_key import given_units, solution_units
 
     return solution_units(day), given_units(day)

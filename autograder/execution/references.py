@@ -1,7 +1,8 @@
 """Run reference solutions to exercises when a student's code calls them. Entry points: `ReferenceSet` and `ReferenceProcess`.
 
-The references run in a second worker. The grader checks each call from the student's worker, forwards it to the references'
-worker and sends back the answer. Workers exchange only data: a reference's code never enters a worker that runs student code.
+The references run in a second worker. The grader checks each call from the student's worker, forwards it to the
+references' worker and returns the answer. Workers exchange only data. A reference's code never enters a worker that
+runs student code.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class UnsupportedValue(Exception):
 class ReferenceSet:
     """The reference solutions that replace a student's own code for some exercises.
 
-    `functions` describes the references, `load` is the request that runs their code, and `given_methods` lists the methods that
-    the references may call on instances of classes that the course provides.
+    `functions` describes the references, and `load` is the request that runs their code. `given_methods` lists the
+    methods that references may call on instances of course-provided classes.
     """
 
     functions: tuple[m.Reference, ...]
@@ -43,7 +44,7 @@ class ReferenceSet:
 
 
 def describe_reference(name: str, source: str) -> m.Reference:
-    """Describe a reference solution: a function by its name, or a class by its name and public methods."""
+    """Describe a reference solution by its name and, for a class, its public methods."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return m.Reference(name, [n for n in _methods(node) if not n.startswith("_")])
@@ -70,9 +71,9 @@ def _methods(node: ast.ClassDef) -> list[str]:
 
 @dataclass
 class ReferenceProcess:
-    """A worker that runs the references. The worker starts on the first call.
+    """A worker that runs the references. It starts on the first call.
 
-    `student` is a different worker, which runs the student's code.
+    `student` is the worker that runs the student's code.
     """
 
     references: ReferenceSet
@@ -159,7 +160,7 @@ class ReferenceProcess:
     # ---- calls from the references' worker to objects in the student's worker
 
     def _given_object(self, item: m.Handle) -> m.Value:
-        """Represent an instance of a course-provided class, such as a cache, as a model that the references can call."""
+        """Represent an instance of a course-provided class, such as a cache, as a model that references can call."""
         methods = self.references.given_methods
         if item.module or item.type not in methods:
             raise UnsupportedValue(
@@ -194,7 +195,7 @@ class ReferenceProcess:
     def _forward(
         self, data: m.Data, payload: bytearray, convert: Callable[[m.Handle], m.Value]
     ) -> tuple[m.Data, Outgoing]:
-        """Check that a message's tensors lie within its payload, and return the message to send to the other worker."""
+        """Check that a message's tensors are within its payload, and return the message to send to the other worker."""
         decode_tensors(data, payload)
         out = Outgoing()
         out.payload, out.size = [bytes(payload)], len(payload)

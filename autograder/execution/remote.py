@@ -1,4 +1,4 @@
-"""Proxies for objects that stay in the sandbox. Entry points: `RemoteModule` and `RemoteObject`."""
+"""Provide proxies for objects that remain in the sandbox. Entry points: `RemoteModule` and `RemoteObject`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autograder.protocol.encoding import NAMES, Outgoing
 
 
 class Caller(Protocol):
-    """Interface that a proxy uses to talk to the sandbox; see `connection.Connection`."""
+    """The interface through which a proxy calls the sandbox. See `connection.Connection`."""
 
     def call(
         self,
@@ -59,7 +59,7 @@ class RemoteModule:
         self._request(m.Weights(self.id, self._caller.encode(detached, out)), out)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the parameters by name, as leaf tensors. Later calls to the module are differentiable with respect to these."""
+        """Return the parameters by name, as leaf tensors. Later calls to the module propagate gradients to them."""
         found = self._request(m.Read(self.id, "parameters"))
         if not isinstance(found, dict):
             raise m.WireError("the worker sent module parameters that are not a dict")

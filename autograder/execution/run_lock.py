@@ -1,4 +1,4 @@
-"""Provide a lock that lets one test run while no other test of the course runs on this machine. Entry point: `RunLock`."""
+"""Provide a lock that lets a test run while no other tests of the course run on this machine. Entry point: `RunLock`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ FILES = ("turnstile.lock", "tests.lock")
 
 
 class RunLock:
-    """A readers-writer lock shared by all grader processes of a course, using lock files in its `.autograder/` folder.
+    """A readers-writer lock shared by all of a course's grader processes, using lock files in `.autograder/`.
 
-    While a process waits for exclusive access, it holds the turnstile lock: no other test can start, so the wait is finite.
-    The kernel releases the locks of a process that exits. If there is no course or no writable folder, nothing is locked.
+    While a process waits for exclusive access, it holds the turnstile lock. No other test can start, so the wait is
+    finite. The kernel releases the locks of a process that exits. Without a course or a writable folder, nothing is
+    locked.
     """
 
     def __init__(self, root: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Join the statements that an exercise needs into one source. Entry points: `Source`, `join_units` and `load_request`."""
+"""Join the statements that an exercise needs. Entry points: `Source`, `join_units` and `load_request`."""
 
 from __future__ import annotations
 import __future__ as future
@@ -11,11 +11,11 @@ from autograder.course.config import Exercise
 from autograder.execution.references import ReferenceSet
 from autograder.protocol import messages as m
 
-MAX_SHOWN = 70  # maximum length of a line of code that a message shows
+MAX_SHOWN = 70  # maximum length of a line of code in a message
 
 
 class Statement(Protocol):
-    """A top-level statement, its cell number and its first line number in that cell. `given` marks the course's statements."""
+    """A top-level statement, its cell number and its first line in that cell. `given` marks course statements."""
 
     @property
     def source(self) -> str: ...
@@ -29,9 +29,9 @@ class Statement(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """The code of one exercise. `pieces` are the first and last line numbers of each unit in `text`.
+    """The code for one exercise. `pieces` contains the first and last line number of each unit in `text`.
 
-    `references` are the exercises for which the code calls the reference solution instead of its own definition.
+    `references` contains the exercises for which the code calls the reference solution instead of its own definition.
     """
 
     text: str
@@ -41,7 +41,7 @@ class Source:
     references: ReferenceSet | None = None
 
     def location(self, line: int) -> str:
-        """Return the notebook cell and line that a line of `text` comes from, or "" for the course's own code."""
+        """Return the notebook cell and line from which a line of `text` comes, or "" for the course's own code."""
         for (first, last), unit in zip(self.pieces, self.units, strict=True):
             if first <= line <= last:
                 where = f"cell {unit.cell}, line {unit.line + line - first}"
@@ -49,7 +49,7 @@ class Source:
         return ""
 
     def location_with_code(self, line: int) -> str:
-        """Return the result of `location`, followed by the code on that line, because code is easier to find than a number."""
+        """Return `location(line)` followed by the code on that line, which is easier to find than a line number."""
         location = self.location(line)
         code = self.text.split("\n")[line - 1] if location else ""
         code = " ".join(code.split()).replace("`", "'")

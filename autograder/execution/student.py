@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Student:
-    """Provides the functions and classes in one exercise's code as attributes; see graders/README.md."""
+    """The functions and classes in one exercise's code, available as attributes. See graders/README.md."""
 
     def __init__(self, process: Process, references: ReferenceProcess | None = None) -> None:
         self.connection = Connection(process, references)
@@ -50,7 +50,7 @@ class Student:
         return self.connection.last_call
 
     def load(self, load: m.Load) -> list[tuple[int, str, str]]:
-        """Run the exercise's code. Return the line, exception name and message for each piece of code that failed.
+        """Run the exercise's code. Return the line, exception name and message for each failed piece of code.
 
         Raises:
             StudentError: A piece of code failed, and the exercise is not defined.
@@ -62,7 +62,7 @@ class Student:
 
     @contextmanager
     def measuring(self) -> Iterator[Cost]:
-        """Measure the total cost of the calls in the `with` block."""
+        """Measure the total cost of calls in the `with` block."""
         self.connection.cost = cost = Cost()
         try:
             yield cost

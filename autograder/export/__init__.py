@@ -1,6 +1,6 @@
-"""Export the marks of a class in the file formats of other systems."""
+"""Export the marks of a class in other systems' file formats."""
 
 from typing import Literal
 
 Format = Literal["canvas", "moodle", "gradescope", "nbgrader", "csv"]
-Target = Literal["canvas", "moodle", "folder"]  # where feedback pages go
+Target = Literal["canvas", "moodle", "folder"]  # destinations for feedback pages

@@ -1,6 +1,6 @@
-"""Write marks as a Canvas gradebook: columns for the student, then one column for the assignment.
+"""Write marks as a Canvas gradebook: columns that identify the student, then one column for the assignment.
 
-Canvas reads this format in `lib/gradebook_importer.rb`.
+Canvas parses this format in `lib/gradebook_importer.rb`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def new_gradebook(rows: Sequence[Row], day: Day) -> str:
 
 
 def fill_in(rows: Sequence[Row], day: Day, file: Path, title: str = "") -> tuple[str, list[str]]:
-    """Enter the day's marks in an exported gradebook; return the new gradebook and notes for the TA.
+    """Enter the day's marks in an exported gradebook. Return the new gradebook and notes for the TA.
 
     The result contains only the student columns and the day's assignment, so Canvas leaves other assignments unchanged.
     Students without a submission keep their existing marks.
@@ -75,7 +75,7 @@ def read_roster(file: Path) -> Roster:
 
 
 def _students(table: Table) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yield the index and the cells of each row that belongs to a student. All other rows have no ID."""
+    """Yield the index and cells of each student's row. Other rows have no ID."""
     id_ = table.column("ID")
     return ((number, line) for number, line in enumerate(table.rows) if line[id_].strip())
 
@@ -105,7 +105,7 @@ def _match(rows: Sequence[Row], table: Table) -> tuple[dict[int, Row], list[str]
 
 
 def _find_column(table: Table, section: int, day: Day, title: str) -> int:
-    # Canvas appends a number to the title of each assignment, but not to its own totals.
+    # Canvas appends a number to the title of each assignment, but not to the titles of its totals.
     assignments = {
         number: re.sub(r" \(\d+\)$", "", table.head[number])
         for number in range(section + 1, len(table.head))

@@ -15,7 +15,7 @@ from autograder.submissions.roster import guess_delimiter
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file from another system: its column names, its rows and its delimiter."""
+    """A CSV file from another system: its column names, rows and delimiter."""
 
     file: Path
     head: Sequence[str]
@@ -55,7 +55,7 @@ def read(file: Path) -> Table:
 
 
 def to_csv(rows: Iterable[Sequence[str | float]], delimiter: str = ",") -> str:
-    """Format rows as CSV. Numbers are rounded to 0.01, and text that a spreadsheet could run as a formula is escaped."""
+    """Format rows as CSV. Round numbers to 0.01, and escape text that a spreadsheet could run as a formula."""
     output = io.StringIO(newline="")
     writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
     writer.writerows([[_format_cell(cell, delimiter) for cell in row] for row in rows])
@@ -63,7 +63,7 @@ def to_csv(rows: Iterable[Sequence[str | float]], delimiter: str = ",") -> str:
 
 
 def or_empty(points: float | None) -> float | str:
-    """Return the points, or an empty cell for a missing grade."""
+    """Return the points, or an empty cell if there is no grade."""
     return "" if points is None else points
 
 

@@ -1,7 +1,7 @@
-"""Name and pack feedback pages so that Canvas and Moodle give each page to its student. Entry point: `deliver`.
+"""Name and pack feedback pages so that Canvas and Moodle match each page to its student. Entry point: `deliver`.
 
-- Canvas, “Upload submissions”: `infer_comment_context_from_filename` in `app/models/abstract_assignment.rb` reads the numbers of
-  the user and of the uploaded file, so a page keeps the beginning of that file's name.
+- Canvas, “Upload submissions”: `infer_comment_context_from_filename` in `app/models/abstract_assignment.rb` reads the
+  IDs of the user and the uploaded file. A page's name therefore begins with the same IDs as the uploaded file's name.
 - Moodle, “Upload multiple feedback files in a zip”: `mod/assign/feedback/file/importziplib.php` reads
   `NAME_PARTICIPANT_assignfeedback_file_FILE`.
 """
@@ -23,12 +23,12 @@ from autograder.feedback.student_page import Recipient, page_or_problem
 from autograder.marks.class_list import Row
 from autograder.submissions import platforms
 
-FIXED_DATE = (2000, 1, 1, 0, 0, 0)  # so that equal pages give equal archives
+FIXED_DATE = (2000, 1, 1, 0, 0, 0)  # so that identical pages produce identical archives
 
 
 @dataclass
 class Delivery:
-    """What was written: the number of pages, notes for the TA, and messages about pages that could not be written."""
+    """The number of pages written, notes for the TA, and messages about pages that could not be written."""
 
     pages: int
     notes: list[str]
@@ -41,7 +41,7 @@ def deliver(
     """Write the students' pages to a folder, or to a zip that Canvas or Moodle can import.
 
     Args:
-        worksheet: Moodle's grading worksheet, which identifies students whose submission does not.
+        worksheet: Moodle's grading worksheet, which identifies students whose submissions do not.
 
     Raises:
         CourseError: The worksheet is invalid.
@@ -80,7 +80,7 @@ def _page_name(day: Day) -> str:
 
 
 def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], list[str]]:
-    """Return the pages by file name. Canvas gives the page of a group's submission to the whole group."""
+    """Return the pages by file name. Canvas shows the page for a group's submission to the whole group."""
     shared: dict[str, list[Row]] = {}
     notes = []
     for row in (row for row in rows if row.marks):
@@ -89,7 +89,7 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
             shared.setdefault(name, []).append(row)
         else:
             notes.append(
-                f"{row.entry.label}: no page, because Canvas attaches pages only to uploaded files in its own "
+                f"{row.entry.label}: no page, because Canvas attaches pages only to files from its own "
                 f"downloads, and this submission is {row.marks.path}"
             )
     named = {}
@@ -105,7 +105,7 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
 
 
 def _canvas_name(path: str, day: Day) -> str:
-    """Return the name of a submission's page: it begins like the name that Canvas gave the file. Return "" for other files."""
+    """Return a page's name, which begins like the name that Canvas gave the submitted file. Return "" for other files."""
     for part in path.split("/"):
         found = platforms.CANVAS.fullmatch(part) if platforms.parse_canvas_name(part) else None
         if found and found["upload"]:
@@ -143,5 +143,5 @@ def _with_recipients(rows: Iterable[Row]) -> Iterator[tuple[Row, Recipient]]:
 
 
 def _moodle_person(name: str) -> str:
-    """Return a name without the characters that have a meaning in the file name. Moodle ignores the name itself."""
+    """Return a name without characters that are special in the file name. Moodle ignores the name itself."""
     return re.sub(r"[^\w -]|_", "", name).strip() or "student"

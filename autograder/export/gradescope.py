@@ -1,4 +1,4 @@
-"""Write a Gradescope results.json file for each student, in which each exercise is a test.
+"""Write a Gradescope results.json file for each student, with one test per exercise.
 
 Gradescope's autograder documentation describes the keys.
 """
@@ -16,7 +16,7 @@ from autograder.marks.model import ExerciseMarks
 
 
 def files(rows: Sequence[Row], texts: Texts) -> Iterator[tuple[str, str]]:
-    """Yield each submitter's name and the content of their results file. Students can read everything in their own file."""
+    """Yield each submitter's name and the content of their results file. Students can read all of their own file."""
     for row in rows:
         if row.points is not None:
             content = json.dumps(results(row, texts), indent=2, ensure_ascii=False)

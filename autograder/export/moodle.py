@@ -17,7 +17,7 @@ from autograder.submissions.roster import Entry, Roster
 
 NO_GRADE = "-"
 TIME = "Last modified (submission)"
-# Moodle's languages "English" and "English (United States)", with a 12-hour or a 24-hour clock.
+# Date formats of Moodle's "English" and "English (United States)", with a 12-hour or 24-hour clock.
 TIME_FORMATS = [
     f"{date}, {clock}"
     for date in ("%A, %d %B %Y", "%A, %B %d, %Y", "%d %B %Y", "%B %d, %Y")
@@ -27,7 +27,7 @@ REQUIRED = (
     "Identifier",
     "Grade",
     "Last modified (grade)",
-)  # Moodle rejects a worksheet without these
+)  # Moodle rejects worksheets without these columns
 
 
 def grade_import(rows: Sequence[Row], day: Day) -> str:
@@ -58,7 +58,7 @@ class Worksheet:
         return cls(table)
 
     def line(self, row: Row) -> int | None:
-        """Return the number of a student's line, or None if the student is not in the worksheet."""
+        """Return the line number of a student, or None if the student is not in the worksheet."""
         assert row.marks is not None
         # In a group, the participant number identifies only the student named in the marks.
         is_named = row.entry.student in row.marks.student.split(", ") or not row.entry.group
@@ -78,9 +78,9 @@ class Worksheet:
         return table.rows[number][table.column(column)].strip() if column in table.head else ""
 
     def submission_times(self, day: Day) -> tuple[dict[str, datetime], list[str]]:
-        """Return the submission times by participant number, and notes about those that could not be read.
+        """Return the submission times by participant number, and notes about times that could not be read.
 
-        Moodle writes them in the time zone of the TA's profile. We assume that it is that of the due date.
+        Moodle writes times in the time zone of the TA's profile, which is assumed to be that of the due date.
         """
         times: dict[str, datetime] = {}
         unread: list[str] = []
@@ -124,7 +124,7 @@ class Worksheet:
 
 
 def fill_in(rows: Sequence[Row], day: Day, file: Path) -> tuple[str, list[str]]:
-    """Enter the day's marks in an offline grading worksheet; return the new worksheet and notes for the TA.
+    """Enter the day's marks in an offline grading worksheet. Return the new worksheet and notes for the TA.
 
     All other cells are unchanged, and students without a submission keep their existing grades.
 

@@ -17,7 +17,7 @@ NBGRADER = [
 
 
 def exercise_table(rows: Sequence[Row], day: Day) -> str:
-    """Return one row per student with the points for each exercise. Students without a submission get empty cells."""
+    """Return one row per student, with the points for each exercise. Students without a submission get empty cells."""
     head = ["student", "id", "name", "email", "group", "points", "late_days", "late_per_cent"]
     head += [
         "points_before",
@@ -48,7 +48,7 @@ def exercise_table(rows: Sequence[Row], day: Day) -> str:
 
 
 def nbgrader_table(rows: Sequence[Row], day: Day) -> str:
-    """Return a table with the columns of `nbgrader export`. As in nbgrader, a missing submission gets 0 points.
+    """Return a table with the same columns as `nbgrader export`. As in nbgrader, a missing submission gets 0 points.
 
     A submission that could not be graded gets no score.
     """
@@ -66,7 +66,7 @@ def nbgrader_table(rows: Sequence[Row], day: Day) -> str:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split “Lovelace, Ada” or “Ada Lovelace” into first and last name. If there is no comma, the last word is the last name."""
+    """Split “Lovelace, Ada” or “Ada Lovelace” into first and last name. With no comma, the last name is one word."""
     if "," in name:
         last, _, first = name.partition(",")
     else:

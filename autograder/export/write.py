@@ -28,14 +28,14 @@ def export(
     unreadable: float | None = None,
     group: GroupRule = "latest",
 ) -> list[str]:
-    """Export the marks of a class, after late penalties, in the format `to`; return notes for the TA.
+    """Export the marks of a class, with late penalties applied, in the format `to`. Return notes for the TA.
 
     Args:
         out: The file to write, or the folder for Gradescope.
         roster_file: The roster to use instead of the course's own.
         into: The Canvas gradebook or Moodle worksheet to fill in.
-        column: The title of the assignment in Canvas, in case it cannot be found by the day's name.
-        unreadable: The points for submissions that could not be graded, or None to leave their grades empty.
+        column: The title of the assignment in Canvas, if it cannot be found by the day's name.
+        unreadable: The points for submissions that could not be graded, or None to leave these grades empty.
         group: Which submission counts for a group on the roster.
 
     Raises:
@@ -70,9 +70,9 @@ def export(
 
 
 def _by_hand(rows: Iterable[Row]) -> list[str]:
-    """Return a note for each exercise whose points or comment were given by hand."""
+    """Return a note for each exercise with manual points or a manual comment."""
     return [
-        f"by hand: {row.entry.student}: {describe(exercise)}"
+        f"set by hand: {row.entry.student}: {describe(exercise)}"
         for row in rows
         if row.marks
         for exercise in row.marks.exercises

@@ -1,1 +1,1 @@
-"""Present marks to people: student pages, the class report and the terminal table."""
+"""Present marks as student pages, a class report and a terminal table."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# "raised" precedes an exception from the code; "got:" precedes one raised instead of the expected exception.
+# "raised" precedes an exception from the code. "got:" precedes an exception raised instead of the expected one.
 RAISED = re.compile(
     r"\b(raised|got:) ((?:[A-Z]\w*)?(?:Error|Exception|Exit|Interrupt|Iteration))\b"
 )
@@ -19,7 +19,7 @@ DTYPE = re.compile(r"should have dtype \w+; yours has dtype \w+")
 
 @dataclass(frozen=True)
 class Cause:
-    """The cause of a failure: a key that is the same for equal causes, and a note to show instead of a repeated message."""
+    """The cause of a failure. Equal causes have the same `key`, and `repeat_note` replaces a repeated message."""
 
     key: str
     repeat_note: str
@@ -41,7 +41,7 @@ def find_cause(message: str) -> Cause:
 
 
 def shared_message(messages: Sequence[str]) -> str:
-    """If there are several failures and all have the same cause, return one message for them; otherwise, return ""."""
+    """Return one message for several failures that all have the same cause, otherwise ""."""
     if len(messages) < 2 or len({find_cause(text).key for text in messages}) > 1:
         return ""
     # Prefer the message that shows where the code raised the exception.
@@ -53,9 +53,9 @@ def shared_message(messages: Sequence[str]) -> str:
 def order_by_cause(
     messages: Sequence[str], visible: int, mark_repeats: bool = True
 ) -> list[tuple[int, str]]:
-    """Return the index and the message of each failure. If possible, the first `visible` failures have different causes.
+    """Return the index and message of each failure. If possible, the first `visible` failures have different causes.
 
-    If a cause occurs again, its message is replaced with a short note, or with "" if `mark_repeats` is false.
+    The message of a repeated cause is replaced with a short note, or with "" if `mark_repeats` is false.
     """
     first: dict[str, int] = {}
     for n, text in enumerate(messages):

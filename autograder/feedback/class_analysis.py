@@ -1,4 +1,4 @@
-"""Compute the statistics for the class report, per exercise, test, mistake and submission."""
+"""Compute the class report's statistics for each exercise, test, mistake and submission."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ExerciseStats:
     name: str
     max_points: float
     mean_share: float  # mean points divided by max_points
-    attempted_share: float  # the same, among the submissions that attempted the exercise
+    attempted_share: float  # the same, over submissions that attempted the exercise
     not_attempted: int
     submissions: int
     discrimination: float | None  # correlation with the points for all other exercises
@@ -50,7 +50,7 @@ class ExerciseStats:
 
 @dataclass(frozen=True)
 class FailureGroup:
-    """Submissions that contain the same known mistake, or that fail an exercise in the same way."""
+    """Submissions that contain the same known mistake or fail an exercise in the same way."""
 
     exercise: str
     name: str
@@ -68,11 +68,11 @@ class Row:
     """A row in the table of submissions."""
 
     label: str
-    points: float  # after the late policy
+    points: float  # after late penalties
     max_points: float
     late_days: int
     problems: Sequence[str]
-    statuses: Mapping[str, Status]  # of the exercises that count
+    statuses: Mapping[str, Status]  # only of exercises that count towards the total
     exercises: Mapping[str, float]
 
 
@@ -101,10 +101,11 @@ def analyse(
     anonymous: bool = False,
     lateness: Sequence[Lateness] = (),
 ) -> Analysis:
-    """Analyse the marks of a class. Submissions that could not be read are counted only in `unread`.
+    """Analyse the marks of a class. Unreadable submissions are counted only in `unread`.
 
-    `course` is the fingerprint of the current version of the course. If `anonymous` is true, labels are numbers, and names, paths
-    and addresses are removed from messages. `lateness` is how late each submission was; without it, all count as on time.
+    `course` is the fingerprint of the current version of the course. If `anonymous` is true, labels are numbers, and
+    names, paths and addresses are removed from messages. `lateness` contains the lateness of each submission. Without
+    it, all submissions count as on time.
     """
     late = lateness or [ON_TIME] * len(marks.submissions)
     final = [one.reduce(s.earned) for s, one in zip(marks.submissions, late, strict=True)]
@@ -142,7 +143,7 @@ def analyse(
 
 
 def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
-    """Label each submission with the student's name, and also with its path if the student has several submissions."""
+    """Label each submission with the student's name, plus its path if the student has several submissions."""
     count = Counter(s.label for s in submissions)
     return [
         one_line(s.label if count[s.label] == 1 else f"{s.label} ({s.path})") for s in submissions
@@ -150,7 +151,7 @@ def _names(submissions: Sequence[SubmissionMarks]) -> list[str]:
 
 
 def _numbers(submissions: Sequence[SubmissionMarks]) -> list[str]:
-    """Label the submissions with numbers in a random order, so that a class list does not reveal the names."""
+    """Label submissions with numbers in random order, so that they cannot be matched to a class list."""
     numbers = [str(n) for n in range(1, len(submissions) + 1)]
     seeds = "".join(s.seed for s in submissions).encode("utf-8", "surrogatepass")
     random.Random(seeds).shuffle(numbers)
@@ -193,7 +194,7 @@ def _exercises(submissions: Sequence[SubmissionMarks], texts: Texts) -> list[Exe
 
 
 def _stats(marked: Sequence[ExerciseMarks], rest: Sequence[float], texts: Texts) -> ExerciseStats:
-    """Compute the statistics of one exercise; `rest` holds each submission's points for all other exercises."""
+    """Compute the statistics of one exercise. `rest` contains each submission's points for all other exercises."""
     first = marked[0]
     attempts = [e for e in marked if e.status != "not_attempted"]
     seconds = [e.seconds for e in attempts] or [0.0]
@@ -223,14 +224,14 @@ def _share(marks: ExerciseMarks) -> float:
 
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Return the Pearson correlation of x and y, or None if there are fewer than three values or if either is constant."""
+    """Return the Pearson correlation of x and y, or None if there are fewer than three values or x or y is constant."""
     if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
     return statistics.correlation(x, y)
 
 
 def _mistakes(read: Sequence[tuple[SubmissionMarks, str]], texts: Texts) -> list[FailureGroup]:
-    """Group the submissions by known mistake, largest group first."""
+    """Group the submissions by known mistake, with the largest group first."""
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for submission, label in read:
         for e in submission.exercises:
@@ -250,7 +251,7 @@ def _unnamed(
 ) -> list[FailureGroup]:
     """Group the failures that match no known mistake.
 
-    Failures belong to the same group if the exercise, the first failed test and the message (ignoring numbers) are the same.
+    Failures are in the same group if they have the same exercise, first failed test and message (ignoring numbers).
     """
     members: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
     for submission, label in read:

@@ -15,7 +15,7 @@ from autograder.marks.model import one_line
 
 Cell = str | float | None
 
-# CSV headings, each with the attribute of `ExerciseStats` that the column contains.
+# Map each CSV heading to the `ExerciseStats` attribute in that column.
 EXERCISE_COLUMNS = {
     "max_points": "max_points",
     "mean_share": "mean_share",
@@ -43,7 +43,7 @@ def write(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def _escape(cell: Cell) -> Cell:
-    """Escape a cell that contains text, so that a spreadsheet displays the text unchanged, even a name such as "+1"."""
+    """Escape a text cell, so that a spreadsheet displays the text unchanged, even a name such as "+1"."""
     return escape_formula(one_line(cell), keep_numbers=False) if isinstance(cell, str) else cell
 
 
@@ -65,7 +65,7 @@ def html(analysis: Analysis) -> str:
 
 
 def tables(analysis: Analysis) -> dict[str, list[list[Cell]]]:
-    """Return a dictionary from each CSV file's name to its rows. The first row contains the headings."""
+    """Return a dictionary that maps each CSV file's name to its rows. The first row contains the headings."""
     return {
         "submissions": _submissions(analysis),
         "exercises": _exercises(analysis),

@@ -1,4 +1,4 @@
-"""Turn the marks of one exercise into the feedback that the student reads, as plain text and as HTML."""
+"""Convert the marks for one exercise to the student's feedback, as plain text and as HTML."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ STATUS: Mapping[Status, str] = {
 NOT_RUN: Sequence[Status] = ("not_attempted", "not_allowed", "error")  # no test was run
 CUT_SHORT: Sequence[Status] = ("timed_out", "crashed")  # some tests may not have been run
 UNFOLDED = 2  # failed tests that are shown initially; the others are collapsed
-LISTED = 4  # names in a list before "and 3 others"
+LISTED = 4  # maximum number of names in a list before "and 3 others"
 
 
 @dataclass(frozen=True)
 class FailedTest:
-    """A failed test: the expected and observed behaviour, and both results as matrices if they can be drawn."""
+    """A failed test: the expected and observed behaviour, and the two results as matrices if they can be drawn."""
 
     sentence: str
     observed: str
@@ -40,7 +40,7 @@ class FailedTest:
 
 @dataclass(frozen=True)
 class CodeBlock:
-    """Consecutive lines of the student's code, and the number of the first one in its cell."""
+    """Consecutive lines of the student's code, and the first line's number in its cell."""
 
     cell: int
     first: int
@@ -64,7 +64,7 @@ class ExerciseFeedback:
     failed: Sequence[FailedTest]
     passed: Sequence[str]
     reference_for: Sequence[str]
-    missing: bool = False  # whether the submission defines nothing with this name
+    missing: bool = False  # whether the submission does not define this name
     by_hand: str = ""  # what a TA changed, and the TA's comment
     code: Sequence[CodeBlock] = ()  # the student's code, if the exercise lost points
     optional: bool = False
@@ -88,9 +88,9 @@ class ExerciseFeedback:
 
     @property
     def unfolded(self) -> int:
-        """The number of failed tests to show initially. Fewer are shown if a known mistake or one reason explains all failures.
+        """The number of failed tests to show initially, or fewer if a known mistake or one reason explains all of them.
 
-        If references were used, the reason comes from the run without references, so it does not explain the failures shown.
+        If references were used, the reason comes from the run without them, so it does not explain the failures shown.
         """
         if self.reason and not self.reference_for:
             return 0
@@ -127,7 +127,7 @@ class ExerciseFeedback:
 
     @property
     def substitution_note(self) -> str:
-        """Explain that the exercise was graded with references for other exercises, and how that affects the points."""
+        """Explain that references for other exercises were used, and how they affect the points."""
         others = list_names(self.reference_for)
         note = (
             f"Graded with the course's own {others} instead of yours, "
@@ -142,7 +142,7 @@ class ExerciseFeedback:
 
 
 def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
-    """Convert the marks of an exercise to feedback."""
+    """Convert the marks for an exercise to feedback."""
     sentences = texts.tests[marks.name]
     failed = [_failed_test(test, sentences, texts) for test in marks.tests if not test.passed]
     observed = [one.observed for one in failed]
@@ -152,7 +152,7 @@ def to_feedback(marks: ExerciseMarks, texts: Texts) -> ExerciseFeedback:
         failed = [replace(one, observed="") for one in failed]
     else:
         visible = 1 if mistake else UNFOLDED
-        # If references were used, each message is collapsed, so "same as above" would not help.
+        # If references were used, all messages are collapsed, so "same as above" would not help.
         ordered = order_by_cause(observed, visible, mark_repeats=not marks.reference_for)
         failed = [replace(failed[n], observed=text) for n, text in ordered]
     return ExerciseFeedback(

@@ -1,4 +1,4 @@
-"""Display a wrong tensor next to the expected one, as two coloured tables."""
+"""Display a wrong tensor and the expected one side by side, as coloured tables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from autograder.marks.model import Value, Values
 
-SHADES = 4  # on each side of 0
-LISTED = 6  # differing positions listed in the text
+SHADES = 4  # number of colours on each side of 0
+LISTED = 6  # maximum number of differing positions listed in the text
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """A table cell: its text, its CSS class (see exercise.css) and whether it is framed."""
+    """A table cell: its text, its CSS class (see exercise.css) and whether it has a frame."""
 
     text: str
     shade: str
@@ -36,7 +36,7 @@ class Grid:
 
 
 def make_grid(values: Values) -> Grid | None:
-    """Return both matrices coloured on the same scale, with their differences, or None if colours would show no pattern."""
+    """Return two matrices coloured on the same scale, with their differences, or None if colours would show no pattern."""
     all_values = [x for row in (*values.seen, *values.expected) for x in row]
     boolean = all(isinstance(x, bool) for x in all_values)
     all_wrong = all(wrong for row in values.wrong for wrong in row)

@@ -27,7 +27,7 @@ class Texts:
 
 
 def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
-    """Read a day's feedback sentences. Pass `tests` if the day's tests have already been collected."""
+    """Read a day's feedback sentences. Pass `tests` if the day's tests are already collected."""
     return Texts(
         day,
         _test_sentences(day) if tests is None else _by_name(tests),
@@ -36,7 +36,7 @@ def read(day: Day, tests: Mapping[str, Sequence[Test]] | None = None) -> Texts:
 
 
 def _test_sentences(day: Day) -> Mapping[str, Mapping[str, str]]:
-    """Return what each test checks. The result is cached in the course's folder, because collecting the tests imports torch."""
+    """Return what each test checks. The result is cached, because collecting the tests imports torch."""
     name = f"tests-{day.name}-{courses.fingerprint(day)[:16]}.json"
     cached = read_cache(day.root, name)
     if cached is not None:

@@ -19,7 +19,7 @@ from autograder.marks.model import SubmissionMarks, exact_sum, one_line
 
 @dataclass(frozen=True)
 class Recipient:
-    """Whom a page is for: the name in its heading, its file's name, the marks, and how late the submission was."""
+    """The recipient of a page: the name in its heading, the file name, the marks, and how late the submission was."""
 
     name: str
     label: str
@@ -28,7 +28,7 @@ class Recipient:
 
 
 def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
-    """Yield the students who get a page: those with a submission."""
+    """Yield the students who get a page: all those with a submission."""
     for row in rows:
         if row.marks:
             name = row.entry.name or row.entry.student
@@ -36,7 +36,7 @@ def recipients(rows: Iterable[Row]) -> Iterator[Recipient]:
 
 
 def page(recipient: Recipient, texts: Texts) -> str:
-    """Return a feedback page as HTML. Its points are those after the late policy, as in the exports."""
+    """Return a feedback page as HTML. Its points include the late penalty, as in the exports."""
     marks = recipient.marks
     exercises = [to_feedback(exercise, texts) for exercise in marks.exercises]
     return render(
@@ -56,12 +56,12 @@ def page(recipient: Recipient, texts: Texts) -> str:
 
 
 def next_steps(exercises: Sequence[ExerciseFeedback], problems: Sequence[str] = ()) -> list[str]:
-    """Return the steps that the student should take next, most useful first."""
+    """Return the student's next steps, most useful first."""
     unfinished = [e for e in exercises if e.needs_work]
     if exercises and all(e.status == "not_attempted" for e in exercises):
         return [
-            f"No exercise is solved yet. Start with `{exercises[0].name}`. If you did solve some, "
-            "you submitted the wrong file: save the notebook that you worked in and submit that."
+            f"No exercise is solved yet. Start with `{exercises[0].name}`. If you have solved some, "
+            "you submitted the wrong file. Save the notebook that you worked in and submit it."
         ]
     counted = [e for e in exercises if not e.optional]
     empty = [e for e in counted if e.status == "not_attempted" and not e.missing]
@@ -144,7 +144,7 @@ def write(
 
 
 def page_or_problem(student: Recipient, texts: Texts, problems: list[str]) -> str:
-    """Return a student's page, or "" and add a message to `problems` if it cannot be written because of an internal error."""
+    """Return a student's page. If an internal error occurs, return "" and add a message to `problems`."""
     try:
         return page(student, texts)
     except Exception as error:
@@ -154,7 +154,7 @@ def page_or_problem(student: Recipient, texts: Texts, problems: list[str]) -> st
 
 
 def file_name(student: str, taken: set[str]) -> str:
-    """Return a file name for a student, valid on every file system and not yet in `taken`. Add the name to `taken`."""
+    """Return a file name for a student that is valid on every file system and not in `taken`, and add it to `taken`."""
     stem = unicodedata.normalize("NFC", one_line(student))
     stem = re.sub(r"[^\w.-]+", "-", stem).strip(".-")[:60] or "student"
     name, number = stem, 1

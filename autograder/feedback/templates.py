@@ -1,4 +1,4 @@
-"""Render the templates as self-contained pages, escaping everything that a student wrote."""
+"""Render templates as self-contained pages, escaping everything that a student wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autograder.marks.model import sanitize
 
 
 def _sanitize(value: Any) -> Any:
-    """Sanitize a string that a template inserts. Jinja escapes any HTML in the string afterwards."""
+    """Sanitize a string that a template inserts. Jinja then escapes any HTML in it."""
     return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -23,7 +23,7 @@ SIGNS = {
     "not_allowed": ("N", "magenta"),
 }
 BY_HAND = ("H", "cyan")
-NARROW, WIDE = 32, 300  # characters of a name on one line, in a terminal and in a file
+NARROW, WIDE = 32, 300  # maximum length of a name on one line, in a terminal and in a file
 LEGEND = (
     "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed  "
     "H points by hand"
@@ -33,7 +33,7 @@ LEGEND = (
 def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[SubmissionMarks]:
     """Yield the marks while showing how many submissions have been graded.
 
-    Submissions are read while others are graded, so the size of the class is not known until the end.
+    Submissions are read while others are graded, so the class size is unknown until the end.
     """
     columns = (
         SpinnerColumn(),
@@ -48,11 +48,12 @@ def progress(marks: Iterable[SubmissionMarks], console: Console) -> Iterator[Sub
 
 
 def table(rows: Sequence[Row], width: int = NARROW) -> Table:
-    """Return a table of the class: points, a status symbol per exercise in the course's order, and problems.
+    """Return a table of the class: points, a status symbol per exercise in course order, and problems.
 
-    Names that are longer than `width` are wrapped.
+    Names longer than `width` are wrapped.
 
-    Each row is a student with a submission. If any submission is late, an extra column shows the points after the penalty.
+    There is one row per student with a submission. If any submission is late, an extra column shows points after the
+    penalty.
     """
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=width)
@@ -84,7 +85,7 @@ def legend(rows: Sequence[Row]) -> str:
 
 
 def list_rows(rows: Sequence[Row], width: int = NARROW) -> Table:
-    """Return a table of students with the time, file, points and lateness of the submission that counts."""
+    """Return a table of students, with the time, file, points and lateness of the submission that counts."""
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("student", overflow="fold", max_width=width)
     result.add_column("submitted")
@@ -111,7 +112,7 @@ def _after_penalty(row: Row) -> str:
 
 
 def _signs(exercises: list[ExerciseMarks]) -> Text:
-    """Return a symbol per exercise; optional exercises follow the others, after a plus sign."""
+    """Return one symbol per exercise. Optional exercises follow the others, after a plus sign."""
     signs = [Text(*_sign(exercise)) for exercise in exercises if not exercise.optional]
     extra = [Text(*_sign(exercise)) for exercise in exercises if exercise.optional]
     return Text("").join([*signs, *([Text(" + ", "dim"), *extra] if extra else [])])

@@ -1,4 +1,4 @@
-"""Grade a class in parallel. Marks of unchanged submissions come from the store. Entry point: `ClassRun`."""
+"""Grade a class in parallel. Marks for unchanged submissions come from the store. Entry point: `ClassRun`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ClassRun:
     def _as_completed(
         self, class_: Iterable[FoundSubmission]
     ) -> Iterator[tuple[int, SubmissionMarks]]:
-        """Yield the marks of each submission as soon as they are ready, with the submission's position in the class."""
+        """Yield each submission's marks as soon as they are ready, with the submission's position in the class."""
         course = courses.fingerprint(self.day)
         pending: dict[Future[SubmissionMarks], tuple[int, FoundSubmission, Basis]] = {}
 
@@ -65,10 +65,10 @@ class ClassRun:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 number, found, basis = pending.pop(future)
                 marks = future.result()
-                # Marks of a submission that hit an internal error are not stored, so the next run grades it again.
+                # Do not store marks after an internal error, so that the next run grades the submission again.
                 if marks.exercises or not found.submission.readable:
-                    # The course may have been edited since this run began. The process that graded the submission
-                    # knows which version it used, and how its machine isolated the code.
+                    # The course may have been edited since this run began. The marks record the version that was used,
+                    # and how the code was isolated.
                     isolation = " ".join(marks.isolation)
                     used = replace(basis, course=marks.course, isolation=isolation)
                     self._store(used, marks, found)
@@ -100,7 +100,7 @@ class ClassRun:
     def _stored(
         self, bases: Sequence[Basis], submission: Submission
     ) -> tuple[Basis, SubmissionMarks | None]:
-        """Return the first basis for which marks are stored, with these marks. Without such marks, return any basis."""
+        """Return the first basis with stored marks, and these marks. If there are none, return any basis."""
         if self.history is None or self.force:
             return bases[0], None
         try:
@@ -119,7 +119,7 @@ class ClassRun:
             return False
 
     def _store(self, basis: Basis, marks: SubmissionMarks, found: FoundSubmission) -> None:
-        """Store marks. If that fails, report the error and continue: the caller still gets the marks."""
+        """Store marks. If that fails, report the error and continue, because the caller still gets the marks."""
         if self.history is None:
             return
         try:

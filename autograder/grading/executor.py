@@ -1,4 +1,4 @@
-"""Define what a grading run needs from the processes that grade: a pool on this machine, or a cluster."""
+"""Define the interface between a grading run and the processes that grade: a pool on this machine, or a cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Executor(Protocol):
         """Return the number of submissions that can be graded at the same time."""
 
     def isolation(self) -> list[list[str]]:
-        """Wait until a process is ready. Return the isolation layers of each kind of machine that grades.
+        """Wait until a process is ready. Return the isolation layers on each type of machine that grades.
 
         Raises:
             NoIsolation: No machine can isolate student code.
@@ -28,4 +28,4 @@ class Executor(Protocol):
         """Return a future for a submission's marks."""
 
     def close(self) -> None:
-        """Stop all processes, even if they are still working."""
+        """Stop all processes, even if they are still grading."""

@@ -1,6 +1,6 @@
-"""Explain marks, for example when a student appeals: a summary of a submission, or all details of one exercise.
+"""Explain marks, for example when a student appeals. Show a submission's summary or all details of one exercise.
 
-Stored marks are explained with the same test inputs as in the original grading. Entry point: `explain`.
+For stored marks, the test inputs are those of the original grading. Entry point: `explain`.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def explain(
     Args:
         who: A student in the store, or else the path of a file, folder or download.
         exercise: The exercise to show in detail. If empty, all exercises are summarized.
-        student: The student in `who`, if that is a path with several students.
-        seed: Use other inputs than the original grading did.
-        adjust: A function that applies the points and comments that were given by hand.
+        student: The student, if `who` is a path with several students.
+        seed: A seed for inputs that differ from the original grading.
+        adjust: A function that applies manual points and comments.
 
     Raises:
         CourseError: There is no such student, path or exercise, or the student is ambiguous.
@@ -161,9 +161,9 @@ def _choose(
 
 @dataclass
 class Run:
-    """A repeated grading of a submission, with what happened in every test of one exercise.
+    """A repeated grading of a submission, with observations of every test of one exercise.
 
-    `tests` maps the exercises that a run replaced with references, () in the first run, to what happened in each test.
+    `tests` maps the exercises that a run replaced with references, () in the first run, to observations of each test.
     """
 
     marks: SubmissionMarks
@@ -174,7 +174,7 @@ class Run:
     def of(
         cls, grader: Grader, submission: Submission, exercise: str, seed: str | None = None
     ) -> Run:
-        """Grade a submission, and observe the tests of an exercise."""
+        """Grade a submission, and observe the tests of one exercise."""
         tests: dict[tuple[str, ...], dict[str, Observed]] = {}
 
         def observe(
@@ -216,7 +216,7 @@ def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
 
 
 def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterator[str]:
-    """Yield the result of an exercise, the code, and the tests of the run that counts and of the first run."""
+    """Yield an exercise's result, its code, and the tests in the run that counts and in the first run."""
     result = _named(marks, exercise)
     yield from explain_text.result_lines(day, marks, result)
     yield from explain_text.code_lines(run.pieces)
@@ -234,7 +234,7 @@ def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterat
 
 
 def _without_run(day: Day, marks: SubmissionMarks, exercise: str, reason: str) -> Iterator[str]:
-    """Yield what the store knows about an exercise whose run cannot be repeated."""
+    """Yield the stored results of an exercise whose run cannot be repeated."""
     result = _named(marks, exercise)
     yield from explain_text.result_lines(day, marks, result)
     yield f"\nStored results (without the inputs: {reason}):\n"

@@ -17,12 +17,12 @@ from autograder.marks.overrides import describe
 from autograder.recognition.catalogue import known_mistakes
 from autograder.slicing.service import Piece
 
-MAX_ELEMENTS = 24  # number of elements; larger tensors are shown without their values
+MAX_ELEMENTS = 24  # number of elements; values of larger tensors are not shown
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What happened in a test: its message, "" if it passed, and the last call with its arguments."""
+    """What happened in a test: its message ("" if it passed), and the last call with its arguments."""
 
     sentence: str
     message: str
@@ -35,7 +35,7 @@ def _heading(marks: SubmissionMarks) -> Iterator[str]:
 
 
 def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
-    """Yield one line per exercise, and the total before and after the late policy."""
+    """Yield one line per exercise, and the total before and after the late penalty."""
     yield from _heading(marks)
     if not marks.exercises:
         yield "\nThe submission could not be read, so nothing was graded."
@@ -59,27 +59,27 @@ def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
     if exercise.mistake:
         yield f"known mistake: {exercise.mistake}"
     if exercise.override:
-        yield f"by hand: {describe(exercise)}"
+        yield f"set by hand: {describe(exercise)}"
 
 
 def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
     """Yield the student's own statements, with their cells."""
     own = [piece for piece in pieces if not piece.given]
     if own:
-        yield "\nCode that was graded, without the code that the course provides:"
+        yield "\nGraded code, without course-provided code:"
     for piece in own:
         yield f"\n  cell {piece.cell}, line {piece.line}:\n"
         yield from (f"    {sanitize(line)}" for line in piece.source.split("\n"))
 
 
 def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Iterator[str]:
-    """Yield the points and the status of an exercise, and the reasons for them."""
+    """Yield an exercise's points and status, and the reasons for them."""
     yield from _heading(marks)
     optional = "an optional exercise, " if result.optional else ""
     points = f"{optional}{result.points:g} of {result.max_points:g} points"
     yield f"\n{result.name}: {points}, {result.status.replace('_', ' ')}"
     if result.override:
-        yield f"By hand: {describe(result)}"
+        yield f"Set by hand: {describe(result)}"
     if result.reference_for:
         yield f"Graded again with the course's own code for {', '.join(result.reference_for)}; the better run counts."
     if result.mistake:
@@ -88,13 +88,13 @@ def result_lines(day: Day, marks: SubmissionMarks, result: ExerciseMarks) -> Ite
 
 
 def counted_lines(test: TestMarks, observed: Observed | None = None) -> Iterator[str]:
-    """Yield the result of a test in the run that counts; without `observed`, only what the store knows about it."""
+    """Yield the result of a test in the run that counts. Without `observed`, yield only the stored result."""
     shown = observed or Observed("", "" if test.passed else test.message)
     yield from _test_lines(test.name, shown, f" ({test.points:g} of {test.max_points:g} points)")
 
 
 def first_run_lines(observed: Mapping[str, Observed]) -> Iterator[str]:
-    """Yield the result of each test in the first run, which did not count."""
+    """Yield the result of each test in the first run, which does not count."""
     for name, test in observed.items():
         yield from _test_lines(name, test)
 
@@ -109,7 +109,7 @@ def _test_lines(name: str, observed: Observed, points: str = "") -> Iterator[str
 
 
 def observe(test: Test, message: str, student: Student | None) -> Observed:
-    """Return what happened in a test. This copies the arguments, because the student's process ends after the run."""
+    """Return what happened in a test. Copy the arguments, because the student's process ends after the run."""
     call: list[str] = []
     if message and student is not None and student.last_call:
         function, args, kwargs = student.last_call

@@ -1,7 +1,7 @@
-"""Find the tests that an exercise passes even if it only forwards its arguments to another exercise's reference.
+"""Find the tests that an exercise passes by only forwarding its arguments to another exercise's reference.
 
-References that replace earlier exercises must not earn points for the exercise that calls them. So an exercise that was graded
-with references earns points only if it passes a test that fails for code that only forwards arguments. Entry point: `Forwarding`.
+References that replace earlier exercises must not earn points for the exercise that calls them. An exercise graded with
+references therefore earns points only if it passes a test that pure forwarding fails. Entry point: `Forwarding`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class {name}({other}):
 
 
 class Forwarding:
-    """A cache of the tests that pass when one exercise forwards its arguments to another. Each pair is run once per course."""
+    """A cache of the tests that pass if one exercise forwards its arguments to another. Each pair runs once."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -65,7 +65,7 @@ class Forwarding:
         pair = f"{exercise.name} {other}"
         if pair not in self._passed:
             self._passed[pair] = sorted(self._run(exercise, other))
-            self._passed = self._load() | self._passed  # another process may have added pairs
+            self._passed = self._load() | self._passed  # Another process may have added pairs.
             write_cache(self._root, self._file, msgspec.json.encode(self._passed))
         return frozenset(self._passed[pair])
 

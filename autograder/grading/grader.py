@@ -1,4 +1,4 @@
-"""Grade one submission: select each exercise's code, run its tests in the sandbox, and turn the outcomes into marks.
+"""Grade one submission: select each exercise's code, run its tests in the sandbox, and convert the outcomes to marks.
 
 Entry point: `Grader`.
 """
@@ -51,8 +51,8 @@ class Grader:
             if all((name, test.name) in self.trivial_passes for test in tests):
                 raise CourseError(
                     f"{day.name}: no submission can earn points for {name}, because a trivial answer passes all "
-                    "of that exercise's tests. Add a test that fails for None, 0, 1, an empty value and the first argument: "
-                    "it can call the function twice and expect different results."
+                    "of that exercise's tests. Add a test that fails for None, 0, 1, an empty value and the first argument. "
+                    "For example, call the function twice and expect different results."
                 )
 
     def grade(
@@ -65,7 +65,7 @@ class Grader:
         """Grade a submission, or only one of its exercises.
 
         Args:
-            observe: Called after each test in each run of each exercise.
+            observe: A function to call after each test in each run of each exercise.
             only: The name of the exercise to grade, or "" for all exercises.
             seed: The seed for the inputs. By default, it is derived from the secret and the submission.
 
@@ -93,7 +93,7 @@ class Grader:
         return self._record(submission, seed, max_points, seconds, shown, marks)
 
     def internal_error(self, submission: Submission, error: Exception) -> SubmissionMarks:
-        """Return marks that contain no exercises, for a submission that could not be graded because of an internal error."""
+        """Return marks without exercises, for a submission that could not be graded because of an internal error."""
         activity = f"grading {submission.path} ({submission.student})"
         problem = one_line(internal_errors.log(self.day.root, activity, error))
         return self._record(submission, "", self.day.points, 0.0, [problem], [])
@@ -140,9 +140,9 @@ class Grader:
     def _follow_up(
         self, marks: Sequence[ExerciseMarks], slicer: Slicer, job: Job, problems: list[str]
     ) -> list[ExerciseMarks]:
-        """Regrade exercises that lost points, using references for earlier exercises, and name the remaining mistakes.
+        """Regrade exercises that lost points, using references for earlier exercises. Then name the remaining mistakes.
 
-        Exercises are processed in order. If an exercise gets full points with references, later exercises use the
+        Exercises are processed in order. If an exercise earns full points with references, later exercises use the
         student's code for it.
         """
         if all(exercise.status == "not_attempted" for exercise in marks):
@@ -193,7 +193,7 @@ class Grader:
         job: Job,
         problems: list[str],
     ) -> str | None:
-        """Return the name of the known mistake in a wrong answer, or None. Internal errors are logged and do not affect marks."""
+        """Return the known mistake in a wrong answer, or None. Internal errors are logged and do not affect marks."""
         if marks.status not in ("partial", "failed"):
             return None
         failed = [test.name for test in marks.tests if not test.passed]
@@ -222,7 +222,7 @@ class Grader:
         problems: list[str] | None = None,
         replaced: Sequence[str] = (),
     ) -> ExerciseMarks:
-        """Run the tests of an exercise, unless its code is missing or unchanged, or uses functions that are not allowed."""
+        """Run an exercise's tests, unless its code is missing or unchanged, or uses forbidden functions."""
         tests = self.key.tests[exercise.name]
         if code.state != "written":
             state = "defined" if code.state == "absent" else "filled in"
@@ -235,7 +235,7 @@ class Grader:
     def grade_source(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> ExerciseMarks:
-        """Run an exercise's tests on the given code, in a new process. Adds problems with loading the code to `problems`."""
+        """Run an exercise's tests on the given code in a new process. Add problems with loading the code to `problems`."""
         started = time.monotonic()
         outcomes = self.runner.outcomes(exercise, source, job, problems)
         marks = self._score(
@@ -256,9 +256,9 @@ class Grader:
     def _is_earned(
         self, exercise: Exercise, passed: Collection[str], replaced: Collection[str]
     ) -> bool:
-        """Return whether the answer passed a test that neither trivial answers nor forwarding to the references would pass."""
+        """Return whether the answer passed a test that neither trivial answers nor forwarding to references would pass."""
         if len(passed) == len(self.key.tests[exercise.name]):
-            return True  # neither forwarding nor trivial answers pass every test
+            return True  # forwarding and trivial answers each fail at least one test
         own = {name for name in passed if (exercise.name, name) not in self.trivial_passes}
         for name in replaced:
             if own:

@@ -12,7 +12,7 @@ from autograder.course.state_folder import StoreError, course_folder
 from autograder.marks.model import one_line
 
 FILE = "errors.log"
-MAX_SIZE = 10 << 20  # bytes; nothing is appended to a log that has reached this size
+MAX_SIZE = 10 << 20  # maximum size in bytes; a larger log gets no new entries
 
 
 def log(root: Path, activity: str, error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Keep Ctrl-C from the processes that grade. Entry point: `blocked_interrupts`."""
+"""Block Ctrl-C in the processes that grade. Entry point: `blocked_interrupts`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from multiprocessing import resource_tracker
 
 @contextlib.contextmanager
 def blocked_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block. Threads and processes that start inside it never see Ctrl-C."""
+    """Delay Ctrl-C until the end of the block. Threads and processes started inside it never receive Ctrl-C."""
     resource_tracker.ensure_running()  # otherwise, starting the first process unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

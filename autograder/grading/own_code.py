@@ -9,14 +9,14 @@ from autograder.course.renames import older_names
 from autograder.marks.model import Statement, sanitize
 from autograder.slicing.client import Slice
 
-MAX_CHARACTERS = 12_000  # for one exercise
+MAX_CHARACTERS = 12_000  # per exercise
 DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 
 
 def own_statements(code: Slice, day: Day) -> list[Statement]:
-    """Return the student's statements in a slice, without the definitions of other exercises and the course's own code.
+    """Return the student's statements in a slice, excluding other exercises' definitions and the course's code.
 
-    If they are too long to read, only the first ones are returned.
+    If there are too many to read, only the first ones are returned.
     """
     shown: list[Statement] = []
     older = older_names(day)

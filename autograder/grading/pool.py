@@ -36,7 +36,7 @@ class Pool:
         self._executor = ProcessPoolExecutor(
             jobs, multiprocessing.get_context("spawn"), _start, (day.root, day.name, sandbox)
         )
-        with blocked_interrupts():  # the executor starts its processes when it needs them
+        with blocked_interrupts():  # the executor starts processes on demand
             self._isolation = self._executor.submit(_isolation)
 
     def __enter__(self) -> Self:
@@ -61,7 +61,7 @@ class Pool:
             return self._executor.submit(_grade, submission, seed)
 
     def close(self) -> None:
-        """Kill all processes. They have nothing to save, and exiting takes longer."""
+        """Kill all processes, because they have nothing to save and a clean exit takes longer."""
         for child in multiprocessing.active_children():
             child.kill()
         self._executor.shutdown()
@@ -99,7 +99,7 @@ def _isolation() -> list[str]:
 
 
 def _load_grader() -> Grader:
-    """Return this process's grader. The fork server imports its libraries while this process imports its own."""
+    """Return this process's grader. This process and the fork server import their libraries in parallel."""
     global _grader
     if _grader is None:
         assert isinstance(_server, Server)
@@ -113,7 +113,7 @@ def _load_grader() -> Grader:
 
 @contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Speed up imports. What was imported is never collected."""
+    """Speed up imports. Imported modules are never garbage-collected."""
     gc.disable()
     try:
         yield
@@ -127,7 +127,7 @@ def _grade(submission: Submission, seed: str) -> SubmissionMarks:
 
 
 def grade_or_log(grader: Grader, submission: Submission, seed: str) -> SubmissionMarks:
-    """Grade a submission. If the autograder fails, log the exception and return marks without exercises.
+    """Grade a submission. If an internal error occurs, log it and return marks without exercises.
 
     Raises:
         NoIsolation: The sandbox cannot be set up on this machine.

@@ -15,14 +15,14 @@ from autograder.execution.student import Student
 from autograder.protocol.limits import Budget
 from autograder.sandbox.client import Server
 
-# Function that is called after each test of each run of an exercise. The arguments are the exercises that this run replaces
-# with references, the test, the test's message ("" if it passed), and the student's process (None if it has exited).
+# Function to call after each test in each run of an exercise. Arguments: the exercises that this run replaces with
+# references, the test, its message ("" if it passed), and the student's process (None if it has exited).
 Observer = Callable[[Sequence[str], Test, str, "Student | None"], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test."""
+    """The settings for a run: the seed for the inputs, the submission's budget, and a function to call after each test."""
 
     seed: str
     budget: Budget | None = None
@@ -40,7 +40,7 @@ class Runner:
     def outcomes(
         self, exercise: Exercise, source: Source, job: Job, problems: list[str] | None = None
     ) -> list[Outcome]:
-        """Return the outcome of each test of an exercise. Problems with loading the code are added to `problems`."""
+        """Return the outcome of each test of an exercise. Add problems with loading the code to `problems`."""
         attempt = Attempt(self.server, exercise, source, job.seed, job.budget, self._lock)
         outcomes: list[Outcome] = []
         try:

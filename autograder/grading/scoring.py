@@ -1,4 +1,4 @@
-"""Turn the outcomes of an exercise's tests into points and a status. Entry points: `score` and `no_points`."""
+"""Convert the outcomes of an exercise's tests to points and a status. Entry points: `score` and `no_points`."""
 
 from __future__ import annotations
 

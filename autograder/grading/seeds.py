@@ -11,7 +11,7 @@ from autograder.submissions.submission import Submission
 def seed_of(day: str, secret: bytes, submission: Submission) -> str:
     """Return the seed for a submission: an HMAC of the day and the code cells.
 
-    Other cells, outputs and metadata do not affect the seed, so saving a notebook again does not change the seed.
+    Other cells, outputs and metadata do not affect the seed, so resaving a notebook does not change it.
     """
     code = "\0".join(cell.source for cell in submission.cells if cell.kind == "code")
     digest = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()

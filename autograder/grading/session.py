@@ -37,14 +37,14 @@ Watch = Callable[[Iterator[SubmissionMarks]], Iterator[SubmissionMarks]]
 
 @dataclass(frozen=True)
 class GradedClass:
-    """The marks of a class, and what the TA should know about them.
+    """The marks of a class, with information for the TA.
 
     Attributes:
         submissions: The marks of each submission.
         lateness: How late each submission is.
-        rows: The students with the submission that counts for them, without the results of single tests.
+        rows: Each student with the submission that counts for them, without the results of individual tests.
         notes: Notes about the download, the roster and the choice of submissions.
-        replacements: The students who had submitted before.
+        replacements: Students who had already submitted.
         identical: Groups of students whose submissions contain the same code.
         reused: The number of submissions whose marks were stored by an earlier run.
         unstored: The number of submissions whose marks could not be stored.
@@ -60,7 +60,7 @@ class GradedClass:
     unstored: int
 
     def with_tests(self) -> Iterator[Row]:
-        """Yield the same rows with the results of all tests, one at a time."""
+        """Yield the same rows one at a time, with the results of all tests."""
         places = {marks.path: number for number, marks in enumerate(self.submissions)}
         for row in self.rows:
             if row.marks:
@@ -96,11 +96,11 @@ class Session:
         """Grade the submissions under the given paths.
 
         Args:
-            seed: Overrides the seed of every submission. The marks do not become current.
+            seed: A seed for every submission, instead of the derived ones. The marks do not become current.
             force: Grade unchanged submissions again.
             watch: A function that wraps the iterator of marks, to show progress.
             group: Which submission counts for a group on the roster.
-            adjust: A function that applies the points and comments that were given by hand. They are not stored.
+            adjust: A function that applies manual points and comments, which are not stored.
         """
         run = self._run(seed=seed, force=force, is_current=seed is None)
         wrappers: dict[str, None] = {}
@@ -111,7 +111,7 @@ class Session:
         light = [class_list.without_tests(marks) for marks in submissions]
         rows, notes = class_list.rows(light, self.day, self.roster, group=group)
         looked_through = [
-            f"{wrapper} was looked through: each file or folder in it belongs to one student"
+            f"{wrapper} was searched: each file or folder in it counts as one student's submission"
             for wrapper in wrappers
         ]
         return GradedClass(
@@ -126,7 +126,7 @@ class Session:
         )
 
     def _identical(self, class_: Sequence[SubmissionMarks]) -> list[list[str]]:
-        """Return the groups of students with the same code, including students who were graded in earlier runs."""
+        """Return groups of students with the same code, including students graded in earlier runs."""
         stored = self.history.codes(self.day.name) if self.history else []
         codes = [(marks.label, marks.code) for marks in class_]
         return class_list.identical([*stored, *codes], self.roster)
@@ -135,10 +135,11 @@ class Session:
         """Regrade the submissions in the store.
 
         Args:
-            is_current: Make the new marks the current ones. Otherwise, the new marks are only stored.
+            is_current: Whether the new marks become current. Otherwise, they are only stored.
 
         Returns:
-            The marks of each submission before and after, and the stored marks of submissions that no longer exist.
+            The marks of each submission before and after regrading, and the stored marks of submissions that no longer
+            exist.
 
         Raises:
             CourseError: The store contains no marks for the day.
@@ -180,7 +181,7 @@ def open_session(
     """Start the pool and a reader, and open and lock the store.
 
     Args:
-        on_error: Called with errors that do not end the run.
+        on_error: A function to call with errors that do not end the run.
         place: Where to grade, if not in a pool on this machine.
 
     Raises:
@@ -222,7 +223,7 @@ def _executor(
 def _watch_wrappers(
     found: Iterable[FoundSubmission], wrappers: dict[str, None]
 ) -> Iterator[FoundSubmission]:
-    """Yield the submissions, and add the folders that were looked through to `wrappers`."""
+    """Yield the submissions, and add the folders that were searched to `wrappers`."""
     for one in found:
         if one.submission.wrapper:
             wrappers[one.submission.wrapper] = None
@@ -230,7 +231,7 @@ def _watch_wrappers(
 
 
 def submitted_folders(day: Day) -> list[Path]:
-    """Return the folders that nbgrader collected for a day, `submitted/STUDENT/DAY`.
+    """Return the folders that nbgrader collected for a day: `submitted/STUDENT/DAY`.
 
     Raises:
         CourseError: There are no submissions.

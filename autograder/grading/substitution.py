@@ -31,15 +31,15 @@ def substitute_references(
 ) -> Graded:
     """Regrade an exercise with references for the exercises that lost points, and return the better result.
 
-    First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or breaks a
-    test that passed, the code may depend on what the student's own exercises return. In that case, the exercises are replaced
-    one by one.
+    First, all of these exercises are replaced at once, because one mistake can hide another. If that gains no points or
+    breaks a passing test, the code may depend on what the student's own exercises return. The exercises are then
+    replaced one by one.
 
     Args:
         original: The exercise as the student wrote it.
         lost: Earlier exercises that lost points, in the order of the course.
         grade_with: A function that grades the exercise, using references for the given exercises.
-        sentences: The sentence that each test shows when it fails.
+        sentences: The sentence that is shown when each test fails.
     """
 
     def trial(names: Collection[str]) -> Graded:
@@ -60,7 +60,7 @@ def substitute_references(
 def _one_by_one(
     original: Graded, names: Sequence[str], trial: Callable[[Collection[str]], Graded]
 ) -> Graded:
-    """Replace exercises one at a time. Keep a replacement unless it loses points; stop at full points or a timeout."""
+    """Replace exercises one at a time. Keep a replacement unless it loses points. Stop at full points or a timeout."""
     best = original
     for name in names:
         if best.marks.points >= best.marks.max_points:
@@ -84,7 +84,7 @@ def _is_pure_gain(before: ExerciseMarks, after: ExerciseMarks) -> bool:
 def _with_original_messages(
     original: Graded, best: Graded, sentences: Mapping[str, str]
 ) -> ExerciseMarks:
-    """Return the better marks with the original run's messages, because other messages could reveal reference output."""
+    """Return the better marks with the original run's messages, because other messages could reveal reference outputs."""
     tests = [
         msgspec.structs.replace(
             new,

@@ -1,7 +1,7 @@
 """Find the tests that pass for trivial answers. Passing only such tests earns no points.
 
-Trivial answers are None, the first argument, and zeros (0, False, ""), ones (1, True) and empty lists of the type and
-shape of the correct answer. Entry point: `passed_tests`.
+Trivial answers are None, the first argument, zeros (0, False, ""), ones (1, True) and empty lists. They have the type
+and shape of the correct answer. Entry point: `passed_tests`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from autograder.slicing.dependencies import parse_units
 from autograder.submissions.cells import Cell
 
 ANSWERS = ("None", "zeros", "argument")
-# Further answers for exercises that return numbers, strings or containers. They cost time, so tensors are only replaced by zeros.
+# More answers for exercises that return numbers, strings or containers. To save time, tensors are replaced only with
+# zeros.
 PLAIN_ANSWERS = ("ones", "empty")
 NOT_PLAIN = frozenset(
     ["Tensor", "Float", "Int", "Bool", "Module", "nn", "torch", "tuple", "None"]
@@ -101,7 +102,7 @@ def passed_by_exercise(runner: Runner, exercise: Exercise) -> set[str]:
 
 
 def _may_be_plain(sources: Sequence[str]) -> bool:
-    """Return whether a definition has a public function that may return something else than tensors, as annotations say."""
+    """Return whether a definition has a public function whose annotations allow a result that is not a tensor."""
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             parts = ast.walk(node.returns) if node.returns else ()

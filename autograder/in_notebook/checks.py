@@ -54,7 +54,7 @@ def demonstration() -> Iterator[None]:
         try:
             yield
         except NotImplementedError as error:
-            # A stub raises its own name. What torch has not implemented comes as a sentence.
+            # The message of a stub is its name. PyTorch's own messages are sentences.
             if not str(error).isidentifier():
                 raise
             print(f"This demonstration needs your `{error}`. Fill it in, then run this cell again.")
@@ -63,7 +63,7 @@ def demonstration() -> Iterator[None]:
 
 @contextlib.contextmanager
 def expecting(result: str, look: str = "") -> Iterator[None]:
-    """Say what the code should do and where to look if it raises an error instead."""
+    """If the code raises an error, report what it should do and where to look."""
     try:
         yield
     except (AssertionError, NotImplementedError):
@@ -84,7 +84,7 @@ def expecting_value_error(case: str, *names: str) -> Iterator[None]:
             raise
         message = str(error.__cause__)
         named = set(re.findall(r"\w+", message)) & set(names)
-        problem = "" if named else f"the message of yours is '{message}'"
+        problem = "" if named else f"your message is '{message}'"
     if problem:
         raise AssertionError(
             f"{case} should raise a ValueError that names {' or '.join(names[:2])}; {problem}"
@@ -93,7 +93,7 @@ def expecting_value_error(case: str, *names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stand_ins(before: str = "") -> Iterator[dict[str, str]]:
-    """Replace unfinished exercises, or only those before the exercise `before`. Yield their names and why."""
+    """Replace unfinished exercises, or only those before `before`. Yield their names and reasons."""
     notebook = vars(sys.modules["__main__"])
     names = list(EXERCISES)
     if before:
@@ -112,7 +112,7 @@ def stand_ins(before: str = "") -> Iterator[dict[str, str]]:
 
 
 def outcome(exercise: str) -> str:
-    """Return "" if an exercise passes its visible checks, otherwise what is wrong. Run them if the code is new."""
+    """Return what is wrong with an exercise, or "" if it passes. Run its checks if the code is new."""
     notebook = vars(sys.modules["__main__"])
     check = notebook.get(f"check_{exercise}")
     if exercise not in notebook:
@@ -133,7 +133,7 @@ def outcome(exercise: str) -> str:
 
 
 def _run(exercise: str, check: Callable[[], None]) -> Exception | None:
-    """Run a check and keep its result. A check that is interrupted counts as failed."""
+    """Run a check and store its result. An interrupted check counts as failed."""
     code = _code(exercise)
     _outcomes[exercise] = code, "the checks did not finish"
     try:
@@ -174,7 +174,7 @@ def _report(replaced: dict[str, str]) -> None:
 
 
 def noted_stand_in(name: str, stand_in: Any) -> Any:
-    """Return a stand-in that notes when it is used."""
+    """Return a stand-in that records its use."""
     function: Any = stand_in.__init__ if isinstance(stand_in, type) else stand_in  # type: ignore[misc]
 
     @functools.wraps(function)
@@ -189,7 +189,7 @@ def noted_stand_in(name: str, stand_in: Any) -> Any:
 
 
 def fixed_numbers(*shape: int) -> Tensor:
-    """Return a tensor of different numbers between −1 and 1, the same on every machine."""
+    """Return a tensor of distinct numbers between −1 and 1, which are the same on every machine."""
     count = torch.arange(math.prod(shape), dtype=torch.float64)
     return torch.sin(1 + 2.3 * count).float().reshape(shape)
 

@@ -1,11 +1,11 @@
 # %% [markdown]
-# ## How far you are
+# ## Your progress
 #
 # Run `progress()` in any cell. It shows which exercises pass their visible checks, what fails in the
 # others, and how many minutes are left.
 #
-# **How your work is graded.** The grader takes only what an exercise needs and runs other tests on
-# other values. Cell order, plots and experiments do not matter.
+# **How your work is graded.** The grader runs only the code that each exercise needs, with
+# different tests and inputs. Cell order, plots and experiments do not matter.
 
 # %%
 from autograder.in_notebook.opening import MEASURED

@@ -15,9 +15,9 @@ OUTPUTS: dict[str, Any] = {}  # exercise → methods to record, summaries of cal
 
 
 def find_mistake(exercise: str, check: Any) -> str:
-    """Return the sentence about the one known mistake that gives the same results in a check, or ""."""
+    """Return the hint for the known mistake with the same results, if exactly one matches, or ""."""
     known, found = OUTPUTS.get(exercise, {}), set()
-    with _ignoring_errors():  # a hint is an extra: the check's message comes anyway
+    with _ignoring_errors():  # hints are optional: the check's message is always shown
         seen = observe(exercise, check, known["methods"])
         for sentence, numbers in known["mistakes"]:
             if _alike(seen, [known["calls"][number] for number in numbers]):
@@ -35,7 +35,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def observe(exercise: str, check: Any, methods: list[str]) -> list[Any]:
-    """Run a check with two seeds, ignoring its assertions. Summarise each call, or say "random"."""
+    """Run a check with two seeds, ignoring assertions. Summarise each call as data or "random"."""
     tree = ast.fix_missing_locations(_WithoutAsserts().visit(ast.parse(inspect.getsource(check))))
     runs: list[list[Any]] = [[], []]
     for seed, calls in enumerate(runs):
@@ -89,7 +89,7 @@ def _recorded(function: Any, methods: list[str], calls: list[Any], seed: int) ->
 
 
 def _summary(value: Any) -> Any:
-    """Describe a result by lists, strings and numbers: of a tensor, at most 32 entries."""
+    """Convert a result to lists, strings and numbers. A tensor is reduced to at most 32 entries."""
     if isinstance(value, torch.Tensor):
         places = torch.linspace(0, value.numel() - 1, min(value.numel(), 32)).long()
         numbers = [] if value.is_meta else value.detach().double().flatten()[places].tolist()
@@ -100,7 +100,7 @@ def _summary(value: Any) -> Any:
         kept = sorted(str(tuple(entry.shape)) for entry in value.state_dict().values())
         return [*shapes, *kept, f"{value.training} {getattr(value, 'calls', None)}"]
     if isinstance(value, torch.Generator):
-        return "generator"  # its text contains an address
+        return "generator"  # its repr contains a memory address
     if isinstance(value, float):
         return ["float", float(f"{value:.4g}")]
     if isinstance(value, bool | int | str):

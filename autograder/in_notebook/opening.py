@@ -2,10 +2,10 @@
 # ## How this notebook works
 #
 # * **Fill in the stubs.** Replace `raise NotImplementedError(...)` with your code. Keep the names
-#   of functions, classes, arguments and attributes, because the grader finds your work by them. You
-#   can add cells, functions and imports.
+#   of functions, classes, arguments and attributes, because the grader uses them to find your work.
+#   You can add cells, functions and imports.
 # * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
-# * **Hints are folded.** Open one when you are stuck.
+# * **Hints are collapsed.** Open one when you get stuck.
 # * **Demonstrations** draw or print something with your functions. They are not graded.
 
 # %%
@@ -22,6 +22,6 @@ MEASURED: dict[str, float] = {}
 
 
 def record(what: str, value: float) -> None:
-    """Print a number that a demonstration measured, and keep it for the table at the end of the day."""
+    """Print a demonstration's measurement, and keep it for the table at the end of the notebook."""
     MEASURED[what] = value
     print(f"{what}: {value:.4g}")

@@ -1,4 +1,4 @@
-"""Show how far a student is. Entry point: `progress`."""
+"""Show a student's progress. Entry point: `progress`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class ProgressRow:
-    """The state of one exercise. `message` says what fails."""
+    """The state of one exercise. `message` describes the failure."""
 
     exercise: str
     chapter: str
@@ -69,7 +69,7 @@ class ProgressTable:
 
 
 def progress() -> None:
-    """Show how far you are. Checks run again where an exercise has changed since they last ran."""
+    """Show your progress. Checks rerun for exercises that have changed."""
     display(ProgressTable([_progress_row(name) for name in EXERCISES]))  # type: ignore[no-untyped-call]
 
 
@@ -84,14 +84,14 @@ def _progress_row(exercise: str) -> ProgressRow:
 
 
 def _count(rows: list[ProgressRow]) -> str:
-    """Say how many exercises are done, and how many minutes the others take."""
+    """Return how many exercises are done, and how many minutes the others take."""
     done = sum(row.state == "done" for row in rows)
     left = sum(row.minutes for row in rows if row.state != "done")
     return f"{done} of {len(rows)} done" + (f", about {left} minutes left" if left else "")
 
 
 def _bar(rows: list[ProgressRow]) -> str:
-    """Return a bar with a segment for each exercise, as wide as the exercise is long."""
+    """Return a bar with a segment for each exercise. Widths are proportional to minutes."""
     segments = [
         f'<span title="{row.exercise}: {row.state}"'
         f' style="flex: {max(row.minutes, 1)}; background: {_COLOURS[row.state]}"></span>'
@@ -102,7 +102,7 @@ def _bar(rows: list[ProgressRow]) -> str:
 
 
 def _table_row(tag: str, *cells: str) -> str:
-    """Return a row of a table with columns of the same width in all chapters."""
+    """Return a table row. Columns have the same widths in all chapters."""
     widths = (14, 8, 5, 4, 0)
     style = "text-align: left; vertical-align: top"
     shown = [

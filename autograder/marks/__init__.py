@@ -1,1 +1,1 @@
-"""Define marks, their JSON format and the store that holds them."""
+"""Define marks, their JSON format and the store that contains them."""

@@ -15,7 +15,7 @@ from autograder.marks.model import SubmissionMarks
 from autograder.submissions.people import HandedIn, Person
 from autograder.submissions.roster import Entry, Roster
 
-MAX_NAMES = 10  # names in a note
+MAX_NAMES = 10  # maximum number of names in a note
 GroupRule = Literal["latest", "best"]
 
 
@@ -49,9 +49,9 @@ def rows(
 ) -> tuple[list[Row], list[str]]:
     """Return one row per student and notes for the TA. Students on the roster come first, in roster order.
 
-    One submission counts for a student, and for every member of a group on the roster: the latest one, or with the rule
-    "best", the one with the most points. If it is not known which submission is the latest, the one with the most points counts.
-    A submission that could not be graded gets `unreadable` points, or no grade if that is None.
+    One submission counts for a student, and for every member of a group on the roster. It is the latest one, or with
+    the rule "best", the one with the most points. If the latest one is unknown, the one with the most points counts. A
+    submission that could not be graded gets `unreadable` points, or no grade if `unreadable` is None.
     """
     members = {entry: roster.group(entry) for entry in roster.entries}
     handed: dict[Entry, list[SubmissionMarks]] = {entry: [] for entry in roster.entries}
@@ -73,7 +73,7 @@ def rows(
     if unknown := _without_time(chosen, day):
         shown = ", ".join(unknown[:MAX_NAMES]) + (", …" if len(unknown) > MAX_NAMES else "")
         notes.append(
-            "the late policy was not applied to every submission, because the platform gave no time for these "
+            "the late policy was not applied to submissions whose times are unknown "
             f"({len(unknown)}): {shown}. "
             "Pass Moodle's worksheet with --worksheet, or enter late_hours in roster.csv"
         )
@@ -104,7 +104,7 @@ def _lateness(day: Day, source: HandedIn, entry: Entry) -> Lateness:
 
 
 def _without_time(rows: Iterable[Row], day: Day) -> list[str]:
-    """Return the students to whom the late policy was not applied, because it is not known when they submitted."""
+    """Return the students to whom the late policy was not applied, because their submission times are unknown."""
     if day.late.due is None or not day.late.per_cent_a_day:
         return []
     return [
@@ -113,14 +113,14 @@ def _without_time(rows: Iterable[Row], day: Day) -> list[str]:
         if row.marks
         and row.time is None
         and not _handed_in(row.marks).late
-        and not _handed_in(row.marks).upload  # Canvas marks the files that are late
+        and not _handed_in(row.marks).upload  # Canvas marks late files.
         and row.entry.hours_late(day.name) is None
         and not row.entry.is_excused(day.name)
     ]
 
 
 def without_tests(marks: SubmissionMarks) -> SubmissionMarks:
-    """Return a copy of the marks without the results of single tests, which take most of the memory."""
+    """Return a copy of the marks without the results of individual tests, which use most of the memory."""
     exercises = [
         msgspec.structs.replace(one, message="", tests=[], statements=[]) for one in marks.exercises
     ]
@@ -152,7 +152,7 @@ def _handed_in(marks: SubmissionMarks) -> HandedIn:
 def _students(
     marks: SubmissionMarks, source: HandedIn, roster: Roster
 ) -> list[tuple[Entry, Person]]:
-    """Return the students who made a submission, without the other members of their groups on the roster."""
+    """Return a submission's students, excluding the other members of their groups on the roster."""
     if named := roster.students(marks.student):
         return [(entry, Person(entry.name, entry.id)) for entry in named]
     pairs = zip(source.people, source.labels, strict=True)
@@ -160,7 +160,7 @@ def _students(
 
 
 def labels(marks: SubmissionMarks, roster: Roster) -> list[str]:
-    """Return a unique label for each student of a submission: the name on the roster, or else the platform's name and id."""
+    """Return a unique label for each student of a submission: the roster name, or else the platform's name and id."""
     return [entry.student for entry, _ in _students(marks, _handed_in(marks), roster)]
 
 

@@ -1,4 +1,4 @@
-"""Make text from students safe for spreadsheets, which may run it as a formula. Entry point: `escape_formula`."""
+"""Escape text from students, because spreadsheets may run it as a formula. Entry point: `escape_formula`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 STARTS = "=+@\\-\uff1d\uff0b\uff0d\uff20"
 INVISIBLE = r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff\"]*+"
 FORMULA = re.compile(f"{INVISIBLE}[{STARTS}]")
-# A spreadsheet may use a different separator than we do, so a cell may begin after any of these.
+# A spreadsheet may use a different separator, so a cell may begin after any of these.
 SEPARATORS = ",;\t|"
 LINE_ENDS = "\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")

@@ -1,6 +1,6 @@
-"""Record which marks are current: the newest submission of each student and day. `History` calls these functions.
+"""Record which marks are current: those of each student's newest submission for each day. Used by `History`.
 
-A group submission has one row per student, so that a student who submits again later leaves the others' marks unchanged.
+A group submission has one row per student. If one of them submits again, the others' marks are unchanged.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Current:
     marks: SubmissionMarks
     path: str
     found_under: Path
-    grading: int = 0  # the number of the marks in the store; later marks have higher numbers
+    grading: int = 0  # the marks' number in the store; later marks have higher numbers
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """The marks that a student had before and those of another submission. `is_older` means that the earlier ones still count."""
+    """A student's earlier marks and those of another submission. If `is_older`, the earlier marks still count."""
 
     student: str
     before: SubmissionMarks
@@ -46,14 +46,14 @@ class Replacement:
 
 
 def decode(marks: str) -> SubmissionMarks:
-    """Decode stored marks, including those of earlier versions. Raises msgspec.MsgspecError."""
+    """Decode stored marks, including those from earlier versions. Raises msgspec.MsgspecError."""
     return without_zero(msgspec.json.decode(marks, type=SubmissionMarks))
 
 
 def put(database: sqlite3.Connection, day: str, new: Current) -> list[Replacement]:
-    """Make marks current for their students, except for a student whose current submission is newer.
+    """Make marks current for their students, except students whose current submission is newer.
 
-    Returns the students whose earlier marks differ.
+    Return the students whose earlier marks differ.
     """
     students = new.marks.labels
     # The roster may have renamed the students since the last run.
@@ -85,14 +85,14 @@ def _put_for(
 
 
 def is_superseded(marks: SubmissionMarks, other: SubmissionMarks) -> bool:
-    """Return whether the platform shows that a submission was made before another one."""
+    """Return whether a submission was made before another one, according to the platform."""
     if marks.handed_in is None or other.handed_in is None:
         return False
     return marks.handed_in.is_older(other.handed_in)
 
 
 def select(database: sqlite3.Connection, day: str) -> list[Current]:
-    """Return the current marks of a day, sorted by path. A submission counts only for the students for whom it is current."""
+    """Return a day's current marks, sorted by path. A submission counts only for students for whom it is current."""
     query = (
         "SELECT current.path, grading, found_under, marks, current.student FROM current"
         " JOIN grading ON grading.id = current.grading"
@@ -125,7 +125,7 @@ def relabel(
     day: str,
     labels: Callable[[SubmissionMarks], Sequence[str]],
 ) -> None:
-    """Rename the students of the current marks, for example after a roster was added. Each student keeps the newest marks."""
+    """Rename the students in the current marks, for example after a roster was added. Each keeps the newest marks."""
     stored = select(database, day)
     renamed = [(entry, tuple(labels(entry.marks))) for entry in stored]
     if all(set(names) == set(entry.marks.labels) for entry, names in renamed):

@@ -1,4 +1,4 @@
-"""Identify the code that turns a submission into marks. Entry point: `engine_version`."""
+"""Identify the code that computes marks from a submission. Entry point: `engine_version`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from autograder.submissions.client import READER
 
 GRADER = "autograder.grading.grader"
-CHECKS = "autograder.execution.checks"  # module that the hidden graders import
+CHECKS = "autograder.execution.checks"  # the module that hidden graders import
 ROOT = Path(__file__).parents[2]  # the folder that contains the package `autograder`
 
 

@@ -1,8 +1,8 @@
-"""Store the marks from every grading of each submission in `.autograder/marks.db`, and record which are current.
+"""Store the marks from every grading of each submission in `.autograder/marks.db`, and record which ones are current.
 
 Each submission's marks are written in one transaction and flushed to disk. SQLite uses a rollback journal instead of a
-write-ahead log: a killed run leaves only the database and a journal, which the next connection rolls back, and a store in
-a read-only folder stays readable. Entry points: `History` and `basis_of`.
+write-ahead log, so that a store in a read-only folder stays readable. A killed run leaves only the database and a
+journal, which the next connection rolls back. Entry points: `History` and `basis_of`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Busy(StoreError):
 
 @dataclass(frozen=True)
 class Basis:
-    """Everything that determines the marks of a submission. Marks with the same basis can be reused."""
+    """Everything that determines a submission's marks. Marks with the same basis can be reused."""
 
     day: str
     code: str  # a hash of the code cells, their positions and the problems found in the file
@@ -63,7 +63,7 @@ def basis_of(
 
 
 class History:
-    """The stored marks of a course. Only one process can write at a time, but any number can read."""
+    """The stored marks of a course. One process can write at a time, and any number can read."""
 
     def __init__(self, root: Path) -> None:
         """Open the store for the course in the folder `root`, creating the store if it does not exist.
@@ -72,7 +72,7 @@ class History:
             StoreError: The store cannot be opened or created, is damaged, or has a newer schema.
         """
         self.file = course_folder(root) / FILE
-        self._newest = 0  # the last grading of earlier runs
+        self._newest = 0  # number of the last grading in earlier runs
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
@@ -98,7 +98,7 @@ class History:
     def current(self, day: str, older_names: Mapping[str, str] = NO_NAMES) -> list[SubmissionMarks]:
         """Return the current marks of each student, sorted by path. A group's marks are returned once.
 
-        `older_names` maps names of exercises that may be in the store to their present names.
+        `older_names` maps older exercise names, which may be in the store, to current ones.
 
         Raises:
             StoreError: The store cannot be read.
@@ -108,7 +108,7 @@ class History:
     def current_with_paths(
         self, day: str, older_names: Mapping[str, str] = NO_NAMES
     ) -> list[Current]:
-        """Return the same marks as `current`, together with the location of each submission.
+        """Return the same marks as `current`, with the location of each submission.
 
         Raises:
             StoreError: The store cannot be read.
@@ -165,7 +165,7 @@ class History:
 
         Args:
             found_under: The command-line path under which the submission was found.
-            is_current: Whether these marks become current for their students, except for those whose current submission is newer.
+            is_current: Whether these marks become current, except for students whose current submission is newer.
 
         Returns:
             The students whose earlier submission is different.
@@ -190,7 +190,7 @@ class History:
             return current_marks.put(database, basis.day, new)
 
     def relabel(self, day: str, labels: Callable[[SubmissionMarks], Sequence[str]]) -> None:
-        """Rename the students of the current marks, for example after a roster was added.
+        """Rename the students in the current marks, for example after a roster was added.
 
         Raises:
             StoreError: The store cannot be written. It is unchanged.
@@ -201,7 +201,7 @@ class History:
     def forget(self, day: str, student: str) -> None:
         """Delete a student's marks for a day, including those of earlier submissions.
 
-        Marks of a group submission stay if they still count for another student.
+        A group submission's marks are kept if they still count for another student.
 
         Raises:
             StoreError: The store cannot be written. It is unchanged.
@@ -217,7 +217,7 @@ class History:
         """Lock a day, so that no other run can grade it. The kernel releases the lock if this process is killed.
 
         Raises:
-            Busy: Another run holds the lock. The message says who started that run, and when.
+            Busy: Another run holds the lock. The message names the user who started that run, and the time.
             StoreError: The store is damaged, or its folder is read-only.
         """
         with self._errors("read"):
@@ -235,7 +235,7 @@ class History:
             except BlockingIOError:
                 lock.seek(0)
                 raise Busy(
-                    f"{day} is already being graded: that run was started {lock.read()}"
+                    f"{day} is already being graded. The other run was started {lock.read()}"
                 ) from None
             with self._errors("written"):
                 lock.truncate(0)
@@ -257,7 +257,7 @@ class History:
 
     @contextlib.contextmanager
     def _errors(self, action: str) -> Iterator[None]:
-        """Turn SQLite and file-system errors into a StoreError with a one-sentence message."""
+        """Convert SQLite and file-system errors to a StoreError with a one-sentence message."""
         try:
             yield
         except sqlite3.OperationalError as error:  # e.g. locked or read-only

@@ -1,4 +1,4 @@
-"""Find a student's marks by any of the student's names. Entry points: `find` and `names_of`."""
+"""Find a student's marks by name, id or email address. Entry points: `find` and `names_of`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from autograder.course.config import CourseError
 from autograder.submissions.people import HandedIn, labels
 from autograder.submissions.roster import Roster
 
-MAX_LISTED = 20  # students in an error message
+MAX_LISTED = 20  # maximum number of students in an error message
 
 
 class HasStudent(Protocol):
-    """Marks or a submission."""
+    """An object with students, such as marks or a submission."""
 
     @property
     def student(self) -> str: ...
@@ -26,7 +26,7 @@ T = TypeVar("T", bound=HasStudent)
 
 
 def names_of(item: HasStudent, roster: Roster) -> set[str]:
-    """Return every name, id and email address of the students who made a submission, casefolded."""
+    """Return every name, id and email address of a submission's students, casefolded."""
     names = {item.student, *item.student.split(", "), *labels(item.student, item.handed_in)}
     if item.handed_in:
         names.add(item.handed_in.participant)
@@ -38,7 +38,7 @@ def names_of(item: HasStudent, roster: Roster) -> set[str]:
 
 
 def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
-    """Return the items of the student with this name, id or email address; [] if there is none.
+    """Return the items for the student with this name, id or email address, or [] if there is none.
 
     Raises:
         CourseError: Several students match.
@@ -52,7 +52,7 @@ def find(text: str, class_: Sequence[T], roster: Roster) -> list[T]:
 
 
 def labels_of(text: str, item: HasStudent, roster: Roster) -> tuple[str, ...]:
-    """Return the labels of the students with this name, id or email address, or of all students of the submission."""
+    """Return the labels of the students with this name, id or email address, or of all the submission's students."""
     found = labels(item.student, item.handed_in)
     people = item.handed_in.people if item.handed_in and len(item.handed_in.people) > 1 else ()
     if len(people) != len(found):
@@ -80,7 +80,7 @@ def label(item: HasStudent) -> str:
 
 
 def closest(text: str, class_: Sequence[HasStudent], roster: Roster) -> str:
-    """Return the name that is most similar to a misspelt one, or "" if none is similar."""
+    """Return the name most similar to a misspelt one, or "" if no name is similar."""
     names = {name: item.student for item in class_ for name in names_of(item, roster)}
     near = difflib.get_close_matches(text.casefold(), names, 1)
     return names[near[0]] if near else ""

@@ -21,17 +21,17 @@ Status = Literal[
 ]
 
 
-# Strings represent the numbers that JSON lacks: NaN, ∞ and −∞.
+# Strings represent numbers that JSON lacks: NaN, ∞ and −∞.
 Value = bool | int | float | str
 
 
 class Values(msgspec.Struct, frozen=True):
-    """A matrix returned by a student's code and the expected matrix, both cropped to a size that can be displayed."""
+    """A matrix returned by a student's code and the expected matrix, cropped to a size that can be displayed."""
 
     what: str
     shape: list[int]  # the shape of the whole tensor
-    matrix: list[int]  # the matrix's indices along all axes but the last two
-    top: int  # the first row of the crop; `left` is the first column
+    matrix: list[int]  # the matrix's indices along all axes except the last two
+    top: int  # the crop's first row; `left` is its first column
     left: int
     seen: list[list[Value]]
     expected: list[list[Value]]
@@ -52,7 +52,7 @@ class TestMarks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """A top-level statement that the student wrote, and where it begins: the cell and the line in it."""
+    """A top-level statement that the student wrote, with the cell and line where it begins."""
 
     cell: int
     line: int
@@ -60,7 +60,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class Override(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Points that a TA gave by hand, or None for a comment only. `graded` are the points before."""
+    """Manual points from a TA, or None if there is only a comment. `graded` contains the original points."""
 
     points: float | None
     comment: str
@@ -93,7 +93,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def worth(self) -> str:
-        """Return the points as text, such as "3 of 4", and whether the exercise is optional."""
+        """Return the points as text, such as "3 of 4", with a note if the exercise is optional."""
         return f"{self.points:g} of {self.max_points:g}{' (optional)' if self.optional else ''}"
 
 
@@ -133,7 +133,7 @@ class SubmissionMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     def reason(self) -> str:
         """Return why the submission has no points, and what the TA can do about it."""
         problems = "; ".join(self.problems)
-        # After an internal error, there is no seed, and a new file would not help.
+        # After an internal error, there is no seed, and resubmitting would not help.
         return f"{problems}. {ASK}" if self.seed else problems
 
     @property
@@ -151,7 +151,7 @@ class Marks(msgspec.Struct, frozen=True):
 
 
 class InvalidMarks(Exception):
-    """Raised when a file does not contain marks for the day. The message has no subject, because it follows a file name."""
+    """Raised when a file does not contain marks for the day. The message is a predicate to append to the file name."""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -160,7 +160,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 def encode(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
-    """Yield the marks of a class as indented JSON, in pieces, one submission at a time."""
+    """Yield the marks of a class as indented JSON, one submission at a time."""
     empty = msgspec.json.format(msgspec.json.encode(Marks(FORMAT, day, [])), indent=2)
     before, _, after = empty.rpartition(b"]")
     yield before
@@ -173,7 +173,7 @@ def encode(day: str, submissions: Iterable[SubmissionMarks]) -> Iterator[bytes]:
 
 
 class CompressedMarks(Sequence[SubmissionMarks]):
-    """A sequence of marks that stores each item compressed, in a tenth of the memory, and decompresses it on access."""
+    """A sequence of marks that stores each item compressed, using a tenth of the memory, and decompresses it on access."""
 
     def __init__(self, submissions: Iterable[SubmissionMarks]) -> None:
         self._compressed = [zlib.compress(msgspec.json.encode(s), 1) for s in submissions]
@@ -226,7 +226,7 @@ def without_zero(marks: SubmissionMarks) -> SubmissionMarks:
 
 
 def split_points(points: float, weights: Sequence[float]) -> list[float]:
-    """Split points by weight, rounding each share down to 0.01; the last share gets the remainder."""
+    """Split points by weight, rounding each share down to 0.01. The last share gets the remainder."""
     cents = Fraction(str(points)) * 100
     total = sum(Fraction(str(weight)) for weight in weights)
     shares = [int(cents * Fraction(str(weight)) / total) for weight in weights]
@@ -240,7 +240,7 @@ def exact_sum(points: Sequence[float]) -> float:
 
 
 def total_points(exercises: Iterable[ExerciseMarks]) -> float:
-    """Add the points of all exercises that are not optional."""
+    """Add the points for all exercises that are not optional."""
     return exact_sum([exercise.credit for exercise in exercises])
 
 

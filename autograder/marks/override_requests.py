@@ -1,4 +1,4 @@
-"""Check the overrides that a TA asks for, and turn them into overrides to store. Entry point: `resolve`."""
+"""Check the overrides that a TA requests, and convert them to overrides to store. Entry point: `resolve`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_COMMENT = 2000  # characters
 
 @dataclass(frozen=True)
 class Request:
-    """An override as a TA writes it: any name of the student, and "" for points that stay unchanged."""
+    """An override as a TA enters it, with any of the student's names and "" for unchanged points."""
 
     student: str
     exercise: str
@@ -69,7 +69,7 @@ def find_marks(
     if not found:
         near = lookup.closest(student, class_, roster)
         closest = f"; the closest name is {near}" if near else ""
-        raise CourseError(f"the store has no marks of {student!r} for {day.name}{closest}")
+        raise CourseError(f"the store has no marks for {student!r} in {day.name}{closest}")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""Points and comments that TAs give by hand. They are stored apart from the marks, so a regrade never changes them.
+"""Store and apply manual points and comments. They are stored separately from marks, so regrading never changes them.
 
 Entry points: `OverrideStore`, and `Adjustments.apply`.
 """
@@ -54,7 +54,7 @@ class StudentOverride:
 
 
 def keys(marks: SubmissionMarks) -> tuple[str, ...]:
-    """Return what identifies each student of a submission: the platform's id, or else the student's name.
+    """Return an identifier for each student of a submission: the platform's id, or else the student's name.
 
     Students with the same name have different ids, and an id stays the same when a roster is added.
     """
@@ -67,7 +67,7 @@ def keys(marks: SubmissionMarks) -> tuple[str, ...]:
 def apply(
     marks: SubmissionMarks, stored: Iterable[StudentOverride], manual: Overrides | None = None
 ) -> SubmissionMarks:
-    """Return marks with the overrides for their students. `manual` contains the marks from nbgrader, which take precedence."""
+    """Return marks with their students' overrides. `manual` contains the marks from nbgrader, which take precedence."""
     own_keys = keys(marks)
     own = sorted((o for o in stored if o.key in own_keys), key=lambda o: o.override.time)
     chosen = {one.exercise: one.override for one in own} | dict(manual or {})
@@ -83,7 +83,7 @@ def _override(exercise: ExerciseMarks, override: Override) -> ExerciseMarks:
 
 
 def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
-    """Return marks without the points and comments from nbgrader's gradebook, for copying into it."""
+    """Return marks without the points and comments from nbgrader's gradebook, so that they can be copied into it."""
     exercises = [
         replace(e, points=e.override.graded, override=None)
         if e.override and e.override.by == FORMGRADER
@@ -96,7 +96,7 @@ def without_manual(marks: SubmissionMarks) -> SubmissionMarks:
 
 
 def describe(exercise: ExerciseMarks) -> str:
-    """Return a sentence about an exercise's override for the TA, or "" if there is none."""
+    """Return a description of an exercise's override for the TA, or "" if there is none."""
     override = exercise.override
     if override is None:
         return ""
@@ -180,7 +180,7 @@ class OverrideStore:
             self._database.executemany(query, rows)
 
     def remove(self, day: str, keys: Iterable[str], exercise: str) -> int:
-        """Remove the overrides of the students with these keys, and return how many there were.
+        """Remove the overrides for the students with these keys, and return how many were removed.
 
         Raises:
             StoreError: The store cannot be written. It is unchanged.
@@ -202,16 +202,16 @@ class OverrideStore:
 
 
 def now() -> str:
-    """Return the current time, as overrides store it."""
+    """Return the current time in the format that overrides store."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
 class Adjustments:
-    """All points and comments that were given by hand for a day, and submission times that were not in the download.
+    """All manual points and comments for a day, and submission times that were not in the download.
 
-    `times` contains those from Moodle's worksheet, by participant number. `manual` contains the points and comments from
-    nbgrader's gradebook, by the student's folder in submitted/. They take precedence.
+    `times` maps Moodle participant numbers to times. `manual` maps folders in submitted/ to the points and comments
+    from nbgrader's gradebook, which take precedence.
     """
 
     stored: Sequence[StudentOverride] = ()
@@ -219,7 +219,7 @@ class Adjustments:
     times: Mapping[str, datetime] = field(default_factory=dict)
 
     def apply(self, marks: SubmissionMarks) -> SubmissionMarks:
-        """Return marks with the points and comments that were given by hand."""
+        """Return marks with manual points and comments applied."""
         folders = Path(os.path.abspath(marks.path)).parents if self.manual else ()
         manual = next((self.manual[folder] for folder in folders if folder in self.manual), None)
         return apply(self._with_time(marks), self.stored, manual)
@@ -231,7 +231,7 @@ class Adjustments:
         return replace(marks, handed_in=replace(source, time=self.times[source.participant]))
 
     def unused(self, class_: Iterable[SubmissionMarks]) -> list[str]:
-        """Return notes about overrides of students who have no marks, or for exercises that no longer exist."""
+        """Return notes about overrides for students without marks or for exercises that no longer exist."""
         graded = {key: {e.name for e in marks.exercises} for marks in class_ for key in keys(marks)}
         return [
             f"the override of {one.exercise} for {one.student} has no effect: "
@@ -242,7 +242,7 @@ class Adjustments:
 
 
 def read_stored(day: Day) -> Adjustments:
-    """Return the overrides in the course's store, with the present names of their exercises.
+    """Return the overrides in the course's store, under the exercises' current names.
 
     Raises:
         StoreError: The store cannot be read.

@@ -1,4 +1,4 @@
-"""Compare stored marks with marks from the current version of the course, and report whose points change and why.
+"""Compare stored marks with marks from the current course version, and report whose points change and why.
 
 Entry points: `find_again`, `compare` and `report`.
 """
@@ -22,7 +22,7 @@ from autograder.submissions.roster import NO_ROSTER, Roster
 
 @dataclass(frozen=True)
 class Reason:
-    """Why the points for an exercise changed: a test, what changed about that test, and its message for this submission."""
+    """Why an exercise's points changed: the test, what changed about it, and its message for this submission."""
 
     test: str
     change: str
@@ -31,7 +31,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class ExerciseChange:
-    """An exercise whose points, or whose maximum points, differ between two gradings."""
+    """An exercise whose points or maximum points differ between two gradings."""
 
     name: str
     before: float
@@ -41,7 +41,7 @@ class ExerciseChange:
 
 @dataclass(frozen=True)
 class Change:
-    """The marks of one submission before and after it was regraded."""
+    """The marks of one submission before and after regrading."""
 
     before: SubmissionMarks
     after: SubmissionMarks
@@ -79,14 +79,14 @@ def find_again(
     for handed_in in find_submissions(existing, day, reader, roster=roster):
         path = os.path.abspath(handed_in.submission.path)
         if path in places:
-            places.remove(path)  # one path may contain another, so a submission may be found twice
+            places.remove(path)  # One path may contain another, so a submission may be found twice.
             yield handed_in
 
 
 def compare(
     stored: Sequence[Current], graded: Iterable[SubmissionMarks]
 ) -> tuple[list[Change], list[SubmissionMarks]]:
-    """Pair stored marks with new marks. Return the pairs, and the stored marks whose submissions no longer exist."""
+    """Pair stored marks with new marks. Return the pairs, and stored marks whose submissions no longer exist."""
     before = {current.path: current.marks for current in stored}
     changes = [Change(before.pop(os.path.abspath(after.path)), after) for after in graded]
     return changes, list(before.values())
@@ -137,7 +137,7 @@ def _test_reasons(name: str, before: TestMarks | None, after: TestMarks | None) 
 
 
 def report(changes: Sequence[Change], day: str) -> Iterator[str]:
-    """Yield the report as lines of text: how often each test change affects points, then every submission whose points change."""
+    """Yield the report's lines: how often each test change affects points, then each submission whose points change."""
     changed = [(change, exercises) for change in changes if (exercises := change.exercises())]
     yield f"{day}: points change in {len(changed)} of {len(changes)} submissions"
     reworded = sum(change.changes_only_messages() for change in changes)

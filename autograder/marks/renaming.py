@@ -1,4 +1,4 @@
-"""Show marks that were stored before an exercise was renamed under the present name. Entry point: `rename_exercises`."""
+"""Show marks under the current names of exercises that were renamed after grading. Entry point: `rename_exercises`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from autograder.marks.model import SubmissionMarks
 
 
 def rename_exercises(marks: SubmissionMarks, current: Mapping[str, str]) -> SubmissionMarks:
-    """Return marks with the present names of their exercises. `current` maps each older name to the present one."""
+    """Return marks with their exercises' current names. `current` maps each older name to the current one."""
     if not any(exercise.name in current for exercise in marks.exercises):
         return marks
     exercises = [

@@ -1,4 +1,4 @@
-"""Define the tables of the store, and upgrade stores that earlier versions wrote. Entry point: `prepare`."""
+"""Define the store's tables, and upgrade stores written by earlier versions. Entry point: `prepare`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MISSING = "the file or folder does not exist"  # earlier versions stored marks f
 def prepare(database: sqlite3.Connection) -> sqlite3.Connection:
     """Create the tables in a new database, or upgrade them. Return the database to use.
 
-    A store that cannot be written is upgraded in memory, so that it can still be read. Raises sqlite3.Error.
+    A read-only store is upgraded in memory, so that it can still be read. Raises sqlite3.Error.
     """
     if _version(database) >= VERSION:
         return database
@@ -57,7 +57,7 @@ def _version(database: sqlite3.Connection) -> int:
 def _upgrade(database: sqlite3.Connection) -> None:
     database.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(database)  # another process may have upgraded the store in the meantime
+        version = _version(database)  # Another process may have upgraded the store in the meantime.
         if version == 0:
             _run(database, GRADING + current_marks.TABLE)
         elif version == 1:
@@ -71,7 +71,7 @@ def _upgrade(database: sqlite3.Connection) -> None:
 
 
 def _upgrade_from_1(database: sqlite3.Connection) -> None:
-    """Keep only the newest submission of each student. Version 1 kept one for each student and path."""
+    """Keep only each student's newest submission. Version 1 kept one per student and path."""
     query = (
         "SELECT current.day, marks, current.path, grading, found_under FROM current"
         " JOIN grading ON grading.id = current.grading ORDER BY grading"
@@ -88,7 +88,7 @@ def _upgrade_from_1(database: sqlite3.Connection) -> None:
 
 
 def _with_upload(marks: SubmissionMarks) -> SubmissionMarks:
-    """Add the number of Canvas's file, which version 1 did not store, from the file's path."""
+    """Extract the number of Canvas's file from its path, because version 1 did not store it."""
     handed_in = marks.handed_in
     for name in marks.path.split("/"):
         found = parse_canvas_name(name)

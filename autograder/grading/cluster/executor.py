@@ -1,6 +1,6 @@
 """Grade submissions on a Dask cluster. Entry point: `Cluster`.
 
-Only this process knows the secret and writes to the store. Workers get submissions with their seeds, and return marks.
+Only this process knows the secret and writes to the store. Workers receive submissions and seeds, and return marks.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from autograder.marks.model import SubmissionMarks
 from autograder.sandbox.client import Sandbox
 from autograder.submissions.submission import Submission
 
-ATTEMPTS = 3  # how often a task is sent that workers cannot load
+ATTEMPTS = 3  # maximum attempts for a task that workers cannot load
 
 
 class Cluster:
     """A Dask cluster that grades submissions for one day.
 
-    A worker that cannot isolate student code, or that has a different version of the course, is retired, and its tasks
-    are sent to others. A submission whose workers keep being killed is graded on this machine.
+    Workers that cannot isolate student code or have a different version of the course are retired, and their tasks are
+    sent to others. If a submission's workers are killed repeatedly, the submission is graded on this machine.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Cluster:
         """Start the cluster or connect to it.
 
         Args:
-            jobs: The number of workers to start; on SLURM, their maximum number.
+            jobs: The number of workers to start. On SLURM, this is the maximum.
             place: Where the workers run.
-            warn: Called with errors that do not end the run.
+            warn: A function to call with errors that do not end the run.
 
         Raises:
-            ClusterError: There is no such cluster, or it cannot be used safely.
+            ClusterError: The cluster does not exist or cannot be used safely.
         """
         self._day, self._sandbox = day, sandbox
         root = str(day.root.absolute())
@@ -76,7 +76,7 @@ class Cluster:
         return self._jobs
 
     def isolation(self) -> list[list[str]]:
-        """Wait until the connected workers are ready, at least one. Return the isolation layers of each kind of machine.
+        """Wait until all connected workers, at least one, are ready. Return each machine type's isolation layers.
 
         Raises:
             NoIsolation, CourseError: All workers were refused.
@@ -87,13 +87,13 @@ class Cluster:
         return sorted(map(list, self._workers.isolation))
 
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
-        """Return a future for a submission's marks. Its `result` raises the errors that `isolation` raises."""
+        """Return a future for a submission's marks. Its `result` raises the same errors as `isolation`."""
         future: Future[SubmissionMarks] = Future()
         self._send(Task(self._course, submission, seed), future)
         return future
 
     def close(self) -> None:
-        """Stop the workers that this run started. On a running cluster, cancel the tasks that have not begun."""
+        """Stop the workers that this run started. On an existing cluster, cancel the tasks that have not started."""
         self._stack.close()
         if self._pool is not None:
             self._pool.close()
@@ -105,7 +105,7 @@ class Cluster:
             except Exception as error:
                 future.set_exception(error)
             finally:
-                sent.release()  # otherwise the scheduler and the worker keep the reply
+                sent.release()  # Otherwise, the scheduler and worker would keep the reply.
 
         self._workers.send(task).add_done_callback(receive)
 
@@ -118,7 +118,7 @@ class Cluster:
             self._grade_here(task, future)
         except BrokenTask as error:
             if attempt == ATTEMPTS:
-                raise ConnectionError(f"the cluster's workers do not work: {error}") from None
+                raise ConnectionError(f"the cluster's workers failed: {error}") from None
             self._find_broken_worker(task, future, attempt)
         else:
             if isinstance(reply, Graded):
@@ -128,7 +128,7 @@ class Cluster:
                 self._send(task, future)
 
     def _grade_here(self, task: Task, future: Future[SubmissionMarks]) -> None:
-        """Grade a submission on this machine, because every worker that graded it was killed."""
+        """Grade a submission on this machine, because every worker that tried was killed."""
         assert task.submission is not None
         if self._pool is None:
             self._pool = Pool(self._day, 1, self._sandbox)
@@ -139,7 +139,7 @@ class Cluster:
     def _find_broken_worker(
         self, task: Task, future: Future[SubmissionMarks], attempt: int
     ) -> None:
-        """Probe all workers, because Dask does not say which one failed, and send the task again."""
+        """Probe all workers, because Dask does not report which one failed. Then resend the task."""
 
         def probe_and_send() -> None:
             try:
@@ -148,7 +148,7 @@ class Cluster:
             except Exception as error:
                 future.set_exception(error)
 
-        # The current thread has to receive other replies in the meantime.
+        # Meanwhile, the current thread must be able to receive other replies.
         threading.Thread(target=probe_and_send, daemon=True).start()
 
 

@@ -1,6 +1,6 @@
 """Start a Dask cluster on this machine or on SLURM, or connect to a running one. Entry point: `connect`.
 
-All connections use TLS: with temporary certificates if this run starts the cluster, and with given ones otherwise.
+All connections use TLS. Certificates are temporary if this run starts the cluster. Otherwise, the user provides them.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from autograder.grading.cluster.place import MISSING, Place
 from autograder.grading.errors import ClusterError
 from autograder.grading.interrupts import blocked_interrupts
 
-LIFETIME = 3600  # seconds after which a worker is replaced
+LIFETIME = 3600  # seconds before a worker is replaced
 STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in seconds
 SETTINGS = {
-    # A killed worker counts against all its tasks, so a low number would give up on innocent submissions.
+    # A killed worker counts as a failure for all its tasks. With a low limit, one bad submission would fail the others.
     "distributed.scheduler.allowed-failures": 10,
-    "distributed.worker.profile.enabled": False,  # costs a tenth of the CPU time
+    "distributed.worker.profile.enabled": False,  # would take a tenth of the CPU time
     "distributed.comm.require-encryption": True,
     "distributed.admin.large-graph-warning-threshold": "1 GB",
 }
-TARGET = "1 s"  # Dask starts SLURM jobs until the submitted tasks would take this long
+TARGET = "1 s"  # Dask starts SLURM jobs until the remaining tasks would finish in this time
 MEMORY = 4  # GiB per worker: the grader, its fork server and the memory that an exercise may use
-# The sandbox limits the memory of student code. Dask does not see the sandbox's processes.
+# The sandbox limits the memory of student code, because Dask does not see the sandbox's processes.
 NO_MEMORY_LIMIT = 0
-NO_DASHBOARD = "127.0.0.1:0"  # the scheduler always opens this port, which is not encrypted
+NO_DASHBOARD = "127.0.0.1:0"  # the scheduler always opens this port, without encryption
 
 
 @contextlib.contextmanager
 def connect(place: Place, jobs: int, root: Path) -> Iterator[distributed.Client]:
-    """Start the workers or connect to their scheduler. Disconnect and stop what was started afterwards.
+    """Start workers or connect to a running scheduler. Afterwards, disconnect and stop any workers that were started.
 
     Raises:
         ClusterError: The scheduler cannot be reached, or the connection would not be encrypted.
     """
     dask.config.set(SETTINGS)
-    os.environ.pop(state_folder.VARIABLE, None)  # workers inherit the environment
+    os.environ.pop(state_folder.VARIABLE, None)  # Workers inherit the environment.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if place.is_running:
@@ -69,7 +69,7 @@ def connect(place: Place, jobs: int, root: Path) -> Iterator[distributed.Client]
 
 
 def _security(place: Place) -> Security:
-    """Return the certificates for a running scheduler: the given ones, or else those in Dask's own configuration.
+    """Return the certificates for a running scheduler: those given, or else those in Dask's configuration.
 
     Raises:
         ClusterError: The address does not use TLS, or there are no certificates.
@@ -113,9 +113,9 @@ def _local_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
-    """Start a scheduler here, and submit jobs with workers to SLURM as long as there is work for them.
+    """Start a scheduler on this machine, and submit worker jobs to SLURM while tasks remain.
 
-    The partition, account, cores, memory and time of a job come from `jobqueue.slurm` in Dask's configuration.
+    Each job's partition, account, cores, memory and time come from `jobqueue.slurm` in Dask's configuration.
 
     Raises:
         ClusterError: This machine cannot submit jobs, or the extra is not installed.
@@ -140,7 +140,7 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
             worker_extra_args=[
                 *configured["worker-extra-args"],
                 *("--memory-limit", str(NO_MEMORY_LIMIT)),
-                # A worker leaves before its job ends, and its tasks go to others.
+                # A worker shuts down before its job ends, and its tasks go to others.
                 *(
                     "--lifetime",
                     f"{lifetime * 8 // 10}s",
@@ -167,7 +167,7 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
 
 
 def _in_files(security: Security, folder: Path) -> Security:
-    """Write temporary certificates to files that only this user can read, because a job's script cannot contain them."""
+    """Write temporary certificates to files readable only by this user, because job scripts cannot contain them."""
     parts = {"ca": security.tls_ca_file}
     parts |= {"cert": security.tls_worker_cert, "key": security.tls_worker_key}
     files = {name: str(folder / f"{name}.pem") for name in parts}
@@ -179,7 +179,7 @@ def _in_files(security: Security, folder: Path) -> Security:
 
 
 def _seconds(walltime: str) -> int:
-    """Return the seconds in a time limit of SLURM: `MINUTES`, `[HOURS:]MINUTES:SECONDS` or `DAYS-HOURS[:MINUTES[:SECONDS]]`."""
+    """Convert a SLURM time limit to seconds: `MINUTES`, `[HOURS:]MINUTES:SECONDS` or `DAYS-HOURS[:MINUTES[:SECONDS]]`."""
     days, _, clock = walltime.rpartition("-")
     parts = [int(part) for part in clock.split(":")]
     if not days and len(parts) < 3:

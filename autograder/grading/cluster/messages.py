@@ -1,4 +1,4 @@
-"""Define the messages between a grading run and the workers of a cluster. They travel as JSON."""
+"""Define the messages between a grading run and a cluster's workers. They are sent as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from autograder.submissions.submission import Submission
 class CourseVersion(msgspec.Struct, frozen=True):
     """The course and the autograder that a worker must have.
 
-    `root` is the course's folder on the client. `fingerprint` covers the day's files, and `autograder` the grading code.
+    `root` is the course folder on the client. `fingerprint` covers the day's files, and `autograder` covers the grading
+    code.
     """
 
     root: str
@@ -25,7 +26,7 @@ class CourseVersion(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """A request to grade a submission with the given seed or, if `submission` is None, to get ready to grade."""
+    """A request to grade a submission with the given seed, or to get ready to grade if `submission` is None."""
 
     course: CourseVersion
     submission: Submission | None = None
@@ -33,7 +34,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """A worker's report that it can grade, and the isolation layers that its machine passed the probes with."""
+    """A worker's report that it can grade, and the isolation layers that passed the probes on its machine."""
 
     isolation: list[str]
 
@@ -45,7 +46,7 @@ class Graded(msgspec.Struct, tag="graded", frozen=True):
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True):
-    """A worker's report that it cannot grade for this run, because of its machine's sandbox or its version of the course."""
+    """A worker's report that it cannot grade for this run, because of its machine's sandbox or its course version."""
 
     worker: str  # the worker's address
     machine: str

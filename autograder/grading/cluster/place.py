@@ -1,4 +1,4 @@
-"""Describe where a cluster's workers run. This module does not import Dask, which is an optional dependency."""
+"""Describe where a cluster's workers run. This module does not import Dask, an optional dependency."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MISSING = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where the workers run: `local`, `slurm` or the address of a running scheduler, and the certificates for it."""
+    """Where the workers run: `local`, `slurm` or the address of a running scheduler, plus its certificates."""
 
     name: str
     ca_file: Path | None = None

@@ -1,6 +1,6 @@
-"""Grade submissions in a worker of a Dask cluster. Entry points: `GraderPlugin` and `grade`.
+"""Grade submissions in a Dask worker. Entry points: `GraderPlugin` and `grade`.
 
-This module does not import torch, so that every worker can load the plugin. Nothing is started before the first task.
+This module does not import torch, so that every worker can load the plugin. Nothing starts before the first task.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from autograder.grading.grader import Grader
 
 PLUGIN = "autograder"
-COURSE = "AUTOGRADER_COURSE"  # the course's folder on this machine, if it is not the same as on the client
+COURSE = "AUTOGRADER_COURSE"  # the course folder on this machine, if it differs from the client's
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A grader, and the version of the course that it was made from."""
+    """A grader, and the course version for which it was created."""
 
     course: CourseVersion
     grader: Grader
@@ -41,11 +41,11 @@ class _Loaded:
 class GraderPlugin(WorkerPlugin):
     """Keeps a worker's graders between tasks, one for each day.
 
-    Dask hides errors in `setup` of workers that join later, so graders are made by the first task instead.
+    Dask hides errors in the `setup` of workers that join later, so the first task creates the grader instead.
     """
 
     name = PLUGIN
-    idempotent = True  # a later run finds the graders of an earlier one
+    idempotent = True  # later runs reuse the graders of earlier ones
 
     def __init__(self) -> None:
         self._loaded: dict[str, _Loaded] = {}
@@ -56,7 +56,7 @@ class GraderPlugin(WorkerPlugin):
             self._loaded.popitem()[1].grader.server.close()
 
     def grader(self, course: CourseVersion) -> Grader:
-        """Return the grader for a version of the course, making it on first use.
+        """Return the grader for a version of the course, creating it on first use.
 
         Raises:
             CourseError: This machine has a different version of the course or of the autograder.
@@ -89,7 +89,7 @@ def _make_grader(course: CourseVersion) -> Grader:
 
 
 def grade(data: bytes) -> bytes:
-    """Carry out a task and return the reply. Both are JSON."""
+    """Carry out a task and return the reply. The task and the reply are JSON."""
     return msgspec.json.encode(_reply(data))
 
 

@@ -1,4 +1,4 @@
-"""Send tasks to the workers of a Dask cluster, and keep unsuitable workers away from submissions. Entry point: `Workers`."""
+"""Send tasks to a Dask cluster's workers, and exclude unsuitable workers from grading. Entry point: `Workers`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from autograder.grading.cluster import worker
 from autograder.grading.cluster.messages import REPLY, CourseVersion, Ready, Refused, Reply, Task
 from autograder.sandbox.errors import NoIsolation
 
-INTERVAL = 1.0  # seconds between two looks at the list of workers
-PATIENCE = 10.0  # seconds without a worker before the user is told
+INTERVAL = 1.0  # seconds between checks of the list of workers
+PATIENCE = 10.0  # seconds without a worker before warning the user
 LOST = "the connection to the cluster's scheduler was lost. Run the command again to resume."
 
 
 class BrokenTask(Exception):
-    """Raised when a worker cannot load or finish a task. Submissions and courses with errors are not the cause."""
+    """Raised when a worker cannot load or finish a task. The cause is not an error in the submission or the course."""
 
 
 class Workers:
@@ -36,7 +36,7 @@ class Workers:
     def __init__(
         self, client: distributed.Client, course: CourseVersion, warn: Callable[[Exception], None]
     ) -> None:
-        self.isolation: set[tuple[str, ...]] = set()  # the layers of each kind of machine
+        self.isolation: set[tuple[str, ...]] = set()  # the layers on each type of machine
         self._client, self._course, self._warn = client, course, warn
         self._refused: dict[str, Refused] = {}  # by address
         self._numbers = itertools.count()
@@ -46,7 +46,8 @@ class Workers:
 
     def send(self, task: Task, address: str | None = None) -> Any:
         """Send a task to any worker, or to the one with this address. Return Dask's future for the reply."""
-        # Keys with the same first part form a group. Dask queues such tasks instead of assigning all of them at once.
+        # Keys with the same first part form a group. Dask queues tasks in a group instead of assigning all of them at
+        # once.
         key = (self._group, next(self._numbers))
         with scheduler_errors():
             return self._client.submit(
@@ -91,7 +92,7 @@ class Workers:
         try:
             reply = reply_to(probe)
         except KilledWorker:
-            return  # another worker takes its place
+            return  # Another worker replaces it.
         except BrokenTask as error:
             machine = urlsplit(address).hostname or address
             reason = f"it cannot load the autograder: {error}"
@@ -105,7 +106,7 @@ class Workers:
         """Retire a worker that cannot grade for this run.
 
         Raises:
-            NoIsolation, CourseError: No worker is left.
+            NoIsolation, CourseError: No workers are left.
         """
         message = f"the worker {reply.worker} on {reply.machine} was refused: {reply.reason}"
         error = NoIsolation(message) if reply.cause == "isolation" else CourseError(message)
@@ -120,10 +121,10 @@ class Workers:
 
 
 def reply_to(sent: Any) -> Reply:
-    """Return the reply that a future contains.
+    """Return the reply in a future.
 
     Raises:
-        KilledWorker: Too many workers were killed while they carried out the task.
+        KilledWorker: Too many workers were killed while carrying out the task.
         BrokenTask: A worker cannot load or finish the task.
         ConnectionError: The scheduler was lost.
     """
@@ -139,7 +140,7 @@ def reply_to(sent: Any) -> Reply:
 
 @contextlib.contextmanager
 def scheduler_errors() -> Iterator[None]:
-    """Turn the errors that Dask raises after the scheduler was lost into ConnectionError."""
+    """Convert the errors that Dask raises after losing the scheduler to ConnectionError."""
     try:
         yield
     except (OSError, CancelledError, ClosedClientError):

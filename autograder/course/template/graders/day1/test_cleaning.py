@@ -1,4 +1,4 @@
-"""Hidden tests. A student whose code fails a test reads the test's docstring."""
+"""Hidden tests. If a test fails, the student sees the test's docstring."""
 
 from autograder.execution.checks import Draw, close, equal, unchanged, weight
 
@@ -20,7 +20,7 @@ class TestStandardize:
             close(row, rows[number], f"row {number}")
 
     def test_argument(self, student, seed):
-        """The argument stays unchanged."""
+        """The function does not change its argument."""
         student.standardize(Draw(seed).normal(3, 7))
         unchanged(student)
 
@@ -43,7 +43,7 @@ class TestFindOutliers:
         equal(student.find_outliers(x), z.abs() > 2)
 
     def test_limit(self, student, seed):
-        """The limit is the argument `limit`."""
+        """The function uses the limit that is passed as `limit`."""
         x = Draw(seed).normal(4, 9)
         z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)
         equal(student.find_outliers(x, 0.9), z.abs() > 0.9)

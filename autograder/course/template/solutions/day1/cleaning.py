@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Cleaning data
 #
-# Two measurements are comparable only on the same scale.
+# Measurements can be compared only if they are on the same scale.
 
 # %%
 import torch
@@ -13,8 +13,8 @@ from autograder.in_notebook.opening import demonstration, expecting, visible_che
 # ## `standardize`
 # ★☆☆☆☆ · 10 minutes
 #
-# Subtract the mean of each row and divide by the row's standard deviation: $z = (x - \mu) / \sigma$, where
-# $\sigma^2$ is the mean of $(x - \mu)^2$.
+# Subtract the mean of each row and divide by the row's standard deviation: $z = (x - \mu) / \sigma$. Here, $\sigma^2$
+# is the mean of $(x - \mu)^2$.
 
 
 # %%
@@ -35,10 +35,10 @@ if __name__ == "__main__":
     @visible_check
     def check_standardize() -> None:
         x = torch.tensor([[1.0, 3.0], [10.0, 50.0]])
-        with expecting("standardize(x) should return a tensor of the shape of x, (2, 2)"):
+        with expecting("standardize(x) should return a tensor with the shape of x, (2, 2)"):
             z = standardize(x)
         expected = [[-1.0, 1.0], [-1.0, 1.0]]
-        assert z.tolist() == expected, f"Each row should be [-1, 1]; yours are {z.tolist()}."
+        assert z.tolist() == expected, f"Each row should be [-1, 1]; your result is {z.tolist()}."
         print("standardize: all visible checks pass.")
 
     check_standardize()
@@ -46,7 +46,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `keepdim=True` keeps an axis, with size 1, so that the mean of each row broadcasts over the row.
+# `keepdim=True` keeps the reduced axis with size 1, so each row's mean broadcasts over that row.
 # </details>
 
 # %% [markdown]
@@ -58,7 +58,7 @@ if __name__ == "__main__":
 
 # %%
 def find_outliers(x: Tensor, limit: float = 2.0) -> Tensor:
-    """Return a boolean tensor that is True where a value of `x` is an outlier in its row."""
+    """Return a boolean tensor that is True wherever a value in `x` is an outlier in its row."""
     ### BEGIN SOLUTION
     return standardize(x).abs() > limit
     ### END SOLUTION
@@ -72,7 +72,9 @@ if __name__ == "__main__":
         x = torch.tensor([[1.0, 1.0, 1.0, 1.0, 9.0]])
         found = find_outliers(x, limit=1.5)
         expected = [[False, False, False, False, True]]
-        assert found.tolist() == expected, f"Only the 9 is an outlier; yours is {found.tolist()}."
+        assert found.tolist() == expected, (
+            f"Only the 9 is an outlier; your result is {found.tolist()}."
+        )
         print("find_outliers: all visible checks pass.")
 
     check_find_outliers()
