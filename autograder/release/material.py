@@ -1,4 +1,4 @@
-"""Write the code cells that the release adds to a notebook: the helper code, and its data. Entry points: `helpers`, `data`."""
+"""Generate the code cells that the release adds to a notebook: helper code and data. Entry points: `helpers`, `data`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ INTRODUCTION = """\
 
 Run the next five cells. They run the checks, use a stand-in for an exercise that you have not finished, give a hint when a check
 recognises a common mistake, and show your progress. You do not have to read them."""
-SECTION = "helper"  # the IDs of the cells are helper-1, helper-2, …
+SECTION = "helper"  # cell IDs are helper-1, helper-2, …
 OUTPUTS = re.compile(r'outputs="""([\w+/=\s]+)"""')
 STAND_INS = re.compile(r'stand_ins="""([\w+/=\s]+)"""')
-WIDTH = 100  # characters in a line of packed data
+WIDTH = 100  # characters per line of packed data
 DATA = """\
 # Version {version}
 load_material(
@@ -41,17 +41,17 @@ load_material(
 
 
 def helpers() -> Iterator[str]:
-    """Yield the source of each helper module as a notebook cell: without imports from the engine."""
+    """Yield the source of each helper module as a notebook cell, without imports from this package."""
     for module in HELPERS:
         yield _cell_source(module)
 
 
 def data(day: Day, outputs: str) -> str:
-    """Return the source of the cell with a day's exercises, stand-ins and results of known mistakes.
+    """Return the source of the cell with a day's exercises, stand-ins and known-mistake results.
 
     Args:
-        day: the day.
-        outputs: the packed results of known mistakes, or "" to leave them out.
+        day: The day.
+        outputs: The packed results of known mistakes, or "" to omit them.
     """
     file = day.root / "solutions" / day.name / "stand_ins.py"
     stand_ins = file.read_text(encoding="utf-8") if file.is_file() else ""
