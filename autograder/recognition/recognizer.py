@@ -42,7 +42,7 @@ SEED = "one for all submissions, so that answers can be compared"
 
 
 class Recognizer:
-    """Finds the known mistake in incorrect code. Learns an exercise's signatures when they are first needed."""
+    """A recognizer of known mistakes in incorrect code. Learns an exercise's signatures when they are first needed."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self._key, self._server = key, server

@@ -87,7 +87,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
 
 
 class _Attempts:
-    """Runs the tests of a day on answers to its exercises."""
+    """A runner for a day's tests on answers to its exercises."""
 
     def __init__(self, day: Day, server: Server) -> None:
         self.key = AnswerKey.read(day)

@@ -18,9 +18,8 @@ Reply = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
 # Limits on one message from the worker: the number of tensors and the total size of the rebuilt tensors in bytes.
 MAX_TENSORS = 4096
 MAX_BYTES = 16 << 20
-# The grader runs calls to its own models itself and cannot interrupt them. The first two constants limit the number of
-# elements and the longest axis in one call. The third limits the total number of elements in all calls whose graphs are
-# kept.
+# The grader runs its own models and cannot interrupt a call. The first two constants limit the number of elements and
+# the longest axis in one call. The third limits the total number of elements in all calls whose graphs are kept.
 MAX_CALL_ELEMENTS = 1 << 17
 MAX_CALL_AXIS = 512
 MAX_KEPT_ELEMENTS = 1 << 20

@@ -1,4 +1,4 @@
-"""Restrict a process with Landlock to opening listed paths, without TCP or signals to processes outside.
+"""Use Landlock to let a process open only listed paths, and to block TCP and signals to outside processes.
 
 Landlock does not require privileges or namespaces. It does not restrict UDP or file metadata (a path's existence, mode
 and timestamps). Namespaces and seccomp cover those. Entry points: `rule`, `readable` and `restrict`.

@@ -51,7 +51,7 @@ def die_with_parent() -> None:
 
 
 def die_first(proc: int | None = None) -> None:
-    """Make the kernel choose this process first when it runs out of memory. `proc` is an open file descriptor for /proc."""
+    """Make this process the first to be killed when memory runs out. `proc` is an open file descriptor for /proc."""
     with contextlib.suppress(OSError):  # /proc is hidden
         path = "self/oom_score_adj" if proc is not None else "/proc/self/oom_score_adj"
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
