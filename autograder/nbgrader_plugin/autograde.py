@@ -1,7 +1,7 @@
 """Run nbgrader's autograding step with existing marks instead of executing notebooks. Entry point: `MarksCopier`.
 
-Each autograded notebook contains a fingerprint of its marks. The fingerprint is written last, so a notebook without one
-is incomplete. This module never writes to the gradebook columns that contain the TAs' own marks and comments.
+Each autograded notebook contains a fingerprint of its marks. It is written last, so a notebook without a fingerprint is
+incomplete. This module never writes to the gradebook columns that contain the TAs' own marks and comments.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class StoredExporter(GradedExporter):
 
 
 class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
-    """A preprocessor that adds the fingerprint as the last step, so an interrupted copy has none."""
+    """A preprocessor that adds the fingerprint as the last step, so an interrupted copy has no fingerprint."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
@@ -203,7 +203,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
         self.set_permissions(name, graded.student)
 
     def assign_penalty(self, student: str) -> None:
-        """Reapply the late policy, in case a TA has changed marks or dates since they were copied."""
+        """Reapply the late policy in case a TA has changed marks or dates since they were copied."""
         names = {"notebook": self.day.name, "assignment": self.day.name, "student": student}
         resources = {"nbgrader": {**names, "db_url": self.coursedir.db_url}}
         AssignLatePenalties(parent=self).preprocess(NotebookNode(cells=[]), resources)

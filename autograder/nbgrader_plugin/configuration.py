@@ -6,7 +6,7 @@ from typing import Any
 
 
 def configure(c: Any, course_id: str) -> None:
-    """Configure nbgrader. A course's `nbgrader_config.py` calls this with `get_config()` and the name of the course."""
+    """Configure nbgrader. A course's `nbgrader_config.py` calls this function with `get_config()` and the course's name."""
     c.CourseDirectory.course_id = course_id
     c.CourseDirectory.release_directory = "assignments"
     c.GenerateAssignment.preprocessors = [

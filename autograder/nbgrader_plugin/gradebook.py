@@ -28,7 +28,7 @@ from autograder.submissions.submission import printable
 
 @dataclass
 class CopyResult:
-    """The result of copying a class's marks: the numbers of copied and unchanged submissions, and any problems."""
+    """The result of copying a class's marks: how many submissions were copied or unchanged, and any problems."""
 
     copied: int = 0
     unchanged: int = 0
@@ -100,7 +100,7 @@ def _graded_submissions(
     reader: Reader,
     problems: list[str],
 ) -> Iterator[GradedSubmission]:
-    """Yield the submission in each folder. Files are read again rather than keeping the whole class's cells in memory."""
+    """Yield the submission in each folder. Files are reread so that the whole class's cells do not stay in memory."""
     indices = {(one.path, one.sha256): index for index, one in enumerate(marks)}
     for folder in folders:
         time = platforms.parse_timestamp(disk.read_small_file(folder / platforms.TIMESTAMP))

@@ -1,7 +1,7 @@
 """Provide the steps that `nbgrader_config.py` adds to nbgrader's pipeline.
 
-nbgrader identifies cells by their metadata and executes the notebook. But students lose metadata, copy cells and write
-infinite loops. The steps in this module handle these cases.
+nbgrader identifies cells by their metadata and executes the notebook. However, submitted notebooks may lack metadata,
+contain duplicate cells or loop forever. The steps in this module handle these cases.
 
 `SubmissionExporter` reads and grades the submission like `autograder grade`. `Restore` restores the metadata based on
 the names that cells define. `Grade`, which replaces nbgrader's `Execute`, writes points and feedback to the outputs of
@@ -104,7 +104,7 @@ class GradedExporter(NotebookExporter):
         raise NotImplementedError
 
     def defining_cells(self) -> dict[str, int]:
-        """Map each exercise that is defined to the number of the last cell that defines it. Return {} if slicing fails."""
+        """Map each defined exercise to the number of the last cell that defines it. Return {} if slicing fails."""
         if not self.submission.cells:
             return {}
         server = self.reader().server
@@ -175,7 +175,7 @@ class SubmissionExporter(GradedExporter):
         return submission, self._grader.grade(submission)
 
     def reader(self) -> Reader:
-        """Return the exporter's own reader."""
+        """Return this exporter's own `Reader`."""
         return self._reader
 
 
@@ -202,7 +202,7 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
 
 
 class Restore(NbGraderPreprocessor):  # type: ignore[misc]
-    """A pipeline step that adds the solution cell and the check cell that the gradebook expects for each exercise."""
+    """A pipeline step that restores the solution and check cells that the gradebook expects for each exercise."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Convert Python values to and from message values, with tensors as raw bytes in a payload.
+"""Convert Python values to and from message values and a payload of raw tensor bytes.
 
 A tensor is sent as its dtype, shape, strides and bytes. Objects are never rebuilt from a class name. Both sides treat
 their input as hostile: they check sizes, depth, dtypes, shapes and strides before allocating any memory. Entry points:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# The idle-time limit as a multiple of the CPU-time limit.
+# Ratio of the idle-time limit to the CPU-time limit.
 IDLE_FACTOR = 10
 
 Kind = Literal["processor", "idle"]
@@ -14,7 +14,7 @@ Scope = Literal["call", "exercise", "submission"]
 
 @dataclass(frozen=True)
 class Allowance:
-    """How many seconds of CPU time a process may use, and how many seconds it may sleep or wait."""
+    """The CPU time that a process may use and the time that it may spend sleeping or waiting, both in seconds."""
 
     cpu_seconds: float
     idle_seconds: float

@@ -67,7 +67,7 @@ class Model(Tagged, frozen=True):
 
 
 class Opaque(Tagged, frozen=True):
-    """A description of a value that cannot be sent, such as a numpy array."""
+    """A description of a value that cannot be sent, such as a NumPy array."""
 
     type: str
 
@@ -266,7 +266,7 @@ class Ask(Tagged, frozen=True):
 class Refer(Tagged, frozen=True):
     """A call from the student's code to a reference: a function or class (by name) or a method of an object (by id).
 
-    The grader translates the call to a `Call`, `Make` or `Apply` with the same arguments.
+    The grader translates the call into a `Call`, `Make` or `Apply` request with the same arguments.
     """
 
     target: str | int
@@ -277,7 +277,7 @@ class Refer(Tagged, frozen=True):
 
 
 class AskBackward(Tagged, frozen=True):
-    """A request for the gradients of the `Ask` or `Refer` with this `keep` number."""
+    """A request for the gradients of the `Ask` or `Refer` message with this `keep` number."""
 
     keep: int
     upstream: Data

@@ -34,8 +34,7 @@ from autograder.sandbox.process import Process
 
 # No mistake is recognised if running the code raises one of these exceptions.
 FAILURES = (LimitExceeded, WorkerDied, m.WireError, NotAllowed, StudentError)
-# Maximum number of tests in which code may deviate from a mistake that it contains, because of random numbers or an
-# additional fault.
+# Random numbers or an additional fault may make code deviate from its known mistake in up to this many tests.
 MAX_DIFFERENT_TESTS = 2
 # All submissions get the same inputs so that their results can be compared. Changing this string changes the inputs.
 SEED = "one for all submissions, so that answers can be compared"
@@ -112,7 +111,7 @@ class Recognizer:
         return self._key.replace_solution(mistake.exercise, mistake.source)
 
     def _learn(self, exercise: Exercise) -> dict[str, Signature]:
-        # The result is cached, so mistakes must not be left out just because the machine is busy.
+        # The result is cached, so a busy machine must not cause mistakes to be left out.
         limits = replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
         exercise = replace(exercise, limits=limits)
         recordings = self._record(exercise)
@@ -212,7 +211,7 @@ class _LoadedCode:
         return failed
 
     def observe(self, tests: Sequence[str], seed: int) -> Observations:
-        """Replay the given tests' calls with the random seed `seed` and return the observations."""
+        """Replay the given tests' calls with the given random seed and return the observations."""
         seen: dict[str, list[Observations]] = {}
         max_size = MAX_SIZE
         for test in tests:

@@ -35,8 +35,8 @@ MAX_SIZE = 64 << 20
 class RecordedCall:
     """A request made by a test, its response, and the observations (values and side effects) that identify a mistake.
 
-    `models` contains copies, made before the call, of the grader's models that the test passed as arguments. `kept`
-    keeps the original models alive so that their ids are not reused.
+    `models` contains copies of the grader's models that the test passed as arguments. The copies are made before the
+    call. `kept` keeps the original models alive so that their ids are not reused.
     """
 
     request: m.Request
@@ -60,7 +60,7 @@ class Recorder:
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
-        """Forward a request and record it; see `process.Process.request`."""
+        """Forward and record a request. See `process.Process.request`."""
         # Do not record requests sent by a grader's model, because replaying the call repeats them. Do not record
         # `Forget` requests, because they occur at unpredictable times.
         if self._nested or isinstance(request, m.Forget):

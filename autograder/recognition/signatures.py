@@ -30,8 +30,8 @@ class Signature:
     """The evidence that identifies a known mistake: the tests it fails and the observations in those tests.
 
     `deterministic` observations do not depend on random numbers. `distinctive` observations differ from the reference.
-    `tie_breakers` may vary between correct solutions: how often and with which batches they call a model, and how they
-    initialise parameters.
+    `tie_breakers` are observations that may vary between correct solutions, such as the batches of model calls and the
+    initial values of parameters.
     """
 
     failed_tests: list[str]
@@ -87,7 +87,7 @@ def find_match(
 ) -> str | None:
     """Return the known mistake that matches the failed tests and observations, or None if there is no unique match.
 
-    If several mistakes match, the tie-breakers decide. If none matches, look for a mistake plus one additional fault.
+    If several mistakes match, use the tie-breakers. If none match, look for a mistake plus one additional fault.
     """
     names = [
         name

@@ -46,9 +46,9 @@ def build(
 ) -> Iterator[Path | str]:
     """Build a day's release and, if `solutions` is true, the notebook with solutions.
 
-    Yields the path of each, and notes for the instructor. `new_version` allows the build to add or remove exercises
-    even if nbgrader's gradebook contains submissions. `public_url` is the address where the release will be published,
-    for the Colab badge.
+    Yields the paths of these notebooks, and notes for the instructor. `new_version` allows the build to add or remove
+    exercises even if nbgrader's gradebook contains submissions. `public_url` is the address where the release will be
+    published, for the Colab badge.
 
     Raises:
         CourseError: A check failed. The message names the cell, and the current release is unchanged.
@@ -166,7 +166,7 @@ def _bound(node: ast.stmt) -> list[str]:
 def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> None:
     """Raise CourseError if the release contains a line from a solution or a hidden test, or a known mistake's explanation.
 
-    This check includes the code of the stand-ins. Explanations of known mistakes may occur only in packed data.
+    This check covers the code of the stand-ins. Explanations of known mistakes may occur only in packed data.
     """
     stubs = "\n".join(cell.source for cell in release.cells)
     lines = {
@@ -212,7 +212,7 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
 
 
 def _secret_lines(file: Path) -> Iterator[str]:
-    """Yield the lines in a file of hidden tests that would reveal a test, such as assertions and docstrings."""
+    """Yield lines that would reveal a hidden test, such as assertions and docstrings."""
     for line in file.read_text(encoding="utf-8").split("\n"):
         reveals = line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_"))
         if reveals and len(_without_spaces(line)) >= MIN_SECRET:

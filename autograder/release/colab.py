@@ -18,7 +18,7 @@ def add_badge(notebook: NotebookNode, day: Day, public_url: str) -> None:
     Args:
         notebook: The day's notebook.
         day: The day.
-        public_url: The GitHub address of the folder that contains the folder with the day's release.
+        public_url: The GitHub address of the folder that contains the release.
 
     Raises:
         CourseError: Colab cannot open notebooks at this address.

@@ -71,7 +71,7 @@ def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> Chapt
     path, folder = chapter.path.resolve(), folder.resolve()
     command = [sys.executable, "-m", "autograder.release.demonstrations", str(path), str(folder)]
     command += [str(steps)] if steps is not None else []
-    # Idle OpenMP threads should sleep, because other chapters are running at the same time. Downloads are disabled.
+    # Let idle OpenMP threads sleep, because other chapters run at the same time. Disable downloads.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     started = time.monotonic()
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

@@ -50,8 +50,8 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
     submissions' points and comments for all other cells are kept, and the old gradebook is backed up.
 
     Raises:
-        CourseError: The gradebook cannot be written, or cells would have to be added or removed. The gradebook is
-            unchanged.
+        CourseError: The gradebook cannot be written, or cells would be added or removed without `new_version`. The
+            gradebook is unchanged.
     """
     # nbgrader logs every exception that it raises, with a traceback.
     logging.getLogger("tornado.application").setLevel(logging.CRITICAL)

@@ -70,7 +70,7 @@ def data(day: Day, outputs: str) -> str:
 
 
 def packed_outputs(source: str, day: Day) -> str:
-    """Return the packed results of known mistakes in a notebook cell, or "" if it has none or they are out of date."""
+    """Return the packed known-mistake results in a notebook cell, or "" if they are missing or out of date."""
     if f"# Version {version(day)}\n" not in source:
         return ""
     found = OUTPUTS.search(source)
@@ -78,7 +78,7 @@ def packed_outputs(source: str, day: Day) -> str:
 
 
 def packed_stand_ins(source: str) -> str:
-    """Return the code of the stand-ins in a notebook cell, or "" if it has none."""
+    """Return the code of the stand-ins in a notebook cell, or "" if there are none."""
     found = STAND_INS.search(source)
     return str(material.unpack(found[1])) if found else ""
 
@@ -101,7 +101,7 @@ def _cell_source(module: ModuleType) -> str:
 
 
 def _without_docstring(source: str) -> str:
-    """Remove a module's docstring and its imports, which the notebook has already."""
+    """Remove a module's docstring and imports. The notebook already contains the imports."""
     source = re.sub(r'\A""".*?"""\n', "", source, flags=re.DOTALL)
     return re.sub(r"^(from|import) .*\n", "", source, flags=re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""Record the results of known mistakes in the visible checks, for use in the notebook's hints. Entry point: `packed`.
+"""Record the results of known mistakes in the visible checks for the notebook's hints. Entry point: `packed`.
 
 Each day runs in a separate process: `python -m autograder.release.outputs ROOT DAY`.
 """
@@ -31,7 +31,7 @@ from autograder.release import material
 from autograder.release.notebook import notebook_source
 
 SECONDS = 20  # per known mistake
-PLAIN = [["bool"], ["int"], ["str"]]  # how summaries of these values start
+PLAIN = [["bool"], ["int"], ["str"]]  # the start of the summaries of these values
 
 
 class TooSlow(BaseException):
@@ -77,7 +77,10 @@ def record(day: Day) -> dict[str, Any]:
 
 
 class Notebook:
-    """The main module of this process. Contains a day's given code, solutions and visible checks, or only those in `roles`."""
+    """The main module of this process, which contains a day's given code, solutions and visible checks.
+
+    `roles` selects which of these are included.
+    """
 
     def __init__(self, day: Day, roles: Sequence[str] = ("given", "exercise", "checks")) -> None:
         self.module = types.ModuleType("__main__")

@@ -1,8 +1,8 @@
-"""Build a day's folders in a staging folder, then swap them with the current ones. Entry points: `staging` and `publish`.
+"""Stage a build of a day's folders, then swap them with the current folders. Entry points: `staging` and `publish`.
 
 The staging folder is in `.autograder/builds/DAY/`. The release, nbgrader's source and the gradebook do not change until
-the build is published. If the build is killed during publication, each of them is either old or new. The next build
-replaces them all.
+the build is published. If the build is killed during publication, each of these is either old or new. The next build
+replaces all of them.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def publish(day: Day, staged: Path, new_version: bool = False) -> list[str]:
 def _replace(target: Path, new: Path, kept: Path) -> None:
     """Replace the folder `target` with `new`, atomically if possible.
 
-    Some file systems, such as NFS, cannot exchange two folders. On those, `target` is briefly missing. If the process
-    is killed at that moment, `_delete` restores `target`.
+    Some file systems, such as NFS, cannot exchange two folders. In that case, `target` is briefly missing. If the
+    process is killed at that moment, `_delete` restores `target`.
     """
     if not target.exists():
         new.rename(target)

@@ -21,7 +21,7 @@ CHAPTER = re.compile(r"^\*Chapter \d+ of \d+.*\*$", re.MULTILINE)
 SECTION = re.compile(r"^\*(?:(Core|Further|Optional) · )?(\d+) minutes\*$", re.MULTILINE)
 TIMETABLE = re.compile(r"^\{\{ timetable\n(.*?)\}\}", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
-# A rule for students' code. Given exercises do not need it.
+# A rule for students' code, which is removed for given exercises.
 RULE = re.compile(r"^Not allowed: .*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 YOURS = re.compile(r"\b([Yy])our(\s+)`(\w+)`")
 GIVEN = "given · nothing to fill in"
@@ -202,7 +202,11 @@ def title(chapter: Chapter) -> str:
 
 
 def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
-    """Return the next exercise if this text cell is the last one before it with a heading or stars, and otherwise ""."""
+    """Return the exercise that a text cell introduces, or "" if there is none.
+
+    A text cell with a heading or stars introduces the next exercise, unless a later text cell before the exercise also
+    has one.
+    """
     found = ""
     after = chapter.cells[chapter.cells.index(cell) :]
     for number, other in enumerate(after):

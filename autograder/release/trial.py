@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Result:
-    """The results of testing an answer. `failed` maps test names to messages. `faults` are problems for the author to fix."""
+    """The results of testing an answer. `failed` maps test names to messages. `faults` lists problems for the author to fix."""
 
     answer: Answer
     check: str = ""  # the output of the visible check, or "" if it passes
@@ -87,7 +87,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
 
 
 class _Attempts:
-    """A runner for a day's tests on answers to its exercises."""
+    """A runner that applies a day's tests to answers to its exercises."""
 
     def __init__(self, day: Day, server: Server) -> None:
         self.key = AnswerKey.read(day)
@@ -109,7 +109,7 @@ class _Attempts:
         ]
 
     def answers(self, exercise: Exercise) -> list[Answer]:
-        """Return the solution of an exercise, its other correct answers and its known mistakes."""
+        """Return an exercise's solution, other correct answers and known mistakes."""
         name = exercise.name
         styles = [a for a in self._styles if self.slice(name, a).state == "written"]
         wrong = [

@@ -1,4 +1,4 @@
-"""Run exercises' visible checks on given answers, as in a student's notebook. Entry point: `messages`.
+"""Run the visible checks on given answers, as in a student's notebook. Entry point: `messages`.
 
 Each day runs in a separate process: `python -m autograder.release.visible_checks ROOT DAY`.
 """
@@ -22,7 +22,7 @@ from autograder.release.outputs import SECONDS, Notebook, TooSlow, time_limit
 
 
 def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Return the message of each answer's visible checks if they fail, or "" if they pass.
+    """Return, for each answer, the message of the visible checks if they fail, or "" if they pass.
 
     Args:
         day: The day.

@@ -1,1 +1,1 @@
-"""Run and call untrusted code in isolated processes. Nothing in this package is specific to exercises."""
+"""Run untrusted code in isolated processes and call its functions. Nothing in this package is specific to exercises."""

@@ -237,7 +237,7 @@ class Server:
         """Kill a process, wait for it to exit, and return its exit code and CPU time.
 
         Raises:
-            ServerLost: the server has exited, so it is unknown how the process ended.
+            ServerLost: The server has exited, so it is unknown how the process ended.
         """
         if number not in self._running:
             raise ServerLost

@@ -13,7 +13,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Reading:
-    """The CPU time of a process's threads, and the time they have spent waiting for a CPU, in seconds."""
+    """The total CPU time of a process's threads and the total time they have waited for a CPU, in seconds."""
 
     cpu: float = 0.0
     queued: float = 0.0

@@ -1,4 +1,4 @@
-"""Define the messages between the grader and its fork server and the code that starts the server.
+"""Define the messages between the grader and its fork server, and the code that starts the server.
 
 This module can be imported on every platform.
 """
@@ -9,7 +9,7 @@ import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
 # Call `load` and `main` separately, because `load` cannot remove the file path from a running function.
-# Ctrl-C is handled by the main process.
+# The main process handles Ctrl-C.
 SERVER = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"
@@ -33,7 +33,7 @@ MAX_CONTROL = 1 << 16
 class Start(msgspec.Struct, tag="start", frozen=True):
     """A request to fork a process for a service. The grader assigns a unique number to the process.
 
-    `memory` limits the address space, in bytes, in addition to the server's own. `cpu` limits the CPU time, in seconds.
+    `memory` limits the address space in bytes, not counting the server's own. `cpu` limits the CPU time in seconds.
     """
 
     number: int

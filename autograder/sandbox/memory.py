@@ -1,7 +1,7 @@
 """Lay out the fork server's memory for fast forks. Entry points: `fill_gaps`, `private_memory` and `collapse`.
 
-A worker copies every page of the server's memory that it writes to. Together, these functions reduce a worker's running
-time by about a quarter.
+When a worker writes to a page of the server's memory, the kernel copies the page. Together, these functions reduce a
+worker's running time by about a quarter.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from autograder.protocol.limits import Budget, Excess
 from autograder.sandbox.clock import Clock, own_queue_seconds
 from autograder.sandbox.errors import LimitExceeded
 
-# Seconds between measurements. The per-call limits do not apply to calls that finish sooner.
+# Seconds between measurements. For calls that finish sooner, only the budget applies.
 SLICE = 0.05
 
 
@@ -31,7 +31,7 @@ class Meter:
         self._cpu = self._idle = 0.0  # seconds charged to the budget so far
         self._waited = 0.0  # seconds that the grader had waited before `_since`
         self._since: float | None = None
-        # The CPU time and idle time used by the first measurement of the current call.
+        # The CPU time and idle time as of the first measurement of the current call.
         self._first: tuple[float, float] | None = None
         self._next_check = 0.0
         self._budget_lasts = time.monotonic() + budget.soonest(self._cores)

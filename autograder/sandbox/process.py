@@ -63,7 +63,7 @@ class Process:
             WorkerDied: The process ended or sent an invalid message.
             ServerLost: The process ended together with its fork server.
 
-            After any of these errors, the process has been killed, and all later requests raise the same error.
+            In each case, the process has been killed, and later requests raise the same error.
         """
         if self.end is not None:
             raise self.end
@@ -158,7 +158,7 @@ class Process:
         if isinstance(question, m.Ask) and question.keep:
             self._kept += elements
         axis = max((n for meta in arguments.tensors for n in meta.shape), default=0)
-        # Another process answers calls to references and has its own limits.
+        # Calls to references are answered by another process with its own limits.
         if not isinstance(question, m.Refer) and (
             elements > MAX_CALL_ELEMENTS or axis > MAX_CALL_AXIS or self._kept > MAX_KEPT_ELEMENTS
         ):

@@ -39,7 +39,7 @@ from autograder.sandbox.walls.wall import WIRE, Wall, WallError, refused_layers
 
 
 def receive_control(control: socket.socket) -> tuple[Control | None, int]:
-    """Receive a request and its file descriptor (-1 if there is none). Return None as the request if the grader has hung up."""
+    """Receive a request and its file descriptor (-1 if there is none). The request is None if the grader has hung up."""
     room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
     data, ancillary, _, _ = control.recvmsg(MAX_CONTROL, room)
     if not data:

@@ -1,7 +1,6 @@
 """Determine which units define the object that a name refers to at a given moment.
 
-A moment is the position of a unit in the notebook. The object at that moment is the object that the unit sees when it
-runs.
+A moment is a unit's position in the notebook. The object at that moment is the one that the unit sees when it runs.
 """
 
 from __future__ import annotations
@@ -27,8 +26,9 @@ class Bindings:
     def units_at(self, moment: int) -> Sequence[int]:
         """Return the units that define the name's object at a moment.
 
-        These are the last earlier replacement and all later units before the moment that bind or change the name. If no
-        earlier unit binds the name, the cells are out of order, and the object at the end of the notebook is used.
+        These are the last replacement before the moment and all units since then that bind or change the name. If no
+        earlier unit binds the name, the cells are out of order. In that case, use the object at the end of the
+        notebook.
         """
         end = moment if moment > self.first else END
         n_replacements = bisect_left(self.replacements, end)

@@ -104,7 +104,10 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
 
 
 class Slicer:
-    """Client that slices one notebook in one process, which starts on first use. After an error, later calls raise it again."""
+    """Client that slices one notebook in one process, which starts on first use.
+
+    After an error, later calls raise the same error.
+    """
 
     def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:
         self._server, self._course = server, course
@@ -137,7 +140,7 @@ class Slicer:
     def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Slice:
         """Return the slice of one exercise, using the references for the `replaced` exercises.
 
-        A piece with the source `# NAME: the reference` represents each reference. Raises SlicingError.
+        Each reference is represented by a piece with the source `# NAME: the reference`. Raises SlicingError.
         """
 
         def ask(process: ReaderProcess) -> Slice:

@@ -1,4 +1,4 @@
-"""Select the top-level statements of a notebook that one exercise needs.
+"""Select the top-level statements in a notebook that an exercise needs.
 
 `slice_for` follows names from the exercise's last definition to the units that bind and change them. A name that a unit
 reads immediately refers to the last binding before that unit. If there is none, it refers to a later binding, because
@@ -62,7 +62,7 @@ def slice_for(
     for position in index.always:
         search.take(position, END)
     search.follow([])
-    # Only now is it known which functions the exercise calls. Calls to these functions in the notebook are
+    # The set of functions that the exercise calls is now complete. Calls to these functions in the notebook are
     # demonstrations. Calls to other functions, such as `init_tables()` or `register(f)`, may fill a table that the
     # exercise needs.
     search.take_side_effects(frozenset(search.names))
@@ -92,7 +92,7 @@ def _index_notebook(
 
 
 class _Search:
-    """A search that follows names to the units that define them. Visits each unit at most once per moment."""
+    """A search that follows names to the units that define them. It visits each unit at most once per moment."""
 
     def __init__(self, index: NotebookIndex) -> None:
         self.index = index
@@ -106,7 +106,7 @@ class _Search:
         self._steps = 0
 
     def follow(self, names: Iterable[tuple[str, int]]) -> None:
-        """Resolve each name to its definition at the given moment, and recursively resolve the names it depends on."""
+        """Resolve each name at its moment, and recursively resolve the names that its definition depends on."""
         self._pending += names
         while self._pending and not self.is_cut:
             name, moment = self._pending.pop()

@@ -1,4 +1,4 @@
-"""Give the course's definitions precedence over student definitions of the same names, and report conflicts."""
+"""Let the course's definitions override student definitions of the same names, and report conflicts."""
 
 from __future__ import annotations
 

@@ -20,12 +20,13 @@ from autograder.slicing.names import SCOPES, children
 MAX_LENGTH = 1_500_000
 # Each token takes up to 700 bytes in the syntax tree. A table of 270,000 numbers has 550,000 tokens.
 MAX_TOKENS = 550_000
-# Maximum number of tokens in a cell that does not compile. It is lower because such a cell is parsed several times.
+# Maximum number of tokens in a cell that does not compile. This limit is lower because such cells are parsed
+# repeatedly.
 MAX_BROKEN = 250_000
 MAX_SCOPES = 500  # functions, lambdas and comprehensions per top-level statement
 CHUNK = 50  # top-level statements compiled together
 MAX_DEPTH = 200  # syntax tree depth; CPython has the same limit for parentheses
-# Maximum number of braces in a string or dots in an import. CPython takes quadratic time in either number.
+# Maximum number of braces in a string or dots in an import. CPython's running time is quadratic in both.
 MAX_PARTS = 1000
 
 # Cell magics whose body is Python code that runs in the notebook. The bodies of other cell magics are blanked.
@@ -93,7 +94,7 @@ def parse_cell(source: str) -> tuple[str, ast.Module | None, str | None]:
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause the garbage collector, which would traverse a large, growing syntax tree many times."""
+    """Pause the garbage collector, which would otherwise traverse a large syntax tree many times while it grows."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
 """Find uses of forbidden functions in the code of one exercise, without running it.
 
-The worker catches uses that this module misses: there, forbidden functions and operators raise an exception. Only
-functions from certain libraries are forbidden, so a student's own function may have any name. Comments and strings are
-ignored. Entry points: `Vocabulary` and `find_forbidden`.
+The worker catches uses that this module misses, because forbidden functions and operators raise an exception there.
+Only functions from certain libraries are forbidden, so a student's own function may have any name. Comments and strings
+are ignored. Entry points: `Vocabulary` and `find_forbidden`.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def is_assigned(flags: int) -> bool:
 
 
 def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
-    """Return three sets of global names: those that a statement may read immediately, reads later, and binds."""
+    """Return the global names that a statement may read immediately, those it reads later, and those it binds."""
     # Not all module-level symbols are read immediately. The caller uses `read_and_bound` to remove the others.
     at_once: set[str] = set(table.symbols)
     later: set[str] = set()
@@ -96,8 +96,8 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
         inside_function |= scope.type == TYPE_FUNCTION and scope.name not in COMPREHENSIONS
         for name, flags in scope.symbols.items():
             if inside_function and is_global(flags):
-                # `global n; n += 1` reads n, but the symbol table does not mark it as read. Therefore, count every use
-                # of a global.
+                # `global n; n += 1` reads n, but the symbol table does not flag this. Therefore, count every use of a
+                # global.
                 later.add(name)
             elif not inside_function and (is_global(flags) or scope.type == TYPE_CLASS):
                 at_once.add(name)

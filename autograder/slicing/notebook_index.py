@@ -122,7 +122,7 @@ class NotebookIndex:
     def _index_calls(self) -> None:
         """Index functions that change a global name when called, and the units that call them or use them as decorators.
 
-        Changes to modules are ignored, because a call such as `torch.manual_seed` does not set up data that an exercise
+        Changes to modules are ignored, because calls such as `torch.manual_seed(0)` do not set up data that an exercise
         needs.
         """
         self.functions_changing: dict[str, list[int]] = defaultdict(list)

@@ -1,8 +1,8 @@
 """Let a notebook define and call an exercise under the name that it had in an earlier release.
 
-The statement `new = old` is added to the notebook to turn a student's `old` into the exercise `new`. If the reference
-for `new` is used instead, `old = new` redirects the student's calls from `old` to the reference. Entry points:
-`define_present_names`, `define_older_names` and `rename_stub`.
+Adding the statement `new = old` to the notebook turns a student's `old` into the exercise `new`. If the reference for
+`new` is used instead, `old = new` redirects the student's calls to the reference. Entry points: `define_present_names`,
+`define_older_names` and `rename_stub`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Parse students' files in the sandbox, in a separate process for each submission.
 
-The reader unpacks archives, parses notebooks, scripts and platform metadata, and slices code. It has no access to files
-or the network and requests file contents over its connection. Its clients are submissions/client.py and
+The reader unpacks archives, parses notebooks, scripts and platform metadata, and slices code. It cannot access files or
+the network, so it requests file contents over its connection. Its clients are submissions/client.py and
 slicing/client.py.
 """
 

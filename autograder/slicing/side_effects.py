@@ -93,7 +93,7 @@ def _decorator_methods(
 def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
     """Return the first argument's name if the call changes the argument, and the method's name if it changes its object.
 
-    If not, the first name is None and the second is "", respectively.
+    The first name is None if the argument does not change. The second is "" if no method changes its object.
     """
     function = call.func
     name = getattr(function, "attr", getattr(function, "id", ""))
@@ -181,7 +181,7 @@ def root_name(node: ast.AST | None, known: Roots | None = None) -> str | None:
 
 
 def is_call_of(node: ast.AST, *names: str) -> bool:
-    """Return whether a node calls a function by a plain name. If `names` is given, the name must be in it."""
+    """Return whether a node calls a function by a plain name. If `names` are given, the name must be one of them."""
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

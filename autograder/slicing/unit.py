@@ -50,7 +50,7 @@ SETTINGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A top-level statement, or several on a shared line, with its effects on names."""
+    """A top-level statement, or several statements that share a line, and its effects on names."""
 
     source: str  # the complete lines that contain the statement
     cell: int  # the cell's number
@@ -65,8 +65,8 @@ class Unit:
     imports: frozenset[str] = frozenset()  # part of `binds`: names bound by an import
     # Part of `binds`: names bound to functions, classes or modules.
     defines: frozenset[str] = frozenset()
-    # Pairs (x, names): x is bound to another name's object or to a call's result. `names` are all names mentioned
-    # there.
+    # Pairs (x, names): x is bound to another name's object or to a call's result. `names` are the names in that
+    # expression.
     made_from: tuple[tuple[str, frozenset[str]], ...] = ()
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): a call T.m(…) that may change T
     called: frozenset[str] = frozenset()  # functions called by name when the unit runs

@@ -1,4 +1,4 @@
-"""Read zip and tar archives in memory, without extracting them, within size and entry limits.
+"""Read zip and tar archives in memory, without extracting them. Enforce limits on sizes and the number of entries.
 
 Only the sandboxed reader process runs this module; see slicing/reader.py. Entry point: `iter_entries`.
 """

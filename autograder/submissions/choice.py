@@ -1,8 +1,8 @@
-"""Choose which of a student's notebooks to grade, and recognise notebooks for other days.
+"""Choose which of a student's notebooks to grade and recognise notebooks for other days.
 
-Entry points: `choose`, `find_day`.
 
 The choice depends only on the text of the cells. Student code is neither run nor parsed.
+Entry points: `choose` and `find_day`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Subm
     """Return the submission to grade.
 
     Prefer the submission with the most exercises filled in, then the newest by the platform's time, then the first by
-    name. If there are several candidates, the result's `problems` list those that were not graded. If none are
-    readable, the result's `problems` give the reason for each.
+    name. If there are several candidates, the result's `problems` list the ones that were not graded. If no candidate
+    is readable, they list the reason for each.
     """
     if len(candidates) == 1:
         return candidates[0]

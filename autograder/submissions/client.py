@@ -1,7 +1,7 @@
 """Client for the reader service, which parses student files in the sandbox. Validates every response.
 
-Entry points: `Reader`, which reads files, and `ReaderProcess`, one process of the service, which slicing/client.py also
-uses.
+Entry points: `Reader`, which reads files, and `ReaderProcess`, which represents one process of the service.
+slicing/client.py also uses `ReaderProcess`.
 """
 
 from __future__ import annotations

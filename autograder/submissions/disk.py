@@ -73,7 +73,7 @@ def open_regular(path: Path) -> BinaryIO:
         raise NotRegularFile("links are not followed" if is_link else "this is not a regular file")
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb", buffering=0)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # the file was replaced after the first check
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # the file has since been replaced
         file.close()
         raise NotRegularFile("this is not a regular file")
     return file

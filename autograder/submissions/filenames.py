@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from autograder.submissions.archives import ARCHIVE_SUFFIXES
 
 NOTEBOOK_SUFFIXES = (".ipynb", ".py")
-# Archives with these suffixes are reported as unreadable, so that their students are not overlooked.
+# Archives with these suffixes are reported as unreadable so that the students who submitted them are not overlooked.
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
 # In a folder with one file per student, files with these suffixes are reported as submissions that cannot be graded.
 DOCUMENT_SUFFIXES = (".docx", ".doc", ".odt", ".rtf", ".pdf", ".html", ".htm", ".pages", ".txt")

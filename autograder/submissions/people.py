@@ -78,7 +78,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 def labels(student: str, handed_in: HandedIn | None) -> tuple[str, ...]:
     """Return a unique label for each student who made a submission.
 
-    A label contains the platform's id, unless the platform's name has been replaced by the unique name on the roster.
+    A label contains the platform's id, unless the student's unique name on the roster has replaced the platform's name.
     """
     if handed_in is None:
         return (student,)

@@ -93,7 +93,7 @@ def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
 
 
 def _gradable(files: Sequence[FoundFile]) -> list[FoundFile]:
-    """Return the files of one student that can be graded, or a single entry that explains why there are none."""
+    """Return the student's files that can be graded, or a single entry that explains why there are none."""
     gradable = [file for file in files if not file.problem]
     if gradable:
         return gradable
@@ -136,7 +136,7 @@ def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
 
 
 def _entries(folder: Folder) -> tuple[list[str], list[Folder]]:
-    """Return the visible files and subfolders of a folder. Raises OSError."""
+    """Return the files and subfolders of a folder that are not hidden. Raises OSError."""
     files, folders = folder.entries()
     return (
         [name for name in files if not is_hidden(name)],
@@ -155,10 +155,10 @@ def _class_folder(
 
 
 def _is_wrapper(folder: Folder, day: str) -> bool:
-    """Return whether the only subfolder of a folder contains a class, not one student's work. Raises OSError.
+    """Return whether a folder that has no siblings contains a class rather than one student's work. Raises OSError.
 
-    This is the case if a platform named the subfolder or its entries, or if the subfolder is named after the day. It is
-    also the case if the subfolder has several entries and no notebook.
+    This is the case if a platform named the folder or its entries, or if the folder is named after the day. It is also
+    the case if the folder has several entries and no notebook.
     """
     if platforms.owner_key(folder.name):
         return False

@@ -40,7 +40,7 @@ CANVAS = re.compile(
 MOODLE = re.compile(
     r"(?P<name>.+?)(?:_(?P<id>\d+))?_assignsubmission_[a-z]+(?:_(?P<original>.*))?", re.DOTALL
 )
-BLIND = "Participant"  # the name of every student if Moodle hides names
+BLIND = "Participant"  # Moodle's name for every student if names are hidden
 GRADESCOPE = re.compile(r"submission_\d+")
 EXPORT = re.compile(r"assignment_\d+_export")  # the top-level folder of Gradescope's zip
 

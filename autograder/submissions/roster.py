@@ -23,7 +23,7 @@ from autograder.submissions.people import Person
 
 FILE = "roster.csv"
 REQUIRED = ("id", "student", "name")
-# Two strings with at least this difflib similarity (0 to 1) may be spellings of the same student or column name.
+# Strings with at least this difflib similarity (0 to 1) may be different spellings of the same student or column name.
 SIMILAR_NAME = 0.6
 SIMILAR_COLUMN = 0.75
 BY_HAND = re.compile(r"(late_hours|excused)(?:_(.+))?")  # the second part is a day
@@ -40,12 +40,12 @@ class Entry:
     email: str = ""
     group: str = ""
     extension: float = 0.0  # hours
-    # Manual entries for one day, or for every day (""): hours after the due date, and excused lateness.
+    # Manual entries for one day, or for every day (""): hours late, and whether lateness is excused.
     late_hours: tuple[tuple[str, float], ...] = ()
     excused: tuple[str, ...] = ()
 
     def hours_late(self, day: str) -> float | None:
-        """Return how many hours after the due date the student submitted, or None if the roster does not specify this."""
+        """Return how many hours late the student submitted, or None if the roster does not specify a number for the day."""
         hours = dict(self.late_hours)
         return hours.get(day, hours.get(""))
 
@@ -91,7 +91,7 @@ class Roster:
         return (entry, *others)
 
     def nearest(self, person: Person) -> Entry | None:
-        """Return the student whose id or name is most similar to the person's, or None if there is no similar one."""
+        """Return the student whose id or name is most similar to the person's, or None if no student is similar."""
         texts = {_normalize(text): entry for entry in self.entries for text in _texts(entry)}
         identifiers = (person.name, person.id, person.email)
         for text in filter(None, map(_normalize, identifiers)):

@@ -1,7 +1,7 @@
 """Use Landlock to let a process open only listed paths, and to block TCP and signals to outside processes.
 
 Landlock does not require privileges or namespaces. It does not restrict UDP or file metadata (a path's existence, mode
-and timestamps). Namespaces and seccomp cover those. Entry points: `rule`, `readable` and `restrict`.
+and timestamps). Namespaces and seccomp restrict those. Entry points: `rule`, `readable` and `restrict`.
 """
 
 from __future__ import annotations

@@ -29,13 +29,15 @@ HOME_FILES = 4096
 # This folder exists and is empty in every distribution. `relocation` mounts Python and its packages under it.
 RELOCATED = "/mnt"
 PYTHON, PACKAGES, PROJECT = (f"{RELOCATED}/{name}" for name in ("python", "packages", "project"))
-# Names to hide in the folders of installed packages. `__pycache__` is hidden because compiled files contain source
+# Names to hide in the folders that contain the installed packages. `__pycache__` is hidden because compiled files
+# contain source
 # paths.
 OWN = {"autograder", "graders", "mistakes", "solutions", "__pycache__"}
 OWN_METADATA = ("notebook_autograder-", "__editable__")
 # This metadata file contains the source path of a package that was installed from a local folder or file.
 ORIGIN = "direct_url.json"
-# The new root is built in this folder. Any folder works, because its contents are cloned before the mount hides them.
+# The new root is built in this folder. Any folder works, because needed contents are cloned before the mount hides
+# them.
 _NEW_ROOT = "/tmp"
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8

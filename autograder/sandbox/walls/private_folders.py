@@ -21,7 +21,7 @@ WATCH_SECONDS = 0.01
 
 
 class Folders:
-    """The private folders of all processes, with limits on their size and their number of entries."""
+    """The private folders of all processes, with limits on size and number of entries."""
 
     def __init__(self, uid: int, gid: int) -> None:
         self.root = tempfile.mkdtemp(prefix="autograder-")

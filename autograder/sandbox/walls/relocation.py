@@ -1,9 +1,9 @@
 """Run Python from mounts whose paths do not reveal the course's folder or the user's home directory.
 
-Everything that Python imports records its path. Before it imports any code that student code can inspect, the fork
-server therefore restarts itself from neutral paths (`relocate`). Python, its packages and this project are mounted
-there. If the machine does not allow these mounts, `forget_project` at least removes the paths of this project's code
-from the process.
+Everything that Python imports records its path. Before importing any code that student code can inspect, the fork
+server therefore restarts itself from neutral paths (`relocate`). Python, its packages and this project are mounted at
+these paths. If the machine does not allow these mounts, `forget_project` at least removes the paths of this project's
+code from the process.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def relocate(arguments: list[str]) -> None:
 
 
 def _plan(home: str) -> tuple[dict[str, str], list[str]]:
-    """Return the folder to mount at each path, and the import folders besides the standard library."""
+    """Return the folder to mount at each path, and the folders other than the standard library to import from."""
     project = str(Path(__file__).resolve().parents[3])
     mounts = {PYTHON: home}
     paths = []

@@ -41,8 +41,8 @@ def apply(memory: int, cpu: int, file_bytes: int, threads: int) -> None:
 
     `memory` is its total address space in bytes, and `cpu` its CPU time in seconds.
 
-    RLIMIT_AS is used instead of RLIMIT_DATA because it includes shared mappings. The CPU time limit is a hard limit,
-    which kills the process, because a process could ignore a soft limit.
+    RLIMIT_AS is used instead of RLIMIT_DATA because it includes shared mappings. The CPU time limit is hard, so the
+    kernel kills the process. A process could ignore a soft limit.
     """
     for what, value in (
         (resource.RLIMIT_AS, memory),

@@ -243,7 +243,7 @@ def _keep_descriptors(null: int, wire: int, up: int) -> None:
 
 
 def refused_layers(layers: Sequence[str] = LAYERS) -> dict[str, str]:
-    """Return the layers that this machine does not support, with reasons. Try each layer on its own in a child process."""
+    """Return the layers that this machine does not support, with reasons. Each layer is tried separately in a child process."""
     found = {layer: _refusal(layer) for layer in layers}
     refused = {layer: reason for layer, reason in found.items() if reason}
     if "namespaces" in refused and "landlock" in layers and "landlock" not in refused:

@@ -17,7 +17,7 @@ TORCHDYNAMO = ("torch._dynamo", "torch._dynamo.eval_frame")
 
 
 def disable_compile() -> None:
-    """Replace TorchDynamo's entry points with functions that return their argument unchanged.
+    """Replace TorchDynamo's entry points with functions that return the code unchanged.
 
     `torch.jit` is not affected, because it compiles in memory and works in the sandbox.
     """

@@ -90,7 +90,10 @@ def line_of(error: BaseException) -> int:
 
 
 def is_meta_read(error: BaseException) -> bool:
-    """Return whether torch raised this error because a `meta` tensor has no values. The message alone could be faked."""
+    """Return whether torch itself raised this error because a `meta` tensor has no values.
+
+    The message alone is not enough, because student code can fake it.
+    """
     if type(error) not in (RuntimeError, NotImplementedError, TypeError):
         return False
     if not any(part in text_of(error) for part in REFUSALS):

@@ -12,7 +12,7 @@ from typing import Any
 
 
 def replace_on_import(module: str, name: str, value: Any) -> None:
-    """Replace an attribute of a module, if it exists: immediately if the module has been imported, and on import otherwise."""
+    """Replace an existing attribute of a module, either immediately or as soon as the module is imported."""
     if module in sys.modules:
         _replace(sys.modules[module], name, value)
     else:

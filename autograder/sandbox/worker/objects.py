@@ -94,7 +94,7 @@ def changed_arguments(
     tensors: list[Tensor],
     before: list[Tensor | None],
 ) -> list[str]:
-    """Return the names of the arguments whose tensors were changed in place by the call."""
+    """Return the names of arguments whose tensors the call changed in place."""
     changed = {
         id(tensor)
         for tensor, old in zip(tensors, before, strict=True)

@@ -245,7 +245,7 @@ class DiscardedOutput(io.TextIOBase):
 
 
 def warm_up() -> None:
-    """Import the libraries that workers use, and call them once."""
+    """Import the libraries that workers use and call them once."""
     # The grader also imports this module, to run references, but does not need the warm-up.
     from autograder.sandbox.worker.warm_up import warm_up
 
@@ -276,7 +276,7 @@ def serve(connection: socket.socket) -> None:
             # One of the grader's models is using an object in this process, such as a cache.
             respond(*worker.handle(number, message.request, payload))
 
-    # torch recreates its thread pool after a fork. Do so now to prevent a race between student threads.
+    # torch recreates its thread pool after a fork. Trigger this now to prevent a race between student threads.
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     sys.stdout = sys.stderr = DiscardedOutput()
