@@ -109,7 +109,7 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 class MarksCopier(Autograde):  # type: ignore[misc]
     """A version of nbgrader's `Autograde` that copies existing marks, configured by the course's nbgrader_config.py.
 
-    Other files in a submission are not copied: no code that needs them is run, and a link or pipe could block the copy.
+    Other files in a submission are not copied. No code that needs them is run, and a link or pipe could block the copy.
     """
 
     current: GradedSubmission

@@ -196,11 +196,11 @@ def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
         raise WireError("a tensor has an invalid dtype or shape")
     numel = math.prod(shape)
     if math.prod(n or 1 for n in shape) * dtype.itemsize > 1 << 62:
-        raise WireError("a tensor has an impossible size")
+        raise WireError("a tensor has an invalid size")
     if meta.meta:
         return torch.empty(shape, dtype=dtype, device="meta")
     if numel > MAX_ELEMENTS or len(strides) != len(shape):
-        raise WireError("a tensor has an impossible size")
+        raise WireError("a tensor has an invalid size")
     if strides and not 0 <= min(strides) <= max(strides) <= MAX_ELEMENTS:
         raise WireError("a tensor has invalid strides")
     if numel == 0:

@@ -61,7 +61,7 @@ class Excess:
         if self.scope == "call":
             return f"no answer within {self.amount}: {question}"
         if self.scope == "exercise":
-            return f"all calls in this exercise together took more than {self.amount}: {question}"
+            return f"in total, the calls in this exercise took more than {self.amount}: {question}"
         return f"not run: the whole submission took more than {self.amount}: {question}"
 
 

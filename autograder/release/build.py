@@ -81,7 +81,7 @@ def vanished_names(day: Day) -> Iterator[str]:
         name = metadata.get("grade_id")
         if metadata.get("solution") and name not in known:
             yield (
-                f"{day.name}: the release has an exercise {name}, and {FILE} does not. If you renamed it, add "
+                f"{day.name}: the release contains exercise {name}, but {FILE} does not. If you renamed it, add "
                 f'renamed_from = ["{name}"] to the exercise with the new name.'
             )
 

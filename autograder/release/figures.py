@@ -52,7 +52,9 @@ def embed(markdown: str, chapter: Path) -> str:
 def _read(file: Path, chapter: Path) -> tuple[bytes, str]:
     """Return a file's content and media type."""
     if file.suffix not in MEDIA:
-        raise CourseError(f"{chapter}: the figure {file} is not one of {', '.join(MEDIA)}")
+        raise CourseError(
+            f"{chapter}: the suffix of the figure {file} must be one of {', '.join(MEDIA)}"
+        )
     media_type, kind = MEDIA[file.suffix]
     try:
         data = file.read_bytes()

@@ -132,7 +132,7 @@ def _check_submissions(
             "The release and the gradebook are unchanged. "
             f"To publish a new version and keep the submissions, run autograder build {day.name} --new-version"
         )
-    kept = f"; the gradebook before is in {_copy_file(file, day.name)}" if file else ""
+    kept = f"; the previous gradebook is in {_copy_file(file, day.name)}" if file else ""
     return [
         f"{day.name}: the new version {changes}{kept}. "
         f"Run autograder grade {day.name} to grade the submissions again."

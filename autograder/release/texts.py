@@ -179,7 +179,7 @@ class Texts:
                 yield _row(f"{number} {title(chapter)}", self._chapters[chapter.name], tracks)
         yield _row("Total", self._total, tracks, "**")
         if "further" in tracks:
-            count = " Their points count like core points." if self._has_further else ""
+            count = " Their points count the same as core points." if self._has_further else ""
             yield f"\nThe further parts go into more depth.{count}"
         if "optional" in tracks:
             yield "\nOptional exercises are checked and graded, but their points do not count."
@@ -204,8 +204,8 @@ def title(chapter: Chapter) -> str:
 def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
     """Return the exercise that a text cell introduces, or "" if there is none.
 
-    A text cell with a heading or stars introduces the next exercise, unless a later text cell before the exercise also
-    has one.
+    A text cell with a heading or stars introduces the next exercise, unless there is a later such cell before the
+    exercise.
     """
     found = ""
     after = chapter.cells[chapter.cells.index(cell) :]
@@ -233,7 +233,7 @@ def _stated(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _time_part(stars: re.Match[str]) -> str:
-    """Return the part of a line that states a time in any language, such as "10 minutes", or "" if there is none."""
+    """Return the part of a line that states a time in any language, such as "10 minutes", or "" if no part does."""
     parts = stars["rest"].split(" · ")
     return next((p for p in parts if re.search(r"\d", p) and not POINTS.fullmatch(p)), "")
 

@@ -130,7 +130,7 @@ class _Attempts:
     def result(self, exercise: Exercise, answer: Answer, code: Slice, check: str) -> Result:
         """Run an exercise's hidden tests on an answer."""
         if code.state != "written":
-            return Result(answer, check, faults=("it counts as not filled in",))
+            return Result(answer, check, faults=("the exercise is not filled in",))
         if code.used:
             return Result(
                 answer, check, faults=(f"it uses {', '.join(code.used)}, which is not allowed",)

@@ -291,5 +291,5 @@ def _isolation_problem(ready: control.Ready) -> str:
     text = f"student code would not be isolated on this machine. These attempts were not blocked: {'; '.join(ready.holes)}."
     if ready.refused:
         layers = "; ".join(f"{layer} ({reason})" for layer, reason in ready.refused.items())
-        text += f" Layers that this machine refuses: {layers}."
+        text += f" Layers that this machine does not support: {layers}."
     return f"{text} {ADVICE}"

@@ -71,8 +71,8 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
 class Ready(msgspec.Struct, tag="ready", frozen=True):
     """A report that the server is up.
 
-    It lists the isolation layers in use, the forbidden actions that were not blocked, and the layers that this machine
-    does not support.
+    It lists the isolation layers in use, the layers that this machine does not support, and any forbidden actions that
+    were not blocked.
     """
 
     layers: list[str]

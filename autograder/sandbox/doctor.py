@@ -11,7 +11,7 @@ from typing import Any
 
 from autograder.sandbox.control import ENVIRONMENT, LAYERS
 
-# A probe for each layer that no other layer blocks.
+# For each layer, a probe that no other layer blocks.
 ONLY_PROBE = {"namespaces": "find", "landlock": "list", "seccomp": "fork", "limits": "memory"}
 PURPOSE = {
     "namespaces": "a file system with only Python, no network, no other processes",

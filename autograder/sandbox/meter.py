@@ -16,7 +16,7 @@ SLICE = 0.05
 class Meter:
     """The CPU time and idle time used by one worker, in its current call and in total.
 
-    Idle time is the time that the grader waits for a response, minus two parts: the worker's CPU time, and the time
+    Idle time is the time that the grader spends waiting for a response. It excludes the worker's CPU time and the time
     that either process waits for a free core. Background work between calls counts as CPU time but not as idle time.
     """
 

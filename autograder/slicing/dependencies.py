@@ -4,10 +4,10 @@
 reads immediately refers to the last binding before that unit. If there is none, it refers to a later binding, because
 cells may be out of order. A name in a function's body refers to the last binding in the notebook.
 
-A binding discards earlier bindings and changes, such as `T = {}` after `T["a"] = 1`. It does not do so if it reads the
-name itself (`f = cache(f)`) or might not run (inside `if`, `for`, `try`). A call whose result is unused is selected
-only if it changes an object that the exercise needs; see side_effects.py. A unit that runs `exec` or writes to
-`globals()` is assumed to bind every name in its text.
+A binding discards earlier bindings and changes: `T = {}` discards an earlier `T["a"] = 1`. This does not apply if the
+binding reads the name itself (`f = cache(f)`) or might not run (inside `if`, `for`, `try`). A call whose result is
+unused is selected only if it changes an object that the exercise needs; see side_effects.py. A unit that runs `exec` or
+writes to `globals()` is assumed to bind every name in its text.
 """
 
 from __future__ import annotations

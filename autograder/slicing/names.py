@@ -19,8 +19,8 @@ from _symtable import (  # type: ignore[import-not-found]
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# An entry in CPython's internal symbol table. The classes in `symtable` are not used because they take quadratic time:
-# they compare every symbol in a scope with every child of that scope.
+# An entry in CPython's internal symbol table. The classes in `symtable` are not used because they take quadratic time.
+# They compare every symbol in a scope with every child of the scope.
 Scope = Any
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

@@ -48,8 +48,8 @@ class Mutations(NamedTuple):
 def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
     """Find the changes made by the nodes: assignments to attributes and items, and calls that change an object.
 
-    Three kinds of calls change an object: calls to functions that change their first argument (`setattr`,
-    `nn.init.zeros_`), calls with an `out=` argument, and calls to mutating methods as a statement or decorator
+    A call changes an object if the function changes its first argument (`setattr`, `nn.init.zeros_`) or if there is an
+    `out=` argument. A call to a mutating method changes an object if the call is a statement or decorator
     (`@f.register`). Methods in `CHANGING_ANYWHERE` and torch's in-place methods count in any expression. Passing an
     object to any other function does not count as a change.
     """

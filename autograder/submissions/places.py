@@ -1,8 +1,8 @@
 """Find each student's files in a folder or an archive, based on file and folder names.
 
-Each file or folder directly in the TA's path belongs to one student. The platform's metadata or the name of the file or
-folder identifies the student. Everything in a student's folder belongs to that student, regardless of file and archive
-names. The exceptions are a few wrapper folders that cannot belong to a student; see `_is_wrapper`. A platform's
+Each file or folder directly under the TA's path belongs to one student. The platform's metadata or the name of the file
+or folder identifies the student. Everything in a student's folder belongs to that student, regardless of file and
+archive names. The exceptions are a few wrapper folders that cannot belong to a student; see `_is_wrapper`. A platform's
 metadata file is used only at the top level. Entry points: `find_in_class` and `find_for_student`.
 """
 
@@ -247,7 +247,7 @@ def _walk(
             problem = describe_os_error(error)
             found.append(FoundFile(here.place, student, handed_in, problem=problem))
             continue
-        if here is top and handed_in is None:  # STUDENT, which may contain nbgrader's STUDENT/DAY
+        if here is top and handed_in is None:  # may contain nbgrader's DAY folder
             of_day = (folder.nbgrader_owner(day) for folder in folders if folder.name == day)
             handed_in = next(of_day, None)
         for name in files:

@@ -56,7 +56,7 @@ class Submission:
 
 
 def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
-    """Yield the submissions under the paths lazily. Within each path, files of the same student or group are consecutive."""
+    """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive."""
     for path in paths:
         yield from _PathReader(path, day, reader).submissions()
 

@@ -19,7 +19,7 @@ def run_pieces(
     flags: int,
     announce: Callable[[int], None],
 ) -> list[tuple[int, BaseException]]:
-    """Run pieces of a source file in a module. Rerun pieces that raise NameError after the others.
+    """Run pieces of a source file in a module. Pieces that raise NameError run again after the other pieces.
 
     Args:
         module: The module whose namespace the pieces share.
