@@ -30,8 +30,8 @@ class Signature:
     """The evidence that identifies a known mistake: the tests it fails and the observations in those tests.
 
     `deterministic` observations do not depend on random numbers. `distinctive` observations differ from the reference.
-    `tie_breakers` are observations that may vary between correct solutions, such as the batches of model calls and the
-    initial values of parameters.
+    `tie_breakers` are observations that may vary between correct solutions, such as the number and batches of model
+    calls and the initial values of parameters.
     """
 
     failed_tests: list[str]

@@ -43,7 +43,8 @@ class _Child:
 class Server:
     """A running fork server. Each grader process has its own server.
 
-    The server forks the next worker while the current one is running, to hide a worker's startup time.
+    Most of a worker's startup time is spent in the kernel, so the server forks the next worker while the current one
+    runs.
 
     With `sandbox="required"`, nothing runs unless probes confirm that files, network, processes and memory are
     isolated. With `"none"`, only the given `layers` confine the code. The default is just `limits`.
