@@ -167,5 +167,5 @@ def test_a_worker_cannot_answer_a_request_with_a_request() -> None:
     def reply(*_: object) -> Any:
         process.request(m.Read(1, "length"), Outgoing(), reply)
 
-    with pytest.raises(WorkerDied, match="a request where a response was expected"):
+    with pytest.raises(WorkerDied, match="a request, but a response was expected"):
         process.request(m.Read(1, "length"), Outgoing(), reply)

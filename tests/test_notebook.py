@@ -227,7 +227,7 @@ def test_a_figure_on_the_web_stays_a_link(tmp_path: Path) -> None:
         ("![a](a.svg)", "PNG", "a.svg is not an SVG image"),
         ("![a](a.gif)", SVG, "a.gif is not a GIF image"),
         ("![a](a.wav)", "RIFF", "a.wav is not a WAV recording"),
-        ("![a](a.bmp)", "BM", "a.bmp is not one of .svg, .gif, .wav"),
+        ("![a](a.bmp)", "BM", "a.bmp must be one of .svg, .gif, .wav"),
     ],
 )
 def test_an_invalid_figure_is_refused(

@@ -168,7 +168,7 @@ def test_graded_cells_change_only_in_a_new_version(day: Day, releases: Path) -> 
     assert {release_in(day.root, folder) for folder in publication.FOLDERS} == {OLD}
     assert cells(day.root) == names(OLD)
     (note,) = build(day, releases, new_version=True)
-    assert "the gradebook before is in" in note
+    assert "the previous gradebook is in" in note
     assert {release_in(day.root, folder) for folder in publication.FOLDERS} == {NEW}
     assert cells(day.root) == names(NEW)
     with Gradebook(f"sqlite:///{day.root / gradebook.FILE}", "transformers") as book:
@@ -204,7 +204,7 @@ def test_the_build_names_exercises_that_vanished(day: Day) -> None:
     file = day.root / "assignments/day1/day1.ipynb"
     nbformat.write(v4.new_notebook(cells=cells), file)
     assert [*vanished_names(day)] == [
-        "day1: the release has an exercise g, and grading.toml does not. If you renamed it, add "
+        "day1: the release contains exercise g, but grading.toml does not. If you renamed it, add "
         'renamed_from = ["g"] to the exercise with the new name.'
     ]
     toml = day.root / courses.FILE

@@ -1,1 +1,1 @@
-"""Add the autograder's steps to nbgrader's pipeline, and copy marks into its gradebook."""
+"""Add the autograder's steps to nbgrader's pipeline and copy marks into its gradebook."""

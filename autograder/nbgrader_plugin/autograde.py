@@ -1,8 +1,7 @@
-"""Run nbgrader's Autograde with existing marks instead of executing notebooks. Entry point: `MarksCopier`.
+"""Run nbgrader's autograding step with existing marks instead of executing notebooks. Entry point: `MarksCopier`.
 
-Each autograded notebook contains a fingerprint of its marks. The fingerprint is written last, so a
-notebook without a fingerprint is incomplete.
-This module never writes to the gradebook columns that contain the TAs' own marks and comments.
+Each autograded notebook contains a fingerprint of its marks. It is written last, so a notebook without a fingerprint is
+incomplete. This module never writes to the gradebook columns that contain the TAs' own marks and comments.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ STEP = "autograder.nbgrader_plugin.pipeline.Grade"
 
 @dataclass(frozen=True)
 class GradedSubmission:
-    """The submission in a student's folder, with its marks and the time it was submitted."""
+    """The submission in a student's folder, with its marks and submission time."""
 
     student: str
     submission: Submission
@@ -55,16 +54,16 @@ class GradedSubmission:
     time: datetime | None
 
     def fingerprint(self) -> str:
-        """Return a hash of everything that an autograded notebook shows, except for grading times."""
+        """Return a hash of everything shown in an autograded notebook except grading times."""
         marks = self.marks
         exercises = [msgspec.structs.replace(e, seconds=0.0) for e in marks.exercises]
         shown = [marks.sha256, marks.course, marks.problems, exercises, self.time]
         return hashlib.sha256(msgspec.json.encode(shown)).hexdigest()
 
     def scores(self, day: Day) -> dict[str, float]:
-        """Return the points for each check cell. All points are 0 if the submission could not be graded.
+        """Return the points for each check cell, or 0 for every cell if the submission could not be graded.
 
-        An optional exercise gets 0 points, because nbgrader adds up the points of all cells.
+        Optional exercises get 0 points because nbgrader adds up the points of all cells.
         """
         points = {exercise.name: exercise.credit for exercise in self.marks.exercises}
         return {CHECK + name: points.get(name, 0.0) for name in day.names}
@@ -72,32 +71,32 @@ class GradedSubmission:
 
 @dataclass
 class GradebookEntry:
-    """A student's scores and lateness in the gradebook. A student who already has a penalty also counts as late."""
+    """A student's scores in the gradebook, and whether the submission is late. Any submission with a penalty counts as late."""
 
     scores: dict[str, float | None]
     is_late: bool
 
 
 class StoredExporter(GradedExporter):
-    """An exporter that uses the marks that its `MarksCopier` is copying."""
+    """An exporter that uses the marks being copied by its `MarksCopier`."""
 
     def prepare(self) -> sentences.Texts:
         """Return the day's feedback sentences."""
         return sentences.read(self.day)
 
     def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """Return the submission that is being copied, with its marks."""
+        """Return the submission being copied and its marks."""
         assert isinstance(self.parent, MarksCopier)
         return self.parent.current.submission, self.parent.current.marks
 
     def reader(self) -> Reader:
-        """Return the reader that read the submission."""
+        """Return the `Reader` that read the submission."""
         assert isinstance(self.parent, MarksCopier)
         return self.parent.reader
 
 
 class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
-    """A preprocessor that writes the fingerprint as the last step, so an interrupted copy has no fingerprint."""
+    """A preprocessor that adds the fingerprint as the last step, so an interrupted copy has no fingerprint."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
@@ -108,9 +107,9 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 class MarksCopier(Autograde):  # type: ignore[misc]
-    """A version of nbgrader's Autograde that copies existing marks. The course's nbgrader_config.py configures the copier.
+    """A version of nbgrader's `Autograde` that copies existing marks, configured by the course's nbgrader_config.py.
 
-    A submission's other files are not copied, because no code that needs them is run and a link or pipe could block the copy.
+    Other files in a submission are not copied. No code that needs them is run, and a link or pipe could block the copy.
     """
 
     current: GradedSubmission
@@ -123,7 +122,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
             NbGraderException: The course and the gradebook do not match, or nbgrader would run students' code.
             DatabaseError: The gradebook cannot be read.
         """
-        # nbgrader also logs the exceptions that it raises, with tracebacks. We report each in one sentence.
+        # nbgrader logs every exception that it raises, with a traceback. We report each in one sentence instead.
         logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
         app = NbGrader(log_level=logging.CRITICAL, raise_config_file_errors=True)
         app.initialize([], root=str(day.root))
@@ -180,14 +179,14 @@ class MarksCopier(Autograde):  # type: ignore[misc]
         return bool(stamp == graded.fingerprint() and entry.scores == graded.scores(self.day))
 
     def copy(self, graded: GradedSubmission) -> None:
-        """Copy a student's marks, feedback and lateness. Feedback pages with older marks are deleted."""
+        """Copy a student's marks, feedback and submission time, and delete feedback pages that show older marks."""
         self.current = graded
         name = self.day.name
         with self._gradebook() as gradebook:
             gradebook.update_or_create_student(graded.student)
             submission = gradebook.update_or_create_submission(name, graded.student)
             submission.timestamp = graded.time and graded.time.astimezone(UTC).replace(tzinfo=None)
-            # Always write, so that a locked gradebook raises an error here.
+            # Force a write so that a locked gradebook raises an error here.
             flag_modified(submission, "timestamp")
             gradebook.db.commit()
         submitted, autograded, feedback = (
@@ -198,13 +197,13 @@ class MarksCopier(Autograde):  # type: ignore[misc]
             if stale.exists():
                 shutil.rmtree(stale)
         self.convert_single_notebook(str(submitted / f"{name}.ipynb"))
-        if graded.time:  # nbgrader regenerates feedback that is older than this
+        if graded.time:  # nbgrader regenerates feedback older than this
             text = f"{graded.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
             (autograded / "timestamp.txt").write_text(text, encoding="utf-8")
         self.set_permissions(name, graded.student)
 
     def assign_penalty(self, student: str) -> None:
-        """Apply the late policy again, because a TA may have changed marks or dates since they were copied."""
+        """Reapply the late policy in case a TA has changed marks or dates since they were copied."""
         names = {"notebook": self.day.name, "assignment": self.day.name, "student": student}
         resources = {"nbgrader": {**names, "db_url": self.coursedir.db_url}}
         AssignLatePenalties(parent=self).preprocess(NotebookNode(cells=[]), resources)

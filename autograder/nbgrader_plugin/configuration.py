@@ -1,4 +1,4 @@
-"""Configure nbgrader for a course: the autograder's steps grade a notebook instead of executing it. Entry point: `configure`."""
+"""Configure nbgrader to grade notebooks with the autograder instead of executing them. Entry point: `configure`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def configure(c: Any, course_id: str) -> None:
-    """Configure nbgrader. A course calls this from its `nbgrader_config.py` with `get_config()` and the name of the course."""
+    """Configure nbgrader. A course's `nbgrader_config.py` calls this function with `get_config()` and the course's name."""
     c.CourseDirectory.course_id = course_id
     c.CourseDirectory.release_directory = "assignments"
     c.GenerateAssignment.preprocessors = [
@@ -22,7 +22,7 @@ def configure(c: Any, course_id: str) -> None:
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
 
-    # Our exporter also reads files that nbgrader's own reader rejects.
+    # This exporter also reads files that nbgrader's own exporter rejects.
     c.Autograde.exporter_class = "autograder.nbgrader_plugin.pipeline.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [
         "autograder.nbgrader_plugin.pipeline.Restore",

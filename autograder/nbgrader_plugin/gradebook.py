@@ -1,6 +1,6 @@
-"""Copy marks into nbgrader's gradebook for use in formgrader, feedback, export and the exchange. Entry point: `copy`.
+"""Copy marks into nbgrader's gradebook for formgrader, feedback, export and the exchange. Entry point: `copy`.
 
-Only marks that changed are copied again. After an interrupted run, the next run continues where it stopped.
+Only new or changed marks are copied, so a run continues where an interrupted one stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from autograder.submissions.submission import printable
 
 @dataclass
 class CopyResult:
-    """The result of copying a class: how many submissions were copied, how many were already up to date, and any problems."""
+    """The result of copying a class's marks: how many submissions were copied or unchanged, and any problems."""
 
     copied: int = 0
     unchanged: int = 0
@@ -44,7 +44,7 @@ def copy(
 ) -> CopyResult:
     """Copy the marks of the submissions in `folders`, each of which is `submitted/STUDENT/DAY`.
 
-    With `force`, marks that are up to date are copied again.
+    If `force` is true, copy marks even if they are up to date.
     """
     result = CopyResult()
     console = Console(stderr=True)
@@ -82,7 +82,7 @@ def _copy(
         else:
             copier.copy(graded)
             result.copied += 1
-    except Exception as error:  # one student's failure must not affect the others
+    except Exception as error:  # a failure for one student must not affect the others
         if database := _database_error(error):
             raise database from None
         result.problems.append(
@@ -100,7 +100,7 @@ def _graded_submissions(
     reader: Reader,
     problems: list[str],
 ) -> Iterator[GradedSubmission]:
-    """Yield the submission in each folder. Files are read again to avoid keeping the cells of a whole class in memory."""
+    """Yield the submission in each folder. Files are reread so that the whole class's cells do not stay in memory."""
     indices = {(one.path, one.sha256): index for index, one in enumerate(marks)}
     for folder in folders:
         time = platforms.parse_timestamp(disk.read_small_file(folder / platforms.TIMESTAMP))
@@ -122,7 +122,7 @@ def _graded_submissions(
 
 
 def _database_error(error: BaseException | None) -> DatabaseError | None:
-    """Return the database error that caused an exception, or None. nbgrader may have raised its own exception in response."""
+    """Return the database error behind an exception, or None. nbgrader may have wrapped the error in its own exception."""
     while error is not None and not isinstance(error, DatabaseError):
         error = error.__context__
     return error

@@ -1,4 +1,4 @@
-"""Apply the late policy from `grading.toml` in nbgrader's gradebook. `nbgrader_config.py` enables this plugin."""
+"""Apply the late policy in `grading.toml` to nbgrader's gradebook. `nbgrader_config.py` enables this plugin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autograder.submissions import roster
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
-    """A plugin that deducts late penalties. It falls back to nbgrader's own plugin if the course has no late policy."""
+    """A plugin that deducts late penalties. Falls back to nbgrader's own plugin if the course has no late policy."""
 
     def late_submission_penalty(
         self, student_id: str, score: float, total_seconds_late: float
@@ -40,7 +40,7 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
 
 
 def set_due_date(day: Day, gradebook_url: str) -> None:
-    """Copy the due date, if there is one, from `grading.toml` to nbgrader's gradebook."""
+    """Copy the due date, if any, from `grading.toml` to nbgrader's gradebook."""
     if day.late.due is None:
         return
     due = parse_utc(day.late.due)

@@ -1,4 +1,4 @@
-"""Read the points and comments that TAs entered in formgrader. Entry point: `read`."""
+"""Read the points and comments entered by TAs in formgrader. Entry point: `read`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from autograder.nbgrader_plugin.notebook_nodes import CHECK
 
 
 def read(day: Day) -> dict[Path, Overrides]:
-    """Return the points and comments from nbgrader's gradebook, by the student's folder in submitted/.
+    """Return the points and comments in nbgrader's gradebook, keyed by the student's folder in submitted/.
 
     Raises:
         StoreError: The gradebook cannot be read.

@@ -13,13 +13,13 @@ CHECK = "check_"  # prefix of the grade id of an exercise's check cell
 
 
 def make_node(make: Any, *arguments: Any, **keywords: Any) -> NotebookNode:
-    """Call one of nbformat's constructors, which have no type hints."""
+    """Call one of nbformat's constructors, which lack type hints."""
     node: NotebookNode = make(*arguments, **keywords)
     return node
 
 
 def nbgrader_cell(source: str, grade_id: str, points: float | None = None) -> NotebookNode:
-    """Return a code cell with nbgrader's metadata: a check cell if it has points, else a solution cell."""
+    """Return a code cell with nbgrader's metadata: a check cell if `points` is given, otherwise a solution cell."""
     is_check = points is not None
     metadata = {
         "schema_version": 3,
@@ -34,7 +34,7 @@ def nbgrader_cell(source: str, grade_id: str, points: float | None = None) -> No
 
 
 def verbatim(text: str) -> str:
-    """Put text in a fenced code block. Otherwise nbgrader's pages would run the HTML and scripts in markdown and raw cells."""
+    """Wrap text in a fenced code block, because nbgrader's pages run HTML and scripts in markdown and raw cells."""
     runs = (len(list(run)) for character, run in groupby(text) if character == "`")
     longest = max(runs, default=0)
     fence = "`" * max(3, longest + 1)
@@ -42,12 +42,12 @@ def verbatim(text: str) -> str:
 
 
 def text_output(text: str) -> NotebookNode:
-    """Return an output that shows plain text."""
+    """Return a plain-text output."""
     return make_node(v4.new_output, "stream", name="stdout", text=text)
 
 
 def feedback_output(exercise: ExerciseFeedback) -> NotebookNode:
-    """Return an output that shows the feedback for an exercise, as HTML and (for viewers without HTML) as plain text."""
+    """Return an output with the feedback for an exercise, as HTML and as plain text for viewers that do not render HTML."""
     data = {"text/plain": as_text(exercise), "text/html": as_html(exercise)}
     return make_node(v4.new_output, "display_data", data=data)
 

@@ -1,9 +1,11 @@
 """Provide the steps that `nbgrader_config.py` adds to nbgrader's pipeline.
 
-nbgrader identifies cells by their metadata and executes the notebook. But students lose metadata, copy cells and write
-infinite loops. So `SubmissionExporter` reads and grades the submission as `autograder grade` does, `Restore`
-restores the metadata by looking for the names that cells define, and `Grade`, which replaces nbgrader's `Execute`, writes
-the points and the feedback to the outputs of the check cells.
+nbgrader identifies cells by their metadata and executes the notebook. However, submitted notebooks may lack metadata,
+contain duplicate cells or loop forever. The steps in this module handle these cases.
+
+`SubmissionExporter` reads and grades the submission like `autograder grade`. `Restore` restores the metadata based on
+the names that cells define. `Grade`, which replaces nbgrader's `Execute`, writes points and feedback to the outputs of
+the check cells.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class NameStubs(ClearSolutions):  # type: ignore[misc]
     def preprocess_cell(
         self, cell: NotebookNode, resources: Any, cell_index: int
     ) -> tuple[NotebookNode, Any]:
-        """Replace the solutions in a cell with the stub."""
+        """Replace the solution in a cell with the stub."""
         name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
         self.code_stub = {"python": f'raise NotImplementedError("{name}")'}
         cleared: tuple[NotebookNode, Any] = super().preprocess_cell(cell, resources, cell_index)
@@ -64,7 +66,7 @@ class NameStubs(ClearSolutions):  # type: ignore[misc]
 
 
 class GradedExporter(NotebookExporter):
-    """An exporter that reads a submission, even if it is damaged, and adds marks, which subclasses provide."""
+    """An exporter that reads a submission, even a damaged one, and adds marks from a subclass's `grade` method."""
 
     submission: Submission
     marks: SubmissionMarks
@@ -73,7 +75,8 @@ class GradedExporter(NotebookExporter):
         """Read the course and check it against nbgrader's gradebook.
 
         Raises:
-            NbGraderException: The course and the gradebook do not match, or the sandbox is not available. This stops nbgrader.
+            NbGraderException: The course and the gradebook do not match, or the sandbox is unavailable. This exception
+                stops nbgrader.
         """
         super().__init__(**kw)  # type: ignore[no-untyped-call]
         self._course: SlicingCourse | None = None
@@ -89,19 +92,19 @@ class GradedExporter(NotebookExporter):
         self._course_texts = {c.source.strip() for c in cells if c.cell_type == "markdown"}
 
     def prepare(self) -> sentences.Texts:
-        """Prepare for calls to `grade`, and return the day's feedback sentences."""
+        """Prepare for calls to `grade` and return the day's feedback sentences."""
         raise NotImplementedError
 
     def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """Return the submission at a path and its marks."""
+        """Return the submission at `path` and its marks."""
         raise NotImplementedError
 
     def reader(self) -> Reader:
-        """Return the reader that parses submissions in its sandbox."""
+        """Return the `Reader`, which parses submissions in a sandbox."""
         raise NotImplementedError
 
     def defining_cells(self) -> dict[str, int]:
-        """For each exercise that is defined, return the number of the last cell that defines it. Return {} if slicing fails."""
+        """Map each defined exercise to the number of the last cell that defines it. Return {} if slicing fails."""
         if not self.submission.cells:
             return {}
         server = self.reader().server
@@ -154,7 +157,7 @@ class GradedExporter(NotebookExporter):
 
 
 class SubmissionExporter(GradedExporter):
-    """An exporter that grades each submission. The grader and its fork server exist until the exporter is garbage-collected."""
+    """An exporter that grades each submission. The grader and its fork server run until the exporter is garbage-collected."""
 
     def prepare(self) -> sentences.Texts:
         """Start the grader and return the day's feedback sentences."""
@@ -167,20 +170,20 @@ class SubmissionExporter(GradedExporter):
         return sentences.read(self.day, self._grader.key.tests)
 
     def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """Read and grade the notebook at a path."""
+        """Read and grade the notebook at `path`."""
         submission = next(read_submissions([path], self.day.name, self._reader))
         return submission, self._grader.grade(submission)
 
     def reader(self) -> Reader:
-        """Return the exporter's own reader."""
+        """Return this exporter's own `Reader`."""
         return self._reader
 
 
 def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
-    """Return the check cell for each exercise from nbgrader's gradebook.
+    """Return each exercise's check cell from nbgrader's gradebook.
 
     Raises:
-        CourseError: The gradebook has no assignment for the day, or its points differ from those in grading.toml.
+        CourseError: The gradebook has no assignment for the day, or its exercises or points differ from grading.toml.
     """
     points: dict[str, float] = {}
     with Gradebook(gradebook_url) as gradebook, contextlib.suppress(MissingEntry):
@@ -199,7 +202,7 @@ def check_cells(day: Day, gradebook_url: str) -> dict[str, NotebookNode]:
 
 
 class Restore(NbGraderPreprocessor):  # type: ignore[misc]
-    """A pipeline step that gives each exercise the solution cell and the check cell that the gradebook expects."""
+    """A pipeline step that restores the solution and check cells that the gradebook expects for each exercise."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
@@ -213,9 +216,9 @@ class Restore(NbGraderPreprocessor):  # type: ignore[misc]
 def _restore_cells(
     cells: Sequence[NotebookNode], defining: Mapping[str, int], checks: Mapping[str, NotebookNode]
 ) -> Iterator[NotebookNode]:
-    """Yield the notebook's cells. The cell that defines an exercise becomes the exercise's solution cell.
+    """Yield the notebook's cells. The cell that defines an exercise becomes its solution cell.
 
-    Each check cell replaces its last copy in the notebook. If there is no copy, the check cell follows the solution cell.
+    Each check cell replaces the last copy of itself in the notebook, or follows the solution cell if there is no copy.
     """
     released = {HIDDEN.sub("", check.source).strip(): name for name, check in checks.items()}
     copies = {released.get(cell.source.strip()): n for n, cell in enumerate(cells, 1)}
@@ -240,12 +243,12 @@ def _restore_cells(
 
 
 class Grade(NbGraderPreprocessor):  # type: ignore[misc]
-    """A pipeline step that writes the points and the feedback for each exercise to the outputs of the exercise's check cell."""
+    """A pipeline step that writes each exercise's points and feedback to the outputs of its check cell."""
 
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Fill in the outputs. nbgrader reads the points for a check cell from the cell's `execute_result` output."""
+        """Fill in the outputs. nbgrader reads a check cell's points from the cell's `execute_result` output."""
         marks = self.parent.marks
         exercises = {CHECK + exercise.name: exercise for exercise in marks.exercises}
         for cell in nb.cells:

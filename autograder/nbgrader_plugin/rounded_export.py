@@ -1,4 +1,4 @@
-"""Round the numbers in the file that `nbgrader export` writes. `nbgrader_config.py` enables this plugin."""
+"""Round the numbers in the file written by `nbgrader export`. `nbgrader_config.py` enables this plugin."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from nbgrader.api import Gradebook
 from nbgrader.plugins import CsvExportPlugin
 
 DEFAULT = "grades.csv"
-# A whole cell, so that times with fractions of seconds are unchanged.
+# Match whole cells, so times with fractional seconds are unchanged.
 LONG_NUMBER = re.compile(r"(?<=,)-?\d+\.\d{3,}(?:e-?\d+)?(?=,|$)", re.MULTILINE)
 
 
 class RoundedExport(CsvExportPlugin):  # type: ignore[misc]
-    """nbgrader's own export, which adds points in binary and writes sums such as 43.839999999999996."""
+    """nbgrader's own export, with rounding to avoid floating-point sums such as 43.839999999999996."""
 
     def export(self, gradebook: Gradebook) -> None:
-        """Write the file, with numbers rounded to 0.01."""
+        """Write the file with numbers rounded to 0.01."""
         super().export(gradebook)
         file = Path(self.to or DEFAULT)
         file.write_text(round_numbers(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def round_numbers(text: str) -> str:
-    """Round every cell that contains a number with more than two decimals."""
+    """Round each cell that is a number with more than two decimal places."""
     return LONG_NUMBER.sub(lambda found: str(round(float(found[0]), 2)), text)

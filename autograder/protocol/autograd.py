@@ -1,4 +1,4 @@
-"""Make the result of a call to another process differentiable in this process."""
+"""Make the result of a cross-process call differentiable in this process."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def make_differentiable(
 ) -> list[Tensor]:
     """Return `outputs` with a backward pass that runs in another process.
 
-    The backward pass calls `gradients` with the upstream gradients and expects gradients with respect to `inputs` in return. Only
-    outputs that are marked as `differentiable` get a backward pass.
+    The backward pass calls `gradients` with the upstream gradients. `gradients` must return the gradients with respect
+    to `inputs`. Only outputs marked in `differentiable` get a backward pass.
     """
     return list(_Link.apply(gradients, outputs, differentiable, *inputs))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
 class KeptGraph:
-    """The inputs and outputs of a call, stored together with the call's autograd graph."""
+    """The inputs and outputs of a call, with its autograd graph."""
 
     inputs: list[Tensor]
     outputs: list[Tensor]
@@ -52,7 +52,7 @@ class KeptGraph:
     def gradients(
         self, upstream: Sequence[Tensor | None], more: Sequence[Tensor] = ()
     ) -> list[Tensor | None]:
-        """Return the gradients with respect to the inputs and `more`, with None for tensors that receive no gradient."""
+        """Return the gradients with respect to the inputs and `more`. Tensors that receive no gradient get None."""
         wanted = [*self.inputs, *more]
         pairs = [
             (out, grad)

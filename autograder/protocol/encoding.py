@@ -1,8 +1,8 @@
-"""Convert Python values to message values with a payload of raw tensor bytes, and back.
+"""Convert Python values to and from message values and a payload of raw tensor bytes.
 
-A tensor is sent as its dtype, shape, strides and bytes. No object is ever rebuilt from a class name. Both sides treat their
-input as hostile: sizes, depth, dtypes, shapes and strides are checked before any memory is allocated.
-Entry points: `Outgoing` for encoding, and `check`, `decode_tensors` and `decode_value` for decoding.
+A tensor is sent as its dtype, shape, strides and bytes. Objects are never rebuilt from a class name. Both sides treat
+their input as hostile: they check sizes, depth, dtypes, shapes and strides before allocating any memory. Entry points:
+`Outgoing` for encoding, and `check`, `decode_tensors` and `decode_value` for decoding.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _contiguous_strides(shape: Sequence[int]) -> list[int]:
 
 
 class Outgoing:
-    """The payload of a message that is being encoded: the concatenated bytes of the message's tensors."""
+    """The payload of a message being encoded: the concatenated bytes of its tensors."""
 
     def __init__(self) -> None:
         self.payload: list[bytes] = []
@@ -71,7 +71,8 @@ class Outgoing:
     ) -> Data:
         """Encode `value` and append its tensors to the payload.
 
-        `convert` encodes values of types that this module does not handle. Each tensor in `value` is appended to `sent` once.
+        `convert` encodes values of types that this module does not handle. Each tensor in `value` is appended to
+        `sent`, without duplicates.
         """
         tensors: list[TensorMeta] = []
         seen: dict[int, int] = {}
@@ -152,9 +153,9 @@ def _unsupported(tensor: torch.Tensor) -> str:
 
 
 def _flat(tensor: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-    """Return a flat contiguous tensor and the strides that rebuild `tensor` from it.
+    """Return a flat contiguous tensor and the strides needed to rebuild `tensor` from it.
 
-    A view keeps its strides unless it spans more than four times the memory of its own elements.
+    A view keeps its strides unless it spans more than four times the memory that its elements need.
     """
     tensor = tensor.resolve_conj().resolve_neg()
     if tensor.is_contiguous():
@@ -172,7 +173,7 @@ def decode_tensors(data: Data, payload: bytearray) -> list[torch.Tensor]:
     """Rebuild the tensors of `data` from `payload`, without gradients.
 
     Raises:
-        WireError: A dtype, shape, stride or position is invalid.
+        WireError: A dtype, shape, stride or offset is invalid.
     """
     return [_rebuild(meta, payload) for meta in data.tensors]
 
@@ -192,16 +193,16 @@ def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
         or len(shape) > MAX_AXES
         or (shape and not 0 <= min(shape) <= max(shape) <= 1 << 40)
     ):
-        raise WireError("a tensor has an impossible dtype or shape")
+        raise WireError("a tensor has an invalid dtype or shape")
     numel = math.prod(shape)
     if math.prod(n or 1 for n in shape) * dtype.itemsize > 1 << 62:
-        raise WireError("a tensor has an impossible size")
+        raise WireError("a tensor has an invalid size")
     if meta.meta:
         return torch.empty(shape, dtype=dtype, device="meta")
     if numel > MAX_ELEMENTS or len(strides) != len(shape):
-        raise WireError("a tensor has an impossible size")
+        raise WireError("a tensor has an invalid size")
     if strides and not 0 <= min(strides) <= max(strides) <= MAX_ELEMENTS:
-        raise WireError("a tensor has impossible strides")
+        raise WireError("a tensor has invalid strides")
     if numel == 0:
         return torch.empty(shape, dtype=dtype)
     extent = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
@@ -217,7 +218,7 @@ def _checked(meta: TensorMeta, payload: bytearray) -> torch.Tensor:
 
 
 def check(data: Data) -> None:
-    """Check the size and depth of a value and its references to tensors before it is decoded.
+    """Check a value's size, depth and tensor references before it is decoded.
 
     Raises:
         WireError: The value has too many items, is nested too deeply or refers to a tensor that was not sent.

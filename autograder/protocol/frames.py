@@ -1,7 +1,7 @@
 """Send and receive messages as frames.
 
-A frame consists of two lengths, a MessagePack header that msgspec validates, and a payload of raw tensor bytes.
-Entry points: `send` and `receive`.
+A frame consists of two lengths, a MessagePack header validated by msgspec, and a payload of raw tensor bytes. Entry
+points: `send` and `receive`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ LENGTHS = struct.Struct("<QQ")
 _ENCODER = msgspec.msgpack.Encoder()
 REQUESTS = msgspec.msgpack.Decoder(Numbered)
 RESPONSES = msgspec.msgpack.Decoder(NumberedResponse)
-# A `time.monotonic()` value or a function. The function returns how many seconds to wait before the next call to it, and
-# raises an exception when time is up.
+# Either a `time.monotonic()` value or a function. The function returns how many seconds to wait before calling it
+# again, and raises an exception when time is up.
 Deadline = float | Callable[[], float]
 
 
 class Payload(Protocol):
-    """The raw bytes that follow a message header, as a list of pieces, and their total size."""
+    """The raw bytes that follow a message header, as a list of chunks, and their total size."""
 
     payload: list[bytes]
     size: int
@@ -39,8 +39,8 @@ def send(connection: socket.socket, message: Any, payload: Payload, deadline: De
     """Send one frame.
 
     Raises:
-        TimeoutError: The other side did not read the frame before the deadline.
-        ConnectionError: The other side closed the connection.
+        TimeoutError: The peer did not read the frame before the deadline.
+        ConnectionError: The peer closed the connection.
     """
     header = _ENCODER.encode(message)
     parts = [memoryview(LENGTHS.pack(len(header), payload.size)), memoryview(header)]
@@ -65,7 +65,7 @@ def receive(
 
     Raises:
         TimeoutError: The deadline passed.
-        ConnectionError: The other side closed the connection.
+        ConnectionError: The peer closed the connection.
         WireError: The bytes are not a valid message.
     """
     lengths = _exactly(connection, LENGTHS.size, deadline)
@@ -85,7 +85,7 @@ def _exactly(connection: socket.socket, size: int, deadline: Deadline) -> bytear
     while len(buffer) < size:
         _wait(connection, deadline)
         try:
-            # Receive in pieces, so that a forged length alone does not make this process allocate memory.
+            # Receive in chunks, so a forged length alone cannot make this process allocate memory.
             piece = connection.recv(min(size - len(buffer), 1 << 20))
         except TimeoutError:
             continue
@@ -96,10 +96,10 @@ def _exactly(connection: socket.socket, size: int, deadline: Deadline) -> bytear
 
 
 def _wait(connection: socket.socket, deadline: Deadline) -> None:
-    """Set the timeout for the next socket operation to the time left until the deadline.
+    """Set the timeout of the next socket operation to the time remaining until the deadline.
 
     Raises:
-        TimeoutError: The deadline has passed. A deadline that is a function may raise other exceptions.
+        TimeoutError: The deadline has passed. A deadline function may raise other exceptions.
     """
     if callable(deadline):
         left: float | None = deadline()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# The limit on idle time is this many times the limit on CPU time.
+# Ratio of the idle-time limit to the CPU-time limit.
 IDLE_FACTOR = 10
 
 Kind = Literal["processor", "idle"]
@@ -14,7 +14,7 @@ Scope = Literal["call", "exercise", "submission"]
 
 @dataclass(frozen=True)
 class Allowance:
-    """The seconds of CPU time that a process may use, and the seconds that it may spend sleeping or waiting."""
+    """The CPU time that a process may use and the time that it may spend sleeping or waiting, both in seconds."""
 
     cpu_seconds: float
     idle_seconds: float
@@ -35,13 +35,13 @@ class Limits:
 
     @property
     def allowance(self) -> Allowance:
-        """Return the allowance for all calls combined."""
+        """Return the combined allowance for all calls."""
         return Allowance(self.total_cpu_seconds, IDLE_FACTOR * self.total_cpu_seconds)
 
 
 @dataclass(frozen=True)
 class Excess:
-    """A time limit that was reached: its kind, its length, and whether it applies to a call, an exercise or a submission."""
+    """A time limit that was reached: its kind, its value, and whether it applies to a call, an exercise or a submission."""
 
     kind: Kind
     scope: Scope
@@ -61,7 +61,7 @@ class Excess:
         if self.scope == "call":
             return f"no answer within {self.amount}: {question}"
         if self.scope == "exercise":
-            return f"all calls in this exercise together took more than {self.amount}: {question}"
+            return f"in total, the calls in this exercise took more than {self.amount}: {question}"
         return f"not run: the whole submission took more than {self.amount}: {question}"
 
 
@@ -95,7 +95,7 @@ class Budget:
         return None
 
     def soonest(self, cores: int) -> float:
-        """Return the minimum number of seconds until a limit can be reached, assuming that all cores are used."""
+        """Return how many seconds must pass before a limit can be reached, assuming that all cores are used."""
         cpu = (self._allowance.cpu_seconds - self.cpu) / cores
         mine = min(cpu, self._allowance.idle_seconds - self.idle)
         return mine if self._parent is None else min(mine, self._parent.soonest(cores))

@@ -1,4 +1,4 @@
-"""Define the messages that may cross the sandbox boundary, and the values that these messages contain.
+"""Define the messages that may cross the sandbox boundary and the values they contain.
 
 `encoding` converts these values to and from Python objects, and `frames` sends and receives the messages.
 """
@@ -18,7 +18,7 @@ class WireError(Exception):
 
 
 class Tagged(msgspec.Struct, frozen=True, tag=True, tag_field="message"):
-    """A struct that is sent with its class name, so that the receiver can tell message types apart."""
+    """A struct that is sent with its class name, so the receiver can distinguish message types."""
 
 
 class TensorAt(Tagged, frozen=True):
@@ -40,7 +40,7 @@ class Pairs(Tagged, frozen=True):
 
 
 class Handle(Tagged, frozen=True):
-    """A reference to an `nn.Module`, or to an instance of a class in the loaded code. The object stays in the sandbox."""
+    """A reference to an `nn.Module` or to an instance of a class in the loaded code. The object itself stays in the sandbox."""
 
     id: int
     type: str
@@ -48,14 +48,17 @@ class Handle(Tagged, frozen=True):
 
 
 class Generator(Tagged, frozen=True):
-    """A reference to a `torch.Generator`, with the generator's first seed. The generator's state persists between calls."""
+    """A reference to a `torch.Generator`, with its initial seed. The generator's state persists between calls."""
 
     id: int
     seed: int
 
 
 class Model(Tagged, frozen=True):
-    """A reference to one of the grader's `nn.Module`s. The sandbox sees only the module's methods and plain attributes."""
+    """A reference to one of the grader's `nn.Module`s.
+
+    Only the module's methods and plain attributes are visible in the sandbox.
+    """
 
     id: int
     methods: list[str]
@@ -64,7 +67,7 @@ class Model(Tagged, frozen=True):
 
 
 class Opaque(Tagged, frozen=True):
-    """A description of a value that cannot be sent, such as a numpy array."""
+    """A description of a value that cannot be sent, such as a NumPy array."""
 
     type: str
 
@@ -105,17 +108,17 @@ class Data(msgspec.Struct, frozen=True):
 
 
 class Reference(Tagged, frozen=True):
-    """A function or class from the reference solution. When student code calls it, the call runs in another process."""
+    """A function or class from the reference solution. Calls to it from student code run in another process."""
 
     name: str
     methods: list[str] | None = None
 
 
 class Load(Tagged, frozen=True):
-    """Run source code as one module, piece by piece. Each piece is specified by its first and last line.
+    """Run source code as a module, piece by piece. Each piece is given by its first and last line.
 
-    `wanted` is the exercise that the code must define. `operators` and `attributes` are forbidden. The module contains a
-    proxy for each of the `references`.
+    `wanted` is the exercise that the code must define. `operators` and `attributes` are forbidden. The module contains
+    a proxy for each entry in `references`.
     """
 
     source: str
@@ -129,7 +132,7 @@ class Load(Tagged, frozen=True):
 
 
 class Call(Tagged, frozen=True):
-    """Call a function in the loaded module by name, or a method of an object by the object's id.
+    """Call a function in the loaded module, given its name, or a method of an object, given the object's id.
 
     `keep` keeps the autograd graph for a later `Backward`, `grad` enables gradients, and `measure` counts operators.
     """
@@ -143,7 +146,7 @@ class Call(Tagged, frozen=True):
 
 
 class Make(Tagged, frozen=True):
-    """Make an instance from `[args, kwargs, random state]`. The answer is `[data for its proxy, new random state]`."""
+    """Create an instance from `[args, kwargs, random state]`. The result is `[data for its proxy, new random state]`."""
 
     target: str
     arguments: Data
@@ -152,7 +155,8 @@ class Make(Tagged, frozen=True):
 class Apply(Tagged, frozen=True):
     """Call a method of an object that `Make` created, using the parameters, buffers and training modes in this message.
 
-    The arguments are `[args, kwargs, tensors by name, modes by name, random state]`, and the answer `[result, new random state]`.
+    The arguments are `[args, kwargs, tensors by name, modes by name, random state]`. The result is `[result, new random
+    state]`.
     """
 
     target: int
@@ -163,7 +167,7 @@ class Apply(Tagged, frozen=True):
 
 
 class Backward(Tagged, frozen=True):
-    """Compute the gradients of a kept call with respect to the call's inputs and the module's named parameters."""
+    """Compute the gradients of a kept call with respect to its inputs and the named parameters of the module."""
 
     call: int
     upstream: Data
@@ -171,14 +175,14 @@ class Backward(Tagged, frozen=True):
 
 
 class Weights(Tagged, frozen=True):
-    """Copy tensors into the parameters of a module, by name."""
+    """Copy tensors into a module's parameters by name."""
 
     module: int
     weights: Data
 
 
 class Read(Tagged, frozen=True):
-    """Read a module's parameters, its state dict, the attribute at a dotted path, or the length of that attribute."""
+    """Read a module's parameters, its state dict, the attribute at a dotted path, or that attribute's length."""
 
     module: int
     what: str
@@ -200,7 +204,10 @@ class Forget(Tagged, frozen=True):
 
 
 class Reply(Tagged, frozen=True):
-    """The grader's response to a `Question`. If `error` is set, the worker raises the built-in exception `type` with it."""
+    """The grader's response to a `Question`.
+
+    If `error` is set, the worker raises the built-in exception `type` with that message.
+    """
 
     answer: Data
     error: str = ""
@@ -223,7 +230,7 @@ class Answer(Tagged, frozen=True):
 
 
 class Running(Tagged, frozen=True):
-    """A notice that the piece of code at this line is about to run. The grader does not reply."""
+    """A notification that the piece of code at this line is about to run. The grader does not reply."""
 
     line: int
 
@@ -231,7 +238,8 @@ class Running(Tagged, frozen=True):
 class Failure(Tagged, frozen=True):
     """An error in the student's code.
 
-    `kind` is "missing" if the code lacks what was requested, "forbidden" for a forbidden operator, and "raised" otherwise.
+    `kind` is "missing" if the code does not define what was requested, "forbidden" for a forbidden operator, and
+    "raised" otherwise.
     """
 
     kind: str
@@ -241,7 +249,7 @@ class Failure(Tagged, frozen=True):
     line: int = 0
     forbidden: list[str] = []
     modes: list[tuple[int, bool]] = []
-    meta_read: bool = False  # torch refused to read the values of a `meta` tensor
+    meta_read: bool = False  # the code tried to read the values of a `meta` tensor
 
 
 class Ask(Tagged, frozen=True):
@@ -256,9 +264,9 @@ class Ask(Tagged, frozen=True):
 
 
 class Refer(Tagged, frozen=True):
-    """A call from the student's code to a reference: a function or class given by name, or a method of an object given by id.
+    """A call from the student's code to a reference: a function or class (by name) or a method of an object (by id).
 
-    The arguments are those of the `Call`, `Make` or `Apply` to which the grader translates it.
+    The grader translates the call into a `Call`, `Make` or `Apply` request with the same arguments.
     """
 
     target: str | int
@@ -269,7 +277,7 @@ class Refer(Tagged, frozen=True):
 
 
 class AskBackward(Tagged, frozen=True):
-    """A request for the gradients of the `Ask` or `Refer` with this `keep` number."""
+    """A request for the gradients of the `Ask` or `Refer` message with this `keep` number."""
 
     keep: int
     upstream: Data
@@ -281,14 +289,14 @@ Response = Answer | Failure | Ask | Refer | AskBackward | Running
 
 
 class Numbered(msgspec.Struct, frozen=True):
-    """A request and its sequence number."""
+    """A request with its sequence number."""
 
     number: int
     request: Request
 
 
 class NumberedResponse(msgspec.Struct, frozen=True):
-    """A response and the number of its request."""
+    """A response with the number of its request."""
 
     number: int
     response: Response

@@ -1,15 +1,15 @@
-"""Make text from students safe to display: escape and shorten it. Entry points: `printable` and `bounded`."""
+"""Escape and truncate text from students so that it is safe to display. Entry points: `printable` and `bounded`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-LONGEST = 300  # maximum number of characters in a name or sentence
+LONGEST = 300  # maximum characters in a name or sentence
 MAX_PROBLEMS = 50  # problems per submission
 
 
 def printable(text: str) -> str:
-    """Make text safe to print in a terminal: escape control, bidi and undecodable characters, and shorten long text."""
+    """Make text safe to print in a terminal: escape control, bidi and undecodable characters, and truncate long text."""
     short = text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]}{text[-LONGEST:]}"
     shown = "".join(
         character
@@ -23,7 +23,10 @@ def printable(text: str) -> str:
 
 
 def bounded(problems: Iterable[str]) -> list[str]:
-    """Return at most `MAX_PROBLEMS` distinct problems, shortened if long. If any are omitted, the last entry says how many."""
+    """Return at most `MAX_PROBLEMS` distinct problems, each truncated.
+
+    If any are omitted, the last entry gives their number.
+    """
     found = list(dict.fromkeys(problems))
     if len(found) > MAX_PROBLEMS:
         more = len(found) - MAX_PROBLEMS + 1

@@ -1,1 +1,1 @@
-"""Recognise known mistakes in wrong answers."""
+"""Recognise known mistakes in incorrect answers."""

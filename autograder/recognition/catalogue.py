@@ -15,7 +15,7 @@ CODE = re.compile(r"```(diff|python)\n((?:(?!```).*\n)+)```\s*")
 
 @dataclass(frozen=True)
 class Mistake:
-    """A known mistake in an exercise: its name, the sentence that is shown to the student, and the wrong code."""
+    """A known mistake in an exercise: its name, the sentence shown to the student, and the incorrect code."""
 
     exercise: str
     name: str
@@ -24,11 +24,11 @@ class Mistake:
 
 
 def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
-    """Return the known mistakes for each exercise of a day, in the order of the exercise's mistakes file.
+    """Return the known mistakes for each exercise of a day, in the order in which the mistakes file lists them.
 
     Raises:
-        CourseError: A file is unreadable or does not belong to an exercise, a section is
-            malformed, or a diff does not apply to the reference.
+        CourseError: A file is unreadable or does not match an exercise, a section is malformed, or a diff does not
+            apply to the reference.
     """
     references = {
         cell.name: _without_markers(cell.source)
@@ -50,7 +50,7 @@ def _without_markers(source: str) -> list[str]:
 
 
 def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
-    """Read the mistakes file for one exercise: a title and one section per mistake. Return no mistakes if there is no file."""
+    """Return the mistakes in one exercise's file (a title and one section per mistake), or none if there is no file."""
     if not file.exists():
         return []
     try:
@@ -96,7 +96,7 @@ def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
 
 
 def _changed(reference: Sequence[str], diff: str) -> str:
-    """Apply a diff to the reference and return the new code. The diff's hunks are separated by `@@` lines."""
+    """Apply a diff to the reference and return the new code. Hunks in the diff are separated by `@@` lines."""
     hunks = [_hunk(hunk, reference) for hunk in re.split(r"^@@.*\n", diff, flags=re.MULTILINE)]
     lines = list(reference)
     end = len(lines)
@@ -109,9 +109,9 @@ def _changed(reference: Sequence[str], diff: str) -> str:
 
 
 def _hunk(hunk: str, reference: Sequence[str]) -> tuple[int, int, list[str]]:
-    """Return the line at which a hunk applies, how many lines it replaces, and the new lines.
+    """Return the line where a hunk applies, how many lines it replaces, and the new lines.
 
-    A hunk may omit indentation that all its lines share.
+    A hunk may omit indentation common to all its lines.
     """
     marked = hunk.splitlines()
     for line in marked:

@@ -1,4 +1,4 @@
-"""Describe the observable behaviour of a call, so that two implementations can be compared.
+"""Describe the observable behaviour of a call so that two implementations can be compared.
 
 Entry points: `observe` and `same`.
 """
@@ -14,22 +14,22 @@ from torch import Tensor
 from autograder.protocol import messages as m
 from autograder.protocol.encoding import decode_tensors
 
-# Relative and absolute tolerances. They are wider than the graders' tolerances, because two implementations of the same
-# mistake round differently, especially the angles of distant positions.
+# Relative and absolute tolerances. These are looser than the graders' tolerances, because two implementations of the
+# same mistake may round differently, especially the angles of distant positions.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 # Suffixes of the keys that identify observations.
 TYPE = " type"  # the dtype, shape and device of a tensor
-ATTRIBUTE = " attribute"  # a plain attribute, which correct solutions may choose
+ATTRIBUTE = " attribute"  # a plain attribute; correct solutions may differ
 STRING = " string"  # a string that the code returned
-PARAMETER = " parameter"  # the initial value of a parameter, which correct solutions may choose
-FURTHER = "further"  # whether there are parameters that the reference lacks
-MODEL_MODES = "model modes"  # the modes in which the code called the grader's models
+PARAMETER = " parameter"  # a parameter's initial value; correct solutions may differ
+FURTHER = "further"  # whether there are parameters that the reference does not have
+MODEL_MODES = "model modes"  # the training modes of the grader's models when the code called them
 MODEL_INPUTS = "model inputs"  # the input shapes in calls to the grader's models
 FAILURE = "failure"
-# Values that stand for an exception. Exercises specify no exception type other than ValueError.
+# Values that represent an exception. ValueError is the only exception type that exercises specify.
 EXCEPTIONS = VALUE_ERROR, OTHER_ERROR = "ValueError", "failed"
-OVERHEAD = 400  # estimated bytes per observation, not counting its tensor
+OVERHEAD = 400  # estimated bytes per observation, excluding its tensor
 
 Observation = Tensor | bool | int | float | str | None
 Observations = dict[str, Observation]
@@ -41,14 +41,14 @@ def observe(
     models: Collection[int],
     model_calls: Observations,
 ) -> Observations:
-    """Return the tensors and plain values in a response, keyed by their path in the response, plus the call's side effects.
+    """Return the tensors and plain values in a response, keyed by their path in it, and the call's side effects.
 
-    `models` contains the ids of the grader's models that were passed to the call. `model_calls` describes how the code
-    called these models.
+    `models` contains the ids of the grader's models passed to the call. `model_calls` describes how the code called
+    them.
     """
     if isinstance(response, m.Failure):
         return {FAILURE: _failure(response)} | model_calls
-    # Clone the tensors, so the rest of the message can be freed.
+    # Clone the tensors so that the rest of the message can be freed.
     tensors = [tensor.clone() for tensor in decode_tensors(response.result, payload)]
     side_effects: Observations = {
         "changed": " ".join(sorted(response.changed)),
@@ -58,7 +58,7 @@ def observe(
 
 
 def size_of(observations: Observations) -> int:
-    """Return the approximate size of observations in bytes. A tensor that occurs several times counts once."""
+    """Return the approximate size of observations in bytes. Each tensor counts only once."""
     tensors = {id(value): value for value in observations.values() if isinstance(value, Tensor)}
     texts = sum(len(value) for value in observations.values() if isinstance(value, str))
     data = sum(tensor.nbytes for tensor in tensors.values() if not tensor.is_meta)
@@ -66,9 +66,9 @@ def size_of(observations: Observations) -> int:
 
 
 def normalize(seen: Observations, reference: Observations, request: m.Request) -> Observations:
-    """Remove everything that may differ between correct solutions from a request's observations.
+    """Remove from a request's observations everything that may differ between correct solutions.
 
-    `reference` contains the reference's observations for the same request, or is empty if `seen` comes from the reference.
+    `reference` contains the reference's observations for the same request. It is empty if `seen` is from the reference.
     """
     match request:
         case m.Read(what="parameters" | "state"):
@@ -96,7 +96,10 @@ def _is_plain_result(key: str, value: Observation) -> bool:
 
 
 def _normalize_parameters(seen: Observations, reference: Observations) -> Observations:
-    """Keep the parameters and buffers that the reference has. Record only whether there are others, as their names may vary."""
+    """Keep the parameters and buffers that the reference also has.
+
+    The names of other parameters may vary, so record only whether there are any.
+    """
     renamed = {f"{k}{PARAMETER}" if isinstance(v, Tensor) else k: v for k, v in seen.items()}
     if not reference:
         return renamed | {FURTHER: False}
@@ -107,7 +110,7 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
 
 
 def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
-    """Return whether a value is a known parameter under a second name. A constant tensor never counts as an alias."""
+    """Return whether a value is a known parameter under another name. A constant tensor never counts as an alias."""
     if not isinstance(value, Tensor):
         return True  # a type or a plain value
     varied = value.numel() > 1 and bool((value != value.flatten()[0]).any())
@@ -140,14 +143,14 @@ def _flatten(
 
 
 def _failure(failure: m.Failure) -> str:
-    """Return the failure's message if a name is missing. Otherwise, return only whether the exception is a ValueError."""
+    """Return the failure's message if a name is missing, and otherwise only whether the exception is a ValueError."""
     if failure.kind == "missing":
         return failure.text.split(";")[0]
     return VALUE_ERROR if VALUE_ERROR in failure.bases else OTHER_ERROR
 
 
 def same(first: Observation, second: Observation, factor: float = 1.0) -> bool:
-    """Return whether two values are equal within `factor` times the tolerance. NaN counts as equal to NaN."""
+    """Return whether two values are equal within `factor` times the tolerance. NaN is considered equal to NaN."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         if (first.dtype, first.shape, first.device) != (second.dtype, second.shape, second.device):
             return False

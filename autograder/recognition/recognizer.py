@@ -1,4 +1,4 @@
-"""Recognise which known mistake a wrong answer contains, based on its test results. Entry point: `Recognizer`."""
+"""Recognise which known mistake an incorrect answer contains, based on its test results. Entry point: `Recognizer`."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ from autograder.sandbox.client import Server
 from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied, retry_if_server_lost
 from autograder.sandbox.process import Process
 
-# If running the code raises one of these exceptions, no mistake is recognised.
+# No mistake is recognised if running the code raises one of these exceptions.
 FAILURES = (LimitExceeded, WorkerDied, m.WireError, NotAllowed, StudentError)
-# Maximum number of tests in which code may behave differently from a mistake that it contains, because of random numbers or
-# an additional fault.
+# Random numbers or an additional fault may make code deviate from its known mistake in up to this many tests.
 MAX_DIFFERENT_TESTS = 2
-# All submissions get the same inputs, so their results can be compared. Changing this string changes the inputs.
+# All submissions get the same inputs so that their results can be compared. Changing this string changes the inputs.
 SEED = "one for all submissions, so that answers can be compared"
 
 
 class Recognizer:
-    """Finds the known mistake that wrong code contains. Learns an exercise's signatures when they are first needed."""
+    """A recognizer of known mistakes in incorrect code. Learns an exercise's signatures when they are first needed."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self._key, self._server = key, server
@@ -58,10 +57,10 @@ class Recognizer:
         failed_tests: Sequence[str],
         budget: Budget | None = None,
     ) -> str | None:
-        """Return the name of the known mistake that the code contains, or None if no mistake, or more than one, matches.
+        """Return the name of the known mistake in the code, or None if there is no unique match.
 
-        `failed_tests` are the tests that the code failed during grading, where the inputs were different. This method runs
-        the code again and charges the resource usage to `budget`.
+        `failed_tests` are the tests that the code failed during grading, which used different inputs. This method runs
+        the code again and charges the time to `budget`.
         """
         similar = {
             name: signature
@@ -89,14 +88,14 @@ class Recognizer:
             return None
 
     def signatures(self, exercise: Exercise) -> dict[str, Signature]:
-        """Return the signatures of an exercise's mistakes by name, leaving out any that are not specific enough.
+        """Return the signatures of an exercise's mistakes by name, omitting any that are not specific enough.
 
         The signatures are learned once per course and cached in the course's folder.
         """
         name, day = exercise.name, self._key.day
         if name not in self._signatures:
             file = f"mistakes-{day.name}-{name}-{self._version}.pt"
-            # The file is read as a stream: its bytes as a whole would stay in the memory of the process.
+            # Stream the file, because its contents would otherwise stay in this process's memory.
             cached = open_cache(day.root, file)
             if cached is None:
                 data = _serialize(self._learn(exercise))
@@ -108,11 +107,11 @@ class Recognizer:
         return self._signatures[name]
 
     def source(self, mistake: Mistake) -> Source:
-        """Return the code of a known mistake, plus the course's solutions that this code needs."""
+        """Return the code of a known mistake, plus the solutions that it depends on."""
         return self._key.replace_solution(mistake.exercise, mistake.source)
 
     def _learn(self, exercise: Exercise) -> dict[str, Signature]:
-        # Because the result is cached, a busy machine must not cause mistakes to be left out.
+        # The result is cached, so a busy machine must not cause mistakes to be left out.
         limits = replace(exercise.limits, cpu_seconds=60, total_cpu_seconds=300)
         exercise = replace(exercise, limits=limits)
         recordings = self._record(exercise)
@@ -154,7 +153,7 @@ class Recognizer:
                 references.stop()
 
     def _record(self, exercise: Exercise) -> dict[str, list[RecordedCall]]:
-        """Run an exercise's tests on the reference solution, and return the calls that each test makes."""
+        """Run an exercise's tests on the reference solution and return the calls that each test makes."""
         if exercise.name not in self._recordings:
             self._recordings[exercise.name] = retry_if_server_lost(lambda: self._run(exercise))
         return self._recordings[exercise.name]
@@ -175,7 +174,7 @@ class Recognizer:
 
 
 class _LoadedCode:
-    """Code that is loaded in a worker, where it can run the exercise's tests and replay recorded calls.
+    """Code loaded in a worker, where the exercise's tests can be run and recorded calls replayed.
 
     Every method may raise any of the exceptions in `FAILURES`.
     """
@@ -192,13 +191,13 @@ class _LoadedCode:
         self._tests, self._recordings = tests, recordings
         self._student = Student(process, references)
         self._student.load(load)
-        # A load request without code and rules only resets the random number generators.
+        # A load request without code or rules only resets the random number generators.
         self._reset = msgspec.structs.replace(
             load, pieces=[], operators=[], attributes=[], references=[]
         )
 
     def failed_tests(self, among: Collection[str] | None = None) -> list[str]:
-        """Return the names of the tests that the code fails. If `among` is given, run only the tests with these names."""
+        """Return the names of the tests that the code fails. If `among` is given, run only those tests."""
         failed: list[str] = []
         for test in self._tests:
             if among is not None and test.name not in among:
@@ -212,7 +211,7 @@ class _LoadedCode:
         return failed
 
     def observe(self, tests: Sequence[str], seed: int) -> Observations:
-        """Replay the calls that the given tests make, with random numbers seeded by `seed`, and return the observations."""
+        """Replay the given tests' calls with the given random seed and return the observations."""
         seen: dict[str, list[Observations]] = {}
         max_size = MAX_SIZE
         for test in tests:
@@ -231,7 +230,7 @@ def _version(fingerprint: str) -> str:
 
 
 def _serialize(signatures: Mapping[str, Signature]) -> bytes:
-    """Serialize signatures, storing equal tensors and strings only once, because mistakes share most of their observations."""
+    """Serialise signatures. Store equal tensors and strings only once, because mistakes share most observations."""
     unique: dict[Any, Any] = {}
 
     def share(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Record the calls that an exercise's tests make to one implementation, and replay them on another.
+"""Record the calls that an exercise's tests make to one implementation and replay them on another.
 
 Entry points: `Recorder` and `replay`.
 """
@@ -27,16 +27,16 @@ from autograder.recognition.observations import (
 )
 from autograder.sandbox.process import Reply
 
-# Maximum size in bytes of the observations for one submission's code. References and known mistakes need far less.
+# Maximum size in bytes of the observations for one submission. References and known mistakes need far less.
 MAX_SIZE = 64 << 20
 
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """One request that a test made, with its response and the observations: the values and side effects that identify a mistake.
+    """A request made by a test, its response, and the observations (values and side effects) that identify a mistake.
 
-    `models` contains copies of the grader's models that the test passed as arguments. The models are copied before the call.
-    `kept` keeps the original models alive, so that their ids are not reused.
+    `models` contains copies of the grader's models that the test passed as arguments. The copies are made before the
+    call. `kept` keeps the original models alive so that their ids are not reused.
     """
 
     request: m.Request
@@ -49,7 +49,7 @@ class RecordedCall:
 
 
 class Recorder:
-    """A process that records the requests made through its `student` and forwards them to another process."""
+    """A proxy for a process that records the requests made through its `student` and forwards them to the process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -60,14 +60,14 @@ class Recorder:
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
-        """Forward a request and record it; see `process.Process.request`."""
-        # Requests that a grader's model sends are not recorded, because replaying the call repeats them. `Forget` requests are
-        # not recorded, because they occur at random times.
+        """Forward and record a request. See `process.Process.request`."""
+        # Do not record requests sent by a grader's model, because replaying the call repeats them. Do not record
+        # `Forget` requests, because they occur at unpredictable times.
         if self._nested or isinstance(request, m.Forget):
             return self._process.request(request, payload, reply)
         connection = self.student.connection
         models = {
-            # Proxies stored in the copied model must still use the same connection.
+            # Proxies in the copied model must keep using the same connection.
             id_: copy.deepcopy(connection.models.by_id[id_], {id(connection): connection})
             for id_ in _model_ids(request)
         }
@@ -91,7 +91,7 @@ class Recorder:
 
 
 class _ModelObserver:
-    """A reply function that records how the grader's models are called."""
+    """A `reply` function that records how the grader's models are called."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
@@ -121,9 +121,9 @@ def replay(
     references: ReferenceProcess | None = None,
     max_size: int = MAX_SIZE,
 ) -> list[Observations]:
-    """Repeat recorded calls in another process and return the observations for each call.
+    """Repeat recorded calls in another process and return each call's observations.
 
-    The observations of a call are empty if the call needs an object that does not exist in the other process.
+    A call has no observations if it needs an object that does not exist in the other process.
 
     Raises:
         WireError: The observations are larger than `max_size` bytes, or a response is invalid.
@@ -149,7 +149,7 @@ def replay(
         max_size -= size_of(seen)
         if max_size < 0:
             raise m.WireError(
-                "the results take up more memory than those of any known mistake, so no mistake can match"
+                "the results use more memory than those of any known mistake, so no mistake can match"
             )
         replayed.append(normalize(seen, call.observations, call.request))
     process.request(m.Forget(list(numbers.values())), Outgoing(), connection.reply)
@@ -159,7 +159,7 @@ def replay(
 def _translate(
     request: m.Request, objects: Mapping[int, int], numbers: Mapping[int, int]
 ) -> m.Request:
-    """Replace the object ids and call numbers in a request with those used by another process.
+    """Replace the object ids and call numbers in a request with those of another process.
 
     Raises:
         KeyError: The other process has no such object or call.
@@ -194,7 +194,7 @@ def _translate_value(value: m.Value, objects: Mapping[int, int]) -> m.Value:
 
 
 def _match_objects(recorded: m.Value, seen: m.Value) -> dict[int, int]:
-    """Map the ids of the objects in a recorded result to the ids of the objects at the same positions in another result."""
+    """Map the object ids in a recorded result to the ids at the same positions in another result."""
     match recorded, seen:
         case m.Handle(), m.Handle():
             return {recorded.id: seen.id}
@@ -213,7 +213,7 @@ def _model_ids(request: m.Request) -> set[int]:
 
 
 def _ids(value: m.Value, kind: type[m.Model | m.Handle]) -> Iterator[int]:
-    """Yield the ids of all models or of all objects in a value, depending on `kind`."""
+    """Yield the ids of all models or all objects in a value, depending on `kind`."""
     match value:
         case m.Model() | m.Handle():
             if isinstance(value, kind):

@@ -27,11 +27,11 @@ from autograder.recognition.observations import (
 
 @dataclass(frozen=True)
 class Signature:
-    """The evidence that identifies a known mistake: the tests that it fails and the observations in those tests.
+    """The evidence that identifies a known mistake: the tests it fails and the observations in those tests.
 
-    `deterministic` observations do not depend on random numbers. Correct solutions may differ in the `tie_breakers`: how
-    often and in which batches they call a model, and how they initialise parameters. `distinctive` observations differ from the
-    reference.
+    `deterministic` observations do not depend on random numbers. `distinctive` observations differ from the reference.
+    `tie_breakers` are observations that may vary between correct solutions, such as the number and batches of model
+    calls and the initial values of parameters.
     """
 
     failed_tests: list[str]
@@ -40,7 +40,7 @@ class Signature:
     distinctive: Observations
     conclusive: list[
         str
-    ]  # keys of `distinctive` that show wrong values, shapes or dtypes, or missing names
+    ]  # keys of `distinctive` that show incorrect values, shapes or dtypes, or missing names
     is_random: bool  # whether any observations depend on random numbers
 
     @property
@@ -52,7 +52,7 @@ class Signature:
 def make_signature(
     failed_tests: list[str], first: Observations, second: Observations, reference: Observations
 ) -> Signature:
-    """Make a signature from two runs of a mistake with different random numbers, and a run of the reference."""
+    """Make a signature from two runs of a mistake with different random numbers and one run of the reference."""
     stable = {key: value for key, value in first.items() if _same(value, second, key)}
     tie_breakers = {k: v for k, v in stable.items() if _is_tie_breaker(k, v, reference)}
     deterministic = {key: value for key, value in stable.items() if key not in tie_breakers}
@@ -72,10 +72,10 @@ def make_signature(
 
 
 def is_specific(signature: Signature, test_count: int) -> bool:
-    """Return whether code with a different mistake is unlikely to match the signature by accident.
+    """Return whether code with a different mistake is unlikely to match the signature by chance.
 
-    A signature is specific if it contains a conclusive value, or if a test fails although every observation is correct.
-    Exceptions and NaN are specific only if the mistake passes some of the `test_count` tests.
+    A signature is specific if it contains a conclusive value, or if a test fails even though every observation is
+    correct. Exceptions and NaN are specific only if the mistake passes some of the `test_count` tests.
     """
     if not signature.distinctive:
         return not signature.is_random
@@ -85,9 +85,9 @@ def is_specific(signature: Signature, test_count: int) -> bool:
 def find_match(
     signatures: Mapping[str, Signature], failed_tests: Sequence[str], seen: Observations
 ) -> str | None:
-    """Return the known mistake that matches the failed tests and observations, or None if no mistake, or more than one, matches.
+    """Return the known mistake that matches the failed tests and observations, or None if there is no unique match.
 
-    If several mistakes match, the tie-breakers decide. If none matches, look for a mistake plus one additional fault.
+    If several mistakes match, use the tie-breakers. If none match, look for a mistake plus one additional fault.
     """
     names = [
         name
@@ -117,9 +117,9 @@ def _matches_with_another_fault(
 ) -> bool:
     """Return whether the code contains the mistake and one additional fault.
 
-    The additional fault may affect one test: either a test that the mistake passes, or one in which the code raises an
-    exception but the mistake does not. It may also be a wrong dtype, if all results that differ from the mistake's results differ
-    only in dtype. In both cases, a conclusive value must match in a test that the additional fault does not affect.
+    The additional fault may affect one test: one that the mistake passes, or one in which only the code raises an
+    exception. It may instead be an incorrect dtype, if the results differ from the mistake's results only in dtype. In
+    both cases, a conclusive value must match in a test that the additional fault does not affect.
     """
     different = [k for k, value in signature.deterministic.items() if not _same(value, seen, k)]
     tests = {_test(key) for key in different}
@@ -154,7 +154,7 @@ def _test(key: str) -> str:
 
 
 def _returned(key: str, seen: Observations) -> bool:
-    """Return whether the call that this key belongs to was made and returned without an exception."""
+    """Return whether the call for this key was made and returned without an exception."""
     call = " ".join(key.split(" ")[:2])
     return f"{call} {FAILURE}" not in seen and f"{call} {MODEL_MODES}" in seen
 
@@ -162,8 +162,8 @@ def _returned(key: str, seen: Observations) -> bool:
 def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bool:
     """Return whether correct solutions may differ in this observation.
 
-    This is true for the inputs of model calls, and for the models' modes if they are correct. It is also true for the
-    initial value of a parameter, unless the reference fills it with a constant.
+    This is true for the inputs of model calls, and for models' training modes if they are correct. It is also true for
+    a parameter's initial value, unless the reference initialises it to a constant.
     """
     if not key.endswith(PARAMETER):
         return key.endswith(MODEL_INPUTS) or (
@@ -175,7 +175,7 @@ def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bo
 
 
 def _is_conclusive(key: str, value: Observation, reference: Observations) -> bool:
-    """Return whether a distinctive value shows a wrong finite number, string, shape or dtype, or a missing name."""
+    """Return whether a distinctive value is an incorrect finite number, string, shape or dtype, or a missing name."""
     if key.endswith(f" {FAILURE}"):
         return value not in EXCEPTIONS  # a missing name
     other = reference.get(key)

@@ -1,1 +1,1 @@
-"""Build a day's notebook and released assignment from the day's chapters."""
+"""Build a day's notebook and released assignment from its chapters."""

@@ -1,6 +1,6 @@
-"""Build the released assignment for a day, after checking that it works and leaks no solutions. Entry point: `build`.
+"""Build a day's release after checking that it works and does not leak solutions. Entry point: `build`.
 
-The chapters become nbgrader's source notebook, from which nbgrader generates `assignments/DAY`.
+The chapters are combined into nbgrader's source notebook, from which nbgrader generates `assignments/DAY`.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from autograder.release.notebook import day_texts, solution_notebook
 from autograder.submissions.cells import read_cells
 from autograder.submissions.submission import Submission
 
-MIN_SECRET = (
-    24  # characters in a line, not counting spaces; shorter lines are too common to count as leaks
-)
+# Characters per line, excluding whitespace. Shorter lines are too common to count as leaks.
+MIN_SECRET = 24
 MARKED = re.compile(rf"{BEGIN}\n(.*?){END}", re.DOTALL)
 EXECUTION_SECONDS = 300  # per cell
-STEPS = 20  # steps of each training loop when the notebook is run as a check
+STEPS = 20  # training steps per loop when the notebook is run as a check
 
 
 def build(
     day: Day, solutions: bool = False, new_version: bool = False, public_url: str = ""
 ) -> Iterator[Path | str]:
-    """Build the release for a day and, if `solutions` is true, the notebook with solutions.
+    """Build a day's release and, if `solutions` is true, the notebook with solutions.
 
-    Yields the path of each, and notes for the instructor. `new_version` allows the build to add and remove exercises although
-    nbgrader's gradebook contains submissions. `public_url` is where the release will be published, for the Colab badge.
+    Yields the paths of these notebooks, and notes for the instructor. `new_version` allows the build to add or remove
+    exercises even if nbgrader's gradebook contains submissions. `public_url` is the address where the release will be
+    published, for the Colab badge.
 
     Raises:
         CourseError: A check failed. The message names the cell, and the current release is unchanged.
@@ -73,7 +73,7 @@ def build(
 
 
 def vanished_names(day: Day) -> Iterator[str]:
-    """Yield a note about each exercise of the current release that no longer exists under its name or a newer one."""
+    """Yield a note about each exercise in the current release that the day no longer contains, even under a new name."""
     exercises = (*day.exercises, *day.unassigned)
     known = {name for one in exercises for name in (one.name, *one.renamed_from)}
     for cell in outputs.released_cells(day):
@@ -81,13 +81,13 @@ def vanished_names(day: Day) -> Iterator[str]:
         name = metadata.get("grade_id")
         if metadata.get("solution") and name not in known:
             yield (
-                f"{day.name}: the release has an exercise {name}, and {FILE} does not. If you renamed it, add "
+                f"{day.name}: the release contains exercise {name}, but {FILE} does not. If you renamed it, add "
                 f'renamed_from = ["{name}"] to the exercise with the new name.'
             )
 
 
 def _write_source(notebook: NotebookNode, day: Day, folder: Path) -> None:
-    """Write everything from which nbgrader generates the release."""
+    """Write the files from which nbgrader generates the release."""
     folder.mkdir(parents=True)
     nbformat.write(notebook, folder / f"{day.name}.ipynb")
     readme = day_texts(day).fill(student_files.readme(day), "README.md")
@@ -96,7 +96,7 @@ def _write_source(notebook: NotebookNode, day: Day, folder: Path) -> None:
 
 
 def _generate_assignment(day: Day, staged: Path) -> None:
-    """Run `nbgrader generate_assignment` in a staging folder, with a gradebook of its own."""
+    """Run `nbgrader generate_assignment` in a staging folder with a separate gradebook."""
     settings = {
         "root": staged,
         "source_directory": "source",
@@ -117,7 +117,7 @@ def _generate_assignment(day: Day, staged: Path) -> None:
 
 
 def _write_solutions(notebook: NotebookNode, day: Day) -> Path:
-    """Write the notebook with solutions, but without nbgrader's markers, for publication after the deadline."""
+    """Write the notebook with solutions but without nbgrader's markers, for publication after the deadline."""
     for cell in notebook.cells:
         cell.metadata.pop("nbgrader", None)
         cell.source = re.sub(
@@ -135,7 +135,7 @@ def _write_solutions(notebook: NotebookNode, day: Day) -> Path:
 
 
 def _check_given_names(notebook: NotebookNode, day: Day) -> None:
-    """Raise CourseError if a name is defined in two cells whose code is given to the students."""
+    """Raise CourseError if two cells of given code define the same name."""
     seen: dict[str, str] = {}
     for cell in notebook.cells:
         if cell.cell_type != "code" or "nbgrader" in cell.metadata or not _is_given(cell.source):
@@ -164,9 +164,9 @@ def _bound(node: ast.stmt) -> list[str]:
 
 
 def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> None:
-    """Raise CourseError if the release contains a line from a solution, a hidden grader or a known mistake.
+    """Raise CourseError if the release contains a line from a solution or a hidden test, or a known mistake's explanation.
 
-    The lines of the stand-ins count too. The explanations of known mistakes may only occur in packed data.
+    This check covers the code of the stand-ins. Explanations of known mistakes may occur only in packed data.
     """
     stubs = "\n".join(cell.source for cell in release.cells)
     lines = {
@@ -212,7 +212,7 @@ def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> Non
 
 
 def _secret_lines(file: Path) -> Iterator[str]:
-    """Yield the lines in a hidden file that would reveal a test: assertions and docstrings."""
+    """Yield lines that would reveal a hidden test, such as assertions and docstrings."""
     for line in file.read_text(encoding="utf-8").split("\n"):
         reveals = line.strip().startswith(("assert ", '"""', "close(", "equal(", "def test_"))
         if reveals and len(_without_spaces(line)) >= MIN_SECRET:
@@ -243,7 +243,7 @@ def _check_full_marks(notebook: NotebookNode, day: Day) -> None:
 
 
 def _check_execution(notebook: NotebookNode, day: Day) -> None:
-    """Run the solution notebook with short training loops, unless its code is unchanged since it last ran successfully.
+    """Run the solution notebook with short training loops, unless its code has already run successfully.
 
     Raises:
         CourseError: A cell raised an exception.
@@ -269,8 +269,8 @@ def _check_execution(notebook: NotebookNode, day: Day) -> None:
         except (DeadKernelError, CellTimeoutError) as error:
             problem = " ".join(str(error).split())[:200]
             raise CourseError(
-                f"{day.name}: the notebook with solutions did not run to its end: {problem}. "
-                "The machine may lack memory or be too busy."
+                f"{day.name}: the notebook with solutions did not finish: {problem}. "
+                "The machine may be low on memory or too busy."
             ) from None
         except CellExecutionError as error:
             where = _failed_cell(copy)

@@ -16,12 +16,12 @@ def add_badge(notebook: NotebookNode, day: Day, public_url: str) -> None:
     """Add the badge to the notebook's title cell.
 
     Args:
-        notebook: The notebook of the day.
+        notebook: The day's notebook.
         day: The day.
-        public_url: The address on GitHub of the folder that contains the folder of the day's release.
+        public_url: The GitHub address of the folder that contains the release.
 
     Raises:
-        CourseError: Colab cannot open notebooks from this address.
+        CourseError: Colab cannot open notebooks at this address.
     """
     found = FOLDER.fullmatch(public_url.strip())
     if not found:

@@ -1,4 +1,4 @@
-"""Run a day's demonstrations outside a notebook, save their figures, and tabulate their measurements.
+"""Run a day's demonstrations outside a notebook, save the figures and tabulate the measurements.
 
 Each chapter runs in a separate process: `python -m autograder.release.demonstrations CHAPTER.py FOLDER [STEPS]`.
 """
@@ -29,7 +29,7 @@ DEFAULT_OPENING = "autograder.in_notebook.opening"
 
 
 class Output(msgspec.Struct, frozen=True):
-    """The output of a chapter's demonstrations: measured numbers by name, picture files and CPU time in seconds."""
+    """The output of a chapter's demonstrations: measurements by name, figure files and CPU time in seconds."""
 
     numbers: dict[str, float]
     pictures: list[str]
@@ -38,7 +38,7 @@ class Output(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ChapterRun:
-    """One run of a chapter: its name, its output and the elapsed time in seconds."""
+    """One run of a chapter: the chapter's name, the output and the elapsed time in seconds."""
 
     chapter: str
     output: Output
@@ -46,7 +46,7 @@ class ChapterRun:
 
 
 def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[ChapterRun]:
-    """Run a day's chapters in parallel and yield each run. `steps` limits the length of all training loops.
+    """Run a day's chapters in parallel and yield each run. If `steps` is given, each training loop runs for that many steps.
 
     Raises:
         CourseError: A demonstration raised an exception.
@@ -57,7 +57,7 @@ def demonstrate(day: Day, folder: Path, steps: int | None = None) -> Iterator[Ch
 
 
 def table(runs: Iterable[ChapterRun]) -> Table:
-    """Return a table with one row per measured number, and the time that each chapter took."""
+    """Return a table with one row per measurement, and one row per chapter with the time it took."""
     result = Table("chapter", "measured", "", box=None, pad_edge=False, header_style="bold")
     for run in runs:
         for name, value in run.output.numbers.items():
@@ -71,7 +71,7 @@ def _run(chapter: Chapter, root: Path, folder: Path, steps: int | None) -> Chapt
     path, folder = chapter.path.resolve(), folder.resolve()
     command = [sys.executable, "-m", "autograder.release.demonstrations", str(path), str(folder)]
     command += [str(steps)] if steps is not None else []
-    # Idle OpenMP threads should sleep, because other chapters run at the same time. Nothing is downloaded.
+    # Let idle OpenMP threads sleep, because other chapters run at the same time. Disable downloads.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     started = time.monotonic()
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)

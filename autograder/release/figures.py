@@ -1,4 +1,4 @@
-"""Embed a chapter's figures and recordings in its text, so that the notebook is one file that shows them offline.
+"""Embed a chapter's figures and recordings in its text, so that the notebook is self-contained and works offline.
 
 Entry point: `embed`.
 """
@@ -24,12 +24,12 @@ MEDIA = {
 
 
 def embed(markdown: str, chapter: Path) -> str:
-    """Return the text of a markdown cell with each linked file as an `<img>` or `<audio>` that contains the file.
+    """Return the text of a markdown cell with each linked file embedded in an `<img>` or `<audio>` element.
 
     Links are relative to the chapter's folder. JupyterLab strips inline `<svg>`, and Colab has no access to local files.
 
     Raises:
-        CourseError: A file is missing or not what its suffix says, or a link has no alternative text.
+        CourseError: A file is missing or does not match its suffix, or a link has no alternative text.
     """
 
     def element(link: re.Match[str]) -> str:
@@ -52,7 +52,9 @@ def embed(markdown: str, chapter: Path) -> str:
 def _read(file: Path, chapter: Path) -> tuple[bytes, str]:
     """Return a file's content and media type."""
     if file.suffix not in MEDIA:
-        raise CourseError(f"{chapter}: the figure {file} is not one of {', '.join(MEDIA)}")
+        raise CourseError(
+            f"{chapter}: the suffix of the figure {file} must be one of {', '.join(MEDIA)}"
+        )
     media_type, kind = MEDIA[file.suffix]
     try:
         data = file.read_bytes()
@@ -70,7 +72,7 @@ def _read(file: Path, chapter: Path) -> tuple[bytes, str]:
 
 
 def _is_valid(data: bytes, suffix: str) -> bool:
-    """Return whether a file begins as files with this suffix do."""
+    """Return whether a file starts with the signature that its suffix implies."""
     if suffix == ".svg":
         return ElementTree.fromstring(data).tag == ROOT
     if suffix == ".gif":

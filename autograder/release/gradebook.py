@@ -1,7 +1,7 @@
-"""Update nbgrader's gradebook after a build, in one transaction. Entry point: `update`.
+"""Update nbgrader's gradebook after a build in a single transaction. Entry point: `update`.
 
-nbgrader saves a release's cells while it generates the release, one transaction each, and refuses to add or remove cells once
-there are submissions. So a build lets nbgrader write into an empty gradebook, whose cells are then copied.
+While nbgrader generates a release, it saves each cell in a separate transaction. It refuses to add or remove cells once
+there are submissions. A build therefore lets nbgrader write to an empty gradebook and then copies the cells.
 """
 
 from __future__ import annotations
@@ -32,27 +32,28 @@ from autograder.course.config import CourseError, Day
 from autograder.course.renames import older_names
 
 FILE = "gradebook.db"
-CHECK = "check_"  # the names of check cells: `check_EXERCISE`
-# What nbgrader records about each kind of cell.
+CHECK = "check_"  # check cells are named `check_EXERCISE`
+# The fields that nbgrader stores for each kind of cell.
 FIELDS: Mapping[Any, tuple[str, ...]] = {
     GradeCell: ("max_score", "cell_type"),
     SolutionCell: (),
     SourceCell: ("cell_type", "locked", "source", "checksum"),
 }
-# What a submission has for each kind of cell.
+# The record that a submission has for each kind of cell.
 MARKS: Mapping[Any, Any] = {GradeCell: Grade, SolutionCell: Comment}
 
 
 def update(day: Day, staged: Path, new_version: bool) -> list[str]:
-    """Copy the cells of a day from the staged gradebook to the course's gradebook. Return notes for the instructor.
+    """Copy a day's cells from the staged gradebook to the course's gradebook. Return notes for the instructor.
 
-    If the gradebook has submissions, cells are added and removed only if `new_version` is true. Their points and comments for
-    all other cells stay, and a copy of the gradebook is kept.
+    If the gradebook has submissions, cells are added or removed only if `new_version` is true. In that case, the
+    submissions' points and comments for all other cells are kept, and the old gradebook is backed up.
 
     Raises:
-        CourseError: The gradebook cannot be written, or cells would be added or removed. The gradebook is unchanged.
+        CourseError: The gradebook cannot be written, or cells would be added or removed without `new_version`. The
+            gradebook is unchanged.
     """
-    # nbgrader also logs the errors that it raises, with tracebacks.
+    # nbgrader logs every exception that it raises, with a traceback.
     logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
     app = NbGrader(log_level=logging.CRITICAL)
     app.initialize([], root=str(day.root))
@@ -81,13 +82,13 @@ def update(day: Day, staged: Path, new_version: bool) -> list[str]:
 
 
 def _sqlite_file(url: str) -> Path | None:
-    """Return the file of a SQLite gradebook, or None for another database."""
+    """Return the file of a SQLite gradebook, or None for any other database."""
     parsed = make_url(url)
     return Path(str(parsed.database)) if parsed.drivername == "sqlite" else None
 
 
 def _find_notebook(book: Gradebook, name: str, course: str) -> Notebook:
-    """Return the day's notebook in the gradebook, and add it if there is none."""
+    """Return the day's notebook in the gradebook, adding it if necessary."""
     assignment = book.db.query(Assignment).filter_by(name=name).one_or_none()
     if assignment is None:
         assignment = Assignment(name=name, course_id=course)
@@ -100,7 +101,7 @@ def _find_notebook(book: Gradebook, name: str, course: str) -> Notebook:
 
 
 def _rename_cells(notebook: Notebook, day: Day) -> None:
-    """Give the cells of renamed exercises their present names, so that submissions keep their points and comments."""
+    """Give the cells of renamed exercises their current names, so submissions keep their points and comments."""
     for older, name in older_names(day).items():
         for kind in FIELDS:
             cells = _cells(notebook, kind)
@@ -112,7 +113,7 @@ def _rename_cells(notebook: Notebook, day: Day) -> None:
 def _check_submissions(
     day: Day, source: Notebook, target: Notebook, new_version: bool, file: Path | None
 ) -> list[str]:
-    """Check that cells may be added and removed, and keep a copy of a gradebook whose submissions this affects."""
+    """Raise CourseError if cells may not be added or removed. Back up a gradebook whose submissions are affected."""
     if not target.submissions:
         return []
     new, old = _cells(source, SolutionCell), _cells(target, SolutionCell)
@@ -131,7 +132,7 @@ def _check_submissions(
             "The release and the gradebook are unchanged. "
             f"To publish a new version and keep the submissions, run autograder build {day.name} --new-version"
         )
-    kept = f"; the gradebook before is in {_copy_file(file, day.name)}" if file else ""
+    kept = f"; the previous gradebook is in {_copy_file(file, day.name)}" if file else ""
     return [
         f"{day.name}: the new version {changes}{kept}. "
         f"Run autograder grade {day.name} to grade the submissions again."
@@ -139,7 +140,7 @@ def _check_submissions(
 
 
 def _copy_file(file: Path, day: str) -> Path:
-    """Copy a gradebook, and return the path of the copy."""
+    """Copy a gradebook and return the path of the copy."""
     number = 1
     while (copy := file.with_name(f"{file.name}.before-{day}-{number}")).exists():
         number += 1
@@ -153,13 +154,13 @@ def _copy_file(file: Path, day: str) -> Path:
 
 
 def _cells(notebook: Notebook, kind: Any) -> dict[str, Any]:
-    """Return the cells of one kind, by name."""
+    """Return the cells of one kind by name."""
     cells = notebook.source_cells if kind is SourceCell else notebook._base_cells
     return {cell.name: cell for cell in cells if isinstance(cell, kind)}
 
 
 def _copy_cells(database: Any, kind: Any, source: Notebook, target: Notebook) -> None:
-    """Make the cells of one kind in `target` equal to those in `source`, and give each submission a mark for a new cell."""
+    """Update the cells of one kind in `target` to match `source`. Add a record for each new cell to each submission."""
     new, old = _cells(source, kind), _cells(target, kind)
     for name in old.keys() - new.keys():
         for mark in () if kind is SourceCell else (*old[name].grades, *old[name].comments):

@@ -1,4 +1,4 @@
-"""Write the code cells that the release adds to a notebook: the helper code, and its data. Entry points: `helpers`, `data`."""
+"""Generate the code cells that the release adds to a notebook: helper code and data. Entry points: `helpers`, `data`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ INTRODUCTION = """\
 
 Run the next five cells. They run the checks, use a stand-in for an exercise that you have not finished, give a hint when a check
 recognises a common mistake, and show your progress. You do not have to read them."""
-SECTION = "helper"  # the IDs of the cells are helper-1, helper-2, …
+SECTION = "helper"  # cell IDs are helper-1, helper-2, …
 OUTPUTS = re.compile(r'outputs="""([\w+/=\s]+)"""')
 STAND_INS = re.compile(r'stand_ins="""([\w+/=\s]+)"""')
-WIDTH = 100  # characters in a line of packed data
+WIDTH = 100  # characters per line of packed data
 DATA = """\
 # Version {version}
 load_material(
@@ -41,17 +41,17 @@ load_material(
 
 
 def helpers() -> Iterator[str]:
-    """Yield the source of each helper module as a notebook cell: without imports from the engine."""
+    """Yield the source of each helper module as a notebook cell, without imports from this package."""
     for module in HELPERS:
         yield _cell_source(module)
 
 
 def data(day: Day, outputs: str) -> str:
-    """Return the source of the cell with a day's exercises, stand-ins and results of known mistakes.
+    """Return the source of the cell with a day's exercises, stand-ins and known-mistake results.
 
     Args:
-        day: the day.
-        outputs: the packed results of known mistakes, or "" to leave them out.
+        day: The day.
+        outputs: The packed results of known mistakes, or "" to omit them.
     """
     file = day.root / "solutions" / day.name / "stand_ins.py"
     stand_ins = file.read_text(encoding="utf-8") if file.is_file() else ""
@@ -70,7 +70,7 @@ def data(day: Day, outputs: str) -> str:
 
 
 def packed_outputs(source: str, day: Day) -> str:
-    """Return the packed results of known mistakes in a notebook cell, or "" if it has none or they are out of date."""
+    """Return the packed known-mistake results in a notebook cell, or "" if they are missing or out of date."""
     if f"# Version {version(day)}\n" not in source:
         return ""
     found = OUTPUTS.search(source)
@@ -78,7 +78,7 @@ def packed_outputs(source: str, day: Day) -> str:
 
 
 def packed_stand_ins(source: str) -> str:
-    """Return the code of the stand-ins in a notebook cell, or "" if it has none."""
+    """Return the code of the stand-ins in a notebook cell, or "" if there are none."""
     found = STAND_INS.search(source)
     return str(material.unpack(found[1])) if found else ""
 
@@ -101,7 +101,7 @@ def _cell_source(module: ModuleType) -> str:
 
 
 def _without_docstring(source: str) -> str:
-    """Remove a module's docstring and its imports, which the notebook has already."""
+    """Remove a module's docstring and imports. The notebook already contains the imports."""
     source = re.sub(r'\A""".*?"""\n', "", source, flags=re.DOTALL)
     return re.sub(r"^(from|import) .*\n", "", source, flags=re.MULTILINE)
 

@@ -26,7 +26,7 @@ HIDDEN = """
 ### END HIDDEN TESTS"""
 
 INSTALL = """\
-# Installs the packages that are missing.
+# Install missing packages.
 import importlib.metadata
 import subprocess
 import sys
@@ -43,7 +43,7 @@ missing = [package for package in {packages!r} if not installed(package)]
 if missing:
     subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *missing])"""
 
-ENGINE = ("autograder", "solutions")  # packages that students do not have
+ENGINE = ("autograder", "solutions")  # packages that students do not install
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -55,8 +55,8 @@ def solution_notebook(day: Day, outputs: str = "") -> NotebookNode:
     """Return the notebook with solutions, from which nbgrader generates the release.
 
     Args:
-        day: the day.
-        outputs: the packed results of known mistakes. Without them, the visible checks give no hints.
+        day: The day.
+        outputs: The packed results of known mistakes. Without them, the visible checks give no hints.
 
     Raises:
         ChapterError: `opening.py`, `closing.py` or a chapter is invalid.
@@ -106,19 +106,19 @@ def _cells(day: Day, outputs: str) -> Iterator[NotebookNode]:
 
 
 def _given_part(folder: Path, name: str) -> Chapter:
-    """Read the opening or the closing part of the notebook: the course's own file, or else the engine's."""
+    """Read the notebook's opening or closing part from the course's own file or, by default, from this package."""
     own = folder / f"{name}.py"
     default = Path(in_notebook.__file__).with_name(f"{name}.py")
     return chapters.read(own if own.is_file() else default, ())
 
 
 def day_texts(day: Day) -> texts.Texts:
-    """Return what fills in the texts of a day."""
+    """Return the object that fills in a day's texts."""
     return texts.Texts(day, _introduction(day))
 
 
 def _introduction(day: Day) -> list[Chapter]:
-    """Return the day's own introduction, if there is one."""
+    """Return the day's own introduction, if any."""
     own = day.root / "solutions" / day.name / "opening.py"
     return [chapters.read(own, ())] if own.is_file() else []
 
@@ -143,7 +143,7 @@ def _chapter_cell(
 
 
 def _helper_cell(source: str, id_: str) -> NotebookNode:
-    """Return a code cell that JupyterLab, VS Code and Colab show collapsed."""
+    """Return a code cell that is collapsed in JupyterLab, VS Code and Colab."""
     cell = _cell("code", f"# @title Given code\n{source}", id_)
     cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
     return cell
@@ -155,9 +155,9 @@ def _requirements(day: Day) -> list[str]:
 
 
 class _Ids:
-    """A generator of cell IDs made of a section's name and a count. Changing a section does not affect other sections' IDs.
+    """A generator of cell IDs of the form SECTION-NUMBER. Changing a section does not affect IDs in other sections.
 
-    nbformat allows only ASCII in IDs. A name in another script is replaced by its hash.
+    nbformat allows only ASCII in IDs, so a name in a non-Latin script is replaced by its hash.
     """
 
     def __init__(self) -> None:
@@ -175,7 +175,7 @@ def _slug(markdown: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Replace letters with accents by plain ones. Add a hash if the text has letters that cannot be replaced."""
+    """Remove accents from letters. Add a hash if any other non-ASCII characters remain."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     if plain.isascii():
         return plain
@@ -228,7 +228,7 @@ def without_guard(source: str) -> str:
 
 
 def _lines_inside_strings(source: str) -> Iterator[int]:
-    """Yield the numbers of the lines that start inside a string."""
+    """Yield the line numbers of lines that start inside a string."""
     opened = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         name = tokenize.tok_name[token.type]
@@ -241,7 +241,7 @@ def _lines_inside_strings(source: str) -> Iterator[int]:
 
 
 def without_chapter_imports(source: str) -> str:
-    """Return the source of a cell, with all imports from `solutions` and `autograder` removed."""
+    """Return a cell's source without imports from `solutions` and `autograder`."""
     lines = source.split("\n")
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ENGINE:

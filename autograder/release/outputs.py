@@ -1,6 +1,6 @@
-"""Record what each known mistake returns in the visible checks, for the hints in the notebook. Entry point: `packed`.
+"""Record the results of known mistakes in the visible checks for the notebook's hints. Entry point: `packed`.
 
-A day runs in a separate process: `python -m autograder.release.outputs ROOT DAY`.
+Each day runs in a separate process: `python -m autograder.release.outputs ROOT DAY`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from autograder.recognition.catalogue import Mistake, known_mistakes
 from autograder.release import material
 from autograder.release.notebook import notebook_source
 
-SECONDS = 20  # for one known mistake
-PLAIN = [["bool"], ["int"], ["str"]]  # how the summaries of these values begin
+SECONDS = 20  # per known mistake
+PLAIN = [["bool"], ["int"], ["str"]]  # the start of the summaries of these values
 
 
 class TooSlow(BaseException):
@@ -39,7 +39,7 @@ class TooSlow(BaseException):
 
 
 def released_cells(day: Day) -> list[NotebookNode]:
-    """Return the cells of the current release, or [] if there is none or it is damaged, for example by a merge conflict."""
+    """Return the cells of the current release, or [] if it is missing or damaged, for example by a merge conflict."""
     file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
     try:
         cells: list[NotebookNode] = nbformat.read(file, as_version=4).cells
@@ -49,7 +49,7 @@ def released_cells(day: Day) -> list[NotebookNode]:
 
 
 def packed(day: Day) -> str:
-    """Return the packed results of a day's known mistakes: those in the current release, if they are up to date.
+    """Return the packed results of a day's known mistakes. Reuse those in the current release if they are up to date.
 
     Raises:
         CourseError: The day's solutions do not run.
@@ -62,7 +62,7 @@ def packed(day: Day) -> str:
 
 
 def record(day: Day) -> dict[str, Any]:
-    """Return the results of a day's known mistakes by exercise, in the form that `in_notebook.hints` reads.
+    """Return the results of a day's known mistakes by exercise, in the format read by `in_notebook.hints`.
 
     Raises:
         CourseError: The day's solutions do not run.
@@ -77,7 +77,10 @@ def record(day: Day) -> dict[str, Any]:
 
 
 class Notebook:
-    """The main module of this process, with a day's given code, solutions and visible checks, or only some of them."""
+    """The main module of this process, which contains a day's given code, solutions and visible checks.
+
+    `roles` selects which of these are included.
+    """
 
     def __init__(self, day: Day, roles: Sequence[str] = ("given", "exercise", "checks")) -> None:
         self.module = types.ModuleType("__main__")
@@ -90,13 +93,13 @@ class Notebook:
                     self.run(notebook_source(cell), f"{chapter.name}, cell {cell.number}")
 
     def run(self, source: str, name: str) -> None:
-        """Run a cell's code. Tracebacks and `inspect` find its source."""
+        """Run a cell's code, making its source available to tracebacks and `inspect`."""
         file = f"<{name}>"
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         exec(compile(source, file, "exec", dont_inherit=True), vars(self.module))
 
     def observe(self, exercise: str, methods: list[str]) -> list[Any]:
-        """Return what the current code of an exercise returns in its visible checks."""
+        """Return the results of an exercise's current code in its visible checks."""
         names = vars(self.module)
         seen: list[Any] = names["observe"](
             exercise, names[f"check_{exercise}"].__wrapped__, methods
@@ -105,7 +108,7 @@ class Notebook:
 
 
 def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> dict[str, Any]:
-    """Return the results of one exercise's known mistakes, without those that the checks cannot tell apart."""
+    """Return the results of an exercise's known mistakes, excluding mistakes that the checks cannot distinguish."""
     exercise = mistakes[0].exercise
     methods = _methods(stub)
     own = vars(notebook.module)[exercise]
@@ -120,21 +123,21 @@ def record_exercise(notebook: Notebook, mistakes: list[Mistake], stub: str) -> d
     listed = []
     for sentence, results in seen:
         others = [correct, *(other for name, other in seen if name != sentence)]
-        # Many mistakes raise errors everywhere, so errors alone identify none.
+        # Many mistakes raise errors in every check, so errors alone do not identify a mistake.
         if _has_value(results) and not any(_alike(results, other) for other in others):
             listed.append([sentence, [_number(call, calls) for call in results]])
     return {"methods": methods, "calls": calls, "mistakes": listed}
 
 
 def _has_value(results: Any) -> bool:
-    """Return whether the code of an exercise returned any number or string."""
+    """Return whether an exercise's code returned any number or string."""
     if isinstance(results, list):
         return results[:1] in PLAIN or any(map(_has_value, results))
     return isinstance(results, float) or results == "random"
 
 
 def _number(call: Any, calls: list[Any]) -> int:
-    """Return the index of a call in the list, and add it if it is new."""
+    """Return the index of a call in the list, adding the call if it is new."""
     text = json.dumps(call)
     texts = [json.dumps(known) for known in calls]
     if text not in texts:
@@ -144,7 +147,7 @@ def _number(call: Any, calls: list[Any]) -> int:
 
 
 def _methods(stub: str) -> list[str]:
-    """Return the public methods of a stub, if it is a class."""
+    """Return the public methods of a stub if it is a class, and otherwise an empty list."""
     definition = ast.parse(stub).body[0]
     body = definition.body if isinstance(definition, ast.ClassDef) else []
     names = [node.name for node in body if isinstance(node, ast.FunctionDef)]

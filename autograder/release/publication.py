@@ -1,7 +1,8 @@
-"""Build a day's folders beside the current ones, and put them in place at once. Entry points: `staging` and `publish`.
+"""Stage a build of a day's folders, then swap them with the current folders. Entry points: `staging` and `publish`.
 
-The staging folder is in `.autograder/builds/DAY/`. Until a build publishes, the release, nbgrader's source and the gradebook are
-unchanged. If it is killed while it publishes, each of them is either old or new. The next build replaces them all.
+The staging folder is in `.autograder/builds/DAY/`. The release, nbgrader's source and the gradebook do not change until
+the build is published. If the build is killed during publication, each of these is either old or new. The next build
+replaces all of them.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from autograder.course.config import CourseError, Day
 from autograder.course.state_folder import course_folder
 from autograder.release import gradebook
 
-# The folders of a day that are replaced, in this order.
+# A day's folders, in the order in which they are replaced.
 FOLDERS = ("source", "assignments")
-REPLACED = "replaced"  # in the staging folder: folders that had to be moved away first
+REPLACED = "replaced"  # in the staging folder: old folders that had to be moved away first
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # from <fcntl.h> and <linux/fs.h>
 
 
 @contextlib.contextmanager
 def staging(day: Day) -> Iterator[Path]:
-    """Create an empty folder for a build, and delete it afterwards. Clean up after builds that were killed.
+    """Create an empty folder for a build and delete it afterwards. Also clean up after builds that were killed.
 
     Raises:
         CourseError: Another process is building this day, or a file in the folder cannot be written.
@@ -55,10 +56,10 @@ def staging(day: Day) -> Iterator[Path]:
 
 
 def publish(day: Day, staged: Path, new_version: bool = False) -> list[str]:
-    """Update the gradebook from a finished build, then replace the day's folders. Return notes for the instructor.
+    """Update the gradebook from a finished build, replace the day's folders, and return notes for the instructor.
 
     Raises:
-        CourseError: The gradebook or a folder cannot be replaced. The message says what is unchanged.
+        CourseError: The gradebook or a folder cannot be replaced. The message lists what is unchanged.
     """
     notes = gradebook.update(day, staged / gradebook.FILE, new_version)
     for name in FOLDERS:
@@ -75,10 +76,10 @@ def publish(day: Day, staged: Path, new_version: bool = False) -> list[str]:
 
 
 def _replace(target: Path, new: Path, kept: Path) -> None:
-    """Replace the folder `target` with `new`, so that every process sees one or the other.
+    """Replace the folder `target` with `new`, atomically if possible.
 
-    Some file systems, such as NFS, cannot exchange two folders. There, `target` is missing for a moment, and `_delete` brings
-    it back if the process is killed in this moment.
+    Some file systems, such as NFS, cannot exchange two folders. In that case, `target` is briefly missing. If the
+    process is killed at that moment, `_delete` restores `target`.
     """
     if not target.exists():
         new.rename(target)
@@ -92,7 +93,7 @@ def _replace(target: Path, new: Path, kept: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> None:
-    """Exchange two folders atomically. Raises OSError, also if the system or the file system cannot do that."""
+    """Exchange two folders atomically. Raises OSError if that fails or is not supported."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         raise OSError("renameat2 is not available")
@@ -103,7 +104,7 @@ def _exchange(first: Path, second: Path) -> None:
 
 
 def _delete(folder: Path, day: Day) -> None:
-    """Delete a staging folder, after moving back any folder that was moved away but not replaced."""
+    """Delete a staging folder after restoring any folder that was moved away but not replaced."""
     for name in FOLDERS:
         kept, target = folder / REPLACED / name, day.root / name / day.name
         if kept.exists() and not target.exists():

@@ -1,4 +1,4 @@
-"""Provide the README and the list of packages that students get beside the notebook. Entry points: `readme`, `requirements`."""
+"""Provide the README and requirements.txt that accompany the notebook. Entry points: `readme`, `requirements`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ README = """\
 Work from top to bottom. Replace each `raise NotImplementedError` with your code and run the checks below it. When you are
 done, submit `{name}.ipynb`.
 """
-ALWAYS = ("torch",)  # the given code in every notebook uses it
+ALWAYS = ("torch",)  # used by the given code in every notebook
 COURSE = ("autograder", "solutions")
 
 
 def readme(day: Day) -> str:
-    """Return the day's README, or a default one with the day's title."""
+    """Return the day's README, or a default README with the day's title."""
     file = day.root / "solutions" / day.name / "README.md"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def readme(day: Day) -> str:
 
 
 def requirements(day: Day) -> str:
-    """Return the day's requirements.txt, or a default one with the packages that the chapters import."""
+    """Return the day's requirements.txt, or by default the packages that the chapters import."""
     file = day.root / "solutions" / day.name / "requirements.txt"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ def requirements(day: Day) -> str:
 
 
 def _imported(day: Day) -> Iterator[str]:
-    """Yield the first part of the name of each module that a day's chapters import."""
+    """Yield the top-level package of each module that a day's chapters import."""
     cells = (cell for chapter in day.chapters for cell in chapter.cells if cell.role != "text")
     for cell in cells:
         for node in ast.walk(ast.parse(cell.source)):

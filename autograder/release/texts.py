@@ -1,6 +1,7 @@
-"""Write what the configuration knows into the texts of a release: points, minutes, counts, and what is optional.
+"""Fill in facts from the configuration in a release's texts: points, times, counts and which exercises are optional.
 
-A chapter states the difficulty and the minutes of each exercise, `grading.toml` everything else. Entry point: `Texts`.
+Chapters state the difficulty and the minutes of each exercise. Everything else comes from `grading.toml`. Entry point:
+`Texts`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ STARS = re.compile(r"^(?P<stars>★+☆*)(?P<rest>(?: ·.*)?)$", re.MULTILINE)
 POINTS = re.compile(r"[\d.]+ points?")
 HEADING = re.compile(r"\A(#{1,6} .*)\n*")
 CHAPTER = re.compile(r"^\*Chapter \d+ of \d+.*\*$", re.MULTILINE)
-# The minutes of a section that is not an exercise, such as *Core · 10 minutes*.
+# The time for a section that is not an exercise, such as *Core · 10 minutes*.
 SECTION = re.compile(r"^\*(?:(Core|Further|Optional) · )?(\d+) minutes\*$", re.MULTILINE)
 TIMETABLE = re.compile(r"^\{\{ timetable\n(.*?)\}\}", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
-# A rule for students' code, which a given exercise does not need.
+# A rule for students' code, which is removed for given exercises.
 RULE = re.compile(r"^Not allowed: .*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 YOURS = re.compile(r"\b([Yy])our(\s+)`(\w+)`")
 GIVEN = "given · nothing to fill in"
@@ -38,7 +39,7 @@ class Times:
 
 
 def exercise_minutes(day: Day) -> dict[str, int]:
-    """Return the minutes that the text before each exercise states, or 0."""
+    """Return the minutes stated in the text before each exercise, or 0 if there are none."""
     minutes, stated = {}, 0
     for cell in (cell for chapter in day.chapters for cell in chapter.cells):
         if cell.role == "text" and (found := STARS.search(cell.source)):
@@ -50,7 +51,7 @@ def exercise_minutes(day: Day) -> dict[str, int]:
 
 
 class Texts:
-    """The texts of a day. `opening` is the day's own introduction, which may contain a timetable."""
+    """A day's texts. `opening` is the day's own introduction, which may contain a timetable."""
 
     def __init__(self, day: Day, opening: Sequence[Chapter] = ()) -> None:
         self._day = day
@@ -60,7 +61,7 @@ class Texts:
         required = [exercise for exercise in day.exercises if not exercise.optional]
         self._has_further = not all(exercise.core for exercise in required)
         sections = [word for chapter in day.chapters for word, _ in _section_times(chapter)]
-        # In a day without two tracks, the word "core" would say nothing.
+        # On a day with only one track, the word "core" would be meaningless.
         self._has_tracks = any(exercise.core for exercise in required) and (
             self._has_further or "Further" in sections
         )
@@ -71,7 +72,7 @@ class Texts:
         self._total = sum(self._chapters.values(), _times(core=extra))
 
     def chapter_cell(self, chapter: Chapter, cell: ChapterCell) -> str:
-        """Return the text of a chapter's cell."""
+        """Return the text of a cell in a chapter."""
         text = cell.source
         exercise = _introduced(chapter, cell)
         if exercise:
@@ -84,7 +85,7 @@ class Texts:
         return self.fill(text, chapter.path.name)
 
     def fill(self, text: str, file: str) -> str:
-        """Return a text with its placeholders replaced, and without claims that students write a given exercise.
+        """Return the text with placeholders replaced, and with "your `f`" changed to "the given `f`" for given exercises.
 
         Raises:
             CourseError: A placeholder is unknown.
@@ -120,7 +121,7 @@ class Texts:
         return "core" if exercise.core or not self._has_tracks else "further"
 
     def _with_facts(self, text: str, name: str) -> str:
-        """Write the difficulty, the track, the minutes and the points of an exercise below its heading."""
+        """Add the difficulty, track, minutes and points of an exercise below its heading."""
         if name not in self._exercises:
             text = RULE.sub("", text).rstrip()
         stars = STARS.search(text)
@@ -151,7 +152,7 @@ class Texts:
         return times
 
     def _section(self, found: re.Match[str]) -> str:
-        """Return the line that states a section's time."""
+        """Return the line with a section's time."""
         ((word, minutes),) = _stated(found[0])
         shown = f"{word} · " if self._has_tracks or word == "Further" else ""
         return f"*{shown}{_count(minutes, 'minute')}*"
@@ -165,7 +166,7 @@ class Texts:
         return words
 
     def _timetable(self, block: str) -> Iterator[str]:
-        """Yield the lines of a table with a row per chapter, the rows of the block and the total, and what the columns mean."""
+        """Yield the lines of a timetable: a row per chapter, the block's own rows, the total, and notes about the columns."""
         tracks = [track for track in TRACKS if track == "core" or self._total.minutes[track]]
         heads = [t if self._has_tracks or t != "core" else "time" for t in tracks]
         yield f"| chapter | {' | '.join(heads)} |"
@@ -178,13 +179,13 @@ class Texts:
                 yield _row(f"{number} {title(chapter)}", self._chapters[chapter.name], tracks)
         yield _row("Total", self._total, tracks, "**")
         if "further" in tracks:
-            count = " Its points count like those of the core." if self._has_further else ""
-            yield f"\nWhat is marked as further goes into more depth.{count}"
+            count = " Their points count the same as core points." if self._has_further else ""
+            yield f"\nThe further parts go into more depth.{count}"
         if "optional" in tracks:
             yield "\nOptional exercises are checked and graded, but their points do not count."
 
     def _workload(self) -> str:
-        """Return a sentence about how long the day takes."""
+        """Return a sentence that states how long the day takes."""
         core, further, optional = (self._total.minutes[track] for track in TRACKS)
         text = f"The {'core' if further else 'day'} takes about {_hours(core)}"
         text += f", the further parts about {_hours(further)} more" if further else ""
@@ -201,7 +202,11 @@ def title(chapter: Chapter) -> str:
 
 
 def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
-    """Return the exercise that a text cell introduces: the next one, if the cell has a heading or stars, and no later one has."""
+    """Return the exercise that a text cell introduces, or "" if there is none.
+
+    A text cell with a heading or stars introduces the next exercise, unless there is a later such cell before the
+    exercise.
+    """
     found = ""
     after = chapter.cells[chapter.cells.index(cell) :]
     for number, other in enumerate(after):
@@ -215,7 +220,7 @@ def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
 
 
 def _section_times(chapter: Chapter) -> Iterator[tuple[str, int]]:
-    """Yield the track and the minutes of each section of a chapter that states its time."""
+    """Yield the track and minutes of each section in a chapter that states a time."""
     for cell in chapter.cells:
         if cell.role == "text":
             yield from _stated(cell.source)
@@ -223,12 +228,12 @@ def _section_times(chapter: Chapter) -> Iterator[tuple[str, int]]:
 
 def _stated(text: str) -> Iterator[tuple[str, int]]:
     for word, minutes in SECTION.findall(text):
-        # A section earns no points, so an optional one is a further one.
+        # Sections have no points, so an optional section counts as further.
         yield "Further" if word in ("Further", "Optional") else "Core", int(minutes)
 
 
 def _time_part(stars: re.Match[str]) -> str:
-    """Return the part of a line that states the time, in any language, such as "10 minutes"; or ""."""
+    """Return the part of a line that states a time in any language, such as "10 minutes", or "" if no part does."""
     parts = stars["rest"].split(" · ")
     return next((p for p in parts if re.search(r"\d", p) and not POINTS.fullmatch(p)), "")
 
@@ -238,7 +243,7 @@ def _times(core: int = 0, further: int = 0, optional: int = 0) -> Times:
 
 
 def _rows(block: str) -> Iterator[tuple[str, int]]:
-    """Yield the rows of a timetable: a name and minutes. The row "chapters" means one row for each chapter."""
+    """Yield the name and minutes of each row in a timetable. The row "chapters" represents one row per chapter."""
     for line in filter(None, map(str.strip, block.split("\n"))):
         name, _, minutes = line.rpartition(":")
         yield (name, int(minutes)) if minutes.strip().isdecimal() else (line, 0)
@@ -254,7 +259,7 @@ def _count(number: float, noun: str) -> str:
 
 
 def _hours(minutes: int) -> str:
-    """Return a time rounded to half an hour, such as "1½ hours", or the minutes if it is less than an hour."""
+    """Return a time rounded to the nearest half hour, such as "1½ hours", or in minutes if it is under an hour."""
     halves = round(minutes / 30)
     if halves < 2:
         return _count(minutes, "minute")

@@ -1,6 +1,6 @@
-"""Try an exercise as its author: run its checks and tests on the solution, other correct answers and its known mistakes.
+"""Try out an exercise: run its checks and tests on the solution, other correct answers and the known mistakes.
 
-Entry point: `try_exercises`. Other correct answers are in `tests/styles/DAY/*.py`, if the course has any.
+Entry point: `try_exercises`. If the course has other correct answers, they are in `tests/styles/DAY/*.py`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from autograder.slicing import client as slicing
 from autograder.slicing.client import Slice, Slicer
 from autograder.submissions.cells import Cell, read_cells
 
-SEEDS = ("1", "2", "3")  # correct answers are tested with each of them, mistakes with the first
+SEEDS = ("1", "2", "3")  # correct answers are tested with every seed, mistakes only with the first
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to an exercise: a name for it, its cells, and the known mistake that it makes, if it makes one."""
+    """An answer to an exercise: its name, its cells, and the known mistake in it, if any."""
 
     name: str
     cells: Sequence[Cell]
@@ -38,34 +38,34 @@ class Answer:
 
 @dataclass(frozen=True)
 class Result:
-    """What happens to an answer. `failed` maps tests to messages. `faults` are what the author should correct."""
+    """The results of testing an answer. `failed` maps test names to messages. `faults` lists problems for the author to fix."""
 
     answer: Answer
-    check: str = ""  # what the visible check prints, or "" if it passes
+    check: str = ""  # the output of the visible check, or "" if it passes
     failed: dict[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The results of one exercise, and the sentences that students read when its tests fail."""
+    """The results for one exercise, and the sentences shown to students when its tests fail."""
 
     exercise: Exercise
     sentences: dict[str, str]
     results: tuple[Result, ...]
-    faults: tuple[str, ...]  # those of the exercise as a whole
+    faults: tuple[str, ...]  # faults in the exercise itself
 
     @property
     def has_faults(self) -> bool:
-        """Return whether the author should correct anything."""
+        """Return whether the author should fix anything."""
         return bool(self.faults) or any(result.faults for result in self.results)
 
 
 def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
-    """Try each of the named exercises, or all exercises of the day if none is named.
+    """Try out the named exercises, or all exercises of the day if `names` is empty.
 
     Raises:
-        CourseError: The day is inconsistent, its code does not run, or it has no exercise with a name.
+        CourseError: The day is inconsistent, its code does not run, or a named exercise does not exist.
     """
     for name in names:
         if name not in day.names:
@@ -87,7 +87,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
 
 
 class _Attempts:
-    """Runs the tests of a day on answers to its exercises."""
+    """A runner that applies a day's tests to answers to its exercises."""
 
     def __init__(self, day: Day, server: Server) -> None:
         self.key = AnswerKey.read(day)
@@ -109,7 +109,7 @@ class _Attempts:
         ]
 
     def answers(self, exercise: Exercise) -> list[Answer]:
-        """Return the solution of an exercise, its other correct answers and its known mistakes."""
+        """Return an exercise's solution, other correct answers and known mistakes."""
         name = exercise.name
         styles = [a for a in self._styles if self.slice(name, a).state == "written"]
         wrong = [
@@ -123,14 +123,14 @@ class _Attempts:
         return [*self._solutions.values(), Cell(own.number, "code", source)]
 
     def slice(self, name: str, answer: Answer) -> Slice:
-        """Return the part of an answer's code that an exercise needs."""
+        """Return the part of the answer's code that the exercise needs."""
         with Slicer(self._server, self._course, answer.cells) as slicer:
             return slicer.slice_all().slices[name]
 
     def result(self, exercise: Exercise, answer: Answer, code: Slice, check: str) -> Result:
-        """Run the hidden tests of an exercise on an answer."""
+        """Run an exercise's hidden tests on an answer."""
         if code.state != "written":
-            return Result(answer, check, faults=("it counts as not filled in",))
+            return Result(answer, check, faults=("the exercise is not filled in",))
         if code.used:
             return Result(
                 answer, check, faults=(f"it uses {', '.join(code.used)}, which is not allowed",)
@@ -174,8 +174,8 @@ def _faults_of_mistake(
     mistake: Mistake, failed: dict[str, str], named: str | None
 ) -> Iterator[str]:
     if not failed:
-        yield "no hidden test fails. Add an input on which it differs from the solution."
+        yield "no hidden test fails. Add a test input for which it differs from the solution."
     elif named is None:
-        yield "it is not recognised: its results match no known mistake, or more than one"
+        yield "it is not recognised: its results match either no known mistake or more than one"
     elif named != mistake.name:
         yield f"it is recognised as {named!r}"

@@ -1,4 +1,4 @@
-"""Describe the trial of an exercise in lines of text. Entry point: `lines`."""
+"""Format the results of trying out an exercise as lines of text. Entry point: `lines`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _title(result: Result) -> str:
 
 
 def _feedback(trial: Trial, result: Result) -> Iterator[str]:
-    """Yield what a student who makes a known mistake reads."""
+    """Yield the messages shown to a student who makes a known mistake."""
     assert result.answer.mistake
     message = next((line for line in result.check.splitlines() if line), "it passes")
     yield f"visible check: {message}"

@@ -1,6 +1,6 @@
-"""Run the visible checks of exercises on given answers, as a student's notebook does. Entry point: `messages`.
+"""Run the visible checks on given answers, as in a student's notebook. Entry point: `messages`.
 
-A day runs in a separate process: `python -m autograder.release.visible_checks ROOT DAY`.
+Each day runs in a separate process: `python -m autograder.release.visible_checks ROOT DAY`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from autograder.release.outputs import SECONDS, Notebook, TooSlow, time_limit
 
 
 def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Return what each answer's visible checks print when they fail, or "" if they pass.
+    """Return, for each answer, the message of the visible checks if they fail, or "" if they pass.
 
     Args:
-        day: the day.
-        answers: the code of the answers to each exercise. An empty answer is the solution.
+        day: The day.
+        answers: The code of the answers to each exercise. An empty string represents the solution.
 
     Raises:
         CourseError: The day's code does not run.
@@ -43,7 +43,7 @@ def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[s
 
 
 def _message(notebook: Notebook, check: str, answer: str) -> str:
-    """Return the message of a check that runs on an answer. Afterwards, the notebook is as before."""
+    """Run a check on an answer and return its message, then restore the notebook's state."""
     module = vars(notebook.module)
     before = dict(module)
     try:
@@ -63,7 +63,7 @@ def _message(notebook: Notebook, check: str, answer: str) -> str:
 
 
 def main(root: Path, name: str) -> None:
-    """Read answers as JSON from stdin, and print the messages as JSON."""
+    """Read answers as JSON from stdin and print the messages as JSON."""
     day = courses.load(root).day(name)
     answers: dict[str, list[str]] = json.load(sys.stdin)
     cells = [cell for chapter in day.chapters for cell in chapter.cells]

@@ -1,1 +1,1 @@
-"""Run untrusted code in isolated processes and call into it. Nothing in this package is specific to exercises."""
+"""Run untrusted code in isolated processes and call its functions. Nothing in this package is specific to exercises."""

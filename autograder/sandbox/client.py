@@ -24,7 +24,8 @@ from autograder.sandbox.clock import Clock
 from autograder.sandbox.control import LAYERS, WORKER
 from autograder.sandbox.errors import ADVICE, ATTEMPTS, NoIsolation, ServerLost
 
-# The timeout in seconds for a server that hangs. It is generous because a busy machine is slow. An exit is noticed at once.
+# Timeout in seconds for a server that hangs. It is generous to allow for busy machines. If the server exits, the client
+# notices immediately.
 START_SECONDS = 300.0
 Sandbox = Literal["required", "none"]
 T = TypeVar("T", control.Ready, control.Started, control.Stopped)
@@ -32,7 +33,7 @@ T = TypeVar("T", control.Ready, control.Started, control.Stopped)
 
 @dataclass
 class _Child:
-    """A process that the grader has requested. `pidfd` is -1 until the server reports that the process is running."""
+    """A process requested by the grader. `pidfd` is -1 until the server reports that the process is running."""
 
     request: control.Start
     wire: socket.socket
@@ -42,10 +43,11 @@ class _Child:
 class Server:
     """A running fork server. Each grader process has its own server.
 
-    The server forks the next worker while the current one runs, because most of a worker's startup time is spent in the kernel.
+    Most of a worker's startup time is spent in the kernel, so the server forks the next worker while the current one
+    runs.
 
-    With `sandbox="required"`, nothing runs unless probes show that files, network, processes and memory are isolated.
-    With `"none"`, only the given `layers` confine the code, by default just `limits`.
+    With `sandbox="required"`, nothing runs unless probes confirm that files, network, processes and memory are
+    isolated. With `"none"`, only the given `layers` confine the code. The default is just `limits`.
     """
 
     def __init__(
@@ -71,8 +73,8 @@ class Server:
         """Wait until the server is ready and return the isolation layers that it uses.
 
         Raises:
-            NoIsolation: the layers do not isolate student code.
-            ServerLost: several servers in a row exited during startup.
+            NoIsolation: The layers do not isolate student code.
+            ServerLost: Several servers in a row exited during startup.
         """
         for _ in range(ATTEMPTS):
             try:
@@ -105,10 +107,10 @@ class Server:
             self._send(request)
 
     def prepare(self, service: str, data: bytes) -> None:
-        """Pass trusted data to a service before its processes are forked. A replacement server gets the same data.
+        """Pass trusted data to a service before forking its processes. A replacement server receives the same data.
 
         Raises:
-            ValueError: the server does not offer this service.
+            ValueError: The server does not offer this service.
         """
         if service not in self._services:
             raise ValueError(f"this fork server does not offer {service}, only {self._services}")
@@ -140,7 +142,7 @@ class Server:
             self._ahead.wire.close()
         while self._running:
             os.close(self._running.popitem()[1])
-        if not self._is_up:  # the server reads its control socket only once it is up
+        if not self._is_up:  # the server does not read its control socket until it is up
             self._process.kill()
         try:
             self._process.wait(5)
@@ -149,24 +151,24 @@ class Server:
             self._process.wait()
 
     def start(self, limits: Limits, service: str = WORKER) -> tuple[socket.socket, int]:
-        """Fork a sandboxed process for a service. Return the grader's end of the process's socket, and the process's number.
+        """Fork a sandboxed process for a service. Return the grader's end of the process's socket and the process's number.
 
         Raises:
-            NoIsolation: the sandbox could not be set up, and nothing was started.
-            ServerLost: several servers in a row exited.
+            NoIsolation: The sandbox could not be set up, and nothing was started.
+            ServerLost: Several servers in a row exited.
         """
-        # The margin lets the grader's own deadline pass first, because the grader's error message is more precise.
+        # The margin ensures that the grader's own deadline passes first, because its error message is more precise.
         seconds = math.ceil(limits.total_cpu_seconds) + 5
         kind = control.Start(0, service, limits.memory, seconds)
         for _ in range(ATTEMPTS):
             try:
                 self._await_ready()
-                if self._process.poll() is not None:  # the server's children die with it
+                if self._process.poll() is not None:  # its children have died with it
                     raise ConnectionError("the fork server exited")
                 child = self._take_child(kind)
                 if not _has_ended(child.pidfd):
                     return child.wire, child.request.number
-                # No student code has run in this process yet, so either the process or the server was killed from outside.
+                # No student code has run in this process yet, so the process or the server was killed externally.
                 self.stop(child.request.number)
                 child.wire.close()
             except (OSError, msgspec.MsgspecError):
@@ -211,10 +213,10 @@ class Server:
         return child
 
     def clock(self, number: int) -> Clock:
-        """Return a clock that reads a process's CPU time and waiting time from the kernel.
+        """Return a clock for a process's CPU time and run-queue time, as measured by the kernel.
 
         Raises:
-            ServerLost: the process ended together with its server.
+            ServerLost: The process ended together with its server.
         """
         if number not in self._running:
             raise ServerLost
@@ -236,7 +238,7 @@ class Server:
         """Kill a process, wait for it to exit, and return its exit code and CPU time.
 
         Raises:
-            ServerLost: the server has exited, so it is unknown how the process ended.
+            ServerLost: The server has exited, so it is unknown how the process ended.
         """
         if number not in self._running:
             raise ServerLost
@@ -290,5 +292,5 @@ def _isolation_problem(ready: control.Ready) -> str:
     text = f"student code would not be isolated on this machine. These attempts were not blocked: {'; '.join(ready.holes)}."
     if ready.refused:
         layers = "; ".join(f"{layer} ({reason})" for layer, reason in ready.refused.items())
-        text += f" Layers that this machine refuses: {layers}."
+        text += f" Layers that this machine does not support: {layers}."
     return f"{text} {ADVICE}"

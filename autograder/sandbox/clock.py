@@ -1,4 +1,4 @@
-"""Read CPU time and run-queue time from the kernel. Entry points: `Clock`, `own_queue_seconds` and `cpu_count`."""
+"""Measure CPU time and run-queue time. Entry points: `Clock`, `own_queue_seconds` and `cpu_count`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Reading:
-    """The total seconds that all threads of a process have spent on a CPU, and the total seconds they have waited for one."""
+    """The total CPU time of a process's threads and the total time they have waited for a CPU, in seconds."""
 
     cpu: float = 0.0
     queued: float = 0.0
@@ -22,14 +22,14 @@ class Reading:
 class Clock:
     """A clock for the process that a pidfd refers to. After the process ends, the clock keeps its last reading.
 
-    `is_kept` returns whether the process has not been reaped yet. Once it has been reaped, the kernel may reuse its pid.
+    `is_kept` returns True until the process has been reaped. After that, the kernel may reuse its pid.
     """
 
     def __init__(self, pidfd: int, is_kept: Callable[[], bool]) -> None:
         self._pid = _pid_of(pidfd)
         self._is_kept = is_kept
         self._last = Reading()
-        self._queued: dict[str, float] = {}  # seconds by thread, including threads that have ended
+        self._queued: dict[str, float] = {}  # seconds per thread, including threads that have ended
 
     def read(self) -> Reading:
         """Return the current reading."""
@@ -40,7 +40,7 @@ class Clock:
         return self._last
 
     def _cpu(self) -> float:
-        # A process's CPU clock id combines the inverted pid with the constant CPUCLOCK_SCHED.
+        # The id of a process's CPU clock combines the inverted pid and the constant CPUCLOCK_SCHED.
         try:
             return time.clock_gettime(~self._pid << 3 | 2)
         except OSError:
@@ -50,7 +50,7 @@ class Clock:
 
     def _queue_seconds(self) -> float:
         folder = f"/proc/{self._pid}/task"
-        with contextlib.suppress(OSError):  # the kernel has no schedstat, or /proc is hidden
+        with contextlib.suppress(OSError):  # no schedstat in this kernel, or /proc is hidden
             for thread in os.listdir(folder):
                 with contextlib.suppress(OSError), open(f"{folder}/{thread}/schedstat") as file:
                     self._queued[thread] = int(file.read().split()[1]) / 1e9

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
-# `load` and `main` are called separately, because `load` cannot remove the file path from a function that is running.
+# Call `load` and `main` separately, because `load` cannot remove the file path from a running function.
 # The main process handles Ctrl-C.
 SERVER = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
@@ -31,9 +31,9 @@ MAX_CONTROL = 1 << 16
 
 
 class Start(msgspec.Struct, tag="start", frozen=True):
-    """A request to fork a process for a service. The grader chooses a unique number for it.
+    """A request to fork a process for a service. The grader assigns a unique number to the process.
 
-    `memory` limits the address space, in bytes beyond the server's own. `cpu` limits the CPU time, in seconds.
+    `memory` limits the address space in bytes, not counting the server's own. `cpu` limits the CPU time in seconds.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Stop(msgspec.Struct, tag="stop", frozen=True):
 
 
 class Prepare(msgspec.Struct, tag="prepare", frozen=True):
-    """A request to pass trusted, public data to a service before the server forks its processes. The server sends no report."""
+    """A request to pass trusted, public data to a service before its processes are forked. The server does not reply."""
 
     service: str
     data: bytes
@@ -71,7 +71,8 @@ class Refused(msgspec.Struct, tag="refused", frozen=True):
 class Ready(msgspec.Struct, tag="ready", frozen=True):
     """A report that the server is up.
 
-    It lists the isolation layers in use, the forbidden actions that were not blocked, and the layers that the machine refused.
+    It lists the isolation layers in use, the layers that this machine does not support, and any forbidden actions that
+    were not blocked.
     """
 
     layers: list[str]

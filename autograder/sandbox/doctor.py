@@ -11,7 +11,7 @@ from typing import Any
 
 from autograder.sandbox.control import ENVIRONMENT, LAYERS
 
-# Maps each layer to a probe that no other layer blocks.
+# For each layer, a probe that no other layer blocks.
 ONLY_PROBE = {"namespaces": "find", "landlock": "list", "seccomp": "fork", "limits": "memory"}
 PURPOSE = {
     "namespaces": "a file system with only Python, no network, no other processes",
@@ -27,7 +27,7 @@ REMEDY = {
     "limits": "raise the hard limits of the shell (ulimit -H)",
 }
 SECONDS = 60.0
-# A probe's result: what was tried, whether the attempt was blocked, and what happened.
+# A probe's result: the attempted action, whether it was blocked, and what happened.
 Seen = tuple[str, bool, str]
 
 
@@ -42,7 +42,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Probe the sandbox with all layers, with each layer alone, and with each layer left out. This takes a few seconds."""
+    """Probe the sandbox with all layers, with each layer alone, and without each layer. This takes a few seconds."""
     if not sys.platform.startswith("linux"):
         text = "not found; the sandbox needs Linux. Run the grader in the container that SECURITY.md describes"
         return [Finding("all", "find Linux", text, False)]
@@ -66,7 +66,7 @@ def examine() -> list[Finding]:
 def _layer_findings(
     layer: str, available: Sequence[str], unwalled: dict[str, Seen], complete: dict[str, Seen]
 ) -> list[Finding]:
-    """Check which probes a sandbox layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds without the layer."""
+    """Check which probes a layer blocks on its own, and whether its probe in `ONLY_PROBE` succeeds without the layer."""
     alone = _observe([layer])
     findings = [
         Finding(layer, f"{tried}, with only this layer", text, blocked)

@@ -1,4 +1,4 @@
-"""Define the sandbox's exceptions, and retry work after a fork server is lost."""
+"""Define the sandbox's exceptions and retry work when a fork server is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from autograder.protocol.limits import Excess
 
-# How many times a fork server is started, or a task is tried, before `ServerLost` is raised.
+# Maximum number of attempts to start a fork server or run a task before `ServerLost` is raised.
 ATTEMPTS = 4
 ADVICE = (
     "Run the grader on Linux 6.2 or later, or in the container that SECURITY.md describes; "
@@ -18,18 +18,18 @@ R = TypeVar("R")
 
 
 class NoIsolation(Exception):
-    """Raised when this machine cannot isolate untrusted code. The message says what is missing and how to fix the problem."""
+    """Raised when this machine cannot isolate untrusted code. The message states what is missing and how to fix the problem."""
 
 
 class ServerLost(Exception):
-    """Raised when a fork server exits, which also kills its processes. The code in those processes is not the cause."""
+    """Raised when a fork server exits, which also kills its processes. The code in those processes is not to blame."""
 
     def __init__(self) -> None:
         super().__init__("the sandbox's fork server exited")
 
 
 class WorkerDied(Exception):
-    """Raised when a process exits or sends an invalid message. `code` is its exit code or the negated signal number."""
+    """Raised when a process exits or sends an invalid message. `code` is its exit code or negated signal number."""
 
     def __init__(self, code: int, why: str = "") -> None:
         super().__init__(why or f"exit code {code}")
@@ -49,7 +49,7 @@ def retry_if_server_lost(work: Callable[[], R]) -> R:
     """Call `work`, which starts its own processes, and call it again each time a fork server is lost.
 
     Raises:
-        ServerLost: the fork server was lost on every attempt.
+        ServerLost: The fork server was lost on every attempt.
     """
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(ServerLost):

@@ -1,6 +1,7 @@
-"""Arrange the fork server's memory so that its forks are fast. Entry points: `fill_gaps`, `private_memory` and `collapse`.
+"""Lay out the fork server's memory for fast forks. Entry points: `fill_gaps`, `private_memory` and `collapse`.
 
-A worker copies each page of the server that it writes to. Together, the functions save about a quarter of a worker's time.
+When a worker writes to a page of the server's memory, the kernel copies the page. Together, these functions reduce a
+worker's running time by about a quarter.
 """
 
 from __future__ import annotations
@@ -9,13 +10,11 @@ import ctypes
 
 _HUGE = 2 << 20
 _COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
-_OVERHEAD = 8  # bytes that glibc adds to a block
+_OVERHEAD = 8  # bytes that glibc adds to each block
 _BLOCK_SIZES = [1 << power for power in range(16, 5, -1)]
-_MAX_BLOCKS = 1000  # number of blocks between two measurements, because measuring takes a while
-_OBJECT_SIZES = range(
-    48, 513, 16
-)  # sizes of objects in bytes for which Python keeps pools of memory
-_POOL_BYTES = 256 << 10  # bytes to allocate for each of these sizes
+_MAX_BLOCKS = 1000  # blocks allocated between measurements, because measuring is slow
+_OBJECT_SIZES = range(48, 513, 16)  # object sizes, in bytes, for which Python keeps memory pools
+_POOL_BYTES = 256 << 10  # bytes to allocate for each size
 _fillers: list[bytes] = []
 
 
@@ -32,12 +31,12 @@ class _MallocInfo(ctypes.Structure):
 
 
 def fill_gaps() -> None:
-    """Allocate the free blocks between used ones, so that workers allocate new memory instead of writing to shared pages."""
+    """Allocate the free blocks between used ones, so workers allocate new memory instead of writing to shared pages."""
     _fillers.extend(
         bytes(size - b"".__sizeof__()) for size in _OBJECT_SIZES for _ in range(_POOL_BYTES // size)
     )
     libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallinfo2"):  # not glibc, or a version before 2.33
+    if not hasattr(libc, "mallinfo2"):  # not glibc, or older than 2.33
         return
     libc.mallinfo2.restype = _MallocInfo
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
@@ -69,9 +68,9 @@ def private_memory() -> list[range]:
 
 
 def collapse(memory: list[range]) -> None:
-    """Move address ranges to huge pages, so that a fork copies one page-table entry instead of 512.
+    """Move address ranges to huge pages, so a fork copies one page-table entry instead of 512.
 
-    Ranges that the kernel refuses to collapse stay unchanged.
+    Ranges that the kernel cannot collapse are left unchanged.
     """
     madvise = ctypes.CDLL(None).madvise
     for addresses in memory:

@@ -1,4 +1,4 @@
-"""Measure a worker's time from outside its process, and enforce its limits. Entry point: `Meter`."""
+"""Measure a worker's time from outside its process and enforce time limits. Entry point: `Meter`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from autograder.protocol.limits import Budget, Excess
 from autograder.sandbox.clock import Clock, own_queue_seconds
 from autograder.sandbox.errors import LimitExceeded
 
-# Seconds between measurements. A call that is answered sooner counts only towards the budget.
+# Seconds between measurements. For calls that finish sooner, only the budget applies.
 SLICE = 0.05
 
 
 class Meter:
-    """The CPU time and idle time that one worker has used, in its current call and in total.
+    """The CPU time and idle time used by one worker, in its current call and in total.
 
-    Idle time is the time that the grader waits for an answer, minus the worker's CPU time, minus the time that either
-    of them waits for a free core. Background work between calls counts as CPU time but not as idle time.
+    Idle time is the time that the grader spends waiting for a response. It excludes the worker's CPU time and the time
+    that either process waits for a free core. Background work between calls counts as CPU time but not as idle time.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Meter:
         self._budget = budget
         self._cores = os.cpu_count() or 1
         self._cpu = self._idle = 0.0  # seconds charged to the budget so far
-        self._waited = 0.0  # seconds that the grader waited before `_since`
+        self._waited = 0.0  # seconds that the grader had waited before `_since`
         self._since: float | None = None
-        # The CPU time and idle time that had been used at the first measurement of the current call.
+        # The CPU time and idle time as of the first measurement of the current call.
         self._first: tuple[float, float] | None = None
         self._next_check = 0.0
         self._budget_lasts = time.monotonic() + budget.soonest(self._cores)
@@ -56,7 +56,7 @@ class Meter:
         """Return how many seconds to wait for the worker before calling this method again.
 
         Raises:
-            LimitExceeded: the worker reached a limit.
+            LimitExceeded: The worker reached a limit.
         """
         now = time.monotonic()
         if now >= self._next_check:
@@ -64,7 +64,7 @@ class Meter:
         return self._next_check - now
 
     def _check(self, now: float) -> float:
-        """Measure the time used so far. Return the minimum number of seconds until a limit can be reached."""
+        """Measure the time used so far and return how many seconds must pass before a limit can be reached."""
         cpu, idle = self._measure(now)
         self._charge(cpu, idle)
         if self._budget.excess is not None:
@@ -96,7 +96,7 @@ class Meter:
         self._budget.charge(more_cpu, more_idle)
 
     def close(self) -> None:
-        """Charge the remaining time to the budget. Call this before stopping the process."""
+        """Charge the remaining time to the budget. Call this method before stopping the process."""
         self.pause()
         self._charge(*self._measure(time.monotonic()))
 

@@ -15,22 +15,22 @@ from autograder.sandbox.errors import LimitExceeded, ServerLost, WorkerDied
 from autograder.sandbox.meter import Meter
 
 Reply = Callable[[m.Question, bytearray], tuple[m.Reply, Outgoing]]
-# Limits on one message from the worker: the number of tensors, and the total size in bytes of the rebuilt tensors.
+# Limits on one message from the worker: the number of tensors and the total size of the rebuilt tensors in bytes.
 MAX_TENSORS = 4096
 MAX_BYTES = 16 << 20
-# The grader answers calls to its models itself and cannot interrupt them. The first two constants limit the number of elements
-# and the longest axis in one call. The third limits the total number of elements in all calls whose graphs are kept.
+# The grader runs its own models and cannot interrupt a call. The first two constants limit the number of elements and
+# the longest axis in one call. The third limits the total number of elements in all calls whose graphs are kept.
 MAX_CALL_ELEMENTS = 1 << 17
 MAX_CALL_AXIS = 512
 MAX_KEPT_ELEMENTS = 1 << 20
-# The kernel uses these signals to kill a process that exceeds its CPU time limit.
+# The kernel sends these signals to kill a process that exceeds its CPU time limit.
 OUT_OF_TIME = (-signal.SIGKILL, -signal.SIGXCPU)
 
 
 class Process:
     """A sandboxed worker that answers one request at a time.
 
-    The worker's time is charged to `budget`, by default a new budget for all calls in one exercise.
+    The worker's time is charged to `budget`. The default is a new budget for all calls in one exercise.
     """
 
     def __init__(self, fork_server: Server, limits: Limits, budget: Budget | None = None) -> None:
@@ -38,7 +38,7 @@ class Process:
         self._number = 0
         self._kept = 0
         self._answering = False
-        self.end: Exception | None = None  # why the process ended, unless `stop` ended it
+        self.end: Exception | None = None  # why the process ended, or None if `stop` ended it
         self._connection, self._worker = fork_server.start(limits)
         self._meter = Meter(
             fork_server.clock(self._worker),
@@ -50,26 +50,27 @@ class Process:
     def request(
         self, request: m.Request, payload: Outgoing, reply: Reply
     ) -> tuple[int, m.Answer | m.Failure, bytearray]:
-        """Send a request, and answer the worker's own requests with `reply` until the response arrives.
+        """Send a request and answer the worker's own requests with `reply` until the response arrives.
 
-        `reply` may send requests about the objects in the worker's request. The worker must respond to those without
-        sending another request. The time spent in `reply` is not charged to the worker.
+        `reply` may itself send requests about the objects in the worker's request. The worker must respond to those
+        without sending further requests. Time spent in `reply` is not charged to the worker.
 
         Returns:
             The number of the request, the response, and the response's payload.
 
         Raises:
-            LimitExceeded: the worker did not answer within its limits.
-            WorkerDied: the process ended or sent an invalid message.
-            ServerLost: the process ended together with its fork server.
-            In each case the process has been killed, and all later requests raise the same error.
+            LimitExceeded: The worker did not respond within its limits.
+            WorkerDied: The process ended or sent an invalid message.
+            ServerLost: The process ended together with its fork server.
+
+            In each case, the process has been killed, and later requests raise the same error.
         """
         if self.end is not None:
             raise self.end
         self._number += 1
         number = self._number
         outer = not self._answering
-        # The worker runs the pieces of source code in passes, and each pass finishes at least one piece.
+        # The worker runs the pieces of source code in passes. Each pass completes at least one piece.
         pieces = len(request.pieces) if isinstance(request, m.Load) else 0
         running = pieces * (pieces + 1) // 2
         line = 0
@@ -90,7 +91,7 @@ class Process:
                         raise m.WireError("the message is an unexpected progress report")
                     continue
                 if not outer:
-                    raise m.WireError("the message is a request where a response was expected")
+                    raise m.WireError("the message is a request, but a response was expected")
                 self._send(number, *self._answer(response, data, reply))
         except LimitExceeded as error:
             raise self._limit_exceeded(error.excess, line) from None
@@ -111,12 +112,12 @@ class Process:
 
     def _limit_exceeded(self, excess: Excess, line: int) -> Exception:
         if self.end is None and not self._server.serves(self._worker):
-            # The measured pid may belong to a different process by now.
+            # By now, the pid may belong to a different process.
             return self._ended(ServerLost())
         return self._ended(LimitExceeded(excess, line))
 
     def _end_of_process(self, line: int) -> Exception:
-        """Return the error that explains why the process no longer answers."""
+        """Return the error that explains why the process stopped responding."""
         if self._worker == 0:
             return self._ended(WorkerDied(0))
         self._connection.close()
@@ -145,7 +146,7 @@ class Process:
         if isinstance(response, m.Answer):
             _check_size(response.result)
         elif isinstance(response, m.Failure | m.Running) and data:
-            raise m.WireError("the message contains tensors that no value refers to")
+            raise m.WireError("the message contains unreferenced tensors")
         return response, data
 
     def _answer(
@@ -157,7 +158,7 @@ class Process:
         if isinstance(question, m.Ask) and question.keep:
             self._kept += elements
         axis = max((n for meta in arguments.tensors for n in meta.shape), default=0)
-        # Calls to references are answered by another process, which has its own limits.
+        # Calls to references are answered by another process with its own limits.
         if not isinstance(question, m.Refer) and (
             elements > MAX_CALL_ELEMENTS or axis > MAX_CALL_AXIS or self._kept > MAX_KEPT_ELEMENTS
         ):
@@ -182,10 +183,10 @@ class Process:
 
 
 def _check_size(data: m.Data) -> None:
-    """Check the size of tensors before building them, because a few bytes with zero strides can describe gigabytes.
+    """Check the size of tensors before building them, because with zero strides a few bytes can describe gigabytes.
 
     Raises:
-        WireError: there are too many tensors, or they are too large.
+        WireError: There are too many tensors, or they are too large.
     """
     check(data)
     if len(data.tensors) > MAX_TENSORS:

@@ -1,9 +1,10 @@
-"""Fork server: a single-threaded process that imports its services once and forks a sandboxed process per request.
+"""Fork server: a single-threaded process that imports its services once and forks a sandboxed process for each request.
 
-The grader starts it as `python -I -c control.SERVER FD SERVICES LAYER...` with no environment except `control.ENVIRONMENT`.
-SERVICES are module names separated by commas. `load` runs first, then `main`. On its control socket FD, the server sends
-`Ready` once and then accepts `Start` (which carries one end of the process's socket), `Stop` and `Prepare`. The server
-holds no secrets, and it is sandboxed before it forks.
+The grader starts it as `python -I -c control.SERVER FD SERVICES LAYER...`. The environment contains only
+`control.ENVIRONMENT`. SERVICES is a comma-separated list of module names. `load` runs first, followed by `main`.
+
+On its control socket FD, the server sends `Ready` once and then accepts `Start`, `Stop` and `Prepare`. A `Start`
+request carries one end of the new process's socket. The server contains no secrets and is sandboxed before it forks.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from autograder.sandbox.walls.wall import WIRE, Wall, WallError, refused_layers
 
 
 def receive_control(control: socket.socket) -> tuple[Control | None, int]:
-    """Receive one request and its file descriptor (-1 if there is none). The request is None once the grader has hung up."""
+    """Receive a request and its file descriptor (-1 if there is none). The request is None if the grader has hung up."""
     room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
     data, ancillary, _, _ = control.recvmsg(MAX_CONTROL, room)
     if not data:
@@ -50,7 +51,7 @@ def receive_control(control: socket.socket) -> tuple[Control | None, int]:
 
 
 def serve(wall: Wall, control: socket.socket, services: dict[str, ModuleType]) -> None:
-    """Answer requests on the control socket until it is closed, then kill all processes."""
+    """Answer requests on the control socket until the socket is closed, then kill all processes."""
     children: dict[int, int] = {}
     try:
         _answer(wall, control, services, children)
@@ -64,7 +65,7 @@ def serve(wall: Wall, control: socket.socket, services: dict[str, ModuleType]) -
 def _answer(
     wall: Wall, control: socket.socket, services: dict[str, ModuleType], children: dict[int, int]
 ) -> None:
-    """Answer requests. `children` maps the process numbers that the grader chose to process ids."""
+    """Answer requests. `children` maps the grader's process numbers to process ids."""
     while True:
         if wall.watches() and children:
             for pid in wall.overfull():
@@ -105,7 +106,7 @@ def _report_started(control: socket.socket, number: int, pid: int) -> None:
 
 
 def _work(control: socket.socket, service: ModuleType, start: Start) -> None:
-    """Run a service in the newly forked process. Never returns."""
+    """Run a service in a newly forked process. Never returns."""
     code = 1
     try:
         control.detach()  # the socket is already closed, and its descriptor may have been reused
@@ -125,7 +126,7 @@ def _reap(pid: int) -> Stopped:
 
 
 def _kill(pid: int) -> None:
-    """Kill a process and its descendants: all descendants if namespaces are used, otherwise only those in the same session."""
+    """Kill a process and its descendants. Without namespaces, only descendants in the same session are killed."""
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
@@ -134,20 +135,20 @@ def _kill(pid: int) -> None:
 def load(arguments: list[str]) -> tuple[socket.socket, Wall, dict[str, str], dict[str, ModuleType]]:
     """Determine the available sandbox layers and import the services.
 
-    If possible, the program first restarts itself from mounts whose paths do not reveal the course's folder.
+    If possible, the server first restarts itself from mounts whose paths do not reveal the course's folder.
 
     Returns:
-        The control socket, the `Wall`, the refused layers with the reasons, and the services by name.
+        The control socket, the `Wall`, the unsupported layers with reasons, and the services by name.
     """
     descriptor, names, *layers = arguments
     if "namespaces" in layers:
         relocation.relocate(arguments)
-    gc.disable()  # garbage collection would slow down the imports
+    gc.disable()  # garbage collection slows down imports
     control = socket.socket(fileno=int(descriptor))
     refused = refused_layers(layers)
     wall = Wall([layer for layer in layers if layer not in refused])
     sys.dont_write_bytecode = True
-    # These extension modules need system libraries, which do not exist in the sandbox.
+    # These extension modules need system libraries that do not exist in the sandbox.
     for name in ("bz2", "ctypes", "hashlib", "lzma", "sqlite3", "ssl", "zlib", "encodings.idna"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -170,7 +171,7 @@ def main(
     if tasks != 1:
         raise RuntimeError(f"the fork server must have one thread, but it has {tasks} threads")
     with probes.targets() as outside:
-        private = memory.private_memory()  # must be read before /proc becomes unavailable
+        private = memory.private_memory()  # must be read while /proc is still available
         wall.enclose_server()
         seen = probes.observe(wall, outside)
     memory.collapse(private)

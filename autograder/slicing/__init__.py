@@ -1,1 +1,1 @@
-"""Select the code that each exercise needs from a notebook."""
+"""Extract the code that each exercise needs from a notebook."""

@@ -1,6 +1,6 @@
 """Determine which units define the object that a name refers to at a given moment.
 
-A moment is the position of a unit in the notebook. The object at that moment is the one that the unit sees when it runs.
+A moment is a unit's position in the notebook. The object at that moment is the one that the unit sees when it runs.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ END = 1 << 60  # the moment when the grader calls the exercise, after all units
 class Bindings:
     """The units that bind or change one name, as sorted positions."""
 
-    first: int  # the first unit that binds the name without reading it
+    first: int  # first unit that binds the name without reading it
     uses: Sequence[int]  # all units that bind or change the name
     replacements: Sequence[int]  # units that always bind the name, which discards earlier changes
-    permanent: frozenset[int]  # units that are in effect at every moment
+    permanent: frozenset[int]  # units that apply at every moment
 
     def units_at(self, moment: int) -> Sequence[int]:
         """Return the units that define the name's object at a moment.
 
-        These are the last earlier replacement and all units since then that bind or change the name. If no unit has
-        bound the name by then, the cells are out of order, so the object at the end of the notebook is used.
+        These are the last replacement before the moment and all units since then that bind or change the name. If no
+        earlier unit binds the name, the cells are out of order. In that case, use the object at the end of the
+        notebook.
         """
         end = moment if moment > self.first else END
         n_replacements = bisect_left(self.replacements, end)

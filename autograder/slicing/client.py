@@ -1,4 +1,4 @@
-"""Client for slicing: a sandboxed reader process selects the code for each exercise from a notebook.
+"""Client for slicing: a sandboxed reader process extracts each exercise's code from a notebook.
 
     course = prepare(server, day)                     # once per server and day
     with Slicer(server, course, cells) as slicer:
@@ -29,21 +29,21 @@ from autograder.submissions.cell import Cell, Unreadable
 from autograder.submissions.cells import read_cells
 from autograder.submissions.client import READER, ReaderProcess, ReadError, retry_server_loss
 
-PART = 48_000  # bytes of an encoded course per message; messages are limited to 64 kB
+PART = 48_000  # bytes of encoded course data per message; messages are limited to 64 kB
 ANSWERS = Decoder(Answer)
 T = TypeVar("T")
 
 
 class SlicingError(Exception):
-    """Raised when a notebook could not be sliced; the message gives the reason."""
+    """Raised when a notebook could not be sliced. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The code of one exercise: the pieces of code to run, in order.
+    """The code of one exercise: the pieces to run, in order.
 
-    `reached` are the other exercises whose names the code reads, whether or not they are defined. `used` are the forbidden
-    functions that the code mentions.
+    `reached` contains the other exercises whose names the code reads, whether or not they are defined. `used` contains
+    the forbidden functions that the code mentions.
     """
 
     exercise: str
@@ -56,7 +56,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class NotebookSlices:
-    """The slices of all exercises, the problems found in the notebook, and the number of the cell that defines each exercise."""
+    """The slices of all exercises, the notebook's problems, and the number of the cell that defines each exercise."""
 
     slices: dict[str, Slice]
     problems: tuple[str, ...]
@@ -65,14 +65,14 @@ class NotebookSlices:
 
 @dataclass(frozen=True)
 class SlicingCourse:
-    """A course that was sent to a server, so that the server can slice notebooks."""
+    """A course that has been sent to a server for slicing notebooks."""
 
     key: str
     exercises: tuple[str, ...]
 
 
 def encode_course(day: Day) -> bytes:
-    """Encode the parts of a day that slicing needs. The result contains nothing that is hidden from students."""
+    """Encode the parts of a day that are needed for slicing. The result contains nothing that is hidden from students."""
     cells = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in cells if cell.role == "exercise"}
     given = [Cell(cell.number, "code", cell.source) for cell in cells if cell.role == "given"]
@@ -84,7 +84,7 @@ def encode_course(day: Day) -> bytes:
 
 
 def _release(day: Day) -> list[str]:
-    """Return the sources of the released notebook's code cells, or an empty list if that notebook has not been built."""
+    """Return the sources of the code cells in the released notebook, or an empty list if it has not been built."""
     file = day.root / "assignments" / day.name / f"{day.name}.ipynb"
     try:
         cells, _ = read_cells(file.read_bytes(), file.name)
@@ -94,7 +94,7 @@ def _release(day: Day) -> list[str]:
 
 
 def prepare(server: Server, day: Day) -> SlicingCourse:
-    """Send a day to a server, so that its readers can slice notebooks. Call this once per server and day."""
+    """Send a day to a server so that its readers can slice notebooks. Call this function once per server and day."""
     data = encode_course(day)
     key = hashlib.sha256(data).hexdigest()
     parts = [data[start : start + PART] for start in range(0, len(data), PART)]
@@ -104,7 +104,10 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
 
 
 class Slicer:
-    """Client that slices one notebook in one process, started on first use. After an error, later calls raise the same error."""
+    """Client that slices one notebook in one process, which starts on first use.
+
+    After an error, later calls raise the same error.
+    """
 
     def __init__(self, server: Server, course: SlicingCourse, cells: Sequence[Cell]) -> None:
         self._server, self._course = server, course
@@ -137,7 +140,7 @@ class Slicer:
     def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Slice:
         """Return the slice of one exercise, using the references for the `replaced` exercises.
 
-        Each reference is represented by a piece whose source is `# NAME: the reference`. Raises SlicingError.
+        Each reference is represented by a piece with the source `# NAME: the reference`. Raises SlicingError.
         """
 
         def ask(process: ReaderProcess) -> Slice:
@@ -147,7 +150,7 @@ class Slicer:
         return self._ask(ask)
 
     def _ask(self, ask: Callable[[ReaderProcess], T]) -> T:
-        """Call `ask` with the process that has sliced the notebook; start a new process if the fork server died."""
+        """Call `ask` with the process that sliced the notebook, or with a new process if the fork server died."""
         if self._failure:
             raise SlicingError(self._failure)
         try:
@@ -174,7 +177,7 @@ class Slicer:
     def _slices(
         self, process: ReaderProcess, answer: Answer, exercises: Sequence[str]
     ) -> dict[str, Slice]:
-        """Check that an answer contains valid slices for exactly the given exercises, and return the slices by exercise."""
+        """Check that an answer contains valid slices for exactly the given exercises. Return the slices by exercise."""
         if [chosen.exercise for chosen in answer.slices] != list(exercises):
             raise process.reject()
         found = {}

@@ -1,13 +1,13 @@
-"""Select the top-level statements of a notebook that one exercise needs.
+"""Select the top-level statements in a notebook that an exercise needs.
 
 `slice_for` follows names from the exercise's last definition to the units that bind and change them. A name that a unit
-reads immediately refers to the last binding before that unit, or to a later binding if there is none, because cells may be
-out of order. A name in a function's body refers to the last binding in the notebook.
+reads immediately refers to the last binding before that unit. If there is none, it refers to a later binding, because
+cells may be out of order. A name in a function's body refers to the last binding in the notebook.
 
-A binding discards earlier bindings and changes (`T = {}` after `T["a"] = 1`), unless it reads the name itself
-(`f = cache(f)`) or might not run (inside `if`, `for`, `try`). A call whose result is unused is selected only if it changes
-something that the exercise needs; see side_effects.py. A unit that runs `exec` or writes to `globals()` counts as binding
-every name in its text.
+A binding discards earlier bindings and changes: `T = {}` discards an earlier `T["a"] = 1`. This does not apply if the
+binding reads the name itself (`f = cache(f)`) or might not run (inside `if`, `for`, `try`). A call whose result is
+unused is selected only if it changes an object that the exercise needs; see side_effects.py. A unit that runs `exec` or
+writes to `globals()` is assumed to bind every name in its text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from autograder.slicing.unit import Unit
 
 __all__ = ["Code", "Unit", "parse_units", "slice_for"]
 
-# Limits per exercise, far beyond what any ordinary notebook needs. Code beyond these limits is left out and reported.
+# Limits per exercise, far above the needs of any ordinary notebook. Code beyond these limits is omitted and reported.
 MAX_TAKEN = 5_000  # maximum number of units
 MAX_FOLLOWED = 50_000  # maximum number of (name, moment) pairs
 MANY_STEPS = 500_000  # after this many steps, every name refers to its last binding
@@ -40,7 +40,7 @@ class Code:
 
     @property
     def names(self) -> frozenset[str]:
-        """All names that the code reads, including those that nothing binds."""
+        """All names that the code reads, including unbound names."""
         return self.reached.union(*(unit.reads for unit in self.units))
 
 
@@ -49,8 +49,8 @@ def slice_for(
 ) -> Code | None:
     """Return the code that an exercise needs, or None if the student does not define it.
 
-    Names resolve to the student's units, except that names bound by given units always resolve to the given units. If the
-    student binds or changes a given name differently from the course, `problems` reports this.
+    Names bound by given units always resolve to the given units. All other names resolve to the student's units.
+    `problems` reports any given names that the student binds or changes differently from the course.
     """
     index, given_names = _index_notebook(
         tuple(student), tuple(given), frozenset({exercise, *exercises})
@@ -62,8 +62,9 @@ def slice_for(
     for position in index.always:
         search.take(position, END)
     search.follow([])
-    # The functions that the exercise calls are known only at this point. Notebook calls to these functions are demonstrations,
-    # but calls to other functions may fill a table that the exercise needs (`init_tables()`, `register(f)`).
+    # The set of functions that the exercise calls is now complete. Calls to these functions in the notebook are
+    # demonstrations. Calls to other functions, such as `init_tables()` or `register(f)`, may fill a table that the
+    # exercise needs.
     search.take_side_effects(frozenset(search.names))
     names = set(search.names)
     problems = list(given_names.edits(names))
@@ -76,7 +77,7 @@ def slice_for(
     )
 
 
-# Cache the index of the last notebook, because the exercises of a submission are sliced one after another.
+# Cache the last notebook's index, because a submission's exercises are sliced one after another.
 _last: tuple[NotebookIndex, GivenNames] | None = None
 
 
@@ -91,21 +92,21 @@ def _index_notebook(
 
 
 class _Search:
-    """A search that follows names to the units that define them. Visits each unit at most once per moment."""
+    """A search that follows names to the units that define them. It visits each unit at most once per moment."""
 
     def __init__(self, index: NotebookIndex) -> None:
         self.index = index
         self.taken: set[int] = set()
         self.names: dict[str, None] = {}
         self.is_cut = False
-        self._settled: set[int] = set()  # selected units that read the same objects at every moment
+        self._settled: set[int] = set()  # selected units whose reads do not depend on the moment
         self._done: set[tuple[str, int]] = set()
         self._followed: set[tuple[int, int]] = set()
         self._pending: list[tuple[str, int]] = []
         self._steps = 0
 
     def follow(self, names: Iterable[tuple[str, int]]) -> None:
-        """Resolve each name to its definition at a given point in the code, and recursively every name that it depends on."""
+        """Resolve each name at its moment, and recursively resolve the names that its definition depends on."""
         self._pending += names
         while self._pending and not self.is_cut:
             name, moment = self._pending.pop()
@@ -121,7 +122,7 @@ class _Search:
                     self.take(position, moment)
 
     def take(self, position: int, moment: int) -> None:
-        """Select a unit that defines an object used at the given moment, and queue the names that the unit reads."""
+        """Select a unit that defines an object used at the given moment and queue the names that the unit reads."""
         if (position, moment) in self._followed or self.is_cut:
             return
         self._followed.add((position, moment))
@@ -130,7 +131,8 @@ class _Search:
         if position not in self.taken:
             self.taken.add(position)
             self.is_cut = len(self.taken) > MAX_TAKEN
-            # A function that is called at this moment reads its globals now. An object that it returns may read them at the end.
+            # A function called at this moment reads its globals now. An object that the function returns may read them
+            # at the end.
             moments = {moment, END}
             if unit.runs_code:
                 moments.add(position)  # `sorted(table, key=lambda …)` calls the lambda now
@@ -144,7 +146,7 @@ class _Search:
         self._pending += [(name, m) for name in later for m in moments]
 
     def take_side_effects(self, called_by_exercise: Collection[str]) -> None:
-        """Select calls that change objects the exercise needs, except calls to functions that the exercise itself calls."""
+        """Select calls that change objects needed by the exercise, except calls to functions that the exercise itself calls."""
         index = self.index
         seen: set[int] = set()
         n_names = 0

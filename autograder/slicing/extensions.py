@@ -1,6 +1,6 @@
 """Find statements that add methods to a class from outside its body.
 
-Examples are d2l's `@add_to_class(C)`, fastcore's `@patch` and `extend(C, f)`. Entry point: `find_extensions`.
+Examples include d2l's `@add_to_class(C)`, fastcore's `@patch` and `extend(C, f)`. Entry point: `find_extensions`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from autograder.slicing.side_effects import find_mutations
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A statement that may add a method to a class. The names come from the syntax alone and still have to be resolved."""
+    """A statement that may add a method to a class. The names come from the syntax alone and have yet to be resolved."""
 
     target: str  # the name of the class
-    attached: str = ""  # f in `add_to_class(C)(f)`; must be a function's name
-    by: str = ""  # extend in `extend(C, f)`; must name a function that changes its arguments
+    attached: str = ""  # f in `add_to_class(C)(f)`; must be a function
+    by: str = ""  # extend in `extend(C, f)`; must be a function that changes its arguments
 
 
 def find_extensions(nodes: Iterable[ast.AST]) -> Iterator[Extension]:
-    """Yield the possible class extensions among the nodes of a statement."""
+    """Yield possible class extensions among the nodes of a statement."""
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if node.decorator_list:
@@ -49,7 +49,7 @@ def changes_arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def _arguments(call: ast.expr) -> list[str]:
-    """Return the names that a call passes as arguments, directly or inside a list or tuple."""
+    """Return the names passed to a call as arguments, either directly or in a list or tuple."""
     if not isinstance(call, ast.Call):
         return []
     values = [*call.args, *(keyword.value for keyword in call.keywords)]

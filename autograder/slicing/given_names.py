@@ -1,4 +1,4 @@
-"""Give the course's definitions precedence over a student's definitions of the same names, and report conflicts."""
+"""Let the course's definitions override student definitions of the same names, and report conflicts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from autograder.slicing.notebook_index import NotebookIndex
 from autograder.slicing.same_name import has_same_effect
 from autograder.slicing.unit import Unit
 
-MAX_EDITS = 20  # maximum number of edits to course-provided names that are reported
-# Maximum number of statements per course-provided name that are compared with the course's statements.
+MAX_EDITS = 20  # maximum number of reported edits to course-provided names
+# Maximum number of statements per course-provided name to compare with the course's statements.
 MAX_COMPARED = 200
 
 
 class GivenNames:
-    """The names that the course provides, and the ways in which a student's notebook rebinds or changes them."""
+    """The names provided by the course, and the ways in which a student's notebook rebinds or changes them."""
 
     def __init__(self, index: NotebookIndex) -> None:
         self._index = index
@@ -24,9 +24,9 @@ class GivenNames:
         self._edits: dict[str, list[tuple[int, str, str]]] = {}
 
     def in_order(self, taken: set[int]) -> Iterator[Unit]:
-        """Yield units in the order in which they run: first course units, then star and other early imports, then the rest.
+        """Yield units in execution order: course units first, then star and other early imports, then the rest.
 
-        If a student's unit rebinds a name that the course provides, the course's unit runs again after the student's.
+        If a student's unit rebinds a name that the course provides, the course's unit runs again after it.
         """
         index = self._index
         own = index.defined_here & index.exercises
@@ -46,7 +46,7 @@ class GivenNames:
                         yield index.units[other]
 
     def _hidden_by(self, position: int) -> list[int]:
-        """Return the positions of the course's units whose names a student's unit binds to something else."""
+        """Return the positions of the course's units whose names a student's unit binds to different objects."""
         index = self._index
         conflicts = index.units[position].binds & index.given_names
         others = {p for name in conflicts for p in index.binders[name] if p < index.n_given}
@@ -61,7 +61,7 @@ class GivenNames:
         return not self._same[key]
 
     def edits(self, names: Collection[str]) -> Iterator[str]:
-        """Yield a message for each of the student's statements that rebinds or changes a name that the course provides."""
+        """Yield a message for each student statement that rebinds or changes a name provided by the course."""
         given = self._index.given_names.intersection(names)
         found = [edit for name in given for edit in self._edits_of(name)]
         return (message for _, _, message in islice(sorted(found), MAX_EDITS))
@@ -80,7 +80,7 @@ class GivenNames:
         return self._edits[name]
 
     def _describe(self, unit: Unit, name: str) -> str:
-        """Explain what happens to a student's edit of a name that the course provides, or return "" if the edit is kept."""
+        """Explain what happens to a student's edit of a course-provided name, or return "" if the edit is kept."""
         given = self._index.units[: self._index.n_given]
         sources = [u for u in given if name in u.binds | u.changes]
         if any(has_same_effect(unit, other, name) for other in sources):

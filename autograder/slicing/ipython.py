@@ -1,8 +1,8 @@
 """Convert a cell's code to Python, removing IPython magics and statements that do not compile.
 
-Line numbers do not change, and the conversion takes linear time. Code that could overflow the C stack, run out of memory or take
-too long in CPython's compiler is rejected before it is compiled. (CPython 3.11 crashes on a comprehension with 100,000 `for`s
-and takes quadratic time for many functions with the same name.) Entry point: `parse_cell`.
+Line numbers do not change, and the conversion takes linear time. Code is rejected before compilation if CPython's
+compiler could overflow the C stack, run out of memory or take too long. (CPython 3.11 crashes on a comprehension with
+100,000 `for`s and takes quadratic time for many functions with the same name.) Entry point: `parse_cell`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from collections.abc import Iterator
 
 from autograder.slicing.names import SCOPES, children
 
-# Maximum number of characters in a cell. The syntax tree for a list of a million numbers takes half a gigabyte.
+# Maximum number of characters in a cell. The syntax tree of a list with a million numbers takes half a gigabyte.
 MAX_LENGTH = 1_500_000
 # Each token takes up to 700 bytes in the syntax tree. A table of 270,000 numbers has 550,000 tokens.
 MAX_TOKENS = 550_000
-# Maximum number of tokens in a cell that does not compile, because such a cell is parsed several times.
+# Maximum number of tokens in a cell that does not compile. This limit is lower because such cells are parsed
+# repeatedly.
 MAX_BROKEN = 250_000
-MAX_SCOPES = 500  # number of functions, lambdas and comprehensions in one top-level statement
-CHUNK = 50  # number of top-level statements that are compiled together
-MAX_DEPTH = 200  # depth of the syntax tree; CPython has the same limit for parentheses
-# Maximum number of braces in one string, or of dots in one import. CPython takes quadratic time for both.
+MAX_SCOPES = 500  # functions, lambdas and comprehensions per top-level statement
+CHUNK = 50  # top-level statements compiled together
+MAX_DEPTH = 200  # syntax tree depth; CPython has the same limit for parentheses
+# Maximum number of braces in a string or dots in an import. CPython's running time is quadratic in both.
 MAX_PARTS = 1000
 
-# Cell magics whose body is Python that runs in the notebook. The bodies of other cell magics are blanked.
+# Cell magics whose body is Python code that runs in the notebook. The bodies of other cell magics are blanked.
 PYTHON_MAGICS = {"capture", "debug", "memit", "prun", "pyinstrument", "snakeviz", "time", "timeit"}
 
 PROMPT = re.compile(r"^(?:>>>|\.\.\.|In \[\d+\]:)(?: |$)", re.MULTILINE)
@@ -37,7 +38,7 @@ CELL_MAGIC = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*%%(\w*)[^\n]*")
 TO_THE_END = r"[^\n]*(?:(?<=\\)\n[^\n]*)*"
 TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=[^\s\-])")
 COMMAND = re.compile(r"([ \t]*)(?:[%!?]|(?:pip3?|conda|mamba)[ \t]+(?:un)?install\b)" + TO_THE_END)
-# The quantifiers are possessive, because a line of n spaces would take n² steps or more otherwise.
+# The quantifiers are possessive. Otherwise, a line of n spaces would take at least n² steps.
 HELP = re.compile(r"([ \t]*+)[\w.*\[\]]++\?{1,2}+[ \t]*+(?:;[ \t]*+)?+(?:#[^\n]*+)?+(?=\n|\Z)")
 ASSIGNED = re.compile(r"((?:[ \t]*+[\w.,\[\]]++)++(?<=[\w\]])[ \t]*+=[ \t]*+)[%!]" + TO_THE_END)
 
@@ -59,7 +60,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 IMPORTED = re.compile(r"\b(?:import|from)[\s\\]+[\w.\s\\]+")
-# Code that is invalid inside brackets. If it occurs inside brackets, a bracket was not closed and a new statement begins.
+# Code that is invalid inside brackets. If it occurs there, a bracket was not closed and a new statement begins.
 STATEMENT = re.compile(
     r"(?:@[^\n]*\n){0,5}(?:(?:async[ \t]+)?def|class)[ \t]+\w"
     r"|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b"
@@ -68,12 +69,12 @@ CONTINUES = re.compile(r"(?:else|elif|except|finally)\b|[^\w@\"'(\[{*]")
 
 
 def parse_cell(source: str) -> tuple[str, ast.Module | None, str | None]:
-    """Return the part of a cell that Python can run, the syntax tree of that part, and the problem with the rest of the cell.
+    """Return the part of a cell that Python can run, its syntax tree, and the problem with the rest of the cell.
 
-    The tree is None if nothing can run. The problem is None if everything can run.
+    The tree is None if no code can run. The problem is None if all code can run.
     """
     with warnings.catch_warnings():
-        # Ignore, for example, warnings about invalid escapes in a student's strings.
+        # Ignore warnings, such as those about invalid escapes in a student's strings.
         warnings.simplefilter("ignore")
         tree, problem = _try_parse(source)
         if tree is not None:
@@ -93,7 +94,7 @@ def parse_cell(source: str) -> tuple[str, ast.Module | None, str | None]:
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause the garbage collector, which would traverse a large syntax tree many times while it grows."""
+    """Pause the garbage collector, which would otherwise traverse a large syntax tree many times while it grows."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -104,12 +105,12 @@ def gc_paused() -> Iterator[None]:
 
 
 def count_tokens(source: str) -> int:
-    """Estimate the number of tokens. Every character of an f-string counts as one token."""
+    """Estimate the number of tokens. Each character of an f-string counts as one token."""
     return sum(len(t[0]) if t["formatted"] else 1 for t in TOKEN.finditer(source))
 
 
 def logical_lines(source: str) -> Iterator[str]:
-    """Yield the logical lines of a cell, replacing magics with `pass` or `None`.
+    """Yield a cell's logical lines, replacing magics with `pass` or `None`.
 
     A logical line ends where all brackets and strings are closed.
     """
@@ -182,7 +183,7 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 
 
 def _keep_compiling_parts(block: str) -> str:
-    """Return a block if it compiles. Otherwise, return the block after blanking each unindented part that does not compile."""
+    """Return a block unchanged if it compiles. Otherwise, blank its unindented parts that do not compile."""
     if _try_parse(block)[0] is not None:
         return block
     parts = _blocks(re.findall(r"[^\n]*\n|[^\n]+", block))
@@ -226,17 +227,18 @@ def _try_parse(source: str) -> tuple[ast.Module | None, str | None]:
 
 
 def _compile(statements: list[ast.stmt]) -> None:
-    """Compile statements in groups, because CPython takes quadratic time for many functions with the same name."""
+    """Compile statements in groups, because CPython takes quadratic time for functions with the same name."""
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     for start in range(0, len(statements), CHUNK):
         chunk = statements[start : start + CHUNK]
-        if start:  # otherwise a `from __future__` in the middle of the cell would be accepted
+        if start:
+            # Otherwise, a `from __future__` import in the middle of the cell would be accepted.
             chunk.insert(0, ast.copy_location(ast.Pass(), chunk[0]))
         compile(ast.Module(chunk, []), "<cell>", "exec", flags=flags, dont_inherit=True)
 
 
 def _is_slow(source: str) -> bool:
-    """Return whether an f-string or import has too many parts to compile quickly, because CPython takes quadratic time."""
+    """Return whether an f-string or import has too many parts for CPython's compiler, which takes quadratic time."""
     if source.count("{") > MAX_PARTS and any(
         source[start] in "\"'" and source.count("{", start, end) > MAX_PARTS
         for start, end in _lexemes(source, 0)
@@ -249,7 +251,7 @@ def _is_slow(source: str) -> bool:
 
 
 def _excess(statement: ast.stmt) -> str | None:
-    """Return a message that explains which limit a statement exceeds, or None if it is within all limits."""
+    """Return a message that states which limit a statement exceeds, or None if it is within all limits."""
     length = (statement.end_col_offset or 0) - statement.col_offset
     if statement.lineno == statement.end_lineno and length < MAX_DEPTH:
         return None  # each nesting level takes at least one character

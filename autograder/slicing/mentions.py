@@ -1,8 +1,8 @@
 """Find uses of forbidden functions in the code of one exercise, without running it.
 
-Uses that this module misses are caught in the worker, where forbidden functions and operators raise an exception. Only functions
-of certain libraries count: a student's own function may have any name, and comments and strings are ignored.
-Entry points: `Vocabulary` and `find_forbidden`.
+The worker catches uses that this module misses, because forbidden functions and operators raise an exception there.
+Only functions from certain libraries are forbidden, so a student's own function may have any name. Comments and strings
+are ignored. Entry points: `Vocabulary` and `find_forbidden`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from functools import lru_cache
 from autograder.slicing.ipython import gc_paused
 from autograder.slicing.names import walk
 
-MAX_SHOWN = 20  # number of functions listed per exercise
-MAX_PARTS = 200  # number of components in a dotted path
-MAX_ROOT = 10_000  # number of characters in the path of an alias
+MAX_SHOWN = 20  # functions listed per exercise
+MAX_PARTS = 200  # components per dotted path
+MAX_ROOT = 10_000  # characters in an alias's path
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names that a course forbids in any exercise, and the libraries in which it does."""
+    """The names that are forbidden in any of a course's exercises, and the libraries to which this applies."""
 
     names: frozenset[str]
     libraries: frozenset[str]
@@ -35,7 +35,7 @@ class Vocabulary:
 def find_forbidden(
     sources: Sequence[str], not_allowed: Collection[str], vocabulary: Vocabulary
 ) -> list[str]:
-    """Return the dotted paths of forbidden functions that the code mentions, with imports and aliases resolved."""
+    """Return the dotted paths of the forbidden functions mentioned in the code, resolving imports and aliases."""
     names = set(not_allowed)
     if not names:
         return []
@@ -46,7 +46,7 @@ def find_forbidden(
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """An expression such as `root.a.b` or `getattr(root.a, "b")`. The root is a name, or a module that a call imports."""
+    """An expression such as `root.a.b` or `getattr(root.a, "b")`. The root is a name or a module imported by a call."""
 
     root: str
     is_module: bool
@@ -57,22 +57,22 @@ class Chain:
 class _Facts:
     """The imports, aliases and mentions in one statement."""
 
-    imports: tuple[tuple[str, str], ...] = ()  # pairs of a bound name and its path
+    imports: tuple[tuple[str, str], ...] = ()  # (bound name, path) pairs
     aliases: tuple[tuple[str, Chain], ...] = ()
-    # Imported paths, expressions that may refer to a library, and the keyword `enable_gqa`.
+    # Imported paths, expressions that may refer to a library, and any use of the keyword `enable_gqa`.
     mentions: tuple[str | Chain, ...] = ()
 
 
 NOTHING = _Facts()
 
 
-@lru_cache(maxsize=20_000)  # a cache, because exercises in one notebook share most of their code
+@lru_cache(maxsize=20_000)  # cached, because exercises in a notebook share most of their code
 def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
     imports: list[tuple[str, str]] = []
     aliases: list[tuple[str, Chain]] = []
     mentions: list[str | Chain] = []
     is_library = vocabulary.is_library
-    inside: set[int] = set()  # ids of nodes that belong to a chain already found
+    inside: set[int] = set()  # ids of nodes in chains already found
     with gc_paused():
         for node in walk(ast.parse(source).body):
             if isinstance(node, ast.Import | ast.ImportFrom):
@@ -96,7 +96,7 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
 
 
 def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield the names that an import binds, each with its dotted path. If `whole` is true, paths are not shortened."""
+    """Yield the names bound by an import, each with its dotted path. If `whole` is true, paths are not shortened."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, f"{node.module}.{alias.name}"
@@ -112,7 +112,7 @@ def _parts(path: str) -> set[str]:
 
 
 def _paths(facts: Sequence[_Facts]) -> dict[str, str]:
-    """Map names to the library paths that they refer to, following imports and plain aliases."""
+    """Map names to the library paths they refer to, following imports and plain aliases."""
     paths = {name: path for each in facts for name, path in each.imports}
     for each in facts:
         for name, chain in each.aliases:
@@ -131,7 +131,7 @@ def _mentions(facts: Sequence[_Facts], paths: Mapping[str, str]) -> Iterator[str
 
 def _path(chain: Chain, paths: Mapping[str, str]) -> str:
     root = chain.root if chain.is_module else paths.get(chain.root, "")
-    # Only a hostile chain of aliases produces longer paths.
+    # Only hostile chains of aliases produce longer paths.
     return ".".join([root, *chain.names][:MAX_PARTS]) if root and len(root) < MAX_ROOT else ""
 
 

@@ -1,7 +1,7 @@
-"""Find the names that a statement binds and those that it reads, immediately or later.
+"""Find the names that a statement binds and the names that it reads immediately or later.
 
-Most of a statement runs immediately. The bodies of functions and lambdas run later, when they are called.
-Every function here takes linear time, because students' code may be hostile.
+Most of a statement runs immediately. The bodies of functions and lambdas run later, when they are called. Every
+function in this module takes linear time, because student code may be hostile.
 """
 
 import ast
@@ -19,8 +19,8 @@ from _symtable import (  # type: ignore[import-not-found]
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# An entry of CPython's internal symbol table. The classes in `symtable` take quadratic time, because they compare every symbol
-# in a scope with every child of that scope.
+# An entry in CPython's internal symbol table. The classes in `symtable` are not used because they take quadratic time.
+# They compare every symbol in a scope with every child of the scope.
 Scope = Any
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -29,7 +29,7 @@ COMPREHENSIONS = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
 SCOPES = frozenset(
     {*DEFINITIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp}
 )
-# AST fields that contain no node, or only a context, an operator or an alias.
+# AST fields that contain no nodes, or only contexts, operators or aliases.
 PLAIN = frozenset(
     """
     ctx op ops id attr arg name names asname module level kind type_comment conversion simple
@@ -56,7 +56,7 @@ def children(node: ast.AST) -> list[ast.AST]:
 
 
 def walk(nodes: Iterable[ast.AST]) -> list[ast.AST]:
-    """Return the nodes and all their descendants, parents before children."""
+    """Return the nodes and all their descendants, with parents before children."""
     found = list(nodes)
     for node in found:
         if FIELDS[type(node)]:
@@ -80,14 +80,14 @@ def is_assigned(flags: int) -> bool:
 
 
 def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
-    """Return the global names that a statement may read immediately, those that it reads later, and those that it binds."""
-    # Not all module-level symbols are read immediately. The caller removes the others, using `read_and_bound`.
+    """Return the global names that a statement may read immediately, those it reads later, and those it binds."""
+    # Not all module-level symbols are read immediately. The caller uses `read_and_bound` to remove the others.
     at_once: set[str] = set(table.symbols)
     later: set[str] = set()
     binds = {
         name
         for name, flags in table.symbols.items()
-        # In a comprehension, CPython treats the target of `:=` as if it were declared `global`.
+        # In a comprehension, CPython treats the target of `:=` as if it had been declared `global`.
         if flags & (DEF_LOCAL | DEF_IMPORT) or flags >> SCOPE_OFF & SCOPE_MASK == GLOBAL_EXPLICIT
     }
     scopes = [(child, False) for child in table.children]
@@ -96,7 +96,8 @@ def global_names(table: Scope) -> tuple[set[str], set[str], set[str]]:
         inside_function |= scope.type == TYPE_FUNCTION and scope.name not in COMPREHENSIONS
         for name, flags in scope.symbols.items():
             if inside_function and is_global(flags):
-                # `global n; n += 1` reads n, but the symbol table does not flag this, so every use of a global counts.
+                # `global n; n += 1` reads n, but the symbol table does not flag this. Therefore, count every use of a
+                # global.
                 later.add(name)
             elif not inside_function and (is_global(flags) or scope.type == TYPE_CLASS):
                 at_once.add(name)
@@ -155,16 +156,16 @@ def stored_names(nodes: Sequence[ast.AST]) -> set[str]:
 
 
 def read_and_bound(statements: Iterable[ast.stmt]) -> tuple[set[str], set[str]]:
-    """Return the names that statements read before binding them, and the names that they bind on every path."""
+    """Return the names that statements read before binding them and the names that they bind on every path."""
     flow = _Flow()
     flow.run(statements)
     return flow.read, set(flow.bound)
 
 
 class _Flow:
-    """The names that a sequence of statements reads and binds, with its control flow taken into account.
+    """The names that a sequence of statements reads and binds, taking control flow into account.
 
-    Names that only some branches bind are forgotten after the branches. Names that all branches bind are kept.
+    After a branching statement, only names bound by all branches are kept.
     """
 
     def __init__(self) -> None:
@@ -188,7 +189,7 @@ class _Flow:
                 self._bind(self._reads(immediate_nodes([s])))
 
     def _reads(self, nodes: list[ast.AST]) -> set[str]:
-        """Record the names that the nodes read, and return the names that they bind."""
+        """Record the names that the nodes read and return the names that they bind."""
         for node in nodes:
             if (
                 isinstance(node, ast.Name)
@@ -231,7 +232,7 @@ class _Flow:
             self._bind([s.name])
 
     def _branch(self, block: list[ast.stmt]) -> set[str]:
-        """Process a block. Return the names that it newly binds on every path, and remove those names from `bound`."""
+        """Process a block. Return the names that it newly binds on every path and remove them from `bound`."""
         before = len(self.bound)
         self.run(block)
         names = set()
@@ -241,13 +242,13 @@ class _Flow:
 
 
 def _common(branches: list[set[str]]) -> set[str]:
-    """Return the names that all branches bind, in time proportional to the smallest branch."""
+    """Return the names bound by all branches, in time proportional to the smallest branch."""
     smallest = min(branches, key=len)
     return {name for name in smallest if all(name in branch for branch in branches)}
 
 
 def _blocks(statement: ast.AST) -> tuple[list[ast.AST], list[list[ast.stmt]]]:
-    """Return the headers of a compound statement (the parts before the colons) and its blocks."""
+    """Return a compound statement's headers (the parts before the colons) and its blocks."""
     heads: list[ast.AST] = []
     blocks: list[list[ast.stmt]] = []
     for name in FIELDS[type(statement)]:

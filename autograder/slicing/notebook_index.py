@@ -1,4 +1,4 @@
-"""Index a notebook's units by the names that they bind, change or call."""
+"""Index a notebook's units by the names they bind, change or call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autograder.slicing.unit import Unit
 
 
 class NotebookIndex:
-    """The course's units followed by the student's units, with an index of their names. Positions are indices into `units`."""
+    """An index of the names in the course's units and the student's units. Positions are indices into `units`."""
 
     def __init__(
         self, student: Sequence[Unit], given: Sequence[Unit], exercises: frozenset[str]
@@ -58,9 +58,10 @@ class NotebookIndex:
         return position < self.n_given or name not in self.given_names
 
     def _is_definition(self, unit: Unit, name: str) -> bool:
-        """Return False if a unit uses an exercise's name for something other than the student's definition.
+        """Return False if a unit binds an exercise's name to something other than the student's definition.
 
-        Examples are `out, attention = layer(x)`, which binds a result, and `from torch.nn import LayerNorm`, used in a check.
+        Examples include `out, attention = layer(x)`, which binds a result, and `from torch.nn import LayerNorm` in a
+        check.
         """
         if name not in self.exercises or name not in self.defined_here:
             return True
@@ -75,7 +76,7 @@ class NotebookIndex:
     def _index_changers(self) -> dict[str, list[int]]:
         """Return the positions of the units that change the object of each name.
 
-        A student may patch a module (`nn.Module.device = property(…)`), but no other name that the course provides.
+        A student may patch modules (`nn.Module.device = property(…)`) but no other names provided by the course.
         """
         sources: dict[str, list[frozenset[str]]] = defaultdict(list)
         classes_with: dict[str, set[str]] = defaultdict(set)
@@ -87,7 +88,7 @@ class NotebookIndex:
         made_from: dict[str, frozenset[str]] = {}
 
         def is_own_method(name: str, method: str) -> bool:
-            """Return whether the name's object may be an instance of a notebook class whose `method` changes the instance."""
+            """Return whether the name may refer to an instance of a notebook class whose `method` changes the instance."""
             if method not in classes_with:
                 return False
             if name not in made_from:
@@ -99,7 +100,7 @@ class NotebookIndex:
             mutated = {
                 name
                 for name, method in unit.calls
-                # Functions of a module are not methods: `torch.add(…)`, `plt.rcParams.update(…)`.
+                # Functions in a module, such as `torch.add(…)` and `plt.rcParams.update(…)`, are not methods.
                 if name not in self.imports and (is_mutating(method) or is_own_method(name, method))
             }
             for name in unit.changes | mutated | set(self._extended_by(unit)):
@@ -119,9 +120,10 @@ class NotebookIndex:
                     yield name
 
     def _index_calls(self) -> None:
-        """Index functions that change a global name when called, and the units that call each function or use it as a decorator.
+        """Index functions that change a global name when called, and the units that call them or use them as decorators.
 
-        Changes to modules are ignored: a call such as `torch.manual_seed` does not set up data that an exercise needs.
+        Changes to modules are ignored, because calls such as `torch.manual_seed(0)` do not set up data that an exercise
+        needs.
         """
         self.functions_changing: dict[str, list[int]] = defaultdict(list)
         self.decorated: dict[str, list[int]] = defaultdict(list)
@@ -146,7 +148,7 @@ class NotebookIndex:
         return self._bindings[name].units_at(moment)
 
     def reads(self, position: int) -> tuple[list[str], list[str]]:
-        """Return the names that a unit reads when it runs, and those it reads when its functions are called.
+        """Return the names that a unit reads when it runs and the names it reads when its functions are called.
 
         Names that no unit binds or changes are excluded.
         """

@@ -1,7 +1,7 @@
-"""Let a notebook define and call an exercise under a name that it had in an earlier release.
+"""Let a notebook define and call an exercise under the name that it had in an earlier release.
 
-A student's `old` becomes the exercise `new` through the statement `new = old`, which is added to the notebook. If the reference
-for `new` is used instead, `old = new` makes the student's calls of `old` use it, too. Entry points: `define_present_names`,
+Adding the statement `new = old` to the notebook turns a student's `old` into the exercise `new`. If the reference for
+`new` is used instead, `old = new` redirects the student's calls to the reference. Entry points: `define_present_names`,
 `define_older_names` and `rename_stub`.
 """
 
@@ -19,8 +19,8 @@ from autograder.submissions.cell import Cell
 def define_present_names(units: Sequence[Unit], current: Mapping[str, str]) -> Iterator[Unit]:
     """Yield a statement for each exercise that the notebook defines only under an older name.
 
-    `current` maps each older name to the present one. A definition of a function or class has precedence over another binding,
-    such as `double = partial(mul, 2)`, because that may be a variable with the same name.
+    `current` maps each older name to the current one. A function or class definition takes precedence over other
+    bindings, such as `double = partial(mul, 2)`. Those may be unrelated variables with the same name.
     """
     bound: dict[str, tuple[bool, int]] = {}
     for unit in units:
@@ -34,18 +34,18 @@ def define_present_names(units: Sequence[Unit], current: Mapping[str, str]) -> I
 
 
 def define_older_names(name: str, current: Mapping[str, str]) -> Iterator[Unit]:
-    """Yield a statement for each older name of an exercise that is given."""
+    """Yield a statement for each older name of a given exercise."""
     for older, present in current.items():
         if present == name:
             yield _alias(older, name, 0)
 
 
 def rename_stub(stub: str, name: str, older: str) -> str:
-    """Return the stub of an exercise as it was under an older name."""
+    """Return an exercise's stub with an older name."""
     return re.sub(rf"\b{name}\b", older, stub)
 
 
 def _alias(name: str, other: str, cell: int) -> Unit:
-    """Return the unit `name = other`. It counts as a definition, and as code that the course provides."""
+    """Return the unit `name = other`, which counts as a definition and as course-provided code."""
     (unit,), _ = parse_units([Cell(cell, "code", f"{name} = {other}")], given=True)
     return replace(unit, defines=frozenset({name}))

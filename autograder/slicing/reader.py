@@ -1,7 +1,8 @@
 """Parse students' files in the sandbox, in a separate process for each submission.
 
-The reader unpacks archives, parses notebooks, scripts and platform metadata, and slices code. It has no access to files or the
-network: it requests the bytes of a file over its connection. Its clients are submissions/client.py and slicing/client.py.
+The reader unpacks archives, parses notebooks, scripts and platform metadata, and slices code. It cannot access files or
+the network, so it requests file contents over its connection. Its clients are submissions/client.py and
+slicing/client.py.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from autograder.submissions.listing import list_class, read_entry, read_tree
 from autograder.submissions.places import MAX_NOTEBOOKS, TOO_MANY, find_for_student
 
 UNSUPPORTED = "the file is not a notebook, a script, a zip archive or a tar archive"
-BUFFER = 1 << 16  # minimum number of bytes that the reader requests at once from an archive
+BUFFER = 1 << 16  # minimum number of bytes that the reader requests from an archive at a time
 
 
 class Remote(io.RawIOBase):
-    """A read-only file that only the grader has open. Each read requests bytes over the connection."""
+    """A read-only file that is open only in the grader. Each read requests bytes over the connection."""
 
     def __init__(self, connection: socket.socket, size: int) -> None:
         self._connection = connection
@@ -64,7 +65,7 @@ class Remote(io.RawIOBase):
         return len(data)
 
     def read_whole(self) -> bytearray:
-        """Return the entire contents of the file."""
+        """Return the file's entire contents."""
         data = bytearray(self.length)
         view = memoryview(data)
         self.seek(0)
@@ -86,7 +87,7 @@ class Reader:
         self._slicer: service.NotebookSlicer | None = None
 
     def answer(self, request: m.Request, body: bytearray) -> bytes:
-        """Process a request and return the body of the response. Raises Refused."""
+        """Process a request and return the response body. Raises Refused."""
         match request:
             case m.Read():
                 return _encode(self._read(request))
@@ -221,12 +222,12 @@ def _send(connection: socket.socket, message: m.Response, body: bytes = b"") -> 
 
 
 def warm_up() -> None:
-    """Read a small notebook once before forking, so that every process starts with warm caches."""
+    """Read a small notebook before forking so that every process starts with warm caches."""
     read_cells(b'{"cells": [{"cell_type": "code", "source": "x = 1"}]}', "a.ipynb")
 
 
 def prepare(data: bytes) -> None:
-    """Receive a part of a course from `slicing.client.prepare`."""
+    """Receive part of a course from `slicing.client.prepare`."""
     service.prepare(data)
 
 
@@ -251,7 +252,7 @@ def _respond(
         _send(connection, m.Failed("reading the file takes too much memory"))
     except ConnectionError:
         raise
-    except Exception as error:  # a parser failure on hostile input must affect only one student
+    except Exception as error:  # a parser failure on hostile input must not affect other students
         _send(connection, m.Failed(printable(f"{type(error).__name__}: {error}")))
     else:
         if len(answer) > frames.MAX_PAYLOAD:

@@ -10,11 +10,11 @@ from autograder.slicing.side_effects import find_mutations
 from autograder.slicing.statements import REFUSALS
 from autograder.slicing.unit import Unit
 
-LONG = 20_000  # maximum number of characters in a compared statement; the course's statements are shorter
+LONG = 20_000  # maximum characters in a compared statement; the course's statements are shorter
 
 
 def has_same_effect(unit: Unit, other: Unit, name: str) -> bool:
-    """Return whether a unit binds or changes the name in the same way as the other unit."""
+    """Return whether two units bind or change the name in the same way."""
     if unit.source == other.source:
         return True
     if len(unit.source) > LONG:

@@ -1,6 +1,6 @@
-"""Select the code for each exercise from a notebook. The reader runs this module in the sandbox; client.py calls it.
+"""Extract each exercise's code from a notebook. The reader runs this module in the sandbox; client.py calls it.
 
-`prepare` receives a course before any process is forked, and caches the cells of the release, which most notebooks contain.
+`prepare` receives a course before any process is forked. It caches the release's cells, which most notebooks contain.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
 class Exercise(msgspec.Struct, frozen=True):
-    """An exercise as students receive it, and the names that its code may not use from some libraries."""
+    """An exercise as released to students, and the names that it must not use from certain libraries."""
 
     name: str
     stub: str
@@ -45,7 +45,7 @@ class Exercise(msgspec.Struct, frozen=True):
 
 
 class Course(msgspec.Struct, frozen=True):
-    """The parts of a day that slicing needs. Students can see all these parts in the release."""
+    """The parts of a day that slicing needs. All of them are visible to students in the release."""
 
     exercises: list[Exercise]
     given: list[Cell]
@@ -53,7 +53,7 @@ class Course(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One part of an encoded `Course`, which is too large for a single control message."""
+    """One part of an encoded `Course`. A whole course is too large for a single control message."""
 
     course: str
     number: int
@@ -62,7 +62,10 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A top-level statement and its cell and line. `given` means that the course wrote the statement, not the student."""
+    """A top-level statement with its cell and line.
+
+    If `given` is true, the statement comes from the course, not the student.
+    """
 
     source: str
     cell: Number
@@ -71,7 +74,7 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class ExerciseSlice(msgspec.Struct, frozen=True):
-    """The code of one exercise. `pieces` are indices into the pieces of the `Answer`, in the order in which they run."""
+    """The code of one exercise. `pieces` are indices into the `Answer`'s pieces, in execution order."""
 
     exercise: Sentence
     state: Literal["absent", "stub", "written"]
@@ -82,7 +85,7 @@ class ExerciseSlice(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The slices of the requested exercises, the problems in the notebook, and the cell that defines each exercise (`homes`)."""
+    """The slices of the requested exercises, the notebook's problems, and the cell that defines each exercise (`homes`)."""
 
     pieces: Annotated[list[Piece], Meta(max_length=MAX_UNITS)]
     slices: Annotated[list[ExerciseSlice], Meta(max_length=1000)]
@@ -100,7 +103,7 @@ class PreparedCourse:
     exercises: dict[str, Exercise]
     given: list[Unit]
     vocabulary: Vocabulary
-    current: dict[str, str]  # older names of exercises, with the present ones
+    current: dict[str, str]  # older names of exercises, mapped to current names
 
 
 COURSES: dict[str, PreparedCourse] = {}
@@ -108,7 +111,7 @@ _PARTS: dict[str, dict[int, bytes]] = {}
 
 
 def prepare(data: bytes) -> None:
-    """Receive a `Part`, and prepare the course when all parts have arrived."""
+    """Receive a `Part` and prepare the course once all parts have arrived."""
     part = msgspec.msgpack.decode(data, type=Part)
     parts = _PARTS.setdefault(part.course, {})
     parts[part.number] = part.data
@@ -136,8 +139,8 @@ def _prepared(course: Course) -> PreparedCourse:
 def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
     """Return the units that the course provides: imports, constants, and functions that are not exercises.
 
-    Classes mentioned in a stub are always needed, because the exercise takes their instances as arguments. Imports between
-    chapters are dropped, because all chapters end up in one notebook.
+    Classes mentioned in a stub are always needed, because the exercise takes instances of them as arguments. Imports
+    between chapters are dropped, because the notebook contains all chapters.
     """
     named = {
         name
@@ -155,7 +158,7 @@ def given_units(cells: Sequence[Cell], stubs: Sequence[str]) -> list[Unit]:
 
 
 class NotebookSlicer:
-    """Slices one notebook, parsing the notebook only once."""
+    """A slicer for one notebook, which it parses only once."""
 
     def __init__(self, course: PreparedCourse, cells: Sequence[Cell]) -> None:
         self._course = course
@@ -201,7 +204,7 @@ class NotebookSlicer:
         )
 
     def _homes(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the number of the cell with the last definition of each exercise that the notebook defines."""
+        """Map each exercise that the notebook defines to the number of the cell with its last definition."""
         bound: dict[str, int] = {}
         defined: dict[str, int] = {}
         wanted = set(names)
@@ -213,14 +216,14 @@ class NotebookSlicer:
 
 
 class _Pieces:
-    """The pieces of an answer. A unit that several slices contain is sent only once."""
+    """The pieces of an answer. A unit that occurs in several slices is sent only once."""
 
     def __init__(self) -> None:
         self.found: list[Piece] = []
         self._numbers: dict[int, int] = {}
 
     def number(self, unit: Unit) -> int:
-        """Return the index of a unit's piece; add the piece if it is new."""
+        """Return the index of a unit's piece, adding the piece if it is new."""
         if id(unit) not in self._numbers:
             self._numbers[id(unit)] = len(self.found)
             self.found.append(Piece(unit.source, unit.cell, unit.line, unit.given))
@@ -228,7 +231,7 @@ class _Pieces:
 
 
 def _is_stub(exercise: Exercise, units: Sequence[Unit]) -> bool:
-    """Return whether an exercise is still a stub. A class to which other statements add methods is not a stub."""
+    """Return whether an exercise is still a stub. A class is not a stub if other statements add methods to it."""
     names = {exercise.name, *exercise.renamed_from}
     own = [unit for unit in units if not names.isdisjoint(unit.binds)]
     stubs = [rename_stub(exercise.stub, exercise.name, name) for name in names]
@@ -245,7 +248,7 @@ def _is_stub(exercise: Exercise, units: Sequence[Unit]) -> bool:
 def _forbidden_uses(
     code: Code, not_allowed: Collection[str], vocabulary: Vocabulary
 ) -> tuple[str, ...]:
-    """Return the forbidden functions that the student's code for an exercise mentions, with the course's imports resolved."""
+    """Return the forbidden functions mentioned in the student's code for an exercise, resolving the course's imports."""
     own = [unit.source for unit in code.units if not unit.given]
     imports = [unit.source for unit in code.units if unit.given and unit.imports]
     found = find_forbidden([*imports, *own], not_allowed, vocabulary)
@@ -254,7 +257,7 @@ def _forbidden_uses(
 
 
 def _builtin_uses(code: Code, not_allowed: Collection[str]) -> list[str]:
-    """Return the forbidden functions of Python that the student's code reads and that the notebook does not define."""
+    """Return the forbidden Python built-ins that the student's code reads and the notebook does not redefine."""
     reads = {name for unit in code.units if not unit.given for name in unit.reads}
     binds = {name for unit in code.units for name in unit.binds}
     return sorted(name for name in reads & set(not_allowed) - binds if hasattr(builtins, name))

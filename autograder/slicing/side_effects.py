@@ -1,7 +1,7 @@
-"""Find names whose objects a statement changes without rebinding those names.
+"""Find names whose objects a statement changes without rebinding the names.
 
-Both kinds of error matter: leaving out `TABLE.update(x)` breaks a correct solution, and including `check(softmax)` or
-`model.train()` runs a training loop.
+Errors in either direction matter. Omitting `TABLE.update(x)` breaks a correct solution, while including
+`check(softmax)` or `model.train()` runs a training loop.
 """
 
 import ast
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from autograder.slicing.names import DEFINITIONS, Scope, immediate_nodes, is_assigned, is_global
 
-# Methods that change their object when they are called as a statement (`TABLE.update(x)`).
-# `train`, `eval`, `fit`, `show` and `plot` are deliberately left out.
+# Methods that change their object when called as a statement (`TABLE.update(x)`).
+# `train`, `eval`, `fit`, `show` and `plot` are deliberately omitted.
 CHANGING = frozenset(
     """
     append extend insert remove pop popitem clear update setdefault add discard sort reverse
@@ -21,7 +21,7 @@ CHANGING = frozenset(
     """.split()  # noqa: SIM905
 )
 CHANGING_PREFIXES = ("register", "add_", "set_")
-# Methods that also return a useful value, so calls to them count in any expression: `first = QUEUE.pop()`.
+# Methods that also return a useful value. They count in any expression, such as `first = QUEUE.pop()`.
 CHANGING_ANYWHERE = frozenset({"pop", "popitem", "popleft", "setdefault"})
 # Functions that change their first argument.
 CHANGING_FIRST = frozenset(
@@ -37,20 +37,21 @@ MODULES = frozenset({"torch", "nn", "F", "init", "functional", "np", "numpy", "r
 class Mutations(NamedTuple):
     """The changes that a group of statements makes to objects."""
 
-    names: set[str]  # names whose object certainly changes
-    method_calls: set[tuple[str, str]]  # (name, method): a call that may change the object
+    names: set[str]  # names whose objects definitely change
+    method_calls: set[tuple[str, str]]  # (name, method) pairs of calls that may change the object
 
     def likely_names(self) -> set[str]:
-        """Return the names whose object is changed, assuming that each method does what its name says."""
+        """Return the names whose objects change, assuming that each method does what its name says."""
         return self.names | {name for name, method in self.method_calls if is_mutating(method)}
 
 
 def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
-    """Find the changes that the nodes make: assignments to attributes and items, and calls that change an object.
+    """Find the changes made by the nodes: assignments to attributes and items, and calls that change an object.
 
-    A call changes an object if it calls a function that changes its first argument (`setattr`, `nn.init.zeros_`), has an `out=`
-    argument, or calls a mutating method as a statement or decorator (`@f.register`). Methods in `CHANGING_ANYWHERE` and torch's
-    in-place methods count in any expression. Passing an object to any other function does not count as a change.
+    A call changes an object if the function changes its first argument (`setattr`, `nn.init.zeros_`) or if there is an
+    `out=` argument. A call to a mutating method changes an object if the call is a statement or decorator
+    (`@f.register`). Methods in `CHANGING_ANYWHERE` and torch's in-place methods count in any expression. Passing an
+    object to any other function does not count as a change.
     """
     names: set[str | None] = set()
     calls: set[tuple[str | None, str]] = set()
@@ -82,7 +83,7 @@ def find_mutations(nodes: Iterable[ast.AST]) -> Mutations:
 def _decorator_methods(
     definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
 ) -> Iterator[ast.Attribute]:
-    """Yield the methods used as decorators, either called (`@f.register(int)`) or not (`@f.register`)."""
+    """Yield the methods used as decorators, whether called (`@f.register(int)`) or not (`@f.register`)."""
     for decorator in definition.decorator_list:
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
         if isinstance(function, ast.Attribute):
@@ -90,9 +91,9 @@ def _decorator_methods(
 
 
 def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
-    """Return two names: the first argument if the call changes it, and the method if it changes its object.
+    """Return the first argument's name if the call changes the argument, and the method's name if it changes its object.
 
-    If the call changes no argument, the first name is None. If there is no such method, the second name is "".
+    The first name is None if the argument does not change. The second is "" if no method changes its object.
     """
     function = call.func
     name = getattr(function, "attr", getattr(function, "id", ""))
@@ -105,17 +106,17 @@ def _changed_by_call(call: ast.Call, roots: Roots) -> tuple[str | None, str]:
 
 
 def _is_in_place(name: str) -> bool:
-    """Return whether a function's name follows torch's convention for in-place operations, such as `zeros_`."""
+    """Return whether a function's name, such as `zeros_`, follows torch's convention for in-place operations."""
     return name.endswith("_") and not name.endswith("__")
 
 
 def is_mutating(method: str) -> bool:
-    """Return whether a method with this name changes its object when it is called as a statement."""
+    """Return whether a method with this name changes its object when called as a statement."""
     return _is_in_place(method) or method in CHANGING or method.startswith(CHANGING_PREFIXES)
 
 
 def writes_globals(nodes: Iterable[ast.AST]) -> bool:
-    """Return whether the nodes may bind global names indirectly, through `exec`, `globals()` or similar functions."""
+    """Return whether the nodes may bind global names indirectly through `exec`, `globals()` or similar functions."""
     for node in nodes:
         if is_call_of(node, "exec"):
             return True
@@ -154,7 +155,7 @@ def mutating_methods(node: ast.ClassDef) -> Iterator[str]:
 def root_name(node: ast.AST | None, known: Roots | None = None) -> str | None:
     """Return the name at the root of an expression: `A` in `A.b[0].c`, in `A.setdefault(k, []).d` and in `vars(A)["x"]`.
 
-    `known` caches the roots of nodes, so that a long chain is followed only once, not from each of its links.
+    `known` caches the roots of nodes, so a long chain is followed only once rather than from each of its nodes.
     """
     known = {} if known is None else known
     visited: list[ast.AST] = []

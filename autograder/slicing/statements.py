@@ -11,16 +11,16 @@ from autograder.slicing.ipython import count_tokens, gc_paused, parse_cell
 from autograder.slicing.unit import Unit, make_unit
 from autograder.submissions.cells import Cell
 
-# Exceptions that Python's parser, `symtable` and compiler raise for hostile or deeply nested code.
+# Exceptions that Python's parser, compiler and `symtable` raise for hostile or deeply nested code.
 REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
-MAX_CACHED = 20_000  # number of characters; longer cells are not cached
+MAX_CACHED = 20_000  # characters; longer cells are not cached
 MAX_UNITS = 100_000  # maximum number of units per notebook
 MAX_TOKENS = 1_000_000  # maximum number of tokens in all cells of a notebook
 TOO_LONG = "the notebook is too long; the rest was not read"
 
 
 def parse_units(cells: Iterable[Cell], given: bool = False) -> tuple[list[Unit], list[str]]:
-    """Return the units in a notebook's code cells, and the problems found. `given` marks the units as part of the course."""
+    """Return the units in a notebook's code cells and any problems. `given` marks the units as provided by the course."""
     with gc_paused():
         return _parse_units([cell for cell in cells if cell.kind == "code"], given)
 
@@ -52,7 +52,7 @@ def _cell_units(text: str, cell: int = 0, given: bool = False) -> tuple[list[Uni
     units: list[Unit] = []
     lines = re.split(r"\r\n|\r|\n", source)
     with warnings.catch_warnings():
-        # Ignore, for example, warnings about invalid escapes in a student's strings.
+        # Ignore warnings, such as those about invalid escapes in a student's strings.
         warnings.simplefilter("ignore")
         for group in _group_by_line(statements, lines):
             start, end = _first_line(group[0]), group[-1].end_lineno
@@ -66,7 +66,7 @@ def _cell_units(text: str, cell: int = 0, given: bool = False) -> tuple[list[Uni
     return units, problems
 
 
-# Most cells are the same in all notebooks of a class: checks, demonstrations, and code that the course provides.
+# Most cells (checks, demonstrations and given code) are the same in all notebooks of a class.
 _cached_cell_units = lru_cache(maxsize=1024)(_cell_units)
 
 
@@ -84,7 +84,7 @@ def _first_line(statement: ast.stmt) -> int:
 
 
 def _group_by_line(statements: list[ast.stmt], lines: list[str]) -> Iterator[list[ast.stmt]]:
-    """Group statements that share a line, so that each group consists of whole lines."""
+    """Group statements that share a line so that each group consists of whole lines."""
     group: list[ast.stmt] = []
     for statement in statements:
         if group:

@@ -1,4 +1,4 @@
-"""Represent a top-level statement as a unit, with the names that it reads, binds and changes. Entry point: `make_unit`."""
+"""Represent a top-level statement as a unit with the names it reads, binds and changes. Entry point: `make_unit`."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ from autograder.slicing.side_effects import (
     writes_globals,
 )
 
-# Maximum number of targets in `a = b = f(x, y)`. Each target is stored with all names in the call.
+# Maximum number of targets in `a = b = f(x, y)`, because each target is stored with all names in the call.
 MAX_TARGETS = 8
 # AST fields that contain an annotation.
 ANNOTATIONS = {
@@ -38,7 +38,7 @@ ANNOTATIONS = {
     ast.FunctionDef: ("returns",),
     ast.AsyncFunctionDef: ("returns",),
 }
-# Functions that change a setting of the whole process. The code of every exercise includes all calls to them.
+# Functions that change process-wide settings. Every exercise's code includes all calls to them.
 SETTINGS = frozenset(
     """
     manual_seed manual_seed_all seed set_state setstate set_rng_state set_default_dtype
@@ -50,27 +50,28 @@ SETTINGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A top-level statement, or several that share a line, and its effects on names."""
+    """A top-level statement, or several statements that share a line, and its effects on names."""
 
-    source: str  # the complete lines of the cell that contain the statement
-    cell: int  # the number of the cell
-    line: int  # the number of the first line within the cell, counting from 1
+    source: str  # the complete lines that contain the statement
+    cell: int  # the cell's number
+    line: int  # the first line's number within the cell, counting from 1
     given: bool  # whether the course provides this unit
     reads: frozenset[str]  # names read immediately or later
     binds: frozenset[str]
-    changes: frozenset[str]  # names whose object changes without a new binding
+    changes: frozenset[str]  # names whose objects change without being rebound
     always: bool  # whether every exercise needs this unit, e.g. a star import or a seed
     at_once: frozenset[str] = frozenset()  # part of `reads`: names read when the unit itself runs
     surely: frozenset[str] = frozenset()  # part of `binds`: names bound on every path
     imports: frozenset[str] = frozenset()  # part of `binds`: names bound by an import
     # Part of `binds`: names bound to functions, classes or modules.
     defines: frozenset[str] = frozenset()
-    # Pairs (x, names): x is bound to the object of another name, or to the result of a call that mentions all `names`.
+    # Pairs (x, names): x is bound to another name's object or to a call's result. `names` are the names in that
+    # expression.
     made_from: tuple[tuple[str, frozenset[str]], ...] = ()
     calls: frozenset[tuple[str, str]] = frozenset()  # (T, m): a call T.m(…) that may change T
     called: frozenset[str] = frozenset()  # functions called by name when the unit runs
     decorators: frozenset[str] = frozenset()  # part of `called`: functions used as decorators
-    effects: frozenset[str] = frozenset()  # globals that the unit's function changes when called
+    effects: frozenset[str] = frozenset()  # globals changed by calls to the unit's function
     is_class: bool = False
     methods: frozenset[str] = frozenset()  # methods of the unit's class that change the instance
     extends: frozenset[Extension] = frozenset()  # classes to which the unit may add methods
@@ -82,7 +83,7 @@ class Unit:
 
 
 def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
-    """Make the unit for a group of statements that has the source `text` and starts at line number `line` of its cell."""
+    """Make a unit from a group of statements with the source `text` that starts at line `line` of its cell."""
     nodes = immediate_nodes(group)
     kinds = set(map(type, nodes))
     table = None if SCOPES.isdisjoint(kinds) else symbol_table(text)
@@ -90,7 +91,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
     at_once, later, binds = _find_names(group, nodes, table, read)
     mutations = find_mutations(nodes)
     if writes_globals(nodes):
-        # `globals()["f"] = …` or `exec("def f…")` may bind any name in the text.
+        # `globals()["f"] = …` and `exec("def f…")` may bind any name in the text.
         binds |= set(re.findall(r"[^\W\d]\w*", text)) - at_once
     defines, made_from = _definitions(nodes)
     called = {n.func.id for n in nodes if is_call_of(n)}  # type: ignore[attr-defined]
@@ -135,7 +136,7 @@ def make_unit(text: str, group: list[ast.stmt], line: int) -> Unit:
 def _find_names(
     group: list[ast.stmt], nodes: list[ast.AST], table: Scope | None, read: set[str]
 ) -> tuple[set[str], set[str], set[str]]:
-    """Return the global names that are read when the statements run, those read when functions are called, and those bound.
+    """Return the global names read when the statements run, those read when functions are called, and those bound.
 
     `table` is None if the statements contain no inner scopes.
     """
@@ -155,7 +156,7 @@ def _find_names(
 def _definitions(
     nodes: Iterable[ast.AST],
 ) -> tuple[set[str], list[tuple[str, frozenset[str]]]]:
-    """Return the names that are certainly bound to functions, classes or modules, and the pairs for `Unit.made_from`.
+    """Return the names that are definitely bound to functions, classes or modules, and the pairs for `Unit.made_from`.
 
     `attention = attention(q, k, v)` and `out, attention = layer(x)` bind results, so they are not definitions.
     """
@@ -184,7 +185,7 @@ def _definitions(
 
 
 def _result_of(node: ast.AST) -> str | None:
-    """Return the name of the function that computes a value: `f` in `f(x)`, `f(x)[0]` and `f(x).mean()`."""
+    """Return the name of the function that computes a value, such as `f` in `f(x)`, `f(x)[0]` and `f(x).mean()`."""
     while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
         if is_call_of(node):
             return node.func.id  # type: ignore[union-attr,no-any-return]
@@ -212,7 +213,7 @@ def _is_first(node: ast.AST) -> bool:
 
 
 def _is_setting(s: ast.AST) -> bool:
-    """Return whether a statement only changes settings of the process, such as the seed or the default dtype."""
+    """Return whether a statement only changes process-wide settings, such as the seed or the default dtype."""
     if isinstance(s, ast.Expr | ast.Assign) and isinstance(s.value, ast.Call):
         function = s.value.func
         name = getattr(function, "attr", getattr(function, "id", ""))

@@ -1,1 +1,1 @@
-"""Read submissions from files, folders, archives and platform downloads, and determine which students submitted them."""
+"""Read submissions from files, folders, archives and platform downloads, and identify the students who submitted them."""

@@ -1,4 +1,4 @@
-"""Read zip and tar archives in memory, without extracting them, within size and entry limits.
+"""Read zip and tar archives in memory, without extracting them. Enforce limits on sizes and the number of entries.
 
 Only the sandboxed reader process runs this module; see slicing/reader.py. Entry point: `iter_entries`.
 """
@@ -20,11 +20,11 @@ from functools import partial
 from typing import BinaryIO
 
 MAX_ENTRIES = 50_000
-MAX_MEMBER = 300_000_000  # bytes per member, which may itself be a student's archive
-MAX_TOTAL = 5_000_000_000  # bytes in all members; only one member is in memory at a time
-MAX_TAR = 500_000_000  # bytes per compressed tar file, which is decompressed in memory
-MAX_RATIO = 200  # uncompressed size / compressed size; notebooks with repetitive output reach 30
-MIN_CHECKED = 1_000_000  # any compression ratio is allowed for files up to this many bytes
+MAX_MEMBER = 300_000_000  # bytes per member; a member may itself be a student's archive
+MAX_TOTAL = 5_000_000_000  # bytes in all members combined; only one member is in memory at a time
+MAX_TAR = 500_000_000  # bytes per compressed tar file; these are decompressed in memory
+MAX_RATIO = 200  # uncompressed / compressed size; notebooks with repetitive output can reach 30
+MIN_CHECKED = 1_000_000  # bytes; smaller files may have any compression ratio
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
 DECOMPRESSORS: list[tuple[bytes, Callable[[BinaryIO], io.BufferedIOBase]]] = [
@@ -36,7 +36,7 @@ ZIP_END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record of a 
 
 
 class Refused(Exception):
-    """Raised for an archive, an archive member or a file that must not be read. The message gives the reason."""
+    """Raised for a file, archive or archive member that must not be read. The message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,18 @@ class Entry:
 
     name: str
     read: Callable[[], bytes]
-    problem: str = ""  # why the file must not be read, or "" if it may be read
+    problem: str = ""  # why the file must not be read, or ""
 
 
 def is_archive(name: str, beginning: bytes) -> bool:
-    """Return whether a file is an archive, judging by its name or its first bytes."""
+    """Return whether a file is an archive, based on its name or first bytes."""
     return name.lower().endswith(ARCHIVE_SUFFIXES) or beginning.startswith(
         (b"PK\x03\x04", b"PK\x05\x06")
     )
 
 
 def iter_entries(file: BinaryIO) -> Iterator[Entry]:
-    """Yield the files in a zip or tar archive, in archive order. The tar archive may be compressed.
+    """Yield the files in a zip archive or an optionally compressed tar archive, in archive order.
 
     Raises Refused if the archive is damaged or exceeds a limit.
     """
@@ -85,7 +85,7 @@ def _zip_entries(file: BinaryIO, size: int) -> Iterator[Entry]:
         end = tail.rfind(b"PK\x05\x06")
     if not 0 <= end <= len(tail) - ZIP_END.size:
         raise Refused("the archive is damaged: its end is missing")
-    # zipfile reads the whole central directory at once, so check the directory's size first.
+    # zipfile reads the whole central directory at once, so check its size first.
     directory = ZIP_END.unpack_from(tail, end)[5]
     if directory > MAX_ENTRIES * 200 or b"PK\x06\x07" in tail[max(0, end - 20) : end]:
         raise Refused(f"the archive has more than {MAX_ENTRIES:,} entries or is larger than 4 GB")
@@ -118,7 +118,7 @@ def _tar_entries(file: BinaryIO) -> Iterator[Entry]:
         _check_limits(count, total, total)
         if not member.isdir():
             yield Entry(member.name, partial(_tar_read, archive, member), problem)
-    # tarfile treats any damaged header but the first as the end of the archive.
+    # tarfile treats any damaged header except the first as the end of the archive.
     file.seek(archive.offset)
     end = file.read(tarfile.BLOCKSIZE)
     if end and end != bytes(tarfile.BLOCKSIZE):
@@ -144,7 +144,7 @@ def _tar_read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _decompress(file: BinaryIO, beginning: bytes, size: int) -> BinaryIO:
-    """Return a seekable tar file. A compressed one is decompressed in memory."""
+    """Return a seekable tar file, decompressing it in memory if necessary."""
     for magic, decompressor in DECOMPRESSORS:
         if beginning.startswith(magic):
             unpacked = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Represent one notebook cell, and limit how many cells are read."""
+"""Represent notebook cells and limit how many are read."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Parse a notebook or Python script into cells.
 
-Students submit damaged files: truncated notebooks, scripts named .ipynb, cells without a type. `read_cells` recovers as
-many cells as it can and reports the rest as problems. For student files, only the sandboxed reader process runs this
-module; see slicing/reader.py.
+Students submit damaged files, such as truncated notebooks, scripts named .ipynb and cells without a type. `read_cells`
+recovers as many cells as possible and reports the rest as problems. Student files are parsed only in the sandboxed
+reader process; see slicing/reader.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_SOURCE = 16_000_000  # bytes of source in all cells combined
 
 BYTE_ORDER_MARKS = [
     (codecs.BOM_UTF8, "utf-8"),
-    # The UTF-32 byte order mark starts with the UTF-16 one, so UTF-32 must come first.
+    # The UTF-32 byte order mark starts with the UTF-16 byte order mark, so UTF-32 must come first.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -40,9 +40,10 @@ NOT_TEXT = [
 
 
 def read_cells(data: bytes | bytearray, name: str) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
-    """Return the cells of a notebook or Python script, and the problems with the file's format.
+    """Return the cells of a notebook or Python script, and any problems with the file's format.
 
-    A file that contains a JSON object is parsed as a notebook, whatever its name. Raises Unreadable if there is no readable cell.
+    A file that contains a JSON object is parsed as a notebook, regardless of its name. Raises Unreadable if no cell is
+    readable.
     """
     if len(data) > MAX_BYTES:
         raise Unreadable(f"the file is too large (limit: {MAX_BYTES:,} bytes)")
@@ -93,7 +94,7 @@ def _decode(data: bytes | bytearray, problems: list[str]) -> str:
 
 
 def _reject_other_json(text: str) -> None:
-    """Raise Unreadable for JSON that is not an object, because such JSON is often also valid Python."""
+    """Raise Unreadable for JSON that is not an object, because it may also be valid Python."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -1,6 +1,7 @@
-"""Choose which of a student's notebooks is graded, and recognise notebooks of other days. Entry points: `choose`, `find_day`.
+"""Choose which of a student's notebooks to grade and recognise notebooks for other days.
 
-The choice needs only the text of the cells, so student code is neither run nor parsed.
+The choice depends only on the text of the cells. Student code is neither run nor parsed.
+Entry points: `choose` and `find_day`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Submission:
-    """Return the submission to grade: the one with the most exercises filled in, then the newest, then the first by name.
+    """Return the submission to grade.
 
-    The time is the platform's. If there are several candidates, the problems of the result say which ones were not graded.
-    If none can be read, the problems of the result give the reason for each.
+    Prefer the submission with the most exercises filled in, then the newest by the platform's time, then the first by
+    name. If there are several candidates, the result's `problems` list the ones that were not graded. If no candidate
+    is readable, they list the reason for each.
     """
     if len(candidates) == 1:
         return candidates[0]
@@ -50,7 +52,7 @@ def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Subm
 
 
 def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
-    """Return the exercises whose last definition is not the stub."""
+    """Return the exercises whose last definition is not a stub."""
     found: set[str] = set()
     for cell in (cell for cell in cells if cell.kind == "code"):
         for match in DEFINITION.finditer(cell.source):
@@ -64,8 +66,8 @@ def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
 def find_day(submission: Submission, day: str, exercises: Mapping[str, Collection[str]]) -> str:
     """Return the name of the day that a submission belongs to.
 
-    A notebook that defines an exercise of `day` belongs to it. Otherwise, the release stamp decides, then the exercises of the
-    other days, and then the file name. `exercises` contains the exercises of each day.
+    A notebook that defines an exercise of `day` belongs to that day. Otherwise, the day is determined by the release
+    stamp, then by exercises of other days, and then by the file name. `exercises` maps each day to its exercises.
     """
     if defined(submission.cells, exercises[day]):
         return day
@@ -91,7 +93,7 @@ def _describe(submission: Submission, name: str, filled: int) -> str:
 
 
 def _short_names(candidates: Sequence[Submission]) -> list[str]:
-    """Return the file names as the student chose them, with the folders in which they differ."""
+    """Return the students' original file names, or relative paths if the names are not unique."""
     names = [original_name(os.path.basename(each.path)) for each in candidates]
     if len(set(names)) == len(names):
         return names

@@ -1,4 +1,4 @@
-"""Find a class's submissions: one per student, with the name from the roster. Entry point: `find_submissions`."""
+"""Find a class's submissions, one per student, using names from the roster. Entry point: `find_submissions`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autograder.submissions.submission import Submission, read_submissions
 
 @dataclass(frozen=True)
 class FoundSubmission:
-    """A submission, and the command-line path under which it was found."""
+    """A submission and the command-line path under which it was found."""
 
     submission: Submission
     under: Path
@@ -28,9 +28,9 @@ class FoundSubmission:
 def find_submissions(
     paths: Sequence[Path], day: Day, reader: Reader, roster: Roster = NO_ROSTER
 ) -> Iterator[FoundSubmission]:
-    """Yield one submission for each student or group found under each path, with the students' names from the roster.
+    """Yield one submission per student or group under each path, with student names from the roster.
 
-    A notebook of another day becomes an unreadable submission.
+    A notebook for another day becomes an unreadable submission.
     """
     exercises = {other.name: known_names(other) for other in courses.load(day.root).days.values()}
     exercises[day.name] = known_names(day)
@@ -46,7 +46,7 @@ def find_submissions(
 
 
 def apply_roster(submission: Submission, roster: Roster) -> Submission:
-    """Return a copy of the submission with the student names from the roster. Names that are not on the roster are kept."""
+    """Return a copy of the submission with student names from the roster. Keep names that are not on the roster."""
     if not roster.entries:
         return submission
     source = submission.handed_in or HandedIn((Person(submission.student),))

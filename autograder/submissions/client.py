@@ -1,6 +1,7 @@
 """Client for the reader service, which parses student files in the sandbox. Validates every response.
 
-Entry points: `Reader` reads files; `ReaderProcess` is one process of the service and is also used by slicing/client.py.
+Entry points: `Reader`, which reads files, and `ReaderProcess`, which represents one process of the service.
+slicing/client.py also uses `ReaderProcess`.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from autograder.submissions.places import MAX_NOTEBOOKS
 
 READER = "autograder.slicing.reader"
 SECONDS = 20  # CPU seconds per submission
-CLASS_SECONDS = 300  # CPU seconds per class archive, which may contain gigabytes
+CLASS_SECONDS = 300  # CPU seconds per class archive, which may contain gigabytes of data
 MEMORY = 2_000_000_000  # bytes
-ReadAt = Callable[[int, int], bytes]  # takes an offset and a count, returns bytes of a file
+ReadAt = Callable[[int, int], bytes]  # takes an offset and a count, and returns bytes from a file
 T = TypeVar("T")
 
 
 class ReadError(Exception):
-    """Raised when a file could not be read or a notebook could not be sliced; the message gives the reason."""
+    """Raised when a file could not be read or a notebook could not be sliced. The message gives the reason."""
 
 
 class ReaderProcess:
-    """One process of the reader service. The process is stopped if it exceeds a limit or sends an invalid response."""
+    """One process of the reader service. It is stopped if it exceeds a limit or sends an invalid response."""
 
     def __init__(self, server: Server, seconds: float = SECONDS) -> None:
         limits = Limits(seconds, seconds, MEMORY)
@@ -57,12 +58,13 @@ class ReaderProcess:
         """Send a request and return the body of the response.
 
         Args:
-            file: Reads the requested file, whose length is `size` bytes. The process asks only for the bytes that it needs.
+            file: A function that reads the requested file, whose length is `size` bytes. The process requests only the
+                bytes that it needs.
             body: Bytes to send after the request.
 
         Raises:
-            ReadError: The process reported an error, exceeded a limit, crashed or sent an invalid response. The process
-                accepts further requests only if `is_running` is still true.
+            ReadError: The process reported an error, exceeded a limit, crashed or sent an invalid response. It accepts
+                further requests only if `is_running` is still true.
             ServerLost: The fork server died.
         """
         if not self._number:
@@ -102,7 +104,7 @@ class ReaderProcess:
         return decoded
 
     def reject(self) -> ReadError:
-        """Stop the process because its response is invalid, and return the exception to raise."""
+        """Stop the process because of an invalid response and return the exception to raise."""
         self.stop()
         return ReadError("the reader process sent an invalid response")
 
@@ -112,7 +114,7 @@ class ReaderProcess:
         return bool(self._number)
 
     def _exit_error(self) -> ReadError:
-        """Return the exception that explains why the process exited. Raises ServerLost if the fork server has died."""
+        """Return an exception that explains why the process exited. Raises ServerLost if the fork server has died."""
         number, self._number = self._number, 0
         self._connection.close()
         ended = self._server.end(number)
@@ -126,7 +128,7 @@ class ReaderProcess:
         )
 
     def stop(self) -> None:
-        """Stop the process. Stopping it again has no effect."""
+        """Stop the process. Further calls have no effect."""
         if self._number:
             number, self._number = self._number, 0
             self._connection.close()
@@ -148,7 +150,7 @@ def _is_within(pull: m.Pull, size: int) -> bool:
 
 
 class Reader:
-    """Client that reads files, each in a separate sandboxed process. Owns a fork server that does not import torch."""
+    """Client that reads each file in a separate sandboxed process. Owns a fork server that does not import torch."""
 
     def __init__(self, sandbox: Sandbox = "required") -> None:
         self.server = Server(sandbox, services=(READER,))
@@ -166,14 +168,14 @@ class Reader:
         self.server.close()
 
     def read(self, name: str, file: ReadAt, size: int, day: str, nested: bool) -> list[m.File]:
-        """Return the notebooks and scripts in a student's file, at most `MAX_NOTEBOOKS`.
+        """Return up to `MAX_NOTEBOOKS` notebooks and scripts from a student's file.
 
         Args:
             name: The file's name.
-            file: Reads the file's bytes.
+            file: A function that reads the file's bytes.
             size: The file's length in bytes.
             day: The day being graded.
-            nested: Whether to also read archives that are inside the file, if the file is an archive.
+            nested: Whether to read archives within an archive.
 
         Raises:
             ReadError: The file cannot be read.
@@ -209,7 +211,7 @@ class Reader:
     def list_archive(
         self, name: str, file: ReadAt, size: int, day: str, student: str
     ) -> Iterator[ArchiveListing]:
-        """List a class archive. If the archive contains only one file, the file belongs to `student`. Raises ReadError."""
+        """List a class archive. If it contains only one file, that file belongs to `student`. Raises ReadError."""
         listing = ArchiveListing(self.server, m.List(name, size, day, student), file)
         try:
             yield listing
@@ -218,7 +220,7 @@ class Reader:
 
 
 class ArchiveListing:
-    """A class archive. One process lists and unpacks the archive; other processes parse the students' files."""
+    """A class archive. One process lists and unpacks it; other processes parse the students' files."""
 
     def __init__(self, server: Server, request: m.List, file: ReadAt) -> None:
         self._server, self._request, self._file = server, request, file
@@ -237,11 +239,11 @@ class ArchiveListing:
             raise
 
     def open_member(self, member: m.ListedFile) -> int:
-        """Unpack a member and return its length in bytes. Raises ReadError if unpacking fails."""
+        """Unpack a member and return its size in bytes. Raises ReadError if unpacking fails."""
         return retry_server_loss(lambda: self._open(member))
 
     def member_reader(self, member: m.ListedFile) -> ReadAt:
-        """Return a function that reads the bytes of a member. The function raises ReadError or ServerLost."""
+        """Return a function that reads a member's bytes. The function may raise ReadError or ServerLost."""
 
         def take(offset: int, count: int) -> bytes:
             if not self._process.is_running or self._opened != member.number:
@@ -251,7 +253,7 @@ class ArchiveListing:
         return take
 
     def _open(self, member: m.ListedFile) -> int:
-        # Another member may have crashed the process, or the fork server may have died.
+        # The process may have crashed while reading another member, or the fork server may have died.
         if not self._process.is_running:
             self._list()
         size = self._process.decode(self._ask(m.Open(member.number)), m.SIZE)
@@ -267,11 +269,11 @@ class ArchiveListing:
 
 
 def retry_server_loss(ask: Callable[[], T]) -> T:
-    """Call `ask`, and retry if the fork server dies. Raises ReadError if the server keeps dying."""
+    """Call `ask` and retry if the fork server dies. Raises ReadError if it keeps dying."""
     try:
         return retry_if_server_lost(ask)
     except ServerLost:
-        raise ReadError("the reader's fork server died several times") from None
+        raise ReadError("the reader's fork server died repeatedly") from None
 
 
 def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:

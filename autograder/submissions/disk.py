@@ -17,11 +17,11 @@ from autograder.submissions.places import SUBMITTED, Metadata
 
 
 class NotRegularFile(Exception):
-    """Raised when a path is not a regular file; the message gives the reason."""
+    """Raised when a path is not a regular file. The message gives the reason."""
 
 
 class DiskFolder:
-    """A folder on disk. `place` is its path relative to the folder where the search began."""
+    """A folder on disk. `place` is its path relative to the folder where the search started."""
 
     kind = "folder"
 
@@ -67,13 +67,13 @@ class DiskFolder:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading. Raises NotRegularFile for links, FIFOs and devices, and OSError."""
+    """Open a regular file for reading. Raises NotRegularFile for links, FIFOs and devices, and OSError for other problems."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         is_link = stat.S_ISLNK(os.lstat(path).st_mode)
         raise NotRegularFile("links are not followed" if is_link else "this is not a regular file")
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb", buffering=0)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # the file was replaced in the meantime
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # the file has since been replaced
         file.close()
         raise NotRegularFile("this is not a regular file")
     return file
@@ -88,7 +88,7 @@ def read_small_file(path: Path) -> str:
 
 
 def owner_from_path(path: Path, day: str, reader: Reader) -> HandedIn | None:
-    """Return the student who owns all files under a path, or None if the path's folder names do not identify a student."""
+    """Return the student who owns all files under a path, or None if the path's folder names do not identify one."""
     absolute = Path(os.path.abspath(path))
     for folder in [*reversed(absolute.parents), absolute]:
         if owner := platforms.parse_moodle_name(folder.name) or DiskFolder(

@@ -1,4 +1,4 @@
-"""Decide, based on their names, which files in a submission are read. places.py determines which student owns each file."""
+"""Decide which files in a submission to read, based on their names. places.py determines which student owns each file."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterable
 from autograder.submissions.archives import ARCHIVE_SUFFIXES
 
 NOTEBOOK_SUFFIXES = (".ipynb", ".py")
-# Archives with these suffixes are reported as unreadable, so that the students who submitted them are not overlooked.
+# Archives with these suffixes are reported as unreadable so that the students who submitted them are not overlooked.
 UNSUPPORTED_SUFFIXES = (".rar", ".7z")
-# In a folder with one file per student, these files are reported as submissions that cannot be graded.
+# In a folder with one file per student, files with these suffixes are reported as submissions that cannot be graded.
 DOCUMENT_SUFFIXES = (".docx", ".doc", ".odt", ".rtf", ".pdf", ".html", ".htm", ".pages", ".txt")
 COURSE_FILES = {
     "readme",
     "requirements",
     "index",
     "license",
-}  # names of documents, without suffixes
+}  # document names, without suffixes
 SKIPPED_FOLDERS = {"__MACOSX", "__pycache__"}
 SKIPPED_FILES = {"setup.py", "conftest.py", "__init__.py", "nbgrader_config.py"}
-MAX_NAMED = 3  # file names in a message
+MAX_NAMED = 3  # file names per message
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden or was created by an operating system, an editor or Python."""
+    """Return whether a file or folder is hidden, or was created by an operating system, an editor or Python."""
     return name.startswith(".") or name in SKIPPED_FOLDERS
 
 
@@ -40,13 +40,13 @@ def is_notebook(name: str) -> bool:
 
 
 def is_document(name: str) -> bool:
-    """Return whether a file with this name may be a student's work in a format that cannot be graded."""
+    """Return whether a file with this name may be student work in a format that cannot be graded."""
     own, dot, suffix = name.lower().rpartition(".")
     return not is_hidden(name) and dot + suffix in DOCUMENT_SUFFIXES and own not in COURSE_FILES
 
 
 def stem(name: str) -> str:
-    """Return a file name, stripped of the suffix of a notebook, script, archive or document."""
+    """Return a file name without the suffix of a notebook, script, archive or document."""
     suffixes = NOTEBOOK_SUFFIXES + ARCHIVE_SUFFIXES + UNSUPPORTED_SUFFIXES + DOCUMENT_SUFFIXES
     ending = next((end for end in suffixes if name.lower().endswith(end)), "")
     return name[: len(name) - len(ending)] or name
@@ -67,7 +67,7 @@ def is_other_day(name: str, day: str) -> bool:
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Return the first few of the names as text, and how many more there are."""
+    """Return the first few names as text, followed by the number of remaining names."""
     found = list(dict.fromkeys(names))
     more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
     return ", ".join(found[:MAX_NAMED]) + more

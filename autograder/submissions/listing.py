@@ -1,4 +1,4 @@
-"""Represent an archive as a tree of folders, in which places.py finds the submissions.
+"""Represent an archive as a tree of folders in which places.py finds the submissions.
 
 Only the sandboxed reader process runs this module; see slicing/reader.py.
 """
@@ -16,8 +16,8 @@ from autograder.submissions.people import HandedIn
 from autograder.submissions.places import FoundFile, Metadata, find_in_class
 
 DAMAGED = "the file is damaged or compressed with an unsupported method"
-MAX_DEPTH = 8  # levels of folders; deeper levels are joined into one
-MAX_NAME = 1_000  # characters in one file or folder name
+MAX_DEPTH = 8  # folder levels; deeper levels are merged into one
+MAX_NAME = 1_000  # characters per file or folder name
 
 
 @dataclass
@@ -29,7 +29,7 @@ class ArchiveFolder:
     files: dict[str, Entry] = field(default_factory=dict)
     folders: dict[str, ArchiveFolder] = field(default_factory=dict)
     kind: str = "folder"
-    problem: str = ""  # why the rest of the archive could not be read; only the root has one
+    problem: str = ""  # why the rest of the archive could not be read; set only for the root
 
     @property
     def place(self) -> str:
@@ -41,7 +41,7 @@ class ArchiveFolder:
         return sorted(self.files), [self.folders[name] for name in sorted(self.folders)]
 
     def nbgrader_owner(self, _day: str) -> HandedIn | None:
-        """Return None, because nbgrader never creates folders in archives."""
+        """Return None, because nbgrader does not create folders in archives."""
         return None
 
     def read_metadata(self) -> Metadata:
@@ -55,7 +55,7 @@ class ArchiveFolder:
 
 
 def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry]]:
-    """Return an archive's root folder, and its files by path. Raises Refused if no file in the archive can be read."""
+    """Return an archive's root folder and its files by path. Raises Refused if no file in the archive can be read."""
     root = ArchiveFolder(name, kind="archive")
     by_place: dict[str, Entry] = {}
     try:
@@ -76,7 +76,7 @@ def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry
 
 
 def _parts(name: str) -> list[str]:
-    """Split a member's path into folder names and a file name. Drop parts such as `..`, and limit depth and length."""
+    """Split a member's path into folder names and a file name. Drop parts such as `..`, and limit the depth and length."""
     *folders, last = [part for part in name.split("/") if part not in ("", ".", "..")] or ["?"]
     if len(folders) > MAX_DEPTH:
         folders = [*folders[:MAX_DEPTH], "_".join(folders[MAX_DEPTH:])]

@@ -1,7 +1,8 @@
-"""Define the messages between the grader and its reader processes. The decoders enforce the bounds in the type annotations.
+"""Define the messages between the grader and its reader processes.
 
-A message is a small header, optionally followed by a body of bytes. `Read`, `List` and `ReadMetadata` refer to a file of `size`
-bytes that only the grader has open: the process requests its bytes with `Pull` and receives them with `Pulled`.
+The decoders enforce the bounds in the type annotations. A message is a small header, optionally followed by a body of
+bytes. `Read`, `List` and `ReadMetadata` refer to a file of `size` bytes that only the grader has open. The process
+requests the file's bytes with `Pull` and receives them with `Pulled`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from autograder.submissions.cell import MAX_CELLS, Cell
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
 
-PIECE = 4 << 20  # maximum number of a file's bytes in one message
+PIECE = 4 << 20  # maximum file bytes per message
 Sentence = Annotated[str, Meta(max_length=LONGEST)]
 Sentences = Annotated[tuple[Sentence, ...], Meta(max_length=MAX_PROBLEMS)]
 Place = Annotated[str, Meta(max_length=LONGEST)]
@@ -29,7 +30,7 @@ Digest = Annotated[str, Meta(max_length=64)]
 
 @dataclass
 class Body:
-    """The bytes that follow a message header, in the form that frames.py sends."""
+    """The bytes that follow a message header, in the format that frames.py sends."""
 
     payload: list[bytes]
     size: int
@@ -58,7 +59,7 @@ class List(msgspec.Struct, frozen=True, tag=True):
     name: str
     size: int
     day: str
-    student: str  # the owner of the file if the archive contains only one
+    student: str  # the owner of the file if there is only one
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
@@ -81,13 +82,13 @@ class ReadMetadata(msgspec.Struct, frozen=True, tag=True):
 
 
 class Slice(msgspec.Struct, frozen=True, tag=True):
-    """Slice the cells in the message body for every exercise of a prepared course. The process keeps the cells for `Again`."""
+    """Slice the cells in the message body for every exercise of a prepared course. The process keeps them for `Again`."""
 
     course: str
 
 
 class Again(msgspec.Struct, frozen=True, tag=True):
-    """Slice the same cells as the last `Slice` request for one exercise, using references for the `replaced` exercises."""
+    """Slice the cells of the last `Slice` request for one exercise, using references for the `replaced` exercises."""
 
     exercise: str
     replaced: list[str]
@@ -112,7 +113,7 @@ class Pull(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The request succeeded. The body is encoded as MessagePack, except in response to `Take`, where it is raw bytes."""
+    """The request succeeded. The body is raw bytes in response to `Take`, and MessagePack otherwise."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -126,7 +127,7 @@ RESPONSES = Decoder(Response)
 
 
 class File(msgspec.Struct, frozen=True):
-    """One notebook or script: its path within the submission, and either its cells or the reason why it has none."""
+    """One notebook or script: its path within the submission, and its cells or the reason why there are none."""
 
     place: Place
     sha256: Digest = ""

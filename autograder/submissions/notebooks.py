@@ -1,7 +1,8 @@
 """Parse notebook JSON into cells.
 
-`parse_strict` decodes only the needed fields, because outputs may be hundreds of megabytes in size. `parse_tolerant` uses
-Python's more tolerant parser, which accepts NaN and lone surrogates, and recovers complete cells from truncated files.
+`parse_strict` decodes only the fields that are needed, because outputs may contain hundreds of megabytes.
+`parse_tolerant` uses Python's more tolerant parser, which accepts NaN and lone surrogates. It also recovers complete
+cells from truncated files.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class _Cell(msgspec.Struct):
-    """The fields of a cell that are read; the decoder skips all others."""
+    """The fields of a cell that are needed. The decoder skips all others."""
 
     cell_type: Any = None
     source: Any = None
@@ -96,7 +97,7 @@ def _select_fields(raw: Any) -> _Cell | None:
 
 
 def _parse_int(digits: str) -> int | float:
-    """Parse a JSON integer. A very long one becomes a float, because Python's `int` accepts at most 4300 digits."""
+    """Parse a JSON integer. Very long integers become floats, because Python's `int` accepts at most 4300 digits."""
     return int(digits) if len(digits) < 1000 else float(digits)
 
 
@@ -118,7 +119,7 @@ def _recover(text: str, error: json.JSONDecodeError, problems: list[str]) -> lis
 
 
 def _complete_cells(text: str) -> list[_Cell | None]:
-    """Return the elements of the top-level "cells" list that precede the syntax error. Each element is decoded only once."""
+    """Return the elements of the top-level "cells" list before the syntax error. Each element is decoded only once."""
     decode = json.JSONDecoder(parse_int=_parse_int).raw_decode
 
     def skip(position: int) -> int:

@@ -1,4 +1,4 @@
-"""Represent who submitted a file, and when. Reader processes send this data to the grader, which stores it in the marks."""
+"""Represent who submitted a file and when. Reader processes send this data to the grader, which stores it in the marks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from autograder.protocol.plain_text import LONGEST, printable
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
 MAX_PEOPLE = 100  # people per group submission
 MAX_UPLOAD = 1 << 62
-YEARS = range(
-    2000, 2100
-)  # years outside this range are implausible and could overflow in date arithmetic
+YEARS = range(2000, 2100)  # other years are implausible and could overflow in date arithmetic
 
 
 class Person(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person, as identified by one platform. Unknown fields are empty."""
+    """A person as identified by a platform. Unknown fields are empty."""
 
     name: Name = ""
     id: Name = ""
@@ -26,7 +24,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def label(self) -> str:
-        """Return the name with the platform's id, which distinguishes people who have the same name."""
+        """Return the name with the platform's id, which distinguishes people with the same name."""
         key = self.id or self.email
         return (
             f"{self.name} ({key})" if self.name and key not in ("", self.name) else self.name or key
@@ -36,9 +34,9 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
 class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
     """The people who made a submission and the submission time, as reported by a platform or nbgrader.
 
-    File modification times are never used. `late` is set if the platform marks the submission as late without giving a time.
-    `participant` is the participant number in Moodle's grading worksheet. `upload` is the number of Canvas's file, which is
-    higher for later uploads.
+    File modification times are never used. `late` is set if the platform marks the submission as late without giving a
+    time. `participant` is the participant number in Moodle's grading worksheet. `upload` is Canvas's file number, which
+    is higher for later uploads.
     """
 
     people: Annotated[tuple[Person, ...], msgspec.Meta(max_length=MAX_PEOPLE)]
@@ -57,30 +55,30 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return a label for each person that is unique on the platform."""
         if not self.participant:
             return tuple(person.label for person in self.people)
-        number = f" {self.participant}"  # Moodle's hidden names end with it
+        number = f" {self.participant}"  # hidden names in Moodle end with the number
         return tuple(
             p.name if p.name.endswith(number) else f"{p.name} ({self.participant})"
             for p in self.people
         )
 
     def sanitized(self) -> HandedIn:
-        """Return a copy in which every string is printable and the time is plausible. Use this for data from a reader process."""
+        """Return a copy with printable strings and a plausible time. Use this method for data from a reader process."""
         people = [[printable(text) for text in (p.name, p.id, p.email)] for p in self.people]
         time = self.time if self.time and self.time.tzinfo and self.time.year in YEARS else None
         persons = tuple(Person(*texts) for texts in people)
         return HandedIn(persons, self.late, time, printable(self.participant), self.upload)
 
     def is_older(self, other: HandedIn) -> bool:
-        """Return whether the platform shows that this submission was made before the other one."""
+        """Return whether, according to the platform, this submission was made before the other one."""
         if self.time and other.time:
             return self.time < other.time
         return bool(self.upload and other.upload) and self.upload < other.upload
 
 
 def labels(student: str, handed_in: HandedIn | None) -> tuple[str, ...]:
-    """Return a unique label for each student of a submission.
+    """Return a unique label for each student who made a submission.
 
-    A label contains the platform's id, unless the roster has replaced the platform's name with its own, which is unique.
+    A label contains the platform's id, unless the student's unique name on the roster has replaced the platform's name.
     """
     if handed_in is None:
         return (student,)

@@ -1,9 +1,9 @@
 """Find each student's files in a folder or an archive, based on file and folder names.
 
-The rule: each file or folder directly in the TA's path belongs to one student, who is identified by the platform's metadata or by
-the name of that file or folder. Everything in a student's folder belongs to that student, whatever its files and archives are
-called. A few folders that cannot be students are looked through; see `_is_wrapper`. A platform's metadata file counts only at the
-top level. Entry points: `find_in_class` and `find_for_student`.
+Each file or folder directly under the TA's path belongs to one student. The platform's metadata or the name of the file
+or folder identifies the student. Everything in a student's folder belongs to that student, regardless of file and
+archive names. The exceptions are a few wrapper folders that cannot belong to a student; see `_is_wrapper`. A platform's
+metadata file is used only at the top level. Entry points: `find_in_class` and `find_for_student`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOO_MANY = f"there are more than {MAX_NOTEBOOKS} notebooks, scripts or archives;
 
 @dataclass(frozen=True)
 class Metadata:
-    """The people who submitted each folder in a download, or the reason why the metadata file could not be read."""
+    """The people who submitted each folder in a download, or the reason why the metadata file is unreadable."""
 
     people: Mapping[str, HandedIn] = field(default_factory=dict)
     problem: str = ""
@@ -47,7 +47,7 @@ class Folder(Protocol):
 
     @property
     def place(self) -> str:
-        """Return the path relative to the folder where the search began, ending in a slash, or "" for that folder itself."""
+        """Return the path relative to the folder where the search started, ending in a slash, or "" for that folder itself."""
         ...
 
     def entries(self) -> tuple[list[str], Sequence[Folder]]:
@@ -67,8 +67,8 @@ class Folder(Protocol):
 class FoundFile:
     """A student's file to read, or the problem that prevents reading it.
 
-    `notes` explain how the file was chosen. `left_out` are the names of the student's other files, which cannot be graded.
-    `wrapper` is the path of the folder that contains the students, if that folder was looked through.
+    `notes` explain how the file was chosen. `left_out` contains the names of the student's other files, which cannot be
+    graded. `wrapper` is the path of the wrapper folder around the students' files, if there is one.
     """
 
     place: str
@@ -81,9 +81,9 @@ class FoundFile:
 
 
 def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
-    """Return the files of a whole class, with each student's files together.
+    """Return the files of a whole class, grouped by student.
 
-    Files and folders that are named only after the day belong to `student`.
+    Files and folders named only after the day belong to `student`.
     """
     by_student: dict[tuple[str, ...], list[FoundFile]] = {}
     for file in _find_in_class(top, day, student):
@@ -93,7 +93,7 @@ def find_in_class(top: Folder, day: str, student: str) -> list[FoundFile]:
 
 
 def _gradable(files: Sequence[FoundFile]) -> list[FoundFile]:
-    """Return the files of one student that can be graded, or else one entry that explains why there are none."""
+    """Return the student's files that can be graded, or a single entry that explains why there are none."""
     gradable = [file for file in files if not file.problem]
     if gradable:
         return gradable
@@ -107,7 +107,7 @@ def _gradable(files: Sequence[FoundFile]) -> list[FoundFile]:
 
 
 def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
-    """Search one folder, and then the subfolder that also contains a class, if there is one."""
+    """Search one folder, followed by any subfolder that also contains a class."""
     here, is_top = top, True
     while True:
         if owner := here.nbgrader_owner(day):
@@ -136,7 +136,7 @@ def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
 
 
 def _entries(folder: Folder) -> tuple[list[str], list[Folder]]:
-    """Return the files and subfolders of a folder, without hidden ones. Raises OSError."""
+    """Return the files and subfolders of a folder that are not hidden. Raises OSError."""
     files, folders = folder.entries()
     return (
         [name for name in files if not is_hidden(name)],
@@ -147,7 +147,7 @@ def _entries(folder: Folder) -> tuple[list[str], list[Folder]]:
 def _class_folder(
     here: Folder, files: Sequence[str], folders: Sequence[Folder], day: str
 ) -> Folder | None:
-    """Return the subfolder whose entries are the students, or None if the entries of this folder are. Raises OSError."""
+    """Return the subfolder whose entries represent students, or None if this folder's entries do. Raises OSError."""
     of_day = next((folder for folder in folders if folder.name == day), None)
     if of_day or len(folders) != 1 or any(is_gradable(n) or platforms.owner_key(n) for n in files):
         return of_day
@@ -155,9 +155,10 @@ def _class_folder(
 
 
 def _is_wrapper(folder: Folder, day: str) -> bool:
-    """Return whether a folder that is the only entry contains a class, instead of one student's work. Raises OSError.
+    """Return whether a folder that has no siblings contains a class rather than one student's work. Raises OSError.
 
-    It does if a platform named it or its entries, if it is named after the day, or if it has several entries and no notebook.
+    This is the case if a platform named the folder or its entries, or if the folder is named after the day. It is also
+    the case if the folder has several entries and no notebook.
     """
     if platforms.owner_key(folder.name):
         return False
@@ -174,9 +175,9 @@ def _is_wrapper(folder: Folder, day: str) -> bool:
 def _loose_files(
     here: Folder, files: Sequence[str], day: str, student: str, is_of_one: bool
 ) -> Iterator[FoundFile]:
-    """Yield the files that are directly in a class's folder. Each belongs to one student.
+    """Yield the files directly in a class folder. Each file belongs to one student.
 
-    If `is_of_one` is set, and one file is named after the day, all files without a platform's name belong to `student`.
+    If `is_of_one` is set and a file is named after the day, all files without a platform's name belong to `student`.
     """
     is_of_one = is_of_one and any(is_notebook(n) and is_day_name(stem(n), day) for n in files)
     for name in files:
@@ -195,7 +196,7 @@ def _loose_files(
 
 
 def _has_day(folder: Folder, day: str) -> bool:
-    """Return whether nbgrader's folder of a student may contain a submission for the day."""
+    """Return whether nbgrader's folder for a student may contain a submission for the day."""
     try:
         files, folders = _entries(folder)
     except OSError:
@@ -206,7 +207,7 @@ def _has_day(folder: Folder, day: str) -> bool:
 def _find_in_folder(
     folder: Folder, day: str, student: str, metadata: Metadata, is_optional: bool
 ) -> Iterator[FoundFile]:
-    """Yield the files in one student's folder in a class. Skip a folder without files for the day if `is_optional` is set."""
+    """Yield the files in one student's folder in a class. If `is_optional` is set, skip a folder without files for the day."""
     has_platform_name = bool(platforms.owner_key(folder.name))
     handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
     name = student if is_day_name(folder.name, day) else folder.name
@@ -220,14 +221,20 @@ def _find_in_folder(
 def find_for_student(
     top: Folder, day: str, student: str, handed_in: HandedIn | None = None
 ) -> list[FoundFile]:
-    """Return one student's files for the day, or else for other days. Names in the folder never change the owner."""
+    """Return one student's files for the day, or for other days if there are none.
+
+    Names in the folder never affect the owner.
+    """
     return _gradable(list(_walk(top, day, student, handed_in)))
 
 
 def _walk(
     top: Folder, day: str, student: str, handed_in: HandedIn | None = None
 ) -> Iterator[FoundFile]:
-    """Yield a student's files for the day, or else for other days, or else an entry with the names of the other files."""
+    """Yield a student's files for the day, or for other days if there are none.
+
+    If there are no such files at all, yield one entry with the names of any files that cannot be graded.
+    """
     found: list[FoundFile] = []
     of_other_days: list[FoundFile] = []
     left_out: list[str] = []
@@ -240,7 +247,7 @@ def _walk(
             problem = describe_os_error(error)
             found.append(FoundFile(here.place, student, handed_in, problem=problem))
             continue
-        if here is top and handed_in is None:  # STUDENT, which may contain nbgrader's STUDENT/DAY
+        if here is top and handed_in is None:  # may contain nbgrader's DAY folder
             of_day = (folder.nbgrader_owner(day) for folder in folders if folder.name == day)
             handed_in = next(of_day, None)
         for name in files:

@@ -1,15 +1,15 @@
-"""Determine who submitted a file, and when, from the names and metadata in a platform's download.
+"""Determine who submitted a file and when, based on the names and metadata in a platform's download.
 
 - Canvas (`lib/content_zipper.rb`): one flat folder of files such as `lovelaceada_LATE_USER_FILE_day1-2.ipynb`, and
-  `lovelaceada_USER_text.html` or `…_link.html` for a text entry or a web address.
-- Moodle (`mod/assign/classes/downloader.php`): a folder per student and kind of submission, such as
-  `Ada Lovelace_PARTICIPANT_assignsubmission_file/`. Older versions add an underscore at the end. If the teacher turns off
-  “Download submissions in folders”, the same text is the beginning of the file names. With blind marking, every name is
-  “Participant”. For groups, the name and the number are those of the group, and the default group has no number.
-- Gradescope: one folder per submission, `submission_NUMBER/`, and `submission_metadata.yml` with the students.
+  `lovelaceada_USER_text.html` or `…_link.html` for a text entry or a link.
+- Moodle (`mod/assign/classes/downloader.php`): one folder per student and submission type, such as
+  `Ada Lovelace_PARTICIPANT_assignsubmission_file/`. Older versions append an underscore. If the teacher turns off
+  “Download submissions in folders”, file names start with this text instead. With blind marking, every name is
+  “Participant”. Group submissions use the group's name and number, and the default group has no number.
+- Gradescope: one folder per submission, `submission_NUMBER/`, and the students in `submission_metadata.yml`.
 - nbgrader: one folder per student, `STUDENT/day1/`, with `timestamp.txt`.
 
-places.py decides in which folders these names count.
+places.py decides in which folders to look for these names.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from autograder.submissions.people import MAX_PEOPLE, YEARS, HandedIn, Person
 
 METADATA = "submission_metadata.yml"
 MAX_METADATA = 50_000_000  # bytes
-MAX_DEPTH = 8  # levels of nesting in the parts of the YAML that are read
+MAX_DEPTH = 8  # nesting levels in the parts of the YAML that are read
 TIMESTAMP = "timestamp.txt"
 MAX_TIMESTAMP = 100  # bytes
-# Canvas converts names to lower case, keeps only letters, digits and underscores, and omits the names of anonymous students.
+# Canvas converts names to lower case, keeps only letters, digits and underscores, and omits anonymous students' names.
 CANVAS = re.compile(
     r"(?P<name>\w*?)_?(?P<late>LATE_)?(?P<id>\d{2,}|anon_[0-9A-Za-z]+)_"
     r"(?:(?P<upload>\d{5,18})_(?P<original>.+)|(?P<entry>text\.html|link\.html))",
     re.DOTALL,
 )
-# The name is matched lazily, because a file name chosen by a student may follow.
+# The name is matched lazily, because a student's own file name may follow.
 MOODLE = re.compile(
     r"(?P<name>.+?)(?:_(?P<id>\d+))?_assignsubmission_[a-z]+(?:_(?P<original>.*))?", re.DOTALL
 )
@@ -46,7 +46,7 @@ EXPORT = re.compile(r"assignment_\d+_export")  # the top-level folder of Gradesc
 
 
 def parse_canvas_name(name: str) -> HandedIn | None:
-    """Parse a file name in Canvas's format; return None for other names."""
+    """Parse a file name in Canvas's format. Return None for other names."""
     found = CANVAS.fullmatch(name) if len(name) <= LONGEST else None
     if not found or found["name"] != found["name"].lower():
         return None
@@ -55,9 +55,9 @@ def parse_canvas_name(name: str) -> HandedIn | None:
 
 
 def parse_moodle_name(name: str) -> HandedIn | None:
-    """Parse a folder or file name in Moodle's format; return None for other names.
+    """Parse a folder or file name in Moodle's format. Return None for other names.
 
-    The name contains a participant number, not an id. It is part of the student's name if names are hidden.
+    The name contains a participant number, not an id. If names are hidden, the number is part of the student's name.
     """
     found = MOODLE.fullmatch(name) if len(name) <= LONGEST else None
     if not found:
@@ -68,12 +68,12 @@ def parse_moodle_name(name: str) -> HandedIn | None:
 
 
 def parse_file_name(name: str) -> HandedIn | None:
-    """Parse the name of a file that a platform put directly in a download; return None for other names."""
+    """Parse the name of a file at the top level of a platform's download. Return None for other names."""
     return parse_moodle_name(name) or parse_canvas_name(name)
 
 
 def owner_key(name: str) -> str:
-    """Return a key that is the same for all files and folders of one student in a download; "" for names in unknown formats."""
+    """Return a key shared by all files and folders of one student in a download, or "" for names in unknown formats."""
     if found := parse_moodle_name(name):
         return f"moodle {found.labels[0]}"
     if found := parse_canvas_name(name):
@@ -82,7 +82,7 @@ def owner_key(name: str) -> str:
 
 
 def original_name(name: str) -> str:
-    """Return the name that the student gave a file, stripped of the platform's prefix and of Canvas's attempt number."""
+    """Return the student's own file name, without the platform's prefix and Canvas's attempt number."""
     if found := MOODLE.fullmatch(name):
         return found["original"] or name
     found = CANVAS.fullmatch(name) if parse_canvas_name(name) else None
@@ -90,9 +90,9 @@ def original_name(name: str) -> str:
 
 
 def parse_timestamp(text: str) -> datetime | None:
-    """Parse a timestamp in nbgrader's format; return None if it is malformed or implausible.
+    """Parse a timestamp in nbgrader's format. Return None if it is malformed or implausible.
 
-    Examples are `2026-12-01 22:59:00.123456 UTC`, `… +0100` and `… Europe/Berlin`. Times without a zone are UTC.
+    Examples are `2026-12-01 22:59:00.123456 UTC`, `… +0100` and `… Europe/Berlin`. Times without a time zone are UTC.
     """
     text = text.strip()[:MAX_TIMESTAMP]
     moment, _, last = text.rpartition(" ")
@@ -112,11 +112,11 @@ def parse_timestamp(text: str) -> datetime | None:
 
 
 class MetadataError(Exception):
-    """Raised when a metadata file cannot be read; the message gives the reason."""
+    """Raised when a metadata file cannot be read. The message gives the reason."""
 
 
 def parse_gradescope_metadata(data: bytes) -> dict[str, HandedIn]:
-    """Parse `submission_metadata.yml`. Return the people and time of each submission, keyed by folder name.
+    """Parse `submission_metadata.yml`. Return each submission's people and time, keyed by folder name.
 
     Raises:
         MetadataError: The file is not YAML, has an unexpected structure or is too large.
@@ -131,7 +131,7 @@ def parse_gradescope_metadata(data: bytes) -> dict[str, HandedIn]:
 
 
 def _nodes(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
-    """Yield the YAML events that belong to nodes. Reject aliases, which could expand to billions of nodes."""
+    """Yield the YAML events that belong to nodes. Reject aliases, because they could expand to billions of nodes."""
     for event in events:
         if isinstance(event, yaml.AliasEvent):
             raise MetadataError("the file contains YAML aliases, which Gradescope does not write")
@@ -152,7 +152,7 @@ def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, HandedIn]]
 
 
 def _read_record(events: Iterator[yaml.Event]) -> dict[str, Any]:
-    """Read the needed fields of one submission. Skip all other fields, which may be long."""
+    """Read the required fields of one submission. Skip all others, which may be long."""
     record: dict[str, Any] = {}
     start = next(events)
     if not isinstance(start, yaml.MappingStartEvent):
@@ -180,7 +180,7 @@ def _skip(start: yaml.Event, events: Iterator[yaml.Event]) -> None:
 
 
 def _build(start: yaml.Event, events: Iterator[yaml.Event], depth: int = 0) -> Any:
-    """Build a Python value from YAML events. YAML tags are ignored, so every scalar becomes a string."""
+    """Build a Python value from YAML events. Every scalar becomes a string, because YAML tags are ignored."""
     if depth > MAX_DEPTH:
         raise MetadataError("the file is nested too deeply")
     if isinstance(start, yaml.ScalarEvent):
@@ -208,6 +208,6 @@ def _people(listed: Any) -> tuple[Person, ...]:
 
 
 def _time(value: Any) -> datetime | None:
-    if isinstance(value, dict):  # a serialised instance of Rails' TimeWithZone class
+    if isinstance(value, dict):  # a serialised instance of the TimeWithZone class in Rails
         value = value.get("utc")
     return parse_timestamp(value) if isinstance(value, str) else None

@@ -1,9 +1,9 @@
 """Read the class roster, which maps names from the learning platform, nbgrader and the course to students.
 
-`roster.csv`, next to `grading.toml`, has one row per student. The columns are id (on the platform), student (in nbgrader) and
-name, and optionally email, group, extension (in hours), late_hours and excused. The last two may be for a single day, as in
-late_hours_day1. Git ignores the file, because it contains personal data.
-Entry points: `load` and `for_course`.
+`roster.csv`, next to `grading.toml`, has one row per student. The required columns are id (on the platform), student
+(in nbgrader) and name. The optional columns are email, group, extension (in hours), late_hours and excused. The last
+two may apply to a single day, as in late_hours_day1. Git ignores the file because it contains personal data. Entry
+points: `load` and `for_course`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from autograder.submissions.people import Person
 
 FILE = "roster.csv"
 REQUIRED = ("id", "student", "name")
-# The difflib similarity (0 to 1) above which two strings may be different spellings of the same student or column name.
+# Strings with at least this difflib similarity (0 to 1) may be different spellings of the same student or column name.
 SIMILAR_NAME = 0.6
 SIMILAR_COLUMN = 0.75
 BY_HAND = re.compile(r"(late_hours|excused)(?:_(.+))?")  # the second part is a day
@@ -40,17 +40,17 @@ class Entry:
     email: str = ""
     group: str = ""
     extension: float = 0.0  # hours
-    # By hand, for a day or for every day (""): hours after the due date, and excused lateness.
+    # Manual entries for one day, or for every day (""): hours late, and whether lateness is excused.
     late_hours: tuple[tuple[str, float], ...] = ()
     excused: tuple[str, ...] = ()
 
     def hours_late(self, day: str) -> float | None:
-        """Return how many hours after the due date the student submitted, if the roster contains that for the day."""
+        """Return how many hours late the student submitted, or None if the roster does not specify a number for the day."""
         hours = dict(self.late_hours)
         return hours.get(day, hours.get(""))
 
     def is_excused(self, day: str) -> bool:
-        """Return whether lateness costs the student no points on this day."""
+        """Return whether the student is exempt from late penalties on this day."""
         return day in self.excused or "" in self.excused
 
     @property
@@ -62,21 +62,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class Roster:
-    """The students of a course; empty if the course has no roster file."""
+    """The students of a course. Empty if the course has no roster file."""
 
     entries: tuple[Entry, ...]
 
     def find(self, person: Person) -> Entry | None:
-        """Find a person on the roster by id, e-mail address or nbgrader name, or else by full name.
+        """Find a person on the roster by id, e-mail address or nbgrader name, or otherwise by full name.
 
-        Returns None if no student matches, if several students have the same name, or if the id and name contradict each other.
+        Returns None if no student matches, if several students have the same name, or if the id and name do not match.
         """
         keys = (self._by_key.get(key.casefold()) for key in (person.id, person.email, person.name))
         by_key = next(filter(None, keys), None)
         by_name = self._by_name.get(_normalize(person.name), ())
         if by_key is None:
             return by_name[0] if len(by_name) == 1 else None
-        # Different systems may use the same number for different students, but then the names differ.
+        # Different systems may use the same number for different students. In that case, the names differ.
         return by_key if not by_name or by_key in by_name else None
 
     def students(self, names: str) -> tuple[Entry, ...]:
@@ -86,12 +86,12 @@ class Roster:
         return tuple(known[part] for part in parts) if all(p in known for p in parts) else ()
 
     def group(self, entry: Entry) -> tuple[Entry, ...]:
-        """Return the student, followed by the other members of the student's group."""
+        """Return the student followed by the other members of the student's group."""
         others = [e for e in self.entries if e.group and e.group == entry.group and e != entry]
         return (entry, *others)
 
     def nearest(self, person: Person) -> Entry | None:
-        """Return the student whose id or name is most similar to the person's, or None if none is similar."""
+        """Return the student whose id or name is most similar to the person's, or None if no student is similar."""
         texts = {_normalize(text): entry for entry in self.entries for text in _texts(entry)}
         identifiers = (person.name, person.id, person.email)
         for text in filter(None, map(_normalize, identifiers)):
@@ -101,7 +101,10 @@ class Roster:
 
     @cached_property
     def _by_key(self) -> Mapping[str, Entry]:
-        """Map e-mail addresses, nbgrader names and ids to students. Ids override names, and names override addresses."""
+        """Map e-mail addresses, nbgrader names and ids to students.
+
+        Ids take precedence over names, and names over addresses.
+        """
         found: dict[str, Entry] = {}
         for column in ("email", "student", "id"):
             found |= {getattr(e, column).casefold(): e for e in self.entries if getattr(e, column)}
@@ -145,7 +148,7 @@ def load(file: Path) -> Roster:
 
 
 def for_course(root: Path, file: Path | None = None) -> Roster:
-    """Load the given roster file, or else the course's `roster.csv`. Return an empty roster if neither exists.
+    """Load the given roster file, or the course's `roster.csv` by default. Return an empty roster if there is no file.
 
     Raises:
         CourseError: The file cannot be read or has an invalid line.
@@ -226,7 +229,7 @@ def _by_hand(
 
 
 def _normalize(text: str) -> str:
-    """Return the letters and digits in a string, in lower case and without accents."""
+    """Return a string's letters and digits in lower case without accents."""
     letters = unicodedata.normalize("NFKD", text.casefold())
     return "".join(letter for letter in letters if letter.isalnum())
 

@@ -16,7 +16,7 @@ MAGIC = re.compile(r"^([ \t]*)# ?(?=%{1,2}[a-zA-Z]|![ \t]*\w)", re.MULTILINE)
 
 
 def parse_script(text: str, problems: list[str]) -> list[Cell]:
-    """Return the cells of a script, or one cell if there are no cell markers. Raises Unreadable for empty or long scripts."""
+    """Return the cells of a script, or one cell if it has no cell markers. Raises Unreadable for empty or long scripts."""
     if not text.strip():
         raise Unreadable("the file is empty")
     if len(text) > MAX_SCRIPT:
@@ -48,5 +48,5 @@ def _parse_cell(options: str, body: str) -> tuple[Kind, str]:
 
 
 def _restore_magics(source: str) -> str:
-    """Uncomment IPython magics, which tools comment out when they convert a notebook to a script."""
+    """Uncomment IPython magics, which tools comment out when converting a notebook to a script."""
     return MAGIC.sub(r"\1", source)

@@ -1,8 +1,8 @@
 """Read submissions from files, folders and archives.
 
 A file that cannot be read becomes an unreadable submission with a problem, so it never affects the rest of the class.
-This process only walks folders and opens files; sandboxed processes parse the files. Names are escaped, links are not followed
-and archives are not extracted. Entry point: `read_submissions`.
+This process only walks folders and opens files; sandboxed processes parse the contents. Names are escaped, links are
+not followed, and archives are not extracted. Entry point: `read_submissions`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = ["Submission", "printable", "read_submissions"]
 
 @dataclass(frozen=True)
 class Submission:
-    """A notebook or script that a student or a group submitted.
+    """A notebook or script submitted by a student or group.
 
-    `sha256` is the hash of the file's bytes, or "" if the file was not read. `handed_in` contains the people and the time
-    reported by a platform or nbgrader, or is None if only `student` is known.
+    `sha256` is the hash of the file's bytes, or "" if the file was not read. `handed_in` contains the people and time
+    reported by a platform or nbgrader, or None if only `student` is known.
     """
 
     path: str
@@ -45,9 +45,9 @@ class Submission:
     cells: tuple[Cell, ...]
     problems: tuple[str, ...]
     readable: bool
-    release: str = ""  # the stamp of the notebook's release; see course/release_stamp.py
+    release: str = ""  # the release stamp of the notebook; see course/release_stamp.py
     handed_in: HandedIn | None = None
-    wrapper: str = ""  # the folder that contains the class, if it is not the path that the TA gave
+    wrapper: str = ""  # the folder that contains the class, if different from the TA's path
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -56,13 +56,13 @@ class Submission:
 
 
 def read_submissions(paths: Sequence[Path], day: str, reader: Reader) -> Iterator[Submission]:
-    """Yield the submissions under the paths lazily. Within each path, the files of a student or group follow one another."""
+    """Lazily yield the submissions under the paths. Within each path, files of the same student or group are consecutive."""
     for path in paths:
         yield from _PathReader(path, day, reader).submissions()
 
 
 class _PathReader:
-    """Reads the submissions under one path given by a TA."""
+    """A reader for the submissions under one of the TA's paths."""
 
     def __init__(self, path: Path, day: str, reader: Reader) -> None:
         self._path, self._day, self._reader = path, day, reader
@@ -177,7 +177,7 @@ def _found_member(member: m.ListedFile) -> FoundFile:
 
 
 def _student_from_path(path: Path, day: str) -> str:
-    """Return the student's name: the last path component that is not the day's name, with suffixes removed."""
+    """Return the student's name: the last path component other than the day's name, without suffixes."""
     *above, last = os.path.abspath(path).split("/")
     own = stem(last)
     if own == last and not os.path.isdir(path):

@@ -1,1 +1,1 @@
-"""Confine a process with namespaces, Landlock, seccomp and rlimits."""
+"""Confine processes with namespaces, Landlock, seccomp and rlimits."""

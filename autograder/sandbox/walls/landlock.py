@@ -1,7 +1,7 @@
-"""Restrict a process with Landlock: it can open only listed paths, and cannot use TCP or send signals to outside processes.
+"""Use Landlock to let a process open only listed paths, and to block TCP and signals to outside processes.
 
-Landlock needs neither privileges nor namespaces. It restricts neither UDP nor metadata (whether a path exists, its mode and
-its timestamps). Namespaces and seccomp restrict those. Entry points: `rule`, `readable` and `restrict`.
+Landlock does not require privileges or namespaces. It does not restrict UDP or file metadata (a path's existence, mode
+and timestamps). Namespaces and seccomp restrict those. Entry points: `rule`, `readable` and `restrict`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
 _REFER, _TRUNCATE = 1 << 13, 1 << 14
 # The access rights that Landlock can restrict, grouped by the version that introduced them.
 _GOVERNED = ((1, (1 << 13) - 1), (2, _REFER), (3, _TRUNCATE), (5, 1 << 15))
-# Older versions let an owner truncate a readable file. Namespaces prevent that, but Landlock alone does not.
+# Older versions let an owner truncate a readable file. Only namespaces prevent that.
 SUFFICIENT_SINCE = 3
 _TCP_SINCE, _TCP = 4, 0b11
 _SCOPES_SINCE, _SCOPES = 6, 0b11  # abstract Unix sockets and signals
@@ -27,7 +27,7 @@ _SCOPES_SINCE, _SCOPES = 6, 0b11  # abstract Unix sockets and signals
 READ = _READ_FILE | _READ_DIR
 LIST = _READ_DIR
 DEVICE = _READ_FILE | _WRITE_FILE
-# A process may not create links, sockets, pipes or devices in its private folder, or execute files there.
+# In its private folder, a process may not create links, sockets, pipes or devices, or execute files.
 HOME = READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 
 
@@ -43,7 +43,7 @@ def version() -> int:
     """Return the Landlock version that the kernel supports.
 
     Raises:
-        OSError: the kernel does not support Landlock, or it is disabled.
+        OSError: Landlock is not supported by the kernel or is disabled.
     """
     return syscalls.call("landlock_create_ruleset", None, 0, 1)
 
@@ -54,7 +54,7 @@ def rule(path: str, access: int) -> Rule:
 
 
 def readable(folder: str, hidden: Sequence[str]) -> list[Rule]:
-    """Return rules that make a folder readable, except for its hidden paths. The names of hidden paths can still be listed."""
+    """Return rules that make a folder readable except for hidden paths. The names of hidden paths can still be listed."""
     within = [path for path in hidden if path.startswith(folder + "/")]
     if not within:
         return [rule(folder, READ)]
@@ -67,7 +67,7 @@ def readable(folder: str, hidden: Sequence[str]) -> list[Rule]:
 
 
 def restrict(rules: Sequence[Rule]) -> None:
-    """Restrict this single-threaded process permanently. Requires `no_new_privileges` or root."""
+    """Permanently restrict this single-threaded process. Requires `no_new_privileges` or root."""
     abi = version()
     governed = sum(access for since, access in _GOVERNED if abi >= since)
     network = _TCP if abi >= _TCP_SINCE else 0
@@ -78,7 +78,7 @@ def restrict(rules: Sequence[Rule]) -> None:
     try:
         for each in rules:
             access = each.access & governed
-            # `struct landlock_path_beneath_attr` is packed: a 64-bit field, followed by a 32-bit field.
+            # `struct landlock_path_beneath_attr` is packed: a 64-bit field followed by a 32-bit field.
             packed = access.to_bytes(8, "little") + each.descriptor.to_bytes(4, "little")
             syscalls.call("landlock_add_rule", ruleset, 1, packed, 0)
         syscalls.call("landlock_restrict_self", ruleset, 0)

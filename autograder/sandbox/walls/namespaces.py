@@ -1,7 +1,7 @@
-"""Build a root file system that contains only Python, and isolate users, processes, network and shared memory.
+"""Build a Python-only root file system and isolate users, processes, network and shared memory.
 
-The root is a tmpfs with read-only mounts of Python and its packages at their usual paths. The fork server runs in it. Each
-process that it forks gets its own user, mount, PID and IPC namespaces and a small private tmpfs.
+The root is a tmpfs with read-only mounts of Python and its packages at their usual paths. The fork server runs in this
+root. Each forked process gets its own user, mount, PID and IPC namespaces and a small private tmpfs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ PRIVATE = "/private"
 HOME = "/private/home"
 HOME_BYTES = 64 << 20
 HOME_FILES = 4096
-# Every distribution has this empty folder. `relocation` mounts Python and its packages under it.
+# This folder exists and is empty in every distribution. `relocation` mounts Python and its packages under it.
 RELOCATED = "/mnt"
 PYTHON, PACKAGES, PROJECT = (f"{RELOCATED}/{name}" for name in ("python", "packages", "project"))
-# Names to hide among the installed packages. `__pycache__` is hidden because compiled files contain the paths of their sources.
+# Names to hide in the folders that contain the installed packages. `__pycache__` is hidden because compiled files
+# contain source
+# paths.
 OWN = {"autograder", "graders", "mistakes", "solutions", "__pycache__"}
 OWN_METADATA = ("notebook_autograder-", "__editable__")
-# In the metadata of a package that was installed from a local folder or file, this file contains the path.
+# This metadata file contains the source path of a package that was installed from a local folder or file.
 ORIGIN = "direct_url.json"
-# The new root is built in this folder. Any folder works, because everything needed from it is cloned before the mount hides it.
+# The new root is built in this folder. Any folder works, because needed contents are cloned before the mount hides
+# them.
 _NEW_ROOT = "/tmp"
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
@@ -57,7 +60,7 @@ def python_folders() -> list[str]:
 
 
 def hidden_entries(folders: Sequence[str]) -> list[str]:
-    """Return the paths to hide: this project's installed packages, and files that contain the project's path."""
+    """Return the paths to hide: this project's installed files and any files that contain the project's path."""
     places = [place for f in folders for place in (f, f"{f}/site-packages")]
     places = [p for p in places if os.path.isdir(p) and not (Path(p) / "os.py").exists()]
     hidden = []
@@ -74,20 +77,20 @@ def _inside(path: str, folder: str) -> bool:
 
 
 def unshare_mounts() -> None:
-    """Enter a new mount namespace as root, so that the new root file system can be built with root's privileges."""
+    """Enter a new mount namespace as root, so the new root file system can be built with root privileges."""
     syscalls.libc("unshare", NEW_MOUNTS)
     _mount("none", "/", "", _RECURSIVE | _PRIVATE_MOUNTS)
 
 
 def unshare_mounts_as_user(uid: int, gid: int) -> None:
-    """Enter new user and mount namespaces as an ordinary user, and keep the user and group ids."""
+    """Enter new user and mount namespaces as an ordinary user, keeping the user and group ids."""
     syscalls.libc("unshare", NEW_USER | NEW_MOUNTS)
     map_user("/proc/self", uid, gid, inside=(uid, gid))
     _mount("none", "/", "", _RECURSIVE | _PRIVATE_MOUNTS)
 
 
 def unshare_all(uid: int, gid: int) -> None:
-    """Enter new namespaces of every kind. The caller's next child is the first process of the new PID namespace."""
+    """Enter new namespaces of every kind. The caller's next child becomes the first process in the new PID namespace."""
     kinds = NEW_USER | NEW_MOUNTS | NEW_PIDS | NEW_NETWORK | NEW_IPC | NEW_UTS | NEW_CGROUP
     syscalls.libc("unshare", kinds)
     map_user("/proc/self", uid, gid)
@@ -102,7 +105,7 @@ def map_user(
     folder: int | None = None,
     inside: tuple[int, int] = (privileges.NOBODY, privileges.NOBODY),
 ) -> None:
-    """Map `uid` and `gid` to the new user namespace's only user and group, which are `nobody` by default."""
+    """Map `uid` and `gid` to the only user and group in the new user namespace, by default `nobody`."""
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{inside[0]} {uid} 1"),
@@ -140,7 +143,7 @@ def build_root(folders: Sequence[str], hidden: Sequence[str]) -> None:
 
 def enter_root() -> None:
     """Switch to the new root and unmount the old one."""
-    # Mounts from a more privileged namespace are locked, but bind mounts of those mounts are not.
+    # Mounts inherited from a more privileged namespace are locked, but bind mounts of them are not.
     _mount(_NEW_ROOT, _NEW_ROOT, "", _BIND | _RECURSIVE)
     os.chdir(_NEW_ROOT)
     syscalls.call("pivot_root", ".", ".")
@@ -157,7 +160,7 @@ def unshare_worker(proc: int) -> None:
 
 
 def next_child_in_new_pids() -> None:
-    """Make the next child the first process of a PID namespace, so that the child's descendants die with it."""
+    """Make the next child the first process in a PID namespace, so that its descendants die with it."""
     syscalls.libc("unshare", NEW_PIDS)
 
 

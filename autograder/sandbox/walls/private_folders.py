@@ -1,8 +1,8 @@
-"""Manage private folders for processes that cannot have their own tmpfs, and watch their size. Entry point: `Folders`.
+"""Manage private folders, and limit their size, for processes without their own tmpfs. Entry point: `Folders`.
 
-The size check cannot see a file that is open or mapped but has no name. The system call filter therefore prevents files in these
-folders from being removed or moved (see `seccomp.REMOVING`). `remove_by_emptying` patches
-Python's functions: `os.remove` only empties the file, and `os.rename` copies the file and empties the original.
+The size check cannot see an unnamed file that is open or mapped. The system call filter therefore prevents files in
+these folders from being removed or moved (see `seccomp.REMOVING`). `remove_by_emptying` patches Python's functions
+accordingly: `os.remove` empties the file, and `os.rename` copies the file and empties the original.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-# The limit is half of the 64 MB that a process may use, because a process can keep writing until the next check.
+# Half of the 64 MB that a process may use, because it can keep writing until the next check.
 BYTES = 32 << 20
 ENTRIES = 4096
 FILE_BYTES = 8 << 20
@@ -21,7 +21,7 @@ WATCH_SECONDS = 0.01
 
 
 class Folders:
-    """The private folders of all processes, with limits on their size and their number of entries."""
+    """The private folders of all processes, with limits on size and number of entries."""
 
     def __init__(self, uid: int, gid: int) -> None:
         self.root = tempfile.mkdtemp(prefix="autograder-")
@@ -48,7 +48,7 @@ class Folders:
         """Remove the folder of a process that has ended."""
         folder = self._by_pid.pop(pid, None)
         if folder is not None:
-            with contextlib.suppress(OSError):  # `close` tries again to remove the folder
+            with contextlib.suppress(OSError):  # `close` will try again
                 remove(folder)
 
     def close(self) -> None:
@@ -66,9 +66,9 @@ def _fits(folder: str) -> bool:
             if size > BYTES or count >= ENTRIES:
                 return False
     except FileNotFoundError:
-        return True  # the folder is being modified, so leave it to the next check
+        return True  # the folder is being modified, so wait for the next check
     except OSError:
-        return False  # no ordinary program makes folders unreadable or nests them this deeply
+        return False  # ordinary programs do not make folders unreadable or nest them this deeply
     return True
 
 
@@ -83,9 +83,9 @@ def _blocks(folder: str) -> Iterator[int]:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder, however deeply its subfolders are nested and whatever its files' names and modes are.
+    """Remove a folder, regardless of its nesting depth and its files' names and modes.
 
-    Nested folders are first moved to the top level, which keeps paths short and avoids recursion.
+    Nested folders are first moved to the top level, to keep paths short and avoid recursion.
     """
     beside = tempfile.mkdtemp(dir=os.path.dirname(folder))
     waiting, moved = [folder], 0
@@ -109,7 +109,7 @@ def remove(folder: str) -> None:
 
 
 def remove_by_emptying() -> None:
-    """Patch `os` so that removing or moving a file frees the file's space, but leaves an empty file behind."""
+    """Patch `os` so that removing or moving a file frees its space but leaves an empty file behind."""
     os.remove = os.unlink = _empty  # type: ignore[assignment]
     os.rename = os.replace = _copy  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""Permanently drop a process's privileges: root's identity, capabilities, and privileges gained through exec."""
+"""Permanently drop a process's privileges: root's identity, capabilities and privileges gained through exec."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def keep_capabilities(*keep: int) -> None:
 
 
 def no_new_privileges() -> None:
-    """Prevent programs executed later from gaining privileges. Without root, seccomp and Landlock require this."""
+    """Prevent programs executed later from gaining privileges. Seccomp and Landlock require this unless run as root."""
     syscalls.libc("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def set_dumpable(on: bool) -> None:
-    """Set whether other processes of the same user may inspect this one. /proc/self is writable only while this is allowed."""
+    """Set whether the user's other processes may inspect this one. /proc/self is writable only while this is allowed."""
     syscalls.libc("prctl", _PR_SET_DUMPABLE, int(on), 0, 0, 0)
 
 
 def die_with_parent() -> None:
-    """Make the kernel kill this process when its parent exits. Changing the user cancels this, so change the user first."""
+    """Make the kernel kill this process when its parent exits. Call this after changing the user, which resets the setting."""
     syscalls.libc("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def die_first(proc: int | None = None) -> None:
-    """Make the kernel kill this process first when memory runs out. `proc` is an open file descriptor for /proc."""
+    """Make this process the first to be killed when memory runs out. `proc` is an open file descriptor for /proc."""
     with contextlib.suppress(OSError):  # /proc is hidden
         path = "self/oom_score_adj" if proc is not None else "/proc/self/oom_score_adj"
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)

@@ -1,7 +1,7 @@
-"""Attempt forbidden actions from inside the sandbox, and report whether they were blocked.
+"""Attempt forbidden actions from inside the sandbox and report whether they were blocked.
 
-The policy defines which actions must be blocked, but not which layer must block them.
-Entry points: `targets`, `observe`, `holes` and `main`.
+The policy defines which actions must be blocked, not which layer must block them. Entry points: `targets`, `observe`,
+`holes` and `main`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Probe:
-    """An attempt to escape the sandbox. `run` fails if the attempt is blocked. `isolates` names the protected resource."""
+    """An attempt to escape the sandbox. `run` raises an exception if the attempt is blocked.
+
+    `isolates` names the protected resource.
+    """
 
     name: str
     tried: str
@@ -120,7 +123,7 @@ def _signal(targets: Targets) -> None:
 
 def _fork(targets: Targets) -> None:
     if os.fork() == 0:
-        # The child keeps the socket open, which shows that the child survived, and exits when the other end closes.
+        # The child keeps the socket open to show that it survived, and exits when the other end closes.
         os.setsid()
         for ignored in (signal.SIGHUP, signal.SIGTERM):
             signal.signal(ignored, signal.SIG_IGN)
@@ -171,7 +174,7 @@ ISOLATES[SURVIVOR] = "processes"
 
 
 def observe(wall: Wall, outside: Targets) -> list[Seen]:
-    """Run all probes in a sandboxed process, kill that process, and return the results, including whether a child survived."""
+    """Run all probes in a sandboxed process, kill the process and return the results, including whether a child survived."""
     ours, theirs = socket.socketpair()
     with ours:
         pid = wall.fork(theirs.fileno(), MEMORY, 60)
@@ -179,7 +182,7 @@ def observe(wall: Wall, outside: Targets) -> list[Seen]:
             _report_all(outside)
         theirs.close()
         ours.settimeout(SECONDS)
-        # A child of the last probe may keep the socket open, so do not wait for the end of the stream.
+        # Do not wait for the end of the stream, because a child of the last probe may keep the socket open.
         text = b""
         with contextlib.suppress(TimeoutError):
             while not text.endswith(b"\n"):
@@ -192,7 +195,7 @@ def observe(wall: Wall, outside: Targets) -> list[Seen]:
         wall.forget(pid)
         ours.settimeout(1.0)
         try:
-            # A surviving child would keep the other end of the socket open.
+            # A surviving child keeps the other end of the socket open.
             ended = ours.recv(1) == b""
         except TimeoutError:
             ended = False
@@ -233,7 +236,7 @@ def holes(seen: Sequence[Seen]) -> list[str]:
 
 
 def main(layers: Sequence[str]) -> None:
-    """Enable these sandbox layers and print, as JSON, what each probe tried, whether it was blocked, and what happened."""
+    """Enable the given layers and print as JSON what each probe tried, whether it was blocked, and what happened."""
     wall = Wall(layers)
     with targets() as outside:
         wall.enclose_server()

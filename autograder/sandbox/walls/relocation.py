@@ -1,8 +1,9 @@
-"""Run Python from mounts whose paths reveal neither the course's folder nor the user's home directory.
+"""Run Python from mounts whose paths do not reveal the course's folder or the user's home directory.
 
-Everything that Python imports records the path it came from. The fork server therefore restarts itself from mounts of
-Python, its packages and this project at neutral paths (`relocate`) before it imports any code that student code can inspect.
-If the machine refuses these mounts, `forget_project` at least removes the paths of this project's code from the process.
+Everything that Python imports records its path. Before importing any code that student code can inspect, the fork
+server therefore restarts itself from neutral paths (`relocate`). Python, its packages and this project are mounted at
+these paths. If the machine does not allow these mounts, `forget_project` at least removes the paths of this project's
+code from the process.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from autograder.sandbox.walls.namespaces import PACKAGES, PROJECT, PYTHON, RELOC
 
 START = "import sys; sys.path += {paths!r}; "
 OWN = "autograder"
-# The prefix of the files that setuptools creates for an editable installation.
+# The prefix of files that setuptools creates for an editable installation.
 EDITABLE = "__editable__"
 
 
 def relocate(arguments: list[str]) -> None:
-    """Restart the fork server from mounts at neutral paths. Do nothing if that has already happened or is impossible.
+    """Restart the fork server from mounts at neutral paths, unless that has already happened or is impossible.
 
     Raises:
-        OSError: the mounts succeeded in a child of this process, but not in the process itself.
+        OSError: The mounts succeeded in a child of this process but not in the process itself.
     """
     from autograder.sandbox.walls.wall import error_in_child
 
@@ -48,7 +49,7 @@ def relocate(arguments: list[str]) -> None:
 
 
 def _plan(home: str) -> tuple[dict[str, str], list[str]]:
-    """Return the folder to mount at each path, and the folders to import from in addition to the standard library."""
+    """Return the folder to mount at each path, and the folders other than the standard library to import from."""
     project = str(Path(__file__).resolve().parents[3])
     mounts = {PYTHON: home}
     paths = []
@@ -83,9 +84,9 @@ def _mount(mounts: dict[str, str]) -> None:
 
 
 def forget_project() -> None:
-    """Remove this project's paths from all imported code. Afterwards, the project can no longer be imported.
+    """Remove this project's paths from all imported code. The project cannot be imported after this.
 
-    If it is installed among other packages, these can still be imported. The wall hides the project's own files there.
+    Other packages in the same folder can still be imported. The wall hides the project's own files there.
     """
     if sys.base_prefix == PYTHON:
         return
@@ -93,7 +94,7 @@ def forget_project() -> None:
     own = f"{project}/autograder/"
     is_package = project in map(os.path.realpath, site.getsitepackages())
     for item in gc.get_objects():
-        # `isinstance` would run the object's own code.
+        # `isinstance` could run the object's own code.
         if type(item) is types.FunctionType and item.__code__.co_filename.startswith(own):
             item.__code__ = _without_path(item.__code__)
     for name, module in list(sys.modules.items()):

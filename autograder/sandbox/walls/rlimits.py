@@ -1,4 +1,4 @@
-"""Limit the memory, CPU time, files, descriptors and threads of one process. Entry point: `apply`."""
+"""Limit a process's memory, CPU time, files, descriptors and threads. Entry point: `apply`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def address_space() -> int:
 
 
 def threads_of(uid: int) -> int:
-    """Return how many threads a user is running across all processes. Requires /proc."""
+    """Return how many threads a user has across all processes. Requires /proc."""
     count = 0
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
@@ -37,10 +37,12 @@ def raise_descriptors() -> None:
 
 
 def apply(memory: int, cpu: int, file_bytes: int, threads: int) -> None:
-    """Set permanent limits for this process. `memory` is its total address space in bytes, and `cpu` is in seconds.
+    """Set permanent limits for this process.
 
-    This uses RLIMIT_AS rather than RLIMIT_DATA because RLIMIT_AS includes shared mappings. The limit on CPU time is hard and
-    kills the process, because a process could ignore a soft limit.
+    `memory` is its total address space in bytes, and `cpu` its CPU time in seconds.
+
+    RLIMIT_AS is used instead of RLIMIT_DATA because it includes shared mappings. The CPU time limit is hard, so the
+    kernel kills the process. A process could ignore a soft limit.
     """
     for what, value in (
         (resource.RLIMIT_AS, memory),

@@ -1,8 +1,8 @@
-"""Filter system calls: only those on an allowlist succeed, and all others fail with EPERM.
+"""Filter system calls: calls on an allowlist succeed, and all others fail with EPERM.
 
-System calls for a different architecture kill the process, because no ordinary program makes them. The allowlist was determined
-by running training loops, threads, checkpointing, the profiler and `torch.compile(backend="aot_eager")`. The list excludes fork,
-exec and socket. Entry points: `worker_program`, `refusing_program` and `install`.
+System calls for a different architecture kill the process, because ordinary programs do not make any. The allowlist was
+determined by running training loops, threads, checkpointing, the profiler and `torch.compile(backend="aot_eager")`. It
+excludes fork, exec and socket. Entry points: `worker_program`, `refusing_program` and `install`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsus
 alarm setitimer getitimer pause clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times
 getrusage getrlimit sysinfo uname getrandom exit exit_group wait4 waitid shutdown getsockopt getsockname
 """
-# These calls change metadata, which Landlock does not restrict, so they are allowed only if outside files are mounted read-only.
-# Otherwise, the calls do nothing and report success, because `shutil.copy` ends with such a call.
+# These calls change metadata, which Landlock does not restrict. They are allowed only if outside files are mounted
+# read-only. Otherwise, they do nothing and report success, because `shutil.copy` ends with such a call.
 METADATA = "chmod fchmod fchmodat fchmodat2 utimensat"
 # Files in a folder on disk must keep their names, because unnamed files escape the size check in `private_folders`.
-# Removing a file does nothing and reports success, moving a file fails, and no file can be created without a name.
+# Removing a file does nothing and reports success. Moving a file or creating an unnamed one fails.
 REMOVING = "unlink unlinkat rmdir"
 MOVING = "rename renameat renameat2"
 TMPFILE_ARGUMENT = {"open": 1, "openat": 2}  # the index of the argument that may contain O_TMPFILE
 _TMPFILE = 0x400000
-# Neither the fork server nor any of its processes needs these calls.
+# The fork server and its processes do not need these calls.
 NEVER = """
 execve execveat ptrace process_vm_readv process_vm_writev bpf perf_event_open io_uring_setup io_uring_enter
 io_uring_register userfaultfd keyctl add_key request_key memfd_create open_by_handle_at
@@ -53,11 +53,11 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
 _CLONE_THREAD = 0x10000
 NEW_NAMESPACES = 0x7E020080
-# These fcntl commands handle duplication, flags and locks. The commands for owners, signals and leases are left out.
+# The fcntl commands for duplication, flags and locks, but not those for owners, signals and leases.
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030)
 # The ioctl requests TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX and FIOCLEX.
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-# PR_SET_NAME, PR_GET_NAME and PR_SET_VMA, which handle the names of threads and memory mappings.
+# PR_SET_NAME, PR_GET_NAME and PR_SET_VMA, for the names of threads and memory mappings.
 _PRCTL = (15, 16, 0x53564D41)
 _OUT_OF_BAND = 1
 
@@ -73,7 +73,7 @@ class Check:
 
 
 def checks(pid: int) -> dict[str, list[Check]]:
-    """Return the system calls that process `pid` may make only with certain arguments, and the conditions on the arguments."""
+    """Map the system calls that process `pid` may make only with certain arguments to conditions on those arguments."""
     return {
         "clone": [Check(0, [_CLONE_THREAD], _CLONE_THREAD | NEW_NAMESPACES)],
         "fcntl": [Check(1, _FCNTL)],
@@ -81,7 +81,7 @@ def checks(pid: int) -> dict[str, list[Check]]:
         "prctl": [Check(0, _PRCTL)],
         "prlimit64": [Check(0, [0]), Check(2, [0], wide=True)],
         "tgkill": [Check(0, [pid])],
-        # Only stream sockets, because a datagram socket can send to any address.
+        # Allow only stream sockets, because a datagram socket can send to any address.
         "socketpair": [Check(0, [1]), Check(1, [1], 0xF)],
         "sendto": [Check(3, [0], _OUT_OF_BAND)],
         "sendmsg": [Check(2, [0], _OUT_OF_BAND)],
@@ -91,7 +91,7 @@ def checks(pid: int) -> dict[str, list[Check]]:
 
 def worker_program(pid: int, own_files: bool) -> bytes:
     """Return the filter for a worker. Set `own_files` if the worker can write only to its own file system."""
-    # A filter cannot read the arguments of clone3. With ENOSYS, glibc falls back to clone.
+    # A filter cannot inspect the arguments of clone3. If clone3 fails with ENOSYS, glibc falls back to clone.
     code = _if_call("clone3", _return_errno(errno.ENOSYS))
     checked = checks(pid)
     if not own_files:
@@ -111,7 +111,10 @@ def worker_program(pid: int, own_files: bool) -> bytes:
 
 
 def refusing_program(names: Iterable[str]) -> bytes:
-    """Return a filter that refuses the named system calls. If `unshare` is named, clone cannot create namespaces either."""
+    """Return a filter that rejects the named system calls.
+
+    If `unshare` is among them, clone cannot create namespaces either.
+    """
     code = _if_call("clone3", _return_errno(errno.ENOSYS))
     if "unshare" in names:
         check = Check(0, [0], NEW_NAMESPACES)
@@ -120,7 +123,7 @@ def refusing_program(names: Iterable[str]) -> bytes:
 
 
 def install(program: bytes) -> None:
-    """Permanently filter the system calls of this thread and its children. Requires `no_new_privileges` or root."""
+    """Permanently filter system calls of this thread and its children. Requires `no_new_privileges` or root."""
     buffer = ctypes.create_string_buffer(program, len(program))
     length = len(program) // _INSTRUCTION.size
     header = struct.pack("@HP", length, ctypes.addressof(buffer))
@@ -154,7 +157,7 @@ def _if_call(name: str, block: list[bytes]) -> list[bytes]:
 
 
 def _require(check: Check) -> list[bytes]:
-    """Return filter instructions that make the system call fail with EPERM unless the check passes."""
+    """Return filter instructions that make a system call fail with EPERM unless the check passes."""
     at = _ARGUMENTS + 8 * check.argument
     code = (
         [_instruction(_LOAD, at + 4), _instruction(_EQUAL, 0, 1, 0), *_return_errno(errno.EPERM)]

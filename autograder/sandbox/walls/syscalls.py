@@ -1,4 +1,4 @@
-"""Make Linux system calls by name, because Python does not wrap all of them. Calls that fail raise `OSError`."""
+"""Make Linux system calls by name, including those that Python does not wrap. Failed calls raise `OSError`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import platform
 from typing import Any
 
-# The system call numbers on (x86-64, arm64), or None if the architecture lacks the call.
+# System call numbers on (x86-64, arm64), or None if the call does not exist on that architecture.
 NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "read": (0, 63),
     "write": (1, 64),
@@ -182,16 +182,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def number(name: str) -> int | None:
-    """Return the number of a system call on this machine, or None if it does not exist here."""
+    """Return the number of a system call on this machine, or None if it does not exist."""
     column = COLUMNS.get(platform.machine())
     return None if column is None else NUMBERS[name][column]
 
 
 def call(name: str, *arguments: Any) -> int:
-    """Make a system call by name. Integers, bytes and ctypes pointers are passed unchanged, and strings are encoded.
+    """Make a system call by name. Integers, bytes and ctypes pointers are passed unchanged. Strings are encoded.
 
     Raises:
-        OSError: the kernel refused the call. The message starts with the name of the call.
+        OSError: The system call failed. The message starts with the name of the call.
     """
     which = number(name)
     if which is None:

@@ -1,4 +1,4 @@
-"""Set up the sandbox in layers, first around the fork server and then in each process that it forks. Entry point: `Wall`.
+"""Set up the sandbox in layers, first around the fork server and then in each forked process. Entry point: `Wall`.
 
     layer        around the server                     in each process
     namespaces   a Python-only root; all namespaces    users, mounts, processes, shared memory; a private tmpfs
@@ -6,7 +6,7 @@
     seccomp      a short list of refused calls         a list of allowed calls, without fork and exec
     limits       -                                     memory, time, files, descriptors, threads
 
-If the machine refuses a layer, the others are used without it. `probes` checks whether they are enough.
+If the machine does not support a layer, only the others are used. `probes` checks whether they are sufficient.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Wall:
     def enclose_server(self) -> None:
         """Set up the sandbox layers around the fork server.
 
-        With namespaces, this returns in a child process, and the original process waits for it.
+        With namespaces, this method returns in a child process, and the original process waits for that child.
 
-
-        The process must be single-threaded, and must already have read what it needs from /proc, /sys and the file system.
+        The process must be single-threaded and must already have read everything it needs from /proc, /sys and the file
+        system.
         """
         self._memory = rlimits.address_space()
         walled = self.layers not in ([], ["limits"])
@@ -88,10 +88,11 @@ class Wall:
             privileges.set_dumpable(False)
 
     def _allowed(self, python: Sequence[str], hidden: Sequence[str]) -> list[landlock.Rule]:
-        rlimits.raise_descriptors()  # each Landlock rule keeps a descriptor open
+        rlimits.raise_descriptors()  # each Landlock rule keeps a file descriptor open
         rules = [landlock.rule(device, landlock.DEVICE) for device in namespaces.DEVICES]
         if self.has("namespaces"):
-            # Each process's tmpfs is mounted under this path. The new root already hides the entries in `hidden`.
+            # Each process's tmpfs is mounted under this path. The entries in `hidden` are already hidden by the new
+            # root.
             rules.append(landlock.rule(namespaces.PRIVATE, landlock.HOME))
             hidden = []
         for folder in python:
@@ -101,10 +102,10 @@ class Wall:
     # ---- each process
 
     def fork(self, wire: int, memory: int, cpu: int) -> int:
-        """Fork a sandboxed process. Return its pid, or 0 in the process itself, which keeps only file descriptors 0 to 3.
+        """Fork a sandboxed process. Return its pid, or 0 in the new process, which keeps only file descriptors 0 to 3.
 
         Raises:
-            WallError: the process could not be sandboxed and has exited.
+            WallError: The process could not be sandboxed and has exited.
         """
         private = self._folders.create() if self._folders else namespaces.HOME
         ready, up = os.pipe()
@@ -143,7 +144,8 @@ class Wall:
         elif self.has("limits"):
             threads += rlimits.threads_of(os.getuid())
         os.chdir(private)
-        tempfile.tempdir = private  # an import in the server has already cached a different folder for temporary files
+        # An import in the server has already cached a different folder for temporary files.
+        tempfile.tempdir = private
         os.environ.update(HOME=private, TMPDIR=private, USER="student", LOGNAME="student")
         if self.has("seccomp") or self.has("landlock"):
             privileges.no_new_privileges()
@@ -172,11 +174,11 @@ class Wall:
     # ---- after the fork
 
     def overfull(self) -> list[int]:
-        """Return the processes whose private folders exceed the limits. Processes with their own tmpfs are never returned."""
+        """Return the processes whose private folders exceed the limits. Processes with their own tmpfs are never included."""
         return self._folders.overfull() if self._folders else []
 
     def watches(self) -> bool:
-        """Return whether `overfull` must be called regularly."""
+        """Return whether `overfull` needs to be called regularly."""
         return self._folders is not None
 
     def forget(self, pid: int) -> None:
@@ -212,7 +214,7 @@ def _enter_namespaces(
 def _drop_root_in_place(python: Sequence[str]) -> None:
     """Switch to the user `nobody`.
 
-    If other users cannot read Python's folders, keep the right to read all files, restricted by Landlock.
+    If other users cannot read Python's folders, keep the capability to read all files, as restricted by Landlock.
     """
     closed = any(not _open_to_others(folder) for folder in python)
     privileges.drop_root((privileges.CAP_DAC_READ_SEARCH,) if closed else ())
@@ -227,7 +229,7 @@ def _open_to_others(folder: str) -> bool:
 
 
 def _keep_descriptors(null: int, wire: int, up: int) -> None:
-    # Move both descriptors out of the way first, because the loop below may overwrite their numbers.
+    # First move both descriptors out of the way, because the loop below may overwrite them.
     wire = fcntl.fcntl(wire, fcntl.F_DUPFD, 16)
     up = fcntl.fcntl(up, fcntl.F_DUPFD, 16)
     for standard in range(3):
@@ -241,7 +243,7 @@ def _keep_descriptors(null: int, wire: int, up: int) -> None:
 
 
 def refused_layers(layers: Sequence[str] = LAYERS) -> dict[str, str]:
-    """Return the sandbox layers that this machine refuses, with the reasons. Each one is tried alone in a child process."""
+    """Return the layers that this machine does not support, with reasons. Each layer is tried separately in a child process."""
     found = {layer: _refusal(layer) for layer in layers}
     refused = {layer: reason for layer, reason in found.items() if reason}
     if "namespaces" in refused and "landlock" in layers and "landlock" not in refused:

@@ -1,1 +1,1 @@
-"""Run a student's code in the sandbox and answer calls to it."""
+"""Run a student's code in the sandbox and serve calls to it."""

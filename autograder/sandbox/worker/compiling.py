@@ -1,4 +1,4 @@
-"""Disable `torch.compile`, because the sandbox has no compiler and no folder for the compiler's cache."""
+"""Disable `torch.compile`, because the sandbox contains no compiler and no folder for the compiler's cache."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TORCHDYNAMO = ("torch._dynamo", "torch._dynamo.eval_frame")
 
 
 def disable_compile() -> None:
-    """Replace the entry points of TorchDynamo with functions that return the code unchanged.
+    """Replace TorchDynamo's entry points with functions that return the code unchanged.
 
-    `torch.jit` is not affected: it compiles in memory and works in the sandbox.
+    `torch.jit` is not affected, because it compiles in memory and works in the sandbox.
     """
     torch.compile = compile_unchanged
     torch.compiler.compile = compile_unchanged
@@ -31,13 +31,13 @@ def disable_compile() -> None:
 
 
 def _skip_exclusions() -> None:
-    """Let functions that TorchDynamo must not compile, such as an optimizer's, run without importing TorchDynamo.
+    """Prevent functions excluded from compilation, such as an optimizer's methods, from importing TorchDynamo.
 
-    Importing it takes longer than importing the rest of torch.
+    Importing TorchDynamo takes longer than importing the rest of torch.
     """
     wrapper = torch._disable_dynamo(_unchanged).__code__  # type: ignore[attr-defined]
     for item in gc.get_objects():
-        # `isinstance` would run the object's own code.
+        # `isinstance` could run the object's own code.
         if type(item) is types.FunctionType and item.__code__ is wrapper:
             function = inspect.getclosurevars(item).nonlocals["fn"]
             function.__dynamo_disable = function
@@ -50,7 +50,7 @@ def compile_unchanged(model: Any = None, *_: Any, **__: Any) -> Any:
 
 
 def optimize_unchanged(*_: Any, **__: Any) -> Callable[[Any], Any]:
-    """Return a decorator that changes nothing. Replaces `torch._dynamo.optimize`."""
+    """Return a decorator that does nothing. Replaces `torch._dynamo.optimize`."""
     return _unchanged
 
 

@@ -1,4 +1,4 @@
-"""Measure the cost of a call. This is possible only inside the worker. Entry point: `CostCounter`."""
+"""Measure the cost of a call, which is possible only inside the worker. Entry point: `CostCounter`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class CostCounter(TorchDispatchMode):
-    """A context manager that counts torch operators and records the size, in elements, of the largest storage they return."""
+    """A context manager that counts torch operators and records the largest storage they return, in elements."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -15,8 +15,8 @@ from autograder.protocol import messages as m
 MODULE = "submission"
 FILE = "submission.py"
 
-# If code reads the values of a `meta` tensor, torch's error message contains one of these. Other messages about devices, such as
-# those about tensors on different devices, indicate a mistake in the code.
+# If code reads the values of a `meta` tensor, torch's error message contains one of these strings. Other errors about
+# devices, such as tensors on different devices, indicate a mistake in the code.
 REFUSALS = (
     "Tensor.item() cannot be called on meta tensors",
     "Cannot copy out of meta tensor; no data!",
@@ -28,12 +28,14 @@ REFUSALS = (
     "to be on cpu, but it's on meta",
     "from the 'Meta' backend",
 )
-# torch raises some of these errors in these Python files, and the others in C++ code that a Python frame called.
+# torch raises some of these errors in the following Python files. The others come from C++ code called by a Python
+# frame.
 RAISING_FILES = [
     os.path.join(os.path.dirname(torch.__file__), *file.split("/"))
     for file in ("_meta_registrations.py", "nn/modules/module.py", "storage.py")
 ]
-# If a frame's last instruction is one of these, the exception was raised in Python, directly or through a generator's `throw`.
+# If a frame's last instruction is one of these, Python code raised the exception, directly or through a generator's
+# `throw`.
 RAISING_INSTRUCTIONS = (
     "RAISE_VARARGS",
     "RERAISE",
@@ -54,7 +56,7 @@ def kind_of(item: Any) -> str:
 
 
 def opaque(item: Any) -> m.Value:
-    """Convert an instance of a subclass of a plain type, or a number from numpy, to the plain type. Describe any other object."""
+    """Convert a NumPy number or an instance of a plain type's subclass to the plain type. Describe any other object."""
     if isinstance(item, bool | int | float | str):
         plain = next(kind for kind in (bool, int, float, str) if isinstance(item, kind))
         return plain(item)
@@ -65,7 +67,7 @@ def opaque(item: Any) -> m.Value:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the message of an exception, truncated. Works even if `str(error)` raises."""
+    """Return an exception's message, truncated. Works even if `str(error)` raises an exception."""
     try:
         text = str(error)
     except BaseException as second:
@@ -75,7 +77,7 @@ def text_of(error: BaseException) -> str:
 
 
 def name_of(kind: type) -> str:
-    """Return the name of a class, truncated."""
+    """Return a class's name, truncated."""
     return m.escape_surrogates(kind.__name__[:200])
 
 
@@ -88,7 +90,10 @@ def line_of(error: BaseException) -> int:
 
 
 def is_meta_read(error: BaseException) -> bool:
-    """Return whether torch itself raised this error because a `meta` tensor has no values. Student code can fake the message."""
+    """Return whether torch itself raised this error because a `meta` tensor has no values.
+
+    The message alone is not enough, because student code can fake it.
+    """
     if type(error) not in (RuntimeError, NotImplementedError, TypeError):
         return False
     if not any(part in text_of(error) for part in REFUSALS):

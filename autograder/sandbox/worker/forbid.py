@@ -1,7 +1,7 @@
-"""Make given torch operators and functions raise an exception, and record the calls to them. Entry point: `forbid`.
+"""Make forbidden torch operators and functions raise an exception, and record calls to them. Entry point: `forbid`.
 
 Unlike a dispatch mode, a kernel registered through `torch.library` also affects other threads, scripted code and redispatch.
-This enforces a course rule and is not a security boundary, because the student's code runs in the same process.
+This module enforces a course rule. It is not a security boundary, because the student's code runs in the same process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Forbidden(RuntimeError):
 
 
 def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str]) -> None:
-    """Replace the given operators and attributes with functions that add their name to `hits` and raise `Forbidden`.
+    """Replace the given operators and attributes with functions that append a name to `hits` and raise `Forbidden`.
 
     Attributes are dotted paths such as `torch.nn.functional.f`. Operators without a namespace are in `aten`.
     Names that do not exist in this version of torch are ignored.
@@ -37,7 +37,7 @@ def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str])
     for name in operators:
         namespace, _, own = name.rpartition("::")
         library = torch.library.Library(namespace or "aten", "IMPL")
-        _LIBRARIES.append(library)  # the overrides last only as long as the `Library` object
+        _LIBRARIES.append(library)  # the overrides last only as long as this `Library` object
         for overload in _overloads(namespace or "aten", own):
             for key in KERNEL_KEYS if own.startswith(("_", "native_")) else COMPOSITE_KEYS:
                 if key in COMPOSITE_KEYS or _has_kernel(f"{namespace or 'aten'}::{overload}", key):
@@ -60,7 +60,7 @@ def _overloads(namespace: str, name: str) -> Iterator[str]:
 
 
 def _has_kernel(operator: str, key: str) -> bool:
-    """Return whether the operator has a kernel for this dispatch key. If not, there is nothing to replace."""
+    """Return whether the operator has a kernel for this dispatch key. Without one, there is nothing to replace."""
     try:
         found: bool = torch._C._dispatch_has_computed_kernel_for_dispatch_key(operator, key)
     except RuntimeError:
@@ -69,7 +69,7 @@ def _has_kernel(operator: str, key: str) -> bool:
 
 
 def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
-    """Replace the Python decompositions of operators, both in the compiler's tables and in the modules that define them."""
+    """Replace operators' Python decompositions in the compiler's tables and in the modules that define them."""
     for name in names:
         for table, operator in decompositions().get(name, ()):
             function, raising = table[operator], _raising(name, hits)
@@ -82,7 +82,7 @@ def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
 
 @cache
 def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
-    """Map operator names to the compiler's decomposition tables and keys. The fork server caches this map to save 5 ms."""
+    """Map operator names to the compiler's decomposition tables and keys. The fork server caches the result to save 5 ms."""
     tables = [torch._decomp.decomposition_table, *torch._decomp.global_decomposition_table.values()]
     found: dict[str, list[tuple[dict[Any, Any], Any]]] = {}
     for table in tables:

@@ -1,4 +1,4 @@
-"""Describe modules so that other processes can create handles to them, and call a module with the tensors its handle sends."""
+"""Describe modules so that other processes can create handles, and call modules with the tensors that a handle sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLAIN = (bool, int, float, str)
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
-    """Return the data for building a handle: submodules, parameters and buffers by name, and plain attributes."""
+    """Return the data needed to build a handle: submodules, parameters and buffers by name, and plain attributes."""
     parts = dict(module.named_modules(remove_duplicate=False))
     return {
         "id": id(module),

@@ -1,4 +1,4 @@
-"""Replace a library's function now, or as soon as student code imports the library. Entry point: `replace_on_import`."""
+"""Replace a library function as soon as its library has been imported. Entry point: `replace_on_import`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def replace_on_import(module: str, name: str, value: Any) -> None:
-    """Replace an attribute of a module, if it has that attribute: now if the module has been imported, otherwise on import."""
+    """Replace an existing attribute of a module, either immediately or as soon as the module is imported."""
     if module in sys.modules:
         _replace(sys.modules[module], name, value)
     else:
@@ -33,7 +33,7 @@ class _ImportHook(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find the module as usual, and make its loader replace the attribute once the module is loaded."""
+        """Find the module as usual and make its loader replace the attribute after loading the module."""
         if name != self._module:
             return None
         sys.meta_path.remove(self)

@@ -1,4 +1,4 @@
-"""Run a worker in this process without a sandbox. Use this only for the course's own code, never for a submission."""
+"""Run a worker in this process without a sandbox. Use this module only for the course's own code, never for submissions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _join(out: Outgoing) -> bytearray:
 
 
 class LocalProcess:
-    """A worker in this process that answers requests like `process.Process`, but without limits."""
+    """A worker in this process with the interface of `process.Process` but without limits."""
 
     end: Exception | None = None
 
@@ -36,7 +36,7 @@ class LocalProcess:
                 warnings.simplefilter("ignore")
                 response, out = self._worker.handle(number, request, _join(payload))
         finally:
-            self._reply = outer  # `reply` may itself have sent a request
+            self._reply = outer  # `reply` may have sent requests in the meantime
         assert isinstance(response, (m.Answer, m.Failure))
         return number, response, _join(out)
 

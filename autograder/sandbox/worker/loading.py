@@ -1,4 +1,4 @@
-"""Run a student's source as a module, piece by piece. Entry points: `run_pieces` and `seed_everything`."""
+"""Run a student's source code as a module, piece by piece. Entry points: `run_pieces` and `seed_everything`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def run_pieces(
     flags: int,
     announce: Callable[[int], None],
 ) -> list[tuple[int, BaseException]]:
-    """Run pieces of a source file in a module. Pieces that raise NameError run again after the others.
+    """Run pieces of a source file in a module. Pieces that raise NameError run again after the other pieces.
 
     Args:
         module: The module whose namespace the pieces share.
         lines: The lines of the source file.
         pieces: The first and last line of each piece, counted from 1.
         flags: The compiler flags for the source.
-        announce: A function that is called with a piece's first line number each time before the piece runs.
+        announce: A function called with a piece's first line number before each time the piece runs.
 
     Returns:
-        The exceptions raised by pieces that never succeeded, each with its piece's first line number.
+        The exceptions raised by pieces that never succeeded, each with the piece's first line number.
     """
     pending = [
         (first, "\n" * (first - 1) + "".join(lines[first - 1 : last])) for first, last in pieces
@@ -59,5 +59,5 @@ def seed_everything(seed: int) -> None:
     """Seed every global random number generator that student code may use."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    # `torch.manual_seed` would search for other devices on each call.
+    # `torch.manual_seed` searches for other devices on each call.
     torch.default_generator.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Read and write a student's modules for the grader, and find arguments that a call changed in place."""
+"""Read and update a student's modules for the grader, and find arguments that a call changed in place."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from autograder.protocol import messages as m
 
 
 class NotFound(Exception):
-    """Raised when something that the grader requested does not exist. The message says what is missing."""
+    """Raised when an object that the grader requested does not exist. The message states what is missing."""
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy tensors into a module's parameters by name.
 
     Raises:
-        NotFound: there is no parameter with that name and shape.
+        NotFound: There is no parameter with that name and shape.
     """
     named = _parameters(module)
     for name, weight in weights.items():
@@ -39,7 +39,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def read(module: nn.Module, request: m.Read) -> Any:
-    """Return a module's parameters, its state dict, the attribute at a dotted path, or the length of that attribute."""
+    """Return a module's parameters, its state dict, the attribute at a dotted path, or that attribute's length."""
     match request.what:
         case "parameters":
             return {name: value.detach() for name, value in _parameters(module).items()}
@@ -60,7 +60,7 @@ def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters by name.
 
     Raises:
-        NotFound: a parameter has no shape yet.
+        NotFound: A parameter has no shape yet.
     """
     named = dict(module.named_parameters(remove_duplicate=False))
     for name, value in named.items():
@@ -76,7 +76,7 @@ def attribute(module: nn.Module, path: str) -> Any:
     """Return the attribute at a dotted path. Numbers in the path are indices.
 
     Raises:
-        NotFound: there is no such attribute.
+        NotFound: There is no such attribute.
     """
     target: Any = module
     for name in filter(None, path.split(".")):
@@ -94,7 +94,7 @@ def changed_arguments(
     tensors: list[Tensor],
     before: list[Tensor | None],
 ) -> list[str]:
-    """Return the names of the arguments whose tensors the call changed in place."""
+    """Return the names of arguments whose tensors the call changed in place."""
     changed = {
         id(tensor)
         for tensor, old in zip(tensors, before, strict=True)

@@ -1,6 +1,6 @@
-"""Create stand-ins in the student's process for objects in other processes: the grader's models and references.
+"""Create stand-ins in the student's process for the grader's models and for references in other processes.
 
-A call to a stand-in sends its arguments to the grader in a request. The response is differentiable with respect to the
+Calling a stand-in sends the arguments to the grader in a request. The result is differentiable with respect to the
 tensors that were sent. Entry point: `StandIns`.
 """
 
@@ -26,7 +26,7 @@ ERRORS = (
 
 
 class Part(nn.Module):
-    """A submodule of a reference's handle. It has parameters and buffers but cannot be called."""
+    """A submodule of a handle to a reference. It has parameters and buffers but cannot be called."""
 
     def forward(self, *_: Any, **__: Any) -> Any:
         """Raise RuntimeError, because only the whole reference can be called."""
@@ -36,7 +36,7 @@ class Part(nn.Module):
 
 
 class StandIns:
-    """Builds the stand-ins in one worker, and sends their requests to the grader."""
+    """The stand-ins in one worker. Creates the stand-ins and sends their requests to the grader."""
 
     def __init__(
         self, ask: Ask, to_wire: Callable[[Any], m.Value], from_wire: Callable[[m.Value], Any]
@@ -75,7 +75,7 @@ class StandIns:
 
         kind = type("Model", (nn.Module,), {name: method(name) for name in model.methods})
         stand_in: nn.Module = kind()
-        # The stand-in has a parameter and a submodule, in case student code reads a parameter's dtype or sets a submodule's mode.
+        # Add a parameter and a submodule in case student code reads a parameter's dtype or sets a submodule's mode.
         stand_in.weight = nn.Parameter(torch.zeros(1))
         stand_in.part = nn.Identity()
         for name, value in model.attributes:
@@ -127,7 +127,7 @@ class StandIns:
         return tuple(result) if isinstance(result, list) else result
 
     def _refer_randomly(self, target: str | int, method: str, arguments: list[Any]) -> Any:
-        """Call a reference with this process's random state, and continue from the state that the reference leaves."""
+        """Call a reference with this process's random state and then adopt the resulting random state."""
         result, random = self._refer(target, method, [*arguments, torch.get_rng_state()])
         torch.set_rng_state(random)
         return tuple(result) if isinstance(result, list) else result
@@ -135,7 +135,7 @@ class StandIns:
     # ---- requests to the grader
 
     def _answer(self, arguments: Any, question: Callable[[m.Data, int], m.Response]) -> Any:
-        """Send a request to the grader and return the result, which is differentiable with respect to the arguments."""
+        """Send a request to the grader and return the result, made differentiable with respect to the arguments."""
         out = Outgoing()
         inputs: list[Tensor] = []
         data = out.encode(arguments, self._to_wire, inputs)
@@ -167,13 +167,13 @@ class StandIns:
 
 
 def _build(handle: nn.Module, made: dict[str, Any]) -> None:
-    """Give a handle the submodules, parameters, buffers and plain attributes of the reference object."""
+    """Add the reference object's submodules, parameters, buffers and plain attributes to a handle."""
     parts = {"": handle}
     for path, is_list in made["modules"]:
         owner, _, name = path.rpartition(".")
         parts[path] = nn.ModuleList() if is_list else Part()
         parts[owner].add_module(name, parts[path])
-    # Ensures that a parameter with two names is created only once.
+    # Ensure that a parameter with two names is created only once.
     own: dict[int, nn.Parameter] = {}
     for path, tensor in made["parameters"].items():
         owner, _, name = path.rpartition(".")
@@ -198,7 +198,7 @@ def _state(handle: nn.Module, made: dict[str, Any]) -> tuple[dict[str, Tensor], 
     """Return a handle's tensors by name, and the training modes of its submodules.
 
     Raises:
-        RuntimeError: a submodule or parameter of the handle was replaced or removed.
+        RuntimeError: A submodule or parameter of the handle was replaced or removed.
     """
     modules = dict(handle.named_modules(remove_duplicate=False))
     for path in made["modules"]:

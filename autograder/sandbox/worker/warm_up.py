@@ -1,4 +1,4 @@
-"""Import and call torch once in the fork server, so that the forked workers do not have to."""
+"""Import and initialise torch once in the fork server so that forked workers do not have to."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from autograder.sandbox.worker.forbid import decompositions
 
 
 def warm_up() -> None:
-    """Run the code that workers use once, so that forked processes inherit the initialised libraries.
+    """Run typical operations once so that forked processes inherit the initialised libraries.
 
-    This runs forward passes, but no backward pass. After a backward pass here, deep backward passes
-    would crash in the workers.
+    Run forward passes only. If a backward pass ran here, deep backward passes would crash in the workers.
     """
     disable_compile()
     torch.set_num_threads(1)
-    # oneDNN would compile a kernel for each new shape in each process, and the kernels would differ between CPU types.
+    # oneDNN would compile a kernel for each new shape in each process, and kernels differ between CPU types.
     torch.backends.mkldnn.set_flags(_enabled=False)
     torch.manual_seed(0)
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings(action="ignore"):
-        # The first override of a kernel prints a long warning.
+        # Overriding a kernel for the first time prints a long warning.
         library.impl("relu", torch.relu, "CPU")
     del library
     with torch.no_grad():
@@ -42,7 +41,7 @@ def warm_up() -> None:
         torch.nn.functional.cross_entropy(x, x.softmax(-1))
         torch.ones(2, 2, dtype=torch.bool, device="meta").tril()
         for dtype in (torch.float16, torch.bfloat16):
-            # The first call reads /proc/cpuinfo, which does not exist in the sandbox.
+            # Do this now, because the first call reads /proc/cpuinfo, which does not exist in the sandbox.
             half = x.to(dtype)
             torch.nn.functional.linear(half, half[0]).exp() @ half
     decompositions()

@@ -1,6 +1,6 @@
-"""The service that runs a student's code as a module and answers requests. Entry points: `Worker` and `serve`.
+"""Worker service: run a student's code as a module and answer requests. Entry points: `Worker` and `serve`.
 
-Once student code has run, nothing in this process can be trusted. This module therefore does not try to resist attacks.
+Once student code has run, nothing in this process can be trusted, so this module does not try to resist attacks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from autograder.sandbox.worker.remote import Ask, StandIns
 
 
 class Worker:
-    """One exercise's code, with the objects that it created and the calls whose graphs are kept."""
+    """One exercise's code, the objects that it created, and the calls whose graphs are kept."""
 
     def __init__(self, ask: Ask, announce: Callable[[m.Running], None]) -> None:
         self._stand_ins = StandIns(ask, self._to_wire, self._from_wire)
@@ -62,7 +62,7 @@ class Worker:
     def handle(
         self, number: int, request: m.Request, payload: bytearray
     ) -> tuple[m.Response, Outgoing]:
-        """Answer one request. Anything that the student's code raises becomes a `Failure`."""
+        """Answer one request. Any exception raised by the student's code becomes a `Failure`."""
         out = Outgoing()
         try:
             return self._respond(number, request, payload, out), out
@@ -104,7 +104,7 @@ class Worker:
     # ---- code
 
     def _load(self, request: m.Load) -> list[list[Any]]:
-        """Run the source and return the remaining errors, each as the piece's first line, the exception type and the message."""
+        """Run the source and return the remaining errors, each as the piece's first line, exception type and message."""
         seed_everything(request.seed)
         self._generators.clear()
         forbid(request.operators, request.attributes, self.hits)
@@ -245,8 +245,8 @@ class DiscardedOutput(io.TextIOBase):
 
 
 def warm_up() -> None:
-    """Import the libraries that workers use, and call them once."""
-    # The grader also imports this module, to run references, but needs no warm-up.
+    """Import the libraries that workers use and call them once."""
+    # The grader also imports this module, to run references, but does not need the warm-up.
     from autograder.sandbox.worker.warm_up import warm_up
 
     warm_up()
@@ -276,7 +276,7 @@ def serve(connection: socket.socket) -> None:
             # One of the grader's models is using an object in this process, such as a cache.
             respond(*worker.handle(number, message.request, payload))
 
-    # torch recreates its thread pool after a fork. Do that now, so that two student threads cannot race to do it.
+    # torch recreates its thread pool after a fork. Trigger this now to prevent a race between student threads.
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     sys.stdout = sys.stderr = DiscardedOutput()
