@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,6 +43,34 @@ def test_a_cache_that_cannot_be_written_is_skipped(
     monkeypatch.setattr("tempfile.mkstemp", refuse)
     state_folder.write_cache(tmp_path, "x", b"data")
     assert state_folder.read_cache(tmp_path, "x") is None
+
+
+def report_cached_data(root: Path, name: str, report: Connection) -> None:
+    report.send("ready")
+    with state_folder.computation_lock(root, name):
+        report.send(state_folder.read_cache(root, name))
+
+
+@pytest.mark.parametrize(("name", "seen"), [("x", b"data"), ("y", None)])
+def test_a_process_waits_for_another_that_computes_the_same_data(
+    tmp_path: Path, name: str, seen: bytes | None
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    other = context.Process(target=report_cached_data, args=(tmp_path, name, theirs))
+    with state_folder.computation_lock(tmp_path, "x"):
+        other.start()
+        assert ours.recv() == "ready"
+        assert ours.poll(0.5 if name == "x" else 60) == (name != "x")
+        state_folder.write_cache(tmp_path, "x", b"data")
+    assert ours.recv() == seen
+    other.join()
+
+
+def test_nothing_is_locked_if_the_folder_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / ".autograder").write_text("")
+    with state_folder.computation_lock(tmp_path, "x"):
+        pass
 
 
 @pytest.mark.slow

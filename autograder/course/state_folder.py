@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,6 +79,21 @@ def write_cache(root: Path, name: str, data: bytes) -> None:
     """Cache data that can be recomputed. Do nothing if the folder is not writable."""
     with contextlib.suppress(StoreError, OSError):
         write_atomically(course_folder(root) / name, data)
+
+
+@contextlib.contextmanager
+def computation_lock(root: Path, name: str) -> Iterator[None]:
+    """Let only one process at a time compute the data that is cached under this name. Other names are not affected.
+
+    After entering, read the cache again: another process may have written it in the meantime. If the folder is not writable,
+    nothing is locked.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(StoreError, OSError):
+            file = stack.enter_context((course_folder(root) / "computing.lock").open("wb"))
+            # Each name locks one byte, so that one file is enough for all names.
+            fcntl.lockf(file, fcntl.LOCK_EX, 1, zlib.crc32(name.encode()))
+        yield
 
 
 def write_atomically(

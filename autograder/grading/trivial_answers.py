@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from autograder.course.config import Exercise
-from autograder.course.state_folder import read_cache, write_cache
+from autograder.course.state_folder import computation_lock, read_cache, write_cache
 from autograder.execution.source import join_units
 from autograder.grading.runner import Runner
 from autograder.slicing.dependencies import parse_units
@@ -71,14 +71,16 @@ def _trivial(answer, reference):
 
 def passed_tests(runner: Runner) -> frozenset[tuple[str, str]]:
     """Return an (exercise, test) pair for each test that a trivial answer passes. The result is cached in the course's folder."""
-    key = runner.key
-    name = f"trivial-{key.day.name}-{key.fingerprint[:16]}.json"
-    cached = read_cache(key.day.root, name)
-    if cached is not None:
-        return frozenset(msgspec.json.decode(cached, type=list[tuple[str, str]]))
-    found = sorted(_run(runner))
-    write_cache(key.day.root, name, msgspec.json.encode(found))
-    return frozenset(found)
+    root = runner.key.day.root
+    name = f"trivial-{runner.key.day.name}-{runner.key.fingerprint[:16]}.json"
+    cached = read_cache(root, name)
+    if cached is None:
+        with computation_lock(root, name):
+            cached = read_cache(root, name)
+            if cached is None:
+                cached = msgspec.json.encode(sorted(_run(runner)))
+                write_cache(root, name, cached)
+    return frozenset(msgspec.json.decode(cached, type=list[tuple[str, str]]))
 
 
 def _run(runner: Runner) -> set[tuple[str, str]]:

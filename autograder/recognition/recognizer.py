@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import torch
 
 from autograder.course.config import Exercise
-from autograder.course.state_folder import open_cache, write_cache
+from autograder.course.state_folder import computation_lock, open_cache, write_cache
 from autograder.execution.answer_key import AnswerKey
 from autograder.execution.attempt import derive_seed, reference_process
 from autograder.execution.collect import Test
@@ -98,9 +98,7 @@ class Recognizer:
             # Stream the file, because its contents would otherwise stay in this process's memory.
             cached = open_cache(day.root, file)
             if cached is None:
-                data = _serialize(self._learn(exercise))
-                write_cache(day.root, file, data)
-                cached = io.BytesIO(data)
+                cached = self._learn_once(exercise, file)
             with cached:
                 learned = torch.load(cached, weights_only=True)
             self._signatures[name] = {key: Signature(**fields) for key, fields in learned.items()}
@@ -109,6 +107,17 @@ class Recognizer:
     def source(self, mistake: Mistake) -> Source:
         """Return the code of a known mistake, plus the solutions that it depends on."""
         return self._key.replace_solution(mistake.exercise, mistake.source)
+
+    def _learn_once(self, exercise: Exercise, file: str) -> BinaryIO:
+        """Learn the signatures and cache them, unless another process is learning them; then wait for its result."""
+        root = self._key.day.root
+        with computation_lock(root, file):
+            cached = open_cache(root, file)
+            if cached is not None:
+                return cached
+            data = _serialize(self._learn(exercise))
+            write_cache(root, file, data)
+            return io.BytesIO(data)
 
     def _learn(self, exercise: Exercise) -> dict[str, Signature]:
         # The result is cached, so a busy machine must not cause mistakes to be left out.
