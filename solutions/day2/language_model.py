@@ -7,10 +7,10 @@
 # Transformer from Day 1, remove the encoder and the cross-attention, and you have a language model.
 #
 # [Shannon (1951)](https://doi.org/10.1002/j.1538-7305.1951.tb01366.x) had people guess English text
-# letter by letter. The better the guesses, the fewer bits it takes to encode the text. We therefore
-# compare models on the same text by their **bits per character**. To predict well, a model has to
-# learn spelling, grammar and facts. GPT-2, trained on this task alone, could answer some questions
-# and summarise texts ([Radford et al.
+# letter by letter. The better the guesses, the fewer bits it takes to encode the text. So we
+# compare models on the same text by **bits per character**. To predict well, a model has to learn
+# spelling, grammar and facts. GPT-2, trained on this task alone, could answer some questions and
+# summarise texts ([Radford et al.
 # 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
 # section 3). This chapter builds GPT-2.
 #
@@ -1206,7 +1206,7 @@ if __name__ == "__main__":
         """Continue a sentence with your code and the weights of the real GPT-2."""
         loaded = load_gpt2(transformers)
         if loaded is None:
-            print(f"Downloading GPT-2 needs a network. It would continue: {beginning} …")
+            print(f"Downloading GPT-2 needs a network connection. It would continue: {beginning} …")
             return
         theirs, tokenizer = loaded
         prompt = torch.tensor([tokenizer.encode(beginning)])
@@ -1475,8 +1475,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The results are from the reference solution (seed 0, Python 3.11 manual). The
 # best n-gram model (order 5) needs 1.905 bits per character. The GPT needs 1.98 after 2,000 steps
-# and 1.75 after 4,800 (209 s on two CPU cores). Counting takes less than a second, and more time
-# would not help. A GPT improves with more steps, parameters and text; its loss follows power laws
+# and 1.75 after 4,800 (209 s on two CPU cores). Counting takes less than a second; more time would
+# not help. A GPT improves with more steps, parameters and text; its loss follows power laws
 # ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), section 3).
 #
 # <details><summary>Why is the loss on held-out text lower than on training text?</summary>
