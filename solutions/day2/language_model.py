@@ -269,7 +269,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Step 1: `unflatten` splits an axis. Split the last one into `(3, n_heads, d_head)` and move the
+# Step 1: `unflatten` splits an axis. Split the last axis into `(3, n_heads, d_head)` and move the
 # axis of size 3 to the front. You can then unpack queries, keys and values in one line. Step 2:
 # append to the cache first, and continue with the keys and values it returns. Their shape gives you
 # m.
@@ -759,9 +759,10 @@ if __name__ == "__main__":
 # ## `next_token_probabilities`
 # ★★★★☆ · 30 minutes
 #
-# To generate text, you draw each token from the predicted distribution. Unlikely tokens come up now
-# and then, and each makes the next prediction worse. So we sharpen the distribution and cut off its
-# tail. Write one step at a time and validate the arguments last. The checks report each step.
+# To generate text, you draw each token from the predicted distribution. Unlikely tokens
+# occasionally come up, and each makes the next prediction worse. So we sharpen the distribution and
+# cut off its tail. Write one step at a time and validate the arguments last. The checks test each
+# step in turn.
 #
 # 1. **Temperature** T divides the logits before softmax. T < 1 makes likely tokens more likely. T =
 #    0 needs its own case: the largest logit gets probability 1.
@@ -773,8 +774,8 @@ if __name__ == "__main__":
 #
 # ![Left: of the probabilities 0.5, 0.25, 0.15 and 0.1, top_p = 0.6 keeps the first two, because the
 # probabilities before each one add up to less than 0.6. After renormalising, they are 2/3 and 1/3.
-# Right: top_k = 2 keeps two tokens of a confident and of an uncertain prediction; top_p = 0.8 keeps
-# one and four.](figures/nucleus.svg)
+# Right: for a confident and for an uncertain prediction, top_k = 2 keeps two tokens. With top_p =
+# 0.8, one and four tokens remain.](figures/nucleus.svg)
 #
 # **The traps.** Keep the token that crosses the threshold. Otherwise, at p = 0.8, a token with
 # probability 0.9 would be dropped and nothing would be left. Each row of a batch has its own
@@ -901,9 +902,9 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # For top-p, check for each token whether the tokens *before* it already reach p. Their total
-# probability is `cumsum` minus the token's own probability, and so 0 for the first token. If the
-# total is at least p, set the token's probability to 0 with `masked_fill`. Then renormalise, and
-# restore the original order with `scatter(-1, order, p)`.
+# probability is `cumsum` minus the token's own probability (0 for the first token). If this total
+# is at least p, set the token's probability to 0 with `masked_fill`. Then renormalise, and restore
+# the original order with `scatter(-1, order, p)`.
 # </details>
 
 # %%
@@ -1265,7 +1266,7 @@ if __name__ == "__main__":
     )
 
 # %% [markdown]
-# ### The model to beat: counts
+# ### The baseline: n-gram models
 #
 # An **n-gram** model predicts a character from the n − 1 characters before it, by counting which
 # characters followed them in the training text.
@@ -1485,7 +1486,7 @@ if __name__ == "__main__":
 # context.
 # </details>
 #
-# ### What it writes
+# ### What the model writes
 #
 # There are only 128 position embeddings, so the next cell generates in chunks. The last 64
 # characters are the prompt for the next 64.
@@ -1515,7 +1516,7 @@ if __name__ == "__main__":
 # unlikely characters, and the text soon looks unlike anything in the training data.
 
 # %% [markdown]
-# ### Where it looks
+# ### Where heads look
 #
 # *Further · 5 minutes*
 #

@@ -3,7 +3,7 @@
 #
 # *Chapter 2 of 7*
 #
-# Below are four chorales that begin with the same chord. Bach wrote one; the models of this chapter
+# Below are four chorales that begin with the same chord. Bach wrote one; the models in this chapter
 # wrote the others. First, run the cells down to the audio players and listen.
 #
 # In music, *distances* matter: a suspended note resolves one beat later. A model that adds a vector
@@ -316,7 +316,7 @@ if __name__ == "__main__":
 # $$\mathrm{skew}(x)_{i,j} = x_{i,\; n - 1 - (i - j)} \quad\text{for } j \le i,
 # \qquad \mathrm{skew}: *\text{batch} \times n \times n \;\to\; *\text{batch} \times n \times n$$
 #
-# Question marks are logits for future keys. The causal mask will hide them, so any finite numbers
+# Question marks are logits for future keys. The causal mask will hide them, so any finite values
 # work.
 #
 # A loop over the rows is too slow. Indexing with a precomputed table works. The Music Transformer
@@ -492,7 +492,7 @@ if __name__ == "__main__":
 # 2. Take the last n rows of `relative` as R and add skew(Q Rᵀ) to Q Kᵀ.
 # 3. Divide the whole sum by √d_head, mask the future, and apply softmax.
 #
-# **The traps.** A short sequence uses only one end of `relative`; check which. `skew` masks
+# **The traps.** A short sequence uses only one end of `relative`; check which one. `skew` masks
 # nothing: above the diagonal, it leaves zeros and the logits of other queries. Even a score of 0
 # gives a positive weight; only −∞ gives a weight of 0.
 #
@@ -644,7 +644,7 @@ if __name__ == "__main__":
 # would give. So a head can look for a held note exactly one bar back.
 
 # %% [markdown]
-# ## Distances against positions
+# ## Distances versus positions
 #
 # You train two small Transformers. The *relative* one learns R. The *absolute* one adds a learned
 # position vector to each token, as GPT does, and its R is 0. Everything else is the same, including
@@ -653,9 +653,9 @@ if __name__ == "__main__":
 # A training example is eight bars from one of `music21`'s chorales, transposed to one of seven
 # keys. Every eighth chorale is held out, and near-duplicates of held-out ones are excluded.
 #
-# **Predict first.** Guessing one of 54 tokens costs log 54 = 4.0 nats. Which model will do better
-# on held-out chorales? How will each model do in bars 9 to 16, after training on eight bars? Write
-# down your answers first.
+# **Predict first.** Guessing uniformly among 54 tokens costs log 54 = 4.0 nats. Which model will do
+# better on held-out chorales? How will each model do in bars 9 to 16, after training on eight bars?
+# Write down your answers first.
 
 # %%
 CHORALES = Path(getCorpusFilePath()) / "bach"

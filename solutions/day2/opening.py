@@ -42,9 +42,9 @@
 # Memory: segments in, text out; new: cached states of earlier segments. Decisions: returns, states
 # and actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
-# Each chapter changes one thing. You can do the chapters in any order. Diffusion uses
-# `SelfAttention`, `patchify` and `unpatchify` from Vision. Memory uses `skew` from Music and the
-# text from Language models. Run their cells first.
+# Each chapter adds one idea. You can do the chapters in any order. Diffusion uses `SelfAttention`,
+# `patchify` and `unpatchify` from Vision. Memory uses `skew` from Music and the text from Language
+# models. Run the cells that define them first.
 
 # %% [markdown]
 # ### Notation
@@ -73,8 +73,8 @@
 #   chapters
 # }}
 #
-# Times are estimates and include reading. Training takes extra time; keep reading meanwhile. You
-# train these models in chapters 1 to 5 (on one core unless noted):
+# Times are estimates and include reading. Training takes extra time. You train these models in
+# chapters 1 to 5 (on one core unless noted):
 #
 # 1. a GPT: 209 s on two cores;
 # 2. two models: 2 minutes each;

@@ -7,8 +7,8 @@
 # Transformer** (ViT) cuts it into square patches and reads them like words.
 #
 # ![An image of 8 by 8 pixels is cut into 16 patches, and a linear map turns each patch into a
-# token. A class token is added in front, and each token gets a position. The tokens pass through
-# the blocks. The norm and the head turn the class token into logits.](figures/vit.svg)
+# token. A class token is added in front, and each token gets a position embedding. The tokens pass
+# through the blocks. The norm and the head turn the class token into logits.](figures/vit.svg)
 #
 # Locality and translation equivariance are built into a convolution; a ViT has to learn them from
 # data. Trained on ImageNet's 1.3 million images, large ViTs were worse than convolutional networks.
@@ -280,7 +280,7 @@ if __name__ == "__main__":
 # + \underbrace{E_\text{pos}}_{1 \times (N+1) \times d}
 # \qquad \underbrace{z}_{b \times (N+1) \times d} \qquad \underbrace{y_i}_{c p^2}$$
 #
-# The position embeddings are learned, so the model learns from images which patches are neighbours.
+# The position embeddings are trained, so the model learns from images which patches are neighbours.
 # In the paper, 2D position embeddings gave no improvement (appendix D.4).
 #
 # **The traps.** The whole batch shares a single class token. Store it once, as a parameter, and
@@ -374,7 +374,7 @@ if __name__ == "__main__":
         )
         tokens.sum().backward()
         assert embedding.class_token.grad is not None, (
-            "No gradient reaches the class token, so it cannot learn. How do you add it?"
+            "No gradient reaches the class token, so it is never trained. How do you add it?"
         )
         print("PatchEmbedding: all visible checks pass.")
 
@@ -578,9 +578,9 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `nn.ModuleList` takes a generator. In `forward`, the class token has index 0 on the second axis.
-# LayerNorm treats each token separately, so you can select the class token before or after the
-# norm.
+# `nn.ModuleList` accepts a generator expression. In `forward`, the class token has index 0 on the
+# second axis. LayerNorm treats each token separately, so you can select the class token before or
+# after the norm.
 # </details>
 
 # %% [markdown]
@@ -1152,9 +1152,9 @@ if __name__ == "__main__":
 # ### CKA, layer by layer
 # *Further · 5 minutes*
 #
-# Each layer gives one row per image: the concatenated features of all tokens or pixels. Each matrix
-# is rotated so that it needs only as many columns as rows. The rotation makes CKA faster without
-# changing its value.
+# Each layer yields one row per image: the concatenated features of all tokens or pixels. Each
+# matrix is rotated so that it needs only as many columns as rows. The rotation makes CKA faster
+# without changing its value.
 
 
 # %%
