@@ -772,10 +772,10 @@ if __name__ == "__main__":
 #    probability of at least p ([Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), section
 #    3.1).
 #
-# ![Left: of the probabilities 0.5, 0.25, 0.15 and 0.1, top_p = 0.6 keeps the first two, because the
-# probabilities before each one add up to less than 0.6. After renormalising, they are 2/3 and 1/3.
-# Right: for a confident and for an uncertain prediction, top_k = 2 keeps two tokens. With top_p =
-# 0.8, one and four tokens remain.](figures/nucleus.svg)
+# ![Left: of the probabilities 0.5, 0.25, 0.15 and 0.1, top_p = 0.6 keeps the first two. The
+# probabilities before each of them add up to less than 0.6. After renormalising, they are 2/3 and
+# 1/3. Right: for a confident and for an uncertain prediction, top_k = 2 keeps two tokens. With
+# top_p = 0.8, one and four tokens remain.](figures/nucleus.svg)
 #
 # **The traps.** Keep the token that crosses the threshold. Otherwise, at p = 0.8, a token with
 # probability 0.9 would be dropped and nothing would be left. Each row of a batch has its own
@@ -798,7 +798,7 @@ def next_token_probabilities(
         top_p: after `top_k` and renormalising, keep the smallest set of most likely tokens with a
             total probability of at least `top_p`. At least one token is kept. None keeps all.
 
-    If logits tie at the cutoff, you may keep all of them, or as many as fit.
+    If logits tie at the cutoff, you may keep all of them or only as many as fit.
 
     Raises:
         ValueError: `temperature` is negative, `top_k` is below 1, or `top_p` is outside (0, 1],
@@ -1060,12 +1060,12 @@ if __name__ == "__main__":
                 "The model should run without gradients; yours tracks them. Use `torch.no_grad()`."
             )
             assert model.training, (
-                "generate should leave a model in training mode if it was before; yours does not."
+                "A model in training mode should be back in it after generate; yours is not."
             )
         model = CountingModel().eval()
         generate(model, prompt, 1, temperature=0)
         assert not model.training, (
-            "generate should leave a model in evaluation mode if it was before; yours does not."
+            "A model in evaluation mode should still be in it after generate; yours is not."
         )
         assert torch.equal(generate(CountingModel(), prompt, 0), prompt), (
             "n_tokens=0 should return the prompt."
@@ -1076,7 +1076,7 @@ if __name__ == "__main__":
             seen = generate(CountingModel(), prompt, 4, temperature=2.0, **arguments)
             assert torch.equal(seen, wanted), (
                 f"With {arguments}, only the most likely token is left, so the result should be\n"
-                f"{wanted.tolist()}\nyours is\n{seen.tolist()}\nAre top_k and top_p passed on?"
+                f"{wanted.tolist()}\nyours is\n{seen.tolist()}\nDo you pass on top_k and top_p?"
             )
 
         # Whatever the probabilities, four calls of multinomial leave the generator in the same state.
@@ -1290,7 +1290,7 @@ if __name__ == "__main__":
 
 # %%
 def count_of(asked: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the count of each number in `asked`: 0 unless it is in `known`, which is sorted."""
+    """Return the count of each number in `asked`, or 0 if the sorted array `known` lacks it."""
     at = np.searchsorted(known, asked).clip(max=len(known) - 1)
     return np.where(known[at] == asked, counts[at], 0)
 
@@ -1306,7 +1306,7 @@ def witten_bell(
     probability = np.full(len(windows), 1 / n_symbols)
     of_orders = []
     for order in range(1, windows.shape[1] + 1):
-        # Each string is encoded as a number with symbols as digits; // n_symbols gives its context.
+        # Encode each string as a number with symbols as digits. // n_symbols gives its context.
         digits = n_symbols ** np.arange(order)[::-1]
         grams, counts = np.unique(training.unfold(0, order, 1).numpy() @ digits, return_counts=True)
         contexts, first, kinds = np.unique(

@@ -259,7 +259,7 @@ if __name__ == "__main__":
             f"{low.item()} and {high.item()}."
         )
         lowest = transpose(torch.tensor([2]), 4).item()
-        assert lowest == 6, f"The lowest pitch, 2, moved up by 4, should become 6, not {lowest}."
+        assert lowest == 6, f"Moved up by 4, the lowest pitch, 2, should become 6, not {lowest}."
         for pitches, semitones in (
             ([20, 4], -3),
             ([20, N_TOKENS - 2], 2),
@@ -369,7 +369,9 @@ if __name__ == "__main__":
         )
         # The hundreds of each entry encode its batch and head.
         many = x + 100 * torch.arange(6).reshape(2, 3, 1, 1)
-        with expecting("skew should accept (2, 3, 4, 4)", "Count the axes from the end."):
+        with expecting(
+            "skew should accept a tensor of shape (2, 3, 4, 4)", "Count the axes from the end."
+        ):
             result = skew(many)
         assert result.shape == (2, 3, 4, 4), (
             f"The shape should be (2, 3, 4, 4); yours is {tuple(result.shape)}. "
@@ -569,7 +571,7 @@ if __name__ == "__main__":
         assert shapes == wanted, f"The parameters should be {wanted}; yours are {shapes}."
         x = fixed_numbers(2, 5, 8)
         with expecting(
-            "x of shape (2, 5, 8) should work with max_length 6",
+            "An input of shape (2, 5, 8) should work with max_length 6",
             "R has n rows per head: take the last n rows of `relative`.",
         ):
             result = layer(x)
@@ -599,7 +601,7 @@ if __name__ == "__main__":
             f"become 7, 12.6, 16. `out` adds 1, giving [8, 13.6, 17]; yours is {result.tolist()}. "
             "The last row of `relative` belongs to distance 0."
         )
-        # Head 0 has the same weights. With 4 features, vectors of half the logit give
+        # Head 0 has the same weights. With 4 features, vectors filled with half the logit give
         # 4 · 1/2 / √4 = 1 times the logit. Head 1 ignores distance, so it returns the mean of the
         # values so far.
         unused = torch.full((1, 2, 1), 9.0)
@@ -663,7 +665,7 @@ SEMITONES_ABOVE_C = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
 def pitch_token(pitch: Element | None) -> int:
-    """Return the token of a written pitch; None is a rest."""
+    """Return the token of a written pitch, or of a rest for None."""
     if pitch is None:
         return REST
     octave, step = int(pitch.findtext("octave")), pitch.findtext("step")

@@ -525,7 +525,7 @@ if __name__ == "__main__":
             "head.bias",
         ):
             assert name in names, (
-                f"There should be a parameter `{name}`; yours are\n{sorted(names)}"
+                f"The model should have a parameter `{name}`; its parameters are\n{sorted(names)}"
             )
         images = fixed_numbers(5, 1, 4, 4)
         with expecting("5 images should give logits of shape (5, 3)"):
@@ -667,7 +667,7 @@ if __name__ == "__main__":
         # In a grid of 3 × 3, patches 2 and 3 are at opposite ends of two rows.
         ends = torch.zeros(1, 1, 9, 9)
         ends[..., 3] = torch.eye(9)[2]  # query 2 looks at key 3
-        ends = ends + torch.diag(1 - torch.eye(9)[2])  # all others at themselves
+        ends = ends + torch.diag(1 - torch.eye(9)[2])  # all other queries look at themselves
         distance = attention_distance(ends, grid=3, patch_size=9).item()
         assert abs(distance - 2.2361) < 1e-3, (
             "In a 3 × 3 grid of patches of 9 pixels, query 2 looks at key 3, which is √5 patches "
