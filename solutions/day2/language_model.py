@@ -7,16 +7,16 @@
 # Transformer from Day 1, remove the encoder and the cross-attention, and you have a language model.
 #
 # [Shannon (1951)](https://doi.org/10.1002/j.1538-7305.1951.tb01366.x) had people guess English text
-# letter by letter. The better the guesses, the fewer bits it takes to encode the text. So one
-# number, **bits per character**, compares models on the same text. To predict well, a model has to
-# learn spelling, grammar and facts. GPT-2, trained on this task alone, could answer some questions
-# and summarise texts ([Radford et al.
+# letter by letter. The better the guesses, the fewer bits it takes to encode the text. So we
+# compare models on the same text by **bits per character**. To predict well, a model has to learn
+# spelling, grammar and facts. GPT-2, trained on this task alone, could answer some questions and
+# summarise texts ([Radford et al.
 # 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
-# section 3). In this chapter you build it.
+# section 3). This chapter builds GPT-2.
 #
-# ![Tokens are embedded, pass through n_layers blocks and a norm, and are multiplied by the
-# transposed token embedding, which gives logits. The model has three uses: training, where all
-# positions predict at once; measuring the probability of a text; and generating text token by
+# ![Tokens are embedded and pass through n_layers blocks and a norm. Multiplying by the transposed
+# token embedding gives the logits. The model has three uses: training on all positions at once,
+# measuring the probability of a text, and generating text token by
 # token.](figures/language-model.svg)
 
 # %%
@@ -51,12 +51,12 @@ from solutions.opening import (
 #
 # To generate text, you run the model once per token. Earlier keys and values never change, because
 # no position attends to later ones. So each attention layer keeps them in a `KeyValueCache`, and
-# each forward pass computes only the new position.
+# each forward pass processes only the new position.
 #
-# ![Left: call 1 computes the queries, keys and values of positions 0 to 2. Calls 2 and 3 compute
-# one position each and read the others from the cache. Right: with 3 cached positions and 2 new
-# ones, the mask has 2 rows and 5 columns, which are the last rows of a triangle. A triangle aligned
-# to the upper-left corner would hide the past.](figures/kv-cache.svg)
+# ![Left: call 1 computes the queries, keys and values of positions 0 to 2. Calls 2 and 3 each
+# compute one position and read the earlier keys and values from the cache. Right: with 3 cached
+# positions and 2 new ones, the mask consists of the last 2 rows of a 5 by 5 triangle. A triangle
+# aligned to the upper-left corner would hide earlier positions.](figures/kv-cache.svg)
 
 
 # %%
@@ -81,15 +81,14 @@ class KeyValueCache:
         return 0 if self.keys is None else self.keys.shape[2]
 
     def __bool__(self) -> bool:
-        return True  # `if cache:` asks whether there is a cache; an empty one counts
+        return True  # `if cache:` should be true for an empty cache
 
 
 # %% [markdown]
 # ## `CausalSelfAttention`
 # ★★★★☆ · 35 minutes
 #
-# This is causal multi-head self-attention. Write it in two steps; the checks report when the first
-# one works.
+# Write causal multi-head self-attention in two steps. The checks report when the first step works.
 #
 # **Step 1: without a cache.** GPT-2 computes queries, keys and values with one linear layer, `qkv`.
 #
@@ -100,16 +99,16 @@ class KeyValueCache:
 # O_i = \mathrm{softmax}\!\left(\frac{Q_i K_i^\top}{\sqrt{d_\text{head}}}\right) V_i
 # \qquad O_i: b \times n \times d_\text{head}$$
 #
-# ![The 3d features of a position are first divided into queries, keys and values, and each of these
-# is then divided into heads. Dividing into heads first gives the right shapes but the wrong
+# ![The 3d features of a position are first split into queries, keys and values, which are then
+# split into heads. Splitting into heads first gives the right shapes but the wrong
 # values.](figures/qkv.svg)
 #
 # Rearrange Q, K and V to `b h n d_head` and apply attention with a causal mask. Then concatenate
 # the heads and apply `out`.
 #
 # **Step 2: with a cache.** Now the n positions of x follow those in the cache. Queries come from x
-# alone, keys and values from all m positions. So the mask is n × m: position i of x sees the whole
-# cache and positions 0 to i of x.
+# alone; keys and values come from all m positions. The mask is therefore n × m. Position i of x
+# attends to the whole cache and to positions 0 to i of x.
 #
 # **The trap.** When n ≠ m, the triangle must be aligned to the lower-right corner.
 # `torch.tril(mask)` and `scaled_dot_product_attention(..., is_causal=True)` align it to the
@@ -123,9 +122,9 @@ class KeyValueCache:
 class CausalSelfAttention(nn.Module):
     """Causal multi-head self-attention: each position attends to itself and all earlier positions.
 
-    Attributes to define: `qkv` (`nn.Linear(d_model, 3 * d_model)`: queries, keys, values, in this
-    order, each with its heads concatenated) and `out` (`nn.Linear(d_model, d_model)`). Dropout acts
-    in training mode, on the weights or on the output.
+    Attributes to define: `qkv` (`nn.Linear(d_model, 3 * d_model)`: queries, keys and values in this
+    order, each with its heads concatenated) and `out` (`nn.Linear(d_model, d_model)`). Dropout is
+    active in training mode only and applies to the attention weights or to the output.
 
     Raises:
         ValueError: `d_model` is not divisible by `n_heads`.
@@ -147,9 +146,10 @@ class CausalSelfAttention(nn.Module):
     ) -> Float[Tensor, "b n d_model"]:
         """Attend from each position of x to itself and to all positions before it.
 
-        With a cache, x continues the positions in it. The keys and values of x are appended to the
-        cache, and position i of x sees all cached positions and positions 0 to i of x. A sequence that
-        is fed in pieces through one cache gives the same result as the whole sequence.
+        With a cache, the positions of x follow the cached ones. The keys and values of x are
+        appended to the cache. Position i of x attends to all cached positions and to positions 0 to
+        i of x. Feeding a sequence in pieces through one cache gives the same result as feeding all
+        of it at once.
         """
         ### BEGIN SOLUTION
         apart = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))  # b n 3 h d_head
@@ -175,12 +175,12 @@ if __name__ == "__main__":
         wanted = {"qkv.weight": (18, 6), "qkv.bias": (18,), "out.weight": (6, 6), "out.bias": (6,)}
         assert wanted.items() <= shapes.items(), (
             f"The parameters should include\n{wanted}\nyours are\n{shapes}\n"
-            "Check the attributes in the docstring."
+            "Compare them with the docstring."
         )
         with expecting_value_error("8 features in 3 heads", "d_model", "n_heads"):
             CausalSelfAttention(8, 3)
 
-        # Step 1. Queries of 0 give equal scores, so each position gets the mean of what it sees.
+        # Step 1. Queries of 0 give equal scores, so each output is the mean of the visible values.
         plain = filled(CausalSelfAttention(4, 2)).eval()
         with torch.no_grad():
             for parameter in plain.parameters():
@@ -188,32 +188,35 @@ if __name__ == "__main__":
             plain.qkv.weight[8:] = torch.eye(4)
             plain.out.weight.copy_(torch.eye(4))
         x = torch.tensor([[[2.0, 0, 0, 3], [4, 6, 0, 3], [0, 0, 9, 0]]])
-        with expecting("Step 1: x of shape (1, 3, 4) should keep its shape"):
+        with expecting(
+            "Step 1: an input of shape (1, 3, 4) should give an output of the same shape"
+        ):
             seen = plain(x)
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == (1, 3, 4), (
-            f"Step 1: the shape should stay (1, 3, 4); yours is {tuple(seen.shape)}."
+            f"Step 1: the output should have the shape (1, 3, 4); yours has {tuple(seen.shape)}."
         )
         means = torch.tensor([[[2.0, 0, 0, 3], [3, 3, 0, 3], [2, 2, 3, 2]]])
         assert torch.allclose(seen, means, atol=1e-5), (
-            "Step 1: if all scores are equal, each position should get the mean of the values up to "
-            f"its own:\n{means[0]}\nyours gives\n{seen[0].detach()}\n"
+            "Step 1: if all scores are equal, each output should be the mean of the values up to "
+            f"its position:\n{means[0]}\nyours gives\n{seen[0].detach()}\n"
             "Which positions does the mask allow? Which features of qkv(x) are the values?"
         )
 
-        # Queries and keys are x itself. In head 1, position 1 has the score ln 3 with itself and 0
-        # with position 0: three quarters and one quarter of the weight.
+        # Queries and keys equal x. In head 1, position 1 has the score ln 3 with itself and the score
+        # 0 with position 0, so the weights are 3/4 and 1/4.
         with torch.no_grad():
             plain.qkv.weight[:4] = plain.qkv.weight[4:8] = torch.eye(4)
         size = (2**0.5 * math.log(3)) ** 0.5
         x = torch.tensor([[[0.0, 0, 8, 0], [0, 0, 0, size]]])
         seen = plain(x)[0, 1]
         assert torch.allclose(seen, torch.tensor([0, 0, 2, 0.75 * size]), atol=1e-5), (
-            f"Step 1: position 1 should give (0, 0, 2, {0.75 * size:.3f}); yours gives "
-            f"{seen.detach()}. Which features belong to a head? Is the score divided by √d_head?"
+            f"Step 1: the output at position 1 should be (0, 0, 2, {0.75 * size:.3f}); yours is "
+            f"{seen.detach()}. Which features belong to each head? Do you divide the scores by "
+            "√d_head?"
         )
 
-        # torch has this layer too. In its mask, True means that attention is forbidden.
+        # torch also provides this layer. In its mask, True means that attention is forbidden.
         theirs = nn.MultiheadAttention(6, 3, batch_first=True).eval()
         with torch.no_grad():
             theirs.in_proj_weight.copy_(attention.qkv.weight)
@@ -224,37 +227,40 @@ if __name__ == "__main__":
         whole = attention(x)
         error = (whole - theirs(x, x, x, attn_mask=future)[0]).abs().max().item()
         assert error < 1e-4, (
-            "Step 1: with the same weights, the result should equal that of nn.MultiheadAttention; "
-            f"yours differs by up to {error:.2g}. Are queries, keys and values in this order, do you "
-            "divide by √d_head, and does the result pass through `out`?"
+            "Step 1: with the same weights, your output should match nn.MultiheadAttention; it "
+            f"differs by up to {error:.2g}. Does qkv(x) contain queries, keys and values in this "
+            "order? Do you divide by √d_head and apply `out`?"
         )
         noisy = filled(CausalSelfAttention(6, 3, dropout=0.5)).eval()
         assert torch.equal(noisy(x), noisy(x)), (
-            "Step 1: in eval(), two results should be equal; yours differ. Does dropout depend on "
-            "the mode?"
+            "Step 1: in evaluation mode, two calls should give equal results; yours differ. Is "
+            "dropout active only in training mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(x), noisy(x)), (
-            "Step 1: in train(), dropout should make two results differ; yours are equal."
+            "Step 1: in training mode, dropout should make the results of two calls differ; "
+            "yours are equal."
         )
         print("CausalSelfAttention, step 1 (without a cache): all visible checks pass.")
 
         # Step 2.
         cache = KeyValueCache()
         with expecting(
-            "Step 2: pieces of 3 and 2 positions should go through one cache",
+            "Step 2: feeding pieces of 3 and 2 positions through one cache should work",
             "The second piece has 2 queries and 5 keys.",
         ):
             pieces = torch.cat([attention(piece, cache) for piece in x.split([3, 2], dim=1)], dim=1)
         assert len(cache) == 5, (
-            f"Step 2: after pieces of 3 and 2 positions, the cache should hold 5; yours holds "
-            f"{len(cache)}. Call `cache.append` once, with the keys and values of x."
+            "Step 2: after pieces of 3 and 2 positions, the cache should contain 5 positions; "
+            f"yours contains {len(cache)}. Call `cache.append` once per forward pass, with the "
+            "keys and values of x."
         )
         for position, error in enumerate((pieces - whole).abs().amax(dim=(0, 2)).tolist()):
             assert error < 1e-5, (
-                f"Step 2: in pieces of 3 and 2 positions, the result at position {position} differs by "
-                f"{error:.2g} from the result for all 5 at once. The figure above shows the mask of the "
-                "second piece. Are its keys and values those that `append` returns?"
+                "Step 2: feeding pieces of 3 and 2 positions should give the same result as "
+                f"feeding all 5 at once; at position {position}, yours differs by {error:.2g}. "
+                "The figure above shows the mask of the second piece. Do you use the keys and "
+                "values that `append` returns?"
             )
         print("CausalSelfAttention, step 2 (with a cache): all visible checks pass.")
 
@@ -263,50 +269,51 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Step 1: `unflatten` splits an axis. Split the last one into `(3, n_heads, d_head)` and move the
+# Step 1: `unflatten` splits an axis. Split the last axis into `(3, n_heads, d_head)` and move the
 # axis of size 3 to the front. You can then unpack queries, keys and values in one line. Step 2:
-# append to the cache first, and continue with what it returns. You can then read the number of keys
-# from its shape.
+# append to the cache first, and continue with the keys and values it returns. Their shape gives you
+# m.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The queries are the last n of m positions, so the mask is the last n rows of the m × m triangle.
-# `torch.tril` has a second argument that moves the diagonal to the right. It must be 0 for n = m,
-# and 3 for 2 queries and 5 keys.
+# The queries belong to the last n of m positions, so the mask is the last n rows of the m × m
+# triangle. `torch.tril` has a second argument that moves the diagonal to the right. It must be 0
+# for n = m, and 3 for 2 queries and 5 keys.
 # </details>
 
 # %% [markdown]
 # **What to notice.** The cache costs memory: 2·m·d numbers per layer and sequence. In large models,
-# reading it limits the speed ([Shazeer 2019](https://arxiv.org/abs/1911.02150), section 2.4), and
-# storing it limits the batch size ([Kwon et al. 2023](https://arxiv.org/abs/2309.06180), section 1).
+# reading the cache limits the speed ([Shazeer 2019](https://arxiv.org/abs/1911.02150), section
+# 2.4), and storing it limits the batch size ([Kwon et al. 2023](https://arxiv.org/abs/2309.06180),
+# section 1).
 
 # %% [markdown]
 # ## `GPTBlock`
 # ★★☆☆☆ · 15 minutes
 #
-# A block has two branches: attention and a feed-forward network. Each reads x and adds its result
-# to x:
+# A block has two branches: attention and a feed-forward network. Each branch reads x and adds its
+# output to x:
 #
 # $$x \leftarrow x + \operatorname{attention}(\operatorname{norm}_1(x)) \qquad
 # x \leftarrow x + W_2 \operatorname{gelu}\bigl(W_1 \operatorname{norm}_2(x) + b_1\bigr) + b_2
 # \qquad x: b \times n \times d$$
 #
-# ![In a post-norm layer, each norm comes after a sum, on the line from input to output. In a
-# pre-norm layer, each norm is the first step of a branch, and the line itself contains only
+# ![In a post-norm layer, each norm follows a sum, on the main path from input to output. In a
+# pre-norm layer, each norm is the first step of a branch, and the main path contains only
 # sums.](figures/pre-norm.svg)
 #
-# Two things differ from Day 1. The norms are in the branches, which is called **pre-norm**.
-# Gradients are then well behaved at initialisation, and training needs no warm-up ([Xiong et al.
-# 2020](https://arxiv.org/abs/2002.04745), section 3). And ReLU is replaced by GELU, in its tanh
-# approximation ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415), section 2):
+# Two things differ from Day 1. First, the norms are inside the branches (**pre-norm**). Gradients
+# are then well behaved at initialisation, and training needs no warm-up ([Xiong et al.
+# 2020](https://arxiv.org/abs/2002.04745), section 3). Second, the tanh approximation of GELU
+# replaces ReLU ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415), section 2):
 #
 # $$\operatorname{gelu}(z) = \tfrac12 z \left(1 + \tanh\!\left(\sqrt{2/\pi}\,
 # (z + 0.044715\, z^3)\right)\right)$$
 #
-# **The traps.** Add the result of each branch to x itself, not to norm(x). And `F.gelu` defaults to
-# the exact form, which differs in the fourth decimal. Training works, but copied weights give
-# different logits.
+# **The traps.** Add the output of each branch to x itself, not to norm(x). `F.gelu` defaults to the
+# exact form, which differs in the fourth decimal. Training works, but copied weights give different
+# logits.
 #
 # Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` with all its
 # parts.
@@ -316,9 +323,9 @@ if __name__ == "__main__":
 class GPTBlock(nn.Module):
     """A pre-norm layer of causal self-attention and a feed-forward network with GELU (tanh).
 
-    Attributes to define: `norm1`, `norm2` (weight and bias of size `d_model`, eps 1e-5), `attention`
-    (with `qkv` and `out`), `linear1` (`nn.Linear(d_model, d_ff)`), `linear2`
-    (`nn.Linear(d_ff, d_model)`). Dropout acts in both branches, in training mode only.
+    Attributes to define: `norm1`, `norm2` (weight and bias of size `d_model`, eps 1e-5),
+    `attention` (with `qkv` and `out`), `linear1` (`nn.Linear(d_model, d_ff)`), `linear2`
+    (`nn.Linear(d_ff, d_model)`). Dropout applies to both branches, in training mode only.
 
     Source: Radford et al. 2019, section 2.3; Hendrycks and Gimpel 2016, section 2, for GELU.
     """
@@ -335,7 +342,7 @@ class GPTBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d_model"], cache: KeyValueCache | None = None
     ) -> Float[Tensor, "b n d_model"]:
-        """Return x plus the results of both branches. The cache is passed to the attention."""
+        """Return x plus the outputs of both branches. The cache is passed to `attention`."""
         ### BEGIN SOLUTION
         x = x + self.dropout(self.attention(self.norm1(x), cache))
         hidden = F.gelu(self.linear1(self.norm2(x)), approximate="tanh")
@@ -354,19 +361,19 @@ if __name__ == "__main__":
         wanted |= {"norm2.bias": (4,), "attention.qkv.weight": (12, 4)}
         assert wanted.items() <= shapes.items(), (
             f"The parameters should include\n{wanted}\nyours are\n{shapes}\n"
-            "Check the attributes in the docstring."
+            "Compare them with the docstring."
         )
         x = fixed_numbers(2, 3, 4)
         x_before = x.clone()
-        with expecting("x of shape (2, 3, 4) should keep its shape"):
+        with expecting("An input of shape (2, 3, 4) should give an output of the same shape"):
             seen = block(x)
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == x.shape, (
-            f"The shape should stay {tuple(x.shape)}; yours is {tuple(seen.shape)}."
+            f"The output should have the shape {tuple(x.shape)}; yours has {tuple(seen.shape)}."
         )
-        assert torch.equal(x, x_before), "forward should leave its argument unchanged."
+        assert torch.equal(x, x_before), "forward should not change its argument."
 
-        # torch has this block too.
+        # torch also provides this block.
         theirs = nn.TransformerEncoderLayer(
             4,
             2,
@@ -384,7 +391,7 @@ if __name__ == "__main__":
             getattr(theirs, name).load_state_dict(getattr(block, name).state_dict(), strict=False)
         future = torch.ones(3, 3, dtype=torch.bool).triu(1)
 
-        # With attention silent, only the network adds something.
+        # If attention outputs 0, only the feed-forward network adds to x.
         with torch.no_grad():
             for silent in (block.attention.out, theirs.self_attn.out_proj):
                 silent.weight.zero_()
@@ -392,10 +399,11 @@ if __name__ == "__main__":
             added, added_to_more = block(x) - x, block(100 * x) - 100 * x
         error = (added - added_to_more).abs().max()
         assert error < 1e-2, (
-            "If attention gives 0, the network should add the same to 100·x as to x, because it reads "
-            f"norm2(x); yours differs by {error:.2g}. Where are the norms, and what do you add to?"
+            "If attention outputs 0, the feed-forward network should add the same to 100·x as to "
+            f"x, because it reads norm2(x); yours differs by {error:.2g}. Where are the norms, "
+            "and what do you add each output to?"
         )
-        # A network that gives gelu(1) everywhere: 0.841192 with tanh, 0.841345 in the exact form.
+        # The network outputs gelu(1) everywhere: 0.841192 with tanh, 0.841345 in the exact form.
         flat = filled(GPTBlock(4, 2, 6)).eval()
         with torch.no_grad():
             for linear in (flat.attention.out, flat.linear1, flat.linear2):
@@ -405,10 +413,10 @@ if __name__ == "__main__":
             flat.linear2.weight.fill_(1 / 6)
         seen = (flat(x) - x).mean().item()
         assert abs(seen - 0.841192) < 5e-5, (
-            f"The tanh approximation of gelu(1) should add 0.841192 to x; yours adds {seen:.6f}. "
-            "Check the activation."
+            "This block should add the tanh approximation of gelu(1), 0.841192, to x; yours adds "
+            f"{seen:.6f}. Check the activation."
         )
-        for scale, what in ((1.0, "x"), (0.01, "0.01·x, which shows the eps of the norms")):
+        for scale, what in ((1.0, "x"), (0.01, "0.01·x, where the eps of the norms matters")):
             for linear, other in (
                 (block.attention.out, theirs.self_attn.out_proj),
                 (block.linear2, theirs.linear2),
@@ -417,25 +425,27 @@ if __name__ == "__main__":
                 other.load_state_dict(linear.state_dict(), strict=False)
             error = (block(scale * x) - theirs(scale * x, src_mask=future)).abs().max().item()
             assert error < 1e-4, (
-                f"For {what}, the result should equal that of torch's pre-norm layer with the same "
-                f"weights; yours differs by up to {error:.2g}. What does each branch read, and what "
-                "is its result added to?"
+                f"For {what}, your output should match torch's pre-norm layer with the same "
+                f"weights; it differs by up to {error:.2g}. What does each branch read, and what "
+                "do you add its output to?"
             )
         cache = KeyValueCache()
-        with expecting("Positions should go one by one through a cache"):
+        with expecting("Feeding positions one by one through a cache should work"):
             one_by_one = torch.cat([block(x[:, i : i + 1], cache) for i in range(3)], dim=1)
         error = (one_by_one - block(x)).abs().max()
         assert error < 1e-5, (
-            f"One by one through a cache, the output differs by {error:.2g} from the output for all 3 "
-            "at once. Is the cache passed to the attention?"
+            "Feeding positions one by one through a cache should give the same output as feeding "
+            f"all 3 at once; yours differs by {error:.2g}. Do you pass the cache to `attention`?"
         )
         noisy = filled(GPTBlock(4, 2, 6, dropout=0.5)).eval()
         assert torch.equal(noisy(x), noisy(x)), (
-            "In eval(), two results should be equal; yours differ. Does dropout depend on the mode?"
+            "In evaluation mode, two calls should give equal results; yours differ. Is dropout "
+            "active only in training mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(x), noisy(x)), (
-            "In train(), dropout should make two results differ; yours are equal."
+            "In training mode, dropout should make the results of two calls differ; yours are "
+            "equal."
         )
         print("GPTBlock: all visible checks pass.")
 
@@ -444,19 +454,19 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The formula has two lines, and two lines are enough for `forward` as well. Pass the cache to the
-# attention; you need it nowhere else.
+# The formula has two steps, and `forward` needs one line for each. Pass the cache to `attention`;
+# nothing else needs it.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `F.gelu` has an argument `approximate`. In each line, apply norm, branch and dropout, and then add
-# the original x (before the norm).
+# `F.gelu` has an argument `approximate`. In each line, apply the norm, the branch and dropout, and
+# then add the original x (before the norm).
 # </details>
 
 # %% [markdown]
-# **What to notice.** Every block only adds to x, which is called the *residual stream*. It grows
-# from block to block, so the model needs one more norm at the end.
+# **What to notice.** Every block only adds to x, which is called the *residual stream*. Its
+# magnitude grows from block to block, so the model needs a final norm.
 
 # %% [markdown]
 # ## `GPT`
@@ -470,16 +480,16 @@ if __name__ == "__main__":
 # \text{logits} = \underbrace{\operatorname{norm}(\text{blocks}(x))}_{b \times n \times d}\
 # \underbrace{E^\top}_{d \times v}$$
 #
-# The positional embeddings P are learned. The table E is used twice: to embed tokens and to score
-# them. Such **tied** weights save v·d parameters and improve language models ([Press and Wolf
-# 2017](https://arxiv.org/abs/1608.05859)).
+# The position embeddings P are learned. The model uses the table E twice: to embed tokens and to
+# compute logits. This **weight tying** saves v·d parameters and improves language models ([Press
+# and Wolf 2017](https://arxiv.org/abs/1608.05859)).
 #
 # **The traps.**
 #
 # * *Positions continue.* With caches of length 3, the next tokens are at positions 3, 4, …. A model
-#   that starts at 0 again raises no error but writes worse text. Read the length before the blocks
-#   run, because they append to the caches.
-# * *Too long.* Cached positions count towards `max_length`. A call that raises the ValueError
+#   that restarts at 0 raises no error but writes worse text. Read the length before you run the
+#   blocks, because they append to the caches.
+# * *The length limit.* Cached positions count towards `max_length`. A call that raises ValueError
 #   should leave the caches unchanged.
 #
 # Not allowed: the same as for `GPTBlock`.
@@ -487,15 +497,15 @@ if __name__ == "__main__":
 
 # %%
 class GPT(nn.Module):
-    """Compute, at each position, the logits of the next token.
+    """A decoder-only language model that returns the logits of the next token at each position.
 
     Attributes to define: `token_embedding`, `position_embedding` (`nn.Embedding`), `blocks` (an
     `nn.ModuleList` of `n_layers` `GPTBlock`s with d_ff = 4·d_model), `norm` (after the last block),
-    `max_length` and `n_layers`. The logits are norm(x) times the transposed token embedding, without
-    further parameters and without a bias. There is no factor √d_model. Dropout acts in training mode
-    only.
+    `max_length` and `n_layers`. The logits are norm(x) times the transposed token embedding,
+    without a bias or other parameters. Embeddings are not multiplied by √d_model. Dropout is active
+    in training mode only.
 
-    With copied weights, the model agrees with GPT-2.
+    With GPT-2's weights, the model returns GPT-2's logits.
 
     Source: Radford et al. 2019, section 2.3; Press and Wolf 2017 for tied weights.
     """
@@ -524,10 +534,10 @@ class GPT(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "b n"], caches: list[KeyValueCache] | None = None
     ) -> Float[Tensor, "b n vocab_size"]:
-        """Return the logits of the token after each position.
+        """Return the logits of the next token at each position.
 
-        `caches` contains one `KeyValueCache` per block, all of the same length, and the positions of
-        `tokens` continue from this length. Raise ValueError if a position would reach `max_length`.
+        `caches` contains one `KeyValueCache` per block, all of the same length. The positions of
+        `tokens` start at this length. Raise ValueError if a position would reach `max_length`.
         """
         ### BEGIN SOLUTION
         start = len(caches[0]) if caches is not None else 0
@@ -560,23 +570,25 @@ if __name__ == "__main__":
             "`blocks` should have 2 entries, `n_layers` should be 2 and `max_length` 5; yours are "
             f"{n_blocks}, {n_layers} and {max_length}."
         )
-        # Two tables of 7 and 5 rows, the final norm, and per block attention, network and norms.
+        # Embeddings of 7 tokens and 5 positions, the final norm, and the parameters of two blocks.
         wanted = (7 + 5) * 6 + 2 * 6 + 2 * ((18 + 6) * 6 + 24 + 2 * 6 * 24 + 24 + 6 + 4 * 6)
         seen = sum(parameter.numel() for parameter in model.parameters())
         assert seen == wanted, (
-            f"There should be {wanted} parameters; yours has {seen}. Is the token embedding used "
-            "twice, and are there two embeddings, `n_layers` blocks and a final norm?"
+            f"The model should have {wanted} parameters; yours has {seen}. Does it have two "
+            "embeddings, `n_layers` blocks and a final norm? Do you reuse the token embedding "
+            "for the logits?"
         )
 
         changed = tokens.clone()
         changed[:, 3] = 2
         moved = (model(changed) - logits)[:, :3].abs().max()
         assert moved < 1e-5, (
-            f"Token 3 comes after positions 0 to 2, but it changes their logits by {moved:.2g}."
+            "Changing token 3 should not affect the logits at positions 0 to 2; yours change by "
+            f"{moved:.2g}."
         )
 
-        # Silent blocks leave E[token] + P[position], here (2, 0, 0, −2) and (0, 2, −2, 0), and after
-        # the norm ±√2 instead of ±2.
+        # If the blocks add 0, x is E[token] + P[position], here (2, 0, 0, −2) and (0, 2, −2, 0). The
+        # norm turns ±2 into ±√2.
         silent = GPT(vocab_size=2, max_length=2, d_model=4, n_heads=1, n_layers=1).eval()
         with torch.no_grad():
             for name, parameter in silent.blocks.named_parameters():
@@ -587,24 +599,25 @@ if __name__ == "__main__":
             seen = silent(torch.tensor([[0, 0]]))[0]
         wanted = 2**0.5 * torch.tensor([[2.0, 0], [2, -1]])
         assert torch.allclose(seen, wanted, atol=1e-4), (
-            f"If the blocks add nothing, two tokens 0 should have the logits\n{wanted}\nyours have\n"
-            f"{seen}\nThey are norm(E[token] + P[position]) times E transposed."
+            f"If the blocks add nothing, the tokens [0, 0] should give the logits\n{wanted}\n"
+            f"yours gives\n{seen}\nThe logits are norm(E[token] + P[position]) times E transposed."
         )
 
         caches = [KeyValueCache() for _ in range(2)]
-        with expecting("Pieces of 2, 1 and 2 tokens should go through caches"):
+        with expecting("Feeding pieces of 2, 1 and 2 tokens through caches should work"):
             pieces = torch.cat(
                 [model(piece, caches) for piece in tokens.split([2, 1, 2], 1)], dim=1
             )
         assert pieces.shape == logits.shape, (
-            f"In pieces of 2, 1 and 2 tokens, there should be logits for 5 positions; yours add "
-            f"up to the shape {tuple(pieces.shape)}."
+            "Pieces of 2, 1 and 2 tokens should give logits for 5 positions; yours have the "
+            f"shape {tuple(pieces.shape)}."
         )
         for position, error in enumerate((pieces - logits).abs().amax(dim=(0, 2)).tolist()):
             assert error < 1e-5, (
-                f"In pieces of 2, 1 and 2 tokens, the logits at position {position} differ by "
-                f"{error:.2g} from those for all 5 at once. Piece 2 has position 2 and piece 3 has "
-                "positions 3 and 4. Does each block have its own cache?"
+                "Feeding pieces of 2, 1 and 2 tokens should give the same logits as feeding all "
+                f"5 at once; at position {position}, yours differ by {error:.2g}. The second "
+                "piece has position 2; the third has positions 3 and 4. Does each block have its "
+                "own cache?"
             )
         with expecting_value_error("6 tokens with max_length 5", "max_length", "tokens"):
             model(torch.zeros(1, 6, dtype=torch.long))
@@ -613,16 +626,19 @@ if __name__ == "__main__":
         ):
             model(tokens[:, :1], caches)
         assert [len(cache) for cache in caches] == [5, 5], (
-            f"A call that raises ValueError should leave the caches at length 5; yours have "
-            f"{[len(cache) for cache in caches]}. Check the length before the blocks run."
+            "A call that raises ValueError should leave the caches at length 5; yours have the "
+            f"lengths {[len(cache) for cache in caches]}. Check the length before you run the "
+            "blocks."
         )
         noisy = filled(GPT(7, 5, 6, 2, 2, dropout=0.5)).eval()
         assert torch.equal(noisy(tokens), noisy(tokens)), (
-            "In eval(), two results should be equal; yours differ. Does dropout depend on the mode?"
+            "In evaluation mode, two calls should give equal results; yours differ. Is dropout "
+            "active only in training mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(tokens), noisy(tokens)), (
-            "In train(), dropout should make two results differ; yours are equal."
+            "In training mode, dropout should make the results of two calls differ; yours are "
+            "equal."
         )
         print("GPT: all visible checks pass.")
 
@@ -631,21 +647,22 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# How long is the text so far? All caches have the same length, so read it from the first one,
-# before any block runs. Positions are a range of numbers, and you look them up like tokens.
+# How long is the text so far? All caches have the same length, so read the length of the first one
+# before any block runs. Positions are consecutive integers, which you look up like tokens.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # The positions of n tokens are `start, …, start + n − 1`, where `start` is 0 or the length of the
-# first cache. An `nn.Embedding` keeps its table in `.weight`, `v d`: the logits are a matrix product
-# with its transpose. `zip(self.blocks, caches)` needs a list of `None` if there are no caches.
+# first cache. An `nn.Embedding` stores its table in `.weight`, of shape `v d`. To get the logits,
+# multiply by its transpose. `zip(self.blocks, caches)` needs a list of `None` if there are no
+# caches.
 # </details>
 
 # %% [markdown]
 # **What to notice.** GPT-2 is this class with v = 50,257, `max_length` = 1,024, d = 768, 12 heads
-# and 12 layers. Embeddings with torch's standard deviation of 1 give logits of size √d, so an
-# untrained model is confidently wrong. GPT-2 uses a standard deviation of 0.02.
+# and 12 layers. torch initialises embeddings with a standard deviation of 1. The logits are then of
+# order √d, so an untrained model is confidently wrong. GPT-2 uses 0.02.
 
 # %% [markdown]
 # ## `next_token_loss`
@@ -665,7 +682,7 @@ if __name__ == "__main__":
 # The logarithm is natural, so the loss is in nats. Divide it by log 2 to get bits.
 #
 # **The trap.** Without the shift, the model only has to repeat the token that it has just read. The
-# loss drops quickly, and the model writes the same letter forever.
+# loss drops quickly, but the model then writes the same letter forever.
 
 
 # %%
@@ -674,8 +691,8 @@ def next_token_loss(
 ) -> Float[Tensor, ""]:
     """Return the mean of −log p(tokens[t + 1]) under logits[t], over all t < n − 1, in nats.
 
-    n is at least 2, and all rows of the batch have the same weight. The result is correct for logits
-    of ±10⁴ in float32.
+    n is at least 2, and all rows of the batch have equal weight. The result is correct for float32
+    logits of ±10⁴.
 
     Source: Radford et al. 2018, section 3.1.
     """
@@ -690,31 +707,32 @@ if __name__ == "__main__":
 
     @visible_check
     def check_next_token_loss():
-        # The same prediction everywhere: 1/2, 1/4, 1/8 and 1/8, which cost 1, 2, 3 and 3 bits.
+        # Each position predicts 1/2, 1/4, 1/8 and 1/8, which cost 1, 2, 3 and 3 bits.
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().repeat(2, 3, 1)
         tokens = torch.tensor([[3, 0, 2], [1, 1, 3]])
-        with expecting("Logits (2, 3, 4) and tokens (2, 3) should give a loss"):
+        with expecting("Logits of shape (2, 3, 4) and tokens of shape (2, 3) should give a loss"):
             seen = next_token_loss(logits, tokens)
         assert seen is not None, "next_token_loss returns None. Does it end with `return`?"
         assert seen.shape == (), (
-            f"The loss should be a single number; yours has the shape {tuple(seen.shape)}."
+            f"The loss should be a scalar; yours has the shape {tuple(seen.shape)}."
         )
         assert abs(seen - 2.25 * math.log(2)) < 1e-5, (
-            "The targets are the tokens 0, 2 and 1, 3. They cost 1, 3, 2 and 3 bits, which is 2.25 bits "
-            f"or 1.560 nats on average; yours is {seen:.3f}. Which tokens do you compare with which "
-            "logits, and what do you divide by?"
+            "The targets are tokens 0 and 2 in the first row, and 1 and 3 in the second. They "
+            "cost 1, 3, 2 and 3 bits, which is 2.25 bits or 1.560 nats on average; yours is "
+            f"{seen:.3f}. Which tokens do you compare with which logits, and what do you divide "
+            "by?"
         )
-        # Certain that 1 follows 0 and 0 follows 1. The last prediction does not count.
+        # The model is certain that 1 follows 0 and 0 follows 1. The last prediction does not count.
         logits = torch.tensor([[[-1e4, 1e4], [1e4, -1e4], [-1e4, 1e4], [1e4, -1e4]]])
         seen = next_token_loss(logits, torch.tensor([[0, 1, 0, 1]])).item()
         assert abs(seen) < 1e-3, (
-            f"Predictions that are certain and correct should cost 0; yours cost {seen}. "
-            "`log_softmax` does not overflow where `exp` does."
+            f"Predictions that are certain and correct should cost 0; yours cost {seen}. Does "
+            "`exp` overflow? `log_softmax` does not."
         )
         seen = next_token_loss(logits, torch.tensor([[0, 1, 0, 0]])).item()
         assert abs(seen - 2e4 / 3) < 1, (
-            "One of three predictions is wrong by 20,000 nats, so the mean should be 6,666.7; yours is "
-            f"{seen}. The logarithm of a probability that underflows is lost."
+            "One of three predictions is wrong by 20,000 nats, so the mean should be 6,666.7; "
+            f"yours is {seen}. Does a probability underflow to 0 before you take its logarithm?"
         )
         print("next_token_loss: all visible checks pass.")
 
@@ -723,43 +741,45 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write the tokens in a row, and below each the position that predicts it. Which prediction has no
-# target, and which token is never predicted?
+# Write the tokens in a row, and below each token write the position that predicts it. Which
+# prediction has no target, and which token is never predicted?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # Compare the logits of all positions but the last with all tokens but the first. `F.cross_entropy`
-# needs the classes on the second axis, or batch and positions flattened into one axis.
+# expects the classes on the second axis, or batch and positions flattened into one axis.
 # </details>
 
 # %% [markdown]
 # **What to notice.** A text of n tokens gives n − 1 training examples in one forward pass, with
-# contexts of 1 to n − 1 tokens. This works only because no position sees the next token.
+# contexts of 1 to n − 1 tokens. This works only because no position attends to the next token.
 
 # %% [markdown]
 # ## `next_token_probabilities`
 # ★★★★☆ · 30 minutes
 #
-# To generate text, you draw each token from the predicted distribution. Unlikely tokens come up now
-# and then, and each makes the next prediction worse. So we sharpen the distribution and cut off its
-# tail. Write one step at a time and add the validation last; the checks report on each step.
+# To generate text, you draw each token from the predicted distribution. Unlikely tokens
+# occasionally come up, and each makes the next prediction worse. So we sharpen the distribution and
+# cut off its tail. Write one step at a time and validate the arguments last. The checks test each
+# step in turn.
 #
-# 1. **Temperature** T: softmax(logits / T). Below 1, likely tokens become more likely. T = 0 needs its
-#    own case: the largest logit gets probability 1.
+# 1. **Temperature** T divides the logits before softmax. T < 1 makes likely tokens more likely. T =
+#    0 needs its own case: the largest logit gets probability 1.
 # 2. **Top-k** keeps the k most likely tokens and renormalises ([Fan et al.
 #    2018](https://arxiv.org/abs/1805.04833), "Generation").
-# 3. **Top-p**, or nucleus sampling, then keeps the smallest set of most likely tokens whose
-#    probability is at least p ([Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), section 3.1).
+# 3. **Top-p**, or nucleus sampling, then keeps the smallest set of most likely tokens with a total
+#    probability of at least p ([Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), section
+#    3.1).
 #
-# ![Left: of the probabilities 0.5, 0.25, 0.15 and 0.1, top_p = 0.6 keeps the first two, because the
-# sum before each is below 0.6. After renormalising, they are 2/3 and 1/3. Right: for a confident
-# and an uncertain prediction, top_k = 2 keeps two tokens each; top_p = 0.8 keeps one and four,
-# respectively.](figures/nucleus.svg)
+# ![Left: of the probabilities 0.5, 0.25, 0.15 and 0.1, top_p = 0.6 keeps the first two. The
+# probabilities before each of them add up to less than 0.6. After renormalising, they are 2/3 and
+# 1/3. Right: for a confident and for an uncertain prediction, top_k = 2 keeps two tokens. With
+# top_p = 0.8, one and four tokens remain.](figures/nucleus.svg)
 #
 # **The traps.** Keep the token that crosses the threshold. Otherwise, at p = 0.8, a token with
-# probability 0.9 would be dropped and nothing would be left. And each row of a batch has its own
-# threshold.
+# probability 0.9 would be dropped and nothing would be left. Each row of a batch has its own
+# cutoff.
 
 
 # %%
@@ -769,20 +789,20 @@ def next_token_probabilities(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Float[Tensor, "*batch v"]:
-    """Return the probabilities from which the next token is drawn; they sum to 1.
+    """Return the probabilities, which sum to 1, from which the next token is drawn.
 
     Args:
         logits: finite numbers.
         temperature: divides the logits. At 0, the largest logit gets probability 1.
-        top_k: the number of largest logits to keep. None, or more than v, keeps all.
-        top_p: of the tokens that `top_k` keeps, renormalised, keep the smallest set of the most likely
-            ones whose probability is at least `top_p`, and at least one. None keeps all.
+        top_k: the number of largest logits to keep. None, or a number above v, keeps all.
+        top_p: after `top_k` and renormalising, keep the smallest set of most likely tokens with a
+            total probability of at least `top_p`. At least one token is kept. None keeps all.
 
-    Among equal logits, you may keep any, or all that tie with the last one kept.
+    If logits tie at the cutoff, you may keep all of them or only as many as fit.
 
     Raises:
-        ValueError: `temperature` is negative, `top_k` is below 1, or `top_p` is outside (0, 1], also at
-            temperature 0.
+        ValueError: `temperature` is negative, `top_k` is below 1, or `top_p` is outside (0, 1],
+            even at temperature 0.
 
     Source: Fan et al. 2018 for top-k; Holtzman et al. 2020, section 3.1, for top-p.
     """
@@ -832,8 +852,8 @@ if __name__ == "__main__":
                 ({"top_p": 0.8}, [1 / 6, 5 / 9, 0, 5 / 18]),
                 ({"top_p": 1.0}, [0.15, 0.5, 0.1, 0.25]),
             ],
-            # Of three tokens, 0.5 and 0.25 already have 5/6 of the probability. Squares of the four
-            # are 0.7246 of their sum for the largest.
+            # With top_k=3, the two most likely tokens have 5/6 of the probability. At temperature
+            # 0.5, the most likely one has 0.7246.
             "all three together": [
                 ({"top_k": 3, "top_p": 0.8}, [0, 2 / 3, 0, 1 / 3]),
                 ({"temperature": 0.5, "top_p": 0.7}, [0, 1, 0, 0]),
@@ -858,11 +878,11 @@ if __name__ == "__main__":
         with expecting("Logits of shape (2, 1, 4) should work", "Count axes from the end."):
             seen = next_token_probabilities(rows, top_k=3, top_p=0.6)
         assert seen.shape == (2, 1, 4), (
-            f"The shape should stay (2, 1, 4); yours is {tuple(seen.shape)}."
+            f"The shape should be (2, 1, 4); yours is {tuple(seen.shape)}."
         )
         assert torch.allclose(seen, wanted, atol=1e-4), (
-            f"With top_k=3 and top_p=0.6, the two rows should become\n{wanted}\nyours are\n{seen}\n"
-            "Each row has its own order, threshold and sum."
+            f"With top_k=3 and top_p=0.6, the two rows should become\n{wanted}\nyours are\n"
+            f"{seen}\nEach row needs its own order, cutoff and sum."
         )
         wrong = [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}]
         for arguments in [*wrong, {"temperature": 0, "top_k": 0}]:
@@ -881,17 +901,17 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# For top-p, ask for each token whether the tokens *before* it already reach p. Their probability is
-# `cumsum` minus the token's own probability, so it is 0 for the first token. If they do, set the
-# token's own probability to 0 with `masked_fill`. Then renormalise, and restore the original order
-# with `scatter(-1, order, p)`.
+# For top-p, check for each token whether the tokens *before* it already reach p. Their total
+# probability is `cumsum` minus the token's own probability (0 for the first token). If this total
+# is at least p, set the token's probability to 0 with `masked_fill`. Then renormalise, and restore
+# the original order with `scatter(-1, order, p)`.
 # </details>
 
 # %%
 if __name__ == "__main__":
 
     def draw_filters(logits: Tensor, choices: list[dict]) -> None:
-        """Draw the probabilities that each choice of arguments makes of the same logits."""
+        """Plot the probabilities that each choice of arguments gives for the same logits."""
         panels = [next_token_probabilities(logits, **choice) for choice in choices]
         figure, axes = plt.subplots(1, len(panels), figsize=(12, 2.4), sharey=True)
         for axis, choice, probabilities in zip(axes, choices, panels, strict=True):
@@ -916,16 +936,16 @@ if __name__ == "__main__":
         )
 
 # %% [markdown]
-# **What to notice.** The temperature moves probability between likely and unlikely tokens, but
-# every token stays possible. Top-k and top-p remove the tail and scale up the rest. Here top-k
-# keeps four tokens and top-p three.
+# **What to notice.** Temperature shifts probability between likely and unlikely tokens, but every
+# token remains possible. Top-k and top-p remove the tail and scale up the rest. Here top-k keeps
+# four tokens and top-p three.
 
 # %% [markdown]
 # ## `generate`
 # ★★★★☆ · 30 minutes
 #
-# Now the model writes. Run it, draw a token from the probabilities at the last position, append it
-# and repeat. With caches, each forward pass after the first reads only the newest token:
+# To generate text, run the model, draw a token from the probabilities at the last position, append
+# it and repeat. With caches, each forward pass after the first reads only the newest token:
 #
 # ```text
 #   the model reads    without cache      with cache
@@ -936,9 +956,9 @@ if __name__ == "__main__":
 #
 # **The traps.**
 #
-# * *The same tokens.* The same generator has to give the same tokens with and without the cache. So
-#   call `torch.multinomial` exactly once per step for all rows, even at temperature 0.
-# * *The state afterwards.* Restore the model's original mode, and do not track gradients.
+# * *The same tokens.* With the same seed, the tokens must be the same with and without the cache.
+#   So call `torch.multinomial` exactly once per step for all rows, even at temperature 0.
+# * *The model's mode.* Restore the original mode afterwards, and do not track gradients.
 
 
 # %%
@@ -954,16 +974,18 @@ def generate(
 ) -> Int[Tensor, "b n+n_tokens"]:
     """Return the prompt, followed in each row by `n_tokens` tokens drawn from the model.
 
-    Each step calls `torch.multinomial(probabilities, 1, generator=generator)` once, with probabilities
-    `b v`, even at temperature 0, so the same generator gives the same tokens with and without the
-    cache. `temperature`, `top_k` and `top_p` are those of `next_token_probabilities`.
+    Each step calls `torch.multinomial(probabilities, 1, generator=generator)` exactly once, with
+    probabilities of shape `b v`, even at temperature 0. With the same seed, the tokens are then the
+    same with and without the cache. `temperature`, `top_k` and `top_p` are passed to
+    `next_token_probabilities`.
 
-    With the cache (one `KeyValueCache` per block), the first call of the model gets the whole prompt
-    and each later one a single position. Without it, the model is called without caches on all tokens
-    so far.
+    With the cache (one `KeyValueCache` per block), the first call of the model gets the whole
+    prompt, and each later call gets a single token. Without the cache, each call gets all tokens so
+    far and no caches.
 
-    The model runs without gradients and in evaluation mode, and its original mode is then restored.
-    It has `max_length`, `n_layers`, `blocks` and `forward(tokens, caches=None)`.
+    The model runs in evaluation mode and without gradients. Its original mode is restored
+    afterwards. `model` has the attributes `max_length`, `n_layers` and `blocks`, and
+    `forward(tokens, caches=None)`.
 
     Raises:
         ValueError: the result would be longer than `model.max_length`.
@@ -1008,7 +1030,7 @@ if __name__ == "__main__":
             self.calls.append((tokens.shape[1], self.training, torch.is_grad_enabled()))
             self.modes.add(self.training)
             self.gradients.add(torch.is_grad_enabled())
-            for cache in caches or ():  # each block remembers all tokens
+            for cache in caches or ():  # each cache stores all tokens
                 memory, _ = cache.append(tokens[:, None, :, None], tokens[:, None, :, None])
             known = memory[:, 0, :, 0] if caches else tokens
             following = known.cumsum(dim=1)[:, -tokens.shape[1] :] % 10
@@ -1020,7 +1042,7 @@ if __name__ == "__main__":
         wanted = torch.tensor([[1, 3, 4, 8, 6, 2], [2, 5, 7, 4, 8, 6]])
         for use_cache, enough in ((False, [2, 3, 4, 5]), (True, [2, 1, 1, 1])):
             model = CountingModel().train()
-            with expecting(f"With use_cache={use_cache}, 4 tokens should be generated"):
+            with expecting(f"With use_cache={use_cache}, generating 4 tokens should work"):
                 seen = generate(model, prompt, 4, temperature=0, use_cache=use_cache)
             assert seen is not None, "generate returns None. Does it end with `return`?"
             assert torch.equal(seen, wanted), (
@@ -1028,22 +1050,22 @@ if __name__ == "__main__":
                 f"{seen.tolist()}\nThis model predicts the sum of all tokens so far, modulo 10."
             )
             assert model.n_read[:4] == enough, (
-                f"With use_cache={use_cache}, the model should read {enough} positions in the 4 steps; "
-                f"in yours it reads {model.n_read}. Which tokens has it not read yet?"
+                f"With use_cache={use_cache}, the model should read {enough} positions in the 4 "
+                f"steps; yours reads {model.n_read}. Which tokens has the model not read yet?"
             )
             assert model.modes == {False}, (
-                "The model should be in evaluation mode while it generates; in yours it is not."
+                "The model should be in evaluation mode while it generates; yours is not."
             )
             assert model.gradients == {False}, (
-                "Generating needs no gradients; in yours they are on. `torch.no_grad()` turns them off."
+                "The model should run without gradients; yours tracks them. Use `torch.no_grad()`."
             )
             assert model.training, (
-                "The model was in training mode before, so it should be afterwards; yours is not."
+                "A model in training mode should be back in it after generate; yours is not."
             )
         model = CountingModel().eval()
         generate(model, prompt, 1, temperature=0)
         assert not model.training, (
-            "The model was in evaluation mode before, so it should be afterwards; yours is not."
+            "A model in evaluation mode should still be in it after generate; yours is not."
         )
         assert torch.equal(generate(CountingModel(), prompt, 0), prompt), (
             "n_tokens=0 should return the prompt."
@@ -1054,10 +1076,10 @@ if __name__ == "__main__":
             seen = generate(CountingModel(), prompt, 4, temperature=2.0, **arguments)
             assert torch.equal(seen, wanted), (
                 f"With {arguments}, only the most likely token is left, so the result should be\n"
-                f"{wanted.tolist()}\nyours is\n{seen.tolist()}\nAre top_k and top_p passed on?"
+                f"{wanted.tolist()}\nyours is\n{seen.tolist()}\nDo you pass on top_k and top_p?"
             )
 
-        # However tokens are drawn, four calls of multinomial leave the generator in the same state.
+        # Whatever the probabilities, four calls of multinomial leave the generator in the same state.
         for temperature, use_cache in ((0, True), (2.0, True), (2.0, False)):
             generator, like = (torch.Generator().manual_seed(1) for _ in range(2))
             seen = generate(
@@ -1072,8 +1094,8 @@ if __name__ == "__main__":
             for _ in range(4):
                 torch.multinomial(torch.ones(2, 10), 1, generator=like)
             assert torch.equal(generator.get_state(), like.get_state()), (
-                f"With temperature={temperature} and use_cache={use_cache}, each of the 4 steps should "
-                "draw from `generator` with one call of torch.multinomial for all rows; yours draws "
+                f"With temperature={temperature} and use_cache={use_cache}, each of the 4 steps "
+                "should call torch.multinomial once for all rows, with `generator`; yours draws "
                 "differently."
             )
             more, expected = (
@@ -1081,14 +1103,14 @@ if __name__ == "__main__":
                 for used in (generator, like)
             )
             assert torch.equal(more, expected), (
-                f"After 4 steps with temperature={temperature}, `generator` should draw "
-                f"{expected.tolist()} next; with yours it draws {more.tolist()}."
+                f"After 4 steps with temperature={temperature}, the next tokens drawn with "
+                f"`generator` should be {expected.tolist()}; yours are {more.tolist()}."
             )
             if use_cache:
                 with_cache = seen
         assert torch.equal(seen, with_cache), (
-            f"The same generator draws {with_cache.tolist()} with the cache and {seen.tolist()} without. "
-            "Both should be equal."
+            f"With the same seed, yours draws {with_cache.tolist()} with the cache and "
+            f"{seen.tolist()} without it. The two results should be equal."
         )
         with expecting_value_error(
             "A prompt of 2 and 7 more tokens with max_length=8", "max_length", "n_tokens", "prompt"
@@ -1107,29 +1129,30 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# Check the length, remember `model.training`, then use `model.eval()` and `torch.no_grad()`. In
-# each step, pass the logits of the last position, `b v`, to your `next_token_probabilities`, call
-# `multinomial` once (it returns `b 1`), and append the result with `torch.cat` along the positions.
+# Check the length, save `model.training`, then use `model.eval()` and `torch.no_grad()`. In each
+# step, pass the logits of the last position, `b v`, to your `next_token_probabilities`. Then call
+# `multinomial` once (it returns `b 1`) and append the result with `torch.cat` along the sequence
+# axis.
 # </details>
 
 # %% [markdown]
-# **What to notice.** The cache changes the work, not the predictions. But it needs causal
+# **What to notice.** The cache saves work without changing the predictions. But it requires causal
 # attention. In a bidirectional model, each new token would change the keys and values of all
-# earlier positions in the layers above.
+# earlier positions from the second layer on.
 # %% [markdown]
 # ### Demonstration: your model is GPT-2
 #
 # *Further · 5 minutes*
 #
 # If `transformers` is installed, the next cell creates a small GPT-2 with random weights. It copies
-# them into your `GPT` and compares the logits. With a network connection, it then downloads the
-# real GPT-2 (550 MB, once) and continues a sentence with your code.
+# the weights into your `GPT` and compares the logits. With a network connection, it then downloads
+# the real GPT-2 (550 MB, once) and continues a sentence with your code.
 
 # %%
 if __name__ == "__main__":
 
     def copy_weights(theirs, ours):
-        """Copy the weights of a GPT-2 from `transformers`, whose linear layers are transposed."""
+        """Copy the weights of a GPT-2 from `transformers`. Its linear weights are transposed."""
         pairs = [(ours.token_embedding, theirs.wte), (ours.position_embedding, theirs.wpe)]
         pairs.append((ours.norm, theirs.ln_f))
         for block, other in zip(ours.blocks, theirs.h, strict=True):
@@ -1151,7 +1174,7 @@ if __name__ == "__main__":
         return ours
 
     def load_gpt2(transformers):
-        """Return GPT-2 and its tokenizer from the cache or the network, or None without either."""
+        """Load GPT-2 and its tokenizer from the cache or the network, or return None."""
         for offline in (True, False):
             try:
                 if not offline:
@@ -1184,7 +1207,7 @@ if __name__ == "__main__":
         """Continue a sentence with your code and the weights of the real GPT-2."""
         loaded = load_gpt2(transformers)
         if loaded is None:
-            print(f"Without a network, GPT-2 cannot be loaded. It would continue: {beginning} …")
+            print(f"Downloading GPT-2 needs a network connection. It would continue: {beginning} …")
             return
         theirs, tokenizer = loaded
         prompt = torch.tensor([tokenizer.encode(beginning)])
@@ -1199,8 +1222,9 @@ if __name__ == "__main__":
             transformers.logging.set_verbosity_error()
         except ImportError:
             print(
-                "`transformers` is not installed. With it (`pip install transformers`), this cell shows "
-                "that your model gives GPT-2's logits, and continues a sentence with GPT-2's weights."
+                "`transformers` is not installed. After `pip install transformers`, this cell "
+                "compares your model's logits with GPT-2's and continues a sentence with GPT-2's "
+                "weights."
             )
         else:
             compare_with_gpt2(transformers)
@@ -1212,9 +1236,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Your GPT at work: Python's manual
 #
-# Python ships with its own language reference, half a million characters long; `help("with")`
-# prints part of it. The first 90 % is used for training; the rest is held out. Each character is a
-# token.
+# Python ships with half a million characters of its language reference; `help("with")` prints part
+# of it. The first 90 % is used for training; the rest is held out. Each character is a token.
 
 # %%
 TOPIC_TEXT = "\n".join(topics.values())
@@ -1222,13 +1245,13 @@ TOPIC_SYMBOLS = sorted(set(TOPIC_TEXT))
 
 
 def topic_tokens(text: str) -> Int[Tensor, "n"]:
-    """Return the number of each character."""
+    """Encode each character as a token."""
     numbers = {symbol: number for number, symbol in enumerate(TOPIC_SYMBOLS)}
     return torch.tensor([numbers[symbol] for symbol in text])
 
 
 def topic_text(tokens: Int[Tensor, "n"]) -> str:
-    """Return the characters that have these numbers."""
+    """Decode tokens to text."""
     return "".join(TOPIC_SYMBOLS[token] for token in tokens)
 
 
@@ -1239,14 +1262,14 @@ if __name__ == "__main__":
     print(topic_text(TOPIC_TRAINING[:300]))
     print(
         f"{len(TOPIC_TRAINING):,} characters for training, {len(TOPIC_HELD_OUT):,} held out, "
-        f"{len(TOPIC_SYMBOLS)} different ones"
+        f"{len(TOPIC_SYMBOLS)} distinct characters"
     )
 
 # %% [markdown]
-# ### The model to beat: counts
+# ### The baseline: n-gram models
 #
-# An **n-gram** model predicts a character from the n − 1 characters before it, by counting what
-# followed them in the training text.
+# An **n-gram** model predicts a character from the n − 1 characters before it, by counting which
+# characters followed them in the training text.
 #
 # **Predict first.** If all 103 characters were equally likely, each would cost 6.7 bits. Write down
 # two numbers. How many bits per held-out character does the best n-gram model need? How many does
@@ -1254,21 +1277,20 @@ if __name__ == "__main__":
 #
 # <details><summary>What if a character never followed a context?</summary>
 #
-# It still gets a probability, from the model with a context one character shorter ([Witten and Bell
+# Its probability comes from the model with a context one character shorter ([Witten and Bell
 # 1991](https://doi.org/10.1109/18.87000), method C). If a context was followed by c characters, t
-# of them distinct, then a new character came up t times, so
+# of them distinct, then a new character appeared t times, so
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + t\;
 # P_{n-1}(x \mid \text{context without its first character})}{c + t}$$
 #
-# and $P_0$ is the same for every character. This sums to 1 over x, and every x has a nonzero
-# probability.
+# and $P_0$ is uniform. The probabilities sum to 1 over x, and none of them is 0.
 # </details>
 
 
 # %%
 def count_of(asked: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the count of each number in `known` (sorted), and 0 for others."""
+    """Return the count of each number in `asked`, or 0 if the sorted array `known` lacks it."""
     at = np.searchsorted(known, asked).clip(max=len(known) - 1)
     return np.where(known[at] == asked, counts[at], 0)
 
@@ -1276,15 +1298,15 @@ def count_of(asked: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.nda
 def witten_bell(
     training: Int[Tensor, "n"], windows: Int[Tensor, "m order"], n_symbols: int
 ) -> list[Float[Tensor, "m"]]:
-    """Return the probability of the last symbol of each window after the others.
+    """Return the probability of the last symbol of each window, given the symbols before it.
 
-    The first entry is the unigram model's, the last that of the model that sees the whole window.
+    The list has one entry per order, from 1 (unigrams) to the length of the window.
     Source: Witten and Bell 1991, method C, interpolated.
     """
     probability = np.full(len(windows), 1 / n_symbols)
     of_orders = []
     for order in range(1, windows.shape[1] + 1):
-        # A string is a number with symbols as its digits; without the last one it is a context.
+        # Encode each string as a number with symbols as digits. // n_symbols gives its context.
         digits = n_symbols ** np.arange(order)[::-1]
         grams, counts = np.unique(training.unfold(0, order, 1).numpy() @ digits, return_counts=True)
         contexts, first, kinds = np.unique(
@@ -1296,7 +1318,7 @@ def witten_bell(
         count = count_of(asked, grams, counts)
         c = count_of(asked // n_symbols, contexts, followers)
         t = count_of(asked // n_symbols, contexts, kinds)
-        # A context that never occurred has c = t = 0: the shorter one decides alone.
+        # If a context never occurred (c = t = 0), use the probability after the shorter context.
         probability = np.where(c > 0, (count + t * probability) / np.maximum(c + t, 1), probability)
         of_orders.append(torch.from_numpy(probability))
     return of_orders
@@ -1305,7 +1327,7 @@ def witten_bell(
 # %%
 if __name__ == "__main__":
     longest = 6
-    # The first held-out characters follow the end of the training text.
+    # The end of the training text is the context of the first held-out characters.
     ngram_windows = torch.cat([TOPIC_TRAINING[1 - longest :], TOPIC_HELD_OUT])
     ngram_windows = ngram_windows.unfold(0, longest, 1)
     started = time.perf_counter()
@@ -1322,18 +1344,18 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # Longer contexts help up to order 5. Many longer strings never occurred in training, so there is
-# nothing to count. A GPT compares contexts instead of counting them, so it can learn from similar
+# nothing to count. A GPT represents contexts as vectors, so it can generalise from similar
 # contexts.
 #
 # ### Training
 #
 # Each step reads 8 windows of 128 characters at random positions. The learning rate warms up for
-# 200 steps, then follows a cosine decay to 0. The embeddings are initialised with a standard
-# deviation of 0.1, and at first each block adds nothing to its input.
+# 200 steps and then decays to 0 along a cosine. Embeddings are initialised with a standard
+# deviation of 0.1. Initially, each block adds nothing to its input.
 #
-# For a fair comparison, each held-out character is predicted once, only from earlier ones. GPT
-# reads windows that overlap by half. Only predictions in the second half count, each with a context
-# of 64 to 127 characters.
+# For a fair comparison, each held-out character is predicted once, only from earlier characters.
+# The GPT reads windows that overlap by half. Only predictions in the second half count; each has a
+# context of 64 to 127 characters.
 
 # %%
 GPT_STEPS = 2000  # the checkpoint
@@ -1343,7 +1365,7 @@ GPT_BATCH = 8
 
 
 def held_out_bits(model: nn.Module) -> float:
-    """Return how many bits the model needs per held-out character, on average."""
+    """Return the mean number of bits that the model needs per held-out character."""
     half = GPT_CONTEXT // 2
     filling = TOPIC_TRAINING[: -len(TOPIC_HELD_OUT) % half]  # completes the last window
     text = torch.cat([TOPIC_TRAINING[-half:], TOPIC_HELD_OUT, filling])
@@ -1360,8 +1382,8 @@ def held_out_bits(model: nn.Module) -> float:
 def train_gpt(model: nn.Module, seed: int) -> list[tuple[int, float, float, float]]:
     """Train for GPT_LONG_STEPS steps.
 
-    Returns rows of: step, seconds elapsed, bits per character in training (the mean since the row
-    before) and held out.
+    Returns a row per measurement: step, seconds elapsed, and bits per character on training text
+    (the mean since the previous row) and on held-out text.
     """
     generator = torch.Generator().manual_seed(seed)
     for table in (model.token_embedding.weight, model.position_embedding.weight):
@@ -1380,8 +1402,10 @@ def train_gpt(model: nn.Module, seed: int) -> list[tuple[int, float, float, floa
     rows, losses = [], []
     started = time.perf_counter()
     model.train()
-    # JupyterLab shows what goes to stderr, tqdm's default, on red.
-    for step in tqdm(range(1, GPT_LONG_STEPS + 1), "GPT reads", mininterval=0.5, file=sys.stdout):
+    # tqdm writes to stderr by default, which JupyterLab shows on a red background.
+    for step in tqdm(
+        range(1, GPT_LONG_STEPS + 1), "training GPT", mininterval=0.5, file=sys.stdout
+    ):
         windows = places[torch.randint(len(places), (GPT_BATCH,), generator=generator)]
         loss = next_token_loss(model(windows), windows)
         optimizer.zero_grad()
@@ -1415,7 +1439,7 @@ if __name__ == "__main__":
     def draw_bits(
         rows: list[tuple[int, float, float, float]], ngram_bits: dict[str, float]
     ) -> None:
-        """Draw bits per character against the training step, with the n-grams as lines."""
+        """Plot bits per character against the training step, with a line for each n-gram model."""
         steps, _, training, held_out = zip(*rows, strict=True)
         figure, axis = plt.subplots(figsize=(8, 4.5))
         axis.plot(steps, training, color="tab:gray", label="GPT, training text")
@@ -1431,14 +1455,14 @@ if __name__ == "__main__":
                 textcoords="offset points",
             )
         axis.set(xlabel="step", ylabel="bits per character")
-        axis.set_title("held-out text: counts and GPT")
+        axis.set_title("GPT and n-gram models")
         axis.set_xlim(left=0)
         axis.legend()
         figure.tight_layout()
         plt.show()
 
     with demonstration():
-        trained_gpt.cache_clear()  # running this cell again trains again
+        trained_gpt.cache_clear()  # rerunning this cell trains again
         _, rows = trained_gpt()
         at_checkpoint = next(row for row in rows if row[0] == GPT_STEPS)
         for step, seconds, _, bits in (at_checkpoint, rows[-1]):
@@ -1450,22 +1474,22 @@ if __name__ == "__main__":
         draw_bits(rows, ngram_bits)
 
 # %% [markdown]
-# **What to notice.** The best n-gram model, of order 5, needs 1.905 bits per character. GPT needs
-# 1.98 after 2,000 steps and 1.75 after 4,800, which take 209 s on two CPU cores. (Reference
-# solution, seed 0, Python 3.11 manual.) Counting takes less than a second and would not benefit
-# from more time. GPT improves with more steps, parameters and text; its loss follows power laws
+# **What to notice.** The results are from the reference solution (seed 0, Python 3.11 manual). The
+# best n-gram model (order 5) needs 1.905 bits per character. The GPT needs 1.98 after 2,000 steps
+# and 1.75 after 4,800 (209 s on two CPU cores). Counting takes less than a second; more time would
+# not help. A GPT improves with more steps, parameters and text; its loss follows power laws
 # ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), section 3).
 #
 # <details><summary>Why is the loss on held-out text lower than on training text?</summary>
 #
-# Dropout is on during training, and the first characters of a training window have hardly any
+# Dropout is active during training, and the first characters of a training window have hardly any
 # context.
 # </details>
 #
-# ### What it writes
+# ### What the model writes
 #
-# The position embeddings end at 128, so the next cell generates in chunks: the last 64 characters
-# are the prompt for the next 64.
+# There are only 128 position embeddings, so the next cell generates in chunks. The last 64
+# characters are the prompt for the next 64.
 
 # %%
 if __name__ == "__main__":
@@ -1488,16 +1512,16 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** At temperature 0.6, most words are real, and some phrases almost make sense.
-# At 0.3 the model repeats itself and gets stuck; in the reference run, it writes spaces. At 1.5 it
-# draws unlikely characters, and soon the text is unlike anything in the training data.
+# At 0.3 the model repeats itself and gets stuck (on spaces in the reference run). At 1.5 it draws
+# unlikely characters, and the text soon looks unlike anything in the training data.
 
 # %% [markdown]
-# ### Where it looks
+# ### Where heads look
 #
 # *Further · 5 minutes*
 #
-# The output of `qkv` contains all queries and keys. The next cell records it in the first block and
-# computes the attention weights of each head.
+# The output of `qkv` contains all queries and keys. The next cell records this output in the first
+# block and computes the attention weights of each head.
 
 
 # %%
@@ -1524,9 +1548,9 @@ def head_weights(
 if __name__ == "__main__":
 
     def draw_head(weights: Tensor | None, text: str, title: str) -> None:
-        """Draw the weights, with the text along both sides."""
+        """Draw the weights, with the text along both axes."""
         if weights is None:
-            print("No weights were recorded. Is `attention.qkv` called as a module?")
+            print("No weights were recorded. Does `attention` call `qkv` as a module?")
             return
         figure, axis = plt.subplots(figsize=(7.5, 7))
         axis.imshow(weights, cmap="Blues", vmin=0)
@@ -1546,34 +1570,34 @@ if __name__ == "__main__":
         draw_head(heads[head], shown, f"block 0, head {head}")
 
 # %% [markdown]
-# **What to notice.** This head of the first block looks at the previous character, with a weight of
-# 1.00 in the reference run (seed 0). The model learned this from the loss alone, because the next
-# character is easier to predict from two characters than from one. Another head looks two
-# characters back (0.77). With other seeds, different heads take these roles.
+# **What to notice.** This head of the first block attends to the previous character, with a weight
+# of 1.00 in the reference run (seed 0). The model learned this from the loss alone, because the
+# next character is easier to predict from two characters than from one. Another head attends to the
+# character before that (0.77). With other seeds, different heads take these roles.
 
 # %% [markdown]
 # ### What the cache saves
 #
 # *Further · 5 minutes*
 #
-# The next cell generates text with and without the cache, on one thread. The weights do not matter,
-# so the model is untrained.
+# The next cell generates text with and without the cache, on one thread. The weights do not affect
+# the time, so the model is untrained.
 
 # %%
 if __name__ == "__main__":
 
     def seconds_to_write(model: nn.Module, n_tokens: int, use_cache: bool) -> float:
-        """Return the CPU time of one thread for `n_tokens` tokens after a prompt of one token."""
+        """Measure the CPU time to generate `n_tokens` tokens from a prompt of one token."""
         before = time.process_time()
         generate(model, torch.zeros(1, 1, dtype=torch.long), n_tokens, use_cache=use_cache)
         return time.process_time() - before
 
     def draw_seconds(lengths: list[int], cached: list[float], uncached: list[float]) -> None:
-        """Draw both times against the number of tokens."""
+        """Plot both times against the number of tokens."""
         figure, axis = plt.subplots(figsize=(6, 3.6))
         axis.plot(lengths, uncached, "o-", color="tab:orange", label="without cache")
         axis.plot(lengths, cached, "o-", color="tab:blue", label="with cache")
-        axis.set(xlabel="tokens generated", ylabel="CPU time (s)", title="the same text, twice")
+        axis.set(xlabel="tokens generated", ylabel="CPU time (s)", title="time to generate text")
         axis.legend()
         figure.tight_layout()
         plt.show()
@@ -1583,7 +1607,7 @@ if __name__ == "__main__":
         torch.set_num_threads(1)
         untrained = GPT(len(TOPIC_SYMBOLS), 513, d_model=96, n_heads=4, n_layers=3)
         lengths = [64, 128, 256, 512]
-        seconds_to_write(untrained, 8, use_cache=True)  # the first calls are slower
+        seconds_to_write(untrained, 8, use_cache=True)  # warm-up: the first calls are slower
         cached = [seconds_to_write(untrained, n, use_cache=True) for n in lengths]
         uncached = [seconds_to_write(untrained, n, use_cache=False) for n in lengths]
         torch.set_num_threads(n_threads)
@@ -1601,22 +1625,22 @@ if __name__ == "__main__":
 # sections 2 and 3. [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2. [Weng, The
 # Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
 # "Transformer Basics". [Holtzman et al. 2020](https://arxiv.org/abs/1904.09751), sections 1 and 3:
-# why the most likely text is bad text.
+# why the most likely text is degenerate.
 #
 # **Discuss.**
 #
 # 1. A word-level model and a character-level model both report their loss per token. Why can't you
 #    compare these numbers, and what could you compare instead?
-# 2. GPT predicts held-out text better than n-gram models do, yet what it writes makes no sense.
-#    What does a loss of 1.75 bits per character measure, and what does it not measure?
+# 2. The GPT predicts held-out text better than n-gram models do, yet its text makes no sense. What
+#    does a loss of 1.75 bits per character measure, and what does it not measure?
 #
 # <details><summary>Answers</summary>
 #
 # 1. A word is harder to predict than a character, but a text has fewer words than characters.
-#    Compare bits per character of the same text: the sum of the losses, divided by the number of
+#    Compare bits per character on the same text: the sum of the losses, divided by the number of
 #    characters.
-# 2. It measures how well each next character is predicted after real text. Spelling and common
-#    phrases account for most of it. During generation, the model continues its own text, and errors
-#    accumulate. Meaning depends on a few characters that are far apart and hardly affect the mean
-#    loss.
+# 2. It measures how well the model predicts each next character of real text. Spelling and common
+#    phrases account for most of the loss. During generation, the model continues its own text, and
+#    errors accumulate. Meaning depends on a few characters that are far apart and hardly affect the
+#    mean loss.
 # </details>

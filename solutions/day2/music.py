@@ -3,15 +3,15 @@
 #
 # *Chapter 2 of 7*
 #
-# Below are four chorales that begin with the same chord. Bach wrote one; models that you will train
-# wrote the others. Run the cells down to the players and listen first.
+# Below are four chorales that begin with the same chord. Bach wrote one; the models in this chapter
+# wrote the others. First, run the cells down to the audio players and listen.
 #
 # In music, *distances* matter: a suspended note resolves one beat later. A model that adds a vector
-# for each position has to learn "one beat ago" for every position separately. Attention that knows
-# the **distance** between query and key learns it once. [Shaw et al.
-# (2018)](https://arxiv.org/abs/1803.02155) introduced it, and the [Music
-# Transformer](https://arxiv.org/abs/1809.04281) (Huang et al. 2018) made it fit into memory with a
-# three-line trick. You will implement this trick.
+# for each position has to learn "one beat ago" separately for every position. **Relative
+# attention** depends on the distance between query and key, so it learns this once. [Shaw et al.
+# (2018)](https://arxiv.org/abs/1803.02155) introduced it. The [Music
+# Transformer](https://arxiv.org/abs/1809.04281) (Huang et al. 2018) reduced its memory use with a
+# three-line trick: the exercise `skew`.
 
 # %%
 import io
@@ -58,9 +58,9 @@ from solutions.opening import (
 #
 # A chorale becomes one sequence, with one token per voice and eighth note:
 #
-# ![Three eighths of four voices. Eighth 0 has the tokens 36, 31, 28 and 24. In eighth 1, all voices
-# hold, encoded as 1, 1, 1, 1. In eighth 2, soprano and tenor move to 38 and 29, the alto holds (1)
-# and the bass rests (0).](figures/chorale-tokens.svg)
+# ![Three eighth notes of four voices. Eighth 0 has the tokens 36, 31, 28 and 24. In eighth 1, all
+# voices hold, so the tokens are 1, 1, 1 and 1. In eighth 2, the soprano and tenor move to 38 and
+# 29, the alto holds (1) and the bass rests (0).](figures/chorale-tokens.svg)
 
 # %%
 REST, HOLD, FIRST_PITCH = 0, 1, 2
@@ -80,21 +80,21 @@ def chorale_notes(tokens: Int[Tensor, "n"]) -> list[list[tuple[int, int, int]]]:
             if token >= FIRST_PITCH:
                 notes.append((token + LOWEST_NOTE - FIRST_PITCH, eighth, 1))
             elif token == HOLD and notes and sum(notes[-1][1:]) == eighth:
-                # A hold continues a sounding note. After a rest, there is none to continue.
+                # A hold continues a sounding note. After a rest, it has no effect.
                 pitch, start, length = notes[-1]
                 notes[-1] = (pitch, start, length + 1)
     return voices
 
 
 def chorale_sound(tokens: Int[Tensor, "n"], rate: int = 8_000) -> np.ndarray:
-    """Return the sound of a chorale as `rate` samples per second. A note is a sum of four partials."""
+    """Synthesise a chorale at `rate` samples per second, with up to four partials per note."""
     sound = np.zeros(round((len(tokens) / 4 + 2) * EIGHTH * rate))
     for pitch, start, length in itertools.chain(*chorale_notes(tokens)):
         seconds = np.arange(int(length * EIGHTH * rate)) / rate
         frequency = 440 * 2 ** ((pitch - 69) / 12)  # MIDI number 69 is A4
         partials = [k for k in (1, 2, 3, 4) if k * frequency < rate / 2]
         tone = sum(np.sin(2 * np.pi * k * frequency * seconds) / k**2 for k in partials)
-        # Without a soft beginning and end, each note would click.
+        # Fade each note in and out; otherwise it would click.
         fade = np.minimum(1, np.minimum(seconds, seconds[::-1]) / 0.03) * np.exp(-seconds)
         begin = round(start * EIGHTH * rate)
         sound[begin : begin + len(tone)] += tone * fade
@@ -102,7 +102,7 @@ def chorale_sound(tokens: Int[Tensor, "n"], rate: int = 8_000) -> np.ndarray:
 
 
 def chorale_wav(tokens: Int[Tensor, "n"], rate: int = 8_000) -> bytes:
-    """Return the sound as a small WAV file: one channel, 8 bits per sample."""
+    """Return a chorale as a small WAV file with one channel and 8 bits per sample."""
     file = io.BytesIO()
     with wave.open(file, "wb") as audio:
         audio.setnchannels(1)
@@ -113,7 +113,7 @@ def chorale_wav(tokens: Int[Tensor, "n"], rate: int = 8_000) -> bytes:
 
 
 def draw_chorale(axis: plt.Axes, tokens: Int[Tensor, "n"], title: str) -> None:
-    """Draw a piano roll: a rectangle for each note, in the colour of its voice."""
+    """Draw a piano roll, with a rectangle for each note in the colour of its voice."""
     for name, notes in zip(VOICES, chorale_notes(tokens), strict=True):
         pitches, starts, lengths = zip(*notes, strict=True) if notes else ((), (), ())
         # A gap separates repeated notes.
@@ -125,7 +125,7 @@ def draw_chorale(axis: plt.Axes, tokens: Int[Tensor, "n"], title: str) -> None:
 
 
 def perform(pieces: dict[str, Int[Tensor, "n"]]) -> None:
-    """Draw pieces side by side, and in a notebook show a player for each."""
+    """Draw pieces side by side. In a notebook, also show an audio player for each."""
     rows = -(-len(pieces) // 2)
     figure, axes = plt.subplots(
         rows, 2, figsize=(12, 3.2 * rows), sharey=True, squeeze=False, layout="constrained"
@@ -145,11 +145,11 @@ def perform(pieces: dict[str, Int[Tensor, "n"]]) -> None:
 # ### Listen first
 #
 # All pieces begin with the first chord of Bach's BWV 10.7, which neither model was trained on. The
-# *relative* model knows distances; the *absolute* model knows positions (seed 0). The last piece is
+# *relative* model uses distances; the *absolute* model uses positions (seed 0). The last piece is
 # twice as long as any training example.
 
 # %%
-ALPHABET = string.digits + string.ascii_letters  # a character for each token
+ALPHABET = string.digits + string.ascii_letters  # one character per token
 PERFORMANCES = {
     "Bach": (
         "HAro111111111111Kytq111111111111Hyvr1111Hztq1111HAro1111HCqn1111"
@@ -195,14 +195,14 @@ if __name__ == "__main__":
 # ★☆☆☆☆ · 5 minutes
 #
 # A chorale sung a whole tone higher is still the same piece. During training, we transpose each
-# piece by a few semitones, so the model has to learn intervals instead of pitches. Pitches are
-# consecutive numbers, one semitone apart:
+# piece by a few semitones, so the model has to learn intervals instead of pitches. Consecutive
+# pitch tokens are one semitone apart:
 #
 # $$\mathrm{transpose}(t, s) = \begin{cases} t & t \in \{0, 1\} \quad\text{(rest, hold)} \\
 # t + s & t \ge 2 \end{cases}$$
 #
-# **The traps.** A pitch that moves too far down would silently become a hold or a rest: token 3
-# moved by −2 is 1. Raise an error if a pitch leaves the range at either end.
+# **The trap.** A pitch that moves too far down would silently become a hold or a rest. For example,
+# 3 − 2 is 1, a hold. Raise an error if a pitch leaves the range at either end.
 
 
 # %%
@@ -213,7 +213,7 @@ def transpose(tokens: Int[Tensor, "*shape"], semitones: int) -> Int[Tensor, "*sh
 
     Args:
         tokens: rests, holds and pitches in any shape.
-        semitones: how far to move up; a negative number moves down.
+        semitones: the number of semitones to move up; a negative number moves down.
 
     Raises:
         ValueError: a pitch would be below 2 or above `N_TOKENS` − 1.
@@ -237,29 +237,29 @@ if __name__ == "__main__":
         assert moved is not None, "transpose returns None. Does it end with `return`?"
         assert moved.shape == (2, 3), f"The shape should be (2, 3); yours is {tuple(moved.shape)}."
         assert moved.tolist() == [[23, 1, 0], [1, 36, 28]], (
-            "Three semitones up, [[20, 1, 0], [1, 33, 25]] should become "
-            f"[[23, 1, 0], [1, 36, 28]]; yours is {moved.tolist()}. "
-            "Only pitches move: rests are 0, holds are 1."
+            "Moved up by three semitones, [[20, 1, 0], [1, 33, 25]] should become [[23, 1, 0], "
+            f"[1, 36, 28]]; yours is {moved.tolist()}. Only pitches move, not rests (0) and holds "
+            "(1)."
         )
         assert moved.dtype == torch.int64, f"Tokens should be int64; yours are {moved.dtype}."
         down = transpose(tokens, -7).tolist()
         assert down == [[13, 1, 0], [1, 26, 18]], (
-            f"Seven semitones down, it should be [[13, 1, 0], [1, 26, 18]]; yours is {down}."
+            f"Moved down by 7, the tokens should become [[13, 1, 0], [1, 26, 18]]; yours are {down}."
         )
         assert tokens.tolist() == [[20, 1, 0], [1, 33, 25]], (
             "transpose changes its argument `tokens`. Create a new tensor instead."
         )
         silence = transpose(torch.tensor([0, 1, 1]), 100).tolist()
         assert silence == [0, 1, 1], (
-            f"[0, 1, 1] has no pitch and should stay the same; yours is {silence}."
+            f"[0, 1, 1] contains no pitch and should not change; yours becomes {silence}."
         )
         low, high = transpose(torch.tensor([5]), -3), transpose(torch.tensor([N_TOKENS - 3]), 2)
         assert (low.item(), high.item()) == (2, N_TOKENS - 1), (
-            f"Pitches can become 2 and {N_TOKENS - 1}, the lowest and the highest; yours become "
+            f"Pitches can move to 2 and {N_TOKENS - 1}, the lowest and the highest; yours become "
             f"{low.item()} and {high.item()}."
         )
         lowest = transpose(torch.tensor([2]), 4).item()
-        assert lowest == 6, f"The lowest pitch, 2, should become 6 four semitones up, not {lowest}."
+        assert lowest == 6, f"Moved up by 4, the lowest pitch, 2, should become 6, not {lowest}."
         for pitches, semitones in (
             ([20, 4], -3),
             ([20, N_TOKENS - 2], 2),
@@ -269,7 +269,7 @@ if __name__ == "__main__":
             ([20, N_TOKENS - 2], 9),
         ):
             with expecting_value_error(
-                f"Moving the pitches {pitches} by {semitones}, out of 2 to {N_TOKENS - 1},",
+                f"Moving the pitches {pitches} by {semitones}, outside 2 to {N_TOKENS - 1},",
                 "semitones",
                 "tokens",
             ):
@@ -281,8 +281,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Make a boolean tensor that is True at pitches. It marks the tokens that move and must not leave
-# the range.
+# Create a boolean mask that is True for pitches. Only these tokens move, and only these must stay
+# in the range.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -292,7 +292,7 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** Rhythm does not depend on the key, and neither do intervals.
+# **What to notice.** Transposing changes neither the rhythm nor the intervals.
 
 # %% [markdown]
 # ## `skew`
@@ -306,8 +306,8 @@ if __name__ == "__main__":
 # \qquad\text{row } i \text{ holds the logits of query } i
 # \text{ for the distances } n{-}1, \dots, 1, 0 \text{ back}$$
 #
-# The columns of x are distances, but attention needs a column for each key. So each row has to
-# shift left by a different number of columns:
+# The columns of x correspond to distances, but attention needs a column for each key. So each row
+# must shift left by a different number of columns:
 #
 # ![Left: x has one column for each distance 3, 2, 1, 0. Query a has only a0, in the last column;
 # query d has d3, d2, d1, d0. Right: skew(x) has one column for each key, 0 to 3. Row a is a0 and
@@ -316,22 +316,23 @@ if __name__ == "__main__":
 # $$\mathrm{skew}(x)_{i,j} = x_{i,\; n - 1 - (i - j)} \quad\text{for } j \le i,
 # \qquad \mathrm{skew}: *\text{batch} \times n \times n \;\to\; *\text{batch} \times n \times n$$
 #
-# Question marks belong to future keys. The causal mask will hide them, so any finite number works.
+# Question marks are logits for future keys. The causal mask will hide them, so any finite values
+# work.
 #
 # A loop over the rows is too slow. Indexing with a precomputed table works. The Music Transformer
-# reads *the same memory in rows of a different length*: find out how.
+# reads *the same memory in rows of a different length*. Find out how.
 #
 # **The traps.** If you are off by one, the result still looks like a staircase and the model still
-# trains. Try n = 1 by hand. There can be any number of leading axes (batch, heads), which must not
-# mix.
+# trains. Try n = 1 by hand. There can be any number of leading axes (batch, heads); keep them
+# separate.
 
 
 # %%
 def skew(x: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
-    """Move the logits of each query from the column of their distance to the column of their key.
+    """Move each logit from the column of its distance to the column of its key.
 
-    Row i of `x` holds the logits of query i for the distances n − 1, …, 1, 0 back. The result is
-    x(i, n − 1 − (i − j)) at (i, j) for j ≤ i, and anything finite above the diagonal. Do not
+    Row i of `x` holds the logits of query i for the distances n − 1, …, 1, 0 back. Entry (i, j) of
+    the result is x(i, n − 1 − (i − j)) for j ≤ i, and any finite number above the diagonal. Do not
     loop over positions: the number of torch calls must not grow with n. The result may be a view.
 
     Source: Huang et al. (2018), figure 1.
@@ -360,28 +361,30 @@ if __name__ == "__main__":
         for i, row in enumerate(expected):
             found = result[i, : i + 1].tolist()
             assert found == row, (
-                f"Up to the diagonal, row {i} of skew of\n{x}\nshould be {row}; yours is {found}. "
-                "The last column of x, distance 0, belongs on the diagonal."
+                f"For x =\n{x}\nrow {i} of skew(x) up to the diagonal should be {row}; yours is "
+                f"{found}. The last column of x, distance 0, belongs on the diagonal."
             )
         assert result.isfinite().all(), (
             f"Entries above the diagonal should be finite; yours are\n{result}"
         )
-        # Each entry shows its batch and its head in the hundreds.
+        # The hundreds of each entry encode its batch and head.
         many = x + 100 * torch.arange(6).reshape(2, 3, 1, 1)
-        with expecting("skew should accept (2, 3, 4, 4)", "Count the axes from the end."):
+        with expecting(
+            "skew should accept a tensor of shape (2, 3, 4, 4)", "Count the axes from the end."
+        ):
             result = skew(many)
         assert result.shape == (2, 3, 4, 4), (
             f"The shape should be (2, 3, 4, 4); yours is {tuple(result.shape)}. "
-            "Leading axes stay separate."
+            "Keep the leading axes separate."
         )
         assert result[1, 2, 2, :3].tolist() == [509, 510, 511], (
-            "Batch 1, head 2, query 2 should be [509, 510, 511] up to the diagonal; "
-            f"yours is {result[1, 2, 2, :3].tolist()}. Do the leading axes mix?"
+            "Batch 1, head 2, query 2 should be [509, 510, 511] up to the diagonal; yours is "
+            f"{result[1, 2, 2, :3].tolist()}. Do you keep the leading axes separate?"
         )
         with expecting("skew should accept a single position, [[5.0]]"):
             alone = skew(torch.tensor([[5.0]])).tolist()
         assert alone == [[5]], (
-            f"A single position has only distance 0, so [[5.0]] should stay; yours is {alone}."
+            f"A single position has only distance 0, so [[5.0]] should not change; yours is {alone}."
         )
         print("skew: all visible checks pass.")
 
@@ -390,18 +393,19 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write down the numbers of the left matrix as they are in memory, row by row. In the right matrix,
-# b1 is directly below a0, so it comes four numbers later, and c2 comes four after that. How far
-# apart are they in the left matrix? What could you insert to make these distances equal?
+# Write down the entries of the left matrix in memory order, row by row. In the right matrix, b1 is
+# directly below a0, so it comes four numbers later, and c2 comes four after that. How far apart are
+# they in the left matrix? What could you insert to make these distances equal?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# ![A column of zeros is put in front of x. The same 20 numbers, read in rows of four, form five
-# rows. The first is dropped, and the others are the rows of skew(x).](figures/skewing-trick.svg)
+# ![A column of zeros is added in front of x. The same 20 numbers, read in rows of four, form five
+# rows. The first row is dropped, and the others are the rows of
+# skew(x).](figures/skewing-trick.svg)
 #
-# `F.pad(x, (1, 0))` adds a column of zeros on the left. Then `reshape`, or `flatten` and
-# `unflatten`, only the last two axes.
+# `F.pad(x, (1, 0))` adds a column of zeros on the left. Then reshape only the last two axes, with
+# `reshape` or with `flatten` and `unflatten`.
 # </details>
 
 # %% [markdown]
@@ -411,7 +415,7 @@ if __name__ == "__main__":
 
 # %%
 class LargestAllocation(TorchDispatchMode):
-    """Record the size in bytes of the largest tensor that torch creates."""
+    """A dispatch mode that records the size in bytes of the largest tensor that torch creates."""
 
     def __init__(self):
         super().__init__()
@@ -427,7 +431,7 @@ class LargestAllocation(TorchDispatchMode):
 def direct_logits(
     query: Float[Tensor, "n d"], relative: Float[Tensor, "n d"]
 ) -> Float[Tensor, "n n"]:
-    """Return the relative logits of one head, from a vector for every pair of positions."""
+    """Return the relative logits of one head, using a vector for every pair of positions."""
     n = len(query)
     distance = (torch.arange(n).unsqueeze(1) - torch.arange(n)).clamp(min=0)
     vectors = relative[n - 1 - distance]  # n n d
@@ -437,7 +441,7 @@ def direct_logits(
 def skewed_logits(
     query: Float[Tensor, "n d"], relative: Float[Tensor, "n d"]
 ) -> Float[Tensor, "n n"]:
-    """Return the same logits up to the diagonal, with `skew`."""
+    """Return the same logits up to the diagonal, using `skew`."""
     return skew(query @ relative.mT)
 
 
@@ -480,8 +484,9 @@ if __name__ == "__main__":
 # \qquad Q, K, V: b \times h \times n \times d_\text{head}
 # \qquad \text{scores}: b \times h \times n \times n$$
 #
-# ![The parameter relative has a row for each distance, the largest distance first. For n tokens, R
-# is its last n rows, for the distances n − 1 to 0.](figures/relative-table.svg)
+# ![The parameter relative has a row for each distance, with the largest distance first. For n
+# tokens, R is the last n rows, which belong to the distances n − 1 to
+# 0.](figures/relative-table.svg)
 #
 # Work in three steps:
 #
@@ -489,20 +494,20 @@ if __name__ == "__main__":
 # 2. Take the last n rows of `relative` as R and add skew(Q Rᵀ) to Q Kᵀ.
 # 3. Divide the whole sum by √d_head, mask the future, and apply softmax.
 #
-# **The traps.** A short sequence uses only one end of `relative`: check which. `skew` masks
-# nothing: above the diagonal it leaves zeros and logits of other queries, and even a score of 0
-# gives a positive weight. Only −∞ gives a weight of 0.
+# **The traps.** A short sequence uses only one end of `relative`; check which one. `skew` masks
+# nothing: above the diagonal, it leaves zeros and the logits of other queries. Even a score of 0
+# gives a positive weight; only −∞ gives a weight of 0.
 #
 # Not allowed: `MultiheadAttention` and `multi_head_attention_forward`.
 
 
 # %%
 class RelativeSelfAttention(nn.Module):
-    """Causal multi-head self-attention with a learned logit for how far back each key is.
+    """Causal multi-head self-attention with learned vectors for the distance from query to key.
 
     Attributes to define: `query`, `key`, `value` and `out`, each an `nn.Linear` from `d_model` to
     `d_model`; `relative`, an `nn.Parameter` of shape `n_heads max_length d_head` with a vector for
-    each distance in each head: the last row belongs to distance 0, the one before it to distance 1,
+    each distance in each head. The last row belongs to distance 0, the row before it to distance 1,
     and so on. d_head is `d_model` / `n_heads`; head k has the features k·d_head … (k+1)·d_head − 1.
 
     Source: Huang et al. (2018), arXiv 1809.04281.
@@ -517,10 +522,10 @@ class RelativeSelfAttention(nn.Module):
         ### END SOLUTION
 
     def forward(self, x: Float[Tensor, "b n d_model"]) -> Float[Tensor, "b n d_model"]:
-        """Let every position attend to itself and to the positions before it.
+        """Attend from each position to itself and to all positions before it.
 
-        The weights are softmax((Q Kᵀ + skew(Q Rᵀ)) / √d_head), with the last n rows of `relative`
-        as R.
+        The weights are softmax((Q Kᵀ + skew(Q Rᵀ)) / √d_head), where R is the last n rows of
+        `relative`.
 
         Raises:
             ValueError: n is larger than `max_length`.
@@ -544,7 +549,7 @@ class RelativeSelfAttention(nn.Module):
 if __name__ == "__main__":
 
     def count_distances_only(layer, relative):
-        """Set queries to 1 and keys to 0, and let `out` add 1: only distances count."""
+        """Set queries and the bias of `out` to 1 and keys to 0, so only distances matter."""
         with torch.no_grad():
             for linear in (layer.query, layer.key, layer.value, layer.out):
                 linear.weight.zero_()
@@ -566,7 +571,7 @@ if __name__ == "__main__":
         assert shapes == wanted, f"The parameters should be {wanted}; yours are {shapes}."
         x = fixed_numbers(2, 5, 8)
         with expecting(
-            "x of shape (2, 5, 8) should work with max_length 6",
+            "An input of shape (2, 5, 8) should work with max_length 6",
             "R has n rows per head: take the last n rows of `relative`.",
         ):
             result = layer(x)
@@ -578,11 +583,12 @@ if __name__ == "__main__":
         changed[:, 3:] = 0
         moved = (layer(changed) - result).abs().amax(dim=(0, 2))
         assert (moved[:3] < 1e-6).all(), (
-            "Positions 0 to 2 should not see positions 3 and 4, but their outputs change with them, by "
-            f"{moved[:3].tolist()}. Set scores of the future to −inf before softmax."
+            "Changing positions 3 and 4 should not affect the outputs at positions 0 to 2; yours "
+            f"change by {moved[:3].tolist()}. Set the scores of future keys to −inf before "
+            "softmax."
         )
 
-        # With weights of 4, 1, 2 for the distances 0, 1, 2, three notes 7, 14, 21 become
+        # With weights of 4, 1, 2 for the distances 0, 1, 2, the values 7, 14, 21 become
         # 7, (4·14 + 1·7) / 5 and (4·21 + 1·14 + 2·7) / 7. `out` adds 1.
         logits = torch.tensor([2.0, 1, 4]).log().reshape(1, 3, 1)
         notes = torch.tensor([7.0, 14, 21]).reshape(1, 3, 1)
@@ -591,26 +597,28 @@ if __name__ == "__main__":
             0, :, 0
         ]
         assert torch.allclose(result, expected, atol=1e-3), (
-            f"With weights of 4, 1, 2 for the distances 0, 1, 2, the notes 7, 14, 21 should become "
-            f"7, 12.6, 16, plus 1 from `out`: [8, 13.6, 17]; yours is {result.tolist()}. "
+            "With weights of 4, 1, 2 for the distances 0, 1, 2, the values 7, 14, 21 should "
+            f"become 7, 12.6, 16. `out` adds 1, giving [8, 13.6, 17]; yours is {result.tolist()}. "
             "The last row of `relative` belongs to distance 0."
         )
-        # Head 0 has the same weights: with 4 features, half of it gives 4 · 1/2 / √4 = 1 times the
-        # logit. Head 1 treats all distances alike, so it returns the mean of the notes so far.
+        # Head 0 has the same weights. With 4 features, vectors filled with half the logit give
+        # 4 · 1/2 / √4 = 1 times the logit. Head 1 ignores distance, so it returns the mean of the
+        # values so far.
         unused = torch.full((1, 2, 1), 9.0)
         relative = torch.zeros(2, 5, 4)
         relative[:1] = torch.cat([unused, logits], dim=1) / 2
         layer = count_distances_only(filled(RelativeSelfAttention(8, 2, 5)), relative)
         first, second = layer(notes.expand(1, 3, 8))[0].split(4, dim=-1)
         assert torch.allclose(first, expected.unsqueeze(1).expand(3, 4), atol=1e-3), (
-            "The same in head 0 of 2, with 4 features per head and room for 5 positions, should give "
-            f"{expected.tolist()}; yours gives {first[:, 0].tolist()}. "
-            "Do you use the last n rows, and divide the whole sum by √d_head?"
+            "With 2 heads of 4 features and max_length 5, head 0 should also give "
+            f"{expected.tolist()}; yours gives {first[:, 0].tolist()}. Do you use the last n rows, "
+            "and divide the whole sum by √d_head?"
         )
         mean = torch.tensor([8.0, 11.5, 15])
         assert torch.allclose(second, mean.unsqueeze(1).expand(3, 4), atol=1e-3), (
-            "Head 1, whose vectors in `relative` are 0, should give the mean of the notes so far, plus "
-            f"1: {mean.tolist()}; yours gives {second[:, 0].tolist()}. Each head has its own vectors."
+            "Head 1, whose vectors in `relative` are 0, should give the mean of the values so "
+            f"far, plus 1: {mean.tolist()}; yours gives {second[:, 0].tolist()}. Each head has its "
+            "own vectors."
         )
         with expecting_value_error("6 positions with max_length 5", "max_length", "n"):
             layer(torch.zeros(1, 6, 8))
@@ -634,22 +642,22 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** R adds a *logit*, which multiplies the weight that the content alone would
-# give. So a head can look for a held note exactly one bar back.
+# **What to notice.** Adding a *logit* multiplies the unnormalised weight that the content alone
+# would give. So a head can look for a held note exactly one bar back.
 
 # %% [markdown]
-# ## Distances against positions
+# ## Distances versus positions
 #
-# Train two small Transformers. The *relative* one learns R. The *absolute* one adds a learned
-# vector for each position to the tokens, as GPT does, and its R is 0. Everything else is the same,
-# including the hyperparameters.
+# You train two small Transformers. The *relative* one learns R. The *absolute* one adds a learned
+# position vector to each token, as GPT does, and its R is 0. Everything else is the same, including
+# the hyperparameters.
 #
-# A training example is eight bars from one of `music21`'s chorales, in one of seven keys. Every
-# eighth chorale is held out, and near-duplicates of held-out ones are excluded.
+# A training example is eight bars from one of `music21`'s chorales, transposed to one of seven
+# keys. Every eighth chorale is held out, and near-duplicates of held-out ones are excluded.
 #
-# **Predict first.** Guessing one of 54 tokens costs log 54 = 4.0 nats. Which model will do better
-# on held-out chorales? How will each do in bars 9 to 16, after training on eight bars? Write it
-# down, then run.
+# **Predict first.** Guessing uniformly among 54 tokens costs log 54 = 4.0 nats. Which model will do
+# better on held-out chorales? How will each model do in bars 9 to 16, after training on eight bars?
+# Write down your answers first.
 
 # %%
 CHORALES = Path(getCorpusFilePath()) / "bach"
@@ -657,7 +665,7 @@ SEMITONES_ABOVE_C = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
 def pitch_token(pitch: Element | None) -> int:
-    """Return the token of a written pitch; None is a rest."""
+    """Return the token of a written pitch, or of a rest for None."""
     if pitch is None:
         return REST
     octave, step = int(pitch.findtext("octave")), pitch.findtext("step")
@@ -666,7 +674,7 @@ def pitch_token(pitch: Element | None) -> int:
 
 
 def read_voice(part: Element) -> list[int]:
-    """Return the tokens of one voice, one for each eighth."""
+    """Return the tokens of one voice, one per eighth."""
     tokens, sounding, eighths, ticks_a_quarter = [], REST, Fraction(0), 1
     for element in part.iter():
         if element.tag == "divisions":
@@ -686,7 +694,7 @@ def read_voice(part: Element) -> list[int]:
 
 
 def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
-    """Return S A T B at each eighth in turn, or None unless there are four single voices in 4/4."""
+    """Return the tokens of a chorale, or None unless it has four single voices and is in 4/4."""
     with ZipFile(file) as archive:
         name = next(
             name for name in archive.namelist() if re.fullmatch(r"[^/]+\.(music)?xml", name)
@@ -704,8 +712,8 @@ def read_chorale(file: Path) -> Int[Tensor, "n"] | None:
 
 
 def read_chorales() -> dict[str, Int[Tensor, "n"]]:
-    """Return the tokens of each chorale of at least eight bars, by its number in Bach's works."""
-    # Keep the first of several versions of one number.
+    """Return the tokens of each chorale of at least eight bars, by BWV number."""
+    # If a number has several versions, keep the first.
     files = {
         file.stem.split("-")[0]: file for file in sorted(CHORALES.glob("bwv*.mxl"), reverse=True)
     }
@@ -723,7 +731,7 @@ CHORALE_BATCH = 8
 
 
 class ChoraleBlock(nn.Module):
-    """Pre-norm: relative attention, then a feed-forward network."""
+    """A pre-norm block: relative attention, then a feed-forward network."""
 
     def __init__(self, d_model: int, n_heads: int, max_length: int):
         super().__init__()
@@ -743,7 +751,7 @@ class ChoraleBlock(nn.Module):
 
 
 class ChoraleModel(nn.Module):
-    """A decoder that knows distances ("relative") or positions ("absolute")."""
+    """A decoder-only model with relative or absolute positions."""
 
     def __init__(
         self,
@@ -762,7 +770,7 @@ class ChoraleModel(nn.Module):
         )
         self.output = nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, N_TOKENS))
         nn.init.normal_(self.embedding.weight, std=0.02)
-        # Both kinds have both tables. The table of the other kind stays zero.
+        # Every model has both kinds of tables. Those that it does not use stay zero.
         tables = {
             "absolute": [self.positions],
             "relative": [block.attend[1].relative for block in self.blocks],
@@ -804,7 +812,7 @@ def split_chorales(
 def chorale_batch(
     chorales: list[Int[Tensor, "n"]], rng: random.Random
 ) -> Int[Tensor, "b CHORALE_LENGTH"]:
-    """Draw windows from anywhere in the chorales, each moved by up to three semitones."""
+    """Draw random windows from the chorales, each transposed by up to three semitones."""
     windows = []
     for chorale in rng.choices(chorales, k=CHORALE_BATCH):
         start = 4 * rng.randint(0, (len(chorale) - CHORALE_LENGTH) // 4)
@@ -815,7 +823,7 @@ def chorale_batch(
 def chorale_loss(
     model: nn.Module, windows: Int[Tensor, "b n"], reduction: str = "mean"
 ) -> Float[Tensor, "*tokens"]:
-    """Return −log p of each token after the first, given those before it: the mean, or "none"."""
+    """Return the mean of −log p of each token given those before it, or all values for "none"."""
     logits = model(windows[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction=reduction)
 
@@ -848,7 +856,7 @@ def loss_by_token(model: nn.Module, windows: Int[Tensor, "windows n"]) -> Float[
 
 
 class ChoraleRun(NamedTuple):
-    """A trained model, its loss at each step and on held-out chorales, and the time in seconds."""
+    """A trained model, its loss at each step, its held-out loss and the time in seconds."""
 
     model: nn.Module
     losses: list[float]
@@ -864,7 +872,7 @@ def run_chorales(
 ) -> ChoraleRun:
     """Train a model of one kind and measure it on the held-out windows."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same numbers on every machine, and the other cores stay free
+    torch.set_num_threads(1)  # results do not depend on the number of cores
     start = time.perf_counter()
     torch.manual_seed(seed)
     model = ChoraleModel(kind)
@@ -913,29 +921,29 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Nats per token on 51 windows of the 37 held-out chorales:
+# **What to notice.** Nats per token on 51 windows from the 37 held-out chorales:
 #
 # | | seed 0 | seed 1 | seed 2 |
 # |---|---|---|---|
 # | relative | 1.140 | 1.130 | 1.133 |
 # | absolute | 1.466 | 1.474 | 1.491 |
 #
-# Seeds differ by at most 0.03, the two models by about 0.34. The curves separate after about 50
-# steps: the absolute model has to learn for each position what came one beat earlier. Each model
-# takes about two minutes on one core.
+# Results differ by at most 0.03 between seeds and by about 0.34 between models. The curves separate
+# after about 50 steps: the absolute model has to learn "one beat ago" separately for each position.
+# Each model takes about two minutes on one core.
 
 # %% [markdown]
 # ### Longer than in training
 # *Further · 5 minutes*
 #
-# Both models read sixteen bars. The vectors for distances and positions that never occurred in
-# training are set to 0.
+# Both models read sixteen bars. The vectors for distances and positions not seen in training are
+# set to 0.
 
 
 # %%
 @torch.no_grad()
 def lengthened(model: nn.Module, length: int) -> nn.Module:
-    """Return a copy with room for `length` tokens. New distances and positions have zero vectors."""
+    """Return a copy for `length` tokens, with zero vectors for new distances and positions."""
     longer = ChoraleModel(model.kind, max_length=length)
     copies = dict(longer.named_parameters())
     for name, table in model.named_parameters():
@@ -1003,7 +1011,7 @@ if __name__ == "__main__":
 # ### What a head learned about distances
 # *Further · 10 minutes*
 #
-# How far back does a head look, whatever the content? The mean of $QR^\top / \sqrt{d_\text{head}}$
+# How far back does a head look, regardless of content? The mean of $QR^\top / \sqrt{d_\text{head}}$
 # over all queries gives a curve for each head. At token t the model predicts token t + 1. If token
 # t + 1 belongs to the soprano, the soprano's previous token is 3 positions back.
 
@@ -1020,7 +1028,7 @@ def logits_by_distance(
         norm, attention = block.attend
         n_heads, _, d_head = attention.relative.shape
         queries = attention.query(norm(x)).unflatten(-1, (n_heads, d_head))  # b n h d_head
-        # The mean of the products is the product with the mean.
+        # The mean of the products equals the product with the mean.
         mean_query = queries.mean(dim=(0, 1)).unsqueeze(-1)  # h d_head 1
         logits = attention.relative @ mean_query / d_head**0.5  # h max_length 1
         layers.append(logits.squeeze(-1).flip(1))  # distance 0 first
@@ -1049,17 +1057,17 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15. There, a head finds what
-# the next voice sang an eighth, a beat and two beats ago. Two heads in the first layer look 1 and 2
-# tokens back, at the voices singing at the same time.
+# **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15. At these distances, a head
+# finds what the next voice sang an eighth, a beat and two beats ago. Two heads in the first layer
+# look 1 and 2 tokens back, at voices singing at the same time.
 
 # %% [markdown]
 # ## Compose
 # *Further · 10 minutes*
 #
 # Each model gets the first chord of a held-out chorale and samples eight bars at temperature 0.8.
-# You see the first of eight pieces, not the best. You can open `chorale.mid`, the relative model's
-# piece, in any MIDI player.
+# The figure shows the first of eight pieces, not the best. You can open the relative model's piece,
+# `chorale.mid`, in any MIDI player.
 
 
 # %%
@@ -1071,7 +1079,7 @@ def compose(
     seed: int,
     length: int = CHORALE_LENGTH,
 ) -> Int[Tensor, "b length"]:
-    """Continue `beginning` up to `length` tokens."""
+    """Continue `beginning` until it has `length` tokens."""
     generator = torch.Generator().manual_seed(seed)
     tokens = beginning
     while tokens.shape[1] < length:
@@ -1082,7 +1090,7 @@ def compose(
 
 
 def write_midi(tokens: Int[Tensor, "n"], file: Path) -> None:
-    """Write a MIDI file with a track for each voice."""
+    """Write a MIDI file with one track per voice."""
     score = music21.stream.Score()
     for notes in chorale_notes(tokens):
         part = music21.stream.Part()
@@ -1107,14 +1115,14 @@ if __name__ == "__main__":
         print(f"{midi_file}: {[len(part.flatten().notes) for part in read_back]} notes per voice")
 
 # %% [markdown]
-# A *leap* is larger than a fifth. A *clash* is an eighth in which two voices are a semitone apart,
-# whatever the octave. A *crossing* is an eighth in which a voice is above a voice that should be
-# higher.
+# A *leap* is a step larger than a fifth. A *clash* is an eighth in which two voices are a semitone
+# apart, ignoring octaves. A *crossing* is an eighth in which a lower voice sings above a higher
+# one.
 
 
 # %%
 def sounding_pitches(tokens: Int[Tensor, "n"]) -> Int[Tensor, "time 4"]:
-    """Return the MIDI number that each voice sings at each eighth, 0 where it rests."""
+    """Return the MIDI number that each voice sings at each eighth, or 0 for a rest."""
     pitches = torch.zeros(len(tokens) // 4, 4, dtype=torch.int64)
     for voice, notes in enumerate(chorale_notes(tokens)):
         for pitch, start, length in notes:
@@ -1123,7 +1131,7 @@ def sounding_pitches(tokens: Int[Tensor, "n"]) -> Int[Tensor, "time 4"]:
 
 
 def describe_chorales(pieces: Int[Tensor, "b n"]) -> dict[str, float | str]:
-    """Return counts that describe some chorales, such as leaps and clashes."""
+    """Return statistics of some chorales, such as the fractions of leaps and clashes."""
     pitches = torch.stack([sounding_pitches(piece) for piece in pieces])  # b time 4
     voices = [[notes[v] for notes in map(chorale_notes, pieces)] for v in range(4)]
     steps = [
@@ -1161,12 +1169,12 @@ if __name__ == "__main__":
             print(f"{what:<24} {'  '.join(f'{word:<27}' for word in words)}")
 
 # %% [markdown]
-# **What to notice.** With seed 0, all three write about 3.8 notes per bar and voice. Most notes
-# begin on a beat (Bach 82 %, relative 85 %, absolute 88 %). The harmony differs. Clashes occur in 7
-# %, 11 % and 24 % of the eighths; 2 %, 4 % and 7 % of the steps are leaps. In one of the relative
-# model's pieces, the soprano sings the bass line: the model can tell whose turn it is only from
-# earlier tokens. The absolute model cannot make this mistake, because every fourth position belongs
-# to the soprano.
+# **What to notice.** With seed 0, Bach and both models write about 3.8 notes per bar and voice.
+# Most notes begin on a beat (Bach 82 %, relative 85 %, absolute 88 %). The harmony differs: 7 %, 11
+# % and 24 % of the eighths contain clashes, and 2 %, 4 % and 7 % of the steps are leaps. In one of
+# the relative model's pieces, the soprano sings the bass line. This model can infer which voice is
+# next only from earlier tokens. The absolute model cannot make this mistake, because every fourth
+# position belongs to the soprano.
 
 # %% [markdown]
 # **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), figure 1 and table 1: the trick
@@ -1177,17 +1185,17 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. A relative model knows distances but not where the piece began. How could it work out whose
-#    turn it is, and how would you give it this information?
+# 1. A relative model knows distances but not where the piece began. How could it work out which
+#    voice is next, and how could you give it this information?
 # 2. Music sounds the same in every key, and `transpose` teaches this by example. What change to the
-#    model would make this true by design?
+#    input would build this into the model?
 #
 # <details><summary>Answers</summary>
 #
-# 1. It can count back: the voice whose last token is three positions back sings next. If it loses
-#    count, nothing corrects it. You could add a vector for the voice (position modulo 4) to each
-#    token.
+# 1. It can count back: the voice whose last token is three positions back sings next. If the model
+#    loses count, nothing corrects it. You could add a vector for the voice (position modulo 4) to
+#    each token.
 # 2. Describe each note by its interval to the previous note, or to the first, instead of by its
-#    pitch. Then a transposed chorale gives the same tokens. The drawback is that one wrong interval
-#    shifts everything that follows.
+#    pitch. Then a transposed chorale gives the same tokens. With intervals to the previous note,
+#    one wrong interval shifts everything that follows.
 # </details>

@@ -1,12 +1,13 @@
 # %% [markdown]
 # ## What you will build
 #
-# On Day 1, a Transformer learned to read dates. Today the same parts write text, compose music, and
-# recognise and draw digits. You train every model yourself. The results here come from the
-# reference solution with seed 0.
+# On Day 1, you trained a Transformer to read dates. Today you use the same parts to generate text,
+# compose music, and recognise and draw digits. You train every model yourself. The results shown
+# here are from the reference solution with seed 0.
 #
-# **It writes.** After four minutes of training on Python's manual, a GPT with 360,000 parameters
-# continues *The statement*. The words and the layout are mostly right, but the text makes no sense:
+# **Text.** After four minutes of training on Python's manual, a GPT with 360,000 parameters
+# continues the prompt *The statement*. Most of the words and the layout are right, but the text
+# makes no sense:
 #
 # ```text
 # The statement the numeric of the string the formatic
@@ -19,32 +20,31 @@
 # ```
 
 # %% [markdown]
-# **It composes.** Trained on Bach's chorales, a model with relative attention continues a first
-# chord. If you see no audio player, run the code cells of chapter 2 to create one.
+# **Music.** A model with relative attention, trained on Bach's chorales, composes a chorale from
+# its first chord. If no audio player appears, run the code of chapter 2.
 #
-# ![A 12-second chorale for four voices, composed by the model](figures/chorale.wav)
+# ![A 12-second four-part chorale composed by the model](figures/chorale.wav)
 
 # %% [markdown]
-# **It draws.** A diffusion model starts with noise and removes it step by step. Each column shows
-# two samples of the requested digit.
+# **Images.** A diffusion model starts from noise and removes it step by step. Each column shows two
+# samples of the requested digit.
 #
-# ![Two rows of ten squares of noise turn into the digits 0 to 9 within 30
-# steps](figures/digits.gif)
+# ![Two rows of ten squares of noise turn into the digits 0 to 9 in 30 steps](figures/digits.gif)
 
 # %% [markdown]
 # ### Map of the day
 #
-# ![The seven chapters, each with its input, what is new and its output. Language models: characters
-# in, text out; new: a decoder-only model with a cache. Music: notes of four voices in, chorales
-# out; new: distances between positions. Vision: patches in, a digit's class out; new: a class
-# token. Diffusion: patches of noise, a step and a label in, digits out; new: the step modulates
-# each norm. The family: any sequence in and out; new: cheaper and longer attention. Memory:
-# segments in, text out; new: states kept from earlier segments. Decisions: returns, states and
-# actions in, actions out; new: three tokens per step.](figures/day.svg)
+# ![The seven chapters, each with its input, its output and its new idea. Language models:
+# characters in, text out; new: a decoder-only model with a cache. Music: notes of four voices in,
+# chorales out; new: distances between positions. Vision: patches in, a digit's class out; new: a
+# class token. Diffusion: patches of noise, a step and a label in, digits out; new: the step
+# modulates each norm. The family: any sequence in and out; new: cheaper and longer attention.
+# Memory: segments in, text out; new: cached states of earlier segments. Decisions: returns, states
+# and actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
-# Each chapter changes one thing. You can do them in any order. Diffusion uses `SelfAttention`,
-# `patchify` and `unpatchify` from Vision. Memory uses `skew` from Music and the texts of Language
-# models. Run those cells first.
+# Each chapter adds one idea. You can do the chapters in any order. Diffusion uses `SelfAttention`,
+# `patchify` and `unpatchify` from Vision. Memory uses `skew` from Music and the text from Language
+# models. Run the cells that define them first.
 
 # %% [markdown]
 # ### Notation
@@ -52,20 +52,20 @@
 # | symbol | meaning |
 # |---|---|
 # | $b$, $v$ | batch size, vocabulary size |
-# | $n$, $m$ | queries; keys and values |
+# | $n$, $m$ | number of queries; number of keys |
 # | $d$, $h$, $d_\text{head}$ | features per token (`d_model`), heads, features per head ($d/h$) |
 # | $c$, $H$, $W$ | image channels, height and width |
 # | $p$, $N$ | patch side in pixels, patches per image |
 # | $x_0$, $x_t$, $\varepsilon$ | a clean image, that image after $t$ noise steps, the noise |
-# | $\bar\alpha_t$ | fraction of the image's variance that remains after $t$ steps |
+# | $\bar\alpha_t$ | fraction of the image's variance left after $t$ steps |
 #
-# ### After today you can
+# ### After today, you can
 #
 # * build GPT-2 and measure language models in bits per character;
-# * use relative positions in attention;
+# * add relative positions to attention;
 # * turn images into tokens and look inside a vision transformer;
 # * generate images with a class-conditional diffusion model;
-# * choose between attention variants by measured cost.
+# * choose an attention variant based on measured cost.
 #
 # ### Timetable
 #
@@ -73,11 +73,11 @@
 #   chapters
 # }}
 #
-# Times are estimates and include reading. Training time is extra; keep reading while it runs. In
-# chapters 1 to 5, you train (on one core unless stated):
+# Times are estimates and include reading. Training takes extra time. You train these models in
+# chapters 1 to 5 (on one core unless noted):
 #
 # 1. a GPT: 209 s on two cores;
-# 2. two models: 2 × 2 minutes;
+# 2. two models: 2 minutes each;
 # 3. a ViT: 37 s on two cores; a ViT and a CNN: about 1 minute;
 # 4. a diffusion transformer: 2 minutes;
-# 5. six variants: 2 + 3 minutes.
+# 5. six variants: 5 minutes in total.
