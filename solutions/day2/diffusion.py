@@ -852,8 +852,8 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # `torch.as_tensor` accepts numbers and tensors. Reshape its result to `(-1, 1, …, 1)`, with as many
-# axes as x. A single number then has shape `(1, 1, …, 1)`, and one number per row has shape `(b, 1,
-# …, 1)`. Finally, convert the result to the dtype of x.
+# axes as x. A single number then gets shape `(1, 1, …, 1)`, and one number per row gets shape
+# `(b, 1, …, 1)`. Finally, convert the result to the dtype of x.
 # </details>
 
 # %% [markdown]
