@@ -167,7 +167,7 @@ if __name__ == "__main__":
 # + \sqrt{1 - \bar\alpha_t}\; \underbrace{\varepsilon}_{b \times \cdots},
 # \qquad \varepsilon \sim \mathcal N(0, 1)$$
 #
-# Training draws a random t for each image.
+# During training, each image gets a random t.
 #
 # **The traps.** $\bar\alpha_t$ has shape `(b,)`, but images have shape `(b, c, H, W)`. Multiplying
 # them directly broadcasts $\bar\alpha_t$ along W. This raises an error, or is silently wrong if W
@@ -255,16 +255,16 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `x0.dim()` is the number of axes. If `ones` is a list of ones, `reshape(-1, *ones)` appends that
-# many axes of size 1. The product of a float16 and a float32 tensor is float32, so convert the
-# result at the end.
+# `x0.dim()` is the number of axes. If `ones` is a list of n ones, `reshape(-1, *ones)` appends n
+# axes of size 1. The product of a float16 and a float32 tensor is float32, so convert the result at
+# the end.
 # </details>
 
 # %% [markdown]
 # ### Given: the digits
 #
-# scikit-learn includes 1,797 handwritten digits of 8 × 8 pixels. A quarter are held out. Pixel
-# values range from −1 to 1.
+# scikit-learn includes 1,797 handwritten digits of 8 × 8 pixels. A quarter of them are held out.
+# Pixel values range from −1 to 1.
 
 
 # %%
@@ -312,7 +312,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With the cosine schedule (top row), you can still recognise the digit at step
-# 500. With linear β, it has almost disappeared by 400.
+# 500. With linear β, it has almost disappeared by step 400.
 
 # %% [markdown]
 # ## `timestep_embedding`
@@ -750,7 +750,7 @@ if __name__ == "__main__":
 # ![Removing all predicted noise from the very noisy x gives an estimate of the image. Adding part
 # of the noise back gives x′, which is less noisy than x.](figures/ddim.svg)
 #
-# The step is deterministic (η = 0 in the paper) and can be large: training uses 1,000 steps, but
+# The step is deterministic (η = 0 in the paper) and can be large: training uses 1,000 steps,
 # sampling only 30.
 #
 # **The traps.** The last step goes to $\bar\alpha' = 1$ and returns the estimated image.
@@ -764,7 +764,7 @@ def ddim_step(
     alpha_bar: float | Float[Tensor, ""] | Float[Tensor, "b"],
     alpha_bar_next: float | Float[Tensor, ""] | Float[Tensor, "b"],
 ) -> Float[Tensor, "b ..."]:
-    """Take the deterministic step from ᾱ to ᾱ′: estimate the image, and add less noise back.
+    """Take the deterministic step from ᾱ to ᾱ′: estimate the image, then add back less noise.
 
     With x̂₀ = (x − √(1 − ᾱ) · ε) / √ᾱ, return √ᾱ′ · x̂₀ + √(1 − ᾱ′) · ε.
 
@@ -937,7 +937,7 @@ class DigitDiT(nn.Module):
 
 
 # %% [markdown]
-# **Training** uses `add_noise` with random digits and steps. Each label is replaced with `NO_DIGIT`
+# **Training** uses `add_noise` with random digits and steps. Each label is replaced by `NO_DIGIT`
 # with probability 0.1.
 #
 # **Sampling** uses a moving average of the weights. Each step predicts the noise with and without

@@ -98,7 +98,7 @@ def rotary_embedding(
     ### BEGIN SOLUTION
     d = x.shape[-1]
     if d % 2:
-        raise ValueError(f"d is {d}, but only pairs can be turned: x needs an even d")
+        raise ValueError(f"d is {d}, but x must have an even number of columns")
     doubled = torch.arange(0, d, 2, dtype=torch.float64, device=x.device)  # 2i
     angles = positions.unsqueeze(1) * base ** (-doubled / d)  # n × d/2
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
@@ -389,7 +389,7 @@ def sliding_window_mask(n: int, window: int) -> Bool[Tensor, "n n"]:
     """
     ### BEGIN SOLUTION
     if window < 1:
-        raise ValueError(f"window is {window}, but a position sees at least itself: window ≥ 1")
+        raise ValueError(f"window is {window}, but it must be at least 1")
     position = torch.arange(n)
     distance = position.unsqueeze(1) - position  # i − j
     return (distance >= 0) & (distance < window)
@@ -689,9 +689,9 @@ def grouped_query_attention(
     ### BEGIN SOLUTION
     h, g = query.shape[1], key.shape[1]
     if h % g:
-        raise ValueError(f"query has h = {h} heads, no multiple of the g = {g} heads of key")
+        raise ValueError(f"query has h = {h} heads, but h must be a multiple of g = {g}")
     key, value = (heads.repeat_interleave(h // g, dim=1) for heads in (key, value))
-    # Rows that allow nothing see everything here, and lose it below.
+    # Let fully masked rows attend to everything, and set their output to 0 below.
     empty = torch.zeros(1, 1, dtype=torch.bool, device=query.device)
     if mask is not None:
         empty = ~mask.any(dim=-1, keepdim=True)

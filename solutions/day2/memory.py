@@ -125,8 +125,8 @@ class RecurrentAttention(nn.Module):
             raise ValueError(f"memory and x have {total} positions, but max_length is {max_length}")
         projected = (self.query(x), self.key(seen), self.value(seen))
         q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
-        logits = q @ self.relative[:, max_length - total :].mT  # b h n m+n, a column per distance
-        # Empty rows in front make it square, as if the memory had queries, too.
+        logits = q @ self.relative[:, max_length - total :].mT  # b h n m+n, one column per distance
+        # Pad at the top to make the matrix square, as if the memory also had queries.
         logits = skew(F.pad(logits, (0, 0, total - n, 0)))[..., total - n :, :]
         scores = (q @ k.mT + logits) / d_head**0.5  # b h n m+n
         future = torch.ones(n, total, dtype=torch.bool, device=x.device).triu(total - n + 1)
