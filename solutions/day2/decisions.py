@@ -522,19 +522,19 @@ if __name__ == "__main__":
         axis.scatter(*result.places[start], s=70, color="tab:orange")
         axis.scatter(*result.places[result.goal], s=120, marker="*", color="tab:green")
         axis.set(xticks=(), yticks=(), aspect="equal")
-        length = len(path) - 1 if path[-1] == result.goal else "fails"
+        length = len(path) - 1 if path[-1] == result.goal else "not found"
         axis.set_title(
-            f"best walk seen {result.seen[start]}, path {length}, shortest {result.shortest[start]}",
+            f"best walk {result.seen[start]}, path {length}, shortest {result.shortest[start]}",
             fontsize=9,
         )
 
     with demonstration():
         paths = find_paths(seed=0)
         better = paths.better()
-        record("starts from which a shorter path exists than was seen", len(paths.found))
-        record("of these, starts from which the model finds one", len(better))
+        record("starts with a path shorter than any in the data", len(paths.found))
+        record("of these, starts from which the model finds such a path", len(better))
         best = [start for start in better if len(paths.found[start]) - 1 == paths.shortest[start]]
-        record("of these, starts from which its path is the shortest", len(best))
+        record("of these, starts from which its path is a shortest path", len(best))
         # If the model finds no shorter path, plot starts from which it fails.
         farthest = sorted(better or paths.found, key=lambda start: -paths.seen[start])[:3]
         figure, axes = plt.subplots(1, 3, figsize=(11, 3.9), layout="constrained")

@@ -321,8 +321,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Compute two independent parts: a list of h slopes, and an n × n table of distances. With shapes
-# `(h, 1, 1)` and `(n, n)`, their product broadcasts to the result.
+# Compute two independent parts: a list of h slopes, and an n × n table of distances. If their
+# shapes are `(h, 1, 1)` and `(n, n)`, their product broadcasts to `(h, n, n)`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -788,10 +788,10 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# PyTorch has two repeat methods: one gives 0 1 0 1, and the other gives 0 0 1 1. Try both on a
-# small tensor. Let fully masked queries attend to everything first, and set their output to 0
-# afterwards. `mask.any(dim=-1, keepdim=True)` is False for these queries, whatever the shape of the
-# mask.
+# PyTorch has two methods that repeat entries: one gives 0 1 0 1, and the other gives 0 0 1 1. Try
+# both on a small tensor. Let fully masked queries attend to everything first, and set their output
+# to 0 afterwards. `mask.any(dim=-1, keepdim=True)` is False for these queries, whatever the shape
+# of the mask.
 # </details>
 
 # %% [markdown]
