@@ -3,13 +3,13 @@
 #
 # *Chapter 7 of 7*
 #
-# An agent sees a state, takes an action, gets a reward, and sees the next state. Reinforcement
-# learning usually estimates how good each action is.
-# [Chen et al. 2021](https://arxiv.org/abs/2106.01345) treat a recorded episode as text instead: a
-# sequence of returns, states and actions, which a Transformer learns to continue. To make the agent
-# act well, *ask* for a high return.
+# An agent observes a state, takes an action, receives a reward, and observes the next state.
+# Reinforcement learning usually estimates how good each action is. Instead, [Chen et al.
+# 2021](https://arxiv.org/abs/2106.01345) treat recorded episodes like text. A Transformer learns to
+# continue a sequence of returns, states and actions. To make the agent act well, *ask* for a high
+# return.
 #
-# This chapter builds the Decision Transformer and lets it find its way through a graph, as in the
+# You will build the Decision Transformer and use it to find paths through a graph, as in the
 # paper's example.
 
 # %%
@@ -47,7 +47,7 @@ from solutions.opening import (
 
 # %%
 def returns_to_go(rewards: Float[Tensor, "*batch t"]) -> Float[Tensor, "*batch t"]:
-    """Return the sum of the rewards from each step to the end, the step's own included.
+    """Return the sum of the rewards from each step (inclusive) to the end of the episode.
 
     Source: Chen et al. (2021), section 3.
     """
@@ -67,15 +67,17 @@ if __name__ == "__main__":
         assert seen.shape == (2, 4), f"The shape should be (2, 4); yours is {tuple(seen.shape)}."
         expected = [[7.0, 4.0, 3.0, 5.0], [-3.0, -2.0, -1.0, 0.0]]
         assert torch.allclose(seen, torch.tensor(expected), atol=1e-5), (
-            f"The rewards\n{rewards.tolist()}\nshould give\n{expected}\nyours give\n{seen.tolist()}\n"
-            "Each entry is the sum of the rewards from its own step to the end."
+            f"The result for\n{rewards.tolist()}\nshould be\n{expected}\nyours is\n{seen.tolist()}\n"
+            "Each entry should be the sum of the rewards from its own step to the end."
         )
         with expecting("A single episode of shape (4,) should work"):
             one = returns_to_go(rewards[0])
         assert torch.allclose(one, torch.tensor(expected[0]), atol=1e-5), (
-            f"The first episode alone should give {expected[0]}; yours is {one.tolist()}."
+            f"The first episode alone should give {expected[0]}; yours gives {one.tolist()}."
         )
-        assert rewards[0].tolist() == [3, 1, -2, 5], "`rewards` should not change."
+        assert rewards[0].tolist() == [3, 1, -2, 5], (
+            "Your function changes `rewards` in place. Return a new tensor instead."
+        )
         print("returns_to_go: all visible checks pass.")
 
     check_returns_to_go()
@@ -88,7 +90,7 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# Reverse the last axis with `flip`, take the cumulative sum, and reverse the result. You can also
+# Reverse the last axis with `flip`, take the cumulative sum, and reverse the result. Alternatively,
 # subtract the sum of the earlier rewards from the total.
 # </details>
 
@@ -96,21 +98,21 @@ if __name__ == "__main__":
 # ## `interleave`
 # ★★☆☆☆ · 10 minutes
 #
-# The Transformer reads one sequence. Each step contributes three tokens, in the order in which they
-# occur: the target return, the state and the action.
+# The Transformer reads one sequence. Each step contributes three tokens, in this order: the target
+# return, the state and the action.
 #
 # $$(b \times t \times d)^3 \to b \times 3t \times d
 # \qquad R_1, s_1, a_1, R_2, s_2, a_2, \dots$$
 #
-# **The trap.** Concatenating along the steps gives R₁ R₂ … s₁ s₂ … instead. A reshape does not reorder
-# anything, so put the new axis in the right place first.
+# **The trap.** Concatenating along the step axis gives R₁ R₂ … s₁ s₂ … instead. Reshaping does not
+# reorder elements, so put the new axis in the right place first.
 
 
 # %%
 def interleave(
     returns: Float[Tensor, "b t d"], states: Float[Tensor, "b t d"], actions: Float[Tensor, "b t d"]
 ) -> Float[Tensor, "b 3*t d"]:
-    """Return the three tokens of each step after one another, in the order return, state, action.
+    """Interleave the tokens, so that each step contributes its return, state and action in this order.
 
     Source: Chen et al. (2021), section 3.
     """
@@ -124,7 +126,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_interleave():
-        # Sequence, step and feature can be read off each number; the kind is the thousands digit.
+        # The digits of each number encode the kind of token, the sequence, the step and the feature.
         place = torch.arange(2).reshape(2, 1, 1) * 100 + torch.arange(3).reshape(3, 1) * 10
         place = (place + torch.arange(2)).float()
         with expecting("Three tensors of shape (2, 3, 2) should work"):
@@ -134,12 +136,12 @@ if __name__ == "__main__":
         expected = [[1000, 2000, 3000, 1010, 2010, 3010, 1020, 2020, 3020]]
         expected += [[number + 100 for number in expected[0]]]
         assert seen[..., 0].tolist() == expected, (
-            "The first features should be\n"
+            "The first features of the tokens should be\n"
             f"{expected}\nyours are\n{seen[..., 0].tolist()}\n"
-            "1… are returns, 2… states and 3… actions; the tens digit is the step."
+            "The first digit is 1 for returns, 2 for states and 3 for actions. The tens digit is the step."
         )
         assert (seen[..., 1] == seen[..., 0] + 1).all(), (
-            f"The features of a token should stay together; yours are\n{seen[0]}"
+            f"The features of a token should stay together; your first sequence is\n{seen[0]}"
         )
         print("interleave: all visible checks pass.")
 
@@ -154,26 +156,26 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `torch.stack` makes a new axis of size 3. Put it directly after the step axis, `b t 3 d`, and flatten
-# the two middle axes.
+# `torch.stack` creates a new axis of size 3. Put it directly after the step axis (`b t 3 d`), then
+# flatten the two middle axes.
 # </details>
 
 # %% [markdown]
 # ## Given: a causal block
 #
-# This block is torch's own post-norm layer with a causal mask.
+# This block is PyTorch's post-norm encoder layer with a causal mask.
 
 
 # %%
 class CausalBlock(nn.TransformerEncoderLayer):
-    """A layer of causal self-attention and a feed-forward network: `b n d` → `b n d`."""
+    """A layer with causal self-attention and a feed-forward network, from `b n d` to `b n d`."""
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__(d_model, n_heads, 4 * d_model, dropout=0.0, batch_first=True)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         n = x.shape[1]
-        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)  # True is hidden here
+        future = torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1)  # True means masked
         return super().forward(x, src_mask=future, is_causal=True)
 
 
@@ -181,8 +183,8 @@ class CausalBlock(nn.TransformerEncoderLayer):
 # ## `DecisionTransformer`
 # ★★★★☆ · 40 minutes
 #
-# Embed the three kinds of tokens, add the step embedding, interleave, and apply causal blocks. Read the
-# logits of the next action at the *state* tokens.
+# Embed the three kinds of tokens, add the step embedding, interleave the tokens, and apply causal
+# blocks. Predict each action from the output at its step's *state* token.
 #
 # $$x_{3i + c} = \mathrm{norm}\bigl(\mathrm{embed}_c + \mathrm{step}_i\bigr), \quad
 # c \in \{\text{return}, \text{state}, \text{action}\}
@@ -193,21 +195,21 @@ class CausalBlock(nn.TransformerEncoderLayer):
 # tokens pass through causal blocks, and each action is predicted at the state token before
 # it.](figures/decision-tokens.svg)
 #
-# All three tokens of step i (counting from 0) get row i of `step_embedding`. A linear layer embeds the
-# return, a single number.
+# Add row i of `step_embedding` to all three tokens of step i (counting from 0). A linear layer
+# embeds the return, which is a single number.
 #
-# **The traps.** At the action token, the model has already seen the action that it should predict. At
-# the return token, it has not seen the state. The step embedding has `max_steps` rows, not three times
-# as many.
+# **The traps.** At the action token, the model has already seen the action that it should predict.
+# At the return token, it has not yet seen the state. The step embedding has `max_steps` rows, not
+# three times as many.
 
 
 # %%
 class DecisionTransformer(nn.Module):
-    """Predict each step's action from the returns and states up to this step and from earlier actions.
+    """A Transformer that predicts each action from earlier actions and all returns and states so far.
 
     Attributes to define:
         return_embedding: `nn.Linear(1, d_model)`.
-        state_embedding, action_embedding, step_embedding: `nn.Embedding` of `n_states`,
+        state_embedding, action_embedding, step_embedding: `nn.Embedding` layers with `n_states`,
             `n_actions` and `max_steps` rows.
         norm: `nn.LayerNorm(d_model)`, applied to the sequence before the blocks.
         blocks: `nn.ModuleList` of `n_layers` blocks, each a `CausalBlock`.
@@ -272,7 +274,7 @@ if __name__ == "__main__":
         wanted |= {"action_embedding.weight": (3, 8), "step_embedding.weight": (6, 8)}
         wanted |= {"norm.weight": (8,), "head.weight": (3, 8), "blocks.1.linear1.weight": (32, 8)}
         assert wanted.items() <= shapes.items(), (
-            f"Among the parameters should be\n{wanted}\nyours are\n{shapes}"
+            f"The parameters should include\n{wanted}\nyours are\n{shapes}"
         )
         numbers = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -285,11 +287,11 @@ if __name__ == "__main__":
             seen = model(returns, states, actions)
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == (2, 4, 3), (
-            f"4 steps and 3 actions should give logits of shape (2, 4, 3), not {tuple(seen.shape)}."
+            f"2 episodes of 4 steps with 3 actions should give shape (2, 4, 3), not {tuple(seen.shape)}."
         )
 
         def moved(**changes: Tensor) -> list[bool]:
-            """Return at which steps the logits change if step 2 of an argument changes."""
+            """Return, for each step, whether its logits change if step 2 of an argument changes."""
             given = {"returns": returns, "states": states, "actions": actions}
             after = model(**{**given, **changes})
             return ((after - seen).abs().amax(dim=(0, 2)) > 1e-5).tolist()
@@ -302,9 +304,9 @@ if __name__ == "__main__":
         ):
             found = moved(**{name: changed})
             assert found == expected, (
-                f"If `{name}` change at step 2, the logits of the steps 0 … 3 should change as in "
-                f"{expected}; yours change as in {found}. At which of the three tokens do you read "
-                "the logits, and in which order are they?"
+                f"If step 2 of `{name}` changes, the logits of steps 0 to 3 should change where this list "
+                f"is True: {expected}. Yours change where this list is True: {found}. From which of the "
+                "three tokens do you compute the logits? Are the tokens in the right order?"
             )
 
         # Without blocks, the logits are head(norm(state + step)).
@@ -320,15 +322,15 @@ if __name__ == "__main__":
         logits = bare(torch.zeros(1, 3), torch.tensor([[0, 1, 1]]), ids)[0, :, 0]
         # (4, 0), (3, 7) and (3, 3), normalised: (1, −1), (−1, 1) and (0, 0).
         assert torch.allclose(logits, torch.tensor([5.0, -5.0, 0.0]), atol=1e-2), (
-            "Without blocks, three states (0, 0), (3, 1), (3, 1) with steps (4, 0), (0, 6), (0, 2) "
-            f"should give the logits 5, −5, 0; yours give {logits.tolist()}. Look at the step "
-            "embedding and at the norm."
+            "Without blocks, state embeddings (0, 0), (3, 1), (3, 1) and step embeddings (4, 0), (0, 6), "
+            f"(0, 2) should give the logits 5, −5, 0; yours are {logits.tolist()}. Check how you use "
+            "`step_embedding` and `norm`."
         )
         with expecting_value_error(
             "7 steps with max_steps 6", "max_steps", "t", "returns", "states", "actions"
         ):
             model(torch.zeros(1, 7), *torch.zeros(2, 1, 7, dtype=torch.long))
-        with expecting("6 steps should fit in max_steps 6"):
+        with expecting("6 steps should fit within max_steps 6"):
             model(fixed_numbers(1, 6), *torch.zeros(2, 1, 6, dtype=torch.long))
         print("DecisionTransformer: all visible checks pass.")
 
@@ -337,33 +339,33 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Add the step embeddings, a tensor `t d`, to all three kinds of tokens, before or after you interleave
-# them. Which positions of the interleaved sequence are states?
+# Add the step embeddings (`t d`) to all three kinds of tokens, before or after you interleave them.
+# Which positions of the interleaved sequence are states?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `returns.unsqueeze(-1)` has the one feature that `return_embedding` expects. The state of step i is
-# at position 3·i + 1 of the sequence, and `x[:, 1::3]` selects all states.
+# `returns.unsqueeze(-1)` adds the feature axis that `return_embedding` expects. The state of step i
+# is at position 3·i + 1 of the sequence, and `x[:, 1::3]` selects all states.
 # </details>
 
 # %% [markdown]
-# **What to notice.** The model does not look for optimal actions. It imitates, and the return tells it
-# *which* episodes to imitate: good ones if you ask for a high return, bad ones if you ask for a low
-# one.
+# **What to notice.** The model does not search for optimal actions. It imitates episodes, and the
+# target return selects *which* ones: good episodes for a high return, and bad episodes for a low
+# return.
 
 # %% [markdown]
-# ## Shorter paths than it has seen
+# ## Finding paths shorter than those in the data
 #
-# Sixty places are connected by paths, and one of them is the goal. The data are random walks that
-# reach the goal, with a reward of −1 per step. So the negative return is the number of steps to the
-# goal. Most walks are long, but combined parts of them make short paths:
+# A graph connects sixty places, one of which is the goal. The data are random walks that reach the
+# goal, with a reward of −1 per step. The negative return is therefore the number of steps to the
+# goal. Most walks are long, but parts of different walks can form short paths:
 #
-# ![Two walks of four steps meet at a hub. The first walk's route to the hub and the second walk's route
-# from there to the goal make a path of two steps.](figures/stitching.svg)
+# ![Two walks of four steps meet at a hub. The first walk's route to the hub and the second walk's
+# route from there to the goal form a path of two steps.](figures/stitching.svg)
 #
-# From each place, ask for one step fewer than the shortest walk, or part of a walk, seen from there.
-# **Predict first.** For how many of the places will the model find a shorter path?
+# From each place, ask for one step fewer than the shortest walk (or part of a walk) from there in
+# the data. **Predict first.** For how many of the places will the model find a shorter path?
 
 # %%
 WALK_STEPS = 500
@@ -371,10 +373,13 @@ PLACES, WALKS, LONGEST_WALK, PATH_LENGTH = 60, 300, 40, 16
 
 
 def random_map(seed: int) -> tuple[Float[Tensor, "places 2"], Bool[Tensor, "places places"]]:
-    """Return places in the unit square, and which are connected: each with its three nearest."""
+    """Return places in the unit square and their adjacency matrix.
+
+    Each place is connected to its three nearest neighbours.
+    """
     generator = torch.Generator().manual_seed(seed)
     places = torch.rand(1, 2, generator=generator)
-    while len(places) < PLACES:  # each new place is the loneliest of twenty
+    while len(places) < PLACES:  # add the most isolated of 20 candidates
         candidates = torch.rand(20, 2, generator=generator)
         lonely = torch.cdist(candidates, places).amin(dim=1).argmax()
         places = torch.cat([places, candidates[lonely : lonely + 1]])
@@ -410,7 +415,7 @@ def random_walks(
 
 
 def best_seen(walks: list[list[int]]) -> dict[int, int]:
-    """Return the fewest steps in which any part of a walk gets from each place to its end."""
+    """Return, for each place on the walks, the fewest steps from there to the end of a walk."""
     best: dict[int, int] = {}
     for walk in walks:
         for steps, place in enumerate(reversed(walk)):
@@ -421,7 +426,7 @@ def best_seen(walks: list[list[int]]) -> dict[int, int]:
 def walk_batch(
     walks: list[list[int]], rng: random.Random, size: int = 64
 ) -> tuple[Float[Tensor, "b t"], Int[Tensor, "b t"], Int[Tensor, "b t"]]:
-    """Return returns, states and actions of walks that start at a random place; actions of −1 are padding."""
+    """Return the returns, states and actions of walks cut at a random start. Padding actions are −1."""
     returns = torch.zeros(size, PATH_LENGTH)
     states = torch.zeros(size, PATH_LENGTH, dtype=torch.long)
     actions = torch.full((size, PATH_LENGTH), -1)
@@ -462,10 +467,10 @@ def follow_model(
     goal: int,
     steps: int,
 ) -> list[int]:
-    """Return the path that the model takes if it is asked to reach the goal in this number of steps."""
+    """Return the path that the model takes when asked to reach the goal in this number of steps."""
     path, returns = [start], [-float(steps)]
     while path[-1] != goal and len(path) <= PATH_LENGTH:
-        actions = torch.tensor([[*path[1:], 0]])  # the last one is not known yet
+        actions = torch.tensor([[*path[1:], 0]])  # the last action is not known yet
         logits = model(torch.tensor([returns]) / 10, torch.tensor([path]), actions)[0, -1]
         path.append(logits.masked_fill(~connected[path[-1]], -torch.inf).argmax().item())
         returns.append(returns[-1] + 1)
@@ -473,7 +478,7 @@ def follow_model(
 
 
 class PathResult(NamedTuple):
-    """What the model found on one map: for each start, the best walk seen, the model's path and the optimum."""
+    """The results for one map: the best walk in the data, the model's path and the optimum for each start."""
 
     places: Float[Tensor, "places 2"]
     connected: Bool[Tensor, "places places"]
@@ -483,13 +488,13 @@ class PathResult(NamedTuple):
     shortest: dict[int, int]
 
     def better(self) -> list[int]:
-        """Return the starts from which the model's path is shorter than every walk seen from there."""
+        """Return the starts from which the model's path is shorter than every walk from there in the data."""
         ends = {start for start, path in self.found.items() if path[-1] == self.goal}
         return [start for start in ends if len(self.found[start]) - 1 < self.seen[start]]
 
 
 def find_paths(seed: int) -> PathResult:
-    """Train on the walks of a map, and ask for a shorter path wherever one exists."""
+    """Train a model on walks on one map, and ask it for a shorter path wherever one exists."""
     places, connected = random_map(seed)
     goal = int(places.sum(dim=1).argmin())
     walks = random_walks(connected, goal, random.Random(seed))
@@ -517,20 +522,20 @@ if __name__ == "__main__":
         axis.scatter(*result.places[start], s=70, color="tab:orange")
         axis.scatter(*result.places[result.goal], s=120, marker="*", color="tab:green")
         axis.set(xticks=(), yticks=(), aspect="equal")
-        length = len(path) - 1 if path[-1] == result.goal else "fails"
+        length = len(path) - 1 if path[-1] == result.goal else "not found"
         axis.set_title(
-            f"best walk seen {result.seen[start]}, path {length}, shortest {result.shortest[start]}",
+            f"best walk {result.seen[start]}, path {length}, shortest {result.shortest[start]}",
             fontsize=9,
         )
 
     with demonstration():
         paths = find_paths(seed=0)
         better = paths.better()
-        record("starts from which a shorter path exists than was seen", len(paths.found))
-        record("of these, starts from which the model finds one", len(better))
+        record("starts with a path shorter than any in the data", len(paths.found))
+        record("of these, starts from which the model finds such a path", len(better))
         best = [start for start in better if len(paths.found[start]) - 1 == paths.shortest[start]]
-        record("of these, starts from which its path is the shortest", len(best))
-        # Before training has succeeded, the pictures show where the model fails.
+        record("of these, starts from which its path is a shortest path", len(best))
+        # If the model finds no shorter path, plot starts from which it fails.
         farthest = sorted(better or paths.found, key=lambda start: -paths.seen[start])[:3]
         figure, axes = plt.subplots(1, 3, figsize=(11, 3.9), layout="constrained")
         for axis, start in zip(axes, farthest, strict=False):
@@ -538,12 +543,13 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With seed 0, 36 of the 59 places have a shorter path than any walk seen from there.
-# The model finds such a path from 25 of them, and 11 of these paths are as short as possible. With seed
-# 1 it finds 22 of 29, and 6 are as short as possible. Training takes about a minute of CPU time.
+# **What to notice.** For 36 of the 59 places (seed 0), a path exists that is shorter than any walk
+# from there in the data. The model finds such a path from 25 of them, and 11 of these are shortest
+# paths. With seed 1, it finds 22 of 29, and 6 are shortest paths. Training takes about a minute of
+# CPU time.
 #
-# The model almost always takes exactly as many steps as you ask for. It was trained on paths of at most
-# 16 steps. In 10 of its 11 failures with seed 0, it was asked for 16 or more.
+# The model almost always takes exactly as many steps as you ask for. It was trained on paths of at
+# most 16 steps. In 10 of its 11 failures with seed 0, the target was 16 steps or more.
 
 # %% [markdown]
 # **Read.** [Chen et al. 2021](https://arxiv.org/abs/2106.01345), sections 2 and 3.
@@ -558,8 +564,8 @@ if __name__ == "__main__":
 #
 # <details><summary>Answers</summary>
 #
-# 1. The model has never seen such a return, so it extrapolates. It may do well or fail; the paper
-#    shows both (section 5.2).
-# 2. It learns the actions taken in lucky episodes, as if they had caused the high return. But that
-#    return depends more on chance than on the action.
+# 1. The model has never seen such a return, so it has to extrapolate. It may do well or fail; the
+#    paper shows examples of both (section 5.2).
+# 2. It learns to imitate the actions in lucky episodes, as if they had caused the high return.
+#    However, the return depends more on chance than on the actions.
 # </details>

@@ -3,22 +3,22 @@
 #
 # *Chapter 4 of 7*
 #
-# The models so far generate one token at a time. A diffusion model generates all pixels of an image
-# at once. Training adds noise to images and teaches a network to predict it. Sampling starts from
-# pure noise and removes the predicted noise step by step.
+# The models so far generate one token at a time; a diffusion model generates all pixels of an image
+# at once. During training, a network learns to predict the noise added to an image. Sampling starts
+# from pure noise and removes the predicted noise step by step.
 #
-# ![A digit at steps 0, 250, 500, 750 and 1000: clear at first, then noisier, and finally pure
-# noise. add_noise moves to the right and has no learned parameters. ddim_step moves to the left and
-# removes the noise that the network predicts.](figures/chain.svg)
+# ![A digit at steps 0, 250, 500, 750 and 1000, from a clear image to pure noise. add_noise goes
+# from left to right and has no learned parameters. ddim_step goes from right to left and removes
+# the noise that the network predicts.](figures/chain.svg)
 #
-# The idea is from [Sohl-Dickstein et al. (2015)](https://arxiv.org/abs/1503.03585). [Ho et al.
-# (2020)](https://arxiv.org/abs/2006.11239) predicted the noise with a convolutional network and got
-# high-quality images. [Peebles and Xie (2022)](https://arxiv.org/abs/2212.09748) replaced the
-# network with a Transformer, the *diffusion transformer* (DiT). You will write its block, and your
-# model will draw digits on demand.
+# The idea comes from [Sohl-Dickstein et al. (2015)](https://arxiv.org/abs/1503.03585). [Ho et al.
+# (2020)](https://arxiv.org/abs/2006.11239) predicted the noise with a convolutional network and
+# generated high-quality images. [Peebles and Xie (2022)](https://arxiv.org/abs/2212.09748) replaced
+# the network with a Transformer, the *diffusion transformer* (DiT). You will write its block and
+# train a model that draws any digit you ask for.
 #
-# Step t goes from 0 (the image) to $n_\text{steps}$ (noise). $\bar\alpha_t$ is the fraction of the
-# variance that still comes from the image; it falls from 1 to almost 0.
+# Step t ranges from 0 (the image) to $n_\text{steps}$ (pure noise). $\bar\alpha_t$ is the fraction
+# of the variance that still comes from the image. It falls from 1 to almost 0.
 
 # %%
 import functools
@@ -54,31 +54,31 @@ from solutions.opening import demonstration, expecting, fixed_numbers, record, v
 # $$\bar\alpha_t = \prod_{k=1}^{t} (1 - \beta_k), \qquad \bar\alpha_0 = 1
 # \qquad \bar\alpha: n_\text{steps} + 1$$
 #
-# Ho et al. let β grow linearly. [Nichol and Dhariwal (2021)](https://arxiv.org/abs/2102.09672)
-# choose $\bar\alpha$ and derive β from it:
+# Ho et al. increase β linearly. [Nichol and Dhariwal (2021)](https://arxiv.org/abs/2102.09672)
+# choose $\bar\alpha$ first and derive β from it:
 #
 # $$f(t) = \cos^2\!\left(\frac{t/n_\text{steps} + 0.008}{1.008} \cdot \frac{\pi}{2}\right), \qquad
 # \beta_t = \min\!\left(1 - \frac{f(t)}{f(t-1)},\ 0.999\right)$$
 #
-# The 0.008 keeps the first β from being too small.
+# The offset 0.008 keeps the first β from being too small.
 #
 # **The traps.** The result has one more entry than there are steps, because it includes
-# $\bar\alpha_0$. Near the end, f is almost 0, and float32 loses most of its digits.
+# $\bar\alpha_0$. Near the end, f is almost 0 and inaccurate in float32.
 
 
 # %%
 def cosine_schedule(n_steps: int) -> Float[Tensor, "n_steps+1"]:
-    """Return ᾱ(0), …, ᾱ(n_steps): the fraction of the variance that still comes from the image.
+    """Return ᾱ(0), …, ᾱ(n_steps), the fractions of the variance that still come from the image.
 
-    ᾱ(0) = 1 and ᾱ(t) is the product of 1 − β_k for k = 1, …, t, with β_t = min(1 − f(t)/f(t−1), 0.999)
+    ᾱ(0) = 1, and ᾱ(t) is the product of 1 − β_k for k = 1, …, t. Here β_t = min(1 − f(t)/f(t−1), 0.999)
     and f(t) = cos²((t/n_steps + 0.008)/1.008 · π/2).
 
     Args:
         n_steps: the number of steps, at least 1.
 
     Returns:
-        a float32 vector. Each entry has a relative error below 10⁻³, including the tiny last ones, even
-        for 100,000 steps.
+        a float32 vector. The relative error of every entry, including the tiny last ones, must be below
+        10⁻³, even for 100,000 steps.
 
     Source: Nichol and Dhariwal (2021), section 3.2.
     """
@@ -100,7 +100,7 @@ if __name__ == "__main__":
             result = cosine_schedule(4)
         assert result is not None, "cosine_schedule returns None. Does it end with `return`?"
         assert result.shape == (5,), (
-            f"4 steps should give 5 values, ᾱ(0) to ᾱ(4); yours has shape {tuple(result.shape)}."
+            f"4 steps should give 5 values, ᾱ(0) to ᾱ(4); your result has shape {tuple(result.shape)}."
         )
         assert result.dtype == torch.float32, (
             f"The result should be float32; yours is {result.dtype}."
@@ -109,15 +109,17 @@ if __name__ == "__main__":
         expected = torch.tensor([1.0, 0.847012, 0.493844, 0.144272, 0.000144272])
         assert torch.allclose(result, expected, rtol=1e-3, atol=0), (
             f"For 4 steps, ᾱ should be\n{expected}\nyours is\n{result}\n"
-            "ᾱ(0) is 1, and β is at most 0.999."
+            "Remember that ᾱ(0) is 1 and β is at most 0.999."
         )
         one = cosine_schedule(1)
         assert torch.allclose(one, torch.tensor([1.0, 0.001]), rtol=1e-3, atol=0), (
             f"For a single step, ᾱ should be [1, 0.001], because β is at most 0.999; yours is {one}."
         )
         many = cosine_schedule(1000)
-        assert (many[1:] < many[:-1]).all(), "ᾱ should fall at each of 1,000 steps."
-        assert (many > 0).all(), "ᾱ should always be positive. Is β at most 0.999?"
+        assert (many[1:] < many[:-1]).all(), (
+            "With 1,000 steps, ᾱ should decrease at every step; yours does not."
+        )
+        assert (many > 0).all(), "Every ᾱ should be positive. Do you cap β at 0.999?"
         print("cosine_schedule: all visible checks pass.")
 
     check_cosine_schedule()
@@ -125,14 +127,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Compute the vector f for t = 0, …, n_steps at once, in float64. Then f(t)/f(t−1) is f without its
-# first entry, divided by f without its last entry.
+# Compute f for t = 0, …, n_steps as one float64 vector. Then f(t)/f(t−1) is f without its first
+# entry, divided by f without its last entry.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # β has n_steps entries. `clamp` caps them, and `torch.cumprod` computes the cumulative product of 1
-# − β. Then put the 1 in front and convert the result to float32.
+# − β. Then prepend ᾱ(0) = 1 and convert the result to float32.
 # </details>
 
 # %%
@@ -153,23 +155,23 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With linear β, ᾱ is only 0.08 at the halfway point.
+# **What to notice.** With linear β, ᾱ is only 0.08 halfway through.
 
 # %% [markdown]
 # ## `add_noise`
 # ★☆☆☆☆ · 10 minutes
 #
-# A sum of independent normal variables is normal, so the noise of t steps can be added at once:
+# A sum of independent normal variables is normal, so you can add the noise of t steps at once:
 #
 # $$\underbrace{x_t}_{b \times \cdots} = \sqrt{\bar\alpha_t}\; \underbrace{x_0}_{b \times \cdots}
 # + \sqrt{1 - \bar\alpha_t}\; \underbrace{\varepsilon}_{b \times \cdots},
 # \qquad \varepsilon \sim \mathcal N(0, 1)$$
 #
-# Training samples a different t for each image.
+# During training, each image gets a random t.
 #
-# **The traps.** $\bar\alpha_t$ has shape `(b,)`, but images have shape `(b, c, H, W)`. Multiplied
-# directly, it broadcasts along W. This raises an error, or gives wrong values silently if W equals
-# b. $\bar\alpha$ is float32, but images may have a different dtype.
+# **The traps.** $\bar\alpha_t$ has shape `(b,)`, but images have shape `(b, c, H, W)`. Multiplying
+# them directly broadcasts $\bar\alpha_t$ along W. This raises an error, or is silently wrong if W
+# equals b. $\bar\alpha$ is float32, but images may have a different dtype.
 
 
 # %%
@@ -179,16 +181,16 @@ def add_noise(
     noise: Float[Tensor, "b ..."],
     alpha_bar: Float[Tensor, "n_steps+1"],
 ) -> Float[Tensor, "b ..."]:
-    """Return √ᾱ(t) · x0 + √(1 − ᾱ(t)) · noise, with a different t for each image.
+    """Return √ᾱ(t) · x0 + √(1 − ᾱ(t)) · noise, with a separate t for each image.
 
     Args:
-        x0: images, or any other data, with any number of axes after the first, including none.
+        x0: images or other data, with any number of axes after the first, including none.
         t: the step of each image, as an index into `alpha_bar`.
-        noise: standard normal numbers in the shape of `x0`.
+        noise: standard normal noise of the same shape as `x0`.
         alpha_bar: a noise schedule, such as the result of `cosine_schedule`.
 
     Returns:
-        the noisy images, in the dtype of `x0`, whatever the dtype of `alpha_bar`.
+        the noisy images, with the dtype of `x0` regardless of the dtype of `alpha_bar`.
 
     Source: Ho et al. (2020), equation 4.
     """
@@ -204,7 +206,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_add_noise():
-        # The roots of these are 1, 0.8, 0.6, 0 for the image and 0, 0.6, 0.8, 1 for the noise.
+        # The image is multiplied by 1, 0.8, 0.6, 0 and the noise by 0, 0.6, 0.8, 1.
         alpha_bar = torch.tensor([1.0, 0.64, 0.36, 0.0])
         x0 = torch.tensor([[10.0, 20.0], [10.0, 20.0]])
         noise = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
@@ -217,11 +219,11 @@ if __name__ == "__main__":
         )
         assert torch.allclose(result, expected), (
             f"Row 0 at t = 1 (ᾱ = 0.64) and row 1 at t = 2 (ᾱ = 0.36) should be\n{expected}\n"
-            f"yours are\n{result}\nEach row has its own factors, and they are square roots."
+            f"yours are\n{result}\nDoes each row use its own ᾱ? Did you take the square roots?"
         )
         ends = add_noise(x0, torch.tensor([0, 3]), noise, alpha_bar)
         assert torch.allclose(ends, torch.stack([x0[0], noise[1]])), (
-            f"ᾱ = 1 should give the image and ᾱ = 0 the noise; yours is\n{ends}"
+            f"ᾱ = 1 should give the image and ᾱ = 0 the noise; your result is\n{ends}"
         )
         pictures = torch.ones(3, 1, 4, 3)
         with expecting(
@@ -233,12 +235,12 @@ if __name__ == "__main__":
             )
         for row, factor in enumerate((1.0, 0.8, 0.6)):
             assert torch.allclose(result[row], torch.full((1, 4, 3), factor)), (
-                f"With noise 0, image {row}, all ones, should become {factor} everywhere; "
+                f"Image {row} is all ones and its noise is 0, so the result should be {factor} everywhere; "
                 f"yours is\n{result[row]}\nWhich axis of x0 does ᾱ(t) belong to?"
             )
         half = add_noise(x0.half(), torch.tensor([1, 2]), noise.half(), alpha_bar)
         assert half.dtype == torch.float16, (
-            f"float16 images should give float16; yours is {half.dtype}."
+            f"float16 images should give a float16 result; yours is {half.dtype}."
         )
         print("add_noise: all visible checks pass.")
 
@@ -247,28 +249,29 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `alpha_bar[t]` picks one number per image. Append one axis of size 1 for every axis of x0 after
-# the first. Then it broadcasts over each image.
+# `alpha_bar[t]` selects one number per image. Append an axis of size 1 for every axis of x0 after
+# the first. The result broadcasts over each image.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `x0.dim()` counts axes, and `reshape(-1, *ones)` takes a list of sizes. A product of float16 and
-# float32 is float32, so convert once, at the end.
+# `x0.dim()` is the number of axes. If `ones` is a list of n ones, `reshape(-1, *ones)` appends n
+# axes of size 1. The product of a float16 and a float32 tensor is float32, so convert the result at
+# the end.
 # </details>
 
 # %% [markdown]
 # ### Given: the digits
 #
-# scikit-learn has 1,797 handwritten digits of 8 × 8 pixels. A quarter is held out. Grey values
-# range from −1 to 1.
+# scikit-learn includes 1,797 handwritten digits of 8 × 8 pixels. A quarter of them are held out.
+# Pixel values range from −1 to 1.
 
 
 # %%
 def diffusion_digits() -> tuple[
     Float[Tensor, "b 1 8 8"], Int[Tensor, "b"], Float[Tensor, "k 1 8 8"], Int[Tensor, "k"]
 ]:
-    """Return images and labels for training, then the held-out ones."""
+    """Return training images and labels, followed by held-out images and labels."""
     digits = load_digits()
     parts = train_test_split(
         digits.images, digits.target, test_size=0.25, random_state=0, stratify=digits.target
@@ -279,13 +282,13 @@ def diffusion_digits() -> tuple[
 
 
 def digit_sheet(rows: list[Float[Tensor, "n 1 8 8"]]) -> Float[Tensor, "height width"]:
-    """Return rows of digits as one image, with a little space between them."""
+    """Tile rows of digits into one image, with a little space between the digits."""
     padded = [F.pad(row, (1, 1, 1, 1), value=-1.0).squeeze(1) for row in rows]
     return torch.cat([torch.cat(list(row), dim=1) for row in padded])
 
 
 def show_digits(axis: plt.Axes, rows: list[Float[Tensor, "n 1 8 8"]], title: str) -> None:
-    """Draw rows of digits, with ticks in the middle of each column."""
+    """Draw rows of digits without axis ticks."""
     axis.imshow(digit_sheet(rows), cmap="gray", vmin=-1, vmax=1)
     axis.set(title=title, xticks=[], yticks=[])
 
@@ -308,40 +311,40 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With the cosine schedule (above), you can still recognise the digit at step
-# 500. With linear β, hardly anything of it is left at 400.
+# **What to notice.** With the cosine schedule (top row), you can still recognise the digit at step
+# 500. With linear β, it has almost disappeared by step 400.
 
 # %% [markdown]
 # ## `timestep_embedding`
 # ★★☆☆☆ · 15 minutes
 #
-# The network has to know t. As with positions on Day 1, t is encoded by clock hands that turn at
-# different speeds, but here all cosines come first:
+# The network needs to know t. Like positions on Day 1, t is encoded by sines and cosines of
+# different frequencies, but here all cosines come first:
 #
 # $$\mathrm{TE}(t) = \bigl(\cos t\omega_0, \dots, \cos t\omega_{\text{half}-1},\ \sin t\omega_0, \dots,
 # \sin t\omega_{\text{half}-1}\bigr) \qquad \text{half} = \lfloor d/2 \rfloor, \quad \omega_i = 10000^{-i/\text{half}}$$
 #
 # **The traps.** The denominator in the exponent is `half`, not `half − 1` or `d`. If d is odd, the
-# last column is 0. And t can be a fraction.
+# last column is 0. Steps need not be integers.
 
 
 # %%
 def timestep_embedding(
     t: Int[Tensor, "b"] | Float[Tensor, "b"], d_model: int
 ) -> Float[Tensor, "b d_model"]:
-    """Return, for each t, the cosines and then the sines of t·ω_i, with ω_i = 10000^(−i/half).
+    """Embed each t as the cosines, followed by the sines, of t·ω_i with ω_i = 10000^(−i/half).
 
-    Here half = ⌊d_model/2⌋ and i = 0, …, half − 1. If `d_model` is odd, the last column is 0; for
-    `d_model` 1 it is the only one.
+    Here half = ⌊d_model/2⌋ and i = 0, …, half − 1. If `d_model` is odd, the last column is 0. With
+    `d_model` = 1, this is the only column.
 
     Args:
-        t: whole or fractional steps.
+        t: integer or fractional steps.
         d_model: the number of columns, at least 1.
 
     Returns:
-        a float32 table with a row for each t, within 2·10⁻³ of the exact values for t up to 10,000.
+        a float32 tensor with one row per t. For t up to 10,000, its error must be below 2·10⁻³.
 
-    Source: Peebles and Xie (2022), appendix A; the order of the columns is that of their code.
+    Source: Peebles and Xie (2022), appendix A; the column order follows their code.
     """
     ### BEGIN SOLUTION
     half = d_model // 2
@@ -357,7 +360,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_timestep_embedding():
-        with expecting("timestep_embedding should accept 3 whole steps and d_model 4"):
+        with expecting("timestep_embedding should accept 3 integer steps and d_model 4"):
             result = timestep_embedding(torch.tensor([0, 1, 100]), 4)
         assert result is not None, "timestep_embedding returns None. Does it end with `return`?"
         assert result.shape == (3, 4), (
@@ -366,7 +369,7 @@ if __name__ == "__main__":
         assert result.dtype == torch.float32, (
             f"The result should be float32; yours is {result.dtype}."
         )
-        # With d_model 4, half is 2: the angles are t and t/100.
+        # With d_model 4, half is 2, so the angles are t and t/100.
         expected = torch.tensor(
             [
                 [1.0, 1.0, 0.0, 0.0],
@@ -380,21 +383,21 @@ if __name__ == "__main__":
         )
         between = timestep_embedding(torch.tensor([0.5]), 2)
         assert torch.allclose(between, torch.tensor([[0.877583, 0.479426]]), atol=2e-3), (
-            f"t = 0.5 and d_model 2 should give cos 0.5 and sin 0.5; yours are {between}."
+            f"t = 0.5 and d_model 2 should give cos 0.5 and sin 0.5; your result is {between}."
         )
         with expecting("timestep_embedding should accept an odd d_model"):
             odd = timestep_embedding(torch.tensor([1, 100]), 5)
-        assert odd.shape == (2, 5), f"d_model 5 should give 5 columns; yours has {odd.shape[1]}."
+        assert odd.shape == (2, 5), f"d_model 5 should give 5 columns, not {odd.shape[1]}."
         assert torch.allclose(odd[:, :4], expected[1:], atol=2e-3), (
-            f"d_model 5 should have the columns of d_model 4 and a zero; yours is\n{odd}"
+            f"With d_model 5, the first 4 columns should be the same as with d_model 4; yours are\n{odd[:, :4]}"
         )
         assert (odd[:, 4] == 0).all(), (
-            f"For d_model 5, the last column should be 0; yours is {odd[:, 4]}."
+            f"With d_model 5, the last column should be 0; yours is {odd[:, 4]}."
         )
         slow = timestep_embedding(torch.tensor([1000]), 8)[0, [3, 7]]
         assert torch.allclose(slow, torch.tensor([0.5403, 0.8415]), atol=2e-3), (
-            "With d_model 8, t = 1000 turns the slowest pair by an angle of 1: columns 3 and 7 should "
-            f"be cos 1 and sin 1; yours are {slow.tolist()}. The exponent is −i/half."
+            "With d_model 8 and t = 1000, the lowest frequency gives an angle of 1, so columns 3 and 7 "
+            f"should be cos 1 and sin 1; yours are {slow.tolist()}. The exponent should be −i/half."
         )
         print("timestep_embedding: all visible checks pass.")
 
@@ -403,14 +406,14 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The angles are an outer product, with one row per step and one column per frequency. The two
-# halves of the result are the cosines and the sines of the angles.
+# The angles are an outer product, with one row per step and one column per frequency. The first
+# half of the result contains the cosines of the angles, and the second half the sines.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `unsqueeze` gives t a second axis, and `torch.cat` joins the halves along the last axis. If d is
-# odd, `torch.nn.functional.pad` adds a column of zeros.
+# `unsqueeze` adds a second axis to t, and `torch.cat` concatenates the two halves along the last
+# axis. If d is odd, append a column of zeros with `torch.nn.functional.pad`.
 # </details>
 
 # %%
@@ -425,22 +428,22 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Slow columns give the rough value of t; fast ones distinguish neighbouring
-# steps.
+# **What to notice.** Low-frequency columns encode the rough value of t; high-frequency columns
+# distinguish neighbouring steps.
 
 # %% [markdown]
 # ## `DiTBlock`
 # ★★★★☆ · 35 minutes
 #
 # A DiT block has a second input, the **condition**: one vector per image that encodes the step and
-# the class to draw. Peebles and Xie compared four ways to use it. The best one lets the condition
-# control the *norms*. LayerNorm usually learns a scale and a shift. Here the condition determines
-# both, plus a gate before each residual sum.
+# the class to draw. Peebles and Xie compared four ways to use it. In the best one, the condition
+# controls the *norms*. LayerNorm usually learns a scale and a shift; here, the condition determines
+# both, plus a gate for each residual branch.
 #
-# ![The residual stream x feeds two branches. In each, the result of LayerNorm is multiplied by 1 +
-# scale and shifted. Attention or the network, a gate and the residual sum follow. The condition
-# passes through silu and modulation, and the result is split into shift, scale and gate for each
-# branch.](figures/dit-block.svg)
+# ![The residual stream x feeds two branches. In each branch, the output of LayerNorm is multiplied
+# by 1 + scale and shifted. Then come attention or the feed-forward network, a gate, and the
+# residual sum. The condition passes through silu and modulation. The result is split into a shift,
+# a scale and a gate for each branch.](figures/dit-block.svg)
 #
 # $$(\text{shift}_1, \text{scale}_1, \text{gate}_1, \text{shift}_2, \text{scale}_2, \text{gate}_2)
 # = \underbrace{\operatorname{modulation}}_{d \,\to\, 6d}
@@ -454,29 +457,30 @@ if __name__ == "__main__":
 # \operatorname{network}\bigl(\operatorname{LN}(x) \odot (1 + \text{scale}_2) + \text{shift}_2\bigr)$$
 #
 # (The paper writes β, γ and α for shift, scale and gate.) `attention` is the given `SelfAttention`
-# from the vision chapter. LN has no parameters and eps 1e-6. The network is linear1, GELU (tanh
-# approximation) and linear2. `modulation` is initialised to zero, hence the name *adaLN-Zero*: all
-# gates start at 0, so the block returns x.
+# from the vision chapter. LN has no parameters and uses eps = 1e-6. The network applies linear1,
+# GELU (tanh approximation) and linear2. `modulation` is initialised to zero, hence the name
+# *adaLN-Zero*. All gates start at 0, so the block initially returns x.
 #
 # Work in three steps:
 #
-# 1. Compute `modulation(silu(condition))`, which is `(b, 6d)`. Insert an axis for the patches,
-#    `(b, 1, 6d)`, and split the last axis into six parts.
+# 1. Compute `modulation(silu(condition))`, of shape `(b, 6d)`. Insert an axis for the patches to
+#    get `(b, 1, 6d)`, and split the last axis into six parts.
 # 2. Write the attention branch and its residual sum.
-# 3. Write the network branch in the same way. It reads the *new* x.
+# 3. Write the network branch in the same way. Its input is the *updated* x.
 #
 # **The traps.** The factor is 1 + scale, so a scale of 0 changes nothing. Without the axis for the
-# patches, b is matched with n: this raises an error, or is silently wrong if they are equal. By
+# patches, b is broadcast against n. This raises an error, or is silently wrong if b equals n. By
 # default, torch's LayerNorm has parameters and its GELU is exact.
 
 
 # %%
 class DiTBlock(nn.Module):
-    """A block with self-attention and a feed-forward network, whose norms and gates depend on a condition.
+    """A Transformer block whose norms and gates are controlled by a condition.
 
     Attributes to define: `attention` (a `SelfAttention(d_model, n_heads)`), `linear1` (d_model to
-    d_ff), `linear2` (d_ff to d_model), `modulation` (an `nn.Linear` from d_model to 6·d_model, weight
-    and bias initialised to zero). There are no other parameters. At first, the block is the identity.
+    d_ff), `linear2` (d_ff to d_model), `modulation` (an `nn.Linear` from d_model to 6·d_model, with
+    weight and bias initialised to zero). There are no other parameters. At initialisation, the block is
+    the identity.
 
     Source: Peebles and Xie (2022), section 3.2 and figure 3 (adaLN-Zero).
     """
@@ -496,12 +500,12 @@ class DiTBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d_model"], condition: Float[Tensor, "b d_model"]
     ) -> Float[Tensor, "b n d_model"]:
-        """Return the new patches.
+        """Return the updated patches.
 
-        modulation(silu(condition)) consists of shift, scale and gate for the attention, then for the
-        network. With LN (no parameters, eps 1e-6):
-        x ← x + gate · attention(LN(x) · (1 + scale) + shift), then the same with the network, which is
-        linear2(gelu(linear1(·))) with the tanh approximation of GELU.
+        modulation(silu(condition)) contains shift, scale and gate for attention, followed by shift,
+        scale and gate for the network. LN has no parameters and uses eps = 1e-6. The attention branch
+        computes x ← x + gate · attention(LN(x) · (1 + scale) + shift). The network branch does the same
+        with linear2(gelu(linear1(·))), where gelu is the tanh approximation.
         """
         ### BEGIN SOLUTION
         modulation = self.modulation(F.silu(condition)).unsqueeze(1)  # b 1 6d
@@ -516,7 +520,7 @@ class DiTBlock(nn.Module):
 if __name__ == "__main__":
 
     def hand_over(block, modulation):
-        """Make attention and network return their inputs, and set the bias of `modulation`."""
+        """Turn attention and both linear layers into identities, and set the bias of `modulation`."""
         with torch.no_grad():
             for linear in (block.attention.qkv, block.attention.out, block.linear1, block.linear2):
                 linear.weight.zero_()
@@ -531,7 +535,7 @@ if __name__ == "__main__":
         block = DiTBlock(4, 2, 8)
         x, condition = torch.randn(2, 3, 4), torch.randn(2, 4)
         with expecting(
-            "x (2, 3, 4) and a condition (2, 4) should work",
+            "x of shape (2, 3, 4) and a condition of shape (2, 4) should work",
             "Each of the six parts needs an axis of size 1 for the patches: (2, 1, 4).",
         ):
             result = block(x, condition)
@@ -540,38 +544,38 @@ if __name__ == "__main__":
             f"The shape should be (2, 3, 4); yours is {tuple(result.shape)}."
         )
         assert torch.allclose(result, x), (
-            "At the start, the block should return x unchanged. Are the weight and the bias of "
-            "`modulation` zero, and does each gate multiply its branch before the sum?"
+            "A new block should return x unchanged. Are the weight and the bias of `modulation` zero? "
+            "Does each gate multiply its branch before the residual sum?"
         )
         assert not block.modulation.weight.any(), (
             "All weights of `modulation` should start at zero."
         )
         parts = {name.split(".")[0] for name, _ in block.named_parameters()}
         assert parts == {"attention", "linear1", "linear2", "modulation"}, (
-            f"Only attention, linear1, linear2 and modulation should have parameters; yours has them "
-            f"in {sorted(parts)}. LayerNorm has none with `elementwise_affine=False`."
+            "Only attention, linear1, linear2 and modulation should have parameters; your block has "
+            f"parameters in {sorted(parts)}. Pass `elementwise_affine=False` to LayerNorm."
         )
 
-        # One patch of two features: LN maps (3, 1) to (1, −1), and attention returns it.
+        # One patch of two features: LN maps (3, 1) to (1, −1), and attention returns its input.
         x = torch.tensor([[[3.0, 1.0]]])
         #                                    shift₁ scale₁ gate₁ shift₂ scale₂ gate₂
         block = hand_over(DiTBlock(2, 1, 2), [0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, torch.tensor([[[4.0, 0.0]]]), atol=1e-3), (
-            "With gate₁ = 1 and the other five 0, attention should get LN(x) = (1, −1) and the result "
-            f"should be (3, 1) + (1, −1) = [4, 0]; yours is {result[0, 0].tolist()}. "
+            "With gate₁ = 1 and the other five parts 0, the result should be x + LN(x) = "
+            f"(3, 1) + (1, −1) = [4, 0]; yours is {result[0, 0].tolist()}. "
             "Do you multiply by 1 + scale? Is the order shift, scale, gate?"
         )
         tiny = block(torch.tensor([[[1e-3, -1e-3]]]), torch.zeros(1, 2))[0, 0, 0].item()
         assert abs(tiny - 0.7081) < 1e-2, (
-            "LN should divide by √(variance + 10⁻⁶): (0.001, −0.001) becomes (0.7071, −0.7071), and "
-            f"the first entry of the result 0.7081; yours is {tiny:.4f}. Which `eps` do you use?"
+            "LN should divide by √(variance + 10⁻⁶), so it maps (0.001, −0.001) to (0.7071, −0.7071). "
+            f"The result should start with 0.7081; yours starts with {tiny:.4f}. Which `eps` do you use?"
         )
-        # The network gets (1, −1), which the tanh form of GELU maps to (0.84119, −0.15881).
+        # The tanh approximation of GELU maps (1, −1) to (0.84119, −0.15881).
         block = hand_over(DiTBlock(2, 1, 2), [0.0, 0.0, 0.0, 0.0, 0.0, 1000.0])
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, torch.tensor([[[844.19, -157.81]]]), atol=0.1), (
-            "With gate₂ = 1000 and the other five 0, the result should be (3, 1) + 1000 · GELU(1, −1) "
+            "With gate₂ = 1000 and the other five parts 0, the result should be (3, 1) + 1000 · GELU(1, −1) "
             f"= [844.19, −157.81]; yours is {result[0, 0].tolist()}. Do you use the tanh approximation?"
         )
         # (1, −1)·2 + 3 = (5, 1), and (3, 1) − 2·(5, 1) = (−7, −1), whose LN is (−1, 1);
@@ -580,26 +584,26 @@ if __name__ == "__main__":
         expected = torch.tensor([[[-12.0, -16.0]]])
         result = block(x, torch.zeros(1, 2))
         assert torch.allclose(result, expected, atol=1e-3), (
-            f"{x.tolist()} should become {expected.tolist()}, as computed by hand in the comment of "
-            f"this check; yours is {result.tolist()}. Does the network read the x after the first sum?"
+            f"{x.tolist()} should become {expected.tolist()}; yours becomes {result.tolist()}. A comment "
+            "in this check shows the computation. Does the network read x after the first residual sum?"
         )
 
-        # silu(−50) rounds to 0, so modulation gets the same input as for a condition of 0.
+        # silu(−50) rounds to 0, so `modulation` gets the same input as with a condition of 0.
         with torch.no_grad():
             block.modulation.weight.fill_(1.0)
         low = block(x, torch.full((1, 2), -50.0))
         assert torch.allclose(low, expected, atol=1e-3), (
-            "A condition of −50 should give the same as a condition of 0, because silu maps both "
-            f"to 0; yours gives {low.tolist()}. Is silu applied before modulation?"
+            "Conditions of −50 and 0 should give the same result, because silu maps both to 0; "
+            f"−50 gives {low.tolist()}. Do you apply silu before modulation?"
         )
 
-        # As many images as patches: each image has to use its own condition.
+        # Even with as many images as patches, each image must use its own condition.
         x, condition = torch.randn(2, 2, 2), torch.randn(2, 2)
         both = block(x, condition)
         alone = torch.cat([block(x[i : i + 1], condition[i : i + 1]) for i in (0, 1)])
         assert torch.allclose(both, alone, atol=1e-4), (
-            "In a batch of 2 images with 2 patches each, every image should get the same result "
-            "as alone; yours differ. Insert the axis for the patches: (b, 1, d)."
+            "In a batch of 2 images with 2 patches each, every image should give the same result as it "
+            "does alone; yours does not. Insert an axis for the patches: (b, 1, d)."
         )
         print("DiTBlock: all visible checks pass.")
 
@@ -608,37 +612,37 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# A norm without parameters is `F.layer_norm`, or `nn.LayerNorm` with `elementwise_affine=False`. It
-# has no parameters, so you can use the same one in both places. `unsqueeze(1)` turns `(b, 6d)` into
-# `(b, 1, 6d)`.
+# For LN, use `F.layer_norm`, or `nn.LayerNorm` with `elementwise_affine=False`. It has no
+# parameters, so both branches can share it. `unsqueeze(1)` turns `(b, 6d)` into `(b, 1, 6d)`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # `chunk(6, dim=-1)` splits the result of `modulation` into the six parts, in the right order. Then
-# write one line for each formula; the second starts from the result of the first. `nn.init.zeros_`
-# sets weight and bias to zero, and `F.gelu` takes `approximate="tanh"`.
+# write one line per formula; the second uses the x that the first returns. Use `nn.init.zeros_` on
+# the weight and the bias of `modulation`, and pass `approximate="tanh"` to `F.gelu`.
 # </details>
 
 # %% [markdown]
-# **What to notice.** The condition scales all patches of an image in the same way. For d_ff = 4d,
-# `modulation` has 6d² of the block's 18d² weights.
+# **What to notice.** All patches of an image share the same modulation. If d_ff = 4d, `modulation`
+# contains 6d² of the block's 18d² weights.
 
 # %% [markdown]
 # ## `guided_noise`
 # ★★☆☆☆ · 15 minutes
 #
-# A network may follow a label only weakly. **Guidance** predicts the noise with and without the
+# The network may follow the label only weakly. **Guidance** predicts the noise with and without the
 # label and extrapolates along the difference:
 #
 # $$\tilde\varepsilon = \varepsilon(x, t, \varnothing)
 # + s \cdot \bigl(\varepsilon(x, t, \text{label}) - \varepsilon(x, t, \varnothing)\bigr)$$
 #
-# ![The predictions lie on a line. The noise without a label is at s = 0, and the noise with label 7
-# at s = 1. The points s = 2 and s = 3 lie beyond it.](figures/guidance.svg)
+# ![The predictions lie on a line. The prediction without a label is at s = 0, and the prediction
+# for label 7 is at s = 1. The extrapolated predictions for s = 2 and s = 3 lie beyond s =
+# 1.](figures/guidance.svg)
 #
-# One network predicts both, because some labels are replaced during training with an extra label,
-# the *null label* ∅. This is *classifier-free* guidance ([Ho and Salimans
+# One network makes both predictions, because training replaces some labels with an extra *null
+# label* ∅. This is *classifier-free* guidance ([Ho and Salimans
 # 2022](https://arxiv.org/abs/2207.12598)).
 #
 # **The traps.** Ho and Salimans write
@@ -657,12 +661,13 @@ def guided_noise(
 ) -> Float[Tensor, "b ..."]:
     """Return ε(null) + scale · (ε(labels) − ε(null)), where ε is the prediction of `model`.
 
-    `model(x, t, labels)` predicts the noise in `x` (`b ...`) at the steps `t` (`b`) for the labels
-    (`b`); rows do not influence each other. Call it once on 2b rows or twice on b.
+    `model(x, t, labels)` predicts the noise in `x` (`b ...`) for the steps `t` (`b`) and the labels
+    (`b`). Rows are independent, so you can call `model` once on 2b rows or twice on b rows.
 
     Args:
-        scale: 0 gives the prediction without labels, 1 with labels; larger values extrapolate.
-        null_label: the label that means "no label"; any int.
+        scale: 0 gives the prediction without labels and 1 the prediction with labels; larger values
+            extrapolate.
+        null_label: the label that means "no label"; it can be any int.
 
     Source: Ho and Salimans (2022), equation 6, with scale = 1 + w; Peebles and Xie (2022), section 3.1.
     """
@@ -678,11 +683,11 @@ def guided_noise(
 if __name__ == "__main__":
 
     class LabelPlusStep(nn.Module):
-        """A model that predicts the sum of label and step everywhere."""
+        """A model whose prediction is label + step at every entry."""
 
         def forward(self, x, t, labels):
             assert len(x) == len(t) == len(labels), (
-                f"x, t and labels should have the same length; yours are {len(x)}, {len(t)} and "
+                f"x, t and labels should have the same length; your lengths are {len(x)}, {len(t)} and "
                 f"{len(labels)}."
             )
             return (labels + t).to(x.dtype).reshape(-1, 1, 1).expand_as(x)
@@ -691,9 +696,9 @@ if __name__ == "__main__":
     def check_guided_noise():
         model, x, t = LabelPlusStep(), torch.zeros(2, 5, 4), torch.tensor([5, 7])
         labels = torch.tensor([3, 5])
-        # With label the model predicts 3 + 5 and 5 + 7, without label 10 + 5 and 10 + 7.
+        # The model predicts 3 + 5 and 5 + 7 with labels, and 10 + 5 and 10 + 7 without labels.
         for scale, rows in ((0.0, (15, 17)), (1.0, (8, 12)), (2.0, (1, 7)), (-1.0, (22, 22))):
-            with expecting("x (2, 5, 4) with 2 steps and 2 labels should work"):
+            with expecting("x of shape (2, 5, 4) with 2 steps and 2 labels should work"):
                 result = guided_noise(model, x, t, labels, scale, null_label=10)
             assert result is not None, "guided_noise returns None. Does it end with `return`?"
             assert result.shape == (2, 5, 4), (
@@ -701,10 +706,10 @@ if __name__ == "__main__":
             )
             expected = torch.tensor(rows).float().reshape(2, 1, 1).expand(2, 5, 4)
             assert torch.allclose(result, expected), (
-                f"For a model that adds label and step, with labels 3 and 5, steps 5 and 7, null label "
-                f"10 and scale {scale:g}, the rows should be {rows} "
-                f"everywhere; yours begin with {result[:, 0, 0].tolist()}. Scale 0 ignores the label, "
-                "and scale 1 uses it."
+                f"This model predicts label + step. With labels 3 and 5, steps 5 and 7, null label 10 "
+                f"and scale {scale:g}, all entries of the two rows should be {rows}; your rows start "
+                f"with {result[:, 0, 0].tolist()}. Scale 0 should ignore the label, and scale 1 should "
+                "give the prediction with the label."
             )
         assert labels.tolist() == [3, 5], (
             f"Do not change the argument `labels`; it is now {labels}."
@@ -722,33 +727,34 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# For one call, `torch.cat` x with x, t with t, and the labels with the null labels. `chunk(2)`
-# splits the prediction in two. Then implement the formula, starting from the unconditional ε.
+# To call the model only once, concatenate x with x, t with t, and the labels with the null labels.
+# `chunk(2)` splits the prediction in two. Then apply the formula, starting from the unconditional
+# ε.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Guidance costs a second prediction per step.
+# **What to notice.** Guidance requires a second prediction at each step.
 
 # %% [markdown]
 # ## `ddim_step`
 # ★★★☆☆ · 20 minutes
 #
 # Take one denoising step, following [Song et al. (2021)](https://arxiv.org/abs/2010.02502). Given
-# the predicted noise, solve `add_noise` for the image. Early on, this estimate is blurry. So add
-# the same noise back, at the level of the next step:
+# the predicted noise, solve the `add_noise` formula for the image. Early in sampling, this estimate
+# is blurry, so add the same noise back, at the level of the next step:
 #
 # $$\hat x_0 = \frac{x - \sqrt{1 - \bar\alpha}\;\varepsilon}{\sqrt{\bar\alpha}}
 # \qquad\qquad
 # x' = \sqrt{\bar\alpha'}\;\hat x_0 + \sqrt{1 - \bar\alpha'}\;\varepsilon$$
 #
-# ![Remove all noise from the very noisy x to get an estimate of the image. Then add part of the
-# noise back to get the less noisy x′.](figures/ddim.svg)
+# ![Removing all predicted noise from the very noisy x gives an estimate of the image. Adding part
+# of the noise back gives x′, which is less noisy than x.](figures/ddim.svg)
 #
-# The step is deterministic (the paper's η is 0) and can be long: sampling uses 30 steps, training
-# 1,000.
+# The step is deterministic (η = 0 in the paper) and can be large: training uses 1,000 steps,
+# sampling only 30.
 #
-# **The traps.** The last step goes to $\bar\alpha' = 1$, the image itself. $\bar\alpha$ may be a
-# single number or, as in `add_noise`, one number per row.
+# **The traps.** The last step goes to $\bar\alpha' = 1$ and returns the estimated image.
+# $\bar\alpha$ may be a single number or, as in `add_noise`, one number per row.
 
 
 # %%
@@ -758,20 +764,20 @@ def ddim_step(
     alpha_bar: float | Float[Tensor, ""] | Float[Tensor, "b"],
     alpha_bar_next: float | Float[Tensor, ""] | Float[Tensor, "b"],
 ) -> Float[Tensor, "b ..."]:
-    """Take the deterministic step from ᾱ to ᾱ′: estimate the image, and add less noise back.
+    """Take the deterministic step from ᾱ to ᾱ′: estimate the image, then add back less noise.
 
     With x̂₀ = (x − √(1 − ᾱ) · ε) / √ᾱ, return √ᾱ′ · x̂₀ + √(1 − ᾱ′) · ε.
 
     Args:
-        x: noisy rows, with any number of axes after the first.
-        predicted_noise: ε, like `x`.
-        alpha_bar: ᾱ in (0, 1] of `x`: a number, a scalar tensor, or one value per row.
-        alpha_bar_next: ᾱ′ in (0, 1], in the same form; 1 gives x̂₀.
+        x: noisy images or other data, with any number of axes after the first.
+        predicted_noise: ε, of the same shape as `x`.
+        alpha_bar: the ᾱ of `x`, in (0, 1], as a number, a scalar tensor, or one value per row.
+        alpha_bar_next: ᾱ′ in (0, 1], in any of these forms; 1 gives x̂₀.
 
     Returns:
-        the rows after the step, in the dtype of `x`.
+        the data after the step, with the dtype of `x`.
 
-    Source: Song et al. (2021), equation 12 with σ = 0. Their α is ᾱ here.
+    Source: Song et al. (2021), equation 12 with σ = 0. Their α is our ᾱ.
     """
     ### BEGIN SOLUTION
     ones = [1] * (x.dim() - 1)
@@ -789,41 +795,41 @@ if __name__ == "__main__":
 
     @visible_check
     def check_ddim_step():
-        # The image (4, −2) and the noise (1, 2), with the roots 0.8 and 0.6: 3.2 + 0.6, −1.6 + 1.2.
+        # Multiply the image (4, −2) by 0.8 and the noise (1, 2) by 0.6: 3.2 + 0.6 and −1.6 + 1.2.
         x, noise = torch.tensor([[3.8, -0.4]]), torch.tensor([[1.0, 2.0]])
         with expecting("ddim_step should accept numbers for ᾱ and ᾱ′"):
             result = ddim_step(x, noise, 0.64, 0.36)
         assert result is not None, "ddim_step returns None. Does it end with `return`?"
-        # With the roots 0.6 and 0.8: 2.4 + 0.8, −1.2 + 1.6.
+        # Now multiply the image by 0.6 and the noise by 0.8: 2.4 + 0.8 and −1.2 + 1.6.
         assert torch.allclose(result, torch.tensor([[3.2, 0.4]]), atol=1e-5), (
-            f"From ᾱ 0.64 to 0.36, {x} with the noise {noise} should become [[3.2, 0.4]]; yours is "
-            f"{result}. The estimate of the image is [[4, −2]]."
+            f"A step from ᾱ = 0.64 to ᾱ′ = 0.36 with the noise {noise} should change {x} to "
+            f"[[3.2, 0.4]]; yours gives {result}. The estimate of the image should be [[4, −2]]."
         )
         last = ddim_step(x, noise, 0.64, 1.0)
         assert torch.allclose(last, torch.tensor([[4.0, -2.0]]), atol=1e-5), (
-            f"ᾱ′ = 1 should give the image [[4, −2]]; yours is {last}."
+            f"ᾱ′ = 1 should give the image [[4, −2]]; yours gives {last}."
         )
         with expecting("ddim_step should accept scalar tensors for ᾱ and ᾱ′"):
             stay = ddim_step(x, noise, torch.tensor(0.64), torch.tensor(0.64))
         assert torch.allclose(stay, x, atol=1e-5), (
-            f"From ᾱ to the same ᾱ, x should stay the same; yours is {stay}."
+            f"If ᾱ′ equals ᾱ, x should not change; yours becomes {stay}."
         )
-        # Two rows: the first as above, the second from the roots 0.6 and 0.8 to the image.
+        # Row 0 takes the same step as above, and row 1 goes from ᾱ = 0.36 to the image.
         rows = torch.tensor([[3.8, -0.4], [3.2, 0.4]])
         alphas, nexts = torch.tensor([0.64, 0.36]), torch.tensor([0.36, 1.0])
-        with expecting("ddim_step should accept one ᾱ and ᾱ′ per row"):
+        with expecting("ddim_step should accept one ᾱ and one ᾱ′ per row"):
             result = ddim_step(rows, noise.expand(2, 2), alphas, nexts)
         expected = torch.tensor([[3.2, 0.4], [4.0, -2.0]])
         assert torch.allclose(result, expected, atol=1e-5), (
             f"With one ᾱ per row, the result should be\n{expected}\nyours is\n{result}\n"
-            "ᾱ belongs to the first axis of x."
+            "Align ᾱ with the first axis of x."
         )
         half = ddim_step(rows.half(), noise.expand(2, 2).half(), alphas, 1.0)
         assert half.dtype == torch.float16, (
-            f"A float16 x should give float16; yours is {half.dtype}."
+            f"A float16 x should give a float16 result; yours is {half.dtype}."
         )
         rows, noise = fixed_numbers(2, 3, 2), fixed_numbers(2, 3, 2).cos()
-        with expecting("x (2, 3, 2) with one ᾱ per row should work"):
+        with expecting("x of shape (2, 3, 2) with one ᾱ per row should work"):
             both = ddim_step(rows, noise, torch.tensor([0.5, 0.8]), torch.tensor([0.7, 0.9]))
         assert both.shape == (2, 3, 2), (
             f"The shape should be (2, 3, 2); yours is {tuple(both.shape)}."
@@ -839,30 +845,30 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write one line for each formula. Before that, convert ᾱ and ᾱ′ (a Python number, a scalar tensor
-# or one value per row) to a shape that broadcasts over rows.
+# ᾱ and ᾱ′ can each be a Python number, a scalar tensor or one value per row. Reshape them so that
+# they broadcast over rows, then write one line per formula.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `torch.as_tensor` takes numbers and tensors. Reshape to `(-1, 1, …, 1)`, with as many axes as x. A
-# single number becomes `(1, 1, …, 1)`, and one number per row becomes `(b, 1, …, 1)`. Convert the
-# result to the dtype of x.
+# `torch.as_tensor` accepts numbers and tensors. Reshape its result to `(-1, 1, …, 1)`, with as many
+# axes as x. A single number then gets shape `(1, 1, …, 1)`, and one number per row gets shape
+# `(b, 1, …, 1)`. Finally, convert the result to the dtype of x.
 # </details>
 
 # %% [markdown]
 # ### Paths without a network
 # *Further · 5 minutes*
 #
-# Suppose the data were just the numbers −1 and 1. Then the mean of $x_0$ given $x$ would be
-# $\tanh(\sqrt{\bar\alpha}\, x / (1 - \bar\alpha))$, and ε would follow from it. Your `ddim_step`
-# moves 40 random numbers, first in 40 steps and then in 4.
+# Suppose the data consist only of −1 and 1. Then the mean of $x_0$ given $x$ is
+# $\tanh(\sqrt{\bar\alpha}\, x / (1 - \bar\alpha))$, which determines ε. Your `ddim_step` moves 40
+# random numbers, first in 40 steps and then in 4.
 
 # %%
 if __name__ == "__main__":
 
     def path_of_numbers(n_steps):
-        """Return the paths of 40 numbers from noise to data, `n_steps+1 40`, and their steps."""
+        """Return the steps t and the paths of 40 numbers from noise to data, `n_steps+1 40`."""
         alpha_bar = cosine_schedule(1000)
         times = torch.linspace(980, 0, n_steps + 1).long()
         path = [torch.randn(40, generator=torch.Generator().manual_seed(0))]
@@ -885,17 +891,18 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With 40 steps, paths never cross, and numbers near 0 are the last to move
-# towards −1 or 1. With 4 steps, these numbers do not reach −1 or 1, because the steps are too long.
+# towards −1 or 1. With 4 steps, these numbers do not reach −1 or 1, because the steps are too
+# large.
 
 # %% [markdown]
 # ## Your diffusion transformer draws digits
 #
 # `DigitDiT` cuts a noisy image into patches with `patchify` from the vision chapter, applies three
-# blocks, and predicts the noise in each patch. The condition is the sum of a vector for the step
-# and one for the digit. Label 10 means "any digit".
+# blocks, and predicts the noise in each patch. The condition is the sum of a step embedding and a
+# digit embedding. Label 10 means "any digit".
 #
-# The original DiT uses the linear schedule and fixed positional encodings, and also predicts the
-# variance of each step. It generates photographs in the latent space of an autoencoder.
+# The original DiT uses the linear schedule and fixed positional encodings. It also predicts the
+# variance of each step and generates images in the latent space of an autoencoder.
 
 
 # %%
@@ -930,12 +937,12 @@ class DigitDiT(nn.Module):
 
 
 # %% [markdown]
-# **Training** uses `add_noise` with random digits and steps. One label in ten, chosen at random, is
-# replaced with `NO_DIGIT`.
+# **Training** uses `add_noise` with random digits and steps. Each label is replaced by `NO_DIGIT`
+# with probability 0.1.
 #
 # **Sampling** uses a moving average of the weights. Each step predicts the noise with and without
 # the label (`guided_noise`) and removes part of it (`ddim_step`). A *guidance scale* above 1
-# amplifies the label.
+# amplifies the effect of the label.
 
 # %%
 DENOISER_STEPS = 3000
@@ -946,7 +953,7 @@ DENOISER_BATCH, NOISE_LEVELS = 64, 1000
 def train_denoiser(
     model: nn.Module, pictures: Float[Tensor, "k 1 8 8"], labels: Int[Tensor, "k"]
 ) -> tuple[nn.Module, list[float]]:
-    """Train `model` for DENOISER_STEPS steps. Return it with averaged weights, and the loss of each step."""
+    """Train `model` for DENOISER_STEPS steps. Return a copy with averaged weights and the loss of each step."""
     alpha_bar = cosine_schedule(NOISE_LEVELS)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimizer = torch.optim.AdamW(model.parameters())
@@ -975,9 +982,9 @@ def train_denoiser(
 def draw_digits(
     model: nn.Module, labels: Int[Tensor, "b"], scale: float, seed: int = 1
 ) -> list[Float[Tensor, "b 1 8 8"]]:
-    """Return all images from noise to digits, in DRAWING_STEPS deterministic steps."""
+    """Draw digits in DRAWING_STEPS deterministic steps. Return the images at each step, from noise to digits."""
     alpha_bar = cosine_schedule(NOISE_LEVELS)
-    # At the end of the schedule, x is only noise, and the estimate of the image divides by almost 0.
+    # Start just before the end of the schedule, because ddim_step divides by √ᾱ, which is almost 0 there.
     times = torch.linspace(0.98 * NOISE_LEVELS, 0, DRAWING_STEPS + 1).round().long()
     generator = torch.Generator().manual_seed(seed)
     path = [torch.randn(len(labels), 1, 8, 8, generator=generator)]
@@ -986,38 +993,38 @@ def draw_digits(
             x, t = path[-1], now.expand(len(labels))
             noise = guided_noise(model, x, t, labels, scale, NO_DIGIT)
             path.append(ddim_step(x, noise, alpha_bar[now], alpha_bar[following]))
-    # Clip grey values to the range from black to white.
+    # Clip pixel values to the range from black to white.
     return [*path[:-1], path[-1].clamp(-1, 1)]
 
 
 @functools.cache
 def trained_digit_dit(seed: int = 0) -> tuple[nn.Module, list[float]]:
-    """Train a model. Further calls with the same seed return the same model."""
+    """Train a model, or return the model from an earlier call with the same seed."""
     torch.manual_seed(seed)
     pictures, labels, _, _ = diffusion_digits()
     return train_denoiser(DigitDiT(), pictures, labels)
 
 
 # %% [markdown]
-# A classifier trained only on real digits, the *judge*, decides whether a drawing shows the
+# The *judge*, a classifier trained only on real digits, decides whether a drawing shows the
 # requested digit. *Diversity* is the mean distance between two drawings of the same digit.
 
 
 # %%
 @functools.cache
 def digit_judge() -> SVC:
-    """Return a classifier of real digits."""
+    """Return a classifier trained on real digits."""
     pictures, labels, _, _ = diffusion_digits()
     return SVC(C=10, gamma=0.064).fit(pictures.flatten(1).numpy(), labels.numpy())
 
 
 def share_recognised(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
-    """Return the fraction of images in which the judge recognises the label."""
+    """Return the fraction of images for which the judge predicts the label."""
     return digit_judge().score(pictures.flatten(1).numpy(), labels.numpy())
 
 
 def diversity(pictures: Float[Tensor, "b 1 8 8"], labels: Int[Tensor, "b"]) -> float:
-    """Return the mean distance between two images of the same digit, over pairs and digits."""
+    """Return the mean distance between two images of the same digit, averaged over the digits."""
     distances = [torch.pdist(pictures[labels == digit].flatten(1)).mean() for digit in range(10)]
     return torch.stack(distances).mean().item()
 
@@ -1027,7 +1034,7 @@ if __name__ == "__main__":
     with demonstration():
         trained_digit_dit.cache_clear()
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # more threads do not speed up matrices this small
+        torch.set_num_threads(1)  # more threads do not help with matrices this small
         start = time.perf_counter()
         digit_dit, losses = trained_digit_dit()
         asked = torch.arange(10).repeat(50)
@@ -1054,18 +1061,18 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** The judge recognises the requested digit in 91.4, 91.2 and 89.0 % of 500
-# drawings at scale 1 (seeds 0, 1 and 2). At scale 2 it is 99.6, 99.6 and 99.4 %, and for held-out
-# digits 99.3 %. Training and sampling take about two minutes on one core.
+# **What to notice.** At scale 1, the judge recognises the requested digit in 91.4, 91.2 and 89.0 %
+# of 500 drawings (seeds 0, 1 and 2). The rates are 99.6, 99.6 and 99.4 % at scale 2, and 99.3 % for
+# held-out digits. Training and sampling take about two minutes on one core.
 
 # %% [markdown]
-# ### Watch it draw
+# ### Watch the model draw
 #
-# Move the slider. The upper row shows x; the lower row, the model's estimate of the final image.
+# Move the slider. The upper row shows x, and the lower row shows the estimated final image.
 
 
 # %%
-# Text instead of the icons that matplotlib would load from the web.
+# Use text for the buttons, because matplotlib would load its icons from the web.
 BUTTONS = {
     "minus": "−",
     "fast-backward": "≪",
@@ -1080,7 +1087,7 @@ BUTTONS = {
 
 
 def show_animation(sheets: list[Float[Tensor, "height width"]], titles: list[str]) -> None:
-    """Show images as an animation with a slider in a notebook, and the last of them elsewhere."""
+    """Show images as an animation with a slider. Outside a notebook, show only the last image."""
     figure, axis = plt.subplots(figsize=(8, 2.2), dpi=80, layout="constrained")
     image = axis.imshow(sheets[0], cmap="gray", vmin=-1, vmax=1)
     axis.set(xticks=[], yticks=[4.5, 14.5], yticklabels=["x", "estimate"])
@@ -1125,8 +1132,8 @@ if __name__ == "__main__":
 # *Further · 10 minutes*
 #
 # **Predict first.** Suppose the guidance scale increases from 0 to 8. What happens to the fraction
-# of correct digits, and to their diversity? What will the model draw at scale 0? Write it down,
-# then run.
+# of correct digits, and to their diversity? What does the model draw at scale 0? Write down your
+# answers first.
 
 # %%
 if __name__ == "__main__":
@@ -1154,17 +1161,17 @@ if __name__ == "__main__":
             print(f"scale {scale:<4g} {percent:5.1f} % correct, diversity {width:.2f}")
 
 # %% [markdown]
-# **What to notice.** Of 200 digits (seed 0), 10.0 % were correct at scale 0, which is chance. At
-# scale 1 it was 94.5 %, at scale 2 99.5 %, and from scale 3 up 100 %. Relative to real digits,
-# diversity falls from 0.98 at scale 1 to 0.81 at scale 2 and 0.69 at scale 5. (Seeds 1 and 2 give
-# 0.80 at scale 2.) The guidance scale trades diversity for fidelity to the label.
+# **What to notice.** With seed 0, 10.0 % of 200 digits are correct at scale 0, as expected by
+# chance. The fraction is 94.5 % at scale 1, 99.5 % at scale 2, and 100 % above. Relative to real
+# digits, diversity falls from 0.98 at scale 1 to 0.81 at scale 2 and 0.69 at scale 5. (Seeds 1 and
+# 2 give 0.80 at scale 2.) Guidance trades diversity for fidelity to the label.
 
 # %% [markdown]
-# ### Did it memorise the training digits?
+# ### Did the model memorise the training digits?
 # *Further · 5 minutes*
 #
-# If it did, its drawings would be closer to their nearest training digit than real held-out digits
-# are to theirs.
+# If it had memorised them, its drawings would be closer to their nearest training digits than real
+# held-out digits are.
 
 # %%
 if __name__ == "__main__":
@@ -1207,8 +1214,9 @@ if __name__ == "__main__":
 #
 # 1. At small t, the network cannot distinguish the noise in a pixel from the handwriting. At large
 #    t, x carries too little information to recover the image. The best possible prediction is the
-#    mean of all noise that is consistent with x.
-# 2. Noise can only be added to continuous values, so tokens would have to become vectors, such as a
-#    piano roll or embeddings. To generate digits token by token, fix an order of the pixels, use
-#    their grey values as tokens, and train a GPT. Each pixel then takes one forward pass.
+#    mean of the noise given x.
+# 2. Gaussian noise can only be added to continuous values, so you would have to represent the music
+#    as vectors, such as a piano roll or embeddings. To generate digits token by token, fix an order
+#    of the pixels, use their grey values as tokens, and train a GPT. Sampling then takes one
+#    forward pass per pixel.
 # </details>

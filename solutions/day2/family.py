@@ -3,14 +3,14 @@
 #
 # *Chapter 5 of 7*
 #
-# Most descendants of the Transformer change it in one place. This chapter builds five such changes.
-# `rotary_embedding` and `alibi_bias` put the **distance** between query and key into the score.
-# `sliding_window_mask`, `linear_attention` and `grouped_query_attention` reduce **cost**: attention
-# compares n² pairs of positions, and generation caches all keys and values. [Mistral
-# 7B](https://arxiv.org/abs/2310.06825) combines rotary embeddings, a window and grouped queries;
-# [BLOOM](https://arxiv.org/abs/2211.05100) uses ALiBi.
+# Most descendants of the Transformer change one part of it. You will implement five of these
+# changes. With `rotary_embedding` and `alibi_bias`, scores depend on the **distance** between query
+# and key. `sliding_window_mask`, `linear_attention` and `grouped_query_attention` reduce **cost**.
+# Full attention compares n² pairs of positions, and generation caches all keys and values. [Mistral
+# 7B](https://arxiv.org/abs/2310.06825) combines rotary embeddings, a sliding window and
+# grouped-query attention; [BLOOM](https://arxiv.org/abs/2211.05100) uses ALiBi.
 #
-# In this chapter, $d$ is the width of a query or key in one head, and $d_v$ that of a value.
+# In this chapter, $d$ is the dimension of a query or key in one head, and $d_v$ that of a value.
 
 # %%
 import math
@@ -40,19 +40,19 @@ from solutions.opening import (
 # ## `rotary_embedding`
 # ★★★☆☆ · 20 minutes
 #
-# In text, what usually matters is how far apart two tokens are. The rotary embedding (RoPE, [Su et
-# al. 2021](https://arxiv.org/abs/2104.09864), section 3.2) rotates each query and key, in every
-# layer, by an angle that grows with its position. Rotating both by the same angle does not change
-# their dot product. Only the difference between the angles matters, and it depends only on the
-# distance.
+# In text, the distance between two tokens usually matters more than their positions. The rotary
+# embedding (RoPE, [Su et al. 2021](https://arxiv.org/abs/2104.09864), section 3.2) rotates each
+# query and key in every layer by an angle proportional to its position. Rotating both by the same
+# angle does not change their dot product. Only the difference between the angles matters, and it
+# depends only on the distance.
 #
-# ![On the left, there are six columns. This exercise, the paper and Meta's Llama pair columns 0 and
-# 1, 2 and 3, 4 and 5. GPT-NeoX and Hugging Face's Llama pair columns 0 and 3, 1 and 4, 2 and 5. On
-# the right, the angle between a query at position 1 and a key at position 3 is the same as for
-# positions 4 and 6.](figures/rope.svg)
+# ![The left side shows two ways to pair six columns. This exercise, the paper and Meta's Llama pair
+# columns 0 and 1, 2 and 3, 4 and 5. GPT-NeoX and Hugging Face's Llama pair columns 0 and 3, 1 and
+# 4, 2 and 5. On the right, the angle between a query at position 1 and a key at position 3 is the
+# same as for positions 4 and 6.](figures/rope.svg)
 #
-# A rotation needs a plane, so the d columns form d/2 pairs. At position $p$, pair $i = 0, 1, \dots$
-# becomes
+# A rotation acts on a plane, so the d columns form d/2 pairs. At position $p$, pair
+# $i = 0, 1, \dots$ becomes
 #
 # $$\begin{pmatrix} y_{2i} \\ y_{2i+1} \end{pmatrix} =
 # \begin{pmatrix} \cos p\,\omega_i & -\sin p\,\omega_i \\
@@ -60,33 +60,35 @@ from solutions.opening import (
 # \begin{pmatrix} x_{2i} \\ x_{2i+1} \end{pmatrix}
 # \qquad \omega_i = \mathrm{base}^{-2i/d} \qquad x, y: n \times d$$
 #
-# **A small example.** With d = 2, ω₀ is 1. The vector (1, 0) becomes (0.54, 0.84) at position 1 and
-# (−0.42, 0.91) at position 2. Their dot product is 0.54 = cos 1, as for positions 0 and 1.
+# **A small example.** If d = 2, then ω₀ = 1. The vector (1, 0) becomes (0.54, 0.84) at position 1
+# and (−0.42, 0.91) at position 2. Their dot product is 0.54 = cos 1, the same as for positions 0
+# and 1.
 #
 # **The traps.**
 #
-# * *Adjacent* columns are a pair, as in the paper and in Meta's Llama code. GPT-NeoX and Hugging
-#   Face's Llama pair column i with i + d/2. Both work, but switching means permuting the weights.
-# * Row r need not be at position r: with a cache, a model rotates one row at a time.
-# * Float16 rounds 9,999 to 10,000, so compute the angles in float32 or better.
+# * *Adjacent* columns form a pair, as in the paper and in Meta's Llama code. GPT-NeoX and Hugging
+#   Face's Llama pair column i with i + d/2. Both work, but switching between them requires
+#   permuting the weights.
+# * Row r need not be at position r. With a cache, a model rotates one row at a time.
+# * Float16 rounds 9,999 to 10,000, so compute the angles in float32 or float64.
 
 
 # %%
 def rotary_embedding(
     x: Float[Tensor, "*batch n d"], positions: Int[Tensor, " n"], base: float = 10000.0
 ) -> Float[Tensor, "*batch n d"]:
-    """Rotate the pair of columns (2i, 2i+1) of each row by the angle position · base^(−2i/d).
+    """Rotate columns (2i, 2i+1) of each row by the angle position · base^(−2i/d).
 
     A pair (a, b) becomes (a·cos − b·sin, a·sin + b·cos).
 
     Args:
         x: queries or keys.
         positions: the position of each row, from 0 to 10,000, in any order.
-        base: the larger it is, the more slowly the later pairs rotate.
+        base: the base of the frequencies; a larger base makes later pairs rotate more slowly.
 
     Returns:
-        the rotated rows in the dtype of `x`. Angles are computed in float32 or better, even if
-        `x` has half precision.
+        the rotated rows, with the dtype of `x`. Angles must be computed in float32 or float64, even
+        if `x` has half precision.
 
     Raises:
         ValueError: d is odd.
@@ -96,7 +98,7 @@ def rotary_embedding(
     ### BEGIN SOLUTION
     d = x.shape[-1]
     if d % 2:
-        raise ValueError(f"d is {d}, but only pairs can be turned: x needs an even d")
+        raise ValueError(f"d is {d}, but x must have an even number of columns")
     doubled = torch.arange(0, d, 2, dtype=torch.float64, device=x.device)  # 2i
     angles = positions.unsqueeze(1) * base ** (-doubled / d)  # n × d/2
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
@@ -115,30 +117,30 @@ if __name__ == "__main__":
             turned = rotary_embedding(x, torch.tensor([0, 1, 1]))
         assert turned is not None, "rotary_embedding returns None. Does it end with `return`?"
         assert turned.shape == (3, 2), (
-            f"The shape should stay (3, 2); yours is {tuple(turned.shape)}."
+            f"The shape should still be (3, 2); yours is {tuple(turned.shape)}."
         )
-        # With d = 2 there is one pair, and its angle is the position.
+        # With d = 2, there is one pair, and its angle is the position.
         expected = torch.tensor([[1.0, 0.0], [0.540302, 0.841471], [-1.682942, 1.080605]])
         assert torch.allclose(turned, expected, atol=1e-5), (
-            f"At positions 0, 1, 1, the rows\n{x}\nshould become\n{expected}\nyours are\n{turned}\n"
-            "With d = 2 the angle is the position. Compare your signs with the formula."
+            f"At positions 0, 1, 1, the rows\n{x}\nshould become\n{expected}\nYours become\n{turned}\n"
+            "With d = 2, the angle is the position. Compare your signs with the formula."
         )
-        assert x[2, 1] == 2, "Your function changes `x` in place. Assign to a new tensor."
+        assert x[2, 1] == 2, "Your function changes `x` in place. Return a new tensor instead."
         # With d = 4 and base 100, the second pair rotates ten times more slowly than the first.
         x = torch.tensor([[[0.0, 0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0, 0.0]]])
-        with expecting("2 × 1 rows of 4 columns and 1 position should work"):
+        with expecting("x of shape (2, 1, 4) and 1 position should work"):
             seen = rotary_embedding(x, torch.tensor([10]), base=100.0)
         expected = torch.tensor([[[0.0, 0.0, 0.540302, 0.841471]], [[-0.839072, -0.544021, 0, 0]]])
         assert torch.allclose(seen, expected, atol=1e-5), (
-            f"With base 100, position 10 rotates columns 0 and 1 by 10, and columns 2 and 3 by 1:\n"
-            f"{x}\nshould become\n{expected}\nyours is\n{seen}\n"
-            "Are adjacent columns a pair? Does the first pair have speed 1?"
+            "At position 10 with base 100, columns 0 and 1 should rotate by 10, and columns 2 and 3 by 1. "
+            f"The input\n{x}\nshould become\n{expected}\nYours becomes\n{seen}\n"
+            "Do adjacent columns form a pair? Is ω₀ = 1?"
         )
-        # With base 10,000 and d = 4, the second pair is a hundred times slower.
+        # With base 10,000 and d = 4, the second pair rotates a hundred times more slowly.
         seen = rotary_embedding(torch.tensor([[0.0, 0.0, 1.0, 0.0]]), torch.tensor([100]))
         assert torch.allclose(seen, expected[0], atol=1e-4), (
-            "With d = 4 and the default base, position 100 rotates columns 2 and 3 by 1, to "
-            f"(0.540, 0.841); yours gives {seen[0, 2:].tolist()}. Check your use of `base`."
+            "With d = 4 and the default base, position 100 should rotate columns 2 and 3 by 1 to "
+            f"(0.540, 0.841); yours become {seen[0, 2:].tolist()}. Check how you use `base`."
         )
         far = torch.tensor([[1.0, 0.0]], dtype=torch.float16)
         with expecting("rotary_embedding should accept float16"):
@@ -164,29 +166,30 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# First compute a table of angles with one row per position and one column per *pair*; it is an
-# outer product. Slices with a step, `x[..., 0::2]` and `x[..., 1::2]`, give the first and the
-# second member of every pair.
+# First compute the angles as an outer product, with one row per position and one column per *pair*.
+# The slices `x[..., 0::2]` and `x[..., 1::2]` contain the first and the second element of every
+# pair.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The rotated members are two tensors with d/2 columns each. To interleave them, stack them along a
-# new last axis and flatten the last two axes. Compute the angles in float64 from
-# `torch.arange(0, d, 2)`, which is 2i, and convert only the sine and cosine to the dtype of `x`.
+# Compute the rotated first and second elements as two tensors with d/2 columns each. To interleave
+# them, stack them along a new last axis and flatten the last two axes. `torch.arange(0, d, 2)`
+# contains the values 2i. Compute the angles in float64, and convert only the sine and cosine to the
+# dtype of `x`.
 # </details>
 
 # %% [markdown]
-# **Predict first.** The next cell puts one query and one key at each of 40 positions and draws all
-# 40 × 40 scores. Which entries will be equal?
+# **Predict first.** The next cell places the same query and key at each of 40 positions and plots
+# all 40 × 40 scores. Which scores will be equal?
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # One vector (1, 0, 1, 0, …) at positions 0 to 20: where do its pairs point?
+        # Rotate the vector (1, 0, 1, 0, …) to positions 0 to 20, and plot each pair as a point.
         places = torch.arange(21)
         hands = rotary_embedding(torch.tensor([1.0, 0.0] * 4).expand(21, 8), places)
-        # The same query and the same key at every position.
+        # Use the same query and the same key at every position.
         torch.manual_seed(3)
         rotated = [
             rotary_embedding(vector.expand(40, 32), torch.arange(40))
@@ -207,22 +210,22 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Over 20 positions, pair 0 makes three full turns and pair 2 hardly moves. Fast
-# pairs distinguish neighbours; slow pairs distinguish near from far. On the right, each diagonal
-# has one colour: the score depends on i − j alone.
+# **What to notice.** Over 20 positions, pair 0 makes three full turns, while pair 2 hardly moves.
+# Fast pairs distinguish neighbours; slow pairs distinguish near from far. On the right, each
+# diagonal has one colour, because the score depends only on i − j.
 #
-# RoPE alone does not generalise to longer texts, as the end of this chapter shows.
+# RoPE alone does not generalise to longer texts (see the end of this chapter).
 
 # %% [markdown]
 # ## `alibi_bias`
 # ★★☆☆☆ · 15 minutes
 #
-# ALiBi ([Press et al. 2022](https://arxiv.org/abs/2108.12409), section 3) lowers each score by the
-# distance times a slope, which differs from head to head:
+# ALiBi ([Press et al. 2022](https://arxiv.org/abs/2108.12409), section 3) subtracts the distance
+# times a slope from each score. Each head has its own slope:
 #
-# ![The bias that ALiBi adds to the scores of two heads with four positions. A head with slope 1/4
-# subtracts 1/4 per step, a head with slope 1/64 subtracts 1/64 per step. Entries above the diagonal
-# are minus infinity.](figures/alibi.svg)
+# ![The bias that ALiBi adds to the scores of two heads, for four positions. The head with slope 1/4
+# subtracts 1/4 per step, and the head with slope 1/64 subtracts 1/64 per step. Entries above the
+# diagonal are minus infinity.](figures/alibi.svg)
 #
 # $$\mathrm{softmax}\big(Q_k K_k^\top / \sqrt{d} + B_k\big) V_k \qquad
 # B_{k,i,j} = \begin{cases} -\,s_k\,(i - j) & j \le i \\ -\infty & j > i \end{cases}
@@ -233,26 +236,26 @@ if __name__ == "__main__":
 # $$s_k = 2^{-8k/h} \qquad k = 1, 2, \dots, h$$
 #
 # Otherwise, start with the slopes for the largest power of two below h. Append the 1st, 3rd, 5th, …
-# slope for the *next* power of two until there are h.
+# slope for the *next* power of two until you have h slopes.
 #
 # **The traps.** The formula gives plausible slopes for every h, but is correct only for powers of
-# two. The list is not sorted. 0 · ∞ is NaN, so do not multiply a mask by −∞.
+# two. The slopes are not sorted. 0 · ∞ is NaN, so do not multiply a mask by −∞.
 
 
 # %%
 def alibi_bias(n_heads: int, n: int) -> Float[Tensor, "h n n"]:
-    """Return ALiBi's bias: −slope · (i − j) for j ≤ i, −inf above the diagonal.
+    """Return ALiBi's bias: −slope · (i − j) for j ≤ i, and −inf above the diagonal.
 
     Args:
-        n_heads: the number of heads h. For a power of two, the slopes are 2^(−8k/h), k = 1 … h.
-            Otherwise they are those of the largest power of two below h, followed by the 1st, 3rd,
-            5th, … slope of the next power of two.
+        n_heads: the number of heads h. If h is a power of two, the slopes are 2^(−8k/h) for
+            k = 1, …, h. Otherwise, they are the slopes for the largest power of two below h, followed
+            by the 1st, 3rd, 5th, … slope for the next power of two.
         n: the number of positions.
 
     Returns:
-        a float32 tensor with an n × n matrix per head.
+        a float32 tensor with one n × n matrix per head.
 
-    Source: Press et al. (2022), section 3; for other numbers of heads, the code of the paper.
+    Source: Press et al. (2022), section 3; if h is not a power of two, the authors' code.
     """
     ### BEGIN SOLUTION
     power = 2 ** math.floor(math.log2(n_heads))
@@ -282,7 +285,7 @@ if __name__ == "__main__":
         )
         future = torch.ones(3, 3, dtype=torch.bool).triu(1)
         assert bias[:, future].isneginf().all(), (
-            f"Later keys (above the diagonal) should get −inf; yours is\n{bias}"
+            f"Entries above the diagonal (later keys) should be −inf; your bias is\n{bias}"
         )
         # The slopes of 2 heads are 2^−4 and 2^−8.
         seen = bias[:, [0, 1, 2, 2], [0, 0, 0, 1]]
@@ -290,26 +293,26 @@ if __name__ == "__main__":
             [[0.0, -1 / 16, -1 / 8, -1 / 16], [0, -1 / 256, -1 / 128, -1 / 256]]
         )
         assert torch.allclose(seen, expected, atol=1e-6), (
-            f"At (i, j) = (0, 0), (1, 0), (2, 0), (2, 1) the two heads should have\n{expected}\n"
-            f"yours have\n{seen}\nThe slopes are 1/16 and 1/256. Check the sign and the distance."
+            f"At (i, j) = (0, 0), (1, 0), (2, 0), (2, 1), the biases of the two heads should be\n{expected}\n"
+            f"yours are\n{seen}\nThe slopes are 1/16 and 1/256. Check the sign and the distance."
         )
-        # One step costs the slope.
+        # At distance 1, the bias is minus the slope.
         slopes = -alibi_bias(8, 2)[:, 1, 0]
         assert torch.allclose(slopes, 0.5 ** torch.arange(1, 9)), (
-            f"The slopes of 8 heads should be 1/2, 1/4, …, 1/256; yours are {slopes.tolist()}. "
-            "Check where k starts."
+            f"The slopes for 8 heads should be 1/2, 1/4, …, 1/256; yours are {slopes.tolist()}. "
+            "Check the first value of k."
         )
-        # 5 heads: the four slopes of 4 heads, then the 1st of 8 heads.
+        # The slopes for 5 heads are the four slopes for 4 heads and the first slope for 8 heads.
         five = torch.tensor([1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 2])
         slopes = -alibi_bias(5, 2)[:, 1, 0]
         assert torch.allclose(slopes, five), (
-            f"The slopes of 5 heads should be {five.tolist()}, in this order; yours are "
+            f"The slopes for 5 heads should be {five.tolist()}, in this order; yours are "
             f"{slopes.tolist()}. 5 is not a power of two."
         )
         slopes = -alibi_bias(13, 2)[:, 1, 0]
         assert len(slopes.unique()) == 13, (
-            f"The slopes of 13 heads should all differ; yours are {slopes.tolist()}. After the 8 "
-            "slopes of 8 heads, take every other slope of 16 heads."
+            f"The slopes for 13 heads should all differ; yours are {slopes.tolist()}. After the 8 "
+            "slopes for 8 heads, take every other slope for 16 heads."
         )
         print("alibi_bias: all visible checks pass.")
 
@@ -318,16 +321,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Build two independent parts: a list of h slopes, and an n × n table of distances. With shapes
-# `(h, 1, 1)` and `(n, n)`, their product broadcasts to the result.
+# Compute two independent parts: a list of h slopes, and an n × n table of distances. If their
+# shapes are `(h, 1, 1)` and `(n, n)`, their product broadcasts to `(h, n, n)`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Write one line that lists the slopes for a power of two. Let `power` be the largest power of two
-# that is at most h. Evaluate that line for `power` and for `2 * power`, and take every other entry
-# of the second list. Concatenate the lists and keep the first h. `masked_fill` sets −inf where the
-# distance is negative.
+# Write an expression that lists the slopes for a power of two. Let `power` be the largest power of
+# two that is at most h. Evaluate the expression for `power` and for `2 * power`, and take every
+# other entry of the second list. Concatenate the lists and keep the first h entries. Use
+# `masked_fill` to set the bias to −inf where the distance is negative.
 # </details>
 
 # %%
@@ -337,7 +340,7 @@ if __name__ == "__main__":
         slopes = {heads: -alibi_bias(heads, 2)[:, 1, 0] for heads in (8, 12)}
         figure, axes = plt.subplots(1, 4, figsize=(13, 3.2), layout="constrained")
         for head, axis in zip((0, 2, 4), axes[:3], strict=True):
-            # The weights if all keys match equally well.
+            # Plot the attention weights that result if all keys match equally well.
             image = axis.imshow(bias[head].softmax(dim=-1), cmap="viridis", vmin=0, vmax=0.5)
             axis.set(title=f"slope 1/{2 ** (head + 1)}", xlabel="key", ylabel="query")
         figure.colorbar(image, ax=axes[2], label="weight")
@@ -349,35 +352,35 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** If all keys match equally well, a head with slope s looks back about 1/s
-# positions: 2, 8 and 32 here. With 12 heads, the last four slopes lie above and between the four
-# largest of the first eight.
+# **What to notice.** If all keys match equally well, a head with slope s attends mostly to the last
+# 1/s positions, here 2, 8 and 32. With 12 heads, the last four slopes lie above and between the
+# four largest of the first eight.
 
 # %% [markdown]
 # ## `sliding_window_mask`
 # ★☆☆☆☆ · 5 minutes
 #
-# Much of what a token needs is close by. With a window of size w ([Child et al.
+# Most of the relevant context is often nearby. With a window of size w ([Child et al.
 # 2019](https://arxiv.org/abs/1904.10509), section 4), each position sees itself and the w − 1
-# before it. That is at most n·w pairs instead of n². Information from further back arrives through
-# several layers.
+# positions before it. This reduces n² pairs to at most n·w. Information from further back arrives
+# through several layers.
 #
-# ![Masks for six positions, with windows of 1, 3 and at least 6. The last mask shows a window of 3
-# after two layers, which reaches up to four positions back.](figures/window.svg)
+# ![Masks for six positions, with windows of 1, 3 and at least 6. The last panel shows that two
+# layers with a window of 3 reach up to four positions back.](figures/window.svg)
 #
 # $$\mathrm{mask}_{i,j} = (i - w < j \le i) \qquad \mathrm{mask}: n \times n$$
 #
-# **The trap.** Does a window of w include the position itself? Here it does, so window 1 is the
-# diagonal. Some libraries include one more or one less.
+# **The trap.** Does a window of w include the position itself? Here it does, so a window of 1 gives
+# the diagonal. Some libraries count differently.
 
 
 # %%
 def sliding_window_mask(n: int, window: int) -> Bool[Tensor, "n n"]:
-    """Return a mask that is True at (i, j) where i − window < j ≤ i.
+    """Return a mask that is True where i − window < j ≤ i.
 
     Args:
         n: the number of positions.
-        window: the number of positions that each position sees, itself included.
+        window: the number of positions that each position sees, including itself.
 
     Raises:
         ValueError: `window` is less than 1.
@@ -386,7 +389,7 @@ def sliding_window_mask(n: int, window: int) -> Bool[Tensor, "n n"]:
     """
     ### BEGIN SOLUTION
     if window < 1:
-        raise ValueError(f"window is {window}, but a position sees at least itself: window ≥ 1")
+        raise ValueError(f"window is {window}, but it must be at least 1")
     position = torch.arange(n)
     distance = position.unsqueeze(1) - position  # i − j
     return (distance >= 0) & (distance < window)
@@ -405,16 +408,16 @@ if __name__ == "__main__":
         assert mask.dtype == torch.bool, f"The mask should be boolean; yours is {mask.dtype}."
         expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
         assert mask.int().tolist() == expected, (
-            f"4 positions with window 2 should give\n{expected}\nyours is\n{mask.int().tolist()}\n"
-            "Rows are queries (i), columns are keys (j). The window counts the position itself."
+            f"4 positions with window 2 should give\n{expected}\nyours give\n{mask.int().tolist()}\n"
+            "Rows are queries (i) and columns are keys (j). The window includes the position itself."
         )
         assert sliding_window_mask(4, 9).sum() == 10, (
-            "A window wider than the text should allow all 10 pairs with j ≤ i; yours allows "
-            f"{sliding_window_mask(4, 9).sum()}."
+            "With 4 positions and window 9, the mask should allow all 10 pairs with j ≤ i; yours "
+            f"allows {sliding_window_mask(4, 9).sum()}."
         )
-        with expecting("Window 1 should be allowed"):
+        with expecting("Window 1 should work"):
             assert sliding_window_mask(3, 1).int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]], (
-                "With window 1, each position should see only itself; yours is\n"
+                "With window 1, each position should see only itself; your mask is\n"
                 f"{sliding_window_mask(3, 1).int().tolist()}"
             )
         for window in (0, -3):
@@ -437,7 +440,8 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# The formula is two comparisons joined by `&`. Python's `a < b <= c` does not work on tensors.
+# Combine two comparisons with `&`. Python's chained comparison `a < b <= c` does not work on
+# tensors.
 # </details>
 
 # %%
@@ -446,7 +450,7 @@ if __name__ == "__main__":
         mask = sliding_window_mask(24, 4)
         reach = [mask]
         for _ in range(3):
-            # After one more layer, i receives what some position k that it sees has received.
+            # One more layer gives position i everything that the positions in its window have received.
             reach.append((reach[-1].float() @ mask.float()) > 0)
         figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), layout="constrained")
         for layers, (seen, axis) in enumerate(zip(reach, axes, strict=True), start=1):
@@ -457,20 +461,20 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With window 4, one layer reaches 4 positions, and each further layer adds 3.
-# The mask alone saves nothing: the n × n scores are still computed.
+# **What to notice.** With window 4, one layer reaches 4 positions, and each additional layer adds
+# 3. The mask alone saves nothing: the n × n scores are still computed.
 
 # %% [markdown]
 # ## `linear_attention`
 # ★★★★☆ · 25 minutes
 #
-# Softmax needs $\exp(q \cdot k)$ for each pair, so the n × m scores are computed first. With a
-# product $\varphi(q) \cdot \varphi(k)$ instead, associativity lets us multiply in a different order
-# ([Katharopoulos et al. 2020](https://arxiv.org/abs/2006.16236), sections 3.2 and 3.3):
+# Softmax needs $\exp(q \cdot k)$ for each pair, so the n × m scores must be computed first. With a
+# product $\varphi(q) \cdot \varphi(k)$ in its place, associativity lets us multiply in a different
+# order ([Katharopoulos et al. 2020](https://arxiv.org/abs/2006.16236), sections 3.2 and 3.3):
 #
-# ![The same product of φ(Q), φ(K) transposed and V in two orders. Multiplying queries by keys first
-# gives an n × m matrix. Multiplying keys by values first gives a d × d_v matrix, which does not
-# grow with n.](figures/brackets.svg)
+# ![The product of φ(Q), φ(K) transposed and V, computed in two orders. Multiplying queries by keys
+# first gives an n × m matrix. Multiplying keys by values first gives a d × d_v matrix, which does
+# not grow with n.](figures/brackets.svg)
 #
 # $$O_i = \frac{\sum_j \big(\varphi(q_i) \cdot \varphi(k_j)\big)\, v_j}
 # {\sum_j \varphi(q_i) \cdot \varphi(k_j)}
@@ -478,18 +482,19 @@ if __name__ == "__main__":
 # {\varphi(q_i) \cdot \underbrace{\sum_j \varphi(k_j)}_{z:\ d}}
 # \qquad \varphi(x) = \mathrm{elu}(x) + 1$$
 #
-# (elu(x) is x for x > 0, otherwise $e^x - 1$.) S and z do not depend on i: compute them once for
-# all queries. With `causal=True` they become running sums, a **state** that each position adds to
-# and then reads:
+# (elu(x) is x for x > 0 and $e^x - 1$ otherwise.) S and z do not depend on i, so compute them once
+# for all queries. With `causal=True`, they become running sums. Each position updates this
+# **state**, then reads it:
 #
-# ![Four positions. Each adds φ(k) vᵀ to the state S and φ(k) to the state z, and passes both on to
-# the next position. It computes its output from them with φ(q).](figures/running-state.svg)
+# ![Each of four positions adds φ(k) vᵀ to the state S and φ(k) to the state z, and passes both on
+# to the next position. The output at a position is computed from S, z and
+# φ(q).](figures/running-state.svg)
 #
-# At generation time, such a layer works like a recurrent network with a fixed-size state.
+# At generation time, the layer is a recurrent network with a fixed-size state.
 #
-# **The traps.** Without the denominator, outputs grow with m. A mask would need the n × m matrix,
-# and an `einsum` of three factors may build it internally. φ acts on queries *and* keys, never on
-# values.
+# **The traps.** Without the denominator, outputs grow with m. A mask would require the n × m
+# matrix, and an `einsum` with three operands may create it internally. Apply φ to queries *and*
+# keys, never to values.
 
 
 # %%
@@ -499,15 +504,15 @@ def linear_attention(
     value: Float[Tensor, "*batch m d_v"],
     causal: bool = False,
 ) -> Float[Tensor, "*batch n d_v"]:
-    """Return attention with weights φ(q)·φ(k), φ(x) = elu(x) + 1, normalised to sum to 1 over keys.
+    """Compute attention with weights φ(q)·φ(k), normalised to sum to 1 over keys. φ(x) is elu(x) + 1.
 
-    Never forms an n × m tensor: memory grows linearly in n. With `causal`, n·d·d_v numbers are
-    allowed. Correct for entries above −10, because elu(−20) + 1 is exactly 0 in float32. For the
-    same reason, an ε below 10⁻⁴ may be added to the denominator.
+    Do not create an n × m tensor: memory must grow linearly with n. With `causal`, n·d·d_v numbers
+    are allowed. The result only has to be correct for entries above −10, because elu(−20) + 1 is
+    exactly 0 in float32. For the same reason, you may add an ε below 10⁻⁴ to the denominator.
 
     Args:
-        query, key, value: with the same leading axes.
-        causal: whether position i sees only the keys j ≤ i; then n = m.
+        query, key, value: tensors with the same leading axes.
+        causal: whether position i sees only the keys j ≤ i. In this case, n = m.
 
     Source: Katharopoulos et al. (2020), sections 3.2 and 3.3.
     """
@@ -535,20 +540,20 @@ if __name__ == "__main__":
         query = torch.tensor([[0.0, half], [2.0, 0.0]])
         key = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
         value = torch.tensor([[9.0, 1.0, 0.0], [18.0, 1.0, 0.0]])
-        with expecting("2 queries and keys of width 2 and values of width 3 should work"):
+        with expecting("2 queries and 2 keys of width 2, with values of width 3, should work"):
             output = linear_attention(query, key, value)
         assert output is not None, "linear_attention returns None. Does it end with `return`?"
         assert output.shape == (2, 3), (
-            f"2 queries and values of width 3 should give (2, 3); yours is {tuple(output.shape)}."
+            f"2 queries and values of width 3 should give shape (2, 3); yours is {tuple(output.shape)}."
         )
         assert torch.allclose(output[:, 1], torch.ones(2), atol=1e-3), (
-            "The weights of a query should sum to 1: where all values are 1, so is the output; "
-            f"yours is {output[:, 1].tolist()}. Check the denominator."
+            "The weights of a query should sum to 1. Column 1 of the values is all ones, so column 1 of "
+            f"the output should be, too; yours is {output[:, 1].tolist()}. Check the denominator."
         )
-        # Query 0 weighs the keys 2 : 2.5, query 1 weighs them 5 : 7.
+        # The weights are in the ratio 2 : 2.5 for query 0 and 5 : 7 for query 1.
         assert torch.allclose(output[:, 0], torch.tensor([14.0, 14.25]), atol=1e-2), (
-            "The weights of query 0 are in the ratio 2 : 2.5, those of query 1 in the ratio 5 : 7, so the "
-            f"first column should be 14 and 14.25; yours is {output[:, 0].tolist()}. Check φ."
+            "The weights should be in the ratio 2 : 2.5 for query 0 and 5 : 7 for query 1, so the first "
+            f"column should be 14 and 14.25; yours is {output[:, 0].tolist()}. Check φ."
         )
         with expecting("causal=True should work for 2 queries and 2 keys"):
             causal = linear_attention(query, key, value, causal=True)
@@ -565,11 +570,11 @@ if __name__ == "__main__":
                 query.expand(4, 2, 2, 2), key.expand(4, 2, 2, 2), value.expand(4, 2, 2, 3)
             )
         assert batch.shape == (4, 2, 2, 3), (
-            f"Leading axes (4, 2) should be kept; yours has the shape {tuple(batch.shape)}."
+            f"Leading axes (4, 2) should be kept; your result has shape {tuple(batch.shape)}."
         )
         assert torch.allclose(batch[3, 1], output, atol=1e-3), (
-            "With leading axes, each entry of the batch should give the same result as it does without "
-            "them; yours differs. Count axes from the end."
+            "Each entry of a batch should give the same result as it does without leading axes; yours "
+            "does not. Count axes from the end."
         )
         x = fixed_numbers(1, 2, 3, 2).double().requires_grad_()
         with expecting("float64, leading axes (1, 2) and causal=True should work"):
@@ -579,15 +584,18 @@ if __name__ == "__main__":
         )
         assert torch.allclose(wide[:, :, -1], linear_attention(x, x, x)[:, :, -1], atol=1e-3), (
             "The last position sees every key, so causal=True should not change its output; yours "
-            "changes it. Along which axis do your sums run if there are leading axes?"
+            "changes. Along which axis do your sums run if there are leading axes?"
         )
-        with expecting("Gradients should flow through causal=True", "`+=` works in place."):
+        with expecting(
+            "The backward pass should work with causal=True",
+            "Avoid in-place operations such as `+=`.",
+        ):
             wide.sum().backward()
         large = torch.full((1, 1), 100.0).requires_grad_()
         linear_attention(large, large, large).sum().backward()
         assert large.grad.isfinite().all(), (
             f"The gradient for entries of 100 should be finite; yours is {large.grad.item()}. "
-            "`torch.where` also computes the branch that it does not return."
+            "`torch.where` evaluates both branches, and an infinity in either can make the gradient NaN."
         )
         print("linear_attention: all visible checks pass.")
 
@@ -596,16 +604,17 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Without `causal`, write down the shapes of the three factors and place the brackets so that no
-# tensor has both n and m. `.mT` swaps the last two axes. The denominator is one number per query.
+# Without `causal`, write down the shapes of the three factors. Choose the order of multiplication
+# so that no intermediate result has both n and m. `.mT` swaps the last two axes. The denominator is
+# one number per query.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # With `causal`, each sum over keys becomes a `cumsum` over positions. The products φ(k)vᵀ then need
 # a position axis: multiply tensors of shapes (…, n, d, 1) and (…, n, 1, d_v). Take the cumulative
-# sum along the position axis, −3. For φ(k) alone, this axis is −2. A loop over positions that
-# carries S and z also works.
+# sum along the position axis, which is −3. For φ(k) alone, it is −2. A loop over positions that
+# updates S and z also works.
 # </details>
 
 # %%
@@ -627,29 +636,30 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Linear attention is less sharp: without the exponential, no key stands out.
+# **What to notice.** Linear attention is less sharp. Without the exponential, no key stands out.
 
 # %% [markdown]
 # ## `grouped_query_attention`
 # ★★☆☆☆ · 30 minutes
 #
-# With 80 layers of 64 heads with 128 features, cached keys and values take 2.6 MB per token in half
-# precision. Generating each new token reads the whole cache. If h query heads share g key heads and
-# g value heads, the cache is h/g times smaller ([Ainslie et al.
+# With 80 layers, 64 heads per layer and 128 features per head, cached keys and values take 2.6 MB
+# per token in half precision. Generating a token requires reading the whole cache. If h query heads
+# share g key heads and g value heads, the cache is h/g times smaller ([Ainslie et al.
 # 2023](https://arxiv.org/abs/2305.13245), section 2.2):
 #
-# ![Six query heads and their key heads. With g = 6, each has its own. With g = 2, heads 0, 1 and 2
-# share key head 0, and heads 3, 4 and 5 share key head 1. With g = 1, all share one.](figures/shared-heads.svg)
+# ![Six query heads and their key heads. With g = 6, each query head has its own key head. With g =
+# 2, query heads 0, 1 and 2 share key head 0, and query heads 3, 4 and 5 share key head 1. With g =
+# 1, all query heads share one key head.](figures/shared-heads.svg)
 #
 # $$O_{a} = \mathrm{softmax}\!\left(\frac{Q_a K_k^\top}{\sqrt{d}}\right) V_k
 # \qquad k = \left\lfloor \frac{a \cdot g}{h} \right\rfloor
 # \qquad Q: h \times n \times d, \quad K: g \times m \times d, \quad V: g \times m \times d_v$$
 #
-# g = 1 is [multi-query attention](https://arxiv.org/abs/1911.02150). [Llama 2
-# 70B](https://arxiv.org/abs/2307.09288) has h = 64 and g = 8.
+# With g = 1, this is [multi-query attention](https://arxiv.org/abs/1911.02150). [Llama 2
+# 70B](https://arxiv.org/abs/2307.09288) uses h = 64 and g = 8.
 #
-# **The traps.** *Adjacent* query heads form a group; the order 0 1 0 1 gives the same shape but the
-# wrong result. The mask belongs to the h query heads. A fully masked query must get output 0 and
+# **The traps.** *Adjacent* query heads form a group; repeating key heads as 0 1 0 1 silently gives
+# wrong results. The mask applies to the h query heads. A fully masked query must have output 0 and
 # finite gradients.
 #
 # Not allowed: `MultiheadAttention`, `multi_head_attention_forward` and the option `enable_gqa`.
@@ -662,26 +672,26 @@ def grouped_query_attention(
     value: Float[Tensor, "b g m d_v"],
     mask: Bool[Tensor, "*#batch #n #m"] | None = None,
 ) -> Float[Tensor, "b h n d_v"]:
-    """Return attention in which query heads k·h/g … (k+1)·h/g − 1 share key head k.
+    """Compute attention in which query heads k·h/g, …, (k+1)·h/g − 1 share key head k and value head k.
 
     Scores are divided by √d.
 
     Args:
         mask: True where attention is allowed, broadcastable to "b h n m", such as "n m",
-            "b 1 1 m", "b 1 n m" or "b h n m" itself; None allows everything. A fully
-            masked query gets output 0 and finite gradients.
+            "b 1 1 m", "b 1 n m" or "b h n m" itself. None allows everything. A fully
+            masked query must have output 0 and finite gradients.
 
     Raises:
         ValueError: h is not a multiple of g.
 
-    Source: Ainslie et al. (2023), section 2.2; with g = 1, Shazeer (2019).
+    Source: Ainslie et al. (2023), section 2.2; for g = 1, Shazeer (2019).
     """
     ### BEGIN SOLUTION
     h, g = query.shape[1], key.shape[1]
     if h % g:
-        raise ValueError(f"query has h = {h} heads, no multiple of the g = {g} heads of key")
+        raise ValueError(f"query has h = {h} heads, but h must be a multiple of g = {g}")
     key, value = (heads.repeat_interleave(h // g, dim=1) for heads in (key, value))
-    # Rows that allow nothing see everything here, and lose it below.
+    # Let fully masked rows attend to everything, and set their output to 0 below.
     empty = torch.zeros(1, 1, dtype=torch.bool, device=query.device)
     if mask is not None:
         empty = ~mask.any(dim=-1, keepdim=True)
@@ -696,7 +706,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_grouped_query_attention():
-        # All keys are equal, so each head takes the mean of its values: 1 in key head 0, 5 in 1.
+        # All keys are equal, so a head returns the mean of its values: 1 for key head 0, 5 for key head 1.
         query, key = torch.ones(1, 4, 3, 2), torch.ones(1, 2, 2, 2)
         value = torch.tensor([1.0, 5.0]).view(1, 2, 1, 1).expand(1, 2, 2, 1)
         with expecting("4 query heads and 2 key heads should work"):
@@ -705,35 +715,35 @@ if __name__ == "__main__":
             "grouped_query_attention returns None. Does it end with `return`?"
         )
         assert output.shape == (1, 4, 3, 1), (
-            f"4 query heads, 3 queries and values of width 1 should give (1, 4, 3, 1); yours is "
+            f"4 query heads, 3 queries and values of width 1 should give shape (1, 4, 3, 1); yours is "
             f"{tuple(output.shape)}."
         )
         seen = output[0, :, 0, 0].tolist()
         assert torch.allclose(output[0, :, 0, 0], torch.tensor([1.0, 1.0, 5.0, 5.0])), (
-            "Query heads 0 and 1 share key head 0 (value 1), 2 and 3 share key head 1 (value 5), so "
-            f"the heads should give 1, 1, 5, 5; yours give {seen}. In which order do you repeat?"
+            "Query heads 0 and 1 share key head 0 (value 1), and 2 and 3 share key head 1 (value 5). The "
+            f"outputs should be 1, 1, 5, 5; yours are {seen}. In which order do you repeat key heads?"
         )
-        # d is 4, so these scores are log 3 and 0, and the weights 3/4 and 1/4.
+        # d is 4, so the scores are log 3 and 0, and the weights are 3/4 and 1/4.
         query, key = torch.zeros(1, 2, 1, 4), torch.zeros(1, 1, 2, 4)
         query[..., 0], key[0, 0, 0, 0] = 2.0, math.log(3.0)
         value = torch.tensor([8.0, 0.0]).view(1, 1, 2, 1)
         output = grouped_query_attention(query, key, value)
         assert torch.allclose(output, torch.full((1, 2, 1, 1), 6.0), atol=1e-4), (
-            "Scores log 3 and 0 for the values 8 and 0 should give 6; yours gives "
-            f"{output.flatten().tolist()}. How are the scores scaled?"
+            "With scores log 3 and 0 for the values 8 and 0, the output should be 6; yours is "
+            f"{output.flatten().tolist()}. How do you scale the scores?"
         )
         first_only = torch.tensor([[True, False]])
         with expecting("A mask of shape (n, m) should work"):
             output = grouped_query_attention(query, key, value, first_only)
         assert torch.allclose(output, torch.full((1, 2, 1, 1), 8.0)), (
-            "With only the first key allowed, the output should be its value, 8; yours is "
-            f"{output.flatten().tolist()}. True allows attention, and the mask acts before softmax."
+            "If only the first key is allowed, the output should be its value, 8; yours is "
+            f"{output.flatten().tolist()}. True allows attention. Apply the mask before softmax."
         )
-        # Head 0 is fully masked, head 1 not at all.
+        # Head 0 is fully masked, and head 1 is not masked.
         query.requires_grad_()
         by_head = torch.tensor([False, True]).view(1, 2, 1, 1).expand(1, 2, 1, 2)
         with expecting(
-            "A mask of shape (b, h, n, m) should work", "It belongs to the h query heads."
+            "A mask of shape (b, h, n, m) should work", "Its head axis has size h, not g."
         ):
             output = grouped_query_attention(query, key, value, by_head)
         assert torch.allclose(output.flatten(), torch.tensor([0.0, 6.0]), atol=1e-4), (
@@ -743,7 +753,7 @@ if __name__ == "__main__":
         output.sum().backward()
         assert query.grad.isfinite().all(), (
             f"The gradient of the query should be finite; yours is {query.grad.flatten().tolist()}. "
-            "Replacing NaN after the softmax does not help: no row may be all −inf before it."
+            "Replacing NaN after softmax does not help. Avoid rows that are all −inf before softmax."
         )
         query, key, value = (
             fixed_numbers(2, 4, 3, 5),
@@ -751,12 +761,14 @@ if __name__ == "__main__":
             fixed_numbers(2, 2, 6, 7),
         )
         mask = torch.tensor([[1, 1, 0, 1, 0, 1], [0, 1, 1, 1, 1, 0], [1, 0, 0, 1, 1, 1]]).bool()
-        with expecting("A batch of 2, 4 query heads, 2 key heads and a mask (n, m) should work"):
+        with expecting(
+            "A batch of 2, 4 query heads, 2 key heads and a mask of shape (n, m) should work"
+        ):
             together = grouped_query_attention(query, key, value, mask)[:, 2:]
         alone = grouped_query_attention(query[:, 2:], key[:, 1:], value[:, 1:], mask)
         assert torch.allclose(together, alone, atol=1e-5), (
-            "Query heads 2 and 3 read only key head 1, so they should give the same result without the "
-            f"other heads; yours differ by {(together - alone).abs().max():.2g}."
+            "Query heads 2 and 3 use only key head 1, so they should give the same result without the "
+            f"other heads; your results differ by {(together - alone).abs().max():.2g}."
         )
         with expecting_value_error("3 query heads and 2 key heads", "h", "g", "query", "key"):
             grouped_query_attention(
@@ -769,34 +781,35 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# There are two ways. Repeat every key head and value head h/g times. Or split the axis h of the
-# queries into (g, h/g), give keys and values an axis of size 1 there, and let them broadcast. The
-# mask then needs the same two axes.
+# You can repeat every key head and value head h/g times. Alternatively, split the head axis of the
+# queries into (g, h/g), insert a matching axis of size 1 into keys and values, and let them
+# broadcast. The head axis of the mask must then be split in the same way.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# torch has two functions that repeat: one gives 0 1 0 1, the other 0 0 1 1. Try both on a small
-# tensor. For fully masked queries, allow everything first and set their output to 0 afterwards.
-# `mask.any(dim=-1, keepdim=True)` finds them for a mask of any shape.
+# PyTorch has two methods that repeat entries: one gives 0 1 0 1, and the other gives 0 0 1 1. Try
+# both on a small tensor. Let fully masked queries attend to everything first, and set their output
+# to 0 afterwards. `mask.any(dim=-1, keepdim=True)` is False for these queries, whatever the shape
+# of the mask.
 # </details>
 
 # %% [markdown]
-# **What to notice.** Only the cache shrinks; there are still h heads of n × m scores. Ainslie et al.
-# convert trained models: they average the key and value heads of each group and train for 5 % of
+# **What to notice.** Only the cache shrinks; there are still h heads of n × m scores. To convert a
+# trained model, Ainslie et al. average the key and value heads of each group and train for 5 % of
 # the original steps.
 
 # %% [markdown]
-# ## What the variants cost, and what they keep
+# ## Cost and quality of the variants
 # *Further · 15 minutes*
 #
-# The next cell measures wall-clock time on one thread and the largest tensor that any operation
-# creates. On a log-log plot, a cost that grows like $n^a$ is a straight line of slope a.
+# The next cell measures wall-clock time on one thread and the size of the largest tensor created.
+# On a log-log plot, a cost that grows as $n^a$ is a straight line of slope a.
 
 
 # %%
 def full_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
-    """Return softmax attention, computed with the n × m matrix of scores."""
+    """Compute softmax attention with the full n × m matrix of scores."""
     scores = query @ key.mT / math.sqrt(query.shape[-1])
     if causal:
         future = torch.ones(scores.shape, dtype=torch.bool).triu(1)
@@ -805,7 +818,7 @@ def full_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool = Fal
 
 
 def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
-    """Return causal attention in a sliding window from n · 2w scores. The window divides n."""
+    """Compute causal sliding-window attention from n · 2w scores. n must be divisible by `window`."""
     n, d = query.shape
     blocks = n // window
 
@@ -814,7 +827,7 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
         return torch.cat([F.pad(x, (0, 0, 0, 0, 1, 0))[:-1], x], dim=1)  # blocks × 2w × …
 
     scores = query.view(blocks, window, d) @ with_block_before(key).mT / math.sqrt(d)
-    # Within two blocks the window looks the same everywhere; queries are in the second.
+    # Every pair of blocks has the same mask. The queries are in the second block.
     allowed = sliding_window_mask(2 * window, window)[window:].repeat(blocks, 1, 1)
     allowed[0, :, :window] = False  # there is nothing before the first block
     weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)  # blocks × w × 2w
@@ -822,7 +835,7 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> 
 
 
 class LargestTensor(TorchDispatchMode):
-    """A context that records the size in bytes of the largest tensor that torch creates."""
+    """A context manager that records the size in bytes of the largest tensor that PyTorch creates."""
 
     def __init__(self):
         super().__init__()
@@ -836,7 +849,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def attention_cost(attend: Callable[..., Tensor], n: int) -> tuple[float, int]:
-    """Return the wall-clock seconds (best of five) and the bytes of the largest tensor."""
+    """Return the wall-clock time in seconds (best of five) and the size of the largest tensor in bytes."""
     inputs = torch.randn(3, n, 32, generator=torch.Generator().manual_seed(n))
     with LargestTensor() as largest:
         attend(*inputs)
@@ -856,7 +869,7 @@ if __name__ == "__main__":
             ~sliding_window_mask(512, 128), -math.inf
         )
         apart = (window_attention(*sample, 128) - scores.softmax(dim=-1) @ sample[2]).abs().max()
-        print(f"blocks and masked n × n matrix differ by at most {apart:.0e}")
+        print(f"Block-wise and masked n × n attention differ by at most {apart:.0e}.")
 
         ways = {
             "causal": {
@@ -896,7 +909,7 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** For n = 8,192 and 32 features, with CPU time on one core:
+# **What to notice.** The table shows memory and CPU time on one core for n = 8,192 and 32 features:
 #
 # ||causal|bidirectional|
 # |---|---|---|
@@ -904,14 +917,14 @@ if __name__ == "__main__":
 # |window of 128|8.4 MB, 0.03 s||
 # |linear|33.6 MB, 0.2 s|1.0 MB, 0.002 s|
 #
-# With `cumsum`, *causal* linear attention stores one d × d_v state per position. This takes 32
-# times as much memory as the bidirectional form, and more than the window.
+# With `cumsum`, *causal* linear attention stores one d × d_v state per position. It needs 32 times
+# as much memory as the bidirectional form, and more than the window.
 
 # %% [markdown]
-# Now compare the variants' quality. Small causal models are trained on 64-character pieces of
-# Python's manual and tested on 256-character pieces. They differ only in the positional encoding
-# (sinusoidal, ALiBi, RoPE) or, with RoPE, in the attention: a window of 16, one key head for four
-# query heads, or linear.
+# The next cells train small causal models on 64-character pieces of Python's manual and test them
+# on 256-character pieces. Three models differ only in positional encoding: sinusoidal, ALiBi or
+# RoPE. Three others combine RoPE with a window of 16, one key head for four query heads, or linear
+# attention.
 
 
 # %%
@@ -920,7 +933,7 @@ TRAINED_LENGTH, LONGEST = 64, 256
 
 
 def manual_characters() -> tuple[Tensor, int]:
-    """Return Python's manual as numbers, one per different character, and how many there are."""
+    """Return Python's manual as character IDs, and the number of different characters."""
     from pydoc_data.topics import topics
 
     text = "\n".join(topics[name] for name in sorted(topics))
@@ -930,13 +943,13 @@ def manual_characters() -> tuple[Tensor, int]:
 
 
 def sinusoidal_table(n: int, d: int) -> Tensor:
-    """Return the encodings of Vaswani et al. (2017), of shape (n, d)."""
+    """Return the positional encodings of Vaswani et al. (2017), with shape (n, d)."""
     angles = torch.arange(n).unsqueeze(1) * 10000.0 ** (-torch.arange(0, d, 2) / d)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 class VariantBlock(nn.Module):
-    """A causal pre-norm block. `variant` names its positions and its attention."""
+    """A causal pre-norm block. `variant` names its positional encoding and its type of attention."""
 
     def __init__(self, d_model: int, n_heads: int, variant: str):
         super().__init__()
@@ -973,7 +986,7 @@ class VariantBlock(nn.Module):
 
 
 class VariantModel(nn.Module):
-    """A causal model of characters with two blocks."""
+    """A causal character model with two blocks."""
 
     def __init__(self, vocab_size: int, variant: str, d_model: int = 64, n_heads: int = 4):
         super().__init__()
@@ -990,7 +1003,7 @@ class VariantModel(nn.Module):
 
 
 def train_variant(variant: str, tokens: Tensor, vocab_size: int, seed: int = 0) -> VariantModel:
-    """Train on pieces of `TRAINED_LENGTH` characters. The seed fixes weights and batches."""
+    """Train a model on pieces of `TRAINED_LENGTH` characters. The seed determines weights and batches."""
     torch.manual_seed(seed)
     model = VariantModel(vocab_size, variant)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -1019,9 +1032,9 @@ def loss_by_position(model: VariantModel, tokens: Tensor) -> Tensor:
 if __name__ == "__main__":
 
     def train_and_plot(variants: tuple[str, ...], title: str) -> None:
-        """Train the variants that are not in `losses` yet, and plot the loss of all of them."""
+        """Train the variants that are not yet in `losses`, and plot the loss of all variants."""
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # a second thread does not help models of this size
+        torch.set_num_threads(1)  # a second thread does not help with models of this size
         start = time.perf_counter()
         for variant in variants:
             if variant not in losses:
@@ -1054,10 +1067,10 @@ if __name__ == "__main__":
         )
 
 # %% [markdown]
-# **What to notice.** The table shows bits per character on held-out text at positions 32–63, all
-# seen in training, and 192–255, all new. Values are means over three seeds, with ranges in
-# parentheses. The two training cells take two and three minutes on one core. The cache column
-# counts numbers per layer at position 256.
+# **What to notice.** The table shows bits per character on held-out text. Models saw positions
+# 32–63 in training, but not 192–255. Values are means over three seeds, with ranges in parentheses.
+# Training takes five minutes on one core. The last column counts the cached values per layer at
+# position 256.
 #
 # ||32–63|192–255|cache|
 # |---|---|---|---|
@@ -1068,12 +1081,12 @@ if __name__ == "__main__":
 # |RoPE, one key head|2.23 (2.21–2.25)|4.90 (4.64–5.11)|8,192|
 # |RoPE, linear|2.71 (2.70–2.74)|3.92 (3.87–3.96)|1,088|
 #
-# * Beyond the training length, sinusoidal encodings fail at once. RoPE fails 30 to 50 positions
-#   later, because it meets distances it has never seen. ALiBi stays flat.
-# * A window of 16 fixes RoPE: no distance exceeds 15, so the model has seen all of them in
-#   training. Predicting this text needs little context from further back.
-# * One key head saves three quarters of the cache for 0.01 to 0.05 bits. Linear attention keeps a
-#   fixed-size state and costs about 0.5 bits.
+# * Beyond the training length, sinusoidal encodings fail immediately. RoPE fails 30 to 50 positions
+#   later, at distances not seen in training. ALiBi's loss stays flat.
+# * A window of 16 fixes RoPE, because training covers every distance up to 15. This text requires
+#   little context from further back.
+# * One key head saves three quarters of the cache and costs 0.01 to 0.05 bits. Linear attention
+#   uses a fixed-size state and costs about 0.5 bits.
 #
 # To extend a large RoPE model to longer texts, divide the positions by a constant and fine-tune
 # briefly ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
@@ -1129,17 +1142,18 @@ if __name__ == "__main__":
 # **Discuss.**
 #
 # 1. What would change if RoPE also rotated the values?
-# 2. You want a model that reads whole books. Which boxes on the map would you combine, and what
-#    would each lose?
+# 2. You want a model that reads whole books. Which methods on the map would you combine, and what
+#    are their drawbacks?
 #
 # <details><summary>Answers</summary>
 #
-# 1. The output would be a sum of rotated values, so it would depend on absolute positions: the same
-#    text at another position would give a different output. In scores, rotations cancel except for
-#    the difference; in the output there is nothing to cancel them.
-# 2. There is no single answer. A window and a fixed-size state (linear attention) are cheap. But
-#    the window forgets everything beyond its reach, and the state mixes everything it has read. A
-#    memory of older segments or an external memory finds exact passages, but has to be searched.
-#    Full attention loses nothing. [FlashAttention](https://arxiv.org/abs/2205.14135) computes it
-#    without storing the n × n scores, but its time remains quadratic.
+# 1. The output would be a weighted sum of rotated values, so it would depend on absolute positions.
+#    The same text at a different position would give a different output. In the scores, only the
+#    difference between two rotations remains. In the output, no second rotation cancels the first.
+# 2. There is no single answer. A window and a fixed-size state (linear attention) are cheap.
+#    However, the window loses everything beyond its reach, and the state mixes together everything
+#    it has read. A memory of older segments or an external memory can retrieve exact passages, but
+#    has to be searched. Full attention loses nothing.
+#    [FlashAttention](https://arxiv.org/abs/2205.14135) computes it without storing the n × n
+#    scores, but still takes quadratic time.
 # </details>

@@ -3,15 +3,15 @@
 #
 # *Chapter 6 of 7*
 #
-# A Transformer sees only its window. A longer window is still finite, and its cost grows as n². This
-# chapter builds three ways to reach further back:
+# A Transformer sees only its context window. A longer window is still finite, and its cost grows as
+# n². You will implement three ways to reach further back:
 #
-# * `RecurrentAttention` keeps the inputs of the previous segment: Transformer-XL, [Dai et al.
-#   2019](https://arxiv.org/abs/1901.02860).
-# * `knn_probabilities` looks up similar contexts in the training text: kNN-LM, [Khandelwal et al.
-#   2020](https://arxiv.org/abs/1911.00172).
-# * `performer_features` lets `linear_attention`, with its running sum of fixed size, approximate
-#   softmax attention: Performer, [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794).
+# * `RecurrentAttention` (Transformer-XL, [Dai et al. 2019](https://arxiv.org/abs/1901.02860)) keeps
+#   the inputs of the previous segment.
+# * `knn_probabilities` (kNN-LM, [Khandelwal et al. 2020](https://arxiv.org/abs/1911.00172)) looks
+#   up similar contexts in the training text.
+# * `performer_features` (Performer, [Choromanski et al. 2021](https://arxiv.org/abs/2009.14794))
+#   lets `linear_attention`, with its fixed-size state, approximate softmax attention.
 
 # %%
 import math
@@ -45,31 +45,34 @@ from solutions.opening import (
 # ## `RecurrentAttention`
 # ★★★★☆ · 35 minutes
 #
-# Transformer-XL reads a long text in segments. Each layer keeps its inputs for the next segment, which
-# attends to them. So each layer reaches one segment further back than the layer below.
+# Transformer-XL reads a long text in segments. Each layer stores its inputs, and the next segment
+# attends to them. Each layer therefore reaches one segment further back than the layer below.
 #
-# ![Three segments and two layers. The last position of layer 2 in segment 3 attends to the outputs of
-# layer 1 in segment 2. Those attend to the inputs in segment 1. No gradient crosses a segment
+# ![Three segments and two layers. The last position of layer 2 in segment 3 attends to the outputs
+# of layer 1 in segment 2, which attend to the inputs of segment 1. No gradient crosses a segment
 # boundary.](figures/segments.svg)
 #
-# Queries come from the segment x. Keys and values come from the concatenation of the memory and x:
+# Queries are computed from the segment x. Keys and values are computed from the concatenation of
+# the memory and x:
 #
 # $$\underbrace{Q}_{n \times d_\text{head}} = x\,W_q \qquad
 # \underbrace{K, V}_{(m+n) \times d_\text{head}} = [\mathrm{sg}(\text{memory});\, x]\,W_{k},\,
 # [\mathrm{sg}(\text{memory});\, x]\,W_{v} \qquad
 # \mathrm{softmax}\!\left(\frac{Q K^\top + \text{relative}}{\sqrt{d_\text{head}}}\right) V$$
 #
-# Here m counts the positions of the memory, and sg is *stop gradient*: no gradient flows into the
-# memory. Gradients still reach $W_k$ and $W_v$ through the projected memory.
+# Here m is the number of positions in the memory. The *stop-gradient* operator sg blocks gradients
+# to the memory. Gradients still reach $W_k$ and $W_v$ through the projected memory.
 #
-# Position numbers restart in each segment, so only relative positions work here. As in the music
-# chapter, each head has one learned vector per distance. The last row of `relative` is for distance 0.
+# Position numbers restart in each segment, so only relative positions make sense. As in the music
+# chapter, each head has one learned vector per distance. The last row of `relative` is for distance
+# 0.
 #
-# ![Distances of three queries to a memory of two positions and a segment of three. Row 0 is 2, 1, 0 and
-# two future positions; row 1 is 3, 2, 1, 0; row 2 is 4, 3, 2, 1, 0.](figures/memory-mask.svg)
+# ![Distances from three queries to a memory of two positions and a segment of three. Row 0 is 2, 1,
+# 0 and two future positions. Row 1 is 3, 2, 1, 0 and one future position. Row 2 is 4, 3, 2, 1,
+# 0.](figures/memory-mask.svg)
 #
-# **The traps.** The mask and the table of distances are no longer square. If `memory` is None or has
-# no positions, this is `RelativeSelfAttention`. `torch.no_grad()` around the projection also blocks
+# **The traps.** The mask and the table of distances are not square. If `memory` is None or empty,
+# the layer must match `RelativeSelfAttention`. Projecting under `torch.no_grad()` would also block
 # the gradients of $W_k$ and $W_v$.
 #
 # Not allowed: `MultiheadAttention` and `multi_head_attention_forward`.
@@ -77,12 +80,12 @@ from solutions.opening import (
 
 # %%
 class RecurrentAttention(nn.Module):
-    """Causal attention with relative positions that also sees a memory of earlier positions.
+    """Causal relative attention over a segment and a memory of earlier positions.
 
     Attributes to define: `query`, `key`, `value` and `out`, each an `nn.Linear` from `d_model` to
     `d_model`; `relative`, an `nn.Parameter` of shape `n_heads max_length d_head` with one vector
-    per distance and head. Its last row is for distance 0, the one before it for distance 1. d_head
-    is `d_model` / `n_heads`; head k has the features k·d_head … (k+1)·d_head − 1.
+    per distance and head. Its last row is for distance 0, and the row before that for distance 1.
+    d_head is `d_model` / `n_heads`; head k uses the features k·d_head, …, (k+1)·d_head − 1.
 
     Raises:
         ValueError: `d_model` is not divisible by `n_heads`.
@@ -105,11 +108,11 @@ class RecurrentAttention(nn.Module):
     ) -> Float[Tensor, "b n d_model"]:
         """Let position i of x attend to the whole memory and to positions 0 to i of x.
 
-        No gradient flows into `memory`, but `key` and `value` get gradients from it.
+        No gradient flows into `memory`, but it contributes to the gradients of `key` and `value`.
 
         Args:
             x: the current segment.
-            memory: the positions directly before it; None is the same as no positions.
+            memory: the positions directly before `x`; None is equivalent to an empty memory.
 
         Raises:
             ValueError: m + n is larger than `max_length`.
@@ -122,8 +125,8 @@ class RecurrentAttention(nn.Module):
             raise ValueError(f"memory and x have {total} positions, but max_length is {max_length}")
         projected = (self.query(x), self.key(seen), self.value(seen))
         q, k, v = (p.unflatten(-1, (n_heads, d_head)).transpose(1, 2) for p in projected)
-        logits = q @ self.relative[:, max_length - total :].mT  # b h n m+n, a column per distance
-        # Empty rows in front make it square, as if the memory had queries, too.
+        logits = q @ self.relative[:, max_length - total :].mT  # b h n m+n, one column per distance
+        # Pad at the top to make the matrix square, as if the memory also had queries.
         logits = skew(F.pad(logits, (0, 0, total - n, 0)))[..., total - n :, :]
         scores = (q @ k.mT + logits) / d_head**0.5  # b h n m+n
         future = torch.ones(n, total, dtype=torch.bool, device=x.device).triu(total - n + 1)
@@ -144,7 +147,7 @@ if __name__ == "__main__":
         wanted["relative"] = (2, 9, 4)
         assert shapes == wanted, f"The parameters should be\n{wanted}\nyours are\n{shapes}"
 
-        # Queries are 1 and keys 0, so the weights are 4, 2, 1 for the distances 0, 1, 2.
+        # Queries are 1 and keys are 0, so the weights are 4, 2, 1 for the distances 0, 1, 2.
         simple = RecurrentAttention(8, 2, max_length=5).eval()
         with torch.no_grad():
             for linear in (simple.query, simple.key, simple.value, simple.out):
@@ -153,7 +156,7 @@ if __name__ == "__main__":
             simple.query.bias.fill_(1)
             simple.value.weight.copy_(torch.eye(8) / 2)
             simple.out.weight.copy_(torch.eye(8) * 2)
-            # Four features in a head and √d_head = 2: half of the logarithm in each feature.
+            # A head has four features and √d_head is 2, so each feature is half of the logarithm.
             simple.relative.fill_(9)
             simple.relative[:, 2:] = torch.tensor([[1.0], [2.0], [4.0]]).log() / 2
         notes = torch.tensor([7.0, 14, 21]).reshape(1, 3, 1).expand(1, 3, 8)
@@ -165,19 +168,20 @@ if __name__ == "__main__":
         )
         expected = torch.tensor([7.0, 70 / 6, 17])
         assert torch.allclose(alone[0, :, 0], expected, atol=1e-3), (
-            "With weights 4, 2, 1 for the distances 0, 1, 2 and no memory, the values 7, 14, 21 "
-            f"should become {expected.tolist()}; yours become {alone[0, :, 0].tolist()}."
+            "With values 7, 14, 21, weights 4, 2, 1 for the distances 0, 1, 2 and no memory, the outputs "
+            f"should be {expected.tolist()}; yours are {alone[0, :, 0].tolist()}."
         )
         for m in (1, 2):
-            with expecting(f"A segment of {3 - m} positions with a memory of {m} should work"):
+            with expecting(f"A segment of length {3 - m} with a memory of length {m} should work"):
                 seen = simple(notes[:, m:], notes[:, :m])
             assert seen.shape == (1, 3 - m, 8), (
-                f"A segment of {3 - m} positions with a memory should also give {3 - m} outputs; "
-                f"yours has shape {tuple(seen.shape)}. Where do the queries come from?"
+                f"With a memory, a segment of length {3 - m} should still have an output of length {3 - m}; "
+                f"yours has shape {tuple(seen.shape)}. Do you compute queries only from x?"
             )
             assert torch.allclose(seen[0, :, 0], expected[m:], atol=1e-3), (
-                f"The same values with the first {m} as memory should give {expected[m:].tolist()}; "
-                f"yours are {seen[0, :, 0].tolist()}. At which distance is the memory?"
+                f"If the first {m} of these values are the memory, the outputs should be "
+                f"{expected[m:].tolist()}; yours are {seen[0, :, 0].tolist()}. Which distances do you use "
+                "for the memory?"
             )
 
         x = fixed_numbers(2, 7, 8)
@@ -186,35 +190,35 @@ if __name__ == "__main__":
         changed[:, 5:] = 0
         moved = (layer(changed[:, 3:], x[:, :3]) - layer(x[:, 3:], x[:, :3])).abs().amax((0, 2))
         assert (moved[:2] < 1e-6).all(), (
-            "A change of positions 2 and 3 of the segment should not change earlier outputs; yours "
+            "Changing positions 2 and 3 of the segment should not change earlier outputs; yours "
             f"change by {moved[:2]}."
         )
         parts = torch.cat([layer(x[:, :3]), layer(x[:, 3:], x[:, :3])], dim=1)
         error = (parts - whole).abs().amax(dim=(0, 2))
         assert (error < 1e-5).all(), (
-            "Two segments, the second with the first as its memory, should give the same output as "
-            f"the whole sequence. Yours differs at each position by\n{error.detach()}"
+            "If the first of two segments is the memory of the second, the outputs should be the same as "
+            f"for the whole sequence. At each position, yours differ by\n{error.detach()}"
         )
-        with expecting("A memory without positions should work"):
+        with expecting("An empty memory should work"):
             assert torch.allclose(layer(x, x[:, :0]), whole, atol=1e-6), (
-                "A memory without positions should be the same as None."
+                "An empty memory should give the same output as None."
             )
 
         memory = x[:, :3].clone().requires_grad_()
         layer(torch.zeros(2, 4, 8), memory).sum().backward()
         assert memory.grad is None or not memory.grad.any(), (
-            "No gradient should flow into the memory; yours is not 0. Detach the memory."
+            "No gradient should flow into the memory, but its gradient is not 0. Detach the memory."
         )
         reached = layer.value.weight.grad
         assert False if reached is None else reached.any(), (
-            "x is 0, so only the memory can give `value.weight` a gradient; yours is 0. "
+            "Even if x is 0, the memory should give `value.weight` a gradient; yours is 0. "
             "Detach the memory itself, not its projections."
         )
         with expecting_value_error(
             "6 positions and a memory of 4 with max_length 9", "max_length", "memory", "x", "m", "n"
         ):
             layer(torch.zeros(1, 6, 8), torch.zeros(1, 4, 8))
-        with expecting("5 positions and a memory of 4 should fit in max_length 9"):
+        with expecting("5 positions and a memory of 4 should fit within max_length 9"):
             layer(torch.zeros(1, 5, 8), torch.zeros(1, 4, 8))
         with expecting_value_error("d_model 8 and n_heads 3", "d_model", "n_heads"):
             RecurrentAttention(8, 3, 4)
@@ -226,25 +230,26 @@ if __name__ == "__main__":
 # <details><summary>Hint 1</summary>
 #
 # Start from your `RelativeSelfAttention`. Concatenate the detached memory and x once, along the
-# position axis. Compute the keys and values from the result, and only the queries from x. Which rows
-# of `relative` belong to the distances 0 … m + n − 1?
+# position axis. Compute keys and values from the result, but queries only from x. Which rows of
+# `relative` belong to the distances 0, …, m + n − 1?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `skew` needs a square matrix. Pad the logits `b h n m+n` with m rows in front
-# (`F.pad(logits, (0, 0, m, 0))`), skew, and keep the last n rows. The mask is the last n rows of a
-# square causal mask: `torch.ones(n, m + n).triu(m + 1)` marks the future.
+# `skew` needs a square matrix. Pad the logits (`b h n m+n`) with m rows at the top:
+# `F.pad(logits, (0, 0, m, 0))`. Then apply `skew` and keep the last n rows. The mask consists of
+# the last n rows of a square causal mask: `torch.ones(n, m + n).triu(m + 1)` is 1 at future
+# positions.
 # </details>
 
 # %% [markdown]
 # ### A language model that remembers
 #
-# Two small models read the Python manual from the first chapter in segments of 64 characters. One has
-# a memory of 64 positions; the other has none.
+# Two small models read the Python manual from the first chapter in segments of 64 characters. One
+# has a memory of 64 positions; the other has no memory.
 #
-# **Predict first.** At which positions of a segment does the memory help most? Does it still help at
-# the last position, which sees 63 earlier characters without it?
+# **Predict first.** At which positions of a segment does the memory help most? Does it still help
+# at the last position, which already sees 63 earlier characters?
 
 # %%
 MEMORY_STEPS = 600
@@ -253,7 +258,7 @@ STREAMS = 16
 
 
 class MemoryBlock(nn.Module):
-    """A pre-norm block. It also returns the input of its attention, the memory of the next segment."""
+    """A pre-norm block that also returns the input of its attention as memory for the next segment."""
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
@@ -288,7 +293,7 @@ class SegmentModel(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "b n"], memories: Sequence[Tensor | None]
     ) -> tuple[Float[Tensor, "b n d"], list[Tensor]]:
-        """Return the normalised hidden states, and the memory of each block for the next segment."""
+        """Return the normalised hidden states, and each block's memory for the next segment."""
         x, kept = self.embedding(tokens), []
         for block, memory in zip(self.blocks, memories, strict=True):
             x, inputs = block(x, memory)
@@ -297,14 +302,14 @@ class SegmentModel(nn.Module):
 
 
 def segments(text: Int[Tensor, "n"]) -> list[Int[Tensor, "streams SEGMENT+1"]]:
-    """Cut a text into parallel streams and each stream into segments, which include the next character."""
+    """Cut a text into parallel streams of segments. Each segment also includes the next character."""
     length = (len(text) - 1) // STREAMS // SEGMENT * SEGMENT
     streams = text[: STREAMS * length + 1].unfold(0, length + 1, length)
     return list(streams.unfold(1, SEGMENT + 1, SEGMENT).unbind(1))
 
 
 def train_segments(with_memory: bool, seed: int) -> SegmentModel:
-    """Train a model on the manual for MEMORY_STEPS segments of each stream."""
+    """Train a model on the manual for MEMORY_STEPS steps, with one segment per stream at each step."""
     torch.manual_seed(seed)
     model = SegmentModel()
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.1)
@@ -331,7 +336,7 @@ def train_segments(with_memory: bool, seed: int) -> SegmentModel:
 def read_text(
     model: SegmentModel, text: Int[Tensor, "n"], with_memory: bool
 ) -> tuple[Float[Tensor, "streams n d"], Int[Tensor, "streams n"]]:
-    """Return the hidden state at each character, and the character that follows."""
+    """Return the hidden state at each character and the character that follows it."""
     memories: Sequence[Tensor | None] = [None] * len(model.blocks)
     states, following = [], []
     for piece in segments(text):
@@ -379,18 +384,18 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With seed 0, the first character of a segment costs 2.40 bits with memory and 3.64
-# without. After 600 steps, however, the last eight cost 2.16 with memory and 2.03 without, and the
-# averages are 2.15 and 2.08. A memory of all earlier segments would give the same outputs as reading the
-# whole sequence at once.
+# **What to notice.** With seed 0, the first character of a segment costs 2.40 bits with memory and
+# 3.64 without. After 600 steps, however, the last eight characters cost 2.16 bits with memory and
+# 2.03 without. The averages are 2.15 and 2.08. If the memory contained all earlier segments, the
+# outputs would match those for the whole sequence.
 
 # %% [markdown]
 # ## `knn_probabilities`
 # ★★★☆☆ · 25 minutes
 #
-# kNN-LM adds a store of examples to a trained language model. Run the model over some text once. For
-# each position, store the hidden state as a *key* κ and the token that followed. To predict, look up
-# the k keys nearest to the current hidden state q:
+# kNN-LM adds a store of examples to a trained language model. Run the model over some text once.
+# For each position, store the hidden state as a *key* κ, with the token that follows. To predict a
+# token, look up the k keys nearest to the current hidden state q:
 #
 # $$p_\text{kNN}(y) \propto \sum_{(\kappa_i, y_i)\, \in\, k\text{ nearest}} \mathbb{1}[y_i = y]\;
 # e^{-\lVert q - \kappa_i \rVert^2 / T}
@@ -398,12 +403,12 @@ if __name__ == "__main__":
 #
 # T and λ are the arguments `temperature` and `mix`.
 #
-# ![A query with its three nearest keys, which have the tokens s, s and t. Their weights give 0.7 to s
-# and 0.3 to t. Mixed with the model's 0.2, 0.3 and 0.5 for s, t and e, the result is 0.33, 0.30 and
-# 0.37.](figures/knn-store.svg)
+# ![The three keys nearest to a query have the tokens s, s and t. Their weights add up to 0.7 for s
+# and 0.3 for t. The model predicts 0.2, 0.3 and 0.5 for s, t and e. Mixing the two predictions
+# gives 0.33, 0.30 and 0.37.](figures/knn-store.svg)
 #
-# **The traps.** Several neighbours can have the same token, and their weights add up. The exponent
-# contains the *squared* distance. The softmax runs over the k neighbours, not over all keys.
+# **The traps.** If several neighbours have the same token, add their weights. The exponent contains
+# the *squared* distance. Apply softmax to the k neighbours, not to all keys.
 
 
 # %%
@@ -418,17 +423,17 @@ def knn_probabilities(
 ) -> Float[Tensor, "n v"]:
     """Return mix · p_kNN + (1 − mix) · probabilities.
 
-    p_kNN is the softmax over −‖query − key‖² / temperature of the k keys nearest to the query,
+    p_kNN is the softmax of −‖query − key‖² / temperature over the k keys nearest to the query,
     summed per token. Gradients flow to probabilities, queries and keys.
 
     Args:
         probabilities: the predictions of the model.
-        queries: the vector to look up for each prediction.
+        queries: one vector to look up per prediction.
         keys: the stored vectors.
-        tokens: the token that followed each key.
-        k: how many keys to use; more than N means all.
-        temperature: above 0.
-        mix: the weight of p_kNN, from 0 to 1.
+        tokens: the token that follows each key.
+        k: the number of keys to use; if it is larger than N, all keys are used.
+        temperature: a number above 0.
+        mix: the weight of p_kNN, between 0 and 1.
 
     Raises:
         ValueError: k < 1, mix is outside [0, 1], or temperature ≤ 0.
@@ -458,7 +463,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_knn_probabilities():
-        # With T = 1 / ln 2 a neighbour at distance r weighs 2^(−r²).
+        # With T = 1 / ln 2, the unnormalised weight of a neighbour at distance r is 2^(−r²).
         keys = torch.tensor([[1.0, 1.0], [0.0, 0.0], [-1.0, 0.0], [2.0, 0.0]])
         tokens = torch.tensor([0, 2, 2, 1])
         p = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
@@ -471,41 +476,43 @@ if __name__ == "__main__":
         # Query 0: keys 1 and 2, both with token 2. Query 1: r² = 2 (token 0) and 4 (token 2).
         expected = torch.tensor([[0.0, 0.0, 1.0], [0.8, 0.0, 0.2]])
         assert torch.allclose(seen, expected, atol=1e-4), (
-            f"With mix 1, the two nearest keys should give\n{expected}\nyours give\n{seen}\n"
-            "Query 0 is at the distances √2, 0, 1, 2; its two nearest keys both have token 2. "
-            "Query 1 is at the distances √2, 2, √5, √8."
+            f"With k = 2 and mix 1, the result should be\n{expected}\nyours is\n{seen}\n"
+            "The distances of query 0 are √2, 0, 1, 2, and its two nearest keys both have token 2. "
+            "The distances of query 1 are √2, 2, √5, √8."
         )
         seen = knn_probabilities(p, queries, keys, tokens, 2, half)
         expected = torch.tensor([[0.375, 0.1875, 0.4375], [0.2, 0.75, 0.05]])
         assert torch.allclose(seen, expected, atol=1e-4), (
-            f"With the default mix of 0.25 the result should be\n{expected}\nyours is\n{seen}"
+            f"With the default mix of 0.25, the result should be\n{expected}\nyours is\n{seen}"
         )
         seen = knn_probabilities(p, queries, keys, tokens, 2, 2 * half, mix=1.0)
         assert torch.allclose(seen[1], torch.tensor([2 / 3, 0, 1 / 3]), atol=1e-4), (
             "At twice the temperature, query 1 should give 2/3, 0, 1/3; "
-            f"yours gives {seen[1].tolist()}. Where is the temperature?"
+            f"yours gives {seen[1].tolist()}. Where do you divide by the temperature?"
         )
         with expecting("k = 9 should use all 4 keys"):
             seen = knn_probabilities(p, queries, keys, tokens, 9, half, mix=1.0)
         # Query 0: 1/4 (token 0), 1 + 1/2 (token 2), 1/16 (token 1).
         assert torch.allclose(seen[0], torch.tensor([4, 1, 24]) / 29, atol=1e-4), (
-            f"With k = 9 all 4 keys count: query 0 should give 4/29, 1/29, 24/29; yours is {seen[0]}"
+            f"With k = 9, all 4 keys count, so query 0 should give 4/29, 1/29, 24/29; yours gives {seen[0]}."
         )
         far = knn_probabilities(p, queries * 400, keys * 400, tokens, 4, 0.1, mix=1.0)
         assert torch.allclose(far, torch.tensor([[0.0, 0, 1], [1, 0, 0]]), atol=1e-4), (
-            f"If keys are far apart, the nearest one should get all the weight; yours give\n{far}"
+            f"If keys are far apart, the nearest one should get all the weight; your result is\n{far}"
         )
         asked = queries.clone().requires_grad_()
         knn_probabilities(p, asked, keys, tokens, 3)[:, 0].sum().backward()
         assert asked.grad is not None, "No gradient reaches the queries."
         assert asked.grad.isfinite().all(), (
             f"The gradient of the queries should be finite; yours is\n{asked.grad}\n"
-            "Query 0 equals key 1. A square root has no derivative at 0."
+            "Query 0 equals key 1, so their distance is 0, where a square root has no finite derivative."
         )
         halves = (part.half() for part in (p, queries, keys))
         with expecting("float16 should work", "`cdist` supports only float32 and float64."):
             seen = knn_probabilities(*halves, tokens, 9, half)
-        assert seen.dtype == torch.float16, f"float16 should stay float16; yours is {seen.dtype}."
+        assert seen.dtype == torch.float16, (
+            f"float16 inputs should give a float16 result; yours is {seen.dtype}."
+        )
         for name, arguments in (
             ("k", (0, 1.0, 0.5)),
             ("mix", (1, 1.0, 1.5)),
@@ -521,13 +528,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `torch.cdist` gives all distances `n N`, and `topk(…, largest=False)` the smallest ones with their
-# indices. `tokens[indices]` are then the tokens of the neighbours, `n k`.
+# `torch.cdist` returns all distances (`n N`), and `topk(…, largest=False)` returns the smallest
+# ones and their indices. `tokens[indices]` then gives the tokens of the neighbours (`n k`).
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Let softmax normalise the k weights. `torch.zeros(n, v).scatter_add(1, tokens_of_neighbours,
+# Normalise the k weights with softmax. `torch.zeros(n, v).scatter_add(1, tokens_of_neighbours,
 # weights)` adds each weight to the column of its token. `topk` fails if k is larger than N, and
 # `cdist` does not support half precision.
 # </details>
@@ -535,8 +542,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # ### A model with a store of examples
 #
-# The model with memory rereads its training text. For 100,000 positions, it stores the hidden state and
-# the next character. Then it predicts held-out text, with and without the store.
+# The next cell runs the model with memory over its training text. It stores the hidden state and
+# next character of 100,000 positions, then predicts held-out text with and without the store.
 
 # %%
 STORE = 100_000
@@ -548,7 +555,7 @@ LOOKUPS = 2048
 def bits_with_store(
     model: SegmentModel, mixes: Sequence[float], temperature: float = 3.0
 ) -> list[float]:
-    """Return the bits per held-out character for each weight of the store."""
+    """Return the bits per held-out character for each weight λ of the store."""
     keys, tokens = (part.flatten(0, 1) for part in read_text(model, TOPIC_TRAINING, True))
     rows = torch.randperm(len(keys), generator=torch.Generator().manual_seed(0))[:STORE]
     keys, tokens = keys[rows], tokens[rows]
@@ -582,28 +589,28 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** On 2,048 held-out characters, the model alone needs 2.21 bits per character. With
-# λ = 0.2 it needs 2.05, and with λ = 0.4 it needs 2.00, without further training (seed 0, T = 3,
-# k = 16). You can swap the store at any time for one built from a different domain.
+# **What to notice.** On 2,048 held-out characters, the model alone needs 2.21 bits per character.
+# Without further training, the store reduces this to 2.05 with λ = 0.2 and 2.00 with λ = 0.4 (seed
+# 0, T = 3, k = 16). You can replace the store with one from a different domain at any time.
 
 # %% [markdown]
 # ## `performer_features`
 # ★★★☆☆ · 20 minutes
 #
-# The Performer is linear attention with a random φ: φ(q) · φ(k) *estimates* the exponential that
-# softmax would use. For standard-normal ω
+# The Performer is linear attention with a random φ: φ(q) · φ(k) *estimates* the exponential in
+# softmax attention. For a standard normal vector ω,
 #
 # $$e^{q \cdot k / \sqrt d} = \mathbb{E}_\omega\bigl[f_\omega(q)\, f_\omega(k)\bigr] \qquad
 # f_\omega(x) = \exp\!\left(\frac{\omega \cdot x}{d^{1/4}} - \frac{\lVert x \rVert^2}{2 \sqrt d}\right)$$
 #
-# The estimate is the mean over r rows ω₁ … ω_r (`projection`, `r d`):
+# The estimate is the mean over r rows ω₁, …, ω_r (`projection`, `r d`):
 #
 # $$\phi(x) = \tfrac{1}{\sqrt r}\bigl(f_{\omega_1}(x), \dots, f_{\omega_r}(x)\bigr)
 # \qquad x: *\text{batch} \times n \times d, \quad \phi(x): *\text{batch} \times n \times r$$
 #
-# **The traps.** φ is applied to both query and key, so it contains d^¼ and √r, not √d and r. The norm
-# is that of x, not of ω. Do not subtract the largest exponent, as many implementations do for
-# stability.
+# **The traps.** φ is applied to both query and key, so it contains d^¼ and √r, not √d and r. Use
+# the norm of x, not of ω. Many implementations subtract the largest exponent for stability, but
+# yours should not.
 
 
 # %%
@@ -612,11 +619,11 @@ def performer_features(
 ) -> Float[Tensor, "*batch n r"]:
     """Return the positive random features exp(ω · x / d^¼ − ‖x‖² / (2√d)) / √r of the Performer.
 
-    For standard-normal rows ω, features(q) · features(k) estimates exp(q · k / √d) without bias.
+    For standard normal rows ω, features(q) · features(k) is an unbiased estimate of exp(q · k / √d).
 
     Args:
         x: queries or keys.
-        projection: the rows ω.
+        projection: the rows ω, one per feature.
 
     Source: Choromanski et al. (2021), section 2.3.
     """
@@ -653,15 +660,15 @@ if __name__ == "__main__":
         assert many.shape == (2, 3, 5, 7), f"The shape should be (2, 3, 5, 7), not {many.shape}."
         one = performer_features(fixed_numbers(2, 3, 5, 6)[1, 2], fixed_numbers(7, 6))
         assert torch.allclose(many[1, 2], one, atol=1e-5), (
-            "Each row should get the same features alone and in a batch."
+            "Each row should have the same features in a batch as it does alone; yours differ."
         )
         torch.manual_seed(0)
         query, key, rows = torch.randn(3, 4) / 2, torch.randn(5, 4) / 2, torch.randn(50_000, 4)
         estimate = performer_features(query, rows) @ performer_features(key, rows).T
         exact = (query @ key.T / 2).exp()
         assert torch.allclose(estimate, exact, rtol=0.05), (
-            f"50,000 features should estimate exp(q · k / √d) within 5 %:\n{exact}\n"
-            f"yours give\n{estimate}"
+            f"With 50,000 features, the estimate of exp(q · k / √d) should be within 5 % of\n{exact}\n"
+            f"yours is\n{estimate}"
         )
         print("performer_features: all visible checks pass.")
 
@@ -670,13 +677,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Divide x by d^¼ once. In terms of the divided vector, the exponent is ω · x − ‖x‖² / 2.
+# First divide x by d^¼. For the scaled x, the exponent is ω · x − ‖x‖² / 2.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `x @ projection.mT` gives all ω · x at once, `*batch n r`. The norm is a sum over the last axis with
-# `keepdim=True`. The number of features r is `len(projection)`.
+# `x @ projection.mT` computes all ω · x at once (`*batch n r`). For the squared norm, sum the
+# squares over the last axis with `keepdim=True`. The number of features r is `len(projection)`.
 # </details>
 
 # %%
@@ -684,7 +691,7 @@ FEATURES = (8, 32, 128, 512, 2048)
 
 
 def performer_errors(r: int, scale: float, repetitions: int = 20) -> Float[Tensor, " repetitions"]:
-    """Return the relative error of attention with r features, for several draws of ω.
+    """Return the relative errors of attention with r features, for several draws of ω.
 
     `scale` is the standard deviation of queries and keys.
     """
@@ -726,10 +733,10 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With queries and keys of standard deviation ½, the relative error of attention falls
-# roughly as 1/√r. It is 0.44 with 32 features and 0.06 with 2,048 (mean over 20 draws of ω). With
-# standard deviation 1 and 2,048 features it is still 0.76, because the variance grows exponentially
-# with the norms.
+# **What to notice.** If queries and keys have standard deviation ½, the relative error of attention
+# falls roughly as 1/√r. It is 0.44 with 32 features and 0.06 with 2,048 (mean over 20 draws of ω).
+# With standard deviation 1, the error is still 0.76 with 2,048 features, because the variance grows
+# exponentially with the norms.
 
 # %% [markdown]
 # **Read.** [Dai et al. 2019](https://arxiv.org/abs/1901.02860), section 3.
@@ -740,14 +747,16 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. A model of L layers reads segments of n positions, with a memory of one segment per layer. From how
-#    far back can information reach the last position of a segment?
-# 2. Why does kNN-LM not help with a sentence that resembles nothing in its store?
+# 1. A model with L layers reads segments of n positions, with a memory of one segment per layer.
+#    From how far back can information reach the last position of a segment?
+# 2. Why does kNN-LM not help with a sentence that is unlike anything in its store?
 #
 # <details><summary>Answers</summary>
 #
-# 1. About L · n positions before the segment: each layer reaches one segment further than the layer
-#    below. No gradient flows along this path, so nothing teaches the model what to keep for later.
-# 2. All neighbours are then far away, and even the nearest ones are not similar. A constant `mix` still
-#    gives them the same weight. Later work makes `mix` depend on the distances.
+# 1. Information can come from about L · n positions before the segment, because each layer reaches
+#    one segment further back than the layer below. No gradient flows along this path, so the model
+#    is not trained to store information for later segments.
+# 2. Even the nearest neighbours of such a sentence are far away, so their tokens are not
+#    informative. A constant `mix` still gives p_kNN the same weight. Later methods make `mix`
+#    depend on the distances.
 # </details>

@@ -1,6 +1,6 @@
-"""Make the two results that the opening of Day 2 shows: digits being drawn, and chorales.
+"""Generate the two results shown in the opening of Day 2: an animation of digits being drawn, and chorales.
 
-`python -m solutions.day2.results` trains the chapters' models with seed 0, which takes about five minutes, and writes
+`python -m solutions.day2.results` trains the models of the chapters with seed 0, which takes about five minutes. It writes
 `digits.gif`, `chorales.json` and `chorale.wav` to the folder `figures`.
 """
 
@@ -20,7 +20,7 @@ SEED, TEMPERATURE, SCALE = 0, 0.8, 2.0
 
 
 def save_digits(model: nn.Module, file: Path) -> None:
-    """Save an animation of twenty digits, two of each kind, from noise to the picture."""
+    """Save an animation of twenty digits, two of each kind, being drawn from noise."""
     labels = torch.arange(10).repeat(2)
     path = diffusion.draw_digits(model, labels, SCALE)
     frames = [_sheet(pictures) for pictures in path]
@@ -29,7 +29,7 @@ def save_digits(model: nn.Module, file: Path) -> None:
 
 
 def _sheet(pictures: Tensor) -> Image.Image:
-    """Return pictures, ten to a row, with each pixel enlarged to 5 × 5."""
+    """Tile pictures into a sheet with ten per row, and enlarge each pixel to 5 × 5."""
     grey = ((pictures.clamp(-1, 1) + 1) * 7.5).round() * 17  # 16 shades
     padded = nn.functional.pad(grey, (1, 1, 1, 1)).squeeze(1)
     rows = [torch.cat(list(row), dim=1) for row in padded.split(10)]
@@ -38,7 +38,7 @@ def _sheet(pictures: Tensor) -> Image.Image:
 
 
 def save_chorales(models: dict[str, nn.Module], file: Path) -> dict[str, Tensor]:
-    """Save the first held-out chorale and what the models make of its first chord, and return the tokens."""
+    """Save the first held-out chorale and each model's continuation of its first chord. Return the tokens."""
     _, windows = music.split_chorales(music.read_chorales())
     chord = windows[:1, :4]
     pieces = {"Bach": windows[0]}
@@ -54,7 +54,7 @@ def save_chorales(models: dict[str, nn.Module], file: Path) -> dict[str, Tensor]
 
 
 def as_text(tokens: Tensor) -> str:
-    """Return tokens as text, with a character for each token, as in `music.PERFORMANCES`."""
+    """Return tokens as text, with one character per token, as in `music.PERFORMANCES`."""
     return "".join(music.ALPHABET[token] for token in tokens.tolist())
 
 

@@ -1,8 +1,9 @@
-"""Stand-ins for Day 2: checks and demonstrations use them for exercises that are not finished.
+"""Stand-ins that checks and demonstrations of Day 2 use in place of unfinished exercises.
 
-They are built from torch's own operators and exist only in the notebook. They handle what later checks and demonstrations pass
-to them: float32 tensors on the CPU. They call each other by name, so a finished exercise replaces its stand-in there too. In
-the notebook they see `torch`, `nn`, `F` and the given code, but no other import of this file.
+They are built from PyTorch's own operators and exist only in the notebook. They support only the inputs that later checks and
+demonstrations pass to them: float32 tensors on the CPU. They call each other by name, so once an exercise is finished, the
+other stand-ins use it instead of its stand-in. In the notebook, they can use `torch`, `nn`, `F` and the given code, but not the
+other imports of this file.
 """
 
 import torch
