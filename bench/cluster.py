@@ -152,7 +152,7 @@ def same_marks(day: Day, count: int, console: Console) -> bool:
             f"{'✓' if same else '✗'} marks of {count} submissions on {workers} workers equal the pool's: {same}"
         )
         console.print(
-            f"{'✓' if ratio <= 1.15 else '✗'} CPU time per submission without start-up on {workers} workers: "
+            f"{'✓' if ratio <= 1.15 else '✗'} CPU time per submission on {workers} workers, excluding start-up: "
             f"{ratio:.2f} times the pool's {cost * 1000:.0f} ms (limit 1.15)"
         )
         ok = ok and same and ratio <= 1.15

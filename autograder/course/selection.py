@@ -128,7 +128,7 @@ def _parsed(source: str) -> tuple[ast.AST, ...]:
 def _cells(
     chapter: Chapter, assigned: Collection[str], needed: Collection[str]
 ) -> Iterator[ChapterCell]:
-    """Yield a chapter's cells, omitting solutions, checks, hints and text of exercises not given to students."""
+    """Yield a chapter's cells. For exercises that students do not get, omit the solution, checks, hints and text."""
     for section in _sections(chapter.cells):
         inside = [cell.name for cell in section if cell.role == "exercise"]
         if inside and not any(name in needed for name in inside):

@@ -74,7 +74,7 @@ class Tables:
         return str(language)
 
     def choice(self, where: str, table: dict[str, Any], key: str, kind: Any, default: str) -> Any:
-        """Return a value that must be one of the strings in a Literal."""
+        """Check that a value is one of the strings in a Literal, and return it."""
         value, choices = table.get(key, default), get_args(kind)
         if value not in choices:
             expected = " or ".join(f'"{choice}"' for choice in choices)

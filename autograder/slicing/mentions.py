@@ -136,7 +136,10 @@ def _path(chain: Chain, paths: Mapping[str, str]) -> str:
 
 
 def _chain(node: ast.AST, inside: set[int], is_library: Callable[[str], bool]) -> Chain | None:
-    """Convert an expression to a chain, and add the ids of the chain's nodes to `inside`. Return None for other expressions."""
+    """Convert an expression to a chain, and add the ids of the chain's nodes to `inside`.
+
+    Return None if the expression is not a chain.
+    """
     names: list[str] = []
     while True:
         inside.add(id(node))

@@ -41,7 +41,7 @@ def define_older_names(name: str, current: Mapping[str, str]) -> Iterator[Unit]:
 
 
 def rename_stub(stub: str, name: str, older: str) -> str:
-    """Return an exercise's stub with an older name."""
+    """Return an exercise's stub, renamed to an older name of the exercise."""
     return re.sub(rf"\b{name}\b", older, stub)
 
 

@@ -97,7 +97,7 @@ if __name__ == "__main__":
         assert weights is not None, "softmax returns None. Does it end with `return`?"
         assert weights.shape == x.shape, (
             f"The result should have the shape of x, (2, 2); yours has {tuple(weights.shape)}. "
-            "The axis that you sum over should stay, with size 1."
+            "Keep the axis that you sum over, with size 1."
         )
         assert torch.allclose(weights, expected, atol=1e-5), (
             f"softmax of\n{x}\nalong the last axis should be\n{expected}\nyours is\n{weights}\n"

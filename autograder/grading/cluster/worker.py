@@ -1,6 +1,6 @@
 """Grade submissions in a Dask worker. Entry points: `GraderPlugin` and `grade`.
 
-This module does not import torch, so that every worker can load the plugin. Nothing starts before the first task.
+This module does not import torch, so that every worker can load the plugin. Graders start only when the first task arrives.
 """
 
 from __future__ import annotations
