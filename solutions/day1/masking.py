@@ -475,7 +475,7 @@ if __name__ == "__main__":
 # with `nan_to_num` repairs the output. In the backward pass, however, the derivative of softmax is
 # still NaN, and NaN times 0 is NaN. So avoid NaN in the first place: leave the scores of these rows
 # unmasked, and set their weights to 0 at the end. To see which rows have an allowed key, print
-# `mask.any(dim=-1, keepdim=True)` and its shape.
+# `mask.any(dim=-1, keepdim=True)`.
 # </details>
 
 # %%

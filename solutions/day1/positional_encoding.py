@@ -50,8 +50,8 @@ if __name__ == "__main__":
 #
 # **Today's example.** With d = 2, there is one pair: PE(0) = (0, 1), PE(1) = (0.84, 0.54) and PE(2)
 # = (0.91, −0.42). If you add these to *red*, *blue* and *purple*, the output for *purple* is (1.50,
-# 0.87). If you swap *red* and *blue*, it is (1.75, 0.66). Without positions, it was (0.75, 0.75) in
-# both cases.
+# 0.87). If you swap *red* and *blue*, it becomes (1.75, 0.66). Without positions, it was (0.75,
+# 0.75) in both cases.
 #
 # **The traps.** The index i counts pairs, not columns. If d is odd, the last column is a sine
 # without a partner.
@@ -476,10 +476,10 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# Adding shape `n × d` to shape `b × n × d` broadcasts without an extra axis. One argument of
-# `register_buffer` keeps the buffer out of the `state_dict`. First compare n with the length of the
-# table. Convert the rows to the dtype of x before you add them. `nn.Dropout` follows the mode of
-# the module.
+# Adding a tensor of shape `n × d` to one of shape `b × n × d` broadcasts without an extra axis. One
+# argument of `register_buffer` keeps the buffer out of the `state_dict`. First compare n with the
+# length of the table. Convert the rows to the dtype of x before you add them. `nn.Dropout` follows
+# the mode of the module.
 # </details>
 
 # %%
