@@ -117,8 +117,8 @@ if __name__ == "__main__":
             )
         apart = softmax(torch.tensor([[1000.0, 1000.0], [-1000.0, -1000.0]]))
         assert torch.allclose(apart, torch.full((2, 2), 0.5), atol=1e-3), (
-            "If one row of x is 1000 and another is −1000, all weights should be 0.5; yours are\n"
-            f"{apart}\nDo the rows share a constant?"
+            "If x has a row of 1000s and a row of −1000s, all weights should be 0.5; yours are\n"
+            f"{apart}\nDo you subtract the same constant from every row?"
         )
         forbidden = softmax(torch.tensor([-math.inf, 7.0]))
         assert forbidden[0] == 0, (
@@ -189,7 +189,7 @@ if __name__ == "__main__":
 # Then their dot product, a sum of d terms, has variance d. Dividing by √d keeps the variance at 1,
 # so softmax is equally sharp for every d.
 #
-# **The traps.** Only one of the sizes belongs under the square root. Leading axes broadcast:
+# **The traps.** Only one of these sizes belongs under the square root. Leading axes broadcast:
 # queries `(4, 1, n, d)` and keys `(2, m, d)` give scores `(4, 2, n, m)`. In float16 (maximum
 # 65,504), the dot product can overflow even if the score does not.
 
@@ -318,7 +318,8 @@ if __name__ == "__main__":
 # V: m \times d_v, \quad A: n \times m, \quad O: n \times d_v$$
 #
 # **The trap.** Softmax along either axis of $S$ gives the right shape, and neither choice raises an
-# error. Each *query* distributes a total weight of 1 over the keys. Which axis has to sum to 1?
+# error. Each *query* distributes a total weight of 1 over the keys. Along which axis must the
+# weights sum to 1?
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
@@ -428,7 +429,7 @@ if __name__ == "__main__":
 
 # %%
 def letter_features(words: list[str]) -> Float[Tensor, "n 26"]:
-    """Return the letter counts (a–z) of each word as a vector of length 1."""
+    """Return the letter counts (a–z) of each word, scaled to unit length."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     counts = torch.tensor([[float(word.lower().count(c)) for c in letters] for word in words])
     return counts / counts.norm(dim=-1, keepdim=True)
@@ -470,9 +471,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.**
 #
-# * On the left, queries and keys come from different words: misspelt days look up days, and each
-#   value is the number of a day. This is **cross-attention**. `Fryday` finds day 5. `Tusday`
-#   matches both Tuesday (2) and Saturday (6), so it gets a number between the two.
+# * On the left, misspelt queries look up correctly spelt keys, and each value is the number of a
+#   day. This is **cross-attention**. `Fryday` finds day 5. `Tusday` matches both Tuesday (2) and
+#   Saturday (6), so it gets a number between the two.
 # * On the right, queries, keys and values come from the same words. This is **self-attention**.
 #   Both occurrences of `sea` get the same row, because attention ignores order. Chapter 3 changes
 #   that.

@@ -5,7 +5,7 @@
 #
 # Attention moves information between positions. A deep model also needs a network applied to each
 # position, residual connections that preserve the input, and norms that keep the numbers in range.
-# From these parts, you build the two layers of the Transformer.
+# From these parts, you build the Transformer's encoder layer and decoder layer.
 #
 # ![The encoder layer applies self-attention with a mask, dropout, addition of the input, and norm1.
 # It then applies feed-forward, dropout, addition and norm2. Between these two steps, the decoder
@@ -164,16 +164,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** Multiplying `x` by 10, or adding 5 to all features, does not change the result
 # (if $\varepsilon$ is small compared with the variance). Only the pattern of the features remains.
-# In today's example, that is little: *red* (1, 0) becomes (1, −1), and *purple* (1, 1) has variance
-# 0 and becomes (0, 0). With 64 features, a pattern carries more information.
+# In today's example, that is not much: *red* (1, 0) becomes (1, −1), and *purple* (1, 1) has
+# variance 0 and becomes (0, 0). With 64 features, a pattern carries more information.
 
 # %% [markdown]
 # ## `FeedForward`
 # ★☆☆☆☆ · 5 minutes
 #
 # The output of attention is only a mixture of values. The feed-forward network computes new
-# features from it. It applies two linear maps with a ReLU between them to each position, with the
-# same weights:
+# features from it. It applies the same two linear maps, with a ReLU between them, to each position
+# separately:
 #
 # $$\operatorname{FFN}(x) = \underbrace{W_2}_{d \times d_{ff}}\,
 # \operatorname{dropout}\bigl(\max(0,\; \underbrace{W_1}_{d_{ff} \times d}\, x + b_1)\bigr) + b_2$$
@@ -325,7 +325,7 @@ if __name__ == "__main__":
 
 # %%
 class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward network, each with dropout, a residual and a norm.
+    """Self-attention and a feed-forward network, each with dropout, residual connection and norm.
 
     Attributes to define: `self_attention` (a `MultiHeadAttention`), `feed_forward` (a `FeedForward`
     with the same `dropout`), `norm1` and `norm2` (each a `LayerNorm`). With copied weights, the

@@ -276,7 +276,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Broadcasting turns `(b, 1, n)` and `(n, n)` into `(b, n, n)`. If a sequence
-# starts with padding, its first rows are entirely False. The next exercise has to handle such rows.
+# starts with padding, the first rows are entirely False. The next exercise has to handle such rows.
 
 # %% [markdown]
 # ## `masked_attention`
@@ -368,7 +368,7 @@ if __name__ == "__main__":
         )
         seen = f"with the mask\n{mask}\nyours are\n{weights.detach()}"
         assert not weights.isnan().any(), (
-            f"The weights should contain no NaN; {seen}\n"
+            f"The weights should not contain NaN; {seen}\n"
             "For the last query, the mask hides every key."
         )
         assert (weights[:2][~mask[:2]] == 0).all(), (

@@ -40,7 +40,7 @@ from solutions.opening import (
 #
 # Your attention function accepts any number of leading axes. If one of them is the head axis, it
 # processes each head separately, without a loop. So split the feature axis into heads, and move the
-# head axis before the positions:
+# head axis in front of the position axis:
 #
 # ![A 2 × 6 matrix contains the letters a to l. Head 0 gets the first three columns of both rows,
 # and head 1 gets the last three. Merging puts them side by side again.](figures/heads.svg)
@@ -497,11 +497,11 @@ if __name__ == "__main__":
             )
 
 # %% [markdown]
-# **What to notice.** One layer attends to four positions at once. These linear maps were set by
-# hand, using shift matrices; chapter 6 shows what a model learns. If an offset points outside the
-# sentence, softmax still distributes a weight of 1 over the existing positions. Adding heads does
-# not add parameters, as the printed numbers show. But it takes more memory, because every head has
-# n × m weights, and it makes each head narrower.
+# **What to notice.** This one layer attends to four positions at once. These linear maps were set
+# by hand, using shift matrices; chapter 6 shows what a model learns. If an offset points outside
+# the sentence, softmax still distributes a weight of 1 over the existing positions. Adding heads
+# does not add parameters, as the printed numbers show. But it takes more memory, because every head
+# has n × m weights, and it makes each head narrower.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and rows A of

@@ -334,10 +334,10 @@ if __name__ == "__main__":
         print(f"black cross: PE({start + offset}). Largest error over all positions: {error:.0e}")
 
 # %% [markdown]
-# **What to notice.** One matrix shifts every position, and each hand ends at its cross. M is
+# **What to notice.** One matrix shifts every position, and each hand ends up on its cross. M is
 # orthogonal: its transpose is the matrix for −k. In attention, positions p and q interact through
-# $x_p^\top W_q^\top W_k\, x_q$. If the product of the weights contains such a rotation, the score
-# is largest at a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
+# $x_p^\top W_q^\top W_k\, x_q$. If $W_q^\top W_k$ contains such a rotation, the score is largest at
+# a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
 
 # %% [markdown]
 # ## `PositionalEncoding`
@@ -352,7 +352,7 @@ if __name__ == "__main__":
 # contain it. But it has to move with the module to another device or dtype.
 #
 # **The traps.** Position is the second axis of `x`; some older code puts it first. A float32 table
-# plus a float16 input is float32. If a sequence is longer than the table, raise a clear error.
+# plus a float16 input gives float32. If a sequence is longer than the table, raise a clear error.
 
 
 # %%
@@ -411,7 +411,7 @@ if __name__ == "__main__":
             seen = encoded[sentence, 1]
             assert torch.allclose(seen, expected, atol=1e-4), (
                 f"Zeros at position 1 should become {expected.tolist()}; in sentence {sentence} "
-                f"yours become {seen.tolist()}. Which axis of x is the position?"
+                f"yours become {seen.tolist()}. Which axis of x is the position axis?"
             )
         shifted = module(torch.full((2, 3, 4), 7.0))
         assert torch.allclose(shifted, encoded + 7, atol=1e-4), (

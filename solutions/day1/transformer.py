@@ -52,8 +52,8 @@ from solutions.opening import (
 # 2017](https://arxiv.org/abs/1608.05859)); we use three.
 #
 # **The trap.** Three kinds of attention need three masks, built from two sequences. For each kind,
-# write down where its keys come from. If source and target have the same length, a wrong mask
-# raises no error, but the model trains worse.
+# write down where its keys come from. If source and target have the same length, the wrong mask
+# raises no error, but the model performs worse.
 #
 # Not allowed: the same as for `EncoderLayer`.
 
@@ -657,7 +657,7 @@ if __name__ == "__main__":
 #
 # The model gets pairs of a written date and its standard form, but no rules. It has to learn that
 # months have names and numbers, that dots mean day first, and that slashes mean month first. The
-# weekday is irrelevant. All dates are between 1950 and 2049. 2,000 days are held out: the model
+# weekday is irrelevant. All dates are between 1950 and 2049. We hold out 2,000 days: the model
 # never sees them in training, in any format.
 
 # %%
