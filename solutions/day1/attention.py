@@ -245,7 +245,7 @@ if __name__ == "__main__":
             "the others broadcast."
         )
         assert torch.allclose(batch, expected.expand(5, 3, 2, 3)), (
-            "Leading axes should not change the scores; in yours, they do. "
+            "Leading axes should not change the scores; with your function, they do. "
             "Which axes do you multiply, and which size do you use as d?"
         )
         with expecting("attention_scores should accept float16"):
@@ -396,7 +396,7 @@ if __name__ == "__main__":
             "With a leading axis, the weights of each query should still sum to 1; yours sum to\n"
             f"{totals}\nCount the axis of the softmax from the end."
         )
-        # With d = 4, the first score is 2·log 3 / √4 = log 3: its weight is three times the second.
+        # With d = 4, the first score is 2·log 3 / √4 = log 3, so its weight is three times the other.
         first, second = torch.zeros(1, 4), torch.zeros(2, 4)
         first[0, 0], second[0, 0] = 2.0, math.log(3.0)
         _, weights = attention(first, second, value[:2, :3])

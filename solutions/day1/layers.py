@@ -124,7 +124,7 @@ if __name__ == "__main__":
             together, alone, vector = norm(x)[1, 2], norm(x[1:, 2:])[0, 0], norm(x[1, 2])
         assert torch.equal(x, before), "forward should not modify its argument; yours changes x."
         assert torch.allclose(together, alone, atol=1e-4), (
-            "A position should give the same result alone as with other positions; yours gives "
+            "A position should give the same result alone as with other positions; your LayerNorm gives "
             f"{alone.tolist()} alone and {together.tolist()} with others. Along which axis do you compute "
             "the mean and the variance?"
         )
@@ -247,7 +247,7 @@ if __name__ == "__main__":
         with expecting("Inputs of shape (2, 3, 6) should work"):
             together, alone = network(x)[1, 2], network(x[1, 2])
         assert torch.allclose(together, alone, atol=1e-4), (
-            "A position should give the same result alone as with other positions; yours gives "
+            "A position should give the same result alone as with other positions; your network gives "
             f"{alone.tolist()} alone and {together.tolist()} with others."
         )
         with expecting(
@@ -394,12 +394,12 @@ if __name__ == "__main__":
         changed[:, 2] += 1.0
         moved = (layer(x, last_hidden) - layer(changed, last_hidden))[:, :2].abs().max()
         assert moved < 1e-5, (
-            "Position 2 is masked, so it should not affect the other positions; in yours, it changes "
+            "Position 2 is masked, so it should not affect the other positions; in your layer, it changes "
             f"them by up to {moved:.2g}. Do you pass the mask on unchanged?"
         )
         moved = (layer(x) - layer(changed))[:, :2].abs().max()
         assert moved > 1e-5, (
-            "Without a mask, position 2 should affect the other positions; in yours, it does not."
+            "Without a mask, position 2 should affect the other positions; in your layer, it does not."
         )
 
         # If both steps return 0, only the residual connections and the norms remain.
@@ -653,7 +653,7 @@ if __name__ == "__main__":
             layer.cross_attention,
         }
         assert len(modules) == 5, (
-            "The three norms and the two attention layers should be five different modules; in yours, "
+            "The three norms and the two attention layers should be five different modules; in your layer, "
             "two are the same object."
         )
         layer = filled(layer)
@@ -682,7 +682,7 @@ if __name__ == "__main__":
             result = layer(x, memory, causal)
         moved = (result - layer(changed, memory, causal))[:, :2].abs().max()
         assert moved < 1e-5, (
-            "With a causal mask, position 2 should not affect positions 0 and 1; in yours, it changes them "
+            "With a causal mask, position 2 should not affect positions 0 and 1; in your layer, it changes them "
             f"by up to {moved:.2g}. Do you pass `mask` to self-attention?"
         )
 
@@ -696,19 +696,19 @@ if __name__ == "__main__":
             result = layer(x, memory, causal, visible)
         moved = (result - layer(x, changed, causal, visible)).abs().max()
         assert moved < 1e-5, (
-            "Positions 3 and 4 of the memory are masked, so they should not affect the result; in yours, "
+            "Positions 3 and 4 of the memory are masked, so they should not affect the result; in your layer, "
             f"they change it by up to {moved:.2g}. Do you pass `memory_mask` to cross-attention?"
         )
         moved = (layer(x, memory, causal) - layer(x, changed, causal)).abs().max()
         assert moved > 1e-5, (
-            "Without a memory_mask, every position of the memory should affect the result; in yours, "
+            "Without a memory_mask, every position of the memory should affect the result; in your layer, "
             "positions 3 and 4 do not."
         )
         short, changed = memory[:, :3], memory[:, :3].clone()
         changed[:, 2] += 1.0
         moved = (layer(x, short, causal) - layer(x, changed, causal))[:, 0].abs().max()
         assert moved > 1e-5, (
-            "Position 0 should see the whole memory, even if the memory is as long as x; in yours, "
+            "Position 0 should see the whole memory, even if the memory is as long as x; in your layer, "
             "position 2 of the memory does not affect it. Which attention layer do you pass `mask` to?"
         )
 

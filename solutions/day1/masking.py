@@ -86,7 +86,7 @@ if __name__ == "__main__":
         )
         expected = [[[True, True, True, False]], [[False, False, True, True]]]
         assert mask.tolist() == expected, (
-            f"With pad_id 9, the tokens\n{tokens.tolist()}\nshould give\n{expected}\n"
+            f"With pad_id 9, the tokens\n{tokens.tolist()}\nshould give the mask\n{expected}\n"
             f"yours is\n{mask.tolist()}\nTrue means that attention is allowed."
         )
         assert padding_mask(tokens, -1).all(), (
@@ -242,12 +242,12 @@ if __name__ == "__main__":
         )
         expected = [[True, False, False], [True, True, False], [True, True, False]]
         assert mask[0].tolist() == expected, (
-            f"Tokens [6, 2, 1] with pad_id 1 should give\n{expected}\n"
+            f"Tokens [6, 2, 1] with pad_id 1 should give the mask\n{expected}\n"
             f"yours is\n{mask[0].tolist()}\nBoth rules hide keys, which are the columns."
         )
         expected = [[False, False, False], [False, True, False], [False, True, True]]
         assert mask[1].tolist() == expected, (
-            f"Tokens [1, 7, 7] with pad_id 1 should give\n{expected}\n"
+            f"Tokens [1, 7, 7] with pad_id 1 should give the mask\n{expected}\n"
             f"yours is\n{mask[1].tolist()}\nIf padding comes first, the first row is entirely False."
         )
         zeros = decoder_mask(torch.tensor([[5, 0, 4]]), 4)
@@ -437,8 +437,8 @@ if __name__ == "__main__":
             ):
                 batch = masked_attention(query.expand(2, 3, 2), key, value, mask[:2, None])
             assert (batch[1][~mask[:2, None].expand(2, 3, 4)] == 0).all(), (
-                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence; in yours, "
-                f"some hidden keys have nonzero weights:\n{batch[1]}"
+                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence; with "
+                f"your function, some hidden keys have nonzero weights:\n{batch[1]}"
             )
             with expecting(
                 "masked_attention should accept float16",

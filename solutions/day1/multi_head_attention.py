@@ -386,7 +386,7 @@ if __name__ == "__main__":
             changed[sentence, hidden] += 100
         moved = (layer(query, key, changed, mask)[0] - output).abs().max().item()
         assert moved < 1e-3, (
-            f"A masked value should not affect the output; in yours, it changes the output by up to {moved:.2g}."
+            f"A masked value should not affect the output; in your layer, it changes the output by up to {moved:.2g}."
         )
         for queries in (3, 4):
             causal = torch.ones(queries, 5, dtype=torch.bool).tril()

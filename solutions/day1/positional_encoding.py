@@ -447,7 +447,7 @@ if __name__ == "__main__":
         silent = PositionalEncoding(4, dropout=0.9999999).train()(torch.ones(5, 6, 4))
         assert not silent.any(), (
             "Dropout acts on the sum of x and the encoding. With a probability near 1, all 120 numbers "
-            f"should be 0; in yours, {silent.count_nonzero()} are not."
+            f"should be 0; in your result, {silent.count_nonzero()} are not."
         )
         with expecting_value_error(
             "A sequence of 7 positions with max_length 6", "max_length", "n", "x"

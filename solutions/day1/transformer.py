@@ -173,7 +173,7 @@ if __name__ == "__main__":
             f"{len(model.encoder)} and {len(model.decoder)}."
         )
         assert len({*model.encoder, *model.decoder}) == 4, (
-            "All layers should be different modules; in yours, some are the same object."
+            "All layers should be different modules; in your model, some are the same object."
         )
         model = filled(model)
         source = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
@@ -196,14 +196,14 @@ if __name__ == "__main__":
         encoded = model.encode(source)
         moved = (model.encode(source[1:, :2]) - encoded[1:, :2]).abs().max()
         assert moved < 1e-4, (
-            "Padding should not change what `encode` returns at real tokens; in yours, it changes the result "
+            "Padding should not change what `encode` returns at real tokens; in your model, it changes the result "
             f"by up to {moved:.2g}. Do you pass the padding mask of the source to the encoder layers?"
         )
         changed = source.clone()
         changed[0, 3] = 1
         moved = (model.encode(changed) - encoded)[0, :3].abs().max()
         assert moved > 1e-5, (
-            "Every source token should see later tokens; in yours, the last token does not affect the "
+            "Every source token should see later tokens; in your model, the last token does not affect the "
             "others. The encoder does not need a causal mask."
         )
         changed = encoded.clone()
@@ -214,7 +214,7 @@ if __name__ == "__main__":
             .max()
         )
         assert moved < 1e-4, (
-            "The memory at source padding should not affect the logits; in yours, it changes them by up to "
+            "The memory at source padding should not affect the logits; in your model, it changes them by up to "
             f"{moved:.2g}. Do you pass a mask for the memory to the decoder layers?"
         )
 
@@ -222,7 +222,7 @@ if __name__ == "__main__":
         changed[:, 3:] = 7
         moved = (model(source, changed) - logits)[:, :3].abs().max()
         assert moved < 1e-4, (
-            "Target tokens 3 and 4 should not affect the logits at positions 0 to 2; in yours, they change "
+            "Target tokens 3 and 4 should not affect the logits at positions 0 to 2; in your model, they change "
             f"them by up to {moved:.2g}. Which mask do you pass to the decoder's self-attention?"
         )
         early = torch.tensor([[1, 0, 5, 6]])
@@ -232,7 +232,7 @@ if __name__ == "__main__":
             other.target_embedding.weight[0] += 1.0
         moved = (other(source[:1], early) - logits_before)[0, 2:].abs().max()
         assert moved < 1e-4, (
-            "Padding in the target should not affect later positions; in yours, it changes their logits by "
+            "Padding in the target should not affect later positions; in your model, it changes their logits by "
             f"up to {moved:.2g}. A decoder mask combines two rules."
         )
         assert (model(torch.ones_like(source), target) - logits)[0].abs().max() > 1e-5, (
@@ -240,7 +240,7 @@ if __name__ == "__main__":
         )
         swapped = model.encode(source[:, [1, 0, 2, 3]])[0, [1, 0, 2, 3]]
         assert (swapped - encoded[0]).abs().max() > 1e-4, (
-            "Swapping two source tokens should not just swap their vectors; in yours, it does. Does "
+            "Swapping two source tokens should not just swap their vectors; in your model, it does. Does "
             "`encode` add the positional encoding?"
         )
         repeated = model(source[:1], torch.tensor([[5, 5]]))[0]
@@ -252,7 +252,7 @@ if __name__ == "__main__":
         padded = filled(Transformer(10, 11, d_model=8, n_heads=2, n_layers=1, pad_id=9)).eval()
         moved = (padded.encode(nines)[:, :2] - padded.encode(nines[:, :2])).abs().max()
         assert moved < 1e-4, (
-            f"With pad_id=9, token 9 is padding, but in yours, it changes the memory at real tokens by up to "
+            f"With pad_id=9, token 9 is padding, but in your model, it changes the memory at real tokens by up to "
             f"{moved:.2g}. Which id do your masks use?"
         )
         logits = model(torch.zeros(1, 3, dtype=torch.long), target[:1])
@@ -584,13 +584,13 @@ if __name__ == "__main__":
             f"should give\n{expected.tolist()}\nyours gives\n{seen.tolist()}"
         )
         n_encoded = model.calls.count("encode")
-        assert n_encoded == 1, f"`encode` should run once; yours runs it {n_encoded} times."
+        assert n_encoded == 1, f"`encode` should run once; your function runs it {n_encoded} times."
         modes = {call for call in model.calls if call != "encode"}
         assert modes == {"decode in evaluation mode without gradients"}, (
             f"The model should decode in evaluation mode without gradients; your calls are {sorted(modes)}."
         )
         assert model.training, (
-            "The model was in training mode before, so you should restore that mode; yours leaves it in "
+            "The model was in training mode before, so you should restore that mode; your function leaves it in "
             "evaluation mode."
         )
 
@@ -602,7 +602,7 @@ if __name__ == "__main__":
             "`bos_id` counts towards max_length."
         )
         assert not model.training, (
-            "The model was in evaluation mode before, so you should restore that mode; yours leaves it in "
+            "The model was in evaluation mode before, so you should restore that mode; your function leaves it in "
             "training mode."
         )
         model.train()
@@ -625,7 +625,7 @@ if __name__ == "__main__":
             f"{expected.tolist()}\nyours gives\n{seen.tolist()}\nOnly eos_id finishes a row."
         )
         assert model.training, (
-            "You should also restore the mode after an early return; yours leaves the model in evaluation mode."
+            "You should also restore the mode after an early return; your function leaves the model in evaluation mode."
         )
         print("greedy_decode: all visible checks pass.")
 
@@ -822,8 +822,8 @@ if __name__ == "__main__":
 # your model stays below 99%, the overview at the end of this notebook shows where to look first.
 #
 # The loss starts near $\log 70 \approx 4.2$: the model gives all 70 tokens nearly the same
-# probability. In the alignment, both digits of the month attend to its name, both digits of the day
-# attend to the day, and the weekday gets little weight. But attention weights only show what a
+# probability. In the alignment, both digits of the month attend to its name, and both digits of the
+# day attend to the day. The weekday gets little weight. But attention weights only show what a
 # model attends to, not how it uses that information.
 
 # %% [markdown]
