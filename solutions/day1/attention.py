@@ -495,8 +495,7 @@ if __name__ == "__main__":
 # <details><summary>Answers</summary>
 #
 # 1. The two matrix products take n·m·d multiplications each, and there are n·m weights. Time and
-#    memory therefore grow a hundredfold. This motivates the efficient variants of attention on Day
-#    2.
+#    memory therefore grow a hundredfold. This motivates the efficient variants on Day 2.
 # 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1). So
 #    *red* has the same dot product, 1, with both keys. A model does not use the token vectors
 #    directly. It learns three linear maps that turn them into queries, keys and values (chapter 4),
