@@ -3,35 +3,35 @@
 #
 # *Chapter 1 of 6*
 #
-# When your model writes the month of a date, it has to find the month in the source. Attention
-# performs this search. Each position sends out a **query**, which describes what it looks for. Each
-# position also offers a **key**, which queries are compared with, and a **value**, which it passes
-# on. A query receives the mean of all values, weighted by how well it matches each key.
+# To write the month of a date, your model has to find the month in the source. Attention performs
+# this search. Each position has a **query**, which describes what it is looking for. Each position
+# also has a **key**, which queries are compared with, and a **value**, which it passes on. The
+# result for a query is the mean of all values, weighted by how well the query matches each key.
 #
-# ![The left side shows a dictionary: the query red matches one key and returns its value (1, 0).
-# The right side shows attention: the query red gives the keys red, blue and purple the weights
-# 0.40, 0.20 and 0.40. It returns the weighted mean of their values, (0.80,
+# ![The left side shows a dictionary lookup: the query red matches one key, and the result is its
+# value, (1, 0). The right side shows attention: the query red gives the keys red, blue and purple
+# the weights 0.40, 0.20 and 0.40. The result is the weighted mean of their values, (0.80,
 # 0.60).](figures/lookup.svg)
 #
-# A dictionary returns one value or fails. Attention compares the query with every key and returns a
-# mixture, so it is differentiable and can be learned.
+# A dictionary lookup returns one value or fails. Attention compares the query with every key and
+# returns a mixture of values, so it is differentiable and can be learned.
 #
-# **Today's example.** Three tokens have d = 2 features: *red* = (1, 0), *blue* = (0, 1) and
-# *purple* = (1, 1). These vectors are the queries, the keys and the values. Follow the query *red*
+# **Today's example.** Three tokens have d = 2 features each: *red* = (1, 0), *blue* = (0, 1) and
+# *purple* = (1, 1). These vectors serve as queries, keys and values. Work through the query *red*
 # with pencil and paper:
 #
 # 1. The dot products with the three keys are 1, 0 and 1.
-# 2. Divided by √2, they become the scores 0.71, 0 and 0.71.
-# 3. The exponentials are 2.03, 1 and 2.03. Divided by their sum, 5.06, they become the weights
-#    0.40, 0.20 and 0.40.
+# 2. Dividing them by √2 gives the scores 0.71, 0 and 0.71.
+# 3. The exponentials of the scores are 2.03, 1 and 2.03. Dividing them by their sum, 5.06, gives
+#    the weights 0.40, 0.20 and 0.40.
 # 4. The output is 0.40·(1, 0) + 0.20·(0, 1) + 0.40·(1, 1) = (0.80, 0.60).
 #
-# Steps 1 and 2 are `attention_scores`, step 3 is `softmax`, and `attention` adds step 4. In code,
-# the queries are the rows of one matrix:
+# You will implement steps 1 and 2 as `attention_scores`, step 3 as `softmax`, and all four as
+# `attention`. In code, the queries are the rows of one matrix:
 #
 # ![The n × d queries times the transposed keys, divided by the square root of d, give n × m scores.
-# Softmax per row turns them into weights whose rows sum to 1. The weights times the m × d_v values
-# give the n × d_v output.](figures/shapes.svg)
+# Softmax along each row turns them into weights that sum to 1 per row. The weights times the m ×
+# d_v values give the n × d_v output.](figures/shapes.svg)
 
 # %%
 import math
@@ -47,39 +47,39 @@ from solutions.opening import demonstration, expecting, visible_check
 # ## `softmax`
 # ★★☆☆☆ · 10 minutes
 #
-# A score can be any number. A weighted mean needs non-negative weights that sum to 1. Softmax turns
-# scores into such weights:
+# A score can be any number, but a weighted mean needs non-negative weights that sum to 1. Softmax
+# turns scores into such weights:
 #
 # $$\mathrm{softmax}(x)_i = \frac{e^{x_i}}{\sum_j e^{x_j}}$$
 #
-# The sum runs along one axis, `dim`. With `x` of shape `(2, 3)`, `dim=1` makes each row sum to 1
-# and `dim=0` each column.
+# The sum runs over one axis, `dim`. If `x` has shape `(2, 3)`, each row sums to 1 with `dim=1`, and
+# each column with `dim=0`.
 #
-# **The trap.** $e^{89}$ overflows in float32, and $e^{12}$ in float16. The result is ∞/∞ = NaN. If
-# all entries are very negative, every exponential underflows to 0, and 0/0 is NaN as well. The
-# function has to work for entries of ±10⁴. An entry of −∞ gets a weight of exactly 0, which the
-# next chapter uses to hide keys.
+# **The trap.** $e^{89}$ overflows in float32, and $e^{12}$ overflows in float16. Softmax is then
+# ∞/∞ = NaN. If all entries are very negative, every exponential underflows to 0, and 0/0 is NaN as
+# well. The function has to work for entries of ±10⁴. An entry of −∞ has to get a weight of exactly
+# 0; the next chapter uses this to hide keys.
 #
 # Not allowed: torch's `softmax`, `log_softmax` and `softmin`, and `torch.distributions`.
 
 
 # %%
 def softmax(x: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"]:
-    """Normalise the exponentials of `x` so that they sum to 1 along `dim`.
+    """Return the exponentials of `x`, normalised to sum to 1 along `dim`.
 
     Args:
-        x: scores, float16 to float64. An entry of −inf gets a weight of exactly 0, if at least one
-            entry of its slice is finite.
-        dim: the axis along which to normalise; it may be negative.
+        x: scores in any dtype from float16 to float64. An entry of −inf gets a weight of exactly 0
+            if its slice has at least one finite entry.
+        dim: the axis along which to normalise. It may be negative.
 
     Returns:
-        weights with the shape and dtype of `x`. Entries of ±10⁴ in float32, and any finite entries
-        in half precision, do not overflow.
+        weights with the shape and dtype of `x`. There is no overflow for entries of ±10⁴ in
+        float32 or for any finite entries in half precision.
 
     Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 4.1.
     """
     ### BEGIN SOLUTION
-    # The shift changes nothing in exact arithmetic, and makes the largest exponential 1.
+    # In exact arithmetic, the shift does not change the result. It makes the largest exponential 1.
     shifted = x - x.amax(dim=dim, keepdim=True)
     exponentials = torch.exp(shifted)
     return exponentials / exponentials.sum(dim=dim, keepdim=True)
@@ -96,14 +96,14 @@ if __name__ == "__main__":
         weights = softmax(x)
         assert weights is not None, "softmax returns None. Does it end with `return`?"
         assert weights.shape == x.shape, (
-            f"The result should have the shape of x, (2, 2); yours has {tuple(weights.shape)}. "
-            "Keep the axis that you sum over, with size 1."
+            "The result should have the same shape as x, (2, 2); yours has shape "
+            f"{tuple(weights.shape)}. Keep the axis that you sum over, with size 1."
         )
         assert torch.allclose(weights, expected, atol=1e-5), (
             f"softmax of\n{x}\nalong the last axis should be\n{expected}\nyours is\n{weights}\n"
-            "Check which axis the sum runs along."
+            "Check which axis you sum over."
         )
-        with expecting("softmax(x, dim=0) of a transposed (non-contiguous) x should work"):
+        with expecting("softmax(x, dim=0) should work for a transposed (non-contiguous) x"):
             columns = softmax(x.T, dim=0)
         assert torch.allclose(columns, expected.T, atol=1e-5), (
             f"With dim=0, each column should sum to 1; yours sum to {columns.sum(dim=0).tolist()}. "
@@ -117,22 +117,24 @@ if __name__ == "__main__":
             )
         apart = softmax(torch.tensor([[1000.0, 1000.0], [-1000.0, -1000.0]]))
         assert torch.allclose(apart, torch.full((2, 2), 0.5), atol=1e-3), (
-            "A row of 1000 and a row of −1000 in one tensor should both become 0.5; yours are\n"
-            f"{apart}\nDo the rows share a constant?"
+            "If x has a row of 1000s and a row of −1000s, all weights should be 0.5; yours are\n"
+            f"{apart}\nDo you subtract the same constant from every row?"
         )
         forbidden = softmax(torch.tensor([-math.inf, 7.0]))
         assert forbidden[0] == 0, (
-            f"An entry of −∞ should become exactly 0; yours is {forbidden[0]}."
+            f"An entry of −∞ should get a weight of exactly 0; yours gets {forbidden[0]}."
         )
         assert abs(forbidden[1] - 1) < 1e-5, (
             f"softmax of [−∞, 7] should be [0, 1]; yours is {forbidden.tolist()}."
         )
         with expecting("softmax should accept float16"):
             half = softmax(torch.tensor([15.0, 15.0], dtype=torch.float16))
-        assert half.dtype == torch.float16, f"float16 should stay float16; yours is {half.dtype}."
+        assert half.dtype == torch.float16, (
+            f"For a float16 input, the result should be float16; yours is {half.dtype}."
+        )
         assert abs(half[0] - 0.5) < 0.02, (
             f"softmax of [15, 15] in float16 should be [0.5, 0.5]; yours is {half.tolist()}. "
-            "exp(12) is already too large for float16."
+            "exp(12) already overflows in float16."
         )
         print("softmax: all visible checks pass.")
 
@@ -141,21 +143,21 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Add the same constant to every entry of a slice and simplify the fraction on paper. Which constant
-# rules out overflow and keeps the sum at least 1?
+# On paper, add the same constant to every entry of a slice and simplify the fraction. Which
+# constant prevents overflow and makes the sum at least 1?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # Each slice needs its own constant, because different slices can have very different values.
-# Reductions such as `amax` take `dim` and `keepdim`. With `keepdim=True` the reduced axis stays
+# Reductions such as `amax` take `dim` and `keepdim`. With `keepdim=True`, the reduced axis is kept
 # with size 1, so the result broadcasts against `x` for every `dim`.
 # </details>
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # The same four scores, divided by a temperature before softmax.
+        # Divide the same four scores by different temperatures before softmax.
         four_scores = torch.tensor([2.0, 1.0, 0.0, -1.0])
         warm = {temperature: softmax(four_scores / temperature) for temperature in (0.2, 1.0, 5.0)}
         figure, axes = plt.subplots(1, 3, figsize=(9, 2.4), sharey=True, layout="constrained")
@@ -167,43 +169,44 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Softmax depends only on differences: (0, 1) and (1000, 1001) get the same
-# weights. The size of the differences decides how sharp it is. Small ones give nearly equal
-# weights; with large ones, softmax approaches the argmax, hence its name.
+# **What to notice.** Softmax depends only on the differences between scores: (0, 1) and (1000,
+# 1001) give the same weights. Small differences give nearly equal weights. With large differences,
+# softmax approaches the argmax, hence its name.
 
 # %% [markdown]
 # ## `attention_scores`
 # ★★☆☆☆ · 10 minutes
 #
-# The dot product measures how well a query matches a key. It is large if the two point the same way
-# and negative if they point away from each other. One matrix product computes all of them:
+# The dot product measures how well a query matches a key. It is large if the two vectors point in
+# similar directions, and negative if they point in opposite directions. One matrix product computes
+# all dot products:
 #
 # $$S = \frac{Q\,K^\top}{\sqrt d} \qquad Q: n \times d, \quad K: m \times d, \quad S: n \times m$$
 #
-# Row i of $S$ belongs to query i, column j to key j.
+# Row i of $S$ belongs to query i, and column j belongs to key j.
 #
-# **Why √d?** Suppose all entries of a query and a key are independent with mean 0 and variance 1.
+# **Why √d?** Suppose all entries of a query and a key are independent, with mean 0 and variance 1.
 # Then their dot product, a sum of d terms, has variance d. Dividing by √d keeps the variance at 1,
 # so softmax is equally sharp for every d.
 #
-# **The traps.** Several sizes are in scope here, and only one of them belongs under the square
-# root. Leading axes broadcast: queries `(4, 1, n, d)` and keys `(2, m, d)` give scores
-# `(4, 2, n, m)`. In float16, the sum q·k can overflow (the maximum is 65,504) even though the score
-# itself fits.
+# **The traps.** Only one of these sizes belongs under the square root. Leading axes broadcast:
+# queries `(4, 1, n, d)` and keys `(2, m, d)` give scores `(4, 2, n, m)`. In float16 (maximum
+# 65,504), the dot product can overflow even if the score does not.
 
 
 # %%
 def attention_scores(
     query: Float[Tensor, "*batch n d"], key: Float[Tensor, "*batch m d"]
 ) -> Float[Tensor, "*batch n m"]:
-    """Return the dot product of every query with every key, divided by √d.
+    """Return the dot product of each query with each key, divided by √d.
 
-    Leading axes broadcast. In half precision the result is correct whenever the scores fit.
+    Leading axes broadcast. In half precision, the result is correct unless the scores themselves
+    overflow.
 
     Source: Vaswani et al. (2017), section 3.2.1.
     """
     ### BEGIN SOLUTION
-    # Scaled before the product: in float16 the unscaled sum can overflow where the score fits.
+    # Scale before multiplying: in float16, the unscaled sum can overflow even if the score does not.
     scaled = query / math.sqrt(query.shape[-1])
     return scaled @ key.transpose(-2, -1)
     ### END SOLUTION
@@ -218,38 +221,39 @@ if __name__ == "__main__":
         key = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 3.0, 0.0, -1.0], [5.0, 0.0, 9.0, 0.0]])
         expected = torch.tensor([[3.0, -2.0, 5.0], [-3.0, -9.0, 0.0]])
         with expecting(
-            "2 queries and 3 keys of 4 features should give scores of shape (2, 3)",
-            "Which matrix has to be transposed?",
+            "2 queries and 3 keys with 4 features each should give scores of shape (2, 3)",
+            "Which matrix do you have to transpose?",
         ):
             result = attention_scores(query, key)
         assert result is not None, "attention_scores returns None. Does it end with `return`?"
         assert result.shape == (2, 3), (
-            f"2 queries and 3 keys should give scores of shape (2, 3); yours is "
-            f"{tuple(result.shape)}. Rows belong to queries, columns to keys."
+            f"2 queries and 3 keys should give scores of shape (2, 3); yours have shape "
+            f"{tuple(result.shape)}. Rows belong to queries, and columns belong to keys."
         )
         assert torch.allclose(result, expected), (
             f"The scores should be\n{expected}\nyours are\n{result}\n"
             "d is 4 here, so √d is 2. Check what you divide by."
         )
         with expecting(
-            "Queries (5, 1, 2, 4) and keys (3, 3, 4) should give scores (5, 3, 2, 3)",
-            "Swap only the last two axes: `.T` and `transpose(0, 1)` move others.",
+            "Queries of shape (5, 1, 2, 4) and keys of shape (3, 3, 4) should give scores of shape (5, 3, 2, 3)",
+            "Swap only the last two axes. `.T` and `transpose(0, 1)` move other axes.",
         ):
             batch = attention_scores(query.expand(5, 1, 2, 4), key.expand(3, 3, 4))
         assert batch.shape == (5, 3, 2, 3), (
-            "Queries (5, 1, 2, 4) and keys (3, 3, 4) should give scores (5, 3, 2, 3); yours are "
-            f"{tuple(batch.shape)}. Leading axes broadcast, the last two multiply."
+            "Queries of shape (5, 1, 2, 4) and keys of shape (3, 3, 4) should give scores of shape "
+            f"(5, 3, 2, 3); yours have shape {tuple(batch.shape)}. The product uses the last two axes; "
+            "the others broadcast."
         )
         assert torch.allclose(batch, expected.expand(5, 3, 2, 3)), (
-            "With leading axes, the scores should be the same as without; yours differ. "
-            "Which axes do you multiply, and which size do you take as d?"
+            "Leading axes should not change the scores; with your function, they do. "
+            "Which axes do you multiply, and which size do you use as d?"
         )
         with expecting("attention_scores should accept float16"):
             wide = torch.full((1, 256), 32.0, dtype=torch.float16)
             score = attention_scores(wide, wide).item()
         assert abs(score - 16384) < 200, (
-            f"In float16, this score should be 16384; yours is {score}. The sum before the "
-            "division is 262,144, but the float16 maximum is 65,504."
+            f"In float16, this score should be 16384; yours is {score}. Before the division, the sum "
+            "is 262,144, which exceeds the float16 maximum of 65,504."
         )
         print("attention_scores: all visible checks pass.")
 
@@ -258,20 +262,21 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `@` multiplies the last two axes and broadcasts the others. The keys have shape `(m, d)` and you
-# need `(d, m)`. Swap two axes, counted from the end: `.T` is for two axes only.
+# `@` multiplies matrices along the last two axes and broadcasts the others. The keys have shape
+# `(m, d)`, but you need `(d, m)`. Swap two axes, and count them from the end. `.T` is only for
+# tensors with two axes.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# You can divide the product by √d, or divide one factor before you multiply. Both are the same on
-# paper, but only one keeps every intermediate result small.
+# You can divide the product by √d, or divide one factor before you multiply. The two are the same
+# on paper, but only one keeps every intermediate result small.
 # </details>
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # 256 queries and 64 keys, all entries independent and standard normal.
+        # Use 256 queries and 64 keys. All entries are independent and standard normal.
         sizes = [2**power for power in range(11)]
         largest = {"divided by √d": [], "not divided": []}
         typical = {"divided by √d": [], "not divided": []}
@@ -297,25 +302,24 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With the division (blue), the weights hardly depend on d. Without it (orange,
-# dashed), the largest weight grows: at d = 64 one key gets 80 % on average. The right plot shows
-# how much the weight of a typical key responds to its score, which is the gradient that this key
-# receives. At d = 64 it is 9·10⁻³ with the division and 5·10⁻⁹ without it. An untrained query would
-# then be stuck with whichever key it happens to prefer. This is the paper's reason for dividing by
-# √d.
+# dashed), the largest weight grows: at d = 64, one key gets 80% of the weight on average. The right
+# plot shows how strongly the weight of a typical key responds to its score. The key's gradient is
+# proportional to this derivative. At d = 64, the derivative is 9·10⁻³ with the division and 5·10⁻⁹
+# without it. An untrained query would get stuck with whichever key it happens to prefer. This is
+# the paper's reason for dividing by √d.
 
 # %% [markdown]
 # ## `attention`
 # ★★☆☆☆ · 10 minutes
 #
-# Now add the values. The output for query i is the mean of all values, weighted by row i of the
-# weights:
+# The output for query i is the mean of all values, weighted by row i of the attention weights $A$:
 #
 # $$A = \mathrm{softmax}(S) \qquad O = A\,V \qquad
 # V: m \times d_v, \quad A: n \times m, \quad O: n \times d_v$$
 #
-# **The trap.** Softmax can run along either axis of $S$, and both give weights of the right shape
-# without an error. Each *query* distributes a total weight of 1 over the keys. Which axis has to
-# sum to 1?
+# **The trap.** Softmax along either axis of $S$ gives the right shape, and neither choice raises an
+# error. Each *query* distributes a total weight of 1 over the keys. Along which axis must the
+# weights sum to 1?
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
@@ -326,9 +330,10 @@ def attention(
     key: Float[Tensor, "*batch m d"],
     value: Float[Tensor, "*batch m d_v"],
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
-    """Return the mean of the values for each query, weighted by how well it matches the keys.
+    """Return the mean of the values for each query, weighted by how well the query matches each key.
 
-    `d_v` may differ from `d` and `m` from `n`; leading axes of all three broadcast.
+    `d_v` may differ from `d`, and `m` may differ from `n`. The leading axes of all three arguments
+    broadcast.
 
     Returns:
         the pair (output, weights).
@@ -349,7 +354,7 @@ if __name__ == "__main__":
         key = torch.tensor([[50.0, 0.0], [0.0, 50.0], [-50.0, -50.0]])
         value = torch.tensor([[1.0, 2.0, 3.0, 0.0], [10.0, 20.0, 30.0, 0.0], [4.0, 5.0, 0.0, 6.0]])
         query = torch.tensor([[0.0, 50.0], [0.0, 0.0]])
-        with expecting("Queries (2, 2), keys (3, 2) and values (3, 4) should work"):
+        with expecting("Queries, keys and values of shapes (2, 2), (3, 2) and (3, 4) should work"):
             result = attention(query, key, value)
         assert isinstance(result, tuple | list), (
             f"attention should return the pair (output, weights); yours returns a "
@@ -357,12 +362,12 @@ if __name__ == "__main__":
         )
         output, weights = result
         assert weights.shape == (2, 3), (
-            f"2 queries and 3 keys should give weights of shape (2, 3); yours is "
-            f"{tuple(weights.shape)}. Is the order (output, weights)?"
+            f"2 queries and 3 keys should give weights of shape (2, 3); yours have shape "
+            f"{tuple(weights.shape)}. Do you return the pair in the order (output, weights)?"
         )
         assert output.shape == (2, 4), (
-            f"2 queries and values (3, 4) should give an output of shape (2, 4); yours is "
-            f"{tuple(output.shape)}."
+            f"2 queries and values of shape (3, 4) should give an output of shape (2, 4); yours has "
+            f"shape {tuple(output.shape)}."
         )
         totals = weights.sum(dim=-1)
         assert torch.allclose(totals, torch.ones(2)), (
@@ -370,33 +375,34 @@ if __name__ == "__main__":
             "Which axis of the weights belongs to the keys?"
         )
         assert torch.allclose(output[0], value[1], atol=1e-4), (
-            "The first query fits only the second key and should receive its value, "
-            f"{value[1].tolist()}; yours receives {output[0].tolist()}."
+            "The first query matches only the second key, so its output should be that key's value, "
+            f"{value[1].tolist()}; yours is {output[0].tolist()}."
         )
         assert torch.allclose(output[1], torch.tensor([5.0, 9.0, 11.0, 2.0]), atol=1e-4), (
-            "A query of zeros fits all keys equally well and should receive the mean of the values, "
-            f"[5, 9, 11, 2]; yours receives {output[1].tolist()}."
+            "A query of zeros matches all keys equally well, so its output should be the mean of the "
+            f"values, [5, 9, 11, 2]; yours is {output[1].tolist()}."
         )
         with expecting(
-            "Queries (7, 2, 2), keys (3, 2) and values (3, 4) should give an output (7, 2, 4)",
+            "Queries, keys and values of shapes (7, 2, 2), (3, 2) and (3, 4) should give an output of shape (7, 2, 4)",
             "Leading axes broadcast. Count axes from the end.",
         ):
             output, weights = attention(query.expand(7, 2, 2), key, value)
         assert output.shape == (7, 2, 4), (
-            f"Queries (7, 2, 2) should give an output (7, 2, 4); yours is {tuple(output.shape)}."
+            "Queries of shape (7, 2, 2) should give an output of shape (7, 2, 4); yours has shape "
+            f"{tuple(output.shape)}."
         )
         totals = weights.sum(dim=-1)
         assert torch.allclose(totals, torch.ones(7, 2)), (
             "With a leading axis, the weights of each query should still sum to 1; yours sum to\n"
-            f"{totals}\nCount the axis for softmax from the end."
+            f"{totals}\nCount the axis of the softmax from the end."
         )
-        # d is 4, the score 2·log 3 / √4 = log 3, so the first key weighs three times the second.
+        # With d = 4, the first score is 2·log 3 / √4 = log 3, so its weight is three times the other.
         first, second = torch.zeros(1, 4), torch.zeros(2, 4)
         first[0, 0], second[0, 0] = 2.0, math.log(3.0)
         _, weights = attention(first, second, value[:2, :3])
         assert torch.allclose(weights, torch.tensor([[0.75, 0.25]])), (
-            f"Scores log 3 and 0 should give weights 3/4 and 1/4; yours are {weights.tolist()}. "
-            "How are the scores scaled?"
+            "Scores of log 3 and 0 should give weights of 3/4 and 1/4; yours are "
+            f"{weights.tolist()}. How do you scale the scores?"
         )
         print("attention: all visible checks pass.")
 
@@ -405,24 +411,25 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# You have already written both parts of A. Rows of the scores belong to queries, columns to keys.
-# Along which axis, counted from the end, does one query distribute its weight?
+# You have already written both functions that you need for A. In the scores, rows belong to
+# queries, and columns belong to keys. Along which axis, counted from the end, does one query
+# distribute its weight?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# For one query, the output is Σⱼ Aᵢⱼ Vⱼ, a sum over the keys. A matrix product sums over the last
-# axis of its left factor and the last but one of its right factor. No transpose is needed.
+# The output for query i is Σⱼ Aᵢⱼ Vⱼ, a sum over the keys. A matrix product sums over the last axis
+# of its left factor and the second-to-last axis of its right factor. You do not need a transpose.
 # </details>
 
 # %% [markdown]
-# The next cell shows attention at work without training. It describes each word by how often the
+# The next cells show attention at work without training. Each word is represented by how often the
 # letters a to z occur in it.
 
 
 # %%
 def letter_features(words: list[str]) -> Float[Tensor, "n 26"]:
-    """Return how often each letter a–z occurs in each word, scaled to length 1."""
+    """Return the letter counts (a–z) of each word, scaled to unit length."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     counts = torch.tensor([[float(word.lower().count(c)) for c in letters] for word in words])
     return counts / counts.norm(dim=-1, keepdim=True)
@@ -432,7 +439,7 @@ def letter_features(words: list[str]) -> Float[Tensor, "n 26"]:
 if __name__ == "__main__":
 
     def draw_weights(axis, weights, queries, keys, title):
-        """Draw weights (n, m) as a heat map: a row per query, a column per key."""
+        """Draw weights of shape (n, m) as a heat map, with one row per query and one column per key."""
         image = axis.imshow(weights, cmap="Blues", vmin=0, vmax=1)
         axis.set_xticks(range(len(keys)), keys, rotation=60, ha="right")
         axis.set_yticks(range(len(queries)), queries)
@@ -464,33 +471,33 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.**
 #
-# * On the left, queries, keys and values differ: misspelt words look up days, and each value is the
-#   number of a day. This is **cross-attention**. `Fryday` finds day 5. `Tusday` is torn between
-#   Tuesday (2) and Saturday (6) and gets a number between the two.
+# * On the left, misspelt queries look up correctly spelt keys, and each value is the number of a
+#   day. This is **cross-attention**. `Fryday` finds day 5. `Tusday` matches both Tuesday (2) and
+#   Saturday (6), so it gets a number between the two.
 # * On the right, queries, keys and values come from the same words. This is **self-attention**.
-#   Both occurrences of `sea` get the same row: attention knows nothing about order. Chapter 3
-#   changes that.
-# * Each row sums to 1. Columns need not: no query looks at Monday.
+#   Both occurrences of `sea` get the same row, because attention ignores order. Chapter 3 changes
+#   that.
+# * Each row sums to 1, but columns need not: no query attends to Monday.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.1. [Weng, The
 # Transformer Family v2](https://lilianweng.github.io/posts/2023-01-27-the-transformer-family-v2/),
 # "Attention and Self-Attention". [Bahdanau et al. 2015](https://arxiv.org/abs/1409.0473), section
-# 3.1: attention when it was still part of a recurrent network.
+# 3.1: attention as part of a recurrent network.
 #
 # **Discuss.**
 #
-# 1. Source and target both become ten times longer. What happens to the time and the memory that
-#    attention needs?
-# 2. In the example, *red* gives *purple* as much weight as itself. Why? What could a model learn
-#    that changes this?
+# 1. How much more time and memory does attention need if source and target both become ten times
+#    longer?
+# 2. In the example, *red* gives *purple* as much weight as itself. Why? What could a model learn to
+#    change this?
 #
 # <details><summary>Answers</summary>
 #
-# 1. Both matrix products take n·m·d multiplications, and the weights are n·m numbers. Time and
-#    memory grow a hundredfold. This motivates the efficient variants on Day 2.
-# 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1).
-#    So *red* has the same dot product, 1, with both keys. A model does not use the token vectors
-#    directly. It learns three linear maps that make queries, keys and values from them (chapter 4),
-#    so it can make *red* prefer any token.
+# 1. The two matrix products take n·m·d multiplications each, and there are n·m weights. Time and
+#    memory therefore grow a hundredfold. This motivates the efficient variants on Day 2.
+# 2. The dot product grows with the length of the key, and *purple* is longer (√2 instead of 1). So
+#    *red* has the same dot product, 1, with both keys. A model does not use the token vectors
+#    directly. It learns three linear maps that turn them into queries, keys and values (chapter 4),
+#    so it can learn to make *red* prefer any token.
 # </details>

@@ -4,12 +4,13 @@
 # *Chapter 5 of 6*
 #
 # Attention moves information between positions. A deep model also needs a network applied to each
-# position, sums that preserve the input, and a norm that keeps the numbers in range. This chapter
-# builds the two layers of the Transformer from these parts.
+# position, residual connections that preserve the input, and norms that keep the numbers in range.
+# From these parts, you build the Transformer's encoder layer and decoder layer.
 #
-# ![The encoder layer: self-attention with a mask, dropout, addition of the input, norm1; then
-# feed-forward, dropout, addition, norm2. The decoder layer has cross-attention to the memory, with
-# its own mask, addition and norm, between the two.](figures/layers.svg)
+# ![The encoder layer applies self-attention with a mask, dropout, addition of the input, and norm1.
+# It then applies feed-forward, dropout, addition and norm2. Between these two steps, the decoder
+# layer has cross-attention to the memory, with its own mask, addition and
+# norm.](figures/layers.svg)
 
 # %%
 import matplotlib.pyplot as plt
@@ -25,13 +26,13 @@ from solutions.opening import demonstration, expecting, filled, fixed_numbers, v
 # ★★☆☆☆ · 15 minutes
 #
 # Each layer adds something to its input, so the numbers would grow from layer to layer. Layer
-# normalisation rescales each position to mean 0 and variance 1. It uses no other position and no
-# other sequence, so it behaves the same in training and at inference.
+# normalisation rescales each position to mean 0 and variance 1. It does not depend on other
+# positions or sequences, so it behaves the same in training and at inference.
 #
-# ![Layer normalisation computes mean and variance over the features of one position. Batch
+# ![Layer normalisation computes the mean and variance over the features of one position. Batch
 # normalisation computes them over all positions for one feature.](figures/norms.svg)
 #
-# For one position $x$ with $d$ features
+# For one position $x$ with $d$ features:
 #
 # $$\mu = \frac{1}{d}\sum_{i=1}^{d} x_i \qquad
 # \sigma^2 = \frac{1}{d}\sum_{i=1}^{d} (x_i - \mu)^2 \qquad
@@ -41,9 +42,9 @@ from solutions.opening import demonstration, expecting, filled, fixed_numbers, v
 # offset of each feature. They cannot undo the normalisation, because they are the same for all
 # positions.
 #
-# **The trap.** torch's functions have defaults: what do they divide by, and where does
-# $\varepsilon$ go? A network with either mistake still trains, but weights copied from another
-# implementation give different results.
+# **The trap.** What do torch's variance functions divide by, and where does $\varepsilon$ go? With
+# either mistake, a network still trains, but weights copied from another implementation give
+# different results.
 #
 # Not allowed: `layer_norm`, `rms_norm`, `group_norm`, `batch_norm`, `instance_norm` and their
 # modules.
@@ -51,11 +52,11 @@ from solutions.opening import demonstration, expecting, filled, fixed_numbers, v
 
 # %%
 class LayerNorm(nn.Module):
-    """Normalise the last axis to mean 0 and variance 1, then scale and shift each feature.
+    """Layer normalisation over the last axis, followed by a learned scale and shift per feature.
 
-    Attributes to define: `weight` and `bias`, parameters of shape `(d_model,)`, initially ones and
-    zeros. The result agrees with `nn.LayerNorm`, even if the mean is much larger than the standard
-    deviation. If all features are equal, the result is `bias`, and gradients are finite.
+    Attributes to define: `weight` and `bias`, parameters of shape `(d_model,)`, initialised to ones
+    and zeros. The result matches `nn.LayerNorm`, even if the mean is much larger than the standard
+    deviation. If all features are equal, the result is `bias`, and the gradients are finite.
 
     Source: Ba, Kiros and Hinton 2016, section 3.
     """
@@ -69,7 +70,7 @@ class LayerNorm(nn.Module):
         ### END SOLUTION
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """Return the normalised `x`. Every vector along the last axis is normalised separately."""
+        """Return the normalised `x`. Each vector along the last axis is normalised separately."""
         ### BEGIN SOLUTION
         centred = x - x.mean(dim=-1, keepdim=True)
         variance = centred.square().mean(dim=-1, keepdim=True)
@@ -91,11 +92,13 @@ if __name__ == "__main__":
             f"The parameters should be `weight` and `bias` of shape (4,); yours are {shapes}."
         )
 
-        # (1, 0, 0, 0): mean 1/4, variance 3/16, so the first feature becomes (3/4) / (√3/4) = √3.
+        # (1, 0, 0, 0) has mean 1/4 and variance 3/16, so its first feature becomes (3/4) / (√3/4) = √3.
         with expecting("An input of shape (1, 4) should keep its shape"):
             seen = norm(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
         assert seen is not None, "forward returns None. Does it end with `return`?"
-        assert seen.shape == (1, 4), f"The shape should stay (1, 4); yours is {tuple(seen.shape)}."
+        assert seen.shape == (1, 4), (
+            f"The shape should stay (1, 4); yours becomes {tuple(seen.shape)}."
+        )
         assert abs(seen.mean()) < 1e-5, (
             f"The mean of the result should be 0; yours is {seen.mean():.3f}."
         )
@@ -104,11 +107,11 @@ if __name__ == "__main__":
             "do you divide the sum of squares by? Do you take the square root?"
         )
 
-        # (3, −3): variance 9; with ε = 16 the root is 5.
+        # (3, −3) has variance 9. With ε = 16, the square root is 5.
         seen = LayerNorm(2, eps=16.0)(torch.tensor([[3.0, -3.0]]))
         assert torch.allclose(seen, torch.tensor([[0.6, -0.6]])), (
             f"With eps=16, (3, −3) should become (0.6, −0.6); yours is {seen.tolist()}. "
-            "Do you use the argument, and is ε inside the square root?"
+            "Do you use `eps`, and is it inside the square root?"
         )
         equal = norm(torch.full((1, 4), 5.0))
         assert torch.allclose(equal, torch.zeros(1, 4), atol=1e-3), (
@@ -119,23 +122,22 @@ if __name__ == "__main__":
         before = x.clone()
         with expecting("Inputs of shape (2, 3, 4) and (4,) should work"):
             together, alone, vector = norm(x)[1, 2], norm(x[1:, 2:])[0, 0], norm(x[1, 2])
-        assert torch.equal(x, before), (
-            "forward should leave its argument unchanged; yours changes x."
-        )
+        assert torch.equal(x, before), "forward should not modify its argument; yours changes x."
         assert torch.allclose(together, alone, atol=1e-4), (
-            f"A position should give the same result with others, {together.tolist()}, as alone, "
-            f"{alone.tolist()}. Along which axis do you compute the mean and the variance?"
+            "A position should give the same result alone as with other positions; your LayerNorm gives "
+            f"{alone.tolist()} alone and {together.tolist()} with others. Along which axis do you compute "
+            "the mean and the variance?"
         )
         assert torch.allclose(together, vector, atol=1e-4), (
-            f"A single vector should become {together.tolist()}; yours is {vector.tolist()}."
+            f"A single vector should become {together.tolist()}; yours becomes {vector.tolist()}."
         )
         scaled = filled(LayerNorm(4))
         seen, expected = scaled(x), scaled.weight * norm(x) + scaled.bias
         assert torch.allclose(seen, expected, atol=1e-4), (
-            "The result should be the normalised vector times `weight`, plus `bias`: "
+            "The result should be the normalised vector times `weight`, plus `bias`, which is "
             f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}."
         )
-        # The features of the result have a fixed sum, so its gradient with respect to x is 0.
+        # The normalised features always sum to 0, so the gradient of their sum is 0.
         x = fixed_numbers(2, 4).requires_grad_()
         norm(x).sum().backward()
         assert x.grad.abs().max() < 1e-3, (
@@ -149,8 +151,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# An attribute that is an `nn.Parameter` is learned, moved and saved with the module. For the mean,
-# `keepdim=True` keeps an axis of length 1, so it broadcasts against `x`.
+# If you assign an `nn.Parameter` to an attribute, it is trained, moved and saved with the module.
+# With `keepdim=True`, the mean keeps an axis of size 1, so it broadcasts against `x`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -161,17 +163,17 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Multiplying `x` by 10, or adding 5 to all features, does not change the result
-# (if $\varepsilon$ is small compared with the variance). Only the pattern is passed on. In today's
-# example, little is left: *red* (1, 0) becomes (1, −1), and *purple* (1, 1) has variance 0 and
-# becomes (0, 0). With 64 features, a pattern carries more information.
+# (if $\varepsilon$ is small compared with the variance). Only the pattern of the features remains.
+# In today's example, that is not much: *red* (1, 0) becomes (1, −1), and *purple* (1, 1) has
+# variance 0 and becomes (0, 0). With 64 features, a pattern carries more information.
 
 # %% [markdown]
 # ## `FeedForward`
 # ★☆☆☆☆ · 5 minutes
 #
-# The output of attention is only a mixture of values. The feed-forward network computes something
-# new from it: two linear maps with a ReLU between them, applied to each position separately with
-# the same weights.
+# The output of attention is only a mixture of values. The feed-forward network computes new
+# features from it. It applies the same two linear maps, with a ReLU between them, to each position
+# separately:
 #
 # $$\operatorname{FFN}(x) = \underbrace{W_2}_{d \times d_{ff}}\,
 # \operatorname{dropout}\bigl(\max(0,\; \underbrace{W_1}_{d_{ff} \times d}\, x + b_1)\bigr) + b_2$$
@@ -179,13 +181,13 @@ if __name__ == "__main__":
 # The hidden layer usually has $d_{ff} = 4d$ features. The paper (section 3.3) does not use dropout
 # inside the network; we follow torch's `nn.TransformerEncoderLayer`, which does.
 #
-# **The trap.** Dropout has to be off in evaluation mode. Use a module that follows `train()` and
-# `eval()`.
+# **The trap.** Dropout has to be off in evaluation mode. Use a module that responds to `train()`
+# and `eval()`.
 
 
 # %%
 class FeedForward(nn.Module):
-    """Apply two linear maps with a ReLU between them to each position.
+    """Two linear maps with a ReLU between them, applied to each position separately.
 
     Attributes to define: `linear1` (`nn.Linear(d_model, d_ff)`) and `linear2`
     (`nn.Linear(d_ff, d_model)`). Dropout acts on the hidden features, after the ReLU.
@@ -202,7 +204,7 @@ class FeedForward(nn.Module):
         ### END SOLUTION
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """Return the network's output for every position of `x`."""
+        """Return the output of the network at each position of `x`."""
         ### BEGIN SOLUTION
         return self.linear2(self.dropout(torch.relu(self.linear1(x))))
         ### END SOLUTION
@@ -213,7 +215,7 @@ if __name__ == "__main__":
 
     @visible_check
     def check_FeedForward():
-        # One feature, two hidden units that see x and −x: their sum after the ReLU is |x|.
+        # Use one feature and two hidden units, x and −x. After the ReLU, their sum is |x|.
         network = FeedForward(1, 2)
         shapes = {
             name: tuple(parameter.shape)
@@ -221,7 +223,7 @@ if __name__ == "__main__":
         }
         wanted = {"linear1.weight": (2, 1), "linear2.weight": (1, 2)}
         assert wanted.items() <= shapes.items(), (
-            f"With d_model 1 and d_ff 2, the weights should be {wanted}; yours are {shapes}."
+            f"With d_model 1 and d_ff 2, the weights should have shapes {wanted}; yours have {shapes}."
         )
         with torch.no_grad():
             network.linear1.weight.copy_(torch.tensor([[1.0], [-1.0]]))
@@ -231,34 +233,36 @@ if __name__ == "__main__":
         seen = network(torch.tensor([[2.0], [-3.0], [8.0]]))
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert torch.allclose(seen, torch.tensor([[2.5], [3.5], [8.5]])), (
-            "With these weights the network is |x| + 0.5: 2, −3 and 8 should give 2.5, 3.5 and 8.5; "
-            f"yours gives {seen.flatten().tolist()}. Where is the ReLU?"
+            "With these weights, the network computes |x| + 0.5, so 2, −3 and 8 should give 2.5, 3.5 and "
+            f"8.5; yours gives {seen.flatten().tolist()}. Where is the ReLU?"
         )
         with torch.no_grad():
             network.linear2.bias.fill_(-4.0)
         seen = network(torch.tensor([[2.0], [-3.0]]))
         assert torch.allclose(seen, torch.tensor([[-2.0], [-1.0]])), (
-            "With these weights the network is |x| − 4: 2 and −3 should give −2 and −1; yours gives "
-            f"{seen.flatten().tolist()}. No activation follows the second layer."
+            "With these weights, the network computes |x| − 4, so 2 and −3 should give −2 and −1; yours "
+            f"gives {seen.flatten().tolist()}. There is no activation after the second linear map."
         )
         network, x = filled(FeedForward(6, 5)), fixed_numbers(2, 3, 6)
         with expecting("Inputs of shape (2, 3, 6) should work"):
             together, alone = network(x)[1, 2], network(x[1, 2])
         assert torch.allclose(together, alone, atol=1e-4), (
-            f"A position should give the same result with others, {together.tolist()}, as alone, "
-            f"{alone.tolist()}."
+            "A position should give the same result alone as with other positions; your network gives "
+            f"{alone.tolist()} alone and {together.tolist()} with others."
         )
-        with expecting("A non-contiguous input should work", "You need no reshape here."):
+        with expecting(
+            "A non-contiguous input should work", "You do not need to reshape anything here."
+        ):
             network(x.transpose(0, 1))
 
         network = filled(FeedForward(6, 50, dropout=0.5))
         network.eval()
         assert torch.equal(network(x), network(x)), (
-            "In eval(), two results should be equal; yours differ. Does dropout follow the mode?"
+            "In evaluation mode, two results should be equal; yours differ. Does dropout follow the mode?"
         )
         network.train()
         assert not torch.equal(network(x), network(x)), (
-            "In train(), dropout should make two results differ; yours are equal."
+            "In training mode, dropout should make two results differ; yours are equal."
         )
         kept, dropped = filled(FeedForward(6, 5)), filled(FeedForward(6, 5, dropout=0.9999999))
         seen, expected = dropped.train()(x), dropped.linear2.bias.expand(2, 3, 6)
@@ -267,7 +271,7 @@ if __name__ == "__main__":
             f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. What does dropout act on?"
         )
         assert torch.allclose(dropped.eval()(x), kept.eval()(x), atol=1e-4), (
-            "In eval(), `dropout` should not change the result; yours differs from the one without."
+            "In evaluation mode, dropout should not change the result; yours differs from the result without dropout."
         )
         print("FeedForward: all visible checks pass.")
 
@@ -276,7 +280,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `nn.Linear` works on the last axis and leaves all others unchanged, so you need no reshape.
+# `nn.Linear` works on the last axis and leaves all others unchanged, so you do not need to reshape
+# anything.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -286,19 +291,19 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** With $d_{ff} = 4d$ this network has $8d^2$ weights; the attention layer beside
-# it has $4d^2$. Two thirds of an encoder layer's parameters are here.
+# **What to notice.** With $d_{ff} = 4d$, this network has $8d^2$ weights; the attention layer has
+# $4d^2$. Two thirds of an encoder layer's weights are therefore here.
 
 # %% [markdown]
 # ## `EncoderLayer`
 # ★★★☆☆ · 20 minutes
 #
-# The encoder layer gathers information with attention, then processes it with the network. Both
-# steps have a **residual connection**: the input is added to the output, so a step only has to
-# learn what to change. In the paper, the sum is then normalised (*post-norm*).
+# The encoder layer gathers information with attention, then processes it with the network. Each
+# step has a **residual connection**: its input is added to its output, so it only has to learn what
+# to change. In the paper, the sum is then normalised (*post-norm*).
 #
-# ![Post-norm: attention and feed-forward branch off the stream and are added back, and each sum
-# passes through a norm. Pre-norm: each norm is inside the branch, before attention or
+# ![In post-norm, attention and feed-forward branch off the stream and are added back, and each sum
+# passes through a norm. In pre-norm, each norm is inside the branch, before attention or
 # feed-forward.](figures/residual.svg)
 #
 # $$x \leftarrow \operatorname{norm}_1
@@ -307,11 +312,12 @@ if __name__ == "__main__":
 # $$x \leftarrow \operatorname{norm}_2
 # \bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
 #
-# Every tensor here has the shape `b n d_model`. If you skipped `LayerNorm`, use
-# `nn.LayerNorm(d_model)`: it rescales each position to mean 0 and variance 1.
+# Every tensor here has shape `b n d_model`. If you skipped `LayerNorm`, use
+# `nn.LayerNorm(d_model)`, which rescales each position to mean 0 and variance 1.
 #
-# **The trap.** A layer with norm, sum and dropout in a wrong order often still trains. For each of
-# the two sums, check that you add back the right tensor and that dropout acts only on the branch.
+# **The trap.** A layer often still trains with norm, sum and dropout in the wrong order. For each
+# of the two sums, check that you add back the right tensor and that dropout acts only on the
+# branch.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
 # `multi_head_attention_forward` and `nn.Transformer` with all its parts.
@@ -319,12 +325,11 @@ if __name__ == "__main__":
 
 # %%
 class EncoderLayer(nn.Module):
-    """Apply self-attention and a feed-forward network, each with dropout, a residual and a norm.
+    """Self-attention and a feed-forward network, each with dropout, residual connection and norm.
 
-    Attributes to define: `self_attention` (a `MultiHeadAttention`), `feed_forward` (a
-    `FeedForward` with the same `dropout`), `norm1`, `norm2` (each a `LayerNorm`). With copied
-    weights and in evaluation mode the layer agrees with
-    `nn.TransformerEncoderLayer(norm_first=False)`.
+    Attributes to define: `self_attention` (a `MultiHeadAttention`), `feed_forward` (a `FeedForward`
+    with the same `dropout`), `norm1` and `norm2` (each a `LayerNorm`). With copied weights, the
+    layer matches `nn.TransformerEncoderLayer(norm_first=False)` in evaluation mode.
 
     Source: Vaswani et al. 2017, sections 3.1 and 5.4.
     """
@@ -342,7 +347,7 @@ class EncoderLayer(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d_model"], mask: Bool[Tensor, "..."] | None = None
     ) -> Float[Tensor, "b n d_model"]:
-        """Return the new vectors.
+        """Return the updated vectors.
 
         `mask` (`"n n"`, `"b 1 n"` or `"b n n"`) is True where attention is allowed. A row may be
         entirely False.
@@ -363,27 +368,25 @@ if __name__ == "__main__":
         names = {name.split(".")[0] for name, _ in layer.named_parameters(remove_duplicate=False)}
         wanted = {"self_attention", "feed_forward", "norm1", "norm2"}
         assert wanted <= names, (
-            f"The layer should have the parts {sorted(wanted)}; yours has {sorted(names)}. "
+            f"The layer should have the submodules {sorted(wanted)}; yours has {sorted(names)}. "
             "Check the attribute names in the docstring."
         )
         assert layer.norm1 is not layer.norm2, (
             "norm1 and norm2 should be different modules; yours are the same object."
         )
-        with expecting("x of shape (2, 3, 4) should keep its shape"):
+        with expecting("An x of shape (2, 3, 4) should keep its shape"):
             seen = layer(x)
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == (2, 3, 4), (
-            f"The shape should stay (2, 3, 4); yours is {tuple(seen.shape)}."
+            f"The shape should stay (2, 3, 4); yours becomes {tuple(seen.shape)}."
         )
         assert seen.mean(dim=-1).abs().max() < 1e-4, (
-            "After the last norm, each position should have mean 0; yours have "
+            "After the last norm, each position should have mean 0; yours have means "
             f"{seen.mean(dim=-1).tolist()}."
         )
         x_before = x.clone()
         layer(x)
-        assert torch.equal(x, x_before), (
-            "forward should leave its argument unchanged; yours changes x."
-        )
+        assert torch.equal(x, x_before), "forward should not modify its argument; yours changes x."
 
         layer = filled(layer)
         last_hidden = torch.tensor([True, True, False]).expand(3, 3)
@@ -391,15 +394,15 @@ if __name__ == "__main__":
         changed[:, 2] += 1.0
         moved = (layer(x, last_hidden) - layer(changed, last_hidden))[:, :2].abs().max()
         assert moved < 1e-5, (
-            "Position 2 is masked, so it should not affect the other positions; in yours it moves "
-            f"them by {moved:.2g}. Do you pass on the mask unchanged?"
+            "Position 2 is masked, so it should not affect the other positions; in your layer, it changes "
+            f"them by up to {moved:.2g}. Do you pass the mask on unchanged?"
         )
         moved = (layer(x) - layer(changed))[:, :2].abs().max()
         assert moved > 1e-5, (
-            "Without a mask, position 2 should affect the other positions; in yours it does not."
+            "Without a mask, position 2 should affect the other positions; in your layer, it does not."
         )
 
-        # With the outputs of both steps at 0, only the residuals and the norms are left.
+        # If both steps return 0, only the residual connections and the norms remain.
         silent = filled(EncoderLayer(4, 2, 8)).eval()
         with torch.no_grad():
             for linear in (silent.self_attention.out, silent.feed_forward.linear2):
@@ -410,19 +413,19 @@ if __name__ == "__main__":
                 norm.bias.zero_()
         seen = silent(torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]))[0, 0, 0]
         assert abs(seen - 3**0.5) < 1e-3, (
-            "If both steps give 0, (1, 0, 0, 0) should become (1.732, …); yours begins with "
-            f"{seen:.3f}. Is the input added to each output, and the sum normalised?"
+            "If both steps return 0, (1, 0, 0, 0) should become (1.732, …); yours begins with "
+            f"{seen:.3f}. Do you add the input to each output and normalise the sum?"
         )
         with torch.no_grad():
             silent.norm1.weight.zero_()
             silent.norm1.bias.copy_(torch.tensor([1.0, -1.0, 1.0, -1.0]))
         seen = silent(x)
         assert torch.allclose(seen, seen[0, 0].expand_as(seen), atol=1e-5), (
-            "norm1 now gives the same vector at every position and the network gives 0, so all "
-            "positions should be equal; yours differ. What is added in the second step?"
+            "Here, norm1 returns the same vector at every position and the network returns 0, so all "
+            "positions should be equal; yours differ. What do you add in the second step?"
         )
 
-        # torch has this layer too.
+        # torch has the same layer.
         theirs = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True).eval()
         ours = layer.self_attention
         with torch.no_grad():
@@ -436,18 +439,18 @@ if __name__ == "__main__":
             getattr(theirs, name).load_state_dict(getattr(layer, name).state_dict(), strict=False)
         error = (layer(x) - theirs(x)).abs().max().item()
         assert error < 1e-3, (
-            "The result should be that of nn.TransformerEncoderLayer with the same weights; yours "
+            "With the same weights, the result should match that of nn.TransformerEncoderLayer; yours "
             f"differs by up to {error:.2g}. Which norm belongs to which step? How many heads are there?"
         )
 
         noisy = filled(EncoderLayer(4, 2, 8, dropout=0.5))
         noisy.eval()
         assert torch.equal(noisy(x), noisy(x)), (
-            "In eval(), two results should be equal; yours differ. Does dropout follow the mode?"
+            "In evaluation mode, two results should be equal; yours differ. Does dropout follow the mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(x), noisy(x)), (
-            "In train(), dropout should make two results differ; yours are equal."
+            "In training mode, dropout should make two results differ; yours are equal."
         )
         dropped = filled(EncoderLayer(4, 2, 8, dropout=0.9999999)).train()
         seen, expected = dropped(x), x
@@ -455,8 +458,8 @@ if __name__ == "__main__":
             expected = nn.functional.layer_norm(expected, (4,), norm.weight, norm.bias)
         assert torch.allclose(seen, expected, atol=1e-3), (
             "If dropout sets the outputs of both steps to 0, the result should be norm2(norm1(x)) = "
-            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. Dropout acts on what is added "
-            "to x, not on x or the sum."
+            f"{expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. Dropout acts on what you add to "
+            "x, not on x or the sum."
         )
         for step, silent in (
             ("attention", "self_attention.out"),
@@ -467,7 +470,8 @@ if __name__ == "__main__":
                 one.get_submodule(silent).weight.zero_()
                 one.get_submodule(silent).bias.zero_()
             assert not torch.equal(one(x), one(x)), (
-                f"In train(), dropout should act even if the {step} gives 0; in yours it does not."
+                f"In training mode, dropout should make two results differ even if the {step} returns 0; "
+                "yours are equal."
             )
         print("EncoderLayer: all visible checks pass.")
 
@@ -476,32 +480,32 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `MultiHeadAttention` takes query, key and value and returns a pair. In self-attention all three
-# arguments are the same.
+# `MultiHeadAttention` takes a query, a key and a value, and returns a pair. In self-attention, all
+# three arguments are the same.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Each step is one line of the form "norm of (input + dropout of the branch)". The input of the
+# Each step fits on one line of the form "norm of (input + dropout of the branch)". The input of the
 # second step is the output of the first.
 # </details>
 
 # %% [markdown]
 # **What to notice.** Input and output have the same shape, so layers can be stacked. Most later
-# models use pre-norm, because deep stacks then train without learning-rate warm-up ([Xiong et al.
-# 2020](https://arxiv.org/abs/2002.04745)). You will build pre-norm layers on Day 2.
+# models use pre-norm, because it lets deep stacks train without learning-rate warm-up ([Xiong et
+# al. 2020](https://arxiv.org/abs/2002.04745)). You will build pre-norm layers on Day 2.
 
 # %% [markdown]
 # ### Demonstration: what residual connections preserve
 #
-# The next cell stacks twelve of your layers, freshly initialised, and feeds them random vectors.
-# Then it removes the two sums from each layer, but keeps the norms.
+# The next cell stacks twelve freshly initialised encoder layers and feeds random vectors into the
+# stack. Then it removes the residual sums, but keeps the norms.
 
 # %%
 if __name__ == "__main__":
 
     class WithoutSums(nn.Module):
-        """An encoder layer without its residual connections; both norms stay."""
+        """An encoder layer without its residual connections. It keeps both norms."""
 
         def __init__(self, layer: EncoderLayer):
             super().__init__()
@@ -512,14 +516,14 @@ if __name__ == "__main__":
             return self.layer.norm2(self.layer.feed_forward(x))
 
     def similarity(x):
-        """Return the mean cosine similarity of two different positions of a sequence."""
+        """Return the mean cosine similarity between different positions of a sequence."""
         directions = nn.functional.normalize(x.detach(), dim=-1)
         n = x.shape[1]
         pairs = (directions @ directions.transpose(1, 2)).sum(dim=(1, 2)) - n
         return (pairs / (n * (n - 1))).mean().item()
 
     def measure(layers):
-        """Return similarities and gradient sizes before the first layer and after each layer."""
+        """Return the similarities and gradient norms before the first layer and after each layer."""
         torch.manual_seed(1)
         x = [torch.randn(8, 16, 64, requires_grad=True)]
         for layer in layers:
@@ -546,20 +550,20 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Without the sums, all positions of a sequence have the same vector after two
-# layers: their cosine similarity is 1.00 (left). Each attention layer averages over positions, and
-# nothing preserves their differences. With the sums, the similarity is 0.44 after twelve layers.
-# The gradient (right) suffers less than you might expect. With the sums, 89 % of it reaches the
-# input. Without them, 11 % to 40 % still reach each of the first seven layers, because the norms
-# rescale it. (All numbers with seed 0.)
+# **What to notice.** Without the sums, all positions of a sequence have almost the same vector
+# after two layers: their cosine similarity is 1.00 (left). Each attention layer averages over
+# positions, and nothing preserves their differences. With the sums, the similarity is 0.44 after
+# twelve layers. The gradient (right) shrinks less than you might expect. With the sums, 89% of it
+# reaches the input. Without them, 11% to 40% still reaches each of the first seven layers, because
+# the norms rescale it. (All numbers are for seed 0.)
 
 # %% [markdown]
 # ## `DecoderLayer`
 # ★★★☆☆ · 15 minutes
 #
 # The decoder layer has three steps. Self-attention reads the target so far. **Cross-attention**
-# reads the source: queries come from the target, keys and values from `memory`, the encoder's
-# output. Then the network processes the result.
+# reads the source: queries come from the target, and keys and values come from `memory`, the
+# encoder's output. Then the network processes the result.
 #
 # $$x \leftarrow \operatorname{norm}_1
 # \bigl(x + \operatorname{dropout}(\operatorname{attention}(x, x, x))\bigr)$$
@@ -570,14 +574,14 @@ if __name__ == "__main__":
 # $$x \leftarrow \operatorname{norm}_3
 # \bigl(x + \operatorname{dropout}(\operatorname{FFN}(x))\bigr)$$
 #
-# Here $x$ has the shape `b n d_model` and the memory `b m d_model`. The weights are `b h n n` in
-# self-attention and `b h n m` in cross-attention:
+# Here $x$ has shape `b n d_model`, and the memory has shape `b m d_model`. The attention weights
+# have shape `b h n n` in self-attention and `b h n m` in cross-attention:
 #
-# ![Self-attention: queries and keys come from the target, and the mask hides the future.
-# Cross-attention: queries come from the target, keys from the memory, and the memory mask hides the
-# padding of the source.](figures/cross-attention.svg)
+# ![In self-attention, queries and keys come from the target, and the mask hides the future. In
+# cross-attention, queries come from the target, keys come from the memory, and the memory mask
+# hides the padding of the source.](figures/cross-attention.svg)
 #
-# **The trap.** The two masks hide different things. For each, ask which sequence its last axis
+# **The trap.** The two masks hide different things. For each mask, ask which sequence its last axis
 # belongs to.
 #
 # Not allowed: the same as for `EncoderLayer`.
@@ -585,12 +589,12 @@ if __name__ == "__main__":
 
 # %%
 class DecoderLayer(nn.Module):
-    """Apply masked self-attention, attention to the encoder's output, and a feed-forward network.
+    """Masked self-attention, cross-attention to the encoder's output and a feed-forward network.
 
     Attributes to define: `self_attention` and `cross_attention` (each a `MultiHeadAttention`),
-    `feed_forward` (a `FeedForward` with the same `dropout`), `norm1`, `norm2`, `norm3` (each a
-    `LayerNorm`). With copied weights and in evaluation mode the layer agrees with
-    `nn.TransformerDecoderLayer(norm_first=False)`.
+    `feed_forward` (a `FeedForward` with the same `dropout`), `norm1`, `norm2` and `norm3` (each a
+    `LayerNorm`). With copied weights, the layer matches
+    `nn.TransformerDecoderLayer(norm_first=False)` in evaluation mode.
 
     Source: Vaswani et al. 2017, sections 3.1 and 5.4.
     """
@@ -614,9 +618,9 @@ class DecoderLayer(nn.Module):
         mask: Bool[Tensor, "..."] | None = None,
         memory_mask: Bool[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "b n d_model"]:
-        """Return the new vectors. Masks are True where attention is allowed.
+        """Return the updated vectors. Masks are True where attention is allowed.
 
-        `mask` is for attention within x (`"n n"`, `"b 1 n"` or `"b n n"`), `memory_mask` for
+        `mask` is for attention within x (`"n n"`, `"b 1 n"` or `"b n n"`). `memory_mask` is for
         attention from x to the memory (`"n m"`, `"b 1 m"` or `"b n m"`). Rows may be entirely False.
         """
         ### BEGIN SOLUTION
@@ -638,7 +642,7 @@ if __name__ == "__main__":
         names = {name.split(".")[0] for name, _ in layer.named_parameters(remove_duplicate=False)}
         wanted = {"self_attention", "cross_attention", "feed_forward", "norm1", "norm2", "norm3"}
         assert wanted <= names, (
-            f"The layer should have the parts {sorted(wanted)}; yours has {sorted(names)}. "
+            f"The layer should have the submodules {sorted(wanted)}; yours has {sorted(names)}. "
             "Check the attribute names in the docstring."
         )
         modules = {
@@ -649,19 +653,19 @@ if __name__ == "__main__":
             layer.cross_attention,
         }
         assert len(modules) == 5, (
-            "The three norms and the two attention layers should be five different modules; in yours, "
+            "The three norms and the two attention layers should be five different modules; in your layer, "
             "two are the same object."
         )
         layer = filled(layer)
         with expecting(
-            "x of shape (2, 3, 4) and a memory of shape (2, 5, 4) should work",
-            "Keys and values of the cross-attention both come from the memory.",
+            "An x of shape (2, 3, 4) and a memory of shape (2, 5, 4) should work",
+            "In cross-attention, both the keys and the values come from the memory.",
         ):
             seen = layer(x, memory)
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert seen.shape == x.shape, (
-            f"The shape should be that of x, (2, 3, 4); yours is {tuple(seen.shape)}. "
-            "Where do the queries of the cross-attention come from?"
+            f"The result should have the same shape as x, (2, 3, 4); yours has shape {tuple(seen.shape)}. "
+            "Where do the queries in cross-attention come from?"
         )
         twice = layer(x, memory.sin())
         assert not torch.allclose(seen, twice, atol=1e-5), (
@@ -672,14 +676,14 @@ if __name__ == "__main__":
         changed = x.clone()
         changed[:, 2] += 1.0
         with expecting(
-            "A mask of shape (3, 3) should work for x of shape (2, 3, 4) and a memory of 5 positions",
-            "`mask` is for the self-attention only.",
+            "A mask of shape (3, 3) should work for an x of shape (2, 3, 4) and a memory of 5 positions",
+            "`mask` is only for self-attention.",
         ):
             result = layer(x, memory, causal)
         moved = (result - layer(changed, memory, causal))[:, :2].abs().max()
         assert moved < 1e-5, (
-            "Position 2 is the future of 0 and 1, so with a causal mask it should not affect them; in "
-            f"yours it moves them by {moved:.2g}. Does self-attention get `mask`?"
+            "With a causal mask, position 2 should not affect positions 0 and 1; in your layer, it changes them "
+            f"by up to {moved:.2g}. Do you pass `mask` to self-attention?"
         )
 
         visible = torch.tensor([True, True, True, False, False]).reshape(1, 1, 5)
@@ -687,37 +691,37 @@ if __name__ == "__main__":
         changed[:, 3:] += 1.0
         with expecting(
             "A memory_mask of shape (1, 1, 5) should work for a memory of 5 positions",
-            "`memory_mask` is for the cross-attention only.",
+            "`memory_mask` is only for cross-attention.",
         ):
             result = layer(x, memory, causal, visible)
         moved = (result - layer(x, changed, causal, visible)).abs().max()
         assert moved < 1e-5, (
-            "Positions 3 and 4 of the memory are masked, so they should not affect the result; in yours "
-            f"they move it by {moved:.2g}. Does cross-attention get `memory_mask`?"
+            "Positions 3 and 4 of the memory are masked, so they should not affect the result; in your layer, "
+            f"they change it by up to {moved:.2g}. Do you pass `memory_mask` to cross-attention?"
         )
         moved = (layer(x, memory, causal) - layer(x, changed, causal)).abs().max()
         assert moved > 1e-5, (
-            "Without a memory_mask, every position of the memory should affect the result; in yours "
+            "Without a memory_mask, every position of the memory should affect the result; in your layer, "
             "positions 3 and 4 do not."
         )
         short, changed = memory[:, :3], memory[:, :3].clone()
         changed[:, 2] += 1.0
         moved = (layer(x, short, causal) - layer(x, changed, causal))[:, 0].abs().max()
         assert moved > 1e-5, (
-            "Position 0 should see the whole memory, even if the memory is as long as x; in yours "
-            "position 2 of the memory does not affect it. Which attention layer gets `mask`?"
+            "Position 0 should see the whole memory, even if the memory is as long as x; in your layer, "
+            "position 2 of the memory does not affect it. Which attention layer do you pass `mask` to?"
         )
 
-        # norm1 now forgets x, so only the memory distinguishes two inputs.
+        # norm1 now returns the same vector for every x, so the result depends only on the memory.
         forgetful = filled(DecoderLayer(4, 2, 8)).eval()
         with torch.no_grad():
             forgetful.norm1.weight.zero_()
         assert torch.allclose(forgetful(x, memory), forgetful(-x, memory), atol=1e-5), (
-            "norm1 now gives the same vector for every x, so x and −x should give the same result; yours "
-            "differ. Which x does the second step use?"
+            "Here, norm1 returns the same vector for every x, so x and −x should give the same result; "
+            "yours differ. Which x does the second step use?"
         )
 
-        # torch has this layer too.
+        # torch has the same layer.
         theirs = nn.TransformerDecoderLayer(4, 2, 8, dropout=0.0, batch_first=True).eval()
         pairs = (
             (theirs.self_attn, layer.self_attention),
@@ -735,18 +739,18 @@ if __name__ == "__main__":
             getattr(theirs, name).load_state_dict(getattr(layer, name).state_dict(), strict=False)
         error = (layer(x, memory) - theirs(x, memory)).abs().max().item()
         assert error < 1e-3, (
-            "The result should be that of nn.TransformerDecoderLayer with the same weights; yours "
-            f"differs by up to {error:.2g}. Check the order of the steps, and which tensor each one adds to."
+            "With the same weights, the result should match that of nn.TransformerDecoderLayer; yours "
+            f"differs by up to {error:.2g}. Check the order of the steps, and what you add in each step."
         )
 
         noisy = filled(DecoderLayer(4, 2, 8, dropout=0.5))
         noisy.eval()
         assert torch.equal(noisy(x, memory), noisy(x, memory)), (
-            "In eval(), two results should be equal; yours differ. Does dropout follow the mode?"
+            "In evaluation mode, two results should be equal; yours differ. Does dropout follow the mode?"
         )
         noisy.train()
         assert not torch.equal(noisy(x, memory), noisy(x, memory)), (
-            "In train(), dropout should make two results differ; yours are equal."
+            "In training mode, dropout should make two results differ; yours are equal."
         )
         dropped = filled(DecoderLayer(4, 2, 8, dropout=0.9999999)).train()
         seen, expected = dropped(x, memory), x
@@ -755,7 +759,7 @@ if __name__ == "__main__":
         assert torch.allclose(seen, expected, atol=1e-3), (
             "If dropout sets the outputs of all three steps to 0, the result should be "
             f"norm3(norm2(norm1(x))) = {expected[0, 0].tolist()}; yours is {seen[0, 0].tolist()}. "
-            "Dropout acts on what is added to x, not on x or the sum."
+            "Dropout acts on what you add to x, not on x or the sum."
         )
         print("DecoderLayer: all visible checks pass.")
 
@@ -764,19 +768,19 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The first and last steps are the same as in `EncoderLayer`. In the middle one, keys and values
-# have the length of the source.
+# The first and last steps are the same as in `EncoderLayer`. In the middle step, the keys and
+# values have the length of the source.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Use the memory as it is: this layer applies no norm, residual connection or dropout to it.
+# Use the memory unchanged: this layer applies no norm, residual connection or dropout to it.
 # </details>
 
 # %% [markdown]
-# **What to notice.** The source enters only as keys and values. So it can have any length, and it
-# has to be encoded only once, however many tokens you generate. The figure at the start of this
-# notebook shows the cross-attention weights.
+# **What to notice.** The source enters only as keys and values. It can therefore have any length,
+# and you encode it only once, however many tokens you generate. The first figure in this notebook
+# shows cross-attention weights.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.1, 3.3 and 5.4.
@@ -787,19 +791,19 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. Which parts of an encoder layer let one position influence another? What would a model be
-#    without them?
-# 2. Post-norm puts a norm on the path from input to output, twice per layer. Why might that make
-#    deep stacks harder to train, and what does pre-norm give up in return?
+# 1. Which parts of an encoder layer let one position influence another? What would a model without
+#    them compute?
+# 2. Post-norm puts two norms per layer on the path from input to output. Why might that make deep
+#    stacks harder to train, and what are the drawbacks of pre-norm?
 #
 # <details><summary>Answers</summary>
 #
-# 1. Only self-attention. Norm, sum, dropout and the network treat each position separately. Without
-#    attention, the encoder would be a small network applied to each token separately: a glorified
-#    embedding table.
-# 2. In pre-norm, only sums lie on the path from input to output, so the gradient reaches every
-#    layer unchanged. In post-norm it passes through every norm, and early in training it is large
-#    near the output. So training needs a warm-up (Xiong et al. 2020). The price of pre-norm is that
-#    nothing limits the size of the stream, so late layers change it relatively little. Pre-norm
-#    also needs a final norm before the output.
+# 1. Only self-attention does. The norms, sums, dropout and the network process each position
+#    separately. Without attention, the encoder would apply a small network to each token
+#    separately: it would be a glorified embedding table.
+# 2. In pre-norm, the path from input to output contains only sums, so the gradient reaches every
+#    layer unchanged. In post-norm, the gradient passes through every norm, and early in training it
+#    is large near the output. Training therefore needs a warm-up (Xiong et al. 2020). The drawback
+#    of pre-norm is that nothing limits the size of the residual stream, so late layers change it
+#    relatively little. Pre-norm also needs a final norm before the output.
 # </details>

@@ -3,24 +3,25 @@
 #
 # *Chapter 2 of 6*
 #
-# So far every query sees every key. Two kinds of keys have to be hidden:
+# So far, every query attends to every key. Two kinds of keys have to be hidden:
 #
-# * **Padding.** Sequences in a batch are padded to the same length. Padding has no meaning.
-# * **The future.** During training the decoder gets the whole target at once. Position i has to
-#   predict the next token from the tokens up to i. If it could look ahead, it would copy the
+# * **Padding.** Sequences in a batch are padded to the same length. Padding tokens carry no
+#   information.
+# * **The future.** During training, the decoder gets the whole target at once. Position i has to
+#   predict the next token from the tokens up to i. If it could look ahead, it would simply copy the
 #   answer.
 #
 # A **mask** is a boolean tensor that broadcasts to the scores. In this course, as in
 # `F.scaled_dot_product_attention`, **True means that attention is allowed.**
 #
 # ![Three masks for the tokens the, sea, shore and pad. The padding mask is one row that hides the
-# key pad. The causal mask allows the diagonal and everything below it. The decoder mask allows what
-# both allow.](figures/masks.svg)
+# key pad. The causal mask allows the diagonal and everything below it. The decoder mask allows only
+# what both other masks allow.](figures/masks.svg)
 #
 # In today's example, the causal mask lets *red* see only itself. *Blue* has the scores 0 and 0.71,
-# so its weights are 1/(1 + 2.03) = 0.33 and 0.67. *Purple* comes last and sees all three tokens.
+# so its weights are 1/(1 + 2.03) = 0.33 and 0.67. *Purple* comes last, so it sees all three tokens.
 #
-# ![The scores of red, blue and purple, and the same scores with the future crossed out. The rows of
+# ![The scores of red, blue and purple, before and after the future is crossed out. The rows of
 # weights are (1, 0, 0), (0.33, 0.67, 0) and (0.25, 0.25, 0.50). The outputs are (1, 0), (0.33,
 # 0.67) and (0.75, 0.75).](figures/mask.svg)
 
@@ -39,29 +40,29 @@ from solutions.opening import demonstration, expecting, fixed_numbers, visible_c
 # ## `padding_mask`
 # ★☆☆☆☆ · 5 minutes
 #
-# A batch with m tokens per sequence is an integer tensor `(b, m)`, and padding tokens have the id
-# `pad_id`:
+# A batch with m tokens per sequence is an integer tensor of shape `(b, m)`. Padding tokens have the
+# id `pad_id`:
 #
 # $$
 # \mathrm{mask}_{b,1,j} = \bigl(\mathrm{tokens}_{b,j} \ne \mathrm{pad}\bigr)
 # \qquad \mathrm{tokens}: b \times m, \quad \mathrm{mask}: b \times 1 \times m
 # $$
 #
-# The axis of size 1 lines up with the query axis of the scores `(b, n, m)`: the same keys are
-# padding for every query.
+# The axis of size 1 lines up with the query axis of the scores `(b, n, m)`, because every query has
+# the same padded keys.
 #
-# **The trap.** Without this axis, `(b, m)` broadcasts against `(b, n, m)` as if its first axis were
-# the queries. If b equals n, there is no error, and each sequence is masked by the padding of
-# others. Padding need not have the id 0 or be at the end.
+# **The trap.** Without this axis, the first axis of `(b, m)` lines up with the queries. If b equals
+# n, there is no error, and sequences are masked by each other's padding. Padding may have any id
+# and may be anywhere in the sequence.
 
 
 # %%
 def padding_mask(tokens: Int[Tensor, "b m"], pad_id: int) -> Bool[Tensor, "b 1 m"]:
-    """Return a mask that is True at real tokens and False at padding, at any position.
+    """Return a mask that is True at real tokens and False at padding, wherever the padding is.
 
     Args:
         tokens: token ids.
-        pad_id: the id of padding, any integer; it need not occur.
+        pad_id: the id of padding tokens. It can be any integer and need not occur in `tokens`.
     """
     ### BEGIN SOLUTION
     return (tokens != pad_id).unsqueeze(1)
@@ -77,17 +78,19 @@ if __name__ == "__main__":
         mask = padding_mask(tokens, 9)
         assert mask is not None, "padding_mask returns None. Does it end with `return`?"
         assert mask.shape == (2, 1, 4), (
-            f"Tokens (2, 4) should give a mask of shape (2, 1, 4); yours is {tuple(mask.shape)}. "
-            "The axis of size 1 is for the queries."
+            "Tokens of shape (2, 4) should give a mask of shape (2, 1, 4); yours has shape "
+            f"{tuple(mask.shape)}. The axis of size 1 is for the queries."
         )
-        assert mask.dtype == torch.bool, f"The mask should be boolean; yours is {mask.dtype}."
+        assert mask.dtype == torch.bool, (
+            f"The mask should be boolean; yours has dtype {mask.dtype}."
+        )
         expected = [[[True, True, True, False]], [[False, False, True, True]]]
         assert mask.tolist() == expected, (
-            f"With pad_id 9, the tokens\n{tokens.tolist()}\nshould give\n{expected}\n"
+            f"With pad_id 9, the tokens\n{tokens.tolist()}\nshould give the mask\n{expected}\n"
             f"yours is\n{mask.tolist()}\nTrue means that attention is allowed."
         )
         assert padding_mask(tokens, -1).all(), (
-            f"No token is −1, so with pad_id −1 all are real; yours is\n"
+            f"With pad_id −1, no token is padding, so the mask should be True everywhere; yours is\n"
             f"{padding_mask(tokens, -1).tolist()}\nCheck where you use `pad_id`."
         )
         print("padding_mask: all visible checks pass.")
@@ -106,32 +109,32 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The mask hides padded *keys*. Padded *queries* are still computed; the loss
-# will ignore them. Libraries disagree about the meaning of True: in `nn.MultiheadAttention`, True
+# **What to notice.** The mask hides padded *keys*. Padded *queries* still get an output, which the
+# loss will ignore. Libraries disagree about the meaning of True: in `nn.MultiheadAttention`, True
 # in `key_padding_mask` *forbids* attention.
 
 # %% [markdown]
 # ## `causal_mask`
 # ★☆☆☆☆ · 5 minutes
 #
-# Position i may attend to itself and to everything before it:
+# Position i may attend to itself and to all earlier positions:
 #
 # $$\mathrm{mask}_{i,j} = (j \le i) \qquad \mathrm{mask}: n \times n$$
 #
-# **The trap.** There are four triangles: upper or lower, with or without the diagonal. A position
-# has to see itself, because the first one has nothing else. This reveals nothing: the model
-# predicts the *next* token at each position.
+# **The trap.** There are four triangles: upper or lower, with or without the diagonal. Each
+# position has to see itself, because the first position has nothing else to see. This does not
+# reveal the answer, which is the *next* token.
 #
 # Not allowed: `nn.Transformer.generate_square_subsequent_mask`.
 
 
 # %%
 def causal_mask(n: int, device: torch.device | str | None = None) -> Bool[Tensor, "n n"]:
-    """Return a mask that is True at (i, j) where j ≤ i.
+    """Return a mask that is True at (i, j) if j ≤ i.
 
     Args:
-        n: the number of positions; 0 and 1 are allowed.
-        device: the device of the mask; None is torch's default.
+        n: the number of positions. 0 and 1 are allowed.
+        device: the device of the mask. None means torch's default device.
     """
     ### BEGIN SOLUTION
     return torch.ones(n, n, dtype=torch.bool, device=device).tril()
@@ -145,24 +148,29 @@ if __name__ == "__main__":
     def check_causal_mask():
         mask = causal_mask(3)
         assert mask is not None, "causal_mask returns None. Does it end with `return`?"
-        assert mask.shape == (3, 3), f"The shape should be (3, 3); yours is {tuple(mask.shape)}."
-        assert mask.dtype == torch.bool, f"The mask should be boolean; yours is {mask.dtype}."
-        yours = f"yours is\n{mask.tolist()}\nRows are queries (i), columns are keys (j)."
-        assert mask[2, 0], f"Position 2 should see its past, position 0; {yours}"
-        assert not mask[0, 2], f"Position 0 should not see its future, position 2; {yours}"
-        assert mask.diagonal().all(), f"Every position should see itself; {yours}"
-        assert mask.sum() == 6, (
-            f"6 of the 9 pairs should be allowed, yours allows {mask.sum()}; {yours}"
+        assert mask.shape == (3, 3), (
+            f"causal_mask(3) should have shape (3, 3); yours has shape {tuple(mask.shape)}."
         )
+        assert mask.dtype == torch.bool, (
+            f"The mask should be boolean; yours has dtype {mask.dtype}."
+        )
+        yours = f"yours is\n{mask.tolist()}\nRows are queries (i), and columns are keys (j)."
+        assert mask[2, 0], f"Position 2 should see position 0, which comes before it; {yours}"
+        assert not mask[0, 2], (
+            f"Position 0 should not see position 2, which comes after it; {yours}"
+        )
+        assert mask.diagonal().all(), f"Every position should see itself; {yours}"
+        assert mask.sum() == 6, f"The mask should allow 6 of the 9 pairs, not {mask.sum()}; {yours}"
         with expecting("causal_mask(0) should return an empty mask"):
             assert causal_mask(0).shape == (0, 0), (
-                f"n = 0 should give a mask of shape (0, 0); yours is {tuple(causal_mask(0).shape)}."
+                "causal_mask(0) should have shape (0, 0); yours has shape "
+                f"{tuple(causal_mask(0).shape)}."
             )
         with expecting("causal_mask(2, device='meta') should work"):
             there = causal_mask(2, device="meta").device.type
         assert there == "meta", (
             f"With device='meta', the mask should be on that device; yours is on {there}. "
-            "Pass `device` on to the function that creates the tensor."
+            "Pass `device` to the function that creates the tensor."
         )
         print("causal_mask: all visible checks pass.")
 
@@ -171,42 +179,43 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The allowed pairs are the diagonal and everything below it. torch can make a matrix of ones and
-# cut a triangle out of a matrix. Functions that make tensors take `dtype` and `device`.
+# The allowed pairs are on and below the diagonal. torch has functions that create a matrix of ones
+# and functions that keep only a triangle of a matrix. Functions that create tensors take `dtype`
+# and `device`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # You can also implement the formula directly. Compare the positions as a column (i) with the
-# positions as a row (j); the comparison broadcasts to an n × n matrix. This also works for masks
-# that are not triangular.
+# positions as a row (j); the comparison broadcasts to an n × n matrix. The same approach works for
+# masks that are not triangular.
 # </details>
 
 # %% [markdown]
 # **What to notice.** With this mask, one forward pass over n tokens gives n predictions, each from
-# a context of a different length. This is why Transformers train in parallel, although they
-# generate one token at a time.
+# a context of a different length. This is why Transformers can train on all positions in parallel,
+# although they generate one token at a time.
 
 # %% [markdown]
 # ## `decoder_mask`
 # ★★☆☆☆ · 5 minutes
 #
-# A decoder reads padded targets from left to right, so both rules apply:
+# A decoder reads padded targets from left to right, so both masks apply:
 #
 # $$
 # \mathrm{mask}_{b,i,j} = (j \le i) \wedge \bigl(\mathrm{tokens}_{b,j} \ne \mathrm{pad}\bigr)
 # \qquad \mathrm{mask}: b \times n \times n
 # $$
 #
-# **The trap.** Mask only *keys*. Do not clear row i just because token i is padding. The mask must
-# be on the same device as the tokens.
+# **The trap.** Mask only *keys*. Do not set row i to False just because token i is padding. The
+# mask must be on the same device as the tokens.
 #
 # Not allowed: `nn.Transformer.generate_square_subsequent_mask`.
 
 
 # %%
 def decoder_mask(tokens: Int[Tensor, "b n"], pad_id: int) -> Bool[Tensor, "b n n"]:
-    """Return a mask that is True at (i, j) where j ≤ i and token j is not padding.
+    """Return a mask that is True at (i, j) if j ≤ i and token j is not padding.
 
     The mask is on the same device as `tokens`.
     """
@@ -225,25 +234,28 @@ if __name__ == "__main__":
             mask = decoder_mask(tokens, 1)
         assert mask is not None, "decoder_mask returns None. Does it end with `return`?"
         assert mask.shape == (2, 3, 3), (
-            f"Tokens (2, 3) should give a mask of shape (2, 3, 3); yours is {tuple(mask.shape)}."
+            "Tokens of shape (2, 3) should give a mask of shape (2, 3, 3); yours has shape "
+            f"{tuple(mask.shape)}."
         )
-        assert mask.dtype == torch.bool, f"The mask should be boolean; yours is {mask.dtype}."
+        assert mask.dtype == torch.bool, (
+            f"The mask should be boolean; yours has dtype {mask.dtype}."
+        )
         expected = [[True, False, False], [True, True, False], [True, True, False]]
         assert mask[0].tolist() == expected, (
-            f"Tokens [6, 2, 1] with pad_id 1 should give\n{expected}\n"
-            f"yours is\n{mask[0].tolist()}\nBoth conditions apply to the key, which is the column."
+            f"Tokens [6, 2, 1] with pad_id 1 should give the mask\n{expected}\n"
+            f"yours is\n{mask[0].tolist()}\nBoth rules hide keys, which are the columns."
         )
         expected = [[False, False, False], [False, True, False], [False, True, True]]
         assert mask[1].tolist() == expected, (
-            f"Tokens [1, 7, 7] with pad_id 1 should give\n{expected}\n"
-            f"yours is\n{mask[1].tolist()}\nPadding may come first; its row is then empty."
+            f"Tokens [1, 7, 7] with pad_id 1 should give the mask\n{expected}\n"
+            f"yours is\n{mask[1].tolist()}\nIf padding comes first, the first row is entirely False."
         )
         zeros = decoder_mask(torch.tensor([[5, 0, 4]]), 4)
         assert zeros.tolist() == [
             [[True, False, False], [True, True, False], [True, True, False]]
         ], (
-            "With pad_id 4, token 0 is an ordinary token: [5, 0, 4] should hide only the last key; "
-            f"yours is\n{zeros.tolist()}\nCheck where you use `pad_id`."
+            "With pad_id 4, id 0 is an ordinary token. Tokens [5, 0, 4] have padding only at the end; "
+            f"your mask is\n{zeros.tolist()}\nCheck where you use `pad_id`."
         )
         print("decoder_mask: all visible checks pass.")
 
@@ -252,19 +264,19 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# You have both parts. Write their shapes one below the other, right-aligned. What shape does
-# broadcasting produce?
+# You have already written both parts. Write down the shapes of both masks, one below the other and
+# right-aligned. What shape does broadcasting produce?
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The logical "and" of boolean tensors is `&`. Take the length and the device from the tokens.
+# The operator `&` computes the logical "and" of boolean tensors. Take the length and the device
+# from `tokens`.
 # </details>
 
 # %% [markdown]
 # **What to notice.** Broadcasting turns `(b, 1, n)` and `(n, n)` into `(b, n, n)`. If a sequence
-# starts with padding, its first rows allow nothing at all. The next exercise has to handle such
-# rows.
+# starts with padding, the first rows are entirely False. The next exercise has to handle such rows.
 
 # %% [markdown]
 # ## `masked_attention`
@@ -280,16 +292,16 @@ if __name__ == "__main__":
 # \qquad O = A\,V \qquad S, A: n \times m, \quad O: n \times d_v
 # $$
 #
-# A hidden key gets a weight of exactly 0. A query without any allowed key gets weights 0 and output
-# 0.
+# A hidden key gets a weight of exactly 0. If a query has no allowed key, its weights and its output
+# are 0.
 #
 # **The traps.**
 #
 # * Setting weights to 0 *after* softmax leaves rows that no longer sum to 1.
 # * A score of 0 does not hide a key: $e^0 = 1$.
 # * −10⁹ overflows in float16, whose lowest finite value is −65,504.
-# * In a row without allowed keys the formula is 0/0 = NaN. If you replace the NaN only in the
-#   result, it can come back in the gradient and reach every parameter.
+# * In a row without allowed keys, softmax is 0/0 = NaN. If you replace NaN only in the result, it
+#   can reappear in the gradient and reach every parameter.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
@@ -301,18 +313,19 @@ def masked_attention(
     value: Float[Tensor, "*batch m d_v"],
     mask: Bool[Tensor, "*#batch #n #m"] | None = None,
 ) -> tuple[Float[Tensor, "*batch n d_v"], Float[Tensor, "*batch n m"]]:
-    """Return attention in which each query sees only the keys that the mask allows.
+    """Compute attention in which each query sees only the keys that the mask allows.
 
-    Leading axes of query, key and value broadcast, as in `attention`. Works in half precision.
+    The leading axes of query, key and value broadcast, as in `attention`. The function works in half
+    precision.
 
     Args:
-        mask: True where attention is allowed, broadcastable to the weights; None allows
+        mask: True where attention is allowed. It broadcasts to the shape of the weights. None allows
             everything.
 
     Returns:
-        the pair (output, weights). Hidden keys have weights of exactly 0. A query without allowed
-        keys has weights 0 and output 0. Neither the results nor the gradients of query, key and
-        value contain NaN.
+        the pair (output, weights). Hidden keys have weights of exactly 0. If a query has no allowed
+        keys, its weights and its output are 0. Neither the results nor the gradients of query, key
+        and value contain NaN.
 
     Source: Vaswani et al. (2017), sections 3.2.1 and 3.2.3.
     """
@@ -321,8 +334,8 @@ def masked_attention(
     if mask is None:
         weights = softmax(scores, dim=-1)
     else:
-        # A row of nothing but −inf would be NaN, forwards and backwards. Such rows keep their
-        # scores, and lose all their weights below.
+        # If all scores in a row were −inf, softmax and its gradient would be NaN. Rows without
+        # allowed keys therefore keep their scores, and their weights are set to 0 afterwards.
         fill = ~mask & mask.any(dim=-1, keepdim=True)
         weights = softmax(scores.masked_fill(fill, -math.inf), dim=-1).masked_fill(~mask, 0.0)
     return weights @ value, weights
@@ -338,7 +351,9 @@ if __name__ == "__main__":
         key = torch.tensor([[900.0, 900.0], [3.0, 3.0], [3.0, 3.0], [-5.0, -5.0]])
         value = torch.tensor([[100.0], [4.0], [6.0], [-7.0]])
         mask = torch.tensor([[False, True, True, False], [False, False, False, True], [False] * 4])
-        with expecting("Queries (3, 2), keys (4, 2), values (4, 1) and a mask (3, 4) should work"):
+        with expecting(
+            "Queries, keys, values and a mask of shapes (3, 2), (4, 2), (4, 1) and (3, 4) should work"
+        ):
             result = masked_attention(query, key, value, mask)
         assert isinstance(result, tuple | list), (
             "masked_attention should return the pair (output, weights); yours returns a "
@@ -346,19 +361,19 @@ if __name__ == "__main__":
         )
         output, weights = result
         assert output.shape == (3, 1), (
-            f"The output should have shape (3, 1); yours is {tuple(output.shape)}."
+            f"The output should have shape (3, 1); yours has shape {tuple(output.shape)}."
         )
         assert weights.shape == (3, 4), (
-            f"The weights should have shape (3, 4); yours is {tuple(weights.shape)}."
+            f"The weights should have shape (3, 4); yours have shape {tuple(weights.shape)}."
         )
         seen = f"with the mask\n{mask}\nyours are\n{weights.detach()}"
         assert not weights.isnan().any(), (
-            f"The weights should contain no NaN; {seen}\n"
-            "The mask hides every key from the last query."
+            f"The weights should not contain NaN; {seen}\n"
+            "For the last query, the mask hides every key."
         )
         assert (weights[:2][~mask[:2]] == 0).all(), (
-            f"Forbidden keys should get weights of exactly 0; {seen}\n"
-            "Does softmax see the masked scores, and what does True mean?"
+            f"Hidden keys should get weights of exactly 0; {seen}\n"
+            "Do you mask the scores before softmax, and what does True mean?"
         )
         assert (weights[2] == 0).all(), (
             f"A query without allowed keys should get weights of 0; {seen}"
@@ -366,7 +381,7 @@ if __name__ == "__main__":
         expected = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0] * 4])
         assert torch.allclose(weights, expected, atol=1e-5), (
             f"The weights should be\n{expected}\nyours are\n{weights.detach()}\n"
-            "The first key fits best but is forbidden: it should not count in the sum either."
+            "The first key matches best but is hidden, so it should not contribute to the sum either."
         )
         assert torch.allclose(output[:, 0], torch.tensor([5.0, -7.0, 0.0]), atol=1e-4), (
             f"The output should be 5, −7 and 0; yours is {output[:, 0].tolist()}. "
@@ -375,17 +390,17 @@ if __name__ == "__main__":
         output.sum().backward()
         assert query.grad.isfinite().all(), (
             f"The gradient of the query should be finite; yours is\n{query.grad}\n"
-            "A NaN that is replaced afterwards comes back in the gradient."
+            "If you replace NaN after softmax, it reappears in the gradient."
         )
         with torch.no_grad():
-            # d is 4, so these scores are log 3, 0 and 0.
+            # With d = 4, these scores are log 3, 0 and 0.
             one, keys = torch.zeros(1, 4), torch.zeros(3, 4)
             one[0, 0], keys[0, 0] = 2.0, math.log(3.0)
             with expecting("masked_attention should work without a mask"):
                 weights = masked_attention(one, keys, torch.ones(3, 2))[1]
             assert torch.allclose(weights, torch.tensor([[0.6, 0.2, 0.2]])), (
-                "Scores log 3, 0, 0 without a mask should give weights 3/5, 1/5, 1/5; "
-                f"yours are {weights.tolist()}. How are the scores scaled?"
+                "Without a mask, scores of log 3, 0 and 0 should give weights of 3/5, 1/5 and 1/5; "
+                f"yours are {weights.tolist()}. How do you scale the scores?"
             )
             for allowed, expected in (
                 ([True, True, False], [[0.75, 0.25, 0.0]]),
@@ -393,8 +408,8 @@ if __name__ == "__main__":
             ):
                 weights = masked_attention(one, keys, torch.ones(3, 2), torch.tensor(allowed))[1]
                 assert torch.allclose(weights, torch.tensor(expected)), (
-                    f"Scores log 3, 0, 0 with the mask {allowed} should give {expected}; "
-                    f"yours are {weights.tolist()}."
+                    f"With the mask {allowed}, scores of log 3, 0 and 0 should give the weights "
+                    f"{expected}; yours are {weights.tolist()}."
                 )
             queries, keys = fixed_numbers(3, 4), fixed_numbers(5, 4).cos()
             rows = torch.tensor([[0, 1, 1, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 0, 0]]).bool()
@@ -402,7 +417,7 @@ if __name__ == "__main__":
             for row in range(3):
                 alone = masked_attention(queries[[row]], keys, keys, rows[[row]])[1]
                 assert torch.allclose(together[row], alone[0], atol=1e-5), (
-                    f"Query {row} should get the same weights with other queries as alone, "
+                    f"Query {row} should get the same weights with other queries as without them, "
                     f"{alone[0].tolist()}; yours are {together[row].tolist()}. Each row of the mask "
                     "belongs to one query."
                 )
@@ -414,27 +429,27 @@ if __name__ == "__main__":
             )[1]
             assert torch.allclose(low, torch.tensor([[1.0, 0.0]])), (
                 "The only allowed key should get a weight of 1, even though its score is −20,000; "
-                f"yours are {low.tolist()}. How low is the score of a forbidden key?"
+                f"your weights are {low.tolist()}. How low do you set the score of a hidden key?"
             )
             with expecting(
                 "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence",
-                "The mask broadcasts to the scores.",
+                "The mask broadcasts to the shape of the scores.",
             ):
                 batch = masked_attention(query.expand(2, 3, 2), key, value, mask[:2, None])
             assert (batch[1][~mask[:2, None].expand(2, 3, 4)] == 0).all(), (
-                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence; yours "
-                f"gives forbidden keys a weight:\n{batch[1]}"
+                "A mask of shape (2, 1, 4) should apply to all 3 queries of each sentence; with "
+                f"your function, some hidden keys have nonzero weights:\n{batch[1]}"
             )
             with expecting(
                 "masked_attention should accept float16",
-                "float16 overflows below −65,504. `torch.finfo(dtype).min` and −∞ exist in every dtype.",
+                "float16 overflows below −65,504. `torch.finfo(dtype).min` and −∞ exist in every float dtype.",
             ):
                 half = masked_attention(query.half(), key.half() / 100, value.half(), mask)[1]
             assert half.isfinite().all(), (
                 f"In float16, the weights should also be finite; yours are\n{half}"
             )
             assert (half[~mask] == 0).all(), (
-                f"In float16, forbidden keys should also get weights of 0; yours are\n{half}"
+                f"In float16, hidden keys should also get weights of 0; yours are\n{half}"
             )
         print("masked_attention: all visible checks pass.")
 
@@ -443,30 +458,30 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Your `softmax` already gives one kind of score a weight of exactly 0. Look at `masked_fill` or
+# Your `softmax` already gives one particular score a weight of exactly 0. Look at `masked_fill` or
 # `torch.where`, and check which way round the mask is.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Make sure that every row that reaches softmax has a finite score, then set the weights of the
-# other rows to 0. A reduction of the mask along the keys, with `keepdim=True`, finds the rows
-# without allowed keys. It does not matter what softmax computes there, as long as it is finite.
+# Make sure that every row has a finite score before you apply softmax. Afterwards, set the weights
+# to 0 in rows without allowed keys. To find these rows, reduce the mask along the keys with
+# `keepdim=True`. It does not matter what softmax returns for them, as long as it is finite.
 # </details>
 #
 # <details><summary>Help, I get NaN in rows where nothing is allowed</summary>
 #
-# Such a row consists of −∞ only, and softmax computes −∞ − (−∞) = NaN. Replacing it afterwards with
-# `nan_to_num` repairs the output. In the backward pass, the derivative of softmax is still NaN, and
-# NaN times 0 is NaN. So avoid NaN in the first place: leave the scores of these rows unmasked, and
-# set their weights to 0 at the end. Write `rows = mask.any(dim=-1, keepdim=True)` and print its
-# shape to see which rows have an allowed key.
+# All scores in such a row are −∞, so softmax computes −∞ − (−∞) = NaN. Replacing NaN afterwards
+# with `nan_to_num` repairs the output. In the backward pass, however, the derivative of softmax is
+# still NaN, and NaN times 0 is NaN. So avoid NaN in the first place: leave the scores of these rows
+# unmasked, and set their weights to 0 at the end. To see which rows have an allowed key, print
+# `mask.any(dim=-1, keepdim=True)`.
 # </details>
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Two sentences, the shorter one padded; features are the letters of the words.
+        # Use two sentences, and pad the shorter one. The features are the letters of each word.
         texts = [
             ["she", "sells", "sea", "shells"],
             ["sea", "shells", "<pad>", "<pad>"],
@@ -507,7 +522,7 @@ if __name__ == "__main__":
         before = letter_features(["she", "sells", "sea", "shells"])
         after = letter_features(["she", "sells", "sea", "urchins"])
         masks = {"no mask": None, "causal_mask": causal_mask(4)}
-        print("largest change of the output of each position, when only the last word changes")
+        print("largest change in the output at each position when only the last word changes")
         for name, mask in masks.items():
             first, _ = masked_attention(20 * before, before, before, mask)
             second, _ = masked_attention(20 * after, after, after, mask)
@@ -517,10 +532,11 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.**
 #
-# * A cross marks a hidden key. The remaining weights of the row grow, because they still sum to 1.
-# * Without a mask, words attend to `<pad>`, so the result would depend on the amount of padding.
-# * The printed table is the best test of a decoder: if a future token changes, no earlier output
-#   may change. A falling loss proves little, because a model that sees the future trains very well.
+# * A cross marks a hidden key. The other weights in the row grow, because they still sum to 1.
+# * Without a mask, words attend to `<pad>`, so the result depends on the amount of padding.
+# * The printed table is the best test of a decoder: changing a future token must not change any
+#   earlier output. A falling loss proves little, because a model that sees the future trains very
+#   well.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.3. [Weng, The
@@ -529,16 +545,16 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. A translation model is trained without a causal mask by mistake. What will its training loss
+# 1. A translation model is accidentally trained without a causal mask. What does its training loss
 #    look like, and what happens when it translates?
-# 2. The encoder of a Transformer has no causal mask. Why is that not a problem for the encoder, and
-#    what can it do that a decoder cannot?
+# 2. The encoder of a Transformer has no causal mask. Why is that not a problem, and what can the
+#    encoder do that a decoder cannot?
 #
 # <details><summary>Answers</summary>
 #
-# 1. The loss falls almost to 0, because the model copies each next token from its input. When it
-#    generates, the next token does not exist yet, and the output is nonsense.
-# 2. The source is known completely before the first target token is generated, so nothing leaks.
-#    Each source token can use the tokens on both sides. In `12/4/1987`, only the slash after the 12
-#    shows that it is a month.
+# 1. The loss falls almost to 0, because the model copies each next token from its input. During
+#    generation, the next token does not exist yet, so the output is nonsense.
+# 2. The whole source is known before the first target token is generated, so nothing leaks. Each
+#    source token can attend to tokens on both sides. In `12/4/1987`, only the slash after the 12
+#    shows that 12 is a month.
 # </details>

@@ -5,7 +5,7 @@
 #
 # A single attention head gives each token one weighted mean. But a token may need several things at
 # once. A verb needs its subject, a pronoun needs its noun, and both need the previous word.
-# **Multi-head attention** runs several heads in parallel. Each has its own queries, keys and
+# **Multi-head attention** runs several heads in parallel. Each head has its own queries, keys and
 # values, and works on its own slice of the features.
 #
 # ![Linear maps turn query, key and value into new vectors, which are split into heads. Each head
@@ -14,7 +14,7 @@
 #
 # The linear maps W_q, W_k and W_v are learned. They determine what each token looks for, which
 # queries it matches, and what it passes on. With h heads, each head gets d_head = d / h features.
-# In today's example, without linear maps, head 0 would compare only redness and head 1 only
+# In today's example, without linear maps, head 0 would compare only redness, and head 1 only
 # blueness.
 
 # %%
@@ -38,31 +38,31 @@ from solutions.opening import (
 # ## `split_heads`
 # ★★☆☆☆ · 10 minutes
 #
-# Your attention function takes any number of leading axes. If the heads are one of them, it treats
-# each head separately, without a loop. So split the feature axis into heads, and move the heads to
-# the front:
+# Your attention function accepts any number of leading axes. If one of them is the head axis, it
+# processes each head separately, without a loop. So split the feature axis into heads, and move the
+# head axis in front of the position axis:
 #
-# ![A 2 × 6 matrix with the letters a to l. Head 0 gets the first three columns of both rows, head 1
-# the last three. Merging puts them side by side again.](figures/heads.svg)
+# ![A 2 × 6 matrix contains the letters a to l. Head 0 gets the first three columns of both rows,
+# and head 1 gets the last three. Merging puts them side by side again.](figures/heads.svg)
 #
 # $$\underbrace{x}_{b \times n \times d} \;\longrightarrow\;
 # \underbrace{y}_{b \times h \times n \times d_\text{head}}
 # \qquad y[b, k, p, j] = x[b, p, k \cdot d_\text{head} + j]$$
 #
-# **The trap.** Any tensor of b·n·d numbers can be *viewed* as `b h n d_head`. There is no error,
-# and the shape is right. Follow the letter d in the figure. In memory, the letters are in the order
-# a, b, c, d, e, …: where would a plain view put d? A model with this mistake still trains, but its
+# **The trap.** You can *view* any tensor of b·n·d numbers as `b h n d_head`. The shape is right,
+# and there is no error. Follow the letter d in the figure. In memory, the letters are in the order
+# a, b, c, d, e, …. Where would a plain view put d? A model with this mistake still trains, but its
 # heads mix positions, including future ones.
 
 
 # %%
 def split_heads(x: Float[Tensor, "b n d"], n_heads: int) -> Float[Tensor, "b n_heads n d_head"]:
-    """Split the features into heads: head k gets the features k·d_head … (k+1)·d_head − 1.
+    """Split the features of `x` into heads.
 
-    Here d_head is d / `n_heads`.
+    Head k gets features k·d_head to (k+1)·d_head − 1, where d_head is d / `n_heads`.
 
     Raises:
-        ValueError: d is not divisible by `n_heads`.
+        ValueError: if d is not divisible by `n_heads`.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """
@@ -80,27 +80,30 @@ if __name__ == "__main__":
 
     @visible_check
     def check_split_heads():
-        # The twelve letters of the figure, as numbers: one sentence, 2 positions, 6 features.
+        # Use numbers for the letters of the figure: 1 sentence, 2 positions, 6 features.
         x = torch.arange(12.0).reshape(1, 2, 6)
         expected = torch.tensor([[[[0.0, 1, 2], [6, 7, 8]], [[3, 4, 5], [9, 10, 11]]]])
-        with expecting("x of shape (1, 2, 6) in 2 heads should give shape (1, 2, 2, 3)"):
+        with expecting(
+            "Splitting x of shape (1, 2, 6) into 2 heads should give shape (1, 2, 2, 3)"
+        ):
             heads = split_heads(x, 2)
         assert heads is not None, "split_heads returns None. Does it end with `return`?"
         assert heads.shape == (1, 2, 2, 3), (
-            f"(1, 2, 6) in 2 heads should give shape (1, 2, 2, 3); yours is {tuple(heads.shape)}. "
-            "The order of the axes is b, h, n, d_head."
+            "Splitting x of shape (1, 2, 6) into 2 heads should give shape (1, 2, 2, 3); yours is "
+            f"{tuple(heads.shape)}. The order of the axes is b, h, n, d_head."
         )
         assert torch.equal(heads, expected), (
             f"The two heads of\n{x}\nshould be\n{expected}\nyours are\n{heads}\n"
             "`reshape` and `view` keep the order in memory; they cannot swap axes."
         )
-        # One position, so only the order of the features matters.
+        # With one position, only the order of the features matters.
         heads = split_heads(torch.arange(12.0).reshape(1, 1, 12), 3)
         assert heads.shape == (1, 3, 1, 4), (
-            f"(1, 1, 12) in 3 heads should give shape (1, 3, 1, 4); yours is {tuple(heads.shape)}."
+            "Splitting x of shape (1, 1, 12) into 3 heads should give shape (1, 3, 1, 4); yours is "
+            f"{tuple(heads.shape)}."
         )
         assert heads[0, 1, 0].tolist() == [4, 5, 6, 7], (
-            f"Of 12 features, head 1 of 3 should hold 4, 5, 6, 7; yours holds "
+            "With 12 features and 3 heads, head 1 should get features 4, 5, 6 and 7; yours gets "
             f"{heads[0, 1, 0].tolist()}. The features of a head are adjacent."
         )
         with expecting_value_error("Splitting 6 features into 4 heads", "d", "n_heads", "x", "h"):
@@ -112,20 +115,20 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Take two steps, and write the shape after each in a comment. The first step splits the last axis
-# in two. The second only reorders axes.
+# Use two steps, and write the shape after each step in a comment. The first step splits the last
+# axis in two. The second step only reorders the axes.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `reshape` and `unflatten` split an axis, and `transpose` swaps two axes. After the first step the
+# `reshape` and `unflatten` split an axis, and `transpose` swaps two axes. After the first step, the
 # shape is `b n h d_head`.
 # </details>
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Three positions of eight features. Each entry is its own offset in memory.
+        # Use 3 positions with 8 features each. Each entry equals its own offset in memory.
         numbered = torch.arange(24.0).reshape(1, 3, 8)
         split = split_heads(numbered, 2)
         figure, axes = plt.subplots(
@@ -133,7 +136,7 @@ if __name__ == "__main__":
         )
         panels = [("x: n × d", numbered[0]), ("head 0", split[0, 0]), ("head 1", split[0, 1])]
         for axis, (title, entries) in zip(axes, panels, strict=True):
-            # The colour shows the head that a feature belongs to: blue for 0, orange for 1.
+            # The colour shows which head a feature belongs to: blue for head 0, orange for head 1.
             axis.imshow(entries % 8 // 4, cmap="coolwarm", vmin=-1.5, vmax=2.5, aspect="auto")
             for row, numbers in enumerate(entries.tolist()):
                 for column, number in enumerate(numbers):
@@ -146,26 +149,26 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Each head is one colour and contains every position once. If the last line
-# shows `True`, your split copied nothing. It changed only the strides, the distances in memory
-# between neighbours along an axis. A split that copies is just as correct.
+# shows `True`, your split copied no data. It only changed the strides: the distances in memory
+# between neighbours along each axis. A split that copies is equally correct.
 
 # %% [markdown]
 # ## `merge_heads`
 # ★★☆☆☆ · 5 minutes
 #
-# After attention, every position has h results of d_head features. Concatenate them again:
+# After attention, each position has h results with d_head features each. Concatenate them again:
 #
 # $$\underbrace{y}_{b \times h \times n \times d_\text{head}} \;\longrightarrow\;
 # \underbrace{x}_{b \times n \times d}
 # \qquad x[b, p, k \cdot d_\text{head} + j] = y[b, k, p, j]$$
 #
-# **The trap.** Again, a reshape alone gives the right shape but the wrong values. And `view` raises
-# an error if axes have been swapped: read what its message suggests.
+# **The trap.** Again, a reshape alone gives the right shape but the wrong values. If axes have been
+# swapped, `view` raises an error; read what it suggests.
 
 
 # %%
 def merge_heads(x: Float[Tensor, "b h n d_head"]) -> Float[Tensor, "b n h*d_head"]:
-    """Concatenate the features of all heads, head 0 first. This inverts `split_heads`.
+    """Concatenate the features of all heads, starting with head 0. This inverts `split_heads`.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """
@@ -184,22 +187,22 @@ if __name__ == "__main__":
             merged = merge_heads(heads)
         assert merged is not None, "merge_heads returns None. Does it end with `return`?"
         assert merged.shape == (1, 2, 6), (
-            f"2 heads of 3 features should give shape (1, 2, 6); yours is {tuple(merged.shape)}."
+            f"Heads of shape (1, 2, 2, 3) should give shape (1, 2, 6); yours is {tuple(merged.shape)}."
         )
         assert merged.flatten().tolist() == list(range(12)), (
-            f"The rows should be 0 … 5 and 6 … 11; yours are\n{merged[0]}\n"
+            f"The rows should be 0 to 5 and 6 to 11; yours are\n{merged[0]}\n"
             "Which axis has to be next to d_head before you merge them?"
         )
-        # Three heads, one of which is marked: its features must end up together.
+        # Mark one of three heads. Its features must end up next to each other.
         marked = torch.zeros(2, 3, 5, 4)
         marked[:, 1] = 1
         with expecting(
             "Heads of shape (2, 3, 5, 4) should give shape (2, 5, 12)",
-            "`view` needs the axes in the order in which they are in memory; `reshape` does not.",
+            "`view` can only merge axes that are adjacent in memory; `reshape` copies if it has to.",
         ):
             row = merge_heads(marked)[1, 2].tolist()
         assert row == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0], (
-            f"Head 1 of 3 should fill the features 4 … 7 of each position; yours gives {row}."
+            f"With 3 heads, head 1 should fill features 4 to 7 at each position; yours gives {row}."
         )
         print("merge_heads: all visible checks pass.")
 
@@ -214,18 +217,18 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # First permute the axes to `b n h d_head`, then merge the last two. `view` can only merge axes that
-# are adjacent in memory; `reshape` and `flatten` copy if they have to.
+# are adjacent in memory; `reshape` and `flatten` copy the data if they have to.
 # </details>
 
 # %% [markdown]
-# **What to notice.** A split needs no copy, but a merge usually does: after attention, the features
-# of one position are in h different places.
+# **What to notice.** Splitting needs no copy, but merging usually does: after attention, the
+# features of one position are in h different places.
 
 # %% [markdown]
 # ## `MultiHeadAttention`
 # ★★★★☆ · 25 minutes
 #
-# Three linear maps compute queries, keys and values from the inputs. Each head applies attention,
+# Three linear maps compute queries, keys and values from the inputs. Each head computes attention,
 # and a fourth linear map mixes the results:
 #
 # $$Q = \mathrm{split}(x_q W_q^\top + b_q) \qquad K = \mathrm{split}(x_k W_k^\top + b_k) \qquad
@@ -235,15 +238,16 @@ if __name__ == "__main__":
 # = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d_\text{head}}}\right) \qquad
 # \underbrace{y}_{b \times n \times d} = \mathrm{merge}(A V)\, W_o^\top + b_o$$
 #
-# In self-attention $x_q$, $x_k$ and $x_v$ are the same. When a decoder reads the encoder's output,
-# $x_q$ comes from the decoder and the other two from the encoder, so n ≠ m.
+# In self-attention, $x_q$, $x_k$ and $x_v$ are the same. In cross-attention, $x_q$ comes from the
+# decoder and the other two come from the encoder, so n and m may differ.
 #
 # **The traps.**
 #
 # * Which d belongs under the square root? `masked_attention` gets it right if you pass it the right
 #   tensors.
-# * A mask has the shape `n m`, `b 1 m` or `b n m` and applies to all heads. The scores have one
-#   more axis, and broadcasting aligns axes from the end. If b = h, a wrong axis raises no error.
+# * A mask has shape `n m`, `b 1 m` or `b n m` and applies to all heads. The scores also have a head
+#   axis, and broadcasting aligns axes from the end. If b = h, masking the wrong axis raises no
+#   error.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention` and
 # `multi_head_attention_forward`.
@@ -251,14 +255,14 @@ if __name__ == "__main__":
 
 # %%
 class MultiHeadAttention(nn.Module):
-    """Attention with several heads, each on its own slice of the projected features.
+    """Attention with several heads, each of which uses its own slice of the projected features.
 
-    Attributes to define: `query`, `key`, `value` and `out`, each an `nn.Linear` from `d_model` to
-    `d_model`, without a bias if `bias` is False. With copied weights the layer agrees with
+    Attributes to define: `query`, `key`, `value` and `out`. Each is an `nn.Linear` from `d_model` to
+    `d_model`, without a bias if `bias` is False. With copied weights, the layer matches
     `nn.MultiheadAttention`.
 
     Raises:
-        ValueError: `d_model` is not divisible by `n_heads`.
+        ValueError: if `d_model` is not divisible by `n_heads`.
 
     Source: Vaswani et al. (2017), section 3.2.2.
     """
@@ -282,16 +286,16 @@ class MultiHeadAttention(nn.Module):
         value: Float[Tensor, "b m d_model"],
         mask: Bool[Tensor, "#n m"] | Bool[Tensor, "#b #n m"] | None = None,
     ) -> tuple[Float[Tensor, "b n d_model"], Float[Tensor, "b h n m"]]:
-        """Let every query attend to the keys, separately in each head.
+        """Compute attention separately in each head and combine the results.
 
         Args:
             query, key, value: the inputs of the linear maps.
-            mask: True where attention is allowed, the same for all heads. It has two or three axes
-                and broadcasts to `b n m`. None allows everything.
+            mask: True where attention is allowed. It has two or three axes, broadcasts to `b n m` and
+                applies to all heads. None allows everything.
 
         Returns:
-            the pair (output, weights), with the weights of every head. For a query without allowed
-            keys, the weights are 0 and the output is `out` applied to zeros.
+            the pair (output, weights), with separate weights for each head. If a query has no allowed
+            keys, its weights are 0 and its output is `out` applied to zeros.
         """
         ### BEGIN SOLUTION
         if mask is not None:
@@ -326,7 +330,9 @@ if __name__ == "__main__":
             fixed_numbers(3, 5, 8).cos(),
             fixed_numbers(3, 5, 8).exp(),
         )
-        with expecting("A query (3, 4, 8) and a key and value (3, 5, 8) should work"):
+        with expecting(
+            "A query of shape (3, 4, 8) with a key and value of shape (3, 5, 8) should work"
+        ):
             result = layer(query, key, value)
         assert isinstance(result, tuple | list), (
             "forward should return the pair (output, weights); yours returns a "
@@ -334,14 +340,14 @@ if __name__ == "__main__":
         )
         output, weights = result
         assert output.shape == (3, 4, 8), (
-            f"The output should have the shape of the query, (3, 4, 8); yours has "
+            "The output should have the same shape as the query, (3, 4, 8); yours has shape "
             f"{tuple(output.shape)}."
         )
         assert weights.shape == (3, 2, 4, 5), (
-            f"The weights b, h, n, m should have shape (3, 2, 4, 5); yours have "
+            "The weights should have shape (b, h, n, m) = (3, 2, 4, 5); yours have shape "
             f"{tuple(weights.shape)}."
         )
-        # torch has this layer too. It keeps the weights of the three projections in one tensor.
+        # torch has the same layer. It stores the weights of the three projections in one tensor.
         theirs = nn.MultiheadAttention(8, 2, batch_first=True)
         with torch.no_grad():
             ours = (layer.query, layer.key, layer.value)
@@ -351,36 +357,36 @@ if __name__ == "__main__":
         their_output, their_weights = theirs(query, key, value, average_attn_weights=False)
         error = (weights - their_weights).abs().max().item()
         assert error < 1e-3, (
-            "Your weights should be those of nn.MultiheadAttention; they differ by up to "
-            f"{error:.2g}. Look at the split, and at the d under the square root: it is d_head."
+            "Your attention weights should match those of nn.MultiheadAttention; they differ by up to "
+            f"{error:.2g}. Check the split, and check that the square root is of d_head."
         )
         error = (output - their_output).abs().max().item()
         assert error < 1e-3, (
-            "Your weights are right, and the output should be that of nn.MultiheadAttention; it "
-            f"differs by up to {error:.2g}. Look at `value`, the merge and `out`."
+            "Your attention weights are right, but the output should match that of "
+            f"nn.MultiheadAttention; it differs by up to {error:.2g}. Check `value`, the merge and `out`."
         )
 
-        # A different key of each sentence is hidden. What that position contains must not matter.
+        # Hide a different key in each sentence. The content of that position must not matter.
         mask = torch.ones(3, 1, 5, dtype=torch.bool)
         for sentence, hidden in enumerate((4, 0, 2)):
             mask[sentence, 0, hidden] = False
         with expecting(
-            "A mask of shape (b, 1, m) = (3, 1, 5) should work for weights (3, 2, 4, 5)",
-            "The mask needs an axis for the heads. Compare the shapes from the right.",
+            "A mask of shape (b, 1, m) = (3, 1, 5) should work for weights of shape (3, 2, 4, 5)",
+            "The mask needs an axis for the heads. Compare the two shapes from the right.",
         ):
             output, weights = layer(query, key, value, mask)
         for sentence, hidden in enumerate((4, 0, 2)):
             seen = weights[sentence, :, :, hidden].abs().max().item()
             assert seen == 0, (
-                f"Key {hidden} of sentence {sentence} is masked, so its weight should be 0; yours is "
-                f"up to {seen:.2g}. Does each sentence get its own row of the mask?"
+                f"Key {hidden} of sentence {sentence} is masked, so its weights should be 0; yours are "
+                f"up to {seen:.2g}. Do you use a separate row of the mask for each sentence?"
             )
         changed = value.clone()
         for sentence, hidden in enumerate((4, 0, 2)):
             changed[sentence, hidden] += 100
         moved = (layer(query, key, changed, mask)[0] - output).abs().max().item()
         assert moved < 1e-3, (
-            f"A masked value should not affect the output; yours moves by {moved:.2g}."
+            f"A masked value should not affect the output; in your layer, it changes the output by up to {moved:.2g}."
         )
         for queries in (3, 4):
             causal = torch.ones(queries, 5, dtype=torch.bool).tril()
@@ -390,19 +396,20 @@ if __name__ == "__main__":
             ):
                 _, weights = layer(query[:, :queries], key, value, causal)
             assert weights.shape == (3, 2, queries, 5), (
-                f"The weights should have shape (3, 2, {queries}, 5); yours have {tuple(weights.shape)}."
+                f"The weights should have shape (3, 2, {queries}, 5); yours have shape {tuple(weights.shape)}."
             )
             seen = weights.masked_fill(causal, 0).abs().max().item()
             assert seen == 0, (
-                f"With a mask of shape (n, m) = ({queries}, 5), keys after the query should have weight "
-                f"0; yours have up to {seen:.2g}. The two axes of the mask are queries and keys."
+                f"With a causal mask of shape (n, m) = ({queries}, 5), later keys should have weights of 0; "
+                f"yours have weights up to {seen:.2g}. The two axes of the mask are queries and keys."
             )
         full = mask & torch.ones(4, 5, dtype=torch.bool).tril(1)
         with expecting("A mask of shape (b, n, m) = (3, 4, 5) should work"):
             _, weights = layer(query, key, value, full)
         seen = weights.masked_fill(full[:, None], 0).abs().max().item()
         assert seen == 0, (
-            f"With a mask of shape (b, n, m), masked keys should have weight 0; yours have up to {seen:.2g}."
+            "With a mask of shape (b, n, m), masked keys should have weights of 0; yours have weights "
+            f"up to {seen:.2g}."
         )
         nothing = torch.zeros(4, 5, dtype=torch.bool)
         output, weights = layer(query, key, value, nothing)
@@ -413,8 +420,10 @@ if __name__ == "__main__":
         with_bias = [
             n for n, _ in MultiHeadAttention(8, 2, bias=False).named_parameters() if "bias" in n
         ]
-        assert not with_bias, f"With bias=False, there should be no bias; yours has {with_bias}."
-        with expecting_value_error("8 features in 3 heads", "d_model", "n_heads"):
+        assert not with_bias, (
+            f"With bias=False, the layer should have no biases; yours has {with_bias}."
+        )
+        with expecting_value_error("Splitting 8 features into 3 heads", "d_model", "n_heads"):
             MultiHeadAttention(8, 3)
         print("MultiHeadAttention: all visible checks pass.")
 
@@ -423,16 +432,16 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Follow the figure at the top of this chapter from left to right; you have all the pieces. Split
-# queries, keys *and* values before you call `masked_attention`. It divides by the square root of
-# the number of features it receives: print that number.
+# Follow the figure at the top of this chapter from left to right; you have already written all the
+# pieces. Split queries, keys *and* values before you call `masked_attention`. It divides by the
+# square root of the number of features that it receives. Print that number.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The scores are `b h n m`. A mask `b n m` needs an axis of size 1 for the heads. It is the third
-# axis from the end, whether the mask has two axes or three, and `unsqueeze` accepts negative
-# indices. If the mask is None, leave it as None.
+# The scores have shape `b h n m`. A mask of shape `b n m` needs an axis of size 1 for the heads. It
+# is the third axis from the end, whether the mask has two axes or three. `unsqueeze` accepts
+# negative indices. If the mask is None, leave it as None.
 # </details>
 #
 # <details><summary>Help, the mask raises an error, or a masked key has a nonzero weight</summary>
@@ -442,17 +451,17 @@ if __name__ == "__main__":
 # ```
 # scores    b h n m        scores    b h n m        scores    b h n m
 # mask        n m          mask        b n m        mask      b 1 n m
-# fits as it is            b meets h: wrong         fits
+# fits as it is            wrong: b aligns with h   fits
 # ```
 #
-# `unsqueeze(1)` is right for a mask with three axes. It turns `n m` into `n 1 m`, which then
-# broadcasts along the wrong axes. `unsqueeze(-3)` is right for both.
+# `unsqueeze(1)` is right for a mask with three axes, but it turns `n m` into `n 1 m`, which then
+# broadcasts along the wrong axes. `unsqueeze(-3)` is right for both kinds of mask.
 # </details>
 
 # %%
 if __name__ == "__main__":
     with demonstration():
-        # Linear maps set by hand: the inputs are positional encodings, and each head looks for an offset.
+        # Set the linear maps by hand. The inputs are positional encodings; each head looks for one offset.
         n_words, width, wanted_offsets = 12, 128, (-1, 0, 1, -4)
         places = sinusoidal_encoding(n_words, width).unsqueeze(0)
         by_hand = MultiHeadAttention(width, 4, bias=False)
@@ -460,7 +469,7 @@ if __name__ == "__main__":
         with torch.no_grad():
             for head, head_offset in enumerate(wanted_offsets):
                 rows = slice(head * d_head, (head + 1) * d_head)
-                # All heads read the 16 fastest pairs; a query looks for them at a shifted position.
+                # All heads use the 16 fastest pairs. Each query looks for them at a shifted position.
                 by_hand.key.weight[rows] = torch.eye(width)[:d_head]
                 by_hand.query.weight[rows] = 5 * shift_matrix(head_offset, width)[:d_head]
             _, head_weights = by_hand(places, places, places)
@@ -488,11 +497,11 @@ if __name__ == "__main__":
             )
 
 # %% [markdown]
-# **What to notice.** One layer attends to four positions at once. These linear maps were set by
-# hand, from shift matrices; chapter 6 shows what training finds. Where an offset points outside the
-# sentence, softmax still distributes a weight of 1 over the existing positions. Adding heads does
-# not add parameters, as the printed numbers show. It does take more memory, because every head has
-# n × m weights, and it makes each head narrower.
+# **What to notice.** This one layer attends to four positions at once. These linear maps were set
+# by hand, using shift matrices; chapter 6 shows what a model learns. If an offset points outside
+# the sentence, softmax still distributes a weight of 1 over the existing positions. Adding heads
+# does not add parameters, as the printed numbers show. But it takes more memory, because every head
+# has n × m weights, and it makes each head narrower.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 3.2.2 and rows A of
@@ -504,14 +513,14 @@ if __name__ == "__main__":
 # **Discuss.**
 #
 # 1. With d = 512, the paper uses 8 heads of 64 features. What would you lose with 512 heads of one
-#    feature each? And with a single head?
-# 2. Reorder the heads. How does W_o have to change so that the layer computes the same output?
+#    feature? And with a single head?
+# 2. Suppose you reorder the heads. How do you have to change W_o to get the same output?
 #
 # <details><summary>Answers</summary>
 #
-# 1. A head of one feature compares queries and keys by a single product, so it can hardly tell many
-#    keys apart. A single head gives each token only one set of weights: it has to average over
-#    everything that the token needs. In table 3, both 1 and 32 heads are worse than 8.
-# 2. Reorder its columns in the same way, in blocks of d_head. The order of the heads is arbitrary.
-#    This is why "head 3" means nothing when you compare two training runs.
+# 1. A head with one feature compares a query and a key by multiplying two numbers, so it can hardly
+#    distinguish many keys. A single head gives each token only one set of weights, so it has to
+#    average over everything that the token needs. In table 3, both 1 and 32 heads are worse than 8.
+# 2. Reorder its columns in the same way, in blocks of d_head. The order of the heads is arbitrary,
+#    so "head 3" means nothing when you compare two training runs.
 # </details>

@@ -3,8 +3,8 @@
 #
 # *Chapter 6 of 6*
 #
-# You have all the parts. Now put them together, define a loss, generate sequences, and train your
-# model to read dates.
+# You have all the parts. Now combine them, define a loss, generate sequences, and train your model
+# to read dates.
 
 # %%
 import datetime
@@ -36,8 +36,8 @@ from solutions.opening import (
 # ## `Transformer`
 # ★★★★☆ · 35 minutes
 #
-# Build the model in the figure at the start of this notebook: `encode` is its left half, `decode`
-# its right half, and `forward` runs both.
+# Build the model from the figure at the start of this notebook. The left half is `encode`, the
+# right half is `decode`, and `forward` runs both.
 #
 # $$\text{memory} = \operatorname{encoder}
 # \bigl(\sqrt{d}\; E_s[\text{source}] + \mathrm{PE}\bigr) \qquad \text{shape } b\; m\; d$$
@@ -46,30 +46,34 @@ from solutions.opening import (
 # \bigl(\sqrt{d}\; E_t[\text{target}] + \mathrm{PE},\ \text{memory}\bigr) + u
 # \qquad \text{shape } b\; n\; v$$
 #
-# $E_s$ and $E_t$ are embedding tables with one row of $d$ features per token, and $U$ and $u$ are
-# the linear layer `output`. The factor √d balances embeddings against the positional encoding. The
-# paper shares one table between $E_s$, $E_t$ and $U$ (section 3.4, after [Press and Wolf
-# 2017](https://arxiv.org/abs/1608.05859)); we keep three.
+# $E_s$ and $E_t$ are embedding tables with one row of $d$ features per token; $U$ and $u$ are the
+# weight and bias of `output`. The factor √d balances embeddings against the positional encoding.
+# The paper shares one table between $E_s$, $E_t$ and $U$ (section 3.4, after [Press and Wolf
+# 2017](https://arxiv.org/abs/1608.05859)); we use three.
 #
 # **The trap.** Three kinds of attention need three masks, built from two sequences. For each kind,
-# write down where its keys come from. If source and target have the same length, a mix-up raises no
-# error: the model trains, but worse.
+# write down where its keys come from. If source and target have the same length, the wrong mask
+# raises no error, but the model performs worse.
 #
 # Not allowed: the same as for `EncoderLayer`.
 
 
 # %%
 class Transformer(nn.Module):
-    """Turn source tokens and the target so far into logits for each next target token.
+    """An encoder-decoder model that computes logits for the next token at each target position.
 
-    Attributes to define: `source_embedding`, `target_embedding` (`nn.Embedding`),
-    `positional_encoding` (a `PositionalEncoding`), `encoder`, `decoder` (`nn.ModuleList` of
-    `n_layers` layers each), `output` (`nn.Linear(d_model, target_vocab)`) and `pad_id`, an id in
-    both vocabularies. Embeddings are multiplied by √d_model before the encoding is added. The
-    positional encoding and every layer use `dropout`. There is no norm after the last layer.
+    Attributes to define:
+        source_embedding, target_embedding: each an `nn.Embedding`.
+        positional_encoding: a `PositionalEncoding`.
+        encoder, decoder: each an `nn.ModuleList` of `n_layers` layers.
+        output: `nn.Linear(d_model, target_vocab)`.
+        pad_id: the id of padding in both vocabularies.
 
-    No position attends to padding: the number of padding tokens after a source affects neither the
-    logits nor the rows of `encode` at real tokens. A source that is all padding gives finite logits.
+    Embeddings are multiplied by √d_model before the positional encoding is added. The positional
+    encoding and every layer use `dropout`. There is no norm after the last layer.
+
+    No position attends to padding. The number of padding tokens after a source affects neither the
+    logits nor the memory at real tokens. If the whole source is padding, the logits are finite.
 
     Source: Vaswani et al. 2017, section 3. Unlike in section 3.4, no weights are shared.
     """
@@ -103,7 +107,7 @@ class Transformer(nn.Module):
         ### END SOLUTION
 
     def encode(self, source: Int[Tensor, "b m"]) -> Float[Tensor, "b m d_model"]:
-        """Return the memory of `source`. Raise ValueError if it is longer than `max_length`."""
+        """Return the memory for `source`. Raise ValueError if `source` exceeds `max_length`."""
         ### BEGIN SOLUTION
         if source.shape[1] > self.max_length:
             raise ValueError(
@@ -124,10 +128,10 @@ class Transformer(nn.Module):
         memory: Float[Tensor, "b m d_model"],
         source: Int[Tensor, "b m"],
     ) -> Float[Tensor, "b n target_vocab"]:
-        """Return the logits of the token after each target position.
+        """Return the logits for the token after each target position.
 
-        `source` only shows which positions of the memory are padding. Raise ValueError if `target`
-        is longer than `max_length`.
+        `source` is only used to find padding in the memory. Raise ValueError if `target` is longer
+        than `max_length`.
         """
         ### BEGIN SOLUTION
         if target.shape[1] > self.max_length:
@@ -146,7 +150,7 @@ class Transformer(nn.Module):
     def forward(
         self, source: Int[Tensor, "b m"], target: Int[Tensor, "b n"]
     ) -> Float[Tensor, "b n target_vocab"]:
-        """Return the logits: encode `source`, then decode `target`."""
+        """Encode `source`, decode `target` and return the logits."""
         ### BEGIN SOLUTION
         return self.decode(target, self.encode(source), source)
         ### END SOLUTION
@@ -161,46 +165,46 @@ if __name__ == "__main__":
         names = {name.split(".")[0] for name, _ in model.named_parameters(remove_duplicate=False)}
         wanted = {"source_embedding", "target_embedding", "encoder", "decoder", "output"}
         assert wanted <= names, (
-            f"The model's parameters should be in {sorted(wanted)}; yours are in {sorted(names)}. A "
-            "plain list hides its modules from the model: use nn.ModuleList."
+            f"The model's parameters should be in {sorted(wanted)}; yours are in {sorted(names)}. "
+            "torch does not find modules in a plain list: use nn.ModuleList."
         )
         assert len(model.encoder) == len(model.decoder) == 2, (
-            f"encoder and decoder should hold n_layers = 2 layers each; yours hold "
+            "encoder and decoder should contain n_layers = 2 layers each; yours contain "
             f"{len(model.encoder)} and {len(model.decoder)}."
         )
         assert len({*model.encoder, *model.decoder}) == 4, (
-            "All layers should be different modules; in yours some are the same object."
+            "All layers should be different modules; in your model, some are the same object."
         )
         model = filled(model)
         source = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
         target = torch.tensor([[1, 5, 10, 2, 3], [1, 6, 2, 0, 0]])
         with expecting(
-            "A source (2, 4) and a target (2, 5) should give logits (2, 5, 11)",
-            "Which of the two does each mask describe?",
+            "A source of shape (2, 4) and a target of shape (2, 5) should give logits of shape (2, 5, 11)",
+            "Which of the two sequences does each mask describe?",
         ):
             logits = model(source, target)
         assert logits is not None, "forward returns None. Does it end with `return`?"
         assert logits.shape == (2, 5, 11), (
-            f"The logits should have shape (2, 5, 11); yours have {tuple(logits.shape)}."
+            f"The logits should have shape (2, 5, 11); yours have shape {tuple(logits.shape)}."
         )
         sums = logits.exp().sum(dim=-1)
         assert not torch.allclose(sums, torch.ones(2, 5), atol=1e-3), (
-            "decode should return logits; the exponentials of yours sum to 1. The loss applies softmax."
+            "decode should return logits, but the exponentials of yours sum to 1. The loss applies softmax."
         )
-        assert logits.min() < 0, "decode should return logits; none of yours is negative."
+        assert logits.min() < 0, "decode should return logits, but none of yours are negative."
 
         encoded = model.encode(source)
         moved = (model.encode(source[1:, :2]) - encoded[1:, :2]).abs().max()
         assert moved < 1e-4, (
-            "Padding should not change what `encode` returns at real tokens; in yours it moves them by "
-            f"{moved:.2g}. Do the encoder's layers get the padding mask of the source?"
+            "Padding should not change what `encode` returns at real tokens; in your model, it changes the result "
+            f"by up to {moved:.2g}. Do you pass the padding mask of the source to the encoder layers?"
         )
         changed = source.clone()
         changed[0, 3] = 1
         moved = (model.encode(changed) - encoded)[0, :3].abs().max()
         assert moved > 1e-5, (
-            "Every source token should see later ones; in yours the last token does not affect the "
-            "others. The encoder needs no causal mask."
+            "Every source token should see later tokens; in your model, the last token does not affect the "
+            "others. The encoder does not need a causal mask."
         )
         changed = encoded.clone()
         changed[1, 2:] += 1.0
@@ -210,16 +214,16 @@ if __name__ == "__main__":
             .max()
         )
         assert moved < 1e-4, (
-            "The memory at source padding should not change the logits; in yours it moves them by "
-            f"{moved:.2g}. Does the decoder get a mask for the memory?"
+            "The memory at source padding should not affect the logits; in your model, it changes them by up to "
+            f"{moved:.2g}. Do you pass a mask for the memory to the decoder layers?"
         )
 
         changed = target.clone()
         changed[:, 3:] = 7
         moved = (model(source, changed) - logits)[:, :3].abs().max()
         assert moved < 1e-4, (
-            "Targets 3 and 4 are the future of 0 to 2, so they should not change their logits; in yours "
-            f"they move them by {moved:.2g}. Which mask does the decoder's self-attention get?"
+            "Target tokens 3 and 4 should not affect the logits at positions 0 to 2; in your model, they change "
+            f"them by up to {moved:.2g}. Which mask do you pass to the decoder's self-attention?"
         )
         early = torch.tensor([[1, 0, 5, 6]])
         other = filled(Transformer(9, 11, d_model=8, n_heads=2, n_layers=1, d_ff=12)).eval()
@@ -228,32 +232,32 @@ if __name__ == "__main__":
             other.target_embedding.weight[0] += 1.0
         moved = (other(source[:1], early) - logits_before)[0, 2:].abs().max()
         assert moved < 1e-4, (
-            "Padding in the target should not affect later positions; in yours it moves their logits by "
-            f"{moved:.2g}. A decoder mask combines two rules."
+            "Padding in the target should not affect later positions; in your model, it changes their logits by "
+            f"up to {moved:.2g}. A decoder mask combines two rules."
         )
         assert (model(torch.ones_like(source), target) - logits)[0].abs().max() > 1e-5, (
             "A different source should give different logits; yours are the same."
         )
         swapped = model.encode(source[:, [1, 0, 2, 3]])[0, [1, 0, 2, 3]]
         assert (swapped - encoded[0]).abs().max() > 1e-4, (
-            "Swapping two source tokens should not just swap their vectors; in yours it does. Does the "
-            "encoder add the positional encoding?"
+            "Swapping two source tokens should not just swap their vectors; in your model, it does. Does "
+            "`encode` add the positional encoding?"
         )
         repeated = model(source[:1], torch.tensor([[5, 5]]))[0]
         assert (repeated[0] - repeated[1]).abs().max() > 1e-4, (
             "The same target token at two positions should give different logits; yours are equal. Does "
-            "the decoder add the positional encoding?"
+            "`decode` add the positional encoding?"
         )
         nines = torch.tensor([[3, 4, 9, 9]])
         padded = filled(Transformer(10, 11, d_model=8, n_heads=2, n_layers=1, pad_id=9)).eval()
         moved = (padded.encode(nines)[:, :2] - padded.encode(nines[:, :2])).abs().max()
         assert moved < 1e-4, (
-            f"With pad_id=9, token 9 is padding, but in yours it moves the others by {moved:.2g}. Where "
-            "do the masks get the id from?"
+            f"With pad_id=9, token 9 is padding, but in your model, it changes the memory at real tokens by up to "
+            f"{moved:.2g}. Which id do your masks use?"
         )
         logits = model(torch.zeros(1, 3, dtype=torch.long), target[:1])
         assert torch.isfinite(logits).all(), (
-            f"A source that is all padding should give finite logits; yours are\n{logits}"
+            f"If the whole source is padding, the logits should be finite; yours are\n{logits}"
         )
 
         with expecting("A source of max_length = 6 tokens should work"):
@@ -266,8 +270,8 @@ if __name__ == "__main__":
         with expecting_value_error("A target of 7 tokens with max_length 6", "target", *names):
             model(torch.ones(1, 4).long(), torch.ones(1, 7).long())
 
-        # One layer whose steps give 0 returns the normalised input: here, the normalised sum
-        # of √4 · (1, 0, 0, 0) and PE(0) = (0, 1, 0, 1).
+        # If all steps of a layer return 0, the layer only normalises its input. Here, the input is
+        # the sum of √4 · (1, 0, 0, 0) and PE(0) = (0, 1, 0, 1).
         single = Transformer(9, 11, d_model=4, n_heads=2, n_layers=1).eval()
         with torch.no_grad():
             single.source_embedding.weight[3] = torch.tensor([1.0, 0.0, 0.0, 0.0])
@@ -284,22 +288,22 @@ if __name__ == "__main__":
         expected = torch.tensor([2, 0, -2, 0]) / 2**0.5
         seen = single.encode(torch.tensor([[3]]))[0, 0]
         assert torch.allclose(seen, expected, atol=1e-3), (
-            "If all steps give 0, the source embedding (1, 0, 0, 0) should come out as "
-            f"(1.414, 0, −1.414, 0); yours is {seen.tolist()}. Is it multiplied by √d_model = 2 before "
-            "the encoding of position 0, (0, 1, 0, 1), is added?"
+            "If all steps return 0, the source embedding (1, 0, 0, 0) should become (1.414, 0, −1.414, 0); "
+            f"yours becomes {seen.tolist()}. Do you multiply it by √d_model = 2 before you add the encoding "
+            "of position 0, (0, 1, 0, 1)?"
         )
         seen = single(torch.tensor([[3]]), torch.tensor([[3]]))[0, 0, :4]
         assert torch.allclose(seen, expected, atol=1e-3), (
-            "If all steps give 0, the target embedding (1, 0, 0, 0) should come out as "
-            f"(1.414, 0, −1.414, 0); yours is {seen.tolist()}. Do you treat it like the source embedding?"
+            "If all steps return 0, the target embedding (1, 0, 0, 0) should become (1.414, 0, −1.414, 0); "
+            f"yours becomes {seen.tolist()}. Do you treat it like the source embedding?"
         )
         noisy = filled(
             Transformer(9, 11, d_model=8, n_heads=2, n_layers=1, dropout=0.9999999)
         ).train()
         encoded = noisy.encode(source)
         assert torch.allclose(encoded[0, 0], encoded[0, 1], atol=1e-3), (
-            "If dropout removes everything, positions and tokens should make no difference; in yours they "
-            "do. Dropout also acts on the sum of embedding and encoding."
+            "If dropout sets everything to 0, the memory should be the same at every position; yours differs. "
+            "Dropout also acts on the sum of the embedding and the positional encoding."
         )
         print("Transformer: all visible checks pass.")
 
@@ -308,61 +312,63 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Build the masks where you have the token ids: one from the source in `encode`, two in `decode`.
-# You have already written the functions. A list of layers has to be an `nn.ModuleList`; otherwise
-# torch does not find their parameters.
+# Build the masks where you have the token ids: one in `encode` and two in `decode`. You have
+# already written the functions that build them. A list of layers has to be an `nn.ModuleList`;
+# otherwise, torch does not find their parameters.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `encode`: embed, scale, add positions, then apply each layer with the mask of the source.
-# `decode`: do the same with the target, pass two masks to each layer, and apply `output` at the
-# end. The mask for the memory is built from `source`, which is why `source` is an argument.
+# In `encode`, embed the tokens, scale the embeddings, add the positional encoding, and apply each
+# layer with the source mask. In `decode`, do the same with the target, pass two masks to each
+# layer, and apply `output` at the end. The mask for the memory is built from `source`, which is why
+# `source` is an argument.
 # </details>
 #
 # <details><summary>Help, which mask goes where?</summary>
 #
 # | attention | queries | keys | hidden | function |
 # |---|---|---|---|---|
-# | encoder, self | source | source | padding of the source | `padding_mask(source, pad_id)` |
-# | decoder, self | target | target | the future, padding of the target | `decoder_mask(target, pad_id)` |
-# | decoder, cross | target | memory | padding of the source | `padding_mask(source, pad_id)` |
+# | encoder, self | source | source | source padding | `padding_mask(source, pad_id)` |
+# | decoder, self | target | target | the future and target padding | `decoder_mask(target, pad_id)` |
+# | decoder, cross | target | memory | source padding | `padding_mask(source, pad_id)` |
 #
 # If padding after the source changes the logits, the first or the third mask is missing. To find
-# out which, compare `encode(source)` with and without padding. If only the logits differ, it is the
-# third.
+# out which, compare `encode(source)` with and without padding. If only the logits differ, the third
+# mask is missing.
 # </details>
 
 # %% [markdown]
 # **What to notice.** `forward` predicts the next token at all target positions in one pass. During
-# training, the decoder gets the true tokens as input, regardless of its own predictions. This is
+# training, the decoder always gets the true tokens as input, not its own predictions. This is
 # called **teacher forcing**. Generation takes one decoder pass per token, but `encode` runs only
 # once.
 #
-# ![Training: one pass of the decoder over bos, 1, 9, 8, 7 predicts 1, 9, 8, 7, eos. Generation: the
-# first pass reads bos and gives 1, the second reads bos 1 and gives 9, and so
-# on.](figures/teacher-forcing.svg)
+# ![During training, one decoder pass over bos, 1, 9, 8, 7 predicts 1, 9, 8, 7, eos. During
+# generation, the first pass reads bos and predicts 1, the second reads bos, 1 and predicts 9, and
+# so on.](figures/teacher-forcing.svg)
 
 # %% [markdown]
 # ## `sequence_loss`
 # ★★★☆☆ · 25 minutes
 #
 # How much probability does the model assign to the correct tokens? With $p =
-# \operatorname{softmax}(\text{logits})$ over the $v$ tokens, the loss of one target is
+# \operatorname{softmax}(\text{logits})$ over the $v$ tokens, the loss for one target is:
 #
 # $$-\sum_{c=1}^{v} y_c \log p_c \qquad
 # y = (1 - \varepsilon)\,\text{onehot}(\text{target}) + \frac{\varepsilon}{v}$$
 #
-# The result is the mean over all targets of the batch (`b n`) that are not padding, so long
-# sequences count more. With $\varepsilon = 0$ the loss of a target is $-\log p_{\text{target}}$.
-# With **label smoothing** (the paper uses $\varepsilon = 0.1$), the model should leave some
-# probability for the other tokens:
+# The result is the mean over all targets in the batch (`b n`) that are not padding, so long
+# sequences count more. With $\varepsilon = 0$, the loss for a target is $-\log p_{\text{target}}$.
+# **Label smoothing** ($\varepsilon = 0.1$ in the paper) encourages the model to leave some
+# probability for other tokens:
 #
-# ![The distribution y over five tokens. Without smoothing the target has probability 1. With
-# epsilon 0.1 it has 0.92, and every other token has 0.02.](figures/smoothing.svg)
+# ![The figure shows the distribution y over five tokens. Without smoothing, the target has
+# probability 1. With an epsilon of 0.1, it has 0.92, and every other token has
+# 0.02.](figures/smoothing.svg)
 #
-# **The traps.** Logits of 10,000; a `pad_id` that is not a valid class (−100 is common); a batch
-# that is all padding.
+# **The traps.** The loss has to handle logits of 10,000, a `pad_id` that is not a valid class (−100
+# is common), and batches that are all padding.
 #
 # Not allowed: `cross_entropy`, `linear_cross_entropy`, `nll_loss`, `kl_div`, their modules and
 # `torch.distributions`. `log_softmax` is allowed.
@@ -375,23 +381,23 @@ def sequence_loss(
     pad_id: int,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy over the targets that are not padding.
+    """Return the mean cross-entropy over all targets that are not padding.
 
     Args:
-        logits: finite numbers, up to ±10⁴ in float32.
+        logits: finite numbers between −10⁴ and 10⁴ in float32.
         targets: the correct classes.
-        pad_id: the target to ignore. It need not be a valid class: −100 is allowed.
-        label_smoothing: ε in y = (1 − ε)·onehot(target) + ε/v; the loss is −Σ y log p.
+        pad_id: the target to ignore. It need not be a valid class; −100 is allowed, for example.
+        label_smoothing: ε in y = (1 − ε)·onehot(target) + ε/v. The loss is −Σ y log p.
 
     Returns:
-        a scalar. If every target is padding, it is 0, and so are its gradients.
+        a scalar. If every target is padding, the loss and its gradients are 0.
 
     Sources: Szegedy et al. 2016, section 7 (label smoothing); Vaswani et al. 2017, section 5.4.
     """
     ### BEGIN SOLUTION
     real = targets != pad_id
     log_p = torch.log_softmax(logits, dim=-1)
-    # Padding may be no class: it needs some index that exists, and its loss is then left out.
+    # pad_id may be an invalid class. Look up class 0 instead, and set its loss to 0 below.
     of_target = log_p.gather(-1, targets.masked_fill(~real, 0).unsqueeze(-1)).squeeze(-1)  # b n
     losses = -(1 - label_smoothing) * of_target - label_smoothing * log_p.mean(dim=-1)
     return losses.masked_fill(~real, 0).sum() / real.sum().clamp(min=1)
@@ -405,69 +411,71 @@ if __name__ == "__main__":
     def check_sequence_loss():
         logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().repeat(2, 2, 1)
         targets = torch.tensor([[0, 2], [1, 3]])
-        with expecting("Logits (2, 2, 4) and targets (2, 2) should work"):
+        with expecting("Logits of shape (2, 2, 4) and targets of shape (2, 2) should work"):
             seen = sequence_loss(logits, targets, pad_id=-1)
         assert seen is not None, "sequence_loss returns None. Does it end with `return`?"
         assert seen.shape == (), (
-            f"The loss should be a single number; yours has shape {tuple(seen.shape)}."
+            f"The loss should be a scalar; yours has shape {tuple(seen.shape)}."
         )
         assert abs(seen - 2.25 * math.log(2)) < 1e-5, (
-            "Probabilities of 1/2, 1/8, 1/4 and 1/8 cost 1, 3, 2 and 3 bits: the mean is 1.560 nats; "
-            f"yours is {seen:.3f}."
+            "Probabilities of 1/2, 1/8, 1/4 and 1/8 cost 1, 3, 2 and 3 bits, so the mean should be 1.560 "
+            f"nats; yours is {seen:.3f}."
         )
         seen = sequence_loss(logits, targets, pad_id=3)
         assert abs(seen - 2 * math.log(2)) < 1e-5, (
-            "If class 3 is padding, 1, 3 and 2 bits are left: the mean is 1.386 nats; yours is "
-            f"{seen:.3f}. Padding counts neither in the sum nor in the number of targets."
+            "If class 3 is padding, 1, 3 and 2 bits remain, so the mean should be 1.386 nats; yours is "
+            f"{seen:.3f}. Exclude padding from both the sum and the number of targets."
         )
         seen = sequence_loss(logits, targets, pad_id=0)
         assert abs(seen - 8 / 3 * math.log(2)) < 1e-5, (
-            "If class 0 is padding, 3, 2 and 3 bits are left: the mean is 1.848 nats; yours is "
-            f"{seen:.3f}. Which targets are real?"
+            "If class 0 is padding, 3, 2 and 3 bits remain, so the mean should be 1.848 nats; yours is "
+            f"{seen:.3f}. Which targets do you treat as padding?"
         )
         seen = sequence_loss(logits[:1, :1], targets[:1, :1], pad_id=-1, label_smoothing=0.2)
         assert abs(seen - 1.25 * math.log(2)) < 1e-5, (
-            "With ε = 0.2, y is (0.85, 0.05, 0.05, 0.05): the loss is 1.25 bits, 0.866 nats; yours is "
-            f"{seen:.3f}."
+            "With ε = 0.2, y is (0.85, 0.05, 0.05, 0.05), so the loss should be 1.25 bits, or 0.866 nats; "
+            f"yours is {seen:.3f}."
         )
         seen = sequence_loss(logits.flip(-1), targets, pad_id=3, label_smoothing=0.2)
         assert abs(seen - (0.8 * 8 / 3 + 0.2 * 9 / 4) * math.log(2)) < 1e-5, (
-            f"With padding and ε = 0.2, the loss should be 1.791 nats; yours is {seen:.3f}. Padding "
-            "counts in neither part of the smoothed loss."
+            f"With padding and ε = 0.2, the loss should be 1.791 nats; yours is {seen:.3f}. Exclude "
+            "padding from both parts of the smoothed loss."
         )
         extreme = torch.tensor([[[1e4, -1e4, 0.0]]])
         seen = sequence_loss(extreme, torch.tensor([[1]]), pad_id=-1)
         assert abs(seen - 2e4) < 1, (
             f"The logit of the target is 20,000 below the largest, so the loss should be 20,000; yours is "
-            f"{seen}. A probability that small underflows to 0: do not take its logarithm."
+            f"{seen}. Such a small probability underflows to 0, so do not take its logarithm."
         )
         seen = sequence_loss(torch.full((1, 1, 2), -1000.0), torch.tensor([[1]]), pad_id=-1)
         assert abs(seen - math.log(2)) < 1e-3, (
-            f"Two equal logits of −1000 should give log 2 = 0.693; yours gives {seen:.3f}."
+            f"Two equal logits of −1000 should give a loss of log 2 = 0.693; yours is {seen:.3f}."
         )
         numbers, classes = fixed_numbers(2, 3, 4), torch.tensor([[0, 1, 2], [3, 3, 1]])
         together = sequence_loss(numbers, classes, pad_id=-1)
         parts = [sequence_loss(numbers[[row]], classes[[row]], pad_id=-1) for row in range(2)]
         assert abs(together - sum(parts) / 2) < 1e-4, (
-            f"The loss of two sentences of equal length should be the mean of theirs, {sum(parts) / 2:.3f}; "
-            f"yours is {together:.3f}. Which axis holds the classes?"
+            "The loss for two sentences of equal length should be the mean of their separate losses, "
+            f"{sum(parts) / 2:.3f}; yours is {together:.3f}. Which axis is the class axis?"
         )
         with expecting("Non-contiguous logits should work"):
             sequence_loss(logits.transpose(0, 1), targets, pad_id=-1)
 
         before = targets.clone()
         sequence_loss(logits, targets, pad_id=3)
-        assert torch.equal(targets, before), "targets should be left unchanged; yours changes them."
+        assert torch.equal(targets, before), (
+            "sequence_loss should not modify its argument `targets`; yours changes it."
+        )
         logits = fixed_numbers(1, 2, 4).requires_grad_()
         with expecting(
             "pad_id = −100 should be allowed, although it is not a valid class",
-            "Which index do you look up at padding?",
+            "Which class do you look up at padding?",
         ):
             seen = sequence_loss(logits, torch.full((1, 2), -100), pad_id=-100)
         assert seen == 0, f"If every target is padding, the loss should be 0; yours is {seen}."
         assert seen.requires_grad, (
-            "If every target is padding, backward should still work, so the 0 has to depend on the logits; "
-            "yours does not."
+            "If every target is padding, `backward` should still work, so the loss has to depend on the "
+            "logits; yours does not."
         )
         seen.backward()
         assert torch.equal(logits.grad, torch.zeros_like(logits)), (
@@ -480,50 +488,51 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `log_softmax` is safer than `log` after `softmax`. `gather` picks one class at each position.
+# `log_softmax` is numerically safer than `log` after `softmax`. `gather` picks one class at each
+# position.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# With smoothing, the loss is (1 − ε) times the target's term plus ε times the mean over all
-# classes. For padding, look up any valid class, and set the loss there to 0 before you sum. Then
-# divide by the number of real targets, or by 1 if there are none.
+# With smoothing, the loss is (1 − ε) times −log p of the target plus ε times the mean of −log p
+# over all classes. At padding, look up any valid class, and set the loss there to 0 before you sum.
+# Then divide by the number of targets that are not padding, or by 1 if there are none.
 # </details>
 
 # %% [markdown]
 # **What to notice.** A model that gives every token the same probability has a loss of $\log v$.
-# Compare this with the start of the training curve below. With smoothing, even a perfect model does
-# not reach 0.
+# With smoothing, even a perfect model does not reach a loss of 0.
 
 # %% [markdown]
 # ## `greedy_decode`
 # ★★★☆☆ · 25 minutes
 #
-# To generate, start with the token `bos_id` ("beginning of sequence"). Compute the logits of the
-# last position, append the most likely token, and repeat. Stop when the model produces `eos_id`
-# ("end of sequence"), or at `max_length` tokens.
+# To generate a sequence, start with the token `bos_id` ("beginning of sequence"). Compute the
+# logits at the last position, append the most likely token, and repeat. Stop when the model
+# generates `eos_id` ("end of sequence"), or at `max_length` tokens.
 #
-# ![Row 0 generates bos, h, i, eos and is then padded. Row 1 generates bos, y, o, u, eos. After four
-# steps both rows are finished.](figures/greedy.svg)
+# ![Row 0 contains bos, h, i, eos and then padding. Row 1 contains bos, y, o, u, eos. Both rows are
+# finished after four steps.](figures/greedy.svg)
 #
-# **The trap.** The rows of a batch end at different times, and only a *produced* `eos_id` ends a
-# row. And if the model was in training mode, restore that mode before you return.
+# **The trap.** The rows of a batch finish at different times, and only a *generated* `eos_id`
+# finishes a row. If the model was in training mode, restore that mode before you return.
 
 
 # %%
 def greedy_decode(
     model: nn.Module, source: Int[Tensor, "b m"], bos_id: int, eos_id: int, max_length: int
 ) -> Int[Tensor, "b k"]:
-    """Append the most likely next token to each row until every row has produced `eos_id`.
+    """Append the most likely next token to each row until every row has generated `eos_id`.
 
-    The result starts with `bos_id`, which counts as a token. Finished rows are padded with
-    `model.pad_id`, and k is the length of the longest row, at most `max_length` (at least 1). Only a
-    produced `eos_id` ends a row: neither `bos_id`, even if it equals `eos_id`, nor `pad_id` does.
-    The result has the dtype of `source`.
+    Each row starts with `bos_id`, which counts as a token. Finished rows are padded with
+    `model.pad_id`. The length of the longest row, k, is at most `max_length`, which is at least 1.
+    Only a generated `eos_id` finishes a row. The first token does not, even if `bos_id` equals
+    `eos_id`, and neither does `pad_id`. The result has the same dtype as `source`.
 
     The model runs without gradients and in evaluation mode, and `encode` runs at most once.
-    Afterwards the model is in its previous mode. `model` has `encode(source)`, `pad_id` and
-    `decode(target, memory, source)`, which returns logits `b n v`.
+    Afterwards, the model is back in its previous mode. `model` has the attribute `pad_id` and the
+    methods `encode(source)` and `decode(target, memory, source)`. The logits that `decode` returns
+    have shape `b n v`.
     """
     ### BEGIN SOLUTION
     was_training = model.training
@@ -566,24 +575,23 @@ if __name__ == "__main__":
     def check_greedy_decode():
         model = Copier().train()
         source = torch.tensor([[5, 4, 2, 7, 7], [6, 2, 8, 8, 2]])
-        with expecting(f"The sources {source.tolist()} should be decoded"):
+        with expecting(f"Decoding the sources {source.tolist()} should work"):
             seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=6)
         assert seen is not None, "greedy_decode returns None. Does it end with `return`?"
         expected = torch.tensor([[1, 5, 4, 2], [1, 6, 2, 0]])
         assert torch.equal(seen, expected), (
-            f"A model that copies the sources {source.tolist()} should give\n{expected.tolist()}\n"
-            f"with eos_id=2 and pad_id=0; yours gives\n{seen.tolist()}"
+            f"For a model that copies its source, the sources {source.tolist()} with eos_id=2 and pad_id=0 "
+            f"should give\n{expected.tolist()}\nyours gives\n{seen.tolist()}"
         )
         n_encoded = model.calls.count("encode")
-        assert n_encoded == 1, (
-            f"The source should be encoded once; yours encodes it {n_encoded} times."
-        )
+        assert n_encoded == 1, f"`encode` should run once; your function runs it {n_encoded} times."
         modes = {call for call in model.calls if call != "encode"}
         assert modes == {"decode in evaluation mode without gradients"}, (
-            f"The model should decode in evaluation mode without gradients; your calls: {sorted(modes)}."
+            f"The model should decode in evaluation mode without gradients; your calls are {sorted(modes)}."
         )
         assert model.training, (
-            "The model was in training mode before, so you should restore that mode; yours ends in evaluation mode."
+            "The model was in training mode before, so you should restore that mode; your function leaves it in "
+            "evaluation mode."
         )
 
         model.eval()
@@ -591,10 +599,11 @@ if __name__ == "__main__":
         expected = torch.tensor([[1, 5, 4], [1, 6, 2]])
         assert torch.equal(seen, expected), (
             f"With max_length 3, the result should be {expected.tolist()}; yours is {seen.tolist()}. "
-            "The first token counts towards max_length."
+            "`bos_id` counts towards max_length."
         )
         assert not model.training, (
-            "The model was in evaluation mode before, so you should restore that mode; yours ends in training mode."
+            "The model was in evaluation mode before, so you should restore that mode; your function leaves it in "
+            "training mode."
         )
         model.train()
         seen = greedy_decode(model, source, bos_id=1, eos_id=2, max_length=1)
@@ -604,7 +613,8 @@ if __name__ == "__main__":
         seen = greedy_decode(model, source, bos_id=2, eos_id=2, max_length=6)
         expected = torch.tensor([[2, 5, 4, 2], [2, 6, 2, 0]])
         assert torch.equal(seen, expected), (
-            "bos_id is not generated, so it should not end a row even if it equals eos_id: the result should be\n"
+            "The first token is not generated, so it should not finish a row even if bos_id equals eos_id. "
+            "The result should be\n"
             f"{expected.tolist()}\nyours is\n{seen.tolist()}"
         )
         source = torch.tensor([[5, 3, 2, 7], [3, 3, 6, 2]])
@@ -612,10 +622,10 @@ if __name__ == "__main__":
         expected = torch.tensor([[1, 5, 3, 2, 3], [1, 3, 3, 6, 2]])
         assert torch.equal(seen, expected), (
             f"With pad_id=3, which the model may also generate, the sources {source.tolist()} should give\n"
-            f"{expected.tolist()}\nyours is\n{seen.tolist()}\nOnly eos_id ends a row."
+            f"{expected.tolist()}\nyours gives\n{seen.tolist()}\nOnly eos_id finishes a row."
         )
         assert model.training, (
-            "You should also restore the mode after an early return; yours ends in evaluation mode."
+            "You should also restore the mode after an early return; your function leaves the model in evaluation mode."
         )
         print("greedy_decode: all visible checks pass.")
 
@@ -624,21 +634,21 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Keep a boolean per row that is True once the row is finished. In finished rows, overwrite each new
-# token with `pad_id`.
+# For each row, keep a boolean that becomes True when the row is finished. In finished rows,
+# overwrite each new token with `pad_id`.
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Save `model.training` before you change it. Inside `torch.no_grad()`: encode, start with a column
-# of `bos_id`, and loop until all rows are finished or have `max_length` tokens. In each step,
-# decode all tokens so far and use the logits of the last position.
+# Save `model.training` before you change it. Inside `torch.no_grad()`, encode the source, start
+# with a column of `bos_id`, and loop until all rows are finished or have `max_length` tokens. In
+# each step, decode all tokens so far and use the logits at the last position.
 # </details>
 
 # %% [markdown]
 # **What to notice.** Each step runs the decoder over all tokens so far, although only the last one
-# is new. On Day 2, a cache of keys and values saves this work. Greedy decoding takes the most
-# likely *token* at each step; the result need not be the most likely *sequence*.
+# is new. On Day 2, a cache of keys and values avoids this work. Greedy decoding picks the most
+# likely *token* at each step, but the result need not be the most likely *sequence*.
 
 # %% [markdown]
 # ## Your Transformer at work: reading dates
@@ -646,9 +656,9 @@ if __name__ == "__main__":
 # *Core · 10 minutes*
 #
 # The model gets pairs of a written date and its standard form, but no rules. It has to learn that
-# months have names and numbers, and that dots mean day first and slashes month first. The weekday
-# is irrelevant. All dates are valid and from one century. 2,000 days are held out: the model never
-# sees them in training, in any form.
+# months have names and numbers, that dots mean day first, and that slashes mean month first. The
+# weekday is irrelevant. All dates are between 1950 and 2049. We hold out 2,000 days: the model
+# never sees them in training, in any format.
 
 # %%
 PAD, BOS, EOS = 0, 1, 2
@@ -657,7 +667,7 @@ DAYS = [datetime.date(1950, 1, 1) + datetime.timedelta(days) for days in range(3
 
 
 def six_ways_to_write(day: datetime.date) -> list[str]:
-    """Return six ways to write a day. The last one has a two-digit year."""
+    """Return a day written in six formats. The last one has a two-digit year."""
     return [
         f"{day.day} {day:%B} {day.year}",
         f"{day:%B} {day.day}, {day.year}",
@@ -669,19 +679,19 @@ def six_ways_to_write(day: datetime.date) -> list[str]:
 
 
 def date_pairs(days: list[datetime.date], rng: random.Random) -> tuple[list[str], list[str]]:
-    """Return a source for each day, written in a random format, and its target, year-month-day."""
+    """Return each day in a random format (the sources) and as year-month-day (the targets)."""
     return [rng.choice(six_ways_to_write(day)) for day in days], [f"{day}" for day in days]
 
 
 def as_tokens(texts: list[str]) -> Int[Tensor, "b n"]:
-    """Spell each text as BOS, a token per symbol and EOS, padded with PAD."""
+    """Convert each text to BOS, one token per symbol and EOS, and pad the rows with PAD."""
     rows = [[BOS, *(3 + SYMBOLS.index(symbol) for symbol in text), EOS] for text in texts]
     rows = [torch.tensor(row) for row in rows]
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
 
 
 def as_text(tokens: Int[Tensor, "n"]) -> str:
-    """Return the text that the tokens between BOS and EOS spell."""
+    """Convert the tokens between BOS and EOS to text."""
     text = "".join("??$"[token] if token < 3 else SYMBOLS[token - 3] for token in tokens[1:])
     return text.split("$")[0]
 
@@ -696,8 +706,8 @@ if __name__ == "__main__":
 # predicts the target without its first. Two choices make 500 steps enough:
 #
 # * The embeddings are initialised with a standard deviation of $1/\sqrt d$. With torch's default of
-#   1, multiplied by √d, they drown out the positional encoding, and only 47 % of the dates come out
-#   right.
+#   1, multiplied by √d, they drown out the positional encoding, and only 47% of the dates are read
+#   correctly.
 # * The learning rate first increases (warm-up), which post-norm layers need, and then decreases.
 
 # %%
@@ -705,7 +715,7 @@ N_STEPS, BATCH_SIZE = 500, 64
 
 
 def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Random) -> list[float]:
-    """Train `model` for N_STEPS steps and return the loss of each step."""
+    """Train `model` for N_STEPS steps and return the loss at each step."""
     for table in (model.source_embedding.weight, model.target_embedding.weight):
         nn.init.normal_(table, std=table.shape[1] ** -0.5)
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98))
@@ -714,7 +724,7 @@ def train_on_dates(model: nn.Module, days: list[datetime.date], rng: random.Rand
     )
     losses = []
     model.train()
-    # JupyterLab shows what goes to stderr, tqdm's default, on red.
+    # tqdm writes to stderr by default, which JupyterLab shows on a red background.
     for _ in tqdm(range(N_STEPS), desc="reading dates", mininterval=0.5, file=sys.stdout):
         sources, targets = map(as_tokens, date_pairs(rng.choices(days, k=BATCH_SIZE), rng))
         loss = sequence_loss(model(sources, targets[:, :-1]), targets[:, 1:], PAD)
@@ -734,13 +744,13 @@ def read_dates(model: nn.Module, sources: list[str]) -> list[str]:
 
 
 # %% [markdown]
-# Where does the trained model look? `alignment` records the cross-attention weights of the last
+# What does the trained model attend to? `alignment` records the cross-attention weights of the last
 # decoder layer and averages them over the heads.
 
 
 # %%
 def alignment(model: nn.Module, source: str, target: str) -> Float[Tensor, "n m"] | None:
-    """Return the weights of each written symbol on each source symbol, or None if there are none."""
+    """Return the weights from each target symbol to each source symbol, or None if none were recorded."""
     recorded = []
     hook = model.decoder[-1].cross_attention.register_forward_hook(
         lambda module, inputs, output: recorded.append(output)
@@ -756,7 +766,7 @@ def alignment(model: nn.Module, source: str, target: str) -> Float[Tensor, "n m"
 
 
 def draw_training(losses: list[float], weights: Tensor | None, source: str, target: str) -> None:
-    """Draw the loss curve and the alignment of one pair."""
+    """Plot the loss curve and the alignment of one pair."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=(2, 3))
     left.semilogy(losses)
     left.set(xlabel="step", ylabel="loss (nats per token)", title="training")
@@ -780,7 +790,7 @@ if __name__ == "__main__":
     seed = 0
     with demonstration():
         torch.manual_seed(seed)
-        torch.set_num_threads(1)  # matrices as small as these are no faster on more
+        torch.set_num_threads(1)  # more threads do not speed up such small matrices
         rng = random.Random(seed)
         shuffled_days = rng.sample(DAYS, len(DAYS))
         held_out, training_days = shuffled_days[:2000], shuffled_days[2000:]
@@ -807,14 +817,14 @@ if __name__ == "__main__":
         draw_training(losses, alignment(reader, source, target), source, target)
 
 # %% [markdown]
-# **What to notice.** With the reference solution and this seed (0), all 2,000 held-out days are
-# read correctly. Training and testing take about 30 seconds of CPU time on one core. If your model
-# stays below 99 %, the overview at the end of this notebook shows where to look first.
+# **What to notice.** With the reference solution and this seed (0), the model reads all 2,000
+# held-out dates correctly. Training and testing take about 30 seconds of CPU time on one core. If
+# your model stays below 99%, the overview at the end of this notebook shows where to look first.
 #
-# The loss starts near $\log 70 \approx 4.2$: the model gives all 70 symbols nearly the same
-# probability. In the alignment, both digits of the month attend to its name, those of the day to
-# the day, and the weekday gets little weight. But attention weights only show where a model looks,
-# not how it uses what it sees.
+# The loss starts near $\log 70 \approx 4.2$: the model gives all 70 tokens nearly the same
+# probability. In the alignment, both digits of the month attend to its name, and both digits of the
+# day attend to the day. The weekday gets little weight. But attention weights only show what a
+# model attends to, not how it uses that information.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5. [Weng,
@@ -826,17 +836,17 @@ if __name__ == "__main__":
 #
 # **Discuss.**
 #
-# 1. During training the decoder never sees its own mistakes. What can go wrong during generation,
+# 1. During training, the decoder never sees its own mistakes. What can go wrong during generation,
 #    and why does this hardly matter for dates?
 # 2. In the alignment, the hyphens attend to positions that have nothing to do with hyphens. Does
-#    that mean that the model made a mistake? How would you test whether it uses what it looks at?
+#    this mean the model made a mistake? How would you test whether it uses what it attends to?
 #
 # <details><summary>Answers</summary>
 #
-# 1. After the first wrong token, the decoder reads inputs unlike any it saw in training, and errors
-#    can accumulate. But dates are short, the source determines almost every token, and the trained
-#    model is almost always confident.
-# 2. No. The hyphens are always in the same positions, so the model needs nothing from the source to
-#    write them. Softmax still has to put the weight somewhere. To test whether the model uses a
-#    source position, change or mask it and see whether the output changes.
+# 1. After the first wrong token, the decoder reads inputs unlike any that it saw in training, so
+#    errors can accumulate. But dates are short, the source determines almost every token, and the
+#    trained model is almost always confident.
+# 2. No. The hyphens are always in the same positions, so the model needs no information from the
+#    source to write them. Softmax still has to put the weight somewhere. To test whether the model
+#    uses a source position, change or mask it and see whether the output changes.
 # </details>

@@ -1061,8 +1061,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** At scale 1, the judge recognises the requested digit in 91.4, 91.2 and 89.0 %
-# of 500 drawings (seeds 0, 1 and 2). The rates are 99.6, 99.6 and 99.4 % at scale 2, and 99.3 % for
+# **What to notice.** At scale 1, the judge recognises the requested digit in 91.4, 91.2 and 89.0%
+# of 500 drawings (seeds 0, 1 and 2). The rates are 99.6, 99.6 and 99.4% at scale 2, and 99.3% for
 # held-out digits. Training and sampling take about two minutes on one core.
 
 # %% [markdown]
@@ -1161,8 +1161,8 @@ if __name__ == "__main__":
             print(f"scale {scale:<4g} {percent:5.1f} % correct, diversity {width:.2f}")
 
 # %% [markdown]
-# **What to notice.** With seed 0, 10.0 % of 200 digits are correct at scale 0, as expected by
-# chance. The fraction is 94.5 % at scale 1, 99.5 % at scale 2, and 100 % above. Relative to real
+# **What to notice.** With seed 0, 10.0% of 200 digits are correct at scale 0, as expected by
+# chance. The fraction is 94.5% at scale 1, 99.5% at scale 2, and 100% above. Relative to real
 # digits, diversity falls from 0.98 at scale 1 to 0.81 at scale 2 and 0.69 at scale 5. (Seeds 1 and
 # 2 give 0.80 at scale 2.) Guidance trades diversity for fidelity to the label.
 

@@ -796,7 +796,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Only the cache shrinks; there are still h heads of n × m scores. To convert a
-# trained model, Ainslie et al. average the key and value heads of each group and train for 5 % of
+# trained model, Ainslie et al. average the key and value heads of each group and train for 5% of
 # the original steps.
 
 # %% [markdown]

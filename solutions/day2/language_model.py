@@ -1237,7 +1237,7 @@ if __name__ == "__main__":
 # ## Your GPT at work: Python's manual
 #
 # Python ships with half a million characters of its language reference; `help("with")` prints part
-# of it. The first 90 % is used for training; the rest is held out. Each character is a token.
+# of it. The first 90% is used for training; the rest is held out. Each character is a token.
 
 # %%
 TOPIC_TEXT = "\n".join(topics.values())

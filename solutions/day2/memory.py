@@ -667,7 +667,7 @@ if __name__ == "__main__":
         estimate = performer_features(query, rows) @ performer_features(key, rows).T
         exact = (query @ key.T / 2).exp()
         assert torch.allclose(estimate, exact, rtol=0.05), (
-            f"With 50,000 features, the estimate of exp(q · k / √d) should be within 5 % of\n{exact}\n"
+            f"With 50,000 features, the estimate of exp(q · k / √d) should be within 5% of\n{exact}\n"
             f"yours is\n{estimate}"
         )
         print("performer_features: all visible checks pass.")

@@ -1170,8 +1170,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With seed 0, Bach and both models write about 3.8 notes per bar and voice.
-# Most notes begin on a beat (Bach 82 %, relative 85 %, absolute 88 %). The harmony differs: 7 %, 11
-# % and 24 % of the eighths contain clashes, and 2 %, 4 % and 7 % of the steps are leaps. In one of
+# Most notes begin on a beat (Bach 82%, relative 85%, absolute 88%). The harmony differs: 7%, 11%
+# and 24% of the eighths contain clashes, and 2%, 4% and 7% of the steps are leaps. In one of
 # the relative model's pieces, the soprano sings the bass line. This model can infer which voice is
 # next only from earlier tokens. The absolute model cannot make this mistake, because every fourth
 # position belongs to the soprano.

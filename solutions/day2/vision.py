@@ -851,7 +851,7 @@ DIGIT_VIT = {
 
 
 def jittered(images: Float[Tensor, "b 1 H W"]) -> Float[Tensor, "b 1 H W"]:
-    """Rotate each image by up to 0.2 radians, scale it by up to 10 % and shift it by up to 0.4 pixels."""
+    """Rotate each image by up to 0.2 radians, scale it by up to 10% and shift it by up to 0.4 pixels."""
     angle, zoom, right, down = torch.rand(4, len(images)) * 2 - 1
     cos = (1 + 0.1 * zoom) * (0.2 * angle).cos()
     sin = (1 + 0.1 * zoom) * (0.2 * angle).sin()
@@ -949,8 +949,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With the reference solution and seed 0, the ViT classifies 98.0 % of the
-# held-out digits correctly; logistic regression gets 96.9 %.
+# **What to notice.** With the reference solution and seed 0, the ViT classifies 98.0% of the
+# held-out digits correctly; logistic regression gets 96.9%.
 #
 # Where does the class token look? Brighter patches get more of its attention, averaged over the
 # heads of each block.
@@ -1146,7 +1146,7 @@ if __name__ == "__main__":
 # to 7.92 pixels and block 5 averages 8.09 to 8.19. Raghu et al. report the same trend (figure 3),
 # but the effect here is tiny. Even the most local head averages 7.4 pixels, so no head is local. In
 # the paper, large ViTs trained on ImageNet alone also lack local heads (figure 4). Without them,
-# this ViT still classifies 83 to 87 % of the test images correctly.
+# this ViT still classifies 83 to 87% of the test images correctly.
 
 # %% [markdown]
 # ### CKA, layer by layer

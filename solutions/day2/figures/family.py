@@ -188,7 +188,7 @@ def shared_heads() -> Picture:
         for k in range(g):
             x = left + 16 + 32 * ((k + 0.5) * 6 / g - 0.5)
             picture.box(x - 13, 130, 26, 28, str(k), colour=ORANGE, size=13)
-        share = {6: "cache 100 %", 2: "cache 33 %", 1: "cache 17 %"}[g]
+        share = {6: "cache 100%", 2: "cache 33%", 1: "cache 17%"}[g]
         picture.text(left + 96, 184, share, size=13)
     picture.text(
         350, 208, "query heads above, key and value heads below (*h* = 6)", size=12, colour=GREY
