@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,7 @@ from autograder.course import config as courses
 from autograder.course.config import CourseError
 from autograder.course.consistency import check_day
 from autograder.course.late_policy import Policy
+from autograder.execution.collect import collect
 from autograder.protocol.limits import Allowance
 from tests.conftest import ROOT
 
@@ -334,6 +336,16 @@ def test_missing_parts_are_named(missing: str, tmp_path: Path) -> None:
 
 def test_this_course_is_consistent() -> None:
     check_day(courses.load(ROOT).day("day1"))
+
+
+def test_the_users_pytest_options_do_not_change_the_hidden_tests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    day = courses.load(ROOT).day("day1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k none_of_them")
+    monkeypatch.setenv("PYTEST_PLUGINS", "no_such_module")
+    assert all(collect(day).values())
+    assert os.environ["PYTEST_ADDOPTS"] == "-k none_of_them"
 
 
 CHAPTERS = [

@@ -20,6 +20,7 @@ from autograder.course.config import CourseError, Day
 from autograder.execution.student import Student
 
 NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
+USER_OPTIONS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,18 @@ def _describe(traceback: str) -> str:
 
 
 @contextlib.contextmanager
-def _without_installed_plugins() -> Iterator[None]:
-    """Keep pytest from loading installed plugins, which take time to load and might change what is collected."""
-    before = os.environ.get(NO_PLUGINS)
+def _default_pytest() -> Iterator[None]:
+    """Keep pytest from loading installed plugins and from reading options in the user's environment.
+
+    Plugins take time to load. Both might change which tests are collected.
+    """
+    before = {name: os.environ.pop(name, None) for name in (NO_PLUGINS, *USER_OPTIONS)}
     os.environ[NO_PLUGINS] = "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[NO_PLUGINS]
-        else:
-            os.environ[NO_PLUGINS] = before
+        del os.environ[NO_PLUGINS]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 @contextlib.contextmanager
@@ -100,7 +102,7 @@ def collect(day: Day) -> dict[str, list[Test]]:
     for plugin in ("cacheprovider", "terminal", "unraisableexception", "threadexception"):
         arguments += ["-p", f"no:{plugin}"]
     arguments += [f"--rootdir={day.root}", "--import-mode=importlib", str(day.graders)]
-    with _importable(day.root), _without_installed_plugins():
+    with _importable(day.root), _default_pytest():
         pytest.main(arguments, plugins=[collector])
     if collector.errors:
         raise CourseError(f"{day.graders} cannot be imported: {collector.errors[0]}")
