@@ -1,7 +1,7 @@
 """Run nbgrader's autograding step with existing marks instead of executing notebooks. Entry point: `MarksCopier`.
 
-Each autograded notebook contains a fingerprint of its marks. It is written last, so a notebook without a fingerprint is
-incomplete. This module never writes to the gradebook columns that contain the TAs' own marks and comments.
+Each autograded notebook contains a fingerprint of its marks. The fingerprint is written last, so a notebook without a
+fingerprint is incomplete. This module never writes to the gradebook columns that contain the TAs' own marks and comments.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ class GradebookEntry:
 
 
 class StoredExporter(GradedExporter):
-    """An exporter that uses the marks being copied by its `MarksCopier`."""
+    """An exporter that takes the marks from its `MarksCopier` instead of grading."""
 
     def prepare(self) -> sentences.Texts:
         """Return the day's feedback sentences."""
         return sentences.read(self.day)
 
     def grade(self, path: Path) -> tuple[Submission, SubmissionMarks]:
-        """Return the submission being copied and its marks."""
+        """Return the submission whose marks are being copied, and those marks."""
         assert isinstance(self.parent, MarksCopier)
         return self.parent.current.submission, self.parent.current.marks
 
@@ -109,7 +109,8 @@ class Stamp(NbGraderPreprocessor):  # type: ignore[misc]
 class MarksCopier(Autograde):  # type: ignore[misc]
     """A version of nbgrader's `Autograde` that copies existing marks, configured by the course's nbgrader_config.py.
 
-    Other files in a submission are not copied. No code that needs them is run, and a link or pipe could block the copy.
+    Only the notebook of a submission is copied. No code that needs the other files is run, and a link or pipe could block
+    the copy.
     """
 
     current: GradedSubmission
@@ -122,7 +123,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
             NbGraderException: The course and the gradebook do not match, or nbgrader would run students' code.
             DatabaseError: The gradebook cannot be read.
         """
-        # nbgrader logs every exception that it raises, with a traceback. We report each in one sentence instead.
+        # nbgrader logs every exception that it raises, with a traceback. Report each exception in one sentence instead.
         logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
         app = NbGrader(log_level=logging.CRITICAL, raise_config_file_errors=True)
         app.initialize([], root=str(day.root))
@@ -197,7 +198,7 @@ class MarksCopier(Autograde):  # type: ignore[misc]
             if stale.exists():
                 shutil.rmtree(stale)
         self.convert_single_notebook(str(submitted / f"{name}.ipynb"))
-        if graded.time:  # nbgrader regenerates feedback older than this
+        if graded.time:  # nbgrader regenerates feedback that is older than this time
             text = f"{graded.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
             (autograded / "timestamp.txt").write_text(text, encoding="utf-8")
         self.set_permissions(name, graded.student)

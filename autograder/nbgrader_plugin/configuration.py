@@ -32,9 +32,9 @@ def configure(c: Any, course_id: str) -> None:
         "nbgrader.preprocessors.OverwriteCells",
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
-    # Applies the late policy from grading.toml.
+    # This plugin applies the late policy from grading.toml.
     c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugin.late_penalty.LatePenalty"
-    # Rounds the points in the file that `nbgrader export` writes.
+    # This plugin rounds the points in the file that `nbgrader export` writes.
     c.ExportApp.plugin_class = "autograder.nbgrader_plugin.rounded_export.RoundedExport"
     c.Autograde.autograde_preprocessors = [
         "autograder.nbgrader_plugin.pipeline.Grade",  # replaces nbgrader's Execute

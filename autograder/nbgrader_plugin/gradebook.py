@@ -48,7 +48,7 @@ def copy(
     """
     result = CopyResult()
     console = Console(stderr=True)
-    warnings.simplefilter("ignore", SAWarning)  # caused by nbgrader's use of SQLAlchemy
+    warnings.simplefilter("ignore", SAWarning)  # nbgrader's use of SQLAlchemy causes these warnings
     try:
         copier = MarksCopier(day, reader)
         entries = copier.entries()

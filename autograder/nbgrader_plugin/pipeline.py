@@ -127,7 +127,8 @@ class GradedExporter(NotebookExporter):
         )
         path = Path(filename)
         if path.parent != Path(folder):
-            return super().from_filename(filename, resources, **kw)  # the output of `Restore`
+            # The notebook is the output of `Restore`.
+            return super().from_filename(filename, resources, **kw)
         self.submission, self.marks = self.grade(path)
         resources["metadata"] = {"name": path.stem, "path": str(path.parent)}
         converted: tuple[Any, dict[str, Any]]
@@ -248,7 +249,7 @@ class Grade(NbGraderPreprocessor):  # type: ignore[misc]
     def preprocess(
         self, nb: NotebookNode, resources: dict[str, Any]
     ) -> tuple[NotebookNode, dict[str, Any]]:
-        """Fill in the outputs. nbgrader reads a check cell's points from the cell's `execute_result` output."""
+        """Fill in the outputs of the check cells. nbgrader reads a cell's points from its `execute_result` output."""
         marks = self.parent.marks
         exercises = {CHECK + exercise.name: exercise for exercise in marks.exercises}
         for cell in nb.cells:

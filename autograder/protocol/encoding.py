@@ -32,8 +32,8 @@ from autograder.protocol.messages import (
 
 MAX_ELEMENTS = 1 << 22
 MAX_DEPTH = 16
-MAX_ITEMS = 50_000  # items per message
-MAX_LENGTH = 10_000  # items per list or dict
+MAX_ITEMS = 50_000  # maximum number of items per message
+MAX_LENGTH = 10_000  # maximum number of items per list or dict
 MAX_AXES = 16
 MAX_STRING = 10_000
 ALIGNMENT = 64

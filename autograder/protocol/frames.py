@@ -23,8 +23,8 @@ LENGTHS = struct.Struct("<QQ")
 _ENCODER = msgspec.msgpack.Encoder()
 REQUESTS = msgspec.msgpack.Decoder(Numbered)
 RESPONSES = msgspec.msgpack.Decoder(NumberedResponse)
-# Either a `time.monotonic()` value or a function. The function returns how many seconds to wait before calling it
-# again, and raises an exception when time is up.
+# A deadline is either a `time.monotonic()` value or a function. The function returns how many seconds to wait before
+# calling it again, and raises an exception when time is up.
 Deadline = float | Callable[[], float]
 
 

@@ -167,7 +167,7 @@ class Apply(Tagged, frozen=True):
 
 
 class Backward(Tagged, frozen=True):
-    """Compute the gradients of a kept call with respect to its inputs and the named parameters of the module."""
+    """Compute the gradients of a call whose graph was kept, with respect to its inputs and the named parameters of the module."""
 
     call: int
     upstream: Data
@@ -249,7 +249,7 @@ class Failure(Tagged, frozen=True):
     line: int = 0
     forbidden: list[str] = []
     modes: list[tuple[int, bool]] = []
-    meta_read: bool = False  # the code tried to read the values of a `meta` tensor
+    meta_read: bool = False  # whether the code tried to read the values of a `meta` tensor
 
 
 class Ask(Tagged, frozen=True):

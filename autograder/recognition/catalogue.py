@@ -50,7 +50,7 @@ def _without_markers(source: str) -> list[str]:
 
 
 def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
-    """Return the mistakes in one exercise's file (a title and one section per mistake), or none if there is no file."""
+    """Read the mistakes file of one exercise (a title and one section per mistake). Return [] if there is no file."""
     if not file.exists():
         return []
     try:
@@ -73,7 +73,7 @@ def _read(file: Path, reference: Sequence[str]) -> list[Mistake]:
 
 
 def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
-    """Parse one section: a name, a paragraph for students, an optional source, and a code block.
+    """Parse one section of a mistakes file: a name, a paragraph for students, an optional source, and a code block.
 
     Raises:
         ValueError: The section is malformed, or its diff does not apply.

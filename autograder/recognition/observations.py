@@ -58,7 +58,7 @@ def observe(
 
 
 def size_of(observations: Observations) -> int:
-    """Return the approximate size of observations in bytes. Each tensor counts only once."""
+    """Return the approximate size of observations in bytes. Each tensor is counted only once."""
     tensors = {id(value): value for value in observations.values() if isinstance(value, Tensor)}
     texts = sum(len(value) for value in observations.values() if isinstance(value, str))
     data = sum(tensor.nbytes for tensor in tensors.values() if not tensor.is_meta)
@@ -112,7 +112,7 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
 def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
     """Return whether a value is a known parameter under another name. A constant tensor never counts as an alias."""
     if not isinstance(value, Tensor):
-        return True  # a type or a plain value
+        return True  # the observation is a type or a plain value
     varied = value.numel() > 1 and bool((value != value.flatten()[0]).any())
     return varied and any(isinstance(other, Tensor) and same(value, other) for other in known)
 

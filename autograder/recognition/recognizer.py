@@ -109,7 +109,7 @@ class Recognizer:
         return self._key.replace_solution(mistake.exercise, mistake.source)
 
     def _learn_once(self, exercise: Exercise, file: str) -> BinaryIO:
-        """Learn the signatures and cache them, unless another process is learning them; then wait for its result."""
+        """Learn and cache the signatures. If another process is already learning them, wait for its result instead."""
         root = self._key.day.root
         with computation_lock(root, file):
             cached = open_cache(root, file)

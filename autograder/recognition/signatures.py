@@ -154,7 +154,7 @@ def _test(key: str) -> str:
 
 
 def _returned(key: str, seen: Observations) -> bool:
-    """Return whether the call for this key was made and returned without an exception."""
+    """Return whether the call that an observation belongs to was made and returned without an exception."""
     call = " ".join(key.split(" ")[:2])
     return f"{call} {FAILURE}" not in seen and f"{call} {MODEL_MODES}" in seen
 

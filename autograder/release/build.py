@@ -46,7 +46,7 @@ def build(
 ) -> Iterator[Path | str]:
     """Build a day's release and, if `solutions` is true, the notebook with solutions.
 
-    Yields the paths of these notebooks, and notes for the instructor. `new_version` allows the build to add or remove
+    Yields the paths of the notebooks, and notes for the instructor. `new_version` allows the build to add or remove
     exercises even if nbgrader's gradebook contains submissions. `public_url` is the address where the release will be
     published, for the Colab badge.
 
@@ -166,7 +166,8 @@ def _bound(node: ast.stmt) -> list[str]:
 def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> None:
     """Raise CourseError if the release contains a line from a solution or a hidden test, or a known mistake's explanation.
 
-    This check covers the code of the stand-ins. Explanations of known mistakes may occur only in packed data.
+    This check includes the code of the stand-ins, which is packed. Explanations of known mistakes are allowed only in
+    packed data.
     """
     stubs = "\n".join(cell.source for cell in release.cells)
     lines = {

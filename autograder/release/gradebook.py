@@ -154,7 +154,7 @@ def _copy_file(file: Path, day: str) -> Path:
 
 
 def _cells(notebook: Notebook, kind: Any) -> dict[str, Any]:
-    """Return the cells of one kind by name."""
+    """Return the cells of one kind, keyed by name."""
     cells = notebook.source_cells if kind is SourceCell else notebook._base_cells
     return {cell.name: cell for cell in cells if isinstance(cell, kind)}
 

@@ -70,7 +70,7 @@ def data(day: Day, outputs: str) -> str:
 
 
 def packed_outputs(source: str, day: Day) -> str:
-    """Return the packed known-mistake results in a notebook cell, or "" if they are missing or out of date."""
+    """Extract the packed known-mistake results from a notebook cell. Return "" if they are missing or out of date."""
     if f"# Version {version(day)}\n" not in source:
         return ""
     found = OUTPUTS.search(source)
@@ -78,7 +78,7 @@ def packed_outputs(source: str, day: Day) -> str:
 
 
 def packed_stand_ins(source: str) -> str:
-    """Return the code of the stand-ins in a notebook cell, or "" if there are none."""
+    """Extract the code of the stand-ins from a notebook cell. Return "" if the cell has none."""
     found = STAND_INS.search(source)
     return str(material.unpack(found[1])) if found else ""
 

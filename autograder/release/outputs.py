@@ -31,7 +31,7 @@ from autograder.release import material
 from autograder.release.notebook import notebook_source
 
 SECONDS = 20  # per known mistake
-PLAIN = [["bool"], ["int"], ["str"]]  # the start of the summaries of these values
+PLAIN = [["bool"], ["int"], ["str"]]  # how the summaries of bools, integers and strings start
 
 
 class TooSlow(BaseException):
@@ -62,7 +62,7 @@ def packed(day: Day) -> str:
 
 
 def record(day: Day) -> dict[str, Any]:
-    """Return the results of a day's known mistakes by exercise, in the format read by `in_notebook.hints`.
+    """Return the results of a day's known mistakes, keyed by exercise, in the format read by `in_notebook.hints`.
 
     Raises:
         CourseError: The day's solutions do not run.

@@ -22,7 +22,8 @@ from autograder.release import gradebook
 
 # A day's folders, in the order in which they are replaced.
 FOLDERS = ("source", "assignments")
-REPLACED = "replaced"  # in the staging folder: old folders that had to be moved away first
+# A subfolder of the staging folder for old folders that could not be exchanged atomically.
+REPLACED = "replaced"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # from <fcntl.h> and <linux/fs.h>
 
 

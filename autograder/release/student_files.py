@@ -18,7 +18,7 @@ README = """\
 Work from top to bottom. Replace each `raise NotImplementedError` with your code and run the checks below it. When you are
 done, submit `{name}.ipynb`.
 """
-ALWAYS = ("torch",)  # used by the given code in every notebook
+ALWAYS = ("torch",)  # packages that the given code in every notebook uses
 COURSE = ("autograder", "solutions")
 
 

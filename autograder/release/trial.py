@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def has_faults(self) -> bool:
-        """Return whether the author should fix anything."""
+        """Return whether the trial found any faults that the author should fix."""
         return bool(self.faults) or any(result.faults for result in self.results)
 
 
@@ -87,7 +87,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
 
 
 class _Attempts:
-    """A runner that applies a day's tests to answers to its exercises."""
+    """A runner for a day's checks and tests on answers to its exercises."""
 
     def __init__(self, day: Day, server: Server) -> None:
         self.key = AnswerKey.read(day)
@@ -165,17 +165,17 @@ def _own_code(code: Slice) -> str:
 
 def _faults_of_correct(check: str, failed: dict[str, str]) -> Iterator[str]:
     if check:
-        yield f"it fails the visible check: {check}"
+        yield f"this answer fails the visible check: {check}"
     for test, message in failed.items():
-        yield f"it fails {test}: {message}"
+        yield f"this answer fails {test}: {message}"
 
 
 def _faults_of_mistake(
     mistake: Mistake, failed: dict[str, str], named: str | None
 ) -> Iterator[str]:
     if not failed:
-        yield "no hidden test fails. Add a test input for which it differs from the solution."
+        yield "no hidden test fails. Add a test input for which the mistake gives a different result from the solution."
     elif named is None:
-        yield "it is not recognised: its results match either no known mistake or more than one"
+        yield "this mistake is not recognised: its results match either no known mistake or more than one"
     elif named != mistake.name:
-        yield f"it is recognised as {named!r}"
+        yield f"this mistake is recognised as {named!r}"

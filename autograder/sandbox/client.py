@@ -46,7 +46,7 @@ class Server:
     Most of a worker's startup time is spent in the kernel, so the server forks the next worker while the current one
     runs.
 
-    With `sandbox="required"`, nothing runs unless probes confirm that files, network, processes and memory are
+    With `sandbox="required"`, no code runs unless probes confirm that files, network, processes and memory are
     isolated. With `"none"`, only the given `layers` confine the code. The default is just `limits`.
     """
 
@@ -119,7 +119,8 @@ class Server:
         self._send(request)
 
     def _send(self, request: control.Control) -> None:
-        with contextlib.suppress(OSError):  # the next `start` replaces a server that has exited
+        # The next call to `start` replaces a server that has exited.
+        with contextlib.suppress(OSError):
             self._control.send(msgspec.msgpack.encode(request))
 
     def __enter__(self) -> Self:
@@ -154,7 +155,7 @@ class Server:
         """Fork a sandboxed process for a service. Return the grader's end of the process's socket and the process's number.
 
         Raises:
-            NoIsolation: The sandbox could not be set up, and nothing was started.
+            NoIsolation: The sandbox could not be set up, and no process was started.
             ServerLost: Several servers in a row exited.
         """
         # The margin ensures that the grader's own deadline passes first, because its error message is more precise.
@@ -163,7 +164,7 @@ class Server:
         for _ in range(ATTEMPTS):
             try:
                 self._await_ready()
-                if self._process.poll() is not None:  # its children have died with it
+                if self._process.poll() is not None:  # the server's processes died with it
                     raise ConnectionError("the fork server exited")
                 child = self._take_child(kind)
                 if not _has_ended(child.pidfd):
@@ -179,7 +180,7 @@ class Server:
         """Return a running process: the one forked in advance if it matches the request, otherwise a new one."""
         ahead = self._ahead
         if ahead is not None:
-            self._await_started(ahead)  # the report about this process comes first
+            self._await_started(ahead)  # its report arrives before any other
         if kind.service != WORKER:
             return self._await_started(self._request_child(kind))
         self._ahead = None
@@ -244,8 +245,8 @@ class Server:
             raise ServerLost
         try:
             if self._ahead is not None:
-                with contextlib.suppress(NoIsolation):  # the next `start` raises this error
-                    self._await_started(self._ahead)  # the report about this process comes first
+                with contextlib.suppress(NoIsolation):  # the next call to `start` raises this error
+                    self._await_started(self._ahead)  # its report arrives before any other
             os.close(self._running.pop(number))
             self._control.send(msgspec.msgpack.encode(control.Stop(number, wait=True)))
             return self._receive_report(control.Stopped)

@@ -9,7 +9,7 @@ import msgspec
 
 LAYERS = ("namespaces", "landlock", "seccomp", "limits")
 # Call `load` and `main` separately, because `load` cannot remove the file path from a running function.
-# The main process handles Ctrl-C.
+# The server ignores Ctrl-C, because the main process handles it.
 SERVER = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import autograder.sandbox.server as s; s.main(*s.load(sys.argv[1:]))"

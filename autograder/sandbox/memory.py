@@ -12,7 +12,7 @@ _HUGE = 2 << 20
 _COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 _OVERHEAD = 8  # bytes that glibc adds to each block
 _BLOCK_SIZES = [1 << power for power in range(16, 5, -1)]
-_MAX_BLOCKS = 1000  # blocks allocated between measurements, because measuring is slow
+_MAX_BLOCKS = 1000  # maximum blocks to allocate before measuring again, because measuring is slow
 _OBJECT_SIZES = range(48, 513, 16)  # object sizes, in bytes, for which Python keeps memory pools
 _POOL_BYTES = 256 << 10  # bytes to allocate for each size
 _fillers: list[bytes] = []
@@ -49,7 +49,8 @@ def fill_gaps() -> None:
     for size in _BLOCK_SIZES:
         free = gaps()
         before = free + size
-        while size <= free <= before - size:  # the last blocks came from gaps
+        # Continue while the allocated blocks fill gaps instead of growing the heap.
+        while size <= free <= before - size:
             for _ in range(min(free // size, _MAX_BLOCKS)):
                 libc.malloc(size - _OVERHEAD)
             before, free = free, gaps()

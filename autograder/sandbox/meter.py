@@ -9,7 +9,8 @@ from autograder.protocol.limits import Budget, Excess
 from autograder.sandbox.clock import Clock, own_queue_seconds
 from autograder.sandbox.errors import LimitExceeded
 
-# Seconds between measurements. For calls that finish sooner, only the budget applies.
+# Seconds between measurements. A call that finishes sooner is charged to the budget but not checked against the limits
+# for one call.
 SLICE = 0.05
 
 
@@ -43,13 +44,13 @@ class Meter:
         self._next_check = min(now + SLICE, self._budget_lasts)
 
     def pause(self) -> None:
-        """Stop the clock while the grader is working."""
+        """Stop measuring idle time while the grader is working."""
         if self._since is not None:
             self._waited += time.monotonic() - self._since
             self._since = None
 
     def resume(self) -> None:
-        """Restart the clock of the current call."""
+        """Resume measuring the idle time of the current call."""
         self._since = time.monotonic()
 
     def seconds_to_wait(self) -> float:
@@ -96,7 +97,7 @@ class Meter:
         self._budget.charge(more_cpu, more_idle)
 
     def close(self) -> None:
-        """Charge the remaining time to the budget. Call this method before stopping the process."""
+        """Charge any time not yet charged to the budget. Call this method before stopping the process."""
         self.pause()
         self._charge(*self._measure(time.monotonic()))
 

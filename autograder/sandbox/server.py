@@ -171,7 +171,7 @@ def main(
     if tasks != 1:
         raise RuntimeError(f"the fork server must have one thread, but it has {tasks} threads")
     with probes.targets() as outside:
-        private = memory.private_memory()  # must be read while /proc is still available
+        private = memory.private_memory()  # this needs /proc, which `enclose_server` may hide
         wall.enclose_server()
         seen = probes.observe(wall, outside)
     memory.collapse(private)

@@ -18,17 +18,17 @@ END = 1 << 60  # the moment when the grader calls the exercise, after all units
 class Bindings:
     """The units that bind or change one name, as sorted positions."""
 
-    first: int  # first unit that binds the name without reading it
+    first: int  # the first unit that binds the name without reading it
     uses: Sequence[int]  # all units that bind or change the name
     replacements: Sequence[int]  # units that always bind the name, which discards earlier changes
-    permanent: frozenset[int]  # units that apply at every moment
+    permanent: frozenset[int]  # units that `units_at` returns for every moment
 
     def units_at(self, moment: int) -> Sequence[int]:
         """Return the units that define the name's object at a moment.
 
-        These are the last replacement before the moment and all units since then that bind or change the name. If no
-        earlier unit binds the name, the cells are out of order. In that case, use the object at the end of the
-        notebook.
+        These are the last unit before the moment that always binds the name, and all units since then that bind or change
+        it. If no earlier unit binds the name, the cells are out of order. In that case, use the object at the end of
+        the notebook.
         """
         end = moment if moment > self.first else END
         n_replacements = bisect_left(self.replacements, end)

@@ -15,9 +15,9 @@ from functools import lru_cache
 from autograder.slicing.ipython import gc_paused
 from autograder.slicing.names import walk
 
-MAX_SHOWN = 20  # functions listed per exercise
-MAX_PARTS = 200  # components per dotted path
-MAX_ROOT = 10_000  # characters in an alias's path
+MAX_SHOWN = 20  # maximum number of functions reported per exercise
+MAX_PARTS = 200  # maximum number of components per dotted path
+MAX_ROOT = 10_000  # maximum number of characters in an alias's path
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from autograder.submissions.cell import Cell
 
 
 def define_present_names(units: Sequence[Unit], current: Mapping[str, str]) -> Iterator[Unit]:
-    """Yield a statement for each exercise that the notebook defines only under an older name.
+    """Yield the statement `new = old` for each exercise that the notebook defines only under an older name.
 
     `current` maps each older name to the current one. A function or class definition takes precedence over other
     bindings, such as `double = partial(mul, 2)`. Those may be unrelated variables with the same name.
@@ -34,7 +34,7 @@ def define_present_names(units: Sequence[Unit], current: Mapping[str, str]) -> I
 
 
 def define_older_names(name: str, current: Mapping[str, str]) -> Iterator[Unit]:
-    """Yield a statement for each older name of a given exercise."""
+    """Yield the statement `older = name` for each older name of the exercise `name`."""
     for older, present in current.items():
         if present == name:
             yield _alias(older, name, 0)

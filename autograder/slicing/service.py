@@ -35,7 +35,10 @@ Number = Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
 class Exercise(msgspec.Struct, frozen=True):
-    """An exercise as released to students, and the names that it must not use from certain libraries."""
+    """An exercise as released to students.
+
+    Its code must not use the names in `not_allowed`, whether they come from `libraries` or are built-ins.
+    """
 
     name: str
     stub: str

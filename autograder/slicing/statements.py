@@ -13,7 +13,7 @@ from autograder.submissions.cells import Cell
 
 # Exceptions that Python's parser, compiler and `symtable` raise for hostile or deeply nested code.
 REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
-MAX_CACHED = 20_000  # characters; longer cells are not cached
+MAX_CACHED = 20_000  # maximum number of characters in a cached cell
 MAX_UNITS = 100_000  # maximum number of units per notebook
 MAX_TOKENS = 1_000_000  # maximum number of tokens in all cells of a notebook
 TOO_LONG = "the notebook is too long; the rest was not read"

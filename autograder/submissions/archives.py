@@ -20,11 +20,11 @@ from functools import partial
 from typing import BinaryIO
 
 MAX_ENTRIES = 50_000
-MAX_MEMBER = 300_000_000  # bytes per member; a member may itself be a student's archive
-MAX_TOTAL = 5_000_000_000  # bytes in all members combined; only one member is in memory at a time
-MAX_TAR = 500_000_000  # bytes per compressed tar file; these are decompressed in memory
-MAX_RATIO = 200  # uncompressed / compressed size; notebooks with repetitive output can reach 30
-MIN_CHECKED = 1_000_000  # bytes; smaller files may have any compression ratio
+MAX_MEMBER = 300_000_000  # maximum bytes per member; a member may itself be a student's archive
+MAX_TOTAL = 5_000_000_000  # maximum bytes in all members; only one member is in memory at a time
+MAX_TAR = 500_000_000  # maximum bytes in a tar file after decompression, which happens in memory
+MAX_RATIO = 200  # maximum ratio of uncompressed to compressed size; notebooks with repetitive output can reach 30
+MIN_CHECKED = 1_000_000  # minimum bytes for the ratio check; smaller files may have any ratio
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
 DECOMPRESSORS: list[tuple[bytes, Callable[[BinaryIO], io.BufferedIOBase]]] = [

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 MAX_CELLS = 100_000
-MAX_ID_LENGTH = 64  # characters in a cell's id
+MAX_ID_LENGTH = 64  # maximum number of characters in a cell's id
 Kind = Literal["code", "markdown", "raw"]
 
 

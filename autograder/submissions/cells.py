@@ -16,8 +16,8 @@ from autograder.submissions.scripts import parse_script
 
 __all__ = ["MAX_BYTES", "MAX_CELLS", "Cell", "Unreadable", "read_cells"]
 
-MAX_BYTES = 300_000_000  # bytes per file, including cell outputs
-MAX_SOURCE = 16_000_000  # bytes of source in all cells combined
+MAX_BYTES = 300_000_000  # maximum bytes per file, including cell outputs
+MAX_SOURCE = 16_000_000  # maximum bytes of source in all cells combined
 
 BYTE_ORDER_MARKS = [
     (codecs.BOM_UTF8, "utf-8"),

@@ -1,4 +1,4 @@
-"""Choose which of a student's notebooks to grade and recognise notebooks for other days.
+"""Choose which of a student's notebooks to grade, and recognise notebooks for other days.
 
 The choice depends only on the text of the cells. Student code is neither run nor parsed.
 Entry points: `choose` and `find_day`.

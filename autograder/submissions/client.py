@@ -30,7 +30,8 @@ READER = "autograder.slicing.reader"
 SECONDS = 20  # CPU seconds per submission
 CLASS_SECONDS = 300  # CPU seconds per class archive, which may contain gigabytes of data
 MEMORY = 2_000_000_000  # bytes
-ReadAt = Callable[[int, int], bytes]  # takes an offset and a count, and returns bytes from a file
+# A function that takes an offset and a count, and returns bytes from a file.
+ReadAt = Callable[[int, int], bytes]
 T = TypeVar("T")
 
 
@@ -122,7 +123,7 @@ class ReaderProcess:
         if excess is not None:
             return _limit_error(excess)
         if ended.code == -signal.SIGKILL:
-            return ReadError(f"reading the file took more than {MEMORY // 10**9} GB of memory")
+            return ReadError(f"reading the file used more than {MEMORY // 10**9} GB of memory")
         return ReadError(
             f"the reader process crashed while reading the file (exit code {ended.code})"
         )

@@ -17,10 +17,10 @@ COURSE_FILES = {
     "requirements",
     "index",
     "license",
-}  # document names, without suffixes
+}  # names, without suffixes, of documents that are not student work
 SKIPPED_FOLDERS = {"__MACOSX", "__pycache__"}
 SKIPPED_FILES = {"setup.py", "conftest.py", "__init__.py", "nbgrader_config.py"}
-MAX_NAMED = 3  # file names per message
+MAX_NAMED = 3  # maximum number of file names in a message
 
 
 def is_hidden(name: str) -> bool:

@@ -16,8 +16,8 @@ from autograder.submissions.people import HandedIn
 from autograder.submissions.places import FoundFile, Metadata, find_in_class
 
 DAMAGED = "the file is damaged or compressed with an unsupported method"
-MAX_DEPTH = 8  # folder levels; deeper levels are merged into one
-MAX_NAME = 1_000  # characters per file or folder name
+MAX_DEPTH = 8  # maximum number of folder levels; deeper levels are merged into one
+MAX_NAME = 1_000  # maximum number of characters in a file or folder name
 
 
 @dataclass
@@ -55,7 +55,7 @@ class ArchiveFolder:
 
 
 def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry]]:
-    """Return an archive's root folder and its files by path. Raises Refused if no file in the archive can be read."""
+    """Return an archive's root folder and a dict of its files by path. Raises Refused if no file in the archive can be read."""
     root = ArchiveFolder(name, kind="archive")
     by_place: dict[str, Entry] = {}
     try:

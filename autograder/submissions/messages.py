@@ -20,7 +20,7 @@ from autograder.submissions.cell import MAX_CELLS, Cell
 from autograder.submissions.people import HandedIn
 from autograder.submissions.places import MAX_NOTEBOOKS
 
-PIECE = 4 << 20  # maximum file bytes per message
+PIECE = 4 << 20  # maximum number of bytes of a file per message
 Sentence = Annotated[str, Meta(max_length=LONGEST)]
 Sentences = Annotated[tuple[Sentence, ...], Meta(max_length=MAX_PROBLEMS)]
 Place = Annotated[str, Meta(max_length=LONGEST)]
@@ -59,7 +59,7 @@ class List(msgspec.Struct, frozen=True, tag=True):
     name: str
     size: int
     day: str
-    student: str  # the owner of the file if there is only one
+    student: str  # the owner of the file if the archive contains only one
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
@@ -82,7 +82,7 @@ class ReadMetadata(msgspec.Struct, frozen=True, tag=True):
 
 
 class Slice(msgspec.Struct, frozen=True, tag=True):
-    """Slice the cells in the message body for every exercise of a prepared course. The process keeps them for `Again`."""
+    """Slice the cells in the message body for every exercise of a prepared course. The process keeps the cells for `Again`."""
 
     course: str
 

@@ -10,7 +10,7 @@ import msgspec
 from autograder.protocol.plain_text import LONGEST, printable
 
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
-MAX_PEOPLE = 100  # people per group submission
+MAX_PEOPLE = 100  # maximum number of people per submission
 MAX_UPLOAD = 1 << 62
 YEARS = range(2000, 2100)  # other years are implausible and could overflow in date arithmetic
 
@@ -55,7 +55,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return a label for each person that is unique on the platform."""
         if not self.participant:
             return tuple(person.label for person in self.people)
-        number = f" {self.participant}"  # hidden names in Moodle end with the number
+        number = f" {self.participant}"  # a hidden name in Moodle ends with the participant number
         return tuple(
             p.name if p.name.endswith(number) else f"{p.name} ({self.participant})"
             for p in self.people

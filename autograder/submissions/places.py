@@ -223,7 +223,7 @@ def find_for_student(
 ) -> list[FoundFile]:
     """Return one student's files for the day, or for other days if there are none.
 
-    Names in the folder never affect the owner.
+    The names of files and folders do not affect which student the files belong to.
     """
     return _gradable(list(_walk(top, day, student, handed_in)))
 
@@ -247,7 +247,7 @@ def _walk(
             problem = describe_os_error(error)
             found.append(FoundFile(here.place, student, handed_in, problem=problem))
             continue
-        if here is top and handed_in is None:  # may contain nbgrader's DAY folder
+        if here is top and handed_in is None:  # `top` may contain nbgrader's DAY folder
             of_day = (folder.nbgrader_owner(day) for folder in folders if folder.name == day)
             handed_in = next(of_day, None)
         for name in files:

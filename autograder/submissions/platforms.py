@@ -27,7 +27,7 @@ from autograder.submissions.people import MAX_PEOPLE, YEARS, HandedIn, Person
 
 METADATA = "submission_metadata.yml"
 MAX_METADATA = 50_000_000  # bytes
-MAX_DEPTH = 8  # nesting levels in the parts of the YAML that are read
+MAX_DEPTH = 8  # maximum nesting depth of the parts of the YAML that are read
 TIMESTAMP = "timestamp.txt"
 MAX_TIMESTAMP = 100  # bytes
 # Canvas converts names to lower case, keeps only letters, digits and underscores, and omits anonymous students' names.

@@ -26,7 +26,7 @@ REQUIRED = ("id", "student", "name")
 # Strings with at least this difflib similarity (0 to 1) may be different spellings of the same student or column name.
 SIMILAR_NAME = 0.6
 SIMILAR_COLUMN = 0.75
-BY_HAND = re.compile(r"(late_hours|excused)(?:_(.+))?")  # the second part is a day
+BY_HAND = re.compile(r"(late_hours|excused)(?:_(.+))?")  # the second group is the name of a day
 YES, NO = ("yes", "y", "true", "1", "x"), ("no", "n", "false", "0", "")
 
 

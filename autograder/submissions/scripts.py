@@ -8,7 +8,7 @@ from autograder.course.percent import split_cells, uncomment
 from autograder.submissions.cell import Cell, Kind, Unreadable, check_count
 
 MAX_SCRIPT = 2_000_000  # characters
-MAX_OPTIONS = 1_000  # characters after a cell marker, on the same line
+MAX_OPTIONS = 1_000  # maximum number of characters after a cell marker on its line
 HEADER = re.compile(r"#[ \t]*---[ \t]*\n(?:#[^\n]*\n)*?#[ \t]*---[ \t]*(?:\n|\Z)")
 KIND = re.compile(r"\[(markdown|md|raw)\]")
 KINDS: dict[str, Kind] = {"markdown": "markdown", "md": "markdown", "raw": "raw"}

@@ -67,7 +67,7 @@ def readable(folder: str, hidden: Sequence[str]) -> list[Rule]:
 
 
 def restrict(rules: Sequence[Rule]) -> None:
-    """Permanently restrict this single-threaded process. Requires `no_new_privileges` or root."""
+    """Permanently restrict this single-threaded process to what `rules` allow. Requires `no_new_privileges` or root."""
     abi = version()
     governed = sum(access for since, access in _GOVERNED if abi >= since)
     network = _TCP if abi >= _TCP_SINCE else 0

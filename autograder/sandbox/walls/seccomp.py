@@ -73,7 +73,7 @@ class Check:
 
 
 def checks(pid: int) -> dict[str, list[Check]]:
-    """Map the system calls that process `pid` may make only with certain arguments to conditions on those arguments."""
+    """Return the conditions on the arguments of system calls made by process `pid`, keyed by system call."""
     return {
         "clone": [Check(0, [_CLONE_THREAD], _CLONE_THREAD | NEW_NAMESPACES)],
         "fcntl": [Check(1, _FCNTL)],
@@ -123,7 +123,7 @@ def refusing_program(names: Iterable[str]) -> bytes:
 
 
 def install(program: bytes) -> None:
-    """Permanently filter system calls of this thread and its children. Requires `no_new_privileges` or root."""
+    """Permanently apply a system call filter to this thread and its children. Requires `no_new_privileges` or root."""
     buffer = ctypes.create_string_buffer(program, len(program))
     length = len(program) // _INSTRUCTION.size
     header = struct.pack("@HP", length, ctypes.addressof(buffer))

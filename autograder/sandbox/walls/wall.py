@@ -195,7 +195,7 @@ class Wall:
 def _enter_namespaces(
     root: bool, uid: int, gid: int, python: Sequence[str], hidden: Sequence[str]
 ) -> None:
-    """Build the new root and return in the first process of the new namespaces."""
+    """Build the new root file system, and return in the first process of the new namespaces."""
     if root:
         namespaces.unshare_mounts()
         namespaces.build_root(python, hidden)

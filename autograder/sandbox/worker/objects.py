@@ -53,7 +53,7 @@ def read(module: nn.Module, request: m.Read) -> Any:
                 return len(part)
             except TypeError:
                 raise NotFound(f"`{request.path}` has no length") from None
-    raise m.WireError("the grader requested an unknown kind of read")
+    raise m.WireError("the grader sent a read request of an unknown kind")
 
 
 def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -245,7 +245,7 @@ class DiscardedOutput(io.TextIOBase):
 
 
 def warm_up() -> None:
-    """Import the libraries that workers use and call them once."""
+    """Import and initialise the libraries that workers use."""
     # The grader also imports this module, to run references, but does not need the warm-up.
     from autograder.sandbox.worker.warm_up import warm_up
 
