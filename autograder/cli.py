@@ -94,7 +94,7 @@ def grade(
     group: GroupOption = "latest",
     worksheet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Moodle's grading worksheet, for submission times"),
+        typer.Option(metavar="FILE", help="read submission times from Moodle's grading worksheet"),
     ] = None,
     use_store: Annotated[
         bool,
@@ -187,7 +187,7 @@ def regrade(
                 f"{marks.path} ({marks.student}) no longer exists; its {marks.earned:g} points are kept"
             )
         if write:
-            session.regrade(is_current=True)  # uses the marks that were just stored
+            session.regrade(is_current=True)  # reuses the marks that the first call stored
         else:
             print(
                 "\nThe current marks are unchanged. Run the command with --write to replace them."

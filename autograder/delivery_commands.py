@@ -67,7 +67,10 @@ def feedback(
         typer.Option(metavar="FILE", help="default: feedback-DAY, or feedback-DAY.zip"),
     ] = None,
     worksheet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Moodle's grading worksheet, for groups")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Moodle's grading worksheet, needed for group submissions"
+        ),
     ] = None,
     group: GroupOption = "latest",
 ) -> None:

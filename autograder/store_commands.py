@@ -11,7 +11,7 @@ from autograder.options import DayArgument
 from autograder.ta_commands import stored_class
 
 StudentArgument = Annotated[
-    str, typer.Argument(metavar="STUDENT", help="name, id or email address")
+    str, typer.Argument(metavar="STUDENT", help="a student's name, id or email address")
 ]
 
 

@@ -102,7 +102,10 @@ def print_overrides(class_: Iterable[SubmissionMarks]) -> None:
 def explain(
     day: DayArgument,
     who: Annotated[
-        str, typer.Argument(metavar="STUDENT|PATH", help="a graded student, or a submission")
+        str,
+        typer.Argument(
+            metavar="STUDENT|PATH", help="the name of a graded student, or the path of a submission"
+        ),
     ],
     exercise: Annotated[
         str, typer.Argument(metavar="[EXERCISE]", help="default: a summary of all exercises")
@@ -112,7 +115,7 @@ def explain(
     ] = "",
     seed: SeedOption = None,
 ) -> None:
-    """Show the graded code, the result of every test, and the inputs to failed calls."""
+    """Show the graded code, the result of every test, and the inputs of failed tests."""
     from autograder.grading.explain import explain as explain_lines
 
     chosen = load_day(day)
@@ -124,7 +127,7 @@ def explain(
 def override(
     day: DayArgument,
     student: Annotated[
-        str, typer.Argument(metavar="[STUDENT]", help="name, id or email address")
+        str, typer.Argument(metavar="[STUDENT]", help="a student's name, id or email address")
     ] = "",
     exercise: Annotated[str, typer.Argument(metavar="[EXERCISE]")] = "",
     points: Annotated[str, typer.Option(metavar="POINTS", help="the new points")] = "",
@@ -133,14 +136,15 @@ def override(
     csv: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="many overrides at once: student,exercise,points,comment"
+            metavar="FILE",
+            help="CSV file of overrides, with the columns student,exercise,points,comment",
         ),
     ] = None,
     by: Annotated[
         str, typer.Option(metavar="NAME", help="who made the decision (default: your username)")
     ] = "",
 ) -> None:
-    """Set points or a comment by hand. Regrading keeps them. Without STUDENT, list all overrides."""
+    """Set an exercise's points or comment by hand. Regrading keeps them. Without STUDENT, list all overrides."""
     from autograder.marks.override_requests import Request
 
     chosen = load_day(day)
@@ -151,7 +155,7 @@ def override(
     elif not student:
         _list(chosen)
     elif not exercise:
-        raise typer.BadParameter("the EXERCISE is missing")
+        raise typer.BadParameter("EXERCISE is missing")
     elif remove:
         _remove(chosen, student, exercise)
     else:

@@ -141,7 +141,7 @@ def is_main_guard(statement: ast.stmt) -> bool:
 
 
 def is_unfilled(source: str, stub: str) -> bool:
-    """Return whether an exercise is still a stub: every function that is empty in the stub is still empty or unchanged."""
+    """Return whether every function that the student should fill in is still empty or the same as in the stub."""
     empty = {name for name, body in _bodies(stub).items() if _is_empty(body)}
     own = _bodies(source)
     return bool(empty) and all(

@@ -57,11 +57,11 @@ class Exercise:
     not_allowed: tuple[str, ...]
     limits: Limits
     optional: bool = False
-    # These flags do not affect marks, so the fingerprint omits them. It includes older names if there are any.
+    # `fingerprint` hashes the repr, which omits these flags because they do not affect marks. It hashes older names separately.
     core: bool = field(default=False, repr=False)
     given: bool = field(default=False, repr=False)
     renamed_from: tuple[str, ...] = field(default=(), repr=False)
-    # What the course's own `not_allowed` entries forbid.
+    # Maps the course's own `not_allowed` entries to what they forbid.
     own_entries: Mapping[str, Meaning] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -204,7 +204,7 @@ def fingerprint(day: Day) -> str:
 
 
 class _Reader(Tables):
-    """Reads the days and their exercises."""
+    """Reads the days and their exercises from `grading.toml`."""
 
     def course(self, root: Path, tables: dict[str, Any]) -> Course:
         defaults = tables.pop("defaults", {})

@@ -16,7 +16,7 @@ from autograder.course.state_folder import write_atomically
 def including(root: Path, days: Sequence[str], include: Include) -> Iterator[Course]:
     """Set `include` for the given days and yield the course. If the block raises an exception, restore the file.
 
-    Grading reads the same line, so it covers the exercises that were released.
+    Grading reads `include` as well, so it covers the exercises that were released.
 
     Raises:
         CourseError: A day is unknown, has no table of its own, or has no exercises left.
@@ -43,7 +43,7 @@ def _write(file: Path, data: bytes, mode: int) -> None:
 
 
 def _with_include(text: str, day: str, include: str) -> str:
-    """Return the text with the key set in the day's table. If the key is missing, add it below the table's header."""
+    """Return the text of `grading.toml` with `include` set in the day's table. Add the line if it is missing."""
     line = f'include = "{include}"'
     header = re.search(rf"^[ \t]*\[[ \t]*{re.escape(day)}[ \t]*\].*$", text, re.MULTILINE)
     if not header:

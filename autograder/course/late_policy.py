@@ -59,7 +59,7 @@ class Lateness:
         return float(round(Fraction(str(points)) * Fraction(str(self.per_cent)) / 100, 2))
 
     def reduce(self, points: float) -> float:
-        """Return the points that remain after the deduction."""
+        """Return the points that remain after the late penalty."""
         return float(Fraction(str(points)) - Fraction(str(self.penalty(points))))
 
 
@@ -84,7 +84,7 @@ def lateness(
         time: The submission time, or None if it is unknown.
         marked_late: Whether the platform marked the submission late.
         extension: The student's extension in hours.
-        hours: The number of hours after the due date that a TA entered, which overrides the time.
+        hours: The lateness in hours that a TA entered, or None. It overrides `time`.
         is_excused: Whether a TA excused the lateness, so that it costs no points.
     """
     if is_excused:

@@ -16,7 +16,7 @@ TEMPLATE = Path(__file__).parent / "template"
 NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 NBGRADER_CONFIG = "nbgrader_config.py"
 PLACEHOLDER = "NAME_OF_THE_COURSE"
-COMPILED = "__pycache__"  # pip compiles the template as well
+COMPILED = "__pycache__"  # pip creates this folder in the template when it installs the package
 
 
 def create(folder: Path) -> list[Path]:
@@ -68,7 +68,8 @@ def _copy_file(file: Path, folder: Path) -> Path:
     parts = file.relative_to(TEMPLATE).parts
     target = folder.joinpath(*(re.sub("^dot-", ".", part) for part in parts))
     target.parent.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^\w .-]", "_", folder.name)  # the name is in Python quotes in one file
+    # nbgrader_config.py contains the name as a Python string.
+    name = re.sub(r"[^\w .-]", "_", folder.name)
     text = file.read_text(encoding="utf-8")
     target.write_text(text.replace(PLACEHOLDER, name), encoding="utf-8")
     return target

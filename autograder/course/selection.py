@@ -53,7 +53,7 @@ def _exercises(chapters: Iterable[Chapter]) -> Iterator[ChapterCell]:
 
 
 def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list[Chapter]:
-    """Return the chapters that contain a wanted exercise, and those whose names another returned chapter uses."""
+    """Return the chapters that contain an exercise in `wanted`, and all chapters that these depend on."""
     kept = [c for c in chapters if any(cell.name in wanted for cell in _exercises([c]))]
     while True:
         read = {name for chapter in kept for name in _names_from_others(chapter)}
@@ -64,7 +64,7 @@ def _used_chapters(chapters: Sequence[Chapter], wanted: Collection[str]) -> list
 
 
 def _needed_exercises(chapters: Sequence[Chapter], wanted: Collection[str]) -> set[str]:
-    """Return the wanted exercises, and those that remaining cells or other returned exercises use."""
+    """Return the exercises in `wanted`, plus those used by a returned exercise, its checks, or a cell of another kind."""
     needed = set(wanted)
     while True:
         read = {

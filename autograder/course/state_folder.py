@@ -91,7 +91,7 @@ def computation_lock(root: Path, name: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(StoreError, OSError):
             file = stack.enter_context((course_folder(root) / "computing.lock").open("wb"))
-            # Each name locks one byte, so that one file is enough for all names.
+            # The lock for each name is one byte of this file, so that one file is enough for all names.
             fcntl.lockf(file, fcntl.LOCK_EX, 1, zlib.crc32(name.encode()))
         yield
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from autograder.protocol.limits import Limits
 
 FILE = "grading.toml"
-LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # the most common BCP 47 tags
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # matches the most common BCP 47 tags
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3}
 # Earlier versions used these keys to limit wall-clock time.
 RENAMED = {"seconds": "cpu_seconds", "total_seconds": "total_cpu_seconds"}
@@ -64,7 +64,7 @@ class Tables:
         return tuple(value)
 
     def language(self, tables: dict[str, Any]) -> str:
-        """Remove the table `course`, and return its language."""
+        """Remove the table `course` from `tables`, and return the language that it specifies, or "en"."""
         table = tables.pop("course", {})
         self.check_keys("course", table, {"language"})
         language = self.value("course", {"language": "en", **table}, "language", str, "a string")
@@ -91,7 +91,9 @@ class Tables:
             if key in REMOVED:
                 raise self.error(where, key, "this limit no longer exists. Delete the line.")
             if key not in known:
-                raise self.error(where, key, f"unknown key; known: {', '.join(sorted(known))}")
+                raise self.error(
+                    where, key, f"unknown key; the known keys are {', '.join(sorted(known))}"
+                )
 
     def error(self, table: str, key: str, problem: str) -> CourseError:
         where = f"{FILE}, line {line}" if (line := self._line(table, key)) else FILE

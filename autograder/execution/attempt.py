@@ -62,7 +62,8 @@ class Attempt:
         self._restarts = 0
         self._process: Process | None = None
         self._references: ReferenceProcess | None = None
-        self._final: Outcome | None = None  # if set, the outcome of all remaining tests
+        # The outcome of all remaining tests, or None to run them.
+        self._final: Outcome | None = None
         self.student: Student | None = None
         self.problems: list[str] = []
 
@@ -186,7 +187,7 @@ class Attempt:
         return self.start()
 
     def _interrupted(self, error: Exception) -> Outcome:
-        """Stop the worker and return the test's outcome. If no restarts or budget remain, all later tests get it too.
+        """Stop the worker and return the test's outcome. If no restarts or budget remain, all later tests get that outcome.
 
         Raises:
             LimitExceeded: The test must be rerun while no other tests are running.

@@ -98,7 +98,7 @@ def collect(day: Day) -> dict[str, list[Test]]:
     """
     collector = _Collector()
     arguments = ["--collect-only", "--assert=plain", "--override-ini=addopts="]
-    # Two of these plugins run a full garbage collection at the end, which takes longer than collecting the tests.
+    # Disable unneeded plugins. Two of them end with a full garbage collection, which takes longer than collecting the tests.
     for plugin in ("cacheprovider", "terminal", "unraisableexception", "threadexception"):
         arguments += ["-p", f"no:{plugin}"]
     arguments += [f"--rootdir={day.root}", "--import-mode=importlib", str(day.graders)]

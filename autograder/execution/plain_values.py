@@ -69,7 +69,7 @@ def describe(seen: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    """Return a noun phrase for a kind of value that can be compared, or "" for other kinds."""
+    """Return a noun phrase for the value's type, or "" if values of this type cannot be compared."""
     kinds = {
         bool: "True or False",
         int: "a number",

@@ -80,7 +80,7 @@ class ReferenceProcess:
     start: Callable[[], Process]
     student: Process
     _process: Process | None = None
-    # Map a call's number in the calling worker to the call's number in the worker that ran it.
+    # Each dict maps a call's number in the calling worker to its number in the worker that ran it.
     _reference_calls: dict[int, int] = field(default_factory=dict)
     _object_calls: dict[int, int] = field(default_factory=dict)
 

@@ -23,7 +23,8 @@ from autograder.feedback.student_page import Recipient, page_or_problem
 from autograder.marks.class_list import Row
 from autograder.submissions import platforms
 
-FIXED_DATE = (2000, 1, 1, 0, 0, 0)  # so that identical pages produce identical archives
+# Every file in a zip has this date, so that identical pages produce identical archives.
+FIXED_DATE = (2000, 1, 1, 0, 0, 0)
 
 
 @dataclass
@@ -41,7 +42,7 @@ def deliver(
     """Write the students' pages to a folder, or to a zip that Canvas or Moodle can import.
 
     Args:
-        worksheet: Moodle's grading worksheet, which identifies students whose submissions do not.
+        worksheet: Moodle's grading worksheet. It is needed if a submission's name does not contain the participant number.
 
     Raises:
         CourseError: The worksheet is invalid.
@@ -80,7 +81,7 @@ def _page_name(day: Day) -> str:
 
 
 def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], list[str]]:
-    """Return the pages by file name. Canvas shows the page for a group's submission to the whole group."""
+    """Return the pages by file name. A group shares one page, because Canvas shows it to the whole group."""
     shared: dict[str, list[Row]] = {}
     notes = []
     for row in (row for row in rows if row.marks):
@@ -105,7 +106,7 @@ def _canvas_names(rows: Iterable[Row], day: Day) -> tuple[dict[str, Recipient], 
 
 
 def _canvas_name(path: str, day: Day) -> str:
-    """Return a page's name, which begins like the name that Canvas gave the submitted file. Return "" for other files."""
+    """Return a page's name, which begins like the submitted file's name. Return "" if Canvas did not name that file."""
     for part in path.split("/"):
         found = platforms.CANVAS.fullmatch(part) if platforms.parse_canvas_name(part) else None
         if found and found["upload"]:
@@ -143,5 +144,5 @@ def _with_recipients(rows: Iterable[Row]) -> Iterator[tuple[Row, Recipient]]:
 
 
 def _moodle_person(name: str) -> str:
-    """Return a name without characters that are special in the file name. Moodle ignores the name itself."""
+    """Remove special characters from a student's name, for use in a file name. Moodle ignores this part of the file name."""
     return re.sub(r"[^\w -]|_", "", name).strip() or "student"

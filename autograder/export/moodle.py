@@ -60,7 +60,7 @@ class Worksheet:
     def line(self, row: Row) -> int | None:
         """Return the line number of a student, or None if the student is not in the worksheet."""
         assert row.marks is not None
-        # In a group, the participant number identifies only the student named in the marks.
+        # The participant number of a group submission belongs to the student named in the marks, not to the other members.
         is_named = row.entry.student in row.marks.student.split(", ") or not row.entry.group
         if is_named and participant(row) in self._by_participant:
             return self._by_participant[participant(row)]
@@ -80,7 +80,7 @@ class Worksheet:
     def submission_times(self, day: Day) -> tuple[dict[str, datetime], list[str]]:
         """Return the submission times by participant number, and notes about times that could not be read.
 
-        Moodle writes times in the time zone of the TA's profile, which is assumed to be that of the due date.
+        Moodle writes times in the time zone of the TA's profile. This is assumed to be the time zone of the due date.
         """
         times: dict[str, datetime] = {}
         unread: list[str] = []

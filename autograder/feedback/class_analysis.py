@@ -13,7 +13,7 @@ from autograder.course.late_policy import ON_TIME, Lateness
 from autograder.feedback.sentences import Texts
 from autograder.marks.model import ExerciseMarks, Marks, Status, SubmissionMarks, one_line
 
-BINS = 10  # bars of the histogram, from 0 to 100%
+BINS = 10  # number of bars in the histogram, which covers 0 to 100%
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ExerciseStats:
     name: str
     max_points: float
     mean_share: float  # mean points divided by max_points
-    attempted_share: float  # the same, over submissions that attempted the exercise
+    attempted_share: float  # like mean_share, but only over submissions that attempted the exercise
     not_attempted: int
     submissions: int
     discrimination: float | None  # correlation with the points for all other exercises
@@ -72,7 +72,7 @@ class Row:
     max_points: float
     late_days: int
     problems: Sequence[str]
-    statuses: Mapping[str, Status]  # only of exercises that count towards the total
+    statuses: Mapping[str, Status]  # the status of each exercise that counts towards the total
     exercises: Mapping[str, float]
 
 
@@ -166,7 +166,7 @@ class _Redaction:
         full = {name for s in submissions for name in (s.student, s.sha256) if name} | {*stems}
         parts = {part for name in full for part in re.split(r"[\W_]+", name) if len(part) > 3}
         names = sorted({name for name in full | parts if len(name) > 1}, key=len, reverse=True)
-        # Match a path, an address, or any of the names.
+        # The pattern matches a path, an address, or any of the names.
         pattern = r"\S*[/\\@]\S*" + "".join(rf"|(?<!\w){re.escape(name)}(?!\w)" for name in names)
         self._pattern = re.compile(pattern, re.IGNORECASE)
 

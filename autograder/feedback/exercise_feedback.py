@@ -22,9 +22,11 @@ STATUS: Mapping[Status, str] = {
     "crashed": "crashed",
     "not_allowed": "uses something that is not allowed here",
 }
-NOT_RUN: Sequence[Status] = ("not_attempted", "not_allowed", "error")  # no test was run
-CUT_SHORT: Sequence[Status] = ("timed_out", "crashed")  # some tests may not have been run
-UNFOLDED = 2  # failed tests that are shown initially; the others are collapsed
+# Statuses of exercises whose tests did not run.
+NOT_RUN: Sequence[Status] = ("not_attempted", "not_allowed", "error")
+# Statuses of exercises whose tests may not all have run.
+CUT_SHORT: Sequence[Status] = ("timed_out", "crashed")
+UNFOLDED = 2  # number of failed tests that are shown initially; the others are collapsed
 LISTED = 4  # maximum number of names in a list before "and 3 others"
 
 
@@ -59,13 +61,13 @@ class ExerciseFeedback:
     points: float
     max_points: float
     status: Status
-    mistake: str  # the sentence of the known mistake, or ""
+    mistake: str  # a sentence that explains the known mistake, or ""
     reason: str  # the message that explains all failed tests, or "" if their causes differ
     failed: Sequence[FailedTest]
     passed: Sequence[str]
     reference_for: Sequence[str]
-    missing: bool = False  # whether the submission does not define this name
-    by_hand: str = ""  # what a TA changed, and the TA's comment
+    missing: bool = False  # whether the exercise is not defined in the submission
+    by_hand: str = ""  # how a TA changed the points, and the TA's comment
     code: Sequence[CodeBlock] = ()  # the student's code, if the exercise lost points
     optional: bool = False
 

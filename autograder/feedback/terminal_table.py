@@ -23,7 +23,7 @@ SIGNS = {
     "not_allowed": ("N", "magenta"),
 }
 BY_HAND = ("H", "cyan")
-NARROW, WIDE = 32, 300  # maximum length of a name on one line, in a terminal and in a file
+NARROW, WIDE = 32, 300  # maximum length of a name on one line: NARROW in a terminal, WIDE in a file
 LEGEND = (
     "✓ passed  ◐ partial  ✗ failed  · not attempted  E error  T timed out  C crashed  N not allowed  "
     "H points by hand"

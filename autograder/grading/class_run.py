@@ -67,7 +67,7 @@ class ClassRun:
                 marks = future.result()
                 # Do not store marks after an internal error, so that the next run grades the submission again.
                 if marks.exercises or not found.submission.readable:
-                    # The course may have been edited since this run began. The marks record the version that was used,
+                    # The course may have been edited since this run began. The marks record which version was used,
                     # and how the code was isolated.
                     isolation = " ".join(marks.isolation)
                     used = replace(basis, course=marks.course, isolation=isolation)
@@ -100,7 +100,7 @@ class ClassRun:
     def _stored(
         self, bases: Sequence[Basis], submission: Submission
     ) -> tuple[Basis, SubmissionMarks | None]:
-        """Return the first basis with stored marks, and these marks. If there are none, return any basis."""
+        """Return the first basis that has stored marks, and these marks. If none has any, return the first basis and None."""
         if self.history is None or self.force:
             return bases[0], None
         try:

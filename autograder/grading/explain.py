@@ -56,7 +56,7 @@ def explain(
         who: A student in the store, or else the path of a file, folder or download.
         exercise: The exercise to show in detail. If empty, all exercises are summarized.
         student: The student, if `who` is a path with several students.
-        seed: A seed for inputs that differ from the original grading.
+        seed: The seed for the test inputs, if they should differ from those of the original grading.
         adjust: A function that applies manual points and comments.
 
     Raises:
@@ -148,7 +148,9 @@ def _choose(
     found = lookup.find(student, submissions, class_roster) if student else list(submissions)
     students = lookup.list_students(submissions)
     if not found:
-        raise CourseError(f"{path} contains no submission by {student!r}, but by: {students}")
+        raise CourseError(
+            f"{path} contains no submission by {student!r}. It contains submissions by: {students}"
+        )
     if len({lookup.label(submission) for submission in found}) > 1:
         raise CourseError(
             f"{path} contains several students; choose one with --student: {students}"
@@ -163,7 +165,8 @@ def _choose(
 class Run:
     """A repeated grading of a submission, with observations of every test of one exercise.
 
-    `tests` maps the exercises that a run replaced with references, () in the first run, to observations of each test.
+    Each key of `tests` lists the exercises that a run replaced with references; the first run's key is (). The value
+    maps each test's name to what was observed in that run.
     """
 
     marks: SubmissionMarks
@@ -194,7 +197,7 @@ def _pieces(grader: Grader, submission: Submission, exercise: ExerciseMarks) -> 
     """Return the code that was graded in the run that counts."""
     course = prepare(grader.server, grader.day)
     with (
-        contextlib.suppress(SlicingError),  # grading reports the same problem
+        contextlib.suppress(SlicingError),  # grading has already reported this error
         Slicer(grader.server, course, submission.cells) as slicer,
     ):
         if exercise.reference_for:
@@ -216,7 +219,7 @@ def _named(marks: SubmissionMarks, exercise: str) -> ExerciseMarks:
 
 
 def details(day: Day, marks: SubmissionMarks, exercise: str, run: Run) -> Iterator[str]:
-    """Yield an exercise's result, its code, and the tests in the run that counts and in the first run."""
+    """Yield lines that show an exercise's result, its code, and its tests in the run that counts and in the first run."""
     result = _named(marks, exercise)
     yield from explain_text.result_lines(day, marks, result)
     yield from explain_text.code_lines(run.pieces)

@@ -55,7 +55,7 @@ def summary(marks: SubmissionMarks, late: Lateness = ON_TIME) -> Iterator[str]:
 def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
     yield exercise.status.replace("_", " ")
     if exercise.reference_for:
-        yield f"with the course's own {', '.join(exercise.reference_for)}"
+        yield f"graded with the course's own code for {', '.join(exercise.reference_for)}"
     if exercise.mistake:
         yield f"known mistake: {exercise.mistake}"
     if exercise.override:
@@ -63,7 +63,7 @@ def _remarks(exercise: ExerciseMarks) -> Iterator[str]:
 
 
 def code_lines(pieces: Sequence[Piece]) -> Iterator[str]:
-    """Yield the student's own statements, with their cells."""
+    """Yield each statement that the student wrote, preceded by its cell and line number."""
     own = [piece for piece in pieces if not piece.given]
     if own:
         yield "\nGraded code, without course-provided code:"

@@ -140,7 +140,7 @@ class Grader:
     def _follow_up(
         self, marks: Sequence[ExerciseMarks], slicer: Slicer, job: Job, problems: list[str]
     ) -> list[ExerciseMarks]:
-        """Regrade exercises that lost points, using references for earlier exercises. Then name the remaining mistakes.
+        """Regrade exercises that lost points, with references for earlier ones, and look for known mistakes in their code.
 
         Exercises are processed in order. If an exercise earns full points with references, later exercises use the
         student's code for it.
@@ -258,7 +258,7 @@ class Grader:
     ) -> bool:
         """Return whether the answer passed a test that neither trivial answers nor forwarding to references would pass."""
         if len(passed) == len(self.key.tests[exercise.name]):
-            return True  # forwarding and trivial answers each fail at least one test
+            return True  # neither forwarding nor a trivial answer passes all tests
         own = {name for name in passed if (exercise.name, name) not in self.trivial_passes}
         for name in replaced:
             if own:

@@ -11,7 +11,8 @@ from multiprocessing import resource_tracker
 @contextlib.contextmanager
 def blocked_interrupts() -> Iterator[None]:
     """Delay Ctrl-C until the end of the block. Threads and processes started inside it never receive Ctrl-C."""
-    resource_tracker.ensure_running()  # otherwise, starting the first process unblocks the signal
+    # The first process starts the resource tracker, which unblocks the signal. Start the tracker before blocking it.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -44,7 +44,7 @@ class GradedClass:
         lateness: How late each submission is.
         rows: Each student with the submission that counts for them, without the results of individual tests.
         notes: Notes about the download, the roster and the choice of submissions.
-        replacements: Students who had already submitted.
+        replacements: The students who submitted again, with the marks of both submissions.
         identical: Groups of students whose submissions contain the same code.
         reused: The number of submissions whose marks were stored by an earlier run.
         unstored: The number of submissions whose marks could not be stored.
@@ -60,7 +60,7 @@ class GradedClass:
     unstored: int
 
     def with_tests(self) -> Iterator[Row]:
-        """Yield the same rows one at a time, with the results of all tests."""
+        """Yield the rows of students with a submission one at a time, including the results of individual tests."""
         places = {marks.path: number for number, marks in enumerate(self.submissions)}
         for row in self.rows:
             if row.marks:

@@ -39,7 +39,7 @@ def substitute_references(
         original: The exercise as the student wrote it.
         lost: Earlier exercises that lost points, in the order of the course.
         grade_with: A function that grades the exercise, using references for the given exercises.
-        sentences: The sentence that is shown when each test fails.
+        sentences: Maps each test's name to the sentence that students see if the test fails.
     """
 
     def trial(names: Collection[str]) -> Graded:

@@ -113,7 +113,7 @@ def _without_time(rows: Iterable[Row], day: Day) -> list[str]:
         if row.marks
         and row.time is None
         and not _handed_in(row.marks).late
-        and not _handed_in(row.marks).upload  # Canvas marks late files.
+        and not _handed_in(row.marks).upload  # Canvas puts LATE in the names of late files.
         and row.entry.hours_late(day.name) is None
         and not row.entry.is_excused(day.name)
     ]

@@ -13,7 +13,8 @@ SEPARATORS = ",;\t|"
 LINE_ENDS = "\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 NUMBER = re.compile(r"[+-]?\d*[.,]?\d+|-")  # Moodle writes "-" for "no grade"
-MAX_CELL = 32_000  # characters; the limit is 32,767 in Excel and 131,072 in the csv module
+# Maximum number of characters; Excel's limit is 32,767, and the csv module's is 131,072.
+MAX_CELL = 32_000
 
 
 def escape_formula(cell: str, separator: str = ",", keep_numbers: bool = True) -> str:

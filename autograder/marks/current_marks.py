@@ -37,7 +37,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Replacement:
-    """A student's earlier marks and those of another submission. If `is_older`, the earlier marks still count."""
+    """A student's earlier marks, and those of the submission just graded. If `is_older`, that submission does not count."""
 
     student: str
     before: SubmissionMarks
@@ -53,7 +53,7 @@ def decode(marks: str) -> SubmissionMarks:
 def put(database: sqlite3.Connection, day: str, new: Current) -> list[Replacement]:
     """Make marks current for their students, except students whose current submission is newer.
 
-    Return the students whose earlier marks differ.
+    Return a `Replacement` for each student whose current marks were for a different submission.
     """
     students = new.marks.labels
     # The roster may have renamed the students since the last run.
@@ -125,7 +125,7 @@ def relabel(
     day: str,
     labels: Callable[[SubmissionMarks], Sequence[str]],
 ) -> None:
-    """Rename the students in the current marks, for example after a roster was added. Each keeps the newest marks."""
+    """Rename the students in the current marks, for example after a roster was added. Each student keeps the newest marks."""
     stored = select(database, day)
     renamed = [(entry, tuple(labels(entry.marks))) for entry in stored]
     if all(set(names) == set(entry.marks.labels) for entry, names in renamed):

@@ -72,7 +72,7 @@ class History:
             StoreError: The store cannot be opened or created, is damaged, or has a newer schema.
         """
         self.file = course_folder(root) / FILE
-        self._newest = 0  # number of the last grading in earlier runs
+        self._newest = 0  # number of the last grading that an earlier run stored
         with self._errors("opened"):
             self._database = sqlite3.connect(self.file, timeout=WAIT, isolation_level=None)
             self._database.execute("PRAGMA synchronous = FULL")
@@ -168,7 +168,7 @@ class History:
             is_current: Whether these marks become current, except for students whose current submission is newer.
 
         Returns:
-            The students whose earlier submission is different.
+            A `Replacement` for each student whose current marks were for a different submission.
 
         Raises:
             StoreError: The marks could not be written. The store is unchanged.
@@ -260,7 +260,7 @@ class History:
         """Convert SQLite and file-system errors to a StoreError with a one-sentence message."""
         try:
             yield
-        except sqlite3.OperationalError as error:  # e.g. locked or read-only
+        except sqlite3.OperationalError as error:  # e.g. the database is locked or read-only
             raise StoreError(f"{self.file} cannot be {action}: {error}") from None
         except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
             raise StoreError(f"{self.file} is damaged: {error}. {ADVICE}") from None
@@ -272,7 +272,8 @@ def _owner() -> str:
     """Return a description of this process for the lock file: the user, the current time and the process ID."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # e.g. in a container without a user database
+    except (KeyError, OSError):
+        # The user has no name, e.g. in a container without a user database.
         user = str(os.getuid())
     now = datetime.now().astimezone().strftime("%H:%M:%S on %Y-%m-%d")
     return f"by {user} at {now} (process {os.getpid()})"

@@ -60,7 +60,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class Override(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Manual points from a TA, or None if there is only a comment. `graded` contains the original points."""
+    """A TA's points and comment. `points` is None if only a comment was given. `graded` contains the original points."""
 
     points: float | None
     comment: str
@@ -84,7 +84,7 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     # Only the student's page uses the statements. The store keeps them, but `encode` omits them.
     statements: list[Statement] = []
     override: Override | None = None  # never stored with the marks; see overrides.py
-    optional: bool = False  # the points do not count towards the submission's points
+    optional: bool = False  # whether the points do not count towards the submission's points
 
     @property
     def credit(self) -> float:
@@ -151,7 +151,7 @@ class Marks(msgspec.Struct, frozen=True):
 
 
 class InvalidMarks(Exception):
-    """Raised when a file does not contain marks for the day. The message is a predicate to append to the file name."""
+    """Raised when a file does not contain marks for the day. Callers put the file name before the message."""
 
 
 class _Header(msgspec.Struct, frozen=True):

@@ -17,13 +17,13 @@ MAX_COMMENT = 2000  # characters
 
 @dataclass(frozen=True)
 class Request:
-    """An override as a TA enters it, with any of the student's names and "" for unchanged points."""
+    """An override as a TA enters it. `student` is a name, id or email address, and `points` is "" for unchanged points."""
 
     student: str
     exercise: str
     points: str
     comment: str
-    where: str = ""  # the file and line, for messages
+    where: str = ""  # the file and row of the request, for error messages, or ""
 
 
 def resolve(

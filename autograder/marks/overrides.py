@@ -23,7 +23,7 @@ from autograder.course.state_folder import StoreError, course_folder, write_erro
 from autograder.marks.model import ExerciseMarks, Override, SubmissionMarks, total_points
 
 FILE = "overrides.db"
-FORMGRADER = "formgrader"  # the `by` of points and comments in nbgrader's gradebook
+FORMGRADER = "formgrader"  # value of `by` for points and comments from nbgrader's gradebook
 WAIT = 30.0  # seconds to wait while another process writes
 TABLE = """
 CREATE TABLE IF NOT EXISTS override (
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS submission_time (
 """
 VALUES = "INSERT OR REPLACE INTO override VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
-# A student's overrides, by exercise.
+# Maps exercise names to one student's overrides.
 Overrides = Mapping[str, Override]
 
 
@@ -193,7 +193,7 @@ class OverrideStore:
     def _errors(self, action: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:  # e.g. locked or read-only
+        except sqlite3.OperationalError as error:  # e.g. the database is locked or read-only
             raise StoreError(f"{self.file} cannot be {action}: {error}") from None
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{self.file} is damaged: {error}") from None

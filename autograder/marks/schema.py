@@ -88,7 +88,7 @@ def _upgrade_from_1(database: sqlite3.Connection) -> None:
 
 
 def _with_upload(marks: SubmissionMarks) -> SubmissionMarks:
-    """Extract the number of Canvas's file from its path, because version 1 did not store it."""
+    """Return marks with Canvas's upload number, extracted from the path because version 1 did not store it."""
     handed_in = marks.handed_in
     for name in marks.path.split("/"):
         found = parse_canvas_name(name)

@@ -76,7 +76,7 @@ class Cluster:
         return self._jobs
 
     def isolation(self) -> list[list[str]]:
-        """Wait until all connected workers, at least one, are ready. Return each machine type's isolation layers.
+        """Wait until a worker is connected and all connected workers are ready. Return each machine type's isolation layers.
 
         Raises:
             NoIsolation, CourseError: All workers were refused.
@@ -105,7 +105,7 @@ class Cluster:
             except Exception as error:
                 future.set_exception(error)
             finally:
-                sent.release()  # Otherwise, the scheduler and worker would keep the reply.
+                sent.release()  # lets the scheduler and the worker delete the reply
 
         self._workers.send(task).add_done_callback(receive)
 
@@ -128,7 +128,7 @@ class Cluster:
                 self._send(task, future)
 
     def _grade_here(self, task: Task, future: Future[SubmissionMarks]) -> None:
-        """Grade a submission on this machine, because every worker that tried was killed."""
+        """Grade a submission on this machine, because the workers that tried to grade it were killed."""
         assert task.submission is not None
         if self._pool is None:
             self._pool = Pool(self._day, 1, self._sandbox)
@@ -148,7 +148,7 @@ class Cluster:
             except Exception as error:
                 future.set_exception(error)
 
-        # Meanwhile, the current thread must be able to receive other replies.
+        # Probe in a new thread, because the current thread must remain free to receive replies.
         threading.Thread(target=probe_and_send, daemon=True).start()
 
 

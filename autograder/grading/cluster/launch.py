@@ -30,7 +30,7 @@ STAGGER = 600  # maximum difference between a worker's lifetime and LIFETIME, in
 SETTINGS = {
     # A killed worker counts as a failure for all its tasks. With a low limit, one bad submission would fail the others.
     "distributed.scheduler.allowed-failures": 10,
-    "distributed.worker.profile.enabled": False,  # would take a tenth of the CPU time
+    "distributed.worker.profile.enabled": False,  # Profiling would take a tenth of the CPU time.
     "distributed.comm.require-encryption": True,
     "distributed.admin.large-graph-warning-threshold": "1 GB",
 }
@@ -38,7 +38,8 @@ TARGET = "1 s"  # Dask starts SLURM jobs until the remaining tasks would finish 
 MEMORY = 4  # GiB per worker: the grader, its fork server and the memory that an exercise may use
 # The sandbox limits the memory of student code, because Dask does not see the sandbox's processes.
 NO_MEMORY_LIMIT = 0
-NO_DASHBOARD = "127.0.0.1:0"  # the scheduler always opens this port, without encryption
+# The scheduler always opens an unencrypted HTTP port; this restricts it to this machine.
+NO_DASHBOARD = "127.0.0.1:0"
 
 
 @contextlib.contextmanager
@@ -49,7 +50,8 @@ def connect(place: Place, jobs: int, root: Path) -> Iterator[distributed.Client]
         ClusterError: The scheduler cannot be reached, or the connection would not be encrypted.
     """
     dask.config.set(SETTINGS)
-    os.environ.pop(state_folder.VARIABLE, None)  # Workers inherit the environment.
+    # Remove the secret, because workers inherit the environment.
+    os.environ.pop(state_folder.VARIABLE, None)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if place.is_running:
@@ -118,7 +120,7 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
     Each job's partition, account, cores, memory and time come from `jobqueue.slurm` in Dask's configuration.
 
     Raises:
-        ClusterError: This machine cannot submit jobs, or the extra is not installed.
+        ClusterError: This machine cannot submit jobs, or the optional extra `cluster` is not installed.
     """
     if not shutil.which("sbatch"):
         raise ClusterError("sbatch was not found. Run the command on a login node of the cluster.")
@@ -128,7 +130,8 @@ def slurm_cluster(jobs: int, root: Path, security: Security) -> Iterator[Any]:
         raise ClusterError(MISSING) from None
     configured = dask.config.get("jobqueue.slurm")
     cores = configured["cores"] or 1
-    with tempfile.TemporaryDirectory(  # mode 0700, on the file system that the nodes share
+    # This folder has mode 0700 and is on the file system that the nodes share.
+    with tempfile.TemporaryDirectory(
         prefix="cluster-", dir=state_folder.course_folder(root)
     ) as shared:
         lifetime = _seconds(configured["walltime"])

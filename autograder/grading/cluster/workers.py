@@ -36,7 +36,7 @@ class Workers:
     def __init__(
         self, client: distributed.Client, course: CourseVersion, warn: Callable[[Exception], None]
     ) -> None:
-        self.isolation: set[tuple[str, ...]] = set()  # the layers on each type of machine
+        self.isolation: set[tuple[str, ...]] = set()  # the isolation layers on each type of machine
         self._client, self._course, self._warn = client, course, warn
         self._refused: dict[str, Refused] = {}  # by address
         self._numbers = itertools.count()
@@ -92,7 +92,7 @@ class Workers:
         try:
             reply = reply_to(probe)
         except KilledWorker:
-            return  # Another worker replaces it.
+            return  # The cluster replaces a killed worker.
         except BrokenTask as error:
             machine = urlsplit(address).hostname or address
             reason = f"it cannot load the autograder: {error}"
