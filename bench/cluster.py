@@ -39,7 +39,7 @@ from bench.simulated import works
 from bench.thousand import learn_mistakes, stored_count
 from tests.dask_cluster import DaskCluster
 
-SECONDS = 0.8  # how long a simulated submission takes
+SECONDS = 0.8  # the time that a worker sleeps for each simulated submission
 # A worker with this code sleeps instead of grading.
 SLEEP = """
 import time
@@ -139,7 +139,7 @@ def _measured(folder: Path, count: int, *options: str) -> tuple[Run, float]:
 
 
 def same_marks(day: Day, count: int, console: Console) -> bool:
-    """Grade a class with the pool, and on local clusters with 2 and 4 workers."""
+    """Compare the marks and the CPU time of the pool with those of local clusters with 2 and 4 workers."""
     with _course(day, count) as folder:
         pool, cost = _measured(folder, count, "--jobs", "2")
         expected, ok = pool.marks(day), True
@@ -223,7 +223,7 @@ def simulated(
         - the wall time in seconds,
         - the CPU seconds per submission of the scheduler,
         - the CPU seconds per submission of the client,
-        - the megabytes by which the client grows after the first tenth of the class.
+        - the megabytes by which the client's memory grows after the first tenth of the class.
     """
     cells = tuple(Cell(n, "code", "x = 1\n" * 40) for n in range(60))
     submission = Submission("a.ipynb", "a", "", cells, (), True)
@@ -274,7 +274,7 @@ def scaling(day: Day, tasks: int, console: Console) -> bool:
     passed = scheduler < 0.002 and growth <= 50
     console.print(
         f"{'✓' if passed else '✗'} {tasks} tasks in {wall:.0f} s: per submission, the scheduler uses {scheduler * 1000:.2f} ms "
-        f"(limit 2) and the client {client * 1000:.2f} ms of CPU time; the client grows by {growth:.0f} MB (limit 50)"
+        f"(limit 2) and the client {client * 1000:.2f} ms of CPU time; its memory grows by {growth:.0f} MB (limit 50)"
     )
     return ok and passed
 

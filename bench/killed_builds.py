@@ -1,7 +1,7 @@
 """Kill `autograder build` at many moments, and check that no release is ever damaged: `python -m bench.killed_builds`.
 
 A small course is changed and rebuilt. Half of the builds are killed at moments spread over the whole build, and the others
-while they publish. Each folder must then be the old or the new one, and the next build must be complete.
+while they publish. After each kill, every folder must be in its old or new state, and the next build must be complete.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main(count: int, folder: Path) -> None:
         states = []
         for folder_now, folder_old, folder_new in zip(read_release(root), old, new, strict=True):
             assert folder_now in (folder_old, folder_new), (
-                f"line {line}: a folder is neither old nor new"
+                f"line {line}: a folder is neither in its old nor in its new state"
             )
             states.append("new" if folder_now == folder_new else "old")
         count_lines(lambda: build_day(root), ())

@@ -27,9 +27,8 @@ from bench.processes import counter, tree
 
 ROOT = Path(__file__).parents[1]
 OTTER = ROOT / ".autograder" / "otter"
-SECONDS = (
-    60  # limit per cell in nbgrader, and per submission in Otter, which has no limit of its own
-)
+# The time limit per cell in nbgrader, and per submission in Otter, which has no time limit of its own.
+SECONDS = 60
 CONFIG = f"""c = get_config()
 c.CourseDirectory.course_id = "plain"
 c.Execute.timeout = {SECONDS}

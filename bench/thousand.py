@@ -107,7 +107,7 @@ class Measurement:
     def memory_growth(self) -> float:
         """Return the memory growth of the trusted processes after the first tenth of the class, in megabytes.
 
-        In a small class it is measured after `WARM_UP`, because the processes load known mistakes when they first need them.
+        At least the first `WARM_UP` submissions are excluded, because the processes load known mistakes only when needed.
         """
         start = max((self.honest + 9) // 10, WARM_UP)
         later = [sample.memory for sample in self.samples if sample.done >= start]

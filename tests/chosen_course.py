@@ -1,4 +1,4 @@
-"""A course whose two days share their chapters, and differ only in what `grading.toml` selects. Entry point: `make`."""
+"""Define a course whose two days share chapters and differ only in what `grading.toml` selects. Entry point: `make`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-# Day 1 is the short form of a day. Day 2 is worth 77 points and has a given and an optional exercise.
+# Day 1 contains only the core exercises. Day 2 is worth 77 points and has a given and an optional exercise.
 DAYS = {
     "day1": ('include = "core"', {}),
     "day2": ("total_points = 77", {"shift": "given = true", "count": "optional = true"}),

@@ -79,7 +79,7 @@ def grade(grader: Grader) -> Callable[..., SubmissionMarks]:
 
 @cache
 def reader() -> Reader:
-    """Return the reader shared by all tests."""
+    """Return the reader of submissions that all tests share."""
     running = Reader()
     atexit.register(running.close)
     return running

@@ -39,7 +39,7 @@ class DaskCluster:
         self.place = Place(line.split()[-1], *map(Path, self.tls[1::2]))
 
     def add_worker(self, *options: str, **variables: str) -> None:
-        """Start a worker, and wait until it has joined."""
+        """Start a worker, and wait until it has joined the cluster."""
         common = ("--no-nanny", "--nthreads", "1", "--memory-limit", "0")
         self._start("worker", "Registered to:", self.place.name, *common, *options, **variables)
 

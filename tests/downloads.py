@@ -31,7 +31,7 @@ HELD_BACK = re.compile(r"[&<>\"`|':\\/\x00-\x1f]")  # characters that Moodle rem
 
 @dataclass(frozen=True)
 class HandIn:
-    """A submission by a student, or by a group on Gradescope. `points` is None if it cannot be graded."""
+    """A submission by a student, or by a group on Gradescope. `points` is None if the submission cannot be graded."""
 
     number: int  # identifies the student on every platform
     name: str
@@ -44,12 +44,12 @@ class HandIn:
 
     @property
     def user(self) -> int:
-        """Return Canvas's user id."""
+        """Return the student's user id in Canvas."""
         return FIRST_USER + self.number
 
     @property
     def participant(self) -> int:
-        """Return Moodle's participant number."""
+        """Return the student's participant number in Moodle."""
         return FIRST_PARTICIPANT + self.number
 
     @property
@@ -62,7 +62,7 @@ class HandIn:
 
 
 def canvas(class_: Sequence[HandIn], is_anonymous: bool = False) -> bytes:
-    """Return an archive like the one from Canvas's “Download Submissions”."""
+    """Return an archive in the format of Canvas's “Download Submissions”."""
     files: dict[str, bytes] = {}
     for one in class_:
         last, _, first = one.name.rpartition(" ")
@@ -85,7 +85,7 @@ def canvas(class_: Sequence[HandIn], is_anonymous: bool = False) -> bytes:
 def moodle(
     class_: Sequence[HandIn], is_blind: bool = False, in_folders: bool = True, end: str = ""
 ) -> bytes:
-    """Return an archive like Moodle's “Download all submissions”. Versions before 4.0 added `end="_"` to folder names."""
+    """Return an archive in the format of Moodle's “Download all submissions”. For Moodle before 4.0, pass `end="_"`."""
     files: dict[str, bytes] = {}
     for one in class_:
         name = "Participant" if is_blind else one.name.replace("_", " ")
@@ -131,7 +131,7 @@ def gradebook(class_: Sequence[HandIn]) -> str:
 
 
 def gradescope(class_: Sequence[HandIn]) -> bytes:
-    """Return an archive like the one from Gradescope's “Export submissions”."""
+    """Return an archive in the format of Gradescope's “Export submissions”."""
     files: dict[str, bytes] = {}
     lines = ["---"]
     for one in class_:
@@ -159,7 +159,7 @@ def nbgrader(root: Path, class_: Sequence[HandIn]) -> None:
 
 
 def student_id(one: HandIn) -> str:
-    """Return the user name, which is unique."""
+    """Return the student's user name, which is unique."""
     return f"s{one.number}"
 
 
@@ -212,7 +212,7 @@ def hand_in(
 
 
 def whole_class(count: int = 42) -> list[HandIn]:
-    """Return a class with every kind of submission, names in seven scripts, duplicate names and late submissions."""
+    """Return a class with every kind of submission, names in seven writing systems, duplicate names and late submissions."""
     return [
         hand_in(
             number,

@@ -34,12 +34,12 @@ def work(points: float, extra: str = "") -> str:
 
 
 def book(points: float, extra: str = "") -> bytes:
-    """Return a notebook with this work."""
+    """Return a notebook that contains the code from `work` for this many points."""
     return notebook(work(points, extra))
 
 
 class FakePool:
-    """A pool that reads the points from the submission. It stops with KeyboardInterrupt after `limit` submissions."""
+    """A pool that reads the points from each submission. It raises KeyboardInterrupt after `limit` submissions."""
 
     jobs = 1
 
@@ -103,7 +103,7 @@ def session(root: Path, limit: int = 1_000_000) -> Iterator[Session]:
 
 
 def grade(root: Path, *paths: Path, **options: Any) -> GradedClass:
-    """Grade the paths in a course and return the result."""
+    """Grade the submissions at these paths in a course, and return the result."""
     with session(root) as opened:
         return opened.grade(
             paths, options.pop("seed", None), options.pop("force", False), **options
@@ -117,10 +117,10 @@ def current(root: Path) -> dict[str, float | None]:
 
 
 def by_student(graded: GradedClass) -> dict[str, float | None]:
-    """Return the points of each student in the table."""
+    """Return the points of each student in a graded class."""
     return {row.entry.student: row.points for row in graded.rows}
 
 
 def paths_of(marks: Sequence[SubmissionMarks]) -> list[str]:
-    """Return the file names of submissions."""
+    """Return the file name of each graded submission."""
     return [Path(one.path).name for one in marks]

@@ -71,7 +71,7 @@ def in_fork(cells: Sequence[NotebookNode], stubs: dict[str, str]) -> list[str]:
 
 
 def run_cases(name: str, cases: Sequence[Collection[str]], quick: bool) -> dict[str, list[str]]:
-    """Return the failures in each case."""
+    """Run all cases, and return the failures in each one."""
     day = courses.load(ROOT).day(name)
     every = [cell for chapter in day.chapters for cell in chapter.cells]
     stubs = {cell.name: cell.stub for cell in every if cell.role == "exercise"}

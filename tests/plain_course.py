@@ -1,4 +1,4 @@
-"""A course in Chinese whose exercises return numbers, strings, lists and booleans. It follows the documentation."""
+"""Define a course in Chinese whose exercises return numbers, strings, lists and booleans, as the documentation describes."""
 
 from __future__ import annotations
 

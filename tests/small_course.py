@@ -1,4 +1,4 @@
-"""A course with two chapters of one exercise each, small enough for every command to finish in seconds."""
+"""Define a course with two chapters of one exercise each, small enough for every command to finish in seconds."""
 
 from __future__ import annotations
 

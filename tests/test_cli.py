@@ -97,7 +97,7 @@ def test_grading_without_isolation_prints_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_main_process_does_not_import_torch() -> None:
-    """torch takes longer to import than anything else that these commands do before they start other processes."""
+    """Importing torch takes longer than everything else that these commands do before they start other processes."""
     modules = (
         "autograder.grading.session",
         "autograder.feedback.student_page",

@@ -1,4 +1,4 @@
-"""Test grading on a Dask cluster: marks, killed workers, workers that must not grade, certificates and SLURM jobs."""
+"""Test grading on a Dask cluster: marks, killed workers, workers that are not allowed to grade, certificates and SLURM jobs."""
 
 from __future__ import annotations
 

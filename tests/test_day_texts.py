@@ -18,11 +18,11 @@ NOT_READ = re.compile(
 FACTS = re.compile(
     r"★+☆* · (core|further|optional) · (\d+) minutes(?: · ([\d.]+) points?)?$", re.MULTILINE
 )
-# A section that is not an exercise but has a time in the timetable.
+# Matches the time of a section that is not an exercise but is in the timetable.
 SECTION = re.compile(r"^\*(Core|Further) · (\d+) minutes\*$", re.MULTILINE)
 CHAPTER = re.compile(r"^\*Chapter (\d+) of (\d+)((?: · \w+: \d+ minutes?)*)\*$", re.MULTILINE)
-ROW = re.compile(r"^\| ([^|]+) ((?:\| (?:\d+ min )?)+)\|$", re.MULTILINE)  # of the timetable
-MAX_BYTES = 2_000_000  # of a released notebook
+ROW = re.compile(r"^\| ([^|]+) ((?:\| (?:\d+ min )?)+)\|$", re.MULTILINE)  # a row of the timetable
+MAX_BYTES = 2_000_000  # maximum size of a released notebook
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Promise:
     words: int
     core_words: int
     reading: tuple[str, ...]
-    predicts: bool  # each chapter asks the student to predict something
+    predicts: bool  # whether each chapter asks the student to predict something
 
 
 PROMISES = {
@@ -56,7 +56,7 @@ def cells(name: str) -> list[str]:
 
 
 def sections(cells: list[str]) -> list[tuple[str, str]]:
-    """Return the part of the timetable and the text of each cell. A chapter without core exercises is not part of the core."""
+    """Return each cell's track (core, further or optional) and its text. A chapter without core exercises is not core."""
     chapter = part = "core"
     parts = []
     for text in cells:

@@ -20,10 +20,8 @@ from autograder.recognition import catalogue
 from tests import small_course
 from tests.conftest import handed_in, with_cells
 
-CALLED = (
-    "MultiHeadAttention",
-    "softmax",
-)  # exercises that other exercises call; each has the first mistake in some submission
+# Exercises that other exercises call. For each of them, the test grades a submission in which it has a known mistake.
+CALLED = ("MultiHeadAttention", "softmax")
 TEST = re.compile(r"^  (passed|failed)  (\w+) \(([\d.]+) of ([\d.]+) points\)", re.M)
 
 

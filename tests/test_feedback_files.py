@@ -1,4 +1,4 @@
-"""Test that Canvas and Moodle would give each feedback page to the right student. The readers follow their source code."""
+"""Test that Canvas and Moodle would give each feedback page to the right student, according to their source code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def texts(day: Day) -> Texts:
 
 
 def canvas_user(name: str, attachments: Mapping[str, str]) -> str | None:
-    """Return the user to whom Canvas attaches a file, as `infer_comment_context_from_filename` does, or None."""
+    """Return the user who gets a feedback file in Canvas, or None. Follows Canvas's `infer_comment_context_from_filename`."""
     parts = [part for part in name.split("_") if part != "LATE"]
     if parts[0] == "anon" or "anon" in parts:
         at = parts.index("anon")
@@ -48,7 +48,7 @@ def canvas_user(name: str, attachments: Mapping[str, str]) -> str | None:
 
 
 def moodle_participant(name: str) -> tuple[str, str] | None:
-    """Return the participant and the file name that Moodle reads, as `is_valid_filename_for_import` does, or None."""
+    """Return the participant and file name that Moodle finds in a path, or None. Follows `is_valid_filename_for_import`."""
     if name.startswith((".", "~")):
         return None
     info = name.split("_", 4)

@@ -219,7 +219,7 @@ def test_a_locked_gradebook_is_reported_and_the_next_run_continues(
     (problem,) = course.copy().problems
     assert problem.startswith("gradebook.db is locked: another process, such as formgrader,")
     assert "; 0 of 2 submissions are up to date in the gradebook." in problem
-    # The notebook from the first copy is still there.
+    # The failed copy did not delete the notebook that the first copy wrote.
     assert course.autograded("ada").exists()
     unlock()
     assert course.copy() == CopyResult(2, 0, [])

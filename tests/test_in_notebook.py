@@ -242,7 +242,7 @@ def test_a_known_mistake_is_named_after_the_message(notebook: Notebook) -> None:
 def test_an_unknown_mistake_is_not_named(notebook: Notebook) -> None:
     notebook.run(DOUBLE, CHECKS)
     record(notebook, Squared=SQUARED, Halved=HALVED)
-    # The first input gives 9, as with the squared numbers, but the second one does not.
+    # For the first input, the result is 9, as for the mistake `Squared`; for the second input, the two results differ.
     assert "Hint" not in message(notebook, "def quadruple(x):\n    return x * 3\n")
 
 

@@ -275,7 +275,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Graded:
             grade.auto_score = grade.max_score
         gradebook.db.commit()
 
-    # With a path, this leaves the gradebook alone, so that only nbgrader writes to it.
+    # `autograder grade` does not write to the gradebook if it is given a path, so only nbgrader does.
     ours = course.start(
         "autograder", "grade", "day1", "submitted", "--json", "marks.json", "--jobs", "1"
     )

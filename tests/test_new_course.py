@@ -118,7 +118,7 @@ def test_pytest_finds_the_fixtures_of_the_graders(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trial]:
-    """Try both exercises. `standardize` has two mistakes and one style with faults."""
+    """Try both exercises. For `standardize`, two known mistakes and one solution in another style have faults."""
     root = make(tmp_path_factory.mktemp("course"))
     with (root / "mistakes/day1/standardize.md").open("a") as file:
         file.write(UNNOTICED + TWICE)

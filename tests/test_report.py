@@ -79,7 +79,8 @@ def test_mean_scores_ignore_unreadable_submissions(texts: Texts) -> None:
 
 def test_discrimination_is_the_correlation_with_the_other_exercises(texts: Texts) -> None:
     found = {e.name: e.discrimination for e in analysis_of_four(texts).exercises}
-    assert found["padding_mask"] is None  # undefined if every student has full points
+    # A correlation is undefined if every student has full points.
+    assert found["padding_mask"] is None
     # The student without points for FeedForward also has far fewer points for the other exercises.
     assert found["FeedForward"] == pytest.approx(1, abs=0.01)
     assert found["softmax"] is not None

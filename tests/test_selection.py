@@ -111,7 +111,7 @@ def test_a_demonstration_counts_as_use(tmp_path: Path) -> None:
     demonstration = '\n# %%\nif __name__ == "__main__":\n    print(alone(unused(1)), scores(1))\n'
     day = load(tmp_path, SHORT, SECOND + demonstration)
     assert [chapter.name for chapter in day.chapters] == ["first"]
-    toml = SHORT + "core = true\n"  # the last table is the one for `alone`
+    toml = SHORT + "core = true\n"  # added to the last table, for `alone`
     day = load(tmp_path, toml, SECOND + demonstration)
     assert ("given", "unused") in cells(day)
 

@@ -202,7 +202,7 @@ def test_a_notebook_of_another_day_cannot_be_graded(root: Path) -> None:
 
 
 def version_1(root: Path) -> Path:
-    """Write a store from version 1 with two Canvas downloads, a folder, and a file that did not exist."""
+    """Write a store from version 1. It contains the marks for two Canvas downloads, a folder, and a path that did not exist."""
     folder = root / ".autograder"
     folder.mkdir(mode=0o700)
     with sqlite3.connect(folder / "marks.db") as database:

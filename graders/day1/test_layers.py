@@ -561,7 +561,7 @@ class TestEncoderLayer:
         allowed = mask[:, 0]
         close(after[allowed], before[allowed], "the result at the other positions", atol=1e-4)
         assert (after - before)[~allowed].abs().max() > 1e-3, (
-            "your results at the changed positions should change, but they do not"
+            "changing x at a masked position should change your result at that position, but it does not"
         )
 
     @weight(0.5)
@@ -756,7 +756,7 @@ class TestDecoderLayer:
         after = shaped(layer(changed, memory, mask=causal), x.shape)
         close(after[:, :3], before[:, :3], "the result at positions 0 to 2", atol=1e-4)
         assert (after - before)[:, 3:].abs().max() > 1e-3, (
-            "your results at the changed positions should change, but they do not"
+            "changing x at positions 3 and later should change your result there, but it does not"
         )
 
     @weight(1)

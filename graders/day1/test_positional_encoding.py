@@ -346,7 +346,7 @@ class TestPositionalEncoding:
 
     @weight(0.5)
     def test_keeps_the_input(self, student, seed):
-        """The input is not modified in place, and a call does not affect later calls, not even with longer inputs."""
+        """The input is not modified in place, and a call does not affect later calls, even if their inputs are longer."""
         draw = Draw(seed)
         x, longer = draw.strided(draw.normal(3, 4, 6)), draw.normal(2, 9, 6)
         module = student.PositionalEncoding(6, max_length=11).eval()

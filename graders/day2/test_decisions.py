@@ -122,7 +122,7 @@ class TestInterleave:
 
     @weight(0.5)
     def test_sizes(self, student, seed):
-        """b, t and d may be 1."""
+        """The batch size b, the number of steps t and the number of features d may be 1."""
         draw = Draw(seed)
         for shape in ((1, 1, 1), (3, 1, 2), (1, 4, 1), (1, 2, 5)):
             parts = [draw.normal(*shape) for _ in range(3)]

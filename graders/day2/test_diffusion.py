@@ -113,7 +113,7 @@ class TestAddNoise:
 
     @weight(1.5)
     def test_one_step(self, student, seed):
-        """A single row becomes √ᾱ(t) · x0 + √(1 − ᾱ(t)) · noise."""
+        """For a single row, the result is √ᾱ(t) · x0 + √(1 − ᾱ(t)) · noise."""
         draw = Draw(seed)
         x0, noise, alpha_bar = draw.normal(1, 7), draw.normal(1, 7), schedule(draw, 8)
         for step in (4, 8, 0):

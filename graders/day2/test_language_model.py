@@ -868,9 +868,10 @@ class TestNextTokenProbabilities:
     def test_order(self, student, seed):
         """The temperature is applied first, then `top_k`, then `top_p` on the renormalised remaining probabilities."""
         draw = Draw(seed)
+        # The comments give the cumulative probabilities with and without `top_k`.
         for options in (
-            {"top_k": 3, "top_p": 0.75},  # cumulative: 0.47, 0.79 (top 3); 0.36, 0.6, 0.76 (all 6)
-            {"top_k": 2, "top_p": 0.5},  # cumulative: 0.6 (top 2)
+            {"top_k": 3, "top_p": 0.75},  # sums: 0.47, 0.79 (top 3); 0.36, 0.6, 0.76 (all 6)
+            {"top_k": 2, "top_p": 0.5},  # sum: 0.6 (top 2)
             {"top_k": 5, "top_p": 0.7},
             {"temperature": 0.5, "top_p": 0.7},
             {"temperature": 3.0, "top_k": 4, "top_p": 0.7},

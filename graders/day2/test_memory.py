@@ -102,7 +102,7 @@ class TestRecurrentAttention:
 
     @weight(1.5)
     def test_content_of_the_memory(self, student, seed):
-        """If `relative` is zero, each position attends to the whole memory and to x up to itself, based on content alone."""
+        """If `relative` is zero, each position attends to the memory and to x up to its own position, based on content alone."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 3, 1, 11)
         parameters["relative"].zero_()
@@ -369,7 +369,7 @@ class TestKnnProbabilities:
 
     @weight(0.5)
     def test_sizes(self, student, seed):
-        """n, N, d and v may be 1, and N may be large."""
+        """The numbers of queries (n), keys (N) and features (d) and the vocabulary size (v) may be 1; N may be large."""
         draw = Draw(seed)
         for n, count, d, v in ((1, 1, 1, 1), (1, 4, 1, 3), (3, 1, 2, 2), (2, 300, 3, 40)):
             queries, keys = draw.normal(n, d), draw.normal(count, d)

@@ -311,7 +311,7 @@ class TestRelativeSelfAttention:
 
     @weight(1)
     def test_content_alone(self, student, seed):
-        """If `relative` is zero, the layer is ordinary causal attention."""
+        """If `relative` is zero, the layer computes ordinary causal attention."""
         draw = Draw(seed)
         layer, parameters = load_layer(student, draw, 1, 1, 7)
         parameters["relative"].zero_()

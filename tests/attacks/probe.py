@@ -55,7 +55,7 @@ def all_objects():
 
 
 def look_once(holder):
-    """Search for canaries and lines from a reference, and sleep while the test scans this process. Raise if anything was found."""
+    """Search for traces of references, sleep while the test scans this process, and raise an exception if traces were found."""
     if looked:
         return
     looked.append(holder)

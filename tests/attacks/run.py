@@ -1,8 +1,8 @@
-"""Run all attacks as one user, in one form of the sandbox or with their defences disabled. Print the results as JSON.
+"""Run all attacks as one user, in one sandbox configuration or with their defences disabled. Print the results as JSON.
 
     python -m tests.attacks.run USER WALL [kernel]
 
-USER is root or nobody. WALL (the form of the sandbox) is full, denied (no namespaces) or off. With `kernel`, only attacks
+USER is root or nobody. WALL (the sandbox configuration) is full, denied (no namespaces) or off. With `kernel`, only attacks
 that kernel layers stop are run. With `off`, each attack that can have an effect as this user runs without its defence.
 
 The canary is in the environment, where a process that can inspect the grader would find it. The list of tests that trivial
@@ -93,7 +93,7 @@ class Lab:
         return self.grader.grade(self._handed_in(attack.source), only=attack.exercise)
 
     def _prepare(self, allowing: str = "") -> None:
-        """Prepare the server to slice submissions for the day. `allowing` names an exercise in which nothing is forbidden."""
+        """Prepare the server to slice submissions for the day. In the exercise named by `allowing`, no function is forbidden."""
         key = self.grader.server, allowing
         if key not in self._prepared:
             self._prepared[key] = prepare(self.grader.server, self.grader.day)
@@ -121,7 +121,7 @@ class Lab:
                 )
             exercises.append(one)
         day = replace(self._day, exercises=tuple(exercises))
-        vars(day)["chapters"] = self._day.chapters  # avoids a second read
+        vars(day)["chapters"] = self._day.chapters  # avoids reading the chapters again
         return day
 
     def observe(self, attack: Attack, work: Callable[[], SubmissionMarks]) -> Seen:
@@ -251,7 +251,7 @@ def proofs(outside: Outside, trivial: Any, user: str) -> dict[str, Any]:
     for attack in ATTACKS:
         if attack.effect and attack.user == user:
             kernel.setdefault(attack.kernel, []).append(attack)
-    # A server takes seconds to start, so if fewer than three attacks need the same layers off, turn more layers off for them.
+    # A server takes seconds to start, so if fewer than three attacks share a set of disabled layers, run them with a larger one.
     for off in [off for off, attacks in kernel.items() if 0 < len(attacks) < 3]:
         wider = min((more for more in kernel if set(off) < set(more)), key=len, default=None)
         if wider is not None:
@@ -291,7 +291,7 @@ def walled(outside: Outside, trivial: Any, which: str) -> dict[str, Any]:
 
 
 def main(user: str, wall: str, which: str = "all") -> None:
-    """Switch to the user, run the attacks in this form of the sandbox, and print the results as JSON."""
+    """Switch to the user, run the attacks in this sandbox configuration, and print the results as JSON."""
     if user == "nobody" and os.geteuid() == 0:
         become_nobody(["-m", "tests.attacks.run", user, wall, which])
     if wall == "denied":

@@ -65,7 +65,7 @@ class Attack:
 
 
 def read(family: str) -> list[Attack]:
-    """Return the attacks or controls in a family's file."""
+    """Return the attacks or the harmless control cells in a family's file."""
     text = (CELLS / f"{family}.py").read_text(encoding="utf-8")
     found = []
     for part in re.split(r"^# %% ", text, flags=re.M)[1:]:

@@ -1,4 +1,4 @@
-"""Test that in hostile classes, honest students keep their marks and hostile submissions get the expected results.
+"""Test that honest students keep their marks in classes with hostile submissions, and that these get the expected results.
 
 Grading must also stay within its time and memory limits. By default, only a few classes with the short cases are
 graded. With `ATTACKS=all`, as in `make attacks`, every case is graded in a separate class. Groups of a dozen cases are then

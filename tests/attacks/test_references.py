@@ -50,7 +50,7 @@ ALIKE = {
 GRAPHS = 500 if IS_LONG else 5
 PROBE = (Path(__file__).parent / "probe.py").read_text(encoding="utf-8")
 REPLACED = ("masked_attention", "split_heads", "MultiHeadAttention", "LayerNorm", "FeedForward")
-LONG_ENOUGH = 25  # two programs do not share a line of this many characters by chance
+LONG_ENOUGH = 25  # a line of at least this many characters does not occur in two programs by chance
 SLEEPING = ("230", "115")  # clock_nanosleep on x86-64 and arm64
 ASLEEP = 4.0  # seconds that a student's call waits while its memory is scanned
 

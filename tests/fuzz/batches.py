@@ -58,7 +58,7 @@ def random_cases(seed: int, count: int, makers: Sequence[str] = tuple(MAKERS)) -
 
 
 def with_neighbours(cases: Sequence[Case]) -> HostileClass:
-    """Return a class made up of these cases, ada, zoe and further honest submissions in between."""
+    """Return a class that consists of these cases with honest submissions in between, including those of ada and zoe."""
     class_ = flat(cases, "fuzzed")
     honest = [f"honest-{number:03}" for number in range(len(cases) // NEIGHBOURS + 1)]
 
@@ -94,7 +94,8 @@ def find_failures(course: Course, cases: Sequence[Case]) -> list[Failure]:
         for half in (cases[:middle], cases[middle:])
         for failure in find_failures(course, half)
     ]
-    return found or [Failure(cases, found_complaints)]  # a joint failure of several submissions
+    # If nothing was found, the submissions cause the failure only together.
+    return found or [Failure(cases, found_complaints)]
 
 
 def kept_cases(folder: Path) -> list[Case]:

@@ -201,7 +201,7 @@ def zip64_with_a_forged_size(path: Path) -> None:
 
 @case("archives", *EITHER, short=True)
 def size_below_the_actual_one(path: Path) -> None:
-    """Write a zip file whose headers claim ten bytes for a member of 90 MB."""
+    """Write a zip file whose headers claim that a 90 MB member has only ten bytes."""
     data = bytearray(zipped({"day1.ipynb": bytes(90 << 20)}))
     for at, signature in ((22, b"PK\x03\x04"), (24, b"PK\x01\x02")):
         place = data.index(signature) + at
@@ -361,7 +361,7 @@ def pipe_instead_of_a_file(path: Path) -> None:
 
 @case("archives", *HARMLESS, short=True)
 def a_thousand_notebooks(path: Path) -> None:
-    """Regression test from an audit: write 1,000 notebooks to folders that look like other students' folders."""
+    """Write 1,000 notebooks to folders that look like other students' folders. Regression test for an audit finding."""
     books = {f"a{n}/submission_1/day1.ipynb": notebook(code(f"x = {n}")) for n in range(1000)}
     _zip(path, zipped(books))
 

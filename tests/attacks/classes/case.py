@@ -23,7 +23,7 @@ def causal_mask(n, device=None):
 SCRIPT = f"# %%\n{RIGHT}"
 FULL = 3.0
 SECONDS = 60.0
-SLOW = 600.0  # seconds: the budget for idle time, plus start-up
+SLOW = 600.0  # in seconds; covers the limit on idle time and the start-up
 
 
 # ---- expected results
@@ -31,7 +31,7 @@ SLOW = 600.0  # seconds: the budget for idle time, plus start-up
 
 @dataclass(frozen=True)
 class Points:
-    """An expected result: the submission is graded, with points between two bounds."""
+    """An expected result: the submission is graded, and its points are between two bounds."""
 
     low: float = 0.0
     high: float | None = None
@@ -64,7 +64,7 @@ HARMLESS = (Points(0.0), Points(FULL), Unread())  # only the other students' res
 
 @dataclass(frozen=True)
 class Case:
-    """A hostile submission. `write` gets the submission's path without a suffix. `make test` runs only the `short` cases."""
+    """A hostile submission. `write` takes the path of the file, without a suffix. `make test` runs only the `short` cases."""
 
     name: str
     family: str
@@ -179,7 +179,7 @@ def tarred(members: Sequence[tuple[tarfile.TarInfo, bytes]], mode: str = "w") ->
 
 
 def member(name: str, data: bytes = b"", **more: Any) -> tuple[tarfile.TarInfo, bytes]:
-    """Return the header and the data of a tar archive member; `more` sets further fields of the header."""
+    """Return the header and the data of a tar archive member; `more` contains additional header fields."""
     header = tarfile.TarInfo(name)
     header.size = len(data)
     for field, value in more.items():

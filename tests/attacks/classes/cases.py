@@ -1,4 +1,4 @@
-"""List all hostile classes: a class for each case, classes with a dozen cases, and a few short classes for `make test`."""
+"""List all classes with hostile submissions: one per case, some with a dozen cases each, and a few short ones for `make test`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _groups() -> list[HostileClass]:
 
 
 def whole(cases: Sequence[Case]) -> HostileClass:
-    """Return a class in the course's nbgrader folders, with one hostile student per case. No paths are passed to `grade`."""
+    """Return a class in the course's nbgrader folders, with one hostile student per case. `grade` is run without paths."""
 
     def write(root: Path) -> list[str]:
         for who in ("ada", "zoe"):

@@ -53,7 +53,7 @@ Claim = Callable[[Path], object]
 
 
 def tree(name: str, claims: Mapping[str, Claim]) -> HostileClass:
-    """Return a class of late submissions in nbgrader's folders: ada, zoe, bob, and one hostile student per forged claim."""
+    """Return a class in nbgrader's folders: late submissions by ada, zoe and bob, and by one hostile student per forged claim."""
     eves = {f"eve-{title.replace('_', '-')}": claim for title, claim in claims.items()}
     everybody = ["ada", "zoe", "bob", *eves]
 
@@ -71,7 +71,7 @@ def tree(name: str, claims: Mapping[str, Claim]) -> HostileClass:
 
 
 def honest(place: Path) -> None:
-    """Write a correct notebook."""
+    """Write a correct notebook to a student's folder."""
     (place / "day1.ipynb").write_text(BOOK)
 
 

@@ -23,7 +23,7 @@ from tests.attacks.classes.case import (
 )
 
 NO_NOTEBOOK = (Unread(),)
-EITHER = (Points(3.0), Unread())  # read partly or completely, or rejected
+EITHER = (Points(3.0), Unread())  # the notebook is read partly or completely, or it is rejected
 
 
 def nested(depth: int, start: str = '{"a":', end: str = "}", core: str = "1") -> str:
@@ -207,7 +207,7 @@ def source_of_a_million_lines(path: Path) -> None:
 
 @case("notebooks", *EITHER, short=True)
 def ten_thousand_odd_cells(path: Path) -> None:
-    """Write a notebook with thousands of cells that are each reported as a separate problem."""
+    """Write a notebook with thousands of invalid cells, each of which is a separate problem to report."""
     odd: list[dict[str, Any]] = [{"cell_type": f"kind {n}", "source": [n]} for n in range(9_600)]
     raw(path, notebook(code(RIGHT), *odd))
 

@@ -30,7 +30,7 @@ SERVER = (
     "autograder.slicing.reader"  # part of the command line of fork servers and sandboxed processes
 )
 MOST_PROBLEMS = 200
-LONGEST_PROBLEMS = 100_000  # total characters in the problems of one submission
+LONGEST_PROBLEMS = 100_000  # maximum total length of one submission's problems, in characters
 LATE = """
 [late]
 per_cent_a_day = 10
@@ -43,7 +43,7 @@ FORMULA = re.compile(r"(?![+-]?[\d.,]+$|-$)[=+@\t\r＝＋－＠-]")
 
 @dataclass(frozen=True)
 class Mode:
-    """A mode of grading: the user that runs the grader, and the form of the sandbox."""
+    """How the grader is run: by which user, and in which sandbox configuration."""
 
     user: str
     wall: str
@@ -127,7 +127,7 @@ class Graded:
 
 
 class Course:
-    """A copy of the course for one mode. Recorded mistakes and trivial answers are kept from one class to the next."""
+    """A copy of the course for one mode. All classes share the recorded results of known mistakes and of trivial answers."""
 
     def __init__(self, folder: Path, mode: Mode) -> None:
         self.mode = mode
@@ -135,7 +135,8 @@ class Course:
         link_course(folder)
         state = folder / ".autograder"
         state.mkdir()
-        for file in (ROOT / ".autograder").glob("*-day1-*"):  # known mistakes and trivial answers
+        # These files contain the recorded results of known mistakes and of trivial answers.
+        for file in (ROOT / ".autograder").glob("*-day1-*"):
             shutil.copyfile(file, state / file.name)
         _make_accessible(folder, mode)
 
@@ -288,7 +289,7 @@ def _of_record(class_: HostileClass, record: Mapping[str, Any]) -> Iterator[str]
         got = f"{record['points']:g} points" if record["exercises"] else "no marks"
         yield f"{name} has {got} ({'; '.join(problems)[:300]}); expected: {list(outcomes)}"
     if len(problems) > MOST_PROBLEMS or sum(map(len, problems)) > LONGEST_PROBLEMS:
-        yield f"{name} has too many or too long problems: {len(problems)}, {sum(map(len, problems))} characters in total"
+        yield f"{name} has {len(problems)} problems, {sum(map(len, problems))} characters in total, which exceeds a limit"
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Run `autograder` as another user or without namespaces: python -m tests.attacks.classes.start USER WALL ARGUMENTS
 
-USER is root or nobody. WALL (the form of the sandbox) is full, or denied (no namespaces).
+USER is root or nobody. WALL (the sandbox configuration) is full, or denied (no namespaces).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Exercises that only forward their arguments to another exercise, in many forms. None of them solves anything.
+# Submissions whose exercises only forward their arguments to another exercise, in many forms. None of them solves an exercise.
 import functools
 import torch
 from torch import nn

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-# Attempts to reach a reference that replaces a failed exercise. Nothing here solves anything.
+# Attempts to reach the reference that replaces a failed exercise. None of these submissions solves an exercise.
 import gc, inspect, linecache, sys, types
 import torch
 from torch import nn
@@ -354,7 +354,7 @@ exec("class DecoderLayer:\n    def __new__(cls, *a, **k):\n        return Encode
 #: points 0
 # %%
 def handles(*uses):
-    """Yield the objects that might send a handle's requests."""
+    """Yield the objects through which a handle might send its requests."""
     for thing in gc.get_objects():
         if type(thing).__name__ in ("Worker", "Handles", "Oracle", "References", "Reference"):
             yield thing
