@@ -149,7 +149,8 @@ def same_marks(day: Day, count: int, console: Console) -> bool:
             run, on_cluster = _measured(folder, count, *options)
             same, ratio = run.marks(day) == expected, on_cluster / cost
         console.print(
-            f"{'✓' if same else '✗'} marks of {count} submissions on {workers} workers equal the pool's: {same}"
+            f"{'✓' if same else '✗'} {count} submissions graded on {workers} workers: "
+            f"their marks {'match' if same else 'differ from'} the pool's"
         )
         console.print(
             f"{'✓' if ratio <= 1.15 else '✗'} CPU time per submission on {workers} workers, excluding start-up: "

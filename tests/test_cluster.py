@@ -214,7 +214,7 @@ def test_an_unencrypted_cluster_is_refused(day: Day, class_: list[Submission]) -
         day.root, "grade", "day1", "class", "--cluster", "tcp://127.0.0.1:8786"
     )
     assert done.returncode == 2
-    assert "tcp://127.0.0.1:8786 is not an encrypted address" in done.stderr
+    assert "tcp://127.0.0.1:8786 is not a TLS address" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     done = small_course.command(
         day.root, "grade", "day1", "class", "--cluster", "tls://127.0.0.1:8786"

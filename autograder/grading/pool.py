@@ -56,7 +56,7 @@ class Pool:
         return [self._isolation.result()]
 
     def submit(self, submission: Submission, seed: str) -> Future[SubmissionMarks]:
-        """Return a future for a submission's marks. Its `result` raises BrokenExecutor if a process of the pool was killed."""
+        """Return a future for a submission's marks. Its `result` raises BrokenExecutor if a pool process is killed."""
         with blocked_interrupts():
             return self._executor.submit(_grade, submission, seed)
 

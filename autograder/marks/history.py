@@ -217,7 +217,7 @@ class History:
         """Lock a day, so that no other run can grade it. The kernel releases the lock if this process is killed.
 
         Raises:
-            Busy: Another run holds the lock. The message names the user who started that run, and the time.
+            Busy: Another run holds the lock. The message says who started that run, and when.
             StoreError: The store is damaged, or its folder is read-only.
         """
         with self._errors("read"):

@@ -84,11 +84,11 @@ class ExerciseMarks(msgspec.Struct, frozen=True, omit_defaults=True):
     # Only the student's page uses the statements. The store keeps them, but `encode` omits them.
     statements: list[Statement] = []
     override: Override | None = None  # never stored with the marks; see overrides.py
-    optional: bool = False  # whether the points do not count towards the submission's points
+    optional: bool = False  # whether the points do not count towards the total
 
     @property
     def credit(self) -> float:
-        """Return the points that count towards the submission's points."""
+        """Return the points that count towards the submission's total."""
         return 0.0 if self.optional else self.points
 
     @property

@@ -217,7 +217,7 @@ class Server:
         """Return a clock for a process's CPU time and run-queue time, as measured by the kernel.
 
         Raises:
-            ServerLost: The process ended together with its server.
+            ServerLost: The process died along with its server.
         """
         if number not in self._running:
             raise ServerLost

@@ -145,7 +145,9 @@ def run_in_chunks(module, whole: Tensor, sizes: tuple[int, ...], *caches, n_cach
     chunks = []
     for chunk in whole.split(list(sizes), dim=1):
         seen = module(chunk, given)
-        assert isinstance(seen, Tensor), f"the result with a cache should be a tensor, not {seen}"
+        assert isinstance(seen, Tensor), (
+            f"the result when a cache is used should be a tensor, not {seen}"
+        )
         assert seen.shape[:2] == chunk.shape[:2], (
             "the result for a chunk should have the same batch size and length as the chunk: "
             f"{tuple(chunk.shape[:2])}; the shape of your result is {tuple(seen.shape)}"
@@ -317,7 +319,7 @@ class TestCausalSelfAttention:
         check_gradients({"x": x, **parameters}, exact, ATOL)
         again = x.detach().requires_grad_()
         seen = shaped(layer(again, student.KeyValueCache()), x.shape)
-        assert seen.requires_grad, "no gradient flows through the result with a cache"
+        assert seen.requires_grad, "no gradient flows through the result when a cache is used"
         seen.backward(upstream)
         close(leaf_gradient(again, "x"), x.grad, "the gradient of x with a cache", 1e-5, 1e-4)
 

@@ -97,7 +97,7 @@ if __name__ == "__main__":
         assert weights is not None, "softmax returns None. Does it end with `return`?"
         assert weights.shape == x.shape, (
             "The result should have the same shape as x, (2, 2); yours has shape "
-            f"{tuple(weights.shape)}. Keep the axis that you sum over, with size 1."
+            f"{tuple(weights.shape)}. Keep the axis that you sum over as an axis of size 1."
         )
         assert torch.allclose(weights, expected, atol=1e-5), (
             f"softmax of\n{x}\nalong the last axis should be\n{expected}\nyours is\n{weights}\n"

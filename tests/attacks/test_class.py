@@ -120,7 +120,7 @@ def test_exhausting_attacks_do_not_slow_the_grader(
 
 
 def lateness(grader: Grader, submissions: list[Submission]) -> float:
-    """Return how late a 10 ms timer fires while submissions are graded, in seconds (99th percentile)."""
+    """Return the 99th-percentile delay, in seconds, of a 10 ms timer while submissions are being graded."""
     late: list[float] = []
     done = threading.Event()
 

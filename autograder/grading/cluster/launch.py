@@ -78,7 +78,7 @@ def _security(place: Place) -> Security:
     """
     if not place.name.startswith("tls://"):
         raise ClusterError(
-            f"{place.name} is not an encrypted address. Start the scheduler with --protocol tls and certificates, "
+            f"{place.name} is not a TLS address. Start the scheduler with --protocol tls and certificates, "
             "and pass its address, tls://HOST:PORT."
         )
     given = {"tls_ca_file": place.ca_file, "tls_client_cert": place.certificate}

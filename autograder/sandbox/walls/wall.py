@@ -214,7 +214,8 @@ def _enter_namespaces(
 def _drop_root_in_place(python: Sequence[str]) -> None:
     """Switch to the user `nobody`.
 
-    If other users cannot read Python's folders, keep the capability to read all files, as restricted by Landlock.
+    If other users cannot read Python's folders, keep the capability that bypasses read permissions. Landlock still limits which
+    files can be read.
     """
     closed = any(not _open_to_others(folder) for folder in python)
     privileges.drop_root((privileges.CAP_DAC_READ_SEARCH,) if closed else ())

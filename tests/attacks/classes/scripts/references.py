@@ -328,7 +328,7 @@ def copied(thing, name):
     torch.save(made, out)
     text = out.getvalue() + pickle.dumps(made)
     if f"def {name}".encode() in text:
-        raise LookupError("source code of the reference was found")
+        raise LookupError("found the source code of a reference solution")
     raise LookupError(name)
 # %%
 class DecoderLayer(nn.Module):
