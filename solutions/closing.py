@@ -1,18 +1,18 @@
 # %% [markdown]
-# ## How far you are
+# ## Your progress
 #
-# Run `progress()` in any cell. It shows which exercises pass their visible checks, what fails in the
-# others, and how many minutes are left.
+# Run `progress()` in any cell. It shows which exercises pass their visible checks, what fails in
+# the others, and how many minutes of work remain.
 #
-# **How your work is graded.** The grader takes only what an exercise needs and runs other tests on
-# other numbers. Cell order, plots and experiments do not matter.
+# **How your work is graded.** The grader runs only the code that each exercise needs. Its tests and
+# inputs differ from those of the visible checks. Cell order, plots and experiments do not matter.
 #
-# * Results have the dtype and device of the inputs, float16 to float64. Arguments stay unchanged
-#   and may be non-contiguous. Gradients are finite.
-# * A promised `ValueError` names the argument that is wrong, as in "d is 10, not divisible by
-#   n_heads = 3".
+# * Support float16 to float64 and non-contiguous inputs. Results must have the same dtype and
+#   device as the inputs. Gradients must be finite. Do not modify arguments in place.
+# * If a docstring specifies a `ValueError`, its message must name the invalid argument, as in "d is
+#   10, not divisible by n_heads = 3".
 # * Dropout acts only in training mode. Initialisation and additional attributes are up to you.
-# * What an exercise does not allow is forbidden in that exercise only.
+# * Each "Not allowed" list applies only to its own exercise.
 
 # %%
 from autograder.in_notebook.progress import progress

@@ -1,11 +1,12 @@
 # %% [markdown]
 # ## How this notebook works
 #
-# * **Fill in the stubs.** Replace `raise NotImplementedError(...)` with your code. Keep the names
-#   of functions, classes, arguments and attributes, because the grader finds your work by them. You
-#   can add cells, functions and imports.
+# * **Fill in the stubs.** Replace `raise NotImplementedError(...)` with your code. Do not rename
+#   functions, classes, arguments or attributes: the grader finds them by name. You can add cells,
+#   functions and imports.
 # * **Run the checks** in the cell below each stub. They are examples; the grader runs more.
-# * **Hints are folded.** The first points in a direction, the second tells you almost everything.
+# * **Hints are collapsed.** The first points you in the right direction; the second gives away
+#   almost everything.
 # * **Demonstrations** draw or print something with your functions. They are not graded.
 #
 # The stars show the difficulty, out of five. In annotations, `Float[Tensor, "*batch n d"]` is a

@@ -1,11 +1,11 @@
 # %% [markdown]
 # ## Your progress
 #
-# Run `progress()` in any cell. It shows which exercises pass their visible checks, what fails in the
-# others, and how many minutes are left.
+# Run `progress()` in any cell. It shows which exercises pass their visible checks, what fails in
+# the others, and how many minutes of work remain.
 #
-# **How your work is graded.** The grader runs only the code that each exercise needs, with
-# different tests and inputs. Cell order, plots and experiments do not matter.
+# **How your work is graded.** The grader runs only the code that each exercise needs. Its tests and
+# inputs differ from those of the visible checks. Cell order, plots and experiments do not matter.
 
 # %%
 from autograder.in_notebook.opening import MEASURED

@@ -19,8 +19,8 @@ HELPERS = (hints, checks, progress, material)
 INTRODUCTION = """\
 ### Given code
 
-Run the next five cells. They run the checks, use a stand-in for an exercise that you have not finished, give a hint when a check
-recognises a common mistake, and show your progress. You do not have to read them."""
+Run the next five cells. They run the checks, give hints on common mistakes, and show your progress. They also provide stand-ins
+for exercises that you have not finished. You do not have to read the code."""
 SECTION = "helper"  # cell IDs are helper-1, helper-2, …
 OUTPUTS = re.compile(r'outputs="""([\w+/=\s]+)"""')
 STAND_INS = re.compile(r'stand_ins="""([\w+/=\s]+)"""')

@@ -180,7 +180,7 @@ class Texts:
         yield _row("Total", self._total, tracks, "**")
         if "further" in tracks:
             count = " Their points count the same as core points." if self._has_further else ""
-            yield f"\nThe further parts go into more depth.{count}"
+            yield f"\nThe parts marked *further* go into more depth.{count}"
         if "optional" in tracks:
             yield "\nOptional exercises are checked and graded, but their points do not count."
 
@@ -188,7 +188,7 @@ class Texts:
         """Return a sentence that states how long the day takes."""
         core, further, optional = (self._total.minutes[track] for track in TRACKS)
         text = f"The {'core' if further else 'day'} takes about {_hours(core)}"
-        text += f", the further parts about {_hours(further)} more" if further else ""
+        text += f", the parts marked *further* about {_hours(further)} more" if further else ""
         return text + (
             f", and the optional exercises about {_hours(optional)}." if optional else "."
         )

@@ -189,7 +189,7 @@ if __name__ == "__main__":
 # Then their dot product, a sum of d terms, has variance d. Dividing by √d keeps the variance at 1,
 # so softmax is equally sharp for every d.
 #
-# **The traps.** Only one of these sizes belongs under the square root. Leading axes broadcast:
+# **The traps.** Only one of n, m and d belongs under the square root. Leading axes broadcast:
 # queries `(4, 1, n, d)` and keys `(2, m, d)` give scores `(4, 2, n, m)`. In float16 (maximum
 # 65,504), the dot product can overflow even if the score does not.
 
@@ -451,7 +451,7 @@ if __name__ == "__main__":
 
         days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
         misspelt = ["Fryday", "Tusday", "Satterday", "Wensday"]
-        numbers = torch.arange(1.0, 8.0).reshape(7, 1)  # the value of a day is its number
+        numbers = torch.arange(1.0, 8.0).reshape(7, 1)  # the values: Monday is 1
         found, day_weights = attention(
             sharpness * letter_features(misspelt), letter_features(days), numbers
         )
@@ -471,8 +471,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.**
 #
-# * On the left, misspelt queries look up correctly spelt keys, and each value is the number of a
-#   day. This is **cross-attention**. `Fryday` finds day 5. `Tusday` matches both Tuesday (2) and
+# * On the left, misspelt queries look up correctly spelt keys. The values are day numbers (Monday
+#   is 1). This is **cross-attention**. `Fryday` finds day 5. `Tusday` matches both Tuesday (2) and
 #   Saturday (6), so it gets a number between the two.
 # * On the right, queries, keys and values come from the same words. This is **self-attention**.
 #   Both occurrences of `sea` get the same row, because attention ignores order. Chapter 3 changes

@@ -3,9 +3,9 @@
 #
 # *Chapter 5 of 6*
 #
-# Attention moves information between positions. A deep model also needs a network applied to each
-# position, residual connections that preserve the input, and norms that keep the numbers in range.
-# From these parts, you build the Transformer's encoder layer and decoder layer.
+# Attention moves information between positions. A deep model also needs a feed-forward network
+# applied to each position, residual connections that preserve the input, and norms that keep
+# activations in range. You will build these parts and combine them into encoder and decoder layers.
 #
 # ![The encoder layer applies self-attention with a mask, dropout, addition of the input, and norm1.
 # It then applies feed-forward, dropout, addition and norm2. Between these two steps, the decoder
@@ -25,9 +25,9 @@ from solutions.opening import demonstration, expecting, filled, fixed_numbers, v
 # ## `LayerNorm`
 # ★★☆☆☆ · 15 minutes
 #
-# Each layer adds something to its input, so the numbers would grow from layer to layer. Layer
-# normalisation rescales each position to mean 0 and variance 1. It does not depend on other
-# positions or sequences, so it behaves the same in training and at inference.
+# Each layer adds something to its input, so without normalisation, activations would grow from
+# layer to layer. Layer normalisation rescales each position to mean 0 and variance 1. It does not
+# depend on other positions or sequences, so it behaves the same in training and at inference.
 #
 # ![Layer normalisation computes the mean and variance over the features of one position. Batch
 # normalisation computes them over all positions for one feature.](figures/norms.svg)
@@ -42,8 +42,8 @@ from solutions.opening import demonstration, expecting, filled, fixed_numbers, v
 # offset of each feature. They cannot undo the normalisation, because they are the same for all
 # positions.
 #
-# **The trap.** What do torch's variance functions divide by, and where does $\varepsilon$ go? With
-# either mistake, a network still trains, but weights copied from another implementation give
+# **The trap.** What do torch's variance functions divide by, and where does $\varepsilon$ go? If
+# you get either wrong, the model still trains, but weights copied from another implementation give
 # different results.
 #
 # Not allowed: `layer_norm`, `rms_norm`, `group_norm`, `batch_norm`, `instance_norm` and their
@@ -179,7 +179,7 @@ if __name__ == "__main__":
 # \operatorname{dropout}\bigl(\max(0,\; \underbrace{W_1}_{d_{ff} \times d}\, x + b_1)\bigr) + b_2$$
 #
 # The hidden layer usually has $d_{ff} = 4d$ features. The paper (section 3.3) does not use dropout
-# inside the network; we follow torch's `nn.TransformerEncoderLayer`, which does.
+# here; we follow torch's `nn.TransformerEncoderLayer`, which does.
 #
 # **The trap.** Dropout has to be off in evaluation mode. Use a module that responds to `train()`
 # and `eval()`.
@@ -204,7 +204,7 @@ class FeedForward(nn.Module):
         ### END SOLUTION
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """Return the output of the network at each position of `x`."""
+        """Return the output of the feed-forward network at each position of `x`."""
         ### BEGIN SOLUTION
         return self.linear2(self.dropout(torch.relu(self.linear1(x))))
         ### END SOLUTION
@@ -233,21 +233,21 @@ if __name__ == "__main__":
         seen = network(torch.tensor([[2.0], [-3.0], [8.0]]))
         assert seen is not None, "forward returns None. Does it end with `return`?"
         assert torch.allclose(seen, torch.tensor([[2.5], [3.5], [8.5]])), (
-            "With these weights, the network computes |x| + 0.5, so 2, −3 and 8 should give 2.5, 3.5 and "
+            "With these weights, FeedForward computes |x| + 0.5, so 2, −3 and 8 should give 2.5, 3.5 and "
             f"8.5; yours gives {seen.flatten().tolist()}. Where is the ReLU?"
         )
         with torch.no_grad():
             network.linear2.bias.fill_(-4.0)
         seen = network(torch.tensor([[2.0], [-3.0]]))
         assert torch.allclose(seen, torch.tensor([[-2.0], [-1.0]])), (
-            "With these weights, the network computes |x| − 4, so 2 and −3 should give −2 and −1; yours "
+            "With these weights, FeedForward computes |x| − 4, so 2 and −3 should give −2 and −1; yours "
             f"gives {seen.flatten().tolist()}. There is no activation after the second linear map."
         )
         network, x = filled(FeedForward(6, 5)), fixed_numbers(2, 3, 6)
         with expecting("Inputs of shape (2, 3, 6) should work"):
             together, alone = network(x)[1, 2], network(x[1, 2])
         assert torch.allclose(together, alone, atol=1e-4), (
-            "A position should give the same result alone as with other positions; your network gives "
+            "A position should give the same result alone as with other positions; your FeedForward gives "
             f"{alone.tolist()} alone and {together.tolist()} with others."
         )
         with expecting(
@@ -291,16 +291,16 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** With $d_{ff} = 4d$, this network has $8d^2$ weights; the attention layer has
-# $4d^2$. Two thirds of an encoder layer's weights are therefore here.
+# **What to notice.** With $d_{ff} = 4d$, the feed-forward network has $8d^2$ weights, two thirds of
+# an encoder layer's total; the attention layer has $4d^2$.
 
 # %% [markdown]
 # ## `EncoderLayer`
 # ★★★☆☆ · 20 minutes
 #
-# The encoder layer gathers information with attention, then processes it with the network. Each
-# step has a **residual connection**: its input is added to its output, so it only has to learn what
-# to change. In the paper, the sum is then normalised (*post-norm*).
+# The encoder layer gathers information with attention, then processes it with the feed-forward
+# network. Each step has a **residual connection**: its input is added to its output, so the step
+# only has to learn what to change. In the paper, the sum is then normalised (*post-norm*).
 #
 # ![In post-norm, attention and feed-forward branch off the stream and are added back, and each sum
 # passes through a norm. In pre-norm, each norm is inside the branch, before attention or
@@ -315,12 +315,12 @@ if __name__ == "__main__":
 # Every tensor here has shape `b n d_model`. If you skipped `LayerNorm`, use
 # `nn.LayerNorm(d_model)`, which rescales each position to mean 0 and variance 1.
 #
-# **The trap.** A layer often still trains with norm, sum and dropout in the wrong order. For each
-# of the two sums, check that you add back the right tensor and that dropout acts only on the
-# branch.
+# **The trap.** A layer often still trains with norm, addition and dropout in the wrong order. For
+# both residual connections, check that you add back the right tensor and that dropout acts only on
+# the branch.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention`, `flex_attention`,
-# `multi_head_attention_forward` and `nn.Transformer` with all its parts.
+# `multi_head_attention_forward`, and `nn.Transformer` or any of its components.
 
 
 # %%
@@ -421,7 +421,7 @@ if __name__ == "__main__":
             silent.norm1.bias.copy_(torch.tensor([1.0, -1.0, 1.0, -1.0]))
         seen = silent(x)
         assert torch.allclose(seen, seen[0, 0].expand_as(seen), atol=1e-5), (
-            "Here, norm1 returns the same vector at every position and the network returns 0, so all "
+            "Here, norm1 returns the same vector at every position and feed_forward returns 0, so all "
             "positions should be equal; yours differ. What do you add in the second step?"
         )
 
@@ -463,14 +463,14 @@ if __name__ == "__main__":
         )
         for step, silent in (
             ("attention", "self_attention.out"),
-            ("network", "feed_forward.linear2"),
+            ("the feed-forward network", "feed_forward.linear2"),
         ):
             one = filled(EncoderLayer(4, 2, 8, dropout=0.5)).train()
             with torch.no_grad():
                 one.get_submodule(silent).weight.zero_()
                 one.get_submodule(silent).bias.zero_()
             assert not torch.equal(one(x), one(x)), (
-                f"In training mode, dropout should make two results differ even if the {step} returns 0; "
+                f"In training mode, dropout should make two results differ even if {step} returns 0; "
                 "yours are equal."
             )
         print("EncoderLayer: all visible checks pass.")
@@ -499,12 +499,12 @@ if __name__ == "__main__":
 # ### Demonstration: what residual connections preserve
 #
 # The next cell stacks twelve freshly initialised encoder layers and feeds random vectors into the
-# stack. Then it removes the residual sums, but keeps the norms.
+# stack. Then it removes the residual connections but keeps the norms.
 
 # %%
 if __name__ == "__main__":
 
-    class WithoutSums(nn.Module):
+    class WithoutResiduals(nn.Module):
         """An encoder layer without its residual connections. It keeps both norms."""
 
         def __init__(self, layer: EncoderLayer):
@@ -537,8 +537,8 @@ if __name__ == "__main__":
         torch.manual_seed(0)
         stack = [EncoderLayer(64, 4, 256) for _ in range(12)]
         curves = {
-            "with sums": measure(stack),
-            "without sums": measure([WithoutSums(layer) for layer in stack]),
+            "with residual connections": measure(stack),
+            "without residual connections": measure([WithoutResiduals(layer) for layer in stack]),
         }
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
         for (name, (similarities, sizes)), line in zip(curves.items(), ("o-", "s--"), strict=True):
@@ -550,12 +550,12 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Without the sums, all positions of a sequence have almost the same vector
-# after two layers: their cosine similarity is 1.00 (left). Each attention layer averages over
-# positions, and nothing preserves their differences. With the sums, the similarity is 0.44 after
-# twelve layers. The gradient (right) shrinks less than you might expect. With the sums, 89% of it
-# reaches the input. Without them, 11% to 40% still reaches each of the first seven layers, because
-# the norms rescale it. (All numbers are for seed 0.)
+# **What to notice.** Without residual connections, all positions of a sequence have almost the same
+# vector after two layers: their cosine similarity is 1.00 (left). Each attention layer averages
+# over positions, and nothing preserves their differences. With residual connections, the similarity
+# is 0.44 after twelve layers, and 89% of the gradient reaches the input (right). Without them, the
+# gradient shrinks less than you might expect, because the norms rescale it: 11% to 40% reaches each
+# of the first seven layers. (All numbers are for seed 0.)
 
 # %% [markdown]
 # ## `DecoderLayer`
@@ -563,7 +563,7 @@ if __name__ == "__main__":
 #
 # The decoder layer has three steps. Self-attention reads the target so far. **Cross-attention**
 # reads the source: queries come from the target, and keys and values come from `memory`, the
-# encoder's output. Then the network processes the result.
+# encoder's output. Finally, the feed-forward network processes the result.
 #
 # $$x \leftarrow \operatorname{norm}_1
 # \bigl(x + \operatorname{dropout}(\operatorname{attention}(x, x, x))\bigr)$$
@@ -798,12 +798,12 @@ if __name__ == "__main__":
 #
 # <details><summary>Answers</summary>
 #
-# 1. Only self-attention does. The norms, sums, dropout and the network process each position
-#    separately. Without attention, the encoder would apply a small network to each token
-#    separately: it would be a glorified embedding table.
-# 2. In pre-norm, the path from input to output contains only sums, so the gradient reaches every
-#    layer unchanged. In post-norm, the gradient passes through every norm, and early in training it
-#    is large near the output. Training therefore needs a warm-up (Xiong et al. 2020). The drawback
-#    of pre-norm is that nothing limits the size of the residual stream, so late layers change it
-#    relatively little. Pre-norm also needs a final norm before the output.
+# 1. Only self-attention does. The norms, residual connections, dropout and feed-forward network
+#    process each position separately. Without attention, the encoder would apply a small network to
+#    each token separately: it would be a glorified embedding table.
+# 2. In pre-norm, the path from input to output contains only additions, so the gradient reaches
+#    every layer unchanged. In post-norm, the gradient passes through every norm, and early in
+#    training it is large near the output. Training therefore needs a warm-up (Xiong et al. 2020).
+#    The drawback of pre-norm is that nothing limits the size of the residual stream, so late layers
+#    change it relatively little. Pre-norm also needs a final norm before the output.
 # </details>

@@ -48,17 +48,17 @@ from solutions.opening import demonstration, expecting, fixed_numbers, visible_c
 # \qquad \mathrm{tokens}: b \times m, \quad \mathrm{mask}: b \times 1 \times m
 # $$
 #
-# The axis of size 1 lines up with the query axis of the scores `(b, n, m)`, because every query has
-# the same padded keys.
+# The axis of size 1 broadcasts over the query axis of the scores `(b, n, m)`: the same keys are
+# hidden from every query.
 #
-# **The trap.** Without this axis, the first axis of `(b, m)` lines up with the queries. If b equals
-# n, there is no error, and sequences are masked by each other's padding. Padding may have any id
-# and may be anywhere in the sequence.
+# **The trap.** Without this axis, broadcasting aligns b with the query axis. If b equals n, there
+# is no error, and sequences are masked by each other's padding. Padding may have any id and may be
+# anywhere in the sequence.
 
 
 # %%
 def padding_mask(tokens: Int[Tensor, "b m"], pad_id: int) -> Bool[Tensor, "b 1 m"]:
-    """Return a mask that is True at real tokens and False at padding, wherever the padding is.
+    """Return a mask that is False at padding tokens, wherever they are, and True elsewhere.
 
     Args:
         tokens: token ids.
@@ -276,7 +276,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Broadcasting turns `(b, 1, n)` and `(n, n)` into `(b, n, n)`. If a sequence
-# starts with padding, the first rows are entirely False. The next exercise has to handle such rows.
+# starts with padding, the first rows are entirely False (*fully masked*). The next exercise has to
+# handle such rows.
 
 # %% [markdown]
 # ## `masked_attention`
@@ -300,8 +301,8 @@ if __name__ == "__main__":
 # * Setting weights to 0 *after* softmax leaves rows that no longer sum to 1.
 # * A score of 0 does not hide a key: $e^0 = 1$.
 # * −10⁹ overflows in float16, whose lowest finite value is −65,504.
-# * In a row without allowed keys, softmax is 0/0 = NaN. If you replace NaN only in the result, it
-#   can reappear in the gradient and reach every parameter.
+# * In a fully masked row, softmax is 0/0 = NaN. If you replace NaN only in the result, it can
+#   reappear in the gradient and reach every parameter.
 #
 # Not allowed: `scaled_dot_product_attention`, `MultiheadAttention` and `flex_attention`.
 
@@ -375,9 +376,7 @@ if __name__ == "__main__":
             f"Hidden keys should get weights of exactly 0; {seen}\n"
             "Do you mask the scores before softmax, and what does True mean?"
         )
-        assert (weights[2] == 0).all(), (
-            f"A query without allowed keys should get weights of 0; {seen}"
-        )
+        assert (weights[2] == 0).all(), f"A fully masked query should get weights of 0; {seen}"
         expected = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0] * 4])
         assert torch.allclose(weights, expected, atol=1e-5), (
             f"The weights should be\n{expected}\nyours are\n{weights.detach()}\n"
@@ -465,11 +464,11 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # Make sure that every row has a finite score before you apply softmax. Afterwards, set the weights
-# to 0 in rows without allowed keys. To find these rows, reduce the mask along the keys with
-# `keepdim=True`. It does not matter what softmax returns for them, as long as it is finite.
+# to 0 in fully masked rows. To find these rows, reduce the mask along the keys with `keepdim=True`.
+# It does not matter what softmax returns for them, as long as it is finite.
 # </details>
 #
-# <details><summary>Help, I get NaN in rows where nothing is allowed</summary>
+# <details><summary>Help, I get NaN in fully masked rows</summary>
 #
 # All scores in such a row are −∞, so softmax computes −∞ − (−∞) = NaN. Replacing NaN afterwards
 # with `nan_to_num` repairs the output. In the backward pass, however, the derivative of softmax is

@@ -148,7 +148,7 @@ if __name__ == "__main__":
         print(f"the same memory: {numbered.data_ptr() == split.data_ptr()}")
 
 # %% [markdown]
-# **What to notice.** Each head is one colour and contains every position once. If the last line
+# **What to notice.** Each head has one colour and contains every position once. If the last line
 # shows `True`, your split copied no data. It only changed the strides: the distances in memory
 # between neighbours along each axis. A split that copies is equally correct.
 
@@ -156,7 +156,7 @@ if __name__ == "__main__":
 # ## `merge_heads`
 # ★★☆☆☆ · 5 minutes
 #
-# After attention, each position has h results with d_head features each. Concatenate them again:
+# After attention, each position has h results with d_head features each. Concatenate them:
 #
 # $$\underbrace{y}_{b \times h \times n \times d_\text{head}} \;\longrightarrow\;
 # \underbrace{x}_{b \times n \times d}

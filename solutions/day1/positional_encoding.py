@@ -33,10 +33,10 @@ if __name__ == "__main__":
 # ## `sinusoidal_encoding`
 # ★★★☆☆ · 20 minutes
 #
-# Why not append the position p as a number? It has no upper limit: at position 500, a model trained
-# on positions up to 50 would see a number ten times larger than any before. The sinusoidal encoding
-# represents p the way a clock represents time. Several hands turn at constant speeds, each more
-# slowly than the previous one.
+# Why not append the position p as a number? It has no upper limit. At position 500, a model trained
+# on positions up to 50 would see a number ten times larger than any in training. The sinusoidal
+# encoding represents p the way a clock represents time. Several hands turn at constant speeds, each
+# more slowly than the previous one.
 #
 # ![The clock hands of pairs 0, 1 and 2 at positions 0, 1, 2, 3, 4, 10, 20 and 30. Pair 0 turns by
 # one radian per position, pair 1 by a tenth of that and pair 2 by a hundredth.](figures/clocks.svg)
@@ -53,8 +53,8 @@ if __name__ == "__main__":
 # 0.87). If you swap *red* and *blue*, it becomes (1.75, 0.66). Without positions, it was (0.75,
 # 0.75) in both cases.
 #
-# **The traps.** The index i counts pairs, not columns. If d is odd, the last column is a sine
-# without a partner.
+# **The traps.** The index i counts pairs, not columns. If d is odd, the last column is an unpaired
+# sine.
 
 
 # %%
@@ -185,9 +185,9 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** In the first figure, fast columns (top) distinguish neighbouring positions,
 # and slow columns (bottom) distinguish near from far. In the second figure, the three curves
-# coincide where they overlap: the similarity of two positions depends only on their distance. Each
-# pair contributes sine times sine plus cosine times cosine, which is the cosine of the *difference*
-# between two angles.
+# coincide wherever their ranges overlap: the similarity of two positions depends only on their
+# distance. Each pair contributes sine times sine plus cosine times cosine, which is the cosine of
+# the *difference* between two angles.
 
 # %% [markdown]
 # ## `shift_matrix`
@@ -334,10 +334,10 @@ if __name__ == "__main__":
         print(f"black cross: PE({start + offset}). Largest error over all positions: {error:.0e}")
 
 # %% [markdown]
-# **What to notice.** One matrix shifts every position, and each hand ends up on its cross. M is
-# orthogonal: its transpose is the matrix for −k. In attention, positions p and q interact through
-# $x_p^\top W_q^\top W_k\, x_q$. If $W_q^\top W_k$ contains such a rotation, the score is largest at
-# a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
+# **What to notice.** One matrix shifts every position: each hand lands on its target, the black
+# cross. M is orthogonal: its transpose is the matrix for −k. In attention, positions p and q
+# interact through $x_p^\top W_q^\top W_k\, x_q$. If $W_q^\top W_k$ contains such a rotation, the
+# score is largest at a fixed distance. Rotary embeddings (Day 2) rotate queries and keys directly.
 
 # %% [markdown]
 # ## `PositionalEncoding`
@@ -348,11 +348,12 @@ if __name__ == "__main__":
 # $$y = \mathrm{dropout}\big(\underbrace{x}_{b \times n \times d}
 # + \underbrace{\mathrm{PE}_{0 \dots n-1}}_{n \times d}\big)$$
 #
-# The module has nothing to learn. The table must not be a parameter, and checkpoints should not
-# contain it. But it has to move with the module to another device or dtype.
+# The module has no trainable parameters. The table must not be a parameter, and checkpoints should
+# not contain it. But it has to move with the module to another device or dtype.
 #
-# **The traps.** Position is the second axis of `x`; some older code puts it first. A float32 table
-# plus a float16 input gives float32. If a sequence is longer than the table, raise a clear error.
+# **The traps.** The second axis of `x` is the position axis; some older code puts it first. A
+# float32 table plus a float16 input gives float32. If a sequence is longer than the table, raise a
+# clear error.
 
 
 # %%
@@ -428,7 +429,7 @@ if __name__ == "__main__":
             f"The result should have the same dtype as x, float16; yours is {half.dtype}."
         )
         assert not list(module.parameters()), (
-            "The module has nothing to learn, so it should have no parameters; yours "
+            "The encoding is not trained, so the module should have no parameters; yours "
             f"has {[name for name, _ in module.named_parameters()]}."
         )
         assert not module.state_dict(), (

@@ -214,7 +214,7 @@ if __name__ == "__main__":
             .max()
         )
         assert moved < 1e-4, (
-            "The memory at source padding should not affect the logits; in your model, it changes them by up to "
+            "The memory at padding positions should not affect the logits; in your model, it changes them by up to "
             f"{moved:.2g}. Do you pass a mask for the memory to the decoder layers?"
         )
 
@@ -368,7 +368,7 @@ if __name__ == "__main__":
 # 0.02.](figures/smoothing.svg)
 #
 # **The traps.** The loss has to handle logits of 10,000, a `pad_id` that is not a valid class (−100
-# is common), and batches that are all padding.
+# is common), and batches that contain only padding.
 #
 # Not allowed: `cross_entropy`, `linear_cross_entropy`, `nll_loss`, `kl_div`, their modules and
 # `torch.distributions`. `log_softmax` is allowed.
@@ -469,7 +469,7 @@ if __name__ == "__main__":
         logits = fixed_numbers(1, 2, 4).requires_grad_()
         with expecting(
             "pad_id = −100 should be allowed, although it is not a valid class",
-            "Which class do you look up at padding?",
+            "Which class do you look up at padding positions?",
         ):
             seen = sequence_loss(logits, torch.full((1, 2), -100), pad_id=-100)
         assert seen == 0, f"If every target is padding, the loss should be 0; yours is {seen}."
@@ -495,8 +495,8 @@ if __name__ == "__main__":
 # <details><summary>Hint 2</summary>
 #
 # With smoothing, the loss is (1 − ε) times −log p of the target plus ε times the mean of −log p
-# over all classes. At padding, look up any valid class, and set the loss there to 0 before you sum.
-# Then divide by the number of targets that are not padding, or by 1 if there are none.
+# over all classes. At padding positions, look up any valid class, and set the loss to 0 before you
+# sum. Then divide by the number of targets that are not padding, or by 1 if there are none.
 # </details>
 
 # %% [markdown]
@@ -647,17 +647,17 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** Each step runs the decoder over all tokens so far, although only the last one
-# is new. On Day 2, a cache of keys and values avoids this work. Greedy decoding picks the most
-# likely *token* at each step, but the result need not be the most likely *sequence*.
+# is new. On Day 2, you will avoid this work with a key-value (KV) cache. Greedy decoding picks the
+# most likely *token* at each step, but the result need not be the most likely *sequence*.
 
 # %% [markdown]
 # ## Your Transformer at work: reading dates
 #
 # *Core · 10 minutes*
 #
-# The model gets pairs of a written date and its standard form, but no rules. It has to learn that
-# months have names and numbers, that dots mean day first, and that slashes mean month first. The
-# weekday is irrelevant. All dates are between 1950 and 2049. We hold out 2,000 days: the model
+# The model gets dates in six formats, each with its standard form, but no rules. It has to learn
+# that months have names and numbers, that dots mean day first, and that slashes mean month first.
+# The weekday is irrelevant. All dates are between 1950 and 2049. We hold out 2,000 days: the model
 # never sees them in training, in any format.
 
 # %%
@@ -703,7 +703,7 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # The training loop uses teacher forcing: the decoder reads the target without its last token and
-# predicts the target without its first. Two choices make 500 steps enough:
+# predicts the target without its first. Training takes only 500 steps, thanks to two choices:
 #
 # * The embeddings are initialised with a standard deviation of $1/\sqrt d$. With torch's default of
 #   1, multiplied by √d, they drown out the positional encoding, and only 47% of the dates are read
@@ -770,7 +770,7 @@ def draw_training(losses: list[float], weights: Tensor | None, source: str, targ
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), width_ratios=(2, 3))
     left.semilogy(losses)
     left.set(xlabel="step", ylabel="loss (nats per token)", title="training")
-    right.set(title="cross-attention of the last layer", xlabel="reads", ylabel="writes")
+    right.set(title="cross-attention of the last layer", xlabel="source", ylabel="target")
     if weights is None:
         words = "no weights were recorded: is `cross_attention` called as a module,\n"
         words += "and does it return the pair (output, weights)?"
@@ -819,12 +819,12 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** With the reference solution and this seed (0), the model reads all 2,000
 # held-out dates correctly. Training and testing take about 30 seconds of CPU time on one core. If
-# your model stays below 99%, the overview at the end of this notebook shows where to look first.
+# your model stays below 99%, run `progress()` to see where to look first.
 #
 # The loss starts near $\log 70 \approx 4.2$: the model gives all 70 tokens nearly the same
-# probability. In the alignment, both digits of the month attend to its name, and both digits of the
-# day attend to the day. The weekday gets little weight. But attention weights only show what a
-# model attends to, not how it uses that information.
+# probability. In the alignment, both digits of `03` attend to `Mar`, and both digits of `04` attend
+# to `4`. The weekday gets little weight. But attention weights only show what a model attends to,
+# not how it uses that information.
 
 # %% [markdown]
 # **Read.** [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sections 3.4, 4 and 5. [Weng,

@@ -43,7 +43,9 @@ def result() -> Picture:
     picture = Picture(700, 372)
     left, top, width, height = 76, 92, 25, 21
     columns = ["bos", *found["source"].replace(" ", "␣"), "eos"]
-    picture.text(350, 28, "What the model looks at while it writes 1987-03-04", size=16, bold=True)
+    picture.text(
+        350, 28, "What the model attends to while it writes 1987-03-04", size=16, bold=True
+    )
     picture.text(left + 11.5 * width, 54, "it reads (keys)", colour=ORANGE, size=13)
     picture.labels(left + width / 2, 82, columns, (width, 0), colour=ORANGE, size=12)
     fills = [[_blue(share) for share in row] for row in found["weights"]]
@@ -77,7 +79,7 @@ def _blue(share: float) -> str:
 def recurrent() -> Picture:
     """Draw how far apart source and target are in a recurrent network and with attention."""
     picture = Picture(700, 364)
-    picture.text(20, 30, "Recurrent: one step after the other", at="start", bold=True)
+    picture.text(20, 30, "Recurrent: one step at a time", at="start", bold=True)
     source, target = ("4", "March", "1987"), ("1987", "-03", "-04")
     for i, word in enumerate(source):
         picture.box(40 + i * 90, 74, 60, 34, "state", colour=ORANGE, size=13)
@@ -184,16 +186,16 @@ def numbers() -> Picture:
         ("text", "`3/4/1987`", "", ORANGE),
         ("tokens", "`1  11  7  12  7  9  17  16  15  2`", "1 × 10", ORANGE),
         ("embeddings", "each token: 64 numbers, learned", "1 × 10 × 64", ORANGE),
-        ("memory", "each token: 64 numbers that know the others", "1 × 10 × 64", ORANGE),
+        ("memory", "each token: 64 numbers, with context from the others", "1 × 10 × 64", ORANGE),
         ("logits", "each next token: 70 scores, one for each symbol", "1 × 11 × 70", BLUE),
         ("text", "`1987-03-04`", "", BLUE),
     )
     steps = (
-        "spell, and add begin and end",
+        "split into symbols, add bos and eos",
         "look up",
         "encoder",
-        "decoder, which reads what is written so far",
-        "take the largest, token by token",
+        "decoder, which also reads the target so far",
+        "take the argmax, token by token",
     )
     for number, (name, content, shape, colour) in enumerate(rows):
         y = 14 + number * 47
@@ -313,7 +315,7 @@ def masks() -> Picture:
             picture.labels(left - 8, 90, words, (0, 30), at="end", colour=BLUE)
         else:
             picture.text(left - 8, 90, "any", at="end", colour=BLUE)
-    picture.text(156, 128, "one row serves", size=13)
+    picture.text(156, 128, "one row for", size=13)
     picture.text(156, 146, "all queries", size=13)
     picture.text(
         350,
@@ -493,7 +495,7 @@ def multi_head() -> Picture:
     picture.text(
         350,
         276,
-        "one mask serves all heads; each head has weights of its own: *b h n m* in all",
+        "all heads share one mask; each head has its own weights: *b h n m* in all",
         size=13,
     )
     return picture
@@ -682,8 +684,8 @@ def teacher_forcing() -> Picture:
         picture.line([(x, 94), (x, 77)])
         picture.box(x - 28, 46, 56, 28, wanted[i], colour=BLUE)
     picture.box(94, 94, 540, 30, "decoder with causal mask", colour=GREY)
-    picture.text(84, 163, "given", at="end", size=13, colour=ORANGE)
-    picture.text(84, 65, "wanted", at="end", size=13, colour=BLUE)
+    picture.text(84, 163, "input", at="end", size=13, colour=ORANGE)
+    picture.text(84, 65, "target", at="end", size=13, colour=BLUE)
     picture.line([(20, 192), (680, 192)], arrow=False, colour=GREY, width=0.7)
     picture.text(
         20,
@@ -756,7 +758,7 @@ def greedy() -> Picture:
     picture.text(
         350,
         186,
-        "each step: decode what is written, take the argmax at the last position, append it",
+        "each step: decode the tokens so far, take the argmax at the last position, append it",
         size=13,
     )
     return picture
