@@ -101,20 +101,23 @@ def test_a_change_can_affect_several_places(day: Day) -> None:
 INVALID_CHANGES = {
     "lines that are not there": (
         "-b, n = x.shape\n+b = 1",
-        "the reference does not contain these lines: 'b, n = x.shape'",
+        "the reference solution does not contain these lines: 'b, n = x.shape'",
     ),
-    "half a line": ("-x.shape\n+x.size()", "the reference does not contain these lines: 'x.shape'"),
+    "half a line": (
+        "-x.shape\n+x.size()",
+        "the reference solution does not contain these lines: 'x.shape'",
+    ),
     "lines of two places": (
         "-b = 1\n+b = 2",
-        "the reference contains these lines 2 times: 'b = 1'",
+        "the reference solution contains these lines 2 times: 'b = 1'",
     ),
     "no line of the reference": (
         "+b = 1",
-        "a hunk should contain at least one line of the reference and at least one change",
+        "a hunk should contain at least one line of the reference solution and at least one change",
     ),
     "no change": (
         " b, n, d = x.shape",
-        "a hunk should contain at least one line of the reference and at least one change",
+        "a hunk should contain at least one line of the reference solution and at least one change",
     ),
     "an unmarked line": (
         "b, n, d = x.shape",
@@ -122,7 +125,7 @@ INVALID_CHANGES = {
     ),
     "overlapping places": (
         "-b, n, d = x.shape\n+b = 1\n@@\n b, n, d = x.shape\n+n = 1",
-        "two changes overlap at '    b, n, d = x.shape'",
+        "two hunks of the diff overlap at '    b, n, d = x.shape'",
     ),
 }
 

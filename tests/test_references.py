@@ -251,9 +251,9 @@ def test_an_error_in_a_reference_is_raised_in_the_calling_code(modules: Student)
 
 def test_submodules_of_a_reference_cannot_be_used(modules: Student) -> None:
     x = torch.randn(2, 3, 8)
-    with pytest.raises(StudentError, match="submodule of the reference cannot be called"):
+    with pytest.raises(StudentError, match="submodule of the reference solution cannot be called"):
         modules.insides(x)
-    with pytest.raises(StudentError, match="`norm1` of the reference was replaced"):
+    with pytest.raises(StudentError, match="`norm1` of the reference solution was replaced"):
         modules.replaced_part(x)
 
 

@@ -66,7 +66,7 @@ INVALID = {
     "a student twice": ("id,student,name\n1,a,A\n2,A,B\n", "line 3: student 'A' occurs twice"),
     "a student that is a path": (
         "id,student,name\n1,a/b,A\n",
-        "line 2: student 'a/b' must be a folder name",
+        "line 2: student 'a/b' is not a valid nbgrader folder name",
     ),
     "hours in words": ("id,student,name,extension\n1,a,A,two\n", "line 2: extension 'two'"),
     "hours below zero": ("id,student,name,extension\n1,a,A,-2\n", "line 2: extension '-2'"),

@@ -28,7 +28,7 @@ def known_mistakes(day: Day) -> dict[str, list[Mistake]]:
 
     Raises:
         CourseError: A file is unreadable or does not match an exercise, a section is malformed, or a diff does not
-            apply to the reference.
+            apply to the reference solution.
     """
     references = {
         cell.name: _without_markers(cell.source)
@@ -96,22 +96,22 @@ def _mistake(exercise: str, section: str, reference: Sequence[str]) -> Mistake:
 
 
 def _changed(reference: Sequence[str], diff: str) -> str:
-    """Apply a diff to the reference and return the new code. Hunks in the diff are separated by `@@` lines."""
+    """Apply a diff to the reference solution and return the resulting code. Hunks in the diff are separated by `@@` lines."""
     hunks = [_hunk(hunk, reference) for hunk in re.split(r"^@@.*\n", diff, flags=re.MULTILINE)]
     lines = list(reference)
     end = len(lines)
     for start, count, new in sorted(hunks, reverse=True):
         if start + count > end:
-            raise ValueError(f"two changes overlap at {lines[end]!r}")
+            raise ValueError(f"two hunks of the diff overlap at {lines[end]!r}")
         lines[start : start + count] = new
         end = start
     return "\n".join(lines) + "\n"
 
 
 def _hunk(hunk: str, reference: Sequence[str]) -> tuple[int, int, list[str]]:
-    """Return the line where a hunk applies, how many lines it replaces, and the new lines.
+    """Return the line at which a hunk of a diff applies, the number of lines that it replaces, and the new lines.
 
-    A hunk may omit indentation common to all its lines.
+    A hunk may omit indentation that all its lines share.
     """
     marked = hunk.splitlines()
     for line in marked:
@@ -121,7 +121,7 @@ def _hunk(hunk: str, reference: Sequence[str]) -> tuple[int, int, list[str]]:
     new = [line[1:].rstrip() for line in marked if not line.startswith("-")]
     if not any(old) or old == new:
         raise ValueError(
-            f"a hunk should contain at least one line of the reference and at least one change: {hunk!r}"
+            f"a hunk should contain at least one line of the reference solution and at least one change: {hunk!r}"
         )
     places: list[tuple[int, str]] = []
     for start in range(len(reference) - len(old) + 1):
@@ -129,9 +129,11 @@ def _hunk(hunk: str, reference: Sequence[str]) -> tuple[int, int, list[str]]:
         if not indent.strip() and _indented(old, indent) == reference[start : start + len(old)]:
             places.append((start, indent))
     if not places:
-        raise ValueError(f"the reference does not contain these lines: {_first(old)!r}")
+        raise ValueError(f"the reference solution does not contain these lines: {_first(old)!r}")
     if len(places) > 1:
-        raise ValueError(f"the reference contains these lines {len(places)} times: {_first(old)!r}")
+        raise ValueError(
+            f"the reference solution contains these lines {len(places)} times: {_first(old)!r}"
+        )
     start, indent = places[0]
     return start, len(old), _indented(new, indent)
 

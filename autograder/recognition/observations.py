@@ -41,10 +41,10 @@ def observe(
     models: Collection[int],
     model_calls: Observations,
 ) -> Observations:
-    """Return the tensors and plain values in a response, keyed by their path in it, and the call's side effects.
+    """Return the tensors and plain values in a call's response, keyed by their path in it, and the call's side effects.
 
-    `models` contains the ids of the grader's models passed to the call. `model_calls` describes how the code called
-    them.
+    `models` contains the ids of the grader's models that were passed to the call. `model_calls` describes how the
+    student's code called these models.
     """
     if isinstance(response, m.Failure):
         return {FAILURE: _failure(response)} | model_calls
@@ -68,7 +68,8 @@ def size_of(observations: Observations) -> int:
 def normalize(seen: Observations, reference: Observations, request: m.Request) -> Observations:
     """Remove from a request's observations everything that may differ between correct solutions.
 
-    `reference` contains the reference's observations for the same request. It is empty if `seen` is from the reference.
+    `reference` contains the reference solution's observations for the same request. It is empty if `seen` itself comes
+    from the reference solution.
     """
     match request:
         case m.Read(what="parameters" | "state"):
@@ -96,9 +97,9 @@ def _is_plain_result(key: str, value: Observation) -> bool:
 
 
 def _normalize_parameters(seen: Observations, reference: Observations) -> Observations:
-    """Keep the parameters and buffers that the reference also has.
+    """Keep only the parameters and buffers that the reference solution also has.
 
-    The names of other parameters may vary, so record only whether there are any.
+    Additional parameters may have any names, so record only whether there are any.
     """
     renamed = {f"{k}{PARAMETER}" if isinstance(v, Tensor) else k: v for k, v in seen.items()}
     if not reference:
@@ -110,7 +111,7 @@ def _normalize_parameters(seen: Observations, reference: Observations) -> Observ
 
 
 def _is_alias(value: Observation, known: Sequence[Observation]) -> bool:
-    """Return whether a value is a known parameter under another name. A constant tensor never counts as an alias."""
+    """Return whether a value is an alias of a known parameter. A constant tensor never counts as an alias."""
     if not isinstance(value, Tensor):
         return True  # the observation is a type or a plain value
     varied = value.numel() > 1 and bool((value != value.flatten()[0]).any())
@@ -143,7 +144,7 @@ def _flatten(
 
 
 def _failure(failure: m.Failure) -> str:
-    """Return the failure's message if a name is missing, and otherwise only whether the exception is a ValueError."""
+    """Describe a failure: return its message if a name is missing, and otherwise only whether the exception is a ValueError."""
     if failure.kind == "missing":
         return failure.text.split(";")[0]
     return VALUE_ERROR if VALUE_ERROR in failure.bases else OTHER_ERROR

@@ -41,7 +41,7 @@ SEED = "one for all submissions, so that answers can be compared"
 
 
 class Recognizer:
-    """A recognizer of known mistakes in incorrect code. Learns an exercise's signatures when they are first needed."""
+    """A recognizer of known mistakes. It learns the signatures of an exercise's mistakes when they are first needed."""
 
     def __init__(self, key: AnswerKey, server: Server) -> None:
         self._key, self._server = key, server
@@ -59,8 +59,8 @@ class Recognizer:
     ) -> str | None:
         """Return the name of the known mistake in the code, or None if there is no unique match.
 
-        `failed_tests` are the tests that the code failed during grading, which used different inputs. This method runs
-        the code again and charges the time to `budget`.
+        `failed_tests` lists the tests that the code failed during grading. This method runs the code again with
+        different random inputs and charges the time to `budget`.
         """
         similar = {
             name: signature
@@ -88,7 +88,7 @@ class Recognizer:
             return None
 
     def signatures(self, exercise: Exercise) -> dict[str, Signature]:
-        """Return the signatures of an exercise's mistakes by name, omitting any that are not specific enough.
+        """Return the signatures of an exercise's mistakes, keyed by name. Omit signatures that are not specific enough.
 
         The signatures are learned once per course and cached in the course's folder.
         """
@@ -262,7 +262,7 @@ def _seed(test: Test) -> int:
 
 
 def _join(observations: Mapping[str, Sequence[Observations]]) -> Observations:
-    """Combine the observations of several tests, with keys of the form "TEST CALL_NUMBER KEY"."""
+    """Combine the observations of several tests in a dict with keys of the form "TEST CALL_NUMBER KEY"."""
     return {
         f"{test} {number} {key}": value
         for test, calls in observations.items()

@@ -49,7 +49,7 @@ class RecordedCall:
 
 
 class Recorder:
-    """A proxy for a process that records the requests made through its `student` and forwards them to the process."""
+    """A proxy for a sandboxed process. It records each request made through its `student` and forwards it to the process."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -91,7 +91,7 @@ class Recorder:
 
 
 class _ModelObserver:
-    """A `reply` function that records how the grader's models are called."""
+    """A wrapper for a `reply` function that records how student code calls the grader's models."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply

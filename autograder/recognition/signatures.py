@@ -27,11 +27,11 @@ from autograder.recognition.observations import (
 
 @dataclass(frozen=True)
 class Signature:
-    """The evidence that identifies a known mistake: the tests it fails and the observations in those tests.
+    """The evidence that identifies a known mistake: the tests that it causes to fail and the observations in those tests.
 
-    `deterministic` observations do not depend on random numbers. `distinctive` observations differ from the reference.
-    `tie_breakers` are observations that may vary between correct solutions, such as the number and batches of model
-    calls and the initial values of parameters.
+    `deterministic` observations do not depend on random numbers. `distinctive` observations differ from those of the
+    reference solution. `tie_breakers` are observations that may vary between correct solutions, such as the inputs of
+    model calls and the initial values of parameters.
     """
 
     failed_tests: list[str]
@@ -52,7 +52,7 @@ class Signature:
 def make_signature(
     failed_tests: list[str], first: Observations, second: Observations, reference: Observations
 ) -> Signature:
-    """Make a signature from two runs of a mistake with different random numbers and one run of the reference."""
+    """Make a signature from two runs of a mistake with different random numbers and one run of the reference solution."""
     stable = {key: value for key, value in first.items() if _same(value, second, key)}
     tie_breakers = {k: v for k, v in stable.items() if _is_tie_breaker(k, v, reference)}
     deterministic = {key: value for key, value in stable.items() if key not in tie_breakers}
@@ -75,7 +75,7 @@ def is_specific(signature: Signature, test_count: int) -> bool:
     """Return whether code with a different mistake is unlikely to match the signature by chance.
 
     A signature is specific if it contains a conclusive value, or if a test fails even though every observation is
-    correct. Exceptions and NaN are specific only if the mistake passes some of the `test_count` tests.
+    correct. Exceptions and NaN are specific only if code with the mistake passes some of the `test_count` tests.
     """
     if not signature.distinctive:
         return not signature.is_random
@@ -106,7 +106,7 @@ def find_match(
 
 
 def _matches(signature: Signature, seen: Observations) -> bool:
-    """Return whether the observations match the mistake and include at least one distinctive observation."""
+    """Return whether the observations match a mistake's signature and include at least one of its distinctive observations."""
     distinctive = signature.distinctive
     found = any(_same(value, seen, key) for key, value in distinctive.items())
     return _contains(seen, signature.deterministic) and (found or not distinctive)
@@ -117,9 +117,10 @@ def _matches_with_another_fault(
 ) -> bool:
     """Return whether the code contains the mistake and one additional fault.
 
-    The additional fault may affect one test: one that the mistake passes, or one in which only the code raises an
-    exception. It may instead be an incorrect dtype, if the results differ from the mistake's results only in dtype. In
-    both cases, a conclusive value must match in a test that the additional fault does not affect.
+    The additional fault may affect a single test. Either code with only the mistake passes this test, or only the
+    student's code raises an exception in it. Alternatively, the additional fault may be an incorrect dtype, if the
+    results differ from the mistake's results only in dtype. In both cases, a conclusive value must match in a test that
+    the additional fault does not affect.
     """
     different = [k for k, value in signature.deterministic.items() if not _same(value, seen, k)]
     tests = {_test(key) for key in different}
@@ -154,16 +155,16 @@ def _test(key: str) -> str:
 
 
 def _returned(key: str, seen: Observations) -> bool:
-    """Return whether the call that an observation belongs to was made and returned without an exception."""
+    """Return whether the call that an observation belongs to was made and did not raise an exception."""
     call = " ".join(key.split(" ")[:2])
     return f"{call} {FAILURE}" not in seen and f"{call} {MODEL_MODES}" in seen
 
 
 def _is_tie_breaker(key: str, value: Observation, reference: Observations) -> bool:
-    """Return whether correct solutions may differ in this observation.
+    """Return whether an observation may differ between correct solutions.
 
     This is true for the inputs of model calls, and for models' training modes if they are correct. It is also true for
-    a parameter's initial value, unless the reference initialises it to a constant.
+    a parameter's initial value, unless the reference solution initialises it to a constant.
     """
     if not key.endswith(PARAMETER):
         return key.endswith(MODEL_INPUTS) or (

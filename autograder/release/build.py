@@ -166,8 +166,8 @@ def _bound(node: ast.stmt) -> list[str]:
 def _check_release(release: NotebookNode, source: NotebookNode, day: Day) -> None:
     """Raise CourseError if the release contains a line from a solution or a hidden test, or a known mistake's explanation.
 
-    This check includes the code of the stand-ins, which is packed. Explanations of known mistakes are allowed only in
-    packed data.
+    This check also searches the packed code of the stand-ins. Explanations of known mistakes are allowed only in packed
+    data.
     """
     stubs = "\n".join(cell.source for cell in release.cells)
     lines = {

@@ -1,7 +1,8 @@
 """Update nbgrader's gradebook after a build in a single transaction. Entry point: `update`.
 
 While nbgrader generates a release, it saves each cell in a separate transaction. It refuses to add or remove cells once
-there are submissions. A build therefore lets nbgrader write to an empty gradebook and then copies the cells.
+there are submissions. A build therefore lets nbgrader write to an empty gradebook and then copies the cells to the
+course's gradebook.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def _rename_cells(notebook: Notebook, day: Day) -> None:
 def _check_submissions(
     day: Day, source: Notebook, target: Notebook, new_version: bool, file: Path | None
 ) -> list[str]:
-    """Raise CourseError if cells may not be added or removed. Back up a gradebook whose submissions are affected."""
+    """Raise CourseError if the build is not allowed to add or remove cells. Back up the gradebook if submissions are affected."""
     if not target.submissions:
         return []
     new, old = _cells(source, SolutionCell), _cells(target, SolutionCell)
@@ -154,13 +155,13 @@ def _copy_file(file: Path, day: str) -> Path:
 
 
 def _cells(notebook: Notebook, kind: Any) -> dict[str, Any]:
-    """Return the cells of one kind, keyed by name."""
+    """Return a notebook's cells of the given kind, keyed by name."""
     cells = notebook.source_cells if kind is SourceCell else notebook._base_cells
     return {cell.name: cell for cell in cells if isinstance(cell, kind)}
 
 
 def _copy_cells(database: Any, kind: Any, source: Notebook, target: Notebook) -> None:
-    """Update the cells of one kind in `target` to match `source`. Add a record for each new cell to each submission."""
+    """Update the cells of the given kind in `target` to match `source`. Add a record of each new cell to every submission."""
     new, old = _cells(source, kind), _cells(target, kind)
     for name in old.keys() - new.keys():
         for mark in () if kind is SourceCell else (*old[name].grades, *old[name].comments):

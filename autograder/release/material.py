@@ -47,7 +47,7 @@ def helpers() -> Iterator[str]:
 
 
 def data(day: Day, outputs: str) -> str:
-    """Return the source of the cell with a day's exercises, stand-ins and known-mistake results.
+    """Return the source of the notebook cell that contains a day's exercises, stand-ins and results of known mistakes.
 
     Args:
         day: The day.
@@ -70,7 +70,7 @@ def data(day: Day, outputs: str) -> str:
 
 
 def packed_outputs(source: str, day: Day) -> str:
-    """Extract the packed known-mistake results from a notebook cell. Return "" if they are missing or out of date."""
+    """Extract the packed results of known mistakes from a notebook cell. Return "" if they are missing or out of date."""
     if f"# Version {version(day)}\n" not in source:
         return ""
     found = OUTPUTS.search(source)

@@ -113,12 +113,12 @@ def _given_part(folder: Path, name: str) -> Chapter:
 
 
 def day_texts(day: Day) -> texts.Texts:
-    """Return the object that fills in a day's texts."""
+    """Return a `Texts` object, which fills in the placeholders in a day's texts."""
     return texts.Texts(day, _introduction(day))
 
 
 def _introduction(day: Day) -> list[Chapter]:
-    """Return the day's own introduction, if any."""
+    """Return the day's own introduction as a list of one chapter, or an empty list if the day has none."""
     own = day.root / "solutions" / day.name / "opening.py"
     return [chapters.read(own, ())] if own.is_file() else []
 
@@ -216,7 +216,7 @@ def notebook_source(cell: ChapterCell) -> str:
 
 
 def without_guard(source: str) -> str:
-    """Return the dedented body of `if __name__ == "__main__":`. Lines inside strings are left unchanged."""
+    """Remove the guard `if __name__ == "__main__":` and dedent its body, except for lines inside strings."""
     guard = ast.parse(source).body[0]
     lines = source.split("\n")
     inside = set(_lines_inside_strings(source))

@@ -1,4 +1,6 @@
-"""Record the results of known mistakes in the visible checks for the notebook's hints. Entry point: `packed`.
+"""Record the results that known mistakes produce in the visible checks. The notebook uses them to give hints.
+
+Entry point: `packed`.
 
 Each day runs in a separate process: `python -m autograder.release.outputs ROOT DAY`.
 """
@@ -99,7 +101,7 @@ class Notebook:
         exec(compile(source, file, "exec", dont_inherit=True), vars(self.module))
 
     def observe(self, exercise: str, methods: list[str]) -> list[Any]:
-        """Return the results of an exercise's current code in its visible checks."""
+        """Run an exercise's visible checks on its current code and return the results."""
         names = vars(self.module)
         seen: list[Any] = names["observe"](
             exercise, names[f"check_{exercise}"].__wrapped__, methods
@@ -156,7 +158,7 @@ def _methods(stub: str) -> list[str]:
 
 @contextlib.contextmanager
 def time_limit() -> Iterator[None]:
-    """Raise TooSlow after `SECONDS`."""
+    """Raise TooSlow if the body of the `with` statement runs for more than `SECONDS` seconds."""
 
     def stop(*_: object) -> None:
         raise TooSlow

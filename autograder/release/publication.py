@@ -1,8 +1,8 @@
 """Stage a build of a day's folders, then swap them with the current folders. Entry points: `staging` and `publish`.
 
 The staging folder is in `.autograder/builds/DAY/`. The release, nbgrader's source and the gradebook do not change until
-the build is published. If the build is killed during publication, each of these is either old or new. The next build
-replaces all of them.
+the build is published. If the build is killed during publication, each of these is either entirely old or entirely new.
+The next build replaces all of them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def publish(day: Day, staged: Path, new_version: bool = False) -> list[str]:
             _replace(target, staged / name / day.name, staged / REPLACED / name)
         except OSError as error:
             raise CourseError(
-                f"{target} is unchanged, because it could not be replaced: {error.strerror}. "
+                f"{target} could not be replaced and is unchanged: {error.strerror}. "
                 "It must be on the same file system as .autograder/."
             ) from None
     return notes
@@ -97,7 +97,7 @@ def _exchange(first: Path, second: Path) -> None:
     """Exchange two folders atomically. Raises OSError if that fails or is not supported."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
-        raise OSError("renameat2 is not available")
+        raise OSError("the renameat2 system call is not available")
     paths = os.fsencode(first), os.fsencode(second)
     if libc.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE):
         number = ctypes.get_errno()

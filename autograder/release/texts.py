@@ -1,7 +1,7 @@
-"""Fill in facts from the configuration in a release's texts: points, times, counts and which exercises are optional.
+"""Fill in the facts that a release's texts leave out: points, times, counts and which exercises are optional.
 
-Chapters state the difficulty and the minutes of each exercise. Everything else comes from `grading.toml`. Entry point:
-`Texts`.
+Chapters state each exercise's difficulty and how many minutes it takes. All other facts come from `grading.toml`. Entry
+point: `Texts`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TRACKS = ("core", "further", "optional")
 
 @dataclass(frozen=True)
 class Times:
-    """Minutes by track: "core", "further" and "optional"."""
+    """The number of minutes for each track: "core", "further" and "optional"."""
 
     minutes: dict[str, int]
 
@@ -39,7 +39,7 @@ class Times:
 
 
 def exercise_minutes(day: Day) -> dict[str, int]:
-    """Return the minutes stated in the text before each exercise, or 0 if there are none."""
+    """Return the number of minutes stated in the text before each exercise, or 0 if the text does not state any."""
     minutes, stated = {}, 0
     for cell in (cell for chapter in day.chapters for cell in chapter.cells):
         if cell.role == "text" and (found := STARS.search(cell.source)):
@@ -72,7 +72,7 @@ class Texts:
         self._total = sum(self._chapters.values(), _times(core=extra))
 
     def chapter_cell(self, chapter: Chapter, cell: ChapterCell) -> str:
-        """Return the text of a cell in a chapter."""
+        """Return the text of a chapter's cell with all facts and placeholders filled in."""
         text = cell.source
         exercise = _introduced(chapter, cell)
         if exercise:
@@ -152,7 +152,7 @@ class Texts:
         return times
 
     def _section(self, found: re.Match[str]) -> str:
-        """Return the line with a section's time."""
+        """Return the formatted line that states a section's track and time."""
         ((word, minutes),) = _stated(found[0])
         shown = f"{word} · " if self._has_tracks or word == "Further" else ""
         return f"*{shown}{_count(minutes, 'minute')}*"
@@ -166,7 +166,7 @@ class Texts:
         return words
 
     def _timetable(self, block: str) -> Iterator[str]:
-        """Yield the lines of a timetable: a row per chapter, the block's own rows, the total, and notes about the columns."""
+        """Yield the lines of a timetable: one row per chapter, the rows in `block`, the total, and notes about the columns."""
         tracks = [track for track in TRACKS if track == "core" or self._total.minutes[track]]
         heads = [t if self._has_tracks or t != "core" else "time" for t in tracks]
         yield f"| chapter | {' | '.join(heads)} |"
@@ -204,7 +204,7 @@ def title(chapter: Chapter) -> str:
 def _introduced(chapter: Chapter, cell: ChapterCell) -> str:
     """Return the exercise that a text cell introduces, or "" if there is none.
 
-    A text cell with a heading or stars introduces the next exercise, unless there is a later such cell before the
+    A text cell with a heading or stars introduces the next exercise, unless another such cell comes before that
     exercise.
     """
     found = ""

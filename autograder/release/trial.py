@@ -87,7 +87,7 @@ def try_exercises(day: Day, names: Sequence[str]) -> Iterator[Trial]:
 
 
 class _Attempts:
-    """A runner for a day's checks and tests on answers to its exercises."""
+    """Runs a day's visible checks and hidden tests on answers to its exercises."""
 
     def __init__(self, day: Day, server: Server) -> None:
         self.key = AnswerKey.read(day)
@@ -178,4 +178,4 @@ def _faults_of_mistake(
     elif named is None:
         yield "this mistake is not recognised: its results match either no known mistake or more than one"
     elif named != mistake.name:
-        yield f"this mistake is recognised as {named!r}"
+        yield f"this mistake is recognised as a different one: {named!r}"

@@ -22,7 +22,7 @@ from autograder.release.outputs import SECONDS, Notebook, TooSlow, time_limit
 
 
 def messages(day: Day, answers: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Return, for each answer, the message of the visible checks if they fail, or "" if they pass.
+    """For each answer, return the message shown if the visible checks fail, or "" if they pass.
 
     Args:
         day: The day.

@@ -33,7 +33,7 @@ T = TypeVar("T", control.Ready, control.Started, control.Stopped)
 
 @dataclass
 class _Child:
-    """A process requested by the grader. `pidfd` is -1 until the server reports that the process is running."""
+    """A process requested from the fork server. `pidfd` is -1 until the server reports that the process is running."""
 
     request: control.Start
     wire: socket.socket
@@ -47,7 +47,7 @@ class Server:
     runs.
 
     With `sandbox="required"`, no code runs unless probes confirm that files, network, processes and memory are
-    isolated. With `"none"`, only the given `layers` confine the code. The default is just `limits`.
+    isolated. With `"none"`, only the given `layers` confine the code. By default, this is only `limits`.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class _MallocInfo(ctypes.Structure):
 
 
 def fill_gaps() -> None:
-    """Allocate the free blocks between used ones, so workers allocate new memory instead of writing to shared pages."""
+    """Fill the gaps in the heap, so workers allocate new memory instead of writing to shared pages."""
     _fillers.extend(
         bytes(size - b"".__sizeof__()) for size in _OBJECT_SIZES for _ in range(_POOL_BYTES // size)
     )
@@ -42,7 +42,7 @@ def fill_gaps() -> None:
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
 
     def gaps() -> int:
-        """Return the number of free bytes, except those at the end of the heap."""
+        """Return the number of free bytes in the heap, excluding those at its end."""
         info = libc.mallinfo2()
         return int(info.fordblks - info.keepcost)
 

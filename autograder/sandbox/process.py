@@ -61,7 +61,7 @@ class Process:
         Raises:
             LimitExceeded: The worker did not respond within its limits.
             WorkerDied: The process ended or sent an invalid message.
-            ServerLost: The process ended together with its fork server.
+            ServerLost: The process died along with its fork server.
 
             In each case, the process has been killed, and later requests raise the same error.
         """

@@ -1,4 +1,4 @@
-"""Determine which units define the object that a name refers to at a given moment.
+"""Determine which units (top-level statements) define the object that a name refers to at a given moment.
 
 A moment is a unit's position in the notebook. The object at that moment is the one that the unit sees when it runs.
 """
@@ -24,7 +24,7 @@ class Bindings:
     permanent: frozenset[int]  # units that `units_at` returns for every moment
 
     def units_at(self, moment: int) -> Sequence[int]:
-        """Return the units that define the name's object at a moment.
+        """Return the units that define the object that the name refers to at a given moment.
 
         These are the last unit before the moment that always binds the name, and all units since then that bind or change
         it. If no earlier unit binds the name, the cells are out of order. In that case, use the object at the end of

@@ -94,7 +94,7 @@ def _release(day: Day) -> list[str]:
 
 
 def prepare(server: Server, day: Day) -> SlicingCourse:
-    """Send a day to a server so that its readers can slice notebooks. Call this function once per server and day."""
+    """Send a day to a server so that its reader processes can slice notebooks. Call this function once per server and day."""
     data = encode_course(day)
     key = hashlib.sha256(data).hexdigest()
     parts = [data[start : start + PART] for start in range(0, len(data), PART)]
@@ -104,7 +104,7 @@ def prepare(server: Server, day: Day) -> SlicingCourse:
 
 
 class Slicer:
-    """Client that slices one notebook in one process, which starts on first use.
+    """Client that slices one notebook in a single process, which it starts when first needed.
 
     After an error, later calls raise the same error.
     """
@@ -138,9 +138,9 @@ class Slicer:
         return self._whole
 
     def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Slice:
-        """Return the slice of one exercise, using the references for the `replaced` exercises.
+        """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises.
 
-        Each reference is represented by a piece with the source `# NAME: the reference`. Raises SlicingError.
+        Each reference solution is represented by a piece with the source `# NAME: the reference`. Raises SlicingError.
         """
 
         def ask(process: ReaderProcess) -> Slice:

@@ -40,7 +40,7 @@ class Code:
 
     @property
     def names(self) -> frozenset[str]:
-        """All names that the code reads, including unbound names."""
+        """Return all names that the code reads, including unbound names."""
         return self.reached.union(*(unit.reads for unit in self.units))
 
 
@@ -49,8 +49,8 @@ def slice_for(
 ) -> Code | None:
     """Return the code that an exercise needs, or None if the student does not define it.
 
-    Names bound by given units always resolve to the given units. All other names resolve to the student's units.
-    `problems` reports any given names that the student binds or changes differently from the course.
+    Names bound by the course's units always resolve to those units. All other names resolve to the student's units.
+    `problems` reports any names that the course provides and the student binds or changes differently.
     """
     index, given_names = _index_notebook(
         tuple(student), tuple(given), frozenset({exercise, *exercises})

@@ -24,7 +24,7 @@ class GivenNames:
         self._edits: dict[str, list[tuple[int, str, str]]] = {}
 
     def in_order(self, taken: set[int]) -> Iterator[Unit]:
-        """Yield units in execution order: course units first, then star and other early imports, then the rest.
+        """Yield units in execution order: course units first, then star imports and other early imports, then all other units.
 
         If a student's unit rebinds a name that the course provides, the course's unit runs again after it.
         """

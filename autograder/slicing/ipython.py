@@ -105,7 +105,7 @@ def gc_paused() -> Iterator[None]:
 
 
 def count_tokens(source: str) -> int:
-    """Estimate the number of tokens. Each character of an f-string counts as one token."""
+    """Estimate the number of tokens in the source. Each character of an f-string counts as one token."""
     return sum(len(t[0]) if t["formatted"] else 1 for t in TOKEN.finditer(source))
 
 

@@ -22,7 +22,7 @@ MAX_ROOT = 10_000  # maximum number of characters in an alias's path
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names that are forbidden in any of a course's exercises, and the libraries to which this applies."""
+    """The function names that at least one exercise of a course forbids, and the libraries that contain these functions."""
 
     names: frozenset[str]
     libraries: frozenset[str]
@@ -96,7 +96,7 @@ def _facts(source: str, vocabulary: Vocabulary) -> _Facts:
 
 
 def _imported(node: ast.Import | ast.ImportFrom, whole: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield the names bound by an import, each with its dotted path. If `whole` is true, paths are not shortened."""
+    """Yield the names bound by an import, each with its dotted path. `import a.b` gives `a`, or `a.b` if `whole` is true."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, f"{node.module}.{alias.name}"

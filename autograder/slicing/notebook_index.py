@@ -74,7 +74,7 @@ class NotebookIndex:
         )
 
     def _index_changers(self) -> dict[str, list[int]]:
-        """Return the positions of the units that change the object of each name.
+        """For each name, return the positions of the units that change its object.
 
         A student may patch modules (`nn.Module.device = property(…)`) but no other names provided by the course.
         """
@@ -88,7 +88,10 @@ class NotebookIndex:
         made_from: dict[str, frozenset[str]] = {}
 
         def is_own_method(name: str, method: str) -> bool:
-            """Return whether the name may refer to an instance of a notebook class whose `method` changes the instance."""
+            """Return whether calling `name.method()` may change the object that the name refers to.
+
+            Only methods of classes defined in the notebook are considered.
+            """
             if method not in classes_with:
                 return False
             if name not in made_from:
@@ -138,7 +141,10 @@ class NotebookIndex:
                 self.called[name].append(position)
 
     def units_defining(self, name: str, moment: int) -> Sequence[int]:
-        """Return the positions of the units that define a name's object at a moment; see `Bindings.units_at`."""
+        """Return the positions of the units that define the object that a name refers to at a given moment.
+
+        See `Bindings.units_at`.
+        """
         if name not in self.binders and name not in self.changers:
             return ()
         if name not in self._bindings:

@@ -1,8 +1,8 @@
 """Let a notebook define and call an exercise under the name that it had in an earlier release.
 
-Adding the statement `new = old` to the notebook turns a student's `old` into the exercise `new`. If the reference for
-`new` is used instead, `old = new` redirects the student's calls to the reference. Entry points: `define_present_names`,
-`define_older_names` and `rename_stub`.
+Adding the statement `new = old` to the notebook turns a student's `old` into the exercise `new`. If the reference
+solution for `new` is used instead, `old = new` redirects the student's calls to it. Entry points:
+`define_present_names`, `define_older_names` and `rename_stub`.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def define_older_names(name: str, current: Mapping[str, str]) -> Iterator[Unit]:
 
 
 def rename_stub(stub: str, name: str, older: str) -> str:
-    """Return an exercise's stub, renamed to an older name of the exercise."""
+    """Return an exercise's stub with the function or class renamed to an older name of the exercise."""
     return re.sub(rf"\b{name}\b", older, stub)
 
 
 def _alias(name: str, other: str, cell: int) -> Unit:
-    """Return the unit `name = other`, which counts as a definition and as course-provided code."""
+    """Return the unit `name = other`, which is treated as a definition that the course provides."""
     (unit,), _ = parse_units([Cell(cell, "code", f"{name} = {other}")], given=True)
     return replace(unit, defines=frozenset({name}))

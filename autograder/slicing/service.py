@@ -177,7 +177,7 @@ class NotebookSlicer:
         return Answer(pieces.found, slices, problems, self._homes(names))
 
     def slice_with_references(self, exercise: str, replaced: Sequence[str]) -> Answer:
-        """Return the slice of one exercise, using the references for the `replaced` exercises."""
+        """Return the slice of one exercise, with reference solutions in place of the `replaced` exercises."""
         given = [*self._course.given]
         for name in replaced:
             given += [_reference(name), *define_older_names(name, self._course.current)]
@@ -267,7 +267,7 @@ def _builtin_uses(code: Code, not_allowed: Collection[str]) -> list[str]:
 
 
 def _reference(name: str) -> Unit:
-    """Return a placeholder for an exercise's reference. The reference itself is not part of the slice."""
+    """Return a placeholder for an exercise's reference solution. The solution itself is not part of the slice."""
     names = frozenset({name})
     return Unit(
         source=REFERENCE.format(name=name),

@@ -41,7 +41,7 @@ class Mutations(NamedTuple):
     method_calls: set[tuple[str, str]]  # (name, method) pairs of calls that may change the object
 
     def likely_names(self) -> set[str]:
-        """Return the names whose objects change, assuming that each method does what its name says."""
+        """Return the names whose objects change, assuming that each method does what its name suggests."""
         return self.names | {name for name, method in self.method_calls if is_mutating(method)}
 
 

@@ -94,7 +94,7 @@ def _decode(data: bytes | bytearray, problems: list[str]) -> str:
 
 
 def _reject_other_json(text: str) -> None:
-    """Raise Unreadable for JSON that is not an object, because it may also be valid Python."""
+    """Raise Unreadable if the file contains JSON other than an object, because such JSON may also be valid Python."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -24,7 +24,7 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Submission:
-    """Return the submission to grade.
+    """Choose which of a student's submissions to grade, and return it.
 
     Prefer the submission with the most exercises filled in, then the newest by the platform's time, then the first by
     name. If there are several candidates, the result's `problems` list the ones that were not graded. If no candidate
@@ -52,7 +52,7 @@ def choose(candidates: Sequence[Submission], exercises: Collection[str]) -> Subm
 
 
 def filled_in(cells: Iterable[Cell], exercises: Collection[str]) -> set[str]:
-    """Return the exercises whose last definition is not a stub."""
+    """Return the exercises whose last definition in the cells is not a stub."""
     found: set[str] = set()
     for cell in (cell for cell in cells if cell.kind == "code"):
         for match in DEFINITION.finditer(cell.source):
@@ -93,7 +93,7 @@ def _describe(submission: Submission, name: str, filled: int) -> str:
 
 
 def _short_names(candidates: Sequence[Submission]) -> list[str]:
-    """Return the students' original file names, or relative paths if the names are not unique."""
+    """Return the original file names of a student's submissions, or relative paths if the names are not unique."""
     names = [original_name(os.path.basename(each.path)) for each in candidates]
     if len(set(names)) == len(names):
         return names

@@ -212,7 +212,7 @@ class Reader:
     def list_archive(
         self, name: str, file: ReadAt, size: int, day: str, student: str
     ) -> Iterator[ArchiveListing]:
-        """List a class archive. If it contains only one file, that file belongs to `student`. Raises ReadError."""
+        """List the files in a class archive. If there is only one file, it belongs to `student`. Raises ReadError."""
         listing = ArchiveListing(self.server, m.List(name, size, day, student), file)
         try:
             yield listing
@@ -240,11 +240,11 @@ class ArchiveListing:
             raise
 
     def open_member(self, member: m.ListedFile) -> int:
-        """Unpack a member and return its size in bytes. Raises ReadError if unpacking fails."""
+        """Unpack a member of the archive and return its size in bytes. Raises ReadError if unpacking fails."""
         return retry_server_loss(lambda: self._open(member))
 
     def member_reader(self, member: m.ListedFile) -> ReadAt:
-        """Return a function that reads a member's bytes. The function may raise ReadError or ServerLost."""
+        """Return a function that reads bytes from an archive member. The function may raise ReadError or ServerLost."""
 
         def take(offset: int, count: int) -> bytes:
             if not self._process.is_running or self._opened != member.number:
@@ -278,7 +278,7 @@ def retry_server_loss(ask: Callable[[], T]) -> T:
 
 
 def positional_reader(file: BinaryIO) -> tuple[ReadAt, int]:
-    """Return a function that reads an open file at an offset, and the file's size in bytes."""
+    """Return a function that reads from an open file at a given offset, and the size of that file in bytes."""
     descriptor = file.fileno()
     size = os.fstat(descriptor).st_size
     return lambda offset, count: os.pread(descriptor, count, offset), size

@@ -76,7 +76,7 @@ def read_tree(file: BinaryIO, name: str) -> tuple[ArchiveFolder, dict[str, Entry
 
 
 def _parts(name: str) -> list[str]:
-    """Split a member's path into folder names and a file name. Drop parts such as `..`, and limit the depth and length."""
+    """Split an archive member's path into folder and file names. Drop parts such as `..`, and limit the depth and length."""
     *folders, last = [part for part in name.split("/") if part not in ("", ".", "..")] or ["?"]
     if len(folders) > MAX_DEPTH:
         folders = [*folders[:MAX_DEPTH], "_".join(folders[MAX_DEPTH:])]

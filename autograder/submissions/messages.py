@@ -45,7 +45,7 @@ def body(data: bytes) -> Body:
 
 
 class Read(msgspec.Struct, frozen=True, tag=True):
-    """Read a student's notebook, script or archive; if `nested` is set, also read archives within the archive."""
+    """A request to read a student's notebook, script or archive, including archives within the archive if `nested` is set."""
 
     name: str
     size: int
@@ -54,7 +54,7 @@ class Read(msgspec.Struct, frozen=True, tag=True):
 
 
 class List(msgspec.Struct, frozen=True, tag=True):
-    """List a class archive. The process keeps the archive for later `Open` requests."""
+    """A request to list the files in a class archive. The process keeps the archive for later `Open` requests."""
 
     name: str
     size: int
@@ -63,32 +63,41 @@ class List(msgspec.Struct, frozen=True, tag=True):
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
-    """Unpack a member of the listed archive and return its size. The process keeps the member for later `Take` requests."""
+    """A request to unpack a member of the listed archive and return its size.
+
+    The process keeps the member for later `Take` requests.
+    """
 
     number: int
 
 
 class Take(msgspec.Struct, frozen=True, tag=True):
-    """Return some of the opened member's bytes."""
+    """A request for some of the bytes of the archive member that was opened last."""
 
     offset: int
     size: int
 
 
 class ReadMetadata(msgspec.Struct, frozen=True, tag=True):
-    """Read Gradescope's metadata file."""
+    """A request to read Gradescope's metadata file."""
 
     size: int
 
 
 class Slice(msgspec.Struct, frozen=True, tag=True):
-    """Slice the cells in the message body for every exercise of a prepared course. The process keeps the cells for `Again`."""
+    """A request to slice the cells in the message body for every exercise of a prepared course.
+
+    The process keeps the cells for later `Again` requests.
+    """
 
     course: str
 
 
 class Again(msgspec.Struct, frozen=True, tag=True):
-    """Slice the cells of the last `Slice` request for one exercise, using references for the `replaced` exercises."""
+    """A request to slice the cells of the last `Slice` request again for one exercise.
+
+    Reference solutions take the place of the `replaced` exercises.
+    """
 
     exercise: str
     replaced: list[str]
@@ -106,18 +115,18 @@ REQUESTS = Decoder(Request)
 
 
 class Pull(msgspec.Struct, frozen=True, tag=True):
-    """Ask the grader for bytes of the file that the request refers to."""
+    """A message that asks the grader for bytes of the file that the current request refers to."""
 
     offset: int
     size: int
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The request succeeded. The body is raw bytes in response to `Take`, and MessagePack otherwise."""
+    """A response to a successful request. The body contains raw bytes for `Take` and MessagePack for all other requests."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The request failed. `reason` is a sentence that explains why."""
+    """A response to a failed request. `reason` is a sentence that explains the failure."""
 
     reason: Sentence
 

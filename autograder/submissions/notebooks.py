@@ -34,7 +34,7 @@ SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class _Cell(msgspec.Struct):
-    """The fields of a cell that are needed. The decoder skips all others."""
+    """The fields of a notebook cell that the grader needs. The decoder skips all others."""
 
     cell_type: Any = None
     source: Any = None
@@ -119,7 +119,7 @@ def _recover(text: str, error: json.JSONDecodeError, problems: list[str]) -> lis
 
 
 def _complete_cells(text: str) -> list[_Cell | None]:
-    """Return the elements of the top-level "cells" list before the syntax error. Each element is decoded only once."""
+    """Return the elements of the top-level "cells" list that precede the syntax error. Each element is decoded only once."""
     decode = json.JSONDecoder(parse_int=_parse_int).raw_decode
 
     def skip(position: int) -> int:

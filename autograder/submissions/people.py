@@ -52,7 +52,7 @@ class HandedIn(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Return a label for each person that is unique on the platform."""
+        """Return a label for each person. No two people on the platform have the same label."""
         if not self.participant:
             return tuple(person.label for person in self.people)
         number = f" {self.participant}"  # a hidden name in Moodle ends with the participant number

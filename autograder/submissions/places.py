@@ -136,7 +136,7 @@ def _find_in_class(top: Folder, day: str, student: str) -> Iterator[FoundFile]:
 
 
 def _entries(folder: Folder) -> tuple[list[str], list[Folder]]:
-    """Return the files and subfolders of a folder that are not hidden. Raises OSError."""
+    """Return a folder's files and subfolders, excluding hidden ones. Raises OSError."""
     files, folders = folder.entries()
     return (
         [name for name in files if not is_hidden(name)],
@@ -175,9 +175,10 @@ def _is_wrapper(folder: Folder, day: str) -> bool:
 def _loose_files(
     here: Folder, files: Sequence[str], day: str, student: str, is_of_one: bool
 ) -> Iterator[FoundFile]:
-    """Yield the files directly in a class folder. Each file belongs to one student.
+    """Yield the files that are directly in a class folder. Each file belongs to one student.
 
-    If `is_of_one` is set and a file is named after the day, all files without a platform's name belong to `student`.
+    If `is_of_one` is set and a file is named after the day, all files whose names are not in a platform's format belong
+    to `student`.
     """
     is_of_one = is_of_one and any(is_notebook(n) and is_day_name(stem(n), day) for n in files)
     for name in files:
@@ -207,7 +208,7 @@ def _has_day(folder: Folder, day: str) -> bool:
 def _find_in_folder(
     folder: Folder, day: str, student: str, metadata: Metadata, is_optional: bool
 ) -> Iterator[FoundFile]:
-    """Yield the files in one student's folder in a class. If `is_optional` is set, skip a folder without files for the day."""
+    """Yield the files in one student's folder. If `is_optional` is set, skip a folder without files for the day."""
     has_platform_name = bool(platforms.owner_key(folder.name))
     handed_in = platforms.parse_moodle_name(folder.name) or metadata.people.get(folder.name)
     name = student if is_day_name(folder.name, day) else folder.name

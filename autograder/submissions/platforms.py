@@ -4,8 +4,9 @@
   `lovelaceada_USER_text.html` or `…_link.html` for a text entry or a link.
 - Moodle (`mod/assign/classes/downloader.php`): one folder per student and submission type, such as
   `Ada Lovelace_PARTICIPANT_assignsubmission_file/`. Older versions append an underscore. If the teacher turns off
-  “Download submissions in folders”, file names start with this text instead. With blind marking, every name is
-  “Participant”. Group submissions use the group's name and number, and the default group has no number.
+  “Download submissions in folders”, there are no folders, and every file name starts with this text instead. With blind
+  marking, every name is “Participant”. Group submissions use the group's name and number, and the default group has no
+  number.
 - Gradescope: one folder per submission, `submission_NUMBER/`, and the students in `submission_metadata.yml`.
 - nbgrader: one folder per student, `STUDENT/day1/`, with `timestamp.txt`.
 
@@ -46,7 +47,7 @@ EXPORT = re.compile(r"assignment_\d+_export")  # the top-level folder of Gradesc
 
 
 def parse_canvas_name(name: str) -> HandedIn | None:
-    """Parse a file name in Canvas's format. Return None for other names."""
+    """Parse a file name in Canvas's format. Return None if the name does not match this format."""
     found = CANVAS.fullmatch(name) if len(name) <= LONGEST else None
     if not found or found["name"] != found["name"].lower():
         return None
@@ -55,9 +56,10 @@ def parse_canvas_name(name: str) -> HandedIn | None:
 
 
 def parse_moodle_name(name: str) -> HandedIn | None:
-    """Parse a folder or file name in Moodle's format. Return None for other names.
+    """Parse a folder or file name in Moodle's format. Return None if the name does not match this format.
 
-    The name contains a participant number, not an id. If names are hidden, the number is part of the student's name.
+    The name contains a participant number, not an id. If Moodle hides the students' names, the number is part of the
+    student's name.
     """
     found = MOODLE.fullmatch(name) if len(name) <= LONGEST else None
     if not found:
@@ -68,7 +70,7 @@ def parse_moodle_name(name: str) -> HandedIn | None:
 
 
 def parse_file_name(name: str) -> HandedIn | None:
-    """Parse the name of a file at the top level of a platform's download. Return None for other names."""
+    """Parse the name of a file at the top level of a platform's download. Return None if its format is unknown."""
     return parse_moodle_name(name) or parse_canvas_name(name)
 
 
@@ -152,7 +154,7 @@ def _submissions(events: Iterator[yaml.Event]) -> Iterator[tuple[str, HandedIn]]
 
 
 def _read_record(events: Iterator[yaml.Event]) -> dict[str, Any]:
-    """Read the required fields of one submission. Skip all others, which may be long."""
+    """Read the required fields of one submission in the metadata. Skip all other fields, which may be long."""
     record: dict[str, Any] = {}
     start = next(events)
     if not isinstance(start, yaml.MappingStartEvent):

@@ -45,7 +45,7 @@ class Entry:
     excused: tuple[str, ...] = ()
 
     def hours_late(self, day: str) -> float | None:
-        """Return how many hours late the student submitted, or None if the roster does not specify a number for the day."""
+        """Return how many hours late the student was according to the roster, or None if the roster has no entry for the day."""
         hours = dict(self.late_hours)
         return hours.get(day, hours.get(""))
 
@@ -123,7 +123,9 @@ NO_ROSTER = Roster(())
 
 
 def load(file: Path) -> Roster:
-    """Load a roster file: CSV with commas, semicolons or tabs, in UTF-8 with or without a byte order mark.
+    """Load a roster from a CSV file. The delimiter may be a comma, a semicolon or a tab.
+
+    The file must be encoded in UTF-8, with or without a byte order mark.
 
     Raises:
         CourseError: The file cannot be read or has an invalid line.
@@ -192,7 +194,7 @@ def _entry(where: str, head: Sequence[str], cells: Sequence[str], before: Iterab
         raise CourseError(f"{where}: the column 'student' is empty")
     if ", " in row["student"] or "/" in row["student"]:
         raise CourseError(
-            f"{where}: student {row['student']!r} must be a folder name in nbgrader, without '/' or ', '"
+            f"{where}: student {row['student']!r} is not a valid nbgrader folder name: it must not contain '/' or ', '"
         )
     for entry in before:
         for column in ("id", "student"):

@@ -33,7 +33,7 @@ HOME = READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG |
 
 @dataclass(frozen=True)
 class Rule:
-    """The access rights granted to an open file, or to everything under an open folder."""
+    """A rule that allows access to an open file, or to everything under an open folder."""
 
     descriptor: int
     access: int

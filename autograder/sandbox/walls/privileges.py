@@ -36,7 +36,7 @@ def keep_capabilities(*keep: int) -> None:
 
 
 def no_new_privileges() -> None:
-    """Prevent programs executed later from gaining privileges. Seccomp and Landlock require this unless run as root."""
+    """Prevent programs executed later from gaining privileges. Only root may use seccomp and Landlock without this."""
     syscalls.libc("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 

@@ -174,7 +174,7 @@ ISOLATES[SURVIVOR] = "processes"
 
 
 def observe(wall: Wall, outside: Targets) -> list[Seen]:
-    """Run all probes in a sandboxed process, kill the process and return the results, including whether a child survived."""
+    """Run all probes in a sandboxed process, kill it and return the results, including whether a child process survived."""
     ours, theirs = socket.socketpair()
     with ours:
         pid = wall.fork(theirs.fileno(), MEMORY, 60)

@@ -1,6 +1,6 @@
 """Run Python from mounts whose paths do not reveal the course's folder or the user's home directory.
 
-Everything that Python imports records its path. Before importing any code that student code can inspect, the fork
+Every module that Python imports records its own path. Before importing any code that student code can inspect, the fork
 server therefore restarts itself from neutral paths (`relocate`). Python, its packages and this project are mounted at
 these paths. If the machine does not allow these mounts, `forget_project` at least removes the paths of this project's
 code from the process.
@@ -49,7 +49,7 @@ def relocate(arguments: list[str]) -> None:
 
 
 def _plan(home: str) -> tuple[dict[str, str], list[str]]:
-    """Return the folder to mount at each path, and the folders other than the standard library to import from."""
+    """Return the folder to mount at each path, and the import folders, excluding the standard library."""
     project = str(Path(__file__).resolve().parents[3])
     mounts = {PYTHON: home}
     paths = []
@@ -86,7 +86,7 @@ def _mount(mounts: dict[str, str]) -> None:
 def forget_project() -> None:
     """Remove this project's paths from all imported code. The project cannot be imported after this.
 
-    Other packages in the same folder can still be imported. The wall hides the project's own files there.
+    Other packages in the same folder can still be imported. The sandbox hides the project's own files in that folder.
     """
     if sys.base_prefix == PYTHON:
         return

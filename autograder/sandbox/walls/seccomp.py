@@ -64,7 +64,10 @@ _OUT_OF_BAND = 1
 
 @dataclass(frozen=True)
 class Check:
-    """A condition on an argument: the masked low half is one of `values` and, if `wide` is set, the high half is zero."""
+    """A condition on an argument of a system call.
+
+    The masked low half of the argument must be one of `values`. If `wide` is set, the high half must be zero.
+    """
 
     argument: int
     values: Sequence[int]

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class CostCounter(TorchDispatchMode):
-    """A context manager that counts calls to torch operators and records the largest storage they return, in elements."""
+    """A context manager that counts torch operator calls and records the size (in elements) of the largest returned storage."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -56,7 +56,7 @@ def kind_of(item: Any) -> str:
 
 
 def opaque(item: Any) -> m.Value:
-    """Convert a NumPy number or an instance of a plain type's subclass to the plain type. Describe any other object."""
+    """Convert a NumPy number, or an instance of a subclass of a plain type, to the plain type. Describe any other object."""
     if isinstance(item, bool | int | float | str):
         plain = next(kind for kind in (bool, int, float, str) if isinstance(item, kind))
         return plain(item)

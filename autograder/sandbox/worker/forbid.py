@@ -29,7 +29,7 @@ class Forbidden(RuntimeError):
 
 
 def forbid(operators: Sequence[str], attributes: Sequence[str], hits: list[str]) -> None:
-    """Replace the given operators and attributes with functions that append a name to `hits` and raise `Forbidden`.
+    """Replace the given operators and attributes with functions that append the forbidden name to `hits` and raise `Forbidden`.
 
     Attributes are dotted paths such as `torch.nn.functional.f`. Operators without a namespace are in `aten`.
     Names that do not exist in this version of torch are ignored.
@@ -82,7 +82,10 @@ def _forbid_decompositions(names: set[str], hits: list[str]) -> None:
 
 @cache
 def decompositions() -> dict[str, list[tuple[dict[Any, Any], Any]]]:
-    """Map operator names to the compiler's decomposition tables and keys. The fork server caches the result to save 5 ms."""
+    """Map each operator's name to its entries, as pairs of table and key, in the compiler's decomposition tables.
+
+    The fork server caches the result to save 5 ms.
+    """
     tables = [torch._decomp.decomposition_table, *torch._decomp.global_decomposition_table.values()]
     found: dict[str, list[tuple[dict[Any, Any], Any]]] = {}
     for table in tables:

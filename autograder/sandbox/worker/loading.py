@@ -24,7 +24,7 @@ def run_pieces(
     Args:
         module: The module whose namespace the pieces share.
         lines: The lines of the source file.
-        pieces: The first and last line of each piece, counted from 1.
+        pieces: The first and last line numbers of each piece, counted from 1.
         flags: The compiler flags for the source.
         announce: A function called with a piece's first line number before each time the piece runs.
 

@@ -57,7 +57,7 @@ def read(module: nn.Module, request: m.Read) -> Any:
 
 
 def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters by name.
+    """Return a module's parameters, keyed by name.
 
     Raises:
         NotFound: A parameter has no shape yet.

@@ -1,4 +1,4 @@
-"""Create stand-ins in the student's process for the grader's models and for references in other processes.
+"""Create stand-ins in the student's process for the grader's models and for reference solutions in other processes.
 
 Calling a stand-in sends the arguments to the grader in a request. The result is differentiable with respect to the
 tensors that were sent. Entry point: `StandIns`.
@@ -26,17 +26,17 @@ ERRORS = (
 
 
 class Part(nn.Module):
-    """A submodule of a handle to a reference. It has parameters and buffers but cannot be called."""
+    """A submodule of a handle to a reference solution's module. It has parameters and buffers but cannot be called."""
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        """Raise RuntimeError, because only the whole reference can be called."""
+        """Raise RuntimeError, because only the reference solution's whole module can be called."""
         raise RuntimeError(
-            "a submodule of the reference cannot be called; call the reference itself"
+            "a submodule of the reference solution cannot be called; call the whole module"
         )
 
 
 class StandIns:
-    """The stand-ins in one worker. Creates the stand-ins and sends their requests to the grader."""
+    """The stand-ins in one worker. This class creates them and sends their requests to the grader."""
 
     def __init__(
         self, ask: Ask, to_wire: Callable[[Any], m.Value], from_wire: Callable[[m.Value], Any]
@@ -127,7 +127,7 @@ class StandIns:
         return tuple(result) if isinstance(result, list) else result
 
     def _refer_randomly(self, target: str | int, method: str, arguments: list[Any]) -> Any:
-        """Call a reference with this process's random state and then adopt the resulting random state."""
+        """Call a reference solution with this process's random state and then adopt the resulting random state."""
         result, random = self._refer(target, method, [*arguments, torch.get_rng_state()])
         torch.set_rng_state(random)
         return tuple(result) if isinstance(result, list) else result
@@ -204,7 +204,7 @@ def _state(handle: nn.Module, made: dict[str, Any]) -> tuple[dict[str, Tensor], 
     for path in made["modules"]:
         if type(modules.get(path)) not in (Part, nn.ModuleList):
             raise RuntimeError(
-                f"the submodule `{path}` of the reference was replaced; leave it unchanged"
+                f"the submodule `{path}` of the reference solution was replaced; leave it unchanged"
             )
     tensors = {
         **dict(handle.named_parameters(remove_duplicate=False)),
@@ -213,7 +213,7 @@ def _state(handle: nn.Module, made: dict[str, Any]) -> tuple[dict[str, Tensor], 
     missing = [name for name in made["tensors"] if name not in tensors]
     if missing:
         raise RuntimeError(
-            f"the reference's parameter `{missing[0]}` was removed; leave it in place"
+            f"the reference solution's parameter `{missing[0]}` was removed; leave it in place"
         )
     modes = {path: modules[path].training for path in ("", *made["modules"])}
     return {name: tensors[name] for name in made["tensors"]}, modes

@@ -104,7 +104,10 @@ class Worker:
     # ---- code
 
     def _load(self, request: m.Load) -> list[list[Any]]:
-        """Run the source and return the remaining errors, each as the piece's first line, exception type and message."""
+        """Run the source and return the errors that remain.
+
+        An error consists of the first line of the failed piece of source, the type of the exception and its message.
+        """
         seed_everything(request.seed)
         self._generators.clear()
         forbid(request.operators, request.attributes, self.hits)
