@@ -150,8 +150,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write down the indices of the result in memory order. Which index changes fastest after the
-# features, the step or the kind of token?
+# Write down the indices of the result in memory order. The feature index changes fastest. Which
+# comes next: the step or the kind of token?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -358,14 +358,15 @@ if __name__ == "__main__":
 # ## Finding paths shorter than those in the data
 #
 # A graph connects sixty places, one of which is the goal. The data are random walks that reach the
-# goal, with a reward of −1 per step. The negative return is therefore the number of steps to the
-# goal. Most walks are long, but parts of different walks can form short paths:
+# goal, with a reward of −1 per step. The number of steps to the goal is therefore minus the return.
+# Most walks are long, but parts of different walks can form short paths:
 #
 # ![Two walks of four steps meet at a hub. The first walk's route to the hub and the second walk's
 # route from there to the goal form a path of two steps.](figures/stitching.svg)
 #
-# From each place, ask for one step fewer than the shortest walk (or part of a walk) from there in
-# the data. **Predict first.** For how many of the places will the model find a shorter path?
+# For each place, find the shortest route to the goal in the data (a walk or the end of one). Then
+# ask for a path one step shorter. **Predict first.** For how many of the places will the model find
+# a shorter path?
 
 # %%
 WALK_STEPS = 500
@@ -415,7 +416,7 @@ def random_walks(
 
 
 def best_seen(walks: list[list[int]]) -> dict[int, int]:
-    """Return, for each place on the walks, the fewest steps from there to the end of a walk."""
+    """Return the fewest steps from each place on the walks to the end of a walk."""
     best: dict[int, int] = {}
     for walk in walks:
         for steps, place in enumerate(reversed(walk)):
@@ -488,7 +489,7 @@ class PathResult(NamedTuple):
     shortest: dict[int, int]
 
     def better(self) -> list[int]:
-        """Return the starts from which the model's path is shorter than every walk from there in the data."""
+        """Return the starts from which the model's path is shorter than every route in the data."""
         ends = {start for start, path in self.found.items() if path[-1] == self.goal}
         return [start for start in ends if len(self.found[start]) - 1 < self.seen[start]]
 
@@ -543,8 +544,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** For 36 of the 59 places (seed 0), a path exists that is shorter than any walk
-# from there in the data. The model finds such a path from 25 of them, and 11 of these are shortest
+# **What to notice.** From 36 of the 59 places (seed 0), the graph has a shorter path to the goal
+# than any in the data. The model finds such a path from 25 of them, and 11 of these are shortest
 # paths. With seed 1, it finds 22 of 29, and 6 are shortest paths. Training takes about a minute of
 # CPU time.
 #

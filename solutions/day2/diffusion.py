@@ -456,10 +456,10 @@ if __name__ == "__main__":
 # $$x \leftarrow x + \text{gate}_2 \odot
 # \operatorname{network}\bigl(\operatorname{LN}(x) \odot (1 + \text{scale}_2) + \text{shift}_2\bigr)$$
 #
-# (The paper writes β, γ and α for shift, scale and gate.) `attention` is the given `SelfAttention`
-# from the vision chapter. LN has no parameters and uses eps = 1e-6. The network applies linear1,
-# GELU (tanh approximation) and linear2. `modulation` is initialised to zero, hence the name
-# *adaLN-Zero*. All gates start at 0, so the block initially returns x.
+# (The paper writes β, γ and α for shift, scale and gate.) `attention` is the `SelfAttention`
+# provided in the vision chapter. LN has no parameters and uses eps = 1e-6. The network applies
+# linear1, GELU (tanh approximation) and linear2. `modulation` is initialised to zero, hence the
+# name *adaLN-Zero*. All gates start at 0, so the block initially returns x.
 #
 # Work in three steps:
 #
@@ -1063,12 +1063,12 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** At scale 1, the judge recognises the requested digit in 91.4, 91.2 and 89.0%
 # of 500 drawings (seeds 0, 1 and 2). The rates are 99.6, 99.6 and 99.4% at scale 2, and 99.3% for
-# held-out digits. Training and sampling take about two minutes on one core.
+# held-out digits.
 
 # %% [markdown]
 # ### Watch the model draw
 #
-# Move the slider. The upper row shows x, and the lower row shows the estimated final image.
+# Move the slider. The upper row shows x, and the lower row the estimated final image.
 
 
 # %%
@@ -1132,8 +1132,7 @@ if __name__ == "__main__":
 # *Further · 10 minutes*
 #
 # **Predict first.** Suppose the guidance scale increases from 0 to 8. What happens to the fraction
-# of correct digits, and to their diversity? What does the model draw at scale 0? Write down your
-# answers first.
+# of correct digits, and to their diversity? What does the model draw at scale 0?
 
 # %%
 if __name__ == "__main__":
@@ -1162,16 +1161,17 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** With seed 0, 10.0% of 200 digits are correct at scale 0, as expected by
-# chance. The fraction is 94.5% at scale 1, 99.5% at scale 2, and 100% above. Relative to real
-# digits, diversity falls from 0.98 at scale 1 to 0.81 at scale 2 and 0.69 at scale 5. (Seeds 1 and
-# 2 give 0.80 at scale 2.) Guidance trades diversity for fidelity to the label.
+# chance. The fraction is 94.5% at scale 1, 99.5% at scale 2, and 100% at higher scales. Relative to
+# real digits, diversity falls from 0.98 at scale 1 to 0.81 at scale 2 and 0.69 at scale 5. (Seeds 1
+# and 2 give 0.80 at scale 2.) Guidance trades diversity for fidelity to the label.
 
 # %% [markdown]
 # ### Did the model memorise the training digits?
 # *Further · 5 minutes*
 #
-# If it had memorised them, its drawings would be closer to their nearest training digits than real
-# held-out digits are.
+# A model that had memorised the training digits would draw near-copies of them. The next cell
+# measures the distance from each drawing, and from each held-out digit, to the nearest training
+# digit.
 
 # %%
 if __name__ == "__main__":
@@ -1215,8 +1215,8 @@ if __name__ == "__main__":
 # 1. At small t, the network cannot distinguish the noise in a pixel from the handwriting. At large
 #    t, x carries too little information to recover the image. The best possible prediction is the
 #    mean of the noise given x.
-# 2. Gaussian noise can only be added to continuous values, so you would have to represent the music
-#    as vectors, such as a piano roll or embeddings. To generate digits token by token, fix an order
-#    of the pixels, use their grey values as tokens, and train a GPT. Sampling then takes one
-#    forward pass per pixel.
+# 2. Gaussian noise can only be added to continuous values. You would have to represent the music as
+#    vectors, such as a piano roll or embeddings. To generate digits token by token, choose a pixel
+#    order, use the pixel intensities as tokens, and train a GPT. Sampling then takes one forward
+#    pass per pixel.
 # </details>

@@ -48,8 +48,8 @@ from solutions.opening import (
 #
 # ![The left side shows two ways to pair six columns. This exercise, the paper and Meta's Llama pair
 # columns 0 and 1, 2 and 3, 4 and 5. GPT-NeoX and Hugging Face's Llama pair columns 0 and 3, 1 and
-# 4, 2 and 5. On the right, the angle between a query at position 1 and a key at position 3 is the
-# same as for positions 4 and 6.](figures/rope.svg)
+# 4, 2 and 5. On the right, a query at position 1 and a key at position 3 form the same angle as at
+# positions 4 and 6.](figures/rope.svg)
 #
 # A rotation acts on a plane, so the d columns form d/2 pairs. At position $p$, pair
 # $i = 0, 1, \dots$ becomes
@@ -67,7 +67,7 @@ from solutions.opening import (
 # **The traps.**
 #
 # * *Adjacent* columns form a pair, as in the paper and in Meta's Llama code. GPT-NeoX and Hugging
-#   Face's Llama pair column i with i + d/2. Both work, but switching between them requires
+#   Face's Llama pair column i with i + d/2. Both pairings work, but switching between them requires
 #   permuting the weights.
 # * Row r need not be at position r. With a cache, a model rotates one row at a time.
 # * Float16 rounds 9,999 to 10,000, so compute the angles in float32 or float64.
@@ -213,8 +213,6 @@ if __name__ == "__main__":
 # **What to notice.** Over 20 positions, pair 0 makes three full turns, while pair 2 hardly moves.
 # Fast pairs distinguish neighbours; slow pairs distinguish near from far. On the right, each
 # diagonal has one colour, because the score depends only on i − j.
-#
-# RoPE alone does not generalise to longer texts (see the end of this chapter).
 
 # %% [markdown]
 # ## `alibi_bias`
@@ -224,8 +222,8 @@ if __name__ == "__main__":
 # times a slope from each score. Each head has its own slope:
 #
 # ![The bias that ALiBi adds to the scores of two heads, for four positions. The head with slope 1/4
-# subtracts 1/4 per step, and the head with slope 1/64 subtracts 1/64 per step. Entries above the
-# diagonal are minus infinity.](figures/alibi.svg)
+# subtracts 1/4 per position, and the head with slope 1/64 subtracts 1/64 per position. Entries
+# above the diagonal are minus infinity.](figures/alibi.svg)
 #
 # $$\mathrm{softmax}\big(Q_k K_k^\top / \sqrt{d} + B_k\big) V_k \qquad
 # B_{k,i,j} = \begin{cases} -\,s_k\,(i - j) & j \le i \\ -\infty & j > i \end{cases}
@@ -353,8 +351,8 @@ if __name__ == "__main__":
 
 # %% [markdown]
 # **What to notice.** If all keys match equally well, a head with slope s attends mostly to the last
-# 1/s positions, here 2, 8 and 32. With 12 heads, the last four slopes lie above and between the
-# four largest of the first eight.
+# 1/s positions, here 2, 8 and 32. With 12 heads, the last four slopes alternate with the four
+# largest of the first eight.
 
 # %% [markdown]
 # ## `sliding_window_mask`
@@ -401,31 +399,31 @@ if __name__ == "__main__":
 
     @visible_check
     def check_sliding_window_mask():
-        with expecting("4 positions and window 2 should work"):
+        with expecting("4 positions and a window of 2 should work"):
             mask = sliding_window_mask(4, 2)
         assert mask is not None, "sliding_window_mask returns None. Does it end with `return`?"
         assert mask.shape == (4, 4), f"The shape should be (4, 4); yours is {tuple(mask.shape)}."
         assert mask.dtype == torch.bool, f"The mask should be boolean; yours is {mask.dtype}."
         expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
         assert mask.int().tolist() == expected, (
-            f"4 positions with window 2 should give\n{expected}\nyours give\n{mask.int().tolist()}\n"
+            f"4 positions with a window of 2 should give\n{expected}\nyours give\n{mask.int().tolist()}\n"
             "Rows are queries (i) and columns are keys (j). The window includes the position itself."
         )
         assert sliding_window_mask(4, 9).sum() == 10, (
-            "With 4 positions and window 9, the mask should allow all 10 pairs with j ≤ i; yours "
+            "With 4 positions and a window of 9, the mask should allow all 10 pairs with j ≤ i; yours "
             f"allows {sliding_window_mask(4, 9).sum()}."
         )
-        with expecting("Window 1 should work"):
+        with expecting("A window of 1 should work"):
             assert sliding_window_mask(3, 1).int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]], (
-                "With window 1, each position should see only itself; your mask is\n"
+                "With a window of 1, each position should see only itself; your mask is\n"
                 f"{sliding_window_mask(3, 1).int().tolist()}"
             )
         for window in (0, -3):
-            with expecting_value_error(f"window {window}", "window"):
+            with expecting_value_error(f"A window of {window}", "window"):
                 sliding_window_mask(4, window)
         seen = sliding_window_mask(7, 4).sum(dim=-1).tolist()
         assert seen == [1, 2, 3, 4, 4, 4, 4], (
-            f"With window 4, the rows should allow 1, 2, 3, 4, 4, 4, 4 positions; yours allow {seen}."
+            f"With a window of 4, the rows should allow 1, 2, 3, 4, 4, 4, 4 positions; yours allow {seen}."
         )
         print("sliding_window_mask: all visible checks pass.")
 
@@ -461,16 +459,17 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** With window 4, one layer reaches 4 positions, and each additional layer adds
-# 3. The mask alone saves nothing: the n × n scores are still computed.
+# **What to notice.** With a window of 4, one layer reaches 4 positions, and each additional layer
+# adds 3. The mask alone saves nothing: the n × n scores are still computed.
 
 # %% [markdown]
 # ## `linear_attention`
 # ★★★★☆ · 25 minutes
 #
-# Softmax needs $\exp(q \cdot k)$ for each pair, so the n × m scores must be computed first. With a
-# product $\varphi(q) \cdot \varphi(k)$ in its place, associativity lets us multiply in a different
-# order ([Katharopoulos et al. 2020](https://arxiv.org/abs/2006.16236), sections 3.2 and 3.3):
+# Softmax needs $\exp(q \cdot k)$ for each pair, so the n × m scores must be computed first. If we
+# replace the exponential with a product $\varphi(q) \cdot \varphi(k)$, associativity lets us
+# multiply in a different order ([Katharopoulos et al. 2020](https://arxiv.org/abs/2006.16236),
+# sections 3.2 and 3.3):
 #
 # ![The product of φ(Q), φ(K) transposed and V, computed in two orders. Multiplying queries by keys
 # first gives an n × m matrix. Multiplying keys by values first gives a d × d_v matrix, which does
@@ -636,7 +635,8 @@ if __name__ == "__main__":
         plt.show()
 
 # %% [markdown]
-# **What to notice.** Linear attention is less sharp. Without the exponential, no key stands out.
+# **What to notice.** Linear attention is less sharp than softmax attention: without the
+# exponential, no key stands out.
 
 # %% [markdown]
 # ## `grouped_query_attention`
@@ -662,7 +662,7 @@ if __name__ == "__main__":
 # wrong results. The mask applies to the h query heads. A fully masked query must have output 0 and
 # finite gradients.
 #
-# Not allowed: `MultiheadAttention`, `multi_head_attention_forward` and the option `enable_gqa`.
+# Not allowed: `MultiheadAttention`, `multi_head_attention_forward` and the `enable_gqa` option.
 
 
 # %%
@@ -904,7 +904,7 @@ if __name__ == "__main__":
                 axis.set_xscale("log", base=2)
                 axis.legend()
         for row in axes:
-            row[0].set_ylabel("wall seconds")
+            row[0].set_ylabel("wall-clock seconds")
             row[1].set_ylabel("bytes of the largest tensor")
         plt.show()
 
@@ -918,7 +918,7 @@ if __name__ == "__main__":
 # |linear|33.6 MB, 0.2 s|1.0 MB, 0.002 s|
 #
 # With `cumsum`, *causal* linear attention stores one d × d_v state per position. It needs 32 times
-# as much memory as the bidirectional form, and more than the window.
+# as much memory as the bidirectional form, and more than window attention.
 
 # %% [markdown]
 # The next cells train small causal models on 64-character pieces of Python's manual and test them
@@ -1041,7 +1041,7 @@ if __name__ == "__main__":
                 trained = train_variant(variant, manual[:held_out], manual_alphabet, seed=0)
                 losses[variant] = loss_by_position(trained, manual[held_out:])
         torch.set_num_threads(threads)
-        record(f"wall seconds to train, {title}", time.perf_counter() - start)
+        record(f"wall-clock seconds to train, {title}", time.perf_counter() - start)
         _, axis = plt.subplots(figsize=(8, 4), layout="constrained")
         for variant in variants:
             loss = losses[variant]
@@ -1069,8 +1069,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** The table shows bits per character on held-out text. Models saw positions
 # 32–63 in training, but not 192–255. Values are means over three seeds, with ranges in parentheses.
-# Training takes five minutes on one core. The last column counts the cached values per layer at
-# position 256.
+# The last column counts the cached values per layer at position 256.
 #
 # ||32–63|192–255|cache|
 # |---|---|---|---|

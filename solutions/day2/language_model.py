@@ -283,10 +283,10 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** The cache costs memory: 2·m·d numbers per layer and sequence. In large models,
-# reading the cache limits the speed ([Shazeer 2019](https://arxiv.org/abs/1911.02150), section
-# 2.4), and storing it limits the batch size ([Kwon et al. 2023](https://arxiv.org/abs/2309.06180),
-# section 1).
+# **What to notice.** The cache costs memory: each layer stores 2·m·d numbers per sequence. In large
+# models, reading the cache limits the speed ([Shazeer 2019](https://arxiv.org/abs/1911.02150),
+# section 2.4), and storing it limits the batch size ([Kwon et al.
+# 2023](https://arxiv.org/abs/2309.06180), section 1).
 
 # %% [markdown]
 # ## `GPTBlock`
@@ -312,11 +312,11 @@ if __name__ == "__main__":
 # (z + 0.044715\, z^3)\right)\right)$$
 #
 # **The traps.** Add the output of each branch to x itself, not to norm(x). `F.gelu` defaults to the
-# exact form, which differs in the fourth decimal. Training works, but copied weights give different
-# logits.
+# exact form, which differs in the fourth decimal place. Training still works, but a model with
+# GPT-2's weights does not reproduce GPT-2's logits.
 #
-# Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` with all its
-# parts.
+# Not allowed: `MultiheadAttention`, `multi_head_attention_forward`, and `nn.Transformer` or any of
+# its components.
 
 
 # %%
@@ -460,7 +460,7 @@ if __name__ == "__main__":
 #
 # <details><summary>Hint 2</summary>
 #
-# `F.gelu` has an argument `approximate`. In each line, apply the norm, the branch and dropout, and
+# `F.gelu` has an `approximate` argument. In each line, apply the norm, the branch and dropout, and
 # then add the original x (before the norm).
 # </details>
 
@@ -487,8 +487,8 @@ if __name__ == "__main__":
 # **The traps.**
 #
 # * *Positions continue.* With caches of length 3, the next tokens are at positions 3, 4, …. A model
-#   that restarts at 0 raises no error but writes worse text. Read the length before you run the
-#   blocks, because they append to the caches.
+#   that restarts at 0 raises no error but writes worse text. Read the cache length before you run
+#   the blocks, because they append to the caches.
 # * *The length limit.* Cached positions count towards `max_length`. A call that raises ValueError
 #   should leave the caches unchanged.
 #
@@ -775,7 +775,8 @@ if __name__ == "__main__":
 # ![Left: of the probabilities 0.5, 0.25, 0.15 and 0.1, top_p = 0.6 keeps the first two. The
 # probabilities before each of them add up to less than 0.6. After renormalising, they are 2/3 and
 # 1/3. Right: for a confident and for an uncertain prediction, top_k = 2 keeps two tokens. With
-# top_p = 0.8, one and four tokens remain.](figures/nucleus.svg)
+# top_p = 0.8, one token remains for the confident prediction and four for the uncertain
+# one.](figures/nucleus.svg)
 #
 # **The traps.** Keep the token that crosses the threshold. Otherwise, at p = 0.8, a token with
 # probability 0.9 would be dropped and nothing would be left. Each row of a batch has its own
@@ -1275,11 +1276,11 @@ if __name__ == "__main__":
 # two numbers. How many bits per held-out character does the best n-gram model need? How many does
 # your GPT need after four minutes of training?
 #
-# <details><summary>What if a character never followed a context?</summary>
+# <details><summary>What if a character never followed a particular context in the training text?</summary>
 #
 # Its probability comes from the model with a context one character shorter ([Witten and Bell
-# 1991](https://doi.org/10.1109/18.87000), method C). If a context was followed by c characters, t
-# of them distinct, then a new character appeared t times, so
+# 1991](https://doi.org/10.1109/18.87000), method C). If c characters followed a context, t of them
+# distinct, then the next character was new t times, so
 #
 # $$P_n(x \mid \text{context}) = \frac{\operatorname{count}(\text{context}\,x) + t\;
 # P_{n-1}(x \mid \text{context without its first character})}{c + t}$$
@@ -1354,8 +1355,8 @@ if __name__ == "__main__":
 # deviation of 0.1. Initially, each block adds nothing to its input.
 #
 # For a fair comparison, each held-out character is predicted once, only from earlier characters.
-# The GPT reads windows that overlap by half. Only predictions in the second half count; each has a
-# context of 64 to 127 characters.
+# The GPT reads windows that overlap by half. Only predictions in the second half of a window count;
+# each has a context of 64 to 127 characters.
 
 # %%
 GPT_STEPS = 2000  # the checkpoint
@@ -1573,7 +1574,7 @@ if __name__ == "__main__":
 # **What to notice.** This head of the first block attends to the previous character, with a weight
 # of 1.00 in the reference run (seed 0). The model learned this from the loss alone, because the
 # next character is easier to predict from two characters than from one. Another head attends to the
-# character before that (0.77). With other seeds, different heads take these roles.
+# character before that (0.77). With other seeds, different heads take on these roles.
 
 # %% [markdown]
 # ### What the cache saves

@@ -48,8 +48,8 @@ from solutions.opening import (
 # Transformer-XL reads a long text in segments. Each layer stores its inputs, and the next segment
 # attends to them. Each layer therefore reaches one segment further back than the layer below.
 #
-# ![Three segments and two layers. The last position of layer 2 in segment 3 attends to the outputs
-# of layer 1 in segment 2, which attend to the inputs of segment 1. No gradient crosses a segment
+# ![Three segments and two layers. The last position of layer 2 in segment 3 attends to outputs of
+# layer 1 in segment 2. Those depend on the inputs of segment 1. No gradient crosses a segment
 # boundary.](figures/segments.svg)
 #
 # Queries are computed from the segment x. Keys and values are computed from the concatenation of
@@ -83,8 +83,8 @@ class RecurrentAttention(nn.Module):
     """Causal relative attention over a segment and a memory of earlier positions.
 
     Attributes to define: `query`, `key`, `value` and `out`, each an `nn.Linear` from `d_model` to
-    `d_model`; `relative`, an `nn.Parameter` of shape `n_heads max_length d_head` with one vector
-    per distance and head. Its last row is for distance 0, and the row before that for distance 1.
+    `d_model`; `relative`, an `nn.Parameter` of shape `n_heads max_length d_head` with a vector for
+    each distance in each head. Its last row is for distance 0, and the row before that for distance 1.
     d_head is `d_model` / `n_heads`; head k uses the features k·d_head, …, (k+1)·d_head − 1.
 
     Raises:
@@ -386,8 +386,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # **What to notice.** With seed 0, the first character of a segment costs 2.40 bits with memory and
 # 3.64 without. After 600 steps, however, the last eight characters cost 2.16 bits with memory and
-# 2.03 without. The averages are 2.15 and 2.08. If the memory contained all earlier segments, the
-# outputs would match those for the whole sequence.
+# 2.03 without. Over all positions, the averages are 2.15 with memory and 2.08 without. If the
+# memory contained all earlier segments, the outputs would match those for the whole sequence.
 
 # %% [markdown]
 # ## `knn_probabilities`
@@ -718,7 +718,7 @@ if __name__ == "__main__":
         figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
         for scale, error in errors.items():
             for r in (32, 2048):
-                name = f"relative error, {r} features, queries and keys of size {scale:g}"
+                name = f"relative error, {r} features, queries and keys with standard deviation {scale:g}"
                 record(name, error[FEATURES.index(r)].mean().item())
             axis.errorbar(
                 FEATURES,

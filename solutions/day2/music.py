@@ -3,15 +3,15 @@
 #
 # *Chapter 2 of 7*
 #
-# Below are four chorales that begin with the same chord. Bach wrote one; the models in this chapter
-# wrote the others. First, run the cells down to the audio players and listen.
+# Below are four chorales. Bach wrote one; the models in this chapter wrote the others. First, run
+# the cells down to the audio players and listen.
 #
 # In music, *distances* matter: a suspended note resolves one beat later. A model that adds a vector
 # for each position has to learn "one beat ago" separately for every position. **Relative
 # attention** depends on the distance between query and key, so it learns this once. [Shaw et al.
 # (2018)](https://arxiv.org/abs/1803.02155) introduced it. The [Music
 # Transformer](https://arxiv.org/abs/1809.04281) (Huang et al. 2018) reduced its memory use with a
-# three-line trick: the exercise `skew`.
+# three-line trick, which you will implement as `skew`.
 
 # %%
 import io
@@ -56,24 +56,24 @@ from solutions.opening import (
 # %% [markdown]
 # ## Given: tokens and sound
 #
-# A chorale becomes one sequence, with one token per voice and eighth note:
+# A chorale becomes one sequence, with one token for each voice at each time step (an eighth note):
 #
-# ![Three eighth notes of four voices. Eighth 0 has the tokens 36, 31, 28 and 24. In eighth 1, all
-# voices hold, so the tokens are 1, 1, 1 and 1. In eighth 2, the soprano and tenor move to 38 and
-# 29, the alto holds (1) and the bass rests (0).](figures/chorale-tokens.svg)
+# ![Three time steps of four voices. Step 0 has the tokens 36, 31, 28 and 24. At step 1, all voices
+# hold, so the tokens are 1, 1, 1 and 1. At step 2, the soprano and tenor move to 38 and 29, the
+# alto holds (1) and the bass rests (0).](figures/chorale-tokens.svg)
 
 # %%
 REST, HOLD, FIRST_PITCH = 0, 1, 2
 # Notes as MIDI numbers, in which middle C is 60 and a semitone is 1: A1 to C6.
 LOWEST_NOTE, HIGHEST_NOTE = 33, 84
 N_TOKENS = FIRST_PITCH + HIGHEST_NOTE - LOWEST_NOTE + 1
-CHORALE_LENGTH = 256  # tokens: four voices in eight bars of eight eighths
+CHORALE_LENGTH = 256  # tokens: four voices in eight bars of eight eighth notes
 VOICES = ("soprano", "alto", "tenor", "bass")
 EIGHTH = 60 / 84 / 2  # seconds, at 84 quarter notes per minute
 
 
 def chorale_notes(tokens: Int[Tensor, "n"]) -> list[list[tuple[int, int, int]]]:
-    """Return the notes of each voice as (MIDI number, first eighth, number of eighths)."""
+    """Return the notes of each voice as (MIDI number, first time step, number of time steps)."""
     voices = [[] for _ in VOICES]
     for eighth, step in enumerate(tokens.reshape(-1, len(VOICES)).tolist()):
         for notes, token in zip(voices, step, strict=True):
@@ -121,7 +121,7 @@ def draw_chorale(axis: plt.Axes, tokens: Int[Tensor, "n"], title: str) -> None:
         axis.barh(pitches, widths, left=starts, height=0.9, align="center", label=name)
     for bar in range(0, len(tokens) // 4 + 1, 8):
         axis.axvline(bar, color="grey", linewidth=0.4)
-    axis.set(title=title, xlabel="time (eighths)", ylabel="pitch (MIDI number)")
+    axis.set(title=title, xlabel="time (eighth notes)", ylabel="pitch (MIDI number)")
 
 
 def perform(pieces: dict[str, Int[Tensor, "n"]]) -> None:
@@ -303,8 +303,8 @@ if __name__ == "__main__":
 #
 # $$\underbrace{x}_{n \times n} = \underbrace{Q}_{n \times d_\text{head}}\;
 # \underbrace{R^\top}_{d_\text{head} \times n}
-# \qquad\text{row } i \text{ holds the logits of query } i
-# \text{ for the distances } n{-}1, \dots, 1, 0 \text{ back}$$
+# \qquad\text{row } i \text{ contains the logits of query } i
+# \text{ for the distances } n{-}1, \dots, 1, 0$$
 #
 # The columns of x correspond to distances, but attention needs a column for each key. So each row
 # must shift left by a different number of columns:
@@ -320,7 +320,7 @@ if __name__ == "__main__":
 # work.
 #
 # A loop over the rows is too slow. Indexing with a precomputed table works. The Music Transformer
-# reads *the same memory in rows of a different length*. Find out how.
+# instead reads *the same memory in rows of a different length*. Work out how.
 #
 # **The traps.** If you are off by one, the result still looks like a staircase and the model still
 # trains. Try n = 1 by hand. There can be any number of leading axes (batch, heads); keep them
@@ -331,7 +331,7 @@ if __name__ == "__main__":
 def skew(x: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
     """Move each logit from the column of its distance to the column of its key.
 
-    Row i of `x` holds the logits of query i for the distances n − 1, …, 1, 0 back. Entry (i, j) of
+    Row i of `x` contains the logits of query i for the distances n − 1, …, 1, 0. Entry (i, j) of
     the result is x(i, n − 1 − (i − j)) for j ≤ i, and any finite number above the diagonal. Do not
     loop over positions: the number of torch calls must not grow with n. The result may be a view.
 
@@ -642,22 +642,20 @@ if __name__ == "__main__":
 # </details>
 
 # %% [markdown]
-# **What to notice.** Adding a *logit* multiplies the unnormalised weight that the content alone
-# would give. So a head can look for a held note exactly one bar back.
+# **What to notice.** Adding the relative logit to the content logit multiplies their unnormalised
+# weights. So a head can combine them, for example to find a held note exactly one bar back.
 
 # %% [markdown]
 # ## Distances versus positions
 #
 # You train two small Transformers. The *relative* one learns R. The *absolute* one adds a learned
-# position vector to each token, as GPT does, and its R is 0. Everything else is the same, including
-# the hyperparameters.
+# position vector to each token, as GPT does, and its R is 0. Everything else is the same.
 #
 # A training example is eight bars from one of `music21`'s chorales, transposed to one of seven
 # keys. Every eighth chorale is held out, and near-duplicates of held-out ones are excluded.
 #
 # **Predict first.** Guessing uniformly among 54 tokens costs log 54 = 4.0 nats. Which model will do
 # better on held-out chorales? How will each model do in bars 9 to 16, after training on eight bars?
-# Write down your answers first.
 
 # %%
 CHORALES = Path(getCorpusFilePath()) / "bach"
@@ -674,7 +672,7 @@ def pitch_token(pitch: Element | None) -> int:
 
 
 def read_voice(part: Element) -> list[int]:
-    """Return the tokens of one voice, one per eighth."""
+    """Return the tokens of one voice, one per time step."""
     tokens, sounding, eighths, ticks_a_quarter = [], REST, Fraction(0), 1
     for element in part.iter():
         if element.tag == "divisions":
@@ -686,7 +684,7 @@ def read_voice(part: Element) -> list[int]:
             if tied and token == sounding:
                 token = HOLD
             eighths += Fraction(2 * int(element.findtext("duration")), ticks_a_quarter)
-            while len(tokens) < eighths:  # the eighths that begin within this note
+            while len(tokens) < eighths:  # the time steps that begin within this note
                 tokens.append(token)
                 if token >= FIRST_PITCH:
                     sounding, token = token, HOLD
@@ -905,7 +903,7 @@ if __name__ == "__main__":
         figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
         for kind, run in chorale_runs.items():
             record(f"nats per token on held-out chorales, {kind}", run.held_out)
-            record(f"seconds of training and test on one core, {kind}", run.seconds)
+            record(f"seconds of training and testing on one core, {kind}", run.seconds)
             width = min(10, len(run.losses))
             smooth = np.convolve(run.losses, np.ones(width) / width, mode="valid")
             steps = range(width - 1, len(run.losses))
@@ -930,7 +928,6 @@ if __name__ == "__main__":
 #
 # Results differ by at most 0.03 between seeds and by about 0.34 between models. The curves separate
 # after about 50 steps: the absolute model has to learn "one beat ago" separately for each position.
-# Each model takes about two minutes on one core.
 
 # %% [markdown]
 # ### Longer than in training
@@ -1051,15 +1048,15 @@ if __name__ == "__main__":
             axis.set(title=f"layer {layer}", ylabel="mean relative logit")
         axes[0].legend(loc="upper right", ncols=4)
         axes[-1].set(
-            xlabel="distance back (tokens); grey lines: the voice that sings next",
+            xlabel="distance (tokens); grey lines: earlier tokens of the next voice",
             xticks=(0, 3, 7, 15, 31, 47, 63),
         )
         plt.show()
 
 # %% [markdown]
 # **What to notice.** With seed 0, the tallest peaks are at 3, 7 and 15. At these distances, a head
-# finds what the next voice sang an eighth, a beat and two beats ago. Two heads in the first layer
-# look 1 and 2 tokens back, at voices singing at the same time.
+# finds what the next voice sang an eighth note, a beat and two beats ago. Two heads in the first
+# layer look 1 and 2 tokens back, at voices singing at the same time.
 
 # %% [markdown]
 # ## Compose
@@ -1115,14 +1112,14 @@ if __name__ == "__main__":
         print(f"{midi_file}: {[len(part.flatten().notes) for part in read_back]} notes per voice")
 
 # %% [markdown]
-# A *leap* is a step larger than a fifth. A *clash* is an eighth in which two voices are a semitone
-# apart, ignoring octaves. A *crossing* is an eighth in which a lower voice sings above a higher
-# one.
+# A *leap* is a melodic interval larger than a fifth. A *clash* is a time step (an eighth note) at
+# which two voices are a semitone apart, ignoring octaves. A *crossing* is a time step at which a
+# lower voice sings above a higher one.
 
 
 # %%
 def sounding_pitches(tokens: Int[Tensor, "n"]) -> Int[Tensor, "time 4"]:
-    """Return the MIDI number that each voice sings at each eighth, or 0 for a rest."""
+    """Return the MIDI number that each voice sings at each time step, or 0 for a rest."""
     pitches = torch.zeros(len(tokens) // 4, 4, dtype=torch.int64)
     for voice, notes in enumerate(chorale_notes(tokens)):
         for pitch, start, length in notes:
@@ -1147,8 +1144,8 @@ def describe_chorales(pieces: Int[Tensor, "b n"]) -> dict[str, float | str]:
     sung = [pitches[..., v][pitches[..., v] > 0] for v in range(4)]
     return {
         "ranges": ", ".join(f"{v.min()}–{v.max()}" for v in sung),
-        "notes per bar and voice": len(lengths) / (len(pieces) * 8 * 4),
-        "longest note (eighths)": max(lengths),
+        "notes per bar in each voice": len(lengths) / (len(pieces) * 8 * 4),
+        "longest note (eighth notes)": max(lengths),
         "on a beat (fraction)": sum(start % 2 == 0 for start in starts) / len(starts),
         "repeated note (fraction)": sum(step == 0 for step in steps) / len(steps),
         "leaps (fraction)": sum(step > 7 for step in steps) / len(steps),
@@ -1162,19 +1159,19 @@ if __name__ == "__main__":
     with demonstration():
         described = {"Bach": describe_chorales(held_out_windows[:8])}
         described |= {kind: describe_chorales(pieces) for kind, pieces in composed.items()}
-        print(f"{'':<24} {'  '.join(f'{who:<27}' for who in described)}")
+        print(f"{'':<28} {'  '.join(f'{who:<27}' for who in described)}")
         for what in described["Bach"]:
             row = [described[who][what] for who in described]
             words = [value if isinstance(value, str) else f"{value:.3g}" for value in row]
-            print(f"{what:<24} {'  '.join(f'{word:<27}' for word in words)}")
+            print(f"{what:<28} {'  '.join(f'{word:<27}' for word in words)}")
 
 # %% [markdown]
-# **What to notice.** With seed 0, Bach and both models write about 3.8 notes per bar and voice.
+# **What to notice.** Bach and both models (seed 0) write about 3.8 notes per bar in each voice.
 # Most notes begin on a beat (Bach 82%, relative 85%, absolute 88%). The harmony differs: 7%, 11%
-# and 24% of the eighths contain clashes, and 2%, 4% and 7% of the steps are leaps. In one of
-# the relative model's pieces, the soprano sings the bass line. This model can infer which voice is
-# next only from earlier tokens. The absolute model cannot make this mistake, because every fourth
-# position belongs to the soprano.
+# and 24% of the time steps contain clashes. So do the melodies: 2%, 4% and 7% of the intervals are
+# leaps. In one of the relative model's pieces, the soprano sings the bass line. This model can
+# infer which voice is next only from earlier tokens. The absolute model cannot make this mistake,
+# because every fourth position belongs to the soprano.
 
 # %% [markdown]
 # **Read.** [Huang et al. 2018](https://arxiv.org/abs/1809.04281), figure 1 and table 1: the trick

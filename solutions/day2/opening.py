@@ -21,7 +21,7 @@
 
 # %% [markdown]
 # **Music.** A model with relative attention, trained on Bach's chorales, composes a chorale from
-# its first chord. If no audio player appears, run the code of chapter 2.
+# its first chord. If no audio player appears, run the code in chapter 2.
 #
 # ![A 12-second four-part chorale composed by the model](figures/chorale.wav)
 
@@ -32,19 +32,19 @@
 # ![Two rows of ten squares of noise turn into the digits 0 to 9 in 30 steps](figures/digits.gif)
 
 # %% [markdown]
-# ### Map of the day
+# ### Today at a glance
 #
 # ![The seven chapters, each with its input, its output and its new idea. Language models:
 # characters in, text out; new: a decoder-only model with a cache. Music: notes of four voices in,
 # chorales out; new: distances between positions. Vision: patches in, a digit's class out; new: a
 # class token. Diffusion: patches of noise, a step and a label in, digits out; new: the step
-# modulates each norm. The family: any sequence in and out; new: cheaper and longer attention.
+# modulates each norm. The family: any sequence in and out; new: cheaper attention, longer context.
 # Memory: segments in, text out; new: cached states of earlier segments. Decisions: returns, states
 # and actions in, actions out; new: three tokens per step.](figures/day.svg)
 #
 # Each chapter adds one idea. You can do the chapters in any order. Diffusion uses `SelfAttention`,
 # `patchify` and `unpatchify` from Vision. Memory uses `skew` from Music and the text from Language
-# models. Run the cells that define them first.
+# models. First, run the cells that define them.
 
 # %% [markdown]
 # ### Notation
@@ -55,11 +55,11 @@
 # | $n$, $m$ | number of queries; number of keys |
 # | $d$, $h$, $d_\text{head}$ | features per token (`d_model`), heads, features per head ($d/h$) |
 # | $c$, $H$, $W$ | image channels, height and width |
-# | $p$, $N$ | patch side in pixels, patches per image |
+# | $p$, $N$ | patch side length in pixels, patches per image |
 # | $x_0$, $x_t$, $\varepsilon$ | a clean image, that image after $t$ noise steps, the noise |
 # | $\bar\alpha_t$ | fraction of the image's variance left after $t$ steps |
 #
-# ### After today, you can
+# ### By the end of the day, you will be able to
 #
 # * build GPT-2 and measure language models in bits per character;
 # * add relative positions to attention;

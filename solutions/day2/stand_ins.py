@@ -2,8 +2,8 @@
 
 They are built from PyTorch's own operators and exist only in the notebook. They support only the inputs that later checks and
 demonstrations pass to them: float32 tensors on the CPU. They call each other by name, so once an exercise is finished, the
-other stand-ins use it instead of its stand-in. In the notebook, they can use `torch`, `nn`, `F` and the given code, but not the
-other imports of this file.
+other stand-ins use it instead of its stand-in. In the notebook, they can use `torch`, `nn`, `F` and the provided code, but not
+the other imports of this file.
 """
 
 import torch

@@ -63,8 +63,8 @@ from solutions.opening import (
 # channel.
 #
 # **The traps.** A single `reshape` to the final shape takes strips of pixels instead of squares. It
-# raises no error, and a model still trains on strips. Note that `patch_size` is the side of a patch
-# in pixels, not the number of patches.
+# raises no error, and a model still trains on strips. Note that `patch_size` is the side length of
+# a patch in pixels, not the number of patches.
 
 
 # %%
@@ -73,7 +73,7 @@ def patchify(images: Float[Tensor, "b c H W"], patch_size: int) -> Float[Tensor,
 
     Args:
         images: b images with c channels; H and W can differ.
-        patch_size: the side p of a patch in pixels.
+        patch_size: the side length p of a patch in pixels.
 
     Returns:
         the N = (H / p) · (W / p) patches of each image.
@@ -169,7 +169,7 @@ def unpatchify(
 
     Args:
         patches: the N = (height / p) · (width / p) patches of each image, in the order of `patchify`.
-        patch_size: the side p of a patch in pixels.
+        patch_size: the side length p of a patch in pixels.
         height: the height of an image in pixels.
         width: the width of an image in pixels.
     """
@@ -298,7 +298,7 @@ class PatchEmbedding(nn.Module):
 
     Args:
         image_size: the height and width of an image in pixels.
-        patch_size: the side p of a patch in pixels.
+        patch_size: the side length p of a patch in pixels.
         channels: the number of channels c.
         d_model: the number of features of a token.
 
@@ -408,8 +408,8 @@ if __name__ == "__main__":
 class SelfAttention(nn.Module):
     """Multi-head self-attention without a mask.
 
-    Attributes: `qkv` computes queries, keys and values, `out` mixes the heads, and `weights` holds the
-    attention weights of the last call, of shape `b h n n`.
+    Attributes: `qkv` computes queries, keys and values, `out` mixes the heads, and `weights` contains
+    the attention weights of the last call, of shape `b h n n`.
     """
 
     def __init__(self, d_model: int, n_heads: int):
@@ -525,7 +525,7 @@ if __name__ == "__main__":
             "head.bias",
         ):
             assert name in names, (
-                f"The model should have a parameter `{name}`; its parameters are\n{sorted(names)}"
+                f"The model should have a parameter named `{name}`; its parameters are\n{sorted(names)}"
             )
         images = fixed_numbers(5, 1, 4, 4)
         with expecting("5 images should give logits of shape (5, 3)"):
@@ -591,9 +591,9 @@ if __name__ == "__main__":
 # ## `attention_distance`
 # ★★★☆☆ · 15 minutes
 #
-# At each pixel, a 3 × 3 convolution sees only neighbouring pixels. An attention head can look at
-# any distance. To measure how far a head looks, average the distance from the query's patch to each
-# key's patch, weighted by attention:
+# At each pixel, a 3 × 3 convolution sees only neighbouring pixels. An attention head can attend to
+# patches at any distance. To measure how far a head looks, average the distance from the query's
+# patch to each key's patch, weighted by attention:
 #
 # ![A grid of 3 by 3 patches with the query in the middle of the left column. Each patch shows its
 # distance from the query, in patches. It is 0 for the query itself, 1 above, below and to the
@@ -618,7 +618,7 @@ def attention_distance(
     Args:
         weights: attention from patches to patches, without the class token; each row sums to 1.
         grid: the number of patches in a row of the square image; N = grid².
-        patch_size: the side of a patch in pixels.
+        patch_size: the side length of a patch in pixels.
 
     Returns:
         for each head, the distance in pixels between the centres of the query's and the key's
@@ -833,7 +833,7 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Your ViT at work: reading digits
 #
-# scikit-learn ships 1,797 handwritten digits of 8 × 8 pixels; 450 are held out. The data set is
+# scikit-learn includes 1,797 handwritten digits of 8 × 8 pixels; 450 are held out. The data set is
 # small, so each training image is slightly rotated, scaled and shifted every time it is used.
 # Logistic regression is the baseline.
 
@@ -952,8 +952,8 @@ if __name__ == "__main__":
 # **What to notice.** With the reference solution and seed 0, the ViT classifies 98.0% of the
 # held-out digits correctly; logistic regression gets 96.9%.
 #
-# Where does the class token look? Brighter patches get more of its attention, averaged over the
-# heads of each block.
+# Where does the class token look? In the next figure, brightness shows how much of its attention
+# each patch gets, averaged over the heads of each block.
 
 
 # %%
@@ -999,10 +999,10 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Two findings of Raghu et al. at small scale
 #
-# In a single small digit, near and far hardly differ. So each image now shows four digits. One
-# digit occurs twice, in different handwriting; the task is to identify it. A model has to read each
-# digit from neighbouring patches and compare digits that are far apart. Test images use held-out
-# digits.
+# A single digit is so small that even its most distant patches are close together. So each image
+# now shows four digits. One digit occurs twice, in different handwriting; the task is to identify
+# it. A model has to read each digit from neighbouring patches and compare digits that are far
+# apart. Test images use held-out digits.
 #
 # Raghu et al. compared ViTs with ResNets, so a small residual network (CNN) is also trained on this
 # task.
@@ -1099,7 +1099,7 @@ if __name__ == "__main__":
 # ### Attention distance
 #
 # The class token is left out, and each row of weights is rescaled to sum to 1. The baseline is the
-# same ViT before training. Note the scale of the y-axis.
+# same ViT before training.
 
 
 # %%
@@ -1134,11 +1134,11 @@ if __name__ == "__main__":
         axis.set(ylabel="attention distance in pixels")
         axis.legend(loc="lower right", fontsize=8)
         plt.show()
-        record("pixels, all patches alike", everywhere)
-        record("pixels, nearest head", distance["trained"].min().item())
+        record("attention distance in pixels, uniform attention", everywhere)
+        record("attention distance in pixels, most local head", distance["trained"].min().item())
         for when, heads in distance.items():
             for block, mean in enumerate(heads.mean(dim=1).tolist(), 1):
-                record(f"pixels, mean of block {block}, {when}", mean)
+                record(f"attention distance in pixels, mean of block {block}, {when}", mean)
 
 # %% [markdown]
 # **What to notice.** Before training, every block averages about 8.03 pixels, like uniform
@@ -1153,8 +1153,8 @@ if __name__ == "__main__":
 # *Further · 5 minutes*
 #
 # Each layer yields one row per image: the concatenated features of all tokens or pixels. Each
-# matrix is rotated so that it needs only as many columns as rows. The rotation makes CKA faster
-# without changing its value.
+# layer's matrix is rotated so that it needs only as many columns as rows. The rotation makes CKA
+# faster without changing its value.
 
 
 # %%
@@ -1212,16 +1212,16 @@ if __name__ == "__main__":
         figure.colorbar(image, ax=axes, label="linear CKA", shrink=0.8)
         plt.show()
         for name, matrix in similarity.items():
-            record(f"CKA, first and last layer, {name}", matrix[0, -1].item())
+            record(f"CKA between the first and last layers, {name}", matrix[0, -1].item())
             off_diagonal = matrix[~torch.eye(len(matrix), dtype=torch.bool)]
             record(f"CKA, mean over pairs of layers, {name}", off_diagonal.mean().item())
 
 # %% [markdown]
-# **What to notice.** The ViT's layers are more alike than the CNN's (seeds 0 to 2). The CKA of the
-# first and last layer is 0.42 to 0.51 for the ViT and 0.36 to 0.38 for the CNN. The means over all
-# pairs are 0.78 to 0.81 and 0.71 to 0.74. Raghu et al. found a larger difference (figure 1).
-# However, untrained models already differ in this way. Much of the difference therefore comes from
-# the architecture: a block adds to its input, while a CNN stage halves the resolution.
+# **What to notice.** The ViT's layers are more alike than the CNN's (seeds 0 to 2). The CKA between
+# the first and last layers is 0.42 to 0.51 for the ViT and 0.36 to 0.38 for the CNN. The means over
+# all pairs are 0.78 to 0.81 (ViT) and 0.71 to 0.74 (CNN). Raghu et al. found a larger difference
+# (figure 1). However, untrained models already differ in this way. Much of the difference therefore
+# comes from the architecture: a block adds to its input, while a CNN stage halves the resolution.
 
 # %% [markdown]
 # **Read.** [Dosovitskiy et al. 2021](https://arxiv.org/abs/2010.11929), sections 3.1 and 4.5. [Raghu

@@ -50,7 +50,7 @@ def stitching() -> Picture:
         (ORANGE, ("start", "hub", "r", "s", "goal"), "walk 1: return −4"),
         (PINK, ("start", "p", "q", "hub", "goal"), "walk 2: return −4"),
     )
-    picture.text(20, 30, "Two walks that were seen", at="start", bold=True)
+    picture.text(20, 30, "Two walks in the data", at="start", bold=True)
     for number, (colour, names, note) in enumerate(walks):
         shift = 4 - 8 * number
         for a, b in itertools.pairwise(names):
@@ -69,7 +69,7 @@ def stitching() -> Picture:
     picture.text(
         350,
         234,
-        "start → hub → goal has the return −2, and nobody has walked it",
+        "start → hub → goal has the return −2 and is not in the data",
         colour=GREEN,
         size=14,
     )

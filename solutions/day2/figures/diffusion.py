@@ -114,7 +114,7 @@ def guidance() -> Picture:
     picture.text(points[1][0], points[1][1] + 28, "ε with label 7", size=13)
     picture.text(points[2][0], points[2][1] + 28, "even more of a 7", size=13)
     picture.text(200, 198, "the difference that the label makes …", colour=ORANGE, size=13)
-    picture.text(520, 198, "… followed further", colour=BLUE, size=13)
+    picture.text(520, 198, "… extrapolated", colour=BLUE, size=13)
     picture.text(
         20, 30, "All are predictions of the noise in the same picture at the same step", at="start"
     )
@@ -125,7 +125,7 @@ def guidance() -> Picture:
 def ddim() -> Picture:
     """Draw one step: remove all noise, then add back a part of it."""
     picture = Picture(700, 216)
-    picture.text(20, 30, "One step, from much noise to less", at="start", bold=True)
+    picture.text(20, 30, "One step, from more noise to less", at="start", bold=True)
     picture.line([(60, 150), (660, 150)], colour=GREY, arrow=False)
     for x, name, below in (
         (130, "*x*", "ᾱ: much noise"),

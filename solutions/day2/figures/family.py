@@ -14,7 +14,7 @@ figure = Figures(Path(__file__).parent)
 def rope() -> Picture:
     """Draw which columns form a pair, and a query and a key that turn together."""
     picture = Picture(700, 270)
-    picture.text(20, 30, "Which columns are a pair?", at="start", bold=True)
+    picture.text(20, 30, "Which columns form a pair?", at="start", bold=True)
     colours = (BLUE, PINK, GREEN)
     for top, note, pairs in (
         (66, "✓  here, in the paper, in Meta's Llama", ((0, 1), (2, 3), (4, 5))),

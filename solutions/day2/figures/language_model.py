@@ -220,8 +220,8 @@ def nucleus() -> Picture:
                 picture.box(x, base - height, 18, height, colour=colour, fill=fill)
             note = f"keeps {kept[column]}"
             picture.text(458 + column * 150, base + 18, note, size=12)
-    picture.text(458, 320, "sure of itself", size=12, colour=GREY)
-    picture.text(608, 320, "unsure", size=12, colour=GREY)
+    picture.text(458, 320, "confident", size=12, colour=GREY)
+    picture.text(608, 320, "uncertain", size=12, colour=GREY)
     return picture
 
 

@@ -16,11 +16,11 @@ SHADES = ("#f9eaf2", "#f0c9de", "#e3a3c6", "#d27fae")  # from distance 0 to 3
 
 @figure
 def chorale_tokens() -> Picture:
-    """Draw how three eighths of four voices become twelve tokens."""
+    """Draw how three time steps of four voices become twelve tokens."""
     picture = Picture(700, 266)
     notes = (("G4", "·", "A4"), ("D4", "·", "·"), ("B3", "·", "C4"), ("G3", "·", "rest"))
     tokens = (36, 31, 28, 24, 1, 1, 1, 1, 38, 1, 29, 0)
-    picture.text(210, 30, "four voices, a column per eighth", bold=True)
+    picture.text(210, 30, "four voices, a column per time step", bold=True)
     for number, (voice, colour) in enumerate(VOICES.items()):
         y = 44 + number * 30
         picture.text(136, y + 20, voice, at="end", colour=colour, size=13)
@@ -29,13 +29,13 @@ def chorale_tokens() -> Picture:
     picture.text(370, 92, "Pitch: 2 or more, one step per semitone", at="start", size=13)
     picture.text(370, 114, "Hold: 1", at="start", size=13)
     picture.text(370, 136, "Rest: 0", at="start", size=13)
-    picture.text(350, 194, "one sequence: S, A, T, B of each eighth", bold=True)
+    picture.text(350, 194, "one sequence: S, A, T, B at each time step", bold=True)
     colours = list(VOICES.values())
     for number, token in enumerate(tokens):
         x = 50 + number * 50 + (number // 4 - 1) * 6
         picture.box(x, 204, 46, 28, str(token), colour=colours[number % 4])
-    for eighth in range(3):
-        picture.text(147 + eighth * 206, 252, f"eighth {eighth}", size=12, colour=GREY)
+    for step in range(3):
+        picture.text(147 + step * 206, 252, f"step {step}", size=12, colour=GREY)
     return picture
 
 

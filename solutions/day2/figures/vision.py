@@ -175,7 +175,7 @@ def cka() -> Picture:
         picture.labels(350, y + 15, images, (0, 22), at="end", size=13)
         picture.text(422, y - 9, "which images are alike?", size=13)
         picture.line([(490, y + 44), (548, 112 + number * 50)])
-    picture.box(550, 100, 130, 76, "CKA:\nhow far do these\ntwo agree?", colour=BLUE)
+    picture.box(550, 100, 130, 76, "CKA:\nhow well do these\ntwo agree?", colour=BLUE)
     return picture
 
 
